@@ -1,0 +1,110 @@
+"""Framed streams of FlatBuffers: captured at high rate, safe on disk, replayed without a copy."""
+
+try:
+    import flatstream._core.decoder as _decoder  # noqa: F401 - only to see whether it is there
+except ModuleNotFoundError as error:  # pragma: no cover - shown by a test in a process of its own
+    raise ImportError(
+        "flatstream's compiled modules are missing: install the package (pip install flatstream) or, in a source tree, "
+        "run 'make build'; there is no slower version to fall back to"
+    ) from error
+
+from flatstream._open import open
+from flatstream.checksums import (
+    Checksum,
+    ChecksumType,
+    Crc16,
+    Crc32,
+    Crc32c,
+    Crc64,
+    NoChecksum,
+    XxHash64,
+)
+from flatstream.errors import (
+    ChecksumMismatchError,
+    FlatbufferError,
+    FlatStreamError,
+    InvalidFrameError,
+    UnexpectedEofError,
+    ValidationFailedError,
+)
+from flatstream.framing import (
+    BoundedDeframer,
+    BoundedFramer,
+    ChecksumDeframer,
+    ChecksumFramer,
+    DefaultDeframer,
+    DefaultFramer,
+    Deframer,
+    Framer,
+    FrameSpan,
+    ObserverDeframer,
+    ObserverFramer,
+    ValidatingDeframer,
+    ValidatingFramer,
+)
+from flatstream.policy import (
+    AdaptiveWatermarkPolicy,
+    MemoryPolicy,
+    NoOpPolicy,
+    ReclamationInfo,
+    ReclamationReason,
+    SizeThresholdPolicy,
+)
+from flatstream.reader import FrameBatch, StreamReader
+from flatstream.recovery import RecoveryEnd, RecoveryReport, recover, recover_file
+from flatstream.serialize import Packable, StreamDeserialize, StreamSerialize
+from flatstream.validation import CompositeValidator, NoValidator, SizeValidator, Validator
+from flatstream.writer import StreamWriter
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdaptiveWatermarkPolicy",
+    "BoundedDeframer",
+    "BoundedFramer",
+    "Checksum",
+    "ChecksumDeframer",
+    "ChecksumFramer",
+    "ChecksumMismatchError",
+    "ChecksumType",
+    "CompositeValidator",
+    "Crc16",
+    "Crc32",
+    "Crc32c",
+    "Crc64",
+    "DefaultDeframer",
+    "DefaultFramer",
+    "Deframer",
+    "FlatStreamError",
+    "FlatbufferError",
+    "FrameBatch",
+    "FrameSpan",
+    "Framer",
+    "InvalidFrameError",
+    "MemoryPolicy",
+    "NoChecksum",
+    "NoOpPolicy",
+    "NoValidator",
+    "ObserverDeframer",
+    "ObserverFramer",
+    "Packable",
+    "ReclamationInfo",
+    "ReclamationReason",
+    "RecoveryEnd",
+    "RecoveryReport",
+    "SizeThresholdPolicy",
+    "SizeValidator",
+    "StreamDeserialize",
+    "StreamReader",
+    "StreamSerialize",
+    "StreamWriter",
+    "UnexpectedEofError",
+    "ValidatingDeframer",
+    "ValidatingFramer",
+    "ValidationFailedError",
+    "Validator",
+    "XxHash64",
+    "open",
+    "recover",
+    "recover_file",
+]

@@ -1,0 +1,35 @@
+from cpython.buffer cimport Py_buffer
+from libc.stdint cimport uint8_t
+
+cdef int acquire(object obj, Py_buffer* view, str what) except -1
+
+
+cdef class Lease:
+    """The bytes of a caller's object, held and shown as read-only unsigned bytes for as long as a view of them is alive."""
+    cdef Py_buffer source
+    cdef bint held
+    cdef Py_ssize_t exports
+
+
+cdef class Chunk:
+    """Memory of our own that knows whether somebody still looks at it."""
+    cdef uint8_t* data
+    cdef readonly Py_ssize_t capacity
+    cdef Py_ssize_t exports
+    cdef bint writable
+    cdef int resize(self, Py_ssize_t capacity) except -1
+
+
+cdef class IndexArray:
+    """A read-only array of signed 64-bit integers."""
+    cdef long long* data
+    cdef Py_ssize_t length
+    cdef Py_ssize_t capacity
+    cdef Py_ssize_t exports
+    cdef Py_ssize_t shape[1]
+    cdef Py_ssize_t strides[1]
+    cdef int reserve(self, Py_ssize_t capacity) except -1
+
+
+cdef object master_view(object source, str what)
+cdef object subview(object master, const uint8_t* start, Py_ssize_t length)

@@ -1,0 +1,149 @@
+"""The one place that takes, owns and hands out memory.
+
+`acquire` is how every function of the package takes bytes from a caller. `Lease` and `Chunk` are the two owners that a
+payload view can have: a caller's own object, or memory of ours. `subview` makes the views.
+"""
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release
+from cpython.buffer cimport PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+from libc.stdint cimport uint8_t
+
+
+cdef extern from "Python.h":
+    void* PyMem_RawMalloc(size_t n) nogil
+    void* PyMem_RawRealloc(void* p, size_t n) nogil
+    void PyMem_RawFree(void* p) nogil
+
+
+cdef int acquire(object obj, Py_buffer* view, str what) except -1:
+    """Takes the C-contiguous bytes of `obj`; the caller releases `view`.
+
+    Accepts whatever exports a contiguous buffer: bytes, bytearray, memoryview, mmap, array.array, a NumPy array of any
+    item type. Raises TypeError for anything else and BufferError for memory that is strided; `what` names the argument.
+    """
+    if not PyObject_CheckBuffer(obj):
+        if isinstance(obj, str):
+            raise TypeError(f"{what} must be a bytes-like object, got str: encode it first")
+        raise TypeError(f"{what} must be a bytes-like object, got {type(obj).__name__}")
+    try:
+        PyObject_GetBuffer(obj, view, PyBUF_SIMPLE)
+    except (BufferError, ValueError) as error:
+        # NumPy says ValueError where memoryview says BufferError, and a released memoryview or a closed mmap say
+        # ValueError too: those are not about the layout.
+        if "contiguous" in str(error):
+            raise BufferError(f"{what} must be C-contiguous, got a strided {type(obj).__name__}") from error
+        raise
+    return 0
+
+
+cdef class Lease:
+    def __cinit__(self, object obj not None, str what not None):
+        acquire(obj, &self.source, what)
+        self.held = True
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.source.buf, self.source.len, True, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self.exports -= 1
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.source)
+
+
+cdef class Chunk:
+    def __cinit__(self, Py_ssize_t capacity, bint writable=False):
+        # At least one byte, so that the pointer is never NULL.
+        self.data = <uint8_t*>PyMem_RawMalloc(<size_t>max(capacity, 1))
+        if self.data is NULL:
+            raise MemoryError(f"no memory for a chunk of {capacity} bytes")
+        self.capacity = capacity
+        self.writable = writable
+
+    cdef int resize(self, Py_ssize_t capacity) except -1:
+        cdef uint8_t* data
+        if self.exports:
+            raise BufferError("cannot resize a chunk that is being looked at")
+        data = <uint8_t*>PyMem_RawRealloc(self.data, <size_t>max(capacity, 1))
+        if data is NULL:
+            raise MemoryError(f"no memory to grow a chunk from {self.capacity} to {capacity} bytes")
+        self.data = data
+        self.capacity = capacity
+        return 0
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, self.capacity, not self.writable, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self.exports -= 1
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.data)
+
+
+cdef class IndexArray:
+    cdef int reserve(self, Py_ssize_t capacity) except -1:
+        cdef long long* data
+        if self.exports:
+            raise BufferError("cannot resize an index that is being looked at")
+        data = <long long*>PyMem_RawRealloc(self.data, <size_t>max(capacity, 1) * sizeof(long long))
+        if data is NULL:
+            raise MemoryError(f"no memory for an index of {capacity} frames")
+        self.data = data
+        self.capacity = capacity
+        return 0
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        if flags & PyBUF_WRITABLE:
+            raise BufferError("the index of a batch is read-only")
+        self.shape[0] = self.length
+        self.strides[0] = sizeof(long long)
+        buffer.obj = self
+        buffer.buf = self.data
+        buffer.len = self.length * <Py_ssize_t>sizeof(long long)
+        buffer.readonly = True
+        buffer.itemsize = sizeof(long long)
+        buffer.format = NULL
+        if flags & PyBUF_FORMAT:
+            buffer.format = b"q"
+        buffer.ndim = 1
+        buffer.shape = self.shape
+        buffer.strides = self.strides
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self.exports -= 1
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.data)
+
+
+cdef object master_view(object source, str what):
+    """A read-only memoryview of unsigned bytes over all of `source`, whatever its own item type and shape."""
+    if type(source) is bytes:
+        return PyMemoryView_FromObject(source)
+    return PyMemoryView_FromObject(Lease(source, what))
+
+
+cdef object subview(object master, const uint8_t* start, Py_ssize_t length):
+    """A memoryview of the `length` bytes at `start`, which lie inside the memory of the memoryview `master`.
+
+    It has the owner of `master` and keeps it alive. The bounds are moved in the view's own copy of the buffer, which
+    saves the slice object and the index arithmetic of `master[a:b]`: 28 ns instead of 57 (asv: DeframeViews).
+    """
+    cdef object view = PyMemoryView_FromObject(master)
+    cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(view)
+    cdef Py_buffer* whole = PyMemoryView_GET_BUFFER(master)
+    # Cheap beside the allocation, and the last place that can refuse a wild pointer.
+    if start < <const uint8_t*>whole.buf or length < 0 or length > whole.len - (start - <const uint8_t*>whole.buf):
+        raise SystemError("flatstream: a payload view outside its chunk")
+    buffer.buf = <void*>start
+    buffer.len = length
+    buffer.shape[0] = length
+    return view

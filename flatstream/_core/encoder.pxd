@@ -1,0 +1,58 @@
+from libc.stdint cimport uint8_t
+
+from flatstream._core.buffers cimport Chunk
+from flatstream._core.exclusive cimport Exclusive
+from flatstream._core.framing cimport Framer
+
+
+cdef class Encoder(Exclusive):
+    cdef Framer _framer
+    # What the sink offers; see __init__.
+    cdef object sink_write
+    cdef object sink_writev
+    cdef object sink_fileno
+    cdef object sink_rollback
+    cdef bint exact
+    cdef bint none_blocks
+    # The output: bytes [start, used) of the chunk are not with the sink yet.
+    cdef Chunk chunk
+    cdef object master
+    cdef Py_ssize_t capacity
+    cdef bint write_through
+    cdef Py_ssize_t start
+    cdef Py_ssize_t used
+    # Where the frames in the chunk end, and where the first of them began: before 0 if part of it went out directly.
+    cdef Py_ssize_t* ends
+    cdef Py_ssize_t end_count
+    cdef Py_ssize_t end_capacity
+    cdef Py_ssize_t origin
+    cdef unsigned long long frame_count
+    cdef unsigned long long byte_count
+    # Why nothing more is written: an exception, or None.
+    cdef object refusal
+    cdef bint shut
+    cdef unsigned long generation
+
+    cdef int check_open(self) except -1
+    cdef int put(self, object source, const uint8_t* data, Py_ssize_t length) except -1
+    cdef int put_located(self, object source, const uint8_t* data, Py_ssize_t length) except -1
+    cdef int put_exclusively(self, object source, const uint8_t* data, Py_ssize_t length) except -1
+    cdef int emit(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+    ) except -1
+    cdef int emit_held(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+    ) except -1
+    cdef int emit_large(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+    ) except -1
+    cdef int append(
+        self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size
+    ) except -1
+    cdef int keep_rest(self, bytes header, const uint8_t* body, Py_ssize_t body_size, Py_ssize_t done) except -1
+    cdef int drain(self) except -1
+    cdef int resumable(self, object error) except -1
+    cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1
+    cdef int renew(self) except -1
+    cdef Py_ssize_t frame_begin(self) noexcept
+    cdef int fault(self, object error, Py_ssize_t torn, bint buffered) except -1

@@ -1,0 +1,602 @@
+# cython: boundscheck=False, wraparound=False
+"""The encoder: payloads in, bytes of a stream out, through one buffer.
+
+It knows three ways to hand bytes over, which its user gives it as functions, and nothing about files. What the buffer
+holds is exact at any moment: which bytes the sink has, which it has not, and where the frames among them begin. So after
+a sink would block, or fails, it is known whether the stream ends inside a frame.
+"""
+
+import errno
+import os
+
+from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy, memmove
+
+from flatstream._core.buffers cimport Chunk, acquire, master_view, subview
+from flatstream._core.exclusive cimport Exclusive
+from flatstream._core.framing cimport Framer, checked_limit
+from flatstream._core.wire cimport MAX_HEADER_SIZE
+
+from flatstream.errors import FlatbufferError, FlatStreamError, InvalidFrameError
+
+
+cdef extern from "Python.h":
+    void* PyMem_RawRealloc(void* p, size_t n) nogil
+    void PyMem_RawFree(void* p) nogil
+
+# With buffer_size=0 every frame is handed over at once. Frames up to this size are put together first, so that header
+# and payload still go out in one write.
+cdef enum:
+    WRITE_THROUGH_CAPACITY = 4096
+
+# How often this process is a fork of the one that imported the module.
+cdef unsigned long FORKS = 0
+
+
+def _count_fork():
+    global FORKS
+    FORKS += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
+cdef class FrameCollector:
+    """What a framer written in Python writes to: it collects one frame."""
+
+    cdef bytearray data
+    cdef bint done
+
+    def write(self, data):
+        """Appends `data` (bytes-like) to the frame and returns its size in bytes.
+
+        Raises
+        ------
+        ValueError
+            The frame is finished: the object was kept after ``frame_and_write`` returned.
+        """
+        cdef Py_buffer view
+        if self.done:
+            raise ValueError("this frame is finished: a framer must not keep the writer that it is given")
+        acquire(data, &view, "data")
+        try:
+            self.data += (<const uint8_t*>view.buf)[:view.len]
+            return view.len
+        finally:
+            PyBuffer_Release(&view)
+
+
+cdef class Encoder(Exclusive):
+    """Frames payloads into a buffer and hands the buffer to a sink.
+
+    Parameters
+    ----------
+    framer : Framer
+        What makes the frames.
+    buffer_size : int
+        How many bytes are gathered before the sink gets them; 0 hands over each frame at once.
+    write : callable
+        Takes a memoryview; returns how many of its bytes it took, or None.
+    writev : callable, optional
+        Takes a list of memoryviews and returns how many of their bytes it took. With it, a payload larger than the
+        buffer is handed over together with its header.
+    fileno : callable, optional
+        What `writev` takes before the list: a descriptor, asked for each time.
+    rollback : callable, optional
+        ``rollback(n)`` takes back the last n bytes that were handed over and returns True, or False if it cannot.
+    exact : bool
+        Whether an exception from `write` says that nothing of its argument was taken (a system call), or says nothing
+        about it (a buffer with a file behind it).
+    none_blocks : bool
+        Whether None from `write` says that the sink would block and took nothing (io.RawIOBase), or that it took all.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        self.generation = FORKS
+        # Until __init__ has run, there is nothing to write to.
+        self.shut = True
+
+    def __init__(
+        self, framer, buffer_size, write, *, writev=None, fileno=None, rollback=None, exact=False, none_blocks=False
+    ):
+        if not isinstance(framer, Framer):
+            raise TypeError(f"framer must be an instance of Framer, got {framer!r:.100}")
+        cdef Py_ssize_t size = checked_limit("buffer_size", buffer_size)
+        self._framer = framer
+        self.sink_write = write
+        self.sink_writev = writev
+        self.sink_fileno = fileno
+        self.sink_rollback = rollback
+        self.exact = exact
+        self.none_blocks = none_blocks
+        self.write_through = size == 0
+        self.capacity = size or WRITE_THROUGH_CAPACITY
+        self.renew()
+        self.shut = False
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.ends)
+
+    # State
+
+    @property
+    def framer(self):
+        """The framer."""
+        return self._framer
+
+    @property
+    def frames_written(self):
+        """How many frames were accepted. Some may still be in the buffer: see `flush`."""
+        return self.frame_count
+
+    @property
+    def bytes_written(self):
+        """How many bytes these frames have, headers included."""
+        return self.byte_count
+
+    @property
+    def buffer_capacity(self):
+        """The size of the output buffer in bytes."""
+        return self.chunk.capacity if self.chunk is not None else 0
+
+    @property
+    def pending_bytes(self):
+        """How many bytes are in the buffer and not with the sink yet."""
+        return self.used - self.start
+
+    cdef int check_open(self) except -1:
+        if self.generation != FORKS:
+            raise RuntimeError(
+                f"this {type(self).__name__} belongs to the process that made it: after a fork both would write to one "
+                "sink, so the child must open its own"
+            )
+        if self.refusal is not None:
+            raise FlatStreamError(
+                f"this {type(self).__name__} refuses to go on, because an earlier write failed inside a frame: "
+                f"{type(self.refusal).__name__}: {self.refusal}; {self.used - self.start} bytes were not handed over",
+                frame=self.frame_count - self.end_count, offset=self.byte_count - (self.used - self.frame_begin()),
+            ) from self.refusal
+        if self.shut:
+            raise ValueError(f"this {type(self).__name__} is closed")
+        return 0
+
+    # Writing
+
+    def write_payload(self, payload):
+        """Frames bytes that are finished already.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            Any C-contiguous buffer of at most 2**32 - 1 bytes. It is copied into the output buffer, or, if it is larger
+            than that, handed to the sink as it is; either way it may be changed when the call returns.
+
+        Raises
+        ------
+        TypeError, BufferError
+            `payload` is not bytes-like, or strided.
+        InvalidFrameError, ValidationFailedError
+            The framer refuses the payload. Nothing was written; the writer goes on.
+        OSError
+            The sink failed. The payload was not accepted. If the stream now ends inside a frame and cannot be cut back,
+            every later write is refused with FlatStreamError.
+        BlockingIOError
+            The sink would block and the buffer has no room. The payload was not accepted; try again later.
+        ValueError
+            The writer is closed.
+        """
+        cdef Py_buffer view
+        if type(payload) is bytes:
+            self.put(payload, <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+            return
+        acquire(payload, &view, "payload")
+        try:
+            self.put(payload, <const uint8_t*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    def write_payloads(self, payloads):
+        """Frames each of `payloads`, an iterable of bytes-like objects, in one call.
+
+        If one is refused, those before it are written; `frames_written` says how many that were.
+
+        Raises
+        ------
+        See `write_payload`.
+        """
+        cdef Py_buffer view
+        if isinstance(payloads, (bytes, bytearray, memoryview)):
+            raise TypeError(f"payloads must be an iterable of bytes-like objects, got one {type(payloads).__name__}")
+        for payload in payloads:
+            if type(payload) is bytes:
+                self.put(payload, <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+                continue
+            acquire(payload, &view, "payload")
+            try:
+                self.put(payload, <const uint8_t*>view.buf, view.len)
+            finally:
+                PyBuffer_Release(&view)
+
+    def write_finished(self, builder):
+        """Frames the message that `builder` has finished, without a copy of its own; the builder is left as it is.
+
+        Parameters
+        ----------
+        builder : flatbuffers.Builder
+            Or any object with its ``finished``, ``Bytes`` and ``Head()``. Its ``Finish`` was called.
+
+        Raises
+        ------
+        FlatbufferError
+            ``Finish`` was not called.
+        TypeError
+            `builder` is no builder.
+        OSError, InvalidFrameError, ...
+            See `write_payload`.
+        """
+        cdef Py_buffer view
+        cdef Py_ssize_t head
+        try:
+            finished = builder.finished
+            data = builder.Bytes
+            get_head = builder.Head
+        except AttributeError as error:
+            raise TypeError(f"builder must be a flatbuffers.Builder, got {type(builder).__name__}") from error
+        if not finished:
+            raise FlatbufferError(
+                "the builder is not finished: call its Finish(root) after building and before writing",
+                frame=self.frame_count, offset=self.byte_count,
+            )
+        head = get_head()
+        acquire(data, &view, "builder.Bytes")
+        try:
+            if not 0 <= head <= view.len:
+                raise FlatbufferError(f"the builder's head is {head}, outside its {view.len} bytes")
+            self.put(data, <const uint8_t*>view.buf + head, view.len - head)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int put(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
+        """Frames `length` bytes at `data`, which lie inside the object `source`."""
+        try:
+            return self.put_located(source, data, length)
+        except FlatStreamError as error:
+            if error.offset is None:
+                error.offset = self.byte_count
+            if error.frame is None:
+                error.frame = self.frame_count
+            raise
+
+    cdef int put_located(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
+        cdef uint8_t head[MAX_HEADER_SIZE]
+        cdef Py_ssize_t head_size
+        if self.shut or self.busy or self.refusal is not None or self.generation != FORKS or self._framer.needs_view:
+            return self.put_exclusively(source, data, length)
+        # Nothing below runs Python or blocks before the frame is in the buffer.
+        head_size = self._framer.header(None, data, length, head)
+        return self.emit(head, head_size, source, data, length)
+
+    cdef int put_exclusively(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
+        cdef uint8_t head[MAX_HEADER_SIZE]
+        cdef Py_ssize_t head_size
+        cdef FrameCollector collector
+        self.check_open()
+        self.enter()
+        try:
+            # Once more: another thread may have closed or broken it in the meantime.
+            self.check_open()
+            if not self._framer.needs_view:
+                head_size = self._framer.header(None, data, length, head)
+                return self.emit_held(head, head_size, source, data, length)
+            master = master_view(source, "payload")
+            if not self._framer.in_python:
+                head_size = self._framer.header(master, data, length, head)
+                return self.emit_held(head, head_size, source, data, length)
+            collector = FrameCollector.__new__(FrameCollector)
+            collector.data = bytearray()
+            outcome = self._framer.frame_and_write(collector, subview(master, data, length))
+            collector.done = True
+            if outcome is not None:
+                raise TypeError(
+                    f"{type(self._framer).__name__}.frame_and_write must write the frame and return None, "
+                    f"got {outcome!r:.100}"
+                )
+            if not collector.data:
+                raise InvalidFrameError(
+                    f"{type(self._framer).__name__}.frame_and_write wrote nothing for a payload of {length} bytes",
+                    declared_len=length,
+                )
+            frame = bytes(collector.data)
+            return self.emit_held(
+                NULL, 0, frame, <const uint8_t*>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame)
+            )
+        finally:
+            self.leave()
+
+    cdef int emit(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+    ) except -1:
+        """Takes one frame: `head_size` bytes, then `body_size` bytes that lie inside `source`. All of it, or an error."""
+        if not self.write_through and head_size + body_size <= self.chunk.capacity - self.used:
+            return self.append(head, head_size, body, body_size)
+        self.enter()
+        try:
+            return self.emit_held(head, head_size, source, body, body_size)
+        finally:
+            self.leave()
+
+    cdef int emit_held(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+    ) except -1:
+        cdef Py_ssize_t size = head_size + body_size
+        cdef Py_ssize_t begin
+        if size > self.chunk.capacity - self.used:
+            try:
+                self.drain()
+            except (BlockingIOError, TimeoutError):
+                # What the sink did take may have made room enough.
+                if self.refusal is not None or size > self.chunk.capacity - self.used:
+                    raise
+        if size > self.chunk.capacity - self.used:
+            return self.emit_large(head, head_size, source, body, body_size)
+        self.append(head, head_size, body, body_size)
+        if not self.write_through:
+            return 0
+        try:
+            self.drain()
+        except BaseException as error:
+            # Not accepted, if it can be taken out again. If the sink has a part of it, the frame stands, and the rest
+            # follows with the next write.
+            begin = self.used - size
+            if self.end_count and begin >= self.start:
+                self.used = begin
+                self.end_count -= 1
+                self.frame_count -= 1
+                self.byte_count -= <unsigned long long>size
+                raise
+            if self.refusal is not None or not isinstance(error, (BlockingIOError, TimeoutError)):
+                raise
+        return 0
+
+    cdef int append(
+        self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size
+    ) except -1:
+        """Copies a frame for which there is room."""
+        cdef Py_ssize_t capacity
+        cdef Py_ssize_t* ends
+        if self.end_count == self.end_capacity:
+            capacity = 2 * self.end_capacity + 64
+            ends = <Py_ssize_t*>PyMem_RawRealloc(self.ends, <size_t>capacity * sizeof(Py_ssize_t))
+            if ends is NULL:
+                raise MemoryError(f"no memory to note where {capacity} frames end")
+            self.ends = ends
+            self.end_capacity = capacity
+        if head_size:
+            memcpy(self.chunk.data + self.used, head, <size_t>head_size)
+        if body_size:
+            memcpy(self.chunk.data + self.used + head_size, body, <size_t>body_size)
+        self.used += head_size + body_size
+        self.ends[self.end_count] = self.used
+        self.end_count += 1
+        self.frame_count += 1
+        self.byte_count += <unsigned long long>(head_size + body_size)
+        return 0
+
+    cdef int emit_large(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+    ) except -1:
+        """Hands over a frame that the (empty) buffer cannot hold, without copying its payload."""
+        cdef Py_ssize_t size = head_size + body_size, done = 0, rest
+        cdef bytes header = head[:head_size] if head_size else b""
+        master = master_view(source, "payload")
+        try:
+            while done < size:
+                if done < head_size:
+                    pieces = [memoryview(header)[done:], subview(master, body, body_size)]
+                    if self.sink_writev is not None:
+                        done += self.offer(self.sink_writev, pieces, size - done)
+                    else:
+                        done += self.offer(self.sink_write, pieces[0], head_size - done)
+                else:
+                    piece = subview(master, body + (done - head_size), size - done)
+                    done += self.offer(self.sink_write, piece, size - done)
+        except BaseException as error:
+            if not self.resumable(error):
+                self.fault(error, done, False)
+                raise
+            done += min(blocked_after(error), size - done)
+            if not done:
+                raise
+            # The sink has its beginning, so the frame is accepted, and its rest waits in the buffer.
+            self.keep_rest(header, body, body_size, done)
+            if isinstance(error, (BlockingIOError, TimeoutError)):
+                return 0
+            raise
+        self.frame_count += 1
+        self.byte_count += <unsigned long long>size
+        return 0
+
+    cdef int keep_rest(self, bytes header, const uint8_t* body, Py_ssize_t body_size, Py_ssize_t done) except -1:
+        """Puts what a sink left of a frame, of which it took `done` bytes, into the (empty) buffer."""
+        cdef Py_ssize_t head_size = PyBytes_GET_SIZE(header)
+        cdef Py_ssize_t rest = head_size + body_size - done
+        if rest > self.chunk.capacity:
+            self.master = None
+            self.chunk = Chunk(rest)
+        if done < head_size:
+            self.append(<const uint8_t*>PyBytes_AS_STRING(header) + done, head_size - done, body, body_size)
+        else:
+            self.append(NULL, 0, body + (done - head_size), rest)
+        self.origin = -done
+        self.byte_count += <unsigned long long>done
+        return 0
+
+    # Handing over
+
+    def drain_buffer(self):
+        """Hands everything in the buffer to the sink.
+
+        Raises
+        ------
+        OSError
+            The sink failed; what it did not take stays in the buffer, unless the encoder refuses to go on.
+        BlockingIOError
+            The sink would block; what it did not take stays in the buffer.
+        """
+        self.check_open()
+        self.enter()
+        try:
+            self.check_open()
+            self.drain()
+        finally:
+            self.leave()
+
+    def shut_down(self):
+        """Refuses every later write. What is in the buffer stays there."""
+        self.shut = True
+
+    @property
+    def is_shut(self):
+        """Whether `shut_down` was called."""
+        return self.shut
+
+    @property
+    def is_refusing(self):
+        """Whether the sink failed inside a frame, so that nothing more is written."""
+        return self.refusal is not None
+
+    @property
+    def is_foreign(self):
+        """Whether this process is a fork of the one that made the encoder."""
+        return self.generation != FORKS
+
+    cdef int drain(self) except -1:
+        cdef Py_ssize_t size
+        if self.master is None:
+            self.master = PyMemoryView_FromObject(self.chunk)
+        try:
+            while self.start < self.used:
+                size = self.used - self.start
+                # The number of bytes taken is added before any Python runs again, so that no signal can make it wrong.
+                self.start += self.offer(
+                    self.sink_write, subview(self.master, self.chunk.data + self.start, size), size
+                )
+        except BaseException as error:
+            if self.resumable(error):
+                self.start += min(blocked_after(error), self.used - self.start)
+                self.renew()
+            else:
+                self.fault(error, self.start - self.frame_begin(), True)
+            raise
+        self.renew()
+        return 0
+
+    cdef int resumable(self, object error) except -1:
+        """Whether it is known how much the sink took, and whether nothing speaks against offering the rest again later.
+
+        That is so when a sink says that it would block, and when a call that moves bytes in one step was cut short by
+        something other than the device's own error: a time limit, a signal handler that raised.
+        """
+        if isinstance(error, BlockingIOError):
+            return True
+        return self.exact and (isinstance(error, TimeoutError) or not isinstance(error, OSError))
+
+    cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1:
+        """Calls `function` with `argument`, of which it takes `size` bytes or fewer; returns how many."""
+        cdef Py_ssize_t taken
+        while True:
+            try:
+                if function is self.sink_writev and self.sink_fileno is not None:
+                    count = function(self.sink_fileno(), argument)
+                else:
+                    count = function(argument)
+            except InterruptedError:
+                # Python's own sinks retry after a signal; others may not.
+                continue
+            if count is None:
+                if not self.none_blocks:
+                    return size
+                count = 0
+            if not isinstance(count, int) or not 0 <= count <= size:
+                error = OSError(
+                    errno.EIO, f"the sink's write() was offered {size} bytes and returned {count!r:.100}: how many it "
+                    "took is unknown"
+                )
+                # Even an exact sink has lost count now.
+                self.exact = False
+                raise error
+            taken = count
+            if not taken:
+                raise BlockingIOError(
+                    errno.EAGAIN, "the sink would block: what it has not taken stays in the writer's buffer", 0
+                )
+            return taken
+
+    cdef int renew(self) except -1:
+        """Moves what is left to the front of the buffer, and takes another if the sink still looks at this one."""
+        cdef Py_ssize_t rest = self.used - self.start
+        cdef Py_ssize_t i, kept = 0
+        cdef Py_ssize_t begin
+        cdef Chunk chunk
+        self.master = None
+        if self.chunk is None or self.chunk.exports or self.chunk.capacity != max(self.capacity, rest):
+            chunk = Chunk(max(self.capacity, rest))
+            if rest:
+                memcpy(chunk.data, self.chunk.data + self.start, <size_t>rest)
+            self.chunk = chunk
+        elif rest and self.start:
+            memmove(self.chunk.data, self.chunk.data + self.start, <size_t>rest)
+        begin = self.frame_begin()
+        self.origin = begin - self.start if rest else 0
+        if rest:
+            for i in range(self.end_count):
+                if self.ends[i] > self.start:
+                    self.ends[kept] = self.ends[i] - self.start
+                    kept += 1
+        self.end_count = kept
+        self.start = 0
+        self.used = rest
+        return 0
+
+    cdef Py_ssize_t frame_begin(self) noexcept:
+        """Where in the buffer the frame begins that the byte at `start` belongs to."""
+        cdef Py_ssize_t i, begin = self.origin
+        for i in range(self.end_count):
+            if self.ends[i] > self.start:
+                break
+            begin = self.ends[i]
+        return begin
+
+    cdef int fault(self, object error, Py_ssize_t torn, bint buffered) except -1:
+        """Decides how to go on after the sink failed with `error`, when it has `torn` bytes of an unfinished frame.
+
+        `buffered` says that the frame is in the buffer, and not one that goes out directly.
+        """
+        cdef bint whole = self.exact and torn == 0
+        # What went out directly before is not there to be handed over again, so taking it back would not help.
+        cdef bint can_repeat = not buffered or torn <= self.start
+        if self.exact and torn and can_repeat and self.sink_rollback is not None:
+            try:
+                whole = self.sink_rollback(torn)
+            except OSError as second:
+                error.add_note(f"taking back the {torn} bytes of the unfinished frame failed too: {second}")
+            if whole and buffered:
+                self.start -= torn
+        if not whole:
+            self.refusal = error
+            error.add_note(
+                f"the sink failed after frame {self.frame_count - self.end_count}"
+                + (f", {torn} bytes into the next one" if self.exact else ", it is not known how far into the next one")
+                + ": this writer refuses every later write"
+            )
+        return 0
+
+
+cdef Py_ssize_t blocked_after(object error) except -1:
+    """How many bytes a sink says it took before it would block."""
+    taken = getattr(error, "characters_written", 0)
+    return taken if isinstance(taken, int) and taken > 0 else 0

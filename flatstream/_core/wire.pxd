@@ -1,0 +1,78 @@
+# The wire format. This file owns it; no other knows where a field of a frame lies.
+#
+#      0                4               4+C                     4+C+L
+#      +----------------+----------------+-----------------------+
+#      | payload length |    checksum    |        payload        |
+#      | L: u32, LE     | C bytes, LE    |        L bytes        |
+#      +----------------+----------------+-----------------------+
+#
+# C is the checksum's size: 0 to 8 bytes, agreed out of band. The checksum covers the payload and nothing else: neither
+# the length nor itself. A stream is frames, one after another, with nothing before, between or after them. These are
+# the bytes of the Rust crate `flatstream` 0.2.7; files written by either are read by the other, so none of this may
+# ever change.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef enum:
+    LENGTH_SIZE = 4
+    MAX_CHECKSUM_SIZE = 8
+    MAX_HEADER_SIZE = 12
+
+cdef extern from *:
+    """
+    /* Not an enum: Cython takes those for int, which does not hold it. */
+    #define FS_MAX_PAYLOAD_LEN ((Py_ssize_t)0xFFFFFFFF)
+    """
+    # The largest length that the header can express.
+    const Py_ssize_t MAX_PAYLOAD_LEN "FS_MAX_PAYLOAD_LEN"
+
+# Bytes are put together with shifts, so that neither alignment nor the machine's byte order matters; compilers turn
+# each of these into one load or store where the machine is little-endian.
+
+cdef inline uint32_t load_u32(const uint8_t* p) noexcept nogil:
+    return (<uint32_t>p[0]) | (<uint32_t>p[1] << 8) | (<uint32_t>p[2] << 16) | (<uint32_t>p[3] << 24)
+
+
+cdef inline uint64_t load_u64(const uint8_t* p) noexcept nogil:
+    return (<uint64_t>load_u32(p)) | (<uint64_t>load_u32(p + 4) << 32)
+
+
+cdef inline uint64_t load_le(const uint8_t* p, Py_ssize_t size) noexcept nogil:
+    """The little-endian number in the `size` (0 to 8) bytes at `p`."""
+    cdef uint64_t value = 0
+    cdef Py_ssize_t i
+    if size == 4:
+        return load_u32(p)
+    if size == 8:
+        return load_u64(p)
+    for i in range(size):
+        value |= <uint64_t>p[i] << (8 * i)
+    return value
+
+
+cdef inline void store_u32(uint8_t* p, uint32_t value) noexcept nogil:
+    p[0] = <uint8_t>value
+    p[1] = <uint8_t>(value >> 8)
+    p[2] = <uint8_t>(value >> 16)
+    p[3] = <uint8_t>(value >> 24)
+
+
+cdef inline void store_le(uint8_t* p, uint64_t value, Py_ssize_t size) noexcept nogil:
+    """Stores the low `size` (0 to 8) bytes of `value` at `p`."""
+    cdef Py_ssize_t i
+    if size == 4:
+        store_u32(p, <uint32_t>value)
+        return
+    if size == 8:
+        store_u32(p, <uint32_t>value)
+        store_u32(p + 4, <uint32_t>(value >> 32))
+        return
+    for i in range(size):
+        p[i] = <uint8_t>(value >> (8 * i))
+
+
+cdef inline uint64_t low_bytes(uint64_t value, Py_ssize_t size) noexcept nogil:
+    """`value` modulo 2 to the power of 8 * `size`, for a size of 0 to 8."""
+    if size >= 8:
+        return value
+    return value & ((<uint64_t>1 << (8 * size)) - 1)

@@ -1,0 +1,175 @@
+"""What a stream can be read from and written to, each turned into the few functions that the core calls.
+
+The functions are the endpoints' own methods wherever possible, and not wrappers in Python: between the return of a system
+call and the moment the core has counted its bytes no Python may run, or a signal handler that raises would make
+the count wrong.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Sink", "Source", "is_path", "open_sink", "open_source"]
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where bytes go; the arguments of the same names are those of `flatstream._core.encoder.Encoder`."""
+
+    target: Any
+    write: Callable[[Any], int | None]
+    writev: Callable[..., int] | None = None
+    fileno: Callable[[], int] | None = None
+    rollback: Callable[[int], bool] | None = None
+    exact: bool = False
+    none_blocks: bool = False
+    owned: bool = False
+
+    def encoder_arguments(self) -> dict[str, Any]:
+        names = ("write", "writev", "fileno", "rollback", "exact", "none_blocks")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where bytes come from; `arguments` are those of `flatstream._core.decoder.Decoder`."""
+
+    target: Any
+    arguments: dict[str, Any] = field(default_factory=dict)
+    owned: bool = False
+
+
+def is_path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike))
+
+
+def _check_file(value: Any, role: str, able: str) -> None:
+    """Raises for a text file, a closed one, and one that was opened for the other direction."""
+    if isinstance(value, io.TextIOBase):
+        raise TypeError(f"{role} is a text file object: open it in binary mode, as in open(path, {'rb' if role == 'source' else 'wb'!r})")
+    if getattr(value, "closed", False) is True:
+        raise ValueError(f"{role} is closed: {value!r:.100}")
+    check = getattr(value, able, None)
+    if callable(check) and not check():
+        raise io.UnsupportedOperation(f"{role} is not {able}: {value!r:.100}")
+
+
+def _rollback(file: io.FileIO) -> Callable[[int], bool]:
+    def rollback(count: int) -> bool:
+        """Cuts the last `count` bytes off a regular file that ends where this file object stands."""
+        fd = file.fileno()
+        status = os.fstat(fd)
+        position = os.lseek(fd, 0, os.SEEK_CUR)
+        # Not at its end: somebody else writes to it, or has cut it.
+        if not stat.S_ISREG(status.st_mode) or status.st_size != position or position < count:
+            return False
+        os.ftruncate(fd, position - count)
+        os.lseek(fd, position - count, os.SEEK_SET)
+        return True
+
+    return rollback
+
+
+def open_sink(sink: Any, *, mode: str = "wb") -> Sink:
+    """The Sink for a path (opened with `mode`) or for an object with ``write``.
+
+    Raises
+    ------
+    TypeError
+        `sink` is nothing to write bytes to.
+    ValueError
+        It is closed.
+    io.UnsupportedOperation
+        It is not writable.
+    OSError
+        The path cannot be opened.
+    """
+    if is_path(sink):
+        return _file_sink(io.FileIO(sink, mode), owned=True)
+    if isinstance(sink, socket.socket):
+        if sink.fileno() < 0:
+            raise ValueError(f"sink is closed: {sink!r:.100}")
+        if isinstance(sink, ssl.SSLSocket):
+            return Sink(sink, sink.send)
+        return Sink(sink, sink.send, writev=getattr(sink, "sendmsg", None), exact=True)
+    if isinstance(sink, type) or not callable(getattr(sink, "write", None)):
+        raise TypeError(f"sink must be a path, a socket or an object with write(buffer), got {sink!r:.100}")
+    _check_file(sink, "sink", "writable")
+    if isinstance(sink, io.FileIO):
+        return _file_sink(sink, owned=False)
+    # Memory takes all or raises before it takes anything; a SocketIO's write is one send().
+    exact = type(sink) is io.BytesIO or isinstance(sink, socket.SocketIO)
+    return Sink(sink, sink.write, exact=exact, none_blocks=isinstance(sink, io.RawIOBase))
+
+
+def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:
+    # os.writev takes a descriptor, which is asked for each time: the file may have been closed, and its number used
+    # again for another.
+    writev = getattr(os, "writev", None)
+    return Sink(
+        file, file.write, writev=writev, fileno=file.fileno if writev is not None else None,
+        rollback=_rollback(file), exact=True, none_blocks=True, owned=owned,
+    )
+
+
+def open_source(source: Any) -> Source:
+    """The Source for a path, a socket, an object with ``readinto`` or ``read``, or a bytes-like object.
+
+    Of an object's methods the one is taken that returns what is there and does not wait until its buffer is full, so that
+    frames arrive when they are sent: ``readinto1``, ``readinto``, ``read1``, ``read``, in this order.
+
+    Raises
+    ------
+    TypeError
+        `source` is nothing to read bytes from.
+    ValueError
+        It is closed.
+    io.UnsupportedOperation
+        It is not readable.
+    OSError
+        The path cannot be opened.
+    """
+    if is_path(source):
+        file = io.FileIO(source, "rb")
+        return Source(file, {"readinto": file.readinto}, owned=True)
+    if isinstance(source, socket.socket):
+        if source.fileno() < 0:
+            raise ValueError(f"source is closed: {source!r:.100}")
+        return Source(source, {"readinto": source.recv_into})
+    if isinstance(source, type) or source is None:
+        raise TypeError(_source_message(source))
+    if not isinstance(source, mmap.mmap):
+        # BytesIO's readinto1 makes a bytes object first; its readinto copies once.
+        names = ("readinto1", "readinto") if not isinstance(source, io.BytesIO) else ("readinto",)
+        for name in names:
+            if callable(method := getattr(source, name, None)):
+                _check_file(source, "source", "readable")
+                return Source(source, {"readinto": method})
+        for name in ("read1", "read"):
+            if callable(method := getattr(source, name, None)):
+                _check_file(source, "source", "readable")
+                return Source(source, {"read": method})
+    try:
+        memoryview(source)
+    except TypeError:
+        raise TypeError(_source_message(source)) from None
+    except ValueError:
+        # A closed mmap or a released memoryview says so when the core takes it; an item type that memoryview does not
+        # know is none of its concern.
+        pass
+    return Source(source, {"buffer": source})
+
+
+def _source_message(source: Any) -> str:
+    return (
+        "source must be a path, a socket, an object with readinto(buffer) or read(size), or a bytes-like object; "
+        f"got {source!r:.100}"
+    )

@@ -1,0 +1,136 @@
+"""`flatstream.open`: a reader or a writer for a path."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, overload
+
+from flatstream._endpoints import open_sink
+from flatstream.checksums import Checksum, ChecksumType
+from flatstream.errors import UnexpectedEofError
+from flatstream.framing import Deframer, Framer, as_deframer, as_framer, deframer_for, framer_for
+from flatstream.reader import StreamReader
+from flatstream.recovery import RecoveryEnd, recover
+from flatstream.writer import StreamWriter
+
+__all__ = ["open"]
+
+ReadMode = Literal["r", "rb"]
+WriteMode = Literal["w", "wb", "a", "ab", "x", "xb"]
+
+
+@overload
+def open(
+    path: str | os.PathLike[str],
+    mode: ReadMode = "r",
+    *,
+    checksum: Checksum | ChecksumType | str | None = None,
+    deframer: Deframer | ChecksumType | None = None,
+    **options: Any,
+) -> StreamReader: ...
+
+
+@overload
+def open(
+    path: str | os.PathLike[str],
+    mode: WriteMode,
+    *,
+    checksum: Checksum | ChecksumType | str | None = None,
+    framer: Framer | ChecksumType | None = None,
+    **options: Any,
+) -> StreamWriter: ...
+
+
+def open(
+    path: str | os.PathLike[str],
+    mode: str = "r",
+    *,
+    checksum: Checksum | ChecksumType | str | None = None,
+    framer: Framer | ChecksumType | None = None,
+    deframer: Deframer | ChecksumType | None = None,
+    **options: Any,
+) -> StreamReader | StreamWriter:
+    """Opens the stream in a file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file.
+    mode : {"r", "w", "a", "x"}
+        Read; write, emptying the file; append; write a file that must not exist. A "b" may follow.
+    checksum : Checksum, ChecksumType or its name, optional
+        What the frames store. It is not noted in the file: read it with the one that it was written with.
+    framer, deframer : Framer, Deframer or ChecksumType, optional
+        Instead of `checksum`, for writing and reading.
+    **options
+        The keyword arguments of `StreamWriter` or `StreamReader`.
+
+    Returns
+    -------
+    StreamReader or StreamWriter
+        To be closed, best by a ``with`` statement.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    TypeError, ValueError
+        An argument is not what it should be.
+    UnexpectedEofError
+        Mode "a", and the file ends inside a frame: what is appended would never be read. See `recover_file`.
+    ChecksumMismatchError, InvalidFrameError
+        Mode "a", and the file is damaged or of another format.
+
+    Notes
+    -----
+    Appending reads the file first, from its beginning, to be sure that it ends with a frame.
+
+    Examples
+    --------
+    >>> import flatstream, tempfile, os
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "events.fs")
+    ...     with flatstream.open(path, "w", checksum="xxhash64") as writer:
+    ...         writer.write_payload(b"abc")
+    ...     with flatstream.open(path, checksum="xxhash64") as reader:
+    ...         bytes(reader.read_message())
+    b'abc'
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a str or os.PathLike, got {path!r:.100}")
+    kind = mode[:-1] if isinstance(mode, str) and len(mode) == 2 and mode.endswith("b") else mode
+    if kind not in ("r", "w", "a", "x"):
+        raise ValueError(f"mode must be 'r', 'w', 'a' or 'x', with or without a 'b' behind it, got {mode!r:.100}")
+    wrong = framer if kind == "r" else deframer
+    if wrong is not None:
+        raise TypeError(f"mode {mode!r} takes a {'deframer' if kind == 'r' else 'framer'}, got {wrong!r:.100}")
+    if checksum is not None and (framer is not None or deframer is not None):
+        raise TypeError("expected either a checksum or a framer or deframer, got both")
+    if kind == "r":
+        return StreamReader(path, deframer_for(checksum) if deframer is None else as_deframer(deframer), **options)
+    made = framer_for(checksum) if framer is None else as_framer(framer)
+    if kind == "a":
+        _check_end(path, checksum, made)
+    sink = open_sink(path, mode=kind + "b")
+    try:
+        return StreamWriter(sink, made, **options)
+    except BaseException:
+        sink.target.close()
+        raise
+
+
+def _check_end(path: str | os.PathLike[str], checksum: Checksum | ChecksumType | str | None, framer: Framer) -> None:
+    """Raises unless the file ends with a whole frame, or does not exist. A framer of unknown format is trusted."""
+    if not os.path.exists(path):
+        return
+    while (inner := getattr(framer, "inner", None)) is not None:
+        framer = inner
+    algorithm = getattr(framer, "checksum", None)
+    deframer = deframer_for(algorithm if algorithm is not None else checksum)
+    report = recover(path, deframer.with_max_frame_len(2**32 - 1))
+    if report.end is RecoveryEnd.TORN_TAIL:
+        raise UnexpectedEofError(
+            f"the file ends inside a frame, so that nothing may be appended: cut it to {report.last_good_offset} bytes first "
+            "(see recover_file)",
+            offset=report.last_good_offset, frame=report.frames,
+        )

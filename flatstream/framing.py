@@ -1,0 +1,85 @@
+"""Framers and deframers, and the adapters that wrap them."""
+
+from __future__ import annotations
+
+from flatstream._core.checksum import Checksum, NoChecksum
+from flatstream._core.deframing import (
+    BoundedDeframer,
+    ChecksumDeframer,
+    DefaultDeframer,
+    Deframer,
+    FrameSpan,
+    ObserverDeframer,
+    ValidatingDeframer,
+)
+from flatstream._core.framing import (
+    BoundedFramer,
+    ChecksumFramer,
+    DefaultFramer,
+    Framer,
+    ObserverFramer,
+    ValidatingFramer,
+)
+from flatstream.checksums import ChecksumType, as_checksum
+
+__all__ = [
+    "BoundedDeframer",
+    "BoundedFramer",
+    "ChecksumDeframer",
+    "ChecksumFramer",
+    "DefaultDeframer",
+    "DefaultFramer",
+    "Deframer",
+    "FrameSpan",
+    "Framer",
+    "ObserverDeframer",
+    "ObserverFramer",
+    "ValidatingDeframer",
+    "ValidatingFramer",
+    "as_deframer",
+    "as_framer",
+    "deframer_for",
+    "framer_for",
+]
+
+
+def framer_for(checksum: Checksum | ChecksumType | str | None) -> Framer:
+    """The built-in framer that stores `checksum` (see `as_checksum`)."""
+    algorithm = as_checksum(checksum)
+    return DefaultFramer() if type(algorithm) is NoChecksum else ChecksumFramer(algorithm)
+
+
+def deframer_for(checksum: Checksum | ChecksumType | str | None) -> Deframer:
+    """The built-in deframer that compares `checksum` (see `as_checksum`)."""
+    algorithm = as_checksum(checksum)
+    return DefaultDeframer() if type(algorithm) is NoChecksum else ChecksumDeframer(algorithm)
+
+
+def as_framer(value: Framer | ChecksumType | None) -> Framer:
+    """`value` if it is a framer; the built-in one for a ChecksumType, or for None.
+
+    Raises
+    ------
+    TypeError
+        It is none of these.
+    """
+    if isinstance(value, Framer):
+        return value
+    if value is None or isinstance(value, ChecksumType):
+        return framer_for(value)
+    raise TypeError(f"framer must be an instance of Framer, a ChecksumType or None, got {value!r:.100}")
+
+
+def as_deframer(value: Deframer | ChecksumType | None) -> Deframer:
+    """`value` if it is a deframer; the built-in one for a ChecksumType, or for None.
+
+    Raises
+    ------
+    TypeError
+        It is none of these.
+    """
+    if isinstance(value, Deframer):
+        return value
+    if value is None or isinstance(value, ChecksumType):
+        return deframer_for(value)
+    raise TypeError(f"deframer must be an instance of Deframer, a ChecksumType or None, got {value!r:.100}")
