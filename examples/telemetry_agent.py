@@ -400,6 +400,8 @@ def report(run: Run, found: Replay, file: str, file_bytes: int) -> Iterator[str]
     yield from table(list(cost_rows(run)))
     yield ""
     yield from table(list(metric_rows(found.metrics)))
+    yield ""
+    yield "Kernels may count busy processors only at their timer's ticks: work in step with those can escape the count."
 
 
 # --- Command line ----------------------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 try:
     import flatstream._core.decoder as _decoder  # noqa: F401 - only to see whether it is there
-except ModuleNotFoundError as error:  # pragma: no cover - shown by a test in a process of its own
+except ModuleNotFoundError as _missing:  # pragma: no cover - shown by a test in a process of its own
     raise ImportError(
         "flatstream's compiled modules are missing: install the package (pip install flatstream) or, in a source tree, "
         "run 'make build'; there is no slower version to fall back to"
-    ) from error
+    ) from _missing
 
 from flatstream._open import open
 from flatstream.checksums import (

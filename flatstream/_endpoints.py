@@ -1,7 +1,7 @@
 """What a stream can be read from and written to, each turned into the few functions that the core calls.
 
-The functions are the endpoints' own methods wherever possible, and not wrappers in Python: between the return of a system
-call and the moment the core has counted its bytes no Python may run, or a signal handler that raises would make
+The functions are the endpoints' own methods wherever possible, and not wrappers in Python: between the return of a
+system call and the moment the core has counted its bytes no Python may run, or a signal handler that raises would make
 the count wrong.
 """
 
@@ -11,17 +11,15 @@ import io
 import mmap
 import os
 import socket
-import ssl
 import stat
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Sink", "Source", "is_path", "open_sink", "open_source"]
 
 
-@dataclass(frozen=True)
-class Sink:
+class Sink(NamedTuple):
     """Where bytes go; the arguments of the same names are those of `flatstream._core.encoder.Encoder`."""
 
     target: Any
@@ -38,12 +36,11 @@ class Sink:
         return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where bytes come from; `arguments` are those of `flatstream._core.decoder.Decoder`."""
 
     target: Any
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any]
     owned: bool = False
 
 
@@ -54,7 +51,8 @@ def is_path(value: Any) -> bool:
 def _check_file(value: Any, role: str, able: str) -> None:
     """Raises for a text file, a closed one, and one that was opened for the other direction."""
     if isinstance(value, io.TextIOBase):
-        raise TypeError(f"{role} is a text file object: open it in binary mode, as in open(path, {'rb' if role == 'source' else 'wb'!r})")
+        mode = "rb" if role == "source" else "wb"
+        raise TypeError(f"{role} is a text file object: open it in binary mode, as in open(path, {mode!r})")
     if getattr(value, "closed", False) is True:
         raise ValueError(f"{role} is closed: {value!r:.100}")
     check = getattr(value, able, None)
@@ -97,7 +95,9 @@ def open_sink(sink: Any, *, mode: str = "wb") -> Sink:
     if isinstance(sink, socket.socket):
         if sink.fileno() < 0:
             raise ValueError(f"sink is closed: {sink!r:.100}")
-        if isinstance(sink, ssl.SSLSocket):
+        # Its send() may have taken bytes when it raises. There is none without the module, whose import takes long.
+        ssl = sys.modules.get("ssl")
+        if ssl is not None and isinstance(sink, ssl.SSLSocket):
             return Sink(sink, sink.send)
         return Sink(sink, sink.send, writev=getattr(sink, "sendmsg", None), exact=True)
     if isinstance(sink, type) or not callable(getattr(sink, "write", None)):
@@ -115,16 +115,22 @@ def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:
     # again for another.
     writev = getattr(os, "writev", None)
     return Sink(
-        file, file.write, writev=writev, fileno=file.fileno if writev is not None else None,
-        rollback=_rollback(file), exact=True, none_blocks=True, owned=owned,
+        file,
+        file.write,
+        writev=writev,
+        fileno=file.fileno if writev is not None else None,
+        rollback=_rollback(file),
+        exact=True,
+        none_blocks=True,
+        owned=owned,
     )
 
 
 def open_source(source: Any) -> Source:
     """The Source for a path, a socket, an object with ``readinto`` or ``read``, or a bytes-like object.
 
-    Of an object's methods the one is taken that returns what is there and does not wait until its buffer is full, so that
-    frames arrive when they are sent: ``readinto1``, ``readinto``, ``read1``, ``read``, in this order.
+    Of an object's methods the one is taken that returns what is there and does not wait until its buffer is full, so
+    that frames arrive when they are sent: ``readinto1``, ``readinto``, ``read1``, ``read``, in this order.
 
     Raises
     ------

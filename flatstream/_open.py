@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from flatstream._endpoints import open_sink
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import UnexpectedEofError
 from flatstream.framing import Deframer, Framer, as_deframer, as_framer, deframer_for, framer_for
+from flatstream.policy import MemoryPolicy
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, recover
 from flatstream.writer import StreamWriter
 
 __all__ = ["open"]
 
-ReadMode = Literal["r", "rb"]
-WriteMode = Literal["w", "wb", "a", "ab", "x", "xb"]
-
 
 @overload
 def open(
     path: str | os.PathLike[str],
-    mode: ReadMode = "r",
+    mode: Literal["r", "rb"] = "r",
     *,
     checksum: Checksum | ChecksumType | str | None = None,
     deframer: Deframer | ChecksumType | None = None,
-    **options: Any,
+    capacity: int = ...,
+    memory_policy: MemoryPolicy | None = None,
 ) -> StreamReader: ...
 
 
 @overload
 def open(
     path: str | os.PathLike[str],
-    mode: WriteMode,
+    mode: Literal["w", "wb", "a", "ab", "x", "xb"],
     *,
     checksum: Checksum | ChecksumType | str | None = None,
     framer: Framer | ChecksumType | None = None,
-    **options: Any,
+    builder: Any = None,
+    capacity: int | None = None,
+    buffer_size: int = ...,
+    memory_policy: MemoryPolicy | None = None,
+    make_builder: Callable[[int], Any] | None = None,
 ) -> StreamWriter: ...
 
 
@@ -98,6 +102,8 @@ def open(
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be a str or os.PathLike, got {path!r:.100}")
+    # A plain str in error messages, too.
+    path = os.fspath(path)
     kind = mode[:-1] if isinstance(mode, str) and len(mode) == 2 and mode.endswith("b") else mode
     if kind not in ("r", "w", "a", "x"):
         raise ValueError(f"mode must be 'r', 'w', 'a' or 'x', with or without a 'b' behind it, got {mode!r:.100}")
@@ -130,7 +136,8 @@ def _check_end(path: str | os.PathLike[str], checksum: Checksum | ChecksumType |
     report = recover(path, deframer.with_max_frame_len(2**32 - 1))
     if report.end is RecoveryEnd.TORN_TAIL:
         raise UnexpectedEofError(
-            f"the file ends inside a frame, so that nothing may be appended: cut it to {report.last_good_offset} bytes first "
-            "(see recover_file)",
-            offset=report.last_good_offset, frame=report.frames,
+            "the file ends inside a frame, so that nothing may be appended: "
+            f"cut it to {report.last_good_offset} bytes first (see recover_file)",
+            offset=report.last_good_offset,
+            frame=report.frames,
         )

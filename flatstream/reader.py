@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flatstream._core.decoder import Decoder, FrameBatch
 from flatstream._core.policy import MemoryPolicy
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = ["FrameBatch", "StreamReader"]
+
+T = TypeVar("T")
 
 DEFAULT_CAPACITY = 256 * 1024
 
@@ -85,7 +87,7 @@ class StreamReader(Decoder):
 
     # Typed reading
 
-    def typed_messages(self, cls: Any) -> Iterator[Any]:
+    def typed_messages(self, cls: type[T]) -> Iterator[T]:
         """Iterates over the messages as instances of `cls`.
 
         Parameters
@@ -106,10 +108,10 @@ class StreamReader(Decoder):
         # map() and not a generator: a generator that has raised is at its end, and the next message could not be read.
         return map(self._decoder(cls), self)
 
-    def _decoder(self, cls: Any) -> Callable[[memoryview], Any]:
+    def _decoder(self, cls: type[T]) -> Callable[[memoryview], T]:
         decode = payload_decoder(cls)
 
-        def decode_here(payload: memoryview) -> Any:
+        def decode_here(payload: memoryview) -> T:
             try:
                 return decode(payload)
             except FlatStreamError as error:
@@ -119,12 +121,12 @@ class StreamReader(Decoder):
 
         return decode_here
 
-    def process_typed(self, cls: Any, fn: Callable[[Any], object]) -> int:
+    def process_typed(self, cls: type[T], fn: Callable[[T], object]) -> int:
         """Calls ``fn(message)`` for each message as an instance of `cls`; an exception stops it. Returns how many."""
         decode = self._decoder(cls)
         return self.process_all(lambda payload: fn(decode(payload)))
 
-    def process_typed_with_payload(self, cls: Any, fn: Callable[[Any, memoryview], object]) -> int:
+    def process_typed_with_payload(self, cls: type[T], fn: Callable[[T, memoryview], object]) -> int:
         """Calls ``fn(message, payload)`` for each message; an exception stops it. Returns how many."""
         decode = self._decoder(cls)
         return self.process_all(lambda payload: fn(decode(payload), payload))

@@ -8,8 +8,7 @@ cutting there could destroy what is still good, or a good file that is read the 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flatstream._core.guard import find_intact_frame, needs_history
 from flatstream._endpoints import is_path
@@ -34,8 +33,7 @@ class RecoveryEnd(enum.Enum):
     """Inside a frame: what follows ``last_good_offset`` may be cut."""
 
 
-@dataclass(frozen=True)
-class RecoveryReport:
+class RecoveryReport(NamedTuple):
     """What `recover` found.
 
     Attributes
@@ -53,9 +51,7 @@ class RecoveryReport:
     end: RecoveryEnd
 
 
-def recover(
-    source: Any, deframer: Deframer | ChecksumType | None = None, *, guard: bool = True
-) -> RecoveryReport:
+def recover(source: Any, deframer: Deframer | ChecksumType | None = None, *, guard: bool = True) -> RecoveryReport:
     """Reads a stream from where `source` stands to its end, and reports what is intact. Nothing is changed.
 
     Parameters
@@ -65,8 +61,9 @@ def recover(
     deframer : Deframer or ChecksumType, optional
         The one that the stream was written for. With ``allow_empty=False``, a tail of zero bytes is a torn tail.
     guard : bool
-        Whether to search the bytes from a tear on for intact frames, and to raise InvalidFrameError instead of reporting
-        a torn tail if there is one: then a length is damaged, and not the tail torn. Without it, the report is the crate's.
+        Whether to search the bytes from a tear on for intact frames, and to raise InvalidFrameError instead of
+        reporting a torn tail if there is one: then a length is damaged, and not the tail torn. Without it, the report
+        is the crate's.
 
     Returns
     -------
@@ -83,9 +80,9 @@ def recover(
     Notes
     -----
     The guard's evidence is: a frame from which frames lead on exactly to the end of the stream, and which is good; or
-    several good frames in a row (one is enough with a checksum of 4 bytes or more). Good means that the checksum matches;
-    without a checksum, that the payload is what a FlatBuffers builder makes. A payload that holds a flatstream of its own
-    can be such evidence; if it is known to, use ``guard=False``.
+    several good frames in a row (one is enough with a checksum of 4 bytes or more). Good means that the checksum
+    matches; without a checksum, that the payload is what a FlatBuffers builder makes. A payload that holds a flatstream
+    of its own can be such evidence; if it is known to, use ``guard=False``.
 
     Examples
     --------
@@ -110,16 +107,14 @@ def recover(
         return RecoveryReport(reader.frames_read, reader.offset, RecoveryEnd.CLEAN_EOF)
 
 
-def recover_file(
-    file: Any, deframer: Deframer | ChecksumType | None = None, *, guard: bool = True
-) -> RecoveryReport:
+def recover_file(file: Any, deframer: Deframer | ChecksumType | None = None, *, guard: bool = True) -> RecoveryReport:
     """Reads a file from its beginning, and reports what is intact. Nothing is changed.
 
     Parameters
     ----------
     file : path, or seekable file object
-        Of a file object, the cursor is left at ``last_good_offset``: after a torn tail, ``file.truncate()`` cuts it, and
-        writing goes on from there. If an error is raised, the cursor is anywhere.
+        Of a file object, the cursor is left at ``last_good_offset``: after a torn tail, ``file.truncate()`` cuts it,
+        and writing goes on from there. If an error is raised, the cursor is anywhere.
     deframer, guard
         See `recover`.
 
@@ -162,9 +157,12 @@ def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofErr
         else f"an intact frame stands at stream offset {where}"
     )
     raise InvalidFrameError(
-        f"the frame's length reaches {tear.needed} bytes, beyond the end of the stream, but the stream is not torn: {what}. "
-        "Nothing may be cut here; guard=False reports a torn tail all the same",
-        declared_len=None, buffer_len=tear.got, offset=offset, frame=tear.frame,
+        f"the frame's length reaches {tear.needed} bytes, beyond the end of the stream, but the stream is not torn: "
+        f"{what}. Nothing may be cut here; guard=False reports a torn tail all the same",
+        declared_len=None,
+        buffer_len=tear.got,
+        offset=offset,
+        frame=tear.frame,
     ) from tear
 
 

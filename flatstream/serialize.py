@@ -77,7 +77,7 @@ def serialize(item: str | StreamSerialize | Packable, builder: Any) -> None:
     )
 
 
-def payload_decoder(cls: Any) -> Callable[[memoryview], Any]:
+def payload_decoder(cls: type[T]) -> Callable[[memoryview], T]:
     """The function that makes an instance of `cls` from a payload.
 
     Parameters

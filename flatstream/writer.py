@@ -57,9 +57,9 @@ class StreamWriter(Encoder):
 
     Notes
     -----
-    Nothing accepted is lost without a word. When a sink would block (BlockingIOError) or a time limit strikes, what it did
-    not take waits in the buffer, to the byte. When it fails inside a frame, the file is cut back to the last whole frame
-    if it can be; if it cannot, every later write is refused, so that no frame ever stands behind torn bytes.
+    Nothing accepted is lost without a word. When a sink would block (BlockingIOError) or a time limit strikes, what it
+    did not take waits in the buffer, to the byte. When it fails inside a frame, the file is cut back to the last whole
+    frame if it can be; if it cannot, every later write is refused, so that no frame ever stands behind torn bytes.
 
     Threads may share a writer: operations exclude one another. After a fork the child's copy refuses to write.
 
@@ -130,7 +130,7 @@ class StreamWriter(Encoder):
             _check_builder(builder)
             return builder
         # Here and not above: the package imports NumPy where that is installed, and reading needs neither.
-        from flatbuffers import Builder
+        from flatbuffers import Builder  # type: ignore[import-untyped, unused-ignore]
 
         return Builder(capacity)
 
@@ -182,7 +182,8 @@ class StreamWriter(Encoder):
             return
         if not isinstance(reason, ReclamationReason):
             raise TypeError(
-                f"{type(self._policy).__name__}.should_reset must return a ReclamationReason or None, got {reason!r:.100}"
+                f"{type(self._policy).__name__}.should_reset must return a ReclamationReason or None, "
+                f"got {reason!r:.100}"
             )
         self._builder = self._new_builder(self._baseline)
         self._policy.on_reclaim(ReclamationInfo(reason, size, capacity, self._baseline))
@@ -225,8 +226,8 @@ class StreamWriter(Encoder):
         Raises
         ------
         OSError, FlatStreamError
-            What was accepted could not be handed over. The writer is closed all the same, and so is a file it opened; after
-            BlockingIOError and TimeoutError it stays open, so that `close` can be tried again.
+            What was accepted could not be handed over. The writer is closed all the same, and so is a file it opened;
+            after BlockingIOError and TimeoutError it stays open, so that `close` can be tried again.
         """
         if self._endpoint is None:
             return

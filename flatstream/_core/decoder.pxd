@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint8_t
 
 from flatstream._core.buffers cimport Chunk, IndexArray
@@ -50,8 +51,10 @@ cdef class Decoder(Exclusive):
     cdef bint shrinking
 
     cdef int check_open(self) except -1
+    @cython.final
     cdef object take(self)
     cdef int step(self) except -1
+    cdef int look(self) except -1
     cdef int accept(self) except -1
     cdef int locate_error(self, object error) except -1
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1

@@ -1,6 +1,8 @@
+cimport cython
 from libc.stdint cimport uint8_t
 
 from flatstream._core.buffers cimport Chunk
+from flatstream._core.crc cimport checksum_kernel
 from flatstream._core.exclusive cimport Exclusive
 from flatstream._core.framing cimport Framer
 
@@ -30,11 +32,22 @@ cdef class Encoder(Exclusive):
     cdef unsigned long long byte_count
     # Why nothing more is written: an exception, or None.
     cdef object refusal
+    # While `direct` is set, frames need nothing but the next four fields, and can be put into the buffer without a call
+    # into the framer: its chain holds nothing but bounds around a built-in framer, and the encoder is open.
+    cdef bint direct
+    cdef checksum_kernel kernel
+    cdef Py_ssize_t width
+    cdef Py_ssize_t bound
     cdef bint shut
     cdef unsigned long generation
 
+    cdef int flatten(self) except -1
+    @cython.final
+    cdef bint put_directly(self, const uint8_t* data, Py_ssize_t length) noexcept
     cdef int check_open(self) except -1
+    @cython.final
     cdef int put(self, object source, const uint8_t* data, Py_ssize_t length) except -1
+    cdef int put_carefully(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_located(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_exclusively(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int emit(

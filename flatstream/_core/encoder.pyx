@@ -12,13 +12,13 @@ import os
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
 from flatstream._core.buffers cimport Chunk, acquire, master_view, subview
 from flatstream._core.exclusive cimport Exclusive
-from flatstream._core.framing cimport Framer, checked_limit
-from flatstream._core.wire cimport MAX_HEADER_SIZE
+from flatstream._core.framing cimport BoundedFramer, ChecksumFramer, DefaultFramer, Framer, checked_limit
+from flatstream._core.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN, low_bytes, store_le, store_u32
 
 from flatstream.errors import FlatbufferError, FlatStreamError, InvalidFrameError
 
@@ -117,6 +117,27 @@ cdef class Encoder(Exclusive):
         self.capacity = size or WRITE_THROUGH_CAPACITY
         self.renew()
         self.shut = False
+        self.flatten()
+
+    cdef int flatten(self) except -1:
+        """Notes what the framer does to a payload, if that can be done without asking it each time."""
+        cdef Framer framer = self._framer
+        self.direct = False
+        self.bound = MAX_PAYLOAD_LEN
+        self.kernel = NULL
+        self.width = 0
+        if framer.needs_view or self.write_through:
+            return 0
+        while type(framer) is BoundedFramer:
+            self.bound = min(self.bound, (<BoundedFramer>framer).max_len)
+            framer = (<BoundedFramer>framer)._inner
+        if type(framer) is ChecksumFramer:
+            self.kernel = (<ChecksumFramer>framer)._checksum.kernel
+            self.width = (<ChecksumFramer>framer).size
+        elif type(framer) is not DefaultFramer:
+            return 0
+        self.direct = True
+        return 0
 
     def __dealloc__(self):
         PyMem_RawFree(self.ends)
@@ -160,7 +181,8 @@ cdef class Encoder(Exclusive):
                 f"{type(self.refusal).__name__}: {self.refusal}; {self.used - self.start} bytes were not handed over",
                 frame=self.frame_count - self.end_count, offset=self.byte_count - (self.used - self.frame_begin()),
             ) from self.refusal
-        if self.shut:
+        # None is what the garbage collector leaves of the parts of a cycle.
+        if self.shut or self._framer is None or self.chunk is None:
             raise ValueError(f"this {type(self).__name__} is closed")
         return 0
 
@@ -260,8 +282,36 @@ cdef class Encoder(Exclusive):
         finally:
             PyBuffer_Release(&view)
 
+    cdef bint put_directly(self, const uint8_t* data, Py_ssize_t length) noexcept:
+        """Frames `length` bytes at `data` if that takes nothing but room in the buffer; returns whether it did."""
+        cdef Py_ssize_t head = LENGTH_SIZE + self.width
+        cdef uint8_t* out
+        if (
+            not self.direct or self.busy or length > self.bound or self.end_count == self.end_capacity
+            or self.generation != FORKS or head + length > self.chunk.capacity - self.used
+        ):
+            return False
+        out = self.chunk.data + self.used
+        store_u32(out, <uint32_t>length)
+        if self.width:
+            store_le(out + LENGTH_SIZE, low_bytes(self.kernel(data, <size_t>length), self.width), self.width)
+        if length:
+            memcpy(out + head, data, <size_t>length)
+        self.used += head + length
+        self.ends[self.end_count] = self.used
+        self.end_count += 1
+        self.frame_count += 1
+        self.byte_count += <unsigned long long>(head + length)
+        return True
+
     cdef int put(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
         """Frames `length` bytes at `data`, which lie inside the object `source`."""
+        if self.put_directly(data, length):
+            return 0
+        return self.put_carefully(source, data, length)
+
+    cdef int put_carefully(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
+        """`put` for everything that may fail."""
         try:
             return self.put_located(source, data, length)
         except FlatStreamError as error:
@@ -274,7 +324,10 @@ cdef class Encoder(Exclusive):
     cdef int put_located(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
         cdef uint8_t head[MAX_HEADER_SIZE]
         cdef Py_ssize_t head_size
-        if self.shut or self.busy or self.refusal is not None or self.generation != FORKS or self._framer.needs_view:
+        if (
+            self.shut or self.busy or self.refusal is not None or self.generation != FORKS
+            or self._framer is None or self._framer.needs_view or self.chunk is None
+        ):
             return self.put_exclusively(source, data, length)
         # Nothing below runs Python or blocks before the frame is in the buffer.
         head_size = self._framer.header(None, data, length, head)
@@ -458,6 +511,7 @@ cdef class Encoder(Exclusive):
     def shut_down(self):
         """Refuses every later write. What is in the buffer stays there."""
         self.shut = True
+        self.direct = False
 
     @property
     def is_shut(self):
@@ -588,6 +642,7 @@ cdef class Encoder(Exclusive):
                 self.start -= torn
         if not whole:
             self.refusal = error
+            self.direct = False
             error.add_note(
                 f"the sink failed after frame {self.frame_count - self.end_count}"
                 + (f", {torn} bytes into the next one" if self.exact else ", it is not known how far into the next one")

@@ -76,6 +76,20 @@ cdef bint is_vector_root(const uint8_t* p, Py_ssize_t size) noexcept nogil:
     return length <= size - 4 - vector and size - 4 - vector - length <= 8
 
 
+# A set of places in the buffer, a bit each: a torn frame may have claimed two gigabytes.
+
+cdef inline bint has(const uint8_t* places, Py_ssize_t at) noexcept nogil:
+    return places[at >> 3] >> (at & 7) & 1
+
+
+cdef inline void add(uint8_t* places, Py_ssize_t at) noexcept nogil:
+    places[at >> 3] |= <uint8_t>(1 << (at & 7))
+
+
+cdef inline void drop(uint8_t* places, Py_ssize_t at) noexcept nogil:
+    places[at >> 3] &= <uint8_t>~(1 << (at & 7))
+
+
 cdef class Search:
     """One search, over `size` bytes at `data`."""
 
@@ -129,29 +143,29 @@ cdef class Search:
         After a damaged length all later frames are still there, so they lead to the end. By chance, hardly anything does;
         therefore few checksums are calculated, however many bytes there are to search.
         """
-        cdef uint8_t* leads = <uint8_t*>PyMem_RawCalloc(<size_t>(self.size + 1), 1)
-        cdef Py_ssize_t at, next_one, size
+        cdef uint8_t* leads = <uint8_t*>PyMem_RawCalloc(<size_t>(self.size // 8 + 1), 1)
+        cdef Py_ssize_t at, here, size
         if leads is NULL:
             raise MemoryError(f"no memory to search {self.size} bytes for frames beyond a torn one")
         try:
-            leads[self.size] = 1
+            add(leads, self.size)
             for at in range(self.size - 1, -1, -1):
                 size = self.frame_size(at)
-                leads[at] = size > 0 and leads[at + size]
+                if size and has(leads, at + size):
+                    add(leads, at)
             for at in range(self.size):
-                if not leads[at] or at == tear:
+                if at == tear:
                     continue
-                # The first frame on the way that says something must be good.
-                next_one = at
-                size = self.frame_size(next_one)
-                while size and not self.is_telling(next_one, size):
-                    leads[next_one] = 0
-                    next_one += size
-                    if not leads[next_one]:
+                # The first frame on the way that says something must be good. What was looked at once is not again.
+                here = at
+                while here < self.size and has(leads, here):
+                    drop(leads, here)
+                    size = self.frame_size(here)
+                    if self.is_telling(here, size):
+                        if self.is_good(here):
+                            return here
                         break
-                    size = self.frame_size(next_one)
-                if next_one < self.size and leads[next_one] and size and self.is_good(next_one):
-                    return next_one
+                    here += size
             return -1
         finally:
             PyMem_RawFree(leads)

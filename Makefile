@@ -1,0 +1,85 @@
+# Everything a fresh machine needs is Python 3.11 or later with its headers, a C compiler and make.
+# Each target sets up what it uses in folders of its own below this one.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Two at a time: the machines this is built on have two cores.
+JOBS   ?= 2
+
+CORE   := $(wildcard flatstream/_core/*.pyx flatstream/_core/*.pxd flatstream/_core/*/*.pyx flatstream/_core/*/*.pxd)
+STAMP  := $(VENV)/.built
+
+.PHONY: help build demo test test-long test-sanitize coverage check wheel clean
+
+help:
+	@echo "make demo            build, and run the telemetry agent on this machine's metrics for 10 seconds"
+	@echo "make test            build, and run all tests that take minutes"
+	@echo "make test-long       the tests that take longer"
+	@echo "make test-sanitize   the tests against modules built with address and undefined-behaviour sanitizers"
+	@echo "make coverage        which lines of the compiled modules the tests run"
+	@echo "make check           ruff, mypy, cython-lint, stubtest"
+	@echo "make wheel           a wheel and a source distribution in dist/"
+	@echo "make clean           remove what these made"
+
+build: $(STAMP)
+
+# A new environment's pip may be as old as its Python; an old one neither reads the licence fields nor builds editable
+# installs of this kind.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "flatstream needs Python 3.11 or later; try make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment: is the venv module there (Debian: python3-venv)?"; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+
+$(STAMP): $(VENV)/bin/python $(CORE) setup.py pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: build
+	$(BIN)/python examples/telemetry_agent.py --rate 1000 --seconds 10
+
+test: build
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: build
+	FLATSTREAM_HYPOTHESIS=long $(BIN)/python -m pytest -m "long or not long"
+
+# The modules are built into a copy of the package, so that the ordinary ones stay. Python itself is not built with the
+# sanitizers: their run time has to be there before it starts (LD_PRELOAD), memory must come from malloc to be watched,
+# and leaks are left to tests/test_leaks.py, since the interpreter itself never frees everything.
+SANITIZED := build/sanitized
+test-sanitize: build
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r flatstream setup.py pyproject.toml README.md LICENSE-MIT LICENSE-APACHE examples tests $(SANITIZED)/
+	find $(SANITIZED) -name '*.so' -delete
+	cd $(SANITIZED) && FLATSTREAM_SANITIZE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
+	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+		PYTHONMALLOC=malloc PYTHONPATH=$(abspath $(SANITIZED)) FLATSTREAM_SANITIZED=1 \
+		$(abspath $(BIN))/python -m pytest -p no:cacheprovider -m "not long" $(PYTEST_ARGS)
+
+TRACED := build/traced
+coverage: build
+	rm -rf $(TRACED) && mkdir -p $(TRACED)
+	cp -r flatstream setup.py pyproject.toml README.md LICENSE-MIT LICENSE-APACHE examples tests $(TRACED)/
+	find $(TRACED) -name '*.so' -delete
+	cd $(TRACED) && FLATSTREAM_COVERAGE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
+	cd $(TRACED) && PYTHONPATH=$(abspath $(TRACED)) FLATSTREAM_TRACED=1 COVERAGE_CORE=ctrace \
+		$(abspath $(BIN))/python -m coverage run -m pytest -p no:cacheprovider -m "not long" $(PYTEST_ARGS)
+	cd $(TRACED) && $(abspath $(BIN))/python -m coverage report --show-missing --skip-empty --include='flatstream/*'
+	cd $(TRACED) && $(abspath $(BIN))/python tests/check_coverage.py
+
+check: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cython-lint flatstream
+	$(BIN)/python -m mypy.stubtest flatstream --allowlist tests/stubtest_allowlist.txt
+
+wheel: build
+	$(BIN)/python -m build --outdir dist .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name '*.so' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

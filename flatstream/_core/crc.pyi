@@ -1,0 +1,1 @@
+# Kernels for the other compiled modules; Python sees nothing of them.
