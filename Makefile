@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 # Two at a time: the machines this is built on have two cores.
 JOBS   ?= 2
 
-CORE   := $(wildcard flatstream/_core/*.pyx flatstream/_core/*.pxd flatstream/_core/*/*.pyx flatstream/_core/*/*.pxd)
+CORE   := $(wildcard flatstream/_core/*.pyx flatstream/_core/*.pxd flatstream/_core/*.h)
 STAMP  := $(VENV)/.built
 
 .PHONY: help build demo test test-long test-sanitize coverage check wheel clean

@@ -38,6 +38,8 @@ modules = [
         extra_compile_args=compile_args,
         extra_link_args=link_args,
         define_macros=macros,
+        include_dirs=["flatstream/_core"],
+        depends=["flatstream/_core/crc_fold.h"] if source.stem == "crc" else [],
     )
     for source in sorted(Path("flatstream/_core").rglob("*.pyx"))
 ]

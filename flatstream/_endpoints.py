@@ -12,7 +12,6 @@ import mmap
 import os
 import socket
 import stat
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -92,22 +91,21 @@ def open_sink(sink: Any, *, mode: str = "wb") -> Sink:
     """
     if is_path(sink):
         return _file_sink(io.FileIO(sink, mode), owned=True)
+    # Of a subclass (ssl.SSLSocket is one) nothing is known but that it has the method: its own code may run after the system
+    # call, so that an error does not say that nothing was taken.
     if isinstance(sink, socket.socket):
         if sink.fileno() < 0:
             raise ValueError(f"sink is closed: {sink!r:.100}")
-        # Its send() may have taken bytes when it raises. There is none without the module, whose import takes long.
-        ssl = sys.modules.get("ssl")
-        if ssl is not None and isinstance(sink, ssl.SSLSocket):
+        if type(sink) is not socket.socket:
             return Sink(sink, sink.send)
         return Sink(sink, sink.send, writev=getattr(sink, "sendmsg", None), exact=True)
     if isinstance(sink, type) or not callable(getattr(sink, "write", None)):
         raise TypeError(f"sink must be a path, a socket or an object with write(buffer), got {sink!r:.100}")
     _check_file(sink, "sink", "writable")
-    if isinstance(sink, io.FileIO):
+    if type(sink) is io.FileIO:
         return _file_sink(sink, owned=False)
-    # Memory takes all or raises before it takes anything; a SocketIO's write is one send().
-    exact = type(sink) is io.BytesIO or isinstance(sink, socket.SocketIO)
-    return Sink(sink, sink.write, exact=exact, none_blocks=isinstance(sink, io.RawIOBase))
+    # Memory takes all, or raises before it takes anything.
+    return Sink(sink, sink.write, exact=type(sink) is io.BytesIO, none_blocks=isinstance(sink, io.RawIOBase))
 
 
 def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:

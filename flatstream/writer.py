@@ -297,10 +297,12 @@ class StreamWriter(Encoder):
         endpoint = getattr(self, "_endpoint", None)
         if endpoint is None or self.is_foreign:
             return
-        if self.pending_bytes or endpoint.owned:
-            warnings.warn(f"unclosed stream writer {self!r}", ResourceWarning, source=self, stacklevel=2)
-        with contextlib.suppress(Exception):
-            self.close()
+        try:
+            if self.pending_bytes or endpoint.owned:
+                warnings.warn(f"unclosed stream writer {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            with contextlib.suppress(Exception):
+                self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"to {self.sink!r:.100}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
+import numpy as np
 import reference
 from support import Mode, PlainSink
 
@@ -80,6 +81,11 @@ def recover_bytes(source: Any, deframer: Any = None, *, guard: bool = True) -> R
         return error
 
 
+def address(buffer: Any) -> int:
+    """Where in memory the first byte of `buffer` lies."""
+    return int(np.frombuffer(buffer, np.uint8).__array_interface__["data"][0])
+
+
 # FlatBuffers, made by the reference builder
 
 
@@ -126,7 +132,7 @@ def flatbuffer_of_event(number: int) -> bytes:
 
 
 class FaultySource:
-    """Gives ``data[:fault_at]`` in pieces of at most `piece` bytes, then raises what `make_error` gives, once, then goes on.
+    """Gives ``data[:fault_at]`` in pieces of at most `piece` bytes, raises `error` once, and then gives the rest.
 
     That it works again afterwards shows whether it is the reader that refuses to go on.
     """
@@ -145,7 +151,8 @@ class FaultySource:
             end = self.fault_at
             if self.position == end:
                 self.faults += 1
-                raise self.error
+                # One error may serve thousands of faults, and must not carry the tracebacks of all of them.
+                raise self.error.with_traceback(None)
         piece = self.data[self.position : min(end, self.position + self.piece, self.position + len(buffer))]
         buffer[: len(piece)] = piece
         self.position += len(piece)
@@ -153,26 +160,35 @@ class FaultySource:
 
 
 class FaultySink(PlainSink):
-    """Takes `limit` bytes, and raises `error` instead of taking the next one; one ``write`` may take a part."""
+    """Takes `limit` bytes, raises `error` once instead of taking the next one, and then takes everything.
+
+    A single ``write`` takes what it can before the fault. That it works again afterwards shows whether it is the writer
+    that refuses to go on.
+    """
 
     def __init__(self, limit: int, error: BaseException) -> None:
         super().__init__()
         self.limit = limit
         self.error = error
+        self.faults = 0
 
     def write(self, data: Any) -> int:
+        if self.faults:
+            self.pieces.append(bytes(data))
+            return len(data)
+        if not self.limit:
+            self.faults += 1
+            raise self.error.with_traceback(None)
         taken = bytes(data[: self.limit])
-        if not taken:
-            raise self.error
         self.limit -= len(taken)
         self.pieces.append(taken)
         return len(taken)
 
 
-def raised_by(function: Callable[[], object]) -> BaseException:
-    """The exception that `function` raises, whatever it is; a test fails if there is none."""
+def raised_by(function: Callable[..., object], *arguments: Any) -> BaseException:
+    """The exception that ``function(*arguments)`` raises, whatever it is; a test fails if there is none."""
     try:
-        function()
+        function(*arguments)
     except BaseException as error:
         return error
     raise AssertionError("nothing was raised")

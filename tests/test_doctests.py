@@ -58,7 +58,7 @@ EXAMPLES = find_examples()
 
 
 def run(test: doctest.DocTest) -> tuple[doctest.TestResults, str]:
-    """Runs the examples of one docstring; gives how many there were and failed, and what doctest says of the failures."""
+    """Runs the examples of one docstring; gives how many were run and failed, and what doctest says of failures."""
     report: list[str] = []
     # Examples may be run more than once, and must not find what an earlier run has left.
     globs: dict[str, Any] = dict(test.globs)
@@ -99,7 +99,9 @@ def test_main_parts_of_the_package_have_examples_that_run(described: Any) -> Non
 
 def test_wrong_example_in_docstring_is_reported() -> None:
     # The machinery above would be of no use if it passed over failures, as doctest's finder does over functions.
-    test = doctest.DocTestParser().get_doctest(">>> Crc32().calculate(b'')\n1\n", {**vars(flatstream)}, "wrong", None, 0)
+    test = doctest.DocTestParser().get_doctest(
+        ">>> Crc32().calculate(b'')\n1\n", {**vars(flatstream)}, "wrong", None, 0
+    )
     results, report = run(test)
     assert (results.failed, results.attempted) == (1, 1)
     assert "Expected:\n    1\nGot:\n    0\n" in report

@@ -1,5 +1,9 @@
 # cython: boundscheck=False, wraparound=False
-"""Cyclic redundancy checks, eight bytes a step.
+"""Cyclic redundancy checks, by whatever the processor does fastest.
+
+Three ways, chosen once, when the module is imported: `vpclmul` and `pclmul` multiply without carries (see crc_fold.h), and
+`portable` looks sixteen bytes up at a time. The environment variable FLATSTREAM_CRC asks for one of them; if it cannot be had,
+the import fails.
 
 The parameters are those of the RevEng catalogue, under its names:
 
@@ -13,21 +17,51 @@ The parameters are those of the RevEng catalogue, under its names:
     ==================  =====  ==================  =========  ==================  ==================
 
 A reflected register is kept in the low bits of 64 and shifts right; CRC-16/XMODEM is kept in the high bits and shifts left.
-In both, table[k][b] is what byte b does to the register when k more bytes follow it, so that eight look-ups that do not
-wait for one another replace eight that do ("slicing by 8").
+In both, table[k][b] is what byte b does to the register when k more bytes follow it, so that sixteen look-ups that do not
+wait for one another replace sixteen that do ("slicing by 16").
 """
+
+import os
 
 from libc.stdint cimport uint8_t, uint64_t
 
 from flatstream._core.wire cimport load_u64
 
-ctypedef uint64_t slices[8][256]
+
+cdef extern from "crc_fold.h":
+    ctypedef struct fs_crc_constants:
+        pass
+    void fs_crc_prepare(fs_crc_constants* constants, uint64_t polynomial_at_top, bint reflected) noexcept nogil
+    bint fs_has_pclmul() noexcept nogil
+    bint fs_has_vpclmul() noexcept nogil
+    uint64_t fs_reflected_pclmul(const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size) noexcept nogil
+    uint64_t fs_forward_pclmul(const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size) noexcept nogil
+    uint64_t fs_reflected_vpclmul(const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size) noexcept nogil
+    uint64_t fs_forward_vpclmul(const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size) noexcept nogil
+
+ctypedef uint64_t (*fold_kernel)(
+    const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size
+) noexcept nogil
+
+# Below this many bytes the table is faster than folding and reducing.
+cdef enum:
+    FOLD_FROM = 16
+
+ctypedef uint64_t slices[16][256]
 
 # Filled once, below, when the module is imported; only read afterwards.
 cdef slices XMODEM
 cdef slices ISO_HDLC
 cdef slices ISCSI
 cdef slices XZ
+cdef fs_crc_constants XMODEM_FOLD
+cdef fs_crc_constants ISO_HDLC_FOLD
+cdef fs_crc_constants ISCSI_FOLD
+cdef fs_crc_constants XZ_FOLD
+
+# NULL on the portable path.
+cdef fold_kernel fold_reflected = NULL
+cdef fold_kernel fold_forward = NULL
 
 
 cdef void fill_reflected(slices table, uint64_t reversed_polynomial) noexcept nogil:
@@ -38,7 +72,7 @@ cdef void fill_reflected(slices table, uint64_t reversed_polynomial) noexcept no
         for step in range(8):
             register = (register >> 1) ^ (reversed_polynomial if register & 1 else 0)
         table[0][byte] = register
-    for step in range(1, 8):
+    for step in range(1, 16):
         for byte in range(256):
             register = table[step - 1][byte]
             table[step][byte] = (register >> 8) ^ table[0][register & 0xFF]
@@ -52,26 +86,33 @@ cdef void fill_forward(slices table, uint64_t polynomial_at_top) noexcept nogil:
         for step in range(8):
             register = (register << 1) ^ (polynomial_at_top if register >> 63 else 0)
         table[0][byte] = register
-    for step in range(1, 8):
+    for step in range(1, 16):
         for byte in range(256):
             register = table[step - 1][byte]
             table[step][byte] = (register << 8) ^ table[0][register >> 56]
 
 
+cdef inline uint64_t look_up(slices table, int first, uint64_t word) noexcept nogil:
+    """What the eight bytes of `word` do to a register, when `first` to `first` + 7 bytes follow them."""
+    return (
+        table[first + 7][word & 0xFF]
+        ^ table[first + 6][(word >> 8) & 0xFF]
+        ^ table[first + 5][(word >> 16) & 0xFF]
+        ^ table[first + 4][(word >> 24) & 0xFF]
+        ^ table[first + 3][(word >> 32) & 0xFF]
+        ^ table[first + 2][(word >> 40) & 0xFF]
+        ^ table[first + 1][(word >> 48) & 0xFF]
+        ^ table[first][word >> 56]
+    )
+
+
 cdef uint64_t update_reflected(slices table, uint64_t register, const uint8_t* data, size_t size) noexcept nogil:
-    cdef uint64_t word
-    while size >= 8:
-        word = register ^ load_u64(data)
-        register = (
-            table[7][word & 0xFF]
-            ^ table[6][(word >> 8) & 0xFF]
-            ^ table[5][(word >> 16) & 0xFF]
-            ^ table[4][(word >> 24) & 0xFF]
-            ^ table[3][(word >> 32) & 0xFF]
-            ^ table[2][(word >> 40) & 0xFF]
-            ^ table[1][(word >> 48) & 0xFF]
-            ^ table[0][word >> 56]
-        )
+    while size >= 16:
+        register = look_up(table, 8, register ^ load_u64(data)) ^ look_up(table, 0, load_u64(data + 8))
+        data += 16
+        size -= 16
+    if size >= 8:
+        register = look_up(table, 0, register ^ load_u64(data))
         data += 8
         size -= 8
     while size:
@@ -82,21 +123,17 @@ cdef uint64_t update_reflected(slices table, uint64_t register, const uint8_t* d
 
 
 cdef uint64_t update_forward(slices table, uint64_t register, const uint8_t* data, size_t size) noexcept nogil:
-    # The register's first byte meets the data's first byte, so the word is taken as little-endian and only the
+    # The register's first byte meets the data's first byte, so the words are taken as little-endian and only the
     # register is turned round: its two bytes stand at its top.
-    cdef uint64_t word
-    while size >= 8:
-        word = load_u64(data) ^ (register >> 56) ^ (((register >> 48) & 0xFF) << 8)
+    while size >= 16:
         register = (
-            table[7][word & 0xFF]
-            ^ table[6][(word >> 8) & 0xFF]
-            ^ table[5][(word >> 16) & 0xFF]
-            ^ table[4][(word >> 24) & 0xFF]
-            ^ table[3][(word >> 32) & 0xFF]
-            ^ table[2][(word >> 40) & 0xFF]
-            ^ table[1][(word >> 48) & 0xFF]
-            ^ table[0][word >> 56]
+            look_up(table, 8, load_u64(data) ^ (register >> 56) ^ ((register >> 40) & 0xFF00))
+            ^ look_up(table, 0, load_u64(data + 8))
         )
+        data += 16
+        size -= 16
+    if size >= 8:
+        register = look_up(table, 0, load_u64(data) ^ (register >> 56) ^ ((register >> 40) & 0xFF00))
         data += 8
         size -= 8
     while size:
@@ -106,23 +143,67 @@ cdef uint64_t update_forward(slices table, uint64_t register, const uint8_t* dat
     return register
 
 
+cdef inline uint64_t reflected(
+    slices table, fs_crc_constants* constants, uint64_t register, const uint8_t* data, size_t size
+) noexcept nogil:
+    if size >= FOLD_FROM and fold_reflected is not NULL:
+        return fold_reflected(constants, register, data, size)
+    return update_reflected(table, register, data, size)
+
+
 cdef uint64_t crc16_xmodem(const uint8_t* data, size_t size) noexcept nogil:
+    if size >= FOLD_FROM and fold_forward is not NULL:
+        return fold_forward(&XMODEM_FOLD, 0, data, size) >> 48
     return update_forward(XMODEM, 0, data, size) >> 48
 
 
 cdef uint64_t crc32_iso_hdlc(const uint8_t* data, size_t size) noexcept nogil:
-    return update_reflected(ISO_HDLC, 0xFFFFFFFFULL, data, size) ^ 0xFFFFFFFFULL
+    return reflected(ISO_HDLC, &ISO_HDLC_FOLD, 0xFFFFFFFFULL, data, size) ^ 0xFFFFFFFFULL
 
 
 cdef uint64_t crc32c_iscsi(const uint8_t* data, size_t size) noexcept nogil:
-    return update_reflected(ISCSI, 0xFFFFFFFFULL, data, size) ^ 0xFFFFFFFFULL
+    return reflected(ISCSI, &ISCSI_FOLD, 0xFFFFFFFFULL, data, size) ^ 0xFFFFFFFFULL
 
 
 cdef uint64_t crc64_xz(const uint8_t* data, size_t size) noexcept nogil:
-    return update_reflected(XZ, 0xFFFFFFFFFFFFFFFFULL, data, size) ^ 0xFFFFFFFFFFFFFFFFULL
+    return reflected(XZ, &XZ_FOLD, 0xFFFFFFFFFFFFFFFFULL, data, size) ^ 0xFFFFFFFFFFFFFFFFULL
 
 
 fill_forward(XMODEM, <uint64_t>0x1021 << 48)
 fill_reflected(ISO_HDLC, 0xEDB88320ULL)
 fill_reflected(ISCSI, 0x82F63B78ULL)
 fill_reflected(XZ, 0xC96C5795D7870F42ULL)
+fs_crc_prepare(&XMODEM_FOLD, <uint64_t>0x1021 << 48, False)
+fs_crc_prepare(&ISO_HDLC_FOLD, <uint64_t>0x04C11DB7 << 32, True)
+fs_crc_prepare(&ISCSI_FOLD, <uint64_t>0x1EDC6F41 << 32, True)
+fs_crc_prepare(&XZ_FOLD, 0x42F0E1EBA9EA3693ULL, True)
+
+# Which of the ways is used.
+PATH = "portable"
+
+
+def available_paths():
+    """The ways that this processor can go, the fastest first."""
+    paths = ["portable"]
+    if fs_has_pclmul():
+        paths.insert(0, "pclmul")
+    if fs_has_vpclmul():
+        paths.insert(0, "vpclmul")
+    return paths
+
+
+def _choose(str wanted):
+    global PATH, fold_reflected, fold_forward
+    paths = available_paths()
+    if wanted and wanted not in paths:
+        raise ImportError(f"FLATSTREAM_CRC asks for {wanted!r}; this processor has {', '.join(paths)}")
+    PATH = wanted or paths[0]
+    if PATH == "vpclmul":
+        fold_reflected = fs_reflected_vpclmul
+        fold_forward = fs_forward_vpclmul
+    elif PATH == "pclmul":
+        fold_reflected = fs_reflected_pclmul
+        fold_forward = fs_forward_pclmul
+
+
+_choose(os.environ.get("FLATSTREAM_CRC", ""))

@@ -41,9 +41,10 @@ cdef class Decoder(Exclusive):
     cdef unsigned long long delivered
     cdef unsigned long long refused
     cdef unsigned long long delivered_bytes
-    # Raised by every later read; raised by the next.
+    # Raised by every later read; raised by the next, which then moves past the frame that it is about.
     cdef object failure
     cdef object deferred
+    cdef Py_ssize_t deferred_size
     cdef bint shut
     cdef object policy
     cdef Py_ssize_t baseline

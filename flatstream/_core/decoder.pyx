@@ -7,6 +7,7 @@ takes its place. A loop that keeps one payload at a time therefore swaps between
 """
 
 import errno
+from functools import partial
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
@@ -55,6 +56,14 @@ cdef class FrameBatch:
     stream_offset : int
         The stream offset of ``buffer[0]``.
     """
+
+    def __cinit__(self):
+        self.starts = IndexArray.__new__(IndexArray)
+        self.sizes = IndexArray.__new__(IndexArray)
+        self.buffer = memoryview(b"")
+
+    def __init__(self):
+        raise TypeError("a FrameBatch is made by StreamReader.read_batch")
 
     def __len__(self):
         return self.starts.length
@@ -178,6 +187,8 @@ cdef class Decoder(Exclusive):
         if self.deferred is not None:
             error = self.deferred
             self.deferred = None
+            self.position += self.deferred_size
+            self.refused += 1
             raise error
         return 0
 
@@ -268,8 +279,6 @@ cdef class Decoder(Exclusive):
         if max_bytes is not None:
             bytes_left = checked_count("max_bytes", max_bytes, 1, MAX_CAPACITY)
         cdef FrameBatch batch = FrameBatch.__new__(FrameBatch)
-        batch.starts = IndexArray.__new__(IndexArray)
-        batch.sizes = IndexArray.__new__(IndexArray)
         self.enter()
         try:
             self.check_open()
@@ -366,14 +375,17 @@ cdef class Decoder(Exclusive):
         try:
             return self.accept()
         except Exception as error:
-            # The frame has been consumed, so its error would not come again.
+            # The check is not made twice, since it may call observers: its result is kept for the next read.
             self.deferred = error
+            self.deferred_size = self.span.frame_end
+            self.position -= self.deferred_size
+            self.refused -= 1
             return 0
 
     def batches(self, max_frames=None, max_bytes=None):
-        """Iterates over `read_batch` up to the end."""
-        while (batch := self.read_batch(max_frames, max_bytes)) is not None:
-            yield batch
+        """Iterates over `read_batch` up to the end. After an error it can be gone on with, as `read_batch` can."""
+        # Not a generator, which is at its end once it has raised.
+        return iter(partial(self.read_batch, max_frames, max_bytes), None)
 
     cdef object take(self):
         """A view of the next payload, or None at a clean end."""
@@ -616,7 +628,10 @@ cdef class Decoder(Exclusive):
 
     def whole_buffer(self):
         """A view of the whole stream if the source is a buffer, else None."""
-        return self.master if self.readinto is None and self.read is None else None
+        if self.master is None or self.chunk is not None:
+            return None
+        # Not the master itself, which the caller could release.
+        return subview(self.master, self.data, self.end)
 
     def rest_is_zero(self):
         """Reads on to the end of the source, past everything, and returns whether all of it was zero bytes."""

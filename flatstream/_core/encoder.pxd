@@ -44,7 +44,11 @@ cdef class Encoder(Exclusive):
     cdef int flatten(self) except -1
     @cython.final
     cdef bint put_directly(self, const uint8_t* data, Py_ssize_t length) noexcept
+    @cython.final
+    cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) noexcept
     cdef int check_open(self) except -1
+    @cython.final
+    cdef int write_one(self, object payload) except -1
     @cython.final
     cdef int put(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_carefully(self, object source, const uint8_t* data, Py_ssize_t length) except -1
@@ -69,3 +73,4 @@ cdef class Encoder(Exclusive):
     cdef int renew(self) except -1
     cdef Py_ssize_t frame_begin(self) noexcept
     cdef int fault(self, object error, Py_ssize_t torn, bint buffered) except -1
+    cdef int refuse(self, object error, str where) except -1

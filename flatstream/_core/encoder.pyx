@@ -12,6 +12,7 @@ import os
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
@@ -24,6 +25,8 @@ from flatstream.errors import FlatbufferError, FlatStreamError, InvalidFrameErro
 
 
 cdef extern from "Python.h":
+    PyObject** PySequence_Fast_ITEMS(object sequence)
+    bint PyBytes_CheckExact(PyObject* o)
     void* PyMem_RawRealloc(void* p, size_t n) nogil
     void PyMem_RawFree(void* p) nogil
 
@@ -211,15 +214,7 @@ cdef class Encoder(Exclusive):
         ValueError
             The writer is closed.
         """
-        cdef Py_buffer view
-        if type(payload) is bytes:
-            self.put(payload, <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-            return
-        acquire(payload, &view, "payload")
-        try:
-            self.put(payload, <const uint8_t*>view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
+        self.write_one(payload)
 
     def write_payloads(self, payloads):
         """Frames each of `payloads`, an iterable of bytes-like objects, in one call.
@@ -230,18 +225,69 @@ cdef class Encoder(Exclusive):
         ------
         See `write_payload`.
         """
-        cdef Py_buffer view
+        cdef Py_ssize_t i = 0
         if isinstance(payloads, (bytes, bytearray, memoryview)):
             raise TypeError(f"payloads must be an iterable of bytes-like objects, got one {type(payloads).__name__}")
-        for payload in payloads:
-            if type(payload) is bytes:
-                self.put(payload, <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-                continue
-            acquire(payload, &view, "payload")
-            try:
-                self.put(payload, <const uint8_t*>view.buf, view.len)
-            finally:
-                PyBuffer_Release(&view)
+        if type(payloads) is not list and type(payloads) is not tuple:
+            for payload in payloads:
+                self.write_one(payload)
+            return
+        # The sequence is looked at anew each time round: writing may run Python, which may change it.
+        while i < len(payloads):
+            i = self.put_run(payloads, i)
+            if i < len(payloads):
+                self.write_one(payloads[i])
+                i += 1
+
+    cdef int write_one(self, object payload) except -1:
+        cdef Py_buffer view
+        if type(payload) is bytes:
+            return self.put(payload, <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+        acquire(payload, &view, "payload")
+        try:
+            return self.put(payload, <const uint8_t*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) noexcept:
+        """Frames the bytes objects of a list or tuple from `first` on for as long as there is room in the buffer.
+
+        Returns the number of the first that it left. It is `put_directly` for many, with everything that stays the same
+        taken out of the loop; nothing in it runs Python, so that the sequence cannot change and a borrowed reference holds.
+        """
+        cdef Py_ssize_t i = first, count = len(payloads), length, head = LENGTH_SIZE + self.width, width = self.width
+        cdef Py_ssize_t bound, room
+        cdef PyObject** items = PySequence_Fast_ITEMS(payloads)
+        cdef uint8_t* out
+        cdef Py_ssize_t* end
+        if not self.direct or self.busy or self.generation != FORKS:
+            return first
+        count = min(count, first + self.end_capacity - self.end_count)
+        bound = self.bound
+        room = self.chunk.capacity - self.used - head
+        out = self.chunk.data + self.used
+        end = self.ends + self.end_count
+        while i < count and PyBytes_CheckExact(items[i]):
+            length = PyBytes_GET_SIZE(<object>items[i])
+            if length > bound or length > room:
+                break
+            store_u32(out, <uint32_t>length)
+            if width:
+                store_le(
+                    out + LENGTH_SIZE,
+                    low_bytes(self.kernel(<const uint8_t*>PyBytes_AS_STRING(<object>items[i]), <size_t>length), width), width,
+                )
+            memcpy(out + head, PyBytes_AS_STRING(<object>items[i]), <size_t>length)
+            out += head + length
+            room -= head + length
+            end[0] = out - self.chunk.data
+            end += 1
+            i += 1
+        self.frame_count += <unsigned long long>(i - first)
+        self.end_count += i - first
+        self.byte_count += <unsigned long long>(out - self.chunk.data - self.used)
+        self.used = out - self.chunk.data
+        return i
 
     def write_finished(self, builder):
         """Frames the message that `builder` has finished, without a copy of its own; the builder is left as it is.
@@ -392,8 +438,9 @@ cdef class Encoder(Exclusive):
                 self.drain()
             except (BlockingIOError, TimeoutError):
                 # What the sink did take may have made room enough.
-                if self.refusal is not None or size > self.chunk.capacity - self.used:
+                if self.refusal is not None or size > self.capacity - (self.used - self.start):
                     raise
+                self.renew()
         if size > self.chunk.capacity - self.used:
             return self.emit_large(head, head_size, source, body, body_size)
         self.append(head, head_size, body, body_size)
@@ -402,16 +449,17 @@ cdef class Encoder(Exclusive):
         try:
             self.drain()
         except BaseException as error:
-            # Not accepted, if it can be taken out again. If the sink has a part of it, the frame stands, and the rest
-            # follows with the next write.
+            # Not accepted, if it can be taken out again. If the sink has a part of it and goes on later, the frame stands,
+            # and the rest follows with the next write. If it does not go on, neither does the encoder.
             begin = self.used - size
-            if self.end_count and begin >= self.start:
+            if self.end_count and (begin >= self.start or self.refusal is not None):
                 self.used = begin
+                self.start = min(self.start, begin)
                 self.end_count -= 1
                 self.frame_count -= 1
                 self.byte_count -= <unsigned long long>size
                 raise
-            if self.refusal is not None or not isinstance(error, (BlockingIOError, TimeoutError)):
+            if not isinstance(error, (BlockingIOError, TimeoutError)):
                 raise
         return 0
 
@@ -465,7 +513,11 @@ cdef class Encoder(Exclusive):
             if not done:
                 raise
             # The sink has its beginning, so the frame is accepted, and its rest waits in the buffer.
-            self.keep_rest(header, body, body_size, done)
+            try:
+                self.keep_rest(header, body, body_size, done)
+            except BaseException as second:
+                self.refuse(second, f"{done} bytes into it, and there is no memory to keep the rest")
+                raise
             if isinstance(error, (BlockingIOError, TimeoutError)):
                 return 0
             raise
@@ -541,8 +593,9 @@ cdef class Encoder(Exclusive):
                 )
         except BaseException as error:
             if self.resumable(error):
+                # What is left is not moved to the front: a sink that takes a little at a time would have all of it copied
+                # each time.
                 self.start += min(blocked_after(error), self.used - self.start)
-                self.renew()
             else:
                 self.fault(error, self.start - self.frame_begin(), True)
             raise
@@ -638,16 +691,23 @@ cdef class Encoder(Exclusive):
                 whole = self.sink_rollback(torn)
             except OSError as second:
                 error.add_note(f"taking back the {torn} bytes of the unfinished frame failed too: {second}")
+            except BaseException as second:
+                # A signal: whether they were taken back is not known.
+                self.refuse(second, f"{torn} bytes into it, or taken back to its beginning")
+                raise
             if whole and buffered:
                 self.start -= torn
         if not whole:
-            self.refusal = error
-            self.direct = False
-            error.add_note(
-                f"the sink failed after frame {self.frame_count - self.end_count}"
-                + (f", {torn} bytes into the next one" if self.exact else ", it is not known how far into the next one")
-                + ": this writer refuses every later write"
-            )
+            self.refuse(error, f"{torn} bytes into it" if self.exact else "it is not known how far into it")
+        return 0
+
+    cdef int refuse(self, object error, str where) except -1:
+        """Writes nothing any more: the stream ends inside a frame, `where`."""
+        self.refusal = error
+        self.direct = False
+        error.add_note(
+            f"the sink stands in frame {self.frame_count - self.end_count}, {where}: this writer refuses every later write"
+        )
         return 0
 
 

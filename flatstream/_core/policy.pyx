@@ -16,7 +16,17 @@ class ReclamationReason(enum.Enum):
 
 
 class ReclamationInfo(NamedTuple):
-    """What was given back: `capacity_before` and `capacity_after` in bytes, after a message of `last_message_size`."""
+    """What was given back, and why.
+
+    Attributes
+    ----------
+    reason : ReclamationReason
+        What the policy said.
+    last_message_size : int
+        The size of the message after which it said so, in bytes.
+    capacity_before, capacity_after : int
+        The capacity that was held, and the one that takes its place, in bytes.
+    """
 
     reason: ReclamationReason
     last_message_size: int

@@ -1,0 +1,58 @@
+"""A stream over a socket: each message arrives when it is flushed.
+
+Sockets are sources and sinks like files. A connection that ends between two frames is a clean end; one that ends inside
+a frame is an error.
+"""
+
+# ruff: noqa: PT017 - a script has no pytest.raises
+
+from __future__ import annotations
+
+import socket
+import threading
+
+from flatstream import ChecksumType, StreamReader, StreamWriter, UnexpectedEofError
+
+CHECKSUM = ChecksumType.CRC32
+
+
+def send(connection: socket.socket, replies: list[bytes]) -> None:
+    """Sends some messages, one at a time, and waits for the other side to say that it has read each."""
+    with connection, StreamWriter(connection, CHECKSUM) as writer:
+        for text in ("one", "two", "three"):
+            writer.write_payload(text.encode())
+            writer.flush()
+            replies.append(connection.recv(1))
+
+
+def main() -> None:
+    near, far = socket.socketpair()
+    replies: list[bytes] = []
+    sender = threading.Thread(target=send, args=(far, replies))
+    sender.start()
+    received = []
+    with near, StreamReader(near, CHECKSUM) as reader:
+        for payload in reader:
+            received.append(bytes(payload).decode())
+            near.sendall(b".")  # if the reader waited for more than this message, both sides would wait for ever
+    sender.join()
+    assert received == ["one", "two", "three"]
+    assert replies == [b"."] * 3
+    print(f"received {received}, then a clean end")
+
+    # A connection that breaks inside a frame.
+    near, far = socket.socketpair()
+    with near, StreamReader(near, CHECKSUM) as reader:
+        with far:
+            far.sendall(bytes.fromhex("03 00 00 00 c2 41 24 35 61 62"))
+        try:
+            reader.read_message()
+        except UnexpectedEofError as error:
+            assert (error.needed, error.got) == (11, 10)
+            print(f"broken:  {error}")
+        else:
+            raise AssertionError("a torn frame passed for a clean end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+/* CRCs by carry-less multiplication.
+ *
+ * All of them are computed as a CRC of 64 bits. A polynomial P of width W < 64 becomes P * x^(64-W): then a register holds
+ * the CRC of P in its W highest terms, which is where a forward register of 64 bits has it when it is shifted to the top,
+ * and a reflected one when it is at the bottom.
+ *
+ * A block of 16 bytes is a polynomial of 128 terms, H * x^64 + L. Folding it over a distance of D bits adds to the block
+ * that far behind it
+ *
+ *     H * (x^(D+64) mod P)  +  L * (x^D mod P)
+ *
+ * which leaves the remainder of the whole message the same. So the message is folded into ever fewer blocks, and the last
+ * one is reduced after Barrett. A message whose size is no multiple of 16 gets zero bytes in front, which change nothing.
+ *
+ * In the reflected order a product of two 64-bit values stands one bit too low, so constants are those for one power of x
+ * less. (Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction", is the idea's source.)
+ */
+#ifndef FLATSTREAM_CRC_FOLD_H
+#define FLATSTREAM_CRC_FOLD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define FS_HAVE_FOLD 1
+#include <immintrin.h>
+#else
+#define FS_HAVE_FOLD 0
+#endif
+
+/* Constants for distances in units of 128 bits, two for each: what the low lane and the high lane are multiplied with. */
+typedef struct {
+    uint64_t fold[17][2]; /* [i]: over i * 128 bits; [0] is not used */
+    uint64_t last;        /* x^128 mod P, which takes H of the last block behind its 64 appended zeros */
+    uint64_t quotient;    /* x^128 / P, less its highest term */
+    uint64_t polynomial;  /* P, less its highest term */
+    int reflected;
+} fs_crc_constants;
+
+static uint64_t fs_reverse64(uint64_t v) {
+    uint64_t r = 0;
+    for (int i = 0; i < 64; i++) r |= ((v >> i) & 1) << (63 - i);
+    return r;
+}
+
+/* x^n mod P, for P = x^64 + p. */
+static uint64_t fs_power_mod(unsigned n, uint64_t p) {
+    uint64_t r = 1;
+    while (n--) r = (r << 1) ^ ((r >> 63) ? p : 0);
+    return r;
+}
+
+/* x^128 / P, less its highest term. */
+static uint64_t fs_quotient(uint64_t p) {
+    uint64_t q = 0, r = p; /* after the first step of the division: x^128 - x^64 * P = p * x^64 */
+    for (int i = 63; i >= 0; i--) {
+        uint64_t top = r >> 63;
+        q |= top << i;
+        r = (r << 1) ^ (top ? p : 0);
+    }
+    return q;
+}
+
+/* `p` is the polynomial without its highest term, shifted to the top of 64 bits. */
+static void fs_crc_prepare(fs_crc_constants *c, uint64_t p, int reflected) {
+    for (unsigned i = 1; i <= 16; i++) {
+        unsigned distance = 128 * i;
+        if (reflected) {
+            c->fold[i][0] = fs_reverse64(fs_power_mod(distance + 63, p));
+            c->fold[i][1] = fs_reverse64(fs_power_mod(distance - 1, p));
+        } else {
+            c->fold[i][0] = fs_power_mod(distance, p);
+            c->fold[i][1] = fs_power_mod(distance + 64, p);
+        }
+    }
+    c->last = reflected ? fs_reverse64(fs_power_mod(127, p)) : fs_power_mod(128, p);
+    c->quotient = reflected ? fs_reverse64(fs_quotient(p)) : fs_quotient(p);
+    c->polynomial = reflected ? fs_reverse64(p) : p;
+    c->reflected = reflected;
+}
+
+#if FS_HAVE_FOLD
+
+#define FS_PCLMUL __attribute__((target("pclmul,ssse3,sse4.1")))
+#define FS_VPCLMUL __attribute__((target("pclmul,ssse3,sse4.1,avx512f,avx512bw,avx512vl,vpclmulqdq")))
+
+static int fs_has_pclmul(void) {
+    return __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1");
+}
+
+static int fs_has_vpclmul(void) {
+    return fs_has_pclmul() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("vpclmulqdq");
+}
+
+FS_PCLMUL static inline __m128i fs_order(__m128i v, int reflected) {
+    /* Forward CRCs take the first byte as the highest. */
+    return reflected ? v : _mm_shuffle_epi8(v, _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+
+FS_PCLMUL static inline __m128i fs_load(const uint8_t *p, int reflected) {
+    return fs_order(_mm_loadu_si128((const __m128i *)p), reflected);
+}
+
+FS_PCLMUL static inline __m128i fs_fold(__m128i v, const uint64_t *k) {
+    __m128i c = _mm_loadu_si128((const __m128i *)k);
+    return _mm_xor_si128(_mm_clmulepi64_si128(v, c, 0x00), _mm_clmulepi64_si128(v, c, 0x11));
+}
+
+/* The register after the block `v`, the last of a message. */
+FS_PCLMUL static inline uint64_t fs_reduce(__m128i v, const fs_crc_constants *c) {
+    uint64_t low = (uint64_t)_mm_cvtsi128_si64(v), high = (uint64_t)_mm_extract_epi64(v, 1);
+    uint64_t h = c->reflected ? low : high, l = c->reflected ? high : low, upper, lower, q;
+    __m128i t = _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)h), _mm_cvtsi64_si128((long long)c->last), 0x00);
+    if (c->reflected) {
+        upper = (uint64_t)_mm_cvtsi128_si64(t) ^ l;
+        lower = (uint64_t)_mm_extract_epi64(t, 1);
+        t = _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)upper), _mm_cvtsi64_si128((long long)c->quotient), 0x00);
+        q = upper ^ ((uint64_t)_mm_cvtsi128_si64(t) << 1);
+        t = _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)q), _mm_cvtsi64_si128((long long)c->polynomial), 0x00);
+        return lower ^ ((uint64_t)_mm_extract_epi64(t, 1) << 1) ^ ((uint64_t)_mm_cvtsi128_si64(t) >> 63);
+    }
+    upper = (uint64_t)_mm_extract_epi64(t, 1) ^ l;
+    lower = (uint64_t)_mm_cvtsi128_si64(t);
+    t = _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)upper), _mm_cvtsi64_si128((long long)c->quotient), 0x00);
+    q = upper ^ (uint64_t)_mm_extract_epi64(t, 1);
+    t = _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)q), _mm_cvtsi64_si128((long long)c->polynomial), 0x00);
+    return lower ^ (uint64_t)_mm_cvtsi128_si64(t);
+}
+
+/* What is to be added to the first whole block: the register, and, folded, the bytes that make the size no multiple of 16. */
+FS_PCLMUL static inline __m128i fs_begin(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t odd) {
+    uint8_t first[32] = {0};
+    if (!odd) return c->reflected ? _mm_cvtsi64_si128((long long)reg) : _mm_set_epi64x((long long)reg, 0);
+    memcpy(first + 16 - odd, p, odd);
+    for (int i = 0; i < 8; i++)
+        first[16 - odd + (size_t)i] ^= (uint8_t)(c->reflected ? reg >> (8 * i) : reg >> (56 - 8 * i));
+    return _mm_xor_si128(fs_fold(fs_load(first, c->reflected), c->fold[1]), fs_load(first + 16, c->reflected));
+}
+
+/* The register after `size` >= 16 more bytes. `reflected` is a constant wherever this is used. */
+FS_PCLMUL static inline uint64_t fs_update_pclmul(
+    const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size, int reflected) {
+    size_t odd = size % 16;
+    __m128i a = fs_begin(c, reg, p, odd);
+    p += odd;
+    size -= odd;
+    a = _mm_xor_si128(a, fs_load(p, reflected));
+    p += 16;
+    size -= 16;
+    if (size >= 112) {
+        /* Eight blocks at a time hide the latency of the multiplication. */
+        __m128i b[8];
+        b[0] = a;
+        for (int i = 1; i < 8; i++) b[i] = fs_load(p + 16 * (i - 1), reflected);
+        p += 112;
+        size -= 112;
+        while (size >= 128) {
+            for (int i = 0; i < 8; i++) b[i] = _mm_xor_si128(fs_fold(b[i], c->fold[8]), fs_load(p + 16 * i, reflected));
+            p += 128;
+            size -= 128;
+        }
+        a = b[7];
+        for (int i = 0; i < 7; i++) a = _mm_xor_si128(a, fs_fold(b[i], c->fold[7 - i]));
+    }
+    if (size >= 48) {
+        /* Not one after the other: each waits for no other. */
+        __m128i b = _mm_xor_si128(fs_fold(a, c->fold[3]), fs_fold(fs_load(p, reflected), c->fold[2]));
+        b = _mm_xor_si128(b, fs_fold(fs_load(p + 16, reflected), c->fold[1]));
+        a = _mm_xor_si128(b, fs_load(p + 32, reflected));
+        p += 48;
+        size -= 48;
+    }
+    while (size) {
+        a = _mm_xor_si128(fs_fold(a, c->fold[1]), fs_load(p, reflected));
+        p += 16;
+        size -= 16;
+    }
+    return fs_reduce(a, c);
+}
+
+FS_VPCLMUL static inline __m512i fs_load_wide(const uint8_t *p, int reflected) {
+    __m512i v = _mm512_loadu_si512((const void *)p);
+    if (reflected) return v;
+    return _mm512_shuffle_epi8(
+        v, _mm512_broadcast_i32x4(_mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+}
+
+FS_VPCLMUL static inline __m512i fs_fold_wide(__m512i v, __m512i k, __m512i add) {
+    /* 0x96: the exclusive or of all three. */
+    return _mm512_ternarylogic_epi64(
+        _mm512_clmulepi64_epi128(v, k, 0x00), _mm512_clmulepi64_epi128(v, k, 0x11), add, 0x96);
+}
+
+FS_VPCLMUL static inline __m512i fs_constant_wide(const uint64_t *k) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)k));
+}
+
+FS_VPCLMUL static inline uint64_t fs_update_vpclmul(
+    const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size, int reflected) {
+    if (size < 256 + 16) return fs_update_pclmul(c, reg, p, size, reflected);
+    size_t odd = size % 16;
+    __m512i a = _mm512_inserti32x4(_mm512_setzero_si512(), fs_begin(c, reg, p, odd), 0);
+    __m512i b, d, e, k;
+    p += odd;
+    size -= odd;
+    a = _mm512_xor_si512(a, fs_load_wide(p, reflected));
+    b = fs_load_wide(p + 64, reflected);
+    d = fs_load_wide(p + 128, reflected);
+    e = fs_load_wide(p + 192, reflected);
+    p += 256;
+    size -= 256;
+    k = fs_constant_wide(c->fold[16]);
+    while (size >= 256) {
+        a = fs_fold_wide(a, k, fs_load_wide(p, reflected));
+        b = fs_fold_wide(b, k, fs_load_wide(p + 64, reflected));
+        d = fs_fold_wide(d, k, fs_load_wide(p + 128, reflected));
+        e = fs_fold_wide(e, k, fs_load_wide(p + 192, reflected));
+        p += 256;
+        size -= 256;
+    }
+    e = fs_fold_wide(d, fs_constant_wide(c->fold[4]), e);
+    e = fs_fold_wide(b, fs_constant_wide(c->fold[8]), e);
+    e = fs_fold_wide(a, fs_constant_wide(c->fold[12]), e);
+    k = fs_constant_wide(c->fold[4]);
+    while (size >= 64) {
+        e = fs_fold_wide(e, k, fs_load_wide(p, reflected));
+        p += 64;
+        size -= 64;
+    }
+    __m128i last = _mm512_extracti32x4_epi32(e, 3);
+    last = _mm_xor_si128(last, fs_fold(_mm512_extracti32x4_epi32(e, 2), c->fold[1]));
+    last = _mm_xor_si128(last, fs_fold(_mm512_extracti32x4_epi32(e, 1), c->fold[2]));
+    last = _mm_xor_si128(last, fs_fold(_mm512_extracti32x4_epi32(e, 0), c->fold[3]));
+    while (size) {
+        last = _mm_xor_si128(fs_fold(last, c->fold[1]), fs_load(p, reflected));
+        p += 16;
+        size -= 16;
+    }
+    return fs_reduce(last, c);
+}
+
+/* `reflected` is known in each, so that the byte order costs nothing where it is not needed. */
+FS_PCLMUL static uint64_t fs_reflected_pclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {
+    return fs_update_pclmul(c, reg, p, size, 1);
+}
+FS_PCLMUL static uint64_t fs_forward_pclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {
+    return fs_update_pclmul(c, reg, p, size, 0);
+}
+FS_VPCLMUL static uint64_t fs_reflected_vpclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {
+    return fs_update_vpclmul(c, reg, p, size, 1);
+}
+FS_VPCLMUL static uint64_t fs_forward_vpclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {
+    return fs_update_vpclmul(c, reg, p, size, 0);
+}
+
+#else
+
+/* AArch64's PMULL could do the same; it is left out because it cannot be tested where this is built. */
+static int fs_has_pclmul(void) { return 0; }
+static int fs_has_vpclmul(void) { return 0; }
+static uint64_t fs_reflected_pclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {
+    (void)c; (void)p; (void)size;
+    return reg;
+}
+#define fs_forward_pclmul fs_reflected_pclmul
+#define fs_reflected_vpclmul fs_reflected_pclmul
+#define fs_forward_vpclmul fs_reflected_pclmul
+
+#endif
+#endif
