@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Sink", "Source", "is_path", "open_sink", "open_source"]
+__all__ = ["PathToOpen", "Sink", "Source", "is_path", "open_sink", "open_source"]
 
 
 class Sink(NamedTuple):
@@ -41,6 +41,13 @@ class Source(NamedTuple):
     target: Any
     arguments: dict[str, Any]
     owned: bool = False
+
+
+class PathToOpen(NamedTuple):
+    """A path, and the mode to open it with, once nothing else can be wrong."""
+
+    path: str | os.PathLike[str]
+    mode: str
 
 
 def is_path(value: Any) -> bool:
@@ -75,8 +82,8 @@ def _rollback(file: io.FileIO) -> Callable[[int], bool]:
     return rollback
 
 
-def open_sink(sink: Any, *, mode: str = "wb") -> Sink:
-    """The Sink for a path (opened with `mode`) or for an object with ``write``.
+def open_sink(sink: Any) -> Sink:
+    """The Sink for a path, which is created or emptied, for a PathToOpen, or for an object with ``write``.
 
     Raises
     ------
@@ -89,8 +96,10 @@ def open_sink(sink: Any, *, mode: str = "wb") -> Sink:
     OSError
         The path cannot be opened.
     """
+    if isinstance(sink, PathToOpen):
+        return _file_sink(io.FileIO(sink.path, sink.mode), owned=True)
     if is_path(sink):
-        return _file_sink(io.FileIO(sink, mode), owned=True)
+        return _file_sink(io.FileIO(sink, "wb"), owned=True)
     # Of a subclass (ssl.SSLSocket is one) nothing is known but that it has the method: its own code may run after the system
     # call, so that an error does not say that nothing was taken.
     if isinstance(sink, socket.socket):
@@ -143,11 +152,11 @@ def open_source(source: Any) -> Source:
     """
     if is_path(source):
         file = io.FileIO(source, "rb")
-        return Source(file, {"readinto": file.readinto}, owned=True)
+        return Source(file, {"readinto": file.readinto, "exact": True}, owned=True)
     if isinstance(source, socket.socket):
         if source.fileno() < 0:
             raise ValueError(f"source is closed: {source!r:.100}")
-        return Source(source, {"readinto": source.recv_into})
+        return Source(source, {"readinto": source.recv_into, "exact": type(source) is socket.socket})
     if isinstance(source, type) or source is None:
         raise TypeError(_source_message(source))
     if not isinstance(source, mmap.mmap):
@@ -156,7 +165,7 @@ def open_source(source: Any) -> Source:
         for name in names:
             if callable(method := getattr(source, name, None)):
                 _check_file(source, "source", "readable")
-                return Source(source, {"readinto": method})
+                return Source(source, {"readinto": method, "exact": _is_exact(source)})
         for name in ("read1", "read"):
             if callable(method := getattr(source, name, None)):
                 _check_file(source, "source", "readable")
@@ -170,6 +179,13 @@ def open_source(source: Any) -> Source:
         # know is none of its concern.
         pass
     return Source(source, {"buffer": source})
+
+
+def _is_exact(file: Any) -> bool:
+    """Whether no Python runs between the system call that takes bytes from `file` and the moment they are counted."""
+    if type(file) in (io.BufferedReader, io.BufferedRandom):
+        file = file.raw
+    return type(file) in (io.FileIO, io.BytesIO)
 
 
 def _source_message(source: Any) -> str:

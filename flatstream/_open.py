@@ -6,10 +6,22 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
-from flatstream._endpoints import open_sink
+from flatstream._endpoints import PathToOpen
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import UnexpectedEofError
-from flatstream.framing import Deframer, Framer, as_deframer, as_framer, deframer_for, framer_for
+from flatstream.framing import (
+    BoundedFramer,
+    ChecksumFramer,
+    DefaultFramer,
+    Deframer,
+    Framer,
+    ObserverFramer,
+    ValidatingFramer,
+    as_deframer,
+    as_framer,
+    deframer_for,
+    framer_for,
+)
 from flatstream.policy import MemoryPolicy
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, recover
@@ -81,7 +93,8 @@ def open(
     TypeError, ValueError
         An argument is not what it should be.
     UnexpectedEofError
-        Mode "a", and the file ends inside a frame: what is appended would never be read. See `recover_file`.
+        Mode "a", and the file ends inside a frame: what is appended would never be read. See `recover_file`. (A file of
+        a framer of your own is not looked at.)
     ChecksumMismatchError, InvalidFrameError
         Mode "a", and the file is damaged or of another format.
 
@@ -116,23 +129,22 @@ def open(
         return StreamReader(path, deframer_for(checksum) if deframer is None else as_deframer(deframer), **options)
     made = framer_for(checksum) if framer is None else as_framer(framer)
     if kind == "a":
-        _check_end(path, checksum, made)
-    sink = open_sink(path, mode=kind + "b")
-    try:
-        return StreamWriter(sink, made, **options)
-    except BaseException:
-        sink.target.close()
-        raise
+        _check_end(path, made)
+    return StreamWriter(PathToOpen(path, kind + "b"), made, **options)
 
 
-def _check_end(path: str | os.PathLike[str], checksum: Checksum | ChecksumType | str | None, framer: Framer) -> None:
+def _check_end(path: str | os.PathLike[str], framer: Framer) -> None:
     """Raises unless the file ends with a whole frame, or does not exist. A framer of unknown format is trusted."""
     if not os.path.exists(path):
         return
-    while (inner := getattr(framer, "inner", None)) is not None:
-        framer = inner
-    algorithm = getattr(framer, "checksum", None)
-    deframer = deframer_for(algorithm if algorithm is not None else checksum)
+    while type(framer) in (BoundedFramer, ObserverFramer, ValidatingFramer):
+        framer = framer.inner  # type: ignore[attr-defined]
+    if type(framer) is ChecksumFramer:
+        deframer = deframer_for(framer.checksum)
+    elif type(framer) is DefaultFramer:
+        deframer = deframer_for(None)
+    else:
+        return
     report = recover(path, deframer.with_max_frame_len(2**32 - 1))
     if report.end is RecoveryEnd.TORN_TAIL:
         raise UnexpectedEofError(

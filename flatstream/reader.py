@@ -116,7 +116,7 @@ class StreamReader(Decoder):
                 return decode(payload)
             except FlatStreamError as error:
                 if error.offset is None:
-                    error.offset = self.message_offset
+                    error.offset, error.frame = self.message_offset, self.message_number
                 raise
 
         return decode_here
@@ -124,21 +124,25 @@ class StreamReader(Decoder):
     def process_typed(self, cls: type[T], fn: Callable[[T], object]) -> int:
         """Calls ``fn(message)`` for each message as an instance of `cls`; an exception stops it. Returns how many."""
         decode = self._decoder(cls)
+        _check_callable(fn)
         return self.process_all(lambda payload: fn(decode(payload)))
 
     def process_typed_with_payload(self, cls: type[T], fn: Callable[[T, memoryview], object]) -> int:
         """Calls ``fn(message, payload)`` for each message; an exception stops it. Returns how many."""
         decode = self._decoder(cls)
+        _check_callable(fn)
         return self.process_all(lambda payload: fn(decode(payload), payload))
 
     # The end
 
     def close(self) -> None:
         """Closes the source if the reader opened it. Payloads already handed out stay good."""
-        endpoint, self._endpoint = self._endpoint, None
+        endpoint = self._endpoint
         if endpoint is None:
             return
+        # First, because it is refused in the middle of another operation.
         self.shut_down()
+        self._endpoint = None
         if endpoint.owned:
             endpoint.target.close()
 
@@ -160,8 +164,9 @@ class StreamReader(Decoder):
         """
         if self._endpoint is None:
             raise ValueError("this StreamReader is closed")
-        endpoint, self._endpoint = self._endpoint, None
-        return endpoint.target, self.shut_down()
+        endpoint, rest = self._endpoint, self.shut_down()
+        self._endpoint = None
+        return endpoint.target, rest
 
     @property
     def closed(self) -> bool:
@@ -179,3 +184,8 @@ class StreamReader(Decoder):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"from {self.source!r:.100}"
         return f"<StreamReader {state}, {self.frames_read} frames>"
+
+
+def _check_callable(fn: object) -> None:
+    if not callable(fn):
+        raise TypeError(f"fn must be callable, got {type(fn).__name__}")

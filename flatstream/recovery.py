@@ -147,7 +147,8 @@ def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofErr
     start = offset
     if needs_history(deframer):
         start, window = _with_history(source, reader, window)
-    found = find_intact_frame(deframer, window, offset - start)
+    last = reader.message_offset - start if reader.frames_read else -1
+    found = find_intact_frame(deframer, window, offset - start, last if last >= 0 else None)
     if found is None:
         return
     where = start + found

@@ -68,6 +68,10 @@ def serialize(item: str | StreamSerialize | Packable, builder: Any) -> None:
         if (method := getattr(item, "Pack", None)) is not None:
             root = method(builder)
             if not builder.finished:
+                if not isinstance(root, int):
+                    raise TypeError(
+                        f"{type(item).__name__}.Pack(builder) must return the offset of its table, got {root!r:.100}"
+                    )
                 builder.Finish(root)
             return
     what = f"the class {item.__name__}" if isinstance(item, type) else type(item).__name__

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from flatstream._core.encoder import Encoder
+from flatstream._core.encoder import Encoder, check_buffer_size
 from flatstream._core.policy import MemoryPolicy, ReclamationInfo, ReclamationReason
 from flatstream._endpoints import Sink, open_sink
 from flatstream.checksums import ChecksumType
@@ -88,6 +88,11 @@ class StreamWriter(Encoder):
     ) -> None:
         if memory_policy is not None and not isinstance(memory_policy, MemoryPolicy):
             raise TypeError(f"memory_policy must be an instance of MemoryPolicy, got {memory_policy!r:.100}")
+        baseline = 0 if memory_policy is None else memory_policy.baseline_capacity
+        if not isinstance(baseline, int) or isinstance(baseline, bool):
+            raise TypeError(f"memory_policy.baseline_capacity must be an int, got {baseline!r:.100}")
+        if baseline < 0:
+            raise ValueError(f"memory_policy.baseline_capacity must not be negative, got {baseline}")
         if make_builder is not None and not callable(make_builder):
             raise TypeError(f"make_builder must be callable, got {make_builder!r:.100}")
         if capacity is not None and (not isinstance(capacity, int) or isinstance(capacity, bool)):
@@ -97,8 +102,9 @@ class StreamWriter(Encoder):
         if builder is not None:
             _check_builder(builder)
         made = as_framer(framer)
+        check_buffer_size(buffer_size)
         # Last, so that a wrong argument does not empty a file.
-        endpoint = sink if isinstance(sink, Sink) else open_sink(sink)
+        endpoint = open_sink(sink)
         try:
             super().__init__(made, buffer_size, **endpoint.encoder_arguments())
         except BaseException:
@@ -110,7 +116,7 @@ class StreamWriter(Encoder):
         self._capacity = DEFAULT_BUILDER_CAPACITY if capacity is None else max(capacity, 1)
         self._make_builder = make_builder
         self._policy = memory_policy
-        self._baseline = 0 if memory_policy is None else memory_policy.baseline_capacity
+        self._baseline = baseline
 
     @property
     def sink(self) -> Any:
@@ -153,24 +159,28 @@ class StreamWriter(Encoder):
         InvalidFrameError, ValidationFailedError, OSError, BlockingIOError, ValueError
             See `write_payload`. Whatever is raised, by ``serialize`` too, nothing of `item` was written.
         """
+        self.write_built(self._build, item)
+
+    def _build(self, item: str | StreamSerialize | Packable) -> Any:
         builder = self._builder
         if builder is None:
             builder = self.builder
         builder.Clear()
         serialize(item, builder)
-        before = self.bytes_written
-        self.write_finished(builder)
         if self._policy is not None:
-            self._consult(builder, self.bytes_written - before)
+            # Before the message is framed, so that an error of the policy's leaves nothing of it written. If the builder is
+            # replaced, this one still holds the message.
+            self._consult(builder)
+        return builder
 
     def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
         """Writes each of `items` like `write`. If one fails, those before it are written; see `frames_written`."""
-        if isinstance(items, str):
-            raise TypeError("items must be an iterable of items, got one str: write() takes a single item")
+        if isinstance(items, str) or not hasattr(type(items), "__iter__"):
+            raise TypeError(f"items must be an iterable of items, got one {type(items).__name__}: write() takes a single item")
         for item in items:
             self.write(item)
 
-    def _consult(self, builder: Any, frame_size: int) -> None:
+    def _consult(self, builder: Any) -> None:
         """Asks the memory policy, if the builder has grown beyond what the policy wants to keep."""
         capacity = len(builder.Bytes)
         if capacity <= self._baseline:
@@ -233,29 +243,32 @@ class StreamWriter(Encoder):
             return
         if self.is_foreign:
             # The bytes in the buffer are the parent's to write, and so is the file.
-            self._let_go()
+            self.shut_down()
+            self._endpoint = None
             return
+        self.check_reentry()
         try:
-            self.flush()
+            self._hand_over_the_last()
         except (BlockingIOError, TimeoutError):
-            if not self.is_refusing:
-                raise
-            self._finish()
+            # It stays open if anything is left to be handed over later.
+            if self.is_shut or self.is_refusing:
+                self._finish()
             raise
         except BaseException:
             self._finish()
             raise
         self._finish()
 
+    def _hand_over_the_last(self) -> None:
+        # In this order, so that no other thread's frame can come after the last that is handed over.
+        self.drain_and_shut()
+        self._flush_sink()
+
     def _finish(self) -> None:
-        endpoint = self._let_go()
+        self.shut_down()
+        endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None and endpoint.owned:
             endpoint.target.close()
-
-    def _let_go(self) -> Sink | None:
-        endpoint, self._endpoint = self._endpoint, None
-        self.shut_down()
-        return endpoint
 
     def detach(self) -> Any:
         """Flushes, and gives back the sink, open; the writer is closed.
@@ -267,8 +280,8 @@ class StreamWriter(Encoder):
         OSError, FlatStreamError
             See `flush`; the writer then keeps the sink.
         """
-        self.flush()
-        endpoint = self._let_go()
+        self._hand_over_the_last()
+        endpoint, self._endpoint = self._endpoint, None
         return None if endpoint is None else endpoint.target
 
     @property
@@ -310,6 +323,8 @@ class StreamWriter(Encoder):
 
 
 def _check_builder(builder: Any) -> None:
+    if isinstance(builder, type):
+        raise TypeError(f"builder must be an instance of flatbuffers.Builder, got the class {builder.__name__}")
     for name in ("Bytes", "Head", "Clear", "Finish", "finished"):
         if not hasattr(builder, name):
             raise TypeError(f"builder must be a flatbuffers.Builder, got {type(builder).__name__} without {name}")

@@ -49,6 +49,7 @@ from flatstream import (
     StreamWriter,
     XxHash64,
 )
+from flatstream._core import crc
 from flatstream.checksums import as_checksum
 from flatstream.framing import as_deframer, as_framer
 
@@ -73,7 +74,7 @@ def frame_of(payload: bytes, checksum: Checksum) -> bytes:
     return sink.getvalue()
 
 
-def mismatch(checksum: Checksum, expected: int, payload: bytes) -> tuple[Any, Any]:
+def mismatch(checksum: Any, expected: int, payload: Any) -> tuple[Any, Any]:
     with pytest.raises(ChecksumMismatchError) as caught:
         checksum.verify(expected, payload)
     return caught.value.expected, caught.value.calculated
@@ -135,7 +136,7 @@ def test_long_payload_agrees_with_the_oracle(cls, length):
 @every_builtin
 def test_payload_of_equal_bytes_agrees_with_the_oracle(cls, byte):
     # What a register that starts wrong, or is not inverted at the end, is noticed by first.
-    for length in (1, 2, 3, 4, 7, 8, 9, 16, 17, 64, 240, 241, 1024, 100_000):
+    for length in (1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 128, 240, 241, 256, 512, 1024, 100_000):
         payload = bytes([byte]) * length
         assert cls().calculate(payload) == ORACLES[cls](payload), length
 
@@ -338,7 +339,7 @@ def test_verify_of_a_wrong_value_says_both_reduced_to_the_width(mode):
 
 
 def test_verify_without_a_checksum_accepts_everything():
-    assert NoChecksum().verify(12345, b"anything") is None
+    NoChecksum().verify(12345, b"anything")
 
 
 @pytest.mark.parametrize("expected", [None, "1", 1.0, b"\x01"])
@@ -358,7 +359,7 @@ def test_mismatch_outside_a_stream_knows_no_place():
 # Checksums written in Python
 
 
-def constant(value: Any, width: Any) -> Checksum:
+def constant(value: Any, width: Any) -> Any:
     class Constant(Checksum):
         size = width
 
@@ -428,7 +429,8 @@ def test_checksum_without_calculate_raises_type_error():
     class Unfinished(Checksum):
         size = 2
 
-    for checksum in (Unfinished(), Checksum()):
+    unfinished: list[Any] = [Unfinished(), Checksum()]
+    for checksum in unfinished:
         with pytest.raises(TypeError, match="must define calculate"):
             checksum.calculate(b"abc")
     with pytest.raises(TypeError, match="Unfinished must define calculate"):
@@ -457,6 +459,8 @@ class NarrowCrc32(Crc32):
 
 class NarrowedCrc32(Crc32):
     """The same, said by the instance."""
+
+    size: int
 
     def __init__(self) -> None:
         self.size = 2
@@ -512,24 +516,29 @@ def test_overridden_verify_that_returns_something_raises_type_error():
         reader.read_message()
 
 
-# The two ways to XXH3
+# The ways to compute them. Which one is taken is decided when the package is imported, so each is tried in a process of
+# its own; the environment variables FLATSTREAM_CRC and FLATSTREAM_XXH3 ask for one.
 
 
-XXH3_SCRIPT = """
+SCRIPT = """
 import io, json, sys
 import flatstream
-from flatstream._core import xxh3
+from flatstream._core import crc, xxh3
 
-noise = bytes((7 * i * i + i // 3) % 256 for i in range(5000))
-checksum = flatstream.XxHash64()
+noise = bytes((7 * i * i + i // 3) % 256 for i in range(70_000))
+plan = json.load(sys.stdin)
+mode = flatstream.ChecksumType(plan["checksum"])
+checksum = mode.checksum()
+view = memoryview(noise)
 sink = io.BytesIO()
-with flatstream.StreamWriter(sink, flatstream.ChecksumType.XXHASH64) as writer:
-    for length in range(0, 600, 7):
-        writer.write_payload(noise[:length])
+with flatstream.StreamWriter(sink, mode) as writer:
+    for length in plan["stream"]:
+        writer.write_payload(view[:length])
 stream = sink.getvalue()
-damaged = stream[:100] + bytes([stream[100] ^ 1]) + stream[101:]
+damaged = bytearray(stream)
+damaged[plan["flip"]] ^= 1
 errors, lengths = [], []
-with flatstream.StreamReader(damaged, flatstream.ChecksumType.XXHASH64) as reader:
+with flatstream.StreamReader(damaged, mode) as reader:
     while True:
         try:
             payload = reader.read_message()
@@ -540,8 +549,8 @@ with flatstream.StreamReader(damaged, flatstream.ChecksumType.XXHASH64) as reade
             break
         lengths.append(len(payload))
 json.dump({
-    "kernel": xxh3.KERNEL_NAME,
-    "values": [checksum.calculate(noise[:length]) for length in [*range(300), 1000, 5000]],
+    "way": {"crc": crc.PATH, "xxh3": xxh3.KERNEL_NAME},
+    "values": [checksum.calculate(view[shift : shift + length]) for shift, length in plan["values"]],
     "stream": stream.hex(),
     "errors": errors,
     "lengths": lengths,
@@ -549,28 +558,73 @@ json.dump({
 """
 
 
-@pytest.mark.parametrize("setting", ["python", ""])
-def test_xxh3_of_the_extension_and_of_the_public_function_give_the_same_values_and_streams(setting):
-    environment = os.environ | {"FLATSTREAM_XXH3": setting}
-    result = subprocess.run(
-        [sys.executable, "-c", XXH3_SCRIPT], env=environment, capture_output=True, text=True, check=True, timeout=60
+def import_with(settings: dict[str, str], script: str, plan: Any = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | settings,
+        input=json.dumps(plan),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
+
+
+def check_way(mode: Mode, settings: dict[str, str]) -> dict[str, str]:
+    """Holds one checksum to its oracle in a process with `settings`; returns which ways it says that it went."""
+    cls = type(mode.checksum())
+    # Blocks of up to 256 bytes are taken at once: every length to well beyond a few of them.
+    spans = [(shift, length) for length in range(257) for shift in range(8)]
+    spans += [(length % 64, length) for length in range(257, 1300)]
+    spans += [(3, length) for length in (4095, 4096, 4097, 65535, 65536, 65537)]
+    lengths = [*range(0, 600, 7), 5000]
+    # The first payload is empty; this is the second one's first byte.
+    flip = 2 * (4 + mode.size)
+    result = import_with(settings, SCRIPT, {"checksum": mode.name, "values": spans, "stream": lengths, "flip": flip})
+    assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    if setting == "python":
-        # Else this test would show the same thing twice.
-        assert found["kernel"] == ""
-    noise = bytes((7 * i * i + i // 3) % 256 for i in range(5000))
-    assert found["values"] == [xxhash.xxh3_64_intdigest(noise[:length]) for length in [*range(300), 1000, 5000]]
-    stream = reference.encode([noise[:length] for length in range(0, 600, 7)], "xxhash64")
+
+    noise = bytes((7 * i * i + i // 3) % 256 for i in range(70_000))
+    assert found["values"] == [ORACLES[cls](noise[shift : shift + length]) for shift, length in spans]
+    stream = reference.encode([noise[:length] for length in lengths], mode.name)
     assert found["stream"] == stream.hex()
-    damaged = reference.decode(stream[:100] + bytes([stream[100] ^ 1]) + stream[101:], "xxhash64")
+    damaged = reference.decode(stream[:flip] + bytes([stream[flip] ^ 1]) + stream[flip + 1 :], mode.name)
     assert found["lengths"] == [len(payload) for payload in damaged.payloads]
     assert found["errors"] == [
         [outcome.expected, outcome.calculated, outcome.offset, outcome.frame]
         for outcome in damaged.outcomes
         if isinstance(outcome, reference.Mismatch)
     ]
-    assert len(found["errors"]) == 1
+    assert [frame for _, _, _, frame in found["errors"]] == [1]
+    way: dict[str, str] = found["way"]
+    return way
+
+
+@pytest.mark.parametrize("setting", ["python", ""])
+def test_xxh3_of_the_extension_and_of_the_public_function_give_the_same_values_and_streams(setting):
+    way = check_way(MODES["xxhash64"], {"FLATSTREAM_XXH3": setting})
+    if setting == "python":
+        # Else this test would show the same thing twice.
+        assert way["xxh3"] == ""
+
+
+@pytest.mark.parametrize("name", ["crc16", "crc32", "crc32c", "crc64"])
+@pytest.mark.parametrize("path", ["portable", "pclmul", "vpclmul"])
+def test_every_path_of_the_crcs_gives_the_same_values_and_streams_or_says_that_it_cannot_be_had(path, name):
+    settings = {"FLATSTREAM_CRC": path}
+    if path in crc.available_paths():
+        assert check_way(MODES[name], settings)["crc"] == path
+    else:
+        result = import_with(settings, "import flatstream")
+        assert result.returncode != 0
+        assert f"ImportError: FLATSTREAM_CRC asks for {path!r}" in result.stderr
+
+
+def test_unknown_path_of_the_crcs_fails_the_import():
+    result = import_with({"FLATSTREAM_CRC": "abacus"}, "import flatstream")
+    assert result.returncode != 0
+    assert "ImportError: FLATSTREAM_CRC asks for 'abacus'" in result.stderr
+    assert "portable" in crc.available_paths()
 
 
 # ChecksumType

@@ -250,15 +250,24 @@ def test_short_writes_are_continued(mode: Mode, buffer_size: int) -> None:
 
 @contextlib.contextmanager
 def signals_every(seconds: float) -> Iterator[list[int]]:
-    """Has the system interrupt the main thread again and again; gives the list of the signals that came."""
+    """Has a signal interrupt the main thread again and again; gives the list of those that came."""
     seen: list[int] = []
-    before = signal.signal(signal.SIGALRM, lambda number, frame: seen.append(number))
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    done = threading.Event()
+    target = threading.get_ident()
+
+    def send() -> None:
+        while not done.wait(seconds):
+            signal.pthread_kill(target, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+    thread = threading.Thread(target=send)
+    thread.start()
     try:
         yield seen
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        done.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_real_signals_during_reading_and_writing_never_surface() -> None:

@@ -171,7 +171,9 @@ def test_length_over_the_bound_is_invalid_frame_before_any_allocation(
             for _ in range(2):
                 with pytest.raises(InvalidFrameError) as caught:
                     reader.read_message()
-                assert (caught.value.declared_len, caught.value.limit, caught.value.buffer_len) == (length, limit, 4)
+                assert (caught.value.declared_len, caught.value.buffer_len) == (length, 4)
+                # What is over several limits may be refused by any of them.
+                assert caught.value.limit == limit or (caught.value.limit == 2**31 and length > 2**31)
                 assert (caught.value.frame, caught.value.offset) == (0, 0)
             assert reader.buffer_capacity == 64
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import itertools
 from collections.abc import Callable
@@ -351,6 +353,29 @@ def test_row_08_observer_of_a_framer_with_errors_in_between() -> None:
     assert inside == [b"a", b"b", b"c"]
     assert outside == [b"a", b"long", b"b", b"longer", b"c"]
     assert sink.arrived() == reference.encode(inside, "none")
+
+
+@pytest.mark.parametrize("buffer_size", [0, 4])
+def test_row_08_observer_of_a_framer_is_called_once_for_a_frame_that_is_tried_again(buffer_size: int) -> None:
+    class Full(PlainSink):
+        blocked = 2
+
+        def write(self, data: Any) -> int:
+            if self.blocked:
+                self.blocked -= 1
+                raise BlockingIOError(errno.EAGAIN, "would block")
+            super().write(data)
+            return len(data)
+
+    seen: list[bytes] = []
+    sink = Full()
+    with StreamWriter(sink, DefaultFramer().observed(note_in(seen)), buffer_size=buffer_size) as writer:
+        while not writer.frames_written:
+            # Refused whole while the sink is full, as write_payload() says: try again later.
+            with contextlib.suppress(BlockingIOError):
+                writer.write_payload(b"abc")
+    assert sink.arrived() == b"\x03\x00\x00\x00abc"
+    assert seen == [b"abc"]
 
 
 def test_row_08_observers_error_stops_the_write_and_reaches_the_reader() -> None:

@@ -2,8 +2,8 @@
 
 What is shown: messages come when they are sent and not when some buffer is full; what does not arrive at once, or is
 not taken at once, is waited for or said, and never lost; a reader begins where its source stands and gives back what it
-took and did not use; files that grow can be followed; what is no source or sink is refused with a message that says why.
-At the end `flatstream.open`, in all its modes.
+took and did not use; files that grow can be followed; what is no source or sink is refused, with a message that says
+why. At the end `flatstream.open`, in all its modes.
 """
 
 from __future__ import annotations
@@ -902,7 +902,7 @@ def test_open_exclusively_leaves_an_existing_file_alone(tmp_path):
 def test_open_of_a_folder_fails(tmp_path):
     for mode in ("r", "w", "a"):
         with pytest.raises(IsADirectoryError):
-            flatstream.open(tmp_path, mode)  # type: ignore[call-overload]
+            flatstream.open(tmp_path, mode)
 
 
 def test_append_to_an_empty_file_works(tmp_path):
@@ -1059,7 +1059,7 @@ def test_open_with_a_wrong_argument_neither_empties_nor_makes_a_file(wrong, mode
     if mode != "x":
         path.write_bytes(STREAM)
     with pytest.raises(error, match=message):
-        flatstream.open(path, mode, **arguments)  # type: ignore[call-overload]
+        flatstream.open(path, mode, **arguments)
     if mode == "x":
         assert not path.exists()
     else:

@@ -423,7 +423,8 @@ def test_large_frame_that_goes_out_bit_by_bit_is_not_copied_at_each_turn():
             owners[id(data.obj)] = data.obj
             return super().write(data)
 
-    sink = Sink(*[Take(4096), Say(0)] * 200)
+    answers: list[Take | Say] = [Take(4096), Say(0)]
+    sink = Sink(*answers * 200)
     encoder = Encoder(DefaultFramer(), 64, sink.write)
     payload = bytes(range(256)) * 2000
     encoder.write_payload(payload)
@@ -475,17 +476,23 @@ def test_write_through_to_a_blocked_sink_accepts_a_frame_that_has_begun(how, tak
 
 @pytest.mark.parametrize("payload", [b"0123456789", b"L" * 5000], ids=["buffered", "large"])
 @pytest.mark.parametrize("rollback", [True, False])
-def test_error_behind_a_frame_half_of_which_was_blocked_cannot_be_taken_back(payload, rollback):
+def test_error_behind_a_frame_half_of_which_was_blocked_leaves_no_hole(payload, rollback):
     error = device_error(errno.EIO)
     sink = ToldSink(Take(6), Say(0), Take(3), Fail(error))
     encoder = exact_encoder(sink, 0, rollback=rollback)
     encoder.write_payload(payload)
     with pytest.raises(OSError):
         encoder.drain_buffer()
-    # The first six bytes are in no buffer any more, so that taking them back would lose them.
-    assert sink.rolled_back == []
-    assert sink.data == encode([payload])[:9]
-    assert_refuses(encoder, sink, error)
+    # Nine bytes of it may be taken back only if the first six, which went out before, can be given again.
+    if encoder.is_refusing:
+        assert sink.data == encode([payload])[:9]
+        assert_refuses(encoder, sink, error)
+    else:
+        assert rollback
+        assert sink.rolled_back == [9]
+        encoder.write_payload(b"next")
+        encoder.drain_buffer()
+        assert sink.data == encode([payload, b"next"])
 
 
 def test_timeout_of_a_sink_that_may_have_taken_a_part_refuses():
@@ -632,10 +639,12 @@ class Schedule:
                 self.offer([], self.encoder.drain_buffer)
             elif step == 1:
                 payloads = [self.payload() for _ in range(self.chance.randrange(1, 8))]
-                self.offer(payloads, lambda payloads=payloads: self.encoder.write_payloads(iter(payloads)))
+                given: Any = self.chance.choice((iter, list, tuple))(payloads)
+                self.offer(payloads, lambda given=given: self.encoder.write_payloads(given))
             else:
                 payload = self.payload()
-                self.offer([payload], lambda payload=payload: self.encoder.write_payload(payload))
+                given = self.chance.choice((bytes, bytearray, memoryview))(payload)
+                self.offer([payload], lambda given=given: self.encoder.write_payload(given))
             self.check()
         self.sink.fault_rate = 0
         self.offer([], self.encoder.drain_buffer)
@@ -748,6 +757,44 @@ def test_full_device_rolls_a_file_back_to_its_last_whole_frame(tmp_path, size, b
             assert on_disk.end.offset + 4 + size > 1001
         writer.write_payload(b"after")
     assert path.read_bytes() == encode([*accepted, b"after"])
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "lseek", "fstat"])
+@pytest.mark.parametrize("size", [40, 5000], ids=["buffered", "large"])
+def test_full_device_whose_file_cannot_be_cut_refuses(tmp_path, monkeypatch, size, call):
+    path = tmp_path / "stream"
+    payload = b"x" * size
+
+    def fail(*arguments: Any) -> None:
+        raise device_error(errno.EIO)
+
+    writer = StreamWriter(path, buffer_size=1000)
+    monkeypatch.setattr(os, call, fail)
+    with file_size_limit(101), pytest.raises(OSError) as caught:
+        write_and_flush(writer, payload, payload, payload)
+    monkeypatch.undo()
+    assert caught.value.errno == errno.EFBIG
+    assert any("failed too: [Errno 5]" in note for note in getattr(caught.value, "__notes__", []))
+    with pytest.raises(FlatStreamError, match="refuses to go on"):
+        writer.write_payload(b"later")
+    with pytest.raises(FlatStreamError, match="refuses to go on"):
+        writer.close()
+    assert path.read_bytes() == encode([payload] * 3)[:101]
+
+
+def test_close_whose_file_cannot_be_closed_raises(tmp_path):
+    writer = StreamWriter(tmp_path / "stream")
+    file = writer.sink
+    writer.write_payload(b"first")
+    writer.flush()
+    # What it stands for is gone, so that the system refuses to close it.
+    os.close(file.fileno())
+    with pytest.raises(OSError) as caught:
+        writer.close()
+    assert caught.value.errno == errno.EBADF
+    assert writer.closed
+    assert file.closed
+    writer.close()
 
 
 def test_full_device_in_the_middle_of_a_file_refuses_and_cuts_nothing(tmp_path):
@@ -928,8 +975,7 @@ def test_large_payload_whose_rest_finds_no_memory_makes_the_writer_refuse(tmp_pa
         textwrap.dedent(
             """
             import mmap, resource
-            import flatstream
-from flatstream import DefaultFramer, FlatStreamError
+            from flatstream import DefaultFramer, FlatStreamError
             from flatstream._core.encoder import Encoder
 
             taken = bytearray()

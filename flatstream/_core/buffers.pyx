@@ -37,21 +37,19 @@ cdef int acquire(object obj, Py_buffer* view, str what) except -1:
     return 0
 
 
+# It holds a memoryview and not a Py_buffer, which the garbage collector would not follow. Nor would a Py_buffer taken from a
+# caller's memoryview do: the collector clears a memoryview whether or not somebody has a buffer of it.
 cdef class Lease:
-    def __cinit__(self, object obj not None, str what not None):
-        acquire(obj, &self.source, what)
-        self.held = True
+    def __cinit__(self, object obj, str what not None):
+        cdef Py_buffer checked
+        acquire(obj, &checked, what)
+        PyBuffer_Release(&checked)
+        self.source = PyMemoryView_FromObject(obj)
+        self.data = PyMemoryView_GET_BUFFER(self.source).buf
+        self.size = PyMemoryView_GET_BUFFER(self.source).len
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.source.buf, self.source.len, True, flags)
-        self.exports += 1
-
-    def __releasebuffer__(self, Py_buffer* buffer):
-        self.exports -= 1
-
-    def __dealloc__(self):
-        if self.held:
-            PyBuffer_Release(&self.source)
+        PyBuffer_FillInfo(buffer, self, self.data, self.size, True, flags)
 
 
 cdef class Chunk:

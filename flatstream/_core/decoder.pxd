@@ -21,6 +21,7 @@ cdef class Decoder(Exclusive):
     # Where bytes come from: one of the two functions, or neither when all of them lie in the caller's buffer.
     cdef object readinto
     cdef object read
+    cdef bint exact
     # The memory looked at: [position, end) of it has arrived and is not read yet. `master` is None while there is none.
     cdef object master
     cdef const uint8_t* data

@@ -7,6 +7,7 @@ takes its place. A loop that keeps one payload at a time therefore swaps between
 """
 
 import errno
+import operator
 from functools import partial
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
@@ -72,11 +73,12 @@ cdef class FrameBatch:
         cdef Py_ssize_t i
         if isinstance(index, slice):
             return [self.view(i) for i in range(*index.indices(self.starts.length))]
-        i = index
+        place = operator.index(index)
+        if not -self.starts.length <= place < self.starts.length:
+            raise IndexError(f"frame {index} of a batch of {self.starts.length}")
+        i = place
         if i < 0:
             i += self.starts.length
-        if not 0 <= i < self.starts.length:
-            raise IndexError(f"frame {index} of a batch of {self.starts.length}")
         return self.view(i)
 
     def __iter__(self):
@@ -112,13 +114,18 @@ cdef class Decoder(Exclusive):
         The whole stream. Payloads are then views of this object. Exactly one of the three is given.
     memory_policy : MemoryPolicy, optional
         Decides when a chunk that grew for a large frame shrinks to `capacity` again.
+    exact : bool
+        Whether an exception from `readinto` says that nothing was taken from the source (a system call), or says nothing
+        about it (code that runs after one).
     """
 
     def __cinit__(self, *args, **kwargs):
         # Until __init__ has run, there is nothing to read from.
         self.shut = True
 
-    def __init__(self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None):
+    def __init__(
+        self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None, exact=False
+    ):
         if not isinstance(deframer, Deframer):
             raise TypeError(f"deframer must be an instance of Deframer, got {deframer!r:.100}")
         if (readinto is None) + (read is None) + (buffer is None) != 2:
@@ -129,6 +136,7 @@ cdef class Decoder(Exclusive):
         self._deframer = deframer
         self.readinto = readinto
         self.read = read
+        self.exact = exact
         self.needed = 1
         if memory_policy is not None:
             self.policy = memory_policy
@@ -172,6 +180,11 @@ cdef class Decoder(Exclusive):
         After `read_batch` see the batch's own offsets instead.
         """
         return self.last_offset
+
+    @property
+    def message_number(self):
+        """The number of that frame, counted from 0; -1 before the first."""
+        return <long long>(self.delivered + self.refused) - 1
 
     @property
     def buffer_capacity(self):
@@ -362,7 +375,7 @@ cdef class Decoder(Exclusive):
             return 0
         try:
             missing = self._deframer.find(
-                self.master, self.data + self.position, available, MAX_PAYLOAD_LEN, &self.span
+                self.master, self.data + self.position, available, &self.span
             )
         except Exception:
             # The next read looks for the same frame, and gets the same error.
@@ -421,7 +434,14 @@ cdef class Decoder(Exclusive):
             size = self.span.payload_end - self.span.payload_start
             view = subview(self.master, self.data + self.frame_start + self.span.payload_start, size)
             if self.watched:
-                self.consult(size)
+                try:
+                    self.consult(size)
+                except BaseException:
+                    # The policy failed, not the reading: the frame is given again.
+                    self.position = self.frame_start
+                    self.delivered -= 1
+                    self.delivered_bytes -= <unsigned long long>self.span.frame_end
+                    raise
             return view
         finally:
             self.leave()
@@ -436,7 +456,7 @@ cdef class Decoder(Exclusive):
                 available = self.end - self.position
                 if available >= self.needed:
                     missing = self._deframer.find(
-                        self.master, self.data + self.position, available, MAX_PAYLOAD_LEN, &self.span
+                        self.master, self.data + self.position, available, &self.span
                     )
                     if not missing and self.span.frame_end <= available:
                         accepting = True
@@ -496,10 +516,20 @@ cdef class Decoder(Exclusive):
         self.make_room()
         try:
             taken = self.receive(self.readinto if self.readinto is not None else self.read, self.chunk.capacity - self.end)
+        except (BlockingIOError, TimeoutError):
+            # Nothing is lost: the source has kept what it had.
+            raise
         except OSError as error:
-            # After these two nothing is lost: the source has kept what it had.
-            if not isinstance(error, (BlockingIOError, TimeoutError)):
-                self.failure = error
+            self.failure = error
+            raise
+        except BaseException as error:
+            if not self.exact:
+                self.failure = error if isinstance(error, Exception) else FlatStreamError(
+                    f"reading was interrupted inside the source ({type(error).__name__}), and how much of it was taken is "
+                    "not known: the position in the stream is lost"
+                )
+                if isinstance(self.failure, FlatStreamError):
+                    self.locate_error(self.failure)
             raise
         self.end += taken
         return taken > 0
@@ -546,7 +576,8 @@ cdef class Decoder(Exclusive):
         cdef Py_ssize_t available = self.end - self.position
         # What the frame is known to need, and never a step more than what has arrived.
         cdef Py_ssize_t wanted = min(max(self.needed, available + 1), available + GROWTH_STEP)
-        cdef Py_ssize_t target = max(self.capacity, wanted)
+        # Shrinking, a chunk gets the size that the memory policy was told.
+        cdef Py_ssize_t target = max(self.baseline if self.shrinking else self.capacity, wanted)
         cdef Chunk chunk = self.chunk
         cdef bint in_use
         if chunk is not None:

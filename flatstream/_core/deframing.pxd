@@ -12,6 +12,7 @@ cdef struct Span:
 
 
 cdef class Deframer:
+    cdef int depth
     # locate() or check() of this class are Python's.
     cdef bint locates_in_python
     cdef bint checks_in_python
@@ -22,10 +23,10 @@ cdef class Deframer:
     # The checksum at the bottom of the chain is one of the built-in kernels.
     cdef bint trusted
     cdef Py_ssize_t find(
-        self, object master, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Span* span
+        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Span* span
+        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1
     cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1
     cdef int examine(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1

@@ -13,11 +13,14 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from flatstream._core.buffers cimport acquire, master_view, subview
 from flatstream._core.checksum cimport Checksum, NoChecksum
-from flatstream._core.framing cimport check_callable, checked_limit
+from flatstream._core.framing cimport check_callable, checked_limit, deeper
 from flatstream._core.validation cimport Validator
 from flatstream._core.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, load_le, load_u32, low_bytes
 
 from flatstream.errors import InvalidFrameError
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 if sizeof(Py_ssize_t) < 8:
     raise ImportError("flatstream needs a 64-bit Python: frames may be longer than 2**31 bytes")
@@ -88,7 +91,7 @@ cdef class Deframer:
         master = master_view(data, "data")
         acquire(master, &view, "data")
         try:
-            missing = self.find_natively(master, <const uint8_t*>view.buf, view.len, MAX_PAYLOAD_LEN, &span)
+            missing = self.find_natively(master, <const uint8_t*>view.buf, view.len, &span)
         finally:
             PyBuffer_Release(&view)
         return missing or FrameSpan(span.payload_start, span.payload_end, span.frame_end)
@@ -146,22 +149,18 @@ cdef class Deframer:
         return f"{type(self).__name__}()"
 
     cdef Py_ssize_t find(
-        self, object master, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Span* span
+        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
         """Finds the frame at `data`, of which `size` bytes (inside the memoryview `master`) are there.
 
-        0 says that `span` is set; otherwise that many bytes are needed. Payloads longer than `limit` are refused.
+        0 says that `span` is set; otherwise that many bytes are needed.
         """
-        cdef Py_ssize_t missing
         if not self.locates_in_python:
-            return self.find_natively(master, data, size, limit, span)
-        missing = self.located(self.locate(subview(master, data, size)), size, span)
-        if not missing and span.payload_end - span.payload_start > limit:
-            refuse_length(span.payload_end - span.payload_start, size, limit)
-        return missing
+            return self.find_natively(master, data, size, span)
+        return self.located(self.locate(subview(master, data, size)), size, span)
 
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Span* span
+        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
         raise SystemError("flatstream: a deframer that finds nothing")
 
@@ -169,8 +168,11 @@ cdef class Deframer:
         """What a locate() in Python returned, checked."""
         name = type(self).__name__
         if isinstance(result, int) and not isinstance(result, bool):
-            if result <= size:
-                raise ValueError(f"{name}.locate asked for {result} bytes, but it was shown {size}")
+            if not size < result <= PY_SSIZE_T_MAX:
+                raise ValueError(
+                    f"{name}.locate must ask for more bytes than it was shown, and for no more than there can be: "
+                    f"it was shown {size} and asked for {result}"
+                )
             return result
         if not isinstance(result, tuple) or len(result) != 3:
             raise TypeError(
@@ -179,9 +181,9 @@ cdef class Deframer:
         start, end, frame_end = result
         if not (isinstance(start, int) and isinstance(end, int) and isinstance(frame_end, int)):
             raise TypeError(f"{name}.locate must return a span of three ints, got {result!r:.100}")
-        if not 0 <= start <= end <= frame_end or frame_end == 0:
+        if not 0 <= start <= end <= frame_end <= PY_SSIZE_T_MAX or frame_end == 0:
             raise ValueError(
-                f"{name}.locate must return 0 <= payload_start <= payload_end <= frame_end and frame_end > 0, "
+                f"{name}.locate must return 0 <= payload_start <= payload_end <= frame_end and 0 < frame_end < 2**63, "
                 f"got {result!r:.100}"
             )
         span.payload_start = start
@@ -230,7 +232,7 @@ cdef class Deframer:
         return 2 if self.checks_in_python else 0
 
 
-cdef int refuse_length(object length, Py_ssize_t size, Py_ssize_t limit) except -1:
+cdef int refuse_length(Py_ssize_t length, Py_ssize_t size, Py_ssize_t limit) except -1:
     raise InvalidFrameError(
         f"the header declares a payload of {length} bytes, more than the limit of {limit}",
         declared_len=length, buffer_len=size, limit=limit,
@@ -265,7 +267,7 @@ cdef class HeaderDeframer(Deframer):
         return DefaultDeframer(max_frame_len=max_frame_len, allow_empty=self.allow_empty)
 
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Span* span
+        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
         cdef Py_ssize_t length
         if self._checksum is None:
@@ -274,13 +276,12 @@ cdef class HeaderDeframer(Deframer):
             return LENGTH_SIZE
         # Refused here: before anything is allocated for it, and before its checksum has arrived.
         length = load_u32(data)
-        limit = min(limit, self.max_frame_len)
-        if length > limit:
-            refuse_length(length, size, limit)
+        if length > self.max_frame_len:
+            refuse_length(length, size, self.max_frame_len)
         if length == 0 and not self.allow_empty:
             raise InvalidFrameError(
                 "the header declares an empty payload, and empty payloads are not allowed here",
-                declared_len=0, buffer_len=size, limit=limit,
+                declared_len=0, buffer_len=size, limit=self.max_frame_len,
             )
         span.payload_start = LENGTH_SIZE + self.size
         span.payload_end = span.payload_start + length
@@ -288,6 +289,8 @@ cdef class HeaderDeframer(Deframer):
         return 0
 
     cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1:
+        if self._checksum is None:
+            raise TypeError(f"{type(self).__name__}.__init__ was not called")
         # The whole header, because check() may be called from Python with a frame of any size.
         if span.payload_start < LENGTH_SIZE + self.size:
             raise ValueError(
@@ -308,7 +311,7 @@ cdef class HeaderDeframer(Deframer):
         cdef bint compare = not self._checksum.absent and width > 0
         cdef Py_ssize_t least = 0 if self.allow_empty else 1
         limit = min(limit, self.max_frame_len)
-        while count < max_frames and size - position >= header:
+        while count < max_frames and max_bytes > 0 and size - position >= header:
             length = load_u32(data + position)
             # Subtracted, so that no sum can overflow.
             if length > limit or length < least or length > size - position - header:
@@ -403,17 +406,18 @@ cdef class DeframerAdapter(Deframer):
     cdef int adapt(self, object inner) except -1:
         if not isinstance(inner, Deframer):
             raise TypeError(f"inner must be an instance of Deframer, got {inner!r:.100}")
+        self.depth = deeper((<Deframer>inner).depth, self._inner)
         self._inner = inner
         self.leaps = self._inner.leaps and not self.locates_in_python
         self.trusted = self._inner.trusted and not self.checks_in_python
         return 0
 
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Span* span
+        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
         if self._inner is None:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
-        return self._inner.find(master, data, size, limit, span)
+        return self._inner.find(master, data, size, span)
 
     cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1:
         if self._inner is None:
@@ -437,8 +441,9 @@ cdef class BoundedDeframer(DeframerAdapter):
     """
 
     def __init__(self, inner, max_len):
+        limit = checked_limit("max_len", max_len)
         self.adapt(inner)
-        self.max_len = checked_limit("max_len", max_len)
+        self.max_len = limit
         self.plain = self.leaps and self.trusted and self._inner.plain
 
     def with_max_frame_len(self, max_frame_len):
@@ -446,9 +451,12 @@ cdef class BoundedDeframer(DeframerAdapter):
         return BoundedDeframer(self._inner.with_max_frame_len(max_frame_len), self.max_len)
 
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Span* span
+        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
-        return DeframerAdapter.find_natively(self, master, data, size, min(limit, self.max_len), span)
+        cdef Py_ssize_t missing = DeframerAdapter.find_natively(self, master, data, size, span)
+        if not missing and span.payload_end - span.payload_start > self.max_len:
+            refuse_length(span.payload_end - span.payload_start, size, self.max_len)
+        return missing
 
     cdef Py_ssize_t leap(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
         return self._inner.leap(data, size, min(limit, self.max_len))
@@ -478,8 +486,8 @@ cdef class ObserverDeframer(DeframerAdapter):
     """
 
     def __init__(self, inner, callback):
-        self.adapt(inner)
         check_callable(callback)
+        self.adapt(inner)
         self.callback = callback
 
     def with_max_frame_len(self, max_frame_len):
@@ -508,9 +516,9 @@ cdef class ValidatingDeframer(DeframerAdapter):
     """
 
     def __init__(self, inner, validator):
-        self.adapt(inner)
         if not isinstance(validator, Validator):
             raise TypeError(f"validator must be an instance of Validator, got {validator!r:.100}")
+        self.adapt(inner)
         self._validator = validator
 
     @property

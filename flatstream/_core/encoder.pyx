@@ -18,7 +18,7 @@ from libc.string cimport memcpy, memmove
 
 from flatstream._core.buffers cimport Chunk, acquire, master_view, subview
 from flatstream._core.exclusive cimport Exclusive
-from flatstream._core.framing cimport BoundedFramer, ChecksumFramer, DefaultFramer, Framer, checked_limit
+from flatstream._core.framing cimport BoundedFramer, ChecksumFramer, DefaultFramer, Framer, check_outcome, checked_limit
 from flatstream._core.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN, low_bytes, store_le, store_u32
 
 from flatstream.errors import FlatbufferError, FlatStreamError, InvalidFrameError
@@ -46,6 +46,11 @@ def _count_fork():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_count_fork)
+
+
+def check_buffer_size(value):
+    """Raises what `Encoder` would raise for this `buffer_size`, before anything is opened for it."""
+    checked_limit("buffer_size", value)
 
 
 cdef class FrameCollector:
@@ -226,7 +231,7 @@ cdef class Encoder(Exclusive):
         See `write_payload`.
         """
         cdef Py_ssize_t i = 0
-        if isinstance(payloads, (bytes, bytearray, memoryview)):
+        if isinstance(payloads, (bytes, bytearray, memoryview, str)) or not hasattr(type(payloads), "__iter__"):
             raise TypeError(f"payloads must be an iterable of bytes-like objects, got one {type(payloads).__name__}")
         if type(payloads) is not list and type(payloads) is not tuple:
             for payload in payloads:
@@ -306,14 +311,38 @@ cdef class Encoder(Exclusive):
         OSError, InvalidFrameError, ...
             See `write_payload`.
         """
-        cdef Py_buffer view
-        cdef Py_ssize_t head
+        self.put_builder(builder, False)
+
+    def write_built(self, build, item):
+        """Frames the message of the builder that ``build(item)`` returns.
+
+        Both are one operation: no other thread comes between them, and `build` must not write here itself.
+        """
+        self.check_open()
+        self.enter()
         try:
+            self.check_open()
+            self.put_builder(build(item), True)
+        except FlatStreamError as error:
+            self.locate_error(error)
+            raise
+        finally:
+            self.leave()
+
+    cdef int put_builder(self, object builder, bint held) except -1:
+        """Frames what `builder` has finished. `held` says that the encoder is held by this thread already."""
+        cdef Py_buffer view
+        try:
+            if isinstance(builder, type):
+                raise AttributeError
             finished = builder.finished
             data = builder.Bytes
             get_head = builder.Head
         except AttributeError as error:
-            raise TypeError(f"builder must be a flatbuffers.Builder, got {type(builder).__name__}") from error
+            raise TypeError(
+                "builder must be a finished flatbuffers.Builder, got "
+                + (f"the class {builder.__name__}" if isinstance(builder, type) else type(builder).__name__)
+            ) from error
         if not finished:
             raise FlatbufferError(
                 "the builder is not finished: call its Finish(root) after building and before writing",
@@ -322,9 +351,16 @@ cdef class Encoder(Exclusive):
         head = get_head()
         acquire(data, &view, "builder.Bytes")
         try:
+            if not isinstance(head, int):
+                raise TypeError(f"builder.Head() must return an int, got {type(head).__name__}: {head!r:.100}")
             if not 0 <= head <= view.len:
-                raise FlatbufferError(f"the builder's head is {head}, outside its {view.len} bytes")
-            self.put(data, <const uint8_t*>view.buf + head, view.len - head)
+                raise FlatbufferError(
+                    f"the builder's head is {head}, outside its {view.len} bytes",
+                    frame=self.frame_count, offset=self.byte_count,
+                )
+            if held:
+                return self.put_held(data, <const uint8_t*>view.buf + <Py_ssize_t>head, view.len - <Py_ssize_t>head)
+            return self.put(data, <const uint8_t*>view.buf + <Py_ssize_t>head, view.len - <Py_ssize_t>head)
         finally:
             PyBuffer_Release(&view)
 
@@ -361,11 +397,16 @@ cdef class Encoder(Exclusive):
         try:
             return self.put_located(source, data, length)
         except FlatStreamError as error:
-            if error.offset is None:
-                error.offset = self.byte_count
-            if error.frame is None:
-                error.frame = self.frame_count
+            self.locate_error(error)
             raise
+
+    cdef int locate_error(self, object error) except -1:
+        """Says in an error where it happened."""
+        if error.offset is None:
+            error.offset = self.byte_count
+        if error.frame is None:
+            error.frame = self.frame_count
+        return 0
 
     cdef int put_located(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
         cdef uint8_t head[MAX_HEADER_SIZE]
@@ -380,41 +421,39 @@ cdef class Encoder(Exclusive):
         return self.emit(head, head_size, source, data, length)
 
     cdef int put_exclusively(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
-        cdef uint8_t head[MAX_HEADER_SIZE]
-        cdef Py_ssize_t head_size
-        cdef FrameCollector collector
         self.check_open()
         self.enter()
         try:
             # Once more: another thread may have closed or broken it in the meantime.
             self.check_open()
-            if not self._framer.needs_view:
-                head_size = self._framer.header(None, data, length, head)
-                return self.emit_held(head, head_size, source, data, length)
-            master = master_view(source, "payload")
-            if not self._framer.in_python:
-                head_size = self._framer.header(master, data, length, head)
-                return self.emit_held(head, head_size, source, data, length)
-            collector = FrameCollector.__new__(FrameCollector)
-            collector.data = bytearray()
-            outcome = self._framer.frame_and_write(collector, subview(master, data, length))
-            collector.done = True
-            if outcome is not None:
-                raise TypeError(
-                    f"{type(self._framer).__name__}.frame_and_write must write the frame and return None, "
-                    f"got {outcome!r:.100}"
-                )
-            if not collector.data:
-                raise InvalidFrameError(
-                    f"{type(self._framer).__name__}.frame_and_write wrote nothing for a payload of {length} bytes",
-                    declared_len=length,
-                )
-            frame = bytes(collector.data)
-            return self.emit_held(
-                NULL, 0, frame, <const uint8_t*>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame)
-            )
+            return self.put_held(source, data, length)
         finally:
             self.leave()
+
+    cdef int put_held(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
+        cdef uint8_t head[MAX_HEADER_SIZE]
+        cdef Py_ssize_t head_size
+        cdef FrameCollector collector
+        if not self._framer.needs_view:
+            head_size = self._framer.header(None, data, length, head)
+            return self.emit_held(head, head_size, source, data, length)
+        master = master_view(source, "payload")
+        if not self._framer.in_python:
+            head_size = self._framer.header(master, data, length, head)
+            return self.emit_held(head, head_size, source, data, length)
+        collector = FrameCollector.__new__(FrameCollector)
+        collector.data = bytearray()
+        try:
+            check_outcome(self._framer, self._framer.frame_and_write(collector, subview(master, data, length)))
+        finally:
+            collector.done = True
+        if not collector.data:
+            raise InvalidFrameError(
+                f"{type(self._framer).__name__}.frame_and_write wrote nothing for a payload of {length} bytes",
+                declared_len=length,
+            )
+        frame = bytes(collector.data)
+        return self.emit_held(NULL, 0, frame, <const uint8_t*>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame))
 
     cdef int emit(
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
@@ -557,6 +596,33 @@ cdef class Encoder(Exclusive):
         try:
             self.check_open()
             self.drain()
+        finally:
+            self.leave()
+
+    def drain_and_shut(self):
+        """Hands everything over and refuses every later write, as one operation: no frame can slip in between.
+
+        Returns whether there was anything to hand over. If the sink fails, the encoder is shut all the same, unless
+        the rest may be offered again later.
+
+        Raises
+        ------
+        OSError, BlockingIOError
+            See `drain_buffer`.
+        """
+        self.check_open()
+        self.enter()
+        try:
+            self.check_open()
+            some = self.start < self.used
+            try:
+                self.drain()
+            except BaseException as error:
+                if not self.resumable(error):
+                    self.shut_down()
+                raise
+            self.shut_down()
+            return some
         finally:
             self.leave()
 

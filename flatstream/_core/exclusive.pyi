@@ -1,4 +1,5 @@
 from typing_extensions import disjoint_base
 
 @disjoint_base
-class Exclusive: ...
+class Exclusive:
+    def check_reentry(self) -> None: ...

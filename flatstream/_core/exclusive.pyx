@@ -1,10 +1,14 @@
 """One thread at a time, at no cost while there is only one."""
 
-import threading
+import time
 
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() nogil
+
+# In seconds: from less than a system call takes to what a person does not notice.
+cdef double SHORTEST_PAUSE = 20e-6
+cdef double LONGEST_PAUSE = 2e-3
 
 
 cdef class Exclusive:
@@ -16,32 +20,23 @@ cdef class Exclusive:
     operation has happened.
     """
 
+    def check_reentry(self):
+        """Raises RuntimeError if this thread is in the middle of another operation of the object."""
+        if self.busy and self.owner == PyThread_get_thread_ident():
+            raise RuntimeError(f"reentrant call: this {type(self).__name__} is in the middle of another operation")
+
     cdef int enter(self) except -1:
+        cdef double pause = SHORTEST_PAUSE
         while self.busy:
-            self.wait()
+            # Nobody is woken up: whatever wakes another thread (a condition, say) runs Python, and a signal handler that
+            # raises there would leave it waiting for ever. A turn takes as long as a system call, so little is lost.
+            self.check_reentry()
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
         self.busy = True
         self.owner = PyThread_get_thread_ident()
         return 0
 
     cdef int leave(self) except -1:
         self.busy = False
-        if self.waiters:
-            with self.condition:
-                self.condition.notify()
-        return 0
-
-    cdef int wait(self) except -1:
-        if self.owner == PyThread_get_thread_ident():
-            raise RuntimeError(f"reentrant call: this {type(self).__name__} is in the middle of another operation")
-        if self.condition is None:
-            self.condition = threading.Condition()
-        self.waiters += 1
-        try:
-            with self.condition:
-                if self.busy:
-                    # A time limit, because an exception from a signal handler can strike between the end of an
-                    # operation and its notification.
-                    self.condition.wait(0.05)
-        finally:
-            self.waiters -= 1
         return 0

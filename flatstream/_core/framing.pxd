@@ -9,6 +9,7 @@ cdef class Framer:
     cdef bint in_python
     # Something in the chain wants the payload as a memoryview.
     cdef bint needs_view
+    cdef int depth
     cdef int examine(self, object master, const uint8_t* data, Py_ssize_t length) except -1
     cdef Py_ssize_t header(self, object master, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1
 
@@ -41,3 +42,5 @@ cdef class ValidatingFramer(FramerAdapter):
 cdef int check_callable(object callback) except -1
 cdef Py_ssize_t checked_limit(str name, object value) except -1
 cdef Py_ssize_t write_all(object write, object view) except -1
+cdef int check_outcome(Framer framer, object outcome) except -1
+cdef int deeper(int depth, object already) except -1

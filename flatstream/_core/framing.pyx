@@ -16,6 +16,11 @@ from flatstream._core.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN
 from flatstream.errors import InvalidFrameError
 
 
+# Each is a call inside another, and the stack is finite.
+cdef enum:
+    MAX_DEPTH = 1000
+
+
 cdef Py_ssize_t checked_limit(str name, object value) except -1:
     """`value` as a payload length: from 0 to what the header can express."""
     if not isinstance(value, int) or isinstance(value, bool):
@@ -43,6 +48,15 @@ cdef Py_ssize_t write_all(object write, object view) except -1:
             raise OSError(f"write() was offered {total - done} bytes and returned {count!r}")
         done += taken
     return total
+
+
+cdef int check_outcome(Framer framer, object outcome) except -1:
+    """Refuses what a frame_and_write() in Python returned, unless it is None."""
+    if outcome is not None:
+        raise TypeError(
+            f"{type(framer).__name__}.frame_and_write must write the frame and return None, got {outcome!r:.100}"
+        )
+    return 0
 
 
 cdef class Framer:
@@ -97,7 +111,7 @@ cdef class Framer:
         try:
             if inner is not None and inner.in_python:
                 self.examine(master, <const uint8_t*>view.buf, view.len)
-                inner.frame_and_write(writer, master)
+                check_outcome(inner, inner.frame_and_write(writer, master))
             else:
                 header_size = self.header(master, <const uint8_t*>view.buf, view.len, header)
                 write_all(writer.write, memoryview(PyBytes_FromStringAndSize(<const char*>header, header_size)))
@@ -193,6 +207,15 @@ cdef class ChecksumFramer(Framer):
         return f"{type(self).__name__}({self._checksum!r})"
 
 
+cdef int deeper(int depth, object already) except -1:
+    """The depth of an adapter around something of `depth`; a chain that is endless, or nearly so, is refused."""
+    if already is not None:
+        raise TypeError("an adapter's __init__ must not be called twice")
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"no more than {MAX_DEPTH} adapters may stand around one another")
+    return depth + 1
+
+
 cdef class FramerAdapter(Framer):
     """A framer around another."""
 
@@ -204,6 +227,7 @@ cdef class FramerAdapter(Framer):
     cdef int adapt(self, object inner) except -1:
         if not isinstance(inner, Framer):
             raise TypeError(f"inner must be an instance of Framer, got {inner!r:.100}")
+        self.depth = deeper((<Framer>inner).depth, self._inner)
         self._inner = inner
         self.in_python = self.in_python or self._inner.in_python
         self.needs_view = self.needs_view or self._inner.needs_view
@@ -226,8 +250,9 @@ cdef class BoundedFramer(FramerAdapter):
     """
 
     def __init__(self, inner, max_len):
+        limit = checked_limit("max_len", max_len)
         self.adapt(inner)
-        self.max_len = checked_limit("max_len", max_len)
+        self.max_len = limit
 
     cdef int examine(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
         if length > self.max_len:
@@ -245,7 +270,9 @@ cdef class ObserverFramer(FramerAdapter):
     """Calls ``callback(payload)`` once for each payload, then has `inner` frame it.
 
     The payload is a read-only memoryview of the caller's own bytes: it is good during the call, and must be copied to be
-    kept, because a builder overwrites its bytes. What `callback` returns is ignored; what it raises stops the write.
+    kept, because a builder overwrites its bytes. What `callback` returns is ignored; what it raises stops the write. A
+    payload that something behind it refuses (a bound, a sink that would block) has been seen all the same, and is seen
+    again when it is tried again.
 
     Raises
     ------
@@ -254,8 +281,8 @@ cdef class ObserverFramer(FramerAdapter):
     """
 
     def __init__(self, inner, callback):
-        self.adapt(inner)
         check_callable(callback)
+        self.adapt(inner)
         self.callback = callback
         self.needs_view = True
 
@@ -279,9 +306,9 @@ cdef class ValidatingFramer(FramerAdapter):
     """
 
     def __init__(self, inner, validator):
-        self.adapt(inner)
         if not isinstance(validator, Validator):
             raise TypeError(f"validator must be an instance of Validator, got {validator!r:.100}")
+        self.adapt(inner)
         self._validator = validator
         self.needs_view = self.needs_view or self._validator.needs_view()
 

@@ -7,6 +7,7 @@ on its own. A tear without one is a tear.
 """
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 from flatstream._core.buffers cimport acquire, master_view
@@ -90,6 +91,11 @@ cdef inline void drop(uint8_t* places, Py_ssize_t at) noexcept nogil:
     places[at >> 3] &= <uint8_t>~(1 << (at & 7))
 
 
+cdef inline int look_up_now_and_then(Py_ssize_t at) except -1:
+    """Lets a signal handler raise, every 65,536 places."""
+    return PyErr_CheckSignals() if at & 0xFFFF == 0 else 0
+
+
 cdef class Search:
     """One search, over `size` bytes at `data`."""
 
@@ -100,77 +106,97 @@ cdef class Search:
     # How many bytes of checksum speak for a frame.
     cdef Py_ssize_t strength
 
-    cdef Py_ssize_t frame_size(self, Py_ssize_t at) noexcept:
+    cdef Py_ssize_t frame_size(self, Py_ssize_t at) except -1:
         """The size of the frame that may be at `at`, all of it there; 0 if there is none."""
         cdef Span span
         if self.deframer.leaps:
             return self.deframer.leap(self.data + at, self.size - at, MAX_PAYLOAD_LEN)
         try:
-            if self.deframer.find(self.master, self.data + at, self.size - at, MAX_PAYLOAD_LEN, &span):
+            if self.deframer.find(self.master, self.data + at, self.size - at, &span):
                 return 0
             return span.frame_end if span.frame_end <= self.size - at else 0
         except Exception:
             return 0
 
     cdef bint is_telling(self, Py_ssize_t at, Py_ssize_t size) noexcept nogil:
-        """Whether the frame at `at` says anything: zero bytes are empty frames with most checksums."""
-        cdef Py_ssize_t i
-        for i in range(at, at + size):
+        """Whether it says anything that the checksum of the frame at `at` matches.
+
+        A run of zero bytes has the checksum 0 with CRC-16 and with any sum, and a message is full of them: so a stored
+        checksum of 0 says nothing. (Of the frames of an intact stream, one of 65,536 has it with CRC-16.)
+        """
+        cdef Py_ssize_t i, begin = 0, end = size
+        if self.deframer.leaps and self.strength:
+            begin = LENGTH_SIZE
+            end = LENGTH_SIZE + self.strength
+        for i in range(at + begin, at + end):
             if self.data[i]:
                 return True
         return False
 
-    cdef bint is_good(self, Py_ssize_t at) noexcept:
-        """Whether the frame at `at`, which is all there, is what its deframer accepts, and more than chance."""
+    cdef int weight(self, Py_ssize_t at) except -1:
+        """What the frame at `at`, which is all there, is worth as evidence: 2 is enough, 0 is worse than nothing."""
         cdef Span span
+        cdef const uint8_t* payload
+        cdef Py_ssize_t size
         try:
-            if self.deframer.find(self.master, self.data + at, self.size - at, MAX_PAYLOAD_LEN, &span):
-                return False
+            if self.deframer.find(self.master, self.data + at, self.size - at, &span):
+                return 0
             self.deframer.examine(self.master, self.data + at, &span, True)
         except Exception:
-            return False
-        if self.strength:
-            return True
-        # Without a checksum, only what a builder makes is more than chance.
-        return (
-            is_table_root(self.data + at + span.payload_start, span.payload_end - span.payload_start)
-            or is_vector_root(self.data + at + span.payload_start, span.payload_end - span.payload_start)
-        )
+            return 0
+        payload = self.data + at + span.payload_start
+        size = span.payload_end - span.payload_start
+        # What a checksum of one's own is worth is not known: a sum is soon met among small numbers. A deframer of one's own
+        # knows its frames better than this does.
+        if not self.deframer.leaps or self.strength >= 4 or (self.strength >= 2 and self.deframer.trusted):
+            return 2
+        if is_table_root(payload, size):
+            return 2
+        return 1 if self.strength or is_vector_root(payload, size) else 0
 
-    cdef Py_ssize_t through_to_the_end(self, Py_ssize_t tear) except -2:
-        """Where a good frame begins from which frame follows frame up to the very end; -1 if nowhere.
+    cdef Py_ssize_t through_to_the_end(self, Py_ssize_t begin, Py_ssize_t tear) except -2:
+        """Where, from `begin` on, a good frame begins from which frame follows frame up to the very end; -1 if nowhere.
 
         After a damaged length all later frames are still there, so they lead to the end. By chance, hardly anything does;
         therefore few checksums are calculated, however many bytes there are to search.
         """
         cdef uint8_t* leads = <uint8_t*>PyMem_RawCalloc(<size_t>(self.size // 8 + 1), 1)
-        cdef Py_ssize_t at, here, size
+        cdef Py_ssize_t at, here, first, size
+        cdef int weight, sum
         if leads is NULL:
             raise MemoryError(f"no memory to search {self.size} bytes for frames beyond a torn one")
         try:
             add(leads, self.size)
-            for at in range(self.size - 1, -1, -1):
+            for at in range(self.size - 1, begin - 1, -1):
+                look_up_now_and_then(at)
                 size = self.frame_size(at)
                 if size and has(leads, at + size):
                     add(leads, at)
-            for at in range(self.size):
+            for at in range(begin, self.size):
+                look_up_now_and_then(at)
                 if at == tear:
                     continue
-                # The first frame on the way that says something must be good. What was looked at once is not again.
-                here = at
+                # The first frames on the way that say something must be good. What was looked at once is not again.
+                here = first = at
+                sum = 0
                 while here < self.size and has(leads, here):
                     drop(leads, here)
                     size = self.frame_size(here)
                     if self.is_telling(here, size):
-                        if self.is_good(here):
-                            return here
-                        break
+                        weight = self.weight(here)
+                        if not weight:
+                            break
+                        if not sum:
+                            first = here
+                        sum += weight
+                        if sum >= 2:
+                            return first
                     here += size
             return -1
         finally:
             PyMem_RawFree(leads)
 
-    cdef Py_ssize_t in_a_row(self, Py_ssize_t tear) noexcept:
+    cdef Py_ssize_t in_a_row(self, Py_ssize_t tear) except -2:
         """Where several good frames stand in a row, the more the weaker their checksum; -1 if nowhere.
 
         For a stream that is both damaged and torn, so that nothing leads to its end.
@@ -181,6 +207,7 @@ cdef class Search:
         cdef Py_ssize_t budget = (64 << 20) + 16 * self.size
         cdef Py_ssize_t at, here, size, count
         for at in range(tear + 1, self.size):
+            look_up_now_and_then(at)
             here = at
             count = 0
             while here < self.size:
@@ -190,7 +217,7 @@ cdef class Search:
                 budget -= size
                 if budget < 0:
                     return -1
-                if not self.is_good(here):
+                if not self.weight(here):
                     break
                 here += size
                 count += 1
@@ -198,7 +225,7 @@ cdef class Search:
                     return at
         return -1
 
-    cdef bint is_whole_with_a_wrong_length(self, Py_ssize_t tear) noexcept:
+    cdef int is_whole_with_a_wrong_length(self, Py_ssize_t tear) except -1:
         """Whether the torn frame is not torn: all bytes up to the end are a payload that has the stored checksum."""
         cdef Span span
         cdef Py_ssize_t rest = self.size - tear
@@ -207,7 +234,7 @@ cdef class Search:
         span.payload_start = LENGTH_SIZE + self.strength
         span.payload_end = rest
         span.frame_end = rest
-        if rest <= span.payload_start or not self.is_telling(tear + LENGTH_SIZE, rest - LENGTH_SIZE):
+        if rest <= span.payload_start or not self.is_telling(tear, rest):
             return False
         # Two bytes of checksum are met by chance too often to speak alone.
         if self.strength < 4 and fs_popcount(load_u32(self.data + tear) ^ <uint32_t>(rest - span.payload_start)) != 1:
@@ -219,7 +246,7 @@ cdef class Search:
         return True
 
 
-def find_intact_frame(deframer, buffer, tear):
+def find_intact_frame(Deframer deframer not None, buffer, tear, last=None):
     """Looks for a frame that cutting the stream at `tear` would lose.
 
     Parameters
@@ -229,8 +256,10 @@ def find_intact_frame(deframer, buffer, tear):
     buffer : bytes-like
         The last bytes of the stream, up to its end.
     tear : int
-        Where in `buffer` the frame begins that is not all there. What lies before it is searched too, for frames that
-        reach over it.
+        Where in `buffer` the frame begins that is not all there.
+    last : int, optional
+        Where in `buffer` the frame begins that was read before that, if it is there. Unless this frame is good, what lies
+        before the tear is searched too, for frames that reach over it: then the lengths went wrong earlier.
 
     Returns
     -------
@@ -251,7 +280,8 @@ def find_intact_frame(deframer, buffer, tear):
         search.strength = search.deframer.strength()
         if search.is_whole_with_a_wrong_length(start):
             return start
-        found = search.through_to_the_end(start)
+        begin = start if last is not None and search.weight(last) else 0
+        found = search.through_to_the_end(begin, start)
         if found < 0:
             found = search.in_a_row(start)
         return None if found < 0 else found

@@ -3,7 +3,7 @@
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport uint8_t
 
-from flatstream._core.buffers cimport acquire, subview
+from flatstream._core.buffers cimport acquire, master_view, subview
 from flatstream._core.wire cimport MAX_PAYLOAD_LEN
 
 from flatstream.errors import ValidationFailedError
@@ -52,21 +52,13 @@ cdef class Validator:
         ValidationFailedError
             It is not.
         """
-        if self.in_python:
-            raise TypeError(f"{type(self).__name__} must define validate(payload)")
         cdef Py_buffer view
-        cdef const uint8_t* data
-        acquire(payload, &view, "payload")
+        if not isinstance(self, (NoValidator, SizeValidator, CompositeValidator)):
+            raise TypeError(f"{type(self).__name__} must define validate(payload)")
+        master = master_view(payload, "payload")
+        acquire(master, &view, "payload")
         try:
-            data = <const uint8_t*>view.buf
-            if isinstance(self, CompositeValidator):
-                # The parts may be Python's, which want a view with the payload's own address.
-                whole = memoryview(payload)
-                if view.len:
-                    whole = whole.cast("B")
-                self.inspect(whole, data, view.len)
-            else:
-                self.inspect(None, data, view.len)
+            self.inspect_natively(master, <const uint8_t*>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
 
@@ -79,6 +71,8 @@ cdef class Validator:
 
     cdef int inspect(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
         """Refuses the `length` bytes at `data` (inside the memoryview `master`) by raising."""
+        if not self.in_python:
+            return self.inspect_natively(master, data, length)
         outcome = self.validate(subview(master, data, length))
         if outcome is not None:
             raise TypeError(
@@ -86,14 +80,12 @@ cdef class Validator:
             )
         return 0
 
+    cdef int inspect_natively(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
+        return 0
+
 
 cdef class NoValidator(Validator):
     """Accepts every payload."""
-
-    cdef int inspect(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
-        if self.in_python:
-            return Validator.inspect(self, master, data, length)
-        return 0
 
 
 cdef class SizeValidator(Validator):
@@ -102,7 +94,9 @@ cdef class SizeValidator(Validator):
     Raises
     ------
     ValueError
-        A limit is negative, over 2**32 - 1, or the smaller is the larger.
+        A size is negative, or `min_size` over `max_size`, or over what a frame can hold (2**32 - 1).
+    TypeError
+        A size is no int.
     """
 
     cdef readonly Py_ssize_t min_size
@@ -110,15 +104,18 @@ cdef class SizeValidator(Validator):
     cdef readonly Py_ssize_t max_size
     """The largest size accepted, in bytes."""
 
-    def __init__(self, Py_ssize_t min_size, Py_ssize_t max_size):
-        if not 0 <= min_size <= max_size:
-            raise ValueError(f"sizes must be 0 <= min_size <= max_size, got {min_size} and {max_size}")
+    def __init__(self, min_size, max_size):
+        for size in (min_size, max_size):
+            if not isinstance(size, int) or isinstance(size, bool):
+                raise TypeError(f"sizes must be ints, got {type(size).__name__}: {size!r:.100}")
+        if not 0 <= min_size <= max_size or min_size > MAX_PAYLOAD_LEN:
+            raise ValueError(
+                f"sizes must be 0 <= min_size <= max_size and min_size <= {MAX_PAYLOAD_LEN}, got {min_size} and {max_size}"
+            )
         self.min_size = min_size
-        self.max_size = min(max_size, <Py_ssize_t>MAX_PAYLOAD_LEN)
+        self.max_size = min(max_size, MAX_PAYLOAD_LEN)
 
-    cdef int inspect(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
-        if self.in_python:
-            return Validator.inspect(self, master, data, length)
+    cdef int inspect_natively(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
         if length < self.min_size:
             raise ValidationFailedError(
                 validator=self.name, reason=f"{length} bytes are fewer than the {self.min_size} required"
@@ -149,6 +146,12 @@ cdef class CompositeValidator(Validator):
         for validator in validators:
             if not isinstance(validator, Validator):
                 raise TypeError(f"expected instances of Validator, got {validator!r:.100}")
+        if self.validators is not None:
+            raise TypeError("a CompositeValidator's __init__ must not be called twice")
+        # Each stands inside the other, and the stack is finite.
+        self.depth = 1 + max([(<Validator>validator).depth for validator in validators], default=0)
+        if self.depth > 1000:
+            raise ValueError("no more than 1000 validators may stand inside one another")
         self.validators = validators
 
     def add(self, Validator validator not None):
@@ -158,9 +161,7 @@ cdef class CompositeValidator(Validator):
     cdef int needs_view(self) except -1:
         return self.in_python or any([(<Validator>validator).needs_view() for validator in self.validators])
 
-    cdef int inspect(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
-        if self.in_python:
-            return Validator.inspect(self, master, data, length)
+    cdef int inspect_natively(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
         for validator in self.validators:
             (<Validator>validator).inspect(master, data, length)
         return 0
