@@ -186,6 +186,6 @@ class StreamReader(Decoder):
         return f"<StreamReader {state}, {self.frames_read} frames>"
 
 
-def _check_callable(fn: object) -> None:
+def _check_callable(fn: Any) -> None:
     if not callable(fn):
         raise TypeError(f"fn must be callable, got {type(fn).__name__}")

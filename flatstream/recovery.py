@@ -147,8 +147,7 @@ def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofErr
     start = offset
     if needs_history(deframer):
         start, window = _with_history(source, reader, window)
-    last = reader.message_offset - start if reader.frames_read else -1
-    found = find_intact_frame(deframer, window, offset - start, last if last >= 0 else None)
+    found = find_intact_frame(deframer, window, offset - start)
     if found is None:
         return
     where = start + found

@@ -92,7 +92,7 @@ class StreamWriter(Encoder):
         if not isinstance(baseline, int) or isinstance(baseline, bool):
             raise TypeError(f"memory_policy.baseline_capacity must be an int, got {baseline!r:.100}")
         if baseline < 0:
-            raise ValueError(f"memory_policy.baseline_capacity must not be negative, got {baseline}")
+            raise ValueError(f"memory_policy.baseline_capacity must be at least 0, got {baseline}")
         if make_builder is not None and not callable(make_builder):
             raise TypeError(f"make_builder must be callable, got {make_builder!r:.100}")
         if capacity is not None and (not isinstance(capacity, int) or isinstance(capacity, bool)):

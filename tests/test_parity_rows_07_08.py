@@ -371,9 +371,12 @@ def test_row_08_observer_of_a_framer_is_called_once_for_a_frame_that_is_tried_ag
     sink = Full()
     with StreamWriter(sink, DefaultFramer().observed(note_in(seen)), buffer_size=buffer_size) as writer:
         while not writer.frames_written:
-            # Refused whole while the sink is full, as write_payload() says: try again later.
             with contextlib.suppress(BlockingIOError):
                 writer.write_payload(b"abc")
+        # The observer was told, so the frame is accepted, and waits until the sink takes it.
+        while writer.pending_bytes:
+            with contextlib.suppress(BlockingIOError):
+                writer.flush()
     assert sink.arrived() == b"\x03\x00\x00\x00abc"
     assert seen == [b"abc"]
 

@@ -169,10 +169,7 @@ cdef class Deframer:
         name = type(self).__name__
         if isinstance(result, int) and not isinstance(result, bool):
             if not size < result <= PY_SSIZE_T_MAX:
-                raise ValueError(
-                    f"{name}.locate must ask for more bytes than it was shown, and for no more than there can be: "
-                    f"it was shown {size} and asked for {result}"
-                )
+                raise ValueError(f"{name}.locate asked for {result} bytes, but it was shown {size}")
             return result
         if not isinstance(result, tuple) or len(result) != 3:
             raise TypeError(
@@ -183,7 +180,7 @@ cdef class Deframer:
             raise TypeError(f"{name}.locate must return a span of three ints, got {result!r:.100}")
         if not 0 <= start <= end <= frame_end <= PY_SSIZE_T_MAX or frame_end == 0:
             raise ValueError(
-                f"{name}.locate must return 0 <= payload_start <= payload_end <= frame_end and 0 < frame_end < 2**63, "
+                f"{name}.locate must return 0 <= payload_start <= payload_end <= frame_end and frame_end > 0, "
                 f"got {result!r:.100}"
             )
         span.payload_start = start

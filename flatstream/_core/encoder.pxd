@@ -61,10 +61,12 @@ cdef class Encoder(Exclusive):
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
     ) except -1
     cdef int emit_held(
-        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
+        bint keep
     ) except -1
     cdef int emit_large(
-        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
+        bint keep
     ) except -1
     cdef int append(
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size
@@ -73,7 +75,7 @@ cdef class Encoder(Exclusive):
     cdef int drain(self) except -1
     cdef int resumable(self, object error) except -1
     cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1
-    cdef int renew(self) except -1
+    cdef int renew(self, Py_ssize_t extra) except -1
     cdef Py_ssize_t frame_begin(self) noexcept
     cdef int fault(self, object error, Py_ssize_t torn, bint buffered) except -1
     cdef int refuse(self, object error, str where) except -1

@@ -123,7 +123,7 @@ cdef class Encoder(Exclusive):
         self.none_blocks = none_blocks
         self.write_through = size == 0
         self.capacity = size or WRITE_THROUGH_CAPACITY
-        self.renew()
+        self.renew(0)
         self.shut = False
         self.flatten()
 
@@ -436,11 +436,15 @@ cdef class Encoder(Exclusive):
         cdef FrameCollector collector
         if not self._framer.needs_view:
             head_size = self._framer.header(None, data, length, head)
-            return self.emit_held(head, head_size, source, data, length)
+            return self.emit_held(head, head_size, source, data, length, False)
+        # An observer may be told of the payload now, and must not be told twice: from here on a sink that would block does not
+        # refuse the frame, for which the buffer grows if need be. So that it does not grow on, the next is refused here.
+        if self.used - self.start > (0 if self.write_through else self.capacity):
+            self.drain()
         master = master_view(source, "payload")
         if not self._framer.in_python:
             head_size = self._framer.header(master, data, length, head)
-            return self.emit_held(head, head_size, source, data, length)
+            return self.emit_held(head, head_size, source, data, length, True)
         collector = FrameCollector.__new__(FrameCollector)
         collector.data = bytearray()
         try:
@@ -453,7 +457,9 @@ cdef class Encoder(Exclusive):
                 declared_len=length,
             )
         frame = bytes(collector.data)
-        return self.emit_held(NULL, 0, frame, <const uint8_t*>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame))
+        return self.emit_held(
+            NULL, 0, frame, <const uint8_t*>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), True
+        )
 
     cdef int emit(
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
@@ -463,13 +469,15 @@ cdef class Encoder(Exclusive):
             return self.append(head, head_size, body, body_size)
         self.enter()
         try:
-            return self.emit_held(head, head_size, source, body, body_size)
+            return self.emit_held(head, head_size, source, body, body_size, False)
         finally:
             self.leave()
 
     cdef int emit_held(
-        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
+        bint keep,
     ) except -1:
+        """`emit`, while this thread holds the encoder. `keep` has a frame wait that the sink has taken nothing of."""
         cdef Py_ssize_t size = head_size + body_size
         cdef Py_ssize_t begin
         if size > self.chunk.capacity - self.used:
@@ -477,11 +485,11 @@ cdef class Encoder(Exclusive):
                 self.drain()
             except (BlockingIOError, TimeoutError):
                 # What the sink did take may have made room enough.
-                if self.refusal is not None or size > self.capacity - (self.used - self.start):
+                if self.refusal is not None or (not keep and size > self.capacity - (self.used - self.start)):
                     raise
-                self.renew()
+                self.renew(size if keep else 0)
         if size > self.chunk.capacity - self.used:
-            return self.emit_large(head, head_size, source, body, body_size)
+            return self.emit_large(head, head_size, source, body, body_size, keep)
         self.append(head, head_size, body, body_size)
         if not self.write_through:
             return 0
@@ -491,6 +499,8 @@ cdef class Encoder(Exclusive):
             # Not accepted, if it can be taken out again. If the sink has a part of it and goes on later, the frame stands,
             # and the rest follows with the next write. If it does not go on, neither does the encoder.
             begin = self.used - size
+            if keep and self.refusal is None and isinstance(error, (BlockingIOError, TimeoutError)):
+                return 0
             if self.end_count and (begin >= self.start or self.refusal is not None):
                 self.used = begin
                 self.start = min(self.start, begin)
@@ -527,7 +537,8 @@ cdef class Encoder(Exclusive):
         return 0
 
     cdef int emit_large(
-        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
+        bint keep,
     ) except -1:
         """Hands over a frame that the (empty) buffer cannot hold, without copying its payload."""
         cdef Py_ssize_t size = head_size + body_size, done = 0, rest
@@ -549,7 +560,7 @@ cdef class Encoder(Exclusive):
                 self.fault(error, done, False)
                 raise
             done += min(blocked_after(error), size - done)
-            if not done:
+            if not done and not (keep and isinstance(error, (BlockingIOError, TimeoutError))):
                 raise
             # The sink has its beginning, so the frame is accepted, and its rest waits in the buffer.
             try:
@@ -665,7 +676,7 @@ cdef class Encoder(Exclusive):
             else:
                 self.fault(error, self.start - self.frame_begin(), True)
             raise
-        self.renew()
+        self.renew(0)
         return 0
 
     cdef int resumable(self, object error) except -1:
@@ -709,15 +720,19 @@ cdef class Encoder(Exclusive):
                 )
             return taken
 
-    cdef int renew(self) except -1:
-        """Moves what is left to the front of the buffer, and takes another if the sink still looks at this one."""
+    cdef int renew(self, Py_ssize_t extra) except -1:
+        """Moves what is left to the front of the buffer, and takes another if the sink still looks at this one.
+
+        It has its usual capacity then, or more if what is left and `extra` bytes need it.
+        """
         cdef Py_ssize_t rest = self.used - self.start
+        cdef Py_ssize_t capacity = max(self.capacity, rest + extra)
         cdef Py_ssize_t i, kept = 0
         cdef Py_ssize_t begin
         cdef Chunk chunk
         self.master = None
-        if self.chunk is None or self.chunk.exports or self.chunk.capacity != max(self.capacity, rest):
-            chunk = Chunk(max(self.capacity, rest))
+        if self.chunk is None or self.chunk.exports or self.chunk.capacity != capacity:
+            chunk = Chunk(capacity)
             if rest:
                 memcpy(chunk.data, self.chunk.data + self.start, <size_t>rest)
             self.chunk = chunk

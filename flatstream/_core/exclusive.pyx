@@ -2,6 +2,8 @@
 
 import time
 
+from cpython.exc cimport PyErr_CheckSignals
+
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() nogil
@@ -32,6 +34,8 @@ cdef class Exclusive:
             # raises there would leave it waiting for ever. A turn takes as long as a system call, so little is lost.
             self.check_reentry()
             time.sleep(pause)
+            # A signal that came between two sleeps interrupts neither.
+            PyErr_CheckSignals()
             pause = min(2 * pause, LONGEST_PAUSE)
         self.busy = True
         self.owner = PyThread_get_thread_ident()

@@ -212,7 +212,7 @@ cdef int deeper(int depth, object already) except -1:
     if already is not None:
         raise TypeError("an adapter's __init__ must not be called twice")
     if depth >= MAX_DEPTH:
-        raise ValueError(f"no more than {MAX_DEPTH} adapters may stand around one another")
+        raise RecursionError(f"no more than {MAX_DEPTH} adapters may stand around one another")
     return depth + 1
 
 
@@ -271,8 +271,7 @@ cdef class ObserverFramer(FramerAdapter):
 
     The payload is a read-only memoryview of the caller's own bytes: it is good during the call, and must be copied to be
     kept, because a builder overwrites its bytes. What `callback` returns is ignored; what it raises stops the write. A
-    payload that something behind it refuses (a bound, a sink that would block) has been seen all the same, and is seen
-    again when it is tried again.
+    payload that something behind it refuses (a bound, a validator) has been seen all the same.
 
     Raises
     ------

@@ -154,8 +154,8 @@ cdef class Search:
             return 2
         return 1 if self.strength or is_vector_root(payload, size) else 0
 
-    cdef Py_ssize_t through_to_the_end(self, Py_ssize_t begin, Py_ssize_t tear) except -2:
-        """Where, from `begin` on, a good frame begins from which frame follows frame up to the very end; -1 if nowhere.
+    cdef Py_ssize_t through_to_the_end(self, Py_ssize_t tear) except -2:
+        """Where a good frame begins from which frame follows frame up to the very end; -1 if nowhere.
 
         After a damaged length all later frames are still there, so they lead to the end. By chance, hardly anything does;
         therefore few checksums are calculated, however many bytes there are to search.
@@ -167,12 +167,12 @@ cdef class Search:
             raise MemoryError(f"no memory to search {self.size} bytes for frames beyond a torn one")
         try:
             add(leads, self.size)
-            for at in range(self.size - 1, begin - 1, -1):
+            for at in range(self.size - 1, -1, -1):
                 look_up_now_and_then(at)
                 size = self.frame_size(at)
                 if size and has(leads, at + size):
                     add(leads, at)
-            for at in range(begin, self.size):
+            for at in range(self.size):
                 look_up_now_and_then(at)
                 if at == tear:
                     continue
@@ -246,7 +246,7 @@ cdef class Search:
         return True
 
 
-def find_intact_frame(Deframer deframer not None, buffer, tear, last=None):
+def find_intact_frame(Deframer deframer not None, buffer, tear):
     """Looks for a frame that cutting the stream at `tear` would lose.
 
     Parameters
@@ -256,10 +256,8 @@ def find_intact_frame(Deframer deframer not None, buffer, tear, last=None):
     buffer : bytes-like
         The last bytes of the stream, up to its end.
     tear : int
-        Where in `buffer` the frame begins that is not all there.
-    last : int, optional
-        Where in `buffer` the frame begins that was read before that, if it is there. Unless this frame is good, what lies
-        before the tear is searched too, for frames that reach over it: then the lengths went wrong earlier.
+        Where in `buffer` the frame begins that is not all there. What lies before it is searched too, for frames that
+        reach over it: without a checksum, the lengths may have gone wrong earlier.
 
     Returns
     -------
@@ -280,8 +278,7 @@ def find_intact_frame(Deframer deframer not None, buffer, tear, last=None):
         search.strength = search.deframer.strength()
         if search.is_whole_with_a_wrong_length(start):
             return start
-        begin = start if last is not None and search.weight(last) else 0
-        found = search.through_to_the_end(begin, start)
+        found = search.through_to_the_end(start)
         if found < 0:
             found = search.in_a_row(start)
         return None if found < 0 else found

@@ -151,7 +151,7 @@ cdef class CompositeValidator(Validator):
         # Each stands inside the other, and the stack is finite.
         self.depth = 1 + max([(<Validator>validator).depth for validator in validators], default=0)
         if self.depth > 1000:
-            raise ValueError("no more than 1000 validators may stand inside one another")
+            raise RecursionError("no more than 1000 validators may stand inside one another")
         self.validators = validators
 
     def add(self, Validator validator not None):
