@@ -10,13 +10,14 @@ JOBS   ?= 2
 CORE   := $(wildcard flatstream/_core/*.pyx flatstream/_core/*.pxd flatstream/_core/*.h)
 STAMP  := $(VENV)/.built
 
-.PHONY: help build demo test test-long test-sanitize coverage check wheel clean
+.PHONY: help build demo test test-long test-sanitize test-wheel coverage check wheel clean
 
 help:
 	@echo "make demo            build, and run the telemetry agent on this machine's metrics for 10 seconds"
 	@echo "make test            build, and run all tests that take minutes"
 	@echo "make test-long       the tests that take longer"
 	@echo "make test-sanitize   the tests against modules built with address and undefined-behaviour sanitizers"
+	@echo "make test-wheel      the tests against a wheel in an empty environment"
 	@echo "make coverage        which lines of the compiled modules the tests run"
 	@echo "make check           ruff, mypy, cython-lint, stubtest"
 	@echo "make wheel           a wheel and a source distribution in dist/"
@@ -47,10 +48,11 @@ test-long: build
 # The modules are built into a copy of the package, so that the ordinary ones stay. Python itself is not built with the
 # sanitizers: their run time has to be there before it starts (LD_PRELOAD), memory must come from malloc to be watched,
 # and leaks are left to tests/test_leaks.py, since the interpreter itself never frees everything.
+PROJECT   := flatstream setup.py pyproject.toml README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs examples tests
 SANITIZED := build/sanitized
 test-sanitize: build
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
-	cp -r flatstream setup.py pyproject.toml README.md LICENSE-MIT LICENSE-APACHE examples tests $(SANITIZED)/
+	cp -r $(PROJECT) $(SANITIZED)/
 	find $(SANITIZED) -name '*.so' -delete
 	cd $(SANITIZED) && FLATSTREAM_SANITIZE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
@@ -61,7 +63,7 @@ test-sanitize: build
 TRACED := build/traced
 coverage: build
 	rm -rf $(TRACED) && mkdir -p $(TRACED)
-	cp -r flatstream setup.py pyproject.toml README.md LICENSE-MIT LICENSE-APACHE examples tests $(TRACED)/
+	cp -r $(PROJECT) $(TRACED)/
 	find $(TRACED) -name '*.so' -delete
 	cd $(TRACED) && FLATSTREAM_COVERAGE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	cd $(TRACED) && PYTHONPATH=$(abspath $(TRACED)) FLATSTREAM_TRACED=1 COVERAGE_CORE=ctrace \
@@ -69,15 +71,29 @@ coverage: build
 	cd $(TRACED) && $(abspath $(BIN))/python -m coverage report --show-missing --skip-empty --include='flatstream/*'
 	cd $(TRACED) && $(abspath $(BIN))/python tests/check_coverage.py
 
+# The tests have few annotations: they are checked as they are, without asking for more.
 check: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint flatstream
+	$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators tests
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint flatstream
 	$(BIN)/python -m mypy.stubtest flatstream --allowlist tests/stubtest_allowlist.txt
 
 wheel: build
 	$(BIN)/python -m build --outdir dist .
+
+# The wheel as a user gets it: in an empty environment, away from the source tree, with the tests run against it there.
+WHEELED := build/wheeled
+test-wheel: build
+	rm -rf $(WHEELED) && mkdir -p $(WHEELED)
+	$(BIN)/python -m build --wheel --outdir $(WHEELED)/dist .
+	$(PYTHON) -m venv $(WHEELED)/venv
+	$(WHEELED)/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(WHEELED)/venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls $(WHEELED)/dist/*.whl)[test]"
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		cp -r README.md CHANGELOG.md docs examples tests pyproject.toml "$$folder"/ && \
+		cd "$$folder" && $(abspath $(WHEELED))/venv/bin/python -m pytest -p no:cacheprovider -m "not long" $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -333,7 +333,7 @@ def replay(path: Path, checksum: str, written: int) -> Replay:
             before = now
     # A shorter rest says too little, unless it is all there is.
     left = before - window_start
-    if left >= WINDOW_NS // 2 or (left and not rates[0].weight):
+    if event is not None and (left >= WINDOW_NS // 2 or (left and not rates[0].weight)):
         for rate in rates:
             rate.close(event, left / SECOND_NS)
     if events != written:

@@ -100,8 +100,8 @@ def open_sink(sink: Any) -> Sink:
         return _file_sink(io.FileIO(sink.path, sink.mode), owned=True)
     if is_path(sink):
         return _file_sink(io.FileIO(sink, "wb"), owned=True)
-    # Of a subclass (ssl.SSLSocket is one) nothing is known but that it has the method: its own code may run after the system
-    # call, so that an error does not say that nothing was taken.
+    # Of a subclass (ssl.SSLSocket is one) nothing is known but that it has the method: its own code may run after the
+    # system call, so that an error does not say that nothing was taken.
     if isinstance(sink, socket.socket):
         if sink.fileno() < 0:
             raise ValueError(f"sink is closed: {sink!r:.100}")

@@ -168,15 +168,17 @@ class StreamWriter(Encoder):
         builder.Clear()
         serialize(item, builder)
         if self._policy is not None:
-            # Before the message is framed, so that an error of the policy's leaves nothing of it written. If the builder is
-            # replaced, this one still holds the message.
+            # Before the message is framed, so that an error of the policy's leaves nothing of it written. If the
+            # builder is replaced, this one still holds the message.
             self._consult(builder)
         return builder
 
     def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
         """Writes each of `items` like `write`. If one fails, those before it are written; see `frames_written`."""
         if isinstance(items, str) or not hasattr(type(items), "__iter__"):
-            raise TypeError(f"items must be an iterable of items, got one {type(items).__name__}: write() takes a single item")
+            raise TypeError(
+                f"items must be an iterable of items, got one {type(items).__name__}: write() takes a single item"
+            )
         for item in items:
             self.write(item)
 

@@ -6,7 +6,8 @@ import sys
 
 import coverage
 
-# Percent of the lines of each .pyx file. What is missing are lines for what tests cannot make happen: memory that runs out.
+# Percent of the lines of each .pyx file. What is missing are lines for what tests cannot make happen: memory that runs
+# out.
 LEAST = 90.0
 
 

@@ -6,8 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-# No deadline: under the sanitizers, and while two test runs share a machine, time says nothing. `derandomize` keeps a run
-# the same as the one before it; `make test-long` looks further.
+# No deadline: under the sanitizers, and while two test runs share a machine, time says nothing. `derandomize` keeps a
+# run the same as the one before it; `make test-long` looks further.
 settings.register_profile(
     "default", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )

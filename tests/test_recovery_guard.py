@@ -293,8 +293,8 @@ def test_guard_takes_no_cut_for_damage_when_payloads_hold_pieces_of_frames(mode:
         inner[1:-20],  # without both
     ]
     if mode.name == "none":
-        # Without a checksum, nothing but its end tells a frame without its end from a whole one: when the stream is cut at
-        # that very place, recovery refuses. The docstring of recover() says so.
+        # Without a checksum, nothing but its end tells a frame without its end from a whole one: when the stream is cut
+        # at that very place, recovery refuses. The docstring of recover() says so.
         del pieces[1]
     stream = corpus(mode, [flatbuffer_of_vector(piece, 1) for piece in pieces])
     wrong = {}

@@ -5,7 +5,9 @@ cdef int acquire(object obj, Py_buffer* view, str what) except -1
 
 
 cdef class Lease:
-    """The bytes of a caller's object, held and shown as read-only unsigned bytes for as long as a view of them is alive."""
+    """The bytes of a caller's object, held and shown as read-only unsigned bytes for as long as a view of them is
+    alive.
+    """
     cdef object source
     cdef void* data
     cdef Py_ssize_t size

@@ -37,8 +37,8 @@ cdef int acquire(object obj, Py_buffer* view, str what) except -1:
     return 0
 
 
-# It holds a memoryview and not a Py_buffer, which the garbage collector would not follow. Nor would a Py_buffer taken from a
-# caller's memoryview do: the collector clears a memoryview whether or not somebody has a buffer of it.
+# It holds a memoryview and not a Py_buffer, which the garbage collector would not follow. Nor would a Py_buffer taken
+# from a caller's memoryview do: the collector clears a memoryview whether or not somebody has a buffer of it.
 cdef class Lease:
     def __cinit__(self, object obj, str what not None):
         cdef Py_buffer checked

@@ -1,9 +1,9 @@
 # cython: boundscheck=False, wraparound=False
 """Cyclic redundancy checks, by whatever the processor does fastest.
 
-Three ways, chosen once, when the module is imported: `vpclmul` and `pclmul` multiply without carries (see crc_fold.h), and
-`portable` looks sixteen bytes up at a time. The environment variable FLATSTREAM_CRC asks for one of them; if it cannot be had,
-the import fails.
+Three ways, chosen once, when the module is imported: `vpclmul` and `pclmul` multiply without carries (see crc_fold.h),
+and `portable` looks sixteen bytes up at a time. The environment variable FLATSTREAM_CRC asks for one of them; if it
+cannot be had, the import fails.
 
 The parameters are those of the RevEng catalogue, under its names:
 
@@ -16,9 +16,9 @@ The parameters are those of the RevEng catalogue, under its names:
     CRC-64/XZ              64  42F0E1EBA9EA3693    yes        FFFFFFFFFFFFFFFF    995DC9BBDF1939FA
     ==================  =====  ==================  =========  ==================  ==================
 
-A reflected register is kept in the low bits of 64 and shifts right; CRC-16/XMODEM is kept in the high bits and shifts left.
-In both, table[k][b] is what byte b does to the register when k more bytes follow it, so that sixteen look-ups that do not
-wait for one another replace sixteen that do ("slicing by 16").
+A reflected register is kept in the low bits of 64 and shifts right; CRC-16/XMODEM is kept in the high bits and shifts
+left. In both, table[k][b] is what byte b does to the register when k more bytes follow it, so that sixteen look-ups
+that do not wait for one another replace sixteen that do ("slicing by 16").
 """
 
 import os
@@ -34,10 +34,18 @@ cdef extern from "crc_fold.h":
     void fs_crc_prepare(fs_crc_constants* constants, uint64_t polynomial_at_top, bint reflected) noexcept nogil
     bint fs_has_pclmul() noexcept nogil
     bint fs_has_vpclmul() noexcept nogil
-    uint64_t fs_reflected_pclmul(const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size) noexcept nogil
-    uint64_t fs_forward_pclmul(const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size) noexcept nogil
-    uint64_t fs_reflected_vpclmul(const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size) noexcept nogil
-    uint64_t fs_forward_vpclmul(const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size) noexcept nogil
+    uint64_t fs_reflected_pclmul(
+        const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size
+    ) noexcept nogil
+    uint64_t fs_forward_pclmul(
+        const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size
+    ) noexcept nogil
+    uint64_t fs_reflected_vpclmul(
+        const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size
+    ) noexcept nogil
+    uint64_t fs_forward_vpclmul(
+        const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size
+    ) noexcept nogil
 
 ctypedef uint64_t (*fold_kernel)(
     const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size
@@ -66,10 +74,10 @@ cdef fold_kernel fold_forward = NULL
 
 cdef void fill_reflected(slices table, uint64_t reversed_polynomial) noexcept nogil:
     cdef uint64_t register
-    cdef int byte, step
+    cdef int byte, step, _
     for byte in range(256):
         register = <uint64_t>byte
-        for step in range(8):
+        for _ in range(8):
             register = (register >> 1) ^ (reversed_polynomial if register & 1 else 0)
         table[0][byte] = register
     for step in range(1, 16):
@@ -80,10 +88,10 @@ cdef void fill_reflected(slices table, uint64_t reversed_polynomial) noexcept no
 
 cdef void fill_forward(slices table, uint64_t polynomial_at_top) noexcept nogil:
     cdef uint64_t register
-    cdef int byte, step
+    cdef int byte, step, _
     for byte in range(256):
         register = <uint64_t>byte << 56
-        for step in range(8):
+        for _ in range(8):
             register = (register << 1) ^ (polynomial_at_top if register >> 63 else 0)
         table[0][byte] = register
     for step in range(1, 16):

@@ -29,8 +29,8 @@
 #define FS_HAVE_FOLD 0
 #endif
 
-/* Constants for distances in units of 128 bits, two for each: what the low lane and the high lane are multiplied with. */
-typedef struct {
+/* Constants for distances in units of 128 bits, two for each: what the low lane and the high lane are multiplied with.
+*/ typedef struct {
     uint64_t fold[17][2]; /* [i]: over i * 128 bits; [0] is not used */
     uint64_t last;        /* x^128 mod P, which takes H of the last block behind its 64 appended zeros */
     uint64_t quotient;    /* x^128 / P, less its highest term */
@@ -129,8 +129,8 @@ FS_PCLMUL static inline uint64_t fs_reduce(__m128i v, const fs_crc_constants *c)
     return lower ^ (uint64_t)_mm_cvtsi128_si64(t);
 }
 
-/* What is to be added to the first whole block: the register, and, folded, the bytes that make the size no multiple of 16. */
-FS_PCLMUL static inline __m128i fs_begin(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t odd) {
+/* What is to be added to the first whole block: the register, and, folded, the bytes that make the size no multiple of
+16. */ FS_PCLMUL static inline __m128i fs_begin(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t odd) {
     uint8_t first[32] = {0};
     if (!odd) return c->reflected ? _mm_cvtsi64_si128((long long)reg) : _mm_set_epi64x((long long)reg, 0);
     memcpy(first + 16 - odd, p, odd);
@@ -248,7 +248,8 @@ FS_PCLMUL static uint64_t fs_reflected_pclmul(const fs_crc_constants *c, uint64_
 FS_PCLMUL static uint64_t fs_forward_pclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {
     return fs_update_pclmul(c, reg, p, size, 0);
 }
-FS_VPCLMUL static uint64_t fs_reflected_vpclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {
+FS_VPCLMUL static uint64_t fs_reflected_vpclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size)
+{
     return fs_update_vpclmul(c, reg, p, size, 1);
 }
 FS_VPCLMUL static uint64_t fs_forward_vpclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {

@@ -37,7 +37,8 @@ cdef class Decoder(Exclusive):
     cdef Py_ssize_t frame_start
     # Its stream offset.
     cdef unsigned long long last_offset
-    # The stream offset of the memory's first byte, and counts of frames delivered and refused, and of the bytes of the former.
+    # The stream offset of the memory's first byte, and counts of frames delivered and refused, and of the bytes of the
+    # former.
     cdef unsigned long long base
     cdef unsigned long long delivered
     cdef unsigned long long refused
@@ -53,8 +54,10 @@ cdef class Decoder(Exclusive):
     cdef bint shrinking
 
     cdef int check_open(self) except -1
+
     @cython.final
     cdef object take(self)
+
     cdef int step(self) except -1
     cdef int look(self) except -1
     cdef int accept(self) except -1

@@ -1,9 +1,10 @@
 # cython: boundscheck=False, wraparound=False
 """The decoder: bytes of a stream in, views of its payloads out.
 
-It fills a chunk of memory and has the deframer walk all frames in it. The views it hands out point into the chunk, and the
-chunk knows whether any of them is alive: if none is, it is filled again; if one is, it is left to its holders and another
-takes its place. A loop that keeps one payload at a time therefore swaps between two chunks and allocates nothing.
+It fills a chunk of memory and has the deframer walk all frames in it. The views it hands out point into the chunk, and
+the chunk knows whether any of them is alive: if none is, it is filled again; if one is, it is left to its holders and
+another takes its place. A loop that keeps one payload at a time therefore swaps between two chunks and allocates
+nothing.
 """
 
 import errno
@@ -28,8 +29,9 @@ from flatstream.errors import FlatStreamError, UnexpectedEofError
 cdef enum:
     GROWTH_STEP = 1 << 20
 
-# How many frames a batch has at most if nobody says. Its index then has one megabyte, which the allocator hands out again
-# without asking the system: at three megabytes, page faults were a quarter of the time of F1 (asv: TimeReadBatch).
+# How many frames a batch has at most if nobody says. Its index then has one megabyte, which the allocator hands out
+# again without asking the system: at three megabytes, page faults were a quarter of the time of F1 (asv:
+# TimeReadBatch).
 cdef enum:
     DEFAULT_BATCH = 1 << 16
 
@@ -51,7 +53,8 @@ cdef class FrameBatch:
     Attributes
     ----------
     buffer : memoryview
-        The bytes of all these frames, headers included. Shared with the chunk, and unchanged as long as anybody holds it.
+        The bytes of all these frames, headers included. Shared with the chunk, and unchanged as long as anybody holds
+        it.
     offsets, lengths : memoryview of int64, shape (n,)
         Where each payload begins in `buffer`, and how many bytes it has. NumPy takes them without a copy.
     stream_offset : int
@@ -115,8 +118,8 @@ cdef class Decoder(Exclusive):
     memory_policy : MemoryPolicy, optional
         Decides when a chunk that grew for a large frame shrinks to `capacity` again.
     exact : bool
-        Whether an exception from `readinto` says that nothing was taken from the source (a system call), or says nothing
-        about it (code that runs after one).
+        Whether an exception from `readinto` says that nothing was taken from the source (a system call), or says
+        nothing about it (code that runs after one).
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -222,9 +225,9 @@ cdef class Decoder(Exclusive):
         Returns
         -------
         memoryview or None
-            Read-only, of unsigned bytes. It stays valid and unchanged for as long as it is kept, whatever happens to the
-            reader; what it points into (a chunk, or the caller's own buffer) is kept alive with it. After None, a later
-            call looks again, so that a file that grows can be followed.
+            Read-only, of unsigned bytes. It stays valid and unchanged for as long as it is kept, whatever happens to
+            the reader; what it points into (a chunk, or the caller's own buffer) is kept alive with it. After None, a
+            later call looks again, so that a file that grows can be followed.
 
         Raises
         ------
@@ -474,7 +477,9 @@ cdef class Decoder(Exclusive):
             raise
 
     cdef int look(self) except -1:
-        """Makes the view of the chunk that payload views are made from. There is none after memory ran out in `fill`."""
+        """Makes the view of the chunk that payload views are made from. There is none after memory ran out in
+        `fill`.
+        """
         if self.master is None and self.chunk is not None:
             self.master = PyMemoryView_FromObject(self.chunk)
         return 0
@@ -515,7 +520,9 @@ cdef class Decoder(Exclusive):
             return 0
         self.make_room()
         try:
-            taken = self.receive(self.readinto if self.readinto is not None else self.read, self.chunk.capacity - self.end)
+            taken = self.receive(
+                self.readinto if self.readinto is not None else self.read, self.chunk.capacity - self.end
+            )
         except (BlockingIOError, TimeoutError):
             # Nothing is lost: the source has kept what it had.
             raise
@@ -525,7 +532,7 @@ cdef class Decoder(Exclusive):
         except BaseException as error:
             if not self.exact:
                 self.failure = error if isinstance(error, Exception) else FlatStreamError(
-                    f"reading was interrupted inside the source ({type(error).__name__}), and how much of it was taken is "
+                    f"reading was interrupted inside the source ({type(error).__name__}), and how much was taken is "
                     "not known: the position in the stream is lost"
                 )
                 if isinstance(self.failure, FlatStreamError):
@@ -558,7 +565,9 @@ cdef class Decoder(Exclusive):
             raise BlockingIOError(errno.EAGAIN, "the source has no data now: read again later, nothing was lost")
         if self.readinto is not None:
             if not isinstance(result, int) or not 0 <= result <= size:
-                raise OSError(errno.EIO, f"the source's readinto() was offered {size} bytes and returned {result!r:.100}")
+                raise OSError(
+                    errno.EIO, f"the source's readinto() was offered {size} bytes and returned {result!r:.100}"
+                )
             return result
         if isinstance(result, str):
             raise TypeError("the source's read() returned str: open the file in binary mode")
@@ -572,7 +581,9 @@ cdef class Decoder(Exclusive):
         return taken
 
     cdef int make_room(self) except -1:
-        """Provides a chunk with free bytes behind `end`, enough for the frame at `position` or for the next step of it."""
+        """Provides a chunk with free bytes behind `end`, enough for the frame at `position` or for the next step of
+        it.
+        """
         cdef Py_ssize_t available = self.end - self.position
         # What the frame is known to need, and never a step more than what has arrived.
         cdef Py_ssize_t wanted = min(max(self.needed, available + 1), available + GROWTH_STEP)
@@ -641,7 +652,8 @@ cdef class Decoder(Exclusive):
             return 0
         if not isinstance(reason, ReclamationReason):
             raise TypeError(
-                f"{type(self.policy).__name__}.should_reset must return a ReclamationReason or None, got {reason!r:.100}"
+                f"{type(self.policy).__name__}.should_reset must return a ReclamationReason or None, "
+                f"got {reason!r:.100}"
             )
         self.shrinking = True
         self.rewatch()
@@ -688,7 +700,8 @@ cdef class Decoder(Exclusive):
         Returns
         -------
         bytes-like
-            What was taken from the source, or lies in its buffer, and was not read: bytes, or a memoryview of the buffer.
+            What was taken from the source, or lies in its buffer, and was not read: bytes, or a memoryview of the
+            buffer.
         """
         self.enter()
         try:

@@ -1,21 +1,21 @@
 # cython: boundscheck=False, wraparound=False
 """Deframers: from the bytes of a stream to where its frames and payloads lie.
 
-A deframer never reads. It is shown the bytes that have arrived, from the first of a frame on, and says where the payload
-is and where the next frame begins (`find`), or how many bytes it must see to say so. When the whole frame is there it
-may refuse it (`examine`). `index` is both for many frames at once, for the built-in ones.
+A deframer never reads. It is shown the bytes that have arrived, from the first of a frame on, and says where the
+payload is and where the next frame begins (`find`), or how many bytes it must see to say so. When the whole frame is
+there it may refuse it (`examine`). `index` is both for many frames at once, for the built-in ones.
 """
 
 from collections import namedtuple
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 
 from flatstream._core.buffers cimport acquire, master_view, subview
 from flatstream._core.checksum cimport Checksum, NoChecksum
 from flatstream._core.framing cimport check_callable, checked_limit, deeper
 from flatstream._core.validation cimport Validator
-from flatstream._core.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, load_le, load_u32, low_bytes
+from flatstream._core.wire cimport LENGTH_SIZE, load_le, load_u32, low_bytes
 
 from flatstream.errors import InvalidFrameError
 
@@ -29,7 +29,7 @@ if sizeof(Py_ssize_t) < 8:
 DEFAULT_MAX_FRAME_LEN = 2**31
 
 FrameSpan = namedtuple("FrameSpan", ["payload_start", "payload_end", "frame_end"])
-FrameSpan.__doc__ = """Where a frame's payload begins and ends and where the next frame begins, from the frame's first byte."""
+FrameSpan.__doc__ = "Where a frame's payload begins and ends and where the next frame begins, from its first byte."
 
 
 cdef class Deframer:
@@ -173,7 +173,8 @@ cdef class Deframer:
             return result
         if not isinstance(result, tuple) or len(result) != 3:
             raise TypeError(
-                f"{name}.locate must return FrameSpan(payload_start, payload_end, frame_end) or an int, got {result!r:.100}"
+                f"{name}.locate must return FrameSpan(payload_start, payload_end, frame_end) or an int, "
+                f"got {result!r:.100}"
             )
         start, end, frame_end = result
         if not (isinstance(start, int) and isinstance(end, int) and isinstance(frame_end, int)):
@@ -189,7 +190,9 @@ cdef class Deframer:
         return 0
 
     cdef int examine(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1:
-        """Refuses the whole frame at `frame` by raising. `probe` asks for no more than the verdict: no observer is called."""
+        """Refuses the whole frame at `frame` by raising. `probe` asks for no more than the verdict: no observer is
+        called.
+        """
         if not self.checks_in_python:
             return self.examine_natively(master, frame, span, probe)
         outcome = self.check(
@@ -291,7 +294,8 @@ cdef class HeaderDeframer(Deframer):
         # The whole header, because check() may be called from Python with a frame of any size.
         if span.payload_start < LENGTH_SIZE + self.size:
             raise ValueError(
-                f"the payload begins {span.payload_start} bytes into the frame, inside its header of {LENGTH_SIZE + self.size}"
+                f"the payload begins {span.payload_start} bytes into the frame, inside its header of "
+                f"{LENGTH_SIZE + self.size}"
             )
         return self._checksum.compare(
             load_le(frame + LENGTH_SIZE, self.size),
@@ -346,8 +350,8 @@ cdef class DefaultDeframer(HeaderDeframer):
     Parameters
     ----------
     max_frame_len : int
-        The longest payload accepted, in bytes, at most 2**32 - 1. A header that declares more is refused before anything
-        is allocated for it.
+        The longest payload accepted, in bytes, at most 2**32 - 1. A header that declares more is refused before
+        anything is allocated for it.
     allow_empty : bool
         Whether a payload may be empty. Zero bytes, which file systems leave after a power cut, are empty frames.
 

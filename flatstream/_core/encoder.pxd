@@ -42,15 +42,21 @@ cdef class Encoder(Exclusive):
     cdef unsigned long generation
 
     cdef int flatten(self) except -1
+
     @cython.final
     cdef bint put_directly(self, const uint8_t* data, Py_ssize_t length) noexcept
+
     @cython.final
     cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) noexcept
+
     cdef int check_open(self) except -1
+
     @cython.final
     cdef int write_one(self, object payload) except -1
+
     @cython.final
     cdef int put(self, object source, const uint8_t* data, Py_ssize_t length) except -1
+
     cdef int put_carefully(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_located(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_builder(self, object builder, bint held) except -1

@@ -2,8 +2,8 @@
 """The encoder: payloads in, bytes of a stream out, through one buffer.
 
 It knows three ways to hand bytes over, which its user gives it as functions, and nothing about files. What the buffer
-holds is exact at any moment: which bytes the sink has, which it has not, and where the frames among them begin. So after
-a sink would block, or fails, it is known whether the stream ends inside a frame.
+holds is exact at any moment: which bytes the sink has, which it has not, and where the frames among them begin. So
+after a sink would block, or fails, it is known whether the stream ends inside a frame.
 """
 
 import errno
@@ -258,11 +258,13 @@ cdef class Encoder(Exclusive):
         """Frames the bytes objects of a list or tuple from `first` on for as long as there is room in the buffer.
 
         Returns the number of the first that it left. It is `put_directly` for many, with everything that stays the same
-        taken out of the loop; nothing in it runs Python, so that the sequence cannot change and a borrowed reference holds.
+        taken out of the loop; nothing in it runs Python, so that the sequence cannot change and a borrowed reference
+        holds.
         """
         cdef Py_ssize_t i = first, count = len(payloads), length, head = LENGTH_SIZE + self.width, width = self.width
         cdef Py_ssize_t bound, room
         cdef PyObject** items = PySequence_Fast_ITEMS(payloads)
+        cdef const uint8_t* data
         cdef uint8_t* out
         cdef Py_ssize_t* end
         if not self.direct or self.busy or self.generation != FORKS:
@@ -276,13 +278,11 @@ cdef class Encoder(Exclusive):
             length = PyBytes_GET_SIZE(<object>items[i])
             if length > bound or length > room:
                 break
+            data = <const uint8_t*>PyBytes_AS_STRING(<object>items[i])
             store_u32(out, <uint32_t>length)
             if width:
-                store_le(
-                    out + LENGTH_SIZE,
-                    low_bytes(self.kernel(<const uint8_t*>PyBytes_AS_STRING(<object>items[i]), <size_t>length), width), width,
-                )
-            memcpy(out + head, PyBytes_AS_STRING(<object>items[i]), <size_t>length)
+                store_le(out + LENGTH_SIZE, low_bytes(self.kernel(data, <size_t>length), width), width)
+            memcpy(out + head, data, <size_t>length)
             out += head + length
             room -= head + length
             end[0] = out - self.chunk.data
@@ -437,8 +437,9 @@ cdef class Encoder(Exclusive):
         if not self._framer.needs_view:
             head_size = self._framer.header(None, data, length, head)
             return self.emit_held(head, head_size, source, data, length, False)
-        # An observer may be told of the payload now, and must not be told twice: from here on a sink that would block does not
-        # refuse the frame, for which the buffer grows if need be. So that it does not grow on, the next is refused here.
+        # An observer may be told of the payload now, and must not be told twice: from here on a sink that would block
+        # does not refuse the frame, for which the buffer grows if need be. So that it does not grow on, the next is
+        # refused here.
         if self.used - self.start > (0 if self.write_through else self.capacity):
             self.drain()
         master = master_view(source, "payload")
@@ -464,7 +465,9 @@ cdef class Encoder(Exclusive):
     cdef int emit(
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
     ) except -1:
-        """Takes one frame: `head_size` bytes, then `body_size` bytes that lie inside `source`. All of it, or an error."""
+        """Takes one frame: `head_size` bytes, then `body_size` bytes that lie inside `source`. All of it, or an
+        error.
+        """
         if not self.write_through and head_size + body_size <= self.chunk.capacity - self.used:
             return self.append(head, head_size, body, body_size)
         self.enter()
@@ -496,8 +499,8 @@ cdef class Encoder(Exclusive):
         try:
             self.drain()
         except BaseException as error:
-            # Not accepted, if it can be taken out again. If the sink has a part of it and goes on later, the frame stands,
-            # and the rest follows with the next write. If it does not go on, neither does the encoder.
+            # Not accepted, if it can be taken out again. If the sink has a part of it and goes on later, the frame
+            # stands, and the rest follows with the next write. If it does not go on, neither does the encoder.
             begin = self.used - size
             if keep and self.refusal is None and isinstance(error, (BlockingIOError, TimeoutError)):
                 return 0
@@ -541,7 +544,7 @@ cdef class Encoder(Exclusive):
         bint keep,
     ) except -1:
         """Hands over a frame that the (empty) buffer cannot hold, without copying its payload."""
-        cdef Py_ssize_t size = head_size + body_size, done = 0, rest
+        cdef Py_ssize_t size = head_size + body_size, done = 0
         cdef bytes header = head[:head_size] if head_size else b""
         master = master_view(source, "payload")
         try:
@@ -670,8 +673,8 @@ cdef class Encoder(Exclusive):
                 )
         except BaseException as error:
             if self.resumable(error):
-                # What is left is not moved to the front: a sink that takes a little at a time would have all of it copied
-                # each time.
+                # What is left is not moved to the front: a sink that takes a little at a time would have all of it
+                # copied each time.
                 self.start += min(blocked_after(error), self.used - self.start)
             else:
                 self.fault(error, self.start - self.frame_begin(), True)
@@ -787,7 +790,8 @@ cdef class Encoder(Exclusive):
         self.refusal = error
         self.direct = False
         error.add_note(
-            f"the sink stands in frame {self.frame_count - self.end_count}, {where}: this writer refuses every later write"
+            f"the sink stands in frame {self.frame_count - self.end_count}, {where}: this writer refuses every later "
+            "write"
         )
         return 0
 

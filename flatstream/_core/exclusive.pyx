@@ -17,9 +17,9 @@ cdef class Exclusive:
     """An object whose operations exclude one another.
 
     The interpreter's lock already keeps compiled code that calls nothing from being interrupted, so such code need only
-    look at `busy`. Around anything that may run Python or block in the system, `enter` and `leave` hold the object: another
-    thread waits for its turn, and a call from inside an operation of the same thread is refused, since half of that
-    operation has happened.
+    look at `busy`. Around anything that may run Python or block in the system, `enter` and `leave` hold the object:
+    another thread waits for its turn, and a call from inside an operation of the same thread is refused, since half of
+    that operation has happened.
     """
 
     def check_reentry(self):
@@ -30,8 +30,9 @@ cdef class Exclusive:
     cdef int enter(self) except -1:
         cdef double pause = SHORTEST_PAUSE
         while self.busy:
-            # Nobody is woken up: whatever wakes another thread (a condition, say) runs Python, and a signal handler that
-            # raises there would leave it waiting for ever. A turn takes as long as a system call, so little is lost.
+            # Nobody is woken up: whatever wakes another thread (a condition, say) runs Python, and a signal handler
+            # that raises there would leave it waiting for ever. A turn takes as long as a system call, so little is
+            # lost.
             self.check_reentry()
             time.sleep(pause)
             # A signal that came between two sleeps interrupts neither.

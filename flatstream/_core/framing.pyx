@@ -269,9 +269,9 @@ cdef class BoundedFramer(FramerAdapter):
 cdef class ObserverFramer(FramerAdapter):
     """Calls ``callback(payload)`` once for each payload, then has `inner` frame it.
 
-    The payload is a read-only memoryview of the caller's own bytes: it is good during the call, and must be copied to be
-    kept, because a builder overwrites its bytes. What `callback` returns is ignored; what it raises stops the write. A
-    payload that something behind it refuses (a bound, a validator) has been seen all the same.
+    The payload is a read-only memoryview of the caller's own bytes: it is good during the call, and must be copied to
+    be kept, because a builder overwrites its bytes. What `callback` returns is ignored; what it raises stops the write.
+    A payload that something behind it refuses (a bound, a validator) has been seen all the same.
 
     Raises
     ------

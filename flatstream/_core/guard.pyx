@@ -39,8 +39,8 @@ cdef inline uint32_t load_u16(const uint8_t* p) noexcept nogil:
 cdef bint is_table_root(const uint8_t* p, Py_ssize_t size) noexcept nogil:
     """Whether a builder may have made this message with a table as its root.
 
-    Stricter than a verifier is: it asks for what every builder does (a table behind the root offset, a vtable of at least
-    its own header, fields inside the table), because here random bytes must not pass.
+    Stricter than a verifier is: it asks for what every builder does (a table behind the root offset, a vtable of at
+    least its own header, fields inside the table), because here random bytes must not pass.
     """
     cdef Py_ssize_t table, vtable, vtable_size, table_size, field, i
     if size < 12:
@@ -146,8 +146,8 @@ cdef class Search:
             return 0
         payload = self.data + at + span.payload_start
         size = span.payload_end - span.payload_start
-        # What a checksum of one's own is worth is not known: a sum is soon met among small numbers. A deframer of one's own
-        # knows its frames better than this does.
+        # What a checksum of one's own is worth is not known: a sum is soon met among small numbers. A deframer of one's
+        # own knows its frames better than this does.
         if not self.deframer.leaps or self.strength >= 4 or (self.strength >= 2 and self.deframer.trusted):
             return 2
         if is_table_root(payload, size):
@@ -157,8 +157,8 @@ cdef class Search:
     cdef Py_ssize_t through_to_the_end(self, Py_ssize_t tear) except -2:
         """Where a good frame begins from which frame follows frame up to the very end; -1 if nowhere.
 
-        After a damaged length all later frames are still there, so they lead to the end. By chance, hardly anything does;
-        therefore few checksums are calculated, however many bytes there are to search.
+        After a damaged length all later frames are still there, so they lead to the end. By chance, hardly anything
+        does; therefore few checksums are calculated, however many bytes there are to search.
         """
         cdef uint8_t* leads = <uint8_t*>PyMem_RawCalloc(<size_t>(self.size // 8 + 1), 1)
         cdef Py_ssize_t at, here, first, size

@@ -110,7 +110,8 @@ cdef class SizeValidator(Validator):
                 raise TypeError(f"sizes must be ints, got {type(size).__name__}: {size!r:.100}")
         if not 0 <= min_size <= max_size or min_size > MAX_PAYLOAD_LEN:
             raise ValueError(
-                f"sizes must be 0 <= min_size <= max_size and min_size <= {MAX_PAYLOAD_LEN}, got {min_size} and {max_size}"
+                f"sizes must be 0 <= min_size <= max_size and min_size <= {MAX_PAYLOAD_LEN}, "
+                f"got {min_size} and {max_size}"
             )
         self.min_size = min_size
         self.max_size = min(max_size, MAX_PAYLOAD_LEN)
