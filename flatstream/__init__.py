@@ -8,7 +8,7 @@ except ModuleNotFoundError as _missing:  # pragma: no cover - shown by a test in
         "run 'make build'; there is no slower version to fall back to"
     ) from _missing
 
-from flatstream._open import open
+from flatstream._open import open as open
 from flatstream.checksums import (
     Checksum,
     ChecksumType,
@@ -58,6 +58,7 @@ from flatstream.writer import StreamWriter
 
 __version__ = "0.1.0"
 
+# Without `open`, which "from flatstream import *" should not put in the place of the built-in one.
 __all__ = [
     "AdaptiveWatermarkPolicy",
     "BoundedDeframer",
@@ -104,7 +105,6 @@ __all__ = [
     "ValidationFailedError",
     "Validator",
     "XxHash64",
-    "open",
     "recover",
     "recover_file",
 ]

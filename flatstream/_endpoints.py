@@ -15,6 +15,8 @@ import stat
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flatstream._core.encoder import Encoder
+
 __all__ = ["PathToOpen", "Sink", "Source", "is_path", "open_sink", "open_source"]
 
 
@@ -110,6 +112,8 @@ def open_sink(sink: Any) -> Sink:
         return Sink(sink, sink.send, writev=getattr(sink, "sendmsg", None), exact=True)
     if isinstance(sink, type) or not callable(getattr(sink, "write", None)):
         raise TypeError(f"sink must be a path, a socket or an object with write(buffer), got {sink!r:.100}")
+    if isinstance(sink, Encoder):
+        raise TypeError(f"sink is a stream writer itself: did flatstream.open take the place of open()? {sink!r:.100}")
     _check_file(sink, "sink", "writable")
     if type(sink) is io.FileIO:
         return _file_sink(sink, owned=False)

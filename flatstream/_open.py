@@ -36,7 +36,7 @@ def open(
     mode: Literal["r", "rb"] = "r",
     *,
     checksum: Checksum | ChecksumType | str | None = None,
-    deframer: Deframer | ChecksumType | None = None,
+    deframer: Deframer | Checksum | ChecksumType | str | None = None,
     capacity: int = ...,
     memory_policy: MemoryPolicy | None = None,
 ) -> StreamReader: ...
@@ -48,7 +48,7 @@ def open(
     mode: Literal["w", "wb", "a", "ab", "x", "xb"],
     *,
     checksum: Checksum | ChecksumType | str | None = None,
-    framer: Framer | ChecksumType | None = None,
+    framer: Framer | Checksum | ChecksumType | str | None = None,
     builder: Any = None,
     capacity: int | None = None,
     buffer_size: int = ...,
@@ -62,8 +62,8 @@ def open(
     mode: str = "r",
     *,
     checksum: Checksum | ChecksumType | str | None = None,
-    framer: Framer | ChecksumType | None = None,
-    deframer: Deframer | ChecksumType | None = None,
+    framer: Framer | Checksum | ChecksumType | str | None = None,
+    deframer: Deframer | Checksum | ChecksumType | str | None = None,
     **options: Any,
 ) -> StreamReader | StreamWriter:
     """Opens the stream in a file.
@@ -134,8 +134,11 @@ def open(
 
 
 def _check_end(path: str | os.PathLike[str], framer: Framer) -> None:
-    """Raises unless the file ends with a whole frame, or does not exist. A framer of unknown format is trusted."""
-    if not os.path.exists(path):
+    """Raises unless the file ends with a whole frame, or does not exist.
+
+    A framer of unknown format is trusted, and of a device or a pipe there is no end to look at.
+    """
+    if not os.path.isfile(path):
         return
     while type(framer) in (BoundedFramer, ObserverFramer, ValidatingFramer):
         framer = framer.inner  # type: ignore[attr-defined]

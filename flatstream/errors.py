@@ -47,6 +47,9 @@ class FlatStreamError(Exception):
     def __str__(self) -> str:
         return f"{self.message}{self._where()}"
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def __reduce__(self) -> tuple[object, ...]:
         # The keyword-only attributes do not fit into `args`, which is what pickle would call the class with.
         return (self.__class__.__new__, (self.__class__,), self.__dict__)

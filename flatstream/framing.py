@@ -55,31 +55,35 @@ def deframer_for(checksum: Checksum | ChecksumType | str | None) -> Deframer:
     return DefaultDeframer() if type(algorithm) is NoChecksum else ChecksumDeframer(algorithm)
 
 
-def as_framer(value: Framer | ChecksumType | None) -> Framer:
-    """`value` if it is a framer; the built-in one for a ChecksumType, or for None.
+def as_framer(value: Framer | Checksum | ChecksumType | str | None) -> Framer:
+    """`value` if it is a framer; else the built-in one for a checksum, a ChecksumType or its name, or None.
 
     Raises
     ------
-    TypeError
-        It is none of these.
+    TypeError, ValueError
+        It is none of these, or an unknown name.
     """
     if isinstance(value, Framer):
         return value
-    if value is None or isinstance(value, ChecksumType):
+    if value is None or isinstance(value, (Checksum, ChecksumType, str)):
         return framer_for(value)
-    raise TypeError(f"framer must be an instance of Framer, a ChecksumType or None, got {value!r:.100}")
+    raise TypeError(
+        f"framer must be an instance of Framer or Checksum, a ChecksumType, its name or None, got {value!r:.100}"
+    )
 
 
-def as_deframer(value: Deframer | ChecksumType | None) -> Deframer:
-    """`value` if it is a deframer; the built-in one for a ChecksumType, or for None.
+def as_deframer(value: Deframer | Checksum | ChecksumType | str | None) -> Deframer:
+    """`value` if it is a deframer; else the built-in one for a checksum, a ChecksumType or its name, or None.
 
     Raises
     ------
-    TypeError
-        It is none of these.
+    TypeError, ValueError
+        It is none of these, or an unknown name.
     """
     if isinstance(value, Deframer):
         return value
-    if value is None or isinstance(value, ChecksumType):
+    if value is None or isinstance(value, (Checksum, ChecksumType, str)):
         return deframer_for(value)
-    raise TypeError(f"deframer must be an instance of Deframer, a ChecksumType or None, got {value!r:.100}")
+    raise TypeError(
+        f"deframer must be an instance of Deframer or Checksum, a ChecksumType, its name or None, got {value!r:.100}"
+    )

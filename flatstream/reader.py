@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flatstream._core.decoder import Decoder, FrameBatch
 from flatstream._core.policy import MemoryPolicy
 from flatstream._endpoints import Source, open_source
-from flatstream.checksums import ChecksumType
+from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
 from flatstream.serialize import payload_decoder
@@ -33,7 +33,7 @@ class StreamReader(Decoder):
         A path is opened, and closed by `close`; anything else stays open. Reading begins where a file stands. Of a
         bytes-like object (bytes, bytearray, memoryview, mmap, array, NumPy array) nothing is ever copied: payloads are
         views of it, and it cannot be resized or closed while they, or the open reader, look at it.
-    deframer : Deframer or ChecksumType, optional
+    deframer : Deframer, Checksum, ChecksumType or its name, optional
         How frames are found; without a checksum by default.
     capacity : int
         How many bytes are read at a time: the size of a chunk. A frame that is larger gets a larger one.
@@ -61,7 +61,7 @@ class StreamReader(Decoder):
     def __init__(
         self,
         source: Any,
-        deframer: Deframer | ChecksumType | None = None,
+        deframer: Deframer | Checksum | ChecksumType | str | None = None,
         *,
         capacity: int = DEFAULT_CAPACITY,
         memory_policy: MemoryPolicy | None = None,

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from flatstream._core.guard import find_intact_frame, needs_history
 from flatstream._endpoints import is_path
-from flatstream.checksums import ChecksumType
-from flatstream.errors import InvalidFrameError, UnexpectedEofError
+from flatstream.checksums import Checksum, ChecksumType
+from flatstream.errors import FlatStreamError, InvalidFrameError, UnexpectedEofError
 from flatstream.framing import Deframer, as_deframer
 from flatstream.reader import StreamReader
 
@@ -22,6 +22,9 @@ __all__ = ["RecoveryEnd", "RecoveryReport", "recover", "recover_file"]
 # How far before a tear the guard looks where no checksum notices a wrong length at once. A frame longer than this that
 # begins before the tear and reaches over it is not found.
 HISTORY = 16 << 20
+
+# How many bytes of the first frame are looked at to see whether it has a checksum after all.
+FIRST = 1 << 20
 
 
 class RecoveryEnd(enum.Enum):
@@ -51,14 +54,16 @@ class RecoveryReport(NamedTuple):
     end: RecoveryEnd
 
 
-def recover(source: Any, deframer: Deframer | ChecksumType | None = None, *, guard: bool = True) -> RecoveryReport:
+def recover(
+    source: Any, deframer: Deframer | Checksum | ChecksumType | str | None = None, *, guard: bool = True
+) -> RecoveryReport:
     """Reads a stream from where `source` stands to its end, and reports what is intact. Nothing is changed.
 
     Parameters
     ----------
     source
         As for `StreamReader`. Afterwards it stands at an unspecified place.
-    deframer : Deframer or ChecksumType, optional
+    deframer : Deframer, Checksum, ChecksumType or its name, optional
         The one that the stream was written for. With ``allow_empty=False``, a tail of zero bytes is a torn tail.
     guard : bool
         Whether to search the bytes from a tear on for intact frames, and to raise InvalidFrameError instead of
@@ -107,7 +112,9 @@ def recover(source: Any, deframer: Deframer | ChecksumType | None = None, *, gua
         return RecoveryReport(reader.frames_read, reader.offset, RecoveryEnd.CLEAN_EOF)
 
 
-def recover_file(file: Any, deframer: Deframer | ChecksumType | None = None, *, guard: bool = True) -> RecoveryReport:
+def recover_file(
+    file: Any, deframer: Deframer | Checksum | ChecksumType | str | None = None, *, guard: bool = True
+) -> RecoveryReport:
     """Reads a file from its beginning, and reports what is intact. Nothing is changed.
 
     Parameters
@@ -147,6 +154,7 @@ def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofErr
     start = offset
     if needs_history(deframer):
         start, window = _with_history(source, reader, window)
+        _check_checksum(source, reader, tear)
     found = find_intact_frame(deframer, window, offset - start)
     if found is None:
         return
@@ -164,6 +172,39 @@ def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofErr
         offset=offset,
         frame=tear.frame,
     ) from tear
+
+
+def _check_checksum(source: Any, reader: StreamReader, tear: UnexpectedEofError) -> None:
+    """Raises InvalidFrameError if the first frame has a checksum, and the stream is read as if it had none.
+
+    Its bytes are there if the source is a buffer, or can be looked at again.
+    """
+    whole = reader.whole_buffer()
+    if whole is not None:
+        first = memoryview(whole)[:FIRST]
+    elif callable(seekable := getattr(source, "seekable", None)) and seekable():
+        end = source.tell()
+        source.seek(end - reader.offset - len(reader.remaining()))
+        first = memoryview(source.read(FIRST) or b"")
+        source.seek(end)
+    else:
+        return
+    for kind in ChecksumType:
+        size = kind.checksum().size
+        # A run of zero bytes has the checksum 0 with some, and says nothing.
+        if not any(first[4 : 4 + size]):
+            continue
+        try:
+            found = StreamReader(first, kind).read_message()
+        except (FlatStreamError, EOFError):
+            continue
+        if found is not None:
+            raise InvalidFrameError(
+                f"the first frame is intact with the checksum {kind.value!r}, but the stream is read without one: was "
+                "it written with it? Nothing may be cut here; guard=False reports a torn tail all the same",
+                offset=0,
+                frame=0,
+            ) from tear
 
 
 def _with_history(source: Any, reader: StreamReader, window: Any) -> tuple[int, Any]:

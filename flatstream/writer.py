@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flatstream._core.encoder import Encoder, check_buffer_size
 from flatstream._core.policy import MemoryPolicy, ReclamationInfo, ReclamationReason
 from flatstream._endpoints import Sink, open_sink
-from flatstream.checksums import ChecksumType
+from flatstream.checksums import Checksum, ChecksumType
 from flatstream.framing import Framer, as_framer
 from flatstream.serialize import Packable, StreamSerialize, serialize
 
@@ -35,7 +35,7 @@ class StreamWriter(Encoder):
         A path is created or emptied, and closed by `close`; anything else is flushed, and stays open. A ``write`` that
         takes less than it is offered is called again for the rest. If it returns None, that means it took everything;
         from an `io.RawIOBase`, that it would block.
-    framer : Framer or ChecksumType, optional
+    framer : Framer, Checksum, ChecksumType or its name, optional
         How frames are made; without a checksum by default.
     builder : flatbuffers.Builder, optional
         The builder of simple mode (`write`, `write_batch`). By default the writer makes one when it needs it.
@@ -78,7 +78,7 @@ class StreamWriter(Encoder):
     def __init__(
         self,
         sink: Any,
-        framer: Framer | ChecksumType | None = None,
+        framer: Framer | Checksum | ChecksumType | str | None = None,
         *,
         builder: Any = None,
         capacity: int | None = None,

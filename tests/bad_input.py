@@ -90,7 +90,8 @@ def instances(
     name: str, argument: str, kind: str, call: Callable[[Any], object], *also: object, but_none: bool = False
 ) -> list[Case]:
     """For an argument that takes an instance of a class of ours, and perhaps None."""
-    values = [*([] if but_none else [None]), 5, "crc32", object, *also]
+    # A name of a checksum stands for a framer or deframer.
+    values = [*([] if but_none else [None]), 5, *([] if "framer" in argument else ["crc32"]), object, *also]
     message = f"{argument} must be an instance of {kind}.*, got "
     return refusals(
         f"{name}({argument})", call, *[(value, TypeError, message + re.escape(repr(value))) for value in values]

@@ -449,4 +449,5 @@ TAKE_ANYTHING = {
 
 def test_every_public_name_has_its_bad_input() -> None:
     tested = {re.split(r"[(. ]", case.name)[0] for case in CONSTRUCTORS + ABSTRACT + OTHERS} | {"open"}
-    assert set(flatstream.__all__) == tested | TAKE_NOTHING | TAKE_ANYTHING
+    # `open` is public, though a star does not import it.
+    assert {*flatstream.__all__, "open"} == tested | TAKE_NOTHING | TAKE_ANYTHING

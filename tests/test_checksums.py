@@ -739,14 +739,36 @@ def test_what_stands_for_no_checksum_raises_type_error(value):
         as_checksum(value)
 
 
-@pytest.mark.parametrize("value", ["crc32", 0, Crc32(), Crc32, DefaultFramer, DefaultDeframer()])
+@pytest.mark.parametrize("value", [0, b"crc32", Crc32, DefaultFramer, DefaultDeframer()])
 def test_what_stands_for_no_framer_raises_type_error(value):
-    with pytest.raises(TypeError, match="framer must be an instance of Framer, a ChecksumType or None"):
+    match = "framer must be an instance of Framer or Checksum, a ChecksumType, its name or None"
+    with pytest.raises(TypeError, match=match):
         StreamWriter(io.BytesIO(), value)
 
 
-@pytest.mark.parametrize("value", ["crc32", 0, Crc32(), Crc32, DefaultDeframer, DefaultFramer()])
+@pytest.mark.parametrize("value", [0, b"crc32", Crc32, DefaultDeframer, DefaultFramer()])
 def test_what_stands_for_no_deframer_raises_type_error(value):
+    match = "deframer must be an instance of Deframer or Checksum, a ChecksumType, its name or None"
     for use in (StreamReader, flatstream.recover):
-        with pytest.raises(TypeError, match="deframer must be an instance of Deframer, a ChecksumType or None"):
+        with pytest.raises(TypeError, match=match):
             use(b"", value)
+
+
+@pytest.mark.parametrize("value", ["crc32", ChecksumType.CRC32, Crc32()], ids=["name", "type", "instance"])
+def test_checksum_stands_for_its_framer_and_deframer_in_every_form(value, tmp_path):
+    sink = io.BytesIO()
+    with StreamWriter(sink, value) as writer:
+        writer.write_payload(b"abc")
+    assert sink.getvalue() == bytes.fromhex("03000000 c2412435 616263")
+    with StreamReader(sink.getvalue(), value) as reader:
+        assert bytes(next(reader)) == b"abc"
+    path = tmp_path / "stream"
+    path.write_bytes(sink.getvalue())
+    for report in (flatstream.recover(sink.getvalue(), value), flatstream.recover_file(path, value)):
+        assert report == (1, 11, flatstream.RecoveryEnd.CLEAN_EOF)
+
+
+def test_unknown_name_of_a_checksum_is_refused_wherever_a_name_is_taken():
+    for use in (lambda: StreamWriter(io.BytesIO(), "CRC32"), lambda: StreamReader(b"", "CRC32")):
+        with pytest.raises(ValueError, match="unknown checksum 'CRC32': expected one of 'none', 'crc16'"):
+            use()

@@ -17,22 +17,23 @@ from flatstream import ChecksumType, StreamWriter
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 WIRE_FORMAT = ROOT / "docs" / "wire-format.md"
+WITH_CODE = [README, ROOT / "docs" / "recovery.md", ROOT / "docs" / "strategies.md"]
 DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A fenced block, and the number of the line in the README that its first line is."""
+    """A fenced block, and the number of the line in the document that its first line is."""
 
     language: str
     code: str
     line: int
 
 
-def sections() -> dict[str, list[Block]]:
+def sections(document: Path) -> dict[str, list[Block]]:
     """The fenced blocks of each section, by its heading; what stands before the first "##" belongs to the title."""
-    text = README.read_text(encoding="utf-8")
+    text = document.read_text(encoding="utf-8")
     found: dict[str, list[Block]] = {}
     # A heading is not looked for inside of blocks, where a line may begin with a comment.
     outside = FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
@@ -47,30 +48,38 @@ def sections() -> dict[str, list[Block]]:
     return found
 
 
-SECTIONS = sections()
-WITH_PYTHON = {name: blocks for name, blocks in SECTIONS.items() if any(block.language == "python" for block in blocks)}
+SECTIONS = {document: sections(document) for document in WITH_CODE}
+WITH_PYTHON = [
+    pytest.param(document, name, id=f"{document.stem}-{name}")
+    for document in WITH_CODE
+    for name, blocks in SECTIONS[document].items()
+    if any(block.language == "python" for block in blocks)
+]
 
 
-@pytest.mark.parametrize("name", WITH_PYTHON)
-def test_python_of_readme_section_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("document", "name"), WITH_PYTHON)
+def test_python_of_section_runs(document: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "readme"}
-    for block in WITH_PYTHON[name]:
+    for block in SECTIONS[document][name]:
         if block.language == "python":
-            # Empty lines in front, so that a traceback shows the README's own line numbers.
-            exec(compile("\n" * (block.line - 1) + block.code, str(README), "exec"), namespace)
+            # Empty lines in front, so that a traceback shows the document's own line numbers.
+            exec(compile("\n" * (block.line - 1) + block.code, str(document), "exec"), namespace)
 
 
-def test_every_block_of_readme_says_what_it_is() -> None:
+@pytest.mark.parametrize("document", WITH_CODE, ids=lambda document: document.stem)
+def test_every_block_says_what_it_is(document: Path) -> None:
     # A block of another kind would not be run, nor would a fence that is indented or not closed.
-    blocks = [block for blocks in SECTIONS.values() for block in blocks]
+    blocks = [block for blocks in SECTIONS[document].values() for block in blocks]
     assert {block.language for block in blocks} <= {"python", "sh", "text"}
-    assert README.read_text(encoding="utf-8").count("```") == 2 * len(blocks)
+    assert document.read_text(encoding="utf-8").count("```") == 2 * len(blocks)
+    # All the Python that is written outside of these documents would go unread.
+    assert any(block.language == "python" for block in blocks)
 
 
 def test_first_screen_of_readme_shows_the_package_in_five_lines_and_the_two_commands() -> None:
     first = README.read_text(encoding="utf-8").splitlines()[:30]
-    code = next(block.code for block in SECTIONS["flatstream"] if block.language == "python")
+    code = next(block.code for block in SECTIONS[README]["flatstream"] if block.language == "python")
     assert len([line for line in code.splitlines() if line and not line.startswith("import ")]) == 5
     assert any(line.startswith("make demo ") for line in first)
     assert any(line.startswith("make test ") for line in first)
@@ -78,7 +87,7 @@ def test_first_screen_of_readme_shows_the_package_in_five_lines_and_the_two_comm
 
 def test_links_in_readme_to_its_own_sections_lead_somewhere() -> None:
     text = README.read_text(encoding="utf-8")
-    anchors = {re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in SECTIONS}
+    anchors = {re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in SECTIONS[README]}
     links = set(re.findall(r"\]\(#([^)]+)\)", text))
     assert links
     assert links <= anchors

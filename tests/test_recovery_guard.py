@@ -37,6 +37,7 @@ from flatstream import (
     RecoveryEnd,
     RecoveryReport,
     StreamReader,
+    StreamWriter,
     recover,
     recover_file,
 )
@@ -533,3 +534,33 @@ def test_guard_takes_no_cut_of_a_long_stream_for_damage(mode: Mode) -> None:
         frames, offset, end = stream.report(cut)
         report = recover_bytes(CutSource(stream.data[begin:cut]), mode.deframer())
         assert report == (frames - first, offset - begin, end), f"cut at {cut}: {report}"
+
+
+@pytest.mark.parametrize("kind", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
+@pytest.mark.parametrize("make_source", [bytes, io.BytesIO])
+def test_guard_without_a_checksum_notices_that_the_stream_has_one(kind: str, make_source: Any) -> None:
+    # With the checksum forgotten, the second frame is looked for in the middle of the first: a whole file looks torn, or
+    # is refused at once, as luck will have it.
+    sink = io.BytesIO()
+    with StreamWriter(sink, kind) as writer:
+        for number in range(500):
+            writer.write_payload(message(number))
+    try:
+        report = recover(make_source(sink.getvalue()), guard=False)
+    except InvalidFrameError as error:
+        expected = re.escape(str(error))
+    else:
+        assert report.frames < 500
+        assert report.end is RecoveryEnd.TORN_TAIL
+        expected = f"the first frame is intact with the checksum '{kind}'"
+    with pytest.raises(InvalidFrameError, match=expected):
+        recover(make_source(sink.getvalue()))
+
+
+def test_first_mismatch_of_a_stream_asks_whether_the_checksum_is_another() -> None:
+    sink = io.BytesIO()
+    with StreamWriter(sink, "crc32") as writer:
+        writer.write_payload(message(1))
+    with pytest.raises(ChecksumMismatchError) as caught:
+        StreamReader(sink.getvalue(), "crc32c").read_message()
+    assert caught.value.__notes__ == ["nothing was read before it: was the stream written with another checksum?"]

@@ -1038,7 +1038,7 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no_checksum": ({"checksum": 32}, TypeError, "expected a Checksum, a ChecksumType, its name or None, got 32"),
     "framer_and_checksum": ({"checksum": "crc32", "framer": DefaultFramer()}, TypeError, "got both"),
     "deframer": ({"deframer": DefaultDeframer()}, TypeError, "takes a framer, got"),
-    "no_framer": ({"framer": "crc32"}, TypeError, "framer must be an instance of Framer"),
+    "no_framer": ({"framer": 32}, TypeError, "framer must be an instance of Framer"),
     "negative_buffer": ({"buffer_size": -1}, ValueError, "buffer_size must not be negative, got -1"),
     "no_buffer_size": ({"buffer_size": "64"}, TypeError, "buffer_size must be an int, got str"),
     "bool_buffer_size": ({"buffer_size": True}, TypeError, "buffer_size must be an int, got bool"),
@@ -1080,7 +1080,7 @@ def test_writer_with_a_wrong_argument_does_not_empty_its_file(wrong, tmp_path):
     ("arguments", "error", "message"),
     [
         ({"framer": DefaultFramer()}, TypeError, "takes a deframer, got"),
-        ({"deframer": "crc32"}, TypeError, "deframer must be an instance of Deframer"),
+        ({"deframer": 32}, TypeError, "deframer must be an instance of Deframer"),
         ({"checksum": "crc32", "deframer": DefaultDeframer()}, TypeError, "got both"),
         ({"capacity": 0}, ValueError, "capacity must be from 1 to"),
         ({"capacity": 1.5}, TypeError, "capacity must be an int, got float"),

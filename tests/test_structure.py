@@ -100,6 +100,14 @@ def test_all_names_exist_and_are_sorted() -> None:
         assert getattr(flatstream, name) is not None
 
 
+def test_star_leaves_the_builtin_open_alone() -> None:
+    names: dict[str, object] = {}
+    exec("from flatstream import *", names)
+    assert "StreamReader" in names
+    assert "open" not in names
+    assert callable(flatstream.open)
+
+
 def test_sanitizer_build_is_really_sanitized() -> None:
     # `make test-sanitize` would show nothing if the modules were built without the sanitizers, or others were imported.
     from flatstream._core import decoder

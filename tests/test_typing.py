@@ -218,7 +218,7 @@ sink = io.BytesIO()
 writer = StreamWriter(sink)
 reader = StreamReader(b"")
 
-StreamWriter(sink, Crc32())  # type: ignore[arg-type]
+StreamWriter(sink, Crc32)  # type: ignore[arg-type]
 StreamWriter(sink, buffer_size="big")  # type: ignore[arg-type]
 StreamWriter(sink, DefaultFramer(), 100)  # type: ignore[call-arg]
 StreamReader(b"", DefaultFramer())  # type: ignore[arg-type]

@@ -1499,7 +1499,7 @@ def test_writer_that_was_never_made_is_collected_in_silence(tmp_path):
     with pytest.raises(ValueError, match="buffer_size"):
         StreamWriter(tmp_path / "stream", buffer_size=-1)
     with pytest.raises(TypeError, match="framer"):
-        StreamWriter(tmp_path / "stream", "crc32")  # type: ignore[arg-type]
+        StreamWriter(tmp_path / "stream", 32)  # type: ignore[arg-type]
     writer = StreamWriter.__new__(StreamWriter)
     with pytest.raises(ValueError, match="closed"):
         writer.write_payload(b"x")

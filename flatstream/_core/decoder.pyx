@@ -22,7 +22,7 @@ from flatstream._core.exclusive cimport Exclusive
 from flatstream._core.wire cimport MAX_PAYLOAD_LEN
 
 from flatstream._core.policy import MemoryPolicy, ReclamationInfo, ReclamationReason
-from flatstream.errors import FlatStreamError, UnexpectedEofError
+from flatstream.errors import ChecksumMismatchError, FlatStreamError, UnexpectedEofError
 
 # A frame larger than the chunk gets memory as its bytes arrive, and never more than this ahead of them: a header that
 # claims two gigabytes costs one megabyte.
@@ -493,6 +493,8 @@ cdef class Decoder(Exclusive):
         except Exception as error:
             if isinstance(error, FlatStreamError):
                 self.locate_error(error)
+                if isinstance(error, ChecksumMismatchError) and not self.delivered and not self.refused:
+                    error.add_note("nothing was read before it: was the stream written with another checksum?")
             self.position += size
             self.refused += 1
             raise
