@@ -539,8 +539,8 @@ def test_guard_takes_no_cut_of_a_long_stream_for_damage(mode: Mode) -> None:
 @pytest.mark.parametrize("kind", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
 @pytest.mark.parametrize("make_source", [bytes, io.BytesIO])
 def test_guard_without_a_checksum_notices_that_the_stream_has_one(kind: str, make_source: Any) -> None:
-    # With the checksum forgotten, the second frame is looked for in the middle of the first: a whole file looks torn, or
-    # is refused at once, as luck will have it.
+    # With the checksum forgotten, the second frame is looked for in the middle of the first: a whole file looks torn,
+    # or is refused at once, as luck will have it.
     sink = io.BytesIO()
     with StreamWriter(sink, kind) as writer:
         for number in range(500):
