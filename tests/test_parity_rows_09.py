@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,18 @@ def test_row_09_damaged_frame_between_typed_messages_is_raised_and_can_be_skippe
         with pytest.raises(ChecksumMismatchError):
             next(messages)
         assert [message.number for message in messages] == list(range(3, 20))
+
+
+def test_row_09_place_of_the_last_message_stays_when_the_next_is_refused() -> None:
+    stream = bytearray()
+    for payload in (b"p0", b"p1", b"p2"):
+        stream += bytes.fromhex("02000000") + zlib.crc32(payload).to_bytes(4, "little") + payload
+    stream[-1] ^= 1
+    with StreamReader(stream, ChecksumType.CRC32) as reader:
+        assert (reader.message_number, reader.message_offset) == (-1, 0)
+        next(reader)
+        next(reader)
+        with pytest.raises(ChecksumMismatchError) as caught:
+            next(reader)
+        assert (caught.value.frame, caught.value.offset) == (2, 20)
+        assert (reader.message_number, reader.message_offset) == (1, 10)

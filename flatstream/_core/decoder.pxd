@@ -37,6 +37,8 @@ cdef class Decoder(Exclusive):
     cdef Py_ssize_t frame_start
     # Its stream offset.
     cdef unsigned long long last_offset
+    # How many were refused before it.
+    cdef unsigned long long refused_before
     # The stream offset of the memory's first byte, and counts of frames delivered and refused, and of the bytes of the
     # former.
     cdef unsigned long long base

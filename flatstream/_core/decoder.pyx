@@ -187,7 +187,7 @@ cdef class Decoder(Exclusive):
     @property
     def message_number(self):
         """The number of that frame, counted from 0; -1 before the first."""
-        return <long long>(self.delivered + self.refused) - 1
+        return <long long>(self.delivered + self.refused_before) - 1
 
     @property
     def buffer_capacity(self):
@@ -424,6 +424,7 @@ cdef class Decoder(Exclusive):
             view = subview(master, data + position + start, <Py_ssize_t>length)
             if self.position == position and self.data == data:
                 self.last_offset = self.base + <unsigned long long>position
+                self.refused_before = self.refused
                 self.position += consumed
                 self.needed = 1
                 self.delivered += 1
@@ -500,6 +501,7 @@ cdef class Decoder(Exclusive):
             raise
         self.frame_start = self.position
         self.last_offset = self.base + <unsigned long long>self.position
+        self.refused_before = self.refused
         self.position += size
         self.delivered += 1
         self.delivered_bytes += <unsigned long long>size

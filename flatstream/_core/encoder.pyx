@@ -139,7 +139,7 @@ cdef class Encoder(Exclusive):
         while type(framer) is BoundedFramer:
             self.bound = min(self.bound, (<BoundedFramer>framer).max_len)
             framer = (<BoundedFramer>framer)._inner
-        if type(framer) is ChecksumFramer:
+        if type(framer) is ChecksumFramer and (<ChecksumFramer>framer)._checksum is not None:
             self.kernel = (<ChecksumFramer>framer)._checksum.kernel
             self.width = (<ChecksumFramer>framer).size
         elif type(framer) is not DefaultFramer:
