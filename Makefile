@@ -94,7 +94,7 @@ test-wheel: build
 	$(WHEELED)/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(WHEELED)/venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls $(WHEELED)/dist/*.whl)[test]"
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-		cp -r README.md CHANGELOG.md docs examples tests pyproject.toml "$$folder"/ && \
+		cp -r README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs examples tests pyproject.toml "$$folder"/ && \
 		cd "$$folder" && $(abspath $(WHEELED))/venv/bin/python -m pytest -p no:cacheprovider -m "not long" $(PYTEST_ARGS)
 
 clean:
