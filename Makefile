@@ -60,8 +60,9 @@ test-sanitize: build
 		PYTHONMALLOC=malloc PYTHONPATH=$(abspath $(SANITIZED)) FLATSTREAM_SANITIZED=1 \
 		$(abspath $(BIN))/python -m pytest -p no:cacheprovider -m "not long" $(PYTEST_ARGS)
 
-# Not the tests with threads: a tracer is called at every line, so that compiled code which otherwise runs no Python, and
-# relies on that, can be interrupted anywhere. tests/test_concurrency.py runs in all other targets.
+# Not the tests with threads, nor those that count blocks of memory: a tracer is called at every line and keeps notes, so
+# that compiled code which otherwise runs no Python, and relies on that, can be interrupted anywhere. They run in all
+# other targets.
 TRACED := build/traced
 coverage: build
 	rm -rf $(TRACED) && mkdir -p $(TRACED)
@@ -69,7 +70,8 @@ coverage: build
 	find $(TRACED) -name '*.so' -delete
 	cd $(TRACED) && FLATSTREAM_COVERAGE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	cd $(TRACED) && PYTHONPATH=$(abspath $(TRACED)) FLATSTREAM_TRACED=1 COVERAGE_CORE=ctrace \
-		$(abspath $(BIN))/python -m coverage run -m pytest -p no:cacheprovider -m "not long" --ignore=tests/test_concurrency.py $(PYTEST_ARGS)
+		$(abspath $(BIN))/python -m coverage run -m pytest -p no:cacheprovider -m "not long" \
+		--ignore=tests/test_concurrency.py --ignore=tests/test_leaks.py $(PYTEST_ARGS)
 	cd $(TRACED) && $(abspath $(BIN))/python -m coverage report --show-missing --skip-empty --include='flatstream/*'
 	cd $(TRACED) && $(abspath $(BIN))/python tests/check_coverage.py
 
