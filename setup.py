@@ -47,7 +47,8 @@ modules = [
 setup(
     ext_modules=cythonize(
         modules,
-        build_dir="build/cython",
+        # The coverage plugin looks for the C files beside their sources.
+        build_dir=None if COVERAGE else "build/cython",
         compiler_directives={
             "language_level": "3",
             "embedsignature": False,
