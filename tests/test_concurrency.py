@@ -916,7 +916,7 @@ def test_thread_interrupted_while_it_waits_for_another_leaves_the_writer_working
             arrived = bytearray(source.read(1))
             for _ in range(10):
                 # The alarm may come as soon as it is set.
-                with pytest.raises(KeyboardInterrupt):
+                with pytest.raises(KeyboardInterrupt):  # noqa: PT012
                     alarms.set()
                     writer.write_payload(b"never")
         while len(arrived) < 4 + len(large):
