@@ -755,6 +755,17 @@ class Alarms:
         self.on = True
         signal.setitimer(signal.ITIMER_REAL, self.chance.uniform(1e-6, self.longest))
 
+    def repeat_until_struck(self, step: Callable[[], object]) -> None:
+        """Calls `step` until an alarm strikes, whose KeyboardInterrupt reaches the caller.
+
+        In a function of its own: Python 3.12 and later may raise at the jump back of a loop, outside of the `try`
+        around it.
+        """
+        self.set()
+        # It is off when it has struck where Python cannot raise, as in a finalizer.
+        while self.on:
+            step()
+
     def __enter__(self) -> Alarms:
         self.before = signal.signal(signal.SIGALRM, self.handle)
         return self
@@ -772,17 +783,16 @@ def write_under_alarms(
 
     After an interruption the count of the writer tells whether the frame that was being written counts as accepted.
     """
+
+    def step() -> None:
+        number = writer.frames_written
+        if number % 64 == 63:
+            writer.flush()
+        writer.write_payload(payload(number))
+
     while alarms.raised < interruptions:
-        try:
-            alarms.set()
-            # It is off when it has struck where Python cannot raise, as in a finalizer.
-            while alarms.on:
-                number = writer.frames_written
-                if number % 64 == 63:
-                    writer.flush()
-                writer.write_payload(payload(number))
-        except KeyboardInterrupt:
-            pass
+        with contextlib.suppress(KeyboardInterrupt):
+            alarms.repeat_until_struck(step)
     return writer.frames_written
 
 
@@ -835,12 +845,8 @@ def test_simple_mode_interrupted_at_random_moments_writes_whole_messages(interru
         # The first one imports what builds messages.
         writer.write("message 0")
         while alarms.raised < interruptions:
-            try:
-                alarms.set()
-                while alarms.on:
-                    writer.write(f"message {writer.frames_written}")
-            except KeyboardInterrupt:
-                pass
+            with contextlib.suppress(KeyboardInterrupt):
+                alarms.repeat_until_struck(lambda: writer.write(f"message {writer.frames_written}"))
         frames = writer.frames_written
     read = reference.decode(path.read_bytes(), "none")
     assert isinstance(read.end, reference.Clean)
@@ -865,19 +871,23 @@ def check_interrupted_reading(kind: str, batched: bool, interruptions: int, fold
         reader = stack.enter_context(StreamReader(source, capacity=100))
         alarms = stack.enter_context(Alarms(7, 0.0005))
         received = lost = 0
+        here = 0
+
+        def step() -> None:
+            nonlocal here
+            if batched:
+                batch = reader.read_batch()
+                assert batch is not None
+                here += len(batch)
+            else:
+                assert reader.read_message() == b"x" * 12  # type: ignore[comparison-overlap]
+                here += 1
+
         while alarms.raised < interruptions:
             before = reader.frames_read
             here = 0
             try:
-                alarms.set()
-                while alarms.on:
-                    if batched:
-                        batch = reader.read_batch()
-                        assert batch is not None
-                        here += len(batch)
-                    else:
-                        assert reader.read_message() == b"x" * 12  # type: ignore[comparison-overlap]
-                        here += 1
+                alarms.repeat_until_struck(step)
             except KeyboardInterrupt:
                 # The frames of one call at most were found, and then the signal came before they could be counted.
                 doubtful = reader.frames_read - before - here
