@@ -133,7 +133,7 @@ cdef object subview(object master, const uint8_t* start, Py_ssize_t length):
     """A memoryview of the `length` bytes at `start`, which lie inside the memory of the memoryview `master`.
 
     It has the owner of `master` and keeps it alive. The bounds are moved in the view's own copy of the buffer, which
-    saves the slice object and the index arithmetic of `master[a:b]`: 28 ns instead of 57 (asv: DeframeViews).
+    saves the slice object and the index arithmetic of `master[a:b]`.
     """
     cdef object view = PyMemoryView_FromObject(master)
     cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(view)

@@ -30,8 +30,8 @@ cdef enum:
     GROWTH_STEP = 1 << 20
 
 # How many frames a batch has at most if nobody says. Its index then has one megabyte, which the allocator hands out
-# again without asking the system: at three megabytes, page faults were a quarter of the time of F1 (asv:
-# TimeReadBatch).
+# again without asking the system: at three megabytes, page faults took a good part of the
+# time (perf, 200,000 frames of 64 bytes in one buffer).
 cdef enum:
     DEFAULT_BATCH = 1 << 16
 
