@@ -609,7 +609,7 @@ def test_xxh3_of_the_extension_and_of_the_public_function_give_the_same_values_a
 
 
 @pytest.mark.parametrize("name", ["crc16", "crc32", "crc32c", "crc64"])
-@pytest.mark.parametrize("path", ["portable", "pclmul", "vpclmul"])
+@pytest.mark.parametrize("path", ["portable", "sse42", "pclmul", "vpclmul"])
 def test_every_path_of_the_crcs_gives_the_same_values_and_streams_or_says_that_it_cannot_be_had(path, name):
     settings = {"FLATSTREAM_CRC": path}
     if path in crc.available_paths():

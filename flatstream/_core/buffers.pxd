@@ -1,4 +1,5 @@
 from cpython.buffer cimport Py_buffer
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t
 
 cdef int acquire(object obj, Py_buffer* view, str what) except -1
@@ -35,3 +36,4 @@ cdef class IndexArray:
 
 cdef object master_view(object source, str what)
 cdef object subview(object master, const uint8_t* start, Py_ssize_t length)
+cdef bint redirect(PyObject* view, object master, const uint8_t* start, Py_ssize_t length) noexcept

@@ -7,6 +7,7 @@ payload view can have: a caller's own object, or memory of ours. `subview` makes
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release
 from cpython.buffer cimport PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t
 
 
@@ -127,6 +128,43 @@ cdef object master_view(object source, str what):
     if type(source) is bytes:
         return PyMemoryView_FromObject(source)
     return PyMemoryView_FromObject(Lease(source, what))
+
+
+cdef extern from *:
+    """
+    /* Whether nobody but its one holder can see the view, so that it may become another of the same memory: no reference,
+     * weak reference or buffer of it is left, and it was not released. */
+    static inline int fs_is_forgotten(PyObject *view, PyObject *master) {
+    #ifdef Py_GIL_DISABLED
+        (void)view; (void)master;
+        return 0;
+    #else
+        PyMemoryViewObject *v = (PyMemoryViewObject *)view;
+        return Py_REFCNT(view) == 1 && PyMemoryView_Check(view) && v->mbuf == ((PyMemoryViewObject *)master)->mbuf && v->weakreflist == NULL &&
+               v->exports == 0 && !(v->flags & _Py_MEMORYVIEW_RELEASED);
+    #endif
+    }
+    static inline void fs_forget_hash(PyObject *view) { ((PyMemoryViewObject *)view)->hash = -1; }
+    """
+    bint fs_is_forgotten(PyObject* view, PyObject* master) noexcept
+    void fs_forget_hash(PyObject* view) noexcept
+
+
+cdef bint redirect(PyObject* view, object master, const uint8_t* start, Py_ssize_t length) noexcept:
+    """Has `view`, made by `subview` of `master`, show other bytes of it if nobody can notice; returns whether it does.
+    """
+    cdef Py_buffer* buffer
+    cdef Py_buffer* whole = PyMemoryView_GET_BUFFER(master)
+    if not fs_is_forgotten(view, <PyObject*>master):
+        return False
+    if start < <const uint8_t*>whole.buf or length < 0 or length > whole.len - (start - <const uint8_t*>whole.buf):
+        return False
+    buffer = PyMemoryView_GET_BUFFER(<object>view)
+    buffer.buf = <void*>start
+    buffer.len = length
+    buffer.shape[0] = length
+    fs_forget_hash(view)
+    return True
 
 
 cdef object subview(object master, const uint8_t* start, Py_ssize_t length):

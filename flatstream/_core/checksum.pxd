@@ -2,6 +2,12 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from flatstream._core.crc cimport checksum_kernel
 
+# From this many bytes on, a checksum is calculated with the interpreter's lock released.
+cdef enum:
+    RELEASE_FROM = 1 << 18
+
+cdef uint64_t run_kernel(checksum_kernel kernel, const uint8_t* data, Py_ssize_t length) noexcept
+
 
 cdef class Checksum:
     # Set where the value can be had without Python: for the built-in ones that no subclass has overridden.

@@ -6,7 +6,10 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport uint8_t, uint64_t
 
 from flatstream._core.buffers cimport acquire, subview
-from flatstream._core.crc cimport checksum_kernel, crc16_xmodem, crc32_iso_hdlc, crc32c_iscsi, crc64_xz
+from flatstream._core.crc cimport (
+    checksum_kernel, crc16_xmodem, crc32_iso_hdlc, crc32c_iscsi, crc64_xz, extend_iscsi, extend_iso_hdlc, extend_xmodem,
+    extend_xz, extension_kernel,
+)
 from flatstream._core.wire cimport MAX_CHECKSUM_SIZE, low_bytes
 from flatstream._core.xxh3 cimport xxh3_64_kernel
 
@@ -15,6 +18,16 @@ from flatstream.errors import ChecksumMismatchError
 
 cdef uint64_t no_checksum(const uint8_t* data, size_t size) noexcept nogil:
     return 0
+
+
+cdef uint64_t run_kernel(checksum_kernel kernel, const uint8_t* data, Py_ssize_t length) noexcept:
+    """What `kernel` makes of `length` bytes, which the caller keeps where they are; other threads may run meanwhile."""
+    cdef uint64_t value
+    if length < RELEASE_FROM:
+        return kernel(data, <size_t>length)
+    with nogil:
+        value = kernel(data, <size_t>length)
+    return value
 
 
 cdef class Checksum:
@@ -126,7 +139,7 @@ cdef class Checksum:
     ) except -1:
         """The checksum of `length` bytes at `data` (inside the memoryview `master`), reduced to `size` bytes."""
         if self.kernel is not NULL:
-            value[0] = low_bytes(self.kernel(data, <size_t>length), size)
+            value[0] = low_bytes(run_kernel(self.kernel, data, length), size)
         else:
             result = checked_value(self, self.calculate(subview(master, data, length)))
             value[0] = <uint64_t>(result & low_bytes(~<uint64_t>0, size))
@@ -171,9 +184,28 @@ cdef object calculate_with(checksum_kernel kernel, object payload):
     cdef Py_buffer view
     cdef uint64_t value
     acquire(payload, &view, "payload")
-    value = kernel(<const uint8_t*>view.buf, <size_t>view.len)
+    value = run_kernel(kernel, <const uint8_t*>view.buf, view.len)
     PyBuffer_Release(&view)
     return value
+
+
+cdef object extend_with(extension_kernel kernel, Checksum checksum, object value, object payload):
+    cdef Py_buffer view
+    cdef uint64_t result
+    cdef Py_ssize_t size = checksum.checked_size()
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"value must be an int, got {type(value).__name__}: {value!r:.100}")
+    if not 0 <= value <= low_bytes(~<uint64_t>0, size):
+        raise ValueError(f"value must be a checksum of {size} bytes, got {value}")
+    result = value
+    acquire(payload, &view, "payload")
+    if view.len < RELEASE_FROM:
+        result = kernel(result, <const uint8_t*>view.buf, <size_t>view.len)
+    else:
+        with nogil:
+            result = kernel(result, <const uint8_t*>view.buf, <size_t>view.len)
+    PyBuffer_Release(&view)
+    return result
 
 
 cdef class NoChecksum(Checksum):
@@ -195,6 +227,10 @@ cdef class Crc16(Checksum):
         """The CRC-16/XMODEM of `payload`."""
         return calculate_with(crc16_xmodem, payload)
 
+    def extend(self, value, payload):
+        """The CRC-16/XMODEM of a message that begins with bytes whose CRC-16/XMODEM is `value`, and goes on with `payload`."""
+        return extend_with(extend_xmodem, self, value, payload)
+
 
 cdef class Crc32(Checksum):
     """CRC-32/ISO-HDLC (that of zlib, gzip and PNG): 4 bytes, of b"123456789" 0xCBF43926."""
@@ -204,6 +240,10 @@ cdef class Crc32(Checksum):
     def calculate(self, payload):
         """The CRC-32/ISO-HDLC of `payload`."""
         return calculate_with(crc32_iso_hdlc, payload)
+
+    def extend(self, value, payload):
+        """The CRC-32/ISO-HDLC of a message that begins with bytes whose CRC-32/ISO-HDLC is `value`, and goes on with `payload`."""
+        return extend_with(extend_iso_hdlc, self, value, payload)
 
 
 cdef class Crc32c(Checksum):
@@ -215,6 +255,10 @@ cdef class Crc32c(Checksum):
         """The CRC-32C of `payload`."""
         return calculate_with(crc32c_iscsi, payload)
 
+    def extend(self, value, payload):
+        """The CRC-32C of a message that begins with bytes whose CRC-32C is `value`, and goes on with `payload`."""
+        return extend_with(extend_iscsi, self, value, payload)
+
 
 cdef class Crc64(Checksum):
     """CRC-64/XZ: 8 bytes, of b"123456789" 0x995DC9BBDF1939FA."""
@@ -224,6 +268,10 @@ cdef class Crc64(Checksum):
     def calculate(self, payload):
         """The CRC-64/XZ of `payload`."""
         return calculate_with(crc64_xz, payload)
+
+    def extend(self, value, payload):
+        """The CRC-64/XZ of a message that begins with bytes whose CRC-64/XZ is `value`, and goes on with `payload`."""
+        return extend_with(extend_xz, self, value, payload)
 
 
 cdef class XxHash64(Checksum):

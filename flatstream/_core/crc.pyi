@@ -1,6 +1,6 @@
 # Kernels for the other compiled modules. Python sees only which of them were chosen.
 
-# "vpclmul", "pclmul" or "portable"; the environment variable FLATSTREAM_CRC asks for one.
+# "vpclmul", "pclmul", "sse42" or "portable"; the environment variable FLATSTREAM_CRC asks for one.
 PATH: str
 
 def available_paths() -> list[str]: ...

@@ -129,14 +129,24 @@ FS_PCLMUL static inline uint64_t fs_reduce(__m128i v, const fs_crc_constants *c)
     return lower ^ (uint64_t)_mm_cvtsi128_si64(t);
 }
 
+/* Masks for shifting 16 bytes up (from `16 - n` on) or down (from `16 + n` on) by n, with zeros moving in. */
+static const uint8_t fs_shifts[48] = {
+    128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128};
+
 /* What is to be added to the first whole block: the register, and, folded, the bytes that make the size no multiple of
-16. */ FS_PCLMUL static inline __m128i fs_begin(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t odd) {
-    uint8_t first[32] = {0};
+ * 16 (`odd` of them at `p`, where there are at least 16). They are moved in registers: through memory, loading what was
+ * just stored in smaller pieces takes 15 ns. */
+FS_PCLMUL static inline __m128i fs_begin(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t odd) {
+    __m128i up, down, first, r;
     if (!odd) return c->reflected ? _mm_cvtsi64_si128((long long)reg) : _mm_set_epi64x((long long)reg, 0);
-    memcpy(first + 16 - odd, p, odd);
-    for (int i = 0; i < 8; i++)
-        first[16 - odd + (size_t)i] ^= (uint8_t)(c->reflected ? reg >> (8 * i) : reg >> (56 - 8 * i));
-    return _mm_xor_si128(fs_fold(fs_load(first, c->reflected), c->fold[1]), fs_load(first + 16, c->reflected));
+    r = _mm_cvtsi64_si128((long long)(c->reflected ? reg : __builtin_bswap64(reg)));
+    up = _mm_loadu_si128((const __m128i *)(fs_shifts + odd));
+    down = _mm_loadu_si128((const __m128i *)(fs_shifts + 16 + odd));
+    first = _mm_shuffle_epi8(_mm_xor_si128(_mm_loadu_si128((const __m128i *)p), r), up);
+    return _mm_xor_si128(
+        fs_fold(fs_order(first, c->reflected), c->fold[1]), fs_order(_mm_shuffle_epi8(r, down), c->reflected));
 }
 
 /* The register after `size` >= 16 more bytes. `reflected` is a constant wherever this is used. */
@@ -241,6 +251,35 @@ FS_VPCLMUL static inline uint64_t fs_update_vpclmul(
     return fs_reduce(last, c);
 }
 
+/* The CRC32 instruction, which knows no polynomial but CRC-32C's. It takes eight bytes in three cycles, which is more than
+ * a look-up does and less than folding does once it has started. */
+static int fs_has_crc32(void) { return __builtin_cpu_supports("sse4.2"); }
+
+__attribute__((target("sse4.2"))) static uint64_t fs_crc32c_sse42(uint64_t reg, const uint8_t *p, size_t size) {
+    while (size >= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        reg = _mm_crc32_u64(reg, word);
+        p += 8;
+        size -= 8;
+    }
+    uint32_t rest = (uint32_t)reg;
+    if (size & 4) {
+        uint32_t word;
+        memcpy(&word, p, 4);
+        rest = _mm_crc32_u32(rest, word);
+        p += 4;
+    }
+    if (size & 2) {
+        uint16_t word;
+        memcpy(&word, p, 2);
+        rest = _mm_crc32_u16(rest, word);
+        p += 2;
+    }
+    if (size & 1) rest = _mm_crc32_u8(rest, *p);
+    return rest;
+}
+
 /* `reflected` is known in each, so that the byte order costs nothing where it is not needed. */
 FS_PCLMUL static uint64_t fs_reflected_pclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {
     return fs_update_pclmul(c, reg, p, size, 1);
@@ -261,6 +300,11 @@ FS_VPCLMUL static uint64_t fs_forward_vpclmul(const fs_crc_constants *c, uint64_
 /* AArch64's PMULL could do the same; it is left out because it cannot be tested where this is built. */
 static int fs_has_pclmul(void) { return 0; }
 static int fs_has_vpclmul(void) { return 0; }
+static int fs_has_crc32(void) { return 0; }
+static uint64_t fs_crc32c_sse42(uint64_t reg, const uint8_t *p, size_t size) {
+    (void)p; (void)size;
+    return reg;
+}
 static uint64_t fs_reflected_pclmul(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) {
     (void)c; (void)p; (void)size;
     return reg;

@@ -24,6 +24,9 @@ cdef class Decoder(Exclusive):
     cdef bint exact
     # The memory looked at: [position, end) of it has arrived and is not read yet. `master` is None while there is none.
     cdef object master
+    # The last two views handed out. None, too, before there are any.
+    cdef object recent
+    cdef object older
     cdef const uint8_t* data
     cdef Py_ssize_t position
     cdef Py_ssize_t end
@@ -59,6 +62,9 @@ cdef class Decoder(Exclusive):
 
     @cython.final
     cdef object take(self)
+
+    @cython.final
+    cdef object view_of(self, const uint8_t* data, Py_ssize_t size)
 
     cdef int step(self) except -1
     cdef int look(self) except -1

@@ -13,10 +13,12 @@ from functools import partial
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
 
-from flatstream._core.buffers cimport Chunk, IndexArray, acquire, master_view, subview
+from flatstream._core.buffers cimport Chunk, IndexArray, acquire, master_view, redirect, subview
+from flatstream._core.checksum cimport RELEASE_FROM
 from flatstream._core.deframing cimport Deframer
 from flatstream._core.exclusive cimport Exclusive
 from flatstream._core.wire cimport MAX_PAYLOAD_LEN
@@ -33,7 +35,7 @@ cdef enum:
 # again without asking the system: at three megabytes, page faults took a good part of the
 # time (perf, 200,000 frames of 64 bytes in one buffer).
 cdef enum:
-    DEFAULT_BATCH = 1 << 16
+    DEFAULT_BATCH = 1 << 13
 
 # The largest chunk that may be asked for.
 cdef Py_ssize_t MAX_CAPACITY = <Py_ssize_t>1 << 40
@@ -277,7 +279,7 @@ cdef class Decoder(Exclusive):
         Parameters
         ----------
         max_frames, max_bytes : int, optional
-            At most that many frames (65,536 by default), and that many bytes of payload together; a first frame that is
+            At most that many frames (8,192 by default), and that many bytes of payload together; a first frame that is
             larger is given alone.
 
         Returns
@@ -348,7 +350,12 @@ cdef class Decoder(Exclusive):
         self, FrameBatch batch, Py_ssize_t begin, Py_ssize_t* frames_left, Py_ssize_t* bytes_left
     ) except -1:
         """Adds the whole, good frames at `position` to `batch`, as far as a plain deframer can tell."""
-        cdef Py_ssize_t room, found, i, first, consumed = 0
+        cdef Py_ssize_t room, found, available, base, consumed = 0
+        cdef Deframer deframer = self._deframer
+        cdef bint compares = deframer.strength() > 0
+        cdef const uint8_t* data
+        cdef long long* starts
+        cdef long long* sizes
         while True:
             room = min(frames_left[0], batch.starts.capacity - batch.starts.length)
             if not room:
@@ -356,18 +363,25 @@ cdef class Decoder(Exclusive):
                     return 0
                 reserve(batch, 2 * batch.starts.capacity)
                 continue
-            first = batch.starts.length
-            found = self._deframer.index(
-                self.data + self.position, self.end - self.position, MAX_PAYLOAD_LEN, room, bytes_left[0],
-                self.position - begin, batch.starts.data + first, batch.sizes.data + first, &consumed,
-            )
+            base = self.position - begin
+            data = self.data + self.position
+            available = self.end - self.position
+            starts = batch.starts.data + batch.starts.length
+            sizes = batch.sizes.data + batch.starts.length
+            if compares and min(available, room * (self.position - self.frame_start)) >= RELEASE_FROM:
+                with nogil:
+                    found = deframer.index(
+                        data, available, MAX_PAYLOAD_LEN, room, bytes_left, base, starts, sizes, &consumed
+                    )
+            else:
+                found = deframer.index(
+                    data, available, MAX_PAYLOAD_LEN, room, bytes_left, base, starts, sizes, &consumed
+                )
             batch.starts.length += found
             self.position += consumed
             self.delivered += <unsigned long long>found
             self.delivered_bytes += <unsigned long long>consumed
             frames_left[0] -= found
-            for i in range(first, first + found):
-                bytes_left[0] -= <Py_ssize_t>batch.sizes.data[i]
             if found < room:
                 return 0
 
@@ -406,7 +420,7 @@ cdef class Decoder(Exclusive):
     cdef object take(self):
         """A view of the next payload, or None at a clean end."""
         cdef long long start = 0, length = 0
-        cdef Py_ssize_t position, size, consumed = 0
+        cdef Py_ssize_t position, size, consumed = 0, unlimited = MAX_CAPACITY
         cdef const uint8_t* data
         cdef object master, view
         while self._deframer is not None and self._deframer.plain and self.master is not None and not (
@@ -415,13 +429,13 @@ cdef class Decoder(Exclusive):
             position = self.position
             data = self.data
             if not self._deframer.index(
-                data + position, self.end - position, MAX_PAYLOAD_LEN, 1, MAX_CAPACITY, 0, &start, &length, &consumed
+                data + position, self.end - position, RELEASE_FROM - 1, 1, &unlimited, 0, &start, &length, &consumed
             ):
                 break
             # Making the view may collect garbage, and so run another thread, or fail: nothing is counted before it is
             # there, and only if nobody else has taken the frame.
             master = self.master
-            view = subview(master, data + position + start, <Py_ssize_t>length)
+            view = self.view_of(data + position + start, <Py_ssize_t>length)
             if self.position == position and self.data == data:
                 self.last_offset = self.base + <unsigned long long>position
                 self.refused_before = self.refused
@@ -436,7 +450,7 @@ cdef class Decoder(Exclusive):
             if not self.step():
                 return None
             size = self.span.payload_end - self.span.payload_start
-            view = subview(self.master, self.data + self.frame_start + self.span.payload_start, size)
+            view = self.view_of(self.data + self.frame_start + self.span.payload_start, size)
             if self.watched:
                 try:
                     self.consult(size)
@@ -449,6 +463,21 @@ cdef class Decoder(Exclusive):
             return view
         finally:
             self.leave()
+
+    cdef object view_of(self, const uint8_t* data, Py_ssize_t size):
+        """A view of `size` bytes at `data`: one handed out earlier that its holders have forgotten, or a new one.
+
+        A loop still holds the last view when it asks for the next, so two take turns. (Making a memoryview takes longer
+        than all else that is done for a small frame: F2 of asv_benchmarks/deframing.py.)
+        """
+        cdef object view
+        if redirect(<PyObject*>self.older, self.master, data, size):
+            view = self.older
+        else:
+            view = subview(self.master, data, size)
+        self.older = self.recent
+        self.recent = view
+        return view
 
     cdef int step(self) except -1:
         """Finds and accepts the next frame, asking the source for more as long as it takes; 0 at a clean end."""
@@ -596,6 +625,8 @@ cdef class Decoder(Exclusive):
         cdef Chunk chunk = self.chunk
         cdef bint in_use
         if chunk is not None:
+            self.older = None
+            self.recent = None
             self.master = None
             in_use = chunk.exports != 0
             if in_use and not self.shrinking and chunk.capacity - self.position >= wanted and (
@@ -720,6 +751,8 @@ cdef class Decoder(Exclusive):
             self.position = 0
             self.end = 0
             self.data = NULL
+            self.older = None
+            self.recent = None
             self.master = None
             self.chunk = None
             self.spare = None

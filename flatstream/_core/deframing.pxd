@@ -31,7 +31,7 @@ cdef class Deframer:
     cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1
     cdef int examine(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1
     cdef Py_ssize_t index(
-        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t max_bytes,
+        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t* max_bytes,
         Py_ssize_t base, long long* offsets, long long* lengths, Py_ssize_t* consumed
     ) noexcept nogil
     cdef Py_ssize_t leap(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil

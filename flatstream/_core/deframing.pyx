@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False
+# cython: boundscheck=False, wraparound=False, cdivision=True
 """Deframers: from the bytes of a stream to where its frames and payloads lie.
 
 A deframer never reads. It is shown the bytes that have arrived, from the first of a frame on, and says where the
@@ -9,10 +9,11 @@ there it may refuse it (`examine`). `index` is both for many frames at once, for
 from collections import namedtuple
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.buffers cimport acquire, master_view, subview
 from flatstream._core.checksum cimport Checksum, NoChecksum
+from flatstream._core.crc cimport checksum_kernel
 from flatstream._core.framing cimport check_callable, checked_limit, deeper
 from flatstream._core.validation cimport Validator
 from flatstream._core.wire cimport LENGTH_SIZE, load_le, load_u32, low_bytes
@@ -22,11 +23,27 @@ from flatstream.errors import InvalidFrameError
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
 
+cdef extern from *:
+    """
+    #define FS_AHEAD 2048
+    #if defined(__GNUC__) || defined(__clang__)
+    #define fs_prefetch(p) __builtin_prefetch(p)
+    #else
+    #define fs_prefetch(p) ((void)(p))
+    #endif
+    """
+    void fs_prefetch(const uint8_t* p) noexcept nogil
+    const Py_ssize_t FS_AHEAD
+
 if sizeof(Py_ssize_t) < 8:
     raise ImportError("flatstream needs a 64-bit Python: frames may be longer than 2**31 bytes")
 
 # The largest message that FlatBuffers allows.
 DEFAULT_MAX_FRAME_LEN = 2**31
+
+# After so many frames of one length the next is expected to have it, too.
+cdef enum:
+    RUN = 4
 
 FrameSpan = namedtuple("FrameSpan", ["payload_start", "payload_end", "frame_end"])
 FrameSpan.__doc__ = "Where a frame's payload begins and ends and where the next frame begins, from its first byte."
@@ -207,14 +224,14 @@ cdef class Deframer:
         return 0
 
     cdef Py_ssize_t index(
-        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t max_bytes,
+        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t* max_bytes,
         Py_ssize_t base, long long* offsets, long long* lengths, Py_ssize_t* consumed
     ) noexcept nogil:
         """Indexes whole, good frames from `data` on, of which `size` bytes are there; returns how many.
 
         Stops before the first frame that is not whole, not good, longer than `limit`, or would exceed `max_frames` or
-        `max_bytes` of payload; `consumed` is where. `offsets` gets where the payloads begin, plus `base`. Only for
-        deframers that are `plain`.
+        `max_bytes` of payload; `consumed` is where, and `max_bytes` becomes what is left of it. `offsets` gets where
+        the payloads begin, plus `base`. Only for deframers that are `plain`.
         """
         consumed[0] = 0
         return 0
@@ -237,6 +254,22 @@ cdef int refuse_length(Py_ssize_t length, Py_ssize_t size, Py_ssize_t limit) exc
         f"the header declares a payload of {length} bytes, more than the limit of {limit}",
         declared_len=length, buffer_len=size, limit=limit,
     )
+
+
+cdef inline int index_run(
+    const uint8_t* data, Py_ssize_t header, Py_ssize_t length, Py_ssize_t most, Py_ssize_t base,
+    long long* offsets, long long* lengths, Py_ssize_t* count, Py_ssize_t* position
+) noexcept nogil:
+    """Indexes frames of the one payload `length` from `position` on, at most `most`, which are all inside `data`."""
+    cdef Py_ssize_t at = position[0], i = count[0], end = count[0] + most
+    while i < end and load_u32(data + at) == <uint32_t>length:
+        offsets[i] = base + at + header
+        lengths[i] = length
+        at += header + length
+        i += 1
+    position[0] = at
+    count[0] = i
+    return 0
 
 
 cdef class HeaderDeframer(Deframer):
@@ -303,31 +336,41 @@ cdef class HeaderDeframer(Deframer):
         )
 
     cdef Py_ssize_t index(
-        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t max_bytes,
+        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t* max_bytes,
         Py_ssize_t base, long long* offsets, long long* lengths, Py_ssize_t* consumed
     ) noexcept nogil:
         cdef Py_ssize_t header = LENGTH_SIZE + self.size
         cdef Py_ssize_t width = self.size
-        cdef Py_ssize_t position = 0, count = 0, length
+        cdef Py_ssize_t position = 0, count = 0, length, previous = -1, repeated = 0, bytes_left = max_bytes[0]
         cdef bint compare = not self._checksum.absent and width > 0
+        cdef checksum_kernel kernel = self._checksum.kernel
         cdef Py_ssize_t least = 0 if self.allow_empty else 1
         limit = min(limit, self.max_frame_len)
-        while count < max_frames and max_bytes > 0 and size - position >= header:
+        while count < max_frames and bytes_left > 0 and size - position >= header:
             length = load_u32(data + position)
+            fs_prefetch(data + position + FS_AHEAD)
             # Subtracted, so that no sum can overflow.
-            if length > limit or length < least or length > size - position - header:
-                break
-            if length > max_bytes:
+            if length > limit or length < least or length > size - position - header or length > bytes_left:
                 break
             if compare and load_le(data + position + LENGTH_SIZE, width) != low_bytes(
-                self._checksum.kernel(data + position + header, <size_t>length), width
+                kernel(data + position + header, <size_t>length), width
             ):
                 break
             offsets[count] = base + position + header
             lengths[count] = length
             count += 1
-            max_bytes -= length
+            bytes_left -= length
             position += header + length
+            repeated = (repeated + 1) * (length == previous)
+            previous = length
+            if repeated >= RUN and not compare and length:
+                index_run(
+                    data, header, length, min(max_frames - count, min((size - position) // (header + length), bytes_left // length)),
+                    base, offsets, lengths, &count, &position
+                )
+                bytes_left = max_bytes[0] - (position - count * header)
+                repeated = 0
+        max_bytes[0] = bytes_left
         consumed[0] = position
         return count
 
@@ -463,7 +506,7 @@ cdef class BoundedDeframer(DeframerAdapter):
         return self._inner.leap(data, size, min(limit, self.max_len))
 
     cdef Py_ssize_t index(
-        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t max_bytes,
+        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t* max_bytes,
         Py_ssize_t base, long long* offsets, long long* lengths, Py_ssize_t* consumed
     ) noexcept nogil:
         return self._inner.index(
