@@ -10,7 +10,7 @@ JOBS   ?= 2
 CORE   := $(wildcard flatstream/_core/*.pyx flatstream/_core/*.pxd flatstream/_core/*.h)
 STAMP  := $(VENV)/.built
 
-.PHONY: help build demo test test-long test-sanitize test-wheel coverage check wheel clean
+.PHONY: help build demo test test-long test-sanitize test-wheel coverage check bench bench-history chart wheel clean
 
 help:
 	@echo "make demo            build, and run the telemetry agent on this machine's metrics for 10 seconds"
@@ -20,6 +20,9 @@ help:
 	@echo "make test-wheel      the tests against a wheel in an empty environment"
 	@echo "make coverage        which lines of the compiled modules the tests run"
 	@echo "make check           ruff, mypy, cython-lint, stubtest"
+	@echo "make bench           the performance goals beside their yardsticks, in one table"
+	@echo "make bench-history   asv over the last commits (COMMITS=5), and its site in build/asv/html"
+	@echo "make chart           the chart of the README, measured on this machine"
 	@echo "make wheel           a wheel and a source distribution in dist/"
 	@echo "make clean           remove what these made"
 
@@ -48,7 +51,7 @@ test-long: build
 # The modules are built into a copy of the package, so that the ordinary ones stay. Python itself is not built with the
 # sanitizers: their run time has to be there before it starts (LD_PRELOAD), memory must come from malloc to be watched,
 # and leaks are left to tests/test_leaks.py, since the interpreter itself never frees everything.
-PROJECT   := flatstream setup.py pyproject.toml README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs examples tests
+PROJECT   := flatstream asv_benchmarks setup.py pyproject.toml README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs examples tests
 SANITIZED := build/sanitized
 test-sanitize: build
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
@@ -81,23 +84,55 @@ check: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators tests
+	$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators tests asv_benchmarks
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint flatstream
 	$(BIN)/python -m mypy.stubtest flatstream --allowlist tests/stubtest_allowlist.txt
+
+# Some three minutes, on a machine that does nothing else.
+bench: build
+	$(BIN)/python -m asv_benchmarks.goals --growth $(BENCH_ARGS)
+
+# Each commit is built into a wheel and run in an environment of its own, so the first time takes long.
+COMMITS ?= 5
+bench-history: build
+	mkdir -p build/asv
+	cd asv_benchmarks && $(abspath $(BIN))/asv machine --yes
+	cd asv_benchmarks && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/asv run --skip-existing $(ASV_ARGS) HEAD~$(COMMITS)..HEAD
+	cd asv_benchmarks && $(abspath $(BIN))/asv publish
+
+chart: build
+	$(BIN)/python asv_benchmarks/chart.py --measure docs/benchmarks.json
+	$(BIN)/python asv_benchmarks/chart.py docs/benchmarks.json docs/benchmarks.svg
 
 wheel: build
 	$(BIN)/python -m build --outdir dist .
 
 # The wheel as a user gets it: in an empty environment, away from the source tree, with the tests run against it there.
 WHEELED := build/wheeled
-test-wheel: build
+test-# Some three minutes, on a machine that does nothing else.
+bench: build
+	$(BIN)/python -m asv_benchmarks.goals --growth $(BENCH_ARGS)
+
+# Each commit is built into a wheel and run in an environment of its own, so the first time takes long.
+COMMITS ?= 5
+bench-history: build
+	mkdir -p build/asv
+	cd asv_benchmarks && $(abspath $(BIN))/asv machine --yes
+	cd asv_benchmarks && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/asv run --skip-existing $(ASV_ARGS) HEAD~$(COMMITS)..HEAD
+	cd asv_benchmarks && $(abspath $(BIN))/asv publish
+
+chart: build
+	$(BIN)/python asv_benchmarks/chart.py --measure docs/benchmarks.json
+	$(BIN)/python asv_benchmarks/chart.py docs/benchmarks.json docs/benchmarks.svg
+
+wheel: build
 	rm -rf $(WHEELED) && mkdir -p $(WHEELED)
 	$(BIN)/python -m build --wheel --outdir $(WHEELED)/dist .
 	$(PYTHON) -m venv $(WHEELED)/venv
 	$(WHEELED)/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(WHEELED)/venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls $(WHEELED)/dist/*.whl)[test]"
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-		cp -r README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs examples tests pyproject.toml "$$folder"/ && \
+		cp -r README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE asv_benchmarks docs examples tests pyproject.toml "$$folder"/ && \
 		cd "$$folder" && $(abspath $(WHEELED))/venv/bin/python -m pytest -p no:cacheprovider -m "not long" $(PYTEST_ARGS)
 
 clean:

@@ -1,0 +1,190 @@
+"""Checksums: each kernel beside the library that people use for it today.
+
+K1, K2, K3 and K5 of the performance goals. A sample calculates the checksum of the same bytes over and over until some
+16 MiB are done. The bytes are the same each time, so that up to 64 KiB they come from the processor's caches; those of
+16 MiB come from the cache that cores share, or from memory.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import os
+import random
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+
+import google_crc32c
+import xxhash
+from isal import isal_zlib
+
+import flatstream
+
+from .common import Benchmark, NullSink
+
+KERNEL_SIZES = [64, 4096, 64 * 1024, 16 * 1024 * 1024]
+BYTES_PER_SAMPLE = 16 * 1024 * 1024
+
+
+class Kernel(Benchmark):
+    """One checksum of `size` bytes, many times."""
+
+    param_names = ("size",)
+    params = (KERNEL_SIZES,)
+
+    def setup(self, size: int) -> None:
+        # Random, because the pages of a block of zeros may all be one.
+        self.data = random.Random(size).randbytes(size)
+        self.times = self.units(size) // size
+
+    def units(self, size: int) -> int:
+        """How many bytes a sample goes through."""
+        return max(min(BYTES_PER_SAMPLE, size * 20_000), size)
+
+    def repeat_calculation(self, calculate: Callable[[bytes], int], expected: int) -> None:
+        data = self.data
+        for _ in range(self.times):
+            value = calculate(data)
+        assert value == expected
+
+
+class Crc32(Kernel):
+    """CRC-32/ISO-HDLC (K1)."""
+
+    def time_flatstream(self, size: int) -> None:
+        self.repeat_calculation(flatstream.Crc32().calculate, zlib.crc32(self.data))
+
+    def time_isal(self, size: int) -> None:
+        self.repeat_calculation(isal_zlib.crc32, zlib.crc32(self.data))
+
+    def time_zlib(self, size: int) -> None:
+        self.repeat_calculation(zlib.crc32, isal_zlib.crc32(self.data))
+
+
+class Crc16(Kernel):
+    """CRC-16/XMODEM (K2)."""
+
+    def units(self, size: int) -> int:
+        # The yardstick takes 2.4 ns for a byte.
+        return max(super().units(size) // 16, size)
+
+    def time_flatstream(self, size: int) -> None:
+        self.repeat_calculation(flatstream.Crc16().calculate, binascii.crc_hqx(self.data[:size], 0))
+
+    def time_crc_hqx(self, size: int) -> None:
+        self.repeat_calculation(lambda data: binascii.crc_hqx(data, 0), flatstream.Crc16().calculate(self.data))
+
+
+class Crc64(Kernel):
+    """CRC-64/XZ beside isal's CRC-32 (K3)."""
+
+    def time_flatstream(self, size: int) -> None:
+        calculate = flatstream.Crc64().calculate
+        half = size // 2
+        expected = flatstream.Crc64().extend(calculate(self.data[:half]), self.data[half:])
+        self.repeat_calculation(calculate, expected)
+
+    def time_isal_crc32(self, size: int) -> None:
+        self.repeat_calculation(isal_zlib.crc32, zlib.crc32(self.data))
+
+
+class Crc32c(Kernel):
+    """CRC-32C beside google-crc32c (K3)."""
+
+    def time_flatstream(self, size: int) -> None:
+        self.repeat_calculation(flatstream.Crc32c().calculate, google_crc32c.value(self.data))
+
+    def time_google_crc32c(self, size: int) -> None:
+        self.repeat_calculation(google_crc32c.value, flatstream.Crc32c().calculate(self.data))
+
+
+class XxHash64(Kernel):
+    """XXH3-64 beside the package that it is taken from: what a call costs."""
+
+    def time_flatstream(self, size: int) -> None:
+        self.repeat_calculation(flatstream.XxHash64().calculate, xxhash.xxh3_64_intdigest(self.data))
+
+    def time_xxhash(self, size: int) -> None:
+        self.repeat_calculation(xxhash.xxh3_64_intdigest, flatstream.XxHash64().calculate(self.data))
+
+
+class ShortPayloads(Benchmark):
+    """What a checksum costs in the bulk path, where it is most of the work: payloads shorter than a cache line or two.
+
+    Sizes that are a multiple of 16 and sizes that are not, because folding takes 16 bytes at a time.
+    """
+
+    param_names = ("checksum", "size")
+    params = (["none", "crc16", "crc32", "crc32c", "crc64", "xxhash64"], [8, 12, 16, 24, 31, 32, 60, 64, 100, 128, 300])
+    count = 50_000
+
+    def setup(self, checksum: str, size: int) -> None:
+        self.payloads = [random.Random(size).randbytes(size)] * self.count
+
+    def time_write_payloads(self, checksum: str, size: int) -> None:
+        sink = NullSink()
+        with flatstream.StreamWriter(sink, checksum) as writer:
+            writer.write_payloads(self.payloads)
+        header = 4 + flatstream.ChecksumType(checksum).checksum().size
+        assert sink.taken == self.count * (header + size)
+
+
+# Which way the CRCs are computed is decided when the package is imported, so the portable one is measured in a process
+# of its own, together with its yardstick.
+PORTABLE = """
+import json, random, sys, time, zlib
+import flatstream
+from flatstream._core import crc
+
+name, size, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+assert crc.PATH == "portable", crc.PATH
+data = random.Random(size).randbytes(size)
+calculate = flatstream.ChecksumType(name).checksum().calculate
+expected = calculate(data)
+
+
+def best_of(function, expected):
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        value = function(data)
+        times.append(time.perf_counter() - begin)
+        assert value == expected
+    return min(times)
+
+
+print(json.dumps({"portable": best_of(calculate, expected), "zlib": best_of(zlib.crc32, zlib.crc32(data))}))
+"""
+
+
+class Portable(Benchmark):
+    """The CRCs without special instructions, as a share of zlib's speed (K5)."""
+
+    param_names = ("checksum",)
+    params = (["crc16", "crc32", "crc32c", "crc64"],)
+    unit = "times zlib.crc32's speed"
+    size = 1024 * 1024
+
+    def setup(self, checksum: str) -> None:
+        self.repeats = 50
+
+    def track_speed_beside_zlib(self, checksum: str) -> float:
+        times = self.measure(checksum)
+        return times["zlib"] / times["portable"]
+
+    def measure(self, checksum: str) -> dict[str, float]:
+        """Seconds for `size` bytes: {"portable": ..., "zlib": ...}."""
+        result = subprocess.run(
+            [sys.executable, "-c", PORTABLE, checksum, str(self.size), str(self.repeats)],
+            env=os.environ | {"FLATSTREAM_CRC": "portable"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        times: dict[str, float] = json.loads(result.stdout)
+        return times
+
+
+Portable.track_speed_beside_zlib.unit = Portable.unit  # type: ignore[attr-defined]

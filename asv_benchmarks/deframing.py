@@ -1,0 +1,163 @@
+"""Deframing: from the bytes of a stream in memory to its payloads.
+
+F1, F2 and F3 of the performance goals, and the reading half of K4.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+
+from isal import isal_zlib
+
+import flatstream
+
+from .common import COUNTS, SIZES, Benchmark, check_combination, frames_by_hand, repeated_frame, scan_by_hand
+
+
+def scan(stream: bytes, checksum: str = "none") -> tuple[int, int]:
+    """Indexes all frames by `read_batch`; how many there are, and where the last payload ends."""
+    count = end = 0
+    with flatstream.StreamReader(stream, checksum) as reader:
+        while (batch := reader.read_batch()) is not None:
+            count += len(batch)
+            end = batch.stream_offset + batch.offsets[-1] + batch.lengths[-1]
+    return count, end
+
+
+def check_scan(stream: bytes, checksum: str = "none") -> None:
+    """Holds every offset and length of `scan` to the stream's own headers."""
+    header = 4 + flatstream.ChecksumType(checksum).checksum().size
+    place = 0
+    with flatstream.StreamReader(stream, checksum) as reader:
+        for batch in reader.batches():
+            for offset, length in zip(batch.offsets, batch.lengths, strict=True):
+                assert batch.stream_offset + offset == place + header
+                assert length == int.from_bytes(stream[place : place + 4], "little")
+                place += header + length
+    assert place == len(stream)
+
+
+class Reading(Benchmark, ABC):
+    """A stream of `count` frames of `size` bytes each, in one bytes object."""
+
+    param_names = ("checksum", "size", "count")
+    params = (["none", "crc32", "xxhash64"], SIZES, COUNTS)
+
+    def setup(self, checksum: str, size: int, count: int) -> None:
+        check_combination(size, count)
+        self.stream = repeated_frame(size, count, checksum)
+        # The yardsticks read without a checksum: by hand it would cost as much again.
+        self.plain = self.stream if checksum == "none" else repeated_frame(size, count)
+        check_scan(self.stream[: len(self.stream) // count * min(count, 1000)], checksum)
+
+    def units(self, checksum: str, size: int, count: int) -> int:
+        """How many frames a sample reads."""
+        return count
+
+    @property
+    @abstractmethod
+    def goal(self) -> str:
+        """Which of the performance goals it shows."""
+
+    def time_by_hand(self, checksum: str, size: int, count: int) -> None:
+        assert scan_by_hand(self.plain) == (count, count * size)
+
+
+class Scan(Reading):
+    """Where all frames lie: `read_batch`."""
+
+    goal = "F1"
+
+    def time_read_batch(self, checksum: str, size: int, count: int) -> None:
+        assert scan(self.stream, checksum) == (count, len(self.stream))
+
+    def time_reading_the_bytes_once(self, checksum: str, size: int, count: int) -> None:
+        """A floor: a vectorized CRC over the same bytes, which is about how fast they come from memory."""
+        assert isal_zlib.crc32(self.stream) != 0
+
+
+class Iterate(Reading):
+    """A view of each payload: `for payload in reader`."""
+
+    goal = "F2"
+
+    def time_for_loop(self, checksum: str, size: int, count: int) -> None:
+        seen = 0
+        with flatstream.StreamReader(self.stream, checksum) as reader:
+            for payload in reader:  # noqa: B007
+                seen += 1
+            assert len(payload) == size
+            assert reader.offset == len(self.stream)
+        assert seen == count
+
+
+class ProcessAll(Reading):
+    """A call for each payload: `process_all(lambda p: None)`."""
+
+    goal = "F3"
+
+    def setup(self, checksum: str, size: int, count: int) -> None:
+        super().setup(checksum, size, count)
+        self.views = [memoryview(self.stream)[:size]] * count
+
+    def time_process_all(self, checksum: str, size: int, count: int) -> None:
+        with flatstream.StreamReader(self.stream, checksum) as reader:
+            assert reader.process_all(lambda payload: None) == count
+            assert reader.offset == len(self.stream)
+
+    def time_calls_over_a_list(self, checksum: str, size: int, count: int) -> None:
+        """The yardstick: the same lambda, called for ready-made memoryviews."""
+        function = lambda payload: None  # noqa: E731
+        calls = 0
+        for view in self.views:
+            function(view)
+            calls += 1
+        assert calls == count
+
+
+class LengthPatterns(Benchmark):
+    """What the order of lengths does to `read_batch`: in a run of one length no frame waits for the header before."""
+
+    param_names = ("pattern",)
+    params = (["equal", "two in turn", "one of two", "any", "eight of each"],)
+    count = 200_000
+
+    def setup(self, pattern: str) -> None:
+        chance = random.Random(1)
+        lengths = {
+            "equal": lambda i: 64,
+            "two in turn": lambda i: (64, 72)[i % 2],
+            "one of two": lambda i: chance.choice((64, 72)),
+            "any": lambda i: chance.randrange(40, 90),
+            "eight of each": lambda i: 40 + i // 8 * 37 % 50,
+        }[pattern]
+        self.stream = frames_by_hand([bytes(lengths(i)) for i in range(self.count)])
+        check_scan(self.stream[: 4 + int.from_bytes(self.stream[:4], "little")])
+
+    def units(self, pattern: str) -> int:
+        return self.count
+
+    def time_read_batch(self, pattern: str) -> None:
+        assert scan(self.stream) == (self.count, len(self.stream))
+
+
+class BatchSizes(Benchmark):
+    """How many frames a batch has at most: the default is 8,192, whose index stays in the processor's caches."""
+
+    param_names = ("max_frames",)
+    params = ([256, 1024, 4096, 8192, 16_384, 65_536, 1_000_000],)
+    size, count = 64, 200_000
+
+    def setup(self, max_frames: int) -> None:
+        self.stream = repeated_frame(self.size, self.count)
+
+    def units(self, max_frames: int) -> int:
+        return self.count
+
+    def time_read_batch(self, max_frames: int) -> None:
+        seen = 0
+        with flatstream.StreamReader(self.stream) as reader:
+            for batch in reader.batches(max_frames):
+                seen += len(batch)
+        assert seen == self.count

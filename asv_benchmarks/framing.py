@@ -1,0 +1,104 @@
+"""Framing: from payloads that are finished to the bytes of a stream, in memory.
+
+F4 and F5 of the performance goals, and the writing half of K4. The sink is a BytesIO, as it is by hand, so both pay for
+the memory of the stream. All payloads of a sample are the same object: what reading them from memory costs is the
+caller's.
+"""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import flatstream
+
+from .common import (
+    CHECKSUMS,
+    COUNTS,
+    SIZES,
+    Benchmark,
+    check_combination,
+    frames_by_hand,
+    payload_of,
+    write_by_hand,
+    write_by_hand_with_crc32,
+)
+
+
+class Writing(Benchmark, ABC):
+    """`count` payloads of `size` bytes."""
+
+    param_names = ("checksum", "size", "count")
+    params = (CHECKSUMS, SIZES, COUNTS)
+
+    def setup(self, checksum: str, size: int, count: int) -> None:
+        check_combination(size, count)
+        self.payloads = [payload_of(size)] * count
+        self.by_hand = write_by_hand if checksum == "none" else write_by_hand_with_crc32
+        header = 4 + flatstream.ChecksumType(checksum).checksum().size
+        self.size = count * (header + size)
+        # What is written is compared once, here; the samples compare its size.
+        few = self.payloads[:100]
+        assert self.write(checksum, few).getvalue() == frames_by_hand(few, checksum)
+        if checksum in ("none", "crc32"):
+            assert self.by_hand(few).getvalue() == frames_by_hand(few, checksum)
+        self.size_by_hand = count * (size + (4 if checksum == "none" else 8))
+
+    def units(self, checksum: str, size: int, count: int) -> int:
+        """How many frames a sample writes."""
+        return count
+
+    @abstractmethod
+    def write(self, checksum: str, payloads: Sequence[bytes]) -> io.BytesIO:
+        """The stream of `payloads`."""
+
+    def time_by_hand(self, checksum: str, size: int, count: int) -> None:
+        assert self.by_hand(self.payloads).tell() == self.size_by_hand
+
+
+class WriteOneByOne(Writing):
+    """One call for each payload (F4)."""
+
+    params = (["none", "crc32", "xxhash64"], SIZES, COUNTS)
+
+    def write(self, checksum: str, payloads: Sequence[bytes]) -> io.BytesIO:
+        sink = io.BytesIO()
+        with flatstream.StreamWriter(sink, checksum) as writer:
+            write_payload = writer.write_payload
+            for payload in payloads:
+                write_payload(payload)
+        return sink
+
+    def time_write_payload(self, checksum: str, size: int, count: int) -> None:
+        assert self.write(checksum, self.payloads).tell() == self.size
+
+
+class WriteMany(Writing):
+    """One call for all of them (F5)."""
+
+    def write(self, checksum: str, payloads: Sequence[bytes]) -> io.BytesIO:
+        sink = io.BytesIO()
+        with flatstream.StreamWriter(sink, checksum) as writer:
+            writer.write_payloads(payloads)
+        return sink
+
+    def time_write_payloads(self, checksum: str, size: int, count: int) -> None:
+        assert self.write(checksum, self.payloads).tell() == self.size
+
+
+class BufferSizes(Benchmark):
+    """How many bytes to gather before the sink gets them, for a sink in memory: the default is 64 KiB."""
+
+    param_names = ("buffer_size",)
+    params = ([0, 4096, 16 * 1024, 64 * 1024, 256 * 1024],)
+    size, count = 64, 100_000
+
+    def setup(self, buffer_size: int) -> None:
+        self.payloads = [payload_of(self.size)] * self.count
+
+    def time_write_payloads(self, buffer_size: int) -> None:
+        sink = io.BytesIO()
+        with flatstream.StreamWriter(sink, buffer_size=buffer_size) as writer:
+            writer.write_payloads(self.payloads)
+        assert sink.tell() == self.count * (4 + self.size)

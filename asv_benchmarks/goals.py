@@ -1,0 +1,482 @@
+"""The goals in one table: what was measured beside its yardstick, and whether the goal is reached.
+
+    python -m asv_benchmarks.goals [--only F1,K2] [--growth] [--json FILE]
+
+Both sides of a goal are the very methods that asv runs. They are measured in turn, in one process, after one run of
+each that is not counted. The best run of each is compared, since whatever else the machine does can only make a run
+slower. `--growth` also prints what a frame costs over sizes and counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from . import checksums, deframing, framing, imports, memory, stream_io, threads
+from .common import COUNTS, GOAL_COUNT, GOAL_SIZE, SIZES
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# How long a pair is measured, and how often at least and at most.
+SECONDS = 1.5
+LEAST_RUNS = 5
+MOST_RUNS = 100
+
+Kind = Literal["times faster", "times slower", "ns more", "at most", "at least"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One row: `subject` is to be so many times faster than `yardstick`, or so."""
+
+    name: str
+    work: str
+    benchmark: type
+    subject: str
+    # Another method of the same benchmark, or of the same class with other parameters.
+    yardstick: str
+    params: tuple[Any, ...]
+    kind: Kind
+    target: float
+    # What `units` counts; with "ns more", the time is for one of them.
+    unit: str = "frame"
+    yardstick_params: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured for a goal: seconds for one unit, or a number of the benchmark's own."""
+
+    name: str
+    work: str
+    measured: str
+    yardstick: str
+    value: float
+    kind: str
+    target: float
+    reached: bool
+
+
+def goals() -> Iterator[Goal]:
+    """All goals, in the order of their names."""
+    frame = (GOAL_SIZE, GOAL_COUNT)
+    scan, one, many = deframing.Scan, framing.WriteOneByOne, framing.WriteMany
+    yield Goal(
+        "F1", "scan by read_batch", scan, "time_read_batch", "time_by_hand", ("none", *frame), "times faster", 60
+    )
+    yield Goal(
+        "F1 floor",
+        "scan, beside reading the bytes once",
+        scan,
+        "time_read_batch",
+        "time_reading_the_bytes_once",
+        ("none", *frame),
+        "times slower",
+        1.5,
+    )
+    yield Goal(
+        "F2",
+        "for payload in reader",
+        deframing.Iterate,
+        "time_for_loop",
+        "time_by_hand",
+        ("none", *frame),
+        "times faster",
+        3,
+    )
+    yield Goal(
+        "F3",
+        "process_all",
+        deframing.ProcessAll,
+        "time_process_all",
+        "time_calls_over_a_list",
+        ("none", *frame),
+        "times slower",
+        2,
+    )
+    for checksum, target in (("none", 4), ("crc32", 8)):
+        yield Goal(
+            "F4",
+            f"write_payload, {checksum}",
+            one,
+            "time_write_payload",
+            "time_by_hand",
+            (checksum, *frame),
+            "times faster",
+            target,
+        )
+    for checksum in ("none", "crc16", "crc32", "crc32c", "crc64", "xxhash64"):
+        yield Goal(
+            "F5",
+            f"write_payloads, {checksum}",
+            many,
+            "time_write_payloads",
+            "time_by_hand",
+            (checksum, *frame),
+            "times faster",
+            15 if checksum == "none" else 12,
+        )
+    for checksum in ("none", "crc32", "xxhash64"):
+        for method, name in (("time_batches", "batches"), ("time_for_loop", "for loop")):
+            yield Goal(
+                "F6",
+                f"read 1 GiB from a path by {name}, {checksum}",
+                stream_io.ReadFile,
+                method,
+                "time_readinto",
+                (checksum, 1024, stream_io.GIB),
+                "times slower",
+                1.3 if checksum == "none" else 1.6,
+            )
+    for size in (4 * KIB, 64 * KIB, 16 * MIB):
+        yield Goal(
+            "K1",
+            f"CRC-32 of {bytes_text(size)}, isal",
+            checksums.Crc32,
+            "time_flatstream",
+            "time_isal",
+            (size,),
+            "times faster",
+            1,
+            "byte",
+        )
+        yield Goal(
+            "K1",
+            f"CRC-32 of {bytes_text(size)}, zlib",
+            checksums.Crc32,
+            "time_flatstream",
+            "time_zlib",
+            (size,),
+            "times faster",
+            8,
+            "byte",
+        )
+    for size in (4 * KIB, 64 * KIB):
+        yield Goal(
+            "K2",
+            f"CRC-16 of {bytes_text(size)}, crc_hqx",
+            checksums.Crc16,
+            "time_flatstream",
+            "time_crc_hqx",
+            (size,),
+            "times faster",
+            80,
+            "byte",
+        )
+    yield Goal(
+        "K3",
+        "CRC-64 of 64 KiB, isal's CRC-32",
+        checksums.Crc64,
+        "time_flatstream",
+        "time_isal_crc32",
+        (64 * KIB,),
+        "times faster",
+        0.8,
+        "byte",
+    )
+    yield Goal(
+        "K3",
+        "CRC-32C of 64 KiB, google-crc32c",
+        checksums.Crc32c,
+        "time_flatstream",
+        "time_google_crc32c",
+        (64 * KIB,),
+        "times faster",
+        1,
+        "byte",
+    )
+    for benchmark, method, name in ((many, "time_write_payloads", "write_payloads"), (scan, "time_read_batch", "scan")):
+        yield Goal(
+            "K4",
+            f"XXH3-64 in {name}",
+            benchmark,
+            method,
+            method,
+            ("xxhash64", *frame),
+            "ns more",
+            8,
+            yardstick_params=("none", *frame),
+        )
+    for checksum in ("crc16", "crc32", "crc32c", "crc64"):
+        yield Goal(
+            "K5",
+            f"{checksum} without special instructions, zlib",
+            checksums.Portable,
+            "measure",
+            "",
+            (checksum,),
+            "at least",
+            0.5,
+        )
+    for size in (64 * KIB, MIB):
+        yield Goal(
+            "M1",
+            f"peak MiB of reading 4 GiB, frames of {bytes_text(size)}",
+            memory.ReadLargeFile,
+            "track_peak_resident_memory",
+            "",
+            (size,),
+            "at most",
+            64,
+        )
+    for checksum in ("none", "xxhash64"):
+        for work in memory.SteadyState.params[1]:
+            yield Goal(
+                "M2",
+                f"bytes more for each message, {work}, {checksum}",
+                memory.SteadyState,
+                "track_growth",
+                "",
+                (checksum, work),
+                "at most",
+                0.001,
+            )
+    yield Goal(
+        "M3",
+        "import flatstream, asyncio",
+        imports.Import,
+        "timeraw_flatstream",
+        "timeraw_asyncio",
+        (),
+        "times slower",
+        1,
+        "import",
+    )
+    for work in ("write", "read"):
+        for checksum in ("crc32", "xxhash64"):
+            yield Goal(
+                "S1",
+                f"{work} 4 MiB payloads, {checksum}, two threads",
+                threads.TwoThreads,
+                "time_two_threads",
+                "time_one_thread",
+                (work, checksum, 4 * MIB),
+                "times faster",
+                1.8,
+                "pass",
+            )
+
+
+def bytes_text(size: int) -> str:
+    """`size` with a binary unit."""
+    if size >= MIB:
+        return f"{size // MIB} MiB"
+    return f"{size // KIB} KiB" if size >= KIB else f"{size} B"
+
+
+def timed(function: Callable[..., Any], params: tuple[Any, ...]) -> float:
+    """Seconds of one call."""
+    begin = time.perf_counter()
+    function(*params)
+    return time.perf_counter() - begin
+
+
+def timed_statement(statement: str) -> float:
+    """Seconds of one statement in a new process, without the process's own start."""
+    script = f"import time\nbegin = time.perf_counter()\n{statement}\nprint(time.perf_counter() - begin)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return float(result.stdout)
+
+
+class Running:
+    """One benchmark with its parameters, set up."""
+
+    def __init__(self, benchmark: type, params: tuple[Any, ...]) -> None:
+        self.instance = benchmark()
+        self.params = params
+        if hasattr(self.instance, "setup"):
+            self.instance.setup(*params)
+
+    def time(self, method: str) -> float:
+        if method.startswith("timeraw_"):
+            return timed_statement(getattr(self.instance, method)())
+        return timed(getattr(self.instance, method), self.params)
+
+    def units(self) -> int:
+        """What the time of one call is divided by."""
+        return self.instance.units(*self.params) if hasattr(self.instance, "units") else 1
+
+    def close(self) -> None:
+        if hasattr(self.instance, "teardown"):
+            self.instance.teardown(*self.params)
+
+
+def best_in_turn(first: Callable[[], float], second: Callable[[], float]) -> tuple[float, float]:
+    """The least of what each gives, called in turn."""
+    first()
+    second()
+    best = [float("inf"), float("inf")]
+    end = time.perf_counter() + SECONDS
+    for run in range(MOST_RUNS):
+        if run >= LEAST_RUNS and time.perf_counter() > end:
+            break
+        best = [min(best[0], first()), min(best[1], second())]
+    return best[0], best[1]
+
+
+def measure(goal: Goal) -> Result:
+    """Measures both sides of a goal."""
+    running = Running(goal.benchmark, goal.params)
+    other = running
+    try:
+        if goal.benchmark is checksums.Portable:
+            times = running.instance.measure(*goal.params)
+            size = checksums.Portable.size
+            return judge(
+                goal, times["zlib"] / times["portable"], rate(times["portable"] / size), rate(times["zlib"] / size)
+            )
+        if goal.kind == "at most":
+            value = getattr(running.instance, goal.subject)(*goal.params)
+            return judge(goal, value, f"{value:.4g}", "")
+        if goal.yardstick_params is not None:
+            other = Running(goal.benchmark, goal.yardstick_params)
+        subject, yardstick = best_in_turn(lambda: running.time(goal.subject), lambda: other.time(goal.yardstick))
+        subject /= running.units()
+        yardstick /= other.units()
+        value = {
+            "times faster": yardstick / subject,
+            "times slower": subject / yardstick,
+            "ns more": (subject - yardstick) * 1e9,
+        }[goal.kind]
+        text = rate if goal.unit == "byte" else duration
+        return judge(goal, value, text(subject), text(yardstick))
+    finally:
+        running.close()
+        if other is not running:
+            other.close()
+
+
+def judge(goal: Goal, value: float, measured: str, yardstick: str) -> Result:
+    """Whether `value` is what the goal asks for."""
+    reached = value >= goal.target if goal.kind in ("times faster", "at least") else value <= goal.target
+    return Result(goal.name, goal.work, measured, yardstick, value, goal.kind, goal.target, reached)
+
+
+def rate(seconds_per_byte: float) -> str:
+    """Bytes by time."""
+    return f"{1e-9 / seconds_per_byte:.2f} GB/s"
+
+
+def duration(seconds: float) -> str:
+    """A time with its unit."""
+    if seconds >= 1e-3:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e9:.1f} ns"
+
+
+COMPARED = {
+    "times faster": ("{:.2f} times faster", "{:g}"),
+    "times slower": ("{:.2f} times slower", "at most {:g}"),
+    "ns more": ("{:.1f} ns more", "at most {:g}"),
+    "at most": ("", "at most {:g}"),
+    "at least": ("{:.2f} times its speed", "{:g}"),
+}
+LINE = "{:<9} {:<58} {:>12} {:>12}  {:<20} {:<12} {}"
+
+
+def row(result: Result) -> str:
+    """A line of the table."""
+    compared, target = COMPARED[result.kind]
+    return LINE.format(
+        result.name,
+        result.work,
+        result.measured,
+        result.yardstick,
+        compared.format(result.value),
+        target.format(result.target),
+        "reached" if result.reached else "NOT REACHED",
+    )
+
+
+def machine() -> str:
+    """Processor, cores, system and Python, as far as they can be known."""
+    processor = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            processor = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return (
+        f"{processor}, {os.cpu_count()} cores, {platform.system()}, "
+        f"{platform.python_implementation()} {platform.python_version()}"
+    )
+
+
+GROWTH: list[tuple[str, type, str, str]] = [
+    ("F1 scan", deframing.Scan, "time_read_batch", "none"),
+    ("F1 scan, crc32", deframing.Scan, "time_read_batch", "crc32"),
+    ("F2 for loop", deframing.Iterate, "time_for_loop", "none"),
+    ("F3 process_all", deframing.ProcessAll, "time_process_all", "none"),
+    ("F4 write_payload", framing.WriteOneByOne, "time_write_payload", "none"),
+    ("F5 write_payloads", framing.WriteMany, "time_write_payloads", "none"),
+    ("F5 write_payloads, crc32", framing.WriteMany, "time_write_payloads", "crc32"),
+]
+
+
+def print_growth() -> None:
+    """What a frame costs by size and count: ns for a frame, and GB/s of payload."""
+    print(f"\n{'ns a frame (GB/s)':<26}" + "".join(f"{bytes_text(size):>18}" for size in SIZES))
+    for name, benchmark, method, checksum in GROWTH:
+        for count in COUNTS:
+            if count == GOAL_COUNT:
+                continue
+            cells = []
+            for size in SIZES:
+                try:
+                    running = Running(benchmark, (checksum, size, count))
+                except NotImplementedError:
+                    cells.append(f"{'':>18}")
+                    continue
+                running.time(method)
+                best = min(running.time(method) for _ in range(LEAST_RUNS)) / count
+                running.close()
+                cells.append(f"{best * 1e9:>10.1f} {'(' + format(size / best * 1e-9, '.1f') + ')':>7}")
+            print(f"{name + ' x ' + format(count, ','):<36}"[:36].ljust(26) + "".join(cells))
+    total = 64 * MIB
+    cells = []
+    for size in SIZES:
+        running = Running(stream_io.ReadFile, ("none", size, total))
+        best = min(running.time("time_batches") for _ in range(LEAST_RUNS)) / running.units()
+        running.close()
+        cells.append(f"{best * 1e9:>10.1f} {'(' + format(size / best * 1e-9, '.1f') + ')':>7}")
+    print(f"{'F6 batches of a 64 MiB file':<26}" + "".join(cells))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description="Measure the performance goals.")
+    parser.add_argument("--only", help="names of goals, with commas between them")
+    parser.add_argument("--growth", action="store_true", help="also print the cost of a frame over sizes and counts")
+    parser.add_argument("--json", metavar="FILE", help="also write the results there")
+    options = parser.parse_args(arguments)
+    wanted = options.only.split(",") if options.only else None
+    chosen = [goal for goal in goals() if wanted is None or goal.name.split()[0] in wanted]
+    if not chosen:
+        parser.error(f"no goal has one of these names: {options.only}")
+    print(machine())
+    print(LINE.format("goal", "work", "measured", "yardstick", "compared", "goal", ""))
+    results = []
+    for goal in chosen:
+        results.append(measure(goal))
+        print(row(results[-1]), flush=True)
+    print(f"{sum(result.reached for result in results)} of {len(results)} reached")
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine(), "results": [asdict(result) for result in results]}, file, indent=1)
+            file.write("\n")
+    if options.growth:
+        print_growth()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

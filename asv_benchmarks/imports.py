@@ -1,0 +1,20 @@
+"""What it takes to import the package, beside asyncio (M3). Each sample is a process of its own."""
+
+from __future__ import annotations
+
+from .common import Benchmark
+
+
+class Import(Benchmark):
+    """The statement alone, without the start of the interpreter."""
+
+    number = 1
+    warmup_time = 0
+    repeat = (5, 10, 10.0)
+
+    def timeraw_flatstream(self) -> str:
+        return "import flatstream"
+
+    def timeraw_asyncio(self) -> str:
+        """The yardstick."""
+        return "import asyncio"
