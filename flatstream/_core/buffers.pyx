@@ -132,16 +132,16 @@ cdef object master_view(object source, str what):
 
 cdef extern from *:
     """
-    /* Whether nobody but its one holder can see the view, so that it may become another of the same memory: no reference,
-     * weak reference or buffer of it is left, and it was not released. */
+    /* Whether nobody but its one holder can see the view, so that it may become another of the same memory: no
+     * reference, weak reference or buffer of it is left, and it was not released. */
     static inline int fs_is_forgotten(PyObject *view, PyObject *master) {
     #ifdef Py_GIL_DISABLED
         (void)view; (void)master;
         return 0;
     #else
         PyMemoryViewObject *v = (PyMemoryViewObject *)view;
-        return Py_REFCNT(view) == 1 && PyMemoryView_Check(view) && v->mbuf == ((PyMemoryViewObject *)master)->mbuf && v->weakreflist == NULL &&
-               v->exports == 0 && !(v->flags & _Py_MEMORYVIEW_RELEASED);
+        return Py_REFCNT(view) == 1 && PyMemoryView_Check(view) && v->mbuf == ((PyMemoryViewObject *)master)->mbuf &&
+               v->weakreflist == NULL && v->exports == 0 && !(v->flags & _Py_MEMORYVIEW_RELEASED);
     #endif
     }
     static inline void fs_forget_hash(PyObject *view) { ((PyMemoryViewObject *)view)->hash = -1; }

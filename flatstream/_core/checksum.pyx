@@ -189,10 +189,10 @@ cdef object calculate_with(checksum_kernel kernel, object payload):
     return value
 
 
-cdef object extend_with(extension_kernel kernel, Checksum checksum, object value, object payload):
+cdef object extend_with(extension_kernel kernel, Py_ssize_t size, object value, object payload):
+    """What `kernel`, for a CRC of `size` bytes, makes of `value` and the bytes of `payload`."""
     cdef Py_buffer view
     cdef uint64_t result
-    cdef Py_ssize_t size = checksum.checked_size()
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"value must be an int, got {type(value).__name__}: {value!r:.100}")
     if not 0 <= value <= low_bytes(~<uint64_t>0, size):
@@ -228,8 +228,8 @@ cdef class Crc16(Checksum):
         return calculate_with(crc16_xmodem, payload)
 
     def extend(self, value, payload):
-        """The CRC-16/XMODEM of a message that begins with bytes whose CRC-16/XMODEM is `value`, and goes on with `payload`."""
-        return extend_with(extend_xmodem, self, value, payload)
+        """The CRC-16/XMODEM of a message that begins with bytes whose own is `value`, and goes on with `payload`."""
+        return extend_with(extend_xmodem, 2, value, payload)
 
 
 cdef class Crc32(Checksum):
@@ -242,8 +242,8 @@ cdef class Crc32(Checksum):
         return calculate_with(crc32_iso_hdlc, payload)
 
     def extend(self, value, payload):
-        """The CRC-32/ISO-HDLC of a message that begins with bytes whose CRC-32/ISO-HDLC is `value`, and goes on with `payload`."""
-        return extend_with(extend_iso_hdlc, self, value, payload)
+        """The CRC-32/ISO-HDLC of a message that begins with bytes whose own is `value`, and goes on with `payload`."""
+        return extend_with(extend_iso_hdlc, 4, value, payload)
 
 
 cdef class Crc32c(Checksum):
@@ -256,8 +256,8 @@ cdef class Crc32c(Checksum):
         return calculate_with(crc32c_iscsi, payload)
 
     def extend(self, value, payload):
-        """The CRC-32C of a message that begins with bytes whose CRC-32C is `value`, and goes on with `payload`."""
-        return extend_with(extend_iscsi, self, value, payload)
+        """The CRC-32C of a message that begins with bytes whose own is `value`, and goes on with `payload`."""
+        return extend_with(extend_iscsi, 4, value, payload)
 
 
 cdef class Crc64(Checksum):
@@ -270,8 +270,8 @@ cdef class Crc64(Checksum):
         return calculate_with(crc64_xz, payload)
 
     def extend(self, value, payload):
-        """The CRC-64/XZ of a message that begins with bytes whose CRC-64/XZ is `value`, and goes on with `payload`."""
-        return extend_with(extend_xz, self, value, payload)
+        """The CRC-64/XZ of a message that begins with bytes whose own is `value`, and goes on with `payload`."""
+        return extend_with(extend_xz, 8, value, payload)
 
 
 cdef class XxHash64(Checksum):

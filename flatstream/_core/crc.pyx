@@ -1,9 +1,10 @@
 # cython: boundscheck=False, wraparound=False
 """Cyclic redundancy checks, by whatever the processor does fastest.
 
-Four ways, chosen once, when the module is imported: `vpclmul` and `pclmul` multiply without carries (see crc_fold.h) and
-have the CRC32 instruction for short messages with CRC-32C; `sse42` has that instruction alone; `portable` looks sixteen
-bytes up at a time. The environment variable FLATSTREAM_CRC asks for one of them; if it cannot be had, the import fails.
+Four ways, chosen once, when the module is imported: `vpclmul` and `pclmul` multiply without carries (see crc_fold.h)
+and have the CRC32 instruction for short messages with CRC-32C; `sse42` has that instruction alone; `portable` looks
+sixteen bytes up at a time. The environment variable FLATSTREAM_CRC asks for one of them; if it cannot be had, the
+import fails.
 
 The parameters are those of the RevEng catalogue, under its names:
 
@@ -54,7 +55,7 @@ ctypedef uint64_t (*fold_kernel)(
 ) noexcept nogil
 
 # Folding needs a block of 16 bytes, and from there on is no slower than the table: some 5 ns up to 100 bytes. The CRC32
-# instruction takes 3 to 4 ns for up to 31 (K6 of asv_benchmarks/checksums.py).
+# instruction takes 3 to 4 ns for up to 31 (ShortPayloads of asv_benchmarks/checksums.py).
 cdef enum:
     FOLD_FROM = 16
     FOLD_ISCSI_FROM = 32
@@ -106,23 +107,26 @@ cdef void fill_forward(slices table, uint64_t polynomial_at_top) noexcept nogil:
             table[step][byte] = (register << 8) ^ table[0][register >> 56]
 
 
-cdef inline uint64_t look_up(slices table, int first, uint64_t word) noexcept nogil:
-    """What the eight bytes of `word` do to a register, when `first` to `first` + 7 bytes follow them."""
+cdef inline uint64_t look_up_six(slices table, int first, uint64_t word) noexcept nogil:
+    """`look_up` without the first two bytes of `word`."""
     return (
-        table[first + 7][word & 0xFF]
-        ^ table[first + 6][(word >> 8) & 0xFF]
-        ^ table[first + 5][(word >> 16) & 0xFF]
-        ^ table[first + 4][(word >> 24) & 0xFF]
-        ^ table[first + 3][(word >> 32) & 0xFF]
-        ^ table[first + 2][(word >> 40) & 0xFF]
-        ^ table[first + 1][(word >> 48) & 0xFF]
-        ^ table[first][word >> 56]
+        (table[first + 5][(word >> 16) & 0xFF] ^ table[first + 4][(word >> 24) & 0xFF])
+        ^ (table[first + 3][(word >> 32) & 0xFF] ^ table[first + 2][(word >> 40) & 0xFF])
+        ^ (table[first + 1][(word >> 48) & 0xFF] ^ table[first][word >> 56])
     )
 
 
+cdef inline uint64_t look_up(slices table, int first, uint64_t word) noexcept nogil:
+    """What the eight bytes of `word` do to a register, when `first` to `first` + 7 bytes follow them."""
+    return (table[first + 7][word & 0xFF] ^ table[first + 6][(word >> 8) & 0xFF]) ^ look_up_six(table, first, word)
+
+
 cdef uint64_t update_reflected(slices table, uint64_t register, const uint8_t* data, size_t size) noexcept nogil:
+    cdef uint64_t rest
     while size >= 16:
-        register = look_up(table, 8, register ^ load_u64(data)) ^ look_up(table, 0, load_u64(data + 8))
+        # The second eight bytes wait for nothing, so they are looked up first.
+        rest = look_up(table, 0, load_u64(data + 8))
+        register = rest ^ look_up(table, 8, register ^ load_u64(data))
         data += 16
         size -= 16
     if size >= 8:
@@ -137,12 +141,13 @@ cdef uint64_t update_reflected(slices table, uint64_t register, const uint8_t* d
 
 
 cdef uint64_t update_forward(slices table, uint64_t register, const uint8_t* data, size_t size) noexcept nogil:
-    # The register's first byte meets the data's first byte, so the words are taken as little-endian and only the
-    # register is turned round: its two bytes stand at its top.
+    cdef uint64_t word, rest
+    # The register's two bytes, which stand at its top, meet the first two of the data. The others do not wait for it.
     while size >= 16:
-        register = (
-            look_up(table, 8, load_u64(data) ^ (register >> 56) ^ ((register >> 40) & 0xFF00))
-            ^ look_up(table, 0, load_u64(data + 8))
+        word = load_u64(data)
+        rest = look_up(table, 0, load_u64(data + 8)) ^ look_up_six(table, 8, word)
+        register = rest ^ (
+            table[15][(word ^ (register >> 56)) & 0xFF] ^ table[14][((word >> 8) ^ (register >> 48)) & 0xFF]
         )
         data += 16
         size -= 16
