@@ -65,7 +65,7 @@ def frames_by_hand(payloads: Sequence[bytes], checksum: str = "none") -> bytes:
     pieces = []
     for payload in payloads:
         pieces.append(struct.pack("<I", len(payload)))
-        pieces.append(mode.calculate(payload).to_bytes(mode.size, "little"))
+        pieces.append(mode.calculate(memoryview(payload)).to_bytes(mode.size, "little"))
         pieces.append(payload)
     return b"".join(pieces)
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from . import checksums, deframing, framing, imports, memory, stream_io, threads
+from .chart import cpu_name, os_name
 from .common import COUNTS, GOAL_COUNT, GOAL_SIZE, SIZES
 
 KIB = 1024
@@ -403,16 +404,7 @@ def row(result: Result) -> str:
 
 def machine() -> str:
     """Processor, cores, system and Python, as far as they can be known."""
-    processor = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            processor = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return (
-        f"{processor}, {os.cpu_count()} cores, {platform.system()}, "
-        f"{platform.python_implementation()} {platform.python_version()}"
-    )
+    return f"{cpu_name()}, {os.cpu_count()} cores, {os_name()}, Python {platform.python_version()}"
 
 
 GROWTH: list[tuple[str, type, str, str]] = [

@@ -1,0 +1,290 @@
+"""The chart in the README: what a message costs in this package and in its peers.
+
+To make it again, on a machine that does nothing else, from the root of a clone with the `bench` extra installed:
+
+    python asv_benchmarks/chart.py --measure results.json      # less than a minute
+    python asv_benchmarks/chart.py results.json docs/benchmarks.svg
+
+The first command runs the benchmarks of `peers` in one process, in turn: one round that is not counted, and then
+several, of which the best time of each is written. What they do, and what must be known to compare them, is said there.
+The second draws. The same results give the same bytes (with one version of matplotlib).
+
+A results file is JSON of this form; other keys are not looked at:
+
+    {
+      "date": "2025-01-31",
+      "machine": {"cpu": "...", "cores": 2, "os": "...", "python": "3.11.7", "versions": {"mcap": "1.6.0", ...}},
+      "events": 10000,
+      "results": [{"panel": "Write finished messages", "name": "mcap", "nanoseconds": 3890.0}, ...]
+    }
+
+`panel` is one of PANELS, `nanoseconds` is the time for one of `events` messages. It holds no name of a host or a user,
+and no path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import math
+import os
+import platform
+import sys
+import timeit
+from collections import defaultdict
+from datetime import UTC, date, datetime
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# Each panel: a class of `peers`, and its benchmark.
+PANELS = {
+    "Write finished messages": ("Framing", "time_write"),
+    "Read finished messages": ("Framing", "time_read"),
+    "Serialize and write events": ("Events", "time_write"),
+    "Read events and sum 5 fields": ("Events", "time_read"),
+}
+PACKAGES = ["flatbuffers", "mcap", "protobuf", "msgpack", "fastavro", "pyarrow"]
+
+# The second of each is for a reader who prefers dark.
+INK = ("#1f2328", "#e6edf3")
+PAPER = ("#ffffff", "#0d1117")
+GRID = ("#d0d7de", "#30363d")
+OURS, OTHERS = "#1a7f9c", "#8c959f"
+
+
+# Measuring
+
+
+def measure(events: int, rounds: int) -> dict[str, Any]:
+    """Run every benchmark of `peers` with `events` events, and give the results."""
+    from asv_benchmarks import peers
+
+    with contextlib.ExitStack() as stack:
+
+        @cache  # writing and reading are of the same one
+        def set_up(class_name: str, peer: str) -> Any:
+            benchmark = getattr(peers, class_name)()
+            benchmark.setup(peer, events)
+            stack.callback(benchmark.teardown, peer, events)
+            return benchmark
+
+        timers = {}
+        for panel, (class_name, method) in PANELS.items():
+            for peer in getattr(peers, class_name).params[0]:
+                # A Timer keeps the garbage collector from running meanwhile, as asv's own does.
+                timers[panel, peer] = timeit.Timer(partial(getattr(set_up(class_name, peer), method), peer, events))
+        for timer in timers.values():
+            timer.timeit(1)
+        best = dict.fromkeys(timers, math.inf)
+        for _ in range(rounds):
+            for key, timer in timers.items():
+                best[key] = min(best[key], timer.timeit(1))
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": describe_machine(),
+        "events": events,
+        "results": [
+            {"panel": panel, "name": name, "nanoseconds": round(seconds * 1e9 / events, 1)}
+            for (panel, name), seconds in best.items()
+        ],
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the figures depend on, and nothing that tells whose machine it is."""
+    import flatstream
+
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "os": os_name(),
+        "python": platform.python_version(),
+        "versions": {"flatstream": flatstream.__version__, **{package: version(package) for package in PACKAGES}},
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name as Linux has it; elsewhere, and on processors without one, the architecture's."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            label, _, name = line.partition(":")
+            if label.strip() == "model name" and name.strip():
+                return name.strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def os_name() -> str:
+    """The distribution of Linux; elsewhere the system."""
+    with contextlib.suppress(OSError):
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    return platform.system() or "unknown"
+
+
+# Drawing
+
+
+def check_results(data: Any) -> None:
+    """Make sure that a results file has the form that is described above.
+
+    Raises
+    ------
+    ValueError
+        It has not; the message says where, and what was expected.
+    """
+
+    def expect(condition: bool, where: str, expected: str, found: Any) -> None:
+        if not condition:
+            raise ValueError(f"{where}: expected {expected}, found {found!r:.100}")
+
+    def members(holder: Any, where: str, names: dict[str, type]) -> list[Any]:
+        expect(isinstance(holder, dict), where, "an object", holder)
+        for name, kind in names.items():
+            expect(name in holder, where, f"the key {name!r}", sorted(holder))
+            is_kind = isinstance(holder[name], kind) and not isinstance(holder[name], bool)
+            expect(is_kind, f"{where}.{name}", f"a value of type {kind.__name__}", holder[name])
+        return [holder[name] for name in names]
+
+    day, machine, events, results = members(
+        data, "results file", {"date": str, "machine": dict, "events": int, "results": list}
+    )
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        expect(False, "results file.date", "a date like 2025-01-31", day)
+    expect(events > 0, "results file.events", "a positive number", events)
+    *_, versions = members(machine, "machine", {"cpu": str, "cores": int, "os": str, "python": str, "versions": dict})
+    members(versions, "machine.versions", dict.fromkeys(versions, str))
+    seen = set()
+    for index, result in enumerate(results):
+        where = f"results[{index}]"
+        panel, name = members(result, where, {"panel": str, "name": str})
+        expect(panel in PANELS, f"{where}.panel", f"one of {list(PANELS)}", panel)
+        expect((panel, name) not in seen, where, "each name once in a panel", name)
+        seen.add((panel, name))
+        nanoseconds = result.get("nanoseconds")
+        is_number = isinstance(nanoseconds, (int, float)) and not isinstance(nanoseconds, bool)
+        expect(is_number and 0 < nanoseconds < math.inf, f"{where}.nanoseconds", "a positive number", nanoseconds)
+    for panel in PANELS:
+        expect(any(panel == with_result for with_result, _ in seen), "results", f"some of panel {panel!r}", "none")
+
+
+def draw(data: dict[str, Any]) -> str:
+    """The chart as SVG: one panel for each of PANELS, the fastest on top.
+
+    The axes are logarithmic, and all the same. Texts stay texts. The background belongs to the chart, so that it can be
+    read on any page; where the reader prefers dark, it is dark, if the viewer knows of that.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    check_results(data)
+    panels = defaultdict(list)
+    for result in data["results"]:
+        panels[result["panel"]].append((result["nanoseconds"], result["name"]))
+    ink, paper, grid = INK[0], PAPER[0], GRID[0]
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "flatstream",
+        "font.size": 9,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "xtick.labelcolor": ink,
+        "ytick.labelcolor": ink,
+        "figure.facecolor": paper,
+        "axes.facecolor": "none",
+        "figure.constrained_layout.h_pad": 0.1,
+    }
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # not what the user of this machine prefers
+        matplotlib.rcParams.update(style)
+        figure = Figure(figsize=(10, 6.5), layout="constrained")
+        rows = [max(len(panels[panel]) for panel in list(PANELS)[row : row + 2]) for row in (0, 2)]
+        axes = figure.subplots(2, 2, sharex=True, gridspec_kw={"height_ratios": rows}).flatten()
+        every_time = [nanoseconds for bars in panels.values() for nanoseconds, _ in bars]
+        low = 10 ** math.floor(math.log10(min(every_time)) - 0.3)
+        high = max(every_time) * 6  # the label of the longest bar needs room
+        for panel, axis in zip(PANELS, axes, strict=True):
+            # By name where times are equal, so that the order is always the same.
+            times, names = zip(*sorted(panels[panel], reverse=True), strict=True)
+            colors = [OURS if name.startswith("flatstream") else OTHERS for name in names]
+            bars = axis.barh(names, times, color=colors, height=0.7)
+            axis.bar_label(bars, [duration(time) for time in times], padding=4)
+            axis.set_title(panel, fontsize=10, fontweight="bold", loc="left")
+            axis.set_xscale("log")
+            axis.set_xlim(low, high)
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda time, _: duration(time)))
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.grid(axis="x", color=grid, linewidth=0.8)
+            axis.set_axisbelow(True)
+            axis.tick_params(length=0, labelbottom=True)
+            axis.spines[:].set_visible(False)
+        figure.suptitle("Time for one message, on a logarithmic axis: shorter is faster", fontsize=12)
+        figure.supxlabel(caption(data), fontsize=8)
+        file = io.StringIO()
+        # Neither the day of drawing nor the version of matplotlib is a part of the chart.
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    rules = "".join(
+        f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }} '
+        for light, dark in (INK, PAPER, GRID)
+        for kind in ("fill", "stroke")
+    )
+    dark_style = f'<style type="text/css">@media (prefers-color-scheme: dark) {{ {rules}}}</style>'
+    before, definitions, after = file.getvalue().partition("<defs>")
+    return f"{before}{definitions}\n  {dark_style}{after}"
+
+
+def duration(nanoseconds: float) -> str:
+    """Three digits, and a unit."""
+    if nanoseconds < 1e3:
+        return f"{nanoseconds:.3g} ns"
+    if nanoseconds < 1e6:
+        return f"{nanoseconds / 1e3:.3g} µs"
+    return f"{nanoseconds / 1e6:.3g} ms"
+
+
+def caption(data: dict[str, Any]) -> str:
+    """What the figures are of, and of which day and machine."""
+    machine = data["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return (
+        f"{data['events']:,} telemetry events to a file and back, its pages in memory. "
+        "The lower panels include the flatbuffers package's work for flatstream and mcap.\n"
+        "What else each of them gives (checksum, schema, index) is not the same: see asv_benchmarks/peers.py.\n"
+        f"{data['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['os']}, Python {machine['python']}\n"
+        f"{versions}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, or draw, or both."""
+    parser = argparse.ArgumentParser(description="Draw the chart of the peers, or measure what it shows.")
+    parser.add_argument("results", type=Path, help="the results file, JSON")
+    parser.add_argument("chart", type=Path, nargs="?", help="the SVG to draw")
+    parser.add_argument("--measure", action="store_true", help="measure, and write the results file")
+    parser.add_argument("--events", type=int, default=10_000, help="how many events to measure with (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="how many rounds the best is of (%(default)s)")
+    options = parser.parse_args(arguments)
+    if not options.measure and options.chart is None:
+        parser.error("nothing to do: name the SVG to draw, or give --measure")
+    if options.events < 1 or options.rounds < 1:
+        parser.error("--events and --rounds must be at least 1")
+    if options.measure:
+        results = measure(options.events, options.rounds)
+        options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.chart is not None:
+        try:
+            chart = draw(json.loads(options.results.read_text(encoding="utf-8")))
+        except ValueError as error:
+            parser.exit(1, f"{options.results}: {error}\n")
+        options.chart.write_text(chart, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    # As a script it has its own folder to import from, and not the one that this is a package of.
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+    main()
