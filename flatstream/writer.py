@@ -250,7 +250,8 @@ class StreamWriter(Encoder):
             return
         self.check_reentry()
         try:
-            self._hand_over_the_last()
+            if not self._hand_over_the_last():
+                return
         except (BlockingIOError, TimeoutError):
             # It stays open if anything is left to be handed over later.
             if self.is_shut or self.is_refusing:
@@ -261,10 +262,17 @@ class StreamWriter(Encoder):
             raise
         self._finish()
 
-    def _hand_over_the_last(self) -> None:
+    def _hand_over_the_last(self) -> bool:
+        """Returns whether it is for the caller to let go of the sink, or another thread is about to."""
         # In this order, so that no other thread's frame can come after the last that is handed over.
-        self.drain_and_shut()
-        self._flush_sink()
+        if not self.drain_and_shut():
+            return False
+        try:
+            self._flush_sink()
+        except BaseException:
+            self._finishing = False
+            raise
+        return True
 
     def _finish(self) -> None:
         self.shut_down()
@@ -282,7 +290,8 @@ class StreamWriter(Encoder):
         OSError, FlatStreamError
             See `flush`; the writer then keeps the sink.
         """
-        self._hand_over_the_last()
+        if self._endpoint is None or not self._hand_over_the_last():
+            raise ValueError(f"this {type(self).__name__} is closed")
         endpoint, self._endpoint = self._endpoint, None
         return None if endpoint is None else endpoint.target
 

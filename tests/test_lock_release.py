@@ -309,7 +309,13 @@ BUFFER_SIZES = [0, 65_536, 1 << 25]
 @pytest.mark.parametrize("how", WRITES)
 def test_write_of_a_large_payload_lets_other_threads_run(bystander, how, framer, buffer_size):
     with StreamWriter(Discard(), FRAMERS[framer](), buffer_size=buffer_size) as writer:
-        assert_released(bystander, lambda: WRITES[how](writer, LARGE))
+
+        def write() -> None:
+            WRITES[how](writer, LARGE)
+            # So that the next attempt finds the buffer empty as well.
+            writer.flush()
+
+        assert_released(bystander, write)
 
 
 @pytest.mark.parametrize("buffer_size", BUFFER_SIZES)

@@ -23,7 +23,7 @@ cdef uint64_t no_checksum(const uint8_t* data, size_t size) noexcept nogil:
 cdef uint64_t run_kernel(checksum_kernel kernel, const uint8_t* data, Py_ssize_t length) noexcept:
     """What `kernel` makes of `length` bytes, which the caller keeps where they are; other threads may run meanwhile."""
     cdef uint64_t value
-    if length < RELEASE_FROM:
+    if length < RELEASE_FROM or kernel is no_checksum:
         return kernel(data, <size_t>length)
     with nogil:
         value = kernel(data, <size_t>length)

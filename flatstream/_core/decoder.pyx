@@ -21,7 +21,7 @@ from flatstream._core.buffers cimport Chunk, IndexArray, acquire, master_view, r
 from flatstream._core.checksum cimport RELEASE_FROM
 from flatstream._core.deframing cimport Deframer
 from flatstream._core.exclusive cimport Exclusive
-from flatstream._core.wire cimport MAX_PAYLOAD_LEN
+from flatstream._core.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN
 
 from flatstream._core.policy import MemoryPolicy, ReclamationInfo, ReclamationReason
 from flatstream.errors import ChecksumMismatchError, FlatStreamError, UnexpectedEofError
@@ -350,17 +350,19 @@ cdef class Decoder(Exclusive):
         self, FrameBatch batch, Py_ssize_t begin, Py_ssize_t* frames_left, Py_ssize_t* bytes_left
     ) except -1:
         """Adds the whole, good frames at `position` to `batch`, as far as a plain deframer can tell."""
-        cdef Py_ssize_t room, found, available, base, consumed = 0
         cdef Deframer deframer = self._deframer
-        cdef bint compares = deframer.strength() > 0
+        cdef Py_ssize_t width = deframer.strength()
+        # How many bytes of payload are still gone through with the interpreter's lock held. Without a checksum, all.
+        cdef Py_ssize_t held = RELEASE_FROM if width else MAX_CAPACITY
+        cdef bint release = False
+        cdef Py_ssize_t longest = RELEASE_FROM - 1 if width else MAX_PAYLOAD_LEN
+        cdef Py_ssize_t room, found, available, base, budget, length, consumed = 0
         cdef const uint8_t* data
         cdef long long* starts
         cdef long long* sizes
-        while True:
+        while frames_left[0]:
             room = min(frames_left[0], batch.starts.capacity - batch.starts.length)
             if not room:
-                if not frames_left[0]:
-                    return 0
                 reserve(batch, 2 * batch.starts.capacity)
                 continue
             base = self.position - begin
@@ -368,22 +370,34 @@ cdef class Decoder(Exclusive):
             available = self.end - self.position
             starts = batch.starts.data + batch.starts.length
             sizes = batch.sizes.data + batch.starts.length
-            if compares and min(available, room * (self.position - self.frame_start)) >= RELEASE_FROM:
+            budget = bytes_left[0] if release else min(bytes_left[0], held)
+            length = budget
+            if release:
                 with nogil:
                     found = deframer.index(
-                        data, available, MAX_PAYLOAD_LEN, room, bytes_left, base, starts, sizes, &consumed
+                        data, available, MAX_PAYLOAD_LEN, room, &budget, base, starts, sizes, &consumed
                     )
             else:
-                found = deframer.index(
-                    data, available, MAX_PAYLOAD_LEN, room, bytes_left, base, starts, sizes, &consumed
-                )
+                found = deframer.index(data, available, longest, room, &budget, base, starts, sizes, &consumed)
+                held -= length - budget
+            bytes_left[0] -= length - budget
             batch.starts.length += found
             self.position += consumed
             self.delivered += <unsigned long long>found
             self.delivered_bytes += <unsigned long long>consumed
             frames_left[0] -= found
-            if found < room:
+            if found == room:
+                continue
+            if not width or release:
                 return 0
+            # Whether it stopped because of the lock: then there is more to do than may be done with it.
+            length = deframer.leap(
+                self.data + self.position, self.end - self.position, MAX_PAYLOAD_LEN
+            ) - LENGTH_SIZE - width
+            if length > bytes_left[0] or (length <= budget and length <= longest):
+                return 0
+            release = True
+        return 0
 
     cdef int step_within(self, Py_ssize_t bytes_left) except -1:
         """Like step(), but never asks the source, leaves a payload larger than `bytes_left`, and defers errors."""
@@ -469,13 +483,19 @@ cdef class Decoder(Exclusive):
         A loop still holds the last view when it asks for the next, so two take turns. (Making a memoryview takes longer
         than all else that is done for a small frame: F2 of asv_benchmarks/deframing.py.)
         """
-        cdef object view
-        if redirect(<PyObject*>self.older, self.master, data, size):
+        cdef object view, master = self.master, dropped
+        if redirect(<PyObject*>self.older, master, data, size):
             view = self.older
-        else:
-            view = subview(self.master, data, size)
-        self.older = self.recent
-        self.recent = view
+            self.older = self.recent
+            self.recent = view
+            return view
+        view = subview(master, data, size)
+        # Making it may have collected garbage, and so have run code that closed the reader.
+        if self.master is master:
+            # Letting go of it may do the same, and is left to the end.
+            dropped = self.older
+            self.older = self.recent
+            self.recent = view
         return view
 
     cdef int step(self) except -1:

@@ -39,6 +39,8 @@ cdef class Encoder(Exclusive):
     cdef Py_ssize_t width
     cdef Py_ssize_t bound
     cdef bint shut
+    # Whether a thread has shut it and is still about to let go of the sink.
+    cdef public bint _finishing
     cdef unsigned long generation
 
     cdef int flatten(self) except -1

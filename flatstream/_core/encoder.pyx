@@ -648,27 +648,33 @@ cdef class Encoder(Exclusive):
     def drain_and_shut(self):
         """Hands everything over and refuses every later write, as one operation: no frame can slip in between.
 
-        Returns whether there was anything to hand over. If the sink fails, the encoder is shut all the same, unless
-        the rest may be offered again later.
+        Returns True, or False if another thread has shut it and is finishing: from shutting it until it has let go of
+        the sink, or says that it has not. If the sink fails, the encoder is shut all the same, unless the rest may be
+        offered again later.
 
         Raises
         ------
         OSError, BlockingIOError
             See `drain_buffer`.
         """
+        if self._finishing:
+            return False
         self.check_open()
         self.enter()
         try:
+            # While this one waited.
+            if self._finishing:
+                return False
             self.check_open()
-            some = self.start < self.used
             try:
                 self.drain()
             except BaseException as error:
                 if not self.resumable(error):
                     self.shut_down()
                 raise
+            self._finishing = True
             self.shut_down()
-            return some
+            return True
         finally:
             self.leave()
 
