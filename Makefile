@@ -88,7 +88,7 @@ check: build
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint flatstream
 	$(BIN)/python -m mypy.stubtest flatstream --allowlist tests/stubtest_allowlist.txt
 
-# Some three minutes, on a machine that does nothing else.
+# Some two minutes, on a machine that does nothing else.
 bench: build
 	$(BIN)/python -m asv_benchmarks.goals --growth $(BENCH_ARGS)
 
@@ -109,23 +109,7 @@ wheel: build
 
 # The wheel as a user gets it: in an empty environment, away from the source tree, with the tests run against it there.
 WHEELED := build/wheeled
-test-# Some three minutes, on a machine that does nothing else.
-bench: build
-	$(BIN)/python -m asv_benchmarks.goals --growth $(BENCH_ARGS)
-
-# Each commit is built into a wheel and run in an environment of its own, so the first time takes long.
-COMMITS ?= 5
-bench-history: build
-	mkdir -p build/asv
-	cd asv_benchmarks && $(abspath $(BIN))/asv machine --yes
-	cd asv_benchmarks && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/asv run --skip-existing $(ASV_ARGS) HEAD~$(COMMITS)..HEAD
-	cd asv_benchmarks && $(abspath $(BIN))/asv publish
-
-chart: build
-	$(BIN)/python asv_benchmarks/chart.py --measure docs/benchmarks.json
-	$(BIN)/python asv_benchmarks/chart.py docs/benchmarks.json docs/benchmarks.svg
-
-wheel: build
+test-wheel: build
 	rm -rf $(WHEELED) && mkdir -p $(WHEELED)
 	$(BIN)/python -m build --wheel --outdir $(WHEELED)/dist .
 	$(PYTHON) -m venv $(WHEELED)/venv

@@ -24,7 +24,7 @@ class TwoThreads(Benchmark):
 
     param_names = ("work", "checksum", "size")
     params = (["write", "read"], ["crc32", "xxhash64"], [64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB])
-    total = 256 * MIB
+    total = 512 * MIB
 
     def setup(self, work: str, checksum: str, size: int) -> None:
         # Half of the work each, and the halves have no byte in common.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flatstream._core.decoder import Decoder, FrameBatch
+from flatstream._core.decoder import Decoder, FrameBatch, iterates_in_c
 from flatstream._core.policy import MemoryPolicy
 from flatstream._endpoints import Source, open_source
 from flatstream.checksums import Checksum, ChecksumType
@@ -24,6 +24,7 @@ T = TypeVar("T")
 DEFAULT_CAPACITY = 256 * 1024
 
 
+@iterates_in_c
 class StreamReader(Decoder):
     """Reads the messages of a stream, as views that need no copy and stay good for as long as they are kept.
 

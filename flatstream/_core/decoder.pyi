@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from typing import Self, overload
+from typing import Self, TypeVar, overload
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -64,3 +64,7 @@ class Decoder(Exclusive):
     def whole_buffer(self) -> memoryview | None: ...
     def rest_is_zero(self) -> bool: ...
     def shut_down(self) -> bytes | memoryview: ...
+
+_D = TypeVar("_D", bound=Decoder)
+
+def iterates_in_c(cls: type[_D]) -> type[_D]: ...

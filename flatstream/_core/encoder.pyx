@@ -218,7 +218,7 @@ cdef class Encoder(Exclusive):
 
     # Writing
 
-    # A plain method of one positional argument is what the interpreter calls fastest: 21 ns a message where an ordinary
+    # A plain method of one positional argument is what the interpreter calls fastest: 20 ns a message where an ordinary
     # compiled function takes 31 (F4 of asv_benchmarks/framing.py). The directive keeps its signature for help().
     @cython.binding(False)
     @cython.embedsignature(True)
