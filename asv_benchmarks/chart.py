@@ -253,7 +253,7 @@ def caption(data: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     return (
         f"{data['events']:,} telemetry events to a file and back, its pages in memory. "
-        "The lower panels include the flatbuffers package's work for flatstream and mcap.\n"
+        "In the lower panels flatstream and mcap carry FlatBuffers; both read them with the flatbuffers package.\n"
         "What else each of them gives (checksum, schema, index) is not the same: see asv_benchmarks/peers.py.\n"
         f"{data['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['os']}, Python {machine['python']}\n"
         f"{versions}"

@@ -39,8 +39,8 @@ pyarrow               none                            yes            an IPC stre
 
 Avro has messages without a container too ("schemaless"); they would have to be framed by something else, so what is
 measured is its own file. A FlatBuffer is not decoded when it is read: only the fields asked for are, by flatc's Python
-code. flatstream, mcap and struct carry any bytes; in `Events` flatstream and mcap carry FlatBuffers, built with the
-flatbuffers package.
+code. flatstream, mcap and struct carry any bytes; in `Events` flatstream and mcap carry FlatBuffers, which flatc's code
+builds: with `flatstream.Builder` in the one, with the flatbuffers package in the other.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ import struct
 import tempfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 import fastavro
+import flatbuffers
 import mcap.reader
 import mcap.writer
 import msgpack
@@ -117,8 +118,10 @@ class FlatBufferPeer(Peer):
         with self.open_payloads(path) as payloads:
             return count_bytes(payloads)
 
+    make_builder: Callable[[int], Any] = flatbuffers.Builder
+
     def write_events(self, path: str, events: Iterable[dict[str, Any]]) -> None:
-        self.write_framed(path, build_events(events))
+        self.write_framed(path, build_events(events, self.make_builder))
 
     def read_events(self, path: str) -> Totals:
         with self.open_payloads(path) as payloads:
@@ -127,6 +130,8 @@ class FlatBufferPeer(Peer):
 
 class FlatStream(FlatBufferPeer):
     """This package."""
+
+    make_builder = flatstream.Builder
 
     def __init__(self, checksum: str) -> None:
         self.checksum = checksum

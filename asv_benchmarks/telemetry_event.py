@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,7 +101,7 @@ def generate_events(count: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def build_event(builder: flatbuffers.Builder, event: dict[str, Any]) -> None:
+def build_event(builder: Any, event: dict[str, Any]) -> None:
     """Build one event, finished, in `builder`, by the code of flatc and as examples/telemetry_sources.py does it."""
     builder.Clear()
     host = builder.CreateString(event["host"])
@@ -142,9 +142,11 @@ def build_event(builder: flatbuffers.Builder, event: dict[str, Any]) -> None:
     builder.Finish(Event.End(builder), FILE_IDENTIFIER)
 
 
-def build_events(events: Iterable[dict[str, Any]]) -> Iterator[memoryview]:
+def build_events(
+    events: Iterable[dict[str, Any]], make_builder: Callable[[int], Any] = flatbuffers.Builder
+) -> Iterator[memoryview]:
     """Each event as a FlatBuffer, where the one builder has it: valid until the next is asked for."""
-    builder = flatbuffers.Builder(1024)
+    builder = make_builder(1024)
     for event in events:
         build_event(builder, event)
         yield memoryview(builder.Bytes)[builder.Head() :]

@@ -11,10 +11,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import flatbuffers
 import numpy as np
 
-from flatstream import ChecksumType, StreamReader, StreamWriter
+from flatstream import Builder, ChecksumType, StreamReader, StreamWriter
 
 COUNT = 5000
 
@@ -26,7 +25,7 @@ class Sample:
         self.time_ns = time_ns
         self.value = value
 
-    def serialize(self, builder: flatbuffers.Builder) -> None:
+    def serialize(self, builder: Builder) -> None:
         builder.StartObject(2)
         builder.PrependUint64Slot(0, self.time_ns, 0)
         builder.PrependFloat64Slot(1, self.value, 0.0)

@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 from telemetry import Event
 from telemetry_sources import Tick, build_event, make_sources
 
@@ -144,7 +143,7 @@ def record(writer: flatstream.StreamWriter, rate: float, seconds: float, progres
     takes the ticks it owes one after another, and each that begins after the next was due counts as missed.
     """
     sources, absent = make_sources()
-    builder = flatbuffers.Builder(4096)
+    builder = flatstream.Builder(4096)
     run = Run(rate, max(1, round(rate * seconds)), absent)
     clock = time.perf_counter_ns
     period = SECOND_NS / rate

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
-import flatbuffers
 import psutil
 from telemetry import CpuTimes, Disk, DiskCounters, Event, Interface, InterfaceCounters
 from telemetry.Platform import Platform
 from telemetry.ProcessStatus import ProcessStatus
+
+import flatstream
 
 FILE_IDENTIFIER = b"TELE"
 
@@ -57,11 +58,11 @@ class Source:
     def sample(self) -> Any:
         raise NotImplementedError
 
-    def prepare(self, builder: flatbuffers.Builder, values: Any) -> Any:
+    def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
         """Build the strings and vectors: in a FlatBuffer they must be complete before their table is begun."""
         return None
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         """Add the fields to the event that is being built."""
         raise NotImplementedError
 
@@ -109,10 +110,10 @@ class HostSource(Source):
     def sample(self) -> Any:
         return self._strings
 
-    def prepare(self, builder: flatbuffers.Builder, values: Any) -> Any:
+    def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
         return [builder.CreateString(text) for text in values]
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         host, kernel, architecture = prepared
         Event.AddHost(builder, host)
         Event.AddKernel(builder, kernel)
@@ -143,14 +144,14 @@ class CpuSource(Source):
         ]
         return cores, stats.ctx_switches, stats.interrupts, stats.soft_interrupts
 
-    def prepare(self, builder: flatbuffers.Builder, values: Any) -> Any:
+    def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
         cores = values[0]
         Event.StartCoresVector(builder, len(cores))
         for core in reversed(cores):  # a FlatBuffer grows from its end to its beginning
             CpuTimes.CreateCpuTimes(builder, *core)
         return builder.EndVector()
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         cores, context_switches, interrupts, soft_interrupts = values
         Event.AddCores(builder, prepared)
         if cores:
@@ -186,7 +187,7 @@ class LoadSource(Source):
     def sample(self) -> Any:
         return psutil.getloadavg()
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         one, five, fifteen = values
         Event.AddLoad1(builder, one)
         Event.AddLoad5(builder, five)
@@ -199,7 +200,7 @@ class MemorySource(Source):
     def sample(self) -> Any:
         return psutil.virtual_memory()
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         Event.AddMemoryTotal(builder, values.total)
         Event.AddMemoryAvailable(builder, values.available)
         Event.AddMemoryUsed(builder, values.used)
@@ -219,7 +220,7 @@ class SwapSource(Source):
     def sample(self) -> Any:
         return psutil.swap_memory()
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         Event.AddSwapTotal(builder, values.total)
         Event.AddSwapUsed(builder, values.used)
         Event.AddSwapFree(builder, values.free)
@@ -258,10 +259,10 @@ class FileSystemSource(Source):
     def sample(self) -> Any:
         return psutil.disk_usage(self.path)
 
-    def prepare(self, builder: flatbuffers.Builder, values: Any) -> Any:
+    def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
         return builder.CreateString(self.path)
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         Event.AddFilesystemPath(builder, prepared)
         Event.AddFilesystemTotal(builder, values.total)
         Event.AddFilesystemUsed(builder, values.used)
@@ -283,18 +284,18 @@ class DiskSource(Source):
         # The first six are those of the schema, in its order.
         return [(name, disk[:6]) for name, disk in counters.items() if is_physical_disk(name)]
 
-    def prepare(self, builder: flatbuffers.Builder, values: Any) -> Any:
+    def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
         disks = [self._build_disk(builder, name, counters) for name, counters in values]
         Event.StartDisksVector(builder, len(disks))
         for disk in reversed(disks):
             builder.PrependUOffsetTRelative(disk)
         return builder.EndVector()
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         Event.AddDisks(builder, prepared)
 
     @staticmethod
-    def _build_disk(builder: flatbuffers.Builder, name: str, counters: Any) -> Any:
+    def _build_disk(builder: flatstream.Builder, name: str, counters: Any) -> Any:
         text = builder.CreateString(name)
         Disk.Start(builder)
         Disk.AddName(builder, text)
@@ -327,18 +328,18 @@ class InterfaceSource(Source):
     def sample(self) -> Any:
         return list((psutil.net_io_counters(pernic=True, nowrap=False) or {}).items())
 
-    def prepare(self, builder: flatbuffers.Builder, values: Any) -> Any:
+    def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
         interfaces = [self._build_interface(builder, name, counters) for name, counters in values]
         Event.StartInterfacesVector(builder, len(interfaces))
         for interface in reversed(interfaces):
             builder.PrependUOffsetTRelative(interface)
         return builder.EndVector()
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         Event.AddInterfaces(builder, prepared)
 
     @staticmethod
-    def _build_interface(builder: flatbuffers.Builder, name: str, counters: Any) -> Any:
+    def _build_interface(builder: flatstream.Builder, name: str, counters: Any) -> Any:
         text = builder.CreateString(name)
         Interface.Start(builder)
         Interface.AddName(builder, text)
@@ -369,10 +370,10 @@ class ProcessSource(Source):
                 process.create_time(),
             )
 
-    def prepare(self, builder: flatbuffers.Builder, values: Any) -> Any:
+    def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
         return builder.CreateString(values[2])
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         pid, parent_pid, _, status, nice, threads, cpu, memory, switches, started = values
         Event.AddPid(builder, pid)
         Event.AddParentPid(builder, parent_pid)
@@ -399,7 +400,7 @@ class OpenFilesSource(Source):
     def sample(self) -> Any:
         return self._process.num_handles() if sys.platform == "win32" else self._process.num_fds()
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         Event.AddProcessOpenFiles(builder, values)
 
 
@@ -412,7 +413,7 @@ class ProcessIoSource(Source):
     def sample(self) -> Any:
         return self._process.io_counters()
 
-    def add(self, builder: flatbuffers.Builder, values: Any, prepared: Any) -> None:
+    def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
         Event.AddProcessReadBytes(builder, values.read_bytes)
         Event.AddProcessWriteBytes(builder, values.write_bytes)
 
@@ -469,7 +470,7 @@ class Tick(NamedTuple):
     previous_event_ns: int
 
 
-def build_event(builder: flatbuffers.Builder, tick: Tick, sources: Sequence[Source], sample: Sequence[Any]) -> None:
+def build_event(builder: flatstream.Builder, tick: Tick, sources: Sequence[Source], sample: Sequence[Any]) -> None:
     """Build one event, finished, in `builder`. `sample` holds the values of each of `sources`."""
     builder.Clear()
     present = [(source, values) for source, values in zip(sources, sample, strict=True) if values is not None]

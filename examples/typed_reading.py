@@ -12,11 +12,10 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import flatbuffers
 from flatbuffers import encode, number_types, packer, table
 from telemetry import Event
 
-from flatstream import ChecksumType, FlatbufferError, StreamReader, StreamWriter
+from flatstream import Builder, ChecksumType, FlatbufferError, StreamReader, StreamWriter
 
 
 class Reading:
@@ -38,8 +37,8 @@ class Reading:
         return cls(root.GetSlot(4, 0, number_types.Uint32Flags), root.GetSlot(6, 0.0, number_types.Float64Flags))
 
 
-def build_event(sequence: int, host: str) -> flatbuffers.Builder:
-    builder = flatbuffers.Builder(256)
+def build_event(sequence: int, host: str) -> Builder:
+    builder = Builder(256)
     name = builder.CreateString(host)
     Event.Start(builder)
     Event.AddSequence(builder, sequence)

@@ -1,5 +1,7 @@
 """Framed streams of FlatBuffers: captured at high rate, safe on disk, replayed without a copy."""
 
+from typing import TYPE_CHECKING, Any
+
 try:
     import flatstream._core.decoder as _decoder  # noqa: F401 - only to see whether it is there
 except ModuleNotFoundError as _missing:  # pragma: no cover - shown by a test in a process of its own
@@ -8,6 +10,7 @@ except ModuleNotFoundError as _missing:  # pragma: no cover - shown by a test in
         "run 'make build'; there is no slower version to fall back to"
     ) from _missing
 
+from flatstream._core.flatbuf.builder import Builder
 from flatstream._open import open as open
 from flatstream.checksums import (
     Checksum,
@@ -53,8 +56,19 @@ from flatstream.policy import (
 from flatstream.reader import FrameBatch, StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover, recover_file
 from flatstream.serialize import Packable, StreamDeserialize, StreamSerialize
-from flatstream.validation import CompositeValidator, NoValidator, SizeValidator, Validator
+from flatstream.validation import (
+    CompositeValidator,
+    NoValidator,
+    SizeValidator,
+    StructuralValidator,
+    TableRootValidator,
+    TypedValidator,
+    Validator,
+)
 from flatstream.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from flatstream.schema import Schema
 
 __version__ = "0.1.0"
 
@@ -63,6 +77,7 @@ __all__ = [
     "AdaptiveWatermarkPolicy",
     "BoundedDeframer",
     "BoundedFramer",
+    "Builder",
     "Checksum",
     "ChecksumDeframer",
     "ChecksumFramer",
@@ -93,12 +108,16 @@ __all__ = [
     "ReclamationReason",
     "RecoveryEnd",
     "RecoveryReport",
+    "Schema",
     "SizeThresholdPolicy",
     "SizeValidator",
     "StreamDeserialize",
     "StreamReader",
     "StreamSerialize",
     "StreamWriter",
+    "StructuralValidator",
+    "TableRootValidator",
+    "TypedValidator",
     "UnexpectedEofError",
     "ValidatingDeframer",
     "ValidatingFramer",
@@ -108,3 +127,16 @@ __all__ = [
     "recover",
     "recover_file",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What reads schemas takes as long to import as all the rest, and most programs have none.
+    if name == "Schema":
+        from flatstream.schema import Schema
+
+        return Schema
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

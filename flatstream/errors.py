@@ -151,6 +151,8 @@ class ValidationFailedError(FlatStreamError, ValueError):
         The name of the validator that refused.
     reason : str
         Why, in words.
+    path : str
+        Which field of the message is wrong, like ``monster.inventory[3]``; empty if that is not known.
     """
 
     def __init__(
@@ -159,16 +161,21 @@ class ValidationFailedError(FlatStreamError, ValueError):
         *,
         validator: str = "",
         reason: str = "",
+        path: str = "",
         offset: int | None = None,
         frame: int | None = None,
     ) -> None:
+        if not message:
+            where = f"{path}: " if path else ""
+            message = f"{validator or 'validator'} refused the payload: {where}{reason or 'no reason given'}"
         super().__init__(
-            message or f"{validator or 'validator'} refused the payload: {reason or 'no reason given'}",
+            message,
             offset=offset,
             frame=frame,
         )
         self.validator = validator
         self.reason = reason
+        self.path = path
 
 
 class FlatbufferError(FlatStreamError, ValueError):

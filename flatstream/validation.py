@@ -1,5 +1,23 @@
 """Validators: what a payload must be before it is written, or after it was read."""
 
-from flatstream._core.validation import CompositeValidator, NoValidator, SizeValidator, Validator
+from flatstream._core.validation import (
+    CompositeValidator,
+    NoValidator,
+    SizeValidator,
+    TableRootValidator,
+    TypedValidator,
+    Validator,
+)
 
-__all__ = ["CompositeValidator", "NoValidator", "SizeValidator", "Validator"]
+# The crate's other name for it.
+StructuralValidator = TableRootValidator
+
+__all__ = [
+    "CompositeValidator",
+    "NoValidator",
+    "SizeValidator",
+    "StructuralValidator",
+    "TableRootValidator",
+    "TypedValidator",
+    "Validator",
+]

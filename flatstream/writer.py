@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from flatstream._core.encoder import Encoder, check_buffer_size
+from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.policy import MemoryPolicy, ReclamationInfo, ReclamationReason
 from flatstream._endpoints import Sink, open_sink
 from flatstream.checksums import Checksum, ChecksumType
@@ -37,7 +38,7 @@ class StreamWriter(Encoder):
         from an `io.RawIOBase`, that it would block.
     framer : Framer, Checksum, ChecksumType or its name, optional
         How frames are made; without a checksum by default.
-    builder : flatbuffers.Builder, optional
+    builder : Builder or flatbuffers.Builder, optional
         The builder of simple mode (`write`, `write_batch`). By default the writer makes one when it needs it.
     capacity : int, optional
         How many bytes that builder starts with.
@@ -135,9 +136,6 @@ class StreamWriter(Encoder):
             builder = self._make_builder(capacity)
             _check_builder(builder)
             return builder
-        # Here and not above: the package imports NumPy where that is installed, and reading needs neither.
-        from flatbuffers import Builder  # type: ignore[import-untyped, unused-ignore]
-
         return Builder(capacity)
 
     # Simple mode

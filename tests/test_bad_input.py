@@ -58,6 +58,9 @@ from flatstream import (
     SizeValidator,
     StreamReader,
     StreamWriter,
+    StructuralValidator,
+    TableRootValidator,
+    TypedValidator,
     UnexpectedEofError,
     ValidatingDeframer,
     ValidatingFramer,
@@ -93,6 +96,15 @@ def sizes(call: Callable[[Any], object], argument: str, got: str, *outside: int)
     )
 
 
+def limits(name: str, argument: str, most: int, call: Callable[[Any], Any]) -> list[Case]:
+    return refusals(
+        f"{name}({argument})",
+        call,
+        *[(value, TypeError, f"{argument} must be an int, got {what}") for value, what in NO_INTS],
+        *[(value, ValueError, f"{argument} must be from 0 to {most}, got {value}") for value in (-1, most + 1)],
+    )
+
+
 CONSTRUCTORS = [
     *instances("ChecksumFramer", "checksum", "Checksum", ChecksumFramer, ChecksumType.CRC32, Crc32),
     *instances("ChecksumDeframer", "checksum", "Checksum", ChecksumDeframer, ChecksumType.CRC32, Crc32),
@@ -117,6 +129,47 @@ CONSTRUCTORS = [
     *callables("ObserverDeframer", "an observer", lambda value: ObserverDeframer(DEFRAMER, value)),
     *sizes(lambda value: SizeValidator(value, 10), "min_size", "{} and 10", -1, 11, -(2**70), 2**70),
     *sizes(lambda value: SizeValidator(5, value), "max_size", "5 and {}", -1, 4, -(2**70)),
+    *limits("TableRootValidator", "max_depth", 1000, lambda value: TableRootValidator(max_depth=value)),
+    *limits("StructuralValidator", "max_tables", 2**62, lambda value: StructuralValidator(max_tables=value)),
+    *limits(
+        "TypedValidator",
+        "max_apparent_size",
+        2**62,
+        lambda value: TypedValidator.for_type(None, "any", max_apparent_size=value),
+    ),
+    *refusals(
+        "TypedValidator.for_type",
+        lambda value: TypedValidator.for_type(value, "any"),
+        *[(value, TypeError, f"schema must be a Schema, got {type(value).__name__}") for value in (None, 5, "x", b"")],
+    ),
+    *refusals(
+        "TypedValidator.from_verify(name)",
+        lambda value: TypedValidator.from_verify(value, len),
+        *[(value, TypeError, f"name must be a str, got {type(value).__name__}") for value in (None, 5, b"x")],
+    ),
+    *refusals(
+        "TypedValidator.from_verify(function)",
+        lambda value: TypedValidator.from_verify("x", value),
+        *[(value, TypeError, f"function must be callable, got {type(value).__name__}") for value in (None, 5, "x")],
+    ),
+    *refusals(
+        "Schema.from_bytes",
+        flatstream.Schema.from_bytes,
+        *[(value, TypeError, "bytes-like object") for value in (None, 5, "text")],
+        *[
+            (value, flatstream.FlatbufferError, "not a binary schema: expected the file identifier")
+            for value in (b"", b"x" * 99)
+        ],
+    ),
+    *refusals(
+        "Builder",
+        flatstream.Builder,
+        *[
+            (value, flatbuffers.builder.BuilderSizeError, "Cannot create Builder larger than 2 gigabytes")
+            for value in (-1, 2**31 + 1)
+        ],
+        *[(value, TypeError, "") for value in (None, "x", 1.5)],
+    ),
     *refusals(
         "CompositeValidator",
         lambda value: CompositeValidator(NoValidator(), value),

@@ -25,6 +25,7 @@ from flatstream import (
     ObserverDeframer,
     ObserverFramer,
     SizeValidator,
+    TypedValidator,
     ValidatingDeframer,
     ValidatingFramer,
 )
@@ -47,6 +48,7 @@ CHECKSUMS: dict[str, Any] = {member.value: member.checksum() for member in Check
 VALIDATORS: dict[str, Any] = {
     "NoValidator": NoValidator(),
     "SizeValidator": SizeValidator(0, 9),
+    "TypedValidator": TypedValidator.from_verify("any", len),
     "CompositeValidator": CompositeValidator(SizeValidator(0, 9)),
 }
 

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -71,7 +72,9 @@ def run(test: doctest.DocTest) -> tuple[doctest.TestResults, str]:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_examples_in_docstring_give_what_they_show(name: str) -> None:
+def test_examples_in_docstring_give_what_they_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Some load a schema from examples/.
+    monkeypatch.chdir(Path(__file__).resolve().parent.parent)
     results, report = run(EXAMPLES[name])
     assert not results.failed, report
 

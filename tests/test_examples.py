@@ -39,7 +39,7 @@ SHOWN: dict[str, list[str]] = {
         r"read all 101 frames",
         r"not torn: .*an intact frame stands at stream offset 533",
     ],
-    "several_builders": [r"refused: .*not finished", r"100 messages of 24 bytes", r"4 messages of 100024 bytes"],
+    "several_builders": [r"100 messages of 24 bytes", r"20 messages of 64 bytes", r"4 messages of 100032 bytes"],
     "sized_checksums": [
         r"none +0 bytes +0 of 72",
         r"crc16 +2 bytes +72 of 72",
@@ -54,6 +54,12 @@ SHOWN: dict[str, list[str]] = {
         r"rate +200\.0/s asked, ",
         r"us per event +median +p99 +worst",
         r"memory used +MiB",
+    ],
+    "untrusted_socket": [
+        r"refused: telemetry\.Event refused the payload: event\.host: .*\(frame 1, stream offset 72\)",
+        r"refused: telemetry\.Event refused the payload: event: .*\(frame 2",
+        r"refused: SizeValidator refused the payload: 0 bytes are fewer than the 8 required \(frame 3",
+        r"accepted \[\(1, b'alpha'\), \(3, b'gamma'\)\]",
     ],
     "typed_reading": [
         r"from_payload: \[\(1, 21\.5\), \(2, 19\.25\)\]",

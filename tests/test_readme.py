@@ -48,6 +48,7 @@ def sections(document: Path) -> dict[str, list[Block]]:
     return found
 
 
+SCHEMA = Path(__file__).resolve().parent.parent / "examples" / "telemetry.bfbs"
 SECTIONS = {document: sections(document) for document in WITH_CODE}
 WITH_PYTHON = [
     pytest.param(document, name, id=f"{document.stem}-{name}")
@@ -60,6 +61,9 @@ WITH_PYTHON = [
 @pytest.mark.parametrize(("document", "name"), WITH_PYTHON)
 def test_python_of_section_runs(document: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # The schema that some of them load, under the name that it has in a clone.
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / SCHEMA.name).write_bytes(SCHEMA.read_bytes())
     namespace: dict[str, object] = {"__name__": "readme"}
     for block in SECTIONS[document][name]:
         if block.language == "python":

@@ -62,6 +62,7 @@ cdef class Encoder(Exclusive):
     cdef int put_carefully(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_located(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_builder(self, object builder, bint held) except -1
+    cdef int refuse_unfinished(self) except -1
     cdef int locate_error(self, object error) except -1
     cdef int put_held(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_exclusively(self, object source, const uint8_t* data, Py_ssize_t length) except -1

@@ -20,6 +20,7 @@ from libc.string cimport memcpy, memmove
 from flatstream._core.buffers cimport Chunk, acquire, master_view, subview
 from flatstream._core.checksum cimport RELEASE_FROM
 from flatstream._core.exclusive cimport Exclusive
+from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.framing cimport BoundedFramer, ChecksumFramer, DefaultFramer, Framer, check_outcome, checked_limit
 from flatstream._core.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN, low_bytes, store_le, store_u32
 
@@ -327,12 +328,15 @@ cdef class Encoder(Exclusive):
         self.used = out - base
         return i
 
-    def write_finished(self, builder):
+    @cython.binding(False)
+    @cython.embedsignature(True)
+    @cython.embedsignature.format("clinic")
+    def write_finished(self, builder, /):
         """Frames the message that `builder` has finished, without a copy of its own; the builder is left as it is.
 
         Parameters
         ----------
-        builder : flatbuffers.Builder
+        builder : Builder or flatbuffers.Builder
             Or any object with its ``finished``, ``Bytes`` and ``Head()``. Its ``Finish`` was called.
 
         Raises
@@ -365,6 +369,20 @@ cdef class Encoder(Exclusive):
     cdef int put_builder(self, object builder, bint held) except -1:
         """Frames what `builder` has finished. `held` says that the encoder is held by this thread already."""
         cdef Py_buffer view
+        cdef Chunk chunk
+        cdef const uint8_t* message
+        cdef Py_ssize_t size = 0
+        if type(builder) is Builder:
+            message = (<Builder>builder).finished_bytes(&size)
+            if message is NULL:
+                self.refuse_unfinished()
+            # While it counts as looked at, the builder leaves it alone, whatever the sink does.
+            chunk = (<Builder>builder).chunk
+            chunk.exports += 1
+            try:
+                return self.put_held(chunk, message, size) if held else self.put(chunk, message, size)
+            finally:
+                chunk.exports -= 1
         try:
             if isinstance(builder, type):
                 raise AttributeError
@@ -377,10 +395,7 @@ cdef class Encoder(Exclusive):
                 + (f"the class {builder.__name__}" if isinstance(builder, type) else type(builder).__name__)
             ) from error
         if not finished:
-            raise FlatbufferError(
-                "the builder is not finished: call its Finish(root) after building and before writing",
-                frame=self.frame_count, offset=self.byte_count,
-            )
+            self.refuse_unfinished()
         head = get_head()
         acquire(data, &view, "builder.Bytes")
         try:
@@ -396,6 +411,12 @@ cdef class Encoder(Exclusive):
             return self.put(data, <const uint8_t*>view.buf + <Py_ssize_t>head, view.len - <Py_ssize_t>head)
         finally:
             PyBuffer_Release(&view)
+
+    cdef int refuse_unfinished(self) except -1:
+        raise FlatbufferError(
+            "the builder is not finished: call its Finish(root) after building and before writing",
+            frame=self.frame_count, offset=self.byte_count,
+        )
 
     cdef inline bint put_directly(self, const uint8_t* data, Py_ssize_t length) noexcept:
         """Frames `length` bytes at `data` if that takes nothing but room in the buffer; returns whether it did."""

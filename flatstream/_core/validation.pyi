@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 from typing_extensions import Buffer, disjoint_base
 
 # The payload of the base class's method is what the library hands to a subclass; the built-in ones take more.
@@ -18,6 +21,33 @@ class SizeValidator(Validator):
     @property
     def max_size(self) -> int: ...
     def __init__(self, min_size: int, max_size: int) -> None: ...
+    def validate(self, payload: Buffer) -> None: ...
+
+@disjoint_base
+class TableRootValidator(Validator):
+    @property
+    def max_depth(self) -> int: ...
+    @property
+    def max_tables(self) -> int: ...
+    def __init__(self, max_depth: int = 64, max_tables: int = 1_000_000) -> None: ...
+    def validate(self, payload: Buffer) -> None: ...
+
+@disjoint_base
+class TypedValidator(Validator):
+    # Always raises: the next two make them.
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+    @classmethod
+    def for_type(
+        cls,
+        schema: Any,
+        name: str | None = None,
+        *,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2147483648,
+    ) -> TypedValidator: ...
+    @classmethod
+    def from_verify(cls, name: str, function: Callable[[memoryview], object]) -> TypedValidator: ...
     def validate(self, payload: Buffer) -> None: ...
 
 @disjoint_base

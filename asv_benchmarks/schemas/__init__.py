@@ -1,0 +1,1 @@
+"""The schemas of the benchmarks, and what flatc generated from them."""

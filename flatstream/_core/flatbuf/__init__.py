@@ -1,0 +1,1 @@
+"""FlatBuffers themselves, compiled: building, verifying, schemas."""

@@ -1,0 +1,1012 @@
+# cython: boundscheck=False, wraparound=False, binding=False, embedsignature=True, embedsignature.format=clinic
+"""A builder of FlatBuffers: what `flatbuffers.Builder` is, in compiled code.
+
+Generated code and the object API run on it unchanged: it has the same methods and attributes, writes the same bytes and
+raises the same exceptions. Numbers, strings and vectors of the common types are taken in C. What is not common (an
+object that only acts like a number, say) goes through the number types of the `flatbuffers` package itself, and so ends
+as it would there.
+
+A message is written from its end to its beginning. All places are counted from the end of the buffer, so that they stay
+what they are when the buffer grows.
+"""
+
+import operator
+import struct
+import warnings
+
+from cpython.buffer cimport Py_buffer, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.float cimport PyFloat_AS_DOUBLE
+from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.math cimport isinf
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from flatstream._core.buffers cimport Chunk, acquire
+from flatstream._core.wire cimport store_le
+
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
+    unsigned long long PyLong_AsUnsignedLongLong(object number) except? -1
+    const Py_ssize_t PY_SSIZE_T_MAX
+    void* PyMem_RawRealloc(void* p, size_t n) nogil
+    void PyMem_RawFree(void* p) nogil
+
+cdef int64_t MAX_SIZE = <int64_t>1 << 31
+# A vtable has 16 bits for the place of a field, so that no more than 32,765 can be present. But a table may be started
+# with more, as long as the last ones stay absent.
+cdef Py_ssize_t MAX_SLOTS = 1 << 24
+
+cdef Py_ssize_t[11] WIDTHS = [1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8]
+cdef int64_t[9] LEAST = [0, 0, -(1 << 7), 0, -(1 << 15), 0, -(<int64_t>1 << 31), 0, 0]
+cdef int64_t[9] MOST = [
+    1, (1 << 8) - 1, (1 << 7) - 1, (1 << 16) - 1, (1 << 15) - 1, (<int64_t>1 << 32) - 1, (<int64_t>1 << 31) - 1, 0, 0
+]
+_FLAGS = [
+    "BoolFlags", "Uint8Flags", "Int8Flags", "Uint16Flags", "Int16Flags", "Uint32Flags", "Int32Flags", "Uint64Flags",
+    "Int64Flags", "Float32Flags", "Float64Flags",
+]
+
+
+cdef int misused(str name, str message="") except -1:
+    """Raises one of the package's own exceptions, so that what catches those catches these."""
+    # Imported here and not above: the package imports NumPy where that is installed.
+    from flatbuffers import builder
+    error = getattr(builder, name)
+    raise error(message) if message else error()
+
+
+cdef int take_number(Number kind, object x, uint64_t* bits) except -1:
+    """The bytes of `x` as a number of this kind, in the low ones of `bits`; raises what the package raises."""
+    cdef int overflow = 0
+    cdef long long value
+    cdef double wide
+    cdef float narrow
+    cdef uint32_t low = 0
+    if kind >= FLOAT32:
+        if type(x) is float:
+            wide = PyFloat_AS_DOUBLE(x)
+            if kind == FLOAT64:
+                memcpy(bits, &wide, 8)
+                return 0
+            narrow = <float>wide
+            if not isinf(narrow) or isinf(wide):
+                memcpy(&low, &narrow, 4)
+                bits[0] = low
+                return 0
+    elif type(x) is int or type(x) is bool:
+        value = PyLong_AsLongLongAndOverflow(x, &overflow)
+        if kind == INT64:
+            if not overflow:
+                bits[0] = <uint64_t>value
+                return 0
+        elif kind == UINT64:
+            if not overflow and value >= 0:
+                bits[0] = <uint64_t>value
+                return 0
+            if overflow > 0 and x <= 0xFFFFFFFFFFFFFFFF:
+                bits[0] = PyLong_AsUnsignedLongLong(x)
+                return 0
+        elif not overflow and LEAST[<int>kind] <= value <= MOST[<int>kind]:
+            bits[0] = <uint64_t>value
+            return 0
+    return take_number_slowly(kind, x, bits)
+
+
+cdef int take_number_slowly(Number kind, object x, uint64_t* bits) except -1:
+    from flatbuffers import number_types
+    flags = getattr(number_types, _FLAGS[<int>kind])
+    number_types.enforce_number(x, flags)
+    bits[0] = int.from_bytes(flags.packer_type.pack(x), "little")
+    return 0
+
+
+cdef int check_number(Number kind, object x) except -1:
+    """Raises what the package's `enforce_number` would; nothing is converted."""
+    cdef uint64_t bits = 0
+    if type(x) is int or type(x) is bool:
+        if kind < FLOAT32:
+            take_number(kind, x, &bits)
+        return 0
+    if type(x) is float and kind >= FLOAT32:
+        return 0
+    from flatbuffers import number_types
+    number_types.enforce_number(x, getattr(number_types, _FLAGS[<int>kind]))
+    return 0
+
+
+cdef class Builder:
+    """Builds FlatBuffers; a compiled drop-in for `flatbuffers.Builder`.
+
+    Parameters
+    ----------
+    initialSize : int
+        How many bytes the buffer has at first. It doubles whenever it is full, up to 2 GiB.
+
+    Raises
+    ------
+    flatbuffers.builder.BuilderSizeError
+        `initialSize` is negative or more than 2 GiB; later, the message is.
+
+    Notes
+    -----
+    Methods, attributes, bytes and exceptions are those of the package, with these differences. The builder itself is a
+    bytes-like object: ``memoryview(builder)`` is the finished message, without a copy. ``Bytes`` is a writable
+    memoryview and not a bytearray. As long as anybody holds such a view, the builder leaves that memory alone: after
+    `Clear`, or when building goes on, it works in another. ``Place`` and ``Pad`` make room where the package would
+    write over the end of the buffer. ``GrowByteBuffer`` keeps the head where the message begins. ``current_vtable`` and
+    ``vtables`` are copies; they, ``Bytes``, ``objectEnd`` and ``sharedStrings`` cannot be assigned. A builder cannot be
+    copied or pickled, and what a subclass overrides is not called by other methods. After a number that fits its type's
+    range and still cannot be packed, the message is as it was, where the package's has moved. What is written into a
+    kept ``Bytes`` shows in the message.
+
+    One thread at a time may use a builder.
+
+    Examples
+    --------
+    >>> builder = Builder(64)
+    >>> builder.StartObject(1)
+    >>> builder.PrependUint32Slot(0, 7, 0)
+    >>> builder.Finish(builder.EndObject())
+    44
+    >>> bytes(builder).hex(" ", 4)
+    '0c000000 00000600 08000400 06000000 07000000'
+    """
+
+    MAX_BUFFER_SIZE = 2**31
+
+    def __cinit__(self, *args, **kwargs):
+        self._minalign = 1
+        self.object_end = -1
+
+    def __init__(self, initialSize=1024):
+        cdef Py_ssize_t size
+        if not (0 <= initialSize <= MAX_SIZE):
+            misused("BuilderSizeError", "flatbuffers: Cannot create Builder larger than 2 gigabytes.")
+        size = operator.index(initialSize)
+        self.chunk = Chunk(size)
+        memset(self.chunk.data, 0, <size_t>max(size, 1))
+        self.data = self.chunk.data
+        self.capacity = size
+        self.has_vector_length = False
+        self.reset()
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.slots)
+        PyMem_RawFree(self.vtable_places)
+        PyMem_RawFree(self.vtable_hashes)
+        PyMem_RawFree(self.scratch)
+
+    cdef int reset(self) except -1:
+        self.has_slots = False
+        self.object_end = -1
+        self._head = self.capacity
+        self._minalign = 1
+        self.vtable_count = 0
+        self._nested = False
+        self._force_defaults = False
+        self.shared = None
+        self._finished = False
+        return 0
+
+    def Clear(self):
+        """Forgets the message and begins anew. Views of it stay as they are."""
+        cdef Chunk chunk
+        self.check_made()
+        if self.chunk.exports:
+            chunk = Chunk(self.capacity)
+            memset(chunk.data, 0, <size_t>max(self.capacity, 1))
+            self.chunk = chunk
+            self.data = chunk.data
+        self.reset()
+        self._vector_length = None
+        self.has_vector_length = True
+
+    # What was built
+
+    def Output(self):
+        """The finished message: a bytearray of its own.
+
+        Raises
+        ------
+        flatbuffers.builder.BuilderNotFinishedError
+            `Finish` was not called.
+        """
+        self.check_made()
+        if not self._finished:
+            misused("BuilderNotFinishedError")
+        return PyByteArray_FromStringAndSize(<char*>self.data + self._head, self.capacity - self._head)
+
+    cdef const uint8_t* finished_bytes(self, Py_ssize_t* size) noexcept:
+        """The finished message, which is there until the builder is used again, or NULL."""
+        if not self._finished or self.chunk is None:
+            return NULL
+        size[0] = self.capacity - self._head
+        return self.data + self._head
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        self.check_made()
+        if not self._finished:
+            raise BufferError("the builder is not finished: call its Finish(root) before looking at the message")
+        if flags & PyBUF_WRITABLE:
+            raise BufferError("the finished message is read-only: Bytes can be written")
+        # The chunk is what the view keeps alive and is counted by.
+        PyObject_GetBuffer(self.chunk, buffer, flags)
+        buffer.buf = <void*>(self.data + self._head)
+        buffer.len = self.capacity - self._head
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        # It is the chunk that counts its views. But NumPy takes an object without this method for one whose memory
+        # never changes, and keeps no view of it.
+        pass
+
+    @property
+    def Bytes(self):
+        """The whole buffer, of which the message is the end: a writable memoryview. See `Head`."""
+        self.check_made()
+        self.unshare()
+        self.chunk.writable = True
+        try:
+            return PyMemoryView_FromObject(self.chunk)
+        finally:
+            self.chunk.writable = False
+
+    def Head(self):
+        """Where in `Bytes` the message begins."""
+        return self._head
+
+    def Offset(self):
+        """How many bytes are written: where the next would come, counted from the end of the buffer."""
+        return self.capacity - self._head
+
+    # State
+
+    @property
+    def head(self):
+        """Where in `Bytes` the message begins. Code that puts bytes into `Bytes` itself moves it."""
+        return self._head
+
+    @head.setter
+    def head(self, value):
+        cdef Py_ssize_t head = value
+        if not 0 <= head <= self.capacity:
+            raise ValueError(f"head must be from 0 to {self.capacity}, the size of the buffer, got {value}")
+        self._head = head
+
+    @property
+    def nested(self):
+        """Whether an object, a vector or a string is being built."""
+        return self._nested
+
+    @nested.setter
+    def nested(self, value):
+        self._nested = value
+
+    @property
+    def finished(self):
+        """Whether `Finish` was called."""
+        return self._finished
+
+    @finished.setter
+    def finished(self, value):
+        self._finished = value
+
+    @property
+    def forceDefaults(self):
+        """What `ForceDefaults` was told."""
+        return self._force_defaults
+
+    @forceDefaults.setter
+    def forceDefaults(self, value):
+        self._force_defaults = value
+
+    @property
+    def minalign(self):
+        """The largest alignment that anything in the message has asked for."""
+        return self._minalign
+
+    @minalign.setter
+    def minalign(self, value):
+        cdef Py_ssize_t minalign = value
+        if not 0 <= minalign <= MAX_SIZE:
+            raise ValueError(f"minalign must be from 0 to {MAX_SIZE}, got {value}")
+        self._minalign = minalign
+
+    @property
+    def current_vtable(self):
+        """For each field of the object being built where it ends, from the end of the buffer, or 0; None if there is
+        no object.
+        """
+        cdef Py_ssize_t i
+        return [self.slots[i] for i in range(self.slot_count)] if self.has_slots else None
+
+    @property
+    def objectEnd(self):
+        """Where the object being built ends, from the end of the buffer; None before the first."""
+        return self.object_end if self.object_end >= 0 else None
+
+    @property
+    def vtables(self):
+        """The vtables written: the places of the fields that each has, from the last to the first, and the size of its
+        object; and where it is, from the end of the buffer.
+        """
+        cdef Py_ssize_t i, j, size
+        cdef const uint8_t* table
+        cdef dict found = {}
+        if self.vtable_count:
+            self.check_made()
+        for i in range(self.vtable_count):
+            table = self.data + self.capacity - self.vtable_places[i]
+            # Somebody may have written over it, through Bytes.
+            size = min(table[0] | table[1] << 8, self.vtable_places[i])
+            entries = [table[j] | table[j + 1] << 8 for j in range(size - 2, 2, -2)]
+            found[(*entries, table[2] | table[3] << 8)] = self.vtable_places[i]
+        return found
+
+    @property
+    def vectorNumElems(self):
+        """How many elements the vector being built will have."""
+        if not self.has_vector_length:
+            raise AttributeError("vectorNumElems")
+        return self._vector_length
+
+    @vectorNumElems.setter
+    def vectorNumElems(self, value):
+        self._vector_length = value
+        self.has_vector_length = True
+
+    @property
+    def sharedStrings(self):
+        """The strings of `CreateSharedString` and where they are; None before the first."""
+        return self.shared
+
+    def ForceDefaults(self, forceDefaults):
+        """Whether fields that have their default are written, too."""
+        self._force_defaults = forceDefaults
+
+    # Memory
+
+    cdef int check_made(self) except -1:
+        # None is also what the garbage collector leaves of the parts of a cycle.
+        if self.chunk is None:
+            raise ValueError("this builder has no buffer: its __init__ was not called, or it is being collected")
+        return 0
+
+    cdef int unshare(self) except -1:
+        """Leaves the buffer to those who look at it, and goes on in a copy."""
+        cdef Chunk chunk
+        self.check_made()
+        if not self.chunk.exports:
+            return 0
+        chunk = Chunk(self.capacity)
+        memcpy(chunk.data, self.chunk.data, <size_t>self.capacity)
+        self.chunk = chunk
+        self.data = chunk.data
+        return 0
+
+    cdef int grow(self, Py_ssize_t needed) except -1:
+        """Doubles the buffer until there are `needed` bytes in front of the head."""
+        cdef Py_ssize_t written = self.capacity - self._head, capacity = self.capacity
+        cdef Chunk chunk
+        self.check_made()
+        while capacity - written < needed:
+            if capacity == MAX_SIZE:
+                misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
+            capacity = min(2 * capacity, <Py_ssize_t>MAX_SIZE) or 1
+        chunk = Chunk(capacity)
+        memset(chunk.data, 0, <size_t>(capacity - self.capacity))
+        memcpy(chunk.data + (capacity - self.capacity), self.data, <size_t>self.capacity)
+        self.chunk = chunk
+        self.data = chunk.data
+        self._head += capacity - self.capacity
+        self.capacity = capacity
+        return 0
+
+    def GrowByteBuffer(self):
+        """Doubles the buffer."""
+        if self.capacity == MAX_SIZE:
+            misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
+        # Unlike the package's, it keeps the head where the message begins.
+        self.grow((min(2 * self.capacity, <Py_ssize_t>MAX_SIZE) or 1) - (self.capacity - self._head))
+
+    cdef int prep(self, int64_t size, int64_t additional) except -1:
+        """Makes room for an element of `size` bytes after `additional` more, and aligns it."""
+        cdef int64_t padding, needed
+        if size > self._minalign:
+            self._minalign = size
+        padding = (-(self.capacity - self._head + additional)) & (size - 1)
+        # Sizes from a caller may be negative, and still nothing may be written outside of the buffer.
+        needed = max(padding + size + additional, padding)
+        if self._head < needed:
+            self.grow(needed)
+        elif self.chunk is None or self.chunk.exports:
+            self.unshare()
+        if padding > 0:
+            self._head -= padding
+            memset(self.data + self._head, 0, <size_t>padding)
+        return 0
+
+    cdef int store(self, uint64_t bits, Py_ssize_t width) except -1:
+        """Puts the low `width` bytes of `bits` in front of the message."""
+        # `prep` has made room; but between it and this a number's own methods may have run, or nobody called it.
+        if self._head < width:
+            self.grow(width)
+        elif self.chunk is None or self.chunk.exports:
+            self.unshare()
+        self._head -= width
+        store_le(self.data + self._head, bits, width)
+        return 0
+
+    cdef int store_bytes(self, const uint8_t* source, Py_ssize_t size) except -1:
+        """Puts `size` bytes in front of the message."""
+        if self._head < size:
+            self.grow(size)
+        elif self.chunk is None or self.chunk.exports:
+            self.unshare()
+        self._head -= size
+        if size:
+            memcpy(self.data + self._head, source, <size_t>size)
+        return 0
+
+    def Pad(self, n):
+        """Puts `n` zero bytes in front of the message."""
+        cdef Py_ssize_t count
+        if n <= 0:
+            return
+        if n > MAX_SIZE:
+            misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
+        count = n
+        if self._head < count:
+            self.grow(count)
+        elif self.chunk is None or self.chunk.exports:
+            self.unshare()
+        self._head -= count
+        memset(self.data + self._head, 0, <size_t>count)
+
+    def Prep(self, size, additionalBytes):
+        """Makes room for an element of `size` bytes behind which `additionalBytes` will be, and aligns it."""
+        self.prep(checked_size(size), checked_size(additionalBytes))
+
+    # Tables
+
+    cdef int check_nested(self) except -1:
+        if not self._nested:
+            misused("IsNotNestedError")
+        return 0
+
+    cdef int check_not_nested(self) except -1:
+        if self._nested:
+            misused("IsNestedError")
+        return 0
+
+    def assertNested(self):
+        """Raises IsNotNestedError unless an object, a vector or a string is being built."""
+        self.check_nested()
+
+    def assertNotNested(self):
+        """Raises IsNestedError if an object, a vector or a string is being built."""
+        self.check_not_nested()
+
+    cdef int check_inline(self, object x) except -1:
+        check_number(UINT32, x)
+        if x != self.capacity - self._head:
+            misused(
+                "StructIsNotInlineError",
+                "flatbuffers: Tried to write a Struct at an Offset that is different from the current Offset of the "
+                "Builder.",
+            )
+        return 0
+
+    def assertStructIsInline(self, obj):
+        """Raises StructIsNotInlineError unless `obj` is where the message begins."""
+        self.check_inline(obj)
+
+    def StartObject(self, numfields):
+        """Begins a table of at most `numfields` fields."""
+        cdef Py_ssize_t count
+        cdef int64_t* slots
+        self.check_not_nested()
+        number = operator.index(numfields)
+        if number > MAX_SLOTS:
+            raise ValueError(f"numfields must be at most {MAX_SLOTS}, got {number}")
+        count = number if number > 0 else 0
+        if count > self.slot_capacity or self.slots is NULL:
+            slots = <int64_t*>PyMem_RawRealloc(self.slots, <size_t>max(count, 16) * sizeof(int64_t))
+            if slots is NULL:
+                raise MemoryError(f"no memory for a table of {count} fields")
+            self.slots = slots
+            self.slot_capacity = max(count, 16)
+        memset(self.slots, 0, <size_t>count * sizeof(int64_t))
+        self.slot_count = count
+        self.has_slots = True
+        self.object_end = self.capacity - self._head
+        self._nested = True
+
+    cdef int mark_slot(self, object o) except -1:
+        """Notes that field `o` is where the message begins now."""
+        cdef Py_ssize_t place
+        if not self._nested:
+            misused("IsNotNestedError")
+        if not self.has_slots:
+            raise TypeError("'NoneType' object does not support item assignment")
+        try:
+            place = o
+        except OverflowError:
+            place = PY_SSIZE_T_MAX
+        if place < 0:
+            place += self.slot_count
+        if not 0 <= place < self.slot_count:
+            raise IndexError(f"field {o} of a table that was started with {self.slot_count} fields")
+        self.slots[place] = self.capacity - self._head
+        return 0
+
+    def Slot(self, slotnum):
+        """Notes that field `slotnum` of the table is where the message begins now."""
+        self.mark_slot(slotnum)
+
+    cdef int reserve_scratch(self, Py_ssize_t count) except -1:
+        cdef uint16_t* scratch
+        if count > self.scratch_capacity:
+            scratch = <uint16_t*>PyMem_RawRealloc(self.scratch, <size_t>(count + 16) * sizeof(uint16_t))
+            if scratch is NULL:
+                raise MemoryError(f"no memory for a vtable of {count} entries")
+            self.scratch = scratch
+            self.scratch_capacity = count + 16
+        return 0
+
+    cdef Py_ssize_t write_vtable(self) except -1:
+        """Ends the table with its vtable, or with the place of an equal one; returns where the table is."""
+        cdef Py_ssize_t place, count = self.slot_count, i, size, found, capacity
+        cdef int64_t distance
+        cdef uint32_t hash = 2166136261
+        cdef uint8_t* table
+        cdef Py_ssize_t* places
+        cdef uint32_t* hashes
+        if not self.has_slots:
+            raise TypeError("there is no table to end: 'NoneType' object is not reversible")
+        self.prep(4, 0)
+        self.store(0, 4)
+        place = self.capacity - self._head
+        while count and self.slots[count - 1] == 0:
+            count -= 1
+        self.reserve_scratch(count + 2)
+        size = 2 * (count + 2)
+        for i in range(count - 1, -1, -1):
+            distance = place - self.slots[i] if self.slots[i] else 0
+            check_vtable_entry(distance)
+            self.scratch[i + 2] = <uint16_t>distance
+        check_vtable_entry(place - self.object_end)
+        check_vtable_entry(size)
+        self.scratch[0] = <uint16_t>size
+        self.scratch[1] = <uint16_t>(place - self.object_end)
+        for i in range(count + 2):
+            hash = (hash ^ self.scratch[i]) * 16777619
+            self.put_entry_in_order(i)
+        found = 0
+        for i in range(self.vtable_count):
+            if self.vtable_hashes[i] == hash:
+                table = self.data + self.capacity - self.vtable_places[i]
+                # Somebody may have written over it, through Bytes.
+                if self.vtable_places[i] >= size and memcmp(table, self.scratch, <size_t>size) == 0:
+                    found = self.vtable_places[i]
+                    break
+        if not found:
+            if self.vtable_count == self.vtable_capacity:
+                capacity = 2 * self.vtable_capacity + 16
+                places = <Py_ssize_t*>PyMem_RawRealloc(self.vtable_places, <size_t>capacity * sizeof(Py_ssize_t))
+                if places is NULL:
+                    raise MemoryError(f"no memory to note {capacity} vtables")
+                self.vtable_places = places
+                hashes = <uint32_t*>PyMem_RawRealloc(self.vtable_hashes, <size_t>capacity * sizeof(uint32_t))
+                if hashes is NULL:
+                    raise MemoryError(f"no memory to note {capacity} vtables")
+                self.vtable_hashes = hashes
+                self.vtable_capacity = capacity
+            self.prep(2, size - 2)
+            self.store_bytes(<const uint8_t*>self.scratch, size)
+            found = self.capacity - self._head
+            self.vtable_places[self.vtable_count] = found
+            self.vtable_hashes[self.vtable_count] = hash
+            self.vtable_count += 1
+        store_le(self.data + self.capacity - place, <uint64_t>(found - place), 4)
+        self.has_slots = False
+        return place
+
+    cdef inline int put_entry_in_order(self, Py_ssize_t i) noexcept:
+        """Has entry `i` of the vtable being put together lie in memory with its low byte first."""
+        store_le(<uint8_t*>(self.scratch + i), self.scratch[i], 2)
+        return 0
+
+    def WriteVtable(self):
+        """Ends the table with its vtable; `EndObject` calls it."""
+        return self.write_vtable()
+
+    def EndObject(self):
+        """Ends the table, and returns where it is, from the end of the buffer."""
+        if not self._nested:
+            misused("IsNotNestedError")
+        self._nested = False
+        return self.write_vtable()
+
+    # Offsets
+
+    cdef int prepend_offset(self, object off) except -1:
+        """Puts the distance to what is at `off`, from the end of the buffer, in front of the message."""
+        cdef int64_t place
+        self.prep(4, 0)
+        if type(off) is not int:
+            if not (off <= self.capacity - self._head):
+                misused("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
+            return self.place_number(UINT32, self.capacity - self._head - off + 4)
+        if off > self.capacity - self._head:
+            misused("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
+        if off < -MAX_SIZE:
+            return self.place_number(UINT32, self.capacity - self._head - off + 4)
+        place = off
+        return self.store(<uint64_t>(self.capacity - self._head - place + 4), 4)
+
+    def PrependUOffsetTRelative(self, off):
+        """Puts the offset of what is at `off`, from the end of the buffer, in front of the message."""
+        self.prepend_offset(off)
+
+    def PrependSOffsetTRelative(self, off):
+        """Like `PrependUOffsetTRelative`, with a signed offset."""
+        self.prep(4, 0)
+        if not (off <= self.capacity - self._head):
+            misused("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
+        self.place_number(INT32, self.capacity - self._head - off + 4)
+
+    def PrependUOffsetTRelativeSlot(self, o, x, d):
+        """Puts the offset of what is at `x` into field `o`, unless it is `d` and defaults are not forced."""
+        if x != d or self._force_defaults:
+            self.prepend_offset(x)
+            self.mark_slot(o)
+
+    def PrependStructSlot(self, v, x, d):
+        """Notes that field `v` is the struct at `x`, which was just written, unless that is `d`."""
+        check_number(UINT32, d)
+        if x != d:
+            self.check_inline(x)
+            self.mark_slot(v)
+
+    # Vectors and strings
+
+    def StartVector(self, elemSize, numElems, alignment):
+        """Begins a vector of `numElems` elements of `elemSize` bytes each."""
+        cdef int64_t size
+        self.check_not_nested()
+        self._nested = True
+        self._vector_length = numElems
+        self.has_vector_length = True
+        size = checked_size(elemSize * numElems)
+        self.prep(4, size)
+        self.prep(checked_size(alignment), size)
+        return self.capacity - self._head
+
+    cdef object end_vector(self):
+        self.check_nested()
+        self._nested = False
+        if not self.has_vector_length:
+            raise AttributeError("vectorNumElems")
+        self.place_number(UINT32, self._vector_length)
+        self._vector_length = None
+        return self.capacity - self._head
+
+    def EndVector(self, numElems=None):
+        """Ends the vector, and returns where it is, from the end of the buffer. `numElems` is deprecated."""
+        if numElems:
+            self.check_nested()
+            self._nested = False
+            # Compiled code has no frame of its own, so the caller is the first.
+            warnings.warn("numElems is deprecated.", DeprecationWarning, stacklevel=1)
+            if numElems != self.vectorNumElems:
+                misused("EndVectorLengthMismatched")
+            self._nested = True
+        return self.end_vector()
+
+    cdef object put_vector(self, const uint8_t* source, Py_ssize_t size, bint terminated):
+        """Writes a vector of bytes, or a string with a zero behind it; returns where it is."""
+        if size > MAX_SIZE:
+            misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
+        self.prep(4, size + terminated)
+        if terminated:
+            self.store(0, 1)
+        self.store_bytes(source, size)
+        self.store(<uint64_t>size, 4)
+        self._vector_length = None
+        self.has_vector_length = True
+        self._nested = False
+        return self.capacity - self._head
+
+    def CreateString(self, s, encoding="utf-8", errors="strict"):
+        """Writes a string (a str, or its bytes), and returns where it is, from the end of the buffer."""
+        cdef Py_ssize_t size = 0
+        cdef const char* text
+        cdef Py_buffer view
+        self.check_not_nested()
+        self._nested = True
+        if type(s) is str and encoding == "utf-8" and errors == "strict":
+            text = PyUnicode_AsUTF8AndSize(s, &size)
+            return self.put_vector(<const uint8_t*>text, size, True)
+        if isinstance(s, str):
+            s = s.encode(encoding, errors)
+        elif not isinstance(s, (bytes, bytearray)):
+            raise TypeError("non-string passed to CreateString")
+        acquire(s, &view, "s")
+        try:
+            return self.put_vector(<const uint8_t*>view.buf, view.len, True)
+        finally:
+            PyBuffer_Release(&view)
+
+    def CreateSharedString(self, s, encoding="utf-8", errors="strict"):
+        """`CreateString`, once for each string that is equal."""
+        if not self.shared:
+            self.shared = {}
+        elif s in self.shared:
+            return self.shared[s]
+        place = self.CreateString(s, encoding, errors)
+        self.shared[s] = place
+        return place
+
+    def CreateByteVector(self, x):
+        """Writes a vector of bytes (bytes or bytearray), and returns where it is, from the end of the buffer."""
+        cdef Py_buffer view
+        self.check_not_nested()
+        self._nested = True
+        if type(x) is bytes:
+            return self.put_vector(<const uint8_t*>PyBytes_AS_STRING(x), PyBytes_GET_SIZE(x), False)
+        if not isinstance(x, (bytes, bytearray)):
+            raise TypeError("non-byte vector passed to CreateByteVector")
+        acquire(x, &view, "x")
+        try:
+            return self.put_vector(<const uint8_t*>view.buf, view.len, False)
+        finally:
+            PyBuffer_Release(&view)
+
+    def CreateNumpyVector(self, x):
+        """Writes a vector from a one-dimensional NumPy array, and returns where it is, from the end of the buffer."""
+        from flatbuffers import builder
+        cdef Py_buffer view
+        numpy = builder.np
+        if numpy is None:
+            raise builder.NumpyRequiredForThisFeature("Numpy was not found.")
+        if not isinstance(x, numpy.ndarray):
+            raise TypeError("non-numpy-ndarray passed to CreateNumpyVector")
+        if x.dtype.kind not in ("b", "i", "u", "f"):
+            raise TypeError("numpy-ndarray holds elements of unsupported datatype")
+        if x.ndim > 1:
+            raise TypeError("multidimensional-ndarray passed to CreateNumpyVector")
+        self.StartVector(x.itemsize, x.size, x.dtype.alignment)
+        little = x if x.dtype.str[0] == "<" else x.byteswap(inplace=False)
+        # A subclass may have its own idea of what its bytes are: a masked array fills in what is masked.
+        data = numpy.ascontiguousarray(little) if type(little) is numpy.ndarray else little.tobytes(order="C")
+        acquire(data, &view, "x")
+        try:
+            self.store_bytes(<const uint8_t*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        self._vector_length = x.size
+        return self.end_vector()
+
+    # The end
+
+    cdef object finish(self, object root, bint size_prefix, object file_identifier):
+        cdef int64_t size = 4
+        check_number(UINT32, root)
+        if file_identifier is not None:
+            size += 4
+        if size_prefix:
+            size += 4
+        self.prep(self._minalign, size)
+        if file_identifier is not None:
+            self.prep(4, 4)
+            # Which says what is wrong with one that is not four bytes.
+            identifier = bytes(struct.unpack(">BBBB", file_identifier))
+            self.store_bytes(<const uint8_t*>PyBytes_AS_STRING(identifier), 4)
+        self.prepend_offset(root)
+        if size_prefix:
+            self.prepend_number(INT32, self.capacity - self._head)
+        self._finished = True
+        return self._head
+
+    def Finish(self, rootTable, file_identifier=None):
+        """Ends the message with the offset of its root, which is at `rootTable`; returns where in `Bytes` it begins."""
+        return self.finish(rootTable, False, file_identifier)
+
+    def FinishSizePrefixed(self, rootTable, file_identifier=None):
+        """`Finish`, with the size of the message in front of it."""
+        return self.finish(rootTable, True, file_identifier)
+
+    # Numbers
+
+    cdef int prepend_number(self, Number kind, object x) except -1:
+        self.prep(WIDTHS[<int>kind], 0)
+        return self.place_number(kind, x)
+
+    cdef int place_number(self, Number kind, object x) except -1:
+        cdef uint64_t bits = 0
+        take_number(kind, x, &bits)
+        return self.store(bits, WIDTHS[<int>kind])
+
+    cdef int prepend_slot(self, Number kind, object o, object x, object d) except -1:
+        cdef uint64_t bits = 0, default = 0
+        if type(x) is int and type(d) is int and kind < FLOAT32:
+            take_number(kind, x, &bits)
+            take_number(kind, d, &default)
+            if bits == default and not self._force_defaults:
+                return 0
+        elif type(x) is float and type(d) is float and kind >= FLOAT32:
+            if PyFloat_AS_DOUBLE(x) == PyFloat_AS_DOUBLE(d) and not self._force_defaults:
+                return 0
+            # Before its bytes are taken, which may fail: the package makes room first.
+            self.prep(WIDTHS[<int>kind], 0)
+            take_number(kind, x, &bits)
+            self.store(bits, WIDTHS[<int>kind])
+            return self.mark_slot(o)
+        else:
+            if x is not None:
+                check_number(kind, x)
+            if d is not None:
+                check_number(kind, d)
+            if not (x != d or (self._force_defaults and d is not None)):
+                return 0
+            self.prepend_number(kind, x)
+            return self.mark_slot(o)
+        self.prep(WIDTHS[<int>kind], 0)
+        self.store(bits, WIDTHS[<int>kind])
+        return self.mark_slot(o)
+
+    def Prepend(self, flags, off):
+        """Puts `off`, a number of the type that `flags` describes, in front of the message, aligned."""
+        self.prep(checked_size(flags.bytewidth), 0)
+        self.Place(off, flags)
+
+    def Place(self, x, flags):
+        """Puts `x`, a number of the type that `flags` describes, in front of the message, where it begins now."""
+        from flatbuffers import number_types
+        number_types.enforce_number(x, flags)
+        cdef bytes data = flags.packer_type.pack(x)
+        self.store_bytes(<const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    def PrependSlot(self, flags, o, x, d):
+        """Puts `x`, a number of the type that `flags` describes, into field `o`, unless it is `d`."""
+        from flatbuffers import number_types
+        if x is not None:
+            number_types.enforce_number(x, flags)
+        if d is not None:
+            number_types.enforce_number(d, flags)
+        if x != d or (self._force_defaults and d is not None):
+            self.Prepend(flags, x)
+            self.mark_slot(o)
+
+    def PrependBoolSlot(self, o, x, d, /):
+        """Puts `x`, a bool, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(BOOL, o, x, d)
+
+    def PrependByteSlot(self, o, x, d, /):
+        """Puts `x`, an unsigned number of 8 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(UINT8, o, x, d)
+
+    def PrependUint8Slot(self, o, x, d, /):
+        """Puts `x`, an unsigned number of 8 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(UINT8, o, x, d)
+
+    def PrependUint16Slot(self, o, x, d, /):
+        """Puts `x`, an unsigned number of 16 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(UINT16, o, x, d)
+
+    def PrependUint32Slot(self, o, x, d, /):
+        """Puts `x`, an unsigned number of 32 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(UINT32, o, x, d)
+
+    def PrependUint64Slot(self, o, x, d, /):
+        """Puts `x`, an unsigned number of 64 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(UINT64, o, x, d)
+
+    def PrependInt8Slot(self, o, x, d, /):
+        """Puts `x`, a signed number of 8 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(INT8, o, x, d)
+
+    def PrependInt16Slot(self, o, x, d, /):
+        """Puts `x`, a signed number of 16 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(INT16, o, x, d)
+
+    def PrependInt32Slot(self, o, x, d, /):
+        """Puts `x`, a signed number of 32 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(INT32, o, x, d)
+
+    def PrependInt64Slot(self, o, x, d, /):
+        """Puts `x`, a signed number of 64 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(INT64, o, x, d)
+
+    def PrependFloat32Slot(self, o, x, d, /):
+        """Puts `x`, a float of 32 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(FLOAT32, o, x, d)
+
+    def PrependFloat64Slot(self, o, x, d, /):
+        """Puts `x`, a float of 64 bits, into field `o`, unless it is `d` and defaults are not forced."""
+        self.prepend_slot(FLOAT64, o, x, d)
+
+    def PrependBool(self, x):
+        """Puts `x`, a bool, in front of the message, aligned."""
+        self.prepend_number(BOOL, x)
+
+    def PrependByte(self, x):
+        """Puts `x`, an unsigned number of 8 bits, in front of the message, aligned."""
+        self.prepend_number(UINT8, x)
+
+    def PrependUint8(self, x):
+        """Puts `x`, an unsigned number of 8 bits, in front of the message, aligned."""
+        self.prepend_number(UINT8, x)
+
+    def PrependUint16(self, x):
+        """Puts `x`, an unsigned number of 16 bits, in front of the message, aligned."""
+        self.prepend_number(UINT16, x)
+
+    def PrependUint32(self, x):
+        """Puts `x`, an unsigned number of 32 bits, in front of the message, aligned."""
+        self.prepend_number(UINT32, x)
+
+    def PrependUint64(self, x):
+        """Puts `x`, an unsigned number of 64 bits, in front of the message, aligned."""
+        self.prepend_number(UINT64, x)
+
+    def PrependInt8(self, x):
+        """Puts `x`, a signed number of 8 bits, in front of the message, aligned."""
+        self.prepend_number(INT8, x)
+
+    def PrependInt16(self, x):
+        """Puts `x`, a signed number of 16 bits, in front of the message, aligned."""
+        self.prepend_number(INT16, x)
+
+    def PrependInt32(self, x):
+        """Puts `x`, a signed number of 32 bits, in front of the message, aligned."""
+        self.prepend_number(INT32, x)
+
+    def PrependInt64(self, x):
+        """Puts `x`, a signed number of 64 bits, in front of the message, aligned."""
+        self.prepend_number(INT64, x)
+
+    def PrependFloat32(self, x):
+        """Puts `x`, a float of 32 bits, in front of the message, aligned."""
+        self.prepend_number(FLOAT32, x)
+
+    def PrependFloat64(self, x):
+        """Puts `x`, a float of 64 bits, in front of the message, aligned."""
+        self.prepend_number(FLOAT64, x)
+
+    def PlaceVOffsetT(self, x):
+        """Puts an offset of 16 bits in front of the message, where it begins now."""
+        self.place_number(UINT16, x)
+
+    def PlaceSOffsetT(self, x):
+        """Puts a signed offset in front of the message, where it begins now."""
+        self.place_number(INT32, x)
+
+    def PlaceUOffsetT(self, x):
+        """Puts an offset in front of the message, where it begins now."""
+        self.place_number(UINT32, x)
+
+    def PrependVOffsetT(self, x):
+        """Puts an offset of 16 bits in front of the message, aligned."""
+        self.prepend_number(UINT16, x)
+
+
+cdef int check_vtable_entry(int64_t value) except -1:
+    cdef uint64_t bits = 0
+    if not 0 <= value <= 0xFFFF:
+        take_number(UINT16, value, &bits)
+    return 0
+
+
+cdef int64_t checked_size(object value) except? -1:
+    """`value` as a number of bytes, with which no sum overflows."""
+    # Compared as it is, for the package does not take what cannot be.
+    if value > 2 * MAX_SIZE:
+        misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
+    if value < -2 * MAX_SIZE:
+        raise ValueError(f"expected a number of bytes, got {value}")
+    return operator.index(value)

@@ -1,0 +1,82 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+# What a field, an element of a vector or a variant of a union can be: reflection.BaseType, by its numbers.
+cdef enum Kind:
+    NOTHING = 0
+    UNION_TYPE = 1
+    BOOL = 2
+    BYTE = 3
+    UBYTE = 4
+    SHORT = 5
+    USHORT = 6
+    INT = 7
+    UINT = 8
+    LONG = 9
+    ULONG = 10
+    FLOAT = 11
+    DOUBLE = 12
+    STRING = 13
+    VECTOR = 14
+    OBJECT = 15
+    UNION = 16
+    ARRAY = 17
+
+
+cdef struct Field:
+    # The field's place in a vtable, or in a struct.
+    uint16_t offset
+    uint8_t kind
+    # Of a vector or an array.
+    uint8_t element
+    # Of the object or the enum that `kind` or `element` is about, or -1.
+    int32_t index
+    # Of a union: the place of its type in the vtable.
+    uint16_t type_offset
+    bint required
+    # Not looked at: it is deprecated, or the type of a union, which is looked at with it.
+    bint passed_over
+
+
+cdef struct ObjectType:
+    bint is_struct
+    uint32_t size
+    Py_ssize_t field_count
+    Field* fields
+
+
+cdef struct Variant:
+    int64_t value
+    uint8_t kind
+    int32_t index
+
+
+cdef struct UnionType:
+    Py_ssize_t variant_count
+    Variant* variants
+
+
+cdef class Types:
+    """The types of a schema, as the verifier wants them. Never changed once it is made."""
+    cdef Py_ssize_t object_count
+    cdef ObjectType* objects
+    cdef Py_ssize_t union_count
+    cdef UnionType* unions
+    # For the paths in messages: of each object its name and the names of its fields.
+    cdef list names
+    # Whether __init__ came to its end, so that every index in them is one.
+    cdef bint ready
+
+
+cdef struct Limits:
+    Py_ssize_t max_depth
+    Py_ssize_t max_tables
+    uint64_t max_apparent_size
+
+
+cdef int check_limits(object max_depth, object max_tables, object max_apparent_size, Limits* limits) except -1
+cdef int32_t check_root(object types, object number) except -1
+# None, or why the bytes are no message that begins with a table.
+cdef object verify_table_root(const uint8_t* data, Py_ssize_t size, const Limits* limits)
+# None, or the path of the field that is wrong, and why.
+cdef object verify_object(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits)

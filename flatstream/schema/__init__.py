@@ -1,0 +1,141 @@
+"""Schemas at run time: the types of messages, from what flatc makes of a schema (``flatc --binary --schema``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from flatstream._core.flatbuf.verifier import Types
+from flatstream.schema._reflection import ObjectInfo, SchemaInfo, parse, types_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["Schema", "Table"]
+
+
+class Schema:
+    """The types of a FlatBuffers schema; made by `from_file` or `from_bytes`.
+
+    Attributes
+    ----------
+    file_identifier : str
+        The four characters that messages of this schema may carry, or "".
+    file_extension : str
+        What files of this schema are called, or "".
+
+    Notes
+    -----
+    A schema is never changed once it is made; any number of threads may use it. A damaged one gives FlatbufferError
+    when it is loaded: every offset and every number in it is checked before it is used.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> schema = Schema.from_file("examples/telemetry.bfbs")
+    >>> schema.root
+    <Table telemetry.Event of 60 fields>
+    >>> schema.table("telemetry.Disk").field_names
+    ('name', 'counters')
+    """
+
+    def __init__(self, info: SchemaInfo) -> None:
+        self._info = info
+        self._types = types_of(info)
+        self.numbers = {known.name: number for number, known in enumerate(info.objects)}
+        self.file_identifier = info.file_identifier
+        self.file_extension = info.file_extension
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Schema:
+        """Loads a binary schema from a file.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        FlatbufferError
+            It is no binary schema, or damaged.
+        """
+        with open(path, "rb") as file:
+            return cls.from_bytes(file.read())
+
+    @classmethod
+    def from_bytes(cls, data: Buffer) -> Schema:
+        """Loads a binary schema from a bytes-like object, which is copied.
+
+        Raises
+        ------
+        TypeError
+            `data` is not bytes-like.
+        FlatbufferError
+            It is no binary schema, or damaged.
+        """
+        return cls(parse(bytes(memoryview(data))))
+
+    @property
+    def root(self) -> Table | None:
+        """The table that the schema calls the root of its messages; None if it names none."""
+        return None if self._info.root is None else Table(self, self._info.root)
+
+    def table(self, name: str) -> Table:
+        """The table with this full name, namespace included.
+
+        Raises
+        ------
+        KeyError
+            There is none, or it is a struct.
+        """
+        number = self.numbers.get(name)
+        if number is None:
+            known = ", ".join(sorted(table.name for table in self))
+            raise KeyError(f"no table {name!r} in this schema; it has {known}")
+        if self._info.objects[number].is_struct:
+            raise KeyError(f"{name!r} is a struct in this schema, and no table")
+        return Table(self, number)
+
+    def __iter__(self) -> Iterator[Table]:
+        """All tables."""
+        return (Table(self, number) for number, info in enumerate(self._info.objects) if not info.is_struct)
+
+    def __repr__(self) -> str:
+        root = self.root
+        return f"<Schema of {sum(1 for _ in self)} tables" + (f", root {root.name}>" if root else ">")
+
+
+class Table:
+    """A table of a schema; see `Schema.table`."""
+
+    def __init__(self, schema: Schema, number: int) -> None:
+        self.schema = schema
+        # Which of the schema's objects it is.
+        self.number = number
+
+    @property
+    def _info(self) -> ObjectInfo:
+        return self.schema._info.objects[self.number]
+
+    @property
+    def types(self) -> Types:
+        """The schema's types as the verifier wants them."""
+        return self.schema._types
+
+    @property
+    def name(self) -> str:
+        """Its full name, with the namespace."""
+        return self._info.name
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """The names of its fields, in the order of their numbers."""
+        return tuple(field.name for field in self._info.fields)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)
+
+    def __hash__(self) -> int:
+        return hash((id(self.schema), self.number))
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name} of {len(self._info.fields)} fields>"
