@@ -477,7 +477,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description="Measure the performance goals.")
     parser.add_argument("--only", help="names of goals, with commas between them")
-    parser.add_argument("--growth", action="store_true", help="also print the cost of a frame over sizes and counts")
+    parser.add_argument(
+        "--growth",
+        action="store_true",
+        help="also print the cost of a frame over sizes and counts, unless --only is given",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the results there")
     options = parser.parse_args(arguments)
     wanted = options.only.split(",") if options.only else None
@@ -495,7 +499,7 @@ def main(arguments: list[str] | None = None) -> int:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"machine": machine(), "results": [asdict(result) for result in results]}, file, indent=1)
             file.write("\n")
-    if options.growth:
+    if options.growth and wanted is None:
         print_growth()
     return 0
 

@@ -10,7 +10,9 @@ __all__ = ["Checksum", "ChecksumType", "Crc16", "Crc32", "Crc32c", "Crc64", "NoC
 
 
 class ChecksumType(enum.Enum):
-    """The built-in checksums by name: accepted wherever a framer, a deframer or a checksum is.
+    """The built-in checksums by name: accepted by `open`, `StreamWriter`, `StreamReader`, `recover` and `recover_file`.
+
+    What needs an instance, such as `ChecksumFramer`, takes ``ChecksumType.CRC32.checksum()``.
 
     Examples
     --------

@@ -154,7 +154,10 @@ def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofErr
     start = offset
     if needs_history(deframer):
         start, window = _with_history(source, reader, window)
-        _check_checksum(source, reader, tear)
+        _check_checksum(_first_bytes(source, reader), tear, "read without one")
+    elif not offset:
+        # Nothing was read, so nothing speaks for the checksum that it is read with.
+        _check_checksum(window, tear, "read with another")
     found = find_intact_frame(deframer, window, offset - start)
     if found is None:
         return
@@ -174,21 +177,22 @@ def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofErr
     ) from tear
 
 
-def _check_checksum(source: Any, reader: StreamReader, tear: UnexpectedEofError) -> None:
-    """Raises InvalidFrameError if the first frame has a checksum, and the stream is read as if it had none.
-
-    Its bytes are there if the source is a buffer, or can be looked at again.
-    """
+def _first_bytes(source: Any, reader: StreamReader) -> memoryview:
+    """The beginning of the stream, if the source is a buffer or can be looked at again; else nothing."""
     whole = reader.whole_buffer()
     if whole is not None:
-        first = memoryview(whole)[:FIRST]
-    elif callable(seekable := getattr(source, "seekable", None)) and seekable():
-        end = source.tell()
-        source.seek(end - reader.offset - len(reader.remaining()))
-        first = memoryview(source.read(FIRST) or b"")
-        source.seek(end)
-    else:
-        return
+        return memoryview(whole)[:FIRST]
+    if not callable(seekable := getattr(source, "seekable", None)) or not seekable():
+        return memoryview(b"")
+    end = source.tell()
+    source.seek(end - reader.offset - len(reader.remaining()))
+    first = memoryview(source.read(FIRST) or b"")
+    source.seek(end)
+    return first
+
+
+def _check_checksum(first: memoryview, tear: UnexpectedEofError, how: str) -> None:
+    """Raises InvalidFrameError if the stream, which begins with `first`, has another checksum than it is read with."""
     for kind in ChecksumType:
         size = kind.checksum().size
         # A run of zero bytes has the checksum 0 with some, and says nothing.
@@ -200,8 +204,8 @@ def _check_checksum(source: Any, reader: StreamReader, tear: UnexpectedEofError)
             continue
         if found is not None:
             raise InvalidFrameError(
-                f"the first frame is intact with the checksum {kind.value!r}, but the stream is read without one: was "
-                "it written with it? Nothing may be cut here; guard=False reports a torn tail all the same",
+                f"the first frame is intact with the checksum {kind.value!r}, but the stream is {how}: was it written "
+                "with it? Nothing may be cut here; guard=False reports a torn tail all the same",
                 offset=0,
                 frame=0,
             ) from tear

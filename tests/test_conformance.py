@@ -63,6 +63,11 @@ DIGESTS = {
     "upstream_hex/xxhash64_empty.hex": "41d51d5a48d2449ffea7699d9581e48342c638ad7ef40c8103dbbd1c4bd28137",
     "upstream_hex/xxhash64_medium.hex": "e33d99202f709ac559b33346244b036af73d13c3ee84ffd6ddf8b661f2754415",
     "upstream_hex/xxhash64_small.hex": "3695fbfc0d2529c22348ec4a44d5d4d48e9ab42a31ed681ea4724bd720a2da25",
+    "verifier/monster_test.bfbs": "92bde4e1fdf80d94b2693bf5fa9afac3e187f88a3ab975c3f35e83d88b8bb360",
+    "verifier/monsterdata_python_wire.mon": "cd14516391d8222227dd7ec139a8e91949c1d73b3cbc05a8951b4994ac77332a",
+    "verifier/monsterdata_test.mon": "2987879c4450105d069ecdb8aa2029bdf40388c4a99fdab39b9b2b9d131b1ccc",
+    "verifier/payloads.bin.xz": "1b12a692c67b4866ebff0f454b79ebb097daaeb64a07b57f846c1a0757752033",
+    "verifier/verdicts.bin": "6ca9b40929f2561ba5bcb4ea249bd93b0a503d3e9be32b0bfbb617a2430fdb3e",
 }
 
 file_modes = pytest.mark.parametrize("name", FILE_MODES)

@@ -557,6 +557,44 @@ def test_guard_without_a_checksum_notices_that_the_stream_has_one(kind: str, mak
         recover(make_source(sink.getvalue()))
 
 
+class OneWay:
+    """A source whose bytes cannot be had again."""
+
+    def __init__(self, data: bytes) -> None:
+        self.read = io.BytesIO(data).read
+
+
+@pytest.mark.parametrize("size", [0, 24, 2_000_000])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("crc16", "crc32"), ("crc16", "xxhash64"), ("crc32", "xxhash64"), ("crc32", "crc64"), ("crc32c", "xxhash64")],
+)
+@pytest.mark.parametrize("make_source", [bytes, io.BytesIO, OneWay])
+def test_guard_notices_that_a_single_frame_has_another_checksum(
+    make_source: Any, written: str, read: str, size: int
+) -> None:
+    # With the longer checksum the frame reaches beyond the end, and all of the file would be cut off.
+    stream = io.BytesIO()
+    with StreamWriter(stream, written) as writer:
+        writer.write_payload(message(1) + bytes(size))
+    data = stream.getvalue()
+    assert recover(data, read, guard=False) == RecoveryReport(0, 0, RecoveryEnd.TORN_TAIL)
+    expected = f"the first frame is intact with the checksum '{written}', but the stream is read with another"
+    with pytest.raises(InvalidFrameError, match=expected) as caught:
+        recover(make_source(data), read)
+    assert (caught.value.offset, caught.value.frame) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
+def test_single_frame_cut_anywhere_stays_a_torn_tail(kind: str) -> None:
+    stream = io.BytesIO()
+    with StreamWriter(stream, kind) as writer:
+        writer.write_payload(message(1))
+    data = stream.getvalue()
+    for size in range(1, len(data)):
+        assert recover(data[:size], kind) == RecoveryReport(0, 0, RecoveryEnd.TORN_TAIL)
+
+
 def test_first_mismatch_of_a_stream_asks_whether_the_checksum_is_another() -> None:
     sink = io.BytesIO()
     with StreamWriter(sink, "crc32") as writer:

@@ -623,7 +623,7 @@ def test_the_comparison_of_deframers_sees_payloads_errors_and_observations():
             (1, 9, 9),
             0,
             (*seen, b"a"),
-            (ValidationFailedError, {"offset": 9, "frame": 1, "validator": "SizeValidator"}),
+            (ValidationFailedError, {"offset": 9, "frame": 1, "validator": "SizeValidator", "path": ""}),
             (1, 9, 16),
             0,
             (*seen, b"!b"),

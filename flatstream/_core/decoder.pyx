@@ -254,7 +254,8 @@ cdef class Decoder(Exclusive):
     def process_all(self, fn):
         """Calls ``fn(payload)`` for each payload up to the end; an exception stops it and reaches the caller.
 
-        The payload is the same view that `read_message` gives, and what `fn` returns is ignored.
+        The payload is the same view that `read_message` gives, and what `fn` returns is ignored. If `fn` reads from the
+        reader itself, it is called with what that leaves.
 
         Returns
         -------
