@@ -930,7 +930,8 @@ def union_of(message: Any, name: str) -> str:
     if name not in ("Choice", "Other", "Must"):
         return ""
     choice = importlib.import_module(f"{type(message).__module__.partition('.')[0]}.Choice").Choice
-    names = {number: known for known, number in vars(choice).items() if isinstance(number, int) and known != "NONE"}
+    # Python itself puts numbers into a class as well: from 3.13 on, the line where it begins.
+    names = {number: known for known, number in vars(choice).items() if known[0] != "_" and known != "NONE"}
     return names.get(getattr(message, f"{name}Type")(), "unknown")  # type: ignore[no-any-return]
 
 
