@@ -52,9 +52,14 @@ def memory_of(work: Callable[[], object]) -> tuple[int, int]:
 
 def assert_independent_of_count(work: Callable[[int], Callable[[], object]]) -> None:
     """`work` makes a function for a number of messages, with everything that it needs ready before it runs."""
-    few, many = work(FEW), work(MANY)
-    few_kept, few_peak = memory_of(few)
-    many_kept, many_peak = memory_of(many)
+    # What something else takes meanwhile (a finalizer, a module that is imported late) shows once; what a message
+    # takes, every time.
+    for _ in range(3):
+        few, many = work(FEW), work(MANY)
+        few_kept, few_peak = memory_of(few)
+        many_kept, many_peak = memory_of(many)
+        if many_kept <= few_kept + SLACK and many_peak <= few_peak + SLACK:
+            break
     assert many_kept <= few_kept + SLACK
     assert many_peak <= few_peak + SLACK
 
