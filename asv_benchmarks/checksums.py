@@ -209,6 +209,3 @@ class Portable(Benchmark):
         )
         times: dict[str, float] = json.loads(result.stdout)
         return times
-
-
-Portable.track_speed_beside_zlib.unit = Portable.unit  # type: ignore[attr-defined]

@@ -8,7 +8,6 @@ from .common import Benchmark
 class Import(Benchmark):
     """The statement alone, without the start of the interpreter."""
 
-    number = 1
     warmup_time = 0
     repeat = (5, 10, 10.0)
 

@@ -55,6 +55,7 @@ class ReadLargeFile(Benchmark):
 
     param_names = ("size",)
     params = ([64 * 1024, MIB],)
+    unit = "MiB"
     total = 4096 * MIB
 
     def setup(self, size: int) -> None:
@@ -73,9 +74,6 @@ class ReadLargeFile(Benchmark):
         count, total, peak = map(int, result.stdout.split())
         assert (count, total) == (self.count, self.total)
         return peak / MIB
-
-
-ReadLargeFile.track_peak_resident_memory.unit = "MiB"  # type: ignore[attr-defined]
 
 
 class ReadStream(Benchmark):
@@ -113,6 +111,7 @@ class SteadyState(Benchmark):
 
     param_names = ("checksum", "work")
     params = (["none", "crc32", "xxhash64"], ["write_payload", "write_payloads", "for loop", "read_batch"])
+    unit = "bytes/message"
     few, many = 100_000, 1_000_000
     size = 64
 
@@ -162,9 +161,6 @@ class SteadyState(Benchmark):
             for batch in reader.batches():
                 seen += len(batch)
         assert seen == count
-
-
-SteadyState.track_growth.unit = "bytes/message"  # type: ignore[attr-defined]
 
 
 class Repeated:

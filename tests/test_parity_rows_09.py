@@ -72,6 +72,20 @@ class EventT:
         return made
 
 
+class OlderEventT:
+    """The same as flatc 2.0.8 generates it: told where the root is, and with nothing that finds it."""
+
+    number = 0
+    name = b""
+
+    @classmethod
+    def InitFromBuf(cls, buf: Any, pos: int) -> OlderEventT:  # noqa: N802 - the name is flatc's
+        event, made = Event(), cls()
+        event.table = flatbuffers.table.Table(buf, pos)
+        made.number, made.name = event.number(), event.name()
+        return made
+
+
 EVENTS = corpus(MODES["crc32"], [flatbuffer_of_event(number) for number in range(1, 20)])
 NUMBERS_AND_NAMES = [(number, b"sensor-%d" % (number % 7)) for number in range(1, 20)]
 
@@ -122,10 +136,11 @@ def test_row_09_generated_class_is_read_by_get_root_as() -> None:
     assert [(event.number(), event.name()) for event in events] == NUMBERS_AND_NAMES
 
 
-def test_row_09_object_api_class_is_read_by_init_from_packed_buf() -> None:
+@pytest.mark.parametrize("cls", [EventT, OlderEventT])
+def test_row_09_object_api_class_is_read_by_init_from_packed_buf_or_init_from_buf(cls: Any) -> None:
     seen: list[tuple[int, bytes]] = []
     with StreamReader(EVENTS.data, ChecksumType.CRC32) as reader:
-        reader.process_typed(EventT, lambda event: seen.append((event.number, event.name)))
+        reader.process_typed(cls, lambda event: seen.append((event.number, event.name)))
     assert seen == NUMBERS_AND_NAMES
 
 
@@ -201,6 +216,15 @@ def test_row_09_functions_error_stops_it(process: str) -> None:
             getattr(reader, process)(Message, stop)
         assert list(reader) == [b"two"]
     assert seen == [b"one"]
+
+
+@pytest.mark.parametrize("payload", [b"", b"abc"])
+def test_row_09_payload_without_a_root_is_refused_by_init_from_buf(payload: bytes) -> None:
+    with (
+        StreamReader(reference.encode([payload], "none")) as reader,
+        pytest.raises(FlatbufferError, match="OlderEventT"),
+    ):
+        next(reader.typed_messages(OlderEventT))
 
 
 def test_row_09_damaged_frame_between_typed_messages_is_raised_and_can_be_skipped() -> None:

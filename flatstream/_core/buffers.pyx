@@ -150,19 +150,24 @@ cdef extern from *:
     void fs_forget_hash(PyObject* view) noexcept
 
 
-cdef bint redirect(PyObject* view, object master, const uint8_t* start, Py_ssize_t length) noexcept:
-    """Has `view`, made by `subview` of `master`, show other bytes of it if nobody can notice; returns whether it does.
-    """
-    cdef Py_buffer* buffer
-    cdef Py_buffer* whole = PyMemoryView_GET_BUFFER(master)
-    if not fs_is_forgotten(view, <PyObject*>master):
-        return False
+cdef inline bint show(Py_buffer* buffer, const Py_buffer* whole, const uint8_t* start, Py_ssize_t length) noexcept:
+    """Has a view's own copy of the buffer be `length` bytes at `start`, if they lie inside `whole`; returns whether."""
+    # Cheap beside the allocation, and the last place that can refuse a wild pointer.
     if start < <const uint8_t*>whole.buf or length < 0 or length > whole.len - (start - <const uint8_t*>whole.buf):
         return False
-    buffer = PyMemoryView_GET_BUFFER(<object>view)
     buffer.buf = <void*>start
     buffer.len = length
     buffer.shape[0] = length
+    return True
+
+
+cdef bint redirect(PyObject* view, object master, const uint8_t* start, Py_ssize_t length) noexcept:
+    """Has `view`, made by `subview` of `master`, show other bytes of it if nobody can notice; returns whether it does.
+    """
+    if not fs_is_forgotten(view, <PyObject*>master) or not show(
+        PyMemoryView_GET_BUFFER(<object>view), PyMemoryView_GET_BUFFER(master), start, length
+    ):
+        return False
     fs_forget_hash(view)
     return True
 
@@ -174,12 +179,6 @@ cdef object subview(object master, const uint8_t* start, Py_ssize_t length):
     saves the slice object and the index arithmetic of `master[a:b]`.
     """
     cdef object view = PyMemoryView_FromObject(master)
-    cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(view)
-    cdef Py_buffer* whole = PyMemoryView_GET_BUFFER(master)
-    # Cheap beside the allocation, and the last place that can refuse a wild pointer.
-    if start < <const uint8_t*>whole.buf or length < 0 or length > whole.len - (start - <const uint8_t*>whole.buf):
+    if not show(PyMemoryView_GET_BUFFER(view), PyMemoryView_GET_BUFFER(master), start, length):
         raise SystemError("flatstream: a payload view outside its chunk")
-    buffer.buf = <void*>start
-    buffer.len = length
-    buffer.shape[0] = length
     return view

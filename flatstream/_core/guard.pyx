@@ -12,7 +12,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 from flatstream._core.buffers cimport acquire, master_view
 from flatstream._core.deframing cimport Deframer, Span
-from flatstream._core.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, load_u32
+from flatstream._core.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, load_u16, load_u32
 
 
 cdef extern from "Python.h":
@@ -30,10 +30,6 @@ cdef extern from *:
     #endif
     """
     int fs_popcount(uint32_t x) noexcept nogil
-
-
-cdef inline uint32_t load_u16(const uint8_t* p) noexcept nogil:
-    return (<uint32_t>p[0]) | (<uint32_t>p[1] << 8)
 
 
 cdef bint is_table_root(const uint8_t* p, Py_ssize_t size) noexcept nogil:

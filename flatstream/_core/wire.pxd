@@ -29,6 +29,10 @@ cdef extern from *:
 # Bytes are put together with shifts, so that neither alignment nor the machine's byte order matters; compilers turn
 # each of these into one load or store where the machine is little-endian.
 
+cdef inline uint32_t load_u16(const uint8_t* p) noexcept nogil:
+    return (<uint32_t>p[0]) | (<uint32_t>p[1] << 8)
+
+
 cdef inline uint32_t load_u32(const uint8_t* p) noexcept nogil:
     return (<uint32_t>p[0]) | (<uint32_t>p[1] << 8) | (<uint32_t>p[2] << 16) | (<uint32_t>p[3] << 24)
 

@@ -64,7 +64,6 @@ cdef class Builder:
     cdef int check_inline(self, object x) except -1
     cdef int reserve_scratch(self, Py_ssize_t count) except -1
     cdef Py_ssize_t write_vtable(self) except -1
-    cdef int put_entry_in_order(self, Py_ssize_t i) noexcept
     cdef object end_vector(self)
     cdef object put_vector(self, const uint8_t* source, Py_ssize_t size, bint terminated)
     cdef object finish(self, object root, bint size_prefix, object file_identifier)

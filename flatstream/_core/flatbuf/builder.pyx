@@ -24,7 +24,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from flatstream._core.buffers cimport Chunk, acquire
-from flatstream._core.wire cimport store_le
+from flatstream._core.wire cimport load_u16, store_le
 
 
 cdef extern from "Python.h":
@@ -341,9 +341,9 @@ cdef class Builder:
         for i in range(self.vtable_count):
             table = self.data + self.capacity - self.vtable_places[i]
             # Somebody may have written over it, through Bytes.
-            size = min(table[0] | table[1] << 8, self.vtable_places[i])
-            entries = [table[j] | table[j + 1] << 8 for j in range(size - 2, 2, -2)]
-            found[(*entries, table[2] | table[3] << 8)] = self.vtable_places[i]
+            size = min(<Py_ssize_t>load_u16(table), self.vtable_places[i])
+            entries = [load_u16(table + j) for j in range(size - 2, 2, -2)]
+            found[(*entries, load_u16(table + 2))] = self.vtable_places[i]
         return found
 
     @property
@@ -584,7 +584,8 @@ cdef class Builder:
         self.scratch[1] = <uint16_t>(place - self.object_end)
         for i in range(count + 2):
             hash = (hash ^ self.scratch[i]) * 16777619
-            self.put_entry_in_order(i)
+            # In memory an entry has its low byte first.
+            store_le(<uint8_t*>(self.scratch + i), self.scratch[i], 2)
         found = 0
         for i in range(self.vtable_count):
             if self.vtable_hashes[i] == hash:
@@ -614,11 +615,6 @@ cdef class Builder:
         store_le(self.data + self.capacity - place, <uint64_t>(found - place), 4)
         self.has_slots = False
         return place
-
-    cdef inline int put_entry_in_order(self, Py_ssize_t i) noexcept:
-        """Has entry `i` of the vtable being put together lie in memory with its low byte first."""
-        store_le(<uint8_t*>(self.scratch + i), self.scratch[i], 2)
-        return 0
 
     def WriteVtable(self):
         """Ends the table with its vtable; `EndObject` calls it."""
@@ -841,11 +837,6 @@ cdef class Builder:
         elif type(x) is float and type(d) is float and kind >= FLOAT32:
             if PyFloat_AS_DOUBLE(x) == PyFloat_AS_DOUBLE(d) and not self._force_defaults:
                 return 0
-            # Before its bytes are taken, which may fail: the package makes room first.
-            self.prep(WIDTHS[<int>kind], 0)
-            take_number(kind, x, &bits)
-            self.store(bits, WIDTHS[<int>kind])
-            return self.mark_slot(o)
         else:
             if x is not None:
                 check_number(kind, x)
@@ -853,10 +844,7 @@ cdef class Builder:
                 check_number(kind, d)
             if not (x != d or (self._force_defaults and d is not None)):
                 return 0
-            self.prepend_number(kind, x)
-            return self.mark_slot(o)
-        self.prep(WIDTHS[<int>kind], 0)
-        self.store(bits, WIDTHS[<int>kind])
+        self.prepend_number(kind, x)
         return self.mark_slot(o)
 
     def Prepend(self, flags, off):

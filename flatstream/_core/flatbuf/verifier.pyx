@@ -15,7 +15,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from flatstream._core.buffers cimport acquire
-from flatstream._core.wire cimport load_u32
+from flatstream._core.wire cimport load_u16, load_u32
 
 
 cdef extern from "Python.h":
@@ -107,7 +107,7 @@ cdef inline int check_number(Walk* walk, uint64_t place, uint64_t size, const ch
 cdef inline int take_u16(Walk* walk, uint64_t place, uint16_t* value, const char* what) noexcept nogil:
     if check_number(walk, place, 2, what):
         return -1
-    value[0] = <uint16_t>(walk.data[place] | (<uint16_t>walk.data[place + 1] << 8))
+    value[0] = <uint16_t>load_u16(walk.data + place)
     return 0
 
 
