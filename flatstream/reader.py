@@ -134,6 +134,10 @@ class StreamReader(Decoder):
         _check_callable(fn)
         return self.process_all(lambda payload: fn(decode(payload), payload))
 
+    # Records, of a schema at run time
+
+    # Columns, of a schema at run time
+
     # The end
 
     def close(self) -> None:

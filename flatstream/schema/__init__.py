@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
-from flatstream.schema._reflection import ObjectInfo, SchemaInfo, parse, types_of
+from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, parse, types_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -43,6 +44,7 @@ class Schema:
     def __init__(self, info: SchemaInfo) -> None:
         self._info = info
         self._types = types_of(info)
+        self._layout = layout_of(info, self._types)
         self.numbers = {known.name: number for number, known in enumerate(info.objects)}
         self.file_identifier = info.file_identifier
         self.file_extension = info.file_extension
@@ -122,6 +124,11 @@ class Table:
         return self.schema._types
 
     @property
+    def layout(self) -> Layout:
+        """The schema's types as what reads and writes messages wants them."""
+        return self.schema._layout
+
+    @property
     def name(self) -> str:
         """Its full name, with the namespace."""
         return self._info.name
@@ -130,6 +137,12 @@ class Table:
     def field_names(self) -> tuple[str, ...]:
         """The names of its fields, in the order of their numbers."""
         return tuple(field.name for field in self._info.fields)
+
+    # Records in
+
+    # Records out
+
+    # Columns out
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)

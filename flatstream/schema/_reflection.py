@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
+from flatstream._core.flatbuf.layout import EnumLayout, Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream.errors import FlatbufferError
 
@@ -598,3 +599,92 @@ def _check_struct(schema: SchemaInfo, number: int, around: tuple[int, ...], dept
         raise _nonsense(f"structs are nested deeper than {MOST_NESTED}")
     depths[number] = deepest + 1
     return deepest + 1
+
+
+def layout_of(schema: SchemaInfo, types: Types) -> Layout:
+    """The layout of a schema whose `types_of` is `types`, for what reads and writes messages."""
+    enums = [
+        EnumLayout(
+            known.name,
+            known.is_union,
+            "bit_flags" in known.attributes,
+            int(known.underlying.base),
+            [(value.name, _enumerator(known, value.value)) for value in known.values],
+        )
+        for known in schema.enums
+    ]
+    objects = []
+    for info in schema.objects:
+        number_of = {item.name: number for number, item in enumerate(info.fields)}
+        fields = []
+        for item in info.fields:
+            size, alignment = _inline(schema, item.type.base, item.type.index)
+            element_size, element_alignment = 0, 1
+            if item.type.base in (BaseType.VECTOR, BaseType.ARRAY):
+                element_size, element_alignment = _inline(schema, item.type.element, item.type.index)
+                if item.type.base is BaseType.ARRAY:
+                    size, alignment = element_size * item.type.fixed_length, element_alignment
+                else:
+                    element_alignment = max(element_alignment, _forced(item))
+            fields.append(
+                (
+                    item.name,
+                    _default_bits(item),
+                    size,
+                    alignment,
+                    element_size,
+                    element_alignment,
+                    item.type.fixed_length if item.type.base is BaseType.ARRAY else 0,
+                    _companion(item, number_of),
+                    item.optional and item.type.base in SIZES,
+                    item.deprecated,
+                )
+            )
+        objects.append((info.name, info.alignment if info.is_struct else 4, fields))
+    identifier = schema.file_identifier.encode()
+    return Layout(types, objects, enums, identifier if len(identifier) == 4 else b"")
+
+
+def _enumerator(known: EnumInfo, value: int) -> int:
+    """A value of an enum; the schema keeps one of 64 unsigned bits as a signed number."""
+    return value & 0xFFFFFFFFFFFFFFFF if known.underlying.base is BaseType.ULONG else value
+
+
+def _inline(schema: SchemaInfo, base: BaseType, index: int) -> tuple[int, int]:
+    """How many bytes something takes where it is, and to what they are aligned."""
+    if base is BaseType.OBJ and schema.objects[index].is_struct:
+        return schema.objects[index].size, schema.objects[index].alignment
+    size = SIZES.get(base, 4)
+    return size, size
+
+
+def _forced(item: FieldInfo) -> int:
+    """What the elements of a vector are aligned to at least, by its attribute."""
+    text = item.attributes.get("force_align", "1")
+    if text not in ("1", "2", "4", "8", "16", "32", "64", "128", "256"):
+        raise _nonsense(f"{item.name} is aligned to {text!r:.100} bytes")
+    return int(text)
+
+
+def _default_bits(item: FieldInfo) -> int:
+    """The bytes of a scalar's default as a number."""
+    base = item.type.base
+    if base not in SIZES or item.optional:
+        return 0
+    if base is BaseType.DOUBLE:
+        return int(struct.unpack("<Q", struct.pack("<d", item.default_real))[0])
+    if base is BaseType.FLOAT:
+        try:
+            return int(struct.unpack("<I", struct.pack("<f", item.default_real))[0])
+        except OverflowError:
+            raise _nonsense(f"the default of {item.name}, {item.default_real}, is no float of 32 bits") from None
+    return item.default_integer & ((1 << 8 * SIZES[base]) - 1)
+
+
+def _companion(item: FieldInfo, number_of: dict[str, int]) -> int:
+    """The number of the field with a union's type, or of the union that a type is for; else -1."""
+    if item.type.inner is BaseType.UNION:
+        return number_of[f"{item.name}_type"]
+    if item.type.inner is BaseType.UTYPE and item.name.endswith("_type"):
+        return number_of.get(item.name.removesuffix("_type"), -1)
+    return -1

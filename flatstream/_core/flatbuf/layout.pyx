@@ -1,0 +1,181 @@
+# cython: boundscheck=False, wraparound=False
+"""What reads and writes messages by a schema knows of it: defaults, sizes, alignments, and names.
+
+The verifier's `Types` has what tells whether bytes are a message. Everything that gives them a meaning is here, by the
+same numbers.
+"""
+
+cimport cython
+from libc.stdint cimport int32_t, uint64_t
+
+from flatstream._core.flatbuf.verifier cimport ARRAY, NOTHING, OBJECT, UNION, VECTOR, Field, Types
+
+
+cdef extern from "Python.h":
+    void* PyMem_RawCalloc(size_t count, size_t size) nogil
+    void PyMem_RawFree(void* p) nogil
+
+
+@cython.no_gc
+cdef class EnumLayout:
+    """An enum, or the union whose variants it numbers.
+
+    Parameters
+    ----------
+    name : str
+        The full name.
+    is_union, bit_flags : bool
+        What it is; the values of flags are masks.
+    kind : int
+        The base type that a value is stored as.
+    values : sequence of (str, int)
+        Of names that stand for the same value, the first is the one to show.
+    """
+
+    def __init__(self, str name not None, bint is_union, bint bit_flags, int kind, values):
+        if self.by_name is not None:
+            raise TypeError("EnumLayout.__init__ must not be called twice")
+        self.name = name
+        self.is_union = is_union
+        self.bit_flags = bit_flags
+        self.kind = kind
+        self.by_value = {}
+        for known, value in values:
+            self.by_value.setdefault(int(value), str(known))
+        self.by_name = {str(known): int(value) for known, value in values}
+
+
+# It holds names, `Types` and enums, so it cannot be part of a cycle.
+@cython.no_gc
+cdef class Layout:
+    """How the objects of a schema lie in memory, and what their parts are called.
+
+    Parameters
+    ----------
+    types : Types
+        The same objects, for the verifier.
+    objects : sequence of (name, alignment, fields)
+        Of each field (name, default_bits, size, alignment, element_size, element_alignment, length, companion,
+        optional, deprecated); see `FieldLayout`.
+    enums : sequence of EnumLayout
+        By the numbers that `types` knows them by.
+    file_identifier : bytes
+        Four bytes, or none.
+
+    Notes
+    -----
+    What `types` and the sizes here say is checked to go together, so that reading a field by them stays inside of it.
+    """
+
+    def __init__(self, Types types not None, objects, enums, bytes file_identifier not None):
+        cdef Py_ssize_t i, j
+        cdef FieldLayout* field
+        if self.objects is not NULL:
+            raise TypeError("Layout.__init__ must not be called twice")
+        if not types.ready:
+            raise ValueError("these types were never completed")
+        if len(objects) != types.object_count or len(enums) != types.union_count:
+            raise ValueError(
+                f"expected {types.object_count} objects and {types.union_count} enums, "
+                f"got {len(objects)} and {len(enums)}"
+            )
+        if len(file_identifier) not in (0, 4):
+            raise ValueError(f"a file identifier has four bytes, got {file_identifier!r:.100}")
+        for enum in enums:
+            if not isinstance(enum, EnumLayout) or (<EnumLayout>enum).by_name is None:
+                raise TypeError(f"expected an EnumLayout, got {enum!r:.100}")
+        self.objects = <ObjectLayout*>PyMem_RawCalloc(<size_t>max(len(objects), 1), sizeof(ObjectLayout))
+        if self.objects is NULL:
+            raise MemoryError("no memory for the layout of a schema")
+        self.object_count = len(objects)
+        self.types = types
+        self.enums = tuple(enums)
+        self.file_identifier = file_identifier
+        self.object_names = tuple(str(name) for name, _, _ in objects)
+        self.field_names = tuple(tuple(str(described[0]) for described in fields) for _, _, fields in objects)
+        self.numbers = tuple(
+            {str(described[0]): number for number, described in enumerate(fields) if not described[9]}
+            for _, _, fields in objects
+        )
+        for i in range(self.object_count):
+            _, alignment, fields = objects[i]
+            if len(fields) != types.objects[i].field_count:
+                raise ValueError(f"object {i} has {types.objects[i].field_count} fields, got {len(fields)}")
+            if alignment not in (1, 2, 4, 8, 16, 32):
+                raise ValueError(f"object {i} is aligned to {alignment!r:.100} bytes")
+            self.objects[i].alignment = alignment
+            self.objects[i].fields = <FieldLayout*>PyMem_RawCalloc(<size_t>max(len(fields), 1), sizeof(FieldLayout))
+            if self.objects[i].fields is NULL:
+                raise MemoryError("no memory for the layout of fields")
+            for j in range(types.objects[i].field_count):
+                field = &self.objects[i].fields[j]
+                (
+                    _, field.default_bits, field.size, field.alignment, field.element_size, field.element_alignment,
+                    field.length, field.companion, field.optional, field.deprecated,
+                ) = fields[j]
+                self.check_field(i, j)
+        self.ready = True
+
+    def check_field(self, Py_ssize_t i, Py_ssize_t j):
+        """Raises ValueError unless the numbers of this field go together, and with those of `types`."""
+        cdef Types types = self.types
+        if types is None or not 0 <= i < self.object_count or self.objects[i].fields is NULL:
+            raise ValueError(f"there is no object {i}")
+        if not 0 <= j < types.objects[i].field_count:
+            raise ValueError(f"object {i} has no field {j}")
+        cdef Field* known = &types.objects[i].fields[j]
+        cdef FieldLayout* field = &self.objects[i].fields[j]
+        cdef uint64_t element, size
+        cdef int32_t companion = field.companion
+        where = f"field {j} of object {i}"
+        for alignment in (field.alignment, field.element_alignment):
+            if alignment not in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+                raise ValueError(f"{where} is aligned to {alignment} bytes")
+        if known.kind == VECTOR or known.kind == ARRAY:
+            element = self.inline_size(known.element, known.index)
+            if element != field.element_size:
+                raise ValueError(f"an element of {where} has {element} bytes, got {field.element_size}")
+            size = element * field.length if known.kind == ARRAY else 4
+        else:
+            size = self.inline_size(known.kind, known.index)
+        if size != field.size:
+            raise ValueError(f"{where} has {size} bytes, got {field.size}")
+        if types.objects[i].is_struct:
+            if known.offset + size > types.objects[i].size:
+                raise ValueError(f"{where} ends outside of its struct")
+            if known.kind in (NOTHING, VECTOR, UNION) or (known.kind == OBJECT or known.element == OBJECT) and (
+                not types.objects[known.index].is_struct
+            ):
+                raise ValueError(f"{where} cannot be in a struct")
+        elif known.offset < 4 or known.offset & 1:
+            raise ValueError(f"{where} has the place {known.offset} in its vtable")
+        if companion != -1 and not 0 <= companion < types.objects[i].field_count:
+            raise ValueError(f"{where} belongs to field {companion}")
+        inner = known.element if known.kind in (VECTOR, ARRAY) else known.kind
+        if inner == UNION and (companion == -1 or types.objects[i].fields[companion].offset != known.type_offset):
+            raise ValueError(f"{where} is a union without a type")
+        if may_be_enum(inner) and known.index != -1 and not 0 <= known.index < len(self.enums):
+            raise ValueError(f"{where} is enum {known.index} of {len(self.enums)}")
+
+    def inline_size(self, int kind, Py_ssize_t index):
+        """How many bytes something of this kind takes where it is: an offset has 4."""
+        if kind == OBJECT and self.types is not None and 0 <= index < self.object_count:
+            if self.types.objects[index].is_struct:
+                return self.types.objects[index].size
+        return scalar_width(<unsigned char>kind)
+
+    cdef int32_t check_table(self, object number) except -1:
+        if not self.ready:
+            raise ValueError("this layout was never completed")
+        if not isinstance(number, int) or not 0 <= number < self.object_count:
+            raise ValueError(f"object {number!r:.100} of {self.object_count}")
+        if self.types.objects[<Py_ssize_t>number].is_struct:
+            raise ValueError(f"object {number} is a struct, and no table")
+        return number
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        if self.objects is not NULL:
+            for i in range(self.object_count):
+                PyMem_RawFree(self.objects[i].fields)
+        PyMem_RawFree(self.objects)
