@@ -1,0 +1,9 @@
+from collections.abc import Iterable
+
+from flatstream._core.flatbuf.layout import Layout
+
+class Template:
+    size: int
+    message: bytes
+    def __init__(self, layout: Layout, number: int, fields: Iterable[int], identifier: bytes = b"") -> None: ...
+    def place(self, field: int) -> int | None: ...
