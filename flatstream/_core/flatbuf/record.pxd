@@ -4,6 +4,7 @@ from flatstream._core.encoder cimport Encoder
 from flatstream._core.exclusive cimport Exclusive
 from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
+from flatstream._core.flatbuf.template cimport Template
 
 
 cdef struct Step:
@@ -41,13 +42,12 @@ cdef class ObjectPlan:
 
 
 cdef class Pattern:
-    """The message of a record with certain fields, all of them numbers: only their values are still to be stored."""
+    """A record with certain fields, all of them numbers: its message lacks only their values."""
     cdef uint64_t mask
-    cdef bytearray message
-    cdef uint8_t* data
-    cdef Py_ssize_t size
-    # Where the value of each of the 64 fields goes, or -1.
-    cdef int32_t[64] places
+    cdef Template template
+    # The numbers of these fields.
+    cdef uint8_t[64] fields
+    cdef Py_ssize_t count
 
 
 cdef class RecordEncoder(Exclusive):
@@ -87,7 +87,7 @@ cdef class RecordEncoder(Exclusive):
     cdef int explain(self, object error, Py_ssize_t row) except -1
     cdef int write_located(self, object record, list values, Py_ssize_t row) except -1
     cdef int write_values(self, list values) except -1
-    cdef int put_pattern(self, Pattern pattern) except -1
+    cdef int put_numbers(self, uint64_t mask, const uint64_t* bits) except -1
     cdef Pattern pattern_of(self, uint64_t mask)
     cdef int learn_names(self, tuple names) except -1
     cdef list fetch(self, int32_t index, object record)

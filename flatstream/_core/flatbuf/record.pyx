@@ -17,19 +17,19 @@ from collections.abc import Mapping
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_CheckBuffer
 from cpython.buffer cimport PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from flatstream._core.encoder cimport Encoder
+from flatstream._core.encoder cimport Encoder, FrameRun, end_frame, payload_room
 from flatstream._core.exclusive cimport Exclusive
 from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, Layout, is_scalar, may_be_enum, scalar_width
 from flatstream._core.flatbuf.scalars cimport (
     ElementClass, class_of_format, same_layout, store_elements, take_exact, take_scalar, UNKNOWN_CLASS,
 )
+from flatstream._core.flatbuf.template cimport Template, make_template
 from flatstream._core.flatbuf.verifier cimport (
     ARRAY, NOTHING, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, Field, UnionType, find_not_utf8,
 )
@@ -391,8 +391,7 @@ cdef class RecordEncoder(Exclusive):
     cdef int write_values(self, list values) except -1:
         cdef Py_ssize_t base, i, count = len(values)
         cdef uint64_t mask = 0
-        cdef Pattern pattern
-        cdef Field* fields = self.layout.types.objects[self.number].fields
+        cdef uint64_t[64] bits
         self.tables = 1
         base = self.push_cells(count)
         if not self.collect(self.number, values, base) or not self.patterned:
@@ -403,59 +402,44 @@ cdef class RecordEncoder(Exclusive):
         for i in range(count):
             if self.cells[base + i].present:
                 mask |= <uint64_t>1 << i
-        pattern = self.pattern_of(mask)
-        for i in range(count):
-            if self.cells[base + i].present:
-                store_le(pattern.data + pattern.places[i], self.cells[base + i].bits, scalar_width(fields[i].kind))
-        return self.put_pattern(pattern)
+                bits[i] = self.cells[base + i].bits
+        return self.put_numbers(mask, bits)
 
-    cdef int put_pattern(self, Pattern pattern) except -1:
-        """Frames the message that a pattern holds now."""
-        # Copied, since writing may run Python, and that may write with the same pattern.
-        if not self.encoder.put_directly(pattern.data, pattern.size):
-            message = bytes(pattern.message)
-            self.encoder.put(message, <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
-        return 0
+    cdef int put_numbers(self, uint64_t mask, const uint64_t* bits) except -1:
+        """Frames the message of a record that has the fields of `mask`, all of them numbers, by their numbers in
+        `bits`.
+        """
+        cdef Pattern pattern = self.recent
+        cdef Template template
+        cdef FrameRun run
+        cdef uint8_t* out
+        if pattern is None or pattern.mask != mask:
+            pattern = self.pattern_of(mask)
+        template = pattern.template
+        if self.encoder.begin_run(&run):
+            out = payload_room(&run, template.size)
+            if out is not NULL:
+                fill_in(self, pattern, bits, out)
+                end_frame(&run, template.size)
+                self.encoder.end_run(&run)
+                return 0
+        message = PyBytes_FromStringAndSize(NULL, template.size)
+        fill_in(self, pattern, bits, <uint8_t*>PyBytes_AS_STRING(message))
+        return self.encoder.put(message, <const uint8_t*>PyBytes_AS_STRING(message), template.size)
 
     cdef Pattern pattern_of(self, uint64_t mask):
-        """The pattern of a record that has the fields whose bits are set in `mask`, all of them numbers."""
-        cdef Pattern pattern = self.recent
-        cdef ObjectPlan plan
-        cdef Builder builder = self.builder
-        cdef Field* fields
-        cdef Py_ssize_t k, width, size = 0
+        cdef Pattern pattern = self.patterns.get(mask)
         cdef int32_t i
-        cdef const uint8_t* message
-        if pattern is not None and pattern.mask == mask:
-            return pattern
-        pattern = self.patterns.get(mask)
+        cdef uint8_t[64] present
         if pattern is None:
-            fields = self.layout.types.objects[self.number].fields
-            plan = self.plan_of(self.number)
             pattern = Pattern.__new__(Pattern)
             pattern.mask = mask
-            memset(pattern.places, 0xFF, sizeof(pattern.places))
-            self.begin()
-            builder.start_object(plan.slots)
-            for k in range(plan.order_count):
-                i = plan.order[k]
-                if not mask >> i & 1:
-                    continue
-                width = scalar_width(fields[i].kind)
-                builder.prep(width, 0)
-                builder.store(0, width)
-                # From the end, for as long as the rest is not known.
-                pattern.places[i] = <int32_t>(builder.capacity - builder._head)
-                builder.slots[(fields[i].offset - 4) // 2] = pattern.places[i]
-            builder._nested = False
-            builder.finish(builder.write_vtable(), False, self.identifier or None)
-            message = builder.finished_bytes(&size)
             for i in range(MOST_FIELDS):
-                if pattern.places[i] >= 0:
-                    pattern.places[i] = <int32_t>size - pattern.places[i]
-            pattern.message = bytearray(message[:size])
-            pattern.data = <uint8_t*>PyByteArray_AS_STRING(pattern.message)
-            pattern.size = size
+                present[i] = mask >> i & 1
+                if present[i]:
+                    pattern.fields[pattern.count] = <uint8_t>i
+                    pattern.count += 1
+            pattern.template = make_template(self.layout, self.number, present, self.identifier)
             if len(self.patterns) >= MOST_PATTERNS:
                 self.patterns.clear()
             self.patterns[mask] = pattern
@@ -1039,6 +1023,19 @@ cdef object elements_of(object value):
     return list(value)
 
 
+cdef inline int fill_in(RecordEncoder encoder, Pattern pattern, const uint64_t* bits, uint8_t* message) noexcept:
+    """Makes the message of a pattern with these numbers at `message`, where there is room for it."""
+    cdef Template template = pattern.template
+    cdef FieldLayout* layouts = encoder.layout.objects[encoder.number].fields
+    cdef Py_ssize_t k
+    cdef int32_t i
+    memcpy(message, template.data, <size_t>template.size)
+    for k in range(pattern.count):
+        i = pattern.fields[k]
+        store_le(message + template.places[i], bits[i], layouts[i].size)
+    return 0
+
+
 cdef object write_keywords(PyObject* self, PyObject** args, Py_ssize_t given, PyObject* names):
     """`RecordWriter.write`: what the interpreter calls for it, without a dictionary of the keywords."""
     cdef RecordEncoder encoder = <RecordEncoder>self
@@ -1048,7 +1045,6 @@ cdef object write_keywords(PyObject* self, PyObject** args, Py_ssize_t given, Py
     cdef Field* fields
     cdef FieldLayout* layouts
     cdef int32_t i
-    cdef Pattern pattern
     if given:
         raise TypeError("write() takes fields as keywords, and nothing else: write_record() takes a record")
     encoder.check_made()
@@ -1061,18 +1057,14 @@ cdef object write_keywords(PyObject* self, PyObject** args, Py_ssize_t given, Py
         layouts = encoder.layout.objects[encoder.number].fields
         for k in range(count):
             i = encoder.call_fields[k]
-            if not take_exact(fields[i].kind, <object>args[k], &bits[k]):
+            if not take_exact(fields[i].kind, <object>args[k], &bits[i]):
                 break
-            if bits[k] != layouts[i].default_bits or layouts[i].optional or encoder.force_defaults:
+            if bits[i] != layouts[i].default_bits or layouts[i].optional or encoder.force_defaults:
                 mask |= <uint64_t>1 << i
         else:
-            pattern = encoder.recent
-            if pattern is not None and pattern.mask == mask and not encoder.required & ~mask:
-                for k in range(count):
-                    i = encoder.call_fields[k]
-                    if pattern.places[i] >= 0:
-                        store_le(pattern.data + pattern.places[i], bits[k], layouts[i].size)
-                encoder.put_pattern(pattern)
+            # A field that is missing is for the slow way to tell.
+            if not encoder.required & ~mask:
+                encoder.put_numbers(mask, bits)
                 return None
     return write_slowly(encoder, args, names, count)
 

@@ -74,8 +74,6 @@ cdef struct Limits:
     uint64_t max_apparent_size
 
 
-# Where the bytes stop being UTF-8, or -1.
-cdef int64_t find_not_utf8(const uint8_t* p, uint64_t size) noexcept nogil
 cdef int check_limits(object max_depth, object max_tables, object max_apparent_size, Limits* limits) except -1
 cdef int32_t check_root(object types, object number) except -1
 # None, or why the bytes are no message that begins with a table.
