@@ -69,6 +69,7 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema
+    from flatstream.schema.records import RecordWriter
 
 __version__ = "0.1.0"
 
@@ -108,6 +109,7 @@ __all__ = [
     "ReclamationReason",
     "RecoveryEnd",
     "RecoveryReport",
+    "RecordWriter",
     "Schema",
     "SizeThresholdPolicy",
     "SizeValidator",
@@ -129,12 +131,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # What reads schemas takes as long to import as all the rest, and most programs have none.
-    if name == "Schema":
-        from flatstream.schema import Schema
+# What reads schemas takes as long to import as all the rest, and most programs have none.
+_LATER = {
+    "RecordWriter": "flatstream.schema.records",
+    "Schema": "flatstream.schema",
+}
 
-        return Schema
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flatstream._core.flatbuf.layout import Layout
+from flatstream._core.flatbuf.record import RecordEncoder
 from flatstream._core.flatbuf.verifier import Types
 from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, parse, types_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from flatstream._core.flatbuf.builder import Builder
 
 __all__ = ["Schema", "Table"]
 
@@ -113,6 +116,8 @@ class Table:
         self.schema = schema
         # Which of the schema's objects it is.
         self.number = number
+        # Of `encode`, when it is first needed.
+        self._encoder: RecordEncoder | None = None
 
     @property
     def _info(self) -> ObjectInfo:
@@ -139,6 +144,44 @@ class Table:
         return tuple(field.name for field in self._info.fields)
 
     # Records in
+
+    def encode(self, builder: Builder, record: Any = None, /, **fields: Any) -> int:
+        """Builds a record with `builder` and finishes the message.
+
+        Parameters
+        ----------
+        builder : Builder
+            A `flatstream.Builder` that is not finished, and in the middle of nothing.
+        record : mapping, sequence or object with attributes, optional
+            See `RecordWriter.write_record`. Given by `fields` instead, see `RecordWriter.write`.
+
+        Returns
+        -------
+        int
+            Where in ``builder.Bytes`` the message begins, as from ``builder.Finish``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A value is not what its field takes, a required one is missing, or there is no field of this name. What the
+            builder held before is still there.
+        FlatbufferError
+            The builder holds a finished message, or half of one.
+
+        Examples
+        --------
+        >>> from flatstream import Builder
+        >>> builder = Builder()
+        >>> table = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Disk")
+        >>> size = len(builder.Bytes) - table.encode(builder, name="sda")
+        >>> memoryview(builder).nbytes == size
+        True
+        """
+        if record is not None and fields:
+            raise TypeError("encode() takes a record or fields as keywords, not both")
+        if self._encoder is None:
+            self._encoder = RecordEncoder(self.layout, self.number)
+        return self._encoder.encode(builder, fields if record is None else record)
 
     # Records out
 

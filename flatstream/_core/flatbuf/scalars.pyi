@@ -1,0 +1,4 @@
+class Refusal(Exception): ...
+
+NAMES: dict[int, str]
+RANGES: dict[int, str]
