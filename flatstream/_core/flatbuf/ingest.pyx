@@ -15,42 +15,35 @@ Every offset of a list or string is compared with the size of what it leads into
 belongs to somebody else may change while a sink is written to.
 """
 
-import operator
-import sys
 from collections.abc import Mapping
 
 cimport cython
-from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDES, Py_buffer, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
-)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from libc.math cimport isinf
-from libc.stdint cimport (
-    INT64_MAX, INT64_MIN, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
-)
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from flatstream._core.arrow_import cimport (
-    BITS, BYTES32, BYTES64, BYTES_FIXED, BYTES_VIEW, DICTIONARY, HALF, LIST32, LIST64, LIST_FIXED, LIST_VIEW32,
-    LIST_VIEW64, NULLS, NUMBERS, STRUCT, ArrayOwner, Column, SchemaOwner, Source, StreamOwner, attach, describe,
-    native_32, native_64, take_array, take_schema, take_stream,
-)
-from flatstream._core.buffers cimport Chunk
+from flatstream._core.arrow_import cimport BITS, NUMBERS, STRUCT, Column, Source
+from flatstream._core.column_sources cimport MOST_ROWS, Feed, as_input, grouped, has_arrow, measure, open_feed
 from flatstream._core.encoder cimport Encoder, FrameRun, end_frame, payload_room
 from flatstream._core.flatbuf.builder cimport Builder
-from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, Layout, is_scalar, may_be_enum, scalar_width
-from flatstream._core.flatbuf.template cimport Template, make_template
-from flatstream._core.flatbuf.verifier cimport (
-    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, NOTHING, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, UNION_TYPE,
-    USHORT, VECTOR, Field, ObjectType, Types, UnionType, find_not_utf8,
+from flatstream._core.flatbuf.column_access cimport (
+    bit_at, bytes_range, extended, is_text, list_range, load_number, number_at, resolve, width_of, wrong_utf8,
 )
-from flatstream._core.wire cimport load_le, load_u16, load_u32, load_u64, store_le, store_u32
+from flatstream._core.flatbuf.column_plan cimport (
+    TAKE_SCALAR, TAKE_STRING, TAKE_STRUCT, TAKE_TABLE, TAKE_UNION, TAKE_UNIONS, TAKE_VECTOR, ColumnPlan, Step,
+)
+from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
+from flatstream._core.flatbuf.scalars cimport take_scalar
+from flatstream._core.flatbuf.template cimport Template, make_template
+from flatstream._core.flatbuf.verifier cimport BOOL, DOUBLE, FLOAT, ULONG
+from flatstream._core.wire cimport load_u16, load_u32, load_u64, store_le
+
+from flatstream._core.flatbuf.scalars import NAMES, RANGES, Refusal
 
 
 cdef extern from "Python.h":
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
     void* PyMem_RawRealloc(void* p, size_t n) nogil
@@ -58,7 +51,6 @@ cdef extern from "Python.h":
 
 # What a vector or a string may have at most; the message is checked by the builder.
 cdef int64_t MOST_BYTES = <int64_t>1 << 31
-cdef int64_t MOST_ROWS = <int64_t>1 << 48
 # A table with more columns is built by the builder; and there are so many places for templates.
 cdef enum:
     MOST_MASKED = 64
@@ -71,146 +63,10 @@ cdef int64_t[11] MOST = [
     0, (1 << 8) - 1, 1, (1 << 7) - 1, (1 << 8) - 1, (1 << 15) - 1, (1 << 16) - 1, (<int64_t>1 << 31) - 1,
     (<int64_t>1 << 32) - 1, INT64_MAX, INT64_MAX
 ]
-KIND_NAMES = (
-    "nothing", "union type", "bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "float",
-    "double", "string",
-)
-
-
-# What a step makes.
-cdef enum Action:
-    TAKE_SCALAR
-    TAKE_STRUCT
-    # From here on: something elsewhere in the message, and an offset to it.
-    TAKE_STRING
-    TAKE_TABLE
-    TAKE_VECTOR
-    TAKE_UNION
-    TAKE_UNIONS
-    # In structs.
-    TAKE_ARRAY
-
-
-cdef struct Step:
-    uint8_t action
-    # Of a scalar.
-    uint8_t kind
-    uint8_t width
-    # Its bytes are those of the column, as they are.
-    bint plain
-    # It is written even if it has the default.
-    bint keep
-    bint required
-    # The enum of a scalar, or the union; else -1.
-    int32_t enumeration
-    # The object that the fields of a struct or a table are those of, or -1.
-    int32_t object
-    # The field that it is, of the object of its parent; -1 for elements and variants, which say what they are.
-    int32_t field
-    int64_t element
-    uint64_t code
-    # Where it is: in a struct; and how many bytes it takes.
-    uint32_t place
-    uint32_t size
-    uint32_t alignment
-    # Of vectors and arrays: of one element, and how many.
-    uint32_t element_size
-    uint32_t element_alignment
-    uint32_t count
-    uint64_t default_bits
-    # NULL if the parts are columns of their own, under names with a dot.
-    Column* column
-    Step* parent
-    Step* children
-    Py_ssize_t child_count
-    # Of a union: its type, or NULL.
-    Step* type
-    # Of an enum whose names are in a dictionary: the value of each, and CODE_NULL or CODE_UNKNOWN.
-    uint64_t* codes
-    uint8_t* code_states
-    int64_t code_count
-    # While a row is made: the value of a scalar or the type of a union, and the place of what was built, or 0.
-    uint64_t bits
-    Py_ssize_t result
-
 cdef enum:
     CODE_KNOWN
     CODE_NULL
     CODE_UNKNOWN
-
-
-cdef extern from *:
-    """
-    /* The value of a float of 16 bits, which floats of 32 have exactly. */
-    static inline double fs_half(uint16_t bits) {
-        uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = (bits >> 10) & 0x1F, fraction = bits & 0x3FF, wide;
-        float value;
-        if (exponent == 0) {
-            /* A fraction of 2**-24. */
-            value = (float)fraction / 16777216.0f;
-            return sign ? -(double)value : (double)value;
-        }
-        wide = sign | ((exponent == 31 ? 255 : exponent + 112) << 23) | (fraction << 13);
-        memcpy(&value, &wide, 4);
-        return (double)value;
-    }
-    """
-    double fs_half(uint16_t bits) noexcept nogil
-
-
-cdef inline bint bit_at(const uint8_t* bits, int64_t at) noexcept nogil:
-    return (bits[at >> 3] >> (at & 7)) & 1
-
-
-cdef inline Py_ssize_t width_of(uint8_t kind) noexcept nogil:
-    return 2 if kind == HALF else <Py_ssize_t>scalar_width(kind)
-
-
-cdef inline uint64_t load_number(const uint8_t* p, Py_ssize_t width, bint big) noexcept nogil:
-    cdef uint64_t value = 0
-    cdef Py_ssize_t i
-    if not big:
-        return load_le(p, width)
-    for i in range(width):
-        value = value << 8 | p[i]
-    return value
-
-
-cdef inline int64_t extended(uint64_t raw, uint8_t kind) noexcept nogil:
-    """The value of a number whose bytes are `raw`; what a ulong has beyond comes out negative."""
-    if kind == BYTE:
-        return <int8_t>raw
-    if kind == SHORT:
-        return <int16_t>raw
-    if kind == INT:
-        return <int32_t>raw
-    if kind == BOOL:
-        return raw != 0
-    return <int64_t>raw
-
-
-cdef inline int number_at(const Column* column, int64_t at, int64_t* value, double* real) noexcept nogil:
-    """The number at this place: 0 if it is `value`, 1 if it is `value` as a ulong, 2 if it is `real`."""
-    cdef uint64_t raw
-    cdef float narrow = 0
-    cdef uint32_t low
-    if column.form == BITS:
-        value[0] = bit_at(column.values, at)
-        return 0
-    raw = load_number(column.values + at * column.stride, width_of(column.kind), column.big)
-    if column.kind == DOUBLE:
-        memcpy(real, &raw, 8)
-        return 2
-    if column.kind == FLOAT:
-        low = <uint32_t>raw
-        memcpy(&narrow, &low, 4)
-        real[0] = narrow
-        return 2
-    if column.kind == HALF:
-        real[0] = fs_half(<uint16_t>raw)
-        return 2
-    value[0] = extended(raw, column.kind)
-    return column.kind == ULONG and value[0] < 0
 
 
 cdef inline int convert(const Step* step, const Column* column, int64_t at, uint64_t* bits) noexcept nogil:
@@ -256,28 +112,8 @@ cdef inline int convert(const Step* step, const Column* column, int64_t at, uint
     return 1
 
 
-cdef inline int resolve(const Column** column, int64_t row, int64_t* at) noexcept nogil:
-    """Where the value of a row is, dictionaries looked up: 1, or 0 if it is null, or -1 if a dictionary has no such."""
-    cdef const Column* known = column[0]
-    cdef int64_t value
-    while True:
-        if known.form == NULLS:
-            return 0
-        at[0] = known.offset + row
-        if known.validity is not NULL and not bit_at(known.validity, at[0]):
-            return 0
-        if known.form != DICTIONARY:
-            column[0] = known
-            return 1
-        value = extended(load_number(known.values + at[0] * known.stride, width_of(known.kind), known.big), known.kind)
-        known = known.dictionary
-        if value < 0 or value >= known.length:
-            return -1
-        row = value
-
-
 cdef inline int take_quick(const Step* step, int64_t row, uint64_t* bits) noexcept nogil:
-    """The bytes of a scalar: 1, or 0 if it is null, or -1 if that is for `Plan.take` to say."""
+    """The bytes of a scalar: 1, or 0 if it is null, or -1 if that is for `Rows.take` to say."""
     cdef const Column* column = step.column
     cdef int64_t at = 0, code
     cdef int there
@@ -311,87 +147,8 @@ cdef inline int take_quick(const Step* step, int64_t row, uint64_t* bits) noexce
     return convert(step, column, at, bits)
 
 
-cdef inline int list_range(const Column* column, int64_t at, int64_t* start, int64_t* count) noexcept nogil:
-    """Which elements a list has, or -1 if those are not there."""
-    cdef int64_t length = column.children[0].length
-    if column.form == LIST_FIXED:
-        count[0] = column.width
-        start[0] = at * column.width
-    elif column.form == LIST32:
-        start[0] = native_32(column.offsets + 4 * at)
-        count[0] = native_32(column.offsets + 4 * at + 4) - start[0]
-    elif column.form == LIST64:
-        start[0] = native_64(column.offsets + 8 * at)
-        if start[0] < 0 or native_64(column.offsets + 8 * at + 8) < start[0]:
-            return -1
-        count[0] = native_64(column.offsets + 8 * at + 8) - start[0]
-    elif column.form == LIST_VIEW32:
-        start[0] = native_32(column.offsets + 4 * at)
-        count[0] = native_32(column.sizes + 4 * at)
-    else:
-        start[0] = native_64(column.offsets + 8 * at)
-        count[0] = native_64(column.sizes + 8 * at)
-    return -1 if start[0] < 0 or count[0] < 0 or start[0] > length or count[0] > length - start[0] else 0
-
-
-cdef inline int bytes_range(const Column* column, int64_t at, const uint8_t** data, int64_t* size) noexcept nogil:
-    """Where the bytes of a string are, or -1 if they are not there."""
-    cdef int64_t start, end
-    cdef const uint8_t* view
-    cdef int64_t piece
-    if column.form == BYTES_FIXED:
-        data[0] = column.values + at * column.stride
-        size[0] = column.width
-        return 0
-    if column.form == BYTES_VIEW:
-        view = column.values + 16 * at
-        size[0] = native_32(view)
-        if size[0] < 0:
-            return -1
-        if size[0] <= 12:
-            data[0] = view + 4
-            return 0
-        piece = native_32(view + 8)
-        start = native_32(view + 12)
-        if piece < 0 or piece >= column.piece_count or start < 0:
-            return -1
-        end = native_64(column.piece_sizes + 8 * piece)
-        if start > end or size[0] > end - start:
-            return -1
-        data[0] = <const uint8_t*>column.pieces[piece] + start
-        return 0
-    if column.form == BYTES32:
-        start = native_32(column.offsets + 4 * at)
-        end = native_32(column.offsets + 4 * at + 4)
-    else:
-        start = native_64(column.offsets + 8 * at)
-        end = native_64(column.offsets + 8 * at + 8)
-    if start < 0 or end < start or end > column.data_size:
-        return -1
-    data[0] = column.values + start
-    size[0] = end - start
-    return 0
-
-
-cdef inline bint is_text(uint8_t form) noexcept nogil:
-    return form == BYTES32 or form == BYTES64 or form == BYTES_VIEW or form == BYTES_FIXED
-
-
-cdef inline bint is_list(uint8_t form) noexcept nogil:
-    return form == LIST32 or form == LIST64 or form == LIST_VIEW32 or form == LIST_VIEW64 or form == LIST_FIXED
-
-
-cdef inline int64_t wrong_utf8(const uint8_t* data, int64_t size) noexcept nogil:
-    """Where bytes stop being UTF-8, or -1. ASCII, which most are, is passed over eight at a time."""
-    cdef int64_t i = 0, found
-    while size - i >= 8 and not load_u64(data + i) & <uint64_t>0x8080808080808080:
-        i += 8
-    found = find_not_utf8(data + i, <uint64_t>(size - i))
-    return found if found < 0 else i + found
-
-
 cdef bint fill_quick(const Step* step, int64_t row, uint8_t* out) noexcept nogil:
-    """Stores the fields of a struct; False if that is for `Plan.fill` to do."""
+    """Stores the fields of a struct; False if that is for `Rows.fill` to do."""
     cdef Py_ssize_t i
     cdef int64_t at = row
     cdef uint64_t bits = 0
@@ -427,280 +184,6 @@ cdef bint is_there(const Step* step, int64_t row) noexcept nogil:
     return False
 
 
-cdef int free_step(Step* step) noexcept:
-    cdef Py_ssize_t i
-    if step is NULL:
-        return 0
-    for i in range(step.child_count):
-        free_step(&step.children[i])
-    PyMem_RawFree(step.children)
-    if step.type is not NULL:
-        free_step(step.type)
-        PyMem_RawFree(step.type)
-    PyMem_RawFree(step.codes)
-    PyMem_RawFree(step.code_states)
-    return 0
-
-
-# What comes in
-
-@cython.final
-@cython.no_gc
-cdef class Values:
-    """A list of Python's, which becomes a column when the field that it is for is known."""
-    cdef list values
-
-    def __cinit__(self, list values not None):
-        self.values = values
-
-
-@cython.final
-@cython.no_gc
-cdef class Feed:
-    """A column, or a table, and the arrays that it comes in."""
-    cdef Source source
-    cdef StreamOwner stream
-    cdef list waiting
-    # How many rows of the current array are left; those before are passed over.
-    cdef int64_t left
-
-    cdef bint advance(self) except -1:
-        """Has the column be that of the next array that is not empty; False at the end."""
-        cdef ArrayOwner array
-        while self.left == 0:
-            if self.waiting:
-                array = self.waiting.pop(0)
-            elif self.stream is not None:
-                array = self.stream.read_next()
-            else:
-                array = None
-            if array is None:
-                return False
-            attach(self.source, array)
-            self.left = self.source.column.length
-        return True
-
-    cdef int gather(self) except -1:
-        """Takes everything out of a stream, so that it is known how long it is."""
-        cdef ArrayOwner array
-        while self.stream is not None:
-            array = self.stream.read_next()
-            if array is None:
-                self.stream = None
-            elif not 0 <= array.array.length <= MOST_ROWS:
-                raise ValueError(f"column {self.source.name!r} comes in an array of {array.array.length} rows")
-            else:
-                self.waiting.append(array)
-        return 0
-
-    cdef int64_t total(self) noexcept:
-        cdef int64_t rows = self.left
-        for array in self.waiting:
-            rows += (<ArrayOwner>array).array.length
-        return rows
-
-
-cdef Feed open_feed(object value):
-    """What reads anything that has the Arrow C data interface."""
-    cdef Feed feed = Feed.__new__(Feed)
-    cdef SchemaOwner schema
-    feed.waiting = []
-    if hasattr(type(value), "__arrow_c_stream__"):
-        feed.stream = take_stream(value.__arrow_c_stream__())
-        schema = feed.stream.read_schema()
-    else:
-        answer = value.__arrow_c_array__()
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise TypeError(f"{type(value).__name__}.__arrow_c_array__ must return two capsules, got {answer!r:.100}")
-        schema = take_schema(answer[0])
-        feed.waiting.append(take_array(answer[1]))
-    feed.source = describe(&schema.schema, 0)
-    return feed
-
-
-cdef bint has_arrow(object value):
-    return hasattr(type(value), "__arrow_c_stream__") or hasattr(type(value), "__arrow_c_array__")
-
-
-cdef Feed feed_of(Source source):
-    cdef Feed feed = Feed.__new__(Feed)
-    feed.source = source
-    feed.waiting = []
-    feed.left = source.column.length
-    return feed
-
-
-FORMATS = {
-    "?": (BOOL, "bool"), "b": (BYTE, "int8"), "B": (UBYTE, "uint8"), "e": (HALF, "float16"), "f": (FLOAT, "float32"),
-    "d": (DOUBLE, "float64"),
-}
-SIGNED = {1: (BYTE, "int8"), 2: (SHORT, "int16"), 4: (INT, "int32"), 8: (LONG, "int64")}
-UNSIGNED = {1: (UBYTE, "uint8"), 2: (USHORT, "uint16"), 4: (UINT, "uint32"), 8: (ULONG, "uint64")}
-
-
-cdef object read_format(str name, str format, Py_ssize_t size):
-    """Kind, name and whether the high byte is first, of the items of a buffer."""
-    code = format[len(format) - 1:]
-    order = format[:len(format) - 1]
-    found = None
-    if code in FORMATS:
-        found = FORMATS[code]
-    elif code in ("h", "i", "l", "q", "n"):
-        found = SIGNED.get(size)
-    elif code in ("H", "I", "L", "Q", "N"):
-        found = UNSIGNED.get(size)
-    if found is None or order not in ("", "@", "=", "<", ">", "!") or width_of(found[0]) != size:
-        raise TypeError(f"column {name!r} has items of {size} bytes in the format {format!r:.100}, which are no numbers")
-    return found[0], found[1], order in (">", "!") or (order not in ("<",) and sys.byteorder == "big")
-
-
-cdef Source from_buffer(str name, object value):
-    """The column that a buffer of one or two dimensions is."""
-    cdef object view = PyMemoryView_FromObject(value)
-    cdef const Py_buffer* buffer = PyMemoryView_GET_BUFFER(view)
-    cdef Source source, part
-    if buffer.ndim not in (1, 2):
-        raise TypeError(f"column {name!r} has {buffer.ndim} dimensions, where there can be one, or two for vectors")
-    kind, type_name, big = read_format(name, view.format, buffer.itemsize)
-    source = Source(name, type_name)
-    source.owner = view
-    source.column.form = NUMBERS
-    source.column.kind = kind
-    source.column.big = big
-    source.column.length = buffer.shape[0]
-    source.column.values = <const uint8_t*>buffer.buf
-    source.column.stride = buffer.strides[0]
-    if buffer.ndim == 1:
-        return source
-    # Rows of numbers. Those that do not lie one after another are copied.
-    if not view.c_contiguous:
-        source.owner = view.tobytes()
-        source.column.values = <const uint8_t*>PyBytes_AS_STRING(source.owner)
-    part = source
-    part.column.stride = buffer.itemsize
-    part.column.length = buffer.shape[0] * buffer.shape[1]
-    source = Source(name, f"{type_name} in rows of {buffer.shape[1]}")
-    source.owner = part.owner
-    source.column.form = LIST_FIXED
-    source.column.width = buffer.shape[1]
-    source.column.length = buffer.shape[0]
-    source.adopt([part])
-    return source
-
-
-cdef int hide(Source source, object mask, bint hidden_is_true) except -1:
-    """Has null be what a mask (bytes of 0 and 1, in the order of the rows) hides."""
-    cdef bytes flags = mask
-    cdef Py_ssize_t i, count = PyBytes_GET_SIZE(flags)
-    cdef const uint8_t* flag = <const uint8_t*>PyBytes_AS_STRING(flags)
-    cdef Chunk bits = Chunk((count + 7) // 8)
-    memset(bits.data, 0, <size_t>bits.capacity)
-    for i in range(count):
-        if (flag[i] != 0) != hidden_is_true:
-            bits.data[i >> 3] |= <uint8_t>(1 << (i & 7))
-    if count != source.column.length:
-        raise ValueError(f"column {source.name!r} has {source.column.length} values and a mask of {count}")
-    source.column.validity = bits.data
-    source.owner = (source.owner, bits)
-    return 0
-
-
-cdef object as_input(str name, object value):
-    """A Feed, Values, or a dict of them: what a column is made of."""
-    cdef Source source
-    if has_arrow(value):
-        return open_feed(value)
-    if isinstance(value, Mapping):
-        return grouped(value)
-    if isinstance(value, (list, tuple)):
-        return Values(list(value))
-    if isinstance(value, (str, bytes)):
-        raise TypeError(f"column {name!r} must be a column of values, got one {type(value).__name__}")
-    dtype = getattr(value, "dtype", None)
-    mask = getattr(value, "mask", None) if dtype is not None else None
-    kind = getattr(dtype, "kind", None)
-    if mask is not None and getattr(value, "data", None) is not None:
-        # A masked array of NumPy.
-        value = value.data
-    if kind == "V" and getattr(dtype, "names", None):
-        if mask is not None and getattr(mask, "ndim", 0):
-            raise TypeError(f"column {name!r} is a masked array of structures, which is not taken: give its fields")
-        return grouped({str(part): value[part] for part in dtype.names})
-    if kind is not None and kind in "OUST":
-        values = value.tolist()
-        if not isinstance(values, list):
-            raise TypeError(f"column {name!r} has no dimension")
-        if mask is not None and getattr(mask, "ndim", 0):
-            values = [None if hidden else item for item, hidden in zip(values, mask.tolist(), strict=True)]
-        return Values(values)
-    hidden = None
-    if kind is not None and kind in "mM":
-        # Which have no code among the formats of buffers.
-        value = value.view("i8" if dtype.byteorder != ">" else ">i8")
-        hidden = (value == -(2**63)).tobytes()
-        if b"\x01" not in hidden:
-            hidden = None
-    if not PyObject_CheckBuffer(value):
-        raise TypeError(
-            f"column {name!r} must be a NumPy array, a buffer, a list or an object with the Arrow C data interface, got "
-            f"{type(value).__name__}"
-        )
-    source = from_buffer(name, value)
-    if mask is not None and getattr(mask, "ndim", 0):
-        if mask.ndim != 1:
-            raise TypeError(f"column {name!r} has a mask of {mask.ndim} dimensions, where there can be one")
-        masked = mask.tobytes()
-        hide(source, masked if hidden is None else bytes(map(operator.or_, masked, hidden)), True)
-    elif hidden is not None:
-        hide(source, hidden, True)
-    return feed_of(source)
-
-
-cdef dict grouped(object columns):
-    """The inputs of a mapping; those whose names have a dot are put together under what stands in front of it."""
-    cdef dict found = {}, names = {}
-    for name in columns:
-        if not isinstance(name, str):
-            raise TypeError(f"the names of columns must be str, got {name!r:.100}")
-        head, dot, rest = name.partition(".")
-        if dot:
-            parts = names.setdefault(head, {})
-            if not isinstance(parts, dict):
-                raise ValueError(f"column {head!r} is there both as a whole and in parts: {name!r}")
-            parts[rest] = columns[name]
-        elif head in names:
-            raise ValueError(f"column {head!r} is there both as a whole and in parts")
-        else:
-            names[head] = Whole(columns[name])
-    for head, parts in names.items():
-        found[head] = grouped(parts) if isinstance(parts, dict) else as_input(head, (<Whole>parts).value)
-    return found
-
-
-@cython.final
-cdef class Whole:
-    cdef object value
-
-    def __cinit__(self, value):
-        self.value = value
-
-
-cdef int measure(dict inputs, str prefix, list lengths) except -1:
-    """Notes how long each column is, in the order of the mapping."""
-    for name, value in inputs.items():
-        path = prefix + name
-        if isinstance(value, dict):
-            measure(value, path + ".", lengths)
-        elif isinstance(value, Feed):
-            (<Feed>value).gather()
-            lengths.append((path, (<Feed>value).total()))
-        else:
-            lengths.append((path, len((<Values>value).values)))
-    return 0
-
-
-# What is done with it
-
 # A template, and where in it the values of the steps are; `data` is NULL if there is none.
 cdef struct Slot:
     uint64_t mask
@@ -711,18 +194,9 @@ cdef struct Slot:
 
 @cython.final
 @cython.no_gc
-cdef class Plan:
-    """Which column goes to which field."""
-    cdef Layout layout
-    cdef Types types
-    cdef int32_t number
+cdef class Rows(ColumnPlan):
+    """Messages from the rows of the columns of a plan."""
     cdef bytes identifier
-    cdef Step root
-    # The sources of all steps, which own what their columns point at; and the feeds among them.
-    cdef list sources
-    cdef list feeds
-    # Steps that look names up in a dictionary, and the sources of these.
-    cdef list coded
     # Rows before the current window, and the row of it that is being made.
     cdef int64_t done
     cdef int64_t row
@@ -734,7 +208,7 @@ cdef class Plan:
     # The row, for the types of the vector of unions that is being built.
     cdef int64_t unions_row
     # Templates by the mask of the steps that are present: a table with a power of two of slots, less than half of which
-    # are taken, and the first after `place_of(mask)` that is free or has the mask is that of the mask.
+    # are taken, and the first from the mask's own place on that is free or has the mask is that of the mask.
     cdef Slot* slots
     cdef Py_ssize_t slot_count
     cdef list templates
@@ -743,455 +217,10 @@ cdef class Plan:
     cdef Slot* slot
 
     def __dealloc__(self):
-        free_step(&self.root)
         PyMem_RawFree(self.places)
         self.drop_slots()
 
-    # Binding
-
-    cdef str name_of(self, uint8_t kind, uint8_t element, int32_t index):
-        """What the schema calls a type."""
-        if kind == VECTOR or kind == ARRAY:
-            return f"[{self.name_of(element, 0, index)}]"
-        if kind == OBJECT:
-            word = "struct" if self.types.objects[index].is_struct else "table"
-            return f"{word} {self.layout.object_names[index]}"
-        if kind == UNION:
-            return f"union {(<EnumLayout>self.layout.enums[index]).name}"
-        if may_be_enum(kind) and index >= 0:
-            return f"{KIND_NAMES[kind]} {(<EnumLayout>self.layout.enums[index]).name}"
-        return KIND_NAMES[kind]
-
-    cdef int start(self, object inputs) except -1:
-        """Binds the columns to the fields of the table."""
-        self.root.action = TAKE_TABLE
-        self.root.field = -1
-        self.root.element = -1
-        self.root.object = self.number
-        self.bind_parts(&self.root, inputs, "")
-        return 0
-
-    cdef int bind_parts(self, Step* step, object value, str path) except -1:
-        """Binds the parts of a struct or a table; `value` is what as_input gives, or a Source."""
-        cdef Source source
-        cdef int32_t number = step.object
-        cdef ObjectType* known = &self.types.objects[number]
-        cdef FieldLayout* fields = self.layout.objects[number].fields
-        cdef Py_ssize_t i
-        cdef uint32_t alignment
-        cdef Step* child
-        cdef dict numbers = self.layout.numbers[number], given = {}
-        title = self.layout.object_names[number]
-        if isinstance(value, dict):
-            parts = list(value.items())
-        else:
-            source = self.source_of(value, OBJECT, 0, number, path)
-            step.column = &source.column
-            source = self.plain_source(source)
-            if source.column.form == NULLS:
-                return 0
-            if source.column.form != STRUCT:
-                raise TypeError(
-                    f"column {path!r} is {source.type_name}: {self.name_of(OBJECT, 0, number)} needs a struct" if path
-                    else f"expected a table of columns, got {source.type_name}"
-                )
-            parts = [((<Source>part).name, part) for part in source.parts]
-        prefix = path + "." if path else ""
-        for name, part in parts:
-            if name not in numbers:
-                why = "is deprecated in" if name in self.layout.field_names[number] else "is no field of"
-                raise ValueError(f"column {prefix + name!r} {why} {title}")
-            if name in given:
-                raise ValueError(f"there are two columns {prefix + name!r}")
-            given[name] = part
-        wanted = []
-        for i in range(known.field_count):
-            name = self.layout.field_names[number][i]
-            if fields[i].deprecated and not known.is_struct:
-                continue
-            if name not in given:
-                if known.is_struct:
-                    raise ValueError(f"column {prefix + name!r} is missing: a struct like {title} needs all of its fields")
-                if known.fields[i].required:
-                    raise ValueError(f"column {prefix + name!r} is missing: {title} requires it")
-            elif self.is_type(number, i):
-                union_name = self.layout.field_names[number][fields[i].companion]
-                if union_name not in given:
-                    raise ValueError(f"column {prefix + union_name!r} is missing, whose type is in {prefix + name!r}")
-            else:
-                wanted.append(i)
-        step.children = <Step*>PyMem_RawCalloc(<size_t>max(len(wanted), 1), sizeof(Step))
-        if step.children is NULL:
-            raise MemoryError("no memory to bind columns")
-        # What is aligned most is stored first, so that nothing has to be left free between fields.
-        alignment = 256
-        while alignment:
-            for i in reversed(wanted):
-                if (fields[i].alignment if known.fields[i].kind != UNION else 4) == alignment:
-                    child = &step.children[step.child_count]
-                    step.child_count += 1
-                    child.parent = step
-                    child.field = <int32_t>i
-                    child.element = -1
-                    name = self.layout.field_names[number][i]
-                    self.bind_field(child, number, i, given[name], prefix + name)
-                    if known.fields[i].kind == UNION or known.fields[i].element == UNION:
-                        name = self.layout.field_names[number][fields[i].companion]
-                        if name in given:
-                            self.bind_type(child, number, fields[i].companion, given[name], prefix + name)
-            alignment >>= 1
-        return 0
-
-    cdef bint is_type(self, int32_t number, Py_ssize_t i):
-        """Whether a field is the type of a union, or of a vector of them."""
-        cdef Field* field = &self.types.objects[number].fields[i]
-        cdef int32_t companion = self.layout.objects[number].fields[i].companion
-        return companion >= 0 and (field.kind == UNION_TYPE or field.kind == VECTOR and field.element == UNION_TYPE)
-
-    cdef int bind_field(self, Step* step, int32_t number, Py_ssize_t i, object value, str path) except -1:
-        cdef Field* field = &self.types.objects[number].fields[i]
-        cdef FieldLayout* known = &self.layout.objects[number].fields[i]
-        step.required = field.required
-        step.keep = known.optional
-        step.default_bits = known.default_bits
-        step.place = field.offset if self.types.objects[number].is_struct else 0
-        step.size = known.size
-        step.alignment = known.alignment
-        step.element_size = known.element_size
-        step.element_alignment = known.element_alignment
-        step.count = known.length
-        return self.bind(step, field.kind, field.element, field.index, value, path)
-
-    cdef int bind_type(self, Step* step, int32_t number, Py_ssize_t i, object value, str path) except -1:
-        """Binds the type of a union to it, or the vector of the types of a vector of unions."""
-        cdef Field* field = &self.types.objects[number].fields[i]
-        step.type = <Step*>PyMem_RawCalloc(1, sizeof(Step))
-        if step.type is NULL:
-            raise MemoryError("no memory to bind columns")
-        step.type.parent = step.parent
-        step.type.field = <int32_t>i
-        step.type.element = -1
-        step.type.element_size = 1
-        step.type.element_alignment = 1
-        return self.bind(step.type, field.kind, field.element, step.enumeration, value, path)
-
-    cdef Source source_of(self, object value, uint8_t kind, uint8_t element, int32_t index, str path):
-        """The source of an input, which is kept."""
-        cdef Source source
-        if isinstance(value, Source):
-            return value
-        if isinstance(value, Feed):
-            source = (<Feed>value).source
-            self.feeds.append(value)
-        elif isinstance(value, Values):
-            source = self.from_values((<Values>value).values, None, kind, element, index, path)
-            self.feeds.append(feed_of(source))
-        else:
-            raise TypeError(f"column {path!r} has parts, but {self.name_of(kind, element, index)} has none")
-        self.sources.append(source)
-        return source
-
-    cdef Source plain_source(self, Source source):
-        while source.dictionary is not None:
-            source = source.dictionary
-        return source
-
-    cdef int mismatch(self, Source source, uint8_t kind, uint8_t element, int32_t index, str path) except -1:
-        raise TypeError(
-            f"column {path!r} is {source.type_name}, which does not go into {self.name_of(kind, element, index)}"
-        )
-
-    cdef int bind(self, Step* step, uint8_t kind, uint8_t element, int32_t index, object value, str path) except -1:
-        """Binds one column to a field, an element or a variant of this type."""
-        cdef Source source, plain
-        cdef Column* column
-        step.object = -1
-        step.enumeration = -1
-        if kind == OBJECT:
-            step.action = TAKE_STRUCT if self.types.objects[index].is_struct else TAKE_TABLE
-            step.object = index
-            return self.bind_parts(step, value, path)
-        if kind == UNION:
-            step.action = TAKE_UNION
-            return self.bind_union(step, index, value, path)
-        source = self.source_of(value, kind, element, index, path)
-        step.column = &source.column
-        plain = self.plain_source(source)
-        column = &plain.column
-        if is_scalar(kind):
-            step.action = TAKE_SCALAR
-            step.kind = kind
-            step.width = <uint8_t>scalar_width(kind)
-            step.enumeration = index if may_be_enum(kind) else -1
-            if column.form == NULLS or column.form == BITS or column.form == NUMBERS:
-                if (column.kind == HALF or column.kind == FLOAT or column.kind == DOUBLE) and kind < FLOAT:
-                    raise TypeError(
-                        f"column {path!r} is {source.type_name}: {self.name_of(kind, element, index)} needs integers, "
-                        "so that nothing is lost"
-                    )
-            elif not is_text(column.form) or step.enumeration < 0:
-                self.mismatch(source, kind, element, index, path)
-            elif source.column.form == DICTIONARY and source.dictionary is plain:
-                # Each name is looked up once for all rows.
-                self.coded.append((<size_t>step, plain))
-            step.plain = (
-                source.column.form == NUMBERS and source.column.kind == kind and kind != BOOL and not source.column.big
-            )
-            return 0
-        if kind == STRING:
-            step.action = TAKE_STRING
-            if column.form != NULLS and not is_text(column.form):
-                self.mismatch(source, kind, element, index, path)
-            return 0
-        if kind != VECTOR and kind != ARRAY:
-            raise TypeError(f"column {path!r} is for a field of a kind that is not known: {kind}")
-        step.action = TAKE_ARRAY if kind == ARRAY else TAKE_UNIONS if element == UNION else TAKE_VECTOR
-        if column.form == NULLS:
-            if element == UNION:
-                step.enumeration = index
-            return 0
-        if is_text(column.form) and not column.text and (element == UBYTE or element == BYTE):
-            return 0
-        if not is_list(column.form):
-            self.mismatch(source, kind, element, index, path)
-        # What its parts are is said by the one child.
-        step.children = <Step*>PyMem_RawCalloc(1, sizeof(Step))
-        if step.children is NULL:
-            raise MemoryError("no memory to bind columns")
-        step.child_count = 1
-        step.children.parent = step
-        step.children.field = -1
-        step.children.element = -1
-        step.children.size = step.element_size
-        if element == UNION:
-            step.enumeration = index
-        return self.bind(step.children, element, 0, index, plain.parts[0], path + "[]")
-
-    cdef int bind_union(self, Step* step, int32_t index, object value, str path) except -1:
-        """Binds the parts of a struct to the variants of a union, by their names."""
-        cdef UnionType* known = &self.types.unions[index]
-        cdef EnumLayout names = self.layout.enums[index]
-        cdef Source source
-        cdef Py_ssize_t i
-        cdef Step* child
-        cdef dict given = {}
-        step.enumeration = index
-        if isinstance(value, dict):
-            parts = list(value.items())
-        else:
-            source = self.source_of(value, UNION, 0, index, path)
-            step.column = &source.column
-            source = self.plain_source(source)
-            if source.column.form == NULLS:
-                return 0
-            if source.column.form != STRUCT:
-                raise TypeError(
-                    f"column {path!r} is {source.type_name}: {self.name_of(UNION, 0, index)} needs a struct with one "
-                    "nullable child per variant"
-                )
-            parts = [((<Source>part).name, part) for part in source.parts]
-        for name, part in parts:
-            if not names.by_name.get(name, 0):
-                raise ValueError(f"column {f'{path}.{name}'!r} is no variant of {names.name}")
-            if name in given:
-                raise ValueError(f"there are two columns {f'{path}.{name}'!r}")
-            given[name] = part
-        step.children = <Step*>PyMem_RawCalloc(<size_t>max(len(given), 1), sizeof(Step))
-        if step.children is NULL:
-            raise MemoryError("no memory to bind columns")
-        for name, part in given.items():
-            for i in range(known.variant_count):
-                if known.variants[i].value == names.by_name[name]:
-                    child = &step.children[step.child_count]
-                    step.child_count += 1
-                    child.parent = step
-                    child.field = -1
-                    child.element = -1
-                    child.code = <uint64_t>known.variants[i].value
-                    if known.variants[i].kind == OBJECT and self.types.objects[known.variants[i].index].is_struct:
-                        child.size = self.types.objects[known.variants[i].index].size
-                        child.alignment = self.layout.objects[known.variants[i].index].alignment
-                    self.bind(child, known.variants[i].kind, 0, known.variants[i].index, part, f"{path}.{name}")
-                    break
-        return 0
-
-    # Lists of Python's
-
-    cdef int wrong_value(self, str path, object rows, Py_ssize_t i, object kind, str why) except -1:
-        row = i if rows is None else rows[i]
-        raise kind(f"column {path!r}, row {row}: {why}")
-
-    cdef Source from_values(
-        self, list values, object rows, uint8_t kind, uint8_t element, int32_t index, str path
-    ):
-        """The column that a list is, for a field of this type. `rows` says to which rows the values belong."""
-        cdef Source source
-        cdef Py_ssize_t i
-        if kind == OBJECT or kind == UNION:
-            source = self.from_mappings(values, rows, kind, index, path)
-        elif kind == VECTOR or kind == ARRAY:
-            source = self.from_sequences(values, rows, element, index, path)
-        elif kind == STRING:
-            encoded = []
-            for i in range(len(values)):
-                if values[i] is not None and not isinstance(values[i], str):
-                    self.wrong_value(path, rows, i, TypeError, f"expected a str, got {type(values[i]).__name__}")
-                try:
-                    encoded.append(b"" if values[i] is None else values[i].encode())
-                except UnicodeEncodeError as error:
-                    self.wrong_value(path, rows, i, ValueError, f"not to be written as UTF-8: {error}")
-            source = joined(path, "list of str", encoded)
-            source.column.text = True
-        else:
-            source = self.from_numbers(values, rows, kind, index, path)
-        if any([value is None for value in values]):
-            hide(source, bytes([value is None for value in values]), True)
-        return source
-
-    cdef Source from_numbers(self, list values, object rows, uint8_t kind, int32_t index, str path):
-        cdef Source source = Source(path, f"list of {KIND_NAMES[kind]}")
-        cdef Chunk memory = Chunk(8 * len(values))
-        cdef EnumLayout names = self.layout.enums[index] if may_be_enum(kind) and index >= 0 else None
-        cdef Py_ssize_t i
-        cdef double real = 0.0
-        cdef uint64_t bits
-        source.column.form = NUMBERS
-        source.column.kind = DOUBLE if kind >= FLOAT else ULONG if kind == ULONG else LONG
-        source.column.stride = 8
-        source.column.length = len(values)
-        source.column.values = memory.data
-        source.owner = memory
-        for i in range(len(values)):
-            value = values[i]
-            bits = 0
-            if hasattr(value, "item") and not isinstance(value, (int, float)):
-                # A number of NumPy's.
-                value = value.item()
-            if names is not None and isinstance(value, str):
-                if value not in names.by_name:
-                    self.wrong_value(path, rows, i, ValueError, f"{names.name} has no {value!r:.100}")
-                value = names.by_name[value]
-            if value is None:
-                pass
-            elif kind >= FLOAT:
-                if isinstance(value, (str, bytes, bytearray)) or not hasattr(value, "__float__") and not hasattr(
-                    value, "__index__"
-                ):
-                    self.wrong_value(path, rows, i, TypeError, f"expected a number, got {type(value).__name__}")
-                try:
-                    real = float(value)
-                except OverflowError:
-                    self.wrong_value(path, rows, i, OverflowError, f"{value!r:.100} does not fit into {KIND_NAMES[kind]}")
-                memcpy(&bits, &real, 8)
-            else:
-                if not hasattr(value, "__index__"):
-                    self.wrong_value(path, rows, i, TypeError, f"expected an integer, got {type(value).__name__}")
-                value = operator.index(value)
-                least, most = (0, 2**64 - 1) if kind == ULONG else (LEAST[kind], MOST[kind])
-                if not least <= value <= most:
-                    self.wrong_value(
-                        path, rows, i, OverflowError,
-                        f"{value!r:.100} does not fit into {KIND_NAMES[kind]} ({least} to {most})",
-                    )
-                bits = value & 0xFFFFFFFFFFFFFFFF
-            memcpy(memory.data + 8 * i, &bits, 8)
-        source.column.big = sys.byteorder == "big"
-        return source
-
-    cdef Source from_sequences(self, list values, object rows, uint8_t element, int32_t index, str path):
-        cdef Source source, part
-        cdef Py_ssize_t i
-        cdef Chunk offsets
-        cdef int64_t end = 0
-        cdef list flat = [], origins = []
-        if element == UBYTE and all(
-            value is None or isinstance(value, (bytes, bytearray, memoryview)) for value in values
-        ):
-            return joined(path, "list of bytes", [b"" if value is None else bytes(value) for value in values])
-        source = Source(path, "list of lists")
-        offsets = Chunk(8 * (len(values) + 1))
-        memcpy(offsets.data, &end, 8)
-        for i in range(len(values)):
-            value = values[i]
-            if value is not None:
-                if hasattr(value, "tolist"):
-                    value = value.tolist()
-                if not isinstance(value, (list, tuple)):
-                    if isinstance(value, (str, Mapping)) or not hasattr(type(value), "__iter__"):
-                        self.wrong_value(path, rows, i, TypeError, f"expected a sequence, got {type(value).__name__}")
-                    value = list(value)
-                flat.extend(value)
-                origins.extend([i if rows is None else rows[i]] * len(value))
-                end = len(flat)
-            memcpy(offsets.data + 8 * (i + 1), &end, 8)
-        part = self.from_values(flat, origins, element, 0, index, path + "[]")
-        source.column.form = LIST64
-        source.column.length = len(values)
-        source.column.offsets = offsets.data
-        source.owner = offsets
-        source.adopt([part])
-        return source
-
-    cdef Source from_mappings(self, list values, object rows, uint8_t kind, int32_t index, str path):
-        cdef Source source = Source(path, "list of mappings")
-        cdef Py_ssize_t i
-        cdef dict names = {}
-        for i in range(len(values)):
-            value = values[i]
-            if value is not None:
-                if not isinstance(value, Mapping):
-                    self.wrong_value(path, rows, i, TypeError, f"expected a mapping, got {type(value).__name__}")
-                for name in value:
-                    if name not in names:
-                        names[name] = self.part_kind(kind, index, name, path, rows, i)
-        parts = []
-        for name, (part_kind, element, part_index) in names.items():
-            column = [None if value is None else value.get(name) for value in values]
-            part = self.from_values(column, rows, part_kind, element, part_index, f"{path}.{name}")
-            (<Source>part).name = name
-            parts.append(part)
-        source.column.form = STRUCT
-        source.column.length = len(values)
-        source.adopt(parts)
-        return source
-
-    cdef object part_kind(self, uint8_t kind, int32_t index, object name, str path, object rows, Py_ssize_t row):
-        """Of the field or the variant with this name: kind, element and index."""
-        cdef Field* field
-        cdef Py_ssize_t i
-        if kind == OBJECT:
-            number = self.layout.numbers[index].get(name)
-            if number is None:
-                self.wrong_value(
-                    path, rows, row, ValueError, f"{self.layout.object_names[index]} has no field {name!r:.100}"
-                )
-            field = &self.types.objects[index].fields[<Py_ssize_t>number]
-            return field.kind, field.element, field.index
-        value = (<EnumLayout>self.layout.enums[index]).by_name.get(name, 0)
-        for i in range(self.types.unions[index].variant_count):
-            if value and self.types.unions[index].variants[i].value == value:
-                return self.types.unions[index].variants[i].kind, 0, self.types.unions[index].variants[i].index
-        self.wrong_value(
-            path, rows, row, ValueError, f"{(<EnumLayout>self.layout.enums[index]).name} has no variant {name!r:.100}"
-        )
-
     # Errors
-
-    cdef str path_of(self, const Step* step):
-        """The way to a field, as the schema names it."""
-        cdef Step* parent = step.parent
-        if parent is NULL:
-            return ""
-        if step.field >= 0:
-            name = self.layout.field_names[parent.object][step.field]
-            front = self.path_of(parent)
-            path = f"{front}.{name}" if front else name
-        elif step.code:
-            variants = (<EnumLayout>self.layout.enums[parent.enumeration]).by_value
-            path = f"{self.path_of(parent)}.{variants.get(step.code, step.code)}"
-        else:
-            path = self.path_of(parent)
-        return f"{path}[{step.element}]" if step.element >= 0 else path
 
     cdef int refuse(self, const Step* step, object kind, str why) except -1:
         path = self.path_of(step)
@@ -1223,29 +252,16 @@ cdef class Plan:
             return self.look_up(step, PyUnicode_DecodeUTF8(<const char*>text, size, NULL), bits)
         what = number_at(column, at, &value, &real)
         given = real if what == 2 else <uint64_t>value if what else value
-        if step.kind == BOOL:
-            limits = "0 or 1"
-        elif step.kind >= FLOAT:
-            limits = "it would become infinite"
-        elif step.kind == ULONG:
-            limits = f"0 to {2**64 - 1}"
-        else:
-            limits = f"{LEAST[step.kind]} to {MOST[step.kind]}"
-        self.refuse(step, OverflowError, f"{given!r} does not fit into {KIND_NAMES[step.kind]}: {limits}")
+        self.refuse(step, ValueError, f"expected {NAMES[step.kind]}, {RANGES[step.kind]}, got {given!r}")
 
     cdef int look_up(self, Step* step, str name, uint64_t* bits) except -1:
         cdef EnumLayout known = self.layout.enums[step.enumeration]
-        value = known.by_name.get(name)
-        if value is None:
-            # A number that has no name is given as it is.
-            try:
-                value = int(name) if name.isascii() and len(name) < 21 else None
-            except ValueError:
-                value = None
-            least, most = (0, 2**64 - 1) if step.kind == ULONG else (LEAST[step.kind], MOST[step.kind])
-            if value is None or str(value) != name or not least <= value <= most:
-                self.refuse(step, ValueError, f"{known.name} has no {name!r:.100}")
-        bits[0] = value & ((1 << (8 * step.width)) - 1)
+        try:
+            # A number that has no name may be given as such: that is how it comes out as one of a dictionary.
+            take_scalar(step.kind, known, int(name) if is_decimal(name) else name, bits)
+        except Refusal as refusal:
+            error, text = refusal.args
+            self.refuse(step, error, text)
         return 1
 
     cdef int prepare_codes(self) except -1:
@@ -1469,7 +485,7 @@ cdef class Plan:
             self.refuse(step, ValueError, "its offsets lead outside of its elements")
         if step.type is not NULL:
             types = step.type.column
-            if resolve(&types, self.unions_row, &types_at) == 1 and types.form != NULLS:
+            if resolve(&types, self.unions_row, &types_at) == 1:
                 if list_range(types, types_at, &types_start, &types_count) < 0:
                     self.refuse(step.type, ValueError, "its offsets lead outside of its elements")
             if types_count != count:
@@ -1556,15 +572,15 @@ cdef class Plan:
         cdef bint typed = False
         for i in range(step.child_count):
             child = &step.children[i]
-            count = max(count, child.field + 1)
+            count = max(count, child.slot + 1)
             if child.action >= TAKE_STRING:
                 child.result = self.build_offset(child, row)
                 if not child.result and child.required:
                     self.missing(child)
                 if child.action == TAKE_UNION or child.action == TAKE_UNIONS:
                     typed = True
-                    count = max(count, self.layout.objects[step.object].fields[child.field].companion + 1)
-        start_table(builder, count)
+                    count = max(count, child.type_slot + 1)
+        builder.start_object(count)
         for i in range(step.child_count):
             child = &step.children[i]
             if child.action == TAKE_SCALAR:
@@ -1579,27 +595,22 @@ cdef class Plan:
                     continue
                 self.place_struct(child, row)
             elif child.result:
-                builder.prep(4, 0)
-                self.store_offset(child.result)
+                builder.put_offset(child.result)
                 if child.action == TAKE_UNIONS:
                     # The vector of its types.
-                    builder.slots[child.field] = builder.capacity - builder._head
-                    self.store_offset(<Py_ssize_t>child.bits)
-                    builder.slots[self.layout.objects[step.object].fields[child.field].companion] = (
-                        builder.capacity - builder._head
-                    )
+                    builder.slots[child.slot] = builder.capacity - builder._head
+                    builder.put_offset(<Py_ssize_t>child.bits)
+                    builder.slots[child.type_slot] = builder.capacity - builder._head
                     continue
             else:
                 continue
-            builder.slots[child.field] = builder.capacity - builder._head
+            builder.slots[child.slot] = builder.capacity - builder._head
         if typed:
             for i in range(step.child_count):
                 child = &step.children[i]
                 if child.action == TAKE_UNION and child.result:
                     builder.store(child.bits, 1)
-                    builder.slots[self.layout.objects[step.object].fields[child.field].companion] = (
-                        builder.capacity - builder._head
-                    )
+                    builder.slots[child.type_slot] = builder.capacity - builder._head
         builder._nested = False
         return builder.write_vtable()
 
@@ -1803,44 +814,13 @@ cdef class Plan:
                 feed.source.column.length -= rows
 
 
-cdef Source joined(str path, str type_name, list values):
-    """A column of strings of bytes."""
-    cdef Source source = Source(path, type_name)
-    cdef Chunk offsets = Chunk(8 * (len(values) + 1))
-    cdef int64_t end = 0
-    cdef Py_ssize_t i
-    cdef bytes data = b"".join(values)
-    memcpy(offsets.data, &end, 8)
-    for i in range(len(values)):
-        end += len(values[i])
-        memcpy(offsets.data + 8 * (i + 1), &end, 8)
-    source.column.form = BYTES64
-    source.column.length = len(values)
-    source.column.offsets = offsets.data
-    source.column.values = <const uint8_t*>PyBytes_AS_STRING(data)
-    source.column.data_size = end
-    source.owner = (offsets, data)
-    return source
+cdef bint is_decimal(str name):
+    digits = name.removeprefix("-")
+    return len(digits) < 21 and digits.isascii() and digits.isdigit()
 
 
-cdef int start_table(Builder builder, Py_ssize_t count) except -1:
-    """Begins a table of so many fields, of which all are absent yet."""
-    cdef int64_t* slots
-    if count > builder.slot_capacity or builder.slots is NULL:
-        slots = <int64_t*>PyMem_RawRealloc(builder.slots, <size_t>max(count, 16) * sizeof(int64_t))
-        if slots is NULL:
-            raise MemoryError(f"no memory for a table of {count} fields")
-        builder.slots = slots
-        builder.slot_capacity = max(count, 16)
-    memset(builder.slots, 0, <size_t>count * sizeof(int64_t))
-    builder.slot_count = count
-    builder.has_slots = True
-    builder.object_end = builder.capacity - builder._head
-    builder._nested = True
-    return 0
-
-
-cpdef object write_columns(Encoder encoder, Layout layout, object number, object columns, bytes identifier=b""):
+cpdef object write_columns(Encoder encoder, Layout layout, object number, object columns, bytes identifier=b"",
+                           bint force_defaults=False):
     """Writes a message for each row of `columns`, all of which is built and framed here.
 
     Parameters
@@ -1855,6 +835,8 @@ cpdef object write_columns(Encoder encoder, Layout layout, object number, object
         Columns by the names of fields.
     identifier : bytes
         The file identifier of the messages, or none.
+    force_defaults : bool
+        Whether values that are the default are stored as well.
 
     Returns
     -------
@@ -1865,11 +847,10 @@ cpdef object write_columns(Encoder encoder, Layout layout, object number, object
     ------
     TypeError, ValueError
         The columns are not those of the table. Nothing was written.
-    ValueError, OverflowError
+    ValueError
         A value is wrong. The rows before its own were written; the error has their number as ``rows_written``.
     """
-    cdef Plan plan = Plan.__new__(Plan)
-    cdef Feed feed
+    cdef Rows plan = Rows.__new__(Rows)
     cdef list lengths = []
     if encoder is None or layout is None or identifier is None:
         raise TypeError("write_columns needs an encoder, a layout and an identifier")
@@ -1880,9 +861,7 @@ cpdef object write_columns(Encoder encoder, Layout layout, object number, object
     plan.layout = layout
     plan.types = layout.types
     plan.identifier = identifier
-    plan.sources = []
-    plan.feeds = []
-    plan.coded = []
+    plan.force_defaults = force_defaults
     plan.templates = []
     inputs = None
     if has_arrow(columns):

@@ -81,7 +81,7 @@ cdef int fill(Template made, Layout layout, int32_t number, const uint8_t* prese
     cdef FieldLayout* fields = layout.objects[number].fields
     cdef Field* field
     cdef Builder builder = Builder(256)
-    cdef Py_ssize_t i, size = 0
+    cdef Py_ssize_t i, size = 0, slots = 0
     cdef uint32_t alignment = 256
     cdef const uint8_t* message
     if len(identifier) not in (0, 4):
@@ -99,7 +99,9 @@ cdef int fill(Template made, Layout layout, int32_t number, const uint8_t* prese
             raise ValueError(
                 f"{layout.object_names[number]}.{layout.field_names[number][i]} is neither a scalar nor a struct"
             )
-    builder.StartObject(table.field_count)
+        # The place in the vtable, which is not the number if a schema passes over some.
+        slots = max(slots, (field.offset - 4) // 2 + 1)
+    builder.start_object(slots)
     # What is aligned most comes first, so that nothing has to be left free between fields.
     while alignment:
         for i in range(table.field_count - 1, -1, -1):
@@ -107,7 +109,7 @@ cdef int fill(Template made, Layout layout, int32_t number, const uint8_t* prese
                 builder.prep(alignment, fields[i].size)
                 builder._head -= fields[i].size
                 memset(builder.data + builder._head, 0, fields[i].size)
-                builder.mark_slot(i)
+                builder.mark_slot((table.fields[i].offset - 4) // 2)
                 made.places[i] = <int32_t>(builder.capacity - builder._head)
         alignment >>= 1
     root = builder.EndObject()

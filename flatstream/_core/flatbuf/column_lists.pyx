@@ -1,0 +1,154 @@
+# cython: boundscheck=False, wraparound=False
+"""Lists of Python as columns: each value is taken as a record writer takes it, and stored as its field wants it."""
+
+from collections.abc import Mapping
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+
+from flatstream._core.arrow_import cimport LIST64, NUMBERS, STRUCT, Source
+from flatstream._core.buffers cimport Chunk
+from flatstream._core.column_sources cimport hide, joined
+from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, may_be_enum, scalar_width
+from flatstream._core.flatbuf.scalars cimport take_scalar
+from flatstream._core.flatbuf.verifier cimport ARRAY, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, Field
+from flatstream._core.wire cimport store_le
+
+from flatstream._core.flatbuf.scalars import Refusal
+
+
+cdef int wrong_value(str path, object rows, Py_ssize_t i, object kind, str why) except -1:
+    row = i if rows is None else rows[i]
+    raise kind(f"column {path!r}, row {row}: {why}")
+
+
+cdef Source from_values(
+    Layout layout, list values, object rows, uint8_t kind, uint8_t element, int32_t index, str path
+):
+    """The column that a list is, for a field of this type. `rows` says to which rows the values belong."""
+    cdef Source source
+    cdef Py_ssize_t i
+    if kind == OBJECT or kind == UNION:
+        source = from_mappings(layout, values, rows, kind, index, path)
+    elif kind == VECTOR or kind == ARRAY:
+        source = from_sequences(layout, values, rows, element, index, path)
+    elif kind == STRING:
+        encoded = []
+        for i in range(len(values)):
+            if values[i] is not None and not isinstance(values[i], str):
+                wrong_value(path, rows, i, TypeError, f"expected a str, got {type(values[i]).__name__}")
+            try:
+                encoded.append(b"" if values[i] is None else values[i].encode())
+            except UnicodeEncodeError as error:
+                wrong_value(path, rows, i, ValueError, f"not to be written as UTF-8: {error}")
+        source = joined(path, "list of str", encoded)
+        source.column.text = True
+    else:
+        source = from_numbers(layout, values, rows, kind, index, path)
+    if any([value is None for value in values]):
+        hide(source, bytes([value is None for value in values]))
+    return source
+
+
+cdef Source from_numbers(Layout layout, list values, object rows, uint8_t kind, int32_t index, str path):
+    cdef Source source = Source(path, "list")
+    cdef Py_ssize_t i, width = scalar_width(kind)
+    cdef Chunk memory = Chunk(width * len(values))
+    cdef EnumLayout names = layout.enums[index] if may_be_enum(kind) and index >= 0 else None
+    cdef uint64_t bits
+    source.column.form = NUMBERS
+    source.column.kind = kind if kind != UNION_TYPE else UBYTE
+    source.column.stride = width
+    source.column.length = len(values)
+    source.column.values = memory.data
+    source.owner = memory
+    for i in range(len(values)):
+        bits = 0
+        if values[i] is not None:
+            try:
+                take_scalar(kind, names, values[i], &bits)
+            except Refusal as refusal:
+                error, text = refusal.args
+                wrong_value(path, rows, i, error, text)
+        store_le(memory.data + width * i, bits, width)
+    return source
+
+
+cdef Source from_sequences(Layout layout, list values, object rows, uint8_t element, int32_t index, str path):
+    cdef Source source, part
+    cdef Py_ssize_t i
+    cdef Chunk offsets
+    cdef int64_t end = 0
+    cdef list flat = [], origins = []
+    if element == UBYTE and all(
+        value is None or isinstance(value, (bytes, bytearray, memoryview)) for value in values
+    ):
+        return joined(path, "list of bytes", [b"" if value is None else bytes(value) for value in values])
+    source = Source(path, "list of lists")
+    offsets = Chunk(8 * (len(values) + 1))
+    memcpy(offsets.data, &end, 8)
+    for i in range(len(values)):
+        value = values[i]
+        if value is not None:
+            if hasattr(value, "tolist"):
+                value = value.tolist()
+            if not isinstance(value, (list, tuple)):
+                if isinstance(value, (str, Mapping)) or not hasattr(type(value), "__iter__"):
+                    wrong_value(path, rows, i, TypeError, f"expected a sequence, got {type(value).__name__}")
+                value = list(value)
+            flat.extend(value)
+            origins.extend([i if rows is None else rows[i]] * len(value))
+            end = len(flat)
+        memcpy(offsets.data + 8 * (i + 1), &end, 8)
+    part = from_values(layout, flat, origins, element, 0, index, path + "[]")
+    source.column.form = LIST64
+    source.column.length = len(values)
+    source.column.offsets = offsets.data
+    source.owner = offsets
+    source.adopt([part])
+    return source
+
+
+cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind, int32_t index, str path):
+    cdef Source source = Source(path, "list of mappings")
+    cdef Py_ssize_t i
+    cdef dict names = {}
+    for i in range(len(values)):
+        value = values[i]
+        if value is not None:
+            if not isinstance(value, Mapping):
+                wrong_value(path, rows, i, TypeError, f"expected a mapping, got {type(value).__name__}")
+            for name in value:
+                if name not in names:
+                    names[name] = part_kind(layout, kind, index, name, path, rows, i)
+    parts = []
+    for name, (inner, element, part_index) in names.items():
+        column = [None if value is None else value.get(name) for value in values]
+        part = from_values(layout, column, rows, inner, element, part_index, f"{path}.{name}")
+        (<Source>part).name = name
+        parts.append(part)
+    source.column.form = STRUCT
+    source.column.length = len(values)
+    source.adopt(parts)
+    return source
+
+
+cdef object part_kind(Layout layout, uint8_t kind, int32_t index, object name, str path, object rows, Py_ssize_t row):
+    """Of the field or the variant with this name: kind, element and index."""
+    cdef Field* field
+    cdef Py_ssize_t i
+    if kind == OBJECT:
+        number = layout.numbers[index].get(name)
+        if number is None:
+            wrong_value(
+                path, rows, row, ValueError, f"{layout.object_names[index]} has no field {name!r:.100}"
+            )
+        field = &layout.types.objects[index].fields[<Py_ssize_t>number]
+        return field.kind, field.element, field.index
+    value = (<EnumLayout>layout.enums[index]).by_name.get(name, 0)
+    for i in range(layout.types.unions[index].variant_count):
+        if value and layout.types.unions[index].variants[i].value == value:
+            return layout.types.unions[index].variants[i].kind, 0, layout.types.unions[index].variants[i].index
+    wrong_value(
+        path, rows, row, ValueError, f"{(<EnumLayout>layout.enums[index]).name} has no variant {name!r:.100}"
+    )

@@ -1,0 +1,3 @@
+KIND_NAMES: tuple[str, ...]
+
+class ColumnPlan: ...
