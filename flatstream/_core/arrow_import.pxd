@@ -111,7 +111,7 @@ cdef SchemaOwner take_schema(object capsule)
 cdef ArrayOwner take_array(object capsule)
 cdef StreamOwner take_stream(object capsule)
 
-# The column that a schema describes, without any memory yet.
-cdef Source describe(const ArrowSchema* schema, int depth)
+# The column that a schema describes, without any memory yet; `depth` is how many types it is inside of.
+cdef Source describe(const ArrowSchema* schema, str path, int depth)
 # Has the column be that of `array`, after everything in it was checked that can be.
 cdef int attach(Source source, ArrayOwner owner) except -1

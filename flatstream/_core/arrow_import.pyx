@@ -212,19 +212,19 @@ cdef str decoded(const char* text):
     return (<bytes>text[:strlen(text)]).decode("utf-8", "replace")
 
 
-cdef Source describe(const ArrowSchema* schema, int depth):
+cdef Source describe(const ArrowSchema* schema, str path, int depth):
     cdef Source source, part
     cdef Column* column
     cdef int64_t i
-    cdef str name = decoded(schema.name), format = decoded(schema.format)
-    where = f"column {name!r}"
+    cdef str format = decoded(schema.format)
+    where = f"column {path!r}" if path else "the table"
     if depth > DEEPEST:
         raise ValueError(f"{where} is nested deeper than {DEEPEST} types")
     if schema.format is NULL:
         raise ValueError(f"{where} has no Arrow type")
     if schema.n_children < 0 or (schema.n_children and schema.children is NULL):
         raise ValueError(f"{where} claims {schema.n_children} children, but has none")
-    source = Source(name, format)
+    source = Source(decoded(schema.name) if depth else path, format)
     column = &source.column
     wanted = 0
     if format == "n":
@@ -267,12 +267,17 @@ cdef Source describe(const ArrowSchema* schema, int depth):
     for i in range(schema.n_children):
         if schema.children[i] is NULL:
             raise ValueError(f"child {i} of {where} is missing")
-        parts.append(describe(schema.children[i], depth + 1))
+        name = decoded(schema.children[i].name)
+        if column.form != STRUCT:
+            name = f"{path}[]"
+        elif path:
+            name = f"{path}.{name}"
+        parts.append(describe(schema.children[i], name, depth + 1))
     source.adopt(parts)
     if schema.dictionary is not NULL:
         if column.form != NUMBERS or column.kind == FLOAT or column.kind == DOUBLE or column.kind == HALF:
             raise ValueError(f"{where} is a dictionary that is indexed by {source.type_name}")
-        part = describe(schema.dictionary, depth + 1)
+        part = describe(schema.dictionary, f"{path}[dictionary]", depth + 1)
         source.dictionary = part
         column.dictionary = &part.column
         column.form = DICTIONARY
@@ -295,7 +300,8 @@ cdef int attach(Source source, ArrayOwner owner) except -1:
 
 
 cdef int malformed(str path, str why) except -1:
-    raise ValueError(f"column {path!r}: this Arrow array is malformed: {why}")
+    where = f"column {path!r}" if path else "the table"
+    raise ValueError(f"{where}: this Arrow array is malformed: {why}")
 
 
 cdef int attach_array(Source source, const ArrowArray* array, str path) except -1:
@@ -381,7 +387,7 @@ cdef int attach_array(Source source, const ArrowArray* array, str path) except -
         part = source.parts[i]
         if array.children[i] is NULL or array.children[i].release is NULL:
             malformed(path, f"its child {i} is missing or released")
-        attach_array(part, array.children[i], f"{path}.{part.name}")
+        attach_array(part, array.children[i], f"{path}.{part.name}" if path else part.name)
         if column.form == STRUCT and part.column.length < total:
             malformed(path, f"its child {part.name!r} has {part.column.length} rows, and {total} are needed")
         # Compared by division, for a product might overflow.

@@ -29,7 +29,8 @@ cdef class Feed:
 
 
 cdef bint has_arrow(object value)
-cdef Feed open_feed(object value)
+# What reads anything that has the Arrow C data interface; a table has no name.
+cdef Feed open_feed(str name, object value)
 cdef Feed feed_of(Source source)
 # A Feed, Values, or a dict of them: what a column, or a mapping of columns, is made of.
 cdef object as_input(str name, object value)

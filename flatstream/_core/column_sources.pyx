@@ -75,7 +75,7 @@ cdef class Feed:
         return rows
 
 
-cdef Feed open_feed(object value):
+cdef Feed open_feed(str name, object value):
     """What reads anything that has the Arrow C data interface."""
     cdef Feed feed = Feed.__new__(Feed)
     cdef SchemaOwner schema
@@ -89,7 +89,7 @@ cdef Feed open_feed(object value):
             raise TypeError(f"{type(value).__name__}.__arrow_c_array__ must return two capsules, got {answer!r:.100}")
         schema = take_schema(answer[0])
         feed.waiting.append(take_array(answer[1]))
-    feed.source = describe(&schema.schema, 0)
+    feed.source = describe(&schema.schema, name, 0)
     return feed
 
 
@@ -189,7 +189,7 @@ cdef object as_input(str name, object value):
     """A Feed, Values, or a dict of them: what a column is made of."""
     cdef Source source
     if has_arrow(value):
-        return open_feed(value)
+        return open_feed(name, value)
     if isinstance(value, Mapping):
         return grouped(value)
     if isinstance(value, (list, tuple)):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.arrow_import cimport LIST64, NUMBERS, STRUCT, Source
+from flatstream._core.arrow_import cimport LIST64, NULLS, NUMBERS, STRUCT, Source
 from flatstream._core.buffers cimport Chunk
 from flatstream._core.column_sources cimport hide, joined
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, may_be_enum, scalar_width
@@ -28,6 +28,12 @@ cdef Source from_values(
     """The column that a list is, for a field of this type. `rows` says to which rows the values belong."""
     cdef Source source
     cdef Py_ssize_t i
+    if all([value is None for value in values]):
+        # Which parts they would have, nobody says.
+        source = Source(path, "list of None")
+        source.column.form = NULLS
+        source.column.length = len(values)
+        return source
     if kind == OBJECT or kind == UNION:
         source = from_mappings(layout, values, rows, kind, index, path)
     elif kind == VECTOR or kind == ARRAY:

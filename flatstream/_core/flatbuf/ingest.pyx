@@ -251,7 +251,11 @@ cdef class Rows(ColumnPlan):
                 self.refuse(step, ValueError, "this name is not UTF-8")
             return self.look_up(step, PyUnicode_DecodeUTF8(<const char*>text, size, NULL), bits)
         what = number_at(column, at, &value, &real)
-        given = real if what == 2 else <uint64_t>value if what else value
+        given = <object>value
+        if what == 1:
+            given = <object><uint64_t>value
+        elif what == 2:
+            given = <object>real
         self.refuse(step, ValueError, f"expected {NAMES[step.kind]}, {RANGES[step.kind]}, got {given!r}")
 
     cdef int look_up(self, Step* step, str name, uint64_t* bits) except -1:
@@ -865,7 +869,7 @@ cpdef object write_columns(Encoder encoder, Layout layout, object number, object
     plan.templates = []
     inputs = None
     if has_arrow(columns):
-        inputs = open_feed(columns)
+        inputs = open_feed("", columns)
     elif isinstance(columns, Mapping):
         inputs = grouped(columns)
     elif getattr(getattr(columns, "dtype", None), "names", None):

@@ -1,0 +1,1417 @@
+"""Records from columns: what is written is what stands in the columns, whoever they are from, and nothing is half-written.
+
+Messages are read with the code that flatc generated, or, for schemas that flatc 2.0.8 generates none for, with the
+package's own `Table`; each is verified. Random records of every schema go through the Arrow types that they have when
+they are exported, and through every other type that is taken for them. Every NumPy type, order of bytes and stride is
+compared with what `struct` makes of its values. What producers can do wrong, hand-made ones do here.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import gc
+import io
+import itertools
+import math
+import random
+import struct
+import sys
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import duckdb
+import flatbuffers
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from columns_support import (
+    SHAPES,
+    SHAPES_V2,
+    TINY,
+    UNIONS,
+    ARRAY_RELEASE,
+    Making,
+    Mapping,
+    Producer,
+    StreamProducer,
+    expected,
+    messages_of,
+    plain,
+    records_of,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from test_half_made_objects import survives
+
+import flatstream
+from flatstream import (
+    BoundedFramer,
+    ChecksumType,
+    DefaultFramer,
+    ObserverFramer,
+    SizeValidator,
+    StreamReader,
+    StreamWriter,
+    TypedValidator,
+    ValidatingFramer,
+)
+from flatstream._core.flatbuf.ingest import write_columns
+from flatstream._core.flatbuf.template import Template
+from flatstream.schema import Schema, Table
+
+SCALARS = SHAPES.table("shapes.Scalars")
+DEFAULTS = SHAPES.table("shapes.Defaults")
+OPTIONALS = SHAPES.table("shapes.Optionals")
+VECTORS = SHAPES.table("shapes.Vectors")
+STRUCTS = SHAPES.table("shapes.Structs")
+NAMED = SHAPES.table("shapes.Named")
+LEVEL1 = SHAPES.table("shapes.Level1")
+TREE = SHAPES.table("shapes.Tree")
+NUMBERED = SHAPES.table("shapes.Numbered")
+HOLDER = SHAPES.table("shapes.Holder")
+SHAPE = SHAPES.table("shapes.Shape")
+SHAPE_UNIONS = SHAPES.table("shapes.Unions")
+ANY_ROOT = UNIONS.table("unions.Root")
+
+ALL_TABLES = [
+    *(pytest.param(table, id=table.name) for schema in (SHAPES, SHAPES_V2, UNIONS, TINY) for table in schema)
+]
+WITH_ORACLE = [param for param in ALL_TABLES if param.id != "T"]
+
+
+def write(table: Table, columns: Any, **options: Any) -> int:
+    with StreamWriter(io.BytesIO(), **options) as writer:
+        return write_columns(writer, table.layout, table.number, columns)
+
+
+def values(table: Table, name: str, columns: Any) -> list[Any]:
+    return [record[name] for record in records_of(table, columns)]
+
+
+def refused(table: Table, columns: Any, kind: type[Exception], match: str, rows: int | None = None) -> None:
+    """Writing fails like this, after so many rows, which are there, and without a trace of any other."""
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        with pytest.raises(kind, match=match) as caught:
+            write_columns(writer, table.layout, table.number, columns)
+        assert type(caught.value) is kind
+        assert getattr(caught.value, "rows_written", None) == rows
+        assert writer.frames_written == (rows or 0)
+        # And it goes on as if nothing had been.
+        writer.write_payload(b"the next")
+    assert [bytes(payload) for payload in StreamReader(sink.getvalue())][rows or 0 :] == [b"the next"]
+
+
+# Every schema, by the Arrow types of what is exported
+
+
+def random_records(table: Table, mapping: Mapping, seed: int, count: int) -> list[dict[str, Any]]:
+    making = Making(mapping, random.Random(seed))
+    return [making.record(table.number) for _ in range(count)]
+
+
+@pytest.mark.parametrize("table", WITH_ORACLE)
+@pytest.mark.parametrize("seed", range(3))
+def test_random_records_of_every_table_come_out_as_they_went_in(table: Table, seed: int) -> None:
+    mapping = Mapping(table.schema._info)
+    records = random_records(table, mapping, seed, 6)
+    wanted = [expected(table.schema._info, table.number, record) for record in records]
+    assert records_of(table, mapping.arrow(table.number, records)) == wanted
+
+
+VARIETIES = {
+    "small": {"text": pa.utf8(), "many": pa.list_, "bytes_type": pa.binary()},
+    "views": {"text": pa.string_view(), "many": pa.list_view, "bytes_type": pa.binary_view()},
+    "large views": {"many": pa.large_list_view},
+    "names as strings": {"names": pa.utf8()},
+    "names as views": {"names": pa.string_view()},
+    "names in a small dictionary": {"names": pa.dictionary(pa.uint8(), pa.large_utf8())},
+    "bytes as lists": {"bytes_type": pa.list_(pa.uint8())},
+    "strings in dictionaries": {"text": pa.dictionary(pa.int16(), pa.utf8())},
+}
+
+
+@pytest.mark.parametrize("table", [SHAPE, VECTORS, STRUCTS, ANY_ROOT], ids=lambda table: table.name)
+@pytest.mark.parametrize("variety", VARIETIES)
+def test_every_variety_of_an_arrow_type_gives_the_same_messages(table: Table, variety: str) -> None:
+    mapping = Mapping(table.schema._info, **VARIETIES[variety])
+    records = random_records(table, mapping, 11, 12)
+    usual = Mapping(table.schema._info).arrow(table.number, records)
+    columns = mapping.arrow(table.number, [as_lists(r) for r in records] if variety == "bytes as lists" else records)
+    assert messages_of(table, columns) == messages_of(table, usual)
+
+
+def as_lists(value: Any) -> Any:
+    """Bytes become lists of numbers, in place, all the way down."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in list(items):
+        value[key] = list(item) if isinstance(item, bytes) else as_lists(item)
+    return value
+
+
+@given(chance=st.randoms(use_true_random=False), data=st.data())
+def test_any_slices_of_any_chunks_give_what_the_whole_gives(chance: random.Random, data: st.DataObject) -> None:
+    table = data.draw(st.sampled_from([SHAPE, VECTORS, OPTIONALS, LEVEL1, ANY_ROOT]))
+    mapping = Mapping(table.schema._info, **VARIETIES[data.draw(st.sampled_from(sorted(VARIETIES)))])
+    making = Making(mapping, chance)
+    records = [making.record(table.number) for _ in range(data.draw(st.integers(1, 6)))]
+    if mapping.bytes_type == pa.list_(pa.uint8()):
+        records = [as_lists(record) for record in records]
+    whole = mapping.arrow(table.number, records)
+    pieces = []
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(records)), max_size=3)))
+    for begin, end in itertools.pairwise([0, *cuts, len(records)]):
+        pieces.append(whole.slice(begin, end - begin))
+    columns = pa.concat_tables(pieces)
+    wanted = [expected(table.schema._info, table.number, record) for record in records]
+    assert records_of(table, columns) == wanted
+    # As a mapping, whose columns need not be cut at the same places.
+    apart = {name: whole[name] if chance.random() < 0.5 else columns[name] for name in whole.column_names}
+    assert records_of(table, apart) == wanted
+    begin = data.draw(st.integers(0, len(records)))
+    assert records_of(table, whole.combine_chunks().slice(begin)) == wanted[begin:]
+
+
+@given(chance=st.randoms(use_true_random=False), data=st.data())
+def test_any_lists_of_python_give_what_arrow_gives(chance: random.Random, data: st.DataObject) -> None:
+    table = data.draw(st.sampled_from([SHAPE, VECTORS, OPTIONALS, DEFAULTS, SHAPE_UNIONS, ANY_ROOT]))
+    mapping = Mapping(table.schema._info)
+    making = Making(mapping, chance)
+    records = [making.record(table.number) for _ in range(data.draw(st.integers(1, 5)))]
+    names = [field.name for field in mapping.fields(table.number)]
+    columns = {name: [record.get(name) for record in records] for name in names}
+    assert messages_of(table, columns) == messages_of(table, mapping.arrow(table.number, records))
+
+
+@given(data=st.data())
+def test_any_subset_of_columns_leaves_the_others_at_their_defaults(data: st.DataObject) -> None:
+    table = data.draw(st.sampled_from([SCALARS, DEFAULTS, OPTIONALS]))
+    mapping = Mapping(table.schema._info)
+    records = random_records(table, mapping, data.draw(st.integers(0, 1000)), 4)
+    fields = [field.name for field in mapping.fields(table.number)]
+    chosen = data.draw(st.lists(st.sampled_from(fields), unique=True, min_size=1))
+    if table is DEFAULTS and "u64" not in chosen:
+        chosen.append("u64")
+    records = [{name: record[name] for name in chosen} for record in records]
+    wanted = [expected(table.schema._info, table.number, record) for record in records]
+    assert records_of(table, mapping.arrow(table.number, records).select(chosen)) == wanted
+
+
+# The two ways to build: a template and the builder
+
+
+@pytest.mark.parametrize("table", [SCALARS, DEFAULTS, OPTIONALS, STRUCTS], ids=lambda table: table.name)
+def test_templates_give_the_bytes_that_the_builder_gives(table: Table) -> None:
+    mapping = Mapping(table.schema._info)
+    columns = mapping.arrow(table.number, random_records(table, mapping, 5, 300))
+    # What looks at every payload has none made in place.
+    seen: list[bytes] = []
+    slow = messages_of(table, columns, ObserverFramer(DefaultFramer(), lambda payload: seen.append(bytes(payload))))
+    assert messages_of(table, columns) == slow == seen
+    assert messages_of(table, columns, buffer_size=0) == slow
+    assert messages_of(table, columns, buffer_size=100) == slow
+
+
+def test_more_masks_than_templates_are_kept_for() -> None:
+    # 2**13 combinations of absent fields, each twice.
+    names = [field.name for field in Mapping(SHAPES._info, names=pa.int8()).fields(OPTIONALS.number)]
+    masks = [mask for mask in range(2 ** len(names)) for _ in range(2)]
+    columns = {
+        name: pa.array([None if mask >> i & 1 else 1 for mask in masks], pa.int8())
+        for i, name in enumerate(names)
+    }
+    messages = messages_of(OPTIONALS, columns)
+    assert len(set(messages)) == 2 ** len(names)
+    by_class = [record for record in records_of(OPTIONALS, {k: v.slice(0, 600) for k, v in columns.items()})]
+    for mask, record in zip(masks, by_class, strict=False):
+        assert [value is None for value in record.values()] == [bool(mask >> i & 1) for i in range(len(names))]
+
+
+def test_tables_with_more_than_64_columns() -> None:
+    event = Schema.from_file("examples/telemetry.bfbs").root
+    assert event is not None
+    flat = [
+        field.name
+        for field, kind in zip(event._info.fields, event._info.fields, strict=True)
+        if kind.type.base.name in ("INT", "UINT", "LONG", "ULONG", "FLOAT", "DOUBLE", "SHORT", "USHORT", "UBYTE", "BYTE")
+    ]
+    required = {field.name: ["x"] * 3 for field in event._info.fields if field.required}
+    messages = messages_of(event, {**required, **{name: np.array([1, 2, 3]) for name in flat}})
+    assert len(set(messages)) == 3
+
+
+def test_values_that_are_the_default_are_left_out() -> None:
+    messages = messages_of(SCALARS, {"i32": np.array([0, 1]), "f64": np.array([0.0, -0.0])})
+    made = flatbuffers.Builder()
+    made.StartObject(0)
+    made.Finish(made.EndObject())
+    assert messages[0] == bytes(made.Output())
+    # Minus zero is equal to the default, and not the same number.
+    assert math.copysign(1, values(SCALARS, "f64", {"f64": np.array([-0.0])})[0] and float("-0.0")) == -1
+    assert values(SCALARS, "f64", {"f64": np.array([0.0, -0.0])}) == ["0.0", "-0.0"]
+
+
+def test_defaults_are_written_if_they_are_forced() -> None:
+    def size(force: bool) -> int:
+        sink = io.BytesIO()
+        with StreamWriter(sink) as writer:
+            columns = {"i32": np.zeros(1, "i4"), "u64": np.ones(1, "u8")}
+            write_columns(writer, SCALARS.layout, SCALARS.number, columns, b"", force)
+        return len(sink.getvalue())
+
+    assert size(True) > size(False)
+
+
+def test_optional_scalars_are_written_even_if_they_are_zero() -> None:
+    assert values(OPTIONALS, "i32", {"i32": pa.array([0, None, 1])}) == [0, None, 1]
+
+
+def test_fields_are_stored_by_descending_alignment_so_that_messages_are_compact() -> None:
+    columns = {"u8": np.array([1]), "u64": np.array([1]), "i16": np.array([1]), "i32": np.array([1]), "i8": np.array([1])}
+    (message,) = messages_of(SCALARS, columns)
+    table = struct.unpack_from("<I", message)[0]
+    vtable = table - struct.unpack_from("<i", message, table)[0]
+    # 16 bytes of values and the offset of the vtable.
+    assert struct.unpack_from("<H", message, vtable + 2)[0] == 20
+
+
+def test_file_identifier_is_written_if_it_is_given() -> None:
+    for columns in ({"i32": np.arange(3)}, {"i32": [1, 2, 3]}):
+        sink = io.BytesIO()
+        with StreamWriter(sink) as writer:
+            write_columns(writer, SCALARS.layout, SCALARS.number, columns, b"SHAP")
+        for payload in StreamReader(sink.getvalue()):
+            assert bytes(payload[4:8]) == b"SHAP"
+            assert SCALARS.types.verify(SCALARS.number, payload) is None
+    with pytest.raises(ValueError, match="four bytes"):
+        write_columns(writer, SCALARS.layout, SCALARS.number, columns, b"ABC")
+
+
+def test_template_says_where_its_fields_are() -> None:
+    template = Template(SCALARS.layout, SCALARS.number, [1, 8], b"SHAP")
+    message = bytearray(template.message)
+    assert len(message) == template.size
+    struct.pack_into("<b", message, template.place(1) or 0, -7)
+    struct.pack_into("<Q", message, template.place(8) or 0, 2**64 - 1)
+    from columns_support import read_message
+
+    record = read_message(SCALARS, bytes(message))
+    assert (record["i8"], record["u64"], record["i64"]) == (-7, 2**64 - 1, 0)
+    assert template.place(2) is None
+    for wrong in (-1, 15, 2**70, "i8"):
+        assert template.place(wrong) is None  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="has 15 fields"):
+            Template(SCALARS.layout, SCALARS.number, [wrong])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="neither a scalar nor a struct"):
+        Template(NAMED.layout, NAMED.number, [0])
+    with pytest.raises(ValueError, match="four bytes"):
+        Template(SCALARS.layout, SCALARS.number, [0], b"X")
+
+
+# NumPy
+
+SCALAR_DTYPES = {
+    "truth": "?", "i8": "i1", "u8": "u1", "i16": "i2", "u16": "u2", "i32": "i4", "u32": "u4", "i64": "i8",
+    "u64": "u8", "f32": "f4", "f64": "f8",
+}  # fmt: skip
+
+
+def extremes(code: str) -> np.ndarray[Any, Any]:
+    kind = np.dtype(code)
+    if kind.kind == "b":
+        return np.array([True, False, True])
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        return np.array([limits.min, limits.max, 0, 1, limits.max // 2, limits.min // 2], kind)
+    limits_f = np.finfo(kind)
+    return np.array([limits_f.min, limits_f.max, 0, -0.0, math.inf, -math.inf, math.nan, limits_f.tiny], kind)
+
+
+ARRANGEMENTS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
+    "as it is": lambda data: data,
+    "read-only": lambda data: np.frombuffer(data.tobytes(), data.dtype),
+    "little-endian": lambda data: data.astype(data.dtype.newbyteorder("<")),
+    "big-endian": lambda data: data.astype(data.dtype.newbyteorder(">")),
+    "every third": lambda data: np.repeat(data, 3)[1::3],
+    "backwards": lambda data: data[::-1].copy()[::-1],
+    "a column of rows": lambda data: np.stack([data, data], axis=1)[:, 1],
+    "unaligned": lambda data: np.frombuffer(b"x" + data.tobytes(), data.dtype, offset=1),
+    "repeated by a stride of 0": lambda data: np.broadcast_to(data[1:2], (4,)),
+}
+
+
+@pytest.mark.parametrize("name", SCALAR_DTYPES)
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_arrays_of_every_type_order_and_stride(name: str, arrangement: str) -> None:
+    data = ARRANGEMENTS[arrangement](extremes(SCALAR_DTYPES[name]))
+    assert values(SCALARS, name, {name: data}) == [plain(value) for value in data.tolist()]
+
+
+@pytest.mark.parametrize("code", [*SCALAR_DTYPES.values(), "e"])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("name", SCALAR_DTYPES)
+def test_arrays_are_converted_to_the_type_of_the_field_if_nothing_is_lost(name: str, code: str, order: str) -> None:
+    target = np.dtype(SCALAR_DTYPES[name])
+    for value in extremes(code).astype(np.dtype(code).newbyteorder(order)):
+        column = np.array([0, value], np.dtype(code).newbyteorder(order))
+        exact = column[1].item()
+        if isinstance(exact, float) and target.kind != "f":
+            refused(SCALARS, {name: column}, TypeError, "needs integers")
+        elif target.kind == "f":
+            if target.itemsize == 4 and math.isfinite(exact) and abs(exact) > 3.4028235677973362e38:
+                refused(SCALARS, {name: column}, ValueError, f"'{name}', row 1: expected a float", 1)
+            else:
+                wanted = plain(float(np.array(exact).astype(target)))
+                assert values(SCALARS, name, {name: column}) == ["0.0", wanted]
+        elif target.kind == "b" and exact not in (0, 1):
+            refused(SCALARS, {name: column}, ValueError, f"'{name}', row 1: expected a bool", 1)
+        elif target.kind in "iu" and not np.iinfo(target).min <= exact <= np.iinfo(target).max:
+            refused(SCALARS, {name: column}, ValueError, f"'{name}', row 1: expected .* got {exact}", 1)
+        else:
+            assert values(SCALARS, name, {name: column}) == [0, exact]
+
+
+def test_integers_become_the_nearest_float_in_one_step() -> None:
+    # By way of a float of 64 bits these would be rounded twice.
+    tricky = [2**53 + 2**29 + 1, -(2**53 + 2**29 + 1), 2**63 - 1, -(2**63), 2**60 + 2**36 + 1]
+    assert values(SCALARS, "f32", {"f32": np.array(tricky)}) == [plain(float(np.int64(x).astype("f4"))) for x in tricky]
+    assert values(SCALARS, "f64", {"f64": np.array([2**64 - 1], "u8")}) == [plain(float(2**64 - 1))]
+    assert values(SCALARS, "f32", {"f32": np.array([2**64 - 1], "u8")}) == [plain(float(np.uint64(2**64 - 1).astype("f4")))]
+
+
+def test_every_float_of_16_bits_is_exact() -> None:
+    data = np.arange(2**16, dtype="u2").view("e")
+    data = data[~np.isnan(data)]
+    for name in ("f32", "f64"):
+        assert values(SCALARS, name, {name: data[::7]}) == [plain(float(value)) for value in data[::7]]
+
+
+def test_nan_keeps_its_bits() -> None:
+    odd = np.array([0x7FF8_0000_DEAD_BEEF, 0x7FF0_0000_0000_0001], "u8").view("f8")
+    for message, bits in zip(messages_of(SCALARS, {"f64": odd}), odd.view("u8"), strict=True):
+        assert struct.pack("<Q", bits) in message
+
+
+def test_anything_with_a_buffer_is_a_column() -> None:
+    assert values(SCALARS, "i64", {"i64": array.array("q", [1, -(2**63)])}) == [1, -(2**63)]
+    assert values(SCALARS, "u8", {"u8": bytearray(b"\x01\xff")}) == [1, 255]
+    assert values(SCALARS, "u16", {"u16": memoryview(bytearray(b"\x01\x02\x03\x04")).cast("H")}) == [0x0201, 0x0403]
+    assert values(SCALARS, "f64", {"f64": (ctypes.c_double * 2)(1.5, 2.5)}) == ["1.5", "2.5"]
+
+
+def test_dates_of_numpy_are_their_integers_and_not_a_time_is_null() -> None:
+    times = np.array(["2024-02-29T12:00", "NaT", "1900-01-01"], "datetime64[ns]")
+    for data in (times, times.astype(times.dtype.newbyteorder(">")), np.repeat(times, 2)[::2]):
+        assert values(OPTIONALS, "i64", {"i64": data}) == [int(times[0].view("i8")), None, int(times[2].view("i8"))]
+    assert values(SCALARS, "i64", {"i64": np.array([5, -5], "timedelta64[s]")}) == [5, -5]
+    refused(SCALARS, {"f32": np.zeros(3), "u32": times}, ValueError, "'u32', row 0: expected a uint, .* got 1709208", 0)
+
+
+def test_masked_arrays_are_null_where_they_are_masked() -> None:
+    data = np.ma.array([1, 2, 3, 4] * 5, mask=[0, 1, 0, 1] * 5)
+    assert values(OPTIONALS, "i32", {"i32": data}) == [1, None, 3, None] * 5
+    assert values(SCALARS, "i32", {"i32": data[1:]}) == [0, 3, 0, *[1, 0, 3, 0] * 4]
+    assert values(OPTIONALS, "i32", {"i32": np.ma.array([1, 2])}) == [1, 2]
+    strings = np.ma.array(["a", "b"], mask=[1, 0])
+    assert values(TREE, "label", {"label": strings}) == [None, "b"]
+    dates = np.ma.array(np.array(["2024-01-01", "NaT", "2024-01-01"], "M8[s]"), mask=[1, 0, 0])
+    assert values(OPTIONALS, "i64", {"i64": dates}) == [None, None, 1704067200]
+
+
+def test_arrays_of_strings_and_of_objects() -> None:
+    assert values(TREE, "label", {"label": np.array(["ä", "", "日本"])}) == ["ä", "", "日本"]
+    assert values(TREE, "label", {"label": np.array(["ä", None], object)}) == ["ä", None]
+    assert values(OPTIONALS, "i64", {"i64": np.array([1, None, np.int8(3)], object)}) == [1, None, 3]
+    assert values(HOLDER, "raw", {"raw": np.array([b"ab", b"c"])}) == [[97, 98], [99]]
+    assert values(OPTIONALS, "truth", {"truth": [np.True_, None, False, 1]}) == [True, None, False, True]
+
+
+def test_arrays_of_two_dimensions_are_vectors() -> None:
+    data = np.arange(12, dtype="i4").reshape(4, 3)
+    for rows in (data, np.asfortranarray(data), data.astype(">i4"), np.repeat(data, 2, axis=1)[:, ::2]):
+        assert values(VECTORS, "i32s", {"i32s": rows}) == data.tolist()
+    assert values(VECTORS, "i32s", {"i32s": data[:, :0]}) == [[]] * 4
+    assert values(VECTORS, "f64s", {"f64s": data}) == [[plain(float(x)) for x in row] for row in data.tolist()]
+    assert [row["grid"]["cells"] for row in records_of(STRUCTS, {
+        "point_required": np.zeros(4, [("x", "f4"), ("y", "f4")]),
+        "grid.tag": np.zeros(4, "u1"), "grid.cells": data, "grid.days": data[:, :2] + 1,
+        "grid.corners": [[{"x": 1, "y": 2}, {"x": 3, "y": 4}]] * 4, "grid.bits": np.ones((4, 5), "?"),
+        "grid.weights": data[:, 1:],
+    })] == data.tolist()  # fmt: skip
+    refused(VECTORS, {"i32s": data.reshape(2, 2, 3)}, TypeError, "has 3 dimensions")
+    refused(SCALARS, {"i32": data}, TypeError, "int32 in rows of 3, which does not go into int")
+    refused(SCALARS, {"i32": np.array(5)}, TypeError, "has 0 dimensions")
+
+
+def test_structured_arrays_are_tables_and_structs() -> None:
+    data = np.array([(1, 2.5, (3, 4)), (5, 6.5, (7, 8))], [("i32", ">i4"), ("f64", "f8"), ("xy", [("x", "f4"), ("y", "f8")])])
+    points = data["xy"]
+    assert [row["i32"] for row in records_of(SCALARS, data[["i32", "f64"]])] == [1, 5]
+    assert values(STRUCTS, "point_required", {"point_required": points}) == [{"x": "3.0", "y": "4.0"}, {"x": "7.0", "y": "8.0"}]
+
+
+@pytest.mark.parametrize("code", ["c8", "c16", "g"])
+def test_arrays_of_what_flatbuffers_do_not_have_are_refused(code: str) -> None:
+    refused(SCALARS, {"f64": np.zeros(1, code)}, TypeError, "'f64' has items of .* which are no numbers")
+
+
+def test_numpy_need_not_be_there() -> None:
+    code = """
+import io, sys
+from array import array
+sys.modules["numpy"] = sys.modules["pyarrow"] = None
+from flatstream import StreamWriter
+from flatstream.schema import Schema
+from flatstream._core.flatbuf.ingest import write_columns
+table = Schema.from_file("tests/schemas/shapes.bfbs").table("shapes.Scalars")
+with StreamWriter(io.BytesIO()) as writer:
+    print(write_columns(writer, table.layout, table.number, {"i32": array("i", [1, 2]), "f64": [0.5, None]}))
+"""
+    assert survives(code) == ["2"]
+
+
+# Names with dots
+
+
+def test_columns_with_dots_are_the_parts_of_tables_and_structs() -> None:
+    columns = {
+        "value": np.array([1, 2]), "next.values": [[1], None], "next.next.name": ["a", None],
+        "next.next.next": {"value": np.array([0.5, 1.5])},
+    }  # fmt: skip
+    records = records_of(LEVEL1, columns)
+    assert records[0]["next"]["next"] == {"name": "a", "next": {"value": "0.5", "end": None}, "others": None}
+    assert records[1]["next"]["next"] == {"name": None, "next": {"value": "1.5", "end": None}, "others": None}
+
+
+def test_parts_that_are_all_null_are_no_table() -> None:
+    columns = {"next.values": [None, [1]], "next.next.name": [None, None], "value": [1, 2]}
+    assert values(LEVEL1, "next", columns) == [None, {"next": None, "values": [1]}]
+
+
+def test_parts_of_a_struct_are_all_there_or_none() -> None:
+    columns = {"point_required": [{"x": 1, "y": 2}] * 2, "point.x": [None, 1.0], "point.y": [None, 2.0]}
+    assert values(STRUCTS, "point", columns) == [None, {"x": "1.0", "y": "2.0"}]
+    columns["point.y"] = [None, None]
+    refused(STRUCTS, columns, ValueError, r"column 'point.y', row 1: it is null, and nothing in a struct", 1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        ({"next.values": [[1]], "next": [None]}, "'next' is there both as a whole and in parts"),
+        ({"next": [None], "next.values": [[1]]}, "'next' is there both as a whole and in parts"),
+        ({"next.nothing": [1]}, "'next.nothing' is no field of shapes.Level2"),
+        ({"": [1]}, "'' is no field"),
+        ({"value.": [1]}, "'value' has parts, but int has none"),
+        ({".": [1]}, "'' is no field"),
+    ],
+)
+def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str) -> None:
+    kind = TypeError if "has parts" in match else ValueError
+    refused(LEVEL1, columns, kind, match)
+
+
+# Names, lengths and types: refused before anything is written
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "kind", "match"),
+    [
+        (SCALARS, {"i33": [1]}, ValueError, "column 'i33' is no field of shapes.Scalars"),
+        (NUMBERED, {"old": [1]}, ValueError, "column 'old' is deprecated in shapes.Numbered"),
+        (NAMED, {"code": [1]}, ValueError, "column 'name' is missing: shapes.Named requires it"),
+        (SHAPE_UNIONS, {"choice": [None]}, ValueError, "column 'must' is missing"),
+        (SHAPE_UNIONS, {"must_type": ["Empty"]}, ValueError, "column 'must' is missing"),
+        (SHAPE, {"choice_type": ["NONE"]}, ValueError, "column 'choice' is missing, whose type is in 'choice_type'"),
+        (SHAPE, {"named": [{"code": 1}]}, ValueError, "column 'named.name' is missing: shapes.Named requires it"),
+        (STRUCTS, {"point_required.x": [1]}, ValueError, "column 'point_required.y' is missing: a struct like shapes.Po"),
+        (SCALARS, {"i32": [1], "i64": [1, 2]}, ValueError, "'i32' has 1 rows and 'i64' 2"),
+        (LEVEL1, {"value": [1], "next.next.name": ["a", "b"]}, ValueError, "'value' has 1 rows and 'next.next.name' 2"),
+        (SCALARS, {}, ValueError, "there are no columns"),
+        (SCALARS, {"i32": {}}, ValueError, "there are no columns"),
+        (SCALARS, {1: [1]}, TypeError, "the names of columns must be str, got 1"),
+        (SCALARS, {"i32": "abc"}, TypeError, "must be a column of values, got one str"),
+        (SCALARS, {"i32": b"abc"}, TypeError, "must be a column of values, got one bytes"),
+        (SCALARS, {"i32": 5}, TypeError, "must be a NumPy array, a buffer, a list or .* got int"),
+        (SCALARS, {"i32": None}, TypeError, "got NoneType"),
+        (SCALARS, [1, 2], TypeError, "columns must be a mapping of names to arrays, .* got list"),
+        (SCALARS, None, TypeError, "got NoneType"),
+        (SCALARS, {"i32": ["a"]}, TypeError, "column 'i32', row 0: expected an int, got str"),
+        (SCALARS, {"i32": [0, 1.5]}, TypeError, "column 'i32', row 1: expected an int, got float"),
+        (SCALARS, {"i8": [0, 1, 300]}, ValueError, "column 'i8', row 2: expected a byte, -128 to 127, got 300"),
+        (SCALARS, {"u64": [0, 2**64]}, ValueError, "column 'u64', row 1: expected a ulong"),
+        (SCALARS, {"f64": ["x"]}, TypeError, "column 'f64', row 0: expected a double, got str"),
+        (SCALARS, {"f64": [10**400]}, ValueError, "column 'f64', row 0: expected a double"),
+        (SCALARS, {"color": ["Red", "Pink"]}, ValueError, "column 'color', row 1: expected an enumerator of shapes.Color"),
+        (TREE, {"label": ["a", 5]}, TypeError, "column 'label', row 1: expected a str, got int"),
+        (TREE, {"label": ["\ud800"]}, ValueError, "column 'label', row 0: not to be written as UTF-8"),
+        (VECTORS, {"i32s": [[1], 5]}, TypeError, r"column 'i32s', row 1: expected a sequence, got int"),
+        (VECTORS, {"i32s": [[1], "5"]}, TypeError, r"column 'i32s', row 1: expected a sequence, got str"),
+        (VECTORS, {"i32s": [[1], [2, "5"]]}, TypeError, r"column 'i32s\[\]', row 1: expected an int, got str"),
+        (VECTORS, {"points": [[{"x": 1, "z": 2}]]}, ValueError, r"'points\[\]', row 0: shapes.Point has no field 'z'"),
+        (TREE, {"left": [5]}, TypeError, r"column 'left', row 0: expected a mapping, got int"),
+        (SHAPE, {"choice": [{"Nobody": {}}]}, ValueError, "row 0: shapes.Choice has no variant 'Nobody'"),
+        (SCALARS, {"i32": pa.array(["1"])}, TypeError, "column 'i32' is string, which does not go into int"),
+        (SCALARS, {"f64": pa.array([[1.0]])}, TypeError, "column 'f64' is list<double>.*|list<float64>"),
+        (SCALARS, {"i32": pa.array([1.0])}, TypeError, "column 'i32' is float64: int needs integers"),
+        (SCALARS, {"color": pa.array([1.0])}, TypeError, "byte shapes.Color needs integers"),
+        (SCALARS, {"i32": pa.array([{"a": 1}])}, TypeError, "column 'i32' is struct, which does not go into int"),
+        (TREE, {"label": pa.array([1])}, TypeError, "column 'label' is int64, which does not go into string"),
+        (TREE, {"left": pa.array([1])}, TypeError, "column 'left' is int64: table shapes.Tree needs a struct"),
+        (STRUCTS, {"point_required": pa.array([1])}, TypeError, "struct shapes.Point needs a struct"),
+        (VECTORS, {"i32s": pa.array([1])}, TypeError, r"column 'i32s' is int64, which does not go into \[int\]"),
+        (VECTORS, {"i32s": pa.array([b"1"])}, TypeError, r"column 'i32s' is binary, which does not go into \[int\]"),
+        (VECTORS, {"u8s": pa.array(["1"])}, TypeError, r"column 'u8s' is string, which does not go into \[ubyte\]"),
+        (VECTORS, {"strings": pa.array([[1]])}, TypeError, r"column 'strings\[\]' is int64, .* go into string"),
+        (SHAPE, {"choice": pa.array([1])}, TypeError, "union shapes.Choice needs a struct with one nullable child"),
+        (SHAPE, {"choice": pa.array([{"X": 1}])}, ValueError, "'choice.X' is no variant of shapes.Choice"),
+        (SHAPE, {"choice": pa.array([{"NONE": 1}])}, ValueError, "'choice.NONE' is no variant of shapes.Choice"),
+        (SCALARS, pa.array([1, 2]), TypeError, "expected a table of columns, got int64"),
+        (SCALARS, pa.table([pa.array([1]), pa.array([2])], ["i32", "i32"]), ValueError, "there are two columns 'i32'"),
+        (SCALARS, {"f64": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}, TypeError, "column 'f64' is an interval of months"),
+        (SCALARS, {"f64": pa.array([1], pa.decimal128(5, 2))}, TypeError, "column 'f64' is a decimal"),
+        (SCALARS, {"i32": pa.RunEndEncodedArray.from_arrays([2], [5])}, TypeError, "column 'i32' is a run-end encoded"),
+        (SCALARS, {"i32": pa.array([[(1, 2)]], pa.map_(pa.int8(), pa.int8()))}, TypeError, "column 'i32' is a map"),
+        (SCALARS, {"i32": pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])},
+         TypeError, "column 'i32' is a union of Arrow"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_table_is_refused_before_anything_is_written(
+    table: Table, columns: Any, kind: type[Exception], match: str
+) -> None:
+    refused(table, columns, kind, match)
+
+
+# Values: refused with the path and the row, after the rows before
+
+
+def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
+    column = [good] * count
+    column[at] = bad
+    return column
+
+
+@pytest.mark.parametrize("at", [0, 1, 1500, 2999])
+@pytest.mark.parametrize(
+    ("table", "make", "match"),
+    [
+        (SCALARS, lambda at: {"i8": np.array(many(200, 5, at))}, "column 'i8', row {at}: expected a byte, .* got 200"),
+        (SCALARS, lambda at: {"u64": np.array(many(-1, 5, at))}, "column 'u64', row {at}: .* got -1"),
+        (SCALARS, lambda at: {"f32": np.array(many(1e39, 1.0, at))}, r"column 'f32', row {at}: .* got 1e\+39"),
+        (SCALARS, lambda at: {"truth": np.array(many(2, 1, at))}, "column 'truth', row {at}: .* got 2"),
+        (SCALARS, lambda at: {"i64": np.array(many(2**63, 1, at), "u8")}, "column 'i64', row {at}: .* got 9223372036"),
+        (SCALARS, lambda at: {"color": pa.array(many("Pink", "Red", at))}, "column 'color', row {at}: .* got 'Pink'"),
+        (
+            SCALARS,
+            lambda at: {"color": pa.array(many("Pink", "Red", at)).dictionary_encode()},
+            "column 'color', row {at}: .* got 'Pink'",
+        ),
+        (NAMED, lambda at: {"name": pa.array(many(None, "x", at))}, "column 'name', row {at}: it is null, and the schema"),
+        (
+            STRUCTS,
+            lambda at: {"point_required": pa.array(many(None, {"x": 1, "y": 2}, at))},
+            "column 'point_required', row {at}: it is null, and the schema requires it",
+        ),
+        (
+            STRUCTS,
+            lambda at: {"point_required": pa.array(many({"x": 1, "y": None}, {"x": 1, "y": 2}, at))},
+            "column 'point_required.y', row {at}: it is null, and nothing in a struct",
+        ),
+        (
+            VECTORS,
+            lambda at: {"i16s": pa.array(many([1, 70000], [1, 2], at))},
+            r"column 'i16s\[1\]', row {at}: expected a short",
+        ),
+        (VECTORS, lambda at: {"strings": pa.array(many(["a", None], ["b"], at))}, r"'strings\[1\]', row {at}: it is null"),
+        (VECTORS, lambda at: {"i32s": pa.array(many([5, None], [1], at))}, r"column 'i32s\[1\]', row {at}: it is null"),
+        (
+            VECTORS,
+            lambda at: {"scalars": pa.array(many([{"i8": 1}, {"i8": 200}], [{"i8": 1}], at))},
+            r"column 'scalars\[1\].i8', row {at}: expected a byte",
+        ),
+        (VECTORS, lambda at: {"scalars": pa.array(many([None], [{"i8": 1}], at))}, r"'scalars\[0\]', row {at}: it is null"),
+        (
+            TREE,
+            lambda at: {"label": pa.array(many(b"\xff", b"x", at), pa.binary())},
+            "column 'label', row {at}: it is not UTF-8: see its byte 0",
+        ),
+        (
+            SHAPE,
+            lambda at: {"choice": pa.array(many({"Named": {"name": None}}, {"Named": {"name": "x"}}, at))},
+            "column 'choice.Named.name', row {at}: it is null, and the schema requires it",
+        ),
+        (
+            SHAPE,
+            lambda at: {"choice": pa.array(many({"Tree": {"value": 1}}, {"Tree": {"value": 1}}, at)),
+                        "choice_type": pa.array(many("Level1", "Tree", at))},
+            "column 'choice', row {at}: its type is Level1 and its value is Tree",
+        ),
+        (
+            SHAPE,
+            lambda at: {"choice": pa.array(many(None, {"Tree": {"value": 1}}, at)),
+                        "choice_type": pa.array(many("Tree", "Tree", at))},
+            "column 'choice', row {at}: its type is Tree and its value is NONE",
+        ),
+        (
+            SHAPE,
+            lambda at: {"choice": pa.array(many({"Tree": {"value": 1}, "Level1": {"value": 2}},
+                                                {"Tree": {"value": 1}, "Level1": None}, at))},
+            "column 'choice', row {at}: it has values for two variants",
+        ),
+        (
+            SHAPE_UNIONS,
+            lambda at: {"must": pa.array(many(None, {"Tree": {"value": 1}}, at))},
+            "column 'must', row {at}: it is null, and the schema requires it",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_value_is_refused_with_its_path_and_row_and_leaves_nothing(
+    table: Table, make: Callable[[int], Any], match: str, at: int
+) -> None:
+    refused(table, make(at), ValueError, match.replace("{at}", str(at)), at)
+    # In the second array of a stream the row is still that of the whole.
+    columns = make(at)
+    if not any(isinstance(column, np.ndarray) for column in columns.values()):
+        chunks = {name: pa.chunked_array([column[:2], column[2:7], column[7:]]) for name, column in columns.items()}
+        refused(table, pa.table(chunks), ValueError, match.replace("{at}", str(at)), at)
+
+
+def test_arrays_of_the_wrong_length_for_a_fixed_array() -> None:
+    grid = {"tag": 1, "cells": [1, 2, 3], "days": [1, 2], "corners": [{"x": 1, "y": 2}] * 2, "bits": [True] * 5,
+            "weights": [1.0, 2.0]}  # fmt: skip
+    point = [{"x": 1, "y": 2}] * 2
+    assert values(STRUCTS, "grid", {"grid": [grid, None], "point_required": point})[1] is None
+    refused(
+        STRUCTS, {"grid": [grid, {**grid, "cells": [1, 2]}], "point_required": point}, ValueError,
+        "column 'grid.cells', row 1: it has 2 elements, where the array has 3", 1,
+    )  # fmt: skip
+    refused(
+        STRUCTS, {"grid": [grid, {**grid, "corners": [None, None]}], "point_required": point}, ValueError,
+        r"column 'grid.corners\[0\]', row 1: it is null", 1,
+    )  # fmt: skip
+
+
+def test_vectors_of_unions_and_of_their_types_belong_together() -> None:
+    things = [[{"Text": "a"}, None, {"First": {"x": 1, "y": 2}}, {"Second": {"x": 3, "y": 4}}, {"Wide": {"a": 1, "b": 2}}]]
+    kinds = [["Text", "NONE", "First", "Second", "Wide"]]
+    (record,) = records_of(ANY_ROOT, {"things": things, "things_type": kinds})
+    assert record["things"][0] == {"Text": "a"}
+    assert record["things"][1] is None
+    assert record["things"][3] == {"Second": {"x": "3.0", "y": "4.0"}}
+    # Without their types these are those of the values.
+    assert messages_of(ANY_ROOT, {"things": things}) == messages_of(ANY_ROOT, {"things": things, "things_type": kinds})
+    refused(ANY_ROOT, {"things": things, "things_type": [["Text"]]}, ValueError, "row 0: it has 5 elements and 1 types", 0)
+    refused(ANY_ROOT, {"things": [None], "things_type": [["Text"]]}, ValueError, "it is null, and its types are not", 0)
+    refused(
+        ANY_ROOT, {"things": things, "things_type": [["Text", "Text", "First", "Second", "Wide"]]}, ValueError,
+        r"column 'things\[1\]', row 0: its type is Text and its value is NONE", 0,
+    )  # fmt: skip
+
+
+def test_enums_by_name_by_number_and_by_the_text_of_a_number() -> None:
+    for column in (
+        ["Blue", "Red", 77], np.array([5, -2, 77]), pa.array(["Blue", "Red", "77"]), pa.array([5, -2, 77], pa.int8()),
+        pa.array(["Blue", "Red", "77"]).dictionary_encode(), pa.array([5, -2, 77]).dictionary_encode(),
+        pa.chunked_array([pa.array(["Blue"]).dictionary_encode(), pa.array(["Red", "77"]).dictionary_encode()]),
+    ):  # fmt: skip
+        assert values(SCALARS, "color", {"color": column}) == [5, -2, 77]
+    assert values(SCALARS, "far", {"far": pa.array(["Lowest", "Highest"])}) == [-(2**63), 2**63 - 1]
+    assert values(SCALARS, "wide", {"wide": pa.array(["Last", "First Last"])}) == [2**63, 2**63 + 1]
+    for wrong in ("", "-", "128", "-129", "1.0", "９", "1" * 30):
+        refused(SCALARS, {"color": pa.array([wrong])}, ValueError, "column 'color', row 0: expected", 0)
+    refused(SCALARS, {"i32": pa.array(["5"])}, TypeError, "does not go into int")
+
+
+# Other libraries
+
+
+def scalar_columns() -> dict[str, list[Any]]:
+    return {"i32": [1, -5, 2**31 - 1], "f64": [0.5, math.inf, -1e300], "u64": [2**64 - 1, 0, 7], "truth": [True, False, True]}
+
+
+SOURCES: dict[str, Callable[[Any], Any]] = {
+    "pyarrow table": lambda table: table,
+    "pyarrow batch": lambda table: table.combine_chunks().to_batches()[0],
+    "pyarrow reader": lambda table: table.to_reader(),
+    "pyarrow struct array": lambda table: table.to_struct_array().combine_chunks(),
+    "pyarrow columns": lambda table: {name: table[name] for name in table.column_names},
+    "polars frame": lambda table: pl.from_arrow(table),
+    "polars series": lambda table: {name: pl.from_arrow(table[name]) for name in table.column_names},
+    "pandas frame": lambda table: table.to_pandas(),
+    "pandas frame of arrow": lambda table: table.to_pandas(types_mapper=pd.ArrowDtype),
+    "pandas series": lambda table: dict(table.to_pandas().items()),
+    "duckdb": lambda table: duckdb.sql("select * from table_"),
+    "NumPy": lambda table: {name: table[name].to_numpy() for name in table.column_names},
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_columns_of_every_library(source: str) -> None:
+    table_ = pa.table(scalar_columns(), schema=pa.schema(
+        {"i32": pa.int32(), "f64": pa.float64(), "u64": pa.uint64(), "truth": pa.bool_()}.items()))  # fmt: skip
+    columns = duckdb.sql("select * from table_") if source == "duckdb" else SOURCES[source](table_)
+    assert messages_of(SCALARS, columns) == messages_of(SCALARS, table_)
+
+
+@pytest.mark.parametrize("source", ["pyarrow table", "polars frame", "pandas frame of arrow", "duckdb"])
+def test_strings_lists_structs_and_times_of_every_library(source: str) -> None:
+    table_ = pa.table({
+        "value": pa.array([1, 2, 3], pa.int32()),
+        "label": pa.array(["a", None, "日本"]),
+        "left": pa.array([{"label": "x"}, None, {"label": None}]),
+        "children": pa.array([[{"value": 1}, {"value": 2}], [], None]),
+    })  # fmt: skip
+    columns = duckdb.sql("select * from table_") if source == "duckdb" else SOURCES[source](table_)
+    assert messages_of(TREE, columns) == messages_of(TREE, table_)
+    times = pa.table({"i64": pa.array([0, None, 5], pa.timestamp("us"))})
+    columns = duckdb.sql("select * from times") if source == "duckdb" else SOURCES[source](times)
+    assert values(OPTIONALS, "i64", columns) == [0, None, 5]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.date32(), pa.date64(), pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"), pa.duration("ms"),
+     pa.timestamp("s"), pa.timestamp("ns", "Europe/Berlin")],
+    ids=str,
+)  # fmt: skip
+def test_times_of_arrow_are_their_integers(kind: pa.DataType) -> None:
+    number = 86_400_000 if kind in (pa.date64(),) else 5
+    column = pa.array([number, None], pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)
+    assert values(OPTIONALS, "i64", {"i64": column}) == [number, None]
+
+
+def test_stream_is_read_batch_by_batch() -> None:
+    made: list[int] = []
+
+    def batches() -> Any:
+        for i in range(50):
+            made.append(i)
+            yield pa.record_batch({"i32": pa.array([i] * 1000, pa.int32())})
+
+    seen: list[int] = []
+
+    class Sink(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            seen.append(len(made))
+            return len(data)
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"i32": pa.int32()}), batches())
+    with StreamWriter(Sink(), buffer_size=4096) as writer:
+        assert write_columns(writer, SCALARS.layout, SCALARS.number, reader) == 50_000
+    assert len(made) == 50
+    # Long before the last was made, the first were written.
+    assert seen[0] <= 2
+
+
+def test_empty_columns_and_empty_chunks() -> None:
+    schema = pa.schema({"i32": pa.int32()})
+    for columns in ({"i32": []}, {"i32": np.zeros(0)[:0].astype("i4")}, schema.empty_table(), pa.table({"i32": pa.chunked_array([], pa.int32())})):  # fmt: skip
+        assert messages_of(SCALARS, columns) == []
+    empty = pa.array([], pa.int32())
+    column = pa.chunked_array([empty, pa.array([1], pa.int32()), empty, empty, pa.array([2], pa.int32()), empty])
+    assert values(SCALARS, "i32", pa.table({"i32": column})) == [1, 2]
+    assert values(SCALARS, "i32", {"i32": column, "f64": np.zeros(2)}) == [1, 2]
+    # No columns, but rows.
+    assert len(messages_of(SCALARS, pa.table({"i32": [1, 2]}).select([]))) == 2
+    assert values(OPTIONALS, "i32", {"i32": pa.nulls(3)}) == [None] * 3
+    assert values(TREE, "children", {"children": pa.nulls(2), "left": pa.nulls(2), "label": pa.nulls(2)}) == [None] * 2
+
+
+def test_null_rows_of_a_struct_array_are_no_messages() -> None:
+    rows = pa.array([{"i32": 1}, None])
+    refused(SCALARS, rows, ValueError, "^row 1: it is null, and no message can be", 1)
+
+
+def test_structs_in_dictionaries() -> None:
+    points = pa.DictionaryArray.from_arrays(pa.array([1, 0, None, 1]), pa.array([{"x": 1, "y": 2}, {"x": 3, "y": 4}]))
+    required = [{"x": 0, "y": 0}] * 4
+    found = values(STRUCTS, "point", {"point": points, "point_required": required})
+    assert found == [{"x": "3.0", "y": "4.0"}, {"x": "1.0", "y": "2.0"}, None, {"x": "3.0", "y": "4.0"}]
+
+
+# Encoders
+
+
+@pytest.mark.parametrize("kind", ChecksumType, ids=lambda kind: kind.value)
+@pytest.mark.parametrize("size", [0, 1, 60, 4096, 65536])
+def test_every_checksum_and_buffer(kind: ChecksumType, size: int) -> None:
+    columns = {"i64": np.arange(500), "f64": np.arange(500) / 2}
+    strings = {"label": [str(i) for i in range(300)], "value": list(range(300))}
+    assert messages_of(SCALARS, columns, kind, buffer_size=size) == messages_of(SCALARS, columns)
+    assert messages_of(TREE, strings, kind, buffer_size=size) == messages_of(TREE, strings)
+
+
+def test_bound_of_the_framer_holds_and_the_rows_before_stand() -> None:
+    columns = {"i64": np.array([0] * 10 + [1] + [0] * 10)}
+    sink = io.BytesIO()
+    with StreamWriter(sink, BoundedFramer(DefaultFramer(), 16)) as writer:
+        with pytest.raises(flatstream.InvalidFrameError) as caught:
+            write_columns(writer, SCALARS.layout, SCALARS.number, columns)
+        assert (caught.value.frame, caught.value.rows_written) == (10, 10)  # type: ignore[attr-defined]
+        assert writer.frames_written == 10
+
+
+def test_validators_and_observers_are_asked_for_every_row() -> None:
+    columns = {"i64": np.arange(5)}
+    seen: list[memoryview] = []
+    # Views that are kept stay what they are.
+    messages = messages_of(SCALARS, columns, ObserverFramer(DefaultFramer(), seen.append))
+    assert [bytes(view) for view in seen] == messages
+    validator = TypedValidator.for_type(SHAPES, "shapes.Scalars")
+    assert messages_of(SCALARS, columns, ValidatingFramer(DefaultFramer(), validator)) == messages
+    with StreamWriter(io.BytesIO(), ValidatingFramer(DefaultFramer(), SizeValidator(0, 20))) as writer:
+        with pytest.raises(flatstream.ValidationFailedError) as caught:
+            write_columns(writer, SCALARS.layout, SCALARS.number, columns)
+        assert caught.value.rows_written == 1  # type: ignore[attr-defined]
+
+
+class Failing(io.RawIOBase):
+    """Takes so many bytes, then fails."""
+
+    def __init__(self, room: int, error: Exception) -> None:
+        self.taken, self.room, self.error = bytearray(), room, error
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if len(self.taken) + len(data) > self.room:
+            raise self.error
+        self.taken += data
+        return len(data)
+
+
+@pytest.mark.parametrize("columns", [{"value": np.arange(5000)}, {"value": np.arange(5000), "label": ["x"] * 5000}])
+def test_sink_that_fails_gives_its_own_error_and_the_rows_that_were_accepted(columns: Any) -> None:
+    sink = Failing(20_000, OSError(errno.ENOSPC, "no space"))
+    writer = StreamWriter(sink, buffer_size=8192)
+    with pytest.raises(OSError, match="no space") as caught:
+        write_columns(writer, TREE.layout, TREE.number, columns)
+    assert caught.value.rows_written == writer.frames_written  # type: ignore[attr-defined]
+    whole = io.BytesIO()
+    with StreamWriter(whole) as other:
+        write_columns(other, TREE.layout, TREE.number, columns)
+    assert whole.getvalue().startswith(sink.taken)
+    with pytest.raises(flatstream.FlatStreamError, match="refuses to go on"):
+        writer.close()
+
+
+def test_sink_that_would_block_can_be_tried_again_from_the_row_after() -> None:
+    column = np.arange(5000)
+    sink = Failing(10_000, BlockingIOError(errno.EAGAIN, "later", 0))
+    writer = StreamWriter(sink, buffer_size=4096)
+    with pytest.raises(BlockingIOError) as caught:
+        write_columns(writer, TREE.layout, TREE.number, {"value": column})
+    done = caught.value.rows_written  # type: ignore[attr-defined]
+    sink.room = 10**9
+    write_columns(writer, TREE.layout, TREE.number, {"value": column[done:]})
+    writer.close()
+    assert [bytes(payload) for payload in StreamReader(bytes(sink.taken))] == messages_of(TREE, {"value": column})
+
+
+def test_closed_writer_is_refused_before_the_columns_are_looked_at() -> None:
+    writer = StreamWriter(io.BytesIO())
+    writer.close()
+    with pytest.raises(ValueError, match="closed"):
+        write_columns(writer, SCALARS.layout, SCALARS.number, None)
+
+
+def test_sink_that_writes_columns_itself_is_refused() -> None:
+    class Sink(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            with pytest.raises(RuntimeError, match="reentrant"):
+                write_columns(writer, SCALARS.layout, SCALARS.number, {"i32": np.arange(9000)})
+            return len(data)
+
+    writer = StreamWriter(Sink(), buffer_size=1000)
+    write_columns(writer, SCALARS.layout, SCALARS.number, {"i32": np.arange(1000)})
+    writer.close()
+
+
+def test_columns_that_a_sink_changes_or_lets_go_of() -> None:
+    columns: dict[str, Any] = {"i64": np.arange(3000), "f64": np.zeros(3000)}
+
+    class Sink(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            columns.clear()
+            if writing:
+                gc.collect()
+                with pytest.raises(BufferError):
+                    held.append(1)
+            return len(data)
+
+    writing = True
+    writer = StreamWriter(Sink(), buffer_size=30_000)
+    held = array.array("i", range(3000))
+    columns["i32"] = held
+    assert write_columns(writer, SCALARS.layout, SCALARS.number, columns) == 3000
+    # Nobody looks at it any more.
+    writing = False
+    held.append(1)
+    writer.detach()
+
+
+def test_offsets_that_a_sink_changes_are_compared_each_time() -> None:
+    data = bytearray(struct.pack("<3001i", *range(3001)))
+    strings = pa.StringArray.from_buffers(3000, pa.py_buffer(data), pa.py_buffer(b"x" * 3000))
+
+    class Sink(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, chunk: Any) -> int:
+            data[:] = struct.pack("<3001i", *[2**30] * 3001)
+            return len(chunk)
+
+    with StreamWriter(Sink(), buffer_size=500) as writer, pytest.raises(ValueError, match="lead outside of its bytes"):
+        write_columns(writer, TREE.layout, TREE.number, {"label": strings})
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "x"])
+def test_arguments_of_the_wrong_type(wrong: Any) -> None:
+    with StreamWriter(io.BytesIO()) as writer:
+        for arguments in (
+            (wrong, SCALARS.layout, SCALARS.number, {}), (writer, wrong, SCALARS.number, {}),
+            (writer, SCALARS.layout, SCALARS.number, {}, wrong),
+        ):  # fmt: skip
+            with pytest.raises(TypeError):
+                write_columns(*arguments)
+        for number in (-1, 10**30, wrong, SHAPES._info.objects.index(next(o for o in SHAPES._info.objects if o.is_struct))):
+            with pytest.raises(ValueError, match=r"object .* of|is a struct" if number != 5 else "."):
+                write_columns(writer, SCALARS.layout, number, {"no such": [1]})
+
+
+# Producers that are wrong
+
+
+def numbers(count: int = 3, **options: Any) -> Producer:
+    return Producer("i", count, [None, struct.pack(f"<{count}i", *range(count))], name="i32", **options)
+
+
+def table_of(*columns: Producer, length: int = 3, **options: Any) -> Producer:
+    return Producer("+s", length, [None], columns, **options)
+
+
+def test_hand_made_table_is_read_and_everything_is_released_once() -> None:
+    producer = table_of(numbers())
+    assert values(SCALARS, "i32", producer) == [0, 1, 2]
+    gc.collect()
+    assert producer.released == {"schema": 1, "array": 1, "child schema": 0, "child array": 0}
+    assert producer.children[0].released == {"schema": 0, "array": 0, "child schema": 1, "child array": 1}
+
+
+def released_once(producer: Producer | StreamProducer) -> bool:
+    gc.collect()
+    if isinstance(producer, StreamProducer):
+        return producer.released == 1 and all(
+            step.released["array"] <= 1 for step in producer.steps if isinstance(step, Producer)
+        )
+    return producer.released["schema"] == producer.released["array"] == 1
+
+
+BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
+    "length below zero": (SCALARS, lambda: table_of(numbers(array_length=-1)), "its length is -1|length is -1"),
+    "enormous length": (SCALARS, lambda: table_of(numbers(array_length=2**62)), "its length is 4611686018427387904"),
+    "enormous offset": (SCALARS, lambda: table_of(numbers(offset=2**62)), "its offset 4611686018427387904|and its offset"),
+    "offset below zero": (SCALARS, lambda: table_of(numbers(), offset=-1), "its offset -1"),
+    "too many nulls": (SCALARS, lambda: table_of(numbers(null_count=4)), "4 of 3 values are null"),
+    "nulls below -1": (SCALARS, lambda: table_of(numbers(null_count=-2)), "-2 of 3 values are null"),
+    "nulls without bits": (SCALARS, lambda: table_of(numbers(null_count=1)), "no bits that say which"),
+    "one buffer": (SCALARS, lambda: table_of(numbers(array_n_buffers=1)), "a int32 has 2 buffers, this one has 1"),
+    "three buffers": (SCALARS, lambda: table_of(numbers(array_n_buffers=3)), "has 2 buffers, this one has 3"),
+    "buffers below zero": (SCALARS, lambda: table_of(numbers(array_n_buffers=-1)), "claims -1 buffers"),
+    "no buffers": (SCALARS, lambda: table_of(numbers(array_buffers=None)), "claims 2 buffers, but has none"),
+    "no values": (SCALARS, lambda: table_of(Producer("i", 3, [None, None], name="i32")), "no buffer of values"),
+    "no bits": (SCALARS, lambda: table_of(Producer("b", 3, [None, None], name="truth")), "no buffer of values"),
+    "no children": (SCALARS, lambda: table_of(numbers(), array_n_children=0), "should have 1 children, and has 0"),
+    "more children": (SCALARS, lambda: table_of(numbers(), array_n_children=2), "should have 1 children, and has 2"),
+    "children that are NULL": (SCALARS, lambda: table_of(numbers(), array_children=None), "should have 1 children"),
+    "a released child": (SCALARS, lambda: table_of(numbers(array_release=ARRAY_RELEASE())), "missing or released"),
+    "a short child": (SCALARS, lambda: table_of(numbers(2)), "has 2 rows, and 3 are needed"),
+    "a short child after an offset": (SCALARS, lambda: table_of(numbers(), offset=1), "has 3 rows, and 4 are needed"),
+    "more schemas": (SCALARS, lambda: table_of(numbers(), schema_n_children=-1), "claims -1 children"),
+    "schemas that are NULL": (SCALARS, lambda: table_of(numbers(), schema_children=None), "claims 1 children, but has none"),
+    "a schema without format": (SCALARS, lambda: table_of(numbers(schema_format=None)), "column 'i32' has no Arrow type"),
+    "an unknown format": (SCALARS, lambda: table_of(numbers(schema_format=b"?!")), "type that is not known here: '\\?!'"),
+    "a number with children": (
+        SCALARS, lambda: table_of(Producer("i", 3, [None, bytes(12)], [numbers()], name="i32")), "should have 0 children"
+    ),
+    "a list without child": (
+        VECTORS, lambda: table_of(Producer("+l", 2, [None, bytes(12)], name="i32s"), length=2), "should have 1 children"
+    ),
+    "a size that is none": (
+        VECTORS, lambda: table_of(Producer("+w:x", 2, [None], [numbers(4)], name="i32s"), length=2), "size that is none: 'x'"
+    ),
+    "a size below zero": (
+        VECTORS, lambda: table_of(Producer("w:-4", 2, [None, b""], name="u8s"), length=2), "size that is none: '-4'"
+    ),
+    "a released dictionary": (
+        SCALARS, lambda: table_of(numbers(dictionary=numbers(array_release=ARRAY_RELEASE()))), "dictionary is released"
+    ),
+    "a dictionary by floats": (
+        SCALARS, lambda: table_of(Producer("g", 1, [None, bytes(8)], name="i32", dictionary=numbers()), length=1),
+        "indexed by float64",
+    ),
+    "last offset below zero": (
+        TREE, lambda: table_of(Producer("u", 2, [None, struct.pack("<3i", 0, 1, -1), b"ab"], name="label"), length=2),
+        "its last offset is -1",
+    ),
+    "no offsets": (TREE, lambda: table_of(Producer("u", 2, [None, None, b"ab"], name="label"), length=2), "no buffer of offs"),
+    "no bytes": (
+        TREE, lambda: table_of(Producer("U", 1, [None, struct.pack("<2q", 0, 1), None], name="label"), length=1),
+        "no buffer of bytes",
+    ),
+    "too few elements": (
+        VECTORS, lambda: table_of(Producer("+w:3", 2, [None], [numbers(5)], name="i32s"), length=2), "its elements are 5"
+    ),
+    "no sizes": (
+        VECTORS, lambda: table_of(Producer("+vl", 1, [None, bytes(4), None], [numbers()], name="i32s"), length=1),
+        "no buffer of sizes",
+    ),
+    "no list offsets": (
+        VECTORS, lambda: table_of(Producer("+l", 1, [None, None], [numbers()], name="i32s"), length=1), "no buffer of offsets"
+    ),
+    "no views": (TREE, lambda: table_of(Producer("vu", 1, [None, None, b""], name="label"), length=1), "no buffer of views"),
+    "no buffer for views": (
+        TREE, lambda: table_of(Producer("vu", 1, [None, bytes(16), None, struct.pack("<q", 5)], name="label"), length=1),
+        "its buffer 0 is missing",
+    ),
+    "a buffer of views below zero": (
+        TREE, lambda: table_of(Producer("vu", 1, [None, bytes(16), b"", struct.pack("<q", -5)], name="label"), length=1),
+        "its buffer 0 has -5 bytes",
+    ),
+    "no sizes of buffers": (
+        TREE, lambda: table_of(Producer("vu", 1, [None, bytes(16), b"", None], name="label"), length=1),
+        "no buffer of the sizes",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_malformed_array_is_refused_before_anything_is_written_and_released_once(name: str) -> None:
+    table, make, match = BROKEN[name]
+    producer = make()
+    with StreamWriter(io.BytesIO()) as writer:
+        with pytest.raises((ValueError, TypeError), match=match):
+            write_columns(writer, table.layout, table.number, producer)
+        assert writer.frames_written == 0
+    assert released_once(producer)
+
+
+ROW_BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
+    "offsets that go back": (
+        TREE, lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 2, 1, 3), b"abc"], name="label"), "row 1: its offsets"
+    ),
+    "an offset below zero": (
+        TREE, lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 1, -1, 3), b"abc"], name="label"), "row 1: its offsets"
+    ),
+    "an offset beyond the last": (
+        TREE, lambda: Producer("U", 3, [None, struct.pack("<4q", 0, 1, 9, 3), b"abc"], name="label"), "row 1: its offsets"
+    ),
+    "list offsets that go back": (
+        VECTORS, lambda: Producer("+l", 3, [None, struct.pack("<4i", 0, 2, 1, 3)], [numbers()], name="i32s"),
+        "row 1: its offsets lead outside of its elements",
+    ),
+    "large list offsets below zero": (
+        VECTORS, lambda: Producer("+L", 3, [None, struct.pack("<4q", 0, 1, -(2**63), 2**63 - 1)], [numbers()], name="i32s"),
+        "row 1: its offsets lead outside of its elements",
+    ),
+    "list offsets beyond the child": (
+        VECTORS, lambda: Producer("+l", 3, [None, struct.pack("<4i", 0, 1, 4, 4)], [numbers()], name="i32s"),
+        "row 1: its offsets lead outside of its elements",
+    ),
+    "a list view beyond the child": (
+        VECTORS,
+        lambda: Producer("+vl", 3, [None, struct.pack("<3i", 0, 2, 0), struct.pack("<3i", 1, 2, 1)], [numbers()], name="i32s"),
+        "row 1: its offsets lead outside of its elements",
+    ),
+    "a list view of a size below zero": (
+        VECTORS,
+        lambda: Producer("+vL", 3, [None, struct.pack("<3q", 0, 2, 0), struct.pack("<3q", 1, -1, 1)], [numbers()], name="i32s"),
+        "row 1: its offsets lead outside of its elements",
+    ),
+    "a view into a buffer that is not there": (
+        TREE, lambda: Producer("vu", 3, [None, bytes(16) + struct.pack("<i4sii", 13, b"", 1, 0) + bytes(16), b"x" * 20,
+                                         struct.pack("<q", 20)], name="label"), "row 1: its offsets",
+    ),
+    "a view beyond its buffer": (
+        TREE, lambda: Producer("vu", 3, [None, bytes(16) + struct.pack("<i4sii", 13, b"", 0, 8) + bytes(16), b"x" * 20,
+                                         struct.pack("<q", 20)], name="label"), "row 1: its offsets",
+    ),
+    "a view of a size below zero": (
+        TREE, lambda: Producer("vu", 3, [None, bytes(16) + struct.pack("<i4sii", -1, b"", 0, 0) + bytes(16), b"x" * 20,
+                                         struct.pack("<q", 20)], name="label"), "row 1: its offsets",
+    ),
+    "an index beyond the dictionary": (
+        SCALARS, lambda: Producer("c", 3, [None, b"\0\x03\0"], name="i32", dictionary=numbers()), "outside of its dictionary"
+    ),
+    "an index below zero": (
+        SCALARS, lambda: Producer("c", 3, [None, b"\0\xff\0"], name="i32", dictionary=numbers()), "outside of its dictionary"
+    ),
+    "an enormous index": (
+        SCALARS, lambda: Producer("L", 3, [None, struct.pack("<3Q", 0, 2**64 - 1, 0)], name="i32", dictionary=numbers()),
+        "outside of its dictionary",
+    ),
+    "an index of an enum beyond the dictionary": (
+        SCALARS, lambda: Producer("C", 3, [None, b"\0\x01\0"], name="color",
+                                  dictionary=Producer("u", 1, [None, struct.pack("<2i", 0, 3), b"Red"])),
+        "outside of its dictionary",
+    ),
+    "an index of a string beyond the dictionary": (
+        TREE, lambda: Producer("C", 3, [None, b"\0\x01\0"], name="label",
+                               dictionary=Producer("u", 1, [None, struct.pack("<2i", 0, 3), b"Red"])),
+        "outside of its dictionary",
+    ),
+    "a dictionary with bad offsets": (
+        SCALARS, lambda: Producer("C", 3, [None, b"\0\x01\0"], name="color",
+                                  dictionary=Producer("u", 3, [None, struct.pack("<4i", 0, 3, 2, 3), b"Red"])),
+        "its offsets lead outside",
+    ),
+    "a name that is not UTF-8": (
+        SCALARS, lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 3, 4, 7), b"Red\xffRed"], name="color"), "is not UTF-8"
+    ),
+    "a string that is not UTF-8": (
+        TREE, lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 3, 24, 25), b"Red" + b"x" * 20 + b"\xc3x"], name="label"),
+        "row 1: it is not UTF-8: see its byte 20",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROW_BROKEN)
+def test_row_that_leads_outside_of_its_column_is_refused_after_those_before(name: str) -> None:
+    table, make, match = ROW_BROKEN[name]
+    producer = table_of(make())
+    refused(table, producer, ValueError, match, 1)
+    assert released_once(producer)
+
+
+def test_dictionary_of_the_type_and_of_the_array_belong_together() -> None:
+    producer = table_of(numbers(dictionary=numbers(), schema_dictionary=None))
+    refused(SCALARS, producer, ValueError, "column 'i32': .* it has a dictionary that its type does not", 0)
+    assert producer.released["array"] == 1
+
+
+def test_types_inside_of_types_without_an_end() -> None:
+    inner = numbers()
+    for _ in range(100):
+        inner = Producer("+s", 3, [None], [inner], name="left")
+    refused(TREE, inner, ValueError, "nested deeper than 64 types")
+    assert released_once(inner)
+
+
+def test_capsules_are_taken_once() -> None:
+    class Twice:
+        def __init__(self) -> None:
+            self.made = table_of(numbers()).__arrow_c_array__()
+
+        def __arrow_c_array__(self, requested_schema: object = None) -> Any:
+            return self.made
+
+    twice = Twice()
+    assert write(SCALARS, twice) == 3
+    with pytest.raises(ValueError, match="was taken already"):
+        write(SCALARS, twice)
+    stream = pa.table({"i32": [1]}).__arrow_c_stream__()
+
+    class Stream:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+            return stream
+
+    assert write(SCALARS, Stream()) == 1
+    with pytest.raises(ValueError, match="was taken already"):
+        write(SCALARS, Stream())
+
+
+@pytest.mark.parametrize("answer", [None, 5, (), (1,), (1, 2, 3), (1, 2), "ab", [1, 2]])
+def test_answers_that_are_no_capsules(answer: Any) -> None:
+    class Wrong:
+        def __arrow_c_array__(self, requested_schema: object = None) -> Any:
+            return answer
+
+    class WrongStream:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+            return answer
+
+    for columns in (Wrong(), WrongStream(), {"i32": Wrong()}, {"i32": WrongStream()}):
+        with pytest.raises((TypeError, ValueError)):
+            write(SCALARS, columns)
+    # A schema without its array is released.
+    producer = table_of(numbers())
+    answer = (producer.__arrow_c_array__()[0], None)
+    with pytest.raises((TypeError, ValueError)):
+        write(SCALARS, Wrong())
+    assert producer.released["schema"] == 1
+
+
+def test_producer_that_raises() -> None:
+    class Raising:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+            raise LookupError("not today")
+
+    with pytest.raises(LookupError, match="not today"):
+        write(SCALARS, Raising())
+
+
+# Streams that fail
+
+
+def test_stream_that_fails_in_the_middle_says_why_and_what_was_written_before_stands() -> None:
+    for message, text in ((b"the disk is on fire", "the disk is on fire"), (None, "Input/output error"), (b"\xff", "\ufffd")):
+        producer = StreamProducer(table_of(numbers()), [table_of(numbers()), table_of(numbers()), errno.EIO], message)
+        with StreamWriter(io.BytesIO()) as writer:
+            with pytest.raises(OSError, match=f"could not give the next array: {text}") as caught:
+                write_columns(writer, SCALARS.layout, SCALARS.number, producer)
+            assert (caught.value.errno, caught.value.rows_written) == (errno.EIO, 6)  # type: ignore[attr-defined]
+            assert writer.frames_written == 6
+        assert released_once(producer)
+        assert [step.released["array"] for step in producer.steps if isinstance(step, Producer)] == [1, 1]
+
+
+def test_stream_that_has_no_schema() -> None:
+    producer = StreamProducer(table_of(numbers()), [], schema_code=errno.EINVAL)
+    with pytest.raises(OSError, match="could not give its schema: the disk is on fire") as caught:
+        write(SCALARS, producer)
+    assert caught.value.errno == errno.EINVAL
+    assert released_once(producer)
+
+
+def test_stream_without_functions() -> None:
+    from columns_support import GET_ERROR, GET_NEXT, GET_SCHEMA
+
+    for name, kind in (("get_schema", GET_SCHEMA), ("get_next", GET_NEXT)):
+        producer = StreamProducer(table_of(numbers()), [], **{name: kind()})
+        with pytest.raises(ValueError, match="no function to read it with"):
+            write(SCALARS, producer)
+        assert released_once(producer)
+    producer = StreamProducer(table_of(numbers()), [5], get_last_error=GET_ERROR())
+    with pytest.raises(OSError, match="could not give the next array"):
+        write(SCALARS, producer)
+    assert released_once(producer)
+
+
+def test_stream_whose_second_array_is_malformed() -> None:
+    producer = StreamProducer(table_of(numbers()), [table_of(numbers()), table_of(numbers(null_count=9))])
+    with StreamWriter(io.BytesIO()) as writer:
+        with pytest.raises(ValueError, match="9 of 3 values are null") as caught:
+            write_columns(writer, SCALARS.layout, SCALARS.number, producer)
+        assert caught.value.rows_written == writer.frames_written == 3  # type: ignore[attr-defined]
+    assert released_once(producer)
+    assert [step.released["array"] for step in producer.steps if isinstance(step, Producer)] == [1, 1]
+
+
+def test_stream_of_a_column_is_gathered_and_released() -> None:
+    producer = StreamProducer(numbers(), [numbers(), numbers(2)])
+    assert values(SCALARS, "i32", {"i32": producer, "f64": np.zeros(5)}) == [0, 1, 2, 0, 1]
+    assert released_once(producer)
+    assert [step.released["array"] for step in producer.steps if isinstance(step, Producer)] == [1, 1]
+    producer = StreamProducer(numbers(), [numbers(), numbers(2)])
+    refused(SCALARS, {"i32": producer, "f64": np.zeros(4)}, ValueError, "'i32' has 5 rows and 'f64' 4")
+    assert released_once(producer)
+    refused(SCALARS, {"i32": StreamProducer(numbers(), [numbers(array_length=-2)])}, ValueError, "array of -2 rows")
+
+
+def test_error_of_a_python_generator_behind_a_stream() -> None:
+    def batches() -> Any:
+        yield pa.record_batch({"i32": pa.array([1], pa.int32())})
+        raise RuntimeError("out of cheese")
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"i32": pa.int32()}), batches())
+    with pytest.raises(OSError, match="out of cheese") as caught:
+        write(SCALARS, reader)
+    assert caught.value.rows_written == 1  # type: ignore[attr-defined]
+
+
+# Memory
+
+
+def test_nothing_is_left_behind() -> None:
+    table = pa.table({"value": np.arange(2000), "label": [str(i) for i in range(2000)], "children": [[{"value": 1}]] * 2000})
+    bad = pa.table({"value": pa.array([1] * 500 + [2**40])})
+    numbers_ = {"i64": np.arange(1000), "f64": np.zeros(1000)}
+    lists = {"label": ["x"] * 500, "children": [[{"label": "y"}]] * 500}
+
+    def work() -> None:
+        write(TREE, table)
+        write(SCALARS, numbers_)
+        write(TREE, lists)
+        with pytest.raises(ValueError, match="row 500"):
+            write(TREE, bad)
+        with pytest.raises(ValueError, match="no field"):
+            write(SCALARS, table)
+
+    for _ in range(3):
+        work()
+    gc.collect()
+    references = [sys.getrefcount(item) for item in (table, bad, numbers_["i64"], TREE.layout, SCALARS.layout)]
+    arrow = pa.total_allocated_bytes()
+    tracemalloc.start()
+    work()
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(10):
+        work()
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 20_000
+    assert pa.total_allocated_bytes() == arrow
+    assert references == [sys.getrefcount(item) for item in (table, bad, numbers_["i64"], TREE.layout, SCALARS.layout)]
+
+
+HALF_MADE = """
+import io
+from array import array
+from flatstream import StreamWriter
+from flatstream._core import arrow_import, column_sources
+from flatstream._core.flatbuf import column_plan, ingest, layout, template
+from flatstream.schema import Schema
+table = Schema.from_file("tests/schemas/shapes.bfbs").table("shapes.Scalars")
+def attempt(call):
+    try:
+        print("returned", call())
+    except Exception as error:
+        print(type(error).__name__)
+bare_layout = layout.Layout.__new__(layout.Layout)
+bare_writer = StreamWriter.__new__(StreamWriter)
+writer = StreamWriter(io.BytesIO())
+columns = {"i32": array("i", [1])}
+attempt(lambda: ingest.write_columns(writer, bare_layout, 0, columns))
+attempt(lambda: ingest.write_columns(bare_writer, table.layout, table.number, columns))
+made = template.Template.__new__(template.Template)
+print(made.message, made.size, made.place(0))
+attempt(lambda: template.Template(bare_layout, 0, []))
+made = template.Template(table.layout, table.number, [1])
+attempt(lambda: made.__init__(table.layout, table.number, [1]))
+for cls in (arrow_import.SchemaOwner, arrow_import.ArrayOwner, column_sources.Feed, column_plan.ColumnPlan, ingest.Rows):
+    cls.__new__(cls)
+attempt(lambda: arrow_import.StreamOwner.__new__(arrow_import.StreamOwner).fail(5, "it"))
+source = arrow_import.Source.__new__(arrow_import.Source, "x", "y")
+source.parts.append(5)
+print(source.parts, source.name)
+for wrong in ((), (None, None), ("x", 5)):
+    attempt(lambda: arrow_import.Source.__new__(arrow_import.Source, *wrong))
+attempt(lambda: column_sources.Values.__new__(column_sources.Values, None))
+writer.close()
+print("survived")
+"""
+
+
+def test_half_made_objects_survive() -> None:
+    assert survives(HALF_MADE) == [
+        "ValueError", "ValueError", "b'' 0 None", "ValueError", "TypeError", "OSError", "[5] x",
+        "TypeError", "TypeError", "TypeError", "TypeError", "survived",
+    ]  # fmt: skip
