@@ -119,7 +119,9 @@ class Reading:
             values = [getattr(made, name)(i) for i in range(count)]
             return [value.decode() if inner is BaseType.STRING else plain(value) for value in values]
         if base is BaseType.OBJ:
-            if made.__class__.__name__ in [known.name.split(".")[-1] for known in self.schema.objects if known.is_struct]:
+            if made.__class__.__name__ in [
+                known.name.split(".")[-1] for known in self.schema.objects if known.is_struct
+            ]:
                 part = getattr(made, name)(self.class_of(self.schema.objects[item.type.index])())
             else:
                 part = getattr(made, name)()
@@ -170,7 +172,9 @@ class Reading:
             return self.table(item.type.index, data, at)
         if base is BaseType.ARRAY:
             size = SIZES[inner]
-            values = [struct.unpack_from("<" + FORMATS[inner], data, at + i * size)[0] for i in range(item.type.fixed_length)]
+            values = [
+                struct.unpack_from("<" + FORMATS[inner], data, at + i * size)[0] for i in range(item.type.fixed_length)
+            ]
             return [plain(value) for value in values]
         target = at + struct.unpack_from("<I", data, at)[0]
         if base is BaseType.UNION:
@@ -191,7 +195,9 @@ class Reading:
             for i in range(count):
                 kind = data[kinds + 4 + i]
                 offset = struct.unpack_from("<I", data, target + 4 + 4 * i)[0]
-                found.append(self.variant_at(item.type.index, kind, data, target + 4 + 4 * i + offset) if kind else None)
+                found.append(
+                    self.variant_at(item.type.index, kind, data, target + 4 + 4 * i + offset) if kind else None
+                )
                 assert bool(kind) == bool(offset)
             return found
         if inner in SIZES:
@@ -199,9 +205,7 @@ class Reading:
                 plain(struct.unpack_from("<" + FORMATS[inner], data, target + 4 + i * SIZES[inner])[0])
                 for i in range(count)
             ]
-        places = [
-            target + 4 + 4 * i + struct.unpack_from("<I", data, target + 4 + 4 * i)[0] for i in range(count)
-        ]
+        places = [target + 4 + 4 * i + struct.unpack_from("<I", data, target + 4 + 4 * i)[0] for i in range(count)]
         if inner is BaseType.STRING:
             return [data[p + 4 : p + 4 + struct.unpack_from("<I", data, p)[0]].decode() for p in places]
         return [self.table(item.type.index, data, place) for place in places]
@@ -265,10 +269,19 @@ def named(schema: SchemaInfo, index: int, name: str) -> int:
 # Arrow types
 
 NUMBER_TYPES = {
-    BaseType.UTYPE: pa.uint8(), BaseType.BOOL: pa.bool_(), BaseType.BYTE: pa.int8(), BaseType.UBYTE: pa.uint8(),
-    BaseType.SHORT: pa.int16(), BaseType.USHORT: pa.uint16(), BaseType.INT: pa.int32(), BaseType.UINT: pa.uint32(),
-    BaseType.LONG: pa.int64(), BaseType.ULONG: pa.uint64(), BaseType.FLOAT: pa.float32(), BaseType.DOUBLE: pa.float64(),
-}  # fmt: skip
+    BaseType.UTYPE: pa.uint8(),
+    BaseType.BOOL: pa.bool_(),
+    BaseType.BYTE: pa.int8(),
+    BaseType.UBYTE: pa.uint8(),
+    BaseType.SHORT: pa.int16(),
+    BaseType.USHORT: pa.uint16(),
+    BaseType.INT: pa.int32(),
+    BaseType.UINT: pa.uint32(),
+    BaseType.LONG: pa.int64(),
+    BaseType.ULONG: pa.uint64(),
+    BaseType.FLOAT: pa.float32(),
+    BaseType.DOUBLE: pa.float64(),
+}
 
 
 class Mapping:
@@ -277,13 +290,15 @@ class Mapping:
     def __init__(
         self,
         schema: SchemaInfo,
-        text: pa.DataType = pa.large_utf8(),
+        text: pa.DataType | None = None,
         many: Callable[[pa.DataType], pa.DataType] = pa.large_list,
         names: pa.DataType | None = None,
-        bytes_type: pa.DataType = pa.large_binary(),
+        bytes_type: pa.DataType | None = None,
         depth: int = 3,
     ) -> None:
-        self.schema, self.text, self.many, self.bytes_type, self.depth = schema, text, many, bytes_type, depth
+        self.schema, self.many, self.depth = schema, many, depth
+        self.text = text or pa.large_utf8()
+        self.bytes_type = bytes_type or pa.large_binary()
         self.names = names or pa.dictionary(pa.int32(), pa.utf8())
 
     def table(self, number: int, around: tuple[int, ...] = ()) -> pa.DataType:
@@ -299,10 +314,9 @@ class Mapping:
     def is_endless(self, kind: TypeInfo, around: tuple[int, ...]) -> bool:
         if kind.inner is BaseType.UNION:
             return len(around) > self.depth
-        return (
-            kind.inner is BaseType.OBJ and around.count(kind.index) > 1 or
+        return (kind.inner is BaseType.OBJ and around.count(kind.index) > 1) or (
             kind.inner is BaseType.UTYPE and len(around) > self.depth
-        )  # fmt: skip
+        )
 
     def of(self, base: BaseType, kind: TypeInfo, around: tuple[int, ...]) -> pa.DataType:
         if base is BaseType.VECTOR and kind.element is BaseType.UBYTE and kind.index == -1:
@@ -316,11 +330,13 @@ class Mapping:
         if base is BaseType.STRING:
             return self.text
         if base is BaseType.UNION:
-            return pa.struct([
-                pa.field(value.name, self.of(value.type.base, value.type, around))
-                for value in self.schema.enums[kind.index].values
-                if value.value and not (value.type.base is BaseType.OBJ and around.count(value.type.index) > 1)
-            ])  # fmt: skip
+            return pa.struct(
+                [
+                    pa.field(value.name, self.of(value.type.base, value.type, around))
+                    for value in self.schema.enums[kind.index].values
+                    if value.value and not (value.type.base is BaseType.OBJ and around.count(value.type.index) > 1)
+                ]
+            )
         if kind.index >= 0:
             return self.names if not self.flags(kind.index) else NUMBER_TYPES[base]
         return NUMBER_TYPES[base]
@@ -341,10 +357,15 @@ class Mapping:
 
 
 LIMITS = {
-    BaseType.BYTE: (-128, 127), BaseType.UBYTE: (0, 255), BaseType.SHORT: (-(2**15), 2**15 - 1),
-    BaseType.USHORT: (0, 2**16 - 1), BaseType.INT: (-(2**31), 2**31 - 1), BaseType.UINT: (0, 2**32 - 1),
-    BaseType.LONG: (-(2**63), 2**63 - 1), BaseType.ULONG: (0, 2**64 - 1),
-}  # fmt: skip
+    BaseType.BYTE: (-128, 127),
+    BaseType.UBYTE: (0, 255),
+    BaseType.SHORT: (-(2**15), 2**15 - 1),
+    BaseType.USHORT: (0, 2**16 - 1),
+    BaseType.INT: (-(2**31), 2**31 - 1),
+    BaseType.UINT: (0, 2**32 - 1),
+    BaseType.LONG: (-(2**63), 2**63 - 1),
+    BaseType.ULONG: (0, 2**64 - 1),
+}
 TEXTS = ["", "a", "grüße", "\0", "日本語", "𝄞" * 5, "twelve bytes", "thirteen bytes", "x" * 300]
 FLOATS = [0.0, -0.0, 1.5, math.inf, -math.inf, math.nan, 2.0**-149, 3.4028234663852886e38]
 
@@ -397,9 +418,10 @@ class Making:
             return chance.choice(TEXTS)
         if base is BaseType.UNION:
             known = [
-                value for value in self.schema.enums[kind.index].values
+                value
+                for value in self.schema.enums[kind.index].values
                 if value.value and not (value.type.base is BaseType.OBJ and around.count(value.type.index) > 1)
-            ]  # fmt: skip
+            ]
             chosen = chance.choice(known)
             return {chosen.name: self.value(chosen.type.base, chosen.type, around)}
         if base is BaseType.BOOL:
@@ -437,20 +459,35 @@ GET_NEXT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(CStream), ctypes.POINTE
 GET_ERROR = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(CStream))
 
 CSchema._fields_ = [
-    ("format", ctypes.c_char_p), ("name", ctypes.c_char_p), ("metadata", ctypes.c_char_p), ("flags", ctypes.c_int64),
-    ("n_children", ctypes.c_int64), ("children", ctypes.POINTER(ctypes.POINTER(CSchema))),
-    ("dictionary", ctypes.POINTER(CSchema)), ("release", SCHEMA_RELEASE), ("private_data", ctypes.c_void_p),
-]  # fmt: skip
-CArray._fields_ = [
-    ("length", ctypes.c_int64), ("null_count", ctypes.c_int64), ("offset", ctypes.c_int64),
-    ("n_buffers", ctypes.c_int64), ("n_children", ctypes.c_int64), ("buffers", ctypes.POINTER(ctypes.c_void_p)),
-    ("children", ctypes.POINTER(ctypes.POINTER(CArray))), ("dictionary", ctypes.POINTER(CArray)),
-    ("release", ARRAY_RELEASE), ("private_data", ctypes.c_void_p),
-]  # fmt: skip
-CStream._fields_ = [
-    ("get_schema", GET_SCHEMA), ("get_next", GET_NEXT), ("get_last_error", GET_ERROR), ("release", STREAM_RELEASE),
+    ("format", ctypes.c_char_p),
+    ("name", ctypes.c_char_p),
+    ("metadata", ctypes.c_char_p),
+    ("flags", ctypes.c_int64),
+    ("n_children", ctypes.c_int64),
+    ("children", ctypes.POINTER(ctypes.POINTER(CSchema))),
+    ("dictionary", ctypes.POINTER(CSchema)),
+    ("release", SCHEMA_RELEASE),
     ("private_data", ctypes.c_void_p),
-]  # fmt: skip
+]
+CArray._fields_ = [
+    ("length", ctypes.c_int64),
+    ("null_count", ctypes.c_int64),
+    ("offset", ctypes.c_int64),
+    ("n_buffers", ctypes.c_int64),
+    ("n_children", ctypes.c_int64),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.POINTER(ctypes.POINTER(CArray))),
+    ("dictionary", ctypes.POINTER(CArray)),
+    ("release", ARRAY_RELEASE),
+    ("private_data", ctypes.c_void_p),
+]
+CStream._fields_ = [
+    ("get_schema", GET_SCHEMA),
+    ("get_next", GET_NEXT),
+    ("get_last_error", GET_ERROR),
+    ("release", STREAM_RELEASE),
+    ("private_data", ctypes.c_void_p),
+]
 
 PyCapsule_New = ctypes.pythonapi.PyCapsule_New
 PyCapsule_New.restype = ctypes.py_object
@@ -475,9 +512,17 @@ class Producer:
     """
 
     def __init__(
-        self, format: str, length: int = 0, buffers: Sequence[bytes | None] = (), children: Sequence[Producer] = (),
-        dictionary: Producer | None = None, name: str = "", null_count: int = 0, offset: int = 0, **overrides: Any,
-    ) -> None:  # fmt: skip
+        self,
+        format: str,
+        length: int = 0,
+        buffers: Sequence[bytes | None] = (),
+        children: Sequence[Producer] = (),
+        dictionary: Producer | None = None,
+        name: str = "",
+        null_count: int = 0,
+        offset: int = 0,
+        **overrides: Any,
+    ) -> None:
         self.released = {"schema": 0, "array": 0, "child schema": 0, "child array": 0}
         self.children, self.dictionary, self.overrides = list(children), dictionary, overrides
         self.format, self.name, self.length = format, name, length
@@ -553,9 +598,13 @@ class StreamProducer:
     """
 
     def __init__(
-        self, first: Producer, steps: Sequence[Producer | int], message: bytes | None = b"the disk is on fire",
-        schema_code: int = 0, **overrides: Any,
-    ) -> None:  # fmt: skip
+        self,
+        first: Producer,
+        steps: Sequence[Producer | int],
+        message: bytes | None = b"the disk is on fire",
+        schema_code: int = 0,
+        **overrides: Any,
+    ) -> None:
         self.first, self.steps, self.message, self.schema_code = first, list(steps), message, schema_code
         self.overrides = overrides
         self.released = 0

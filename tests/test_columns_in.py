@@ -1,4 +1,4 @@
-"""Records from columns: what is written is what stands in the columns, whoever they are from, and nothing is half-written.
+"""Records from columns: what is written is what stands in the columns, whoever they are from, and all of it or nothing.
 
 Messages are read with the code that flatc generated, or, for schemas that flatc 2.0.8 generates none for, with the
 package's own `Table`; each is verified. Random records of every schema go through the Arrow types that they have when
@@ -30,11 +30,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from columns_support import (
+    ARRAY_RELEASE,
     SHAPES,
     SHAPES_V2,
     TINY,
     UNIONS,
-    ARRAY_RELEASE,
     Making,
     Mapping,
     Producer,
@@ -78,9 +78,7 @@ SHAPE = SHAPES.table("shapes.Shape")
 SHAPE_UNIONS = SHAPES.table("shapes.Unions")
 ANY_ROOT = UNIONS.table("unions.Root")
 
-ALL_TABLES = [
-    *(pytest.param(table, id=table.name) for schema in (SHAPES, SHAPES_V2, UNIONS, TINY) for table in schema)
-]
+ALL_TABLES = [*(pytest.param(table, id=table.name) for schema in (SHAPES, SHAPES_V2, UNIONS, TINY) for table in schema)]
 WITH_ORACLE = [param for param in ALL_TABLES if param.id != "T"]
 
 
@@ -222,12 +220,11 @@ def test_more_masks_than_templates_are_kept_for() -> None:
     names = [field.name for field in Mapping(SHAPES._info, names=pa.int8()).fields(OPTIONALS.number)]
     masks = [mask for mask in range(2 ** len(names)) for _ in range(2)]
     columns = {
-        name: pa.array([None if mask >> i & 1 else 1 for mask in masks], pa.int8())
-        for i, name in enumerate(names)
+        name: pa.array([None if mask >> i & 1 else 1 for mask in masks], pa.int8()) for i, name in enumerate(names)
     }
     messages = messages_of(OPTIONALS, columns)
     assert len(set(messages)) == 2 ** len(names)
-    by_class = [record for record in records_of(OPTIONALS, {k: v.slice(0, 600) for k, v in columns.items()})]
+    by_class = records_of(OPTIONALS, {k: v.slice(0, 600) for k, v in columns.items()})
     for mask, record in zip(masks, by_class, strict=False):
         assert [value is None for value in record.values()] == [bool(mask >> i & 1) for i in range(len(names))]
 
@@ -238,7 +235,8 @@ def test_tables_with_more_than_64_columns() -> None:
     flat = [
         field.name
         for field, kind in zip(event._info.fields, event._info.fields, strict=True)
-        if kind.type.base.name in ("INT", "UINT", "LONG", "ULONG", "FLOAT", "DOUBLE", "SHORT", "USHORT", "UBYTE", "BYTE")
+        if kind.type.base.name
+        in ("INT", "UINT", "LONG", "ULONG", "FLOAT", "DOUBLE", "SHORT", "USHORT", "UBYTE", "BYTE")
     ]
     required = {field.name: ["x"] * 3 for field in event._info.fields if field.required}
     messages = messages_of(event, {**required, **{name: np.array([1, 2, 3]) for name in flat}})
@@ -272,7 +270,13 @@ def test_optional_scalars_are_written_even_if_they_are_zero() -> None:
 
 
 def test_fields_are_stored_by_descending_alignment_so_that_messages_are_compact() -> None:
-    columns = {"u8": np.array([1]), "u64": np.array([1]), "i16": np.array([1]), "i32": np.array([1]), "i8": np.array([1])}
+    columns = {
+        "u8": np.array([1]),
+        "u64": np.array([1]),
+        "i16": np.array([1]),
+        "i32": np.array([1]),
+        "i8": np.array([1]),
+    }
     (message,) = messages_of(SCALARS, columns)
     table = struct.unpack_from("<I", message)[0]
     vtable = table - struct.unpack_from("<i", message, table)[0]
@@ -316,9 +320,18 @@ def test_template_says_where_its_fields_are() -> None:
 # NumPy
 
 SCALAR_DTYPES = {
-    "truth": "?", "i8": "i1", "u8": "u1", "i16": "i2", "u16": "u2", "i32": "i4", "u32": "u4", "i64": "i8",
-    "u64": "u8", "f32": "f4", "f64": "f8",
-}  # fmt: skip
+    "truth": "?",
+    "i8": "i1",
+    "u8": "u1",
+    "i16": "i2",
+    "u16": "u2",
+    "i32": "i4",
+    "u32": "u4",
+    "i64": "i8",
+    "u64": "u8",
+    "f32": "f4",
+    "f64": "f8",
+}
 
 
 def extremes(code: str) -> np.ndarray[Any, Any]:
@@ -381,7 +394,9 @@ def test_integers_become_the_nearest_float_in_one_step() -> None:
     tricky = [2**53 + 2**29 + 1, -(2**53 + 2**29 + 1), 2**63 - 1, -(2**63), 2**60 + 2**36 + 1]
     assert values(SCALARS, "f32", {"f32": np.array(tricky)}) == [plain(float(np.int64(x).astype("f4"))) for x in tricky]
     assert values(SCALARS, "f64", {"f64": np.array([2**64 - 1], "u8")}) == [plain(float(2**64 - 1))]
-    assert values(SCALARS, "f32", {"f32": np.array([2**64 - 1], "u8")}) == [plain(float(np.uint64(2**64 - 1).astype("f4")))]
+    assert values(SCALARS, "f32", {"f32": np.array([2**64 - 1], "u8")}) == [
+        plain(float(np.uint64(2**64 - 1).astype("f4")))
+    ]
 
 
 def test_every_float_of_16_bits_is_exact() -> None:
@@ -437,22 +452,36 @@ def test_arrays_of_two_dimensions_are_vectors() -> None:
         assert values(VECTORS, "i32s", {"i32s": rows}) == data.tolist()
     assert values(VECTORS, "i32s", {"i32s": data[:, :0]}) == [[]] * 4
     assert values(VECTORS, "f64s", {"f64s": data}) == [[plain(float(x)) for x in row] for row in data.tolist()]
-    assert [row["grid"]["cells"] for row in records_of(STRUCTS, {
-        "point_required": np.zeros(4, [("x", "f4"), ("y", "f4")]),
-        "grid.tag": np.zeros(4, "u1"), "grid.cells": data, "grid.days": data[:, :2] + 1,
-        "grid.corners": [[{"x": 1, "y": 2}, {"x": 3, "y": 4}]] * 4, "grid.bits": np.ones((4, 5), "?"),
-        "grid.weights": data[:, 1:],
-    })] == data.tolist()  # fmt: skip
+    assert [
+        row["grid"]["cells"]
+        for row in records_of(
+            STRUCTS,
+            {
+                "point_required": np.zeros(4, [("x", "f4"), ("y", "f4")]),
+                "grid.tag": np.zeros(4, "u1"),
+                "grid.cells": data,
+                "grid.days": data[:, :2] + 1,
+                "grid.corners": [[{"x": 1, "y": 2}, {"x": 3, "y": 4}]] * 4,
+                "grid.bits": np.ones((4, 5), "?"),
+                "grid.weights": data[:, 1:],
+            },
+        )
+    ] == data.tolist()
     refused(VECTORS, {"i32s": data.reshape(2, 2, 3)}, TypeError, "has 3 dimensions")
     refused(SCALARS, {"i32": data}, TypeError, "int32 in rows of 3, which does not go into int")
     refused(SCALARS, {"i32": np.array(5)}, TypeError, "has 0 dimensions")
 
 
 def test_structured_arrays_are_tables_and_structs() -> None:
-    data = np.array([(1, 2.5, (3, 4)), (5, 6.5, (7, 8))], [("i32", ">i4"), ("f64", "f8"), ("xy", [("x", "f4"), ("y", "f8")])])
+    data = np.array(
+        [(1, 2.5, (3, 4)), (5, 6.5, (7, 8))], [("i32", ">i4"), ("f64", "f8"), ("xy", [("x", "f4"), ("y", "f8")])]
+    )
     points = data["xy"]
     assert [row["i32"] for row in records_of(SCALARS, data[["i32", "f64"]])] == [1, 5]
-    assert values(STRUCTS, "point_required", {"point_required": points}) == [{"x": "3.0", "y": "4.0"}, {"x": "7.0", "y": "8.0"}]
+    assert values(STRUCTS, "point_required", {"point_required": points}) == [
+        {"x": "3.0", "y": "4.0"},
+        {"x": "7.0", "y": "8.0"},
+    ]
 
 
 @pytest.mark.parametrize("code", ["c8", "c16", "g"])
@@ -480,9 +509,11 @@ with StreamWriter(io.BytesIO()) as writer:
 
 def test_columns_with_dots_are_the_parts_of_tables_and_structs() -> None:
     columns = {
-        "value": np.array([1, 2]), "next.values": [[1], None], "next.next.name": ["a", None],
+        "value": np.array([1, 2]),
+        "next.values": [[1], None],
+        "next.next.name": ["a", None],
         "next.next.next": {"value": np.array([0.5, 1.5])},
-    }  # fmt: skip
+    }
     records = records_of(LEVEL1, columns)
     assert records[0]["next"]["next"] == {"name": "a", "next": {"value": "0.5", "end": None}, "others": None}
     assert records[1]["next"]["next"] == {"name": None, "next": {"value": "1.5", "end": None}, "others": None}
@@ -529,7 +560,12 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
         (SHAPE_UNIONS, {"must_type": ["Empty"]}, ValueError, "column 'must' is missing"),
         (SHAPE, {"choice_type": ["NONE"]}, ValueError, "column 'choice' is missing, whose type is in 'choice_type'"),
         (SHAPE, {"named": [{"code": 1}]}, ValueError, "column 'named.name' is missing: shapes.Named requires it"),
-        (STRUCTS, {"point_required.x": [1]}, ValueError, "column 'point_required.y' is missing: a struct like shapes.Po"),
+        (
+            STRUCTS,
+            {"point_required.x": [1]},
+            ValueError,
+            "column 'point_required.y' is missing: a struct like shapes.Po",
+        ),
         (SCALARS, {"i32": [1], "i64": [1, 2]}, ValueError, "'i32' has 1 rows and 'i64' 2"),
         (LEVEL1, {"value": [1], "next.next.name": ["a", "b"]}, ValueError, "'value' has 1 rows and 'next.next.name' 2"),
         (SCALARS, {}, ValueError, "there are no columns"),
@@ -547,7 +583,12 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
         (SCALARS, {"u64": [0, 2**64]}, ValueError, "column 'u64', row 1: expected a ulong"),
         (SCALARS, {"f64": ["x"]}, TypeError, "column 'f64', row 0: expected a double, got str"),
         (SCALARS, {"f64": [10**400]}, ValueError, "column 'f64', row 0: expected a double"),
-        (SCALARS, {"color": ["Red", "Pink"]}, ValueError, "column 'color', row 1: expected an enumerator of shapes.Color"),
+        (
+            SCALARS,
+            {"color": ["Red", "Pink"]},
+            ValueError,
+            "column 'color', row 1: expected an enumerator of shapes.Color",
+        ),
         (TREE, {"label": ["a", 5]}, TypeError, "column 'label', row 1: expected a str, got int"),
         (TREE, {"label": ["\ud800"]}, ValueError, "column 'label', row 0: not to be written as UTF-8"),
         (VECTORS, {"i32s": [[1], 5]}, TypeError, r"column 'i32s', row 1: expected a sequence, got int"),
@@ -573,14 +614,23 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
         (SHAPE, {"choice": pa.array([{"NONE": 1}])}, ValueError, "'choice.NONE' is no variant of shapes.Choice"),
         (SCALARS, pa.array([1, 2]), TypeError, "expected a table of columns, got int64"),
         (SCALARS, pa.table([pa.array([1]), pa.array([2])], ["i32", "i32"]), ValueError, "there are two columns 'i32'"),
-        (SCALARS, {"f64": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}, TypeError, "column 'f64' is an interval of months"),
+        (
+            SCALARS,
+            {"f64": pa.array([(1, 2, 3)], pa.month_day_nano_interval())},
+            TypeError,
+            "column 'f64' is an interval of months",
+        ),
         (SCALARS, {"f64": pa.array([1], pa.decimal128(5, 2))}, TypeError, "column 'f64' is a decimal"),
         (SCALARS, {"i32": pa.RunEndEncodedArray.from_arrays([2], [5])}, TypeError, "column 'i32' is a run-end encoded"),
         (SCALARS, {"i32": pa.array([[(1, 2)]], pa.map_(pa.int8(), pa.int8()))}, TypeError, "column 'i32' is a map"),
-        (SCALARS, {"i32": pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])},
-         TypeError, "column 'i32' is a union of Arrow"),
+        (
+            SCALARS,
+            {"i32": pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])},
+            TypeError,
+            "column 'i32' is a union of Arrow",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_the_table_is_refused_before_anything_is_written(
     table: Table, columns: Any, kind: type[Exception], match: str
 ) -> None:
@@ -611,7 +661,11 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
             lambda at: {"color": pa.array(many("Pink", "Red", at)).dictionary_encode()},
             "column 'color', row {at}: .* got 'Pink'",
         ),
-        (NAMED, lambda at: {"name": pa.array(many(None, "x", at))}, "column 'name', row {at}: it is null, and the schema"),
+        (
+            NAMED,
+            lambda at: {"name": pa.array(many(None, "x", at))},
+            "column 'name', row {at}: it is null, and the schema",
+        ),
         (
             STRUCTS,
             lambda at: {"point_required": pa.array(many(None, {"x": 1, "y": 2}, at))},
@@ -627,14 +681,22 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
             lambda at: {"i16s": pa.array(many([1, 70000], [1, 2], at))},
             r"column 'i16s\[1\]', row {at}: expected a short",
         ),
-        (VECTORS, lambda at: {"strings": pa.array(many(["a", None], ["b"], at))}, r"'strings\[1\]', row {at}: it is null"),
+        (
+            VECTORS,
+            lambda at: {"strings": pa.array(many(["a", None], ["b"], at))},
+            r"'strings\[1\]', row {at}: it is null",
+        ),
         (VECTORS, lambda at: {"i32s": pa.array(many([5, None], [1], at))}, r"column 'i32s\[1\]', row {at}: it is null"),
         (
             VECTORS,
             lambda at: {"scalars": pa.array(many([{"i8": 1}, {"i8": 200}], [{"i8": 1}], at))},
             r"column 'scalars\[1\].i8', row {at}: expected a byte",
         ),
-        (VECTORS, lambda at: {"scalars": pa.array(many([None], [{"i8": 1}], at))}, r"'scalars\[0\]', row {at}: it is null"),
+        (
+            VECTORS,
+            lambda at: {"scalars": pa.array(many([None], [{"i8": 1}], at))},
+            r"'scalars\[0\]', row {at}: it is null",
+        ),
         (
             TREE,
             lambda at: {"label": pa.array(many(b"\xff", b"x", at), pa.binary())},
@@ -647,20 +709,27 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
         ),
         (
             SHAPE,
-            lambda at: {"choice": pa.array(many({"Tree": {"value": 1}}, {"Tree": {"value": 1}}, at)),
-                        "choice_type": pa.array(many("Level1", "Tree", at))},
+            lambda at: {
+                "choice": pa.array(many({"Tree": {"value": 1}}, {"Tree": {"value": 1}}, at)),
+                "choice_type": pa.array(many("Level1", "Tree", at)),
+            },
             "column 'choice', row {at}: its type is Level1 and its value is Tree",
         ),
         (
             SHAPE,
-            lambda at: {"choice": pa.array(many(None, {"Tree": {"value": 1}}, at)),
-                        "choice_type": pa.array(many("Tree", "Tree", at))},
+            lambda at: {
+                "choice": pa.array(many(None, {"Tree": {"value": 1}}, at)),
+                "choice_type": pa.array(many("Tree", "Tree", at)),
+            },
             "column 'choice', row {at}: its type is Tree and its value is NONE",
         ),
         (
             SHAPE,
-            lambda at: {"choice": pa.array(many({"Tree": {"value": 1}, "Level1": {"value": 2}},
-                                                {"Tree": {"value": 1}, "Level1": None}, at))},
+            lambda at: {
+                "choice": pa.array(
+                    many({"Tree": {"value": 1}, "Level1": {"value": 2}}, {"Tree": {"value": 1}, "Level1": None}, at)
+                )
+            },
             "column 'choice', row {at}: it has values for two variants",
         ),
         (
@@ -669,7 +738,7 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
             "column 'must', row {at}: it is null, and the schema requires it",
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_value_is_refused_with_its_path_and_row_and_leaves_nothing(
     table: Table, make: Callable[[int], Any], match: str, at: int
 ) -> None:
@@ -682,22 +751,36 @@ def test_bad_value_is_refused_with_its_path_and_row_and_leaves_nothing(
 
 
 def test_arrays_of_the_wrong_length_for_a_fixed_array() -> None:
-    grid = {"tag": 1, "cells": [1, 2, 3], "days": [1, 2], "corners": [{"x": 1, "y": 2}] * 2, "bits": [True] * 5,
-            "weights": [1.0, 2.0]}  # fmt: skip
+    grid = {
+        "tag": 1,
+        "cells": [1, 2, 3],
+        "days": [1, 2],
+        "corners": [{"x": 1, "y": 2}] * 2,
+        "bits": [True] * 5,
+        "weights": [1.0, 2.0],
+    }
     point = [{"x": 1, "y": 2}] * 2
     assert values(STRUCTS, "grid", {"grid": [grid, None], "point_required": point})[1] is None
     refused(
-        STRUCTS, {"grid": [grid, {**grid, "cells": [1, 2]}], "point_required": point}, ValueError,
-        "column 'grid.cells', row 1: it has 2 elements, where the array has 3", 1,
-    )  # fmt: skip
+        STRUCTS,
+        {"grid": [grid, {**grid, "cells": [1, 2]}], "point_required": point},
+        ValueError,
+        "column 'grid.cells', row 1: it has 2 elements, where the array has 3",
+        1,
+    )
     refused(
-        STRUCTS, {"grid": [grid, {**grid, "corners": [None, None]}], "point_required": point}, ValueError,
-        r"column 'grid.corners\[0\]', row 1: it is null", 1,
-    )  # fmt: skip
+        STRUCTS,
+        {"grid": [grid, {**grid, "corners": [None, None]}], "point_required": point},
+        ValueError,
+        r"column 'grid.corners\[0\]', row 1: it is null",
+        1,
+    )
 
 
 def test_vectors_of_unions_and_of_their_types_belong_together() -> None:
-    things = [[{"Text": "a"}, None, {"First": {"x": 1, "y": 2}}, {"Second": {"x": 3, "y": 4}}, {"Wide": {"a": 1, "b": 2}}]]
+    things = [
+        [{"Text": "a"}, None, {"First": {"x": 1, "y": 2}}, {"Second": {"x": 3, "y": 4}}, {"Wide": {"a": 1, "b": 2}}]
+    ]
     kinds = [["Text", "NONE", "First", "Second", "Wide"]]
     (record,) = records_of(ANY_ROOT, {"things": things, "things_type": kinds})
     assert record["things"][0] == {"Text": "a"}
@@ -705,24 +788,33 @@ def test_vectors_of_unions_and_of_their_types_belong_together() -> None:
     assert record["things"][3] == {"Second": {"x": "3.0", "y": "4.0"}}
     # Without their types these are those of the values.
     assert messages_of(ANY_ROOT, {"things": things}) == messages_of(ANY_ROOT, {"things": things, "things_type": kinds})
-    refused(ANY_ROOT, {"things": things, "things_type": [["Text"]]}, ValueError, "row 0: it has 5 elements and 1 types", 0)
+    refused(
+        ANY_ROOT, {"things": things, "things_type": [["Text"]]}, ValueError, "row 0: it has 5 elements and 1 types", 0
+    )
     refused(ANY_ROOT, {"things": [None], "things_type": [["Text"]]}, ValueError, "it is null, and its types are not", 0)
     refused(
-        ANY_ROOT, {"things": things, "things_type": [["Text", "Text", "First", "Second", "Wide"]]}, ValueError,
-        r"column 'things\[1\]', row 0: its type is Text and its value is NONE", 0,
-    )  # fmt: skip
+        ANY_ROOT,
+        {"things": things, "things_type": [["Text", "Text", "First", "Second", "Wide"]]},
+        ValueError,
+        r"column 'things\[1\]', row 0: its type is Text and its value is NONE",
+        0,
+    )
 
 
 def test_enums_by_name_by_number_and_by_the_text_of_a_number() -> None:
     for column in (
-        ["Blue", "Red", 77], np.array([5, -2, 77]), pa.array(["Blue", "Red", "77"]), pa.array([5, -2, 77], pa.int8()),
-        pa.array(["Blue", "Red", "77"]).dictionary_encode(), pa.array([5, -2, 77]).dictionary_encode(),
+        ["Blue", "Red", 77],
+        np.array([5, -2, 77]),
+        pa.array(["Blue", "Red", "77"]),
+        pa.array([5, -2, 77], pa.int8()),
+        pa.array(["Blue", "Red", "77"]).dictionary_encode(),
+        pa.array([5, -2, 77]).dictionary_encode(),
         pa.chunked_array([pa.array(["Blue"]).dictionary_encode(), pa.array(["Red", "77"]).dictionary_encode()]),
-    ):  # fmt: skip
+    ):
         assert values(SCALARS, "color", {"color": column}) == [5, -2, 77]
     assert values(SCALARS, "far", {"far": pa.array(["Lowest", "Highest"])}) == [-(2**63), 2**63 - 1]
     assert values(SCALARS, "wide", {"wide": pa.array(["Last", "First Last"])}) == [2**63, 2**63 + 1]
-    for wrong in ("", "-", "128", "-129", "1.0", "９", "1" * 30):
+    for wrong in ("", "-", "128", "-129", "1.0", "\uff19", "1" * 30):
         refused(SCALARS, {"color": pa.array([wrong])}, ValueError, "column 'color', row 0: expected", 0)
     refused(SCALARS, {"i32": pa.array(["5"])}, TypeError, "does not go into int")
 
@@ -731,7 +823,12 @@ def test_enums_by_name_by_number_and_by_the_text_of_a_number() -> None:
 
 
 def scalar_columns() -> dict[str, list[Any]]:
-    return {"i32": [1, -5, 2**31 - 1], "f64": [0.5, math.inf, -1e300], "u64": [2**64 - 1, 0, 7], "truth": [True, False, True]}
+    return {
+        "i32": [1, -5, 2**31 - 1],
+        "f64": [0.5, math.inf, -1e300],
+        "u64": [2**64 - 1, 0, 7],
+        "truth": [True, False, True],
+    }
 
 
 SOURCES: dict[str, Callable[[Any], Any]] = {
@@ -752,20 +849,24 @@ SOURCES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_columns_of_every_library(source: str) -> None:
-    table_ = pa.table(scalar_columns(), schema=pa.schema(
-        {"i32": pa.int32(), "f64": pa.float64(), "u64": pa.uint64(), "truth": pa.bool_()}.items()))  # fmt: skip
+    table_ = pa.table(
+        scalar_columns(),
+        schema=pa.schema({"i32": pa.int32(), "f64": pa.float64(), "u64": pa.uint64(), "truth": pa.bool_()}.items()),
+    )
     columns = duckdb.sql("select * from table_") if source == "duckdb" else SOURCES[source](table_)
     assert messages_of(SCALARS, columns) == messages_of(SCALARS, table_)
 
 
 @pytest.mark.parametrize("source", ["pyarrow table", "polars frame", "pandas frame of arrow", "duckdb"])
 def test_strings_lists_structs_and_times_of_every_library(source: str) -> None:
-    table_ = pa.table({
-        "value": pa.array([1, 2, 3], pa.int32()),
-        "label": pa.array(["a", None, "日本"]),
-        "left": pa.array([{"label": "x"}, None, {"label": None}]),
-        "children": pa.array([[{"value": 1}, {"value": 2}], [], None]),
-    })  # fmt: skip
+    table_ = pa.table(
+        {
+            "value": pa.array([1, 2, 3], pa.int32()),
+            "label": pa.array(["a", None, "日本"]),
+            "left": pa.array([{"label": "x"}, None, {"label": None}]),
+            "children": pa.array([[{"value": 1}, {"value": 2}], [], None]),
+        }
+    )
     columns = duckdb.sql("select * from table_") if source == "duckdb" else SOURCES[source](table_)
     assert messages_of(TREE, columns) == messages_of(TREE, table_)
     times = pa.table({"i64": pa.array([0, None, 5], pa.timestamp("us"))})
@@ -775,10 +876,19 @@ def test_strings_lists_structs_and_times_of_every_library(source: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [pa.date32(), pa.date64(), pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"), pa.duration("ms"),
-     pa.timestamp("s"), pa.timestamp("ns", "Europe/Berlin")],
+    [
+        pa.date32(),
+        pa.date64(),
+        pa.time32("s"),
+        pa.time32("ms"),
+        pa.time64("us"),
+        pa.time64("ns"),
+        pa.duration("ms"),
+        pa.timestamp("s"),
+        pa.timestamp("ns", "Europe/Berlin"),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_times_of_arrow_are_their_integers(kind: pa.DataType) -> None:
     number = 86_400_000 if kind in (pa.date64(),) else 5
     column = pa.array([number, None], pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)
@@ -813,7 +923,12 @@ def test_stream_is_read_batch_by_batch() -> None:
 
 def test_empty_columns_and_empty_chunks() -> None:
     schema = pa.schema({"i32": pa.int32()})
-    for columns in ({"i32": []}, {"i32": np.zeros(0)[:0].astype("i4")}, schema.empty_table(), pa.table({"i32": pa.chunked_array([], pa.int32())})):  # fmt: skip
+    for columns in (
+        {"i32": []},
+        {"i32": np.zeros(0)[:0].astype("i4")},
+        schema.empty_table(),
+        pa.table({"i32": pa.chunked_array([], pa.int32())}),
+    ):
         assert messages_of(SCALARS, columns) == []
     empty = pa.array([], pa.int32())
     column = pa.chunked_array([empty, pa.array([1], pa.int32()), empty, empty, pa.array([2], pa.int32()), empty])
@@ -985,12 +1100,18 @@ def test_offsets_that_a_sink_changes_are_compared_each_time() -> None:
 def test_arguments_of_the_wrong_type(wrong: Any) -> None:
     with StreamWriter(io.BytesIO()) as writer:
         for arguments in (
-            (wrong, SCALARS.layout, SCALARS.number, {}), (writer, wrong, SCALARS.number, {}),
+            (wrong, SCALARS.layout, SCALARS.number, {}),
+            (writer, wrong, SCALARS.number, {}),
             (writer, SCALARS.layout, SCALARS.number, {}, wrong),
-        ):  # fmt: skip
+        ):
             with pytest.raises(TypeError):
                 write_columns(*arguments)
-        for number in (-1, 10**30, wrong, SHAPES._info.objects.index(next(o for o in SHAPES._info.objects if o.is_struct))):
+        for number in (
+            -1,
+            10**30,
+            wrong,
+            SHAPES._info.objects.index(next(o for o in SHAPES._info.objects if o.is_struct)),
+        ):
             with pytest.raises(ValueError, match=r"object .* of|is a struct" if number != 5 else "."):
                 write_columns(writer, SCALARS.layout, number, {"no such": [1]})
 
@@ -1026,7 +1147,11 @@ def released_once(producer: Producer | StreamProducer) -> bool:
 BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
     "length below zero": (SCALARS, lambda: table_of(numbers(array_length=-1)), "its length is -1|length is -1"),
     "enormous length": (SCALARS, lambda: table_of(numbers(array_length=2**62)), "its length is 4611686018427387904"),
-    "enormous offset": (SCALARS, lambda: table_of(numbers(offset=2**62)), "its offset 4611686018427387904|and its offset"),
+    "enormous offset": (
+        SCALARS,
+        lambda: table_of(numbers(offset=2**62)),
+        "its offset 4611686018427387904|and its offset",
+    ),
     "offset below zero": (SCALARS, lambda: table_of(numbers(), offset=-1), "its offset -1"),
     "too many nulls": (SCALARS, lambda: table_of(numbers(null_count=4)), "4 of 3 values are null"),
     "nulls below -1": (SCALARS, lambda: table_of(numbers(null_count=-2)), "-2 of 3 values are null"),
@@ -1044,61 +1169,102 @@ BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
     "a short child": (SCALARS, lambda: table_of(numbers(2)), "has 2 rows, and 3 are needed"),
     "a short child after an offset": (SCALARS, lambda: table_of(numbers(), offset=1), "has 3 rows, and 4 are needed"),
     "more schemas": (SCALARS, lambda: table_of(numbers(), schema_n_children=-1), "claims -1 children"),
-    "schemas that are NULL": (SCALARS, lambda: table_of(numbers(), schema_children=None), "claims 1 children, but has none"),
-    "a schema without format": (SCALARS, lambda: table_of(numbers(schema_format=None)), "column 'i32' has no Arrow type"),
-    "an unknown format": (SCALARS, lambda: table_of(numbers(schema_format=b"?!")), "type that is not known here: '\\?!'"),
+    "schemas that are NULL": (
+        SCALARS,
+        lambda: table_of(numbers(), schema_children=None),
+        "claims 1 children, but has none",
+    ),
+    "a schema without format": (
+        SCALARS,
+        lambda: table_of(numbers(schema_format=None)),
+        "column 'i32' has no Arrow type",
+    ),
+    "an unknown format": (
+        SCALARS,
+        lambda: table_of(numbers(schema_format=b"?!")),
+        "type that is not known here: '\\?!'",
+    ),
     "a number with children": (
-        SCALARS, lambda: table_of(Producer("i", 3, [None, bytes(12)], [numbers()], name="i32")), "should have 0 children"
+        SCALARS,
+        lambda: table_of(Producer("i", 3, [None, bytes(12)], [numbers()], name="i32")),
+        "should have 0 children",
     ),
     "a list without child": (
-        VECTORS, lambda: table_of(Producer("+l", 2, [None, bytes(12)], name="i32s"), length=2), "should have 1 children"
+        VECTORS,
+        lambda: table_of(Producer("+l", 2, [None, bytes(12)], name="i32s"), length=2),
+        "should have 1 children",
     ),
     "a size that is none": (
-        VECTORS, lambda: table_of(Producer("+w:x", 2, [None], [numbers(4)], name="i32s"), length=2), "size that is none: 'x'"
+        VECTORS,
+        lambda: table_of(Producer("+w:x", 2, [None], [numbers(4)], name="i32s"), length=2),
+        "size that is none: 'x'",
     ),
     "a size below zero": (
-        VECTORS, lambda: table_of(Producer("w:-4", 2, [None, b""], name="u8s"), length=2), "size that is none: '-4'"
+        VECTORS,
+        lambda: table_of(Producer("w:-4", 2, [None, b""], name="u8s"), length=2),
+        "size that is none: '-4'",
     ),
     "a released dictionary": (
-        SCALARS, lambda: table_of(numbers(dictionary=numbers(array_release=ARRAY_RELEASE()))), "dictionary is released"
+        SCALARS,
+        lambda: table_of(numbers(dictionary=numbers(array_release=ARRAY_RELEASE()))),
+        "dictionary is released",
     ),
     "a dictionary by floats": (
-        SCALARS, lambda: table_of(Producer("g", 1, [None, bytes(8)], name="i32", dictionary=numbers()), length=1),
+        SCALARS,
+        lambda: table_of(Producer("g", 1, [None, bytes(8)], name="i32", dictionary=numbers()), length=1),
         "indexed by float64",
     ),
     "last offset below zero": (
-        TREE, lambda: table_of(Producer("u", 2, [None, struct.pack("<3i", 0, 1, -1), b"ab"], name="label"), length=2),
+        TREE,
+        lambda: table_of(Producer("u", 2, [None, struct.pack("<3i", 0, 1, -1), b"ab"], name="label"), length=2),
         "its last offset is -1",
     ),
-    "no offsets": (TREE, lambda: table_of(Producer("u", 2, [None, None, b"ab"], name="label"), length=2), "no buffer of offs"),
+    "no offsets": (
+        TREE,
+        lambda: table_of(Producer("u", 2, [None, None, b"ab"], name="label"), length=2),
+        "no buffer of offs",
+    ),
     "no bytes": (
-        TREE, lambda: table_of(Producer("U", 1, [None, struct.pack("<2q", 0, 1), None], name="label"), length=1),
+        TREE,
+        lambda: table_of(Producer("U", 1, [None, struct.pack("<2q", 0, 1), None], name="label"), length=1),
         "no buffer of bytes",
     ),
     "too few elements": (
-        VECTORS, lambda: table_of(Producer("+w:3", 2, [None], [numbers(5)], name="i32s"), length=2), "its elements are 5"
+        VECTORS,
+        lambda: table_of(Producer("+w:3", 2, [None], [numbers(5)], name="i32s"), length=2),
+        "its elements are 5",
     ),
     "no sizes": (
-        VECTORS, lambda: table_of(Producer("+vl", 1, [None, bytes(4), None], [numbers()], name="i32s"), length=1),
+        VECTORS,
+        lambda: table_of(Producer("+vl", 1, [None, bytes(4), None], [numbers()], name="i32s"), length=1),
         "no buffer of sizes",
     ),
     "no list offsets": (
-        VECTORS, lambda: table_of(Producer("+l", 1, [None, None], [numbers()], name="i32s"), length=1), "no buffer of offsets"
+        VECTORS,
+        lambda: table_of(Producer("+l", 1, [None, None], [numbers()], name="i32s"), length=1),
+        "no buffer of offsets",
     ),
-    "no views": (TREE, lambda: table_of(Producer("vu", 1, [None, None, b""], name="label"), length=1), "no buffer of views"),
+    "no views": (
+        TREE,
+        lambda: table_of(Producer("vu", 1, [None, None, b""], name="label"), length=1),
+        "no buffer of views",
+    ),
     "no buffer for views": (
-        TREE, lambda: table_of(Producer("vu", 1, [None, bytes(16), None, struct.pack("<q", 5)], name="label"), length=1),
+        TREE,
+        lambda: table_of(Producer("vu", 1, [None, bytes(16), None, struct.pack("<q", 5)], name="label"), length=1),
         "its buffer 0 is missing",
     ),
     "a buffer of views below zero": (
-        TREE, lambda: table_of(Producer("vu", 1, [None, bytes(16), b"", struct.pack("<q", -5)], name="label"), length=1),
+        TREE,
+        lambda: table_of(Producer("vu", 1, [None, bytes(16), b"", struct.pack("<q", -5)], name="label"), length=1),
         "its buffer 0 has -5 bytes",
     ),
     "no sizes of buffers": (
-        TREE, lambda: table_of(Producer("vu", 1, [None, bytes(16), b"", None], name="label"), length=1),
+        TREE,
+        lambda: table_of(Producer("vu", 1, [None, bytes(16), b"", None], name="label"), length=1),
         "no buffer of the sizes",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -1114,81 +1280,138 @@ def test_malformed_array_is_refused_before_anything_is_written_and_released_once
 
 ROW_BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
     "offsets that go back": (
-        TREE, lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 2, 1, 3), b"abc"], name="label"), "row 1: its offsets"
+        TREE,
+        lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 2, 1, 3), b"abc"], name="label"),
+        "row 1: its offsets",
     ),
     "an offset below zero": (
-        TREE, lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 1, -1, 3), b"abc"], name="label"), "row 1: its offsets"
+        TREE,
+        lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 1, -1, 3), b"abc"], name="label"),
+        "row 1: its offsets",
     ),
     "an offset beyond the last": (
-        TREE, lambda: Producer("U", 3, [None, struct.pack("<4q", 0, 1, 9, 3), b"abc"], name="label"), "row 1: its offsets"
+        TREE,
+        lambda: Producer("U", 3, [None, struct.pack("<4q", 0, 1, 9, 3), b"abc"], name="label"),
+        "row 1: its offsets",
     ),
     "list offsets that go back": (
-        VECTORS, lambda: Producer("+l", 3, [None, struct.pack("<4i", 0, 2, 1, 3)], [numbers()], name="i32s"),
+        VECTORS,
+        lambda: Producer("+l", 3, [None, struct.pack("<4i", 0, 2, 1, 3)], [numbers()], name="i32s"),
         "row 1: its offsets lead outside of its elements",
     ),
     "large list offsets below zero": (
-        VECTORS, lambda: Producer("+L", 3, [None, struct.pack("<4q", 0, 1, -(2**63), 2**63 - 1)], [numbers()], name="i32s"),
+        VECTORS,
+        lambda: Producer("+L", 3, [None, struct.pack("<4q", 0, 1, -(2**63), 2**63 - 1)], [numbers()], name="i32s"),
         "row 1: its offsets lead outside of its elements",
     ),
     "list offsets beyond the child": (
-        VECTORS, lambda: Producer("+l", 3, [None, struct.pack("<4i", 0, 1, 4, 4)], [numbers()], name="i32s"),
+        VECTORS,
+        lambda: Producer("+l", 3, [None, struct.pack("<4i", 0, 1, 4, 4)], [numbers()], name="i32s"),
         "row 1: its offsets lead outside of its elements",
     ),
     "a list view beyond the child": (
         VECTORS,
-        lambda: Producer("+vl", 3, [None, struct.pack("<3i", 0, 2, 0), struct.pack("<3i", 1, 2, 1)], [numbers()], name="i32s"),
+        lambda: Producer(
+            "+vl", 3, [None, struct.pack("<3i", 0, 2, 0), struct.pack("<3i", 1, 2, 1)], [numbers()], name="i32s"
+        ),
         "row 1: its offsets lead outside of its elements",
     ),
     "a list view of a size below zero": (
         VECTORS,
-        lambda: Producer("+vL", 3, [None, struct.pack("<3q", 0, 2, 0), struct.pack("<3q", 1, -1, 1)], [numbers()], name="i32s"),
+        lambda: Producer(
+            "+vL", 3, [None, struct.pack("<3q", 0, 2, 0), struct.pack("<3q", 1, -1, 1)], [numbers()], name="i32s"
+        ),
         "row 1: its offsets lead outside of its elements",
     ),
     "a view into a buffer that is not there": (
-        TREE, lambda: Producer("vu", 3, [None, bytes(16) + struct.pack("<i4sii", 13, b"", 1, 0) + bytes(16), b"x" * 20,
-                                         struct.pack("<q", 20)], name="label"), "row 1: its offsets",
+        TREE,
+        lambda: Producer(
+            "vu",
+            3,
+            [None, bytes(16) + struct.pack("<i4sii", 13, b"", 1, 0) + bytes(16), b"x" * 20, struct.pack("<q", 20)],
+            name="label",
+        ),
+        "row 1: its offsets",
     ),
     "a view beyond its buffer": (
-        TREE, lambda: Producer("vu", 3, [None, bytes(16) + struct.pack("<i4sii", 13, b"", 0, 8) + bytes(16), b"x" * 20,
-                                         struct.pack("<q", 20)], name="label"), "row 1: its offsets",
+        TREE,
+        lambda: Producer(
+            "vu",
+            3,
+            [None, bytes(16) + struct.pack("<i4sii", 13, b"", 0, 8) + bytes(16), b"x" * 20, struct.pack("<q", 20)],
+            name="label",
+        ),
+        "row 1: its offsets",
     ),
     "a view of a size below zero": (
-        TREE, lambda: Producer("vu", 3, [None, bytes(16) + struct.pack("<i4sii", -1, b"", 0, 0) + bytes(16), b"x" * 20,
-                                         struct.pack("<q", 20)], name="label"), "row 1: its offsets",
+        TREE,
+        lambda: Producer(
+            "vu",
+            3,
+            [None, bytes(16) + struct.pack("<i4sii", -1, b"", 0, 0) + bytes(16), b"x" * 20, struct.pack("<q", 20)],
+            name="label",
+        ),
+        "row 1: its offsets",
     ),
     "an index beyond the dictionary": (
-        SCALARS, lambda: Producer("c", 3, [None, b"\0\x03\0"], name="i32", dictionary=numbers()), "outside of its dictionary"
+        SCALARS,
+        lambda: Producer("c", 3, [None, b"\0\x03\0"], name="i32", dictionary=numbers()),
+        "outside of its dictionary",
     ),
     "an index below zero": (
-        SCALARS, lambda: Producer("c", 3, [None, b"\0\xff\0"], name="i32", dictionary=numbers()), "outside of its dictionary"
+        SCALARS,
+        lambda: Producer("c", 3, [None, b"\0\xff\0"], name="i32", dictionary=numbers()),
+        "outside of its dictionary",
     ),
     "an enormous index": (
-        SCALARS, lambda: Producer("L", 3, [None, struct.pack("<3Q", 0, 2**64 - 1, 0)], name="i32", dictionary=numbers()),
+        SCALARS,
+        lambda: Producer("L", 3, [None, struct.pack("<3Q", 0, 2**64 - 1, 0)], name="i32", dictionary=numbers()),
         "outside of its dictionary",
     ),
     "an index of an enum beyond the dictionary": (
-        SCALARS, lambda: Producer("C", 3, [None, b"\0\x01\0"], name="color",
-                                  dictionary=Producer("u", 1, [None, struct.pack("<2i", 0, 3), b"Red"])),
+        SCALARS,
+        lambda: Producer(
+            "C",
+            3,
+            [None, b"\0\x01\0"],
+            name="color",
+            dictionary=Producer("u", 1, [None, struct.pack("<2i", 0, 3), b"Red"]),
+        ),
         "outside of its dictionary",
     ),
     "an index of a string beyond the dictionary": (
-        TREE, lambda: Producer("C", 3, [None, b"\0\x01\0"], name="label",
-                               dictionary=Producer("u", 1, [None, struct.pack("<2i", 0, 3), b"Red"])),
+        TREE,
+        lambda: Producer(
+            "C",
+            3,
+            [None, b"\0\x01\0"],
+            name="label",
+            dictionary=Producer("u", 1, [None, struct.pack("<2i", 0, 3), b"Red"]),
+        ),
         "outside of its dictionary",
     ),
     "a dictionary with bad offsets": (
-        SCALARS, lambda: Producer("C", 3, [None, b"\0\x01\0"], name="color",
-                                  dictionary=Producer("u", 3, [None, struct.pack("<4i", 0, 3, 2, 3), b"Red"])),
+        SCALARS,
+        lambda: Producer(
+            "C",
+            3,
+            [None, b"\0\x01\0"],
+            name="color",
+            dictionary=Producer("u", 3, [None, struct.pack("<4i", 0, 3, 2, 3), b"Red"]),
+        ),
         "its offsets lead outside",
     ),
     "a name that is not UTF-8": (
-        SCALARS, lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 3, 4, 7), b"Red\xffRed"], name="color"), "is not UTF-8"
+        SCALARS,
+        lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 3, 4, 7), b"Red\xffRed"], name="color"),
+        "is not UTF-8",
     ),
     "a string that is not UTF-8": (
-        TREE, lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 3, 24, 25), b"Red" + b"x" * 20 + b"\xc3x"], name="label"),
+        TREE,
+        lambda: Producer("u", 3, [None, struct.pack("<4i", 0, 3, 24, 25), b"Red" + b"x" * 20 + b"\xc3x"], name="label"),
         "row 1: it is not UTF-8: see its byte 20",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ROW_BROKEN)
@@ -1270,7 +1493,11 @@ def test_producer_that_raises() -> None:
 
 
 def test_stream_that_fails_in_the_middle_says_why_and_what_was_written_before_stands() -> None:
-    for message, text in ((b"the disk is on fire", "the disk is on fire"), (None, "Input/output error"), (b"\xff", "\ufffd")):
+    for message, text in (
+        (b"the disk is on fire", "the disk is on fire"),
+        (None, "Input/output error"),
+        (b"\xff", "\ufffd"),
+    ):
         producer = StreamProducer(table_of(numbers()), [table_of(numbers()), table_of(numbers()), errno.EIO], message)
         with StreamWriter(io.BytesIO()) as writer:
             with pytest.raises(OSError, match=f"could not give the next array: {text}") as caught:
@@ -1339,7 +1566,9 @@ def test_error_of_a_python_generator_behind_a_stream() -> None:
 
 
 def test_nothing_is_left_behind() -> None:
-    table = pa.table({"value": np.arange(2000), "label": [str(i) for i in range(2000)], "children": [[{"value": 1}]] * 2000})
+    table = pa.table(
+        {"value": np.arange(2000), "label": [str(i) for i in range(2000)], "children": [[{"value": 1}]] * 2000}
+    )
     bad = pa.table({"value": pa.array([1] * 500 + [2**40])})
     numbers_ = {"i64": np.arange(1000), "f64": np.zeros(1000)}
     lists = {"label": ["x"] * 500, "children": [[{"label": "y"}]] * 500}
@@ -1396,7 +1625,8 @@ print(made.message, made.size, made.place(0))
 attempt(lambda: template.Template(bare_layout, 0, []))
 made = template.Template(table.layout, table.number, [1])
 attempt(lambda: made.__init__(table.layout, table.number, [1]))
-for cls in (arrow_import.SchemaOwner, arrow_import.ArrayOwner, column_sources.Feed, column_plan.ColumnPlan, ingest.Rows):
+owners = arrow_import.SchemaOwner, arrow_import.ArrayOwner, column_sources.Feed
+for cls in (*owners, column_plan.ColumnPlan, ingest.Rows):
     cls.__new__(cls)
 attempt(lambda: arrow_import.StreamOwner.__new__(arrow_import.StreamOwner).fail(5, "it"))
 source = arrow_import.Source.__new__(arrow_import.Source, "x", "y")
@@ -1412,6 +1642,16 @@ print("survived")
 
 def test_half_made_objects_survive() -> None:
     assert survives(HALF_MADE) == [
-        "ValueError", "ValueError", "b'' 0 None", "ValueError", "TypeError", "OSError", "[5] x",
-        "TypeError", "TypeError", "TypeError", "TypeError", "survived",
-    ]  # fmt: skip
+        "ValueError",
+        "ValueError",
+        "b'' 0 None",
+        "ValueError",
+        "TypeError",
+        "OSError",
+        "[5] x",
+        "TypeError",
+        "TypeError",
+        "TypeError",
+        "TypeError",
+        "survived",
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flatstream._core.encoder import Encoder
 from flatstream._core.flatbuf.record import RecordEncoder, write
