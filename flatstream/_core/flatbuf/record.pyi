@@ -8,7 +8,10 @@ from flatstream._core.exclusive import Exclusive
 from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.flatbuf.layout import Layout
 
+@disjoint_base
 class ObjectPlan: ...
+
+@disjoint_base
 class Pattern: ...
 
 @disjoint_base

@@ -2,9 +2,9 @@
 """Records of Python as messages: a schema says what is in them, and one call crosses into C.
 
 A record is taken apart from the outside in and built from the inside out. `collect` goes through the fields of a table
-once: numbers become the bytes that they are stored as, structs are put together in `scratch`, and what a table refers to
-by an offset (strings, vectors, other tables) is built at once. `store_table` then writes the table itself, the widest
-fields first, so that no byte is lost to alignment; nothing in it runs Python.
+once: numbers become the bytes that they are stored as, structs are put together in `scratch`, and what a table refers
+to by an offset (strings, vectors, other tables) is built at once. `store_table` then writes the table itself, the
+widest fields first, so that no byte is lost to alignment; nothing in it runs Python.
 
 Most records of an agent are numbers and nothing else. Their message is the same each time but for the values: a
 `Pattern` has the rest of it ready.
@@ -31,11 +31,11 @@ from flatstream._core.flatbuf.scalars cimport (
 )
 from flatstream._core.flatbuf.template cimport Template, make_template
 from flatstream._core.flatbuf.verifier cimport (
-    ARRAY, NOTHING, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, Field, UnionType, find_not_utf8,
+    NOTHING, OBJECT, STRING, UNION, UNION_TYPE, VECTOR, Field, UnionType, find_not_utf8,
 )
 from flatstream._core.wire cimport store_le
 
-from flatstream._core.flatbuf.scalars import Refusal
+from flatstream._core.flatbuf.scalars import RefusalError
 from flatstream.errors import FlatbufferError
 
 
@@ -58,14 +58,14 @@ cdef extern from "Python.h":
     int METH_KEYWORDS
     object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
 
-# Tables inside tables, the root included: what verifiers accept if nobody says otherwise. It is also the end of a record
-# that holds itself.
+# Tables inside tables, the root included: what verifiers accept if nobody says otherwise. It is also the end of a
+# record that holds itself.
 cdef Py_ssize_t DEEPEST = 64
 # And structs inside of those, of which the schema has at most so many.
 cdef Py_ssize_t MOST_STEPS = 64 + 101
 # A builder has two gigabytes; more elements than bytes there are none.
 cdef int64_t MOST_BYTES = <int64_t>1 << 31
-# How many patterns are kept: a program writes few kinds of records, and one that writes all kinds is not to fill memory.
+# How many patterns are kept: a program writes few kinds of records, and one that writes all kinds must not fill memory.
 cdef Py_ssize_t MOST_PATTERNS = 256
 cdef Py_ssize_t MOST_CLASSES = 256
 # Records have fewer fields as a rule, and the bits of one number say which of them are there.
@@ -159,7 +159,8 @@ cdef ObjectPlan make_plan(Layout layout, int32_t index):
         if not is_struct:
             plan.slots = max(plan.slots, (fields[number].offset - 4) // 2 + 1)
     if not is_struct:
-        known.sort(key=lambda i: (-layouts[<Py_ssize_t>i].alignment, -layouts[<Py_ssize_t>i].size))
+        # As in a Template, so that both ways lead to the same bytes.
+        known.sort(key=lambda i: (-<Py_ssize_t>layouts[<Py_ssize_t>i].alignment, -i))
     for number in known:
         plan.order[plan.order_count] = number
         plan.order_count += 1
@@ -172,7 +173,7 @@ cdef class Pattern:
 
 
 cdef int refuse(object kind, str text) except -1:
-    raise Refusal(kind, text)
+    raise RefusalError(kind, text)
 
 
 cdef class RecordEncoder(Exclusive):
@@ -378,8 +379,8 @@ cdef class RecordEncoder(Exclusive):
         return path if row < 0 else f"row {row}, {path}"
 
     cdef int explain(self, object error, Py_ssize_t row) except -1:
-        """Raises what a Refusal stands for; in another error it notes the place."""
-        if isinstance(error, Refusal):
+        """Raises what a RefusalError stands for; in another error it notes the place."""
+        if isinstance(error, RefusalError):
             kind, text = error.args
             raise kind(f"{self.where(row)}: {text}") from None
         if self.depth:
@@ -614,13 +615,15 @@ cdef class RecordEncoder(Exclusive):
                 self.collect_union(index, i, values, base)
             elif field.kind == VECTOR and field.element == UNION:
                 self.collect_unions(index, i, values, base)
-            elif value is None or (layout.companion >= 0 and UNION_TYPE in (field.kind, field.element)):
-                # The type of a union is looked at with it.
+            elif layout.companion >= 0:
+                # The type of a union, which is looked at with it.
+                continue
+            elif value is None:
                 pass
             elif is_scalar(field.kind):
                 if not take_exact(field.kind, value, &bits):
                     take_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
-                if bits != layout.default_bits or layout.optional or self.force_defaults:
+                if bits != layout.default_bits or layout.kept or self.force_defaults:
                     self.cells[base + i].bits = bits
                     self.cells[base + i].present = True
                 continue
@@ -716,7 +719,12 @@ cdef class RecordEncoder(Exclusive):
         if values[i] is None and values[companion] is None:
             return 0
         items = elements_of([] if values[i] is None else values[i])
-        kinds = [None] * len(items) if values[companion] is None else elements_of(values[companion])
+        kinds = values[companion]
+        if kinds is None:
+            kinds = [None] * len(items)
+        else:
+            # Types are bytes, and may come as such.
+            kinds = list(kinds) if isinstance(kinds, (bytes, bytearray)) else elements_of(kinds)
         count = len(items)
         if len(kinds) != count:
             refuse(ValueError, f"expected as many values as types, got {count} and {len(kinds)}")
@@ -912,7 +920,7 @@ cdef class RecordEncoder(Exclusive):
             at = self.push_scratch(count * width)
             try:
                 store_elements(kind, &view, element, swapped, self.scratch + at, &k)
-            except Refusal:
+            except RefusalError:
                 self.steps[self.depth - 1].element = k
                 raise
             return self.put_block(at, count * width, alignment, count)
@@ -1059,7 +1067,7 @@ cdef object write_keywords(PyObject* self, PyObject** args, Py_ssize_t given, Py
             i = encoder.call_fields[k]
             if not take_exact(fields[i].kind, <object>args[k], &bits[i]):
                 break
-            if bits[i] != layouts[i].default_bits or layouts[i].optional or encoder.force_defaults:
+            if bits[i] != layouts[i].default_bits or layouts[i].kept or encoder.force_defaults:
                 mask |= <uint64_t>1 << i
         else:
             # A field that is missing is for the slow way to tell.
@@ -1076,7 +1084,7 @@ cdef object write_slowly(RecordEncoder encoder, PyObject** args, PyObject* names
     try:
         for k in range(count):
             encoder.assign(plan, values, <object>borrowed_item(names, k), <object>args[k])
-    except Refusal as error:
+    except RefusalError as error:
         encoder.explain(error, -1)
     encoder.write_located(None, values, -1)
     return None
