@@ -1,3 +1,4 @@
+from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from flatstream._core.encoder cimport Encoder
@@ -87,6 +88,8 @@ cdef class RecordEncoder(Exclusive):
     cdef int explain(self, object error, Py_ssize_t row) except -1
     cdef int write_located(self, object record, list values, Py_ssize_t row) except -1
     cdef int write_values(self, list values) except -1
+    cdef bint put_simple(self, object record) except -1
+    cdef bint put_exact(self, PyObject** values, const int32_t* numbers, Py_ssize_t count) except -1
     cdef int put_numbers(self, uint64_t mask, const uint64_t* bits) except -1
     cdef Pattern pattern_of(self, uint64_t mask)
     cdef int learn_names(self, tuple names) except -1

@@ -41,6 +41,10 @@ from flatstream.errors import FlatbufferError
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    bint PyUnicode_CheckExact(object text)
+    int PyUnicode_Compare(object left, object right) except? -1
+    bint PyDict_Next(object record, Py_ssize_t* place, PyObject** key, PyObject** value)
+    PyObject** PySequence_Fast_ITEMS(object record)
     PyObject* borrowed_item "PyTuple_GET_ITEM"(PyObject* names, Py_ssize_t i)
     Py_ssize_t borrowed_length "PyTuple_GET_SIZE"(PyObject* names)
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
@@ -264,7 +268,8 @@ cdef class RecordEncoder(Exclusive):
         OSError, InvalidFrameError, ...
             See `StreamWriter.write_payload`.
         """
-        self.write_located(record, None, -1)
+        if not self.put_simple(record):
+            self.write_located(record, None, -1)
 
     def write_records(self, records):
         """Writes each of `records`, an iterable, like `write_record`.
@@ -282,7 +287,8 @@ cdef class RecordEncoder(Exclusive):
                 f"records must be an iterable of records, got one {type(records).__name__}: write_record() takes one"
             )
         for record in records:
-            self.write_located(record, None, row)
+            if not self.put_simple(record):
+                self.write_located(record, None, row)
             row += 1
         return row
 
@@ -336,6 +342,36 @@ cdef class RecordEncoder(Exclusive):
             self.rewind()
             self.leave()
 
+    cdef bint put_simple(self, object record) except -1:
+        """Writes a dict, tuple or list if it holds nothing but numbers that fit; returns whether it did."""
+        cdef PyObject* key = NULL
+        cdef PyObject* value = NULL
+        cdef PyObject* values[64]
+        cdef Py_ssize_t k = 0, place = 0
+        cdef ObjectPlan plan
+        self.check_made()
+        if self.busy:
+            return False
+        if type(record) is dict:
+            if len(<dict>record) > MOST_FIELDS:
+                return False
+            while PyDict_Next(record, &place, &key, &value):
+                if self.call_names is None or k >= len(<tuple>self.call_names) or not same_name(
+                    borrowed_item(<PyObject*>self.call_names, k), key
+                ):
+                    break
+                values[k] = value
+                k += 1
+            else:
+                return self.put_exact(values, self.call_fields, k)
+            self.learn_names(tuple(record))
+            return False
+        if type(record) is tuple or type(record) is list:
+            plan = self.plan_of(self.number)
+            k = len(record)
+            return k <= plan.position_count and self.put_exact(PySequence_Fast_ITEMS(record), plan.positions, k)
+        return False
+
     cdef int write_located(self, object record, list values, Py_ssize_t row) except -1:
         """Writes `record`, or the record with these `values`, and says in an error where it happened."""
         self.check_made()
@@ -343,10 +379,11 @@ cdef class RecordEncoder(Exclusive):
             raise ValueError(f"this {type(self).__name__} has nothing to write to")
         self.enter()
         try:
-            self.begin()
             if values is None:
                 values = self.fetch(self.number, record)
-            self.write_values(values)
+            if not self.put_exact(PySequence_Fast_ITEMS(values), NULL, len(values)):
+                self.begin()
+                self.write_values(values)
         except BaseException as error:
             self.explain(error, row)
             raise
@@ -390,6 +427,7 @@ cdef class RecordEncoder(Exclusive):
         return 0
 
     cdef int write_values(self, list values) except -1:
+        """Builds the message of the record with these values and frames it."""
         cdef Py_ssize_t base, i, count = len(values)
         cdef uint64_t mask = 0
         cdef uint64_t[64] bits
@@ -405,6 +443,39 @@ cdef class RecordEncoder(Exclusive):
                 mask |= <uint64_t>1 << i
                 bits[i] = self.cells[base + i].bits
         return self.put_numbers(mask, bits)
+
+    cdef bint put_exact(self, PyObject** values, const int32_t* numbers, Py_ssize_t count) except -1:
+        """Writes the record that has these values, borrowed, in the fields `numbers`; returns whether it did. NULL
+        stands for all fields.
+
+        It does if they are exact ints, bools, floats or None and nothing is wrong with any. Until the message is in the
+        buffer no Python runs, so that no other thread can come between.
+        """
+        cdef Py_ssize_t k
+        cdef int32_t i
+        cdef uint64_t[64] bits
+        cdef uint64_t mask = 0
+        cdef Field* fields
+        cdef FieldLayout* layouts
+        if not self.patterned or self.encoder is None or self.layout is None:
+            return False
+        fields = self.layout.types.objects[self.number].fields
+        layouts = self.layout.objects[self.number].fields
+        for k in range(count):
+            i = numbers[k] if numbers is not NULL else <int32_t>k
+            if values[k] is <PyObject*>None:
+                continue
+            if (
+                not is_scalar(fields[i].kind) or layouts[i].companion >= 0 or layouts[i].deprecated
+                or not take_exact(fields[i].kind, <object>values[k], &bits[i])
+            ):
+                return False
+            if bits[i] != layouts[i].default_bits or layouts[i].kept or self.force_defaults:
+                mask |= <uint64_t>1 << i
+        if self.required & ~mask:
+            return False
+        self.put_numbers(mask, bits)
+        return True
 
     cdef int put_numbers(self, uint64_t mask, const uint64_t* bits) except -1:
         """Frames the message of a record that has the fields of `mask`, all of them numbers, by their numbers in
@@ -451,13 +522,11 @@ cdef class RecordEncoder(Exclusive):
         """Finds out which fields the keywords of a call are. Raises nothing, and notes nothing, if one is none."""
         cdef Py_ssize_t k
         self.call_names = None
-        if len(names) > MOST_FIELDS or not self.patterned:
+        if len(names) > MOST_FIELDS:
             return 0
         for k in range(len(names)):
             number = self.layout.numbers[self.number].get(names[k])
-            if number is None or not is_scalar(self.layout.types.objects[self.number].fields[<int32_t>number].kind):
-                return 0
-            if self.layout.objects[self.number].fields[<int32_t>number].companion >= 0:
+            if number is None:
                 return 0
             self.call_fields[k] = number
         self.call_names = names
@@ -1047,12 +1116,7 @@ cdef inline int fill_in(RecordEncoder encoder, Pattern pattern, const uint64_t* 
 cdef object write_keywords(PyObject* self, PyObject** args, Py_ssize_t given, PyObject* names):
     """`RecordWriter.write`: what the interpreter calls for it, without a dictionary of the keywords."""
     cdef RecordEncoder encoder = <RecordEncoder>self
-    cdef Py_ssize_t k, count = 0 if names is NULL else borrowed_length(names)
-    cdef uint64_t[64] bits
-    cdef uint64_t mask = 0
-    cdef Field* fields
-    cdef FieldLayout* layouts
-    cdef int32_t i
+    cdef Py_ssize_t count = 0 if names is NULL else borrowed_length(names)
     if given:
         raise TypeError("write() takes fields as keywords, and nothing else: write_record() takes a record")
     encoder.check_made()
@@ -1060,20 +1124,8 @@ cdef object write_keywords(PyObject* self, PyObject** args, Py_ssize_t given, Py
         # The names of a call are the same tuple each time, unless they come out of a dictionary.
         if encoder.call_names is None or not same_names(<PyObject*>encoder.call_names, names):
             encoder.learn_names(<tuple>names)
-    if encoder.encoder is not None and not encoder.busy and (count == 0 or encoder.call_names is not None):
-        fields = encoder.layout.types.objects[encoder.number].fields
-        layouts = encoder.layout.objects[encoder.number].fields
-        for k in range(count):
-            i = encoder.call_fields[k]
-            if not take_exact(fields[i].kind, <object>args[k], &bits[i]):
-                break
-            if bits[i] != layouts[i].default_bits or layouts[i].kept or encoder.force_defaults:
-                mask |= <uint64_t>1 << i
-        else:
-            # A field that is missing is for the slow way to tell.
-            if not encoder.required & ~mask:
-                encoder.put_numbers(mask, bits)
-                return None
+    if not encoder.busy and (count == 0 or encoder.call_names is not None) and encoder.put_exact(args, encoder.call_fields, count):
+        return None
     return write_slowly(encoder, args, names, count)
 
 
@@ -1090,13 +1142,22 @@ cdef object write_slowly(RecordEncoder encoder, PyObject** args, PyObject* names
     return None
 
 
+cdef inline bint same_name(PyObject* known, PyObject* name) noexcept:
+    if known is name:
+        return True
+    # Of these the comparison runs no Python, and cannot fail.
+    return PyUnicode_CheckExact(<object>known) and PyUnicode_CheckExact(<object>name) and (
+        PyUnicode_Compare(<object>known, <object>name) == 0
+    )
+
+
 cdef bint same_names(PyObject* known, PyObject* names) noexcept:
-    """Whether two tuples hold the same strings; those of keywords are interned."""
+    """Whether two tuples hold the same strings."""
     cdef Py_ssize_t k, count = borrowed_length(known)
     if borrowed_length(names) != count:
         return False
     for k in range(count):
-        if borrowed_item(known, k) is not borrowed_item(names, k):
+        if not same_name(borrowed_item(known, k), borrowed_item(names, k)):
             return False
     return True
 
