@@ -54,7 +54,7 @@ from flatstream import (
     ValidatingFramer,
     ValidationFailedError,
 )
-from flatstream._core.flatbuf.record import generated_name
+from flatstream._core.flatbuf.record_builder import generated_name
 from flatstream.schema._reflection import BaseType, FieldInfo, ObjectInfo, SchemaInfo, TypeInfo
 
 HERE = Path(__file__).parent
@@ -1326,30 +1326,39 @@ def test_half_made_record_writers_come_to_no_harm():
     lines = survives(
         f"""
 schema = Schema.from_file({str(HERE / "schemas" / "shapes.bfbs")!r})
-from flatstream._core.flatbuf.record import RecordEncoder, Pattern, ObjectPlan, write
+from flatstream._core.flatbuf.record import RecordEncoder, Pattern, write
+from flatstream._core.flatbuf.record_builder import RecordBuilder, ObjectPlan
 from flatstream._core.flatbuf.layout import Layout, EnumLayout
 from flatstream._core.flatbuf.template import Template
 table = schema.table("shapes.Scalars")
+encoder = StreamWriter(io.BytesIO())
 for made in (RecordWriter.__new__(RecordWriter), RecordEncoder.__new__(RecordEncoder)):
     attempt(made.write_record, {{}})
+    attempt(made.write_record, ())
     attempt(made.write_records, [{{}}])
-    attempt(made.encode, Builder(), {{}})
     attempt(write, made)
     attempt(repr, made)
+for made in (RecordEncoder.__new__(RecordEncoder), RecordBuilder.__new__(RecordBuilder)):
+    attempt(made.encode, Builder(), {{}})
     attempt(made.variant_of, 0, 1)
-attempt(RecordEncoder, Layout.__new__(Layout), 0)
-attempt(RecordEncoder, table.layout, 10**9)
-attempt(RecordEncoder, table.layout, -1)
-attempt(RecordEncoder, table.layout, schema.numbers["shapes.Point"])
-attempt(RecordEncoder, None, 0)
-attempt(lambda: RecordEncoder(table.layout, table.number, file_identifier=b"abc"))
+attempt(RecordBuilder, Layout.__new__(Layout), 0)
+for number in (10**9, -1, schema.numbers["shapes.Point"], None):
+    attempt(RecordBuilder, table.layout, number)
+    attempt(RecordEncoder, table.layout, number, encoder)
+attempt(RecordBuilder, None, 0)
+attempt(lambda: RecordBuilder(table.layout, table.number, file_identifier=b"abc"))
 attempt(RecordEncoder, table.layout, table.number, 5)
-only = RecordEncoder(table.layout, table.number)
-attempt(only.write_record, {{}})
-attempt(write, only)
+only = RecordBuilder(table.layout, table.number)
 attempt(only.__init__, table.layout, table.number)
+attempt(write, only)
 attempt(write, 5)
 attempt(write)
+half = RecordEncoder.__new__(RecordEncoder)
+RecordBuilder.__init__(half, table.layout, table.number)
+attempt(half.write_record, {{}})
+attempt(half.write_record, {{"i32": 1}})
+attempt(write, half)
+attempt(RecordEncoder.__init__, half, table.layout, table.number, encoder)
 writer = StreamWriter(io.BytesIO())
 records = RecordWriter(writer, table)
 attempt(records.__init__, writer, table)
@@ -1362,6 +1371,7 @@ attempt(table.layout.check_field, 0, 10**6)
 attempt(Layout.__new__(Layout).check_field, 0, 0)
 attempt(EnumLayout.__new__(EnumLayout).__init__, "a", False, False, 3, [("x", 1)])
 writer.close()
+encoder.close()
 """
     )
     assert sum("ValueError" in line or "TypeError" in line for line in lines) == len(lines) - 3
