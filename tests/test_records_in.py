@@ -14,6 +14,7 @@ import functools
 import gc
 import importlib
 import io
+import sqlite3
 import struct
 import sys
 import threading
@@ -247,6 +248,25 @@ class NamedProperties:
         return 5
 
 
+class Keyed:
+    """As little as dict() takes."""
+
+    def keys(self) -> list[str]:
+        return ["name", "code"]
+
+    def __getitem__(self, name: str) -> Any:
+        return {"name": "n", "code": 5}[name]
+
+
+def sqlite_row() -> Any:
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    try:
+        return connection.execute("select 5 as code, 'n' as name").fetchone()
+    finally:
+        connection.close()
+
+
 SizedTuple = collections.namedtuple("SizedTuple", ["name", "size"])
 NamedTuple = collections.namedtuple("NamedTuple", ["code", "name"])
 NAMED_RECORDS = {
@@ -262,6 +282,8 @@ NAMED_RECORDS = {
     "properties": NamedProperties(),
     "namespace": types.SimpleNamespace(name="n", code=5, something="else"),
     "structured array": np.array([("n", 5)], [("name", "U4"), ("code", "u4")])[0],
+    "sqlite row": sqlite_row(),
+    "keys": Keyed(),
     "names of None": {"name": "n", "note": None, "code": 5},
 }
 

@@ -95,11 +95,11 @@ cdef class RecordEncoder(RecordBuilder):
         Parameters
         ----------
         record : mapping, sequence or object with attributes
-            A mapping has the names of fields as its keys. A tuple or list has values in the order of the fields of the
-            schema, those that are deprecated left out; there may be fewer. Of anything else (a data class, a named
-            tuple, a `RecordView`, an object of the object API) the attributes count that are called what a field is
-            called; what generated code makes of the name (``timeNs`` of ``time_ns``) counts as well. None stands for
-            an absent field, as does a name that is not there.
+            A mapping, or anything else with ``keys``, has the names of fields as its keys. A tuple or list has values
+            in the order of the fields of the schema, those that are deprecated left out; there may be fewer. Of
+            anything else (a data class, a named tuple, a `RecordView`, an object of the object API) the attributes
+            count that are called what a field is called; what generated code makes of the name (``timeNs`` of
+            ``time_ns``) counts as well. None stands for an absent field, as does a name that is not there.
 
         Raises
         ------
@@ -168,6 +168,8 @@ cdef class RecordEncoder(RecordBuilder):
         self.check_made()
         if self.encoder is None:
             raise ValueError(f"this {type(self).__name__} has nothing to write to")
+        # In the middle of the encoder's own operation it must not be waited for.
+        self.encoder.check_reentry()
         self.enter()
         try:
             if values is None:

@@ -11,7 +11,6 @@ import dataclasses
 import keyword
 from collections.abc import Mapping
 
-cimport cython
 from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_CheckBuffer
 from cpython.buffer cimport PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -71,6 +70,11 @@ cdef int access_of(object cls) except -1:
         access = BY_NAME
     elif issubclass(cls, (tuple, list)):
         access = BY_ATTRIBUTE if hasattr(cls, "_fields") else BY_POSITION
+    elif dataclasses.is_dataclass(cls):
+        access = BY_ATTRIBUTE
+    elif hasattr(cls, "keys") and hasattr(cls, "__getitem__"):
+        # As dict() takes it: a row of sqlite3, or of pandas.
+        access = BY_NAME
     elif issubclass(cls, (str, bytes, bytearray, memoryview, int, float, complex, set, frozenset, type)):
         access = NO_RECORD
     elif hasattr(cls, "dtype") and hasattr(cls, "item"):
@@ -107,7 +111,6 @@ def generated_name(name):
     return None if camel == name else camel
 
 
-@cython.no_gc
 cdef class ObjectPlan:
     def __dealloc__(self):
         PyMem_RawFree(self.positions)
@@ -297,7 +300,7 @@ cdef class RecordBuilder(Exclusive):
         if access == BY_NAME:
             return self.fetch_named(plan, record)
         if access == BY_DTYPE:
-            names = record.dtype.names
+            names = getattr(record.dtype, "names", None)
             if names is not None and not record.shape:
                 return self.fetch_named(plan, {name: record[name] for name in names})
             if not record.shape:
@@ -327,7 +330,7 @@ cdef class RecordBuilder(Exclusive):
 
     cdef list fetch_named(self, ObjectPlan plan, object record):
         cdef list values = [None] * plan.count
-        for name, value in record.items():
+        for name, value in (record if isinstance(record, Mapping) else dict(record)).items():
             self.assign(plan, values, name, value)
         return values
 
