@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from . import building, checksums, deframing, framing, imports, memory, stream_io, threads, verifying
+from . import building, checksums, deframing, framing, imports, memory, records_in, stream_io, threads, verifying
 from .chart import cpu_name, os_name
 from .common import COUNTS, GOAL_COUNT, GOAL_SIZE, SIZES
 
@@ -230,6 +230,17 @@ def goals() -> Iterator[Goal]:
         "times faster",
         25,
         "message",
+    )
+    yield Goal(
+        "B2",
+        "write a record of three scalars by keywords",
+        records_in.WriteRecords,
+        "time_records",
+        "time_generated_code",
+        ("keywords", 5000),
+        "times faster",
+        40,
+        "record",
     )
     yield Goal(
         "V1",

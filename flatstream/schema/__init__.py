@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from flatstream._core.flatbuf.layout import Layout
-from flatstream._core.flatbuf.record import RecordEncoder
+from flatstream._core.flatbuf.record_builder import RecordBuilder
 from flatstream._core.flatbuf.verifier import Types
 from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, parse, types_of
 
@@ -117,7 +117,7 @@ class Table:
         # Which of the schema's objects it is.
         self.number = number
         # Of `encode`, when it is first needed.
-        self._encoder: RecordEncoder | None = None
+        self._record_builder: RecordBuilder | None = None
 
     @property
     def _info(self) -> ObjectInfo:
@@ -179,9 +179,9 @@ class Table:
         """
         if record is not None and fields:
             raise TypeError("encode() takes a record or fields as keywords, not both")
-        if self._encoder is None:
-            self._encoder = RecordEncoder(self.layout, self.number)
-        return self._encoder.encode(builder, fields if record is None else record)
+        if self._record_builder is None:
+            self._record_builder = RecordBuilder(self.layout, self.number)
+        return self._record_builder.encode(builder, fields if record is None else record)
 
     # Records out
 

@@ -46,7 +46,8 @@ class RecordWriter(RecordEncoder):
 
     Nothing wraps around or is cut off: what does not fit is refused, with the path of the field, and nothing of the
     record is written. A number for a float field becomes the nearest float. Values that are the default are left out,
-    as flatc's own builders do, unless their field is optional.
+    as flatc's own builders do, unless their field is optional. A ulong of 0 is stored: a binary schema says that the
+    default is 0 where it is 2**63 or more.
 
     Threads may share a record writer.
 

@@ -4,31 +4,24 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 from flatstream._core.encoder import Encoder
-from flatstream._core.exclusive import Exclusive
-from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.flatbuf.layout import Layout
+from flatstream._core.flatbuf.record_builder import RecordBuilder
 
-class ObjectPlan: ...
+@disjoint_base
 class Pattern: ...
 
 @disjoint_base
-class RecordEncoder(Exclusive):
-    layout: Layout
-    number: int
+class RecordEncoder(RecordBuilder):
     def __init__(
         self,
         layout: Layout,
         number: int,
-        encoder: Encoder | None = None,
+        encoder: Encoder,
         *,
         file_identifier: bytes = b"",
         force_defaults: bool = False,
     ) -> None: ...
     def write_record(self, record: Any) -> None: ...
     def write_records(self, records: Iterable[Any]) -> int: ...
-    def encode(self, builder: Builder, record: Any) -> int: ...
-    def variant_of(self, union_index: int, value: Any) -> int: ...
 
 def write(self: RecordEncoder, /, **fields: Any) -> None: ...
-def declared_fields(cls: type) -> Iterable[str]: ...
-def generated_name(name: str) -> str | None: ...

@@ -13,7 +13,7 @@ cdef enum ElementClass:
     FLOAT_CLASS
 
 
-# Raises Refusal, whose arguments are the class of the error to raise, and what is wrong. It is for the caller to say where.
+# Raises RefusalError: the class of the error to raise, and what is wrong. It is for the caller to say where.
 cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits) except -1
 cdef bint take_exact(uint8_t kind, object value, uint64_t* bits) noexcept
 cdef ElementClass class_of_format(const char* format, Py_ssize_t size, bint* swapped) noexcept nogil

@@ -29,7 +29,9 @@ cdef extern from "Python.h":
     double unpack_half "PyFloat_Unpack2"(const char* p, int little) except? -1.0
 
 # By Kind. Of 64 bits only the signed limits are used here.
-cdef int64_t[13] LEAST = [0, 0, 0, -(1 << 7), 0, -(1 << 15), 0, -(<int64_t>1 << 31), 0, -(<int64_t>1 << 62) * 2, 0, 0, 0]
+cdef int64_t[13] LEAST = [
+    0, 0, 0, -(1 << 7), 0, -(1 << 15), 0, -(<int64_t>1 << 31), 0, -(<int64_t>1 << 62) * 2, 0, 0, 0
+]
 cdef int64_t[13] MOST = [
     0, (1 << 8) - 1, 1, (1 << 7) - 1, (1 << 8) - 1, (1 << 15) - 1, (1 << 16) - 1, (<int64_t>1 << 31) - 1,
     (<int64_t>1 << 32) - 1, 0x7FFFFFFFFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0, 0
@@ -51,15 +53,15 @@ RANGES = {
 }
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """A value that cannot be stored: the class of the error to raise, and what is wrong."""
 
 
 cdef int refuse(object kind, str text) except -1:
-    raise Refusal(kind, text)
+    raise RefusalError(kind, text)
 
 
-cdef inline bint take_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
+cdef bint take_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
     """The bytes of an int, a bool or a float that fits; returns whether that was all there is to it.
 
     Runs no Python and raises nothing.
@@ -212,7 +214,7 @@ cdef int store_elements(
 ) except -1:
     """Stores all elements of a buffer of one dimension as scalars of this kind, one behind the other, at `out`.
 
-    Raises Refusal for the one that cannot be stored, whose number is `failed` then.
+    Raises RefusalError for the one that cannot be stored, whose number is `failed` then.
     """
     cdef Py_ssize_t i, count = source.shape[0], size = source.itemsize, width = scalar_width(kind), k
     cdef Py_ssize_t stride = source.strides[0] if source.strides is not NULL else size

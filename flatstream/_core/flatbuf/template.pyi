@@ -1,7 +1,10 @@
 from collections.abc import Iterable
 
+from typing_extensions import disjoint_base
+
 from flatstream._core.flatbuf.layout import Layout
 
+@disjoint_base
 class Template:
     size: int
     message: bytes
