@@ -21,7 +21,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from . import building, checksums, deframing, framing, imports, memory, records_in, stream_io, threads, verifying
+from . import (
+    building,
+    checksums,
+    columns_in,
+    deframing,
+    framing,
+    imports,
+    memory,
+    records_in,
+    stream_io,
+    threads,
+    verifying,
+)
 from .chart import cpu_name, os_name
 from .common import COUNTS, GOAL_COUNT, GOAL_SIZE, SIZES
 
@@ -242,6 +254,19 @@ def goals() -> Iterator[Goal]:
         40,
         "record",
     )
+    for source in ("NumPy", "Arrow"):
+        yield Goal(
+            "B3",
+            f"write 100,000 records of three scalars from {source} columns",
+            columns_in.WriteColumns,
+            "time_columns",
+            "time_generated_code",
+            (source, "none", columns_in.GOAL_COUNT),
+            "times faster",
+            300,
+            "record",
+            (source, "none", 5000),
+        )
     yield Goal(
         "V1",
         "verify the monster of 344 bytes, ns",

@@ -18,6 +18,7 @@ from typing import Any
 
 import flatbuffers
 import pyarrow as pa
+import pytest
 
 from flatstream import ChecksumType, StreamReader, StreamWriter
 from flatstream._core.flatbuf.ingest import write_columns
@@ -54,6 +55,29 @@ def messages_of(table: Table, columns: Any, framer: Any = None, **options: Any) 
 def records_of(table: Table, columns: Any, **options: Any) -> list[Any]:
     """What `messages_of` writes, read by the code that flatc generated, or by the package where there is none."""
     return [read_message(table, message) for message in messages_of(table, columns, **options)]
+
+
+def write(table: Table, columns: Any, **options: Any) -> int:
+    with StreamWriter(io.BytesIO(), **options) as writer:
+        return write_columns(writer, table.layout, table.number, columns)
+
+
+def values(table: Table, name: str, columns: Any) -> list[Any]:
+    return [record[name] for record in records_of(table, columns)]
+
+
+def refused(table: Table, columns: Any, kind: type[Exception], match: str, rows: int = 0) -> None:
+    """Writing fails like this, after so many rows, which are there, and without a trace of any other."""
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        with pytest.raises(kind, match=match) as caught:
+            write_columns(writer, table.layout, table.number, columns)
+        assert type(caught.value) is kind
+        assert caught.value.rows_written == rows  # type: ignore[attr-defined]
+        assert writer.frames_written == rows
+        # And it goes on as if nothing had been.
+        writer.write_payload(b"the next")
+    assert [bytes(payload) for payload in StreamReader(sink.getvalue())][rows:] == [b"the next"]
 
 
 # Reading

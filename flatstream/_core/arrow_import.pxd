@@ -4,6 +4,11 @@ from libc.string cimport memcpy
 from flatstream._core.arrow_abi cimport ArrowArray, ArrowArrayStream, ArrowSchema
 
 
+# Types inside of types: as many as messages may have tables inside of tables by default, and few enough for the stack.
+cdef enum:
+    DEEPEST = 64
+
+
 # How the values of a column lie in memory.
 cdef enum Form:
     # No memory at all: every value is null.

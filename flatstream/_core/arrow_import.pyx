@@ -25,10 +25,6 @@ cdef extern from "Python.h":
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
     void PyMem_RawFree(void* p) nogil
 
-# Types inside of types: more than anybody needs, and few enough for the stack.
-cdef enum:
-    DEEPEST = 64
-
 # With more rows, or an offset beyond, a sum or a product of theirs might overflow.
 cdef int64_t MOST = <int64_t>1 << 48
 

@@ -32,9 +32,10 @@ cdef bint has_arrow(object value)
 # What reads anything that has the Arrow C data interface; a table has no name.
 cdef Feed open_feed(str name, object value)
 cdef Feed feed_of(Source source)
-# A Feed, Values, or a dict of them: what a column, or a mapping of columns, is made of.
-cdef object as_input(str name, object value)
-cdef dict grouped(object columns)
+# A Feed, Values, or a dict of them: what a column, or a mapping of columns, is made of; `depth` is how many
+# mappings it is inside of.
+cdef object as_input(str name, object value, int depth)
+cdef dict grouped(object columns, int depth)
 # Notes the path and the length of each.
 cdef int measure(dict inputs, str prefix, list lengths) except -1
 # Has null be what a mask hides.

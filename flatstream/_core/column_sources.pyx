@@ -17,8 +17,8 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from flatstream._core.arrow_import cimport (
-    BYTES64, HALF, LIST_FIXED, NUMBERS, ArrayOwner, SchemaOwner, Source, attach, describe, take_array, take_schema,
-    take_stream,
+    BYTES64, DEEPEST, HALF, LIST_FIXED, NUMBERS, ArrayOwner, SchemaOwner, Source, attach, describe, take_array,
+    take_schema, take_stream,
 )
 from flatstream._core.buffers cimport Chunk
 from flatstream._core.flatbuf.layout cimport scalar_width
@@ -139,6 +139,8 @@ cdef Source from_buffer(str name, object value):
     cdef object view = PyMemoryView_FromObject(value)
     cdef const Py_buffer* buffer = PyMemoryView_GET_BUFFER(view)
     cdef Source source, part
+    if buffer.suboffsets is not NULL:
+        raise TypeError(f"column {name!r} is a buffer of pointers, which is not taken")
     if buffer.ndim not in (1, 2):
         raise TypeError(f"column {name!r} has {buffer.ndim} dimensions, where there can be one, or two for vectors")
     kind, type_name, big = read_format(name, view.format, buffer.itemsize)
@@ -185,13 +187,13 @@ cdef int hide(Source source, object mask) except -1:
     return 0
 
 
-cdef object as_input(str name, object value):
+cdef object as_input(str name, object value, int depth):
     """A Feed, Values, or a dict of them: what a column is made of."""
     cdef Source source
     if has_arrow(value):
         return open_feed(name, value)
     if isinstance(value, Mapping):
-        return grouped(value)
+        return grouped(value, depth)
     if isinstance(value, (list, tuple)):
         return Values(list(value))
     if isinstance(value, (str, bytes)):
@@ -205,7 +207,7 @@ cdef object as_input(str name, object value):
     if kind == "V" and getattr(dtype, "names", None):
         if mask is not None and getattr(mask, "ndim", 0):
             raise TypeError(f"column {name!r} is a masked array of structures, which is not taken: give its fields")
-        return grouped({str(part): value[part] for part in dtype.names})
+        return grouped({str(part): value[part] for part in dtype.names}, depth)
     if kind is not None and kind in "OUST":
         values = value.tolist()
         if not isinstance(values, list):
@@ -236,9 +238,11 @@ cdef object as_input(str name, object value):
     return feed_of(source)
 
 
-cdef dict grouped(object columns):
+cdef dict grouped(object columns, int depth):
     """The inputs of a mapping; those whose names have a dot are put together under what stands in front of it."""
     cdef dict found = {}, names = {}
+    if depth > DEEPEST:
+        raise ValueError(f"columns are nested deeper than {DEEPEST} mappings")
     for name in columns:
         if not isinstance(name, str):
             raise TypeError(f"the names of columns must be str, got {name!r:.100}")
@@ -253,7 +257,9 @@ cdef dict grouped(object columns):
         else:
             names[head] = Whole(columns[name])
     for head, parts in names.items():
-        found[head] = grouped(parts) if isinstance(parts, dict) else as_input(head, (<Whole>parts).value)
+        found[head] = (
+            grouped(parts, depth + 1) if isinstance(parts, dict) else as_input(head, (<Whole>parts).value, depth + 1)
+        )
     return found
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flatstream._core.encoder import Encoder
+from flatstream._core.flatbuf.ingest import write_columns
 from flatstream._core.flatbuf.record import RecordEncoder, write
 
 if TYPE_CHECKING:
@@ -81,6 +82,54 @@ class RecordWriter(RecordEncoder):
             raise ValueError(f"the schema of {table.name} has no file identifier")
         super().__init__(layout, number, stream_writer, file_identifier=identifier, force_defaults=force_defaults)
         self._table = table
+        self._columns_to = (stream_writer, layout, number)
+        self._options = (identifier, force_defaults)
+
+    def write_columns(self, columns: Any) -> int:
+        """Writes a record for each row of `columns`: all of them are built and framed in one loop in compiled code.
+
+        Parameters
+        ----------
+        columns : mapping, or object with the Arrow C data interface
+            A mapping of the names of fields to NumPy arrays, other buffers of numbers, lists, or arrays of Arrow; a
+            structured array; or anything with ``__arrow_c_stream__`` or ``__arrow_c_array__``: a table of pyarrow, a
+            data frame of polars or pandas, a relation of duckdb. A stream is read and written array by array. A name
+            with dots is a field of a table or a struct inside, ``"cpu.load"``.
+
+        Returns
+        -------
+        int
+            How many records were written.
+
+        Raises
+        ------
+        ValueError
+            A name is no field, a required one is missing, or columns are not of one length: nothing was written. Or a
+            value does not fit its field, a required one is null, a name is no enumerator: the error has the path of the
+            column and the row, the rows before were written, and ``error.rows_written`` says how many those are.
+        TypeError
+            The type of a column does not go into its field. Nothing was written.
+        OSError, InvalidFrameError, ValidationFailedError, BlockingIOError
+            See `StreamWriter.write_payload`; ``rows_written`` is there as well. And OSError from a stream of Arrow that
+            could not go on.
+
+        Notes
+        -----
+        ``docs/columns-in.md`` says what goes into what. Columns are looked at where they lie, and held until the call
+        returns. The operations of other threads may come between two rows.
+
+        Examples
+        --------
+        >>> import io
+        >>> from array import array
+        >>> from flatstream import Schema, StreamWriter
+        >>> table = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Disk")
+        >>> with StreamWriter(io.BytesIO()) as writer:
+        ...     RecordWriter(writer, table).write_columns({"name": ["sda", "sdb", None]})
+        3
+        """
+        identifier, force_defaults = self._options
+        return write_columns(*self._columns_to, columns, identifier, force_defaults)
 
     @property
     def table(self) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.arrow_import cimport LIST64, NULLS, NUMBERS, STRUCT, Source
+from flatstream._core.arrow_import cimport DEEPEST, LIST64, NULLS, NUMBERS, STRUCT, Source
 from flatstream._core.buffers cimport Chunk
 from flatstream._core.column_sources cimport hide, joined
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, may_be_enum, scalar_width
@@ -14,7 +14,7 @@ from flatstream._core.flatbuf.scalars cimport take_scalar
 from flatstream._core.flatbuf.verifier cimport ARRAY, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, Field
 from flatstream._core.wire cimport store_le
 
-from flatstream._core.flatbuf.scalars import Refusal
+from flatstream._core.flatbuf.scalars import RefusalError
 
 
 cdef int wrong_value(str path, object rows, Py_ssize_t i, object kind, str why) except -1:
@@ -23,11 +23,13 @@ cdef int wrong_value(str path, object rows, Py_ssize_t i, object kind, str why) 
 
 
 cdef Source from_values(
-    Layout layout, list values, object rows, uint8_t kind, uint8_t element, int32_t index, str path
+    Layout layout, list values, object rows, uint8_t kind, uint8_t element, int32_t index, str path, int depth
 ):
     """The column that a list is, for a field of this type. `rows` says to which rows the values belong."""
     cdef Source source
     cdef Py_ssize_t i
+    if depth > DEEPEST:
+        raise ValueError(f"column {path!r:.100} has values that are nested deeper than {DEEPEST}")
     if all([value is None for value in values]):
         # Which parts they would have, nobody says.
         source = Source(path, "list of None")
@@ -35,9 +37,9 @@ cdef Source from_values(
         source.column.length = len(values)
         return source
     if kind == OBJECT or kind == UNION:
-        source = from_mappings(layout, values, rows, kind, index, path)
+        source = from_mappings(layout, values, rows, kind, index, path, depth)
     elif kind == VECTOR or kind == ARRAY:
-        source = from_sequences(layout, values, rows, element, index, path)
+        source = from_sequences(layout, values, rows, element, index, path, depth)
     elif kind == STRING:
         encoded = []
         for i in range(len(values)):
@@ -73,14 +75,16 @@ cdef Source from_numbers(Layout layout, list values, object rows, uint8_t kind, 
         if values[i] is not None:
             try:
                 take_scalar(kind, names, values[i], &bits)
-            except Refusal as refusal:
+            except RefusalError as refusal:
                 error, text = refusal.args
                 wrong_value(path, rows, i, error, text)
         store_le(memory.data + width * i, bits, width)
     return source
 
 
-cdef Source from_sequences(Layout layout, list values, object rows, uint8_t element, int32_t index, str path):
+cdef Source from_sequences(
+    Layout layout, list values, object rows, uint8_t element, int32_t index, str path, int depth
+):
     cdef Source source, part
     cdef Py_ssize_t i
     cdef Chunk offsets
@@ -106,7 +110,7 @@ cdef Source from_sequences(Layout layout, list values, object rows, uint8_t elem
             origins.extend([i if rows is None else rows[i]] * len(value))
             end = len(flat)
         memcpy(offsets.data + 8 * (i + 1), &end, 8)
-    part = from_values(layout, flat, origins, element, 0, index, path + "[]")
+    part = from_values(layout, flat, origins, element, 0, index, path + "[]", depth + 1)
     source.column.form = LIST64
     source.column.length = len(values)
     source.column.offsets = offsets.data
@@ -115,7 +119,7 @@ cdef Source from_sequences(Layout layout, list values, object rows, uint8_t elem
     return source
 
 
-cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind, int32_t index, str path):
+cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind, int32_t index, str path, int depth):
     cdef Source source = Source(path, "list of mappings")
     cdef Py_ssize_t i
     cdef dict names = {}
@@ -130,7 +134,7 @@ cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind,
     parts = []
     for name, (inner, element, part_index) in names.items():
         column = [None if value is None else value.get(name) for value in values]
-        part = from_values(layout, column, rows, inner, element, part_index, f"{path}.{name}")
+        part = from_values(layout, column, rows, inner, element, part_index, f"{path}.{name}", depth + 1)
         (<Source>part).name = name
         parts.append(part)
     source.column.form = STRUCT

@@ -192,7 +192,7 @@ cdef class ColumnPlan:
             source = (<Feed>value).source
             self.feeds.append(value)
         elif isinstance(value, Values):
-            source = from_values(self.layout, (<Values>value).values, None, kind, element, index, path)
+            source = from_values(self.layout, (<Values>value).values, None, kind, element, index, path, 0)
             self.feeds.append(feed_of(source))
         else:
             raise TypeError(f"column {path!r} has parts, but {self.name_of(kind, element, index)} has none")

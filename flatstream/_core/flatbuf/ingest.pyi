@@ -1,9 +1,13 @@
-from typing import Any
+from typing import Any, final
 
 from flatstream._core.encoder import Encoder
 from flatstream._core.flatbuf.column_plan import ColumnPlan
 from flatstream._core.flatbuf.layout import Layout
 
+NAMES: dict[int, str]
+RANGES: dict[int, str]
+
+@final
 class Rows(ColumnPlan): ...
 
 def write_columns(

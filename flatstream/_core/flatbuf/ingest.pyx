@@ -40,7 +40,7 @@ from flatstream._core.flatbuf.template cimport Template, make_template
 from flatstream._core.flatbuf.verifier cimport BOOL, DOUBLE, FLOAT, ULONG
 from flatstream._core.wire cimport load_u16, load_u32, load_u64, store_le
 
-from flatstream._core.flatbuf.scalars import NAMES, RANGES, Refusal
+from flatstream._core.flatbuf.scalars import NAMES, RANGES, RefusalError
 
 
 cdef extern from "Python.h":
@@ -263,7 +263,7 @@ cdef class Rows(ColumnPlan):
         try:
             # A number that has no name may be given as such: that is how it comes out as one of a dictionary.
             take_scalar(step.kind, known, int(name) if is_decimal(name) else name, bits)
-        except Refusal as refusal:
+        except RefusalError as refusal:
             error, text = refusal.args
             self.refuse(step, error, text)
         return 1
@@ -852,10 +852,9 @@ cpdef object write_columns(Encoder encoder, Layout layout, object number, object
     TypeError, ValueError
         The columns are not those of the table. Nothing was written.
     ValueError
-        A value is wrong. The rows before its own were written; the error has their number as ``rows_written``.
+        A value is wrong. The rows before its own were written; every error has their number as ``rows_written``.
     """
     cdef Rows plan = Rows.__new__(Rows)
-    cdef list lengths = []
     if encoder is None or layout is None or identifier is None:
         raise TypeError("write_columns needs an encoder, a layout and an identifier")
     if len(identifier) not in (0, 4):
@@ -867,33 +866,37 @@ cpdef object write_columns(Encoder encoder, Layout layout, object number, object
     plan.identifier = identifier
     plan.force_defaults = force_defaults
     plan.templates = []
-    inputs = None
+    plan.builder = Builder(1024)
+    try:
+        plan.start(take_columns(columns))
+        plan.write_all(encoder)
+    except BaseException as error:
+        error.rows_written = plan.done + plan.row
+        raise
+    return plan.done
+
+
+cdef object take_columns(object columns):
+    """A Feed that gives a table, or a dict of what columns are made of, all of the same length."""
+    cdef list lengths = []
     if has_arrow(columns):
-        inputs = open_feed("", columns)
-    elif isinstance(columns, Mapping):
-        inputs = grouped(columns)
+        return open_feed("", columns)
+    if isinstance(columns, Mapping):
+        inputs = grouped(columns, 0)
     elif getattr(getattr(columns, "dtype", None), "names", None):
-        inputs = as_input("", columns)
+        inputs = as_input("", columns, 0)
     else:
         raise TypeError(
             "columns must be a mapping of names to arrays, or have the Arrow C data interface, got "
             f"{type(columns).__name__}"
         )
-    if isinstance(inputs, dict):
-        measure(inputs, "", lengths)
-        if not lengths:
-            raise ValueError("there are no columns, so it is not known how many rows there are")
-        for name, length in lengths:
-            if length != lengths[0][1]:
-                raise ValueError(
-                    f"all columns must have the same length: {lengths[0][0]!r} has {lengths[0][1]} rows and {name!r} "
-                    f"{length}"
-                )
-    plan.start(inputs)
-    plan.builder = Builder(1024)
-    try:
-        plan.write_all(encoder)
-    except Exception as error:
-        error.rows_written = plan.done + plan.row
-        raise
-    return plan.done
+    measure(inputs, "", lengths)
+    if not lengths:
+        raise ValueError("there are no columns, so it is not known how many rows there are")
+    for name, length in lengths:
+        if length != lengths[0][1]:
+            raise ValueError(
+                f"all columns must have the same length: {lengths[0][0]!r} has {lengths[0][1]} rows and {name!r} "
+                f"{length}"
+            )
+    return inputs

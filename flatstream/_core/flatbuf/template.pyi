@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 from flatstream._core.flatbuf.layout import Layout
 
 @disjoint_base
+@disjoint_base
 class Template:
     size: int
     message: bytes
