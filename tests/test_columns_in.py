@@ -20,6 +20,7 @@ import struct
 import sys
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import duckdb
@@ -39,6 +40,7 @@ from columns_support import (
     expected,
     messages_of,
     plain,
+    read_message,
     records_of,
     refused,
     values,
@@ -46,6 +48,7 @@ from columns_support import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from shapes.Scalars import Scalars
 from test_half_made_objects import survives
 
 import flatstream
@@ -279,8 +282,6 @@ def test_template_says_where_its_fields_are() -> None:
     assert len(message) == template.size
     struct.pack_into("<b", message, template.place(1) or 0, -7)
     struct.pack_into("<Q", message, template.place(8) or 0, 2**64 - 1)
-    from columns_support import read_message
-
     record = read_message(SCALARS, bytes(message))
     assert (record["i8"], record["u64"], record["i64"]) == (-7, 2**64 - 1, 0)
     assert template.place(2) is None
@@ -929,6 +930,48 @@ def test_structs_in_dictionaries() -> None:
     assert found == [{"x": "3.0", "y": "4.0"}, {"x": "1.0", "y": "2.0"}, None, {"x": "3.0", "y": "4.0"}]
 
 
+def test_null_in_a_dictionary_is_null() -> None:
+    colors = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0]), pa.array(["Red", None]))
+    assert values(OPTIONALS, "color", {"color": colors}) == [-2, None, -2]
+    labels = pa.DictionaryArray.from_arrays(pa.array([1, 0, None]), pa.array(["x", None]))
+    assert values(TREE, "label", {"label": labels}) == [None, "x", None]
+    numbers = pa.DictionaryArray.from_arrays(pa.array([1, 0, None], pa.uint8()), pa.array([7, None]))
+    assert values(OPTIONALS, "i32", {"i32": numbers}) == [None, 7, None]
+
+
+def test_lists_of_arrays_and_bytes() -> None:
+    column = [np.array([1, 2]), array.array("b", [3]), (4,), memoryview(b"\5\6"), range(7, 9), None]
+    assert values(VECTORS, "i32s", {"i32s": column}) == [[1, 2], [3], [4], [5, 6], [7, 8], None]
+    assert values(VECTORS, "u8s", {"u8s": [b"\1", bytearray(b"\2"), memoryview(b"\3"), None]}) == [[1], [2], [3], None]
+    assert values(VECTORS, "u8s", {"u8s": [b"\1", [2, 3]]}) == [[1], [2, 3]]
+    assert values(TREE, "label", {"label": ["ä", "ä".encode(), None]}) == ["ä", "ä", None]
+    refused(TREE, {"label": ["a", b"\xff"]}, ValueError, "column 'label', row 1: it is not UTF-8: see its byte 0", 1)
+
+
+def test_vectors_and_structs_are_aligned_as_the_schema_wants_them() -> None:
+    # The verifier does not look at structs, as that of the Rust crate does not.
+    for count in range(4):
+        for size in range(40):
+            (message,) = messages_of(
+                VECTORS,
+                {
+                    "aligneds": [[{"a": 0x1122334455667788, "b": 9}] * count],
+                    "overaligned": [bytes([0xA5]) * size],
+                    "mixeds": [[{"flag": True, "big": 1.25, "small": 2, "medium": 3, "color": 0}] * count],
+                },
+            )
+            if count:
+                assert message.index(struct.pack("<Q", 0x1122334455667788)) % 16 == 0
+                assert message.index(struct.pack("<d", 1.25)) % 8 == 0
+            if size:
+                assert message.index(bytes([0xA5])) % 32 == 0
+    for columns in ({}, {"pixel": [{"level": 1}]}, {"mixed.flag": [1], "mixed.big": [1], "mixed.small": [1],
+                    "mixed.medium": [1], "mixed.color": [1]}):  # fmt: skip
+        columns = {**columns, "point_required": [{"x": 1, "y": 1}], "aligned": [{"a": 0x1122334455667788, "b": 9}]}
+        (message,) = messages_of(STRUCTS, columns)
+        assert message.index(struct.pack("<Q", 0x1122334455667788)) % 16 == 0
+
+
 # Encoders
 
 
@@ -939,6 +982,32 @@ def test_every_checksum_and_buffer(kind: ChecksumType, size: int) -> None:
     strings = {"label": [str(i) for i in range(300)], "value": list(range(300))}
     assert messages_of(SCALARS, columns, kind, buffer_size=size) == messages_of(SCALARS, columns)
     assert messages_of(TREE, strings, kind, buffer_size=size) == messages_of(TREE, strings)
+
+
+@pytest.mark.parametrize("kind", [ChecksumType.NONE, ChecksumType.CRC32], ids=lambda kind: kind.value)
+def test_messages_that_are_larger_than_the_buffer(kind: ChecksumType) -> None:
+    labels = ["x" * size for size in (10, 70_000, 5, 300_000, 65_536, 1)]
+    messages = messages_of(TREE, {"label": labels}, kind)
+    assert [read_message(TREE, message)["label"] for message in messages] == labels
+
+
+def test_threads_that_share_a_writer_mix_no_frames() -> None:
+    sink = io.BytesIO()
+    rows = 30_000
+    with StreamWriter(sink, ChecksumType.CRC32, buffer_size=4096) as writer:
+
+        def work(number: int) -> int:
+            columns = {"i32": np.full(rows, number), "i64": np.arange(rows)}
+            return write_columns(writer, SCALARS.layout, SCALARS.number, columns)
+
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(work, (1, 2, 3))) == [rows] * 3
+        assert writer.frames_written == 3 * rows
+    found: dict[int, list[int]] = {1: [], 2: [], 3: []}
+    for payload in StreamReader(sink.getvalue(), ChecksumType.CRC32):
+        record = Scalars.GetRootAs(payload)
+        found[record.I32()].append(record.I64())
+    assert found == {number: list(range(rows)) for number in (1, 2, 3)}
 
 
 def test_bound_of_the_framer_holds_and_the_rows_before_stand() -> None:

@@ -43,12 +43,19 @@ cdef Source from_values(
     elif kind == STRING:
         encoded = []
         for i in range(len(values)):
-            if values[i] is not None and not isinstance(values[i], str):
-                wrong_value(path, rows, i, TypeError, f"expected a str, got {type(values[i]).__name__}")
-            try:
-                encoded.append(b"" if values[i] is None else values[i].encode())
-            except UnicodeEncodeError as error:
-                wrong_value(path, rows, i, ValueError, f"not to be written as UTF-8: {error}")
+            value = values[i]
+            if value is None:
+                encoded.append(b"")
+            elif isinstance(value, bytes):
+                # Whether these are UTF-8 is looked at with those of anybody else.
+                encoded.append(value)
+            elif isinstance(value, str):
+                try:
+                    encoded.append(value.encode())
+                except UnicodeEncodeError as error:
+                    wrong_value(path, rows, i, ValueError, f"not to be written as UTF-8: {error}")
+            else:
+                wrong_value(path, rows, i, TypeError, f"expected a str, got {type(value).__name__}")
         source = joined(path, "list of str", encoded)
         source.column.text = True
     else:
