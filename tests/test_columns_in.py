@@ -944,6 +944,8 @@ def test_lists_of_arrays_and_bytes() -> None:
     assert values(VECTORS, "i32s", {"i32s": column}) == [[1, 2], [3], [4], [5, 6], [7, 8], None]
     assert values(VECTORS, "u8s", {"u8s": [b"\1", bytearray(b"\2"), memoryview(b"\3"), None]}) == [[1], [2], [3], None]
     assert values(VECTORS, "u8s", {"u8s": [b"\1", [2, 3]]}) == [[1], [2, 3]]
+    wide = memoryview(array.array("H", [1, 255]))
+    assert values(VECTORS, "u8s", {"u8s": [wide, None, b"\3"]}) == [[1, 255], None, [3]]
     assert values(TREE, "label", {"label": ["ä", "ä".encode(), None]}) == ["ä", "ä", None]
     refused(TREE, {"label": ["a", b"\xff"]}, ValueError, "column 'label', row 1: it is not UTF-8: see its byte 0", 1)
 
@@ -1187,6 +1189,53 @@ def test_record_writer_writes_columns() -> None:
 
 
 # Memory
+
+
+NO_MEMORY = """
+import io, random, sys
+import _testcapi
+import pyarrow
+from columns_support import SHAPES, Making, Mapping, write_columns
+from flatstream import FlatStreamError, StreamWriter
+table = SHAPES.table("shapes.Shape")
+mapping = Mapping(SHAPES._info)
+making = Making(mapping, random.Random(3))
+records = [making.record(table.number) for _ in range(3)]
+arrow = mapping.arrow(table.number, records)
+lists = {name: [record.get(name) for record in records] for name in arrow.column_names}
+flat = pyarrow.table({"i32": range(50), "color": pyarrow.array(["Red"] * 50).dictionary_encode()})
+scalars = SHAPES.table("shapes.Scalars")
+class Sink(io.RawIOBase):
+    # One of io.BytesIO is closed after it could not grow.
+    def writable(self):
+        return True
+    def write(self, data):
+        return len(data)
+for kind, columns, most in ((scalars, flat, 200), (table, arrow, 3000), (table, lists, 6000)):
+    failed = 0
+    for allocation in range(0, most, 1 if most < 1000 else 23):
+        writer = StreamWriter(Sink(), buffer_size=1000)
+        try:
+            _testcapi.set_nomemory(allocation, allocation + 1)
+            try:
+                write_columns(writer, kind.layout, kind.number, columns)
+            finally:
+                _testcapi.remove_mem_hooks()
+        except MemoryError:
+            failed += 1
+        try:
+            writer.close()
+        except FlatStreamError as error:
+            # It was the sink that had no memory.
+            assert writer.is_refusing and isinstance(error.__cause__, MemoryError)
+    with StreamWriter(io.BytesIO()) as writer:
+        print(failed > 50, write_columns(writer, kind.layout, kind.number, columns))
+"""
+
+
+def test_memory_that_cannot_be_had_is_a_memory_error() -> None:
+    pytest.importorskip("_testcapi")
+    assert survives(NO_MEMORY) == ["True 50", "True 3", "True 3"]
 
 
 def test_nothing_is_left_behind() -> None:

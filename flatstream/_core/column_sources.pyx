@@ -213,7 +213,9 @@ cdef object as_input(str name, object value, int depth):
         if not isinstance(values, list):
             raise TypeError(f"column {name!r} has no dimension")
         if mask is not None and getattr(mask, "ndim", 0):
-            values = [None if hidden else item for item, hidden in zip(values, mask.tolist(), strict=True)]
+            for i, hidden in enumerate(mask.tolist()):
+                if hidden:
+                    values[i] = None
         return Values(values)
     hidden = None
     if kind is not None and kind in "mM":

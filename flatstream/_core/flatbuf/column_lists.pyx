@@ -27,10 +27,16 @@ cdef Source from_values(
 ):
     """The column that a list is, for a field of this type. `rows` says to which rows the values belong."""
     cdef Source source
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, nulls = 0
+    cdef bytearray hidden
     if depth > DEEPEST:
         raise ValueError(f"column {path!r:.100} has values that are nested deeper than {DEEPEST}")
-    if all([value is None for value in values]):
+    hidden = bytearray(len(values))
+    for i in range(len(values)):
+        if values[i] is None:
+            hidden[i] = 1
+            nulls += 1
+    if nulls == len(values):
         # Which parts they would have, nobody says.
         source = Source(path, "list of None")
         source.column.form = NULLS
@@ -60,8 +66,8 @@ cdef Source from_values(
         source.column.text = True
     else:
         source = from_numbers(layout, values, rows, kind, index, path)
-    if any([value is None for value in values]):
-        hide(source, bytes([value is None for value in values]))
+    if nulls:
+        hide(source, bytes(hidden))
     return source
 
 
@@ -97,10 +103,17 @@ cdef Source from_sequences(
     cdef Chunk offsets
     cdef int64_t end = 0
     cdef list flat = [], origins = []
-    if element == UBYTE and all(
-        value is None or isinstance(value, (bytes, bytearray, memoryview)) for value in values
-    ):
-        return joined(path, "list of bytes", [b"" if value is None else bytes(value) for value in values])
+    if element == UBYTE:
+        for value in values:
+            if value is None:
+                flat.append(b"")
+            elif isinstance(value, (bytes, bytearray)) or isinstance(value, memoryview) and value.format == "B":
+                flat.append(bytes(value))
+            else:
+                break
+        if len(flat) == len(values):
+            return joined(path, "list of bytes", flat)
+        flat = []
     source = Source(path, "list of lists")
     offsets = Chunk(8 * (len(values) + 1))
     memcpy(offsets.data, &end, 8)
@@ -140,7 +153,10 @@ cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind,
                     names[name] = part_kind(layout, kind, index, name, path, rows, i)
     parts = []
     for name, (inner, element, part_index) in names.items():
-        column = [None if value is None else value.get(name) for value in values]
+        # No comprehension: what the Cython of today makes of one lets go of an object twice if there is no memory.
+        column = []
+        for value in values:
+            column.append(None if value is None else value.get(name))
         part = from_values(layout, column, rows, inner, element, part_index, f"{path}.{name}", depth + 1)
         (<Source>part).name = name
         parts.append(part)

@@ -39,6 +39,14 @@ cdef int free_step(Step* step) noexcept:
     return 0
 
 
+cdef list named_parts(Source source):
+    """The parts of a struct, with their names."""
+    cdef list parts = []
+    for part in source.parts:
+        parts.append(((<Source>part).name, part))
+    return parts
+
+
 # The collector would take the sources away from a plan in use; and nothing that a plan holds leads back to it.
 @cython.no_gc
 cdef class ColumnPlan:
@@ -96,7 +104,7 @@ cdef class ColumnPlan:
                     f"column {path!r} is {source.type_name}: {self.name_of(OBJECT, 0, number)} needs a struct" if path
                     else f"expected a table of columns, got {source.type_name}"
                 )
-            parts = [((<Source>part).name, part) for part in source.parts]
+            parts = named_parts(source)
         prefix = path + "." if path else ""
         for name, part in parts:
             if name not in numbers:
@@ -297,7 +305,7 @@ cdef class ColumnPlan:
                     f"column {path!r} is {source.type_name}: {self.name_of(UNION, 0, index)} needs a struct with one "
                     "nullable child per variant"
                 )
-            parts = [((<Source>part).name, part) for part in source.parts]
+            parts = named_parts(source)
         for name, part in parts:
             if not names.by_name.get(name, 0):
                 raise ValueError(f"column {f'{path}.{name}'!r} is no variant of {names.name}")
