@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from . import building, checksums, deframing, framing, imports, memory, stream_io, threads, verifying
+from . import building, checksums, deframing, framing, imports, memory, records, stream_io, threads, verifying
 from .chart import cpu_name, os_name
 from .common import COUNTS, GOAL_COUNT, GOAL_SIZE, SIZES
 
@@ -229,6 +229,17 @@ def goals() -> Iterator[Goal]:
         ("three scalars", 5000),
         "times faster",
         25,
+        "message",
+    )
+    yield Goal(
+        "R1",
+        "three fields of each message through a record",
+        records.ReadThreeFields,
+        "time_records",
+        "time_generated_code",
+        (100_000,),
+        "times faster",
+        40,
         "message",
     )
     yield Goal(

@@ -68,7 +68,7 @@ from flatstream.validation import (
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
-    from flatstream.schema import Schema
+    from flatstream.schema import RecordView, Schema
 
 __version__ = "0.1.0"
 
@@ -106,6 +106,7 @@ __all__ = [
     "Packable",
     "ReclamationInfo",
     "ReclamationReason",
+    "RecordView",
     "RecoveryEnd",
     "RecoveryReport",
     "Schema",
@@ -131,10 +132,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # What reads schemas takes as long to import as all the rest, and most programs have none.
-    if name == "Schema":
-        from flatstream.schema import Schema
+    if name in ("RecordView", "Schema"):
+        from flatstream import schema
 
-        return Schema
+        return getattr(schema, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

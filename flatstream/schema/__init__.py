@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flatstream._core.decoder import Decoder
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
+from flatstream._core.flatbuf.view import RecordTypes, RecordView
 from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, parse, types_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Schema", "Table"]
+__all__ = ["RecordView", "Schema", "Table"]
 
 
 class Schema:
@@ -97,6 +100,10 @@ class Schema:
             raise KeyError(f"{name!r} is a struct in this schema, and no table")
         return Table(self, number)
 
+    @functools.cached_property
+    def _record_types(self) -> RecordTypes:
+        return RecordTypes(self._layout)
+
     def __iter__(self) -> Iterator[Table]:
         """All tables."""
         return (Table(self, number) for number, info in enumerate(self._info.objects) if not info.is_struct)
@@ -141,6 +148,41 @@ class Table:
     # Records in
 
     # Records out
+
+    def view(self, payload: Buffer, *, verify: bool = True) -> RecordView:
+        """A message of this type as a record, whose fields are read when they are asked for.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            The message. It is not copied, and is kept for as long as the record, a part of it or an array from it is
+            alive: a bytearray cannot be resized until then.
+        verify : bool
+            Whether all of the message is verified first. Without, no access leads outside of the message either, and
+            what is damaged gives FlatbufferError when it is read.
+
+        Raises
+        ------
+        ValidationFailedError
+            The verifier refuses the message: it is damaged, deeper than 64 tables, has more than 1,000,000 tables, or
+            2 GiB if what is used twice counts twice.
+        FlatbufferError
+            `verify` is false, and the message does not even begin with a table.
+        TypeError
+            `payload` is not bytes-like.
+
+        Examples
+        --------
+        >>> table = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Event")
+        >>> record = table.view(b"\x08\0\0\0\x04\0\x04\0\x04\0\0\0")
+        >>> record.sequence, record.host
+        (0, None)
+        """
+        return self.schema._record_types.view(self.number, payload, verify)
+
+    def read_records(self, reader: Decoder, *, verify: bool = True) -> Iterator[RecordView]:
+        """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
+        return self.schema._record_types.records(self.number, reader, verify)
 
     # Columns out
 
