@@ -146,8 +146,8 @@ class StreamReader(Decoder):
         table : Table
             Which table of a schema the messages are: ``schema.root`` or ``schema.table(name)``.
         verify : bool
-            Whether all of each message is verified first. Without, no access leads outside of a message either, and what
-            is damaged gives FlatbufferError when it is read.
+            Whether all of each message is verified first. Without, no access leads outside of a message either, and
+            what is damaged gives FlatbufferError when it is read.
 
         Returns
         -------

@@ -1,8 +1,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from flatstream._core.flatbuf.verifier import Types
 
+@disjoint_base
 class EnumLayout:
     name: str
     is_union: bool
@@ -14,6 +17,7 @@ class EnumLayout:
         self, name: str, is_union: bool, bit_flags: bool, kind: int, values: Sequence[tuple[str, int]]
     ) -> None: ...
 
+@disjoint_base
 class Layout:
     types: Types
     object_names: tuple[str, ...]

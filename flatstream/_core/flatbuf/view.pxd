@@ -35,9 +35,10 @@ cdef class RecordTypes:
     cdef Shape** shapes
     # Interned names of fields by the numbers of objects.
     cdef list names
-    # numpy.frombuffer, and types of arrays by the kinds of numbers and by the numbers of structs; None before the first
-    # array is asked for.
+    # numpy.frombuffer and numpy.dtype, and types of arrays by the kinds of numbers and by the numbers of structs; None
+    # before the first array is asked for.
     cdef object frombuffer
+    cdef object dtype
     cdef list dtypes
     cdef dict struct_dtypes
     # Whether __init__ came to its end.

@@ -17,18 +17,17 @@ from libc.string cimport memcmp, memcpy
 from flatstream._core.buffers cimport master_view
 from flatstream._core.decoder cimport Decoder
 from flatstream._core.flatbuf.access cimport (
-    Message, OpenTable, field_place, follow_offset, open_root, open_table, open_vector, reach,
+    Message, field_place, follow_offset, open_root, open_table, open_vector, reach,
 )
-from flatstream._core.flatbuf.layout cimport (
-    EnumLayout, FieldLayout, Layout, is_scalar, may_be_enum, scalar_width,
-)
+from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, is_scalar, may_be_enum, scalar_width
 from flatstream._core.flatbuf.verifier cimport (
-    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, NOTHING, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, UNION_TYPE,
-    USHORT, VECTOR, Field, Limits, UnionType, check_limits, verify_object,
+    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, USHORT,
+    VECTOR, Field, Limits, UnionType, check_limits, verify_object,
 )
 from flatstream._core.wire cimport load_u16, load_u32, load_u64
 
 import operator
+from importlib import import_module
 from sys import intern
 
 from flatstream.errors import FlatbufferError, ValidationFailedError
@@ -95,6 +94,7 @@ cdef inline bint is_special(str name) noexcept:
 # It holds names, a layout and what NumPy is asked for, so it cannot be part of a cycle.
 @cython.final
 @cython.no_gc
+@cython.auto_pickle(False)
 cdef class RecordTypes:
     """How the records of a schema are read: its layout, with the fields of each object by their names.
 
@@ -189,12 +189,14 @@ cdef class RecordTypes:
 
     cdef int load_numpy(self) except -1:
         try:
-            import numpy
+            # Not a statement: Cython's takes None for a module, which is how one is made to be missing.
+            numpy = import_module("numpy")
         except ImportError as error:
             raise ImportError(
                 "vectors of numbers are NumPy arrays, and NumPy cannot be imported: install it (pip install numpy), or "
                 "use to_dict()"
             ) from error
+        self.dtype = numpy.dtype
         self.dtypes = [None if form is None else numpy.dtype(form) for form in FORMS]
         self.frombuffer = numpy.frombuffer
         return 0
@@ -213,7 +215,7 @@ cdef class RecordTypes:
             inner = field.element if field.kind == ARRAY else field.kind
             form = self.struct_dtype(field.index) if inner == OBJECT else self.dtypes[inner]
             formats.append((form, (shape.layouts[j].length,)) if field.kind == ARRAY else form)
-        known = type(self.dtypes[BOOL])({
+        known = self.dtype({
             "names": self.names[object], "formats": formats, "itemsize": shape.size,
             "offsets": [shape.fields[j].offset for j in range(shape.field_count)],
         })
@@ -243,6 +245,9 @@ cdef class RecordTypes:
             for i in range(self.layout.object_count):
                 PyMem_RawFree(self.shapes[i])
         PyMem_RawFree(self.shapes)
+
+
+# None of these classes is pickled. What Cython makes for that by itself would also set any member to anything.
 
 
 # Errors
@@ -373,12 +378,13 @@ cdef inline object converted(RecordTypes types, const Field* field, uint8_t kind
 # The owner of the memory of an array. Not a memoryview, which whoever has the array could release; and it holds one, so
 # that the chunk behind it knows.
 @cython.final
+@cython.auto_pickle(False)
 cdef class Pinned:
     cdef object payload
     cdef const uint8_t* data
     cdef Py_ssize_t size
 
-    def __init__(self):
+    def __init__(self, *args, **kwargs):
         raise TypeError("the owner of an array's memory is made with the array")
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
@@ -449,7 +455,7 @@ cdef object read_string(
 
 
 cdef object read_object(
-    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t place, int32_t number, bint offset, Conversion* to
+    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t place, int32_t number, bint offset
 ):
     """The table or struct that lies at `place`, or that the offset there leads to."""
     cdef RecordView part
@@ -479,8 +485,6 @@ cdef object read_object(
     part.size = record.size
     part.number = number
     part.payload = record.payload
-    if to is not NULL:
-        return plain(part, to)
     return part
 
 
@@ -495,7 +499,7 @@ cdef object read_variant(
             if known.variants[i].kind == STRING:
                 return read_string(record, field, element, place, to)
             if known.variants[i].kind == OBJECT:
-                return read_object(record, field, element, place, known.variants[i].index, True, to)
+                return read_object(record, field, element, place, known.variants[i].index, True)
             return None
     return None
 
@@ -522,7 +526,6 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t place, Convers
     cdef VectorView vector
     cdef Message message
     cdef uint64_t start = 0, count = 0, kinds = 0, kind_count = 0
-    cdef Py_ssize_t i
     find_numbers(record, j, place, &start, &count)
     if is_scalar(field.element):
         return numbers(record, j, field.element, start, count, to)
@@ -544,13 +547,11 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t place, Convers
     vector.kinds = kinds
     vector.step = 1
     vector.count = <Py_ssize_t>count
-    if to is NULL:
-        return vector
-    return [read_element(vector, i, to) for i in range(vector.count)]
+    return vector
 
 
 cdef object read_element(VectorView vector, Py_ssize_t i, Conversion* to):
-    """Element `i` of those shown, which is one of them."""
+    """Element `i` of those shown, which is one of them; see `read_field`."""
     cdef RecordView record = vector.record
     cdef const Field* field = &record.shape.fields[vector.field]
     cdef Py_ssize_t element = vector.first + i * vector.step
@@ -564,7 +565,7 @@ cdef object read_element(VectorView vector, Py_ssize_t i, Conversion* to):
             record, vector.field, element, place, field.index, record.data[vector.kinds + <uint64_t>element], to
         )
     return read_object(
-        record, vector.field, element, place, field.index, not record.types.shapes[field.index].is_struct, to
+        record, vector.field, element, place, field.index, not record.types.shapes[field.index].is_struct
     )
 
 
@@ -576,7 +577,9 @@ cdef inline uint64_t place_of(RecordView record, Message* message, const Field* 
 
 
 cdef object read_field(RecordView record, Py_ssize_t j, Conversion* to):
-    """The value of field `j`: a view, or without any if it is converted."""
+    """The value of field `j`. With a conversion numbers and vectors of them are without NumPy; what has parts is a view
+    all the same.
+    """
     cdef const Field* field = &record.shape.fields[j]
     cdef Message message
     cdef uint64_t place
@@ -601,7 +604,7 @@ cdef object read_part(RecordView record, Py_ssize_t j, uint64_t place, Conversio
     if field.kind == STRING:
         return read_string(record, j, -1, place, to)
     if field.kind == OBJECT:
-        return read_object(record, j, -1, place, field.index, not record.types.shapes[field.index].is_struct, to)
+        return read_object(record, j, -1, place, field.index, not record.types.shapes[field.index].is_struct)
     if field.kind == UNION:
         return read_variant(record, j, -1, place, field.index, union_type(record, j), to)
     return read_vector(record, j, place, to)
@@ -630,7 +633,23 @@ cdef dict plain(RecordView record, Conversion* to):
     spend(to, record, -1, -1, 1, shape.size if shape.is_struct else 0)
     for j in range(shape.field_count):
         if not shape.layouts[j].deprecated:
-            values[names[j]] = read_field(record, j, to)
+            # One call inside another for each level, and no more, since the stack is finite.
+            value = read_field(record, j, to)
+            if type(value) is RecordView:
+                value = plain(value, to)
+            elif type(value) is VectorView:
+                value = plain_list(value, to)
+            values[names[j]] = value
+    return values
+
+
+cdef list plain_list(VectorView vector, Conversion* to):
+    """A vector without views."""
+    cdef Py_ssize_t i
+    cdef list values = []
+    for i in range(vector.count):
+        value = read_element(vector, i, to)
+        values.append(plain(value, to) if type(value) is RecordView else value)
     return values
 
 
@@ -834,6 +853,7 @@ cdef object find_attribute(RecordView record, object name):
 # Freed records are kept and used again, which makes them cheap: R1 of asv_benchmarks/records.py.
 @cython.final
 @cython.freelist(16)
+@cython.auto_pickle(False)
 cdef class RecordView:
     """A table or struct of a message, whose fields are attributes and are decoded when they are asked for.
 
@@ -976,6 +996,7 @@ cdef class RecordView:
 
 @cython.final
 @cython.freelist(16)
+@cython.auto_pickle(False)
 cdef class VectorView:
     """A vector of strings, tables, structs or unions in a message: a sequence whose elements are read when asked for.
 
@@ -1018,10 +1039,9 @@ cdef class VectorView:
     def to_list(self, *, enums="number"):
         """The elements, without any views; see `RecordView.to_dict`."""
         cdef Conversion to
-        cdef Py_ssize_t i
         check_made(self.record)
         check_enums(enums, &to)
-        return [read_element(self, i, &to) for i in range(self.count)]
+        return plain_list(self, &to)
 
     def to_numpy(self):
         """A vector of structs as a read-only array with named fields, without a copy.
@@ -1142,6 +1162,7 @@ cdef RecordView open_message(
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class RecordIterator:
     """The messages of a reader as records; see `StreamReader.records`.
 
