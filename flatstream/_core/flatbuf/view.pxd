@@ -41,6 +41,8 @@ cdef class RecordTypes:
     cdef object dtype
     cdef list dtypes
     cdef dict struct_dtypes
+    # What is verified is held to these, which are the verifier's own unless it is told others.
+    cdef Limits limits
     # Whether __init__ came to its end.
     cdef bint ready
 
@@ -93,4 +95,3 @@ cdef class RecordIterator:
     cdef RecordTypes types
     cdef int32_t number
     cdef bint verify
-    cdef Limits limits

@@ -22,7 +22,7 @@ from flatstream._core.flatbuf.access cimport (
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, is_scalar, may_be_enum, scalar_width
 from flatstream._core.flatbuf.verifier cimport (
     ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, USHORT,
-    VECTOR, Field, Limits, UnionType, check_limits, verify_object,
+    VECTOR, Field, UnionType, check_limits, verify_object,
 )
 from flatstream._core.wire cimport load_u16, load_u32, load_u64
 
@@ -113,6 +113,7 @@ cdef class RecordTypes:
             raise TypeError("RecordTypes.__init__ must not be called twice")
         if not layout.ready:
             raise ValueError("this layout was never completed")
+        check_limits(64, MOST_TABLES, MOST_BYTES, &self.limits)
         self.layout = layout
         self.struct_dtypes = {}
         self.names = [list(map(intern, names)) for names in layout.field_names]
@@ -151,10 +152,8 @@ cdef class RecordTypes:
 
     def view(self, number, payload, bint verify):
         """The record of object `number` at the root of `payload`; see `Table.view`."""
-        cdef Limits limits
         cdef int32_t root = self.check_root(number)
-        check_limits(64, MOST_TABLES, MOST_BYTES, &limits)
-        return open_message(self, root, master_view(payload, "payload"), &limits if verify else NULL, -1, -1)
+        return open_message(self, root, master_view(payload, "payload"), verify, -1, -1)
 
     def records(self, number, decoder, bint verify):
         """An iterator over the messages of `decoder` as records of object `number`; see `StreamReader.records`."""
@@ -163,7 +162,6 @@ cdef class RecordTypes:
         if not isinstance(decoder, Decoder):
             raise TypeError(f"reader must be a StreamReader, got {type(decoder).__name__}: {decoder!r:.100}")
         records = RecordIterator.__new__(RecordIterator)
-        check_limits(64, MOST_TABLES, MOST_BYTES, &records.limits)
         records.decoder = decoder
         records.types = self
         records.number = root
@@ -226,7 +224,7 @@ cdef class RecordTypes:
         """Which bytes of a struct are truth values."""
         cdef const Shape* shape = self.shapes[object]
         cdef const Field* field
-        cdef Py_ssize_t i, j, count
+        cdef Py_ssize_t j, count
         places = []
         for j in range(shape.field_count):
             field = &shape.fields[j]
@@ -423,15 +421,15 @@ cdef object numbers(
     cdef const Field* field = &record.shape.fields[j]
     cdef uint32_t width = scalar_width(kind)
     cdef uint64_t i
+    cdef list values = []
     if to is NULL:
         return numbers_array(record, kind, start, count)
     spend(to, record, j, -1, 0, count * width)
     if kind == UBYTE and field.index < 0:
         return PyBytes_FromStringAndSize(<const char*>record.data + start, <Py_ssize_t>count)
-    return [
-        converted(record.types, field, kind, load_bits(record.data + start + i * width, width), to)
-        for i in range(count)
-    ]
+    for i in range(count):
+        values.append(converted(record.types, field, kind, load_bits(record.data + start + i * width, width), to))
+    return values
 
 
 # What is behind an offset, or part of a struct
@@ -1111,14 +1109,13 @@ cdef class VectorView:
     def __repr__(self):
         cdef RecordView record = self.record
         cdef const Field* field
-        cdef Py_ssize_t i
         if record is None or record.payload is None:
             return "<VectorView that was never made>"
         field = &record.shape.fields[self.field]
         text = f"<VectorView of {self.count} x {type_name(record.types, field.element, field.index)}"
         if field.element == STRING and self.count:
             shown = [
-                show_string(record, self.start + 4 * <uint64_t>(self.first + i * self.step))
+                show_string(record, self.start + 4 * <uint64_t>(self.first + <Py_ssize_t>i * self.step))
                 for i in range(min(self.count, 4))
             ]
             text += f": {', '.join(shown)}{', ...' if self.count > 4 else ''}"
@@ -1126,9 +1123,9 @@ cdef class VectorView:
 
 
 cdef RecordView open_message(
-    RecordTypes types, int32_t number, object payload, const Limits* limits, int64_t offset, int64_t frame
+    RecordTypes types, int32_t number, object payload, bint verify, int64_t offset, int64_t frame
 ):
-    """The root of a message, all of which is verified if there are limits.
+    """The root of a message, after all of it was verified if that is asked for.
 
     `payload` is a memoryview of the whole message that nobody else is given.
     """
@@ -1137,8 +1134,8 @@ cdef RecordView open_message(
     cdef Message message
     message.data = <const uint8_t*>buffer.buf
     message.size = <uint64_t>buffer.len
-    if limits is not NULL:
-        refusal = verify_object(types.layout.types, number, message.data, buffer.len, limits)
+    if verify:
+        refusal = verify_object(types.layout.types, number, message.data, buffer.len, &types.limits)
         if refusal is not None:
             raise ValidationFailedError(
                 validator=types.layout.object_names[number], path=refusal[0], reason=refusal[1],
@@ -1183,6 +1180,6 @@ cdef class RecordIterator:
         if payload is None:
             raise StopIteration
         return open_message(
-            self.types, self.number, payload, &self.limits if self.verify else NULL, <int64_t>decoder.last_offset,
+            self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
             <int64_t>(decoder.delivered + decoder.refused_before) - 1,
         )
