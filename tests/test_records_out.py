@@ -81,7 +81,8 @@ from flatstream import (
     StreamReader,
     ValidationFailedError,
 )
-from flatstream._core.flatbuf.view import Pinned, RecordIterator, RecordTypes, VectorView
+from flatstream._core.flatbuf.record_types import RecordTypes
+from flatstream._core.flatbuf.view import Pinned, RecordIterator, VectorView, view_message
 from flatstream.schema import Table
 from flatstream.schema._reflection import SIZES, BaseType, FieldInfo, ObjectInfo
 
@@ -1564,7 +1565,7 @@ def cycle(folder: Path) -> None:
     for wrong in (
         lambda: record.nothing,
         lambda: table.view("x"),
-        lambda: RecordTypes(table.layout).view(99, b"", True),
+        lambda: view_message(RecordTypes(table.layout), 99, b"", True),
     ):
         with pytest.raises((AttributeError, TypeError, ValueError)):
             wrong()
@@ -1600,13 +1601,13 @@ def chunks_of(record: Any) -> Iterator[Any]:
 def test_objects_that_were_not_made_survive_being_used():
     code = f"""
 from flatstream._core.flatbuf.view import *
-from flatstream._core.flatbuf import view
+from flatstream._core.flatbuf import record_types, view
 from flatstream._core.flatbuf.layout import Layout
 NAMED = bytes.fromhex({NAMED.hex()!r})
 table = Schema.from_file({str(HERE / "schemas" / "shapes.bfbs")!r}).table("shapes.Named")
 good = table.view(NAMED)
-things = [cls.__new__(cls) for cls in (RecordView, view.VectorView, view.RecordIterator, view.RecordTypes, view.Pinned)]
-things.append(Layout.__new__(Layout))
+classes = [RecordView, view.VectorView, view.RecordIterator, record_types.RecordTypes, view.Pinned, Layout]
+things = [cls.__new__(cls) for cls in classes]
 import copy, operator, pickle
 for thing in things:
     for name in dir(type(thing)):
@@ -1638,13 +1639,17 @@ for thing in things:
                 except Exception:
                     pass
     attempt(type(thing).__init__, thing)
-attempt(view.RecordTypes, Layout.__new__(Layout))
-attempt(view.RecordTypes, None)
-types = view.RecordTypes(table.layout)
+attempt(record_types.RecordTypes, Layout.__new__(Layout))
+attempt(record_types.RecordTypes, None)
+types = record_types.RecordTypes(table.layout)
 attempt(types.__init__, table.layout)
 for number in (-1, 10**9, 2**70, None, "1", 1.5):
-    attempt(types.view, number, NAMED, True)
-    attempt(types.records, number, StreamReader(b""), True)
+    attempt(view.view_message, types, number, NAMED, True)
+    attempt(view.iterate_records, types, number, StreamReader(b""), True)
+half = record_types.RecordTypes.__new__(record_types.RecordTypes)
+attempt(view.view_message, half, 0, NAMED, True)
+attempt(view.iterate_records, half, 0, StreamReader(b""), True)
+attempt(view.view_message, None, 0, NAMED, True)
 attempt(good.__init__)
 print(good.code)
 """
@@ -1657,7 +1662,7 @@ def test_struct_is_no_message():
     types = RecordTypes(table_of("shapes").layout)
     point = schema_of("shapes").numbers["shapes.Point"]
     with pytest.raises(ValueError, match="is a struct, and no table"):
-        types.view(point, NAMED, True)
+        view_message(types, point, NAMED, True)
 
 
 def test_record_view_is_exported_and_imported_only_when_asked_for():

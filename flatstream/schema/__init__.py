@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from flatstream._core.decoder import Decoder
 from flatstream._core.flatbuf.layout import Layout
+from flatstream._core.flatbuf.record_types import RecordTypes
 from flatstream._core.flatbuf.verifier import Types
-from flatstream._core.flatbuf.view import RecordTypes, RecordView
+from flatstream._core.flatbuf.view import RecordView, iterate_records, view_message
 from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, parse, types_of
 
 if TYPE_CHECKING:
@@ -178,11 +179,11 @@ class Table:
         >>> record.sequence, record.host
         (0, None)
         """
-        return self.schema._record_types.view(self.number, payload, verify)
+        return view_message(self.schema._record_types, self.number, payload, verify)
 
     def read_records(self, reader: Decoder, *, verify: bool = True) -> Iterator[RecordView]:
         """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
-        return self.schema._record_types.records(self.number, reader, verify)
+        return iterate_records(self.schema._record_types, self.number, reader, verify)
 
     # Columns out
 

@@ -1,55 +1,8 @@
-from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from flatstream._core.decoder cimport Decoder
 from flatstream._core.flatbuf.access cimport OpenTable
-from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
-from flatstream._core.flatbuf.verifier cimport Field, Limits
-
-
-cdef struct Slot:
-    # An interned name, which the RecordTypes keep alive, or NULL.
-    PyObject* name
-    int32_t number
-    # Of a number in a table: its place in the vtable, what it is, and its bytes; else `width` is 0.
-    uint16_t offset
-    uint8_t kind
-    uint8_t width
-
-
-cdef struct Shape:
-    # An object of the schema, as its records want it. The arrays of fields are those of the layout.
-    const Field* fields
-    const FieldLayout* layouts
-    Py_ssize_t field_count
-    uint32_t size
-    bint is_struct
-    # The fields by the addresses of their names: `mask` + 1 slots, a power of two, of which half are empty. (One is
-    # declared. They are not behind a pointer, since following it is what takes longest.)
-    size_t mask
-    Slot slots[1]
-
-
-cdef class RecordTypes:
-    cdef readonly Layout layout
-    cdef Shape** shapes
-    # Interned names of fields by the numbers of objects.
-    cdef list names
-    # numpy.frombuffer and numpy.dtype, and types of arrays by the kinds of numbers and by the numbers of structs; None
-    # before the first array is asked for.
-    cdef object frombuffer
-    cdef object dtype
-    cdef list dtypes
-    cdef dict struct_dtypes
-    # What is verified is held to these, which are the verifier's own unless it is told others.
-    cdef Limits limits
-    # Whether __init__ came to its end.
-    cdef bint ready
-
-    cdef int load_numpy(self) except -1
-    cdef int32_t find(self, int32_t object, object name) except -2
-    cdef object struct_dtype(self, int32_t object)
-    cdef list truth_places(self, int32_t object)
+from flatstream._core.flatbuf.record_types cimport RecordTypes, Shape
 
 
 cdef class RecordView:

@@ -19,23 +19,20 @@ from flatstream._core.decoder cimport Decoder
 from flatstream._core.flatbuf.access cimport (
     Message, field_place, follow_offset, open_root, open_table, open_vector, reach,
 )
-from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, is_scalar, may_be_enum, scalar_width
+from flatstream._core.flatbuf.layout cimport EnumLayout, is_scalar, may_be_enum, scalar_width
+from flatstream._core.flatbuf.record_types cimport RecordTypes, Shape, Slot, find_interned, is_special
 from flatstream._core.flatbuf.verifier cimport (
     ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, USHORT,
-    VECTOR, Field, UnionType, check_limits, verify_object,
+    VECTOR, Field, Limits, UnionType, verify_object,
 )
 from flatstream._core.wire cimport load_u16, load_u32, load_u64
 
 import operator
-from importlib import import_module
-from sys import intern
 
 from flatstream.errors import FlatbufferError, ValidationFailedError
 
 
 cdef extern from "Python.h":
-    void* PyMem_RawCalloc(size_t count, size_t size) nogil
-    void PyMem_RawFree(void* p) nogil
     bint PyUnicode_CHECK_INTERNED(PyObject* text) noexcept
     str PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
     object PySeqIter_New(object sequence)
@@ -44,19 +41,12 @@ cdef extern from "Python.h":
 cdef enum:
     DEEPEST = 1000
 
-# What one call of to_dict or == may look at, since a small message that nobody has verified can refer to the same bytes
-# over and over. These are the verifier's own limits.
-cdef enum:
-    MOST_TABLES = 1_000_000
-cdef uint64_t MOST_BYTES = <uint64_t>1 << 31
-
 # A repr shows so many fields, and so much of a string.
 cdef enum:
     SHOWN_FIELDS = 8
     SHOWN_BYTES = 40
 
-# By the numbers of Kind: what NumPy calls numbers of this kind, and what schemas do.
-FORMS = (None, "u1", "?", "i1", "u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f4", "<f8")
+# What schemas call the kinds, by their numbers.
 KINDS = (
     "nothing", "ubyte", "bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "float", "double",
     "string",
@@ -64,188 +54,11 @@ KINDS = (
 
 
 cdef struct Conversion:
-    # Of one call of to_dict or ==: whether enums are names, and what was looked at.
+    # Of one call of to_dict or ==: whether enums are names, and how much was looked at, since a small message that
+    # nobody has verified can refer to the same bytes over and over.
     bint names
     Py_ssize_t tables
     uint64_t size
-
-
-cdef inline size_t slot_of(PyObject* name, size_t mask) noexcept:
-    # Objects are aligned to 16 bytes.
-    return ((<size_t>name >> 4) ^ (<size_t>name >> 11)) & mask
-
-
-cdef inline const Slot* find_interned(const Shape* shape, PyObject* name) noexcept:
-    """The field with this name, if that is an interned string; else NULL."""
-    cdef size_t i = slot_of(name, shape.mask)
-    # At least half of the slots are empty.
-    while shape.slots[i].name is not NULL:
-        if shape.slots[i].name == name:
-            return &shape.slots[i]
-        i = (i + 1) & shape.mask
-    return NULL
-
-
-cdef inline bint is_special(str name) noexcept:
-    """Whether it is a name that Python keeps for itself."""
-    return len(name) > 4 and name.startswith("__") and name.endswith("__")
-
-
-# It holds names, a layout and what NumPy is asked for, so it cannot be part of a cycle.
-@cython.final
-@cython.no_gc
-@cython.auto_pickle(False)
-cdef class RecordTypes:
-    """How the records of a schema are read: its layout, with the fields of each object by their names.
-
-    Parameters
-    ----------
-    layout : Layout
-        Of the schema.
-    """
-
-    def __init__(self, Layout layout not None):
-        cdef Py_ssize_t i, j
-        cdef Shape* shape
-        cdef Slot* slot
-        cdef size_t slots, place
-        if self.layout is not None:
-            raise TypeError("RecordTypes.__init__ must not be called twice")
-        if not layout.ready:
-            raise ValueError("this layout was never completed")
-        check_limits(64, MOST_TABLES, MOST_BYTES, &self.limits)
-        self.layout = layout
-        self.struct_dtypes = {}
-        self.names = [list(map(intern, names)) for names in layout.field_names]
-        self.shapes = <Shape**>PyMem_RawCalloc(<size_t>max(layout.object_count, 1), sizeof(Shape*))
-        if self.shapes is NULL:
-            raise MemoryError("no memory for the records of a schema")
-        for i in range(layout.object_count):
-            slots = 2
-            while slots < <size_t>(2 * layout.types.objects[i].field_count):
-                slots *= 2
-            shape = <Shape*>PyMem_RawCalloc(1, sizeof(Shape) + slots * sizeof(Slot))
-            if shape is NULL:
-                raise MemoryError("no memory for the names of fields")
-            self.shapes[i] = shape
-            shape.fields = layout.types.objects[i].fields
-            shape.layouts = layout.objects[i].fields
-            shape.field_count = layout.types.objects[i].field_count
-            shape.size = layout.types.objects[i].size
-            shape.is_struct = layout.types.objects[i].is_struct
-            shape.mask = slots - 1
-            for j in range(shape.field_count):
-                field_name = self.names[i][j]
-                if shape.layouts[j].deprecated or is_special(field_name):
-                    continue
-                place = slot_of(<PyObject*>field_name, shape.mask)
-                while shape.slots[place].name is not NULL:
-                    place = (place + 1) & shape.mask
-                slot = &shape.slots[place]
-                slot.name = <PyObject*>field_name
-                slot.number = <int32_t>j
-                if is_scalar(shape.fields[j].kind) and not shape.is_struct:
-                    slot.offset = shape.fields[j].offset
-                    slot.kind = shape.fields[j].kind
-                    slot.width = <uint8_t>scalar_width(slot.kind)
-        self.ready = True
-
-    def view(self, number, payload, bint verify):
-        """The record of object `number` at the root of `payload`; see `Table.view`."""
-        cdef int32_t root = self.check_root(number)
-        return open_message(self, root, master_view(payload, "payload"), verify, -1, -1)
-
-    def records(self, number, decoder, bint verify):
-        """An iterator over the messages of `decoder` as records of object `number`; see `StreamReader.records`."""
-        cdef RecordIterator records
-        cdef int32_t root = self.check_root(number)
-        if not isinstance(decoder, Decoder):
-            raise TypeError(f"reader must be a StreamReader, got {type(decoder).__name__}: {decoder!r:.100}")
-        records = RecordIterator.__new__(RecordIterator)
-        records.decoder = decoder
-        records.types = self
-        records.number = root
-        records.verify = verify
-        return records
-
-    def check_root(self, number):
-        """`number` as that of a table.
-
-        Raises
-        ------
-        ValueError
-            It is none, or `__init__` did not come to its end.
-        """
-        if not self.ready:
-            raise ValueError("these types were never completed")
-        return self.layout.check_table(number)
-
-    cdef int32_t find(self, int32_t object, object name) except -2:
-        """The number of a field by any string that is equal to its name, or -1."""
-        known = (<dict>self.layout.numbers[object]).get(name)
-        return -1 if known is None else <int32_t>known
-
-    cdef int load_numpy(self) except -1:
-        try:
-            # Not a statement: Cython's takes None for a module, which is how one is made to be missing.
-            numpy = import_module("numpy")
-        except ImportError as error:
-            raise ImportError(
-                "vectors of numbers are NumPy arrays, and NumPy cannot be imported: install it (pip install numpy), or "
-                "use to_dict()"
-            ) from error
-        self.dtype = numpy.dtype
-        self.dtypes = [None if form is None else numpy.dtype(form) for form in FORMS]
-        self.frombuffer = numpy.frombuffer
-        return 0
-
-    cdef object struct_dtype(self, int32_t object):
-        """What NumPy calls a struct: the same bytes, with the fields at their places."""
-        cdef const Shape* shape = self.shapes[object]
-        cdef const Field* field
-        cdef Py_ssize_t j
-        known = self.struct_dtypes.get(object)
-        if known is not None:
-            return known
-        formats = []
-        for j in range(shape.field_count):
-            field = &shape.fields[j]
-            inner = field.element if field.kind == ARRAY else field.kind
-            form = self.struct_dtype(field.index) if inner == OBJECT else self.dtypes[inner]
-            formats.append((form, (shape.layouts[j].length,)) if field.kind == ARRAY else form)
-        known = self.dtype({
-            "names": self.names[object], "formats": formats, "itemsize": shape.size,
-            "offsets": [shape.fields[j].offset for j in range(shape.field_count)],
-        })
-        self.struct_dtypes[object] = known
-        return known
-
-    cdef list truth_places(self, int32_t object):
-        """Which bytes of a struct are truth values."""
-        cdef const Shape* shape = self.shapes[object]
-        cdef const Field* field
-        cdef Py_ssize_t j, count
-        places = []
-        for j in range(shape.field_count):
-            field = &shape.fields[j]
-            inner = field.element if field.kind == ARRAY else field.kind
-            if inner != BOOL and inner != OBJECT:
-                continue
-            count = <Py_ssize_t>shape.layouts[j].length if field.kind == ARRAY else 1
-            inside = [0] if inner == BOOL else self.truth_places(field.index)
-            width = 1 if inner == BOOL else self.shapes[field.index].size
-            places += [field.offset + i * width + place for i in range(count) for place in inside]
-        return places
-
-    def __dealloc__(self):
-        cdef Py_ssize_t i
-        if self.shapes is not NULL:
-            for i in range(self.layout.object_count):
-                PyMem_RawFree(self.shapes[i])
-        PyMem_RawFree(self.shapes)
-
-
-# None of these classes is pickled. What Cython makes for that by itself would also set any member to anything.
 
 
 # Errors
@@ -289,16 +102,18 @@ cdef int refuse(RecordView record, Py_ssize_t field, Py_ssize_t element, const M
 cdef int spend(
     Conversion* conversion, RecordView record, Py_ssize_t field, Py_ssize_t element, Py_ssize_t tables, uint64_t size
 ) except -1:
-    """Counts what is looked at."""
+    """Counts what is looked at, up to the verifier's own limits."""
+    cdef const Limits* limits = &record.types.limits
     conversion.tables += tables
     # Each summand is at most the size of a message, so that the sum cannot overflow before it is noticed.
     conversion.size += size
-    if conversion.tables > MOST_TABLES:
-        raise damaged(record, field, element, f"there are more tables than the limit of {MOST_TABLES}")
-    if conversion.size > MOST_BYTES:
+    if conversion.tables > limits.max_tables:
+        raise damaged(record, field, element, f"there are more tables than the limit of {limits.max_tables}")
+    if conversion.size > limits.max_apparent_size:
         raise damaged(
             record, field, element,
-            f"the message has more than the limit of {MOST_BYTES} bytes if what is used twice counts twice",
+            f"the message has more than the limit of {limits.max_apparent_size} bytes if what is used twice counts "
+            "twice",
         )
     return 0
 
@@ -372,6 +187,8 @@ cdef inline object converted(RecordTypes types, const Field* field, uint8_t kind
     # More than one flag has no name.
     return number if known.bit_flags else known.by_value.get(number, number)
 
+
+# None of these classes is pickled. What Cython makes for that by itself would also set any member to anything.
 
 # The owner of the memory of an array. Not a memoryview, which whoever has the array could release; and it holds one, so
 # that the chunk behind it knows.
@@ -1183,3 +1000,23 @@ cdef class RecordIterator:
             self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
             <int64_t>(decoder.delivered + decoder.refused_before) - 1,
         )
+
+
+def view_message(RecordTypes types not None, number, payload, bint verify):
+    """The record of object `number` at the root of `payload`; see `Table.view`."""
+    cdef int32_t root = types.check_root(number)
+    return open_message(types, root, master_view(payload, "payload"), verify, -1, -1)
+
+
+def iterate_records(RecordTypes types not None, number, reader, bint verify):
+    """An iterator over the messages of `reader` as records of object `number`; see `StreamReader.records`."""
+    cdef RecordIterator records
+    cdef int32_t root = types.check_root(number)
+    if not isinstance(reader, Decoder):
+        raise TypeError(f"reader must be a StreamReader, got {type(reader).__name__}: {reader!r:.100}")
+    records = RecordIterator.__new__(RecordIterator)
+    records.decoder = reader
+    records.types = types
+    records.number = root
+    records.verify = verify
+    return records
