@@ -1236,6 +1236,42 @@ def test_few_bytes_that_stand_for_very_many_bytes_are_an_error():
         table_of("shapes", "Vectors").view(payload)
 
 
+@pytest.mark.long
+def test_few_bytes_that_stand_for_very_many_elements_are_an_error():
+    """Thousands of tables with the same vector of empty strings, which are all the same string."""
+    tables, strings = 3000, 200_000
+    # A Level4 at 16, its vector `added` at 24; the vtable of an Added; so many of these, and their vector `words`.
+    vtable = 28 + 4 * tables
+    first = vtable + 8
+    words = first + 8 * tables
+    payload = struct.pack("<I5H2xiII", 16, 10, 8, 0, 0, 4, 12, 4, tables)
+    payload += b"".join(struct.pack("<I", first + 8 * i - (28 + 4 * i)) for i in range(tables))
+    payload += struct.pack("<4H", 8, 8, 0, 4)
+    payload += b"".join(struct.pack("<iI", first + 8 * i - vtable, words - (first + 8 * i + 4)) for i in range(tables))
+    payload += struct.pack("<I", strings) + (4 * (strings - np.arange(strings))).astype("<u4").tobytes() + bytes(8)
+    table = table_of("shapes_v2", "Level4")
+    record = table.view(payload, verify=False)
+    assert len(record.added) == tables
+    assert record.added[tables - 1].words[strings - 1] == ""
+    assert len(record.added[0].to_dict()["words"]) == strings
+    with pytest.raises(FlatbufferError, match=r"^level4\.added\[\d+\]\.words: .* 2147483648 bytes"):
+        assert record == record
+    with pytest.raises(ValidationFailedError, match="2147483648 bytes"):
+        table.view(payload)
+
+
+def test_more_structs_than_there_may_be_tables_are_no_error():
+    builder = Builder(1 << 21)
+    pixels = builder.CreateByteVector(bytes(1_000_001))
+    builder.StartObject(24)
+    # A shapes.Pixel is one byte.
+    builder.PrependUOffsetTRelativeSlot(15, pixels, 0)
+    builder.Finish(builder.EndObject())
+    record = table_of("shapes", "Vectors").view(builder)
+    assert len(record.pixels) == 1_000_001
+    assert record == table_of("shapes", "Vectors").view(bytes(builder.Output()))
+
+
 # Streams
 
 PAYLOADS = [changed(NAMED, (28, "I", number)) for number in range(40)]

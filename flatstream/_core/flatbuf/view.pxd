@@ -40,8 +40,6 @@ cdef class VectorView:
     cdef Py_ssize_t step
     cdef Py_ssize_t count
 
-    cdef object read(self, Py_ssize_t i)
-
 
 cdef class RecordIterator:
     cdef Decoder decoder

@@ -365,14 +365,17 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t place, Convers
     return vector
 
 
+cdef inline uint64_t vector_size(VectorView vector) noexcept:
+    """How many bytes those elements have that are shown, not counting what they lead to."""
+    return <uint64_t>vector.count * vector.record.shape.layouts[vector.field].element_size
+
+
 cdef object read_element(VectorView vector, Py_ssize_t i, Conversion* to):
     """Element `i` of those shown, which is one of them; see `read_field`."""
     cdef RecordView record = vector.record
     cdef const Field* field = &record.shape.fields[vector.field]
     cdef Py_ssize_t element = vector.first + i * vector.step
-    cdef uint64_t place = vector.start + <uint64_t>element * (
-        record.shape.layouts[vector.field].element_size
-    )
+    cdef uint64_t place = vector.start + <uint64_t>element * record.shape.layouts[vector.field].element_size
     if field.element == STRING:
         return read_string(record, vector.field, element, place, to)
     if field.element == UNION:
@@ -445,7 +448,7 @@ cdef dict plain(RecordView record, Conversion* to):
     cdef list names = record.types.names[record.number]
     cdef Py_ssize_t j
     cdef dict values = {}
-    spend(to, record, -1, -1, 1, shape.size if shape.is_struct else 0)
+    spend(to, record, -1, -1, not shape.is_struct, 0)
     for j in range(shape.field_count):
         if not shape.layouts[j].deprecated:
             # One call inside another for each level, and no more, since the stack is finite.
@@ -462,6 +465,7 @@ cdef list plain_list(VectorView vector, Conversion* to):
     """A vector without views."""
     cdef Py_ssize_t i
     cdef list values = []
+    spend(to, vector.record, vector.field, -1, 0, vector_size(vector))
     for i in range(vector.count):
         value = read_element(vector, i, to)
         values.append(plain(value, to) if type(value) is RecordView else value)
@@ -491,7 +495,7 @@ cdef bint same_type(RecordView a, RecordView b) except -1:
 cdef bint equal_records(RecordView a, RecordView b, Conversion* seen) except -1:
     cdef const Shape* shape = a.shape
     cdef Py_ssize_t j
-    spend(seen, a, -1, -1, 1, shape.size if shape.is_struct else 0)
+    spend(seen, a, -1, -1, not shape.is_struct, 0)
     if not same_type(a, b):
         return False
     for j in range(shape.field_count):
@@ -586,6 +590,7 @@ cdef bint equal_vectors(VectorView a, VectorView b, Conversion* seen) except -1:
     check_made(b.record)
     if a.count != b.count:
         return False
+    spend(seen, a.record, a.field, -1, 0, vector_size(a))
     for i in range(a.count):
         if (a.kinds != 0) != (b.kinds != 0):
             return False
@@ -820,9 +825,6 @@ cdef class VectorView:
 
     def __init__(self, *args, **kwargs):
         raise TypeError("a VectorView is made by the field of a record")
-
-    cdef object read(self, Py_ssize_t i):
-        return read_element(self, i, NULL)
 
     def __len__(self):
         return self.count
