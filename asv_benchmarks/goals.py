@@ -21,7 +21,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from . import building, checksums, deframing, framing, imports, memory, records, stream_io, threads, verifying
+from . import (
+    building,
+    checksums,
+    deframing,
+    framing,
+    imports,
+    memory,
+    records_in,
+    records_out,
+    stream_io,
+    threads,
+    verifying,
+)
 from .chart import cpu_name, os_name
 from .common import COUNTS, GOAL_COUNT, GOAL_SIZE, SIZES
 
@@ -232,9 +244,20 @@ def goals() -> Iterator[Goal]:
         "message",
     )
     yield Goal(
+        "B2",
+        "write a record of three scalars by keywords",
+        records_in.WriteRecords,
+        "time_records",
+        "time_generated_code",
+        ("keywords", 5000),
+        "times faster",
+        40,
+        "record",
+    )
+    yield Goal(
         "R1",
         "three fields of each message through a record",
-        records.ReadThreeFields,
+        records_out.ReadThreeFields,
         "time_records",
         "time_generated_code",
         (100_000,),

@@ -69,6 +69,7 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.schema import RecordView, Schema
+    from flatstream.schema.records import RecordWriter
 
 __version__ = "0.1.0"
 
@@ -107,6 +108,7 @@ __all__ = [
     "ReclamationInfo",
     "ReclamationReason",
     "RecordView",
+    "RecordWriter",
     "RecoveryEnd",
     "RecoveryReport",
     "Schema",
@@ -130,12 +132,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # What reads schemas takes as long to import as all the rest, and most programs have none.
-    if name in ("RecordView", "Schema"):
-        from flatstream import schema
+# What reads schemas takes as long to import as all the rest, and most programs have none.
+_LATER = {
+    "RecordView": "flatstream.schema",
+    "RecordWriter": "flatstream.schema.records",
+    "Schema": "flatstream.schema",
+}
 
-        return getattr(schema, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,10 +1,52 @@
 cimport cython
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.buffers cimport Chunk
 from flatstream._core.crc cimport checksum_kernel
 from flatstream._core.exclusive cimport Exclusive
 from flatstream._core.framing cimport Framer
+from flatstream._core.wire cimport LENGTH_SIZE, low_bytes, store_le, store_u32
+
+
+cdef struct FrameRun:
+    # Frames that are made where they will lie, in the encoder's own buffer, with what stays the same taken out of the
+    # loop; see `Encoder.begin_run`. The next frame begins at `out`, and `room` bytes are left for it.
+    uint8_t* base
+    uint8_t* out
+    Py_ssize_t room
+    # Where to note the end of the next frame, and how many more can be noted.
+    Py_ssize_t* end
+    Py_ssize_t slots
+    Py_ssize_t count
+    Py_ssize_t head
+    Py_ssize_t width
+    Py_ssize_t bound
+    checksum_kernel kernel
+
+
+cdef inline uint8_t* payload_room(FrameRun* run, Py_ssize_t length) noexcept nogil:
+    """Where the next frame's payload of `length` bytes is to be put, or NULL if there is no room for it.
+
+    Whatever is put there is no frame before `end_frame`; to ask again takes it back.
+    """
+    if length > run.bound or length > run.room - run.head or not run.slots:
+        return NULL
+    return run.out + run.head
+
+
+cdef inline void end_frame(FrameRun* run, Py_ssize_t length) noexcept nogil:
+    """Makes a frame of the `length` bytes at what `payload_room` gave for them."""
+    store_u32(run.out, <uint32_t>length)
+    if run.width:
+        store_le(
+            run.out + LENGTH_SIZE, low_bytes(run.kernel(run.out + run.head, <size_t>length), run.width), run.width
+        )
+    run.out += run.head + length
+    run.room -= run.head + length
+    run.end[0] = run.out - run.base
+    run.end += 1
+    run.slots -= 1
+    run.count += 1
 
 
 cdef class Encoder(Exclusive):
@@ -50,6 +92,13 @@ cdef class Encoder(Exclusive):
 
     @cython.final
     cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) noexcept
+
+    # Frames made in place: nothing between the two may run Python. See FrameRun.
+    @cython.final
+    cdef bint begin_run(self, FrameRun* run) noexcept
+
+    @cython.final
+    cdef int end_run(self, const FrameRun* run) noexcept
 
     cdef int check_open(self) except -1
 

@@ -330,6 +330,38 @@ cdef class Encoder(Exclusive):
         self.used = out - base
         return i
 
+    cdef bint begin_run(self, FrameRun* run) noexcept:
+        """Has frames made in the buffer itself: `payload_room` and `end_frame`, as often as there is room, `end_run`.
+
+        Returns False if there is none, or if a frame needs more than room; then `put` is the way, and afterwards this
+        can be tried again.
+        """
+        if (
+            not self.direct or self.busy or self.generation != FORKS or self.chunk is None
+            or self.end_count == self.end_capacity
+        ):
+            return False
+        run.head = LENGTH_SIZE + self.width
+        run.width = self.width
+        run.bound = self.bound
+        run.kernel = self.kernel
+        run.base = self.chunk.data
+        run.out = run.base + self.used
+        run.room = self.chunk.capacity - self.used
+        run.end = self.ends + self.end_count
+        run.slots = self.end_capacity - self.end_count
+        run.count = 0
+        return True
+
+    cdef int end_run(self, const FrameRun* run) noexcept:
+        """Accepts the frames of a run."""
+        cdef Py_ssize_t used = run.out - run.base
+        self.frame_count += <unsigned long long>run.count
+        self.end_count += run.count
+        self.byte_count += <unsigned long long>(used - self.used)
+        self.used = used
+        return 0
+
     @cython.binding(False)
     @cython.embedsignature(True)
     @cython.embedsignature.format("clinic")

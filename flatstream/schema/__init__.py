@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flatstream._core.decoder import Decoder
 from flatstream._core.flatbuf.layout import Layout
+from flatstream._core.flatbuf.record_builder import RecordBuilder
 from flatstream._core.flatbuf.record_types import RecordTypes
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.flatbuf.view import RecordView, iterate_records, view_message
@@ -16,6 +17,8 @@ from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, par
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from flatstream._core.flatbuf.builder import Builder
 
 __all__ = ["RecordView", "Schema", "Table"]
 
@@ -121,6 +124,8 @@ class Table:
         self.schema = schema
         # Which of the schema's objects it is.
         self.number = number
+        # Of `encode`, when it is first needed.
+        self._record_builder: RecordBuilder | None = None
 
     @property
     def _info(self) -> ObjectInfo:
@@ -147,6 +152,44 @@ class Table:
         return tuple(field.name for field in self._info.fields)
 
     # Records in
+
+    def encode(self, builder: Builder, record: Any = None, /, **fields: Any) -> int:
+        """Builds a record with `builder` and finishes the message.
+
+        Parameters
+        ----------
+        builder : Builder
+            A `flatstream.Builder` that is not finished, and in the middle of nothing.
+        record : mapping, sequence or object with attributes, optional
+            See `RecordWriter.write_record`. Given by `fields` instead, see `RecordWriter.write`.
+
+        Returns
+        -------
+        int
+            Where in ``builder.Bytes`` the message begins, as from ``builder.Finish``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A value is not what its field takes, a required one is missing, or there is no field of this name. What the
+            builder held before is still there.
+        FlatbufferError
+            The builder holds a finished message, or half of one.
+
+        Examples
+        --------
+        >>> from flatstream import Builder
+        >>> builder = Builder()
+        >>> table = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Disk")
+        >>> size = len(builder.Bytes) - table.encode(builder, name="sda")
+        >>> memoryview(builder).nbytes == size
+        True
+        """
+        if record is not None and fields:
+            raise TypeError("encode() takes a record or fields as keywords, not both")
+        if self._record_builder is None:
+            self._record_builder = RecordBuilder(self.layout, self.number)
+        return self._record_builder.encode(builder, fields if record is None else record)
 
     # Records out
 

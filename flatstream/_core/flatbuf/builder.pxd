@@ -57,6 +57,8 @@ cdef class Builder:
     cdef int prepend_number(self, Number kind, object x) except -1
     cdef int place_number(self, Number kind, object x) except -1
     cdef int prepend_slot(self, Number kind, object o, object x, object d) except -1
+    cdef int start_object(self, Py_ssize_t count) except -1
+    cdef int put_offset(self, int64_t place) except -1
     cdef int mark_slot(self, object o) except -1
     cdef int prepend_offset(self, object off) except -1
     cdef int check_nested(self) except -1

@@ -506,13 +506,15 @@ cdef class Builder:
 
     def StartObject(self, numfields):
         """Begins a table of at most `numfields` fields."""
-        cdef Py_ssize_t count
-        cdef int64_t* slots
         self.check_not_nested()
         number = operator.index(numfields)
         if number > MAX_SLOTS:
             raise ValueError(f"numfields must be at most {MAX_SLOTS}, got {number}")
-        count = number if number > 0 else 0
+        self.start_object(number if number > 0 else 0)
+
+    cdef int start_object(self, Py_ssize_t count) except -1:
+        """Begins a table of at most `count` fields, each of which is noted in `slots` when it is written."""
+        cdef int64_t* slots
         if count > self.slot_capacity or self.slots is NULL:
             slots = <int64_t*>PyMem_RawRealloc(self.slots, <size_t>max(count, 16) * sizeof(int64_t))
             if slots is NULL:
@@ -642,6 +644,11 @@ cdef class Builder:
         if off < -MAX_SIZE:
             return self.place_number(UINT32, self.capacity - self._head - off + 4)
         place = off
+        return self.store(<uint64_t>(self.capacity - self._head - place + 4), 4)
+
+    cdef int put_offset(self, int64_t place) except -1:
+        """`prepend_offset` for a place that this builder has returned."""
+        self.prep(4, 0)
         return self.store(<uint64_t>(self.capacity - self._head - place + 4), 4)
 
     def PrependUOffsetTRelative(self, off):

@@ -21,6 +21,8 @@ cdef struct FieldLayout:
     # A scalar without a default: absent is not the same as 0.
     bint optional
     bint deprecated
+    # Whether a value that is the default is stored all the same: the field is optional, or nobody knows its default.
+    bint kept
 
 
 cdef struct ObjectLayout:

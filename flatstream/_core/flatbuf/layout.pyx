@@ -8,7 +8,7 @@ same numbers.
 cimport cython
 from libc.stdint cimport int32_t, uint64_t
 
-from flatstream._core.flatbuf.verifier cimport ARRAY, NOTHING, OBJECT, UNION, VECTOR, Field, Types
+from flatstream._core.flatbuf.verifier cimport ARRAY, NOTHING, OBJECT, ULONG, UNION, VECTOR, Field, Types
 
 
 cdef extern from "Python.h":
@@ -149,6 +149,8 @@ cdef class Layout:
                 raise ValueError(f"{where} cannot be in a struct")
         elif known.offset < 4 or known.offset & 1:
             raise ValueError(f"{where} has the place {known.offset} in its vtable")
+        # A binary schema has defaults as signed numbers, and flatc writes 0 for a larger one of an unsigned field.
+        field.kept = field.optional or (known.kind == ULONG and field.default_bits == 0)
         if companion != -1 and not 0 <= companion < types.objects[i].field_count:
             raise ValueError(f"{where} belongs to field {companion}")
         inner = known.element if known.kind in (VECTOR, ARRAY) else known.kind

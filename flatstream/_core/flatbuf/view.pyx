@@ -670,7 +670,7 @@ cdef object find_attribute(RecordView record, object name):
     )
 
 
-# Freed records are kept and used again, which makes them cheap: R1 of asv_benchmarks/records.py.
+# Freed records are kept and used again, which makes them cheap: R1 of asv_benchmarks/records_out.py.
 @cython.final
 @cython.freelist(16)
 @cython.auto_pickle(False)
@@ -723,7 +723,7 @@ cdef class RecordView:
         if slot is NULL:
             return find_attribute(self, name)
         if slot.width:
-            # What `read_field` would do, without looking the field up again: R1 of asv_benchmarks/records.py.
+            # What `read_field` would do, without looking the field up again: R1 of asv_benchmarks/records_out.py.
             begin(self, &message)
             place = field_place(&message, &self.table, slot.offset)
             if place and not reach(&message, place, slot.width, b"a field"):

@@ -1,0 +1,4 @@
+class RefusalError(Exception): ...
+
+NAMES: dict[int, str]
+RANGES: dict[int, str]

@@ -1,0 +1,277 @@
+# cython: boundscheck=False, wraparound=False
+"""Numbers of Python and of its buffers, as the bytes that a message holds.
+
+Whatever cannot be stored as what it is, is refused: nothing wraps around, is cut off or is taken for another type. The
+one exception is that of Python itself: a number becomes the nearest float.
+"""
+
+import operator
+
+from cpython.buffer cimport Py_buffer
+from cpython.float cimport PyFloat_AS_DOUBLE
+from libc.math cimport isinf
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from flatstream._core.flatbuf.layout cimport EnumLayout, scalar_width
+from flatstream._core.flatbuf.verifier cimport (
+    BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, UNION_TYPE, USHORT,
+)
+from flatstream._core.wire cimport store_le
+
+
+cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
+    unsigned long long PyLong_AsUnsignedLongLong(object number) except? -1
+    bint PyFloat_CheckExact(object number)
+    bint PyLong_CheckExact(object number)
+    bint PyBool_Check(object number)
+    double unpack_half "PyFloat_Unpack2"(const char* p, int little) except? -1.0
+
+# By Kind. Of 64 bits only the signed limits are used here.
+cdef int64_t[13] LEAST = [
+    0, 0, 0, -(1 << 7), 0, -(1 << 15), 0, -(<int64_t>1 << 31), 0, -(<int64_t>1 << 62) * 2, 0, 0, 0
+]
+cdef int64_t[13] MOST = [
+    0, (1 << 8) - 1, 1, (1 << 7) - 1, (1 << 8) - 1, (1 << 15) - 1, (1 << 16) - 1, (<int64_t>1 << 31) - 1,
+    (<int64_t>1 << 32) - 1, 0x7FFFFFFFFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0, 0
+]
+cdef uint64_t[13] MASKS = [
+    0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFFFF, 0xFFFF, 0xFFFFFFFFu, 0xFFFFFFFFu, 0xFFFFFFFFFFFFFFFFu, 0xFFFFFFFFFFFFFFFFu,
+    0xFFFFFFFFu, 0xFFFFFFFFFFFFFFFFu,
+]
+NAMES = {
+    UNION_TYPE: "the type of a union", BOOL: "a bool", BYTE: "a byte", UBYTE: "a ubyte", SHORT: "a short",
+    USHORT: "a ushort", INT: "an int", UINT: "a uint", LONG: "a long", ULONG: "a ulong", FLOAT: "a float",
+    DOUBLE: "a double",
+}
+RANGES = {
+    UNION_TYPE: "0 to 255", BOOL: "False or True", BYTE: "-128 to 127", UBYTE: "0 to 255", SHORT: "-32768 to 32767",
+    USHORT: "0 to 65535", INT: "-2147483648 to 2147483647", UINT: "0 to 4294967295",
+    LONG: "-9223372036854775808 to 9223372036854775807", ULONG: "0 to 18446744073709551615",
+    FLOAT: "a number of at most 3.4028235e+38", DOUBLE: "a number of at most 1.7976931348623157e+308",
+}
+
+
+class RefusalError(Exception):
+    """A value that cannot be stored: the class of the error to raise, and what is wrong."""
+
+
+cdef int refuse(object kind, str text) except -1:
+    raise RefusalError(kind, text)
+
+
+cdef bint take_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
+    """The bytes of an int, a bool or a float that fits; returns whether that was all there is to it.
+
+    Runs no Python and raises nothing.
+    """
+    cdef int overflow = 0
+    cdef long long number
+    cdef double wide
+    cdef float narrow
+    cdef uint32_t low = 0
+    if kind >= FLOAT:
+        if not PyFloat_CheckExact(value):
+            return False
+        wide = PyFloat_AS_DOUBLE(value)
+        if kind == DOUBLE:
+            memcpy(bits, &wide, 8)
+            return True
+        narrow = <float>wide
+        if isinf(narrow) and not isinf(wide):
+            return False
+        memcpy(&low, &narrow, 4)
+        bits[0] = low
+        return True
+    if not PyLong_CheckExact(value) and not PyBool_Check(value):
+        return False
+    # Of an int it cannot fail.
+    number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow:
+        return False
+    if kind == ULONG:
+        bits[0] = <uint64_t>number
+        return number >= 0
+    if not LEAST[kind] <= number <= MOST[kind]:
+        return False
+    bits[0] = <uint64_t>number & MASKS[kind]
+    return True
+
+
+cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits) except -1:
+    """The bytes of `value` as a scalar of this kind, in the low ones of `bits`. `enum` is None, or gives it names.
+
+    Takes what Python takes for such a number: an int or anything with ``__index__``; for floats also anything with
+    ``__float__``; for bools a bool, 0 or 1; of an enum also the name, of flags several names.
+    """
+    cdef uint64_t high
+    if take_exact(kind, value, bits):
+        return 0
+    if isinstance(value, str):
+        if enum is None:
+            refuse(TypeError, f"expected {NAMES[kind]}, got str: {value!r:.100}")
+        value = number_of_name(enum, value)
+    elif kind >= FLOAT:
+        return take_float(kind, value, bits)
+    elif kind == BOOL and getattr(getattr(value, "dtype", None), "kind", None) == "b" and not value.shape:
+        # NumPy's own bool has no __index__.
+        value = bool(value)
+    else:
+        try:
+            value = operator.index(value)
+        except TypeError:
+            refuse(TypeError, f"expected {NAMES[kind]}, got {type(value).__name__}: {value!r:.100}")
+    # Bits that are out of range are not looked at any more.
+    if not take_exact(kind, value, bits):
+        if kind == ULONG and 0 <= value <= 0xFFFFFFFFFFFFFFFF:
+            high = PyLong_AsUnsignedLongLong(value)
+            bits[0] = high
+            return 0
+        refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {value}")
+    return 0
+
+
+cdef int take_float(uint8_t kind, object value, uint64_t* bits) except -1:
+    if not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
+        refuse(TypeError, f"expected {NAMES[kind]}, got {type(value).__name__}: {value!r:.100}")
+    try:
+        wide = float(value)
+    except OverflowError:
+        wide = None
+    # A subclass of float is one to float(), and gives an exact one.
+    if wide is None or not take_exact(kind, wide, bits):
+        refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {value!r:.100}")
+    return 0
+
+
+cdef object number_of_name(EnumLayout enum, str name):
+    """The value of an enumerator; of flags, of several together, as in a schema: "Read Write"."""
+    number = enum.by_name.get(name)
+    if number is not None:
+        return number
+    if enum.bit_flags:
+        total = 0
+        for part in name.replace("|", " ").split():
+            number = enum.by_name.get(part)
+            if number is None:
+                break
+            total |= number
+        else:
+            return total
+    known = ", ".join(enum.by_name)
+    refuse(ValueError, f"expected an enumerator of {enum.name} ({known:.200}), got {name!r:.100}")
+
+
+cdef ElementClass class_of_format(const char* format, Py_ssize_t size, bint* swapped) noexcept nogil:
+    """What the elements of a buffer with this format are; `swapped` says that they have their high byte first."""
+    cdef char code
+    swapped[0] = False
+    if format is NULL:
+        return UNSIGNED_CLASS if size == 1 else UNKNOWN_CLASS
+    if format[0] == c">" or format[0] == c"!":
+        swapped[0] = True
+        format += 1
+    elif format[0] == c"<":
+        format += 1
+    else:
+        if format[0] == c"@" or format[0] == c"=":
+            format += 1
+        swapped[0] = is_big_endian()
+    code = format[0]
+    if code == 0 or format[1] != 0 or size not in (1, 2, 4, 8):
+        return UNKNOWN_CLASS
+    if code == c"?":
+        return BOOL_CLASS if size == 1 else UNKNOWN_CLASS
+    if code in (c"b", c"h", c"i", c"l", c"q", c"n"):
+        return SIGNED_CLASS
+    if code in (c"B", c"H", c"I", c"L", c"Q", c"N"):
+        return UNSIGNED_CLASS
+    if (code == c"e" and size == 2) or (code == c"f" and size == 4) or (code == c"d" and size == 8):
+        return FLOAT_CLASS
+    return UNKNOWN_CLASS
+
+
+cdef inline bint is_big_endian() noexcept nogil:
+    cdef uint32_t one = 1
+    return (<uint8_t*>&one)[0] == 0
+
+
+cdef bint same_layout(uint8_t kind, ElementClass element, Py_ssize_t size) noexcept nogil:
+    """Whether elements of this class and size are stored as they are, low byte first."""
+    if size != <Py_ssize_t>scalar_width(kind):
+        return False
+    if kind >= FLOAT:
+        return element == FLOAT_CLASS
+    if kind == BYTE or kind == SHORT or kind == INT or kind == LONG:
+        return element == SIGNED_CLASS
+    # Bools are made 0 or 1 one by one.
+    return element == UNSIGNED_CLASS and kind != BOOL
+
+
+cdef int store_elements(
+    uint8_t kind, const Py_buffer* source, ElementClass element, bint swapped, uint8_t* out, Py_ssize_t* failed
+) except -1:
+    """Stores all elements of a buffer of one dimension as scalars of this kind, one behind the other, at `out`.
+
+    Raises RefusalError for the one that cannot be stored, whose number is `failed` then.
+    """
+    cdef Py_ssize_t i, count = source.shape[0], size = source.itemsize, width = scalar_width(kind), k
+    cdef Py_ssize_t stride = source.strides[0] if source.strides is not NULL else size
+    cdef const uint8_t* place = <const uint8_t*>source.buf
+    cdef uint8_t item[8]
+    cdef uint64_t bits
+    cdef int64_t number
+    cdef double wide = 0
+    cdef float narrow = 0
+    cdef uint32_t low = 0
+    for i in range(count):
+        for k in range(size):
+            item[size - 1 - k if swapped else k] = place[k]
+        place += stride
+        bits = 0
+        for k in range(size):
+            bits |= <uint64_t>item[k] << (8 * k)
+        failed[0] = i
+        if element == FLOAT_CLASS:
+            if kind < FLOAT:
+                refuse(TypeError, f"expected {NAMES[kind]}, got a float")
+            if size == 8:
+                memcpy(&wide, &bits, 8)
+            elif size == 4:
+                low = <uint32_t>bits
+                memcpy(&narrow, &low, 4)
+                if kind == FLOAT:
+                    store_le(out, low, 4)
+                    out += 4
+                    continue
+                wide = narrow
+            else:
+                wide = unpack_half(<const char*>item, 1)
+        elif element == BOOL_CLASS:
+            bits = bits != 0
+            wide = <double>bits
+        elif element == SIGNED_CLASS:
+            # The sign is that of the highest bit there is.
+            number = <int64_t>(bits << (64 - 8 * size)) >> (64 - 8 * size)
+            wide = <double>number
+            if kind < FLOAT and (
+                number < 0 if kind == ULONG else not LEAST[kind] <= number <= MOST[kind]
+            ):
+                refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {number}")
+            bits = <uint64_t>number
+        else:
+            wide = <double>bits
+            if kind < FLOAT and kind != ULONG and bits > <uint64_t>MOST[kind]:
+                refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {bits}")
+        if kind == DOUBLE:
+            memcpy(&bits, &wide, 8)
+        elif kind == FLOAT:
+            narrow = <float>wide
+            if isinf(narrow) and not isinf(wide):
+                refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {wide!r}")
+            memcpy(&low, &narrow, 4)
+            bits = low
+        store_le(out, bits, width)
+        out += width
+    return 0

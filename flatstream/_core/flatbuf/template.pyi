@@ -1,0 +1,12 @@
+from collections.abc import Iterable
+
+from typing_extensions import disjoint_base
+
+from flatstream._core.flatbuf.layout import Layout
+
+@disjoint_base
+class Template:
+    size: int
+    message: bytes
+    def __init__(self, layout: Layout, number: int, fields: Iterable[int], identifier: bytes = b"") -> None: ...
+    def place(self, field: int) -> int | None: ...
