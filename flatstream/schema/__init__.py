@@ -218,7 +218,7 @@ class Table:
         Examples
         --------
         >>> table = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Event")
-        >>> record = table.view(b"\x08\0\0\0\x04\0\x04\0\x04\0\0\0")
+        >>> record = table.view(bytes.fromhex("08000000 04000400 04000000"))
         >>> record.sequence, record.host
         (0, None)
         """

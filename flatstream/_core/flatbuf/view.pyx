@@ -698,12 +698,10 @@ cdef class RecordView:
     Examples
     --------
     >>> from flatstream import Builder, Schema
+    >>> table = Schema.from_file("examples/telemetry.bfbs").root
     >>> builder = Builder(64)
-    >>> host = builder.CreateString("alpha")
-    >>> builder.StartObject(7)
-    >>> builder.PrependUOffsetTRelativeSlot(6, host, 0)
-    >>> builder.Finish(builder.EndObject())
-    >>> record = Schema.from_file("examples/telemetry.bfbs").root.view(builder)
+    >>> _ = table.encode(builder, host="alpha")
+    >>> record = table.view(builder)
     >>> record.host, record.sequence, record.cores
     ('alpha', 0, None)
     >>> record
