@@ -30,6 +30,7 @@ from . import (
     imports,
     memory,
     records_in,
+    records_out,
     stream_io,
     threads,
     verifying,
@@ -267,6 +268,17 @@ def goals() -> Iterator[Goal]:
             "record",
             (source, "none", 5000),
         )
+    yield Goal(
+        "R1",
+        "three fields of each message through a record",
+        records_out.ReadThreeFields,
+        "time_records",
+        "time_generated_code",
+        (100_000,),
+        "times faster",
+        40,
+        "message",
+    )
     yield Goal(
         "V1",
         "verify the monster of 344 bytes, ns",

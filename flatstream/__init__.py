@@ -68,7 +68,7 @@ from flatstream.validation import (
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
-    from flatstream.schema import Schema
+    from flatstream.schema import RecordView, Schema
     from flatstream.schema.records import RecordWriter
 
 __version__ = "0.1.0"
@@ -107,6 +107,7 @@ __all__ = [
     "Packable",
     "ReclamationInfo",
     "ReclamationReason",
+    "RecordView",
     "RecordWriter",
     "RecoveryEnd",
     "RecoveryReport",
@@ -133,6 +134,7 @@ __all__ = [
 
 # What reads schemas takes as long to import as all the rest, and most programs have none.
 _LATER = {
+    "RecordView": "flatstream.schema",
     "RecordWriter": "flatstream.schema.records",
     "Schema": "flatstream.schema",
 }

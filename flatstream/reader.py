@@ -17,6 +17,8 @@ from flatstream.serialize import payload_decoder
 if TYPE_CHECKING:
     from typing import Self
 
+    from flatstream._core.flatbuf.view import RecordView
+
 __all__ = ["FrameBatch", "StreamReader"]
 
 T = TypeVar("T")
@@ -135,6 +137,39 @@ class StreamReader(Decoder):
         return self.process_all(lambda payload: fn(decode(payload), payload))
 
     # Records, of a schema at run time
+
+    def records(self, table: Any, *, verify: bool = True) -> Iterator[RecordView]:
+        """Iterates over the messages as records: their fields are attributes, read when they are asked for.
+
+        Parameters
+        ----------
+        table : Table
+            Which table of a schema the messages are: ``schema.root`` or ``schema.table(name)``.
+        verify : bool
+            Whether all of each message is verified first. Without, no access leads outside of a message either, and
+            what is damaged gives FlatbufferError when it is read.
+
+        Returns
+        -------
+        iterator of RecordView
+            Each record stays as it is for as long as it is kept. After an error the iterator goes on: the next call of
+            ``next`` gives the message after the one that was refused.
+
+        Raises
+        ------
+        ValidationFailedError
+            The verifier refuses a message.
+        FlatbufferError
+            `verify` is false, and a message does not even begin with a table.
+        ChecksumMismatchError, ...
+            See `read_message`.
+        TypeError
+            `table` is no table.
+        """
+        read_records = getattr(table, "read_records", None)
+        if read_records is None:
+            raise TypeError(f"table must be a Table of a Schema, got {type(table).__name__}: {table!r:.100}")
+        return read_records(self, verify=verify)  # type: ignore[no-any-return]
 
     # Columns, of a schema at run time
 

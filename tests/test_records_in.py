@@ -883,6 +883,41 @@ def test_unions_are_taken_in_every_form():
             encoded(table, {**fields, "must": must})
 
 
+def test_view_of_a_record_says_which_variant_of_a_union_it_is():
+    table = table_of("Unions")
+    record = table.view(encoded(table, {"choice": ("Named", {"name": "n", "code": 5}), "must": ("Empty", {})}))
+    again = encoded(table, {"choice": record.choice, "other": record.choice, "must": record.must})
+    read = messages.generated("Unions").Unions.GetRootAs(again, 0)
+    assert (read.ChoiceType(), read.OtherType(), read.MustType()) == (1, 1, 3)
+    assert encoded(table, record) == encoded(table, record.to_dict()) == encoded(table, record.to_dict(enums="name"))
+    with pytest.raises(TypeError, match=r"^other: expected \(variant, value\) or a field for the type"):
+        encoded(table, {"other": record, "must": record.must})
+    assert UNIONS.root is not None
+    # Two variants of the same type: which it is cannot be told.
+    things = UNIONS.root.view(encoded(UNIONS.root, {"things": [("First", (1, 2)), ("Wide", (3, 4))]})).things
+    with pytest.raises(TypeError, match=r"^anything: expected \(variant, value\)"):
+        encoded(UNIONS.root, {"anything": things[0]})
+    assert UNIONS.root.view(encoded(UNIONS.root, {"anything": things[1]})).anything.b == 4
+
+
+def test_records_are_copied_from_one_stream_to_another():
+    sink, copy = io.BytesIO(), io.BytesIO()
+    table = table_of("Shape")
+    with StreamWriter(sink) as writer:
+        records = RecordWriter(writer, table)
+        records.write(
+            title="ü", id=2**64 - 1,
+            vectors={"i32s": [1, 2], "strings": ["a", ""], "points": [(1, 2)], "named": [("n",)]},
+            choice=("Tree", {"value": 3, "children": [{"label": "x"}]}), optionals={"i8": 0},
+        )  # fmt: skip
+        records.write()
+    with StreamReader(sink.getvalue()) as reader, StreamWriter(copy) as writer:
+        assert RecordWriter(writer, table).write_records(reader.records(table)) == 2
+    views = [[table.view(payload) for payload in StreamReader(stream.getvalue())] for stream in (sink, copy)]
+    assert views[0] == views[1]
+    assert views[0][0].choice.children[0].label == "x"
+
+
 def test_unions_of_structs_and_strings_and_vectors_of_unions():
     assert UNIONS.root is not None
     root = UNIONS.root

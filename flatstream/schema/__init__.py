@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from flatstream._core.decoder import Decoder
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.record_builder import RecordBuilder
+from flatstream._core.flatbuf.record_types import RecordTypes
 from flatstream._core.flatbuf.verifier import Types
+from flatstream._core.flatbuf.view import RecordView, iterate_records, view_message
 from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, parse, types_of
 
 if TYPE_CHECKING:
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
     from flatstream._core.flatbuf.builder import Builder
 
-__all__ = ["Schema", "Table"]
+__all__ = ["RecordView", "Schema", "Table"]
 
 
 class Schema:
@@ -99,6 +103,10 @@ class Schema:
         if self._info.objects[number].is_struct:
             raise KeyError(f"{name!r} is a struct in this schema, and no table")
         return Table(self, number)
+
+    @functools.cached_property
+    def _record_types(self) -> RecordTypes:
+        return RecordTypes(self._layout)
 
     def __iter__(self) -> Iterator[Table]:
         """All tables."""
@@ -184,6 +192,41 @@ class Table:
         return self._record_builder.encode(builder, fields if record is None else record)
 
     # Records out
+
+    def view(self, payload: Buffer, *, verify: bool = True) -> RecordView:
+        """A message of this type as a record, whose fields are read when they are asked for.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            The message. It is not copied, and is kept for as long as the record, a part of it or an array from it is
+            alive: a bytearray cannot be resized until then.
+        verify : bool
+            Whether all of the message is verified first. Without, no access leads outside of the message either, and
+            what is damaged gives FlatbufferError when it is read.
+
+        Raises
+        ------
+        ValidationFailedError
+            The verifier refuses the message: it is damaged, deeper than 64 tables, has more than 1,000,000 tables, or
+            2 GiB if what is used twice counts twice.
+        FlatbufferError
+            `verify` is false, and the message does not even begin with a table.
+        TypeError
+            `payload` is not bytes-like.
+
+        Examples
+        --------
+        >>> table = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Event")
+        >>> record = table.view(bytes.fromhex("08000000 04000400 04000000"))
+        >>> record.sequence, record.host
+        (0, None)
+        """
+        return view_message(self.schema._record_types, self.number, payload, verify)
+
+    def read_records(self, reader: Decoder, *, verify: bool = True) -> Iterator[RecordView]:
+        """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
+        return iterate_records(self.schema._record_types, self.number, reader, verify)
 
     # Columns out
 

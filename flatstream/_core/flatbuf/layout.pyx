@@ -17,6 +17,7 @@ cdef extern from "Python.h":
 
 
 @cython.no_gc
+@cython.auto_pickle(False)
 cdef class EnumLayout:
     """An enum, or the union whose variants it numbers.
 
@@ -47,6 +48,7 @@ cdef class EnumLayout:
 
 # It holds names, `Types` and enums, so it cannot be part of a cycle.
 @cython.no_gc
+@cython.auto_pickle(False)
 cdef class Layout:
     """How the objects of a schema lie in memory, and what their parts are called.
 

@@ -379,5 +379,5 @@ OSError, InvalidFrameError, ...
     See `StreamWriter.write_payload`.
 """
 # A method that the interpreter gives the keywords as they lie on its stack: making a dictionary of three takes as long
-# as the rest of the call (B2 of asv_benchmarks/records.py).
+# as the rest of the call (B2 of asv_benchmarks/records_out.py).
 write = PyDescr_NewMethod(<PyTypeObject*>RecordEncoder, &WRITE)

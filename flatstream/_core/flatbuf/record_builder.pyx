@@ -26,6 +26,7 @@ from flatstream._core.flatbuf.scalars cimport (
 from flatstream._core.flatbuf.verifier cimport (
     NOTHING, OBJECT, STRING, UNION, UNION_TYPE, VECTOR, Field, UnionType, find_not_utf8,
 )
+from flatstream._core.flatbuf.view cimport RecordView
 from flatstream._core.wire cimport store_le
 
 from flatstream._core.flatbuf.scalars import RefusalError
@@ -822,7 +823,7 @@ cdef str type_name(object value):
 
 cdef object view_name(object value):
     """The full name of the table or struct that a view of a record shows; None of anything else."""
-    return getattr(value, "__table_name__", None)
+    return value.__table__ if type(value) is RecordView else None
 
 
 cdef object as_buffer(object value):

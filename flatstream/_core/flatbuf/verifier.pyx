@@ -12,7 +12,6 @@ that no sum of a checked place and an offset overflows.
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from flatstream._core.buffers cimport acquire
 from flatstream._core.wire cimport load_u16, load_u32
@@ -407,10 +406,18 @@ cdef object explain(const Walk* walk):
 
 
 cdef int begin(Walk* walk, const uint8_t* data, Py_ssize_t size, const Limits* limits) noexcept:
-    memset(walk, 0, sizeof(Walk))
+    # Member by member: that is faster than `memset` and a copy for a message of a few fields.
     walk.data = data
     walk.size = <uint64_t>size
     walk.limits = limits[0]
+    walk.depth = 0
+    walk.tables = 0
+    walk.apparent_size = 0
+    walk.fault = SOUND
+    walk.place = 0
+    walk.detail = 0
+    walk.what = NULL
+    walk.steps = NULL
     return 0
 
 

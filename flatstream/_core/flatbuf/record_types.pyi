@@ -1,0 +1,11 @@
+from typing import final
+
+from flatstream._core.flatbuf.layout import Layout
+
+FORMS: tuple[str | None, ...]
+
+@final
+class RecordTypes:
+    @property
+    def layout(self) -> Layout: ...
+    def __init__(self, layout: Layout) -> None: ...
