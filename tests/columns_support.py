@@ -551,8 +551,10 @@ class Producer:
         self.children, self.dictionary, self.overrides = list(children), dictionary, overrides
         self.format, self.name, self.length = format, name, length
         self.null_count, self.offset = null_count, offset
-        # With room behind, so that a wrong length is for the checks to find and not for the operating system.
-        self.buffers = [None if data is None else ctypes.create_string_buffer(data, len(data) + 1) for data in buffers]
+        # No more than they need, so that the sanitizers see who reads on.
+        self.buffers = [
+            None if data is None else ctypes.create_string_buffer(data, max(len(data), 1)) for data in buffers
+        ]
         self.kept: list[Any] = []
 
     def schema(self, inside: bool = False) -> CSchema:

@@ -28,6 +28,8 @@ from columns_support import (
     values,
     write,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from test_half_made_objects import survives
 
 from flatstream import StreamWriter
@@ -340,6 +342,62 @@ def test_row_that_leads_outside_of_its_column_is_refused_after_those_before(name
     producer = table_of(make())
     refused(table, producer, ValueError, match, 1)
     assert released_once(producer)
+
+
+SMALL = st.integers(-3, 9) | st.sampled_from([2**31 - 1, -(2**31), 100])
+
+
+@given(data=st.data())
+def test_any_offsets_sizes_and_indices_stay_inside_of_the_columns(data: st.DataObject) -> None:
+    def numbers_of(code: str, count: int) -> bytes:
+        return struct.pack(f"<{count}{code}", *data.draw(st.lists(SMALL, min_size=count, max_size=count)))
+
+    def validity(rows: int) -> dict[str, Any]:
+        return {"null_count": data.draw(st.sampled_from([0, -1, min(1, rows)])), "offset": 0}
+
+    def strings(name: str, rows: int) -> Producer:
+        text = b"abcdefg"
+        bits: bytes | None = data.draw(st.binary(min_size=(rows + 7) // 8, max_size=(rows + 7) // 8))
+        kind = data.draw(st.sampled_from(["u", "U", "vu"]))
+        if kind == "vu":
+            views = b"".join(struct.pack("<i4s", data.draw(SMALL), b"abcd") + numbers_of("i", 2) for _ in range(rows))
+            return Producer(kind, rows, [bits, views, text, struct.pack("<q", len(text))], name=name, **validity(rows))
+        # How long the bytes are is what the last offset says: of that one the producer has to know.
+        code = "i" if kind == "u" else "q"
+        offsets = numbers_of(code, rows) + struct.pack("<" + code, data.draw(st.integers(-1, len(text))))
+        return Producer(kind, rows, [bits, offsets, text], name=name, **validity(rows))
+
+    def dictionary(name: str, rows: int) -> Producer:
+        indices = struct.pack(f"<{rows}h", *data.draw(st.lists(st.integers(-2, 5), min_size=rows, max_size=rows)))
+        bits: bytes | None = data.draw(st.binary(min_size=(rows + 7) // 8, max_size=(rows + 7) // 8))
+        return Producer("s", rows, [bits, indices], name=name, dictionary=strings("", 4), **validity(rows))
+
+    def trees(name: str, rows: int, depth: int) -> Producer:
+        parts = [strings("label", rows)]
+        if depth:
+            count = data.draw(st.integers(0, 5))
+            kind = data.draw(st.sampled_from(["+l", "+L", "+vl", "+vL"]))
+            code = "i" if kind[-1] == "l" else "q"
+            buffers = [None, numbers_of(code, rows + (len(kind) == 2))]
+            if len(kind) == 3:
+                buffers.append(numbers_of(code, rows))
+            parts.append(Producer(kind, rows, buffers, [trees("item", count, depth - 1)], name="children"))
+        return Producer("+s", rows, [None], parts, name=name)
+
+    rows = data.draw(st.integers(1, 5))
+    table, producer = data.draw(
+        st.sampled_from(
+            [(TREE, lambda: trees("", rows, 2)), (SCALARS, lambda: table_of(dictionary("color", rows), length=rows))]
+        )
+    )
+    made = producer()
+    with StreamWriter(io.BytesIO()) as writer:
+        try:
+            written = write_columns(writer, table.layout, table.number, made)
+        except ValueError as error:
+            written = error.rows_written  # type: ignore[attr-defined]
+        assert writer.frames_written == written
+    assert released_once(made)
 
 
 def test_dictionary_of_the_type_and_of_the_array_belong_together() -> None:

@@ -123,7 +123,8 @@ cdef class ColumnPlan:
                     raise ValueError(
                         f"column {prefix + name!r} is missing: a struct like {title} needs all of its fields"
                     )
-                if known.fields[i].required:
+                # The type of a union is that of its value, if nobody says it.
+                if known.fields[i].required and not self.is_type(number, i):
                     raise ValueError(f"column {prefix + name!r} is missing: {title} requires it")
             elif self.is_type(number, i):
                 union_name = self.layout.field_names[number][fields[i].companion]
