@@ -80,3 +80,5 @@ cdef int32_t check_root(object types, object number) except -1
 cdef object verify_table_root(const uint8_t* data, Py_ssize_t size, const Limits* limits)
 # None, or the path of the field that is wrong, and why.
 cdef object verify_object(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits)
+# Where the bytes stop being UTF-8, or -1.
+cdef int64_t find_not_utf8(const uint8_t* p, uint64_t size) noexcept nogil
