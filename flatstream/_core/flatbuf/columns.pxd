@@ -47,6 +47,7 @@ cdef class ColumnReader(Exclusive):
     cdef object pending
     # Of the columns so far, and of all.
     cdef Py_ssize_t rows
+    cdef Py_ssize_t max_rows
     cdef Py_ssize_t skipped
     cdef Py_ssize_t message_bytes
     cdef unsigned long long total_rows
@@ -63,6 +64,7 @@ cdef class ColumnReader(Exclusive):
 
     cdef int read_some(self, Py_ssize_t max_rows) except -1
     cdef int take_rows(self) except -1
+    cdef int expect_rows(self, Py_ssize_t count) noexcept
     cdef int own_choice(self, Reading* reading) except -1
     cdef Py_ssize_t row_of(self, const Reading* reading, Py_ssize_t i) noexcept
     cdef int stop_at(self, Reading* reading, Py_ssize_t i, object path, object reason) except -1

@@ -71,6 +71,13 @@ cdef Py_ssize_t MOST_BYTES = 64 << 20
 # How many frames are looked at together: the working memory for so many stays in the caches.
 cdef Py_ssize_t FRAMES = 8192
 
+# What is expected to come of a source whose size is not known, in rows, and at most of any, in bytes of messages.
+cdef Py_ssize_t EXPECTED_ROWS = 65536
+cdef Py_ssize_t MOST_EXPECTED = 4 << 30
+
+# Memory up to this size is asked for in a way that has the C library keep it for the next columns.
+cdef size_t MOST_KEPT = 32 << 20
+
 # How many rows a batch of an exported stream has.
 STREAM_ROWS = 65536
 
@@ -884,6 +891,41 @@ cdef int read_node(Reading* reading, Node* node) noexcept nogil:
     return read_members(reading, node)
 
 
+cdef int reserve_exactly(Memory* memory, size_t size) noexcept:
+    cdef uint8_t* data
+    if size > memory.capacity:
+        data = <uint8_t*>PyMem_RawRealloc(memory.data, size)
+        if data is not NULL:
+            memory.data = data
+            memory.capacity = size
+    return 0
+
+
+cdef size_t expected(const Memory* memory, double factor) noexcept:
+    return <size_t>(factor * <double>memory.size) + 64 if memory.size else 0
+
+
+cdef int reserve(Plan plan, double factor) noexcept:
+    """Takes memory for columns that get so many times as long. Without it they grow as they can."""
+    cdef Node* node
+    cdef Py_ssize_t i
+    cdef size_t total = 0
+    for i in range(plan.node_count):
+        node = plan.nodes[i]
+        total += expected(&node.validity, factor) + expected(&node.offsets, factor) + expected(&node.data, factor)
+    # The C library gives what is freed back to the system, unless it has seen that so much is taken and freed again:
+    # then it keeps it. A page that is new costs more than the reading of the numbers on it (R2 of
+    # asv_benchmarks/columns.py: 4 ns a message instead of 13).
+    if total < MOST_KEPT:
+        PyMem_RawFree(PyMem_RawMalloc(total))
+    for i in range(plan.node_count):
+        node = plan.nodes[i]
+        reserve_exactly(&node.validity, expected(&node.validity, factor))
+        reserve_exactly(&node.offsets, expected(&node.offsets, factor))
+        reserve_exactly(&node.data, expected(&node.data, factor))
+    return 0
+
+
 cdef int mark_good(Plan plan) noexcept:
     """What the columns have now is good: `roll_back` returns to it."""
     cdef Py_ssize_t i
@@ -1159,6 +1201,7 @@ cdef class ColumnReader(Exclusive):
             most = max_rows
         self.enter()
         try:
+            self.max_rows = most
             while self.pending is None:
                 try:
                     if not self.read_some(most - self.rows):
@@ -1234,6 +1277,8 @@ cdef class ColumnReader(Exclusive):
             self.filter_rows(&reading)
         self.read_rows(self.plan, &reading)
         # Everything went well: now it counts.
+        if not self.rows and reading.count:
+            self.expect_rows(reading.count)
         self.rows += reading.count
         self.total_rows += <unsigned long long>reading.count
         self.skipped += self.left_out
@@ -1247,6 +1292,21 @@ cdef class ColumnReader(Exclusive):
             if self.next_row == batch.starts.length:
                 self.batch = None
             self.pending = error
+        return 0
+
+    cdef int expect_rows(self, Py_ssize_t count) noexcept:
+        """Takes memory for what is to come, if the rest of it is like the first `count` rows."""
+        cdef Decoder decoder = self.decoder
+        cdef double factor, frames = <double>self.batch.starts.length, size = <double>self.message_bytes
+        if decoder.chunk is None and decoder.readinto is None and decoder.read is None:
+            factor = 1 + <double>(decoder.end - decoder.position) / size
+        elif self.max_rows < EXPECTED_ROWS:
+            factor = <double>self.max_rows / frames
+        else:
+            factor = <double>EXPECTED_ROWS / frames
+        factor = min(factor, <double>self.max_rows / count, <double>MOST_EXPECTED / size)
+        if factor > 1:
+            reserve(self.plan, 1.01 * factor)
         return 0
 
     cdef int own_choice(self, Reading* reading) except -1:
