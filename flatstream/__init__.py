@@ -68,6 +68,7 @@ from flatstream.validation import (
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
+    from flatstream.columns import ColumnBatch, ColumnStream
     from flatstream.schema import Schema
 
 __version__ = "0.1.0"
@@ -83,6 +84,8 @@ __all__ = [
     "ChecksumFramer",
     "ChecksumMismatchError",
     "ChecksumType",
+    "ColumnBatch",
+    "ColumnStream",
     "CompositeValidator",
     "Crc16",
     "Crc32",
@@ -130,11 +133,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # What reads schemas takes as long to import as all the rest, and most programs have none.
+    # What reads schemas and columns takes as long to import as all the rest, and most programs have none.
     if name == "Schema":
         from flatstream.schema import Schema
 
         return Schema
+    if name in ("ColumnBatch", "ColumnStream"):
+        from flatstream import columns
+
+        return getattr(columns, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

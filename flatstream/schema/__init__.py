@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from flatstream._core.flatbuf.layout import Layout
@@ -12,6 +12,9 @@ from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, par
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from flatstream._core.decoder import Decoder
+    from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream, Enums, OnError, Progress, Where
 
 __all__ = ["Schema", "Table"]
 
@@ -143,6 +146,67 @@ class Table:
     # Records out
 
     # Columns out
+
+    def read_columns(
+        self,
+        reader: Decoder,
+        fields: Iterable[str] | None = None,
+        where: Where | None = None,
+        *,
+        verify: bool = False,
+        enums: Enums = "dictionary",
+        on_error: OnError = "raise",
+        progress: Progress | None = None,
+    ) -> ColumnBatch:
+        """All messages that are left in a stream, as columns; see `StreamReader.columns`."""
+        from flatstream import columns
+
+        return columns.read_columns(
+            columns.reader_of(
+                reader, self.layout, self.number, self.name, fields, where, verify, enums, on_error, progress
+            )
+        )
+
+    def read_column_batches(
+        self,
+        reader: Decoder,
+        fields: Iterable[str] | None = None,
+        where: Where | None = None,
+        *,
+        batch_rows: int | None = 65_536,
+        verify: bool = False,
+        enums: Enums = "dictionary",
+        on_error: OnError = "raise",
+        progress: Progress | None = None,
+    ) -> ColumnStream:
+        """The messages of a stream as batches of columns; see `StreamReader.column_batches`."""
+        from flatstream import columns
+
+        return columns.ColumnStream(
+            columns.reader_of(
+                reader, self.layout, self.number, self.name, fields, where, verify, enums, on_error, progress
+            ),
+            batch_rows,
+        )
+
+    def arrow_schema(self, fields: Iterable[str] | None = None, *, enums: Enums = "dictionary") -> ColumnSchema:
+        """The types that columns of this table have; docs/columns.md has the whole mapping.
+
+        Parameters
+        ----------
+        fields : iterable of str, optional
+            Paths, as for `StreamReader.columns`; all fields unless given.
+        enums : {"dictionary", "number"}
+            Whether enums are their names or their numbers.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            See `StreamReader.columns`.
+        """
+        from flatstream import columns
+
+        return columns.ColumnSchema(columns.plan_of(self.layout, self.number, self.name, fields, enums).type)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)

@@ -1053,11 +1053,13 @@ cdef inline int64_t signed_at(const Node* node, Py_ssize_t i) noexcept nogil:
     return (<const int8_t*>data)[i] if node.kind == BYTE else <int64_t>data[i]
 
 
-# (lowest, highest) by kind: BOOL and UNION_TYPE and UBYTE have one byte without a sign, and so on.
 cdef tuple range_of(int kind, int width):
+    """The smallest and the largest number of an integer type."""
+    # Of Python, which has room for all of them.
+    cdef object end = 2 ** <object>(8 * width)
     if kind == BYTE or kind == SHORT or kind == INT or kind == LONG:
-        return -(1 << 8 * width - 1), (1 << 8 * width - 1) - 1
-    return 0, (1 << 8 * width) - 1
+        return -(end // 2), end // 2 - 1
+    return 0, end - 1
 
 
 cdef object limit_of(object value, str name, int kind):
