@@ -80,8 +80,9 @@ cdef class ColumnType:
             raise ValueError(f"an enum is stored as numbers, and not as {format!r}")
         self.format = format
         self.nullable = nullable
-        self.labels = None if labels is None else tuple(str(label) for label in labels)
-        self.numbers = None if numbers is None else tuple(int(number) for number in numbers)
+        if labels is not None:
+            self.labels = tuple([str(label) for label in labels])
+            self.numbers = tuple([int(number) for number in numbers])
         self.metadata = dict(metadata or {})
         self.name_bytes = name.encode()
         self.format_bytes = format.encode() if labels is None else b"i"

@@ -272,20 +272,18 @@ cdef inline int open_row(
     cdef Shape* shape
     places[i] = NULL
     shape_numbers[i] = 0
-    # The vtable and the table have 4 bytes at least, and size was compared with 4 already.
     if unlikely(size < 4 or place > size - 4):
         return refuse(reading, message, node, b"a table", place, 4)
     vtable = <int64_t>place - <int64_t><int32_t>load_u32(data + place)
     if unlikely(vtable < 0):
         return refuse(reading, message, node, b"a vtable before the message, of a table", place, 4)
-    if unlikely(<uint64_t>vtable > size - 4):
-        return refuse(reading, message, node, b"a vtable", <uint64_t>vtable, 4)
+    if unlikely(<uint64_t>vtable > size - 2):
+        return refuse(reading, message, node, b"a vtable", <uint64_t>vtable, 2)
     vtable_size = load_u16(data + vtable)
-    if unlikely(vtable_size < 4):
-        return refuse(reading, message, node, b"a vtable of less than 4 bytes", <uint64_t>vtable, 4)
     if unlikely(vtable_size > size - <uint64_t>vtable):
         return refuse(reading, message, node, b"a vtable", <uint64_t>vtable, vtable_size)
-    key_size = (min(vtable_size, node.reach) - 4) & ~<uint32_t>1
+    # One too small for the two sizes that it begins with has no entries, as the verifier sees it.
+    key_size = (min(max(vtable_size, <uint32_t>4), node.reach) - 4) & ~<uint32_t>1
     entries = data + vtable + 4
     if unlikely(node.last_shape < 0) or (<Shape*>node.shapes.data)[node.last_shape].key_size != key_size or (
         not same_bytes(entries, node.keys.data + <size_t>node.last_shape * node.reach, key_size)
@@ -1142,6 +1140,8 @@ cdef class ColumnReader(Exclusive):
             raise TypeError(f"progress must be callable, got {type(progress).__name__}")
         if plan is None or self.plan is not None:
             raise TypeError("a ColumnReader has one plan, given once")
+        if (<Plan>plan).taken or filter_plan is not None and ((<Plan>filter_plan).taken or filter_plan is plan):
+            raise ValueError("a plan belongs to one reader: make another for this one")
         check_limits(64, 1_000_000, 2**31, &self.limits)
         if filter_plan is not None:
             node = the_output(filter_plan)
@@ -1161,6 +1161,9 @@ cdef class ColumnReader(Exclusive):
         self.decoder = decoder
         self.filter_plan = filter_plan
         self.plan = plan
+        self.plan.taken = True
+        if filter_plan is not None:
+            self.filter_plan.taken = True
 
     @property
     def type(self):

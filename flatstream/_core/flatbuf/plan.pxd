@@ -117,6 +117,8 @@ cdef class Plan:
     cdef bint enum_names
     cdef bint counts
     cdef bint ready
+    # A reader has it.
+    cdef bint taken
     # While it is made.
     cdef int depth
 
