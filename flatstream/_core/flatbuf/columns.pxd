@@ -52,7 +52,10 @@ cdef class ColumnReader(Exclusive):
     cdef Py_ssize_t message_bytes
     cdef unsigned long long total_rows
     cdef readonly unsigned long long total_skipped
-    # Of the batch of frames that is being read: how many messages were left out, and where and why reading ends.
+    # How many frames are looked at together, now and next.
+    cdef Py_ssize_t window
+    cdef Py_ssize_t next_window
+    # Of those: how many messages were left out, and where and why reading ends.
     cdef Py_ssize_t left_out
     cdef Py_ssize_t stop_row
     cdef object stop_error
@@ -63,7 +66,7 @@ cdef class ColumnReader(Exclusive):
     cdef Memory budget
 
     cdef int read_some(self, Py_ssize_t max_rows) except -1
-    cdef int take_rows(self) except -1
+    cdef int take_rows(self, Py_ssize_t max_rows) except -1
     cdef int expect_rows(self, Py_ssize_t count) noexcept
     cdef int own_choice(self, Reading* reading) except -1
     cdef Py_ssize_t row_of(self, const Reading* reading, Py_ssize_t i) noexcept

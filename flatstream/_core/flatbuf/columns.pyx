@@ -78,6 +78,8 @@ cdef Py_ssize_t MOST_EXPECTED = 4 << 30
 # Memory up to this size is asked for in a way that has the C library keep it for the next columns.
 cdef size_t MOST_KEPT = 32 << 20
 
+cdef Py_ssize_t FEW_FRAMES = 32
+
 # How many rows a batch of an exported stream has.
 STREAM_ROWS = 65536
 
@@ -1155,6 +1157,7 @@ cdef class ColumnReader(Exclusive):
                 self.low, self.high = real_limits(low, high)
             else:
                 self.low, self.high = whole_limits(low, high, node.kind, <int>node.width)
+        self.window = FRAMES
         self.skipping = skip
         self.verifying = verify
         self.progress = progress
@@ -1258,22 +1261,28 @@ cdef class ColumnReader(Exclusive):
             )
             self.next_row = 0
             self.message_bytes += PyMemoryView_GET_BUFFER(self.batch.buffer).len
-        self.take_rows()
-        if self.progress is not None:
+        self.take_rows(max_rows)
+        if self.progress is not None and self.batch is None:
             self.progress(self.total_rows, self.decoder.offset)
         return 1
 
-    cdef int take_rows(self) except -1:
-        """Adds what is left of the batch of frames, up to the first damaged message if that is to be raised."""
+    cdef int take_rows(self, Py_ssize_t max_rows) except -1:
+        """Adds what is left of the batch of frames, up to the first damaged message if that is to be raised.
+
+        Behind a damaged message only a few are read at a time at first: if there are many such messages, what was read
+        beyond each of them is read again.
+        """
         cdef FrameBatch batch = self.batch
-        cdef Py_ssize_t first = self.next_row, found
+        cdef Py_ssize_t first = self.next_row
         cdef Reading reading
         cdef object error = None
         memset(&reading, 0, sizeof(Reading))
         reading.base = <const uint8_t*>PyMemoryView_GET_BUFFER(batch.buffer).buf
         reading.starts = batch.starts.data + first
         reading.sizes = batch.sizes.data + first
-        reading.count = batch.starts.length - first
+        reading.count = min(batch.starts.length - first, self.window, max_rows)
+        self.next_window = 2 * self.window if self.window < FRAMES else self.window
+        self.stop_row = first + reading.count
         self.left_out = 0
         self.stop_error = None
         if self.verifying:
@@ -1290,13 +1299,15 @@ cdef class ColumnReader(Exclusive):
         self.total_skipped += <unsigned long long>self.left_out
         error = self.stop_error
         self.stop_error = None
-        if error is None:
-            self.batch = None
-        else:
-            self.next_row = self.stop_row + 1
-            if self.next_row == batch.starts.length:
-                self.batch = None
+        if error is not None:
+            # Past the message that it is about.
+            self.stop_row += 1
+            self.next_window = FEW_FRAMES
             self.pending = error
+        self.window = self.next_window
+        self.next_row = self.stop_row
+        if self.next_row == batch.starts.length:
+            self.batch = None
         return 0
 
     cdef int expect_rows(self, Py_ssize_t count) noexcept:

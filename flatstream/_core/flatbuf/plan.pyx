@@ -290,7 +290,8 @@ cdef class Plan:
             return NULL
         node.emits = True
         if not is_scalar(field.kind):
-            node.keeps_validity = nullable
+            # Even a union that is required may be of a type that the schema does not know, and then is no value.
+            node.keeps_validity = nullable or node.op == OP_UNION
             node.required = in_table and field.required
             node.type_offset = field.type_offset
         node.size = known.size
