@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from . import building, checksums, deframing, framing, imports, memory, stream_io, threads, verifying
+from . import building, checksums, columns, deframing, framing, imports, memory, stream_io, threads, verifying
 from .chart import cpu_name, os_name
 from .common import COUNTS, GOAL_COUNT, GOAL_SIZE, SIZES
 
@@ -229,6 +229,28 @@ def goals() -> Iterator[Goal]:
         ("three scalars", 5000),
         "times faster",
         25,
+        "message",
+    )
+    yield Goal(
+        "R2",
+        "three scalars of each message to NumPy, generated code",
+        columns.Numbers,
+        "time_columns",
+        "time_generated_code",
+        (100_000,),
+        "times faster",
+        500,
+        "message",
+    )
+    yield Goal(
+        "R3",
+        "three scalars and a string to Arrow, generated code",
+        columns.NumbersAndText,
+        "time_columns",
+        "time_generated_code",
+        (100_000,),
+        "times faster",
+        200,
         "message",
     )
     yield Goal(
