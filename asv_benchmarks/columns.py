@@ -146,7 +146,7 @@ class NumbersAndText(Benchmark):
 
 
 class Batches(Benchmark):
-    """Telemetry events of some 500 bytes in batches, as a stream that Arrow reads: for files that are larger than memory."""
+    """Telemetry events of some 500 bytes, in batches that Arrow reads from a stream: how large files are read."""
 
     param_names = ("fields", "count")
     params = (["four", "all"], [10_000, 100_000])
@@ -160,7 +160,7 @@ class Batches(Benchmark):
             for _ in range(0, count, 1000):
                 writer.write_payloads(make_payloads(1000))
         self.stream = sink.getvalue()
-        self.fields = ("sequence", "memory_available", "load_1", "host") if fields == "four" else None
+        self.fields = ["sequence", "memory_available", "load_1", "host"] if fields == "four" else None
 
     def units(self, fields: str, count: int) -> int:
         """How many messages a sample reads."""

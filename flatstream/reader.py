@@ -221,9 +221,7 @@ class StreamReader(Decoder):
         ChecksumMismatchError, ...
             See `read_message`.
         """
-        return table.read_columns(
-            self, fields, where, verify=verify, enums=enums, on_error=on_error, progress=progress
-        )
+        return table.read_columns(self, fields, where, verify=verify, enums=enums, on_error=on_error, progress=progress)
 
     def column_batches(
         self,
@@ -253,9 +251,9 @@ class StreamReader(Decoder):
 
         Raises
         ------
-        See `columns`. Errors about messages and the stream come while it is iterated over. Rows before a damaged message
-        are given first; the error comes with the next call, and the call after that goes on behind the message. The
-        frames of a batch are taken from the reader together, so read from one or the other.
+        See `columns`. Errors about messages and the stream come while it is iterated over. Rows before a damaged
+        message are given first; the error comes with the next call, and the call after that goes on behind the message.
+        The frames of a batch are taken from the reader together, so read from one or the other.
         """
         return table.read_column_batches(
             self,

@@ -101,7 +101,7 @@ class Reference:
                 return self.inline(item.type, data, place + offset)
             if item.optional:
                 return None
-            default = item.default_real if base in (BaseType.FLOAT, BaseType.DOUBLE) else item.default_integer
+            default: Any = item.default_real if base in (BaseType.FLOAT, BaseType.DOUBLE) else item.default_integer
             if base is BaseType.FLOAT:
                 default = struct.unpack("<f", struct.pack("<f", default))[0]
             if base is BaseType.BOOL:

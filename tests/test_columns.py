@@ -1,4 +1,4 @@
-"""Columns: generated code in, columns out, value for value; what is refused, and where; and no byte that could crash it.
+"""Columns: generated code in, columns out, value for value; what is refused, and where; no byte that could crash it.
 
 `column_reference.Reference` is the judge: slow, in Python, by the `flatbuffers` package's own access to messages. What
 flatc generates is the other: its object API, and its accessors.
@@ -164,8 +164,7 @@ def without(value: Any) -> Any:
         return {
             name: without(inner)
             for name, inner in value.items()
-            if name not in ("grid", "grids", "choice", "other", "must")
-            and not name.endswith("_type")
+            if name not in ("grid", "grids", "choice", "other", "must") and not name.endswith("_type")
         }
     return value
 
@@ -220,17 +219,14 @@ def event_payloads(count: int) -> list[bytes]:
 def test_events_of_the_telemetry_agent_come_out_as_the_reference_reads_them():
     schema = schema_of("telemetry")
     payloads = event_payloads(50)
-    check(
-        columns_of(payloads, schema.root), [Reference(schema).record("telemetry.Event", each) for each in payloads]
-    )
+    check(columns_of(payloads, schema.root), [Reference(schema).record("telemetry.Event", each) for each in payloads])
 
 
 def test_monster_of_flatc_comes_out_as_the_reference_reads_it():
     schema = schema_of("monster_test")
+    assert schema.root is not None
     payload = (HERE / "vectors" / "verifier" / "monsterdata_python_wire.mon").read_bytes()
-    check(
-        columns_of([payload] * 3, schema.root), [Reference(schema).record(schema.root.name, payload)] * 3
-    )
+    check(columns_of([payload] * 3, schema.root), [Reference(schema).record(schema.root.name, payload)] * 3)
 
 
 @pytest.mark.parametrize("writer", ["shapes", "shapes_v2"])
@@ -327,9 +323,7 @@ def test_unions_of_structs_and_strings_and_vectors_of_unions_come_out(members):
     names = ["NONE", "Named", "First", "Second", "Wide", "Text"]
     assert batch["one_type"].to_pylist() == [names[each[0][0]] if each else "NONE" for each in members]
     assert batch["one.Text"].to_pylist() == [each[0][2] if each and each[0][0] == 5 else None for each in members]
-    assert batch["one.Named.name"].to_pylist() == [
-        each[0][2] if each and each[0][0] == 1 else None for each in members
-    ]
+    assert batch["one.Named.name"].to_pylist() == [each[0][2] if each and each[0][0] == 1 else None for each in members]
     assert bits(batch["one.First.x"].to_pylist()) == bits(
         [-each[0][1] if each and each[0][0] == 2 else None for each in members]
     )
@@ -422,9 +416,9 @@ def test_every_path_by_itself_comes_out_as_the_reference_reads_it():
     reference = Reference(SHAPES)
     for path in PATHS:
         batch = columns_of(payloads, SHAPE, [path])
-        assert bits(batch[path].to_pylist()) == bits(
-            [reference.at("shapes.Shape", each, path) for each in payloads]
-        ), path
+        assert bits(batch[path].to_pylist()) == bits([reference.at("shapes.Shape", each, path) for each in payloads]), (
+            path
+        )
 
 
 @functools.cache
@@ -622,7 +616,7 @@ def test_tables_of_thousands_of_shapes_come_out_as_the_reference_reads_them():
     stream = StreamReader(stream_of(payloads * 2)).column_batches(
         SHAPES.table("shapes.Scalars"), ["u64", "i8"], batch_rows=5000
     )
-    found = [value for each in stream for value in each["u64"].to_pylist()]
+    found: list[int] = [value for each in stream for value in each["u64"].to_pylist()]
     assert found == [row["u64"] for row in expected] * 2
 
 
@@ -637,9 +631,7 @@ def test_progress_is_told_rows_and_offset_after_each_batch_of_frames():
     assert told[-1][1] == len(stream)
     told.clear()
     # Rows that a filter lets through.
-    StreamReader(stream).columns(
-        LEVEL1, ["value"], ("value", 100, 150), progress=lambda *numbers: told.append(numbers)
-    )
+    StreamReader(stream).columns(LEVEL1, ["value"], ("value", 100, 150), progress=lambda *numbers: told.append(numbers))
     assert [rows for rows, _ in told] == [50, 50, 50]
 
 
@@ -655,7 +647,7 @@ def test_progress_that_raises_loses_nothing():
 
 
 def test_progress_that_reads_on_is_refused():
-    found = []
+    found: list[int] = []
 
     def read_on(rows: int, offset: int) -> None:
         with pytest.raises(RuntimeError, match="in the middle of another operation"):
@@ -738,8 +730,8 @@ def test_binary_is_not_looked_at():
 # Numbers in a range
 
 LIMITS = {
-    "i8": (-128, 127), "u8": (0, 255), "i16": (-(2**15), 2**15 - 1), "u16": (0, 2**16 - 1), "i32": (-(2**31), 2**31 - 1),
-    "u32": (0, 2**32 - 1), "i64": (-(2**63), 2**63 - 1), "u64": (0, 2**64 - 1),
+    "i8": (-128, 127), "u8": (0, 255), "i16": (-(2**15), 2**15 - 1), "u16": (0, 2**16 - 1),
+    "i32": (-(2**31), 2**31 - 1), "u32": (0, 2**32 - 1), "i64": (-(2**63), 2**63 - 1), "u64": (0, 2**64 - 1),
 }  # fmt: skip
 ANY_LIMIT = st.one_of(
     st.none(),
@@ -782,7 +774,9 @@ def in_range(value: Any, low: Any, high: Any) -> bool:
 
 @settings(max_examples=150)
 @given(
-    st.sampled_from(["id", *[f"{name}.{field}" for name in ("scalars", "optionals") for field in [*LIMITS, "f32", "f64"]]]),
+    st.sampled_from(
+        ["id", *[f"{name}.{field}" for name in ("scalars", "optionals") for field in [*LIMITS, "f32", "f64"]]]
+    ),
     ANY_LIMIT,
     ANY_LIMIT,
 )
@@ -801,8 +795,8 @@ def test_filter_may_be_on_enums_by_number_on_bools_types_of_unions_and_variants(
     payloads = sample_messages(30)
     reference = Reference(SHAPES, "number")
     for path, low, high in [
-        ("choice_type", 1, 3), ("scalars.truth", True, None), ("scalars.color", None, 0), ("choice.Named.code", 1, None),
-        ("structs.nest.line.to.x", -1.0, None), ("scalars.truth", 0, 1),
+        ("choice_type", 1, 3), ("scalars.truth", True, None), ("scalars.color", None, 0),
+        ("choice.Named.code", 1, None), ("structs.nest.line.to.x", -1.0, None), ("scalars.truth", 0, 1),
     ]:  # fmt: skip
         wanted = [each for each in payloads if in_range(reference.at("shapes.Shape", each, path), low, high)]
         batch = columns_of(payloads, SHAPE, ["title"], (path, low, high))
@@ -1018,10 +1012,9 @@ def test_missing_required_field_is_damage():
 
 
 def test_verification_sees_what_reading_does_not_look_at():
-    payload = bytearray(named_message(b"text"))
-    payload[payload.index(b"text") + 4] = 1
+    payload = named_message(b"text").replace(b"text\0", b"text\1")
     assert columns_of([payload], NAMED, ["name"])["name"].to_pylist() == ["text"]
-    with pytest.raises(FlatbufferError, match="named.name: the string at byte .* has no zero byte") as caught:
+    with pytest.raises(FlatbufferError, match=r"named\.name: the string at byte .* has no zero byte") as caught:
         columns_of([named_message(b"a"), payload], NAMED, ["code"], verify=True)
     assert caught.value.frame == 1
     batch = columns_of([payload, named_message(b"a"), payload], NAMED, ["name"], verify=True, on_error="skip")
@@ -1113,10 +1106,10 @@ def test_interrupt_loses_no_rows():
     batches = StreamReader(Faulty([stream[:70], KeyboardInterrupt(), stream[70:]])).column_batches(LEVEL1, ["value"])
     with pytest.raises(KeyboardInterrupt):
         next(batches)
-    try:
-        assert next(batches)["value"].to_pylist()[:2] == [0, 1]
-    except flatstream.FlatStreamError as error:
-        assert "interrupted inside the source" in str(error)
+    # Two whole frames had arrived. How much the source had given of the next, nobody knows.
+    assert next(batches)["value"].to_pylist() == [0, 1]
+    with pytest.raises(flatstream.FlatStreamError, match="interrupted inside the source"):
+        next(batches)
 
 
 def test_batches_of_what_is_at_hand_follow_a_slow_source():

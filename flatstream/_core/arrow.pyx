@@ -6,15 +6,13 @@ calls `release` when done, from any thread, which is where both go. A structure 
 capsule. Children have memory of their own each, since a consumer may take them out and release them later.
 """
 
-import errno
-
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_INCREF, PyObject
 from libc.errno cimport EINVAL, EIO, ENOMEM
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from flatstream._core.arrow_abi cimport ARROW_FLAG_NULLABLE, ArrowArray, ArrowArrayStream, ArrowSchema
 from flatstream._core.buffers cimport Chunk
@@ -504,8 +502,8 @@ def export_stream(source):
     Parameters
     ----------
     source : object
-        Has `type`, a ColumnType, and `next_data()`, which returns a ColumnData of this type, or None at the end. What it
-        raises reaches the consumer as the text of an error.
+        Has `type`, a ColumnType, and `next_data()`, which returns a ColumnData of this type, or None at the end. What
+        it raises reaches the consumer as the text of an error.
     """
     cdef ArrowArrayStream* out = <ArrowArrayStream*>PyMem_RawCalloc(1, sizeof(ArrowArrayStream))
     cdef StreamHolder* holder = <StreamHolder*>PyMem_RawCalloc(1, sizeof(StreamHolder))

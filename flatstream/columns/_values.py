@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from flatstream._core.arrow import ColumnData, ColumnType
+from flatstream._core.arrow import WIDTHS, ColumnData, ColumnType
 
-# By the letters of the C data interface: Arrow's name, and the letter of `memoryview.cast`, by which NumPy knows it too.
+# By the letters of the C data interface: Arrow's name, and the letter that memoryview and NumPy know a type by.
 NUMBERS = {
     "b": ("bool", "?"),
     "c": ("int8", "b"),
@@ -41,40 +41,41 @@ def type_text(type: ColumnType) -> str:
     return f"struct<{inner}>"
 
 
-def numbers_of(data: ColumnData) -> memoryview:
-    """The numbers of a column, as they are in memory."""
-    letter = NUMBERS[data.type.format][1]
-    assert data.data is not None
-    whole = memoryview(data.data)
-    width = memoryview(b"").cast(letter).itemsize
-    return whole[: data.length * width].cast(letter)
+def _view(memory: Any) -> Any:
+    """The bytes of a part of a column."""
+    # Before Python 3.12, type checkers cannot be told of objects that have a buffer.
+    return memoryview(memory)
 
 
-def _offsets_of(data: ColumnData) -> memoryview:
-    assert data.offsets is not None
-    return memoryview(data.offsets)[: 8 * (data.length + 1)].cast("q")
+def numbers_of(data: ColumnData) -> Any:
+    """The numbers of a column, as a memoryview of what they are in memory."""
+    return _view(data.data)[: data.length * WIDTHS[data.type.format]].cast(NUMBERS[data.type.format][1])
+
+
+def _offsets_of(data: ColumnData) -> list[int]:
+    offsets: list[int] = _view(data.offsets)[: 8 * (data.length + 1)].cast("q").tolist()
+    return offsets
 
 
 def _plain_values(data: ColumnData) -> list[Any]:
     """The values of a column, whether they are there or not."""
     type = data.type
     if type.format in NUMBERS:
-        numbers = numbers_of(data).tolist()
+        numbers: list[Any] = numbers_of(data).tolist()
         if type.labels is None:
             return numbers
         assert type.numbers is not None
         names = dict(zip(type.numbers, type.labels, strict=True))
         return [names.get(number) or str(number) for number in numbers]
     if type.format in ("U", "Z"):
-        offsets = _offsets_of(data).tolist()
-        assert data.data is not None
-        content = bytes(memoryview(data.data)[: offsets[-1]])
-        pieces: list[Any] = [content[begin:end] for begin, end in zip(offsets, offsets[1:], strict=False)]
+        offsets = _offsets_of(data)
+        content = bytes(_view(data.data)[: offsets[-1]])
+        pieces: list[Any] = [content[begin:end] for begin, end in pairwise(offsets)]
         return [piece.decode() for piece in pieces] if type.format == "U" else pieces
     if type.format == "+L":
-        offsets = _offsets_of(data).tolist()
+        offsets = _offsets_of(data)
         items = values_of(data.children[0])
-        return [items[begin:end] for begin, end in zip(offsets, offsets[1:], strict=False)]
+        return [items[begin:end] for begin, end in pairwise(offsets)]
     if type.format.startswith("+w:"):
         size = int(type.format[3:])
         items = values_of(data.children[0])
@@ -91,7 +92,7 @@ def values_of(data: ColumnData) -> list[Any]:
     values = _plain_values(data)
     if data.validity is None:
         return values
-    valid: Sequence[int] = memoryview(data.validity)[: data.length]
+    valid = _view(data.validity)[: data.length]
     return [value if there else None for value, there in zip(values, valid, strict=True)]
 
 
@@ -116,7 +117,7 @@ def array_of(data: ColumnData) -> Any:
         return values
     if data.validity is None:
         return values
-    mask = np.frombuffer(data.validity, np.uint8, data.length) == 0
+    mask = np.frombuffer(_view(data.validity), np.uint8, data.length) == 0
     if values.ndim == 2:
         mask = np.repeat(mask[:, None], values.shape[1], axis=1)
     return np.ma.MaskedArray(values, mask)

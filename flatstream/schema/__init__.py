@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from flatstream._core.decoder import Decoder
-    from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream, Enums, OnError, Progress, Where
+    from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream
 
 __all__ = ["Schema", "Table"]
 
@@ -151,12 +151,12 @@ class Table:
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: Where | None = None,
+        where: tuple[str, Any, Any] | None = None,
         *,
         verify: bool = False,
-        enums: Enums = "dictionary",
-        on_error: OnError = "raise",
-        progress: Progress | None = None,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int, int], object] | None = None,
     ) -> ColumnBatch:
         """All messages that are left in a stream, as columns; see `StreamReader.columns`."""
         from flatstream import columns
@@ -171,13 +171,13 @@ class Table:
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: Where | None = None,
+        where: tuple[str, Any, Any] | None = None,
         *,
         batch_rows: int | None = 65_536,
         verify: bool = False,
-        enums: Enums = "dictionary",
-        on_error: OnError = "raise",
-        progress: Progress | None = None,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int, int], object] | None = None,
     ) -> ColumnStream:
         """The messages of a stream as batches of columns; see `StreamReader.column_batches`."""
         from flatstream import columns
@@ -189,7 +189,9 @@ class Table:
             batch_rows,
         )
 
-    def arrow_schema(self, fields: Iterable[str] | None = None, *, enums: Enums = "dictionary") -> ColumnSchema:
+    def arrow_schema(
+        self, fields: Iterable[str] | None = None, *, enums: Literal["dictionary", "number"] = "dictionary"
+    ) -> ColumnSchema:
         """The types that columns of this table have; docs/columns.md has the whole mapping.
 
         Parameters

@@ -1,31 +1,9 @@
-from libc.stdint cimport int32_t, uint8_t, uint64_t
-
 from flatstream._core.arrow cimport ColumnData
 from flatstream._core.decoder cimport Decoder, FrameBatch
 from flatstream._core.exclusive cimport Exclusive
-from flatstream._core.flatbuf.plan cimport Memory, Node, Plan
+from flatstream._core.flatbuf.extract cimport Reading
+from flatstream._core.flatbuf.plan cimport Memory, Plan
 from flatstream._core.flatbuf.verifier cimport Limits
-
-
-cdef struct Reading:
-    # The messages of a batch: where they are, and which of them are wanted.
-    const uint8_t* base
-    long long* starts
-    long long* sizes
-    # Which frames of the batch they are; NULL: one after another.
-    long long* rows
-    Py_ssize_t count
-    # Those that turned out to be damaged.
-    uint8_t* bad
-    Py_ssize_t bad_count
-    # How many bytes each may still have read of what repeats; NULL if nothing can.
-    uint64_t* budget
-    # What is wrong with the first of them.
-    Py_ssize_t row
-    int32_t node
-    const char* what
-    uint64_t place
-    uint64_t needed
 
 
 cdef class ColumnReader(Exclusive):

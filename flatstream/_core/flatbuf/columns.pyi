@@ -11,6 +11,7 @@ STREAM_ROWS: int
 
 def whole_limits(low: float | None, high: float | None, kind: int, width: int) -> tuple[int, int]: ...
 def real_limits(low: float | None, high: float | None) -> tuple[float, float | None]: ...
+
 @disjoint_base
 class ColumnReader(Exclusive):
     def __init__(

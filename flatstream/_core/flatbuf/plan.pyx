@@ -85,7 +85,9 @@ cdef class Plan:
                 self.output(self.add_field(root, place, name, name, (number,)))
         else:
             if isinstance(fields, (str, bytes)):
-                raise TypeError(f"fields must be an iterable of paths, got the one {type(fields).__name__} {fields!r:.100}")
+                raise TypeError(
+                    f"fields must be an iterable of paths, got the one {type(fields).__name__} {fields!r:.100}"
+                )
             seen = set()
             for path in fields:
                 if not isinstance(path, str):
