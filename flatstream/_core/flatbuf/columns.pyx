@@ -561,6 +561,8 @@ cdef class ColumnReader(Exclusive):
         cdef Py_ssize_t i
         cdef uint8_t* keep
         self.read_rows(self.filter_plan, reading)
+        if not reading.count:
+            return 0
         self.own_choice(reading)
         if resize(&self.kept, <size_t>reading.count):
             raise MemoryError("no memory for a choice of messages")

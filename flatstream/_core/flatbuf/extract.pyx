@@ -388,7 +388,7 @@ cdef int open_structs(Reading* reading, Node* node) noexcept nogil:
                 absent = True
             else:
                 places[i] = data + target
-    node.uniform = not absent
+    node.uniform = node.rows and not absent
     return 0
 
 
@@ -613,7 +613,7 @@ cdef int read_texts(Reading* reading, Node* node) noexcept nogil:
     for i in range(node.rows):
         if slots[i] is not NULL:
             message = message_of(node, i)
-            if open_elements(reading, node, message, slots[i], 1, &first, &length) == 0:
+            if open_elements(reading, node, message, slots[i], 1, &first, &length) == 0 and length:
                 if length > node.data.capacity - node.data.size and make_room(&node.data, length):
                     return -1
                 memcpy(node.data.data + node.data.size, first, length)
