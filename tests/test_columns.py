@@ -592,7 +592,6 @@ def test_tables_of_thousands_of_shapes_come_out_as_the_reference_reads_them():
     """More than the table of shapes keeps: each has other fields."""
     rng = random.Random(1)
     names = ["i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "access", "wide", "far", "color"]
-    scalars = built.generated("Scalars")
     chosen = rng.sample(range(2**13), 6000)
     builder = flatstream.Builder(256)
     payloads = []
@@ -603,12 +602,12 @@ def test_tables_of_thousands_of_shapes_come_out_as_the_reference_reads_them():
         builder.StartObject(15)
         for slot in order:
             if number >> slot & 1:
-                (builder.PrependUint8Slot, builder.PrependUint8Slot, builder.PrependUint8Slot)[slot % 3](
-                    slot, 1, 0
-                ) if slot < 3 else builder.PrependUint64Slot(slot, number + slot, 0)
+                if slot < 3:
+                    builder.PrependUint8Slot(slot, 1, 0)
+                else:
+                    builder.PrependUint64Slot(slot, number + slot, 0)
         builder.Finish(builder.EndObject())
         payloads.append(bytes(memoryview(builder)))
-    assert scalars
     batch = columns_of(payloads, SHAPES.table("shapes.Scalars"), [*names, "f64"])
     reference = Reference(SHAPES)
     expected = [reference.record("shapes.Scalars", each) for each in payloads]
@@ -805,12 +804,20 @@ def test_filter_may_be_on_enums_by_number_on_bools_types_of_unions_and_variants(
 
 
 def test_filter_looks_at_nothing_else_of_other_messages():
-    good, damaged = numbered_messages(3)[1:], bytearray(numbered_messages(4)[3])
-    # Its vector of values is nowhere, but its number is out of the range.
-    batch = columns_of([good[0], bytes(damaged), good[1]], LEVEL1, None, ("value", 1, 3))
-    assert batch["value"].to_pylist() == [1, 2]
-    broken = damaged[:-4] + b"\xff\xff\xff\xff"
-    assert columns_of([good[0], bytes(broken), good[1]], LEVEL1, ["value"], ("value", None, 3)).num_rows == 2
+    payloads = numbered_messages(7)
+    # The table that it leads to is nowhere.
+    table = RawTable(bytearray(payloads[3]), built.root_at(payloads[3]))
+    place = table.Pos + table.Offset(6)
+    payloads[3] = payloads[3][:place] + b"\xff" * 4 + payloads[3][place + 4 :]
+    with pytest.raises(FlatbufferError, match=r"level1\.next: a table at byte .*frame 3"):
+        columns_of(payloads, LEVEL1)
+    assert columns_of(payloads, LEVEL1, None, ("value", 4, None))["value"].to_pylist() == [4, 5, 6]
+    assert columns_of(payloads, LEVEL1, None, ("value", None, 3))["value"].to_pylist() == [0, 1, 2]
+    with pytest.raises(FlatbufferError, match="frame 3"):
+        columns_of(payloads, LEVEL1, None, ("value", 3, 4))
+    # On the way to the number it is looked at.
+    with pytest.raises(FlatbufferError, match="frame 3"):
+        columns_of(payloads, LEVEL1, ["value"], ("next.next.next.value", 0, 1))
 
 
 @pytest.mark.parametrize(
@@ -1308,12 +1315,11 @@ class Exporter:
 attempt(pyarrow.RecordBatchReader.from_stream, Exporter())
 """
     lines = survives(code.replace("SCHEMA", repr(str(HERE / "schemas" / "shapes.bfbs"))))
-    assert [line.split(" ", 2)[0] for line in lines] == [
+    assert [line.split(" ", 1)[0] for line in lines] == [
         "TypeError", "TypeError", "TypeError", "TypeError", "TypeError", "ValueError", "TypeError", "ValueError",
         "ValueError", "TypeError", "TypeError", "TypeError", "TypeError", "ValueError", "no", "ValueError", "TypeError",
-        "AttributeError",
-    ] or lines  # fmt: skip
-    assert len(lines) == 18
+        "ArrowInvalid",
+    ]  # fmt: skip
 
 
 def test_plans_belong_to_one_reader():
