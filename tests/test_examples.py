@@ -69,8 +69,8 @@ SHOWN: dict[str, list[str]] = {
 }
 ARGUMENTS = {"telemetry_agent": ["--seconds", "1", "--rate", "200"]}
 
-# What the scripts import, and is none itself.
-MODULES = {"telemetry_sources"}
+# What the scripts import, and is none itself; and what needs a file to work on, and has tests of its own.
+MODULES = {"telemetry_sources", "replay"}
 
 
 def test_every_example_is_listed_here() -> None:

@@ -164,7 +164,7 @@ cdef class ColumnPlan:
         cdef Field* field = &self.types.objects[number].fields[i]
         cdef FieldLayout* known = &self.layout.objects[number].fields[i]
         step.required = field.required
-        step.keep = known.optional or self.force_defaults
+        step.keep = known.kept or self.force_defaults
         step.default_bits = known.default_bits
         if self.types.objects[number].is_struct:
             step.place = field.offset

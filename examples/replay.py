@@ -1,0 +1,267 @@
+"""Load a file that telemetry_agent.py wrote into Parquet, summarise it, and draw its CPU and memory series.
+
+    python telemetry_agent.py --rate 1000 --seconds 60 --output machine.telemetry
+    python replay.py machine.telemetry
+
+The file is read as columns through its schema (telemetry.bfbs), batch by batch, so that it may be larger than memory;
+pyarrow writes the Parquet file, polars or pandas computes the summary from that, matplotlib draws. On a terminal a long
+file shows its progress. Needs flatstream[columns], matplotlib and tqdm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+import flatstream
+
+PROGRAM = "replay"
+HERE = Path(__file__).parent
+CHECKSUMS = ("none", "crc16", "crc32", "crc32c", "crc64", "xxhash64")
+
+SECOND_NS = 1_000_000_000
+GIB = 2**30
+# How many points a series has at most. The kernel counts CPU time in steps of 10 ms, so shorter windows say nothing.
+MOST_POINTS = 600
+SHORTEST_WINDOW_NS = SECOND_NS // 4
+STATES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+# What the summary and the picture are made of; Parquet leaves the rest on disk.
+USED = [
+    "sequence",
+    "wall_time_ns",
+    "monotonic_ns",
+    "lateness_ns",
+    "deadline_missed",
+    "host",
+    "load_1",
+    "memory_total",
+    "memory_used",
+    "memory_cached",
+    "swap_used",
+    "process_resident",
+    *(f"cpu_total.{state}" for state in STATES),
+]
+
+
+# --- Loading ---------------------------------------------------------------------------------------------------------
+
+
+def load(arguments: argparse.Namespace, parquet: Path) -> tuple[int, int]:
+    """Reads the stream as columns and writes them to a Parquet file; returns how many rows, and how many it skipped."""
+    schema = flatstream.Schema.from_file(arguments.schema)
+    assert schema.root is not None
+    window = None
+    if arguments.begin is not None or arguments.end is not None:
+        window = ("wall_time_ns", nanoseconds(arguments.begin), nanoseconds(arguments.end))
+    size = arguments.file.stat().st_size
+    rows = 0
+    with (
+        flatstream.StreamReader(arguments.file, arguments.checksum) as reader,
+        # Without a terminal, and while nobody has to wait, there is no bar.
+        tqdm(total=size, unit="B", unit_scale=True, delay=0.5, disable=None, desc=arguments.file.name) as bar,
+    ):
+        stream = reader.column_batches(
+            schema.root,
+            where=window,
+            on_error="skip" if arguments.skip_damaged else "raise",
+            progress=lambda _, offset: bar.update(offset - bar.n),
+        )
+        batches = pa.RecordBatchReader.from_stream(stream)
+        with pq.ParquetWriter(parquet, batches.schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+                rows += batch.num_rows
+    return rows, stream.skipped
+
+
+def nanoseconds(moment: datetime.datetime | None) -> int | None:
+    """A moment as the events have it: since the Unix epoch."""
+    return None if moment is None else round(moment.timestamp() * 1_000_000) * 1000
+
+
+# --- Summary ---------------------------------------------------------------------------------------------------------
+
+
+def used_columns(parquet: Path) -> pa.Table:
+    """The columns that are needed, those of structs under their own names (``cpu_total.user``)."""
+    with pq.ParquetFile(parquet) as file:
+        return file.read(columns=USED).flatten()
+
+
+def window_of(table: pa.Table) -> tuple[int, int]:
+    """When the first event was, and how long a window of the series is, in nanoseconds."""
+    times = table["monotonic_ns"]
+    first, last = times[0].as_py(), times[-1].as_py()
+    return first, max((last - first) // MOST_POINTS, SHORTEST_WINDOW_NS)
+
+
+def series_with_polars(table: pa.Table) -> dict[str, list[Any]]:
+    """A row for each window of time, by polars: its last counters, and the worst of everything else."""
+    import polars as pl
+
+    first, width = window_of(table)
+    windows = (
+        pl.DataFrame(table)
+        .group_by((pl.col("monotonic_ns") - first) // width, maintain_order=True)
+        .agg(
+            pl.col("wall_time_ns").last(),
+            pl.col("^cpu_total\\..*$").last(),
+            pl.col("memory_used", "memory_cached", "swap_used", "process_resident", "load_1").max(),
+            (pl.col("lateness_ns").max() / 1000).alias("lateness_us"),
+            pl.col("deadline_missed").sum().alias("missed"),
+            pl.len().alias("events"),
+        )
+    )
+    return windows.to_dict(as_series=False)
+
+
+def series_with_pandas(table: pa.Table) -> dict[str, list[Any]]:
+    """The same by pandas."""
+    first, width = window_of(table)
+    frame = table.to_pandas()
+    counters = {name: (name, "last") for name in ["wall_time_ns", *(f"cpu_total.{state}" for state in STATES)]}
+    gauges = {
+        name: (name, "max") for name in ("memory_used", "memory_cached", "swap_used", "process_resident", "load_1")
+    }
+    windows = frame.groupby((frame["monotonic_ns"] - first) // width).agg(
+        **counters,
+        **gauges,
+        lateness_us=("lateness_ns", "max"),
+        missed=("deadline_missed", "sum"),
+        events=("sequence", "size"),
+    )
+    windows["lateness_us"] /= 1000
+    return dict(windows.to_dict("list"))
+
+
+SERIES = {"polars": series_with_polars, "pandas": series_with_pandas}
+
+
+def shares(series: dict[str, list[Any]]) -> dict[str, list[float]]:
+    """What share of its CPU time the machine spent in each state, in percent: from one window to the next."""
+    counters = [series[f"cpu_total.{state}"] for state in STATES]
+    spent = [[after - before for before, after in itertools.pairwise(counter)] for counter in counters]
+    totals = [sum(window) or 1.0 for window in zip(*spent, strict=True)]
+    return {
+        state: [100 * part / total for part, total in zip(parts, totals, strict=True)]
+        for state, parts in zip(STATES, spent, strict=True)
+    }
+
+
+def busy(cpu: dict[str, list[float]]) -> list[float]:
+    """The share of all states but idle and iowait."""
+    return [100 - idle - iowait for idle, iowait in zip(cpu["idle"], cpu["iowait"], strict=True)]
+
+
+def summarise(table: pa.Table, series: dict[str, list[Any]]) -> None:
+    """Prints what happened."""
+    times = table["monotonic_ns"]
+    seconds = (times[-1].as_py() - times[0].as_py()) / SECOND_NS
+    host, events = table["host"][0].as_py(), table.num_rows
+    begun = datetime.datetime.fromtimestamp(table["wall_time_ns"][0].as_py() / SECOND_NS, datetime.UTC)
+    missing = table["sequence"][-1].as_py() - table["sequence"][0].as_py() + 1 - events
+    print(f"host      {host}, from {begun:%Y-%m-%d %H:%M:%S} UTC for {seconds:.1f} s")
+    print(f"events    {events}, {events / seconds if seconds else 0:.1f}/s, {missing} missing")
+    print(f"deadlines {sum(series['missed'])} missed, at worst {max(series['lateness_us']):.0f} us late")
+    rows = [("memory used GiB", [value / GIB for value in series["memory_used"]])]
+    rows.append(("agent MiB", [value / 2**20 for value in series["process_resident"]]))
+    rows.append(("load", series["load_1"]))
+    cpu = shares(series)
+    if cpu["idle"]:
+        rows.insert(0, ("cpu busy %", busy(cpu)))
+        rows.insert(1, ("cpu iowait %", cpu["iowait"]))
+    print(f"{len(series['events'])} windows         least      mean      most")
+    for name, values in rows:
+        print(f"{name:16} {min(values):10.2f}{sum(values) / len(values):10.2f}{max(values):10.2f}")
+
+
+# --- Picture ---------------------------------------------------------------------------------------------------------
+
+
+def draw(table: pa.Table, series: dict[str, list[Any]], path: Path) -> None:
+    """Draws the CPU and the memory series, one above the other."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    first = series["wall_time_ns"][0]
+    seconds = [(moment - first) / SECOND_NS for moment in series["wall_time_ns"]]
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
+    cpu = shares(series)
+    if len(seconds) > 1:
+        states = {
+            "user": [user + nice for user, nice in zip(cpu["user"], cpu["nice"], strict=True)],
+            "system": [
+                sum(parts) for parts in zip(cpu["system"], cpu["irq"], cpu["softirq"], cpu["steal"], strict=True)
+            ],
+            "iowait": cpu["iowait"],
+        }
+        above.stackplot(seconds[1:], *states.values(), labels=states, colors=("#4477aa", "#ee6677", "#ccbb44"))
+        above.legend(loc="upper right")
+    above.set(ylabel="CPU, % of all cores", ylim=(0, 100), title=f"{table['host'][0].as_py()}: {table.num_rows} events")
+    for name, label, color in (
+        ("memory_used", "used", "#4477aa"),
+        ("memory_cached", "cached", "#228833"),
+        ("swap_used", "swap", "#ee6677"),
+    ):
+        below.plot(seconds, [value / GIB for value in series[name]], label=label, color=color)
+    below.axhline(table["memory_total"][0].as_py() / GIB, color="#bbbbbb", linestyle="--", label="total")
+    below.set(ylabel="memory, GiB", xlabel="seconds", ylim=(0, None))
+    below.legend(loc="upper right")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+# --- Command line ----------------------------------------------------------------------------------------------------
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="A telemetry file to Parquet, a summary and a picture.")
+    parser.add_argument("file", type=Path, help="what telemetry_agent.py --output wrote")
+    parser.add_argument(
+        "--schema", type=Path, default=HERE / "telemetry.bfbs", help="the schema of the file, from flatc"
+    )
+    parser.add_argument("--checksum", choices=CHECKSUMS, default="xxhash64", help="of each frame (default: xxhash64)")
+    parser.add_argument("--parquet", type=Path, help="what to write (default: beside the file)")
+    parser.add_argument("--png", type=Path, help="the picture (default: beside the file)")
+    parser.add_argument("--with", dest="engine", choices=sorted(SERIES), default="polars", help="what summarises")
+    moment = datetime.datetime.fromisoformat
+    parser.add_argument("--begin", type=moment, help="leave out what was before (2026-01-31T12:00:00+00:00)")
+    parser.add_argument("--end", type=moment, help="leave out what was then or later")
+    parser.add_argument("--skip-damaged", action="store_true", help="count damaged messages instead of stopping at one")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    parquet = arguments.parquet or arguments.file.with_suffix(".parquet")
+    png = arguments.png or arguments.file.with_suffix(".png")
+    try:
+        rows, skipped = load(arguments, parquet)
+    except (OSError, flatstream.FlatStreamError, pa.ArrowException) as error:
+        print(f"{PROGRAM}: {arguments.file}: {error}", file=sys.stderr)
+        return 1
+    print(f"loaded    {rows} events into {parquet} ({parquet.stat().st_size} bytes), {skipped} skipped")
+    if not rows:
+        print("there is nothing to summarise")
+        return 0
+    table = used_columns(parquet)
+    series = SERIES[arguments.engine](table)
+    summarise(table, series)
+    draw(table, series, png)
+    print(f"drawn     {png}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
