@@ -31,6 +31,8 @@ if COVERAGE:
     compile_args = ["-O0"]
     macros = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 
+HEADERS = {"crc": "crc_fold.h", "arrow": "arrow_abi.h"}
+
 modules = [
     Extension(
         ".".join(source.with_suffix("").parts),
@@ -39,7 +41,7 @@ modules = [
         extra_link_args=link_args,
         define_macros=macros,
         include_dirs=["flatstream/_core"],
-        depends=["flatstream/_core/crc_fold.h"] if source.stem == "crc" else [],
+        depends=[f"flatstream/_core/{HEADERS[source.stem]}"] if source.stem in HEADERS else [],
     )
     for source in sorted(Path("flatstream/_core").rglob("*.pyx"))
 ]

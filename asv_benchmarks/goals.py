@@ -24,6 +24,7 @@ from typing import Any, Literal
 from . import (
     building,
     checksums,
+    columns,
     columns_in,
     deframing,
     framing,
@@ -277,6 +278,28 @@ def goals() -> Iterator[Goal]:
         (100_000,),
         "times faster",
         40,
+        "message",
+    )
+    yield Goal(
+        "R2",
+        "three scalars of each message to NumPy, generated code",
+        columns.Numbers,
+        "time_columns",
+        "time_generated_code",
+        (100_000,),
+        "times faster",
+        500,
+        "message",
+    )
+    yield Goal(
+        "R3",
+        "three scalars and a string to Arrow, generated code",
+        columns.NumbersAndText,
+        "time_columns",
+        "time_generated_code",
+        (100_000,),
+        "times faster",
+        200,
         "message",
     )
     yield Goal(

@@ -68,6 +68,7 @@ from flatstream.validation import (
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
+    from flatstream.columns import ColumnBatch, ColumnStream
     from flatstream.schema import RecordView, Schema
     from flatstream.schema.records import RecordWriter
 
@@ -84,6 +85,8 @@ __all__ = [
     "ChecksumFramer",
     "ChecksumMismatchError",
     "ChecksumType",
+    "ColumnBatch",
+    "ColumnStream",
     "CompositeValidator",
     "Crc16",
     "Crc32",
@@ -132,8 +135,10 @@ __all__ = [
 ]
 
 
-# What reads schemas takes as long to import as all the rest, and most programs have none.
+# What reads schemas and columns takes as long to import as all the rest, and most programs have none.
 _LATER = {
+    "ColumnBatch": "flatstream.columns",
+    "ColumnStream": "flatstream.columns",
     "RecordView": "flatstream.schema",
     "RecordWriter": "flatstream.schema.records",
     "Schema": "flatstream.schema",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from flatstream._core.decoder import Decoder, FrameBatch, iterates_in_c
 from flatstream._core.policy import MemoryPolicy
@@ -22,8 +22,39 @@ if TYPE_CHECKING:
 __all__ = ["FrameBatch", "StreamReader"]
 
 T = TypeVar("T")
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+StreamT_co = TypeVar("StreamT_co", covariant=True)
 
 DEFAULT_CAPACITY = 256 * 1024
+
+
+class _Columnar(Protocol[BatchT_co, StreamT_co]):
+    """What a reader asks a table of a schema for. (The reader knows nothing of schemas.)"""
+
+    def read_columns(
+        self,
+        reader: Decoder,
+        fields: Iterable[str] | None = None,
+        where: tuple[str, Any, Any] | None = None,
+        *,
+        verify: bool = False,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> BatchT_co: ...
+
+    def read_column_batches(
+        self,
+        reader: Decoder,
+        fields: Iterable[str] | None = None,
+        where: tuple[str, Any, Any] | None = None,
+        *,
+        batch_rows: int | None = 65_536,
+        verify: bool = False,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> StreamT_co: ...
 
 
 @iterates_in_c
@@ -172,6 +203,103 @@ class StreamReader(Decoder):
         return read_records(self, verify=verify)  # type: ignore[no-any-return]
 
     # Columns, of a schema at run time
+
+    def columns(
+        self,
+        table: _Columnar[BatchT_co, StreamT_co],
+        fields: Iterable[str] | None = None,
+        where: tuple[str, Any, Any] | None = None,
+        *,
+        verify: bool = False,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> BatchT_co:
+        """Reads all messages that are left as columns.
+
+        Parameters
+        ----------
+        table : Table
+            What the messages are; see `Schema.root`.
+        fields : iterable of str, optional
+            Paths of fields: ``"name"``, ``"position.x"`` for a field of a nested table or struct,
+            ``"choice.Named.name"`` for one of a union's variants. A path to something that has fields itself gives all
+            of it. Without, all fields of the table.
+        where : (path, low, high), optional
+            Only messages whose number at this path is at least `low` and less than `high`; None for an end that is
+            open. An absent number without a default, and NaN, are in no range. Nothing else of other messages is
+            looked at.
+        verify : bool
+            Whether each message is verified as a whole first. Without that, every offset that is followed is checked,
+            and of what is not read nothing is known.
+        enums : {"dictionary", "number"}
+            Whether enums are their names (in Arrow a dictionary) or their numbers.
+        on_error : {"raise", "skip"}
+            Whether a damaged message is an error, or left out and counted. So are frames that fail their checksum or
+            validator.
+        progress : callable, optional
+            Called as ``progress(rows, offset)`` after each batch of frames, with the number of rows so far and where
+            in the stream reading has come to.
+
+        Returns
+        -------
+        ColumnBatch
+
+        Raises
+        ------
+        KeyError
+            The table has no such field.
+        TypeError, ValueError
+            An argument is not what it should be; a path leads through a vector; a field is chosen twice.
+        FlatbufferError
+            A message is damaged. The rows before it are lost: `column_batches` gives them. Reading goes on behind it.
+        ChecksumMismatchError, ...
+            See `read_message`.
+        """
+        return table.read_columns(self, fields, where, verify=verify, enums=enums, on_error=on_error, progress=progress)
+
+    def column_batches(
+        self,
+        table: _Columnar[BatchT_co, StreamT_co],
+        fields: Iterable[str] | None = None,
+        where: tuple[str, Any, Any] | None = None,
+        *,
+        batch_rows: int | None = 65_536,
+        verify: bool = False,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> StreamT_co:
+        """Reads messages as batches of columns: an iterator, and a stream for whatever takes Arrow's C stream.
+
+        Parameters
+        ----------
+        batch_rows : int, optional
+            How many rows a batch has at most. It has less at the end, before an error, and after 64 MiB of messages.
+            None for what is at hand after one reading from the source, to follow one that is slow.
+        table, fields, where, verify, enums, on_error, progress
+            See `columns`.
+
+        Returns
+        -------
+        ColumnStream
+
+        Raises
+        ------
+        See `columns`. Errors about messages and the stream come while it is iterated over. Rows before a damaged
+        message are given first; the error comes with the next call, and the call after that goes on behind the message.
+        The frames of a batch are taken from the reader together, so read from one or the other.
+        """
+        return table.read_column_batches(
+            self,
+            fields,
+            where,
+            batch_rows=batch_rows,
+            verify=verify,
+            enums=enums,
+            on_error=on_error,
+            progress=progress,
+        )
 
     # The end
 

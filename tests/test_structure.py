@@ -26,6 +26,7 @@ ORDER = [
     {"writer", "reader"},
     {"recovery"},
     {"_open"},
+    {"columns"},
     {"schema"},
     {"__init__"},
 ]

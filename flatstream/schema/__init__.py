@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.decoder import Decoder
 from flatstream._core.flatbuf.layout import Layout
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from flatstream._core.flatbuf.builder import Builder
+    from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream
 
 __all__ = ["RecordView", "Schema", "Table"]
 
@@ -229,6 +230,69 @@ class Table:
         return iterate_records(self.schema._record_types, self.number, reader, verify)
 
     # Columns out
+
+    def read_columns(
+        self,
+        reader: Decoder,
+        fields: Iterable[str] | None = None,
+        where: tuple[str, Any, Any] | None = None,
+        *,
+        verify: bool = False,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> ColumnBatch:
+        """All messages that are left in a stream, as columns; see `StreamReader.columns`."""
+        from flatstream import columns
+
+        return columns.read_columns(
+            columns.reader_of(
+                reader, self.layout, self.number, self.name, fields, where, verify, enums, on_error, progress
+            )
+        )
+
+    def read_column_batches(
+        self,
+        reader: Decoder,
+        fields: Iterable[str] | None = None,
+        where: tuple[str, Any, Any] | None = None,
+        *,
+        batch_rows: int | None = 65_536,
+        verify: bool = False,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> ColumnStream:
+        """The messages of a stream as batches of columns; see `StreamReader.column_batches`."""
+        from flatstream import columns
+
+        return columns.ColumnStream(
+            columns.reader_of(
+                reader, self.layout, self.number, self.name, fields, where, verify, enums, on_error, progress
+            ),
+            batch_rows,
+        )
+
+    def arrow_schema(
+        self, fields: Iterable[str] | None = None, *, enums: Literal["dictionary", "number"] = "dictionary"
+    ) -> ColumnSchema:
+        """The types that columns of this table have; docs/columns.md has the whole mapping.
+
+        Parameters
+        ----------
+        fields : iterable of str, optional
+            Paths, as for `StreamReader.columns`; all fields unless given.
+        enums : {"dictionary", "number"}
+            Whether enums are their names or their numbers.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            See `StreamReader.columns`.
+        """
+        from flatstream import columns
+
+        return columns.ColumnSchema(columns.plan_of(self.layout, self.number, self.name, fields, enums).type)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)

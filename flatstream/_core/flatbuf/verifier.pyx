@@ -14,7 +14,7 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from flatstream._core.buffers cimport acquire
-from flatstream._core.wire cimport load_u16, load_u32
+from flatstream._core.wire cimport load_u16, load_u32, load_u64
 
 
 cdef extern from "Python.h":
@@ -23,6 +23,9 @@ cdef extern from "Python.h":
 
 # Each level of nesting is a call inside another, and the stack is finite: 300 bytes a level.
 cdef Py_ssize_t DEEPEST = 1000
+
+# Of eight bytes, the bit that none of them has if they are ASCII.
+cdef uint64_t HIGH_BITS = <uint64_t>0x80808080 << 32 | <uint64_t>0x80808080
 
 cdef enum Fault:
     SOUND
@@ -204,6 +207,9 @@ cdef int64_t find_not_utf8(const uint8_t* p, uint64_t size) noexcept nogil:
     cdef uint8_t first, low, high
     cdef int more
     while i < size:
+        if size - i >= 8 and not load_u64(p + i) & HIGH_BITS:
+            i += 8
+            continue
         first = p[i]
         if first < 0x80:
             i += 1
