@@ -319,8 +319,11 @@ class Mapping:
         names: pa.DataType | None = None,
         bytes_type: pa.DataType | None = None,
         depth: int = 3,
+        repeats: int = 1,
     ) -> None:
         self.schema, self.many, self.depth = schema, many, depth
+        # How often a table may be inside of itself.
+        self.repeats = repeats
         self.text = text or pa.large_utf8()
         self.bytes_type = bytes_type or pa.large_binary()
         self.names = names or pa.dictionary(pa.int32(), pa.utf8())
@@ -338,7 +341,7 @@ class Mapping:
     def is_endless(self, kind: TypeInfo, around: tuple[int, ...]) -> bool:
         if kind.inner is BaseType.UNION:
             return len(around) > self.depth
-        return (kind.inner is BaseType.OBJ and around.count(kind.index) > 1) or (
+        return (kind.inner is BaseType.OBJ and around.count(kind.index) > self.repeats) or (
             kind.inner is BaseType.UTYPE and len(around) > self.depth
         )
 
@@ -358,7 +361,8 @@ class Mapping:
                 [
                     pa.field(value.name, self.of(value.type.base, value.type, around))
                     for value in self.schema.enums[kind.index].values
-                    if value.value and not (value.type.base is BaseType.OBJ and around.count(value.type.index) > 1)
+                    if value.value
+                    and not (value.type.base is BaseType.OBJ and around.count(value.type.index) > self.repeats)
                 ]
             )
         if kind.index >= 0:
@@ -444,7 +448,8 @@ class Making:
             known = [
                 value
                 for value in self.schema.enums[kind.index].values
-                if value.value and not (value.type.base is BaseType.OBJ and around.count(value.type.index) > 1)
+                if value.value
+                and not (value.type.base is BaseType.OBJ and around.count(value.type.index) > self.mapping.repeats)
             ]
             chosen = chance.choice(known)
             return {chosen.name: self.value(chosen.type.base, chosen.type, around)}

@@ -181,6 +181,20 @@ def test_any_subset_of_columns_leaves_the_others_at_their_defaults(data: st.Data
     assert records_of(table, mapping.arrow(table.number, records).select(chosen)) == wanted
 
 
+@pytest.mark.parametrize("table", WITH_ORACLE)
+@pytest.mark.parametrize("enums", ["dictionary", "number"])
+def test_columns_that_came_out_go_in_again(table: Table, enums: Any) -> None:
+    # No table inside of itself: that is left out of what comes out.
+    mapping = Mapping(table.schema._info, repeats=0, depth=9)
+    messages = messages_of(table, mapping.arrow(table.number, random_records(table, mapping, 7, 20)))
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        writer.write_payloads(messages)
+    with StreamReader(sink.getvalue()) as reader:
+        again = records_of(table, reader.columns(table, enums=enums))
+    assert again == [read_message(table, message) for message in messages]
+
+
 # The two ways to build: a template and the builder
 
 
@@ -573,7 +587,7 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
         (VECTORS, {"i32s": [[1], "5"]}, TypeError, r"column 'i32s', row 1: expected a sequence, got str"),
         (VECTORS, {"i32s": [[1], [2, "5"]]}, TypeError, r"column 'i32s\[\]', row 1: expected an int, got str"),
         (VECTORS, {"points": [[{"x": 1, "z": 2}]]}, ValueError, r"'points\[\]', row 0: shapes.Point has no field 'z'"),
-        (TREE, {"left": [5]}, TypeError, r"column 'left', row 0: expected a mapping, got int"),
+        (TREE, {"left": [5]}, TypeError, r"column 'left', row 0: expected a mapping or a tuple, got int"),
         (SHAPE, {"choice": [{"Nobody": {}}]}, ValueError, "row 0: shapes.Choice has no variant 'Nobody'"),
         (SCALARS, {"i32": pa.array(["1"])}, TypeError, "column 'i32' is string, which does not go into int"),
         (SCALARS, {"f64": pa.array([[1.0]])}, TypeError, "column 'f64' is list<double>.*|list<float64>"),
@@ -948,6 +962,31 @@ def test_lists_of_arrays_and_bytes() -> None:
     assert values(VECTORS, "u8s", {"u8s": [wide, None, b"\3"]}) == [[1, 255], None, [3]]
     assert values(TREE, "label", {"label": ["ä", "ä".encode(), None]}) == ["ä", "ä", None]
     refused(TREE, {"label": ["a", b"\xff"]}, ValueError, "column 'label', row 1: it is not UTF-8: see its byte 0", 1)
+
+
+def test_tuples_in_lists_are_what_they_are_to_a_record_writer() -> None:
+    required = {"point_required": [(1.5, 2.5)] * 2}
+    assert values(STRUCTS, "point", {"point": [(1, 2), None], **required}) == [{"x": "1.0", "y": "2.0"}, None]
+    assert values(STRUCTS, "point_required", required) == [{"x": "1.5", "y": "2.5"}] * 2
+    choices = [("Named", {"name": "a"}), (2, (7,)), ("NONE", None), None, (0, None)]
+    assert values(SHAPE, "choice", {"choice": choices}) == [
+        {"Named": {"name": "a", "note": None, "code": 0}},
+        {"Level1": {"value": 7, "next": None}},
+        None,
+        None,
+        None,
+    ]
+    things = [[("Text", "a"), (2, (1, 2)), ("NONE", None)]]
+    assert values(ANY_ROOT, "things", {"things": things}) == [
+        [{"Text": "a"}, {"First": {"x": "1.0", "y": "2.0"}}, None]
+    ]
+    for wrong, match in (
+        ((1, 2, 3), "shapes.Point has 2 fields, got 3 values"),
+        ((1,), "column 'point.y' is missing: a struct like shapes.Point needs all of its fields"),
+    ):
+        refused(STRUCTS, {"point": [wrong], "point_required": [(1, 2)]}, ValueError, match)
+    refused(SHAPE, {"choice": [("Named",)]}, ValueError, "row 0: expected a variant and its value, got 1 values")
+    refused(SHAPE, {"choice": [(99, None)]}, ValueError, "row 0: shapes.Choice has no variant 99")
 
 
 def test_vectors_and_structs_are_aligned_as_the_schema_wants_them() -> None:

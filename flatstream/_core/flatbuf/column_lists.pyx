@@ -143,19 +143,22 @@ cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind,
     cdef Source source = Source(path, "list of mappings")
     cdef Py_ssize_t i
     cdef dict names = {}
+    cdef list mappings = []
     for i in range(len(values)):
         value = values[i]
-        if value is not None:
-            if not isinstance(value, Mapping):
-                wrong_value(path, rows, i, TypeError, f"expected a mapping, got {type(value).__name__}")
-            for name in value:
-                if name not in names:
-                    names[name] = part_kind(layout, kind, index, name, path, rows, i)
+        if isinstance(value, tuple):
+            value = from_tuple(layout, kind, index, value, path, rows, i)
+        if value is not None and not isinstance(value, Mapping):
+            wrong_value(path, rows, i, TypeError, f"expected a mapping or a tuple, got {type(value).__name__}")
+        mappings.append(value)
+        for name in value or ():
+            if name not in names:
+                names[name] = part_kind(layout, kind, index, name, path, rows, i)
     parts = []
     for name, (inner, element, part_index) in names.items():
         # No comprehension: what the Cython of today makes of one lets go of an object twice if there is no memory.
         column = []
-        for value in values:
+        for value in mappings:
             column.append(None if value is None else value.get(name))
         part = from_values(layout, column, rows, inner, element, part_index, f"{path}.{name}", depth + 1)
         (<Source>part).name = name
@@ -164,6 +167,25 @@ cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind,
     source.column.length = len(values)
     source.adopt(parts)
     return source
+
+
+cdef object from_tuple(
+    Layout layout, uint8_t kind, int32_t index, tuple value, str path, object rows, Py_ssize_t row
+):
+    """The mapping that a tuple stands for: values in the order of the fields; of a union, a variant and its value."""
+    if kind == OBJECT:
+        if len(value) > len(layout.numbers[index]):
+            wrong_value(
+                path, rows, row, ValueError,
+                f"{layout.object_names[index]} has {len(layout.numbers[index])} fields, got {len(value)} values",
+            )
+        return dict(zip(layout.numbers[index], value))
+    if len(value) != 2:
+        wrong_value(path, rows, row, ValueError, f"expected a variant and its value, got {len(value)} values")
+    variant, inner = value
+    if type(variant) is int:
+        variant = (<EnumLayout>layout.enums[index]).by_value.get(variant, variant)
+    return None if variant is None or variant == "NONE" else {variant: inner}
 
 
 cdef object part_kind(Layout layout, uint8_t kind, int32_t index, object name, str path, object rows, Py_ssize_t row):
