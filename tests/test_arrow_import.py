@@ -496,7 +496,7 @@ def test_stream_that_has_no_schema() -> None:
 
 def test_stream_without_functions() -> None:
     for name, kind in (("get_schema", GET_SCHEMA), ("get_next", GET_NEXT)):
-        producer = StreamProducer(table_of(numbers()), [], **{name: kind()})
+        producer = StreamProducer(table_of(numbers()), [], **{name: kind()})  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="no function to read it with"):
             write(SCALARS, producer)
         assert released_once(producer)

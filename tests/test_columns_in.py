@@ -362,8 +362,8 @@ def test_arrays_of_every_type_order_and_stride(name: str, arrangement: str) -> N
 @pytest.mark.parametrize("name", SCALAR_DTYPES)
 def test_arrays_are_converted_to_the_type_of_the_field_if_nothing_is_lost(name: str, code: str, order: str) -> None:
     target = np.dtype(SCALAR_DTYPES[name])
-    for value in extremes(code).astype(np.dtype(code).newbyteorder(order)):
-        column = np.array([0, value], np.dtype(code).newbyteorder(order))
+    for value in extremes(code).astype(np.dtype(code).newbyteorder(order)):  # type: ignore[arg-type]
+        column = np.array([0, value], np.dtype(code).newbyteorder(order))  # type: ignore[arg-type]
         exact = column[1].item()
         if isinstance(exact, float) and target.kind != "f":
             refused(SCALARS, {name: column}, TypeError, "needs integers")
@@ -420,13 +420,13 @@ def test_dates_of_numpy_are_their_integers_and_not_a_time_is_null() -> None:
 
 
 def test_masked_arrays_are_null_where_they_are_masked() -> None:
-    data = np.ma.array([1, 2, 3, 4] * 5, mask=[0, 1, 0, 1] * 5)
+    data = np.ma.array([1, 2, 3, 4] * 5, mask=[False, True, False, True] * 5)
     assert values(OPTIONALS, "i32", {"i32": data}) == [1, None, 3, None] * 5
     assert values(SCALARS, "i32", {"i32": data[1:]}) == [0, 3, 0, *[1, 0, 3, 0] * 4]
     assert values(OPTIONALS, "i32", {"i32": np.ma.array([1, 2])}) == [1, 2]
-    strings = np.ma.array(["a", "b"], mask=[1, 0])
+    strings = np.ma.array(["a", "b"], mask=[True, False])
     assert values(TREE, "label", {"label": strings}) == [None, "b"]
-    dates = np.ma.array(np.array(["2024-01-01", "NaT", "2024-01-01"], "M8[s]"), mask=[1, 0, 0])
+    dates = np.ma.array(np.array(["2024-01-01", "NaT", "2024-01-01"], "M8[s]"), mask=[True, False, False])
     assert values(OPTIONALS, "i64", {"i64": dates}) == [None, None, 1704067200]
 
 
@@ -915,6 +915,7 @@ def test_stream_is_read_batch_by_batch() -> None:
 
 def test_empty_columns_and_empty_chunks() -> None:
     schema = pa.schema({"i32": pa.int32()})
+    columns: dict[str, Any]
     for columns in (
         {"i32": []},
         {"i32": np.zeros(0)[:0].astype("i4")},
@@ -1008,8 +1009,8 @@ def test_vectors_and_structs_are_aligned_as_the_schema_wants_them() -> None:
                 assert message.index(bytes([0xA5])) % 32 == 0
     for columns in ({}, {"pixel": [{"level": 1}]}, {"mixed.flag": [1], "mixed.big": [1], "mixed.small": [1],
                     "mixed.medium": [1], "mixed.color": [1]}):  # fmt: skip
-        columns = {**columns, "point_required": [{"x": 1, "y": 1}], "aligned": [{"a": 0x1122334455667788, "b": 9}]}
-        (message,) = messages_of(STRUCTS, columns)
+        given = {**columns, "point_required": [{"x": 1, "y": 1}], "aligned": [{"a": 0x1122334455667788, "b": 9}]}
+        (message,) = messages_of(STRUCTS, given)
         assert message.index(struct.pack("<Q", 0x1122334455667788)) % 16 == 0
 
 
@@ -1197,7 +1198,7 @@ def test_arguments_of_the_wrong_type(wrong: Any) -> None:
         struct_number = next(number for number, info in enumerate(SHAPES._info.objects) if info.is_struct)
         for number in (-1, 10**30, None, "x", 1.0, struct_number):
             with pytest.raises(ValueError, match=r"object .* of|is a struct"):
-                write_columns(writer, SCALARS.layout, number, columns)
+                write_columns(writer, SCALARS.layout, number, columns)  # type: ignore[arg-type]
         assert writer.frames_written == 0
 
 
