@@ -150,7 +150,7 @@ cdef Chunk take_memory(Memory* memory, size_t least):
 
 
 cdef ColumnData take_column(Plan plan, Node* node):
-    cdef ColumnData column = ColumnData.__new__(ColumnData)
+    cdef ColumnData column = ColumnData.__new__(ColumnData), inner
     cdef Node* child = node.child
     cdef list children = []
     column.type = plan.types[node.number]
@@ -167,7 +167,8 @@ cdef ColumnData take_column(Plan plan, Node* node):
             raise MemoryError("no memory for a column")
         column.offsets = take_memory(&node.offsets, 0)
     while child is not NULL:
-        children.append(take_column(plan, child))
+        inner = take_column(plan, child)
+        children.append(inner)
         child = child.next
     column.children = tuple(children)
     node.count = 0
@@ -622,11 +623,16 @@ cdef class ColumnReader(Exclusive):
 
     cdef ColumnData finish(self):
         """The columns so far, which begin anew."""
-        cdef ColumnData whole = ColumnData.__new__(ColumnData)
+        cdef ColumnData whole = ColumnData.__new__(ColumnData), column
+        cdef list children = []
         try:
+            for number in self.plan.outputs:
+                column = take_column(self.plan, self.plan.nodes[<Py_ssize_t>number])
+                # Not a comprehension: what Cython 3.3 makes of one releases an element twice if memory runs out.
+                children.append(column)
             whole.type = self.plan.type
             whole.length = self.rows
-            whole.children = tuple([take_column(self.plan, self.plan.nodes[<Py_ssize_t>i]) for i in self.plan.outputs])
+            whole.children = tuple(children)
             return whole
         finally:
             # Also after an error, for want of memory: what is left of the rows is incomplete.
