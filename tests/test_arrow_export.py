@@ -687,3 +687,45 @@ def test_many_rows_are_exported_in_batches_that_add_up():
         batch.validate(full=True)
         total += batch.num_rows
     assert total == 20_000
+
+
+def test_memory_that_runs_out_anywhere_is_an_error_and_harms_nothing():
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+import _testcapi
+import test_arrow_export as here
+stream = here.stream_of([here.grid_message(2), *here.sample_messages(6)])
+expected = here.bits(StreamReader(stream).columns(here.SHAPE).to_pylist())
+
+def fails(call, place):
+    _testcapi.set_nomemory(place, place + 1)
+    try:
+        return call()
+    except MemoryError:
+        return None
+    finally:
+        _testcapi.remove_mem_hooks()
+
+failed = lost = 0
+for place in range(0, 3000, 5):
+    batches = StreamReader(stream).column_batches(here.SHAPE)
+    batch = fails(lambda: next(batches), place)
+    if batch is None:
+        failed += 1
+        # Once more: all rows are there, unless it was their columns that could not be made.
+        batch = next(batches, None)
+    if batch is None:
+        lost += 1
+    else:
+        assert here.bits(batch.to_pylist()) == expected, place
+print(failed > 200, 0 < lost < failed)
+failed = 0
+for place in range(0, 6000, 11):
+    capsules = fails(batch.__arrow_c_array__, place)
+    failed += capsules is None
+    del capsules
+assert here.bits(here.pa.table(batch).to_pylist()) == expected
+print(failed > 100)
+"""
+    assert survives(code) == ["True True", "True"]

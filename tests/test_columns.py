@@ -14,7 +14,9 @@ import math
 import random
 import re
 import struct
+import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -677,6 +679,52 @@ def test_threads_that_share_a_stream_get_every_row_once():
         thread.join()
     assert sorted(value for values in found for value in values) == list(range(5000))
     assert all(values == sorted(values) for values in found)
+
+
+@pytest.mark.parametrize("take", [bytes, bytearray, io.BytesIO], ids=["bytes", "bytearray", "file"])
+def test_other_threads_run_while_columns_are_read(take):
+    # Long enough for the interpreter's switch interval (5 ms) to pass a few times.
+    stream = take(stream_of(numbered_messages(3000)) * 400)
+    ticks: list[float] = []
+    stop = threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(0.0005):
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        begin = time.perf_counter()
+        batch = StreamReader(stream).columns(LEVEL1)
+        end = time.perf_counter()
+    finally:
+        stop.set()
+        thread.join()
+    assert batch.num_rows == 1_200_000
+    margin = (end - begin) / 10
+    assert sum(begin + margin < moment < end - margin for moment in ticks) >= 2
+
+
+def test_signal_interrupts_the_reading_of_a_stream_in_memory():
+    code = f"""
+import signal, sys, threading, time, os
+sys.path[:0] = {sys.path!r}
+import test_columns as here
+stream = here.stream_of(here.numbered_messages(3000)) * 2000
+reader = StreamReader(stream)
+main = threading.get_ident()
+def interrupt():
+    while not reader.frames_read:
+        time.sleep(0.001)
+    signal.pthread_kill(main, signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    reader.columns(here.LEVEL1)
+except KeyboardInterrupt:
+    print("interrupted", 0 < reader.frames_read < 6_000_000)
+"""
+    assert survives(code) == ["interrupted True"]
 
 
 # Strings

@@ -79,8 +79,8 @@ cdef class ColumnType:
         self.format = format
         self.nullable = nullable
         if labels is not None:
-            self.labels = tuple([str(label) for label in labels])
-            self.numbers = tuple([int(number) for number in numbers])
+            self.labels = tuple(map(str, labels))
+            self.numbers = tuple(map(int, numbers))
         self.metadata = dict(metadata or {})
         self.name_bytes = name.encode()
         self.format_bytes = format.encode() if labels is None else b"i"
@@ -397,7 +397,7 @@ cdef Chunk export_labels(ColumnData column, ArrowArray* out):
     out.dictionary = <ArrowArray*>PyMem_RawCalloc(1, sizeof(ArrowArray))
     if out.dictionary is NULL:
         raise MemoryError("no memory to export an array")
-    export_strings([label.encode() for label in labels], out.dictionary)
+    export_strings(list(map(str.encode, labels)), out.dictionary)
     return codes
 
 

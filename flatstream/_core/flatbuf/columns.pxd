@@ -20,6 +20,7 @@ cdef class ColumnReader(Exclusive):
     # The batch that is being read, from which of its frames on, and the number of its first frame.
     cdef FrameBatch batch
     cdef Py_ssize_t next_row
+    cdef bint batch_is_ours
     cdef unsigned long long first_number
     # Raised by the next call.
     cdef object pending
@@ -52,4 +53,5 @@ cdef class ColumnReader(Exclusive):
     cdef int verify_rows(self, Reading* reading) except -1
     cdef int filter_rows(self, Reading* reading) except -1
     cdef int read_rows(self, Plan plan, Reading* reading) except -1
+    cdef int read_batch_rows(self, Plan plan, Reading* reading) except? -2
     cdef ColumnData finish(self)

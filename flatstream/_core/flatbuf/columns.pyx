@@ -6,6 +6,7 @@ that are damaged. After a batch with such messages the columns are taken back to
 again without those.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -13,6 +14,7 @@ from libc.string cimport memcpy, memset
 
 from flatstream._core.arrow cimport ColumnData
 from flatstream._core.buffers cimport Chunk
+from flatstream._core.checksum cimport RELEASE_FROM
 from flatstream._core.decoder cimport Decoder, FrameBatch
 from flatstream._core.exclusive cimport Exclusive
 from flatstream._core.flatbuf.extract cimport (
@@ -45,7 +47,7 @@ cdef Py_ssize_t MOST_BYTES = 64 << 20
 # How many frames are looked at together: the working memory for so many stays in the caches.
 cdef Py_ssize_t FRAMES = 8192
 
-# What is expected to come of a source whose size is not known, in rows, and at most of any, in bytes of messages.
+# What is expected to come of a source whose size is not known, in rows; and at most of any, in bytes of messages.
 cdef Py_ssize_t EXPECTED_ROWS = 65536
 cdef Py_ssize_t MOST_EXPECTED = 4 << 30
 
@@ -53,9 +55,6 @@ cdef Py_ssize_t MOST_EXPECTED = 4 << 30
 cdef size_t MOST_KEPT = 32 << 20
 
 cdef Py_ssize_t FEW_FRAMES = 32
-
-# How many rows a batch of an exported stream has.
-STREAM_ROWS = 65536
 
 # How often a batch of frames is read again because of damaged messages. Once is enough for memory that nobody changes.
 cdef int MOST_TURNS = 8
@@ -151,7 +150,7 @@ cdef Chunk take_memory(Memory* memory, size_t least):
 
 
 cdef ColumnData take_column(Plan plan, Node* node):
-    cdef ColumnData column = ColumnData.__new__(ColumnData)
+    cdef ColumnData column = ColumnData.__new__(ColumnData), inner
     cdef Node* child = node.child
     cdef list children = []
     column.type = plan.types[node.number]
@@ -168,7 +167,8 @@ cdef ColumnData take_column(Plan plan, Node* node):
             raise MemoryError("no memory for a column")
         column.offsets = take_memory(&node.offsets, 0)
     while child is not NULL:
-        children.append(take_column(plan, child))
+        inner = take_column(plan, child)
+        children.append(inner)
         child = child.next
     column.children = tuple(children)
     node.count = 0
@@ -408,15 +408,14 @@ cdef class ColumnReader(Exclusive):
         finally:
             self.leave()
 
-    def next_data(self):
-        """See `flatstream._core.arrow.export_stream`."""
-        found = self.read(STREAM_ROWS)
-        return None if found is None else found[0]
-
     # A batch of frames
 
     cdef int read_some(self, Py_ssize_t max_rows) except -1:
         """Adds the rows of the next frames to the columns; 0 at the end. What is to be raised is left in `pending`."""
+        # Nothing else here may run any Python, for as long as a stream in memory lasts.
+        PyErr_CheckSignals()
+        with nogil:
+            pass
         if self.batch is None:
             try:
                 self.batch = self.decoder.read_batch(min(max_rows, FRAMES))
@@ -433,6 +432,8 @@ cdef class ColumnReader(Exclusive):
                 self.decoder.delivered + self.decoder.refused - <unsigned long long>self.batch.starts.length
             )
             self.next_row = 0
+            # What others could write to while the interpreter's lock is not held is read with it.
+            self.batch_is_ours = self.decoder.chunk is not None or type(self.batch.buffer.obj) is bytes
             self.message_bytes += PyMemoryView_GET_BUFFER(self.batch.buffer).len
         self.take_rows(max_rows)
         if self.progress is not None and self.batch is None:
@@ -489,10 +490,8 @@ cdef class ColumnReader(Exclusive):
         cdef double factor, frames = <double>self.batch.starts.length, size = <double>self.message_bytes
         if decoder.chunk is None and decoder.readinto is None and decoder.read is None:
             factor = 1 + <double>(decoder.end - decoder.position) / size
-        elif self.max_rows < EXPECTED_ROWS:
-            factor = <double>self.max_rows / frames
         else:
-            factor = <double>EXPECTED_ROWS / frames
+            factor = min(<double>EXPECTED_ROWS / frames, <double>MOST_BYTES / size)
         factor = min(factor, <double>self.max_rows / count, <double>MOST_EXPECTED / size)
         if factor > 1:
             reserve(self.plan, 1.01 * factor)
@@ -595,7 +594,7 @@ cdef class ColumnReader(Exclusive):
                 reading.budget = <uint64_t*>self.budget.data
                 for i in range(reading.count):
                     reading.budget[i] = REPEATED * <uint64_t>reading.sizes[i] + REPEATED_MORE
-            if open_roots(reading, plan.root) or read_members(reading, plan.root):
+            if self.read_batch_rows(plan, reading):
                 roll_back(plan)
                 raise MemoryError(f"no memory for the columns of {reading.count} messages")
             if not reading.bad_count:
@@ -611,13 +610,29 @@ cdef class ColumnReader(Exclusive):
             self.left_out += drop(reading)
         raise FlatbufferError("messages change while they are read")
 
+    cdef int read_batch_rows(self, Plan plan, Reading* reading) except? -2:
+        """Reads all columns of the messages there are; -1 without memory."""
+        cdef Node* root = plan.root
+        cdef int failed
+        if self.batch_is_ours and PyMemoryView_GET_BUFFER(self.batch.buffer).len >= RELEASE_FROM:
+            with nogil:
+                failed = open_roots(reading, root) or read_members(reading, root)
+        else:
+            failed = open_roots(reading, root) or read_members(reading, root)
+        return -1 if failed else 0
+
     cdef ColumnData finish(self):
         """The columns so far, which begin anew."""
-        cdef ColumnData whole = ColumnData.__new__(ColumnData)
+        cdef ColumnData whole = ColumnData.__new__(ColumnData), column
+        cdef list children = []
         try:
+            for number in self.plan.outputs:
+                column = take_column(self.plan, self.plan.nodes[<Py_ssize_t>number])
+                # Not a comprehension: what Cython 3.3 makes of one releases an element twice if memory runs out.
+                children.append(column)
             whole.type = self.plan.type
             whole.length = self.rows
-            whole.children = tuple([take_column(self.plan, self.plan.nodes[<Py_ssize_t>i]) for i in self.plan.outputs])
+            whole.children = tuple(children)
             return whole
         finally:
             # Also after an error, for want of memory: what is left of the rows is incomplete.

@@ -41,7 +41,7 @@ cdef dict LETTERS = {
 
 def known_names(names):
     """Names for the text of an error."""
-    shown = [repr(name) for name in names]
+    shown = list(map(repr, names))
     return ", ".join(shown[:40]) + (f" and {len(shown) - 40} more" if len(shown) > 40 else "") if shown else "none"
 
 
@@ -100,7 +100,7 @@ cdef class Plan:
         if self.recursive:
             about["flatstream.recursive"] = "\n".join(self.recursive)
         self.finish_types()
-        self.type = ColumnType("", "+s", False, [self.types[place] for place in self.outputs], metadata=about)
+        self.type = ColumnType("", "+s", False, map(self.types.__getitem__, self.outputs), metadata=about)
         self.ready = True
 
     cdef int output(self, Node* node) except -1:
