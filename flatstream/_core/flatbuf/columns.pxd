@@ -21,6 +21,7 @@ cdef class ColumnReader(Exclusive):
     cdef FrameBatch batch
     cdef Py_ssize_t next_row
     cdef bint batch_is_ours
+    cdef double last_turn
     cdef unsigned long long first_number
     # Raised by the next call.
     cdef object pending

@@ -6,6 +6,8 @@ that are damaged. After a batch with such messages the columns are taken back to
 again without those.
 """
 
+from time import monotonic
+
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.math cimport INFINITY, nextafter
@@ -55,6 +57,11 @@ cdef Py_ssize_t MOST_EXPECTED = 4 << 30
 cdef size_t MOST_KEPT = 32 << 20
 
 cdef Py_ssize_t FEW_FRAMES = 32
+
+# For how many seconds the interpreter's lock is kept before others get a turn. A thread that wants it asks for it after
+# 5 ms (sys.getswitchinterval), and only then does giving it up mean that the other gets it. Given up more often, it is
+# back before anybody has woken up, and those who wait begin to wait anew.
+cdef double TURN = 0.01
 
 # How often a batch of frames is read again because of damaged messages. Once is enough for memory that nobody changes.
 cdef int MOST_TURNS = 8
@@ -414,8 +421,11 @@ cdef class ColumnReader(Exclusive):
         """Adds the rows of the next frames to the columns; 0 at the end. What is to be raised is left in `pending`."""
         # Nothing else here may run any Python, for as long as a stream in memory lasts.
         PyErr_CheckSignals()
-        with nogil:
-            pass
+        moment = monotonic()
+        if moment - self.last_turn > TURN:
+            self.last_turn = moment
+            with nogil:
+                pass
         if self.batch is None:
             try:
                 self.batch = self.decoder.read_batch(min(max_rows, FRAMES))
