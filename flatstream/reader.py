@@ -197,10 +197,8 @@ class StreamReader(Decoder):
         TypeError
             `table` is no table.
         """
-        read_records = getattr(table, "read_records", None)
-        if read_records is None:
-            raise TypeError(f"table must be a Table of a Schema, got {type(table).__name__}: {table!r:.100}")
-        return read_records(self, verify=verify)  # type: ignore[no-any-return]
+        _check_table(table, "read_records")
+        return table.read_records(self, verify=verify)
 
     # Columns, of a schema at run time
 
@@ -256,6 +254,7 @@ class StreamReader(Decoder):
         ChecksumMismatchError, ...
             See `read_message`.
         """
+        _check_table(table, "read_columns")
         return table.read_columns(self, fields, where, verify=verify, enums=enums, on_error=on_error, progress=progress)
 
     def column_batches(
@@ -290,6 +289,7 @@ class StreamReader(Decoder):
         message are given first; the error comes with the next call, and the call after that goes on behind the message.
         The frames of a batch are taken from the reader together, so read from one or the other.
         """
+        _check_table(table, "read_column_batches")
         return table.read_column_batches(
             self,
             fields,
@@ -357,3 +357,11 @@ class StreamReader(Decoder):
 def _check_callable(fn: Any) -> None:
     if not callable(fn):
         raise TypeError(f"fn must be callable, got {type(fn).__name__}")
+
+
+def _check_table(table: Any, method: str) -> None:
+    if isinstance(table, type) or not hasattr(table, method):
+        raise TypeError(
+            "table must be a Table of a schema (schema.root, or schema.table(name)), "
+            f"got {type(table).__name__}: {table!r:.100}"
+        )

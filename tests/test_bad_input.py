@@ -343,7 +343,31 @@ def test_file_of_recover_file_that_cannot_seek_is_refused() -> None:
 # Everything else that readers and writers take
 
 BUILDER = r"builder must be .*flatbuffers\.Builder, got "
+EVENT = flatstream.Schema.from_file(Path(__file__).parent.parent / "examples" / "telemetry.bfbs").table(
+    "telemetry.Event"
+)
 OTHERS = [
+    *refusals(
+        "RecordWriter(stream_writer)",
+        lambda value: flatstream.RecordWriter(value, EVENT),
+        *[
+            (value, TypeError, f"stream_writer must be a StreamWriter, got {type(value).__name__}")
+            for value in (None, 5, "x")
+        ],
+    ),
+    *refusals(
+        "RecordWriter(table)",
+        lambda value: flatstream.RecordWriter(StreamWriter(PlainSink()), value),
+        *[
+            (value, TypeError, f"table must be a Table of a Schema, got {type(value).__name__}")
+            for value in (None, 5, "telemetry.Event", EVENT.schema)
+        ],
+    ),
+    Case("RecordView", flatstream.RecordView, TypeError, "made by Table.view or StreamReader.records"),
+    *refusals(
+        "ColumnBatch", flatstream.ColumnBatch, *[(value, TypeError, "made by") for value in (None, 5, {"a": [1]})]
+    ),
+    *refusals("ColumnStream", flatstream.ColumnStream, *[(value, TypeError, "made by") for value in (None, 5, [])]),
     *instances("StreamReader", "deframer", "Deframer", lambda value: StreamReader(b"", value), FRAMER, but_none=True),
     *instances(
         "StreamWriter", "framer", "Framer", lambda value: StreamWriter(PlainSink(), value), DEFRAMER, but_none=True

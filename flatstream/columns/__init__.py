@@ -118,6 +118,8 @@ class ColumnBatch(Mapping[str, Column]):
     """
 
     def __init__(self, data: ColumnData, skipped: int = 0) -> None:
+        if not isinstance(data, ColumnData):
+            raise TypeError("a ColumnBatch is made by StreamReader.columns or column_batches")
         self._data = data
         self._columns = {child.type.name: child for child in data.children}
         self.num_rows = data.length
@@ -228,7 +230,14 @@ class ColumnStream:
     be gone on with, as the reader can.
     """
 
-    def __init__(self, reader: ColumnReader, batch_rows: int | None) -> None:
+    def __init__(self, reader: ColumnReader, batch_rows: int | None = None) -> None:
+        if not isinstance(reader, ColumnReader):
+            raise TypeError("a ColumnStream is made by StreamReader.column_batches")
+        if batch_rows is not None:
+            if not isinstance(batch_rows, int) or isinstance(batch_rows, bool):
+                raise TypeError(f"batch_rows must be an int, got {type(batch_rows).__name__}: {batch_rows!r:.100}")
+            if not 1 <= batch_rows <= 2**31 - 1:
+                raise ValueError(f"batch_rows must be from 1 to {2**31 - 1}, got {batch_rows}")
         self._reader = reader
         self._rows = BATCH_ROWS if batch_rows is None else batch_rows
         self._one = batch_rows is None
