@@ -198,7 +198,7 @@ class StreamReader(Decoder):
             `table` is no table.
         """
         _check_table(table, "read_records")
-        return table.read_records(self, verify=verify)
+        return table.read_records(self, verify=verify)  # type: ignore[no-any-return]
 
     # Columns, of a schema at run time
 

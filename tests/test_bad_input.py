@@ -365,9 +365,13 @@ OTHERS = [
     ),
     Case("RecordView", flatstream.RecordView, TypeError, "made by Table.view or StreamReader.records"),
     *refusals(
-        "ColumnBatch", flatstream.ColumnBatch, *[(value, TypeError, "made by") for value in (None, 5, {"a": [1]})]
+        "ColumnBatch",
+        flatstream.ColumnBatch,
+        (None, TypeError, "made by"),
+        (5, TypeError, "made by"),
+        ({}, TypeError, "made"),
     ),
-    *refusals("ColumnStream", flatstream.ColumnStream, *[(value, TypeError, "made by") for value in (None, 5, [])]),
+    *refusals("ColumnStream", flatstream.ColumnStream, (None, TypeError, "made by"), ([], TypeError, "made by")),
     *instances("StreamReader", "deframer", "Deframer", lambda value: StreamReader(b"", value), FRAMER, but_none=True),
     *instances(
         "StreamWriter", "framer", "Framer", lambda value: StreamWriter(PlainSink(), value), DEFRAMER, but_none=True

@@ -1379,6 +1379,69 @@ def test_steady_state_keeps_nothing():
     writer.close()
 
 
+def test_memory_that_runs_out_anywhere_leaves_whole_messages_and_a_writer_that_goes_on():
+    lines = survives(
+        f"""
+sys.path[:0] = {sys.path!r}
+import _testcapi, types
+from test_records_in import SHAPES, table_of
+table, flat = table_of("Shape"), table_of("Scalars")
+record = {{
+    "title": "x" * 50, "vectors": {{"i32s": list(range(50)), "strings": ["a", "b" * 100], "points": [(1, 2)] * 9}},
+    "choice": ("Tree", {{"children": [{{"label": str(i)}} for i in range(20)]}}),
+    "structs": {{"point_required": (1, 2)}},
+}}
+shown = types.SimpleNamespace(**record)
+ways = {{
+    "keywords": lambda records, numbers: records.write(**record),
+    "mapping": lambda records, numbers: records.write_record(record),
+    "attributes": lambda records, numbers: records.write_record(shown),
+    "numbers": lambda records, numbers: numbers.write(i32=5, f64=1.5, i8=3),
+    "tuple": lambda records, numbers: numbers.write_record((True, 1, 2)),
+    "encode": lambda records, numbers: table.encode(Builder(1), record),
+    "refused": lambda records, numbers: attempt_quietly(records.write_record, {{"vectors": {{"strings": ["a", 5]}}}}),
+}}
+
+def attempt_quietly(function, *arguments):
+    try:
+        function(*arguments)
+    except (TypeError, ValueError):
+        pass
+
+for name, way in ways.items():
+    failed = written = 0
+    for place in (*range(300), *range(300, 9000, 97)):
+        sink = io.BytesIO()
+        writer = StreamWriter(sink, buffer_size=64)
+        records, numbers = RecordWriter(writer, table), RecordWriter(writer, flat)
+        _testcapi.set_nomemory(place, place + 1)
+        try:
+            way(records, numbers)
+            written += 1
+        except MemoryError:
+            failed += 1
+        finally:
+            _testcapi.remove_mem_hooks()
+        # Nothing of it, or all; and the next is written.
+        frames = writer.frames_written
+        assert frames in (0, 1), (name, place)
+        way(records, numbers)
+        writer.close()
+        with StreamReader(sink.getvalue()) as reader:
+            payloads = [bytes(payload) for payload in reader]
+        assert len(payloads) == frames + (name not in ("encode", "refused")), (name, place)
+        assert len(set(payloads)) <= 1, (name, place)
+        if payloads:
+            view = (table if len(payloads[0]) > 200 else flat).view(payloads[0])
+            assert len(view.to_dict()) > 5
+    print(name, failed > 0, written > 0)
+"""
+    )
+    assert lines == [
+        f"{name} True True" for name in ("keywords", "mapping", "attributes", "numbers", "tuple", "encode", "refused")
+    ]
+
+
 def test_half_made_record_writers_come_to_no_harm():
     lines = survives(
         f"""

@@ -126,7 +126,11 @@ cdef ObjectPlan make_plan(Layout layout, int32_t index):
     cdef Py_ssize_t i
     cdef int32_t number
     plan.names = layout.field_names[index]
-    plan.others = tuple(generated_name(name) for name in plan.names)
+    # No comprehension: in Cython's, an item is let go of twice if there is no memory to append it.
+    others = []
+    for name in plan.names:
+        others.append(generated_name(name))
+    plan.others = tuple(others)
     plan.numbers = layout.numbers[index]
     plan.known_classes = set()
     plan.count = layout.types.objects[index].field_count
@@ -134,7 +138,10 @@ cdef ObjectPlan make_plan(Layout layout, int32_t index):
     plan.order = <int32_t*>PyMem_RawCalloc(<size_t>max(plan.count, 1), sizeof(int32_t))
     if plan.positions is NULL or plan.order is NULL:
         raise MemoryError("no memory for the order of fields")
-    known = [i for i in range(plan.count) if not layouts[i].deprecated]
+    known = []
+    for i in range(plan.count):
+        if not layouts[i].deprecated:
+            known.append(i)
     for number in known:
         plan.positions[plan.position_count] = number
         plan.position_count += 1
@@ -524,10 +531,10 @@ cdef class RecordBuilder(Exclusive):
             raise ValueError(f"there is no union {union_index}")
         known = &self.layout.types.unions[union_index]
         name = view_name(value)
-        found = [
-            known.variants[k].value for k in range(known.variant_count)
-            if known.variants[k].kind == OBJECT and self.layout.object_names[known.variants[k].index] == name
-        ]
+        found = []
+        for k in range(known.variant_count):
+            if known.variants[k].kind == OBJECT and self.layout.object_names[known.variants[k].index] == name:
+                found.append(known.variants[k].value)
         if len(found) != 1:
             refuse(
                 TypeError,
