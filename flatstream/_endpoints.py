@@ -117,7 +117,7 @@ def open_sink(sink: Any) -> Sink:
     _check_file(sink, "sink", "writable")
     if type(sink) is io.FileIO:
         return _file_sink(sink, owned=False)
-    # Memory takes all, or raises before it takes anything.
+    # Memory takes all, or raises before it takes anything (but for MemoryError, which the encoder knows).
     return Sink(sink, sink.write, exact=type(sink) is io.BytesIO, none_blocks=isinstance(sink, io.RawIOBase))
 
 

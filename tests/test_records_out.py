@@ -1450,7 +1450,7 @@ def test_wrong_arguments_are_type_errors():
     schema, view = schema_of("shapes"), typing.cast(Any, NAMED_TABLE.view)
     with StreamReader(stream_of(PAYLOADS)) as reader:
         for table in (schema, None, "shapes.Named", 5):
-            with pytest.raises(TypeError, match="table must be a Table of a Schema"):
+            with pytest.raises(TypeError, match="table must be a Table of a schema"):
                 reader.records(table)
         with pytest.raises(TypeError):
             reader.records(NAMED_TABLE, False)  # type: ignore[call-arg]

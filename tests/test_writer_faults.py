@@ -32,7 +32,7 @@ from flatbuffers import Builder
 from support import InterruptedSink, PlainSink, ShortSink, every_sink
 
 import flatstream
-from flatstream import DefaultFramer, FlatStreamError, Framer, InvalidFrameError, StreamWriter
+from flatstream import DefaultFramer, FlatStreamError, Framer, InvalidFrameError, StreamReader, StreamWriter
 from flatstream._core.encoder import Encoder
 
 
@@ -520,7 +520,7 @@ def test_sink_that_returns_nonsense_is_an_error_that_says_so_and_refuses(value, 
     assert_refuses(encoder, sink, caught.value)
 
 
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ValueError("no"), MemoryError()], ids=repr)
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ValueError("no")], ids=repr)
 @pytest.mark.parametrize("taken", [0, 1, 6])
 @pytest.mark.parametrize("payload", [b"first", b"L" * 5000], ids=["buffered", "large"])
 def test_system_call_cut_short_by_python_is_made_again_later(payload, taken, interruption):
@@ -535,6 +535,48 @@ def test_system_call_cut_short_by_python_is_made_again_later(payload, taken, int
     assert encoder.frames_written == len(accepted)
     encoder.write_payload(b"next")
     assert sink.data == encode([*accepted, b"next"])
+
+
+@pytest.mark.parametrize("payload", [b"first", b"L" * 5000], ids=["buffered", "large"])
+def test_sink_without_memory_for_the_number_of_bytes_that_it_took_makes_the_writer_refuse(payload):
+    # It may have taken nothing, or all, and not have had the memory to say so.
+    sink = ToldSink(Fail(MemoryError()))
+    encoder = exact_encoder(sink, 0)
+    with pytest.raises(MemoryError) as caught:
+        encoder.write_payload(payload)
+    assert "it is not known how far into it" in caught.value.__notes__[0]
+    assert_refuses(encoder, sink, caught.value)
+
+
+@pytest.mark.parametrize("size", [10, 1000, 70_000])
+def test_any_allocation_that_fails_while_memory_is_the_sink_leaves_whole_frames_or_a_writer_that_refuses(size):
+    _testcapi = pytest.importorskip("_testcapi")
+    payload = b"x" * size
+    failed = refused = 0
+    for place in range(60):
+        sink = io.BytesIO()
+        writer = StreamWriter(sink, buffer_size=64)
+        _testcapi.set_nomemory(place, place + 1)
+        try:
+            writer.write_payload(payload)
+            writer.flush()
+        except MemoryError:
+            failed += 1
+        finally:
+            _testcapi.remove_mem_hooks()
+        try:
+            writer.write_payload(payload)
+            writer.close()
+        except FlatStreamError:
+            assert writer.is_refusing
+            refused += 1
+            with contextlib.suppress(FlatStreamError):
+                writer.close()
+            continue
+        stream = sink.getvalue()
+        assert len(stream) % (4 + size) == 0, place
+        assert [bytes(each) for each in StreamReader(stream)] == [payload] * (len(stream) // (4 + size))
+    assert failed > refused
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ValueError("no")], ids=repr)

@@ -797,11 +797,22 @@ cdef class Encoder(Exclusive):
             except InterruptedError:
                 # Python's own sinks retry after a signal; others may not.
                 continue
+            except MemoryError:
+                # It may have taken the bytes, and had no memory for their number.
+                self.exact = False
+                raise
             if count is None:
                 if not self.none_blocks:
                     return size
                 count = 0
-            if not isinstance(count, int) or not 0 <= count <= size:
+            taken = -1
+            if isinstance(count, int):
+                # Nothing here needs memory: it is known how many bytes the sink took, and must not be lost.
+                try:
+                    taken = count
+                except OverflowError:
+                    pass
+            if not 0 <= taken <= size:
                 error = OSError(
                     errno.EIO, f"the sink's write() was offered {size} bytes and returned {count!r:.100}: how many it "
                     "took is unknown"
@@ -809,7 +820,6 @@ cdef class Encoder(Exclusive):
                 # Even an exact sink has lost count now.
                 self.exact = False
                 raise error
-            taken = count
             if not taken:
                 raise BlockingIOError(
                     errno.EAGAIN, "the sink would block: what it has not taken stays in the writer's buffer", 0

@@ -50,6 +50,8 @@ class Schema:
     """
 
     def __init__(self, info: SchemaInfo) -> None:
+        if not isinstance(info, SchemaInfo):
+            raise TypeError(f"a Schema is made by Schema.from_file or Schema.from_bytes, got {type(info).__name__}")
         self._info = info
         self._types = types_of(info)
         self._layout = layout_of(info, self._types)
@@ -149,7 +151,7 @@ class Table:
 
     @property
     def field_names(self) -> tuple[str, ...]:
-        """The names of its fields, in the order of their numbers."""
+        """The names of its fields, deprecated ones too, in the order of their numbers."""
         return tuple(field.name for field in self._info.fields)
 
     # Records in

@@ -21,6 +21,7 @@ cdef struct Cell:
 
 cdef class ObjectPlan:
     """How records of one table or struct are taken apart and stored."""
+    cdef str title
     # By the numbers of fields.
     cdef tuple names
     # What generated code calls them where that differs, or None.
@@ -74,7 +75,9 @@ cdef class RecordBuilder(Exclusive):
     cdef bint collect(self, int32_t index, list values, Py_ssize_t base) except -1
     cdef int collect_union(self, int32_t index, int32_t field, list values, Py_ssize_t base) except -1
     cdef int collect_unions(self, int32_t index, int32_t field, list values, Py_ssize_t base) except -1
-    cdef int64_t put_union(self, int32_t union_index, object type, object value, uint64_t* type_bits) except -1
+    cdef int64_t put_union(
+        self, int32_t union_index, int32_t field, int32_t type_field, object type, object value, uint64_t* type_bits
+    ) except -1
     cdef int64_t put_table(self, int32_t index, object record) except -1
     cdef int64_t store_table(self, int32_t index, Py_ssize_t base) except -1
     cdef int64_t put_child(self, uint8_t kind, int32_t index, object value) except -1

@@ -125,6 +125,7 @@ cdef ObjectPlan make_plan(Layout layout, int32_t index):
     cdef bint is_struct = layout.types.objects[index].is_struct
     cdef Py_ssize_t i
     cdef int32_t number
+    plan.title = layout.object_names[index]
     plan.names = layout.field_names[index]
     # No comprehension: in Cython's, an item is let go of twice if there is no memory to append it.
     others = []
@@ -283,14 +284,17 @@ cdef class RecordBuilder(Exclusive):
                 path += "." + self.layout.field_names[self.steps[i].object][self.steps[i].field]
             if self.steps[i].element >= 0:
                 path += f"[{self.steps[i].element}]"
-        path = path[1:] or self.layout.object_names[self.number]
-        return path if row < 0 else f"row {row}, {path}"
+        path = path[1:]
+        if row < 0:
+            return path
+        return f"row {row}, {path}" if path else f"row {row}"
 
     cdef int explain(self, object error, Py_ssize_t row) except -1:
         """Raises what a RefusalError stands for; in another error it notes the place."""
         if isinstance(error, RefusalError):
             kind, text = error.args
-            raise kind(f"{self.where(row)}: {text}") from None
+            where = self.where(row)
+            raise kind(f"{where}: {text}" if where else text) from None
         if self.depth:
             error.add_note(f"at {self.where(row)}")
         elif row >= 0:
@@ -317,6 +321,14 @@ cdef class RecordBuilder(Exclusive):
                 record = list(record)
                 access = BY_POSITION
         if access == BY_POSITION:
+            if record and access_of(type(record[0])) == BY_NAME and not (
+                self.layout.types.objects[index].fields[plan.positions[0]].kind >= VECTOR
+            ):
+                refuse(
+                    TypeError,
+                    f"expected the values of one {plan.title}, got a {type(record).__name__} of records: "
+                    "write_records() takes many"
+                )
             values = [None] * plan.count
             given = len(record)
             if given > plan.position_count:
@@ -348,8 +360,8 @@ cdef class RecordBuilder(Exclusive):
             if not isinstance(name, str):
                 refuse(TypeError, f"expected the name of a field, got {type(name).__name__}: {name!r:.100}")
             if name in plan.names:
-                refuse(ValueError, f"field {name!r} is deprecated")
-            refuse(ValueError, f"there is no field {name!r:.100}; there are {', '.join(plan.numbers):.300}")
+                refuse(ValueError, f"field {name!r} of {plan.title} is deprecated")
+            refuse(ValueError, f"{plan.title} has no field {name!r:.100}; it has {listed(plan.numbers)}")
         values[<Py_ssize_t>number] = value
         return 0
 
@@ -375,7 +387,7 @@ cdef class RecordBuilder(Exclusive):
         if not found and plan.position_count:
             refuse(
                 TypeError,
-                f"expected a record with the attributes {', '.join(plan.numbers):.200}, got "
+                f"expected a record of {plan.title}, whose attributes are {listed(plan.numbers)}; got "
                 f"{type(record).__name__} with none of them: {record!r:.100}"
             )
         return values
@@ -485,7 +497,7 @@ cdef class RecordBuilder(Exclusive):
         cdef int32_t companion = self.layout.objects[index].fields[i].companion
         cdef uint64_t type_bits = 0
         cdef int64_t place
-        place = self.put_union(field.index, values[companion], values[i], &type_bits)
+        place = self.put_union(field.index, i, companion, values[companion], values[i], &type_bits)
         if place:
             self.cells[base + i].bits = <uint64_t>place
             self.cells[base + i].present = True
@@ -493,8 +505,10 @@ cdef class RecordBuilder(Exclusive):
             self.cells[base + companion].present = True
         return 0
 
-    cdef int64_t put_union(self, int32_t union_index, object type, object value, uint64_t* type_bits) except -1:
-        """Builds the value of a union; returns where it is, or 0 if there is none."""
+    cdef int64_t put_union(
+        self, int32_t union_index, int32_t field, int32_t type_field, object type, object value, uint64_t* type_bits
+    ) except -1:
+        """Builds the value of a union, which these two fields are for; returns where it is, or 0 if there is none."""
         cdef EnumLayout enum = self.layout.enums[union_index]
         cdef UnionType* known = &self.layout.types.unions[union_index]
         cdef Py_ssize_t k = 0
@@ -505,19 +519,39 @@ cdef class RecordBuilder(Exclusive):
                 type, value = value
             else:
                 type = self.variant_of(union_index, value)
-        take_scalar(UNION_TYPE, enum, type, type_bits)
+            take_scalar(UNION_TYPE, enum, type, type_bits)
+        else:
+            if isinstance(value, tuple) and len(value) == 2 and value[0] in enum.by_name:
+                # It might be the first field of a record. But then somebody may have meant the other.
+                refuse(
+                    ValueError,
+                    f"its type is given twice, by {type!r:.100} and in {value!r:.100}; if that is a record, give a list"
+                )
+            # What is wrong with the type is wrong with the field of the type.
+            self.steps[self.depth - 1].field = type_field
+            take_scalar(UNION_TYPE, enum, type, type_bits)
+            self.steps[self.depth - 1].field = field
         for k in range(known.variant_count):
             if known.variants[k].value == <int64_t>type_bits[0]:
                 break
         else:
             refuse(
-                ValueError, f"expected a variant of {enum.name} ({', '.join(enum.by_name):.200}), got {type!r:.100}"
+                ValueError, f"expected a variant of {enum.name} ({listed(enum.by_name)}), got {type!r:.100}"
             )
         name = enum.by_value.get(type_bits[0])
         if known.variants[k].kind == NOTHING:
             if value is not None:
                 refuse(ValueError, f"its type says {name}, so there can be no value, got {type_name(value)}")
             return 0
+        if isinstance(value, dict) and value.keys() <= enum.by_name.keys() and name in value:
+            # As columns have it: a part for each variant, of which one has the value.
+            others = set()
+            for other in value:
+                if value[other] is not None and other != name:
+                    others.add(other)
+            if others:
+                refuse(ValueError, f"its type says {name}, but there is a value for {listed(sorted(others))}")
+            value = value[name]
         if value is None:
             refuse(ValueError, f"its type says {name}, but there is no value")
         return self.put_child(known.variants[k].kind, known.variants[k].index, value)
@@ -566,7 +600,7 @@ cdef class RecordBuilder(Exclusive):
         types = self.push_scratch(count)
         for k in range(count):
             self.steps[self.depth - 1].element = k
-            place = self.put_union(field.index, kinds[k], items[k], &type_bits)
+            place = self.put_union(field.index, i, companion, kinds[k], items[k], &type_bits)
             if not place:
                 refuse(ValueError, "a vector of unions has no place for one without a value")
             self.cells[places + k].bits = <uint64_t>place
@@ -642,7 +676,7 @@ cdef class RecordBuilder(Exclusive):
 
     cdef int64_t put_string(self, object value) except -1:
         cdef Py_ssize_t size = 0
-        cdef const uint8_t* text
+        cdef const uint8_t* text = NULL
         cdef int64_t wrong
         if type(value) is not str:
             if isinstance(value, bytes):
@@ -654,7 +688,11 @@ cdef class RecordBuilder(Exclusive):
                 return self.builder.put_vector(text, size, True)
             if not isinstance(value, str):
                 refuse(TypeError, f"expected a str, or bytes of UTF-8, got {type_name(value)}: {value!r:.100}")
-        return self.builder.put_vector(<const uint8_t*>PyUnicode_AsUTF8AndSize(value, &size), size, True)
+        try:
+            text = <const uint8_t*>PyUnicode_AsUTF8AndSize(value, &size)
+        except UnicodeEncodeError as error:
+            refuse(ValueError, f"expected text, got half of a character at {error.start} of {value!r:.100}")
+        return self.builder.put_vector(text, size, True)
 
     cdef int64_t put_vector(self, int32_t index, int32_t i, object value) except -1:
         cdef Field* field = &self.layout.types.objects[index].fields[i]
@@ -822,6 +860,14 @@ cdef class RecordBuilder(Exclusive):
             self.steps[self.depth - 1].element = k
             self.fill_struct(field.index, at + k * size, items[k])
         return 0
+
+
+def listed(names):
+    """Names for a message, as many as a reader may want to look at."""
+    shown = ", ".join(names)
+    if len(shown) > 300:
+        shown = shown[:shown.rindex(", ", 0, 300)] + ", ..."
+    return shown or "none"
 
 
 cdef str type_name(object value):

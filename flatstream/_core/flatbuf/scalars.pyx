@@ -112,6 +112,8 @@ cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits
         if enum is None:
             refuse(TypeError, f"expected {NAMES[kind]}, got str: {value!r:.100}")
         value = number_of_name(enum, value)
+    elif enum is not None and enum.bit_flags and isinstance(value, (list, tuple, set, frozenset)):
+        value = number_of_flags(enum, value)
     elif kind >= FLOAT:
         return take_float(kind, value, bits)
     elif kind == BOOL and getattr(getattr(value, "dtype", None), "kind", None) == "b" and not value.shape:
@@ -121,7 +123,7 @@ cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits
         try:
             value = operator.index(value)
         except TypeError:
-            refuse(TypeError, f"expected {NAMES[kind]}, got {type(value).__name__}: {value!r:.100}")
+            refuse(TypeError, f"expected {wanted(kind, enum)}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
     # Bits that are out of range are not looked at any more.
     if not take_exact(kind, value, bits):
         if kind == ULONG and 0 <= value <= 0xFFFFFFFFFFFFFFFF:
@@ -133,8 +135,8 @@ cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits
 
 
 cdef int take_float(uint8_t kind, object value, uint64_t* bits) except -1:
-    if not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
-        refuse(TypeError, f"expected {NAMES[kind]}, got {type(value).__name__}: {value!r:.100}")
+    if hint(value) or not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
+        refuse(TypeError, f"expected {NAMES[kind]}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
     try:
         wide = float(value)
     except OverflowError:
@@ -159,8 +161,38 @@ cdef object number_of_name(EnumLayout enum, str name):
             total |= number
         else:
             return total
-    known = ", ".join(enum.by_name)
-    refuse(ValueError, f"expected an enumerator of {enum.name} ({known:.200}), got {name!r:.100}")
+    refuse(
+        ValueError,
+        f"expected {'names' if enum.bit_flags else 'an enumerator'} of {enum.name} ({shortened(enum)})"
+        f"{', with spaces between them' if enum.bit_flags else ''}, got {name!r:.100}"
+    )
+
+
+cdef object number_of_flags(EnumLayout enum, object names):
+    """The value of several flags, each a name or a number."""
+    cdef uint64_t bits = 0
+    total = 0
+    for name in names:
+        take_scalar(<uint8_t>enum.kind, enum, name, &bits)
+        total |= bits
+    return total
+
+
+cdef str wanted(uint8_t kind, EnumLayout enum):
+    return NAMES[kind] if enum is None else f"{NAMES[kind]} or a name of {enum.name} ({shortened(enum)})"
+
+
+cdef str shortened(EnumLayout enum):
+    """The names of an enum, as many as a message has room for."""
+    names = ", ".join(enum.by_name)
+    return names if len(names) <= 200 else names[:names.rindex(", ", 0, 200)] + ", ..."
+
+
+cdef str hint(object value):
+    """What to do about a value that is a time; "" of any other."""
+    if hasattr(type(value), "isoformat") or getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+        return "; a time goes in as an integer, in the unit that the field has"
+    return ""
 
 
 cdef ElementClass class_of_format(const char* format, Py_ssize_t size, bint* swapped) noexcept nogil:
