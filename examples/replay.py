@@ -14,6 +14,7 @@ import argparse
 import datetime
 import itertools
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ USED = [
     "lateness_ns",
     "deadline_missed",
     "host",
+    "logical_cpus",
     "load_1",
     "memory_total",
     "memory_used",
@@ -55,15 +57,28 @@ USED = [
 # --- Loading ---------------------------------------------------------------------------------------------------------
 
 
-def load(arguments: argparse.Namespace, parquet: Path) -> tuple[int, int]:
-    """Reads the stream as columns and writes them to a Parquet file; returns how many rows, and how many it skipped."""
+@dataclass
+class Loaded:
+    """How much of a stream is in the Parquet file, and why not all of it, if so."""
+
+    rows: int = 0
+    skipped: int = 0
+    error: Exception | None = None
+
+
+def load(arguments: argparse.Namespace, parquet: Path) -> Loaded:
+    """Reads the stream as columns and writes them to a Parquet file.
+
+    A file that was copied while the agent wrote, or cut off by a power failure, ends inside a frame. What comes before
+    is good, and is loaded.
+    """
     schema = flatstream.Schema.from_file(arguments.schema)
     assert schema.root is not None
     window = None
     if arguments.begin is not None or arguments.end is not None:
         window = ("wall_time_ns", nanoseconds(arguments.begin), nanoseconds(arguments.end))
     size = arguments.file.stat().st_size
-    rows = 0
+    loaded = Loaded()
     with (
         flatstream.StreamReader(arguments.file, arguments.checksum) as reader,
         # Without a terminal, and while nobody has to wait, there is no bar.
@@ -77,10 +92,16 @@ def load(arguments: argparse.Namespace, parquet: Path) -> tuple[int, int]:
         )
         batches = pa.RecordBatchReader.from_stream(stream)
         with pq.ParquetWriter(parquet, batches.schema, compression="zstd") as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                rows += batch.num_rows
-    return rows, stream.skipped
+            try:
+                for batch in batches:
+                    writer.write_batch(batch)
+                    loaded.rows += batch.num_rows
+            except (OSError, pa.ArrowException) as error:
+                loaded.error = error
+        loaded.skipped = stream.skipped
+    if loaded.error is not None and not loaded.rows:
+        parquet.unlink()
+    return loaded
 
 
 def nanoseconds(moment: datetime.datetime | None) -> int | None:
@@ -111,9 +132,9 @@ def series_with_polars(table: pa.Table) -> dict[str, list[Any]]:
     first, width = window_of(table)
     windows = (
         pl.DataFrame(table)
-        .group_by((pl.col("monotonic_ns") - first) // width, maintain_order=True)
+        .group_by(((pl.col("monotonic_ns") - first) // width).alias("window"), maintain_order=True)
         .agg(
-            pl.col("wall_time_ns").last(),
+            pl.col("wall_time_ns", "monotonic_ns").last(),
             pl.col("^cpu_total\\..*$").last(),
             pl.col("memory_used", "memory_cached", "swap_used", "process_resident", "load_1").max(),
             (pl.col("lateness_ns").max() / 1000).alias("lateness_us"),
@@ -128,11 +149,12 @@ def series_with_pandas(table: pa.Table) -> dict[str, list[Any]]:
     """The same by pandas."""
     first, width = window_of(table)
     frame = table.to_pandas()
-    counters = {name: (name, "last") for name in ["wall_time_ns", *(f"cpu_total.{state}" for state in STATES)]}
+    names = ["wall_time_ns", "monotonic_ns", *(f"cpu_total.{state}" for state in STATES)]
+    counters = {name: (name, "last") for name in names}
     gauges = {
         name: (name, "max") for name in ("memory_used", "memory_cached", "swap_used", "process_resident", "load_1")
     }
-    windows = frame.groupby((frame["monotonic_ns"] - first) // width).agg(
+    windows = frame.groupby(((frame["monotonic_ns"] - first) // width).rename("window")).agg(
         **counters,
         **gauges,
         lateness_us=("lateness_ns", "max"),
@@ -146,20 +168,23 @@ def series_with_pandas(table: pa.Table) -> dict[str, list[Any]]:
 SERIES = {"polars": series_with_polars, "pandas": series_with_pandas}
 
 
-def shares(series: dict[str, list[Any]]) -> dict[str, list[float]]:
-    """What share of its CPU time the machine spent in each state, in percent: from one window to the next."""
-    counters = [series[f"cpu_total.{state}"] for state in STATES]
-    spent = [[after - before for before, after in itertools.pairwise(counter)] for counter in counters]
-    totals = [sum(window) or 1.0 for window in zip(*spent, strict=True)]
+def shares(series: dict[str, list[Any]], cpus: int) -> dict[str, list[float]]:
+    """How busy the processors were in each state, in percent of the time that there was: from window to window."""
+    times = [(after - before) / SECOND_NS * cpus for before, after in itertools.pairwise(series["monotonic_ns"])]
     return {
-        state: [100 * part / total for part, total in zip(parts, totals, strict=True)]
-        for state, parts in zip(STATES, spent, strict=True)
+        state: [
+            100 * (after - before) / time if time else 0.0
+            for (before, after), time in zip(itertools.pairwise(series[f"cpu_total.{state}"]), times, strict=True)
+        ]
+        for state in STATES
     }
 
 
 def busy(cpu: dict[str, list[float]]) -> list[float]:
-    """The share of all states but idle and iowait."""
-    return [100 - idle - iowait for idle, iowait in zip(cpu["idle"], cpu["iowait"], strict=True)]
+    """The sum of all states but idle and iowait."""
+    return [
+        sum(parts) for parts in zip(*(cpu[state] for state in STATES if state not in ("idle", "iowait")), strict=True)
+    ]
 
 
 def summarise(table: pa.Table, series: dict[str, list[Any]]) -> None:
@@ -175,7 +200,7 @@ def summarise(table: pa.Table, series: dict[str, list[Any]]) -> None:
     rows = [("memory used GiB", [value / GIB for value in series["memory_used"]])]
     rows.append(("agent MiB", [value / 2**20 for value in series["process_resident"]]))
     rows.append(("load", series["load_1"]))
-    cpu = shares(series)
+    cpu = shares(series, table["logical_cpus"][0].as_py())
     if cpu["idle"]:
         rows.insert(0, ("cpu busy %", busy(cpu)))
         rows.insert(1, ("cpu iowait %", cpu["iowait"]))
@@ -195,7 +220,7 @@ def draw(table: pa.Table, series: dict[str, list[Any]], path: Path) -> None:
     first = series["wall_time_ns"][0]
     seconds = [(moment - first) / SECOND_NS for moment in series["wall_time_ns"]]
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
-    cpu = shares(series)
+    cpu = shares(series, table["logical_cpus"][0].as_py())
     if len(seconds) > 1:
         states = {
             "user": [user + nice for user, nice in zip(cpu["user"], cpu["nice"], strict=True)],
@@ -247,20 +272,27 @@ def main(argv: list[str] | None = None) -> int:
     parquet = arguments.parquet or arguments.file.with_suffix(".parquet")
     png = arguments.png or arguments.file.with_suffix(".png")
     try:
-        rows, skipped = load(arguments, parquet)
-    except (OSError, flatstream.FlatStreamError, pa.ArrowException) as error:
+        loaded = load(arguments, parquet)
+    except (OSError, flatstream.FlatStreamError) as error:
         print(f"{PROGRAM}: {arguments.file}: {error}", file=sys.stderr)
         return 1
-    print(f"loaded    {rows} events into {parquet} ({parquet.stat().st_size} bytes), {skipped} skipped")
-    if not rows:
+    status = 0
+    if loaded.error is not None:
+        # The end of it is what a user has to know; the rest is still worth a look.
+        print(f"{PROGRAM}: {arguments.file}: after {loaded.rows} events: {loaded.error}", file=sys.stderr)
+        status = 1
+        if not loaded.rows:
+            return status
+    print(f"loaded    {loaded.rows} events into {parquet} ({parquet.stat().st_size} bytes), {loaded.skipped} skipped")
+    if not loaded.rows:
         print("there is nothing to summarise")
-        return 0
+        return status
     table = used_columns(parquet)
     series = SERIES[arguments.engine](table)
     summarise(table, series)
     draw(table, series, png)
     print(f"drawn     {png}")
-    return 0
+    return status
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,9 @@ def event(number: int) -> dict[str, Any]:
         "deadline_missed": number % 100 == 99,
         "host": "näme",
         "platform": "Linux",
-        "cpu_total": (seconds / 8, 0, seconds / 16, seconds * 5 / 8, seconds / 8, 0, 0, seconds / 16),
+        "logical_cpus": 2,
+        # Both together: a quarter busy, an eighth waiting.
+        "cpu_total": (seconds / 4, 0, seconds / 8, seconds * 5 / 4, seconds / 4, 0, 0, seconds / 8),
         "cores": [(seconds, 0, 0, 0, 0, 0, 0, 0), (0, 0, 0, seconds, 0, 0, 0, 0)],
         "load_1": 0.5,
         "memory_total": 8 * GIB,
@@ -114,13 +117,25 @@ def test_damaged_and_torn_files_are_told_or_skipped(recorded):
     data = bytearray(recorded.read_bytes())
     data[data.index("näme".encode(), len(data) // 2)] ^= 0xFF
     recorded.write_bytes(data)
-    assert "offset" in replay(recorded, status=1).stderr
+    # What comes before is loaded all the same.
+    done = replay(recorded, status=1)
+    assert re.search(r"after \d+ events: .*offset", done.stderr), done.stderr
+    assert re.search(r"^events    [1-9]\d\d, .* 0 missing$", done.stdout, re.MULTILINE), done.stdout
     done = replay(recorded, "--skip-damaged")
     assert "loaded    999 events" in done.stdout
     assert "1 skipped" in done.stdout
     assert "1 missing" in done.stdout
     recorded.write_bytes(data[:-5])
-    assert "the stream ends inside a frame" in replay(recorded, "--skip-damaged", status=1).stderr
+    done = replay(recorded, "--skip-damaged", status=1)
+    assert "after 998 events: " in done.stderr
+    assert "the stream ends inside a frame" in done.stderr
+    assert "loaded    998 events" in done.stdout
+    assert pq.read_table(recorded.with_suffix(".parquet")).num_rows == 998
+    recorded.with_suffix(".parquet").unlink()
+    done = replay(recorded, "--checksum", "crc32", status=1)
+    assert "after 0 events: " in done.stderr
+    assert "was the stream written with another" in done.stderr
+    assert not recorded.with_suffix(".parquet").exists()
     recorded.write_bytes(b"")
     assert "nothing to summarise" in replay(recorded).stdout
     assert "No such file" in replay(recorded.with_name("no such file"), status=1).stderr
