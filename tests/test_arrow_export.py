@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
@@ -174,10 +175,64 @@ def test_pandas_reads_batches(kind):
     assert list(frame.columns) == list(table.arrow_schema().names)
     assert len(frame) == len(rows)
     for name in frame.columns:
-        if frame[name].dtype.kind in "biuf" and not frame[name].hasnans:
-            assert bits(frame[name].tolist()) == bits([row[name] for row in rows])
+        if frame[name].dtype.kind in "biuf" and (frame[name].dtype.kind != "f" or not frame[name].hasnans):
+            values = [None if value is pd.NA else value for value in frame[name].tolist()]
+            assert bits(values) == bits([row[name] for row in rows])
         elif rows and isinstance(rows[0][name], str):
             assert [value if isinstance(value, str) else None for value in frame[name]] == [row[name] for row in rows]
+
+
+STAMP = 1764000000000000123  # nanoseconds; as a float it loses the last digits
+NULLABLE = {
+    "truth": True, "i8": -128, "u8": 255, "i16": -(2**15), "u16": 2**16 - 1, "i32": -(2**31), "u32": 2**32 - 1,
+    "i64": STAMP, "u64": 2**64 - 1, "access": 3,
+}  # fmt: skip
+
+
+def optional_payloads(*made: dict[str, Any]) -> list[bytes]:
+    """Messages of `shapes.Optionals` with these fields."""
+    kind = built.generated("Optionals").OptionalsT
+    payloads = []
+    for fields in made:
+        record = kind()
+        for name, value in fields.items():
+            setattr(record, name, value)
+        payloads.append(message(record))
+    return payloads
+
+
+def test_pandas_gets_exact_integers_and_bools_beside_nulls():
+    table = SHAPES.table("shapes.Optionals")
+    payloads = optional_payloads({**NULLABLE, "f64": 1.5}, {})
+    batch = columns_of(payloads, table)
+    frame = batch.to_pandas()
+    assert tuple(frame.columns) == batch.names
+    for name, value in NULLABLE.items():
+        width = "UInt8" if name == "access" else f"{'UInt' if name[0] == 'u' else 'Int'}{name[1:]}"
+        assert frame[name].dtype == ("boolean" if name == "truth" else width)
+        assert frame[name].tolist() == [value, pd.NA]
+        alone = columns_of(payloads, table, [name]).to_pandas()
+        assert alone[name].tolist() == [value, pd.NA]
+    assert frame["f64"].dtype == np.float64
+    assert frame["f64"].isna().tolist() == [False, True]
+    # What has no null is plain, though the schema would allow one.
+    plain = columns_of(payloads[:1], table).to_pandas()
+    assert plain["truth"].dtype == np.bool_
+    for name, value in list(NULLABLE.items())[1:-1]:
+        assert plain[name].dtype == np.dtype(f"{name[0]}{int(name[1:]) // 8}")
+        assert plain[name].tolist() == [value]
+
+
+def test_pandas_gets_exact_integers_beside_nulls_in_structs():
+    shape, optionals = built.generated("Shape").ShapeT, built.generated("Optionals").OptionalsT
+    payloads = []
+    for stamp in (STAMP, None):
+        made = shape()
+        made.optionals = optionals()
+        made.optionals.i64 = stamp
+        payloads.append(message(made))
+    found = columns_of([*payloads, message(shape())], SHAPE, ["optionals", "id"]).to_pandas()["optionals"]
+    assert [found[0]["i64"], found[1]["i64"], found[2]] == [STAMP, None, None]
 
 
 def test_duckdb_reads_batches_and_streams(kind):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flatstream._core.arrow import ColumnData, ColumnType, export_stream
 from flatstream._core.flatbuf.columns import ColumnReader
 from flatstream._core.flatbuf.plan import Plan
-from flatstream.columns._values import array_of, type_text, values_of
+from flatstream.columns._values import array_of, frame_of, type_text, values_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -171,13 +171,19 @@ class ColumnBatch(Mapping[str, Column]):
     def to_pandas(self) -> Any:
         """The columns as a pandas.DataFrame, by way of pyarrow.
 
+        Returns
+        -------
+        pandas.DataFrame
+            Integers and bools are columns of NumPy's types, or, where there are nulls, of the nullable types of pandas
+            ("Int64", "UInt8", "boolean"): every value is exact. Of floats, nulls are NaN. Enums are categories.
+
         Raises
         ------
         ImportError
             pandas or pyarrow is not installed.
         """
-        _library("pandas", "to_pandas")
-        return self.to_arrow().to_pandas()
+        pandas = _library("pandas", "to_pandas")
+        return frame_of(pandas, self.to_arrow())
 
     def to_polars(self) -> Any:
         """The columns as a polars.DataFrame.

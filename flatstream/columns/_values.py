@@ -121,3 +121,20 @@ def array_of(data: ColumnData) -> Any:
     if values.ndim == 2:
         mask = np.repeat(mask[:, None], values.shape[1], axis=1)
     return np.ma.MaskedArray(values, mask)
+
+
+def frame_of(pandas: Any, table: Any) -> Any:
+    """A pyarrow.Table as a pandas.DataFrame, without a digit of an integer lost; see `ColumnBatch.to_pandas`."""
+    import pyarrow
+
+    dtypes = {pyarrow.bool_(): pandas.BooleanDtype()}
+    for bits in (8, 16, 32, 64):
+        for sign in ("Int", "UInt"):
+            dtypes[getattr(pyarrow, f"{sign.lower()}{bits}")()] = getattr(pandas, f"{sign}{bits}Dtype")()
+    # Left to itself, pyarrow makes floats of integers if there are nulls, also of those in structs.
+    holed = {field.name for field in table.schema if field.type in dtypes and table[field.name].null_count}
+    if not holed:
+        return table.to_pandas(integer_object_nulls=True)
+    rest = table.drop_columns(list(holed)).to_pandas(integer_object_nulls=True)
+    exact = table.select(list(holed)).to_pandas(types_mapper=dtypes.get)
+    return pandas.concat([rest, exact], axis=1)[table.column_names]
