@@ -235,6 +235,31 @@ def test_pandas_gets_exact_integers_beside_nulls_in_structs():
     assert [found[0]["i64"], found[1]["i64"], found[2]] == [STAMP, None, None]
 
 
+def test_column_becomes_a_series(kind):
+    table, payloads, _ = kind
+    batch = columns_of(payloads, table)
+    frame, polars = batch.to_pandas(), batch.to_polars()
+    for name, column in batch.items():
+        pd.testing.assert_series_equal(column.to_pandas(), frame[name])
+        assert column.to_polars().name == name
+        assert column.to_polars().equals(polars[name], null_equal=True)
+        assert pl.Series(column).equals(polars[name], null_equal=True)
+        assert bits(pa.array(column).to_pylist()) == bits(column.to_pylist())
+
+
+def test_pandas_makes_a_series_of_a_column():
+    payloads = optional_payloads({**NULLABLE, "f64": 1.5}, {})
+    batch = columns_of(payloads, SHAPES.table("shapes.Optionals"))
+    assert pd.Series(batch["i64"]).tolist() == [STAMP, None]
+    assert pd.Series(batch["f64"]).dtype == np.float64
+    numbers = columns_of(numbered_messages(5), LEVEL1)
+    series = pd.Series(numbers["value"])
+    assert (series.dtype, series.tolist()) == (np.int32, [0, 1, 2, 3, 4])
+    frame = pd.DataFrame(dict(numbers))
+    assert frame["value"].tolist() == [0, 1, 2, 3, 4]
+    assert frame["next"].tolist() == numbers["next"].to_pylist()
+
+
 def test_duckdb_reads_batches_and_streams(kind):
     table, payloads, _ = kind
     names = table.arrow_schema().names
@@ -328,8 +353,9 @@ def test_enums_as_numbers_keep_their_type_and_value():
 def test_library_that_is_not_installed_is_named(method, missing, monkeypatch):
     batch = columns_of(numbered_messages(2), LEVEL1, ["value"])
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=rf"needs {missing}: pip install 'flatstream\[columns\]'"):
-        getattr(batch, method)()
+    for each in (batch, batch["value"]):
+        with pytest.raises(ImportError, match=rf"needs {missing}: pip install 'flatstream\[columns\]'"):
+            getattr(each, method)()
 
 
 def test_numpy_that_is_not_installed_is_named(monkeypatch):

@@ -1295,6 +1295,77 @@ def test_arrays_with_nulls_are_masked_and_others_are_not():
     assert arrays["optionals.truth"].dtype == bool
 
 
+def every_column() -> Iterator[tuple[Any, list[Any]]]:
+    """Columns of every kind, also of nested fields, and the values they are to have."""
+    for payloads in (list(extreme_messages()), sample_messages(20), [grid_message(seed) for seed in range(7)]):
+        batch = columns_of(payloads)
+        yield from ((batch[name], batch[name].to_pylist()) for name in batch.names)
+        deeper = columns_of(payloads, SHAPE, ["structs.grid.cells", "named.name", "optionals.i64", "scalars.color"])
+        yield from ((column, column.to_pylist()) for column in deeper.values())
+
+
+def test_column_is_a_sequence_of_its_values():
+    for column, expected in every_column():
+        size = len(expected)
+        assert bits(list(column)) == bits(expected)
+        assert bits([column[row] for row in range(-size, size)]) == bits(expected * 2)
+        for part in (slice(None), slice(2, -1), slice(-1, None, -2), slice(4, 1), slice(1, 2), slice(size, None, 3)):
+            assert bits(column[part]) == bits(expected[part])
+        for row in (size, -size - 1):
+            with pytest.raises(IndexError, match=f"row {row} of a column of {size}"):
+                column[row]
+    column = columns_of(numbered_messages(3000), LEVEL1, ["value"])["value"]
+    assert list(column) == list(range(3000))
+    assert column[np.int16(-1)] == 2999
+    assert 17 in column
+    for wrong in ("value", 1.0, None):
+        with pytest.raises(TypeError, match="a row of a column must be an int or a slice, got "):
+            column[wrong]  # type: ignore[call-overload]
+
+
+def test_numpy_takes_a_column_for_its_array():
+    column = columns_of(numbered_messages(50), LEVEL1, ["value"])["value"]
+    array = np.asarray(column)
+    assert array.dtype == np.int32
+    assert array.tolist() == list(range(50))
+    assert np.shares_memory(array, column.to_numpy())
+    assert np.shares_memory(column.__array__(copy=False), array)
+    for copy in (np.array(column), column.__array__(copy=True), column.__array__(np.dtype("i4"), copy=True)):
+        assert copy.flags.writeable
+        assert not np.shares_memory(copy, array)
+        assert copy.tolist() == list(range(50))
+    assert np.shares_memory(column.__array__("i4"), array)
+    assert np.asarray(column, np.float32).dtype == np.float32
+    assert np.mean(column) == 24.5
+    with pytest.raises(ValueError, match="'value' cannot be made without a copy"):
+        column.__array__(np.dtype("f8"), copy=False)
+
+
+def test_numpy_is_given_no_number_for_a_null():
+    batch = columns_of(extreme_messages(), SHAPE, [f"optionals.{name}" for name in ("i64", "truth", "f64", "color")])
+    for name, column in batch.items():
+        array, masked = np.asarray(column), column.to_numpy()
+        assert column.null_count
+        if name == "optionals.f64":
+            assert array.dtype == np.float64
+            assert np.isnan(array[masked.mask]).all()
+        else:
+            assert array.dtype == object
+            assert all(value is None for value in array[masked.mask])
+        assert bits(array[~masked.mask].tolist()) == bits(masked.compressed().tolist())
+        assert array.flags.writeable
+        with pytest.raises(ValueError, match="without a copy"):
+            column.__array__(copy=False)
+    with pytest.raises(TypeError):
+        np.asarray(batch["optionals.i64"], np.int64)
+    path = "structs.grid.cells"
+    cells = columns_of([grid_message(seed) for seed in range(60)], SHAPE, [path])[path]
+    assert 0 < cells.null_count < 60
+    assert np.asarray(cells).tolist() == [[None] * 3 if value is None else value for value in cells]
+    texts = columns_of(numbered_messages(4), LEVEL1, ["next.values"])["next.values"]
+    assert np.asarray(texts).tolist() == [[], None, None, [0, 1, 2]]
+
+
 def test_bytes_that_are_no_bool_are_true():
     truth = built.generated("Scalars").ScalarsT()
     truth.truth = True
