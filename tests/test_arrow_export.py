@@ -410,6 +410,20 @@ class Broken(io.RawIOBase):
         raise OSError(28, "the disk is full of nothing")
 
 
+def test_notes_of_an_error_reach_the_consumer():
+    stream = stream_of(numbered_messages(3), "crc32")
+    text = "(?s)FlatbufferError: a message cannot be read: .*\nnothing was read before it: was the stream written"
+    with pytest.raises(pa.ArrowInvalid, match=text):
+        pa.RecordBatchReader.from_stream(StreamReader(stream).column_batches(LEVEL1)).read_all()
+    # Whatever stands in their place.
+    for notes, shown in [(["one", "two"], "\none\ntwo"), ([5, "a\ud800\0b"], "\na\\?\\?b"), ("text", ""), (None, "")]:
+        error = ValueError("wrong")
+        error.__notes__ = notes  # type: ignore[assignment]
+        reader = pa.RecordBatchReader.from_stream(Source(ColumnType("", "+s", False), error))
+        with pytest.raises(pa.ArrowInvalid, match=f"ValueError: wrong{shown}"):
+            next(reader)
+
+
 def test_fault_of_the_source_reaches_the_consumer_as_such():
     reader = pa.RecordBatchReader.from_stream(StreamReader(Broken()).column_batches(LEVEL1))
     with pytest.raises(OSError, match="the disk is full of nothing"):

@@ -6,6 +6,7 @@ flatc generates is the other: its object API, and its accessors.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import gc
 import importlib
@@ -19,6 +20,8 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -884,7 +887,38 @@ def test_filter_looks_at_nothing_else_of_other_messages():
         (("vectors", 1, 2), ValueError, "where: shape.vectors is no number"),
         (("vectors.named.code", 1, 2), ValueError, "goes through 'named'"),
         (("id", "1", 2), TypeError, "where: the low end of the range must be a number or None, got str"),
-        (("id", 1, []), TypeError, "where: the high end of the range must be a number or None, got list"),
+        (("id", 1, []), TypeError, "where: the high end of the range must be a number or None, got list$"),
+        *(
+            (
+                ("id", 1, time),
+                TypeError,
+                f"high end .* a number or None, got {re.escape(name)}: a time is its integer in the unit of the field$",
+            )
+            for time, name in [
+                (np.datetime64("2025-11-24", "ns"), "datetime64[ns]"),
+                (np.datetime64("2025-11-24", "us"), "datetime64[us]"),
+                (np.datetime64("2025-11-24"), "datetime64[D]"),
+                (np.timedelta64(5, "ns"), "timedelta64[ns]"),
+                (np.timedelta64(5, "D"), "timedelta64[D]"),
+                (np.array(5, "M8[ns]"), "datetime64[ns]"),
+                (datetime.datetime(2025, 11, 24), "datetime"),
+                (datetime.timedelta(1), "timedelta"),
+                (datetime.date(2025, 11, 24), "date"),
+                (datetime.time(1), "time"),
+            ]
+        ),
+        (
+            ("scalars.color", "Red", None),
+            TypeError,
+            "low end .* got str: an enum is its number, and a time its integer",
+        ),
+        (("scalars.f64", None, np.str_("1")), TypeError, "high end .* got str_: an enum is its number"),
+        (("scalars.f64", None, np.bytes_(b"1")), TypeError, "high end .* or None, got bytes_$"),
+        (("scalars.f64", None, b"1"), TypeError, "high end .* or None, got bytes$"),
+        (("scalars.f64", np.complex128(1), None), TypeError, "low end .* or None, got complex128$"),
+        (("id", np.arange(3), None), TypeError, "low end .* or None, got ndarray$"),
+        (("id", np.arange(3.0), None), TypeError, "low end .* or None, got ndarray$"),
+        (("id", np.array(None), None), TypeError, "low end .* or None, got ndarray$"),
         (("id", 1, math.nan), ValueError, "where: the high end of the range is NaN"),
         (("id", 1j, None), TypeError, "where: the low end"),
     ],
@@ -896,8 +930,16 @@ def test_wrong_filter_is_refused(where, error, text):
 
 def test_numbers_of_numpy_are_ends_of_a_range():
     payloads = numbered_messages(10)
-    for low, high in [(np.int8(2), np.uint64(5)), (np.float32(2), np.float64(5)), (1.5, 4.5)]:
+    for low, high in [
+        (np.int8(2), np.uint64(5)),
+        (np.float32(2), np.float64(5)),
+        (1.5, 4.5),
+        (np.array(2), np.array(4.5)),
+        (Fraction(3, 2), Decimal("4.5")),
+    ]:
         assert columns_of(payloads, LEVEL1, ["value"], ("value", low, high))["value"].to_pylist() == [2, 3, 4]
+    for low in (np.True_, True):
+        assert columns_of(payloads, LEVEL1, ["value"], ("value", low, 3))["value"].to_pylist() == [1, 2]
 
 
 @given(ANY_LIMIT, ANY_LIMIT, st.sampled_from([(3, 1), (4, 1), (7, 4), (9, 8), (10, 8)]))
@@ -1040,6 +1082,50 @@ def test_error_says_where_and_rows_before_it_come_first_and_reading_goes_on_behi
     reader = StreamReader(stream, "crc32")
     with pytest.raises(FlatbufferError, match="frame 7"):
         reader.columns(LEVEL1, ["value"])
+
+
+FIRST = ["nothing was read before it: was the stream written with another checksum, or with another schema?"]
+
+
+def notes_of(stream: bytes, checksum: str = "none", **options: Any) -> list[list[str]]:
+    """The notes of each error of a stream."""
+    batches = StreamReader(stream, checksum).column_batches(LEVEL1, ["value"], **options)
+    found: list[list[str]] = []
+    while True:
+        try:
+            if next(batches, None) is None:
+                return found
+        except FlatbufferError as error:
+            found.append(getattr(error, "__notes__", []))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_error_of_the_first_message_asks_for_the_checksum_and_the_schema(verify):
+    good, bad = numbered_messages(3), b"\xff" * 12
+    # The checksum was forgotten.
+    with pytest.raises(FlatbufferError) as caught:
+        StreamReader(stream_of(good, "crc32")).columns(LEVEL1, ["value"], verify=verify)
+    assert caught.value.__notes__ == FIRST
+    assert notes_of(stream_of([bad, *good, bad]), verify=verify) == [FIRST, []]
+    assert notes_of(stream_of([good[0], bad, *good]), verify=verify) == [[]]
+    assert notes_of(stream_of([bad, good[0]]), verify=verify, on_error="skip") == []
+    # Of the path to a filter as well; and what it leaves out was read.
+    assert notes_of(stream_of([bad]), verify=verify, where=("value", 0, 1)) == [FIRST]
+    assert notes_of(stream_of([good[1], bad]), verify=verify, where=("value", 0, 1)) == [[]]
+    # What was read in another way, or refused, came before it.
+    reader = StreamReader(stream_of([good[0], bad]))
+    reader.read_message()
+    with pytest.raises(FlatbufferError) as caught:
+        reader.columns(LEVEL1, ["value"], verify=verify)
+    assert not hasattr(caught.value, "__notes__")
+    stream = bytearray(stream_of([good[0], bad], "crc32"))
+    stream[20] ^= 1
+    reader = StreamReader(bytes(stream), "crc32")
+    with pytest.raises(ChecksumMismatchError):
+        reader.read_message()
+    with pytest.raises(FlatbufferError) as caught:
+        reader.columns(LEVEL1, ["value"], verify=verify)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_frame_numbers_count_frames_that_were_refused():

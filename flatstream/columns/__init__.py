@@ -134,7 +134,8 @@ class Column:
             pandas or pyarrow is not installed.
         """
         pandas = _library("pandas", "to_pandas")
-        return frame_of(pandas, _library("pyarrow", "to_pandas").table({self.name: self.to_arrow()}))[self.name]
+        pyarrow = _library("pyarrow", "to_pandas")
+        return frame_of(pandas, pyarrow, pyarrow.table({self.name: self.to_arrow()}))[self.name]
 
     def to_polars(self) -> Any:
         """The column as a polars.Series.
@@ -247,7 +248,7 @@ class ColumnBatch(Mapping[str, Column]):
             pandas or pyarrow is not installed.
         """
         pandas = _library("pandas", "to_pandas")
-        return frame_of(pandas, self.to_arrow())
+        return frame_of(pandas, _library("pyarrow", "to_pandas"), self.to_arrow())
 
     def to_polars(self) -> Any:
         """The columns as a polars.DataFrame.

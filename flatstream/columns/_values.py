@@ -132,10 +132,8 @@ def unmasked(data: ColumnData) -> tuple[Any, bool]:
     return objects, True
 
 
-def frame_of(pandas: Any, table: Any) -> Any:
+def frame_of(pandas: Any, pyarrow: Any, table: Any) -> Any:
     """A pyarrow.Table as a pandas.DataFrame, without a digit of an integer lost; see `ColumnBatch.to_pandas`."""
-    import pyarrow
-
     dtypes = {pyarrow.bool_(): pandas.BooleanDtype()}
     for bits in (8, 16, 32, 64):
         for sign in ("Int", "UInt"):
