@@ -1752,6 +1752,13 @@ print(good.code)
     assert not [line for line in lines[:-1] if line.startswith("no error")], lines
 
 
+def test_types_to_annotate_with_are_exported():
+    assert flatstream.schema.__all__ == ["RecordView", "Schema", "Table", "VectorView"]
+    assert flatstream.schema.VectorView is VectorView
+    assert isinstance(NAMED_TABLE.view(NAMED), flatstream.schema.RecordView)
+    assert flatstream.columns.__all__ == ["Column", "ColumnBatch", "ColumnSchema", "ColumnStream"]
+
+
 def test_struct_is_no_message():
     types = RecordTypes(table_of("shapes").layout)
     point = schema_of("shapes").numbers["shapes.Point"]
