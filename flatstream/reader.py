@@ -225,8 +225,8 @@ class StreamReader(Decoder):
             of it. Without, all fields of the table.
         where : (path, low, high), optional
             Only messages whose number at this path is at least `low` and less than `high`; None for an end that is
-            open. An absent number without a default, and NaN, are in no range. Nothing else of other messages is
-            looked at.
+            open. An enum is its number, and a time its integer. An absent number without a default, and NaN, are in no
+            range. Nothing else of other messages is looked at.
         verify : bool
             Whether each message is verified as a whole first. Without that, every offset that is followed is checked,
             and of what is not read nothing is known.

@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
@@ -174,10 +175,89 @@ def test_pandas_reads_batches(kind):
     assert list(frame.columns) == list(table.arrow_schema().names)
     assert len(frame) == len(rows)
     for name in frame.columns:
-        if frame[name].dtype.kind in "biuf" and not frame[name].hasnans:
-            assert bits(frame[name].tolist()) == bits([row[name] for row in rows])
+        if frame[name].dtype.kind in "biuf" and (frame[name].dtype.kind != "f" or not frame[name].hasnans):
+            values = [None if value is pd.NA else value for value in frame[name].tolist()]
+            assert bits(values) == bits([row[name] for row in rows])
         elif rows and isinstance(rows[0][name], str):
             assert [value if isinstance(value, str) else None for value in frame[name]] == [row[name] for row in rows]
+
+
+STAMP = 1764000000000000123  # nanoseconds; as a float it loses the last digits
+NULLABLE = {
+    "truth": True, "i8": -128, "u8": 255, "i16": -(2**15), "u16": 2**16 - 1, "i32": -(2**31), "u32": 2**32 - 1,
+    "i64": STAMP, "u64": 2**64 - 1, "access": 3,
+}  # fmt: skip
+
+
+def optional_payloads(*made: dict[str, Any]) -> list[bytes]:
+    """Messages of `shapes.Optionals` with these fields."""
+    kind = built.generated("Optionals").OptionalsT
+    payloads = []
+    for fields in made:
+        record = kind()
+        for name, value in fields.items():
+            setattr(record, name, value)
+        payloads.append(message(record))
+    return payloads
+
+
+def test_pandas_gets_exact_integers_and_bools_beside_nulls():
+    table = SHAPES.table("shapes.Optionals")
+    payloads = optional_payloads({**NULLABLE, "f64": 1.5}, {})
+    batch = columns_of(payloads, table)
+    frame = batch.to_pandas()
+    assert tuple(frame.columns) == batch.names
+    for name, value in NULLABLE.items():
+        width = "UInt8" if name == "access" else f"{'UInt' if name[0] == 'u' else 'Int'}{name[1:]}"
+        assert frame[name].dtype == ("boolean" if name == "truth" else width)
+        assert frame[name].tolist() == [value, pd.NA]
+        alone = columns_of(payloads, table, [name]).to_pandas()
+        assert alone[name].tolist() == [value, pd.NA]
+    assert frame["f64"].dtype == np.float64
+    assert frame["f64"].isna().tolist() == [False, True]
+    # What has no null is plain, though the schema would allow one.
+    plain = columns_of(payloads[:1], table).to_pandas()
+    assert plain["truth"].dtype == np.bool_
+    for name, value in list(NULLABLE.items())[1:-1]:
+        assert plain[name].dtype == np.dtype(f"{name[0]}{int(name[1:]) // 8}")
+        assert plain[name].tolist() == [value]
+
+
+def test_pandas_gets_exact_integers_beside_nulls_in_structs():
+    shape, optionals = built.generated("Shape").ShapeT, built.generated("Optionals").OptionalsT
+    payloads = []
+    for stamp in (STAMP, None):
+        made = shape()
+        made.optionals = optionals()
+        made.optionals.i64 = stamp
+        payloads.append(message(made))
+    found = columns_of([*payloads, message(shape())], SHAPE, ["optionals", "id"]).to_pandas()["optionals"]
+    assert [found[0]["i64"], found[1]["i64"], found[2]] == [STAMP, None, None]
+
+
+def test_column_becomes_a_series(kind):
+    table, payloads, _ = kind
+    batch = columns_of(payloads, table)
+    frame, polars = batch.to_pandas(), batch.to_polars()
+    for name, column in batch.items():
+        pd.testing.assert_series_equal(column.to_pandas(), frame[name])
+        assert column.to_polars().name == name
+        assert column.to_polars().equals(polars[name], null_equal=True)
+        assert pl.Series(column).equals(polars[name], null_equal=True)
+        assert bits(pa.array(column).to_pylist()) == bits(column.to_pylist())
+
+
+def test_pandas_makes_a_series_of_a_column():
+    payloads = optional_payloads({**NULLABLE, "f64": 1.5}, {})
+    batch = columns_of(payloads, SHAPES.table("shapes.Optionals"))
+    assert pd.Series(batch["i64"]).tolist() == [STAMP, None]
+    assert pd.Series(batch["f64"]).dtype == np.float64
+    numbers = columns_of(numbered_messages(5), LEVEL1)
+    series = pd.Series(numbers["value"])
+    assert (series.dtype, series.tolist()) == (np.int32, [0, 1, 2, 3, 4])
+    frame = pd.DataFrame(dict(numbers))
+    assert frame["value"].tolist() == [0, 1, 2, 3, 4]
+    assert frame["next"].tolist() == numbers["next"].to_pylist()
 
 
 def test_duckdb_reads_batches_and_streams(kind):
@@ -273,8 +353,9 @@ def test_enums_as_numbers_keep_their_type_and_value():
 def test_library_that_is_not_installed_is_named(method, missing, monkeypatch):
     batch = columns_of(numbered_messages(2), LEVEL1, ["value"])
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=rf"needs {missing}: pip install 'flatstream\[columns\]'"):
-        getattr(batch, method)()
+    for each in (batch, batch["value"]):
+        with pytest.raises(ImportError, match=rf"needs {missing}: pip install 'flatstream\[columns\]'"):
+            getattr(each, method)()
 
 
 def test_numpy_that_is_not_installed_is_named(monkeypatch):
@@ -327,6 +408,20 @@ class Broken(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         raise OSError(28, "the disk is full of nothing")
+
+
+def test_notes_of_an_error_reach_the_consumer():
+    stream = stream_of(numbered_messages(3), "crc32")
+    text = "(?s)FlatbufferError: a message cannot be read: .*\nnothing was read before it: was the stream written"
+    with pytest.raises(pa.ArrowInvalid, match=text):
+        pa.RecordBatchReader.from_stream(StreamReader(stream).column_batches(LEVEL1)).read_all()
+    # Whatever stands in their place.
+    for notes, shown in [(["one", "two"], "\none\ntwo"), ([5, "a\ud800\0b"], "\na\\?\\?b"), ("text", ""), (None, "")]:
+        error = ValueError("wrong")
+        error.__notes__ = notes  # type: ignore[assignment]
+        reader = pa.RecordBatchReader.from_stream(Source(ColumnType("", "+s", False), error))
+        with pytest.raises(pa.ArrowInvalid, match=f"ValueError: wrong{shown}"):
+            next(reader)
 
 
 def test_fault_of_the_source_reaches_the_consumer_as_such():

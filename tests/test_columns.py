@@ -6,6 +6,7 @@ flatc generates is the other: its object API, and its accessors.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import gc
 import importlib
@@ -19,6 +20,8 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -884,7 +887,38 @@ def test_filter_looks_at_nothing_else_of_other_messages():
         (("vectors", 1, 2), ValueError, "where: shape.vectors is no number"),
         (("vectors.named.code", 1, 2), ValueError, "goes through 'named'"),
         (("id", "1", 2), TypeError, "where: the low end of the range must be a number or None, got str"),
-        (("id", 1, []), TypeError, "where: the high end of the range must be a number or None, got list"),
+        (("id", 1, []), TypeError, "where: the high end of the range must be a number or None, got list$"),
+        *(
+            (
+                ("id", 1, time),
+                TypeError,
+                f"high end .* a number or None, got {re.escape(name)}: a time is its integer in the unit of the field$",
+            )
+            for time, name in [
+                (np.datetime64("2025-11-24", "ns"), "datetime64[ns]"),
+                (np.datetime64("2025-11-24", "us"), "datetime64[us]"),
+                (np.datetime64("2025-11-24"), "datetime64[D]"),
+                (np.timedelta64(5, "ns"), "timedelta64[ns]"),
+                (np.timedelta64(5, "D"), "timedelta64[D]"),
+                (np.array(5, "M8[ns]"), "datetime64[ns]"),
+                (datetime.datetime(2025, 11, 24), "datetime"),
+                (datetime.timedelta(1), "timedelta"),
+                (datetime.date(2025, 11, 24), "date"),
+                (datetime.time(1), "time"),
+            ]
+        ),
+        (
+            ("scalars.color", "Red", None),
+            TypeError,
+            "low end .* got str: an enum is its number, and a time its integer",
+        ),
+        (("scalars.f64", None, np.str_("1")), TypeError, "high end .* got str_: an enum is its number"),
+        (("scalars.f64", None, np.bytes_(b"1")), TypeError, "high end .* or None, got bytes_$"),
+        (("scalars.f64", None, b"1"), TypeError, "high end .* or None, got bytes$"),
+        (("scalars.f64", np.complex128(1), None), TypeError, "low end .* or None, got complex128$"),
+        (("id", np.arange(3), None), TypeError, "low end .* or None, got ndarray$"),
+        (("id", np.arange(3.0), None), TypeError, "low end .* or None, got ndarray$"),
+        (("id", np.array(None), None), TypeError, "low end .* or None, got ndarray$"),
         (("id", 1, math.nan), ValueError, "where: the high end of the range is NaN"),
         (("id", 1j, None), TypeError, "where: the low end"),
     ],
@@ -896,8 +930,16 @@ def test_wrong_filter_is_refused(where, error, text):
 
 def test_numbers_of_numpy_are_ends_of_a_range():
     payloads = numbered_messages(10)
-    for low, high in [(np.int8(2), np.uint64(5)), (np.float32(2), np.float64(5)), (1.5, 4.5)]:
+    for low, high in [
+        (np.int8(2), np.uint64(5)),
+        (np.float32(2), np.float64(5)),
+        (1.5, 4.5),
+        (np.array(2), np.array(4.5)),
+        (Fraction(3, 2), Decimal("4.5")),
+    ]:
         assert columns_of(payloads, LEVEL1, ["value"], ("value", low, high))["value"].to_pylist() == [2, 3, 4]
+    for low in (np.True_, True):
+        assert columns_of(payloads, LEVEL1, ["value"], ("value", low, 3))["value"].to_pylist() == [1, 2]
 
 
 @given(ANY_LIMIT, ANY_LIMIT, st.sampled_from([(3, 1), (4, 1), (7, 4), (9, 8), (10, 8)]))
@@ -1040,6 +1082,50 @@ def test_error_says_where_and_rows_before_it_come_first_and_reading_goes_on_behi
     reader = StreamReader(stream, "crc32")
     with pytest.raises(FlatbufferError, match="frame 7"):
         reader.columns(LEVEL1, ["value"])
+
+
+FIRST = ["nothing was read before it: was the stream written with another checksum, or with another schema?"]
+
+
+def notes_of(stream: bytes, checksum: str = "none", **options: Any) -> list[list[str]]:
+    """The notes of each error of a stream."""
+    batches = StreamReader(stream, checksum).column_batches(LEVEL1, ["value"], **options)
+    found: list[list[str]] = []
+    while True:
+        try:
+            if next(batches, None) is None:
+                return found
+        except FlatbufferError as error:
+            found.append(getattr(error, "__notes__", []))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_error_of_the_first_message_asks_for_the_checksum_and_the_schema(verify):
+    good, bad = numbered_messages(3), b"\xff" * 12
+    # The checksum was forgotten.
+    with pytest.raises(FlatbufferError) as caught:
+        StreamReader(stream_of(good, "crc32")).columns(LEVEL1, ["value"], verify=verify)
+    assert caught.value.__notes__ == FIRST
+    assert notes_of(stream_of([bad, *good, bad]), verify=verify) == [FIRST, []]
+    assert notes_of(stream_of([good[0], bad, *good]), verify=verify) == [[]]
+    assert notes_of(stream_of([bad, good[0]]), verify=verify, on_error="skip") == []
+    # Of the path to a filter as well; and what it leaves out was read.
+    assert notes_of(stream_of([bad]), verify=verify, where=("value", 0, 1)) == [FIRST]
+    assert notes_of(stream_of([good[1], bad]), verify=verify, where=("value", 0, 1)) == [[]]
+    # What was read in another way, or refused, came before it.
+    reader = StreamReader(stream_of([good[0], bad]))
+    reader.read_message()
+    with pytest.raises(FlatbufferError) as caught:
+        reader.columns(LEVEL1, ["value"], verify=verify)
+    assert not hasattr(caught.value, "__notes__")
+    stream = bytearray(stream_of([good[0], bad], "crc32"))
+    stream[20] ^= 1
+    reader = StreamReader(bytes(stream), "crc32")
+    with pytest.raises(ChecksumMismatchError):
+        reader.read_message()
+    with pytest.raises(FlatbufferError) as caught:
+        reader.columns(LEVEL1, ["value"], verify=verify)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_frame_numbers_count_frames_that_were_refused():
@@ -1293,6 +1379,77 @@ def test_arrays_with_nulls_are_masked_and_others_are_not():
         assert arrays[name].tolist() == batch[name].to_pylist()
         assert arrays[name].mask.sum() == batch[name].null_count
     assert arrays["optionals.truth"].dtype == bool
+
+
+def every_column() -> Iterator[tuple[Any, list[Any]]]:
+    """Columns of every kind, also of nested fields, and the values they are to have."""
+    for payloads in (list(extreme_messages()), sample_messages(20), [grid_message(seed) for seed in range(7)]):
+        batch = columns_of(payloads)
+        yield from ((batch[name], batch[name].to_pylist()) for name in batch.names)
+        deeper = columns_of(payloads, SHAPE, ["structs.grid.cells", "named.name", "optionals.i64", "scalars.color"])
+        yield from ((column, column.to_pylist()) for column in deeper.values())
+
+
+def test_column_is_a_sequence_of_its_values():
+    for column, expected in every_column():
+        size = len(expected)
+        assert bits(list(column)) == bits(expected)
+        assert bits([column[row] for row in range(-size, size)]) == bits(expected * 2)
+        for part in (slice(None), slice(2, -1), slice(-1, None, -2), slice(4, 1), slice(1, 2), slice(size, None, 3)):
+            assert bits(column[part]) == bits(expected[part])
+        for row in (size, -size - 1):
+            with pytest.raises(IndexError, match=f"row {row} of a column of {size}"):
+                column[row]
+    column = columns_of(numbered_messages(3000), LEVEL1, ["value"])["value"]
+    assert list(column) == list(range(3000))
+    assert column[np.int16(-1)] == 2999
+    assert 17 in column
+    for wrong in ("value", 1.0, None):
+        with pytest.raises(TypeError, match="a row of a column must be an int or a slice, got "):
+            column[wrong]  # type: ignore[call-overload]
+
+
+def test_numpy_takes_a_column_for_its_array():
+    column = columns_of(numbered_messages(50), LEVEL1, ["value"])["value"]
+    array = np.asarray(column)
+    assert array.dtype == np.int32
+    assert array.tolist() == list(range(50))
+    assert np.shares_memory(array, column.to_numpy())
+    assert np.shares_memory(column.__array__(copy=False), array)
+    for copy in (np.array(column), column.__array__(copy=True), column.__array__(np.dtype("i4"), copy=True)):
+        assert copy.flags.writeable
+        assert not np.shares_memory(copy, array)
+        assert copy.tolist() == list(range(50))
+    assert np.shares_memory(column.__array__("i4"), array)
+    assert np.asarray(column, np.float32).dtype == np.float32
+    assert np.mean(column) == 24.5
+    with pytest.raises(ValueError, match="'value' cannot be made without a copy"):
+        column.__array__(np.dtype("f8"), copy=False)
+
+
+def test_numpy_is_given_no_number_for_a_null():
+    batch = columns_of(extreme_messages(), SHAPE, [f"optionals.{name}" for name in ("i64", "truth", "f64", "color")])
+    for name, column in batch.items():
+        array, masked = np.asarray(column), column.to_numpy()
+        assert column.null_count
+        if name == "optionals.f64":
+            assert array.dtype == np.float64
+            assert np.isnan(array[masked.mask]).all()
+        else:
+            assert array.dtype == object
+            assert all(value is None for value in array[masked.mask])
+        assert bits(array[~masked.mask].tolist()) == bits(masked.compressed().tolist())
+        assert array.flags.writeable
+        with pytest.raises(ValueError, match="without a copy"):
+            column.__array__(copy=False)
+    with pytest.raises(TypeError):
+        np.asarray(batch["optionals.i64"], np.int64)
+    path = "structs.grid.cells"
+    cells = columns_of([grid_message(seed) for seed in range(60)], SHAPE, [path])[path]
+    assert 0 < cells.null_count < 60
+    assert np.asarray(cells).tolist() == [[None] * 3 if value is None else value for value in cells]
+    texts = columns_of(numbered_messages(4), LEVEL1, ["next.values"])["next.values"]
+    assert np.asarray(texts).tolist() == [[], None, None, [0, 1, 2]]
 
 
 def test_bytes_that_are_no_bool_are_true():

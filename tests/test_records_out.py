@@ -1422,6 +1422,35 @@ def test_iterator_goes_on_after_a_checksum_that_is_wrong():
     assert (refused.value.frame, refused.value.offset) == (2, 120)
 
 
+@pytest.mark.parametrize(("verify", "kind"), [(True, ValidationFailedError), (False, FlatbufferError)])
+def test_error_of_the_first_message_asks_for_the_checksum_and_the_schema(verify, kind):
+    def notes_of(records: Iterator[Any]) -> list[str]:
+        with pytest.raises(kind) as caught:
+            next(records)
+        return getattr(caught.value, "__notes__", [])
+
+    first = ["nothing was read before it: was the stream written with another checksum, or with another schema?"]
+    bad = b"\xff" * 12
+    # The checksum was forgotten.
+    assert notes_of(StreamReader(stream_of(PAYLOADS, "crc32")).records(NAMED_TABLE, verify=verify)) == first
+    records = StreamReader(stream_of([bad, bad, PAYLOADS[0], bad])).records(NAMED_TABLE, verify=verify)
+    assert notes_of(records) == first
+    assert notes_of(records) == []
+    assert next(records).code == 0
+    assert notes_of(records) == []
+    # What was refused came before it.
+    stream = bytearray(stream_of([PAYLOADS[0], bad], "crc32"))
+    stream[20] ^= 1
+    records = StreamReader(stream, "crc32").records(NAMED_TABLE, verify=verify)
+    with pytest.raises(ChecksumMismatchError):
+        next(records)
+    assert notes_of(records) == []
+    # A message by itself has none.
+    with pytest.raises(kind) as caught:
+        NAMED_TABLE.view(bad, verify=verify)
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_records_and_other_ways_of_reading_take_turns():
     with StreamReader(stream_of(PAYLOADS)) as reader:
         records = reader.records(NAMED_TABLE)
@@ -1721,6 +1750,13 @@ print(good.code)
     lines = survives(code)
     assert lines[-1] == "7"
     assert not [line for line in lines[:-1] if line.startswith("no error")], lines
+
+
+def test_types_to_annotate_with_are_exported():
+    assert flatstream.schema.__all__ == ["RecordView", "Schema", "Table", "VectorView"]
+    assert flatstream.schema.VectorView is VectorView
+    assert isinstance(NAMED_TABLE.view(NAMED), flatstream.schema.RecordView)
+    assert flatstream.columns.__all__ == ["Column", "ColumnBatch", "ColumnSchema", "ColumnStream"]
 
 
 def test_struct_is_no_message():

@@ -439,7 +439,12 @@ cdef int note_error(ArrowArrayStream* stream, object error) noexcept:
     holder.last_error = NULL
     Py_DecRef(before)
     try:
-        text = f"{type(error).__name__}: {error}".encode("utf-8", "replace").replace(b"\0", b"?")
+        lines = [f"{type(error).__name__}: {error}"]
+        # Notes are as a traceback shows them; whoever wants may put anything in their place.
+        notes = getattr(error, "__notes__", None)
+        if isinstance(notes, list):
+            lines += [note for note in notes if isinstance(note, str)]
+        text = "\n".join(lines).encode("utf-8", "replace").replace(b"\0", b"?")
         Py_INCREF(text)
         holder.last_error = <PyObject*>text
         return errno_of(error)

@@ -7,6 +7,8 @@ from flatstream._core.deframing import Deframer
 from flatstream._core.exclusive import Exclusive
 from flatstream._core.policy import MemoryPolicy
 
+FIRST_FAILED: str
+
 @disjoint_base
 class FrameBatch:
     # Always raises: `read_batch` makes them.

@@ -41,6 +41,9 @@ cdef enum:
 cdef enum:
     DEFAULT_BATCH = 1 << 13
 
+# What is said with the error of a stream's first message. Bytes read with another checksum, or none, begin elsewhere.
+FIRST_FAILED = "nothing was read before it: was the stream written with another checksum, or with another schema?"
+
 # The largest chunk that may be asked for.
 cdef Py_ssize_t MAX_CAPACITY = <Py_ssize_t>1 << 40
 

@@ -5,13 +5,14 @@ What is read of which field is said by the table of a schema; see `StreamReader.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 from flatstream._core.arrow import ColumnData, ColumnType, export_stream
 from flatstream._core.flatbuf.columns import ColumnReader
 from flatstream._core.flatbuf.plan import Plan
-from flatstream.columns._values import array_of, type_text, values_of
+from flatstream.columns._values import array_of, frame_of, type_text, unmasked, values_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -23,6 +24,9 @@ __all__ = ["Column", "ColumnBatch", "ColumnSchema", "ColumnStream"]
 
 # How many rows a batch has unless somebody says.
 BATCH_ROWS = 65_536
+
+# How many values an iterator over a column makes at a time.
+VALUES_AHEAD = 1024
 
 
 class Column:
@@ -36,6 +40,12 @@ class Column:
         Arrow's name for its type.
     null_count : int
         How many rows have no value.
+
+    Notes
+    -----
+    It is a sequence of Python values, those of `to_pylist`: an index gives one, a slice a list of them. NumPy takes it
+    for the array that `to_numpy` gives, where enums are numbers. Only nulls would lose their mask on the way: they are
+    NaN in an array of floats, and None in an array of objects made of any other column.
     """
 
     def __init__(self, data: ColumnData) -> None:
@@ -46,6 +56,39 @@ class Column:
 
     def __len__(self) -> int:
         return self._data.length
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        if isinstance(index, slice):
+            rows = range(len(self))[index]
+            if not rows:
+                return []
+            values = values_of(self._data, min(rows[0], rows[-1]), max(rows[0], rows[-1]) + 1)
+            return values[:: rows.step] if len(rows) > 1 else values
+        try:
+            row = operator.index(index)
+        except TypeError:
+            raise TypeError(f"a row of a column must be an int or a slice, got {type(index).__name__}") from None
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of a column of {len(self)}")
+        row %= len(self)
+        return values_of(self._data, row, row + 1)[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        for begin in range(0, len(self), VALUES_AHEAD):
+            yield from values_of(self._data, begin, min(begin + VALUES_AHEAD, len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """What NumPy makes an array of: what `to_numpy` gives, but for nulls."""
+        array, new = unmasked(self._data)
+        if dtype is not None and array.dtype != dtype:
+            array, new = array.astype(dtype), True
+        if new and copy is False:
+            raise ValueError(f"an array of column {self.name!r} cannot be made without a copy")
+        return array.copy() if copy and not new else array
 
     def to_numpy(self) -> Any:
         """The column as a NumPy array.
@@ -81,6 +124,28 @@ class Column:
             pyarrow is not installed.
         """
         return _library("pyarrow", "to_arrow").array(self)
+
+    def to_pandas(self) -> Any:
+        """The column as a pandas.Series, by way of pyarrow; see `ColumnBatch.to_pandas`.
+
+        Raises
+        ------
+        ImportError
+            pandas or pyarrow is not installed.
+        """
+        pandas = _library("pandas", "to_pandas")
+        pyarrow = _library("pyarrow", "to_pandas")
+        return frame_of(pandas, pyarrow, pyarrow.table({self.name: self.to_arrow()}))[self.name]
+
+    def to_polars(self) -> Any:
+        """The column as a polars.Series.
+
+        Raises
+        ------
+        ImportError
+            polars is not installed.
+        """
+        return _library("polars", "to_polars").Series(self.name, self)
 
     def __arrow_c_schema__(self) -> object:
         return self._data.type.__arrow_c_schema__()
@@ -171,13 +236,19 @@ class ColumnBatch(Mapping[str, Column]):
     def to_pandas(self) -> Any:
         """The columns as a pandas.DataFrame, by way of pyarrow.
 
+        Returns
+        -------
+        pandas.DataFrame
+            Integers and bools are columns of NumPy's types, or, where there are nulls, of the nullable types of pandas
+            ("Int64", "UInt8", "boolean"): every value is exact. Of floats, nulls are NaN. Enums are categories.
+
         Raises
         ------
         ImportError
             pandas or pyarrow is not installed.
         """
-        _library("pandas", "to_pandas")
-        return self.to_arrow().to_pandas()
+        pandas = _library("pandas", "to_pandas")
+        return frame_of(pandas, _library("pyarrow", "to_pandas"), self.to_arrow())
 
     def to_polars(self) -> Any:
         """The columns as a polars.DataFrame.

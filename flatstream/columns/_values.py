@@ -52,47 +52,44 @@ def numbers_of(data: ColumnData) -> Any:
     return _view(data.data)[: data.length * WIDTHS[data.type.format]].cast(NUMBERS[data.type.format][1])
 
 
-def _offsets_of(data: ColumnData) -> list[int]:
-    offsets: list[int] = _view(data.offsets)[: 8 * (data.length + 1)].cast("q").tolist()
-    return offsets
-
-
-def _plain_values(data: ColumnData) -> list[Any]:
-    """The values of a column, whether they are there or not."""
+def _plain_values(data: ColumnData, begin: int, end: int) -> list[Any]:
+    """The values of the rows from `begin` to `end`, whether they are there or not."""
     type = data.type
     if type.format in NUMBERS:
-        numbers: list[Any] = numbers_of(data).tolist()
+        numbers: list[Any] = numbers_of(data)[begin:end].tolist()
         if type.labels is None:
             return numbers
         assert type.numbers is not None
         names = dict(zip(type.numbers, type.labels, strict=True))
         return [names.get(number) or str(number) for number in numbers]
-    if type.format in ("U", "Z"):
-        offsets = _offsets_of(data)
-        content = bytes(_view(data.data)[: offsets[-1]])
-        pieces: list[Any] = [content[begin:end] for begin, end in pairwise(offsets)]
+    if type.format in ("U", "Z", "+L"):
+        offsets: list[int] = _view(data.offsets)[8 * begin : 8 * (end + 1)].cast("q").tolist()
+        first = offsets[0]
+        content: Any
+        if type.format == "+L":
+            content = values_of(data.children[0], first, offsets[-1])
+        else:
+            content = bytes(_view(data.data)[first : offsets[-1]])
+        pieces = [content[start - first : stop - first] for start, stop in pairwise(offsets)]
         return [piece.decode() for piece in pieces] if type.format == "U" else pieces
-    if type.format == "+L":
-        offsets = _offsets_of(data)
-        items = values_of(data.children[0])
-        return [items[begin:end] for begin, end in pairwise(offsets)]
     if type.format.startswith("+w:"):
         size = int(type.format[3:])
-        items = values_of(data.children[0])
-        return [items[size * row : size * (row + 1)] for row in range(data.length)]
+        items = values_of(data.children[0], size * begin, size * end)
+        return [items[size * row : size * (row + 1)] for row in range(end - begin)]
     names_ = [child.type.name for child in data.children]
     if not names_:
-        return [{} for _ in range(data.length)]
-    columns = [values_of(child) for child in data.children]
+        return [{} for _ in range(begin, end)]
+    columns = [values_of(child, begin, end) for child in data.children]
     return [dict(zip(names_, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def values_of(data: ColumnData) -> list[Any]:
-    """The values of a column, None for nulls."""
-    values = _plain_values(data)
+def values_of(data: ColumnData, begin: int = 0, end: int | None = None) -> list[Any]:
+    """The values of the rows from `begin` to `end`, None for nulls."""
+    end = data.length if end is None else end
+    values = _plain_values(data, begin, end)
     if data.validity is None:
         return values
-    valid = _view(data.validity)[: data.length]
+    valid = _view(data.validity)[begin:end]
     return [value if there else None for value, there in zip(values, valid, strict=True)]
 
 
@@ -121,3 +118,30 @@ def array_of(data: ColumnData) -> Any:
     if values.ndim == 2:
         mask = np.repeat(mask[:, None], values.shape[1], axis=1)
     return np.ma.MaskedArray(values, mask)
+
+
+def unmasked(data: ColumnData) -> tuple[Any, bool]:
+    """A column as an array without a mask, and whether it is a new one; see `Column.__array__`."""
+    values = array_of(data)
+    if not hasattr(values, "mask"):
+        return values, values.dtype.kind == "O"
+    if values.dtype.kind == "f":
+        return values.filled(float("nan")), True
+    objects = values.data.astype(object)
+    objects[values.mask] = None
+    return objects, True
+
+
+def frame_of(pandas: Any, pyarrow: Any, table: Any) -> Any:
+    """A pyarrow.Table as a pandas.DataFrame, without a digit of an integer lost; see `ColumnBatch.to_pandas`."""
+    dtypes = {pyarrow.bool_(): pandas.BooleanDtype()}
+    for bits in (8, 16, 32, 64):
+        for sign in ("Int", "UInt"):
+            dtypes[getattr(pyarrow, f"{sign.lower()}{bits}")()] = getattr(pandas, f"{sign}{bits}Dtype")()
+    # Left to itself, pyarrow makes floats of integers if there are nulls, also of those in structs.
+    holed = {field.name for field in table.schema if field.type in dtypes and table[field.name].null_count}
+    if not holed:
+        return table.to_pandas(integer_object_nulls=True)
+    rest = table.drop_columns(list(holed)).to_pandas(integer_object_nulls=True)
+    exact = table.select(list(holed)).to_pandas(types_mapper=dtypes.get)
+    return pandas.concat([rest, exact], axis=1)[table.column_names]

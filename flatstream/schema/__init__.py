@@ -12,7 +12,7 @@ from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.record_builder import RecordBuilder
 from flatstream._core.flatbuf.record_types import RecordTypes
 from flatstream._core.flatbuf.verifier import Types
-from flatstream._core.flatbuf.view import RecordView, iterate_records, view_message
+from flatstream._core.flatbuf.view import RecordView, VectorView, iterate_records, view_message
 from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, parse, types_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flatstream._core.flatbuf.builder import Builder
     from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream
 
-__all__ = ["RecordView", "Schema", "Table"]
+__all__ = ["RecordView", "Schema", "Table", "VectorView"]
 
 
 class Schema:

@@ -7,6 +7,8 @@ from flatstream._core.decoder import Decoder
 from flatstream._core.exclusive import Exclusive
 from flatstream._core.flatbuf.plan import Plan
 
+FIRST_FAILED: str
+
 def whole_limits(low: float | None, high: float | None, kind: int, width: int) -> tuple[int, int]: ...
 def real_limits(low: float | None, high: float | None) -> tuple[float, float | None]: ...
 

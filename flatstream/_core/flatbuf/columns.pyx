@@ -6,6 +6,7 @@ that are damaged. After a batch with such messages the columns are taken back to
 again without those.
 """
 
+import datetime
 from time import monotonic
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -29,6 +30,7 @@ from flatstream._core.flatbuf.verifier cimport (
     BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG, check_limits, verify_object,
 )
 
+from flatstream._core.decoder import FIRST_FAILED
 from flatstream.errors import ChecksumMismatchError, FlatbufferError, ValidationFailedError
 
 
@@ -244,14 +246,30 @@ cdef tuple range_of(int kind, int width):
 
 cdef object limit_of(object value, str name, int kind):
     """A limit of a filter as a number: an int, or a float that is none."""
-    if hasattr(type(value), "__index__"):
-        return value.__index__()
-    if isinstance(value, float) or hasattr(type(value), "__float__") and not isinstance(value, str):
-        number = float(value)
-        if number != number:
-            raise ValueError(f"where: the {name} end of the range is NaN")
-        return number
-    raise TypeError(f"where: the {name} end of the range must be a number or None, got {type(value).__name__}")
+    # The letter of NumPy's type, if it has one. Not everything of NumPy that has `__float__` is a number: a time gives
+    # the count of its unit, whichever that is, and some give an error that says nothing of limits.
+    letter = getattr(getattr(value, "dtype", None), "kind", None)
+    if (letter is None or letter in ("b", "i", "u", "f")) and not isinstance(value, (str, bytes, bytearray)):
+        try:
+            if letter == "b":
+                return int(value)
+            if letter != "f" and hasattr(type(value), "__index__"):
+                return value.__index__()
+            if isinstance(value, float) or hasattr(type(value), "__float__"):
+                number = float(value)
+                if number != number:
+                    raise ValueError(f"where: the {name} end of the range is NaN")
+                return number
+        except TypeError:
+            # Of arrays with more than one element, say.
+            pass
+    shown = str(value.dtype) if letter in ("m", "M") else type(value).__name__
+    hint = ""
+    if letter in ("m", "M") or isinstance(value, (datetime.date, datetime.time, datetime.timedelta)):
+        hint = ": a time is its integer in the unit of the field"
+    elif isinstance(value, str):
+        hint = ": an enum is its number, and a time its integer in the unit of the field"
+    raise TypeError(f"where: the {name} end of the range must be a number or None, got {shown}{hint}")
 
 
 def whole_limits(low, high, int kind, int width):
@@ -535,11 +553,14 @@ cdef class ColumnReader(Exclusive):
         cdef Py_ssize_t row = self.row_of(reading, i)
         cdef FrameBatch batch = self.batch
         # Every header of a frame has the same size, so the first tells where any begins.
-        self.stop_error = FlatbufferError(
+        error = FlatbufferError(
             f"a message cannot be read: {path}: {reason}",
             offset=batch.stream_offset + batch.starts.data[row] - batch.starts.data[0],
             frame=self.first_number + <unsigned long long>row,
         )
+        if not error.frame:
+            error.add_note(FIRST_FAILED)
+        self.stop_error = error
         self.stop_row = row
         reading.count = i
         return 0

@@ -6,6 +6,7 @@ from typing_extensions import Buffer
 from flatstream._core.decoder import Decoder
 from flatstream._core.flatbuf.record_types import RecordTypes
 
+FIRST_FAILED: str
 KINDS: tuple[str, ...]
 
 @final

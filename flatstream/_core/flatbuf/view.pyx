@@ -29,6 +29,7 @@ from flatstream._core.wire cimport load_u16, load_u32, load_u64
 
 import operator
 
+from flatstream._core.decoder import FIRST_FAILED
 from flatstream.errors import FlatbufferError, ValidationFailedError
 
 
@@ -954,10 +955,13 @@ cdef RecordView open_message(
     if verify:
         refusal = verify_object(types.layout.types, number, message.data, buffer.len, &types.limits)
         if refusal is not None:
-            raise ValidationFailedError(
+            error = ValidationFailedError(
                 validator=types.layout.object_names[number], path=refusal[0], reason=refusal[1],
                 offset=None if offset < 0 else offset, frame=None if frame < 0 else frame,
             )
+            if not frame:
+                error.add_note(FIRST_FAILED)
+            raise error
     record = RecordView.__new__(RecordView)
     record.types = types
     record.shape = types.shapes[number]
@@ -971,7 +975,12 @@ cdef RecordView open_message(
     record.frame = frame
     record.payload = payload
     if open_root(&message, &record.table):
-        refuse(record, -1, -1, &message)
+        try:
+            refuse(record, -1, -1, &message)
+        except FlatbufferError as refused:
+            if not frame:
+                refused.add_note(FIRST_FAILED)
+            raise
     return record
 
 
