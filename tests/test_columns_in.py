@@ -539,6 +539,121 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
     refused(LEVEL1, columns, kind, match)
 
 
+NAMED_LIKE_PATHS = {
+    "value": [1, 2, 3],
+    "next.values": [[1], None, []],
+    "next.next.name": ["a", None, None],
+    "next.next.next.value": [0.5, None, 1.5],
+}
+TABLES_OF_PATHS: dict[str, Callable[[dict[str, list[Any]]], Any]] = {
+    "pyarrow table": lambda columns: pa.table(columns),
+    "pyarrow reader": lambda columns: pa.table(columns).to_reader(),
+    "pyarrow chunks": lambda columns: pa.concat_tables([pa.table(columns)[:1], pa.table(columns)[1:]]),
+    "polars": lambda columns: pl.DataFrame(columns),
+    "pandas": lambda columns: pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype),
+    "NumPy": lambda columns: np.array(
+        list(zip(columns["value"], columns["next.next.next.value"], strict=True)),
+        [("value", "i8"), ("next.next.next.value", "f8")],
+    ),
+}
+
+
+@pytest.mark.parametrize("source", TABLES_OF_PATHS)
+def test_columns_of_tables_may_have_dots_in_their_names(source: str) -> None:
+    columns = dict(NAMED_LIKE_PATHS)
+    if source == "NumPy":
+        columns = {"value": [1, 2, 3], "next.next.next.value": [0.5, 2.5, 1.5]}
+    assert messages_of(LEVEL1, TABLES_OF_PATHS[source](columns)) == messages_of(LEVEL1, columns)
+
+
+def test_dots_in_the_names_of_the_parts_of_arrow_structs() -> None:
+    wanted = messages_of(LEVEL1, NAMED_LIKE_PATHS)
+    inner = {name.removeprefix("next."): pa.array(column) for name, column in NAMED_LIKE_PATHS.items()}
+    value = inner.pop("value")
+    # Where all parts are null, the mapping makes no table; a struct that is there is one.
+    next_ = pa.StructArray.from_arrays(list(inner.values()), list(inner), mask=pa.array([False, True, False]))
+    assert messages_of(LEVEL1, {"value": value, "next": next_}) == wanted
+    assert messages_of(LEVEL1, pa.table({"value": value, "next": next_})) == wanted
+    # Slices of either have offsets of their own; and a struct that is null hides its parts.
+    assert messages_of(LEVEL1, pa.table({"value": value, "next": next_})[1:]) == wanted[1:]
+    hidden = pa.StructArray.from_arrays(list(inner.values()), list(inner), mask=pa.array([True, False, True]))
+    records = records_of(LEVEL1, {"next": hidden[1:]})
+    assert [record["next"] is None for record in records] == [False, True]
+    # Of structs in vectors and in dictionaries too.
+    trees = pa.StructArray.from_arrays([pa.array(["a", "b"]), pa.array([1, 2])], ["left.label", "value"])
+    lists = pa.ListArray.from_arrays(pa.array([0, 2], pa.int32()), trees)
+    assert messages_of(TREE, {"children": lists}) == messages_of(
+        TREE, {"children": [[{"left": {"label": "a"}, "value": 1}, {"left": {"label": "b"}, "value": 2}]]}
+    )
+    coded = pa.DictionaryArray.from_arrays(pa.array([1, None, 0]), trees)
+    assert messages_of(TREE, {"right": coded}) == messages_of(
+        TREE, {"right": [{"left": {"label": "b"}, "value": 2}, None, {"left": {"label": "a"}, "value": 1}]}
+    )
+
+
+def test_structs_from_tables_with_dots_are_copied_from_a_template() -> None:
+    points = pa.table({"point_required.x": [1.0, 2.0], "point_required.y": [3.0, 4.0], "point.x": [None, 5.0]})
+    points = points.append_column("point.y", [[None, 6.0]])
+    assert [(record["point"], record["point_required"]) for record in records_of(STRUCTS, points)] == [
+        (None, {"x": "1.0", "y": "3.0"}),
+        ({"x": "5.0", "y": "6.0"}, {"x": "2.0", "y": "4.0"}),
+    ]
+    refused(STRUCTS, points.drop_columns(["point.y"]), ValueError, "column 'point.y' is missing: a struct like")
+
+
+def test_paths_that_came_out_go_in_again() -> None:
+    choices = [{"Named": {"name": "a", "code": 3}}, None, {"Level1": {"value": 7}}, {"Named": {"name": "b"}}]
+    columns: dict[str, Any] = {
+        "level": [{"value": 1, "next": {"values": [1, 2]}}, None, {"value": 5}, {}],
+        "structs": [{"point_required": (1, 2)}, {"point_required": (3, 4)}, None, None],
+        "choice": choices,
+    }
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        writer.write_payloads(messages_of(SHAPE, columns))
+    paths = [
+        "level.value",
+        "level.next.values",
+        "structs.point_required.x",
+        "structs.point_required.y",
+        "choice_type",
+        "choice.Named.name",
+        "choice.Named.code",
+        "choice.Level1.value",
+    ]
+    with StreamReader(sink.getvalue()) as reader:
+        batch = reader.columns(SHAPE, paths)
+    wanted = records_of(SHAPE, columns)
+    for given in (batch, batch.to_arrow(), batch.to_polars(), batch.to_arrow().to_pandas(types_mapper=pd.ArrowDtype)):
+        assert records_of(SHAPE, given) == wanted
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "match"),
+    [
+        (["next.values", "next"], ValueError, "column 'next' is there both as a whole and in parts"),
+        (["next", "next.values"], ValueError, "column 'next' is there both as a whole and in parts"),
+        (["next.next.name", "next.next"], ValueError, "column 'next.next' is there both as a whole and in parts"),
+        (["next.next.name", "next.next.name"], ValueError, "there are two columns 'next.next.name'"),
+        (["next.nothing"], ValueError, "'next.nothing'"),
+        (["value.x"], TypeError, "column 'value' has parts, but int has none"),
+        (["value."], TypeError, "column 'value' has parts, but int has none"),
+        ([".value"], ValueError, "column ''"),
+        (["."], ValueError, "column ''"),
+    ],
+)
+def test_tables_with_dots_that_make_no_sense(names: list[str], kind: type[Exception], match: str) -> None:
+    refused(LEVEL1, pa.table([pa.nulls(1)] * len(names), names), kind, match)
+
+
+def test_paths_of_arrow_without_an_end() -> None:
+    refused(TREE, pa.table({"left." * 100 + "value": [1]}), ValueError, "nested deeper than 64 tables")
+    inner: Any = pa.array([1])
+    for _ in range(60):
+        inner = pa.StructArray.from_arrays([inner], ["left.left"])
+    refused(TREE, {"left": inner}, ValueError, "nested deeper than 64 tables")
+
+
 # Names, lengths and types: refused before anything is written
 
 

@@ -4,7 +4,7 @@
 cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
-from flatstream._core.arrow_import cimport BITS, DICTIONARY, HALF, NULLS, NUMBERS, STRUCT, Column, Source
+from flatstream._core.arrow_import cimport BITS, DEEPEST, DICTIONARY, HALF, NULLS, NUMBERS, STRUCT, Column, Source
 from flatstream._core.column_sources cimport Feed, Values, feed_of
 from flatstream._core.flatbuf.column_access cimport is_list, is_text
 from flatstream._core.flatbuf.column_lists cimport from_values
@@ -45,6 +45,35 @@ cdef list named_parts(Source source):
     for part in source.parts:
         parts.append(((<Source>part).name, part))
     return parts
+
+
+cdef list by_dots(list parts, object known, str prefix):
+    """Parts with their names; those with dots in them are put together under what stands in front of the first one.
+
+    So they are in mappings already (see `grouped`); Arrow has them as they were called. What is `known` by the name as
+    it is stays so.
+    """
+    cdef list found = []
+    cdef dict groups = {}
+    cdef set whole = set()
+    for name, part in parts:
+        head, dot, rest = name.partition(".")
+        if not dot or name in known:
+            whole.add(name)
+            found.append((name, part))
+            continue
+        if (prefix + name).count(".") > DEEPEST:
+            raise ValueError(f"column {prefix + name!r:.100} is nested deeper than {DEEPEST} tables")
+        if head not in groups:
+            groups[head] = {}
+            found.append((head, groups[head]))
+        if rest in groups[head]:
+            raise ValueError(f"there are two columns {prefix + name!r}")
+        groups[head][rest] = part
+    for head in groups:
+        if head in whole:
+            raise ValueError(f"column {prefix + head!r} is there both as a whole and in parts")
+    return found
 
 
 # The collector would take the sources away from a plan in use; and nothing that a plan holds leads back to it.
@@ -106,7 +135,7 @@ cdef class ColumnPlan:
                 )
             parts = named_parts(source)
         prefix = path + "." if path else ""
-        for name, part in parts:
+        for name, part in by_dots(parts, numbers, prefix):
             if name not in numbers:
                 why = "is deprecated in" if name in self.layout.field_names[number] else "is no field of"
                 raise ValueError(f"column {prefix + name!r} {why} {title}")
@@ -307,7 +336,7 @@ cdef class ColumnPlan:
                     "nullable child per variant"
                 )
             parts = named_parts(source)
-        for name, part in parts:
+        for name, part in by_dots(parts, names.by_name, path + "."):
             if not names.by_name.get(name, 0):
                 raise ValueError(f"column {f'{path}.{name}'!r} is no variant of {names.name}")
             if name in given:
