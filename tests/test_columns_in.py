@@ -79,6 +79,7 @@ TREE = SHAPES.table("shapes.Tree")
 NUMBERED = SHAPES.table("shapes.Numbered")
 HOLDER = SHAPES.table("shapes.Holder")
 SHAPE = SHAPES.table("shapes.Shape")
+EMPTY = SHAPES.table("shapes.Empty")
 SHAPE_UNIONS = SHAPES.table("shapes.Unions")
 ANY_ROOT = UNIONS.table("unions.Root")
 
@@ -528,10 +529,10 @@ def test_parts_of_a_struct_are_all_there_or_none() -> None:
     [
         ({"next.values": [[1]], "next": [None]}, "'next' is there both as a whole and in parts"),
         ({"next": [None], "next.values": [[1]]}, "'next' is there both as a whole and in parts"),
-        ({"next.nothing": [1]}, "'next.nothing' is no field of shapes.Level2"),
-        ({"": [1]}, "'' is no field"),
+        ({"next.nothing": [1]}, "'next.nothing': shapes.Level2 has no field 'nothing'; it has next, values$"),
+        ({"": [1]}, "column '': shapes.Level1 has no field ''; it has value, next$"),
         ({"value.": [1]}, "'value' has parts, but int has none"),
-        ({".": [1]}, "'' is no field"),
+        ({".": [1]}, "column '': shapes.Level1 has no field ''"),
     ],
 )
 def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str) -> None:
@@ -624,8 +625,9 @@ def test_paths_that_came_out_go_in_again() -> None:
     with StreamReader(sink.getvalue()) as reader:
         batch = reader.columns(SHAPE, paths)
     wanted = records_of(SHAPE, columns)
-    for given in (batch, batch.to_arrow(), batch.to_polars(), batch.to_arrow().to_pandas(types_mapper=pd.ArrowDtype)):
-        assert records_of(SHAPE, given) == wanted
+    frame = batch.to_arrow().to_pandas(types_mapper=pd.ArrowDtype)
+    for source in (batch, batch.to_arrow(), batch.to_polars(), frame):
+        assert records_of(SHAPE, source) == wanted
 
 
 @pytest.mark.parametrize(
@@ -635,7 +637,7 @@ def test_paths_that_came_out_go_in_again() -> None:
         (["next", "next.values"], ValueError, "column 'next' is there both as a whole and in parts"),
         (["next.next.name", "next.next"], ValueError, "column 'next.next' is there both as a whole and in parts"),
         (["next.next.name", "next.next.name"], ValueError, "there are two columns 'next.next.name'"),
-        (["next.nothing"], ValueError, "'next.nothing'"),
+        (["next.nothing"], ValueError, "'next.nothing': shapes.Level2 has no field 'nothing'"),
         (["value.x"], TypeError, "column 'value' has parts, but int has none"),
         (["value."], TypeError, "column 'value' has parts, but int has none"),
         ([".value"], ValueError, "column ''"),
@@ -660,7 +662,16 @@ def test_paths_of_arrow_without_an_end() -> None:
 @pytest.mark.parametrize(
     ("table", "columns", "kind", "match"),
     [
-        (SCALARS, {"i33": [1]}, ValueError, "column 'i33' is no field of shapes.Scalars"),
+        (SCALARS, {"i33": [1]}, ValueError, "column 'i33': shapes.Scalars has no field 'i33'; it has truth, i8,"),
+        (
+            NAMED,
+            {"nmae": ["x"]},
+            ValueError,
+            "^column 'nmae': shapes.Named has no field 'nmae'; it has name, note, code$",
+        ),
+        (SHAPE, {"named.nmae": ["x"]}, ValueError, "'named.nmae': shapes.Named has no field 'nmae'; it has name, note"),
+        (NUMBERED, {"new": [1]}, ValueError, "it has first, text, choice_type, choice, truth, last$"),
+        (EMPTY, {"x": [1]}, ValueError, "column 'x': shapes.Empty has no field 'x'; it has none$"),
         (NUMBERED, {"old": [1]}, ValueError, "column 'old' is deprecated in shapes.Numbered"),
         (NAMED, {"code": [1]}, ValueError, "column 'name' is missing: shapes.Named requires it"),
         (SHAPE_UNIONS, {"choice": [None]}, ValueError, "column 'must' is missing"),
@@ -684,6 +695,14 @@ def test_paths_of_arrow_without_an_end() -> None:
         (SCALARS, {"i32": None}, TypeError, "got NoneType"),
         (SCALARS, [1, 2], TypeError, "columns must be a mapping of names to arrays, .* got list"),
         (SCALARS, None, TypeError, "got NoneType"),
+        (
+            VECTORS,
+            {"named.name": ["x"]},
+            TypeError,
+            r"'named' takes lists, for .*\[table shapes.Named\]: .* 'named.name'",
+        ),
+        (VECTORS, {"i8s": [None], "named": {}}, TypeError, "column 'named' takes lists"),
+        (VECTORS, pa.table({"named.name": ["x"]}), TypeError, "column 'named' takes lists, .* like 'named.name'"),
         (SCALARS, {"i32": ["a"]}, TypeError, "column 'i32', row 0: expected an int, got str"),
         (SCALARS, {"i32": [0, 1.5]}, TypeError, "column 'i32', row 1: expected an int, got float"),
         (SCALARS, {"i8": [0, 1, 300]}, ValueError, "column 'i8', row 2: expected a byte, -128 to 127, got 300"),
@@ -701,9 +720,19 @@ def test_paths_of_arrow_without_an_end() -> None:
         (VECTORS, {"i32s": [[1], 5]}, TypeError, r"column 'i32s', row 1: expected a sequence, got int"),
         (VECTORS, {"i32s": [[1], "5"]}, TypeError, r"column 'i32s', row 1: expected a sequence, got str"),
         (VECTORS, {"i32s": [[1], [2, "5"]]}, TypeError, r"column 'i32s\[\]', row 1: expected an int, got str"),
-        (VECTORS, {"points": [[{"x": 1, "z": 2}]]}, ValueError, r"'points\[\]', row 0: shapes.Point has no field 'z'"),
+        (
+            VECTORS,
+            {"points": [[{"x": 1, "z": 2}]]},
+            ValueError,
+            r"'points\[\]', row 0: shapes.Point has no field 'z'; it has x, y$",
+        ),
         (TREE, {"left": [5]}, TypeError, r"column 'left', row 0: expected a mapping or a tuple, got int"),
-        (SHAPE, {"choice": [{"Nobody": {}}]}, ValueError, "row 0: shapes.Choice has no variant 'Nobody'"),
+        (
+            SHAPE,
+            {"choice": [{"Nobody": {}}]},
+            ValueError,
+            "row 0: shapes.Choice has no variant 'Nobody'; it has Named, ",
+        ),
         (SCALARS, {"i32": pa.array(["1"])}, TypeError, "column 'i32' is string, which does not go into int"),
         (SCALARS, {"f64": pa.array([[1.0]])}, TypeError, "column 'f64' is list<double>.*|list<float64>"),
         (SCALARS, {"i32": pa.array([1.0])}, TypeError, "column 'i32' is float64: int needs integers"),
@@ -717,8 +746,13 @@ def test_paths_of_arrow_without_an_end() -> None:
         (VECTORS, {"u8s": pa.array(["1"])}, TypeError, r"column 'u8s' is string, which does not go into \[ubyte\]"),
         (VECTORS, {"strings": pa.array([[1]])}, TypeError, r"column 'strings\[\]' is int64, .* go into string"),
         (SHAPE, {"choice": pa.array([1])}, TypeError, "union shapes.Choice needs a struct with one nullable child"),
-        (SHAPE, {"choice": pa.array([{"X": 1}])}, ValueError, "'choice.X' is no variant of shapes.Choice"),
-        (SHAPE, {"choice": pa.array([{"NONE": 1}])}, ValueError, "'choice.NONE' is no variant of shapes.Choice"),
+        (
+            SHAPE,
+            {"choice": pa.array([{"X": 1}])},
+            ValueError,
+            "column 'choice.X': shapes.Choice has no variant 'X'; it has Named, ",
+        ),
+        (SHAPE, {"choice": pa.array([{"NONE": 1}])}, ValueError, "shapes.Choice has no variant 'NONE'; it has Named"),
         (SCALARS, pa.array([1, 2]), TypeError, "expected a table of columns, got int64"),
         (SCALARS, pa.table([pa.array([1]), pa.array([2])], ["i32", "i32"]), ValueError, "there are two columns 'i32'"),
         (
@@ -745,6 +779,26 @@ def test_what_does_not_fit_the_table_is_refused_before_anything_is_written(
 
 
 # Values: refused with the path and the row, after the rows before
+
+
+def test_habits_of_pandas_are_told_from_mistakes() -> None:
+    frame = pd.DataFrame({"i32": [1, 2, 3]}, index=[5, 6, 7])
+    refused(
+        SCALARS, frame, ValueError, r"'__index_level_0__' is the index of a pandas data frame, .* reset_index\(drop=T"
+    )
+    assert values(SCALARS, "i32", frame.reset_index(drop=True)) == [1, 2, 3]
+    frame = pd.DataFrame({"i32": [1, None, 3]})
+    for columns in (frame, {"i32": frame["i32"]}):
+        refused(
+            SCALARS, columns, TypeError, "is (float64|double): int needs integers, .* a nullable dtype like 'Int64'"
+        )
+    assert values(OPTIONALS, "i32", frame.astype("Int64")) == [1, None, 3]
+
+
+def test_no_more_than_some_of_many_fields_are_listed() -> None:
+    table = Schema.from_file("examples/telemetry.bfbs").root
+    with pytest.raises(ValueError, match=r"telemetry.Event has no field 'tempo'; it has sequence, .* and 2\d more$"):
+        write(table, {"tempo": [1]})
 
 
 def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:

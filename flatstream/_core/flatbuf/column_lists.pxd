@@ -8,3 +8,6 @@ from flatstream._core.flatbuf.layout cimport Layout
 cdef Source from_values(
     Layout layout, list values, object rows, uint8_t kind, uint8_t element, int32_t index, str path, int depth
 )
+# What is said of a name that there is not.
+cdef str no_field(Layout layout, int32_t index, object name)
+cdef str no_variant(Layout layout, int32_t index, object name)

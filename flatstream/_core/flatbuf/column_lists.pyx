@@ -22,6 +22,27 @@ cdef int wrong_value(str path, object rows, Py_ssize_t i, object kind, str why) 
     raise kind(f"column {path!r}, row {row}: {why}")
 
 
+cdef str listed(list names):
+    """Names for the text of an error, which may be of any number."""
+    if len(names) > 40:
+        return ", ".join(names[:40]) + f" and {len(names) - 40} more"
+    return ", ".join(names) or "none"
+
+
+cdef str no_field(Layout layout, int32_t index, object name):
+    known = listed(list(layout.numbers[index]))
+    return f"{layout.object_names[index]} has no field {name!r:.100}; it has {known}"
+
+
+cdef str no_variant(Layout layout, int32_t index, object name):
+    cdef EnumLayout names = layout.enums[index]
+    cdef list known = []
+    for variant, value in names.by_name.items():
+        if value:
+            known.append(variant)
+    return f"{names.name} has no variant {name!r:.100}; it has {listed(known)}"
+
+
 cdef Source from_values(
     Layout layout, list values, object rows, uint8_t kind, uint8_t element, int32_t index, str path, int depth
 ):
@@ -195,15 +216,11 @@ cdef object part_kind(Layout layout, uint8_t kind, int32_t index, object name, s
     if kind == OBJECT:
         number = layout.numbers[index].get(name)
         if number is None:
-            wrong_value(
-                path, rows, row, ValueError, f"{layout.object_names[index]} has no field {name!r:.100}"
-            )
+            wrong_value(path, rows, row, ValueError, no_field(layout, index, name))
         field = &layout.types.objects[index].fields[<Py_ssize_t>number]
         return field.kind, field.element, field.index
     value = (<EnumLayout>layout.enums[index]).by_name.get(name, 0)
     for i in range(layout.types.unions[index].variant_count):
         if value and layout.types.unions[index].variants[i].value == value:
             return layout.types.unions[index].variants[i].kind, 0, layout.types.unions[index].variants[i].index
-    wrong_value(
-        path, rows, row, ValueError, f"{(<EnumLayout>layout.enums[index]).name} has no variant {name!r:.100}"
-    )
+    wrong_value(path, rows, row, ValueError, no_variant(layout, index, name))

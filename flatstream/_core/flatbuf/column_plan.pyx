@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from flatstream._core.arrow_import cimport BITS, DEEPEST, DICTIONARY, HALF, NULLS, NUMBERS, STRUCT, Column, Source
 from flatstream._core.column_sources cimport Feed, Values, feed_of
 from flatstream._core.flatbuf.column_access cimport is_list, is_text
-from flatstream._core.flatbuf.column_lists cimport from_values
+from flatstream._core.flatbuf.column_lists cimport from_values, no_field, no_variant
 from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, is_scalar, may_be_enum, scalar_width
 from flatstream._core.flatbuf.verifier cimport (
     ARRAY, BOOL, BYTE, DOUBLE, FLOAT, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, Field, ObjectType, UnionType,
@@ -137,8 +137,14 @@ cdef class ColumnPlan:
         prefix = path + "." if path else ""
         for name, part in by_dots(parts, numbers, prefix):
             if name not in numbers:
-                why = "is deprecated in" if name in self.layout.field_names[number] else "is no field of"
-                raise ValueError(f"column {prefix + name!r} {why} {title}")
+                if name in self.layout.field_names[number]:
+                    raise ValueError(f"column {prefix + name!r} is deprecated in {title}")
+                if not path and name.startswith("__index_level_"):
+                    raise ValueError(
+                        f"column {name!r} is the index of a pandas data frame, and no field of {title}: leave it away "
+                        "with reset_index(drop=True)"
+                    )
+                raise ValueError(f"column {prefix + name!r}: {no_field(self.layout, number, name)}")
             if name in given:
                 raise ValueError(f"there are two columns {prefix + name!r}")
             given[name] = part
@@ -232,6 +238,13 @@ cdef class ColumnPlan:
         elif isinstance(value, Values):
             source = from_values(self.layout, (<Values>value).values, None, kind, element, index, path, 0)
             self.feeds.append(feed_of(source))
+        elif kind == VECTOR or kind == ARRAY:
+            # There may be no part at all, in a mapping of none.
+            part = next(iter(value), "")
+            raise TypeError(
+                f"column {path!r} takes lists, for it is a vector, {self.name_of(kind, element, index)}: its parts, like "
+                f"{f'{path}.{part}'!r}, cannot be columns"
+            )
         else:
             raise TypeError(f"column {path!r} has parts, but {self.name_of(kind, element, index)} has none")
         self.sources.append(source)
@@ -273,7 +286,8 @@ cdef class ColumnPlan:
                 if (column.kind == HALF or column.kind == FLOAT or column.kind == DOUBLE) and kind < FLOAT:
                     raise TypeError(
                         f"column {path!r} is {source.type_name}: {self.name_of(kind, element, index)} needs integers, "
-                        "so that nothing is lost"
+                        "so that nothing is lost (where pandas made floats of integers with nulls, a nullable dtype like "
+                        "'Int64' keeps them)"
                     )
             elif not is_text(column.form) or step.enumeration < 0:
                 self.mismatch(source, kind, element, index, path)
@@ -338,7 +352,7 @@ cdef class ColumnPlan:
             parts = named_parts(source)
         for name, part in by_dots(parts, names.by_name, path + "."):
             if not names.by_name.get(name, 0):
-                raise ValueError(f"column {f'{path}.{name}'!r} is no variant of {names.name}")
+                raise ValueError(f"column {f'{path}.{name}'!r}: {no_variant(self.layout, index, name)}")
             if name in given:
                 raise ValueError(f"there are two columns {f'{path}.{name}'!r}")
             given[name] = part
