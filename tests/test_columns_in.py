@@ -1123,6 +1123,146 @@ def test_null_in_a_dictionary_is_null() -> None:
     assert values(OPTIONALS, "i32", {"i32": numbers}) == [None, 7, None]
 
 
+KINDS_OF_TYPES: dict[str, Callable[[list[Any]], Any]] = {
+    "names": lambda names: names,
+    "tuple": tuple,
+    "numbers": lambda names: [None if name is None else ANYTHING.index(name) for name in names],
+    "array of numbers": lambda names: np.array([ANYTHING.index(name or "NONE") for name in names]),
+    "narrow array": lambda names: np.array([ANYTHING.index(name or "NONE") for name in names], "u1"),
+    "array of names": lambda names: np.array([name or "NONE" for name in names]),
+    "array of objects": lambda names: np.array(names, dtype=object),
+    "pyarrow": lambda names: pa.array(names),
+    "pyarrow dictionary": lambda names: pa.array(names).dictionary_encode(),
+    "pyarrow chunks": lambda names: pa.chunked_array([pa.array(names[:2]), pa.array(names[2:2], "str"), pa.array(names[2:])]),
+    "pyarrow numbers": lambda names: pa.array([None if name is None else ANYTHING.index(name) for name in names]),
+    "pyarrow slice": lambda names: pa.array(["Wide", *names])[1:],
+    "polars": lambda names: pl.Series(names),
+    "polars categories": lambda names: pl.Series(names, dtype=pl.Categorical),
+    "pandas": lambda names: pd.Series(names, dtype="string"),
+    "pandas categories": lambda names: pd.Series(names, dtype="category"),
+}
+ANYTHING = ["NONE", "Named", "First", "Second", "Wide", "Text", "Holder"]
+TYPED: list[tuple[str | None, Any]] = [
+    ("Named", {"name": "a", "code": 1}),
+    ("First", (1.0, 2.0)),
+    ("Text", "some text"),
+    (None, None),
+    ("Wide", {"a": 1, "b": 2}),
+    ("Second", {"x": 1, "y": 2}),
+    ("Named", ("b",)),
+    ("Holder", {"choice_type": "Named", "choice": {"name": "c"}, "must_type": ["Named"], "must": [{"name": "d"}]}),
+]
+
+
+def written_by_a_record_writer(table: Table, records: list[dict[str, Any]]) -> list[Any]:
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        RecordWriter(writer, table).write_records(records)
+    return [read_message(table, bytes(payload)) for payload in StreamReader(sink.getvalue())]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TYPES)
+def test_values_of_unions_are_plain_records_if_their_types_are_there(kind: str) -> None:
+    types, given = [list(column) for column in zip(*TYPED, strict=True)]
+    wanted = written_by_a_record_writer(ANY_ROOT, [{"anything_type": name, "anything": value} for name, value in TYPED])
+    column = KINDS_OF_TYPES[kind](types)
+    assert records_of(ANY_ROOT, {"anything_type": column, "anything": given}) == wanted
+    assert records_of(ANY_ROOT, {"anything": tuple(given), "anything_type": column}) == wanted
+    array_of_objects = np.empty(len(given), object)
+    array_of_objects[:] = given
+    assert records_of(ANY_ROOT, {"anything": array_of_objects, "anything_type": column}) == wanted
+    # In tables inside, by their names with dots and in lists of mappings.
+    must = {"holder.must": [[]] * len(given)}
+    wanted = written_by_a_record_writer(
+        ANY_ROOT, [{"holder": {"one_type": name, "one": value, "must": []}} for name, value in TYPED]
+    )
+    assert records_of(ANY_ROOT, {"holder.one": given, "holder.one_type": column, **must}) == wanted
+    holders = [{"one_type": name, "one": value, "must": []} for name, value in TYPED]
+    assert records_of(ANY_ROOT, {"holder": holders}) == wanted
+
+
+@pytest.mark.parametrize("kind", ["lists", "numbers", "pyarrow", "polars", "chunks"])
+def test_vectors_of_unions_are_lists_of_plain_records_if_their_types_are_there(kind: str) -> None:
+    rows = [TYPED[:3], [], TYPED[4:], [*TYPED[1:3], TYPED[5]]]
+    types: Any = [[name for name, _ in row] for row in rows]
+    given = [[value for _, value in row] for row in rows]
+    wanted = written_by_a_record_writer(
+        ANY_ROOT, [{"things_type": names, "things": list_} for names, list_ in zip(types, given, strict=True)]
+    )
+    if kind == "numbers":
+        types = [[ANYTHING.index(name) for name in row] for row in types]
+    elif kind == "pyarrow":
+        types = pa.array(types)
+    elif kind == "chunks":
+        types = pa.chunked_array([pa.array(types[:1]), pa.array(types[1:])])
+    elif kind == "polars":
+        types = pl.Series(types)
+    assert records_of(ANY_ROOT, {"things": given, "things_type": types}) == wanted
+
+
+def test_values_of_unions_may_be_mappings_of_variants_beside_their_types() -> None:
+    variants = [{"Named": {"name": "a"}}, {"Level1": {"value": 1}, "Named": None}, {"name": "b"}, {}, None]
+    names = ["Named", "Level1", "Named", "Empty", "NONE"]
+    assert values(SHAPE, "choice", {"choice": variants, "choice_type": names}) == [
+        {"Named": {"name": "a", "note": None, "code": 0}},
+        {"Level1": {"value": 1, "next": None}},
+        {"Named": {"name": "b", "note": None, "code": 0}},
+        {"Empty": {}},
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "kind", "match"),
+    [
+        (
+            None,
+            [{"code": 1}],
+            ValueError,
+            r"has no variant 'code'; it has .* or a record if there is a column of types",
+        ),
+        ([None], [{"code": 1}], ValueError, "'choice', row 0: shapes.Choice has no variant 'code'"),
+        (
+            ["Named"],
+            [{"nmae": "x"}],
+            ValueError,
+            "'choice.Named', row 0: shapes.Named has no field 'nmae'; it has name",
+        ),
+        (["Named"], [5], TypeError, "'choice.Named', row 0: expected a mapping or a tuple, got int"),
+        (["Named", "Nmaed"], [None, {"name": "x"}], ValueError, "'choice', row 1: its type: expected .* got 'Nmaed'"),
+        (
+            [1, "NONE"],
+            [("a",), {"name": "x"}],
+            ValueError,
+            "'choice', row 1: its type is NONE, so that there can be no",
+        ),
+        ([1, 99], [("a",), {"name": "x"}], ValueError, "row 1: shapes.Choice has no variant 99"),
+        ([1, 300], [("a",), {"name": "x"}], ValueError, "row 1: its type: "),
+        ([1, 1.5], [("a",), {"name": "x"}], TypeError, "row 1: its type: "),
+        (pa.array([1.5]), [{"name": "x"}], ValueError, "has no variant 'name'"),
+        (pa.array([{"a": 1}]), [{"name": "x"}], ValueError, "has no variant 'name'"),
+        (["Named"], [{"Level1": {}}], ValueError, "column 'choice', row 0: its type is Named and its value is Level1"),
+        (["Named"], [None], ValueError, "column 'choice', row 0: its type is Named and its value is NONE"),
+        (["Named", "Named"], [{"name": "x"}], ValueError, "all columns must have the same length"),
+    ],
+)
+def test_values_of_unions_that_are_not_what_their_types_say(
+    names: Any, given: list[Any], kind: type[Exception], match: str
+) -> None:
+    columns = {"choice": given} if names is None else {"choice": given, "choice_type": names}
+    refused(SHAPE, columns, kind, match)
+
+
+def test_vectors_of_plain_records_that_are_not_what_their_types_say() -> None:
+    for types, things, match in (
+        ([["Named"]], [[{"name": "x"}, {"name": "y"}]], "has no variant 'name'"),
+        ([["Named", "Txet"]], [[{"name": "x"}, "y"]], r"'things\[\]', row 0: its type: .* got 'Txet'"),
+        ([["Text"], "Text"], [["x"], ["y"]], "expected a mapping or a tuple, got str"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=match):
+            write(ANY_ROOT, {"things": things, "things_type": types})
+
+
 def test_lists_of_arrays_and_bytes() -> None:
     column = [np.array([1, 2]), array.array("b", [3]), (4,), memoryview(b"\5\6"), range(7, 9), None]
     assert values(VECTORS, "i32s", {"i32s": column}) == [[1, 2], [3], [4], [5, 6], [7, 8], None]

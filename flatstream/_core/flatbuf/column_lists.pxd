@@ -11,3 +11,5 @@ cdef Source from_values(
 # What is said of a name that there is not.
 cdef str no_field(Layout layout, int32_t index, object name)
 cdef str no_variant(Layout layout, int32_t index, object name)
+# Values of a union, or of a vector of them (`many`), in the form that says of what variant each is.
+cdef list with_types(Layout layout, list values, list types, object rows, int32_t index, bint many, str path)

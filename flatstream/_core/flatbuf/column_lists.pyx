@@ -43,6 +43,46 @@ cdef str no_variant(Layout layout, int32_t index, object name):
     return f"{names.name} has no variant {name!r:.100}; it has {listed(known)}"
 
 
+cdef list with_types(Layout layout, list values, list types, object rows, int32_t index, bint many, str path):
+    """Values of a union, or with `many` of a vector of them, with the types that they are said to have.
+
+    A value that is not a mapping of variants is a record of the variant that its type says, and becomes such a mapping.
+    """
+    cdef EnumLayout names = layout.enums[index]
+    cdef Py_ssize_t i
+    cdef uint64_t bits = 0
+    cdef list found = []
+    for i in range(len(values)):
+        value = values[i]
+        kind = types[i]
+        if value is None or kind is None:
+            found.append(value)
+            continue
+        if many:
+            # What are no lists, or not as long, others will refuse.
+            if isinstance(value, (list, tuple)) and isinstance(kind, (list, tuple)) and len(value) == len(kind):
+                row = i if rows is None else rows[i]
+                value = with_types(layout, list(value), list(kind), [row] * len(value), index, False, path + "[]")
+            found.append(value)
+            continue
+        if isinstance(value, Mapping) and len(value) > 0:
+            for name in value:
+                if name not in names.by_name:
+                    break
+            else:
+                found.append(value)
+                continue
+        try:
+            take_scalar(UNION_TYPE, names, kind, &bits)
+        except RefusalError as refusal:
+            error, text = refusal.args
+            wrong_value(path, rows, i, error, f"its type: {text}")
+        if not bits:
+            wrong_value(path, rows, i, ValueError, "its type is NONE, so that there can be no value")
+        found.append({names.by_value.get(bits, bits): value})
+    return found
+
+
 cdef Source from_values(
     Layout layout, list values, object rows, uint8_t kind, uint8_t element, int32_t index, str path, int depth
 ):
@@ -160,6 +200,20 @@ cdef Source from_sequences(
     return source
 
 
+cdef list column_of(list mappings, object name):
+    # No comprehension: what the Cython of today makes of one lets go of an object twice if there is no memory.
+    cdef list column = []
+    for value in mappings:
+        column.append(None if value is None else value.get(name))
+    return column
+
+
+cdef str type_field(Layout layout, int32_t index, object name):
+    """The name of the field that has the type of a union, or the types of a vector of them."""
+    cdef Py_ssize_t number = layout.numbers[index][name]
+    return layout.field_names[index][layout.objects[index].fields[number].companion]
+
+
 cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind, int32_t index, str path, int depth):
     cdef Source source = Source(path, "list of mappings")
     cdef Py_ssize_t i
@@ -177,10 +231,14 @@ cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind,
                 names[name] = part_kind(layout, kind, index, name, path, rows, i)
     parts = []
     for name, (inner, element, part_index) in names.items():
-        # No comprehension: what the Cython of today makes of one lets go of an object twice if there is no memory.
-        column = []
-        for value in mappings:
-            column.append(None if value is None else value.get(name))
+        column = column_of(mappings, name)
+        if inner == UNION or inner == VECTOR and element == UNION:
+            # The variants of a union have no types of their own.
+            type_name = type_field(layout, index, name) if kind == OBJECT else None
+            if type_name in names:
+                column = with_types(
+                    layout, column, column_of(mappings, type_name), rows, part_index, inner == VECTOR, f"{path}.{name}"
+                )
         part = from_values(layout, column, rows, inner, element, part_index, f"{path}.{name}", depth + 1)
         (<Source>part).name = name
         parts.append(part)
@@ -223,4 +281,8 @@ cdef object part_kind(Layout layout, uint8_t kind, int32_t index, object name, s
     for i in range(layout.types.unions[index].variant_count):
         if value and layout.types.unions[index].variants[i].value == value:
             return layout.types.unions[index].variants[i].kind, 0, layout.types.unions[index].variants[i].index
-    wrong_value(path, rows, row, ValueError, no_variant(layout, index, name))
+    wrong_value(
+        path, rows, row, ValueError,
+        f"{no_variant(layout, index, name)}. A value is {{variant: value}} or (variant, value), or a record if there "
+        "is a column of types",
+    )
