@@ -719,12 +719,12 @@ def test_paths_of_arrow_without_an_end() -> None:
         (TREE, {"label": ["\ud800"]}, ValueError, "column 'label', row 0: not to be written as UTF-8"),
         (VECTORS, {"i32s": [[1], 5]}, TypeError, r"column 'i32s', row 1: expected a sequence, got int"),
         (VECTORS, {"i32s": [[1], "5"]}, TypeError, r"column 'i32s', row 1: expected a sequence, got str"),
-        (VECTORS, {"i32s": [[1], [2, "5"]]}, TypeError, r"column 'i32s\[\]', row 1: expected an int, got str"),
+        (VECTORS, {"i32s": [[1], [2, "5"]]}, TypeError, r"column 'i32s\[1\]', row 1: expected an int, got str"),
         (
             VECTORS,
             {"points": [[{"x": 1, "z": 2}]]},
             ValueError,
-            r"'points\[\]', row 0: shapes.Point has no field 'z'; it has x, y$",
+            r"'points\[0\]', row 0: shapes.Point has no field 'z'; it has x, y$",
         ),
         (TREE, {"left": [5]}, TypeError, r"column 'left', row 0: expected a mapping or a tuple, got int"),
         (
@@ -799,6 +799,67 @@ def test_no_more_than_some_of_many_fields_are_listed() -> None:
     table = Schema.from_file("examples/telemetry.bfbs").root
     with pytest.raises(ValueError, match=r"telemetry.Event has no field 'tempo'; it has sequence, .* and 2\d more$"):
         write(table, {"tempo": [1]})
+
+
+def test_wrong_values_in_lists_are_named_by_their_indices_and_rows() -> None:
+    good = {"label": "x", "children": [{"value": 1}, {"children": []}]}
+    for table, name, column, kind, match in (
+        (VECTORS, "i32s", [[], None, [1, 2], [3], [], [4, 5, "x"]], TypeError, r"'i32s\[2\]', row 5: .* got str"),
+        (VECTORS, "i8s", [[1, 200], [], [300]], ValueError, r"'i8s\[1\]', row 0: .* got 200"),
+        (VECTORS, "i8s", [[], [], (i for i in [1, 2, 300])], ValueError, r"'i8s\[2\]', row 2: .* got 300"),
+        (VECTORS, "strings", [["a"], None, ["b", "\ud800"]], ValueError, r"'strings\[1\]', row 2: not to be written"),
+        (
+            VECTORS,
+            "named",
+            [[], [{"name": "a"}, {"nmae": "b"}]],
+            ValueError,
+            r"'named\[1\]', row 1: .* no field 'nmae'",
+        ),
+        (VECTORS, "scalars", [None, [(1,), {"i8": 200}]], ValueError, r"'scalars\[1\].i8', row 1: expected a byte"),
+        (
+            TREE,
+            "children",
+            [[good], [], [{}, good, {**good, "children": [{}, {}, {"value": 1.5}]}]],
+            TypeError,
+            r"'children\[2\].children\[2\].value', row 2: expected an int, got float",
+        ),
+        (
+            TREE,
+            "left",
+            [good, None, {"right": {"children": [None, {"left": {"children": [good, {"label": 5}]}}]}}],
+            TypeError,
+            r"'left.right.children\[1\].left.children\[1\].label', row 2: expected a str, got int",
+        ),
+        (
+            TREE,
+            "children",
+            [[good], [good, {"children": 5}]],
+            TypeError,
+            r"'children\[1\].children', row 1: expected a s",
+        ),
+        (
+            ANY_ROOT,
+            "things",
+            [[], [("Text", "a"), ("Holder", {"many": [None, {"Named": {"code": -1}}]})]],
+            ValueError,
+            r"'things\[1\].Holder.many\[1\].Named.code', row 1: expected a uint",
+        ),
+        (
+            ANY_ROOT,
+            "holder",
+            [None, {"many": [None, "a", 5], "many_type": [None, "Text", "Txet"]}],
+            ValueError,
+            r"'holder.many\[2\]', row 1: its type: expected .*'Txet'",
+        ),
+    ):
+        refused(table, {name: column}, kind, f"^column {match}")
+
+
+def test_required_values_that_are_missing_in_lists_are_found_when_their_row_comes() -> None:
+    column = [[{"name": "a"}], [{"name": "b"}, {"code": 5}]]
+    refused(VECTORS, {"named": column}, ValueError, r"^column 'named\[1\].name', row 1: it is null, and the schema", 1)
+    # Of a name that nobody has there is no column.
+    refused(VECTORS, {"named": [[{"code": 5}]]}, ValueError, r"^column 'named\[\].name' is missing: shapes.Named req")
 
 
 def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
@@ -1133,7 +1194,9 @@ KINDS_OF_TYPES: dict[str, Callable[[list[Any]], Any]] = {
     "array of objects": lambda names: np.array(names, dtype=object),
     "pyarrow": lambda names: pa.array(names),
     "pyarrow dictionary": lambda names: pa.array(names).dictionary_encode(),
-    "pyarrow chunks": lambda names: pa.chunked_array([pa.array(names[:2]), pa.array(names[2:2], "str"), pa.array(names[2:])]),
+    "pyarrow chunks": lambda names: pa.chunked_array(
+        [pa.array(names[:2]), pa.array(names[2:2], "str"), pa.array(names[2:])]
+    ),
     "pyarrow numbers": lambda names: pa.array([None if name is None else ANYTHING.index(name) for name in names]),
     "pyarrow slice": lambda names: pa.array(["Wide", *names])[1:],
     "polars": lambda names: pl.Series(names),
@@ -1256,7 +1319,7 @@ def test_values_of_unions_that_are_not_what_their_types_say(
 def test_vectors_of_plain_records_that_are_not_what_their_types_say() -> None:
     for types, things, match in (
         ([["Named"]], [[{"name": "x"}, {"name": "y"}]], "has no variant 'name'"),
-        ([["Named", "Txet"]], [[{"name": "x"}, "y"]], r"'things\[\]', row 0: its type: .* got 'Txet'"),
+        ([["Named", "Txet"]], [[{"name": "x"}, "y"]], r"'things\[1\]', row 0: its type: .* got 'Txet'"),
         ([["Text"], "Text"], [["x"], ["y"]], "expected a mapping or a tuple, got str"),
     ):
         with pytest.raises((TypeError, ValueError), match=match):

@@ -1,6 +1,7 @@
 # cython: boundscheck=False, wraparound=False
 """Lists of Python as columns: each value is taken as a record writer takes it, and stored as its field wants it."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
@@ -17,9 +18,24 @@ from flatstream._core.wire cimport store_le
 from flatstream._core.flatbuf.scalars import RefusalError
 
 
+# Where values come from, `rows`, is None if each is of the row with its number. Elements of lists have a pair: where
+# the lists come from, and where each of them ends among the elements; or, of the elements of one list, which one it is.
+
 cdef int wrong_value(str path, object rows, Py_ssize_t i, object kind, str why) except -1:
-    row = i if rows is None else rows[i]
-    raise kind(f"column {path!r}, row {row}: {why}")
+    cdef Py_ssize_t row
+    cdef str end = ""
+    while rows is not None:
+        rows, lists = rows
+        if isinstance(lists, int):
+            row = lists
+            index = i
+        else:
+            row = bisect_right(lists, i)
+            index = i - lists[row - 1] if row else i
+        path, _, rest = path.rpartition("[]")
+        end = f"[{index}]{rest}{end}"
+        i = row
+    raise kind(f"column {path + end!r}, row {i}: {why}")
 
 
 cdef str listed(list names):
@@ -61,8 +77,7 @@ cdef list with_types(Layout layout, list values, list types, object rows, int32_
         if many:
             # What are no lists, or not as long, others will refuse.
             if isinstance(value, (list, tuple)) and isinstance(kind, (list, tuple)) and len(value) == len(kind):
-                row = i if rows is None else rows[i]
-                value = with_types(layout, list(value), list(kind), [row] * len(value), index, False, path + "[]")
+                value = with_types(layout, list(value), list(kind), (rows, i), index, False, path + "[]")
             found.append(value)
             continue
         if isinstance(value, Mapping) and len(value) > 0:
@@ -86,7 +101,7 @@ cdef list with_types(Layout layout, list values, list types, object rows, int32_
 cdef Source from_values(
     Layout layout, list values, object rows, uint8_t kind, uint8_t element, int32_t index, str path, int depth
 ):
-    """The column that a list is, for a field of this type. `rows` says to which rows the values belong."""
+    """The column that a list is, for a field of this type. `rows` says where the values come from."""
     cdef Source source
     cdef Py_ssize_t i, nulls = 0
     cdef bytearray hidden
@@ -163,7 +178,7 @@ cdef Source from_sequences(
     cdef Py_ssize_t i
     cdef Chunk offsets
     cdef int64_t end = 0
-    cdef list flat = [], origins = []
+    cdef list flat = [], ends = []
     if element == UBYTE:
         for value in values:
             if value is None:
@@ -188,10 +203,10 @@ cdef Source from_sequences(
                     wrong_value(path, rows, i, TypeError, f"expected a sequence, got {type(value).__name__}")
                 value = list(value)
             flat.extend(value)
-            origins.extend([i if rows is None else rows[i]] * len(value))
             end = len(flat)
+        ends.append(end)
         memcpy(offsets.data + 8 * (i + 1), &end, 8)
-    part = from_values(layout, flat, origins, element, 0, index, path + "[]", depth + 1)
+    part = from_values(layout, flat, (rows, ends), element, 0, index, path + "[]", depth + 1)
     source.column.form = LIST64
     source.column.length = len(values)
     source.column.offsets = offsets.data
