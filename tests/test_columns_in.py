@@ -540,7 +540,7 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
     refused(LEVEL1, columns, kind, match)
 
 
-NAMED_LIKE_PATHS = {
+NAMED_LIKE_PATHS: dict[str, list[Any]] = {
     "value": [1, 2, 3],
     "next.values": [[1], None, []],
     "next.next.name": ["a", None, None],
@@ -797,6 +797,7 @@ def test_habits_of_pandas_are_told_from_mistakes() -> None:
 
 def test_no_more_than_some_of_many_fields_are_listed() -> None:
     table = Schema.from_file("examples/telemetry.bfbs").root
+    assert table is not None
     with pytest.raises(ValueError, match=r"telemetry.Event has no field 'tempo'; it has sequence, .* and 2\d more$"):
         write(table, {"tempo": [1]})
 
@@ -1184,6 +1185,7 @@ def test_null_in_a_dictionary_is_null() -> None:
     assert values(OPTIONALS, "i32", {"i32": numbers}) == [None, 7, None]
 
 
+ANYTHING = ["NONE", "Named", "First", "Second", "Wide", "Text", "Holder"]
 KINDS_OF_TYPES: dict[str, Callable[[list[Any]], Any]] = {
     "names": lambda names: names,
     "tuple": tuple,
@@ -1204,7 +1206,6 @@ KINDS_OF_TYPES: dict[str, Callable[[list[Any]], Any]] = {
     "pandas": lambda names: pd.Series(names, dtype="string"),
     "pandas categories": lambda names: pd.Series(names, dtype="category"),
 }
-ANYTHING = ["NONE", "Named", "First", "Second", "Wide", "Text", "Holder"]
 TYPED: list[tuple[str | None, Any]] = [
     ("Named", {"name": "a", "code": 1}),
     ("First", (1.0, 2.0)),
@@ -1235,7 +1236,7 @@ def test_values_of_unions_are_plain_records_if_their_types_are_there(kind: str) 
     array_of_objects[:] = given
     assert records_of(ANY_ROOT, {"anything": array_of_objects, "anything_type": column}) == wanted
     # In tables inside, by their names with dots and in lists of mappings.
-    must = {"holder.must": [[]] * len(given)}
+    must: dict[str, Any] = {"holder.must": [[]] * len(given)}
     wanted = written_by_a_record_writer(
         ANY_ROOT, [{"holder": {"one_type": name, "one": value, "must": []}} for name, value in TYPED]
     )

@@ -67,7 +67,7 @@ cdef list with_types(Layout layout, list values, list types, object rows, int32_
     cdef EnumLayout names = layout.enums[index]
     cdef Py_ssize_t i
     cdef uint64_t bits = 0
-    cdef list found = []
+    cdef list found = [], inner, inner_types
     for i in range(len(values)):
         value = values[i]
         kind = types[i]
@@ -76,8 +76,12 @@ cdef list with_types(Layout layout, list values, list types, object rows, int32_
             continue
         if many:
             # What are no lists, or not as long, others will refuse.
-            if isinstance(value, (list, tuple)) and isinstance(kind, (list, tuple)) and len(value) == len(kind):
-                value = with_types(layout, list(value), list(kind), (rows, i), index, False, path + "[]")
+            if isinstance(value, (list, tuple)) and isinstance(kind, (list, tuple)):
+                # Copies, which nobody makes longer or shorter.
+                inner = list(value)
+                inner_types = list(kind)
+                if len(inner) == len(inner_types):
+                    value = with_types(layout, inner, inner_types, (rows, i), index, False, path + "[]")
             found.append(value)
             continue
         if isinstance(value, Mapping) and len(value) > 0:
