@@ -79,6 +79,7 @@ TREE = SHAPES.table("shapes.Tree")
 NUMBERED = SHAPES.table("shapes.Numbered")
 HOLDER = SHAPES.table("shapes.Holder")
 SHAPE = SHAPES.table("shapes.Shape")
+EMPTY = SHAPES.table("shapes.Empty")
 SHAPE_UNIONS = SHAPES.table("shapes.Unions")
 ANY_ROOT = UNIONS.table("unions.Root")
 
@@ -528,15 +529,131 @@ def test_parts_of_a_struct_are_all_there_or_none() -> None:
     [
         ({"next.values": [[1]], "next": [None]}, "'next' is there both as a whole and in parts"),
         ({"next": [None], "next.values": [[1]]}, "'next' is there both as a whole and in parts"),
-        ({"next.nothing": [1]}, "'next.nothing' is no field of shapes.Level2"),
-        ({"": [1]}, "'' is no field"),
+        ({"next.nothing": [1]}, "'next.nothing': shapes.Level2 has no field 'nothing'; it has next, values$"),
+        ({"": [1]}, "column '': shapes.Level1 has no field ''; it has value, next$"),
         ({"value.": [1]}, "'value' has parts, but int has none"),
-        ({".": [1]}, "'' is no field"),
+        ({".": [1]}, "column '': shapes.Level1 has no field ''"),
     ],
 )
 def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str) -> None:
     kind = TypeError if "has parts" in match else ValueError
     refused(LEVEL1, columns, kind, match)
+
+
+NAMED_LIKE_PATHS: dict[str, list[Any]] = {
+    "value": [1, 2, 3],
+    "next.values": [[1], None, []],
+    "next.next.name": ["a", None, None],
+    "next.next.next.value": [0.5, None, 1.5],
+}
+TABLES_OF_PATHS: dict[str, Callable[[dict[str, list[Any]]], Any]] = {
+    "pyarrow table": lambda columns: pa.table(columns),
+    "pyarrow reader": lambda columns: pa.table(columns).to_reader(),
+    "pyarrow chunks": lambda columns: pa.concat_tables([pa.table(columns)[:1], pa.table(columns)[1:]]),
+    "polars": lambda columns: pl.DataFrame(columns),
+    "pandas": lambda columns: pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype),
+    "NumPy": lambda columns: np.array(
+        list(zip(columns["value"], columns["next.next.next.value"], strict=True)),
+        [("value", "i8"), ("next.next.next.value", "f8")],
+    ),
+}
+
+
+@pytest.mark.parametrize("source", TABLES_OF_PATHS)
+def test_columns_of_tables_may_have_dots_in_their_names(source: str) -> None:
+    columns = dict(NAMED_LIKE_PATHS)
+    if source == "NumPy":
+        columns = {"value": [1, 2, 3], "next.next.next.value": [0.5, 2.5, 1.5]}
+    assert messages_of(LEVEL1, TABLES_OF_PATHS[source](columns)) == messages_of(LEVEL1, columns)
+
+
+def test_dots_in_the_names_of_the_parts_of_arrow_structs() -> None:
+    wanted = messages_of(LEVEL1, NAMED_LIKE_PATHS)
+    inner = {name.removeprefix("next."): pa.array(column) for name, column in NAMED_LIKE_PATHS.items()}
+    value = inner.pop("value")
+    # Where all parts are null, the mapping makes no table; a struct that is there is one.
+    next_ = pa.StructArray.from_arrays(list(inner.values()), list(inner), mask=pa.array([False, True, False]))
+    assert messages_of(LEVEL1, {"value": value, "next": next_}) == wanted
+    assert messages_of(LEVEL1, pa.table({"value": value, "next": next_})) == wanted
+    # Slices of either have offsets of their own; and a struct that is null hides its parts.
+    assert messages_of(LEVEL1, pa.table({"value": value, "next": next_})[1:]) == wanted[1:]
+    hidden = pa.StructArray.from_arrays(list(inner.values()), list(inner), mask=pa.array([True, False, True]))
+    records = records_of(LEVEL1, {"next": hidden[1:]})
+    assert [record["next"] is None for record in records] == [False, True]
+    # Of structs in vectors and in dictionaries too.
+    trees = pa.StructArray.from_arrays([pa.array(["a", "b"]), pa.array([1, 2])], ["left.label", "value"])
+    lists = pa.ListArray.from_arrays(pa.array([0, 2], pa.int32()), trees)
+    assert messages_of(TREE, {"children": lists}) == messages_of(
+        TREE, {"children": [[{"left": {"label": "a"}, "value": 1}, {"left": {"label": "b"}, "value": 2}]]}
+    )
+    coded = pa.DictionaryArray.from_arrays(pa.array([1, None, 0]), trees)
+    assert messages_of(TREE, {"right": coded}) == messages_of(
+        TREE, {"right": [{"left": {"label": "b"}, "value": 2}, None, {"left": {"label": "a"}, "value": 1}]}
+    )
+
+
+def test_structs_from_tables_with_dots_are_copied_from_a_template() -> None:
+    points = pa.table({"point_required.x": [1.0, 2.0], "point_required.y": [3.0, 4.0], "point.x": [None, 5.0]})
+    points = points.append_column("point.y", [[None, 6.0]])
+    assert [(record["point"], record["point_required"]) for record in records_of(STRUCTS, points)] == [
+        (None, {"x": "1.0", "y": "3.0"}),
+        ({"x": "5.0", "y": "6.0"}, {"x": "2.0", "y": "4.0"}),
+    ]
+    refused(STRUCTS, points.drop_columns(["point.y"]), ValueError, "column 'point.y' is missing: a struct like")
+
+
+def test_paths_that_came_out_go_in_again() -> None:
+    choices = [{"Named": {"name": "a", "code": 3}}, None, {"Level1": {"value": 7}}, {"Named": {"name": "b"}}]
+    columns: dict[str, Any] = {
+        "level": [{"value": 1, "next": {"values": [1, 2]}}, None, {"value": 5}, {}],
+        "structs": [{"point_required": (1, 2)}, {"point_required": (3, 4)}, None, None],
+        "choice": choices,
+    }
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        writer.write_payloads(messages_of(SHAPE, columns))
+    paths = [
+        "level.value",
+        "level.next.values",
+        "structs.point_required.x",
+        "structs.point_required.y",
+        "choice_type",
+        "choice.Named.name",
+        "choice.Named.code",
+        "choice.Level1.value",
+    ]
+    with StreamReader(sink.getvalue()) as reader:
+        batch = reader.columns(SHAPE, paths)
+    wanted = records_of(SHAPE, columns)
+    frame = batch.to_arrow().to_pandas(types_mapper=pd.ArrowDtype)
+    for source in (batch, batch.to_arrow(), batch.to_polars(), frame):
+        assert records_of(SHAPE, source) == wanted
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "match"),
+    [
+        (["next.values", "next"], ValueError, "column 'next' is there both as a whole and in parts"),
+        (["next", "next.values"], ValueError, "column 'next' is there both as a whole and in parts"),
+        (["next.next.name", "next.next"], ValueError, "column 'next.next' is there both as a whole and in parts"),
+        (["next.next.name", "next.next.name"], ValueError, "there are two columns 'next.next.name'"),
+        (["next.nothing"], ValueError, "'next.nothing': shapes.Level2 has no field 'nothing'"),
+        (["value.x"], TypeError, "column 'value' has parts, but int has none"),
+        (["value."], TypeError, "column 'value' has parts, but int has none"),
+        ([".value"], ValueError, "column ''"),
+        (["."], ValueError, "column ''"),
+    ],
+)
+def test_tables_with_dots_that_make_no_sense(names: list[str], kind: type[Exception], match: str) -> None:
+    refused(LEVEL1, pa.table([pa.nulls(1)] * len(names), names), kind, match)
+
+
+def test_paths_of_arrow_without_an_end() -> None:
+    refused(TREE, pa.table({"left." * 100 + "value": [1]}), ValueError, "nested deeper than 64 tables")
+    inner: Any = pa.array([1])
+    for _ in range(60):
+        inner = pa.StructArray.from_arrays([inner], ["left.left"])
+    refused(TREE, {"left": inner}, ValueError, "nested deeper than 64 tables")
 
 
 # Names, lengths and types: refused before anything is written
@@ -545,7 +662,16 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
 @pytest.mark.parametrize(
     ("table", "columns", "kind", "match"),
     [
-        (SCALARS, {"i33": [1]}, ValueError, "column 'i33' is no field of shapes.Scalars"),
+        (SCALARS, {"i33": [1]}, ValueError, "column 'i33': shapes.Scalars has no field 'i33'; it has truth, i8,"),
+        (
+            NAMED,
+            {"nmae": ["x"]},
+            ValueError,
+            "^column 'nmae': shapes.Named has no field 'nmae'; it has name, note, code$",
+        ),
+        (SHAPE, {"named.nmae": ["x"]}, ValueError, "'named.nmae': shapes.Named has no field 'nmae'; it has name, note"),
+        (NUMBERED, {"new": [1]}, ValueError, "it has first, text, choice_type, choice, truth, last$"),
+        (EMPTY, {"x": [1]}, ValueError, "column 'x': shapes.Empty has no field 'x'; it has none$"),
         (NUMBERED, {"old": [1]}, ValueError, "column 'old' is deprecated in shapes.Numbered"),
         (NAMED, {"code": [1]}, ValueError, "column 'name' is missing: shapes.Named requires it"),
         (SHAPE_UNIONS, {"choice": [None]}, ValueError, "column 'must' is missing"),
@@ -569,6 +695,14 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
         (SCALARS, {"i32": None}, TypeError, "got NoneType"),
         (SCALARS, [1, 2], TypeError, "columns must be a mapping of names to arrays, .* got list"),
         (SCALARS, None, TypeError, "got NoneType"),
+        (
+            VECTORS,
+            {"named.name": ["x"]},
+            TypeError,
+            r"'named' takes lists, for .*\[table shapes.Named\]: .* 'named.name'",
+        ),
+        (VECTORS, {"i8s": [None], "named": {}}, TypeError, "column 'named' takes lists"),
+        (VECTORS, pa.table({"named.name": ["x"]}), TypeError, "column 'named' takes lists, .* like 'named.name'"),
         (SCALARS, {"i32": ["a"]}, TypeError, "column 'i32', row 0: expected an int, got str"),
         (SCALARS, {"i32": [0, 1.5]}, TypeError, "column 'i32', row 1: expected an int, got float"),
         (SCALARS, {"i8": [0, 1, 300]}, ValueError, "column 'i8', row 2: expected a byte, -128 to 127, got 300"),
@@ -585,10 +719,20 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
         (TREE, {"label": ["\ud800"]}, ValueError, "column 'label', row 0: not to be written as UTF-8"),
         (VECTORS, {"i32s": [[1], 5]}, TypeError, r"column 'i32s', row 1: expected a sequence, got int"),
         (VECTORS, {"i32s": [[1], "5"]}, TypeError, r"column 'i32s', row 1: expected a sequence, got str"),
-        (VECTORS, {"i32s": [[1], [2, "5"]]}, TypeError, r"column 'i32s\[\]', row 1: expected an int, got str"),
-        (VECTORS, {"points": [[{"x": 1, "z": 2}]]}, ValueError, r"'points\[\]', row 0: shapes.Point has no field 'z'"),
+        (VECTORS, {"i32s": [[1], [2, "5"]]}, TypeError, r"column 'i32s\[1\]', row 1: expected an int, got str"),
+        (
+            VECTORS,
+            {"points": [[{"x": 1, "z": 2}]]},
+            ValueError,
+            r"'points\[0\]', row 0: shapes.Point has no field 'z'; it has x, y$",
+        ),
         (TREE, {"left": [5]}, TypeError, r"column 'left', row 0: expected a mapping or a tuple, got int"),
-        (SHAPE, {"choice": [{"Nobody": {}}]}, ValueError, "row 0: shapes.Choice has no variant 'Nobody'"),
+        (
+            SHAPE,
+            {"choice": [{"Nobody": {}}]},
+            ValueError,
+            "row 0: shapes.Choice has no variant 'Nobody'; it has Named, ",
+        ),
         (SCALARS, {"i32": pa.array(["1"])}, TypeError, "column 'i32' is string, which does not go into int"),
         (SCALARS, {"f64": pa.array([[1.0]])}, TypeError, "column 'f64' is list<double>.*|list<float64>"),
         (SCALARS, {"i32": pa.array([1.0])}, TypeError, "column 'i32' is float64: int needs integers"),
@@ -602,8 +746,13 @@ def test_names_with_dots_that_make_no_sense(columns: dict[str, Any], match: str)
         (VECTORS, {"u8s": pa.array(["1"])}, TypeError, r"column 'u8s' is string, which does not go into \[ubyte\]"),
         (VECTORS, {"strings": pa.array([[1]])}, TypeError, r"column 'strings\[\]' is int64, .* go into string"),
         (SHAPE, {"choice": pa.array([1])}, TypeError, "union shapes.Choice needs a struct with one nullable child"),
-        (SHAPE, {"choice": pa.array([{"X": 1}])}, ValueError, "'choice.X' is no variant of shapes.Choice"),
-        (SHAPE, {"choice": pa.array([{"NONE": 1}])}, ValueError, "'choice.NONE' is no variant of shapes.Choice"),
+        (
+            SHAPE,
+            {"choice": pa.array([{"X": 1}])},
+            ValueError,
+            "column 'choice.X': shapes.Choice has no variant 'X'; it has Named, ",
+        ),
+        (SHAPE, {"choice": pa.array([{"NONE": 1}])}, ValueError, "shapes.Choice has no variant 'NONE'; it has Named"),
         (SCALARS, pa.array([1, 2]), TypeError, "expected a table of columns, got int64"),
         (SCALARS, pa.table([pa.array([1]), pa.array([2])], ["i32", "i32"]), ValueError, "there are two columns 'i32'"),
         (
@@ -630,6 +779,88 @@ def test_what_does_not_fit_the_table_is_refused_before_anything_is_written(
 
 
 # Values: refused with the path and the row, after the rows before
+
+
+def test_habits_of_pandas_are_told_from_mistakes() -> None:
+    frame = pd.DataFrame({"i32": [1, 2, 3]}, index=[5, 6, 7])
+    refused(
+        SCALARS, frame, ValueError, r"'__index_level_0__' is the index of a pandas data frame, .* reset_index\(drop=T"
+    )
+    assert values(SCALARS, "i32", frame.reset_index(drop=True)) == [1, 2, 3]
+    frame = pd.DataFrame({"i32": [1, None, 3]})
+    for columns in (frame, {"i32": frame["i32"]}):
+        refused(
+            SCALARS, columns, TypeError, "is (float64|double): int needs integers, .* a nullable dtype like 'Int64'"
+        )
+    assert values(OPTIONALS, "i32", frame.astype("Int64")) == [1, None, 3]
+
+
+def test_no_more_than_some_of_many_fields_are_listed() -> None:
+    table = Schema.from_file("examples/telemetry.bfbs").root
+    assert table is not None
+    with pytest.raises(ValueError, match=r"telemetry.Event has no field 'tempo'; it has sequence, .* and 2\d more$"):
+        write(table, {"tempo": [1]})
+
+
+def test_wrong_values_in_lists_are_named_by_their_indices_and_rows() -> None:
+    good = {"label": "x", "children": [{"value": 1}, {"children": []}]}
+    for table, name, column, kind, match in (
+        (VECTORS, "i32s", [[], None, [1, 2], [3], [], [4, 5, "x"]], TypeError, r"'i32s\[2\]', row 5: .* got str"),
+        (VECTORS, "i8s", [[1, 200], [], [300]], ValueError, r"'i8s\[1\]', row 0: .* got 200"),
+        (VECTORS, "i8s", [[], [], (i for i in [1, 2, 300])], ValueError, r"'i8s\[2\]', row 2: .* got 300"),
+        (VECTORS, "strings", [["a"], None, ["b", "\ud800"]], ValueError, r"'strings\[1\]', row 2: not to be written"),
+        (
+            VECTORS,
+            "named",
+            [[], [{"name": "a"}, {"nmae": "b"}]],
+            ValueError,
+            r"'named\[1\]', row 1: .* no field 'nmae'",
+        ),
+        (VECTORS, "scalars", [None, [(1,), {"i8": 200}]], ValueError, r"'scalars\[1\].i8', row 1: expected a byte"),
+        (
+            TREE,
+            "children",
+            [[good], [], [{}, good, {**good, "children": [{}, {}, {"value": 1.5}]}]],
+            TypeError,
+            r"'children\[2\].children\[2\].value', row 2: expected an int, got float",
+        ),
+        (
+            TREE,
+            "left",
+            [good, None, {"right": {"children": [None, {"left": {"children": [good, {"label": 5}]}}]}}],
+            TypeError,
+            r"'left.right.children\[1\].left.children\[1\].label', row 2: expected a str, got int",
+        ),
+        (
+            TREE,
+            "children",
+            [[good], [good, {"children": 5}]],
+            TypeError,
+            r"'children\[1\].children', row 1: expected a s",
+        ),
+        (
+            ANY_ROOT,
+            "things",
+            [[], [("Text", "a"), ("Holder", {"many": [None, {"Named": {"code": -1}}]})]],
+            ValueError,
+            r"'things\[1\].Holder.many\[1\].Named.code', row 1: expected a uint",
+        ),
+        (
+            ANY_ROOT,
+            "holder",
+            [None, {"many": [None, "a", 5], "many_type": [None, "Text", "Txet"]}],
+            ValueError,
+            r"'holder.many\[2\]', row 1: its type: expected .*'Txet'",
+        ),
+    ):
+        refused(table, {name: column}, kind, f"^column {match}")
+
+
+def test_required_values_that_are_missing_in_lists_are_found_when_their_row_comes() -> None:
+    column = [[{"name": "a"}], [{"name": "b"}, {"code": 5}]]
+    refused(VECTORS, {"named": column}, ValueError, r"^column 'named\[1\].name', row 1: it is null, and the schema", 1)
+    # Of a name that nobody has there is no column.
+    refused(VECTORS, {"named": [[{"code": 5}]]}, ValueError, r"^column 'named\[\].name' is missing: shapes.Named req")
 
 
 def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
@@ -952,6 +1183,148 @@ def test_null_in_a_dictionary_is_null() -> None:
     assert values(TREE, "label", {"label": labels}) == [None, "x", None]
     numbers = pa.DictionaryArray.from_arrays(pa.array([1, 0, None], pa.uint8()), pa.array([7, None]))
     assert values(OPTIONALS, "i32", {"i32": numbers}) == [None, 7, None]
+
+
+ANYTHING = ["NONE", "Named", "First", "Second", "Wide", "Text", "Holder"]
+KINDS_OF_TYPES: dict[str, Callable[[list[Any]], Any]] = {
+    "names": lambda names: names,
+    "tuple": tuple,
+    "numbers": lambda names: [None if name is None else ANYTHING.index(name) for name in names],
+    "array of numbers": lambda names: np.array([ANYTHING.index(name or "NONE") for name in names]),
+    "narrow array": lambda names: np.array([ANYTHING.index(name or "NONE") for name in names], "u1"),
+    "array of names": lambda names: np.array([name or "NONE" for name in names]),
+    "array of objects": lambda names: np.array(names, dtype=object),
+    "pyarrow": lambda names: pa.array(names),
+    "pyarrow dictionary": lambda names: pa.array(names).dictionary_encode(),
+    "pyarrow chunks": lambda names: pa.chunked_array(
+        [pa.array(names[:2]), pa.array(names[2:2], "str"), pa.array(names[2:])]
+    ),
+    "pyarrow numbers": lambda names: pa.array([None if name is None else ANYTHING.index(name) for name in names]),
+    "pyarrow slice": lambda names: pa.array(["Wide", *names])[1:],
+    "polars": lambda names: pl.Series(names),
+    "polars categories": lambda names: pl.Series(names, dtype=pl.Categorical),
+    "pandas": lambda names: pd.Series(names, dtype="string"),
+    "pandas categories": lambda names: pd.Series(names, dtype="category"),
+}
+TYPED: list[tuple[str | None, Any]] = [
+    ("Named", {"name": "a", "code": 1}),
+    ("First", (1.0, 2.0)),
+    ("Text", "some text"),
+    (None, None),
+    ("Wide", {"a": 1, "b": 2}),
+    ("Second", {"x": 1, "y": 2}),
+    ("Named", ("b",)),
+    ("Holder", {"choice_type": "Named", "choice": {"name": "c"}, "must_type": ["Named"], "must": [{"name": "d"}]}),
+]
+
+
+def written_by_a_record_writer(table: Table, records: list[dict[str, Any]]) -> list[Any]:
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        RecordWriter(writer, table).write_records(records)
+    return [read_message(table, bytes(payload)) for payload in StreamReader(sink.getvalue())]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TYPES)
+def test_values_of_unions_are_plain_records_if_their_types_are_there(kind: str) -> None:
+    types, given = [list(column) for column in zip(*TYPED, strict=True)]
+    wanted = written_by_a_record_writer(ANY_ROOT, [{"anything_type": name, "anything": value} for name, value in TYPED])
+    column = KINDS_OF_TYPES[kind](types)
+    assert records_of(ANY_ROOT, {"anything_type": column, "anything": given}) == wanted
+    assert records_of(ANY_ROOT, {"anything": tuple(given), "anything_type": column}) == wanted
+    array_of_objects = np.empty(len(given), object)
+    array_of_objects[:] = given
+    assert records_of(ANY_ROOT, {"anything": array_of_objects, "anything_type": column}) == wanted
+    # In tables inside, by their names with dots and in lists of mappings.
+    must: dict[str, Any] = {"holder.must": [[]] * len(given)}
+    wanted = written_by_a_record_writer(
+        ANY_ROOT, [{"holder": {"one_type": name, "one": value, "must": []}} for name, value in TYPED]
+    )
+    assert records_of(ANY_ROOT, {"holder.one": given, "holder.one_type": column, **must}) == wanted
+    holders = [{"one_type": name, "one": value, "must": []} for name, value in TYPED]
+    assert records_of(ANY_ROOT, {"holder": holders}) == wanted
+
+
+@pytest.mark.parametrize("kind", ["lists", "numbers", "pyarrow", "polars", "chunks"])
+def test_vectors_of_unions_are_lists_of_plain_records_if_their_types_are_there(kind: str) -> None:
+    rows = [TYPED[:3], [], TYPED[4:], [*TYPED[1:3], TYPED[5]]]
+    types: Any = [[name for name, _ in row] for row in rows]
+    given = [[value for _, value in row] for row in rows]
+    wanted = written_by_a_record_writer(
+        ANY_ROOT, [{"things_type": names, "things": list_} for names, list_ in zip(types, given, strict=True)]
+    )
+    if kind == "numbers":
+        types = [[ANYTHING.index(name) for name in row] for row in types]
+    elif kind == "pyarrow":
+        types = pa.array(types)
+    elif kind == "chunks":
+        types = pa.chunked_array([pa.array(types[:1]), pa.array(types[1:])])
+    elif kind == "polars":
+        types = pl.Series(types)
+    assert records_of(ANY_ROOT, {"things": given, "things_type": types}) == wanted
+
+
+def test_values_of_unions_may_be_mappings_of_variants_beside_their_types() -> None:
+    variants = [{"Named": {"name": "a"}}, {"Level1": {"value": 1}, "Named": None}, {"name": "b"}, {}, None]
+    names = ["Named", "Level1", "Named", "Empty", "NONE"]
+    assert values(SHAPE, "choice", {"choice": variants, "choice_type": names}) == [
+        {"Named": {"name": "a", "note": None, "code": 0}},
+        {"Level1": {"value": 1, "next": None}},
+        {"Named": {"name": "b", "note": None, "code": 0}},
+        {"Empty": {}},
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "kind", "match"),
+    [
+        (
+            None,
+            [{"code": 1}],
+            ValueError,
+            r"has no variant 'code'; it has .* or a record if there is a column of types",
+        ),
+        ([None], [{"code": 1}], ValueError, "'choice', row 0: shapes.Choice has no variant 'code'"),
+        (
+            ["Named"],
+            [{"nmae": "x"}],
+            ValueError,
+            "'choice.Named', row 0: shapes.Named has no field 'nmae'; it has name",
+        ),
+        (["Named"], [5], TypeError, "'choice.Named', row 0: expected a mapping or a tuple, got int"),
+        (["Named", "Nmaed"], [None, {"name": "x"}], ValueError, "'choice', row 1: its type: expected .* got 'Nmaed'"),
+        (
+            [1, "NONE"],
+            [("a",), {"name": "x"}],
+            ValueError,
+            "'choice', row 1: its type is NONE, so that there can be no",
+        ),
+        ([1, 99], [("a",), {"name": "x"}], ValueError, "row 1: shapes.Choice has no variant 99"),
+        ([1, 300], [("a",), {"name": "x"}], ValueError, "row 1: its type: "),
+        ([1, 1.5], [("a",), {"name": "x"}], TypeError, "row 1: its type: "),
+        (pa.array([1.5]), [{"name": "x"}], ValueError, "has no variant 'name'"),
+        (pa.array([{"a": 1}]), [{"name": "x"}], ValueError, "has no variant 'name'"),
+        (["Named"], [{"Level1": {}}], ValueError, "column 'choice', row 0: its type is Named and its value is Level1"),
+        (["Named"], [None], ValueError, "column 'choice', row 0: its type is Named and its value is NONE"),
+        (["Named", "Named"], [{"name": "x"}], ValueError, "all columns must have the same length"),
+    ],
+)
+def test_values_of_unions_that_are_not_what_their_types_say(
+    names: Any, given: list[Any], kind: type[Exception], match: str
+) -> None:
+    columns = {"choice": given} if names is None else {"choice": given, "choice_type": names}
+    refused(SHAPE, columns, kind, match)
+
+
+def test_vectors_of_plain_records_that_are_not_what_their_types_say() -> None:
+    for types, things, match in (
+        ([["Named"]], [[{"name": "x"}, {"name": "y"}]], "has no variant 'name'"),
+        ([["Named", "Txet"]], [[{"name": "x"}, "y"]], r"'things\[1\]', row 0: its type: .* got 'Txet'"),
+        ([["Text"], "Text"], [["x"], ["y"]], "expected a mapping or a tuple, got str"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=match):
+            write(ANY_ROOT, {"things": things, "things_type": types})
 
 
 def test_lists_of_arrays_and_bytes() -> None:

@@ -1,6 +1,7 @@
 # cython: boundscheck=False, wraparound=False
 """Lists of Python as columns: each value is taken as a record writer takes it, and stored as its field wants it."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
@@ -17,15 +18,94 @@ from flatstream._core.wire cimport store_le
 from flatstream._core.flatbuf.scalars import RefusalError
 
 
+# Where values come from, `rows`, is None if each is of the row with its number. Elements of lists have a pair: where
+# the lists come from, and where each of them ends among the elements; or, of the elements of one list, which one it is.
+
 cdef int wrong_value(str path, object rows, Py_ssize_t i, object kind, str why) except -1:
-    row = i if rows is None else rows[i]
-    raise kind(f"column {path!r}, row {row}: {why}")
+    cdef Py_ssize_t row
+    cdef str end = ""
+    while rows is not None:
+        rows, lists = rows
+        if isinstance(lists, int):
+            row = lists
+            index = i
+        else:
+            row = bisect_right(lists, i)
+            index = i - lists[row - 1] if row else i
+        path, _, rest = path.rpartition("[]")
+        end = f"[{index}]{rest}{end}"
+        i = row
+    raise kind(f"column {path + end!r}, row {i}: {why}")
+
+
+cdef str listed(list names):
+    """Names for the text of an error, which may be of any number."""
+    if len(names) > 40:
+        return ", ".join(names[:40]) + f" and {len(names) - 40} more"
+    return ", ".join(names) or "none"
+
+
+cdef str no_field(Layout layout, int32_t index, object name):
+    known = listed(list(layout.numbers[index]))
+    return f"{layout.object_names[index]} has no field {name!r:.100}; it has {known}"
+
+
+cdef str no_variant(Layout layout, int32_t index, object name):
+    cdef EnumLayout names = layout.enums[index]
+    cdef list known = []
+    for variant, value in names.by_name.items():
+        if value:
+            known.append(variant)
+    return f"{names.name} has no variant {name!r:.100}; it has {listed(known)}"
+
+
+cdef list with_types(Layout layout, list values, list types, object rows, int32_t index, bint many, str path):
+    """Values of a union, or with `many` of a vector of them, with the types that they are said to have.
+
+    A value that is not a mapping of variants is a record of the variant that its type says, and becomes such a mapping.
+    """
+    cdef EnumLayout names = layout.enums[index]
+    cdef Py_ssize_t i
+    cdef uint64_t bits = 0
+    cdef list found = [], inner, inner_types
+    for i in range(len(values)):
+        value = values[i]
+        kind = types[i]
+        if value is None or kind is None:
+            found.append(value)
+            continue
+        if many:
+            # What are no lists, or not as long, others will refuse.
+            if isinstance(value, (list, tuple)) and isinstance(kind, (list, tuple)):
+                # Copies, which nobody makes longer or shorter.
+                inner = list(value)
+                inner_types = list(kind)
+                if len(inner) == len(inner_types):
+                    value = with_types(layout, inner, inner_types, (rows, i), index, False, path + "[]")
+            found.append(value)
+            continue
+        if isinstance(value, Mapping) and len(value) > 0:
+            for name in value:
+                if name not in names.by_name:
+                    break
+            else:
+                found.append(value)
+                continue
+        try:
+            take_scalar(UNION_TYPE, names, kind, &bits)
+        except RefusalError as refusal:
+            error, text = refusal.args
+            wrong_value(path, rows, i, error, f"its type: {text}")
+        if not bits:
+            wrong_value(path, rows, i, ValueError, "its type is NONE, so that there can be no value")
+        found.append({names.by_value.get(bits, bits): value})
+    return found
 
 
 cdef Source from_values(
     Layout layout, list values, object rows, uint8_t kind, uint8_t element, int32_t index, str path, int depth
 ):
-    """The column that a list is, for a field of this type. `rows` says to which rows the values belong."""
+    """The column that a list is, for a field of this type. `rows` says where the values come from."""
     cdef Source source
     cdef Py_ssize_t i, nulls = 0
     cdef bytearray hidden
@@ -102,7 +182,7 @@ cdef Source from_sequences(
     cdef Py_ssize_t i
     cdef Chunk offsets
     cdef int64_t end = 0
-    cdef list flat = [], origins = []
+    cdef list flat = [], ends = []
     if element == UBYTE:
         for value in values:
             if value is None:
@@ -127,16 +207,30 @@ cdef Source from_sequences(
                     wrong_value(path, rows, i, TypeError, f"expected a sequence, got {type(value).__name__}")
                 value = list(value)
             flat.extend(value)
-            origins.extend([i if rows is None else rows[i]] * len(value))
             end = len(flat)
+        ends.append(end)
         memcpy(offsets.data + 8 * (i + 1), &end, 8)
-    part = from_values(layout, flat, origins, element, 0, index, path + "[]", depth + 1)
+    part = from_values(layout, flat, (rows, ends), element, 0, index, path + "[]", depth + 1)
     source.column.form = LIST64
     source.column.length = len(values)
     source.column.offsets = offsets.data
     source.owner = offsets
     source.adopt([part])
     return source
+
+
+cdef list column_of(list mappings, object name):
+    # No comprehension: what the Cython of today makes of one lets go of an object twice if there is no memory.
+    cdef list column = []
+    for value in mappings:
+        column.append(None if value is None else value.get(name))
+    return column
+
+
+cdef str type_field(Layout layout, int32_t index, object name):
+    """The name of the field that has the type of a union, or the types of a vector of them."""
+    cdef Py_ssize_t number = layout.numbers[index][name]
+    return layout.field_names[index][layout.objects[index].fields[number].companion]
 
 
 cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind, int32_t index, str path, int depth):
@@ -156,10 +250,14 @@ cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind,
                 names[name] = part_kind(layout, kind, index, name, path, rows, i)
     parts = []
     for name, (inner, element, part_index) in names.items():
-        # No comprehension: what the Cython of today makes of one lets go of an object twice if there is no memory.
-        column = []
-        for value in mappings:
-            column.append(None if value is None else value.get(name))
+        column = column_of(mappings, name)
+        if inner == UNION or inner == VECTOR and element == UNION:
+            # The variants of a union have no types of their own.
+            type_name = type_field(layout, index, name) if kind == OBJECT else None
+            if type_name in names:
+                column = with_types(
+                    layout, column, column_of(mappings, type_name), rows, part_index, inner == VECTOR, f"{path}.{name}"
+                )
         part = from_values(layout, column, rows, inner, element, part_index, f"{path}.{name}", depth + 1)
         (<Source>part).name = name
         parts.append(part)
@@ -195,9 +293,7 @@ cdef object part_kind(Layout layout, uint8_t kind, int32_t index, object name, s
     if kind == OBJECT:
         number = layout.numbers[index].get(name)
         if number is None:
-            wrong_value(
-                path, rows, row, ValueError, f"{layout.object_names[index]} has no field {name!r:.100}"
-            )
+            wrong_value(path, rows, row, ValueError, no_field(layout, index, name))
         field = &layout.types.objects[index].fields[<Py_ssize_t>number]
         return field.kind, field.element, field.index
     value = (<EnumLayout>layout.enums[index]).by_name.get(name, 0)
@@ -205,5 +301,7 @@ cdef object part_kind(Layout layout, uint8_t kind, int32_t index, object name, s
         if value and layout.types.unions[index].variants[i].value == value:
             return layout.types.unions[index].variants[i].kind, 0, layout.types.unions[index].variants[i].index
     wrong_value(
-        path, rows, row, ValueError, f"{(<EnumLayout>layout.enums[index]).name} has no variant {name!r:.100}"
+        path, rows, row, ValueError,
+        f"{no_variant(layout, index, name)}. A value is {{variant: value}} or (variant, value), or a record if there "
+        "is a column of types",
     )

@@ -1,6 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from flatstream._core.arrow_import cimport Column, Source
+from flatstream._core.column_sources cimport Values
 from flatstream._core.flatbuf.layout cimport Layout
 from flatstream._core.flatbuf.verifier cimport Types
 
@@ -79,6 +80,7 @@ cdef class ColumnPlan:
     cdef int start(self, object inputs) except -1
     cdef str name_of(self, uint8_t kind, uint8_t element, int32_t index)
     cdef int bind_parts(self, Step* step, object value, str path) except -1
+    cdef Values typed_values(self, Values given, object types, int32_t index, bint many, str path)
     cdef bint is_type(self, int32_t number, Py_ssize_t i)
     cdef int bind_field(self, Step* step, int32_t number, Py_ssize_t i, object value, str path) except -1
     cdef int bind_type(self, Step* step, int32_t number, Py_ssize_t i, object value, str path) except -1

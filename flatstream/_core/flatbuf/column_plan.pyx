@@ -2,12 +2,16 @@
 """Which column goes to which field: everything that can be wrong with names and types is found here, before any row."""
 
 cimport cython
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from flatstream._core.arrow_import cimport BITS, DICTIONARY, HALF, NULLS, NUMBERS, STRUCT, Column, Source
+from flatstream._core.arrow_import cimport (
+    BITS, DEEPEST, DICTIONARY, HALF, NULLS, NUMBERS, STRUCT, Column, Source, attach,
+)
 from flatstream._core.column_sources cimport Feed, Values, feed_of
-from flatstream._core.flatbuf.column_access cimport is_list, is_text
-from flatstream._core.flatbuf.column_lists cimport from_values
+from flatstream._core.flatbuf.column_access cimport (
+    bytes_range, is_list, is_text, list_range, number_at, resolve, wrong_utf8,
+)
+from flatstream._core.flatbuf.column_lists cimport from_values, no_field, no_variant, with_types
 from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, is_scalar, may_be_enum, scalar_width
 from flatstream._core.flatbuf.verifier cimport (
     ARRAY, BOOL, BYTE, DOUBLE, FLOAT, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, Field, ObjectType, UnionType,
@@ -15,6 +19,7 @@ from flatstream._core.flatbuf.verifier cimport (
 
 
 cdef extern from "Python.h":
+    object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
     void PyMem_RawFree(void* p) nogil
 
@@ -45,6 +50,73 @@ cdef list named_parts(Source source):
     for part in source.parts:
         parts.append(((<Source>part).name, part))
     return parts
+
+
+cdef list by_dots(list parts, object known, str prefix):
+    """Parts with their names; those with dots in them are put together under what stands in front of the first one.
+
+    So they are in mappings already (see `grouped`); Arrow has them as they were called. What is `known` by the name as
+    it is stays so.
+    """
+    cdef list found = []
+    cdef dict groups = {}
+    cdef set whole = set()
+    for name, part in parts:
+        head, dot, rest = name.partition(".")
+        if not dot or name in known:
+            whole.add(name)
+            found.append((name, part))
+            continue
+        if (prefix + name).count(".") > DEEPEST:
+            raise ValueError(f"column {prefix + name!r:.100} is nested deeper than {DEEPEST} tables")
+        if head not in groups:
+            groups[head] = {}
+            found.append((head, groups[head]))
+        if rest in groups[head]:
+            raise ValueError(f"there are two columns {prefix + name!r}")
+        groups[head][rest] = part
+    for head in groups:
+        if head in whole:
+            raise ValueError(f"column {prefix + head!r} is there both as a whole and in parts")
+    return found
+
+
+cdef object read_value(const Column* column, int64_t row):
+    """The name, the number or the list of such in a row; None for what is neither, which others will refuse."""
+    cdef int64_t at = 0, start = 0, count = 0, i, value = 0
+    cdef double real = 0.0
+    cdef const uint8_t* text = NULL
+    cdef list found
+    if resolve(&column, row, &at) != 1:
+        return None
+    if is_text(column.form):
+        if bytes_range(column, at, &text, &count) < 0 or wrong_utf8(text, count) >= 0:
+            return None
+        return PyUnicode_DecodeUTF8(<const char*>text, count, NULL)
+    if is_list(column.form):
+        if list_range(column, at, &start, &count) < 0:
+            return None
+        found = []
+        for i in range(count):
+            found.append(read_value(column.children[0], start + i))
+        return found
+    if column.form != NUMBERS or number_at(column, at, &value, &real) != 0:
+        return None
+    return value
+
+
+cdef list read_feed(Feed feed):
+    """The types of a union in all arrays of a column that was gathered, which then begins anew."""
+    cdef list found = []
+    cdef Column* column = &feed.source.column
+    cdef int64_t i
+    for i in range(feed.left):
+        found.append(read_value(column, i))
+    for array in feed.waiting:
+        attach(feed.source, array)
+        for i in range(column.length):
+            found.append(read_value(column, i))
+    return found
 
 
 # The collector would take the sources away from a plan in use; and nothing that a plan holds leads back to it.
@@ -106,10 +178,16 @@ cdef class ColumnPlan:
                 )
             parts = named_parts(source)
         prefix = path + "." if path else ""
-        for name, part in parts:
+        for name, part in by_dots(parts, numbers, prefix):
             if name not in numbers:
-                why = "is deprecated in" if name in self.layout.field_names[number] else "is no field of"
-                raise ValueError(f"column {prefix + name!r} {why} {title}")
+                if name in self.layout.field_names[number]:
+                    raise ValueError(f"column {prefix + name!r} is deprecated in {title}")
+                if not path and name.startswith("__index_level_"):
+                    raise ValueError(
+                        f"column {name!r} is the index of a pandas data frame, and no field of {title}: leave it away "
+                        "with reset_index(drop=True)"
+                    )
+                raise ValueError(f"column {prefix + name!r}: {no_field(self.layout, number, name)}")
             if name in given:
                 raise ValueError(f"there are two columns {prefix + name!r}")
             given[name] = part
@@ -146,13 +224,33 @@ cdef class ColumnPlan:
                     child.field = <int32_t>i
                     child.element = -1
                     name = self.layout.field_names[number][i]
-                    self.bind_field(child, number, i, given[name], prefix + name)
-                    if known.fields[i].kind == UNION or known.fields[i].element == UNION:
-                        name = self.layout.field_names[number][fields[i].companion]
-                        if name in given:
-                            self.bind_type(child, number, fields[i].companion, given[name], prefix + name)
+                    if known.fields[i].kind != UNION and known.fields[i].element != UNION:
+                        self.bind_field(child, number, i, given[name], prefix + name)
+                        continue
+                    type_name = self.layout.field_names[number][fields[i].companion]
+                    part = given[name]
+                    if isinstance(part, Values) and type_name in given:
+                        part = self.typed_values(
+                            part, given[type_name], known.fields[i].index, known.fields[i].kind != UNION, prefix + name
+                        )
+                    self.bind_field(child, number, i, part, prefix + name)
+                    if type_name in given:
+                        self.bind_type(child, number, fields[i].companion, given[type_name], prefix + type_name)
             alignment >>= 1
         return 0
+
+    cdef Values typed_values(self, Values given, object types, int32_t index, bint many, str path):
+        """A list of values of a union, or of vectors of them, each as its type says that it is to be taken."""
+        cdef list kinds
+        if isinstance(types, Values):
+            kinds = (<Values>types).values
+        elif isinstance(types, Feed):
+            kinds = read_feed(types)
+        else:
+            return given
+        if len(kinds) != len(given.values):
+            return given
+        return Values(with_types(self.layout, given.values, kinds, None, index, many, path))
 
     cdef bint is_type(self, int32_t number, Py_ssize_t i):
         """Whether a field is the type of a union, or of a vector of them."""
@@ -203,6 +301,13 @@ cdef class ColumnPlan:
         elif isinstance(value, Values):
             source = from_values(self.layout, (<Values>value).values, None, kind, element, index, path, 0)
             self.feeds.append(feed_of(source))
+        elif kind == VECTOR or kind == ARRAY:
+            # There may be no part at all, in a mapping of none.
+            part = next(iter(value), "")
+            raise TypeError(
+                f"column {path!r} takes lists, for it is a vector, {self.name_of(kind, element, index)}: its parts, "
+                f"like {f'{path}.{part}'!r}, cannot be columns"
+            )
         else:
             raise TypeError(f"column {path!r} has parts, but {self.name_of(kind, element, index)} has none")
         self.sources.append(source)
@@ -244,7 +349,8 @@ cdef class ColumnPlan:
                 if (column.kind == HALF or column.kind == FLOAT or column.kind == DOUBLE) and kind < FLOAT:
                     raise TypeError(
                         f"column {path!r} is {source.type_name}: {self.name_of(kind, element, index)} needs integers, "
-                        "so that nothing is lost"
+                        "so that nothing is lost (where pandas made floats of integers with nulls, a nullable dtype "
+                        "like 'Int64' keeps them)"
                     )
             elif not is_text(column.form) or step.enumeration < 0:
                 self.mismatch(source, kind, element, index, path)
@@ -307,9 +413,9 @@ cdef class ColumnPlan:
                     "nullable child per variant"
                 )
             parts = named_parts(source)
-        for name, part in parts:
+        for name, part in by_dots(parts, names.by_name, path + "."):
             if not names.by_name.get(name, 0):
-                raise ValueError(f"column {f'{path}.{name}'!r} is no variant of {names.name}")
+                raise ValueError(f"column {f'{path}.{name}'!r}: {no_variant(self.layout, index, name)}")
             if name in given:
                 raise ValueError(f"there are two columns {f'{path}.{name}'!r}")
             given[name] = part
