@@ -168,13 +168,17 @@ def series_with_pandas(table: pa.Table) -> dict[str, list[Any]]:
 SERIES = {"polars": series_with_polars, "pandas": series_with_pandas}
 
 
-def shares(series: dict[str, list[Any]], cpus: int) -> dict[str, list[float]]:
-    """How busy the processors were in each state, in percent of the time that there was: from window to window."""
-    times = [(after - before) / SECOND_NS * cpus for before, after in itertools.pairwise(series["monotonic_ns"])]
+def shares(table: pa.Table, series: dict[str, list[Any]]) -> dict[str, list[float]]:
+    """How busy the processors were in each state, in percent of the time that there was: in each window."""
+
+    def growth(name: str) -> list[float]:
+        return [after - before for before, after in itertools.pairwise([table[name][0].as_py(), *series[name]])]
+
+    cpus = table["logical_cpus"][0].as_py()
+    times = [spent / SECOND_NS * cpus for spent in growth("monotonic_ns")]
     return {
         state: [
-            100 * (after - before) / time if time else 0.0
-            for (before, after), time in zip(itertools.pairwise(series[f"cpu_total.{state}"]), times, strict=True)
+            100 * part / time if time else 0.0 for part, time in zip(growth(f"cpu_total.{state}"), times, strict=True)
         ]
         for state in STATES
     }
@@ -200,8 +204,8 @@ def summarise(table: pa.Table, series: dict[str, list[Any]]) -> None:
     rows = [("memory used GiB", [value / GIB for value in series["memory_used"]])]
     rows.append(("agent MiB", [value / 2**20 for value in series["process_resident"]]))
     rows.append(("load", series["load_1"]))
-    cpu = shares(series, table["logical_cpus"][0].as_py())
-    if cpu["idle"]:
+    if seconds:
+        cpu = shares(table, series)
         rows.insert(0, ("cpu busy %", busy(cpu)))
         rows.insert(1, ("cpu iowait %", cpu["iowait"]))
     print(f"{len(series['events'])} windows         least      mean      most")
@@ -220,8 +224,8 @@ def draw(table: pa.Table, series: dict[str, list[Any]], path: Path) -> None:
     first = series["wall_time_ns"][0]
     seconds = [(moment - first) / SECOND_NS for moment in series["wall_time_ns"]]
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
-    cpu = shares(series, table["logical_cpus"][0].as_py())
     if len(seconds) > 1:
+        cpu = shares(table, series)
         states = {
             "user": [user + nice for user, nice in zip(cpu["user"], cpu["nice"], strict=True)],
             "system": [
@@ -229,7 +233,7 @@ def draw(table: pa.Table, series: dict[str, list[Any]], path: Path) -> None:
             ],
             "iowait": cpu["iowait"],
         }
-        above.stackplot(seconds[1:], *states.values(), labels=states, colors=("#4477aa", "#ee6677", "#ccbb44"))
+        above.stackplot(seconds, *states.values(), labels=states, colors=("#4477aa", "#ee6677", "#ccbb44"))
         above.legend(loc="upper right")
     above.set(ylabel="CPU, % of all cores", ylim=(0, 100), title=f"{table['host'][0].as_py()}: {table.num_rows} events")
     for name, label, color in (
