@@ -45,7 +45,8 @@ class StreamWriter(Encoder):
     buffer_size : int
         How many bytes to gather before the sink gets them. 0 hands over every frame at once.
     memory_policy : MemoryPolicy, optional
-        Decides when a builder that a large message made grow is replaced by a fresh one. Asked in simple mode only.
+        Decides when a builder that a large message made grow is replaced by a fresh one: that of simple mode, and that
+        of a `RecordWriter`.
     make_builder : callable, optional
         ``make_builder(capacity)`` makes the builders of simple mode.
 
@@ -168,8 +169,11 @@ class StreamWriter(Encoder):
         if self._policy is not None:
             # Before the message is framed, so that an error of the policy's leaves nothing of it written. If the
             # builder is replaced, this one still holds the message.
-            self._consult(builder)
+            self._consult(builder, self._use_builder)
         return builder
+
+    def _use_builder(self, builder: Any) -> None:
+        self._builder = builder
 
     def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
         """Writes each of `items` like `write`. If one fails, those before it are written; see `frames_written`."""
@@ -180,8 +184,10 @@ class StreamWriter(Encoder):
         for item in items:
             self.write(item)
 
-    def _consult(self, builder: Any) -> None:
-        """Asks the memory policy, if the builder has grown beyond what the policy wants to keep."""
+    def _consult(self, builder: Any, use_builder: Callable[[Any], None]) -> None:
+        """Asks the memory policy, if the builder has grown beyond what the policy wants to keep; `use_builder` is told
+        of the one to use from now on.
+        """
         capacity = len(builder.Bytes)
         if capacity <= self._baseline:
             return
@@ -195,8 +201,13 @@ class StreamWriter(Encoder):
                 f"{type(self._policy).__name__}.should_reset must return a ReclamationReason or None, "
                 f"got {reason!r:.100}"
             )
-        self._builder = self._new_builder(self._baseline)
+        use_builder(self._new_builder(self._baseline))
         self._policy.on_reclaim(ReclamationInfo(reason, size, capacity, self._baseline))
+
+    @property
+    def _builder_consultant(self) -> Callable[[Any, Callable[[Any], None]], None] | None:
+        """What a record writer asks about its builder; None if there is no memory policy."""
+        return None if self._policy is None else self._consult
 
     # Expert mode beside write_payload, write_payloads and write_finished
 

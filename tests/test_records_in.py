@@ -46,7 +46,9 @@ from flatstream import (
     DefaultFramer,
     FlatbufferError,
     InvalidFrameError,
+    MemoryPolicy,
     ObserverFramer,
+    ReclamationReason,
     RecordWriter,
     Schema,
     SizeValidator,
@@ -1310,6 +1312,42 @@ def test_threads_share_a_record_writer():
     assert sorted((int(read.Name()), read.Code()) for read in reads) == [
         (number, 1000 * number + i) for number in range(1, 5) for i in range(200)
     ]
+
+
+def test_memory_policy_of_the_stream_writer_is_asked_about_the_builder_of_records_too():
+    seen: list[Any] = []
+
+    class Telling(MemoryPolicy):
+        baseline_capacity = 1024
+
+        def should_reset(self, last_message_size: int, current_capacity: int) -> Any:
+            seen.append((last_message_size, current_capacity))
+            return ReclamationReason.SIZE_THRESHOLD if last_message_size < 1000 else None
+
+    sink = io.BytesIO()
+    with StreamWriter(sink, memory_policy=Telling()) as writer:
+        records = RecordWriter(writer, table_of("Named"))
+        for size in (10, 100_000, 10, 20):
+            records.write(name="x" * size)
+        RecordWriter(writer, table_of("Scalars")).write(i32=5)
+    # As long as the builder was large; the last two were built with another.
+    assert [size > 100_000 for size, _ in seen] == [True, False]
+    assert all(capacity > 100_000 for _, capacity in seen)
+    sizes = [len(payload) for payload in StreamReader(sink.getvalue())]
+    assert len(sizes) == 5
+
+    class Failing(Telling):
+        def should_reset(self, last_message_size: int, current_capacity: int) -> Any:
+            raise ZeroDivisionError("mine")
+
+    with StreamWriter(io.BytesIO(), memory_policy=Failing()) as writer:
+        records = RecordWriter(writer, table_of("Named"))
+        with pytest.raises(ZeroDivisionError, match=r"^mine"):
+            records.write(name="x" * 100_000)
+        assert writer.frames_written == 0
+        records.use_builder(flatbuffers.Builder(10))
+        records.write(name="x")
+        assert writer.frames_written == 1
 
 
 # Many kinds of records

@@ -80,7 +80,14 @@ class RecordWriter(RecordEncoder):
         identifier = layout.file_identifier if file_identifier else b""
         if file_identifier and not identifier:
             raise ValueError(f"the schema of {table.name} has no file identifier")
-        super().__init__(layout, number, stream_writer, file_identifier=identifier, force_defaults=force_defaults)
+        super().__init__(
+            layout,
+            number,
+            stream_writer,
+            file_identifier=identifier,
+            force_defaults=force_defaults,
+            consult=getattr(stream_writer, "_builder_consultant", None),
+        )
         self._table = table
         self._columns_to = (stream_writer, layout, number)
         self._options = (identifier, force_defaults)

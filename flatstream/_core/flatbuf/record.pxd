@@ -17,6 +17,8 @@ cdef class Pattern:
 
 cdef class RecordEncoder(RecordBuilder):
     cdef Encoder encoder
+    # What asks the memory policy of a stream writer, or None.
+    cdef object consult
     # Patterns by their masks, and the one used last.
     cdef dict patterns
     cdef Pattern recent

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from typing_extensions import disjoint_base
@@ -20,7 +20,9 @@ class RecordEncoder(RecordBuilder):
         *,
         file_identifier: bytes = b"",
         force_defaults: bool = False,
+        consult: Callable[[Any, Callable[[Any], None]], object] | None = None,
     ) -> None: ...
+    def use_builder(self, builder: Any) -> None: ...
     def write_record(self, record: Any) -> None: ...
     def write_records(self, records: Iterable[Any]) -> int: ...
 

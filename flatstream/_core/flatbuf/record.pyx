@@ -14,6 +14,7 @@ from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from flatstream._core.encoder cimport Encoder, FrameRun, end_frame, payload_room
+from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.layout cimport FieldLayout, Layout, is_scalar
 from flatstream._core.flatbuf.record_builder cimport ObjectPlan, RecordBuilder
 from flatstream._core.flatbuf.scalars cimport take_exact
@@ -69,16 +70,22 @@ cdef class RecordEncoder(RecordBuilder):
         Four bytes that every message carries, or none.
     force_defaults : bool
         Whether values that are the default are stored as well.
+    consult : callable, optional
+        ``consult(builder, use_builder)`` is called with the builder of each message that is built, before it is framed;
+        ``use_builder(other)`` has the next messages built with another.
     """
 
-    def __init__(self, Layout layout not None, number, encoder, *, bytes file_identifier not None=b"",
-                 bint force_defaults=False):
+    def __init__(
+        self, Layout layout not None, number, encoder, *, bytes file_identifier not None=b"", bint force_defaults=False,
+        consult=None
+    ):
         cdef Py_ssize_t i
         cdef Field* fields
         if not isinstance(encoder, Encoder):
             raise TypeError(f"expected a StreamWriter, got {type(encoder).__name__}: {encoder!r:.100}")
         RecordBuilder.__init__(self, layout, number, file_identifier=file_identifier, force_defaults=force_defaults)
         self.encoder = encoder
+        self.consult = consult
         self.patterns = {}
         fields = layout.types.objects[self.number].fields
         self.patterned = layout.types.objects[self.number].field_count <= MOST_FIELDS
@@ -86,6 +93,11 @@ cdef class RecordEncoder(RecordBuilder):
             for i in range(layout.types.objects[self.number].field_count):
                 if fields[i].required and not layout.objects[self.number].fields[i].deprecated:
                     self.required |= <uint64_t>1 << i
+
+    def use_builder(self, builder):
+        """Builds with `builder` from now on; with one of its own kind if that is another."""
+        self.check_made()
+        self.builder = builder if type(builder) is Builder else Builder(1024)
 
     # Writing
 
@@ -187,15 +199,20 @@ cdef class RecordEncoder(RecordBuilder):
 
     cdef int write_values(self, list values) except -1:
         """Builds the message of the record with these values and frames it."""
+        cdef Builder builder
         cdef Py_ssize_t base, i, count = len(values)
         cdef uint64_t mask = 0
         cdef uint64_t[64] bits
         self.tables = 1
         base = self.push_cells(count)
         if not self.collect(self.number, values, base) or not self.patterned:
-            self.builder.finish(self.store_table(self.number, base), False, self.identifier or None)
+            builder = self.builder
+            builder.finish(self.store_table(self.number, base), False, self.identifier or None)
             self.depth = 0
-            return self.encoder.put_builder(self.builder, False)
+            if self.consult is not None:
+                # Before it is framed, so that an error of the policy's leaves nothing of it written.
+                self.consult(builder, self.use_builder)
+            return self.encoder.put_builder(builder, False)
         self.depth = 0
         for i in range(count):
             if self.cells[base + i].present:
