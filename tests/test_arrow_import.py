@@ -592,3 +592,12 @@ def test_half_made_objects_survive() -> None:
         "TypeError",
         "survived",
     ]
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR])
+def test_stream_that_would_block_is_no_sink_that_would(code: int) -> None:
+    producer = StreamProducer(table_of(numbers()), [code])
+    with pytest.raises(OSError, match="the disk is on fire") as caught:
+        write(SCALARS, producer)
+    assert not isinstance(caught.value, (BlockingIOError, TimeoutError, InterruptedError))
+    assert caught.value.errno == errno.EIO

@@ -64,6 +64,7 @@ from flatstream import (
     TypedValidator,
     ValidatingFramer,
 )
+from flatstream._core.encoder import Encoder
 from flatstream._core.flatbuf.ingest import write_columns
 from flatstream._core.flatbuf.template import Template
 from flatstream.schema import Schema, Table
@@ -489,6 +490,7 @@ from array import array
 sys.modules["numpy"] = sys.modules["pyarrow"] = None
 from flatstream import StreamWriter
 from flatstream.schema import Schema
+from flatstream._core.encoder import Encoder
 from flatstream._core.flatbuf.ingest import write_columns
 table = Schema.from_file("tests/schemas/shapes.bfbs").table("shapes.Scalars")
 with StreamWriter(io.BytesIO()) as writer:
@@ -1685,3 +1687,106 @@ def test_nothing_is_left_behind() -> None:
     assert grown < 20_000
     assert pa.total_allocated_bytes() == arrow
     assert references == [sys.getrefcount(item) for item in (table, bad, numbers_["i64"], TREE.layout, SCALARS.layout)]
+
+
+# What nobody sends by accident
+
+
+def test_types_that_are_all_null_go_with_empty_vectors() -> None:
+    root = UNIONS.table("unions.Root")
+    for types_ in ([None], pa.nulls(1)):
+        (message,) = messages_of(root, {"choices": [[]], "choices_type": types_})
+        assert root.view(message).choices == []
+        refused(root, {"choices": [[{"Named": {"name": "n"}}]], "choices_type": types_}, ValueError, "1 elements and 0")
+
+
+class LongBytes(bytes):
+    def __len__(self) -> int:
+        return 4000
+
+
+class MadeOfLongBytes(bytes):
+    def __bytes__(self) -> bytes:
+        return LongBytes(b"abc")
+
+
+def test_bytes_that_say_they_are_longer_are_as_long_as_they_are() -> None:
+    for field in ("u8s", "accesses", "overaligned"):
+        (message,) = messages_of(VECTORS, {field: [MadeOfLongBytes(b"a")]})
+        assert len(message) < 300
+    assert values(TREE, "label", {"label": [LongBytes(b"abc")]}) == ["abc"]
+
+
+def test_list_that_changes_while_it_is_read_is_read_as_it_was() -> None:
+    class Kind:
+        kind = "O"
+        names = None
+
+    class Column:
+        dtype = Kind()
+
+        def __init__(self) -> None:
+            self.values: list[Any] = []
+
+        def tolist(self) -> list[Any]:
+            return self.values
+
+    class Clearing:
+        def __index__(self) -> int:
+            column.values.clear()
+            return 1
+
+    column = Column()
+    column.values = [Clearing(), *range(1000)]
+    assert values(SCALARS, "i32", {"i32": column}) == [1, *range(1000)]
+
+
+def test_mask_of_two_dimensions_is_refused_for_objects_too() -> None:
+    for dtype in (object, "U1"):
+        data = np.ma.array(np.array([["a", "b"], ["c", "d"]], dtype), mask=[[False, False], [False, False]])
+        refused(VECTORS, {"strings": data}, TypeError, "has a mask of 2 dimensions")
+
+
+def test_whole_numbers_become_the_nearest_float_whatever_they_come_in() -> None:
+    for number in (2**60 + 2**36 + 1, -(2**60 + 2**36 + 1), 2**63 + 2**39 + 1, 2**24 + 1, 2**62 - 1):
+        nearest = min(
+            (float(np.nextafter(np.float32(number), np.float32(end))) for end in (-np.inf, np.inf)),
+            key=lambda near: abs(int(near) - number),
+        )
+        nearest = min(nearest, float(np.float32(number)), key=lambda near: (abs(int(near) - number), near != nearest))
+        dtype = "i8" if number < 2**63 else "u8"
+        for column in (np.array([number], dtype), [number], pa.array([number], pa.uint64() if dtype == "u8" else None)):
+            found = float(values(SCALARS, "f32", {"f32": column})[0])
+            assert abs(int(found) - number) <= abs(int(nearest) - number), (number, column)
+        sink = io.BytesIO()
+        with StreamWriter(sink) as writer:
+            RecordWriter(writer, SCALARS).write(f32=number)
+            RecordWriter(writer, VECTORS).write(f32s=np.array([number], dtype))
+            RecordWriter(writer, VECTORS).write(f32s=[number])
+        scalar, *vectors = StreamReader(sink.getvalue())
+        assert SCALARS.view(scalar).f32 == found
+        assert [VECTORS.view(payload).f32s[0] for payload in vectors] == [found, found]
+
+
+@pytest.mark.parametrize("size", [1, 9000], ids=["small", "large"])
+def test_rows_written_counts_a_row_whose_rest_is_still_to_go(size: int) -> None:
+    """A signal handler raises when the sink has the beginning of a frame: the frame stands, and its rest follows."""
+    taken = bytearray()
+    answers: list[Any] = [None, None, 10, KeyboardInterrupt()]
+
+    def write(data: Any) -> int:
+        answer = answers.pop(0) if answers else None
+        if isinstance(answer, BaseException):
+            raise answer
+        count = min(len(data), len(data) if answer is None else answer)
+        taken.extend(data[:count])
+        return count
+
+    encoder = Encoder(DefaultFramer(), 0, write, exact=True)
+    labels = ["x" * size + str(i) for i in range(5)]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        write_columns(encoder, TREE.layout, TREE.number, {"label": labels})
+    written = caught.value.rows_written  # type: ignore[attr-defined]
+    assert written == encoder.frames_written
+    write_columns(encoder, TREE.layout, TREE.number, {"label": labels[written:]})
+    assert [TREE.view(payload).label for payload in StreamReader(bytes(taken))] == labels

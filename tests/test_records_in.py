@@ -1120,6 +1120,31 @@ def test_failed_encode_leaves_the_builder_as_it_was():
             table.encode(wrong, title="t")
 
 
+def test_builder_cannot_be_cleared_or_exchanged_in_the_middle_of_a_record():
+    builder = Builder(16)
+
+    class Clearing:
+        def __iter__(self) -> Any:
+            builder.Clear()
+            yield {"name": "z"}
+
+    with pytest.raises((RuntimeError, ValueError), match=r"was used by the record|Offset arithmetic"):
+        table_of("Vectors").encode(builder, strings=["first" * 10, "second"], named=Clearing())
+
+    class Exchanging:
+        def __iter__(self) -> Any:
+            records.use_builder(Builder(0))
+            yield {"name": "z"}
+
+    with StreamWriter(io.BytesIO()) as writer:
+        records = RecordWriter(writer, table_of("Vectors"))
+        with pytest.raises(RuntimeError, match="in the middle of a record"):
+            records.write(strings=iter(["first", "second"]), named=Exchanging())
+        assert writer.frames_written == 0
+        records.write(strings=["a"])
+        assert writer.frames_written == 1
+
+
 def test_encode_is_what_serialize_of_an_item_calls():
     table = table_of("Named")
 

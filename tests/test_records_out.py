@@ -1301,6 +1301,26 @@ def test_more_structs_than_there_may_be_tables_are_no_error():
     assert record == table_of("shapes", "Vectors").view(bytes(builder.Output()))
 
 
+def test_slice_that_answers_differently_each_time_stays_inside_of_its_vector():
+    class Fickle:
+        def __init__(self, *answers: int) -> None:
+            self.answers = list(answers)
+
+        def __index__(self) -> int:
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    table = table_of("shapes", "Vectors")
+    builder = Builder(64)
+    table.encode(builder, points=[(1, 2), (3, 4), (5, 6)])
+    points = table.view(builder).points
+    for answers in ((10**7, 1), (1, 10**7), (2, 0), (0, 2)):
+        for index in (slice(None, None, Fickle(*(answer or 1 for answer in answers))), slice(Fickle(*answers), None)):
+            part = points[index]
+            rows = part.to_numpy().tolist()
+            assert set(rows) <= {(1.0, 2.0), (3.0, 4.0), (5.0, 6.0)}
+            assert [(point.x, point.y) for point in part] == rows
+
+
 # Streams
 
 PAYLOADS = [changed(NAMED, (28, "I", number)) for number in range(40)]
@@ -1756,7 +1776,12 @@ def test_types_to_annotate_with_are_exported():
     assert flatstream.schema.__all__ == ["RecordView", "Schema", "Table", "VectorView"]
     assert flatstream.schema.VectorView is VectorView
     assert isinstance(NAMED_TABLE.view(NAMED), flatstream.schema.RecordView)
-    assert flatstream.columns.__all__ == ["Column", "ColumnBatch", "ColumnSchema", "ColumnStream"]
+    assert importlib.import_module("flatstream.columns").__all__ == [
+        "Column",
+        "ColumnBatch",
+        "ColumnSchema",
+        "ColumnStream",
+    ]
 
 
 def test_struct_is_no_message():

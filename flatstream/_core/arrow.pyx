@@ -76,6 +76,8 @@ cdef class ColumnType:
             raise ValueError("there must be as many labels as numbers")
         if labels is not None and format not in WIDTHS:
             raise ValueError(f"an enum is stored as numbers, and not as {format!r}")
+        if self.name is not None:
+            raise TypeError("ColumnType.__init__ must not be called twice")
         self.format = format
         self.nullable = nullable
         if labels is not None:

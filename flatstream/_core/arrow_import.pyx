@@ -7,6 +7,7 @@ buffers are, which the interface does not say: that of the values of strings is 
 and every offset is compared with that when it is followed.
 """
 
+import errno
 import os
 import sys
 
@@ -161,7 +162,11 @@ cdef class StreamOwner:
             with nogil:
                 text = self.stream.get_last_error(&self.stream)
         said = (<bytes>text).decode("utf-8", "replace") if text is not NULL else os.strerror(code)
-        raise OSError(code, f"the stream of Arrow arrays could not give {what}: {said}")
+        error = OSError(code, f"the stream of Arrow arrays could not give {what}: {said}")
+        if isinstance(error, (BlockingIOError, TimeoutError, InterruptedError)):
+            # These would say that a sink is to be tried again later.
+            error = OSError(errno.EIO, f"the stream of Arrow arrays could not give {what}: {said} (error {code})")
+        raise error
 
     def __dealloc__(self):
         if self.stream.release is not NULL:

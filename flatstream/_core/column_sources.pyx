@@ -212,7 +212,11 @@ cdef object as_input(str name, object value, int depth):
         values = value.tolist()
         if not isinstance(values, list):
             raise TypeError(f"column {name!r} has no dimension")
+        # Nobody else is to have it.
+        values = list(values)
         if mask is not None and getattr(mask, "ndim", 0):
+            if mask.ndim != 1 or len(mask) != len(values):
+                raise TypeError(f"column {name!r} has a mask of {mask.ndim} dimensions, where there can be one")
             for i, hidden in enumerate(mask.tolist()):
                 if hidden:
                     values[i] = None
@@ -296,7 +300,8 @@ cdef Source joined(str path, str type_name, list values):
     cdef bytes data = b"".join(values)
     memcpy(offsets.data, &end, 8)
     for i in range(len(values)):
-        end += len(values[i])
+        # Not len(), which a subclass may answer as it likes.
+        end += PyBytes_GET_SIZE(values[i])
         memcpy(offsets.data + 8 * (i + 1), &end, 8)
     source.column.form = BYTES64
     source.column.length = len(values)

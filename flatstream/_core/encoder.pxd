@@ -72,6 +72,8 @@ cdef class Encoder(Exclusive):
     cdef Py_ssize_t origin
     cdef unsigned long long frame_count
     cdef unsigned long long byte_count
+    # Whether the frame that an error was raised for is accepted all the same: the sink has its beginning.
+    cdef bint stands
     # Why nothing more is written: an exception, or None.
     cdef object refusal
     # While `direct` is set, frames need nothing but the next four fields, and can be put into the buffer without a call

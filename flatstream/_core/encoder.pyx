@@ -498,6 +498,7 @@ cdef class Encoder(Exclusive):
     cdef int put_located(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
         cdef uint8_t head[MAX_HEADER_SIZE]
         cdef Py_ssize_t head_size
+        self.stands = False
         if (
             self.shut or self.busy or self.refusal is not None or self.generation != FORKS
             or self._framer is None or self._framer.needs_view or self.chunk is None or length >= RELEASE_FROM
@@ -521,6 +522,7 @@ cdef class Encoder(Exclusive):
         cdef uint8_t head[MAX_HEADER_SIZE]
         cdef Py_ssize_t head_size
         cdef FrameCollector collector
+        self.stands = False
         if not self._framer.needs_view:
             head_size = self._framer.header(None, data, length, head)
             return self.emit_held(head, head_size, source, data, length, False)
@@ -599,6 +601,7 @@ cdef class Encoder(Exclusive):
                 self.byte_count -= <unsigned long long>size
                 raise
             if not isinstance(error, (BlockingIOError, TimeoutError)):
+                self.stands = True
                 raise
         return 0
 
@@ -660,6 +663,7 @@ cdef class Encoder(Exclusive):
                 raise
             if isinstance(error, (BlockingIOError, TimeoutError)):
                 return 0
+            self.stands = True
             raise
         self.frame_count += 1
         self.byte_count += <unsigned long long>size

@@ -45,6 +45,8 @@ cdef class Builder:
     cdef object _vector_length
     cdef bint has_vector_length
     cdef object shared
+    # How often it was cleared.
+    cdef unsigned long generation
 
     cdef const uint8_t* finished_bytes(self, Py_ssize_t* size) noexcept
     cdef int reset(self) except -1

@@ -181,6 +181,7 @@ cdef class Builder:
         PyMem_RawFree(self.scratch)
 
     cdef int reset(self) except -1:
+        self.generation += 1
         self.has_slots = False
         self.object_end = -1
         self._head = self.capacity
@@ -649,6 +650,8 @@ cdef class Builder:
     cdef int put_offset(self, int64_t place) except -1:
         """`prepend_offset` for a place that this builder has returned."""
         self.prep(4, 0)
+        if place > self.capacity - self._head:
+            misused("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
         return self.store(<uint64_t>(self.capacity - self._head - place + 4), 4)
 
     def PrependUOffsetTRelative(self, off):

@@ -355,6 +355,9 @@ cdef class ColumnReader(Exclusive):
                 self.low, self.high = real_limits(low, high)
             else:
                 self.low, self.high = whole_limits(low, high, node.kind, <int>node.width)
+        # Once more: a limit's own methods may have run.
+        if self.plan is not None or (<Plan>plan).taken or filter_plan is not None and (<Plan>filter_plan).taken:
+            raise ValueError("a plan belongs to one reader, and a reader has one plan")
         self.window = FRAMES
         self.skipping = skip
         self.verifying = verify

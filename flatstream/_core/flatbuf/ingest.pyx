@@ -503,7 +503,8 @@ cdef class Rows(ColumnPlan):
             self.keep_place(self.build_union(child, start + i, step.type is not NULL, code))
             self.keep_place(<Py_ssize_t>child.bits)
         child.element = -1
-        if step.type is not NULL:
+        if count and step.type is not NULL:
+            # A column of types that is nothing but null has none; but then there are no values either.
             step.type.children.element = -1
         builder.prep(4, count)
         for i in range(count - 1, -1, -1):
@@ -791,7 +792,12 @@ cdef class Rows(ColumnPlan):
                     encoder.end_run(&run)
                     if self.row == rows or self.slot is NULL:
                         continue
-            self.write_row(encoder, self.row)
+            try:
+                self.write_row(encoder, self.row)
+            except BaseException:
+                # The sink may have the beginning of its frame, of which the rest waits: then it is written.
+                self.row += encoder.stands
+                raise
             self.row += 1
             if not self.row & 255:
                 PyErr_CheckSignals()

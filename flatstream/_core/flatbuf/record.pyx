@@ -97,6 +97,8 @@ cdef class RecordEncoder(RecordBuilder):
     def use_builder(self, builder):
         """Builds with `builder` from now on; with one of its own kind if that is another."""
         self.check_made()
+        if self.depth:
+            raise RuntimeError(f"this {type(self).__name__} is in the middle of a record")
         self.builder = builder if type(builder) is Builder else Builder(1024)
 
     # Writing

@@ -231,6 +231,7 @@ cdef class RecordBuilder(Exclusive):
         """
         cdef Builder target, own
         cdef Py_ssize_t used, minalign, vtables
+        cdef unsigned long generation
         cdef int64_t place
         if type(builder) is not Builder:
             raise TypeError(f"builder must be a flatstream.Builder, got {type(builder).__name__}")
@@ -242,12 +243,15 @@ cdef class RecordBuilder(Exclusive):
                 "the builder holds a finished message: call its Clear() first" if target._finished
                 else "the builder is in the middle of a table or a vector"
             )
+        generation = target.generation
         used, minalign, vtables = target.capacity - target._head, target._minalign, target.vtable_count
         self.enter()
         own = self.builder
         try:
             self.builder = target
             place = self.put_table(self.number, record)
+            if target.generation != generation or target._finished or target._nested:
+                raise RuntimeError("the builder was used by the record that was being built in it")
             return target.finish(place, False, self.identifier or None)
         except BaseException as error:
             # It may have grown, and Python that ran in between may have used it.

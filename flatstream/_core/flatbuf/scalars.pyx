@@ -9,7 +9,7 @@ import operator
 
 from cpython.buffer cimport Py_buffer
 from cpython.float cimport PyFloat_AS_DOUBLE
-from libc.math cimport isinf
+from libc.math cimport INFINITY, isinf, ldexpf
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -134,9 +134,36 @@ cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits
     return 0
 
 
+cdef float nearest_float(object number) except? -1:
+    """The float that is nearest to an int; infinite if that is too large."""
+    cdef int overflow = 0
+    cdef long long small = PyLong_AsLongLongAndOverflow(number, &overflow)
+    cdef object size
+    if not overflow:
+        return <float>small
+    size = abs(number)
+    shift = size.bit_length() - 64
+    if shift > 64:
+        return INFINITY
+    # The highest 64 bits, of which the last says whether there is anything below.
+    if shift > 0:
+        size = size >> shift | (size & (1 << shift) - 1 != 0)
+    narrow = ldexpf(<float>PyLong_AsUnsignedLongLong(size), max(shift, 0))
+    return narrow if number > 0 else -narrow
+
+
 cdef int take_float(uint8_t kind, object value, uint64_t* bits) except -1:
+    cdef float narrow
+    cdef uint32_t low = 0
     if hint(value) or not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
         refuse(TypeError, f"expected {NAMES[kind]}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
+    if kind == FLOAT and isinstance(value, int):
+        # Rounded once, and not by way of a double.
+        narrow = nearest_float(int(value))
+        if not isinf(narrow):
+            memcpy(&low, &narrow, 4)
+            bits[0] = low
+            return 0
     try:
         wide = float(value)
     except OverflowError:
@@ -256,6 +283,7 @@ cdef int store_elements(
     cdef int64_t number
     cdef double wide = 0
     cdef float narrow = 0
+    cdef bint whole
     cdef uint32_t low = 0
     for i in range(count):
         for k in range(size):
@@ -265,6 +293,7 @@ cdef int store_elements(
         for k in range(size):
             bits |= <uint64_t>item[k] << (8 * k)
         failed[0] = i
+        whole = False
         if element == FLOAT_CLASS:
             if kind < FLOAT:
                 refuse(TypeError, f"expected {NAMES[kind]}, got a float")
@@ -287,6 +316,8 @@ cdef int store_elements(
             # The sign is that of the highest bit there is.
             number = <int64_t>(bits << (64 - 8 * size)) >> (64 - 8 * size)
             wide = <double>number
+            narrow = <float>number
+            whole = True
             if kind < FLOAT and (
                 number < 0 if kind == ULONG else not LEAST[kind] <= number <= MOST[kind]
             ):
@@ -294,12 +325,16 @@ cdef int store_elements(
             bits = <uint64_t>number
         else:
             wide = <double>bits
+            narrow = <float>bits
+            whole = True
             if kind < FLOAT and kind != ULONG and bits > <uint64_t>MOST[kind]:
                 refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {bits}")
         if kind == DOUBLE:
             memcpy(&bits, &wide, 8)
         elif kind == FLOAT:
-            narrow = <float>wide
+            # A whole number was rounded once, and not by way of a double.
+            if not whole:
+                narrow = <float>wide
             if isinf(narrow) and not isinf(wide):
                 refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {wide!r}")
             memcpy(&low, &narrow, 4)

@@ -832,9 +832,10 @@ cdef class VectorView:
         cdef VectorView part
         check_made(self.record)
         if isinstance(index, slice):
-            start, _, step = index.indices(self.count)
+            # Once: what a slice is made of may answer anything each time it is asked.
+            start, stop, step = index.indices(self.count)
             part = VectorView.__new__(VectorView)
-            part.count = len(range(*index.indices(self.count)))
+            part.count = len(range(start, stop, step))
             if part.count:
                 # Otherwise they may be anything.
                 part.first = self.first + <Py_ssize_t>start * self.step
