@@ -1790,3 +1790,27 @@ def test_rows_written_counts_a_row_whose_rest_is_still_to_go(size: int) -> None:
     assert written == encoder.frames_written
     write_columns(encoder, TREE.layout, TREE.number, {"label": labels[written:]})
     assert [TREE.view(payload).label for payload in StreamReader(bytes(taken))] == labels
+
+
+def test_indices_and_arrays_of_pandas() -> None:
+    stamps = pd.date_range("2024-01-01", periods=2, tz="UTC").as_unit("ns")
+    expected_stamps = [1_704_067_200_000_000_000, 1_704_153_600_000_000_000]
+    for column in (stamps, stamps.array, pd.Series(stamps), stamps.tz_localize(None), stamps.tz_localize(None).array):
+        assert values(SCALARS, "i64", {"i64": column}) == expected_stamps
+    missing = pd.DatetimeIndex(["2024-01-01", None], tz="UTC").as_unit("ns")
+    assert values(OPTIONALS, "i64", {"i64": missing}) == [expected_stamps[0], None]
+    for column in (
+        pd.RangeIndex(1, 3),
+        pd.Index([1, 2]),
+        pd.Index([1, 2], dtype="Int64"),
+        pd.array([1, 2], dtype="Int64"),
+    ):
+        assert values(SCALARS, "i64", {"i64": column}) == [1, 2]
+    assert values(TREE, "label", {"label": pd.Index(["a", "b"])}) == ["a", "b"]
+    with pytest.raises(TypeError, match=r"got LazyFrame: collect\(\) it first"):
+        write(SCALARS, pl.LazyFrame({"i64": [1]}))
+
+
+def test_number_without_a_name_goes_in_as_its_text_from_a_list_too() -> None:
+    for column in (["77", "Red"], np.array(["77", "Red"]), pa.array(["77", "Red"])):
+        assert values(SCALARS, "color", {"color": column}) == [77, -2]

@@ -29,6 +29,7 @@ from typing import Any
 
 import flatbuffers
 import numpy as np
+import pyarrow as pa
 import pytest
 import test_builder as messages
 from hypothesis import given
@@ -341,6 +342,12 @@ def test_what_are_no_records_is_refused(records):
         written(table_of("Named"), lambda writer: writer.write_records(records))
 
 
+def test_columns_are_not_taken_for_records():
+    for columns in (pa.table({"name": ["a"]}), table_of("Named").read_columns(StreamReader(b""))):
+        with pytest.raises(TypeError, match=r"write_columns\(\) takes a "):
+            written(table_of("Named"), lambda records: records.write_records(columns))  # noqa: B023
+
+
 def test_records_may_come_from_anything_that_can_be_iterated_over_and_are_counted():
     table = table_of("Named")
 
@@ -406,7 +413,7 @@ def test_every_integer_up_to_its_limits_and_not_beyond(name):
             written(table, lambda records: records.write(**fields))  # noqa: B023
         with pytest.raises(ValueError, match=match):
             written(table, lambda records: records.write_record(fields))  # noqa: B023
-    for value in (1.0, "1", b"1", Decimal(1), Fraction(1), 1j, {1: 1}, np.float64(1), np.array([1, 2])):
+    for value in (1.0, "1.0", b"1", Decimal(1), Fraction(1), 1j, {1: 1}, np.float64(1), np.array([1, 2])):
         with pytest.raises((TypeError, ValueError), match=rf"^{name}: expected (an? |names of )"):
             encoded(table, {name: value})
 
@@ -512,7 +519,11 @@ def test_enums_are_taken_by_name_or_number():
 
     assert read(color="Red").Color() == -2
     assert read(color="Blue").Color() == read(color=5).Color() == 5
-    assert read(color=77).Color() == 77
+    assert read(color=77).Color() == read(color="77").Color() == 77
+    assert read(color="-3").Color() == -3
+    assert read(access="200").Access() == 200
+    with pytest.raises(ValueError, match=r"^color: expected a byte, -128 to 127, got 300$"):
+        read(color="300")
     assert read(far="Lowest").Far() == -(2**63)
     assert read(wide="Last").Wide() == 2**63
     assert read(access="Admin").Access() == 128
@@ -527,7 +538,14 @@ def test_enums_are_taken_by_name_or_number():
     )
     assert [vectors.Colors(i) for i in range(3)] == [-2, 5, 0]
     assert vectors.Accesses(0) == 3
-    for name, value in (("color", "Mauve"), ("color", "Red Blue"), ("access", "Read Mauve"), ("color", "")):
+    for name, value in (
+        ("color", "Mauve"),
+        ("color", "Red Blue"),
+        ("access", "Read Mauve"),
+        ("color", ""),
+        ("color", "5.0"),
+        ("color", "--5"),
+    ):
         with pytest.raises(
             ValueError, match=rf"^{name}: expected (an enumerator|names) of shapes\.\w+ \(.*\).*, got '{value}'"
         ):

@@ -222,12 +222,23 @@ cdef object as_input(str name, object value, int depth):
                     values[i] = None
         return Values(values)
     hidden = None
-    if kind is not None and kind in "mM":
+    if kind is not None and kind in "mM" and hasattr(value, "asi8"):
+        # An index of pandas, whose times may have a zone; these are their integers.
+        value = value.asi8
+        hidden = (value == -(2**63)).tobytes()
+        if b"\x01" not in hidden:
+            hidden = None
+    elif kind is not None and kind in "mM":
         # Which have no code among the formats of buffers.
         value = value.view("i8" if dtype.byteorder != ">" else ">i8")
         hidden = (value == -(2**63)).tobytes()
         if b"\x01" not in hidden:
             hidden = None
+    if not PyObject_CheckBuffer(value) and hasattr(type(value), "__array__"):
+        # An index, or an array of pandas' own.
+        array = value.__array__()
+        if PyObject_CheckBuffer(array) or getattr(getattr(array, "dtype", None), "kind", None) == "O":
+            return as_input(name, array, depth)
     if not PyObject_CheckBuffer(value):
         raise TypeError(
             f"column {name!r} must be a NumPy array, a buffer, a list or an object with the Arrow C data interface, "

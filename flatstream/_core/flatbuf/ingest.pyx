@@ -894,7 +894,7 @@ cdef object take_columns(object columns):
     else:
         raise TypeError(
             "columns must be a mapping of names to arrays, or have the Arrow C data interface, got "
-            f"{type(columns).__name__}"
+            f"{type(columns).__name__}" + (": collect() it first" if hasattr(columns, "collect") else "")
         )
     measure(inputs, "", lengths)
     if not lengths:

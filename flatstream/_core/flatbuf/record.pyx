@@ -137,6 +137,8 @@ cdef class RecordEncoder(RecordBuilder):
             How many there were.
         """
         cdef Py_ssize_t row = 0
+        if hasattr(type(records), "__arrow_c_stream__"):
+            raise TypeError(f"records must be an iterable of records: write_columns() takes a {type(records).__name__}")
         if isinstance(records, (str, bytes, bytearray, Mapping)) or not hasattr(type(records), "__iter__"):
             raise TypeError(
                 f"records must be an iterable of records, got one {type(records).__name__}: write_record() takes one"

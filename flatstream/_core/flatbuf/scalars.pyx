@@ -188,6 +188,9 @@ cdef object number_of_name(EnumLayout enum, str name):
             total |= number
         else:
             return total
+    if name.isascii() and name.removeprefix("-").isdecimal():
+        # As columns show a number without a name.
+        return int(name)
     refuse(
         ValueError,
         f"expected {'names' if enum.bit_flags else 'an enumerator'} of {enum.name} ({shortened(enum)})"
