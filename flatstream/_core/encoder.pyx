@@ -295,39 +295,24 @@ cdef class Encoder(Exclusive):
         taken out of the loop; nothing in it runs Python, so that the sequence cannot change and a borrowed reference
         holds.
         """
-        cdef Py_ssize_t i = first, count = len(payloads), length, head = LENGTH_SIZE + self.width, width = self.width
-        cdef Py_ssize_t bound, room
+        cdef Py_ssize_t i = first, count = len(payloads), length
         cdef PyObject** items = PySequence_Fast_ITEMS(payloads)
-        cdef const uint8_t* data
-        cdef uint8_t* base
+        cdef FrameRun begun, run
         cdef uint8_t* out
-        cdef Py_ssize_t* end
-        if not self.direct or self.busy or self.generation != FORKS:
+        if not self.begin_run(&begun):
             return first
-        count = min(count, first + self.end_capacity - self.end_count)
-        bound = self.bound
-        room = self.chunk.capacity - self.used - head
-        base = self.chunk.data
-        out = base + self.used
-        end = self.ends + self.end_count
+        # A copy of which nobody has the address, so that it is kept in registers (F5: 2.5 ns instead of 3.5).
+        run = begun
         while i < count and PyBytes_CheckExact(items[i]):
             length = borrowed_size(items[i])
-            if length > bound or length > room:
+            out = payload_room(&run, length)
+            if out is NULL:
                 break
-            data = <const uint8_t*>borrowed_bytes(items[i])
-            store_u32(out, <uint32_t>length)
-            if width:
-                store_le(out + LENGTH_SIZE, low_bytes(self.kernel(data, <size_t>length), width), width)
-            fs_copy(out + head, data, <size_t>length)
-            out += head + length
-            room -= head + length
-            end[0] = out - base
-            end += 1
+            fs_copy(out, <const uint8_t*>borrowed_bytes(items[i]), <size_t>length)
+            end_frame(&run, length)
             i += 1
-        self.frame_count += <unsigned long long>(i - first)
-        self.end_count += i - first
-        self.byte_count += <unsigned long long>(out - base - self.used)
-        self.used = out - base
+        begun = run
+        self.end_run(&begun)
         return i
 
     cdef bint begin_run(self, FrameRun* run) noexcept:

@@ -15,7 +15,7 @@ from flatstream._core.flatbuf.scalars cimport take_scalar
 from flatstream._core.flatbuf.verifier cimport ARRAY, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, Field
 from flatstream._core.wire cimport store_le
 
-from flatstream._core.flatbuf.scalars import RefusalError
+from flatstream._core.flatbuf.scalars import RefusalError, listed
 
 
 # Where values come from, `rows`, is None if each is of the row with its number. Elements of lists have a pair: where
@@ -38,15 +38,8 @@ cdef int wrong_value(str path, object rows, Py_ssize_t i, object kind, str why) 
     raise kind(f"column {path + end!r}, row {i}: {why}")
 
 
-cdef str listed(list names):
-    """Names for the text of an error, which may be of any number."""
-    if len(names) > 40:
-        return ", ".join(names[:40]) + f" and {len(names) - 40} more"
-    return ", ".join(names) or "none"
-
-
 cdef str no_field(Layout layout, int32_t index, object name):
-    known = listed(list(layout.numbers[index]))
+    known = listed(layout.numbers[index])
     return f"{layout.object_names[index]} has no field {name!r:.100}; it has {known}"
 
 

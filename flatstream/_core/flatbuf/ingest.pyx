@@ -21,7 +21,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isinf
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from flatstream._core.arrow_import cimport BITS, NUMBERS, STRUCT, Column, Source
@@ -34,7 +34,7 @@ from flatstream._core.flatbuf.column_access cimport (
 from flatstream._core.flatbuf.column_plan cimport (
     TAKE_SCALAR, TAKE_STRING, TAKE_STRUCT, TAKE_TABLE, TAKE_UNION, TAKE_UNIONS, TAKE_VECTOR, ColumnPlan, Step,
 )
-from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
+from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, least_of, most_of
 from flatstream._core.flatbuf.scalars cimport take_scalar
 from flatstream._core.flatbuf.template cimport Template, make_template
 from flatstream._core.flatbuf.verifier cimport BOOL, DOUBLE, FLOAT, ULONG
@@ -56,13 +56,6 @@ cdef enum:
     MOST_MASKED = 64
     MOST_SLOTS = 8192
 
-cdef int64_t[11] LEAST = [
-    0, 0, 0, -(1 << 7), 0, -(1 << 15), 0, -(<int64_t>1 << 31), 0, INT64_MIN, 0
-]
-cdef int64_t[11] MOST = [
-    0, (1 << 8) - 1, 1, (1 << 7) - 1, (1 << 8) - 1, (1 << 15) - 1, (1 << 16) - 1, (<int64_t>1 << 31) - 1,
-    (<int64_t>1 << 32) - 1, INT64_MAX, INT64_MAX
-]
 cdef enum:
     CODE_KNOWN
     CODE_NULL
@@ -104,7 +97,7 @@ cdef inline int convert(const Step* step, const Column* column, int64_t at, uint
     if step.kind == ULONG:
         if value < 0 and not what:
             return -1
-    elif what or value < LEAST[step.kind] or value > MOST[step.kind]:
+    elif what or value < least_of(step.kind) or value > most_of(step.kind):
         return -1
     bits[0] = <uint64_t>value
     if step.width < 8:

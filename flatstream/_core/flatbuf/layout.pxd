@@ -1,6 +1,25 @@
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from flatstream._core.flatbuf.verifier cimport DOUBLE, FLOAT, UNION_TYPE, Types
+
+
+cdef extern from *:
+    """
+    /* The smallest and the largest integer of each kind up to that of ulong, of which the signed part counts. */
+    static inline int64_t fs_least(uint8_t kind) {
+        static const int64_t least[] = {0, 0, 0, INT8_MIN, 0, INT16_MIN, 0, INT32_MIN, 0, INT64_MIN, 0};
+        return least[kind];
+    }
+    static inline int64_t fs_most(uint8_t kind) {
+        static const int64_t most[] = {
+            0, UINT8_MAX, 1, INT8_MAX, UINT8_MAX, INT16_MAX, UINT16_MAX, INT32_MAX, UINT32_MAX, INT64_MAX, INT64_MAX
+        };
+        return most[kind];
+    }
+    """
+    # Of kinds from UNION_TYPE to ULONG only.
+    int64_t least_of "fs_least"(uint8_t kind) noexcept nogil
+    int64_t most_of "fs_most"(uint8_t kind) noexcept nogil
 
 
 cdef struct FieldLayout:

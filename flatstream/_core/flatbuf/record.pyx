@@ -400,5 +400,5 @@ OSError, InvalidFrameError, ...
     See `StreamWriter.write_payload`.
 """
 # A method that the interpreter gives the keywords as they lie on its stack: making a dictionary of three takes as long
-# as the rest of the call (B2 of asv_benchmarks/records_out.py).
+# as the rest of the call (B2 of asv_benchmarks/records_in.py).
 write = PyDescr_NewMethod(<PyTypeObject*>RecordEncoder, &WRITE)

@@ -29,7 +29,7 @@ from flatstream._core.flatbuf.verifier cimport (
 from flatstream._core.flatbuf.view cimport RecordView
 from flatstream._core.wire cimport store_le
 
-from flatstream._core.flatbuf.scalars import RefusalError
+from flatstream._core.flatbuf.scalars import RefusalError, listed
 from flatstream.errors import FlatbufferError
 
 
@@ -864,14 +864,6 @@ cdef class RecordBuilder(Exclusive):
             self.steps[self.depth - 1].element = k
             self.fill_struct(field.index, at + k * size, items[k])
         return 0
-
-
-def listed(names):
-    """Names for a message, as many as a reader may want to look at."""
-    shown = ", ".join(names)
-    if len(shown) > 300:
-        shown = shown[:shown.rindex(", ", 0, 300)] + ", ..."
-    return shown or "none"
 
 
 cdef str type_name(object value):

@@ -13,7 +13,7 @@ from libc.math cimport INFINITY, isinf, ldexpf
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.flatbuf.layout cimport EnumLayout, scalar_width
+from flatstream._core.flatbuf.layout cimport EnumLayout, least_of, most_of, scalar_width
 from flatstream._core.flatbuf.verifier cimport (
     BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, UNION_TYPE, USHORT,
 )
@@ -28,14 +28,7 @@ cdef extern from "Python.h":
     bint PyBool_Check(object number)
     double unpack_half "PyFloat_Unpack2"(const char* p, int little) except? -1.0
 
-# By Kind. Of 64 bits only the signed limits are used here.
-cdef int64_t[13] LEAST = [
-    0, 0, 0, -(1 << 7), 0, -(1 << 15), 0, -(<int64_t>1 << 31), 0, -(<int64_t>1 << 62) * 2, 0, 0, 0
-]
-cdef int64_t[13] MOST = [
-    0, (1 << 8) - 1, 1, (1 << 7) - 1, (1 << 8) - 1, (1 << 15) - 1, (1 << 16) - 1, (<int64_t>1 << 31) - 1,
-    (<int64_t>1 << 32) - 1, 0x7FFFFFFFFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0, 0
-]
+# By Kind.
 cdef uint64_t[13] MASKS = [
     0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFFFF, 0xFFFF, 0xFFFFFFFFu, 0xFFFFFFFFu, 0xFFFFFFFFFFFFFFFFu, 0xFFFFFFFFFFFFFFFFu,
     0xFFFFFFFFu, 0xFFFFFFFFFFFFFFFFu,
@@ -51,6 +44,14 @@ RANGES = {
     LONG: "-9223372036854775808 to 9223372036854775807", ULONG: "0 to 18446744073709551615",
     FLOAT: "a number of at most 3.4028235e+38", DOUBLE: "a number of at most 1.7976931348623157e+308",
 }
+
+
+def listed(names):
+    """Names for the text of an error, of which there may be any number."""
+    known = list(names)
+    if len(known) > 40:
+        return ", ".join(known[:40]) + f" and {len(known) - 40} more"
+    return ", ".join(known) or "none"
 
 
 class RefusalError(Exception):
@@ -93,7 +94,7 @@ cdef bint take_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
     if kind == ULONG:
         bits[0] = <uint64_t>number
         return number >= 0
-    if not LEAST[kind] <= number <= MOST[kind]:
+    if not least_of(kind) <= number <= most_of(kind):
         return False
     bits[0] = <uint64_t>number & MASKS[kind]
     return True
@@ -193,7 +194,7 @@ cdef object number_of_name(EnumLayout enum, str name):
         return int(name)
     refuse(
         ValueError,
-        f"expected {'names' if enum.bit_flags else 'an enumerator'} of {enum.name} ({shortened(enum)})"
+        f"expected {'names' if enum.bit_flags else 'an enumerator'} of {enum.name} ({listed(enum.by_name)})"
         f"{', with spaces between them' if enum.bit_flags else ''}, got {name!r:.100}"
     )
 
@@ -209,13 +210,7 @@ cdef object number_of_flags(EnumLayout enum, object names):
 
 
 cdef str wanted(uint8_t kind, EnumLayout enum):
-    return NAMES[kind] if enum is None else f"{NAMES[kind]} or a name of {enum.name} ({shortened(enum)})"
-
-
-cdef str shortened(EnumLayout enum):
-    """The names of an enum, as many as a message has room for."""
-    names = ", ".join(enum.by_name)
-    return names if len(names) <= 200 else names[:names.rindex(", ", 0, 200)] + ", ..."
+    return NAMES[kind] if enum is None else f"{NAMES[kind]} or a name of {enum.name} ({listed(enum.by_name)})"
 
 
 cdef str hint(object value):
@@ -322,7 +317,7 @@ cdef int store_elements(
             narrow = <float>number
             whole = True
             if kind < FLOAT and (
-                number < 0 if kind == ULONG else not LEAST[kind] <= number <= MOST[kind]
+                number < 0 if kind == ULONG else not least_of(kind) <= number <= most_of(kind)
             ):
                 refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {number}")
             bits = <uint64_t>number
@@ -330,7 +325,7 @@ cdef int store_elements(
             wide = <double>bits
             narrow = <float>bits
             whole = True
-            if kind < FLOAT and kind != ULONG and bits > <uint64_t>MOST[kind]:
+            if kind < FLOAT and kind != ULONG and bits > <uint64_t>most_of(kind):
                 refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {bits}")
         if kind == DOUBLE:
             memcpy(&bits, &wide, 8)
