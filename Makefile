@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 # Two at a time: the machines this is built on have two cores.
 JOBS   ?= 2
 
-CORE   := $(wildcard flatstream/_core/*.p[yx]* flatstream/_core/*.h flatstream/_core/flatbuf/*.p[yx]*)
+CORE   := $(wildcard flatstream/_core/*/*.p[yx]* flatstream/_core/*/*.h)
 STAMP  := $(VENV)/.built
 
 .PHONY: help build demo test test-long test-sanitize test-wheel coverage check bench bench-history chart wheel clean

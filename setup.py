@@ -2,6 +2,8 @@
 
 Environment variables, for the project's own checks:
 
+``FLATSTREAM_DEBUG=1``
+    No optimization, debugging data, and bounds checks (see `make debug`).
 ``FLATSTREAM_SANITIZE=1``
     Address and undefined-behaviour sanitizers (see `make test-sanitize`).
 ``FLATSTREAM_COVERAGE=1``
@@ -14,6 +16,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+DEBUG = os.environ.get("FLATSTREAM_DEBUG") == "1"
 SANITIZE = os.environ.get("FLATSTREAM_SANITIZE") == "1"
 COVERAGE = os.environ.get("FLATSTREAM_COVERAGE") == "1"
 
@@ -23,6 +26,8 @@ link_args: list[str] = []
 macros: list[tuple[str, str | None]] = []
 if os.name == "nt":
     compile_args = ["/O2"]
+if DEBUG:
+    compile_args += ["-O0", "-g"]
 if SANITIZE:
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     compile_args = ["-O1", "-g", *flags]
@@ -31,8 +36,6 @@ if COVERAGE:
     compile_args = ["-O0"]
     macros = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 
-HEADERS = {"crc": "crc_fold.h", "arrow": "arrow_abi.h"}
-
 modules = [
     Extension(
         ".".join(source.with_suffix("").parts),
@@ -40,8 +43,8 @@ modules = [
         extra_compile_args=compile_args,
         extra_link_args=link_args,
         define_macros=macros,
-        include_dirs=["flatstream/_core"],
-        depends=[f"flatstream/_core/{HEADERS[source.stem]}"] if source.stem in HEADERS else [],
+        include_dirs=["."],
+        depends=[str(header) for header in source.parent.glob("*.h")],
     )
     for source in sorted(Path("flatstream/_core").rglob("*.pyx"))
 ]

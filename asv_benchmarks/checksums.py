@@ -160,7 +160,7 @@ class ShortPayloads(Benchmark):
 PORTABLE = """
 import json, random, sys, time, zlib
 import flatstream
-from flatstream._core import crc
+from flatstream._core.checksums import crc
 
 name, size, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 assert crc.PATH == "portable", crc.PATH

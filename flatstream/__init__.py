@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 try:
-    import flatstream._core.decoder as _decoder  # noqa: F401 - only to see whether it is there
+    import flatstream._core.stream.decoder as _decoder  # noqa: F401 - only to see whether it is there
 except ModuleNotFoundError as _missing:  # pragma: no cover - shown by a test in a process of its own
     raise ImportError(
         "flatstream's compiled modules are missing: install the package (pip install flatstream) or, in a source tree, "
@@ -45,7 +45,7 @@ from flatstream.framing import (
     ValidatingDeframer,
     ValidatingFramer,
 )
-from flatstream.policy import (
+from flatstream.memory_policy import (
     AdaptiveWatermarkPolicy,
     MemoryPolicy,
     NoOpPolicy,
@@ -55,7 +55,7 @@ from flatstream.policy import (
 )
 from flatstream.reader import FrameBatch, StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover, recover_file
-from flatstream.serialize import Packable, StreamDeserialize, StreamSerialize
+from flatstream.serialization import Packable, StreamDeserialize, StreamSerialize
 from flatstream.validation import (
     CompositeValidator,
     NoValidator,
@@ -69,8 +69,8 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
+    from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
-    from flatstream.schema.records import RecordWriter
 
 __version__ = "0.1.0"
 
@@ -140,7 +140,7 @@ _LATER = {
     "ColumnBatch": "flatstream.columns",
     "ColumnStream": "flatstream.columns",
     "RecordView": "flatstream.schema",
-    "RecordWriter": "flatstream.schema.records",
+    "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",
 }
 

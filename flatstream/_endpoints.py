@@ -15,13 +15,13 @@ import stat
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from flatstream._core.encoder import Encoder
+from flatstream._core.stream.encoder import Encoder
 
 __all__ = ["PathToOpen", "Sink", "Source", "is_path", "open_sink", "open_source"]
 
 
 class Sink(NamedTuple):
-    """Where bytes go; the arguments of the same names are those of `flatstream._core.encoder.Encoder`."""
+    """Where bytes go; the arguments of the same names are those of `flatstream._core.stream.encoder.Encoder`."""
 
     target: Any
     write: Callable[[Any], int | None]
@@ -38,7 +38,7 @@ class Sink(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where bytes come from; `arguments` are those of `flatstream._core.decoder.Decoder`."""
+    """Where bytes come from; `arguments` are those of `flatstream._core.stream.decoder.Decoder`."""
 
     target: Any
     arguments: dict[str, Any]

@@ -22,7 +22,7 @@ from flatstream.framing import (
     deframer_for,
     framer_for,
 )
-from flatstream.policy import MemoryPolicy
+from flatstream.memory_policy import MemoryPolicy
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, recover
 from flatstream.writer import StreamWriter

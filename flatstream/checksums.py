@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from flatstream._core.checksum import Checksum, Crc16, Crc32, Crc32c, Crc64, NoChecksum, XxHash64
+from flatstream._core.checksums.checksum import Checksum, Crc16, Crc32, Crc32c, Crc64, NoChecksum, XxHash64
 
 __all__ = ["Checksum", "ChecksumType", "Crc16", "Crc32", "Crc32c", "Crc64", "NoChecksum", "XxHash64", "as_checksum"]
 

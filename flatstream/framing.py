@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flatstream._core.checksum import Checksum, NoChecksum
-from flatstream._core.deframing import (
+from flatstream._core.checksums.checksum import Checksum, NoChecksum
+from flatstream._core.framing.deframer import (
     BoundedDeframer,
     ChecksumDeframer,
     DefaultDeframer,
@@ -12,7 +12,7 @@ from flatstream._core.deframing import (
     ObserverDeframer,
     ValidatingDeframer,
 )
-from flatstream._core.framing import (
+from flatstream._core.framing.framer import (
     BoundedFramer,
     ChecksumFramer,
     DefaultFramer,

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from flatstream._core.decoder import Decoder, FrameBatch, iterates_in_c
-from flatstream._core.policy import MemoryPolicy
+from flatstream._core.stream.decoder import Decoder, FrameBatch, iterates_in_c
+from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Source, open_source
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
-from flatstream.serialize import payload_decoder
+from flatstream.serialization import payload_decoder
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from flatstream._core.flatbuf.view import RecordView
+    from flatstream._core.records.record_view import RecordView
 
 __all__ = ["FrameBatch", "StreamReader"]
 

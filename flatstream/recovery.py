@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from typing import Any, NamedTuple
 
-from flatstream._core.guard import find_intact_frame, needs_history
+from flatstream._core.stream.frame_search import find_intact_frame, needs_history
 from flatstream._endpoints import is_path
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError, InvalidFrameError, UnexpectedEofError

@@ -1,6 +1,6 @@
 """Validators: what a payload must be before it is written, or after it was read."""
 
-from flatstream._core.validation import (
+from flatstream._core.framing.validator import (
     CompositeValidator,
     NoValidator,
     SizeValidator,

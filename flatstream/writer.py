@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from flatstream._core.encoder import Encoder, check_buffer_size
 from flatstream._core.flatbuf.builder import Builder
-from flatstream._core.policy import MemoryPolicy, ReclamationInfo, ReclamationReason
+from flatstream._core.stream.encoder import Encoder, check_buffer_size
+from flatstream._core.stream.memory_policy import MemoryPolicy, ReclamationInfo, ReclamationReason
 from flatstream._endpoints import Sink, open_sink
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.framing import Framer, as_framer
-from flatstream.serialize import Packable, StreamSerialize, serialize
+from flatstream.serialization import Packable, StreamSerialize, serialize
 
 if TYPE_CHECKING:
     from typing import Self

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from flatstream import ChecksumType, StreamReader, StreamWriter
-from flatstream._core.flatbuf.ingest import write_columns
+from flatstream._core.column_writer.writer import write_columns
 from flatstream.schema import Schema, Table
 from flatstream.schema._reflection import SIZES, BaseType, FieldInfo, ObjectInfo, SchemaInfo, TypeInfo
 

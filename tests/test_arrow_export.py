@@ -43,7 +43,7 @@ from test_columns import (
 from test_half_made_objects import survives
 
 from flatstream import ColumnBatch, StreamReader
-from flatstream._core.arrow import ColumnType, export_stream
+from flatstream._core.arrow.exporter import ColumnType, export_stream
 
 
 def all_kinds() -> dict[str, tuple[Any, list[bytes]]]:

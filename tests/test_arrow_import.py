@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 from test_half_made_objects import survives
 
 from flatstream import StreamWriter
-from flatstream._core.flatbuf.ingest import write_columns
+from flatstream._core.column_writer.writer import write_columns
 from flatstream.schema import Table
 
 SCALARS = SHAPES.table("shapes.Scalars")
@@ -542,7 +542,8 @@ HALF_MADE = """
 import io
 from array import array
 from flatstream import StreamWriter
-from flatstream._core import arrow_import, column_sources
+from flatstream._core.arrow import importer as arrow_import
+from flatstream._core.column_writer import sources as column_sources
 from flatstream._core.flatbuf import column_plan, ingest, layout, template
 from flatstream.schema import Schema
 table = Schema.from_file("tests/schemas/shapes.bfbs").table("shapes.Scalars")

@@ -49,7 +49,7 @@ from flatstream import (
     StreamWriter,
     XxHash64,
 )
-from flatstream._core import crc
+from flatstream._core.checksums import crc
 from flatstream.checksums import as_checksum
 from flatstream.framing import as_deframer, as_framer
 
@@ -523,7 +523,7 @@ def test_overridden_verify_that_returns_something_raises_type_error():
 SCRIPT = """
 import io, json, sys
 import flatstream
-from flatstream._core import crc, xxh3
+from flatstream._core.checksums import crc, xxh3
 
 noise = bytes((7 * i * i + i // 3) % 256 for i in range(70_000))
 plan = json.load(sys.stdin)

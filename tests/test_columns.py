@@ -50,8 +50,8 @@ from flatstream import (
     UnexpectedEofError,
     ValidationFailedError,
 )
-from flatstream._core.flatbuf.columns import ColumnReader, real_limits, whole_limits
-from flatstream._core.flatbuf.plan import Plan
+from flatstream._core.column_reader.plan import Plan
+from flatstream._core.column_reader.reader import ColumnReader, real_limits, whole_limits
 
 HERE = Path(__file__).parent
 
@@ -1492,9 +1492,9 @@ def test_schema_says_what_the_columns_are():
 def test_half_made_and_misused_objects_raise():
     code = """
 from flatstream import Schema
-from flatstream._core.arrow import ColumnData, ColumnType, export_stream
-from flatstream._core.flatbuf.columns import ColumnReader
-from flatstream._core.flatbuf.plan import Plan
+from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
+from flatstream._core.column_reader.reader import ColumnReader
+from flatstream._core.column_reader.plan import Plan
 schema = Schema.from_file(SCHEMA)
 layout, number = schema.root.layout, schema.root.number
 reader = StreamReader(TWO_FRAMES)

@@ -64,9 +64,9 @@ from flatstream import (
     TypedValidator,
     ValidatingFramer,
 )
-from flatstream._core.encoder import Encoder
-from flatstream._core.flatbuf.ingest import write_columns
+from flatstream._core.column_writer.writer import write_columns
 from flatstream._core.flatbuf.template import Template
+from flatstream._core.stream.encoder import Encoder
 from flatstream.schema import Schema, Table
 
 SCALARS = SHAPES.table("shapes.Scalars")
@@ -490,8 +490,8 @@ from array import array
 sys.modules["numpy"] = sys.modules["pyarrow"] = None
 from flatstream import StreamWriter
 from flatstream.schema import Schema
-from flatstream._core.encoder import Encoder
-from flatstream._core.flatbuf.ingest import write_columns
+from flatstream._core.stream.encoder import Encoder
+from flatstream._core.column_writer.writer import write_columns
 table = Schema.from_file("tests/schemas/shapes.bfbs").table("shapes.Scalars")
 with StreamWriter(io.BytesIO()) as writer:
     print(write_columns(writer, table.layout, table.number, {"i32": array("i", [1, 2]), "f64": [0.5, None]}))

@@ -48,7 +48,7 @@ from hypothesis import strategies as st
 from test_checksums import import_with
 
 from flatstream import Crc16, Crc32, Crc32c, Crc64
-from flatstream._core import crc
+from flatstream._core.checksums import crc
 
 PATHS = ["vpclmul", "pclmul", "sse42", "portable"]
 
@@ -105,7 +105,7 @@ def extended_bit_by_bit(name: str, value: int, data: bytes) -> int:
 SCRIPT = """
 import json, mmap, random, sys, time
 import flatstream
-from flatstream._core import crc, xxh3
+from flatstream._core.checksums import crc, xxh3
 
 plan = json.load(sys.stdin)
 noise = random.Random(plan["seed"]).randbytes(plan["size"])
@@ -375,7 +375,7 @@ def test_byte_read_beside_the_page_in_the_middle_ends_the_process(touch):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_path_asked_for_is_honoured_or_fails_the_import(path):
-    script = "import json, sys; from flatstream._core import crc; json.dump(crc.PATH, sys.stdout)"
+    script = "import json, sys; from flatstream._core.checksums import crc; json.dump(crc.PATH, sys.stdout)"
     result = import_with({"FLATSTREAM_CRC": path}, script)
     if path in crc.available_paths():
         assert result.returncode == 0, result.stderr
@@ -395,7 +395,8 @@ def test_path_that_nobody_has_fails_the_import_and_lists_those_there_are(path):
 
 def test_path_is_the_first_of_those_available_if_none_is_asked_for():
     script = (
-        "import json, sys; from flatstream._core import crc; json.dump([crc.PATH, crc.available_paths()], sys.stdout)"
+        "import json, sys; from flatstream._core.checksums import crc as c; "
+        "json.dump([c.PATH, c.available_paths()], sys.stdout)"
     )
     result = import_with({"FLATSTREAM_CRC": ""}, script)
     assert result.returncode == 0, result.stderr

@@ -64,7 +64,7 @@ from flatstream import (
     recover,
     recover_file,
 )
-from flatstream._core.encoder import Encoder
+from flatstream._core.stream.encoder import Encoder
 
 PAYLOADS = [b"", b"a", b"x" * 40, b"y" * 300]
 PLAIN = reference.encode(PAYLOADS, "none")

@@ -49,7 +49,7 @@ from flatstream import (
     XxHash64,
     recover,
 )
-from flatstream._core import xxh3
+from flatstream._core.checksums import xxh3
 
 __all__ = ["frequent_switches"]  # a fixture
 

@@ -59,7 +59,7 @@ from flatstream import (
     ValidatingFramer,
     ValidationFailedError,
 )
-from flatstream._core.flatbuf.record_builder import generated_name
+from flatstream._core.records.record_builder import generated_name
 from flatstream.schema._reflection import BaseType, FieldInfo, ObjectInfo, SchemaInfo, TypeInfo
 
 HERE = Path(__file__).parent
@@ -1591,8 +1591,8 @@ def test_half_made_record_writers_come_to_no_harm():
     lines = survives(
         f"""
 schema = Schema.from_file({str(HERE / "schemas" / "shapes.bfbs")!r})
-from flatstream._core.flatbuf.record import RecordEncoder, Pattern, write
-from flatstream._core.flatbuf.record_builder import RecordBuilder, ObjectPlan
+from flatstream._core.records.record_encoder import RecordEncoder, Pattern, write
+from flatstream._core.records.record_builder import RecordBuilder, ObjectPlan
 from flatstream._core.flatbuf.layout import Layout, EnumLayout
 from flatstream._core.flatbuf.template import Template
 table = schema.table("shapes.Scalars")

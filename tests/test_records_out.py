@@ -81,8 +81,8 @@ from flatstream import (
     StreamReader,
     ValidationFailedError,
 )
-from flatstream._core.flatbuf.record_types import RecordTypes
-from flatstream._core.flatbuf.view import Pinned, RecordIterator, VectorView, view_message
+from flatstream._core.records.field_lookup import RecordTypes
+from flatstream._core.records.record_view import Pinned, RecordIterator, VectorView, view_message
 from flatstream.schema import Table
 from flatstream.schema._reflection import SIZES, BaseType, FieldInfo, ObjectInfo
 
@@ -1714,7 +1714,7 @@ def chunks_of(record: Any) -> Iterator[Any]:
 
 def test_objects_that_were_not_made_survive_being_used():
     code = f"""
-from flatstream._core.flatbuf.view import *
+from flatstream._core.records.record_view import *
 from flatstream._core.flatbuf import record_types, view
 from flatstream._core.flatbuf.layout import Layout
 NAMED = bytes.fromhex({NAMED.hex()!r})
@@ -1794,7 +1794,7 @@ def test_struct_is_no_message():
 def test_record_view_is_exported_and_imported_only_when_asked_for():
     """What else an import brings in, test_structure.py says."""
     code = """
-names = ("flatstream._core.flatbuf.view", "flatstream.schema", "numpy")
+names = ("flatstream._core.records.record_view", "flatstream.schema", "numpy")
 print([name in sys.modules for name in names])
 print(RecordView.__name__, [name in sys.modules for name in names])
 """

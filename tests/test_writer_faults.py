@@ -33,7 +33,7 @@ from support import InterruptedSink, PlainSink, ShortSink, every_sink
 
 import flatstream
 from flatstream import DefaultFramer, FlatStreamError, Framer, InvalidFrameError, StreamReader, StreamWriter
-from flatstream._core.encoder import Encoder
+from flatstream._core.stream.encoder import Encoder
 
 
 def encode(payloads: Iterable[bytes]) -> bytes:
@@ -1018,7 +1018,7 @@ def test_large_payload_whose_rest_finds_no_memory_makes_the_writer_refuse(tmp_pa
             """
             import mmap, resource
             from flatstream import DefaultFramer, FlatStreamError
-            from flatstream._core.encoder import Encoder
+            from flatstream._core.stream.encoder import Encoder
 
             taken = bytearray()
             answers = [4, BlockingIOError()]  # The header, and nothing of the payload.

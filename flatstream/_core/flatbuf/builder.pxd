@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from flatstream._core.buffers cimport Chunk
+from flatstream._core.base.buffers cimport Chunk
 
 
 cdef enum Number:

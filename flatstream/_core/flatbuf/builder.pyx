@@ -23,8 +23,8 @@ from libc.math cimport isinf
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from flatstream._core.buffers cimport Chunk, acquire
-from flatstream._core.wire cimport load_u16, store_le
+from flatstream._core.base.buffers cimport Chunk, acquire
+from flatstream._core.base.endian cimport load_u16, store_le
 
 
 cdef extern from "Python.h":

@@ -13,11 +13,11 @@ from libc.math cimport INFINITY, isinf, ldexpf
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from flatstream._core.base.endian cimport store_le
 from flatstream._core.flatbuf.layout cimport EnumLayout, least_of, most_of, scalar_width
 from flatstream._core.flatbuf.verifier cimport (
     BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, UNION_TYPE, USHORT,
 )
-from flatstream._core.wire cimport store_le
 
 
 cdef extern from "Python.h":

@@ -1,6 +1,6 @@
 from libc.stdint cimport int32_t, uint8_t
 
-from flatstream._core.buffers cimport Chunk
+from flatstream._core.base.buffers cimport Chunk
 from flatstream._core.flatbuf.layout cimport Layout
 
 

@@ -9,7 +9,7 @@ cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from flatstream._core.buffers cimport Chunk
+from flatstream._core.base.buffers cimport Chunk
 from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.layout cimport FieldLayout, Layout, is_scalar
 from flatstream._core.flatbuf.verifier cimport OBJECT, Field, ObjectType

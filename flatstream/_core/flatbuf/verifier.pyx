@@ -13,8 +13,8 @@ cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from flatstream._core.buffers cimport acquire
-from flatstream._core.wire cimport load_u16, load_u32, load_u64
+from flatstream._core.base.buffers cimport acquire
+from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
 
 
 cdef extern from "Python.h":

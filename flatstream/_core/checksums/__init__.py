@@ -1,0 +1,1 @@
+"""Checksums of a payload, and their kernels."""

@@ -1,0 +1,34 @@
+from collections.abc import Callable
+
+from typing_extensions import disjoint_base
+
+from flatstream._core.arrow.exporter import ColumnData, ColumnType
+from flatstream._core.base.exclusive import Exclusive
+from flatstream._core.column_reader.plan import Plan
+from flatstream._core.stream.decoder import Decoder
+
+FIRST_FAILED: str
+
+def whole_limits(low: float | None, high: float | None, kind: int, width: int) -> tuple[int, int]: ...
+def real_limits(low: float | None, high: float | None) -> tuple[float, float | None]: ...
+
+@disjoint_base
+class ColumnReader(Exclusive):
+    def __init__(
+        self,
+        decoder: Decoder,
+        plan: Plan,
+        filter_plan: Plan | None = None,
+        low: object = None,
+        high: object = None,
+        *,
+        verify: bool = False,
+        skip: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None: ...
+    @property
+    def total_skipped(self) -> int: ...
+    @property
+    def type(self) -> ColumnType: ...
+    def check(self) -> None: ...
+    def read(self, max_rows: int | None, one_batch: bool = False) -> tuple[ColumnData, int] | None: ...

@@ -1,0 +1,20 @@
+from typing import Any, final
+
+from flatstream._core.column_writer.plan import ColumnPlan
+from flatstream._core.flatbuf.layout import Layout
+from flatstream._core.stream.encoder import Encoder
+
+NAMES: dict[int, str]
+RANGES: dict[int, str]
+
+@final
+class Rows(ColumnPlan): ...
+
+def write_columns(
+    encoder: Encoder,
+    layout: Layout,
+    number: int,
+    columns: Any,
+    identifier: bytes = b"",
+    force_defaults: bool = False,
+) -> int: ...

@@ -1,0 +1,1 @@
+"""Many frames; no input or output of its own."""

@@ -1,0 +1,9 @@
+from typing_extensions import Buffer, disjoint_base
+
+from flatstream._core.framing.deframer import Deframer
+
+@disjoint_base
+class Search: ...
+
+def find_intact_frame(deframer: Deframer, buffer: Buffer, tear: int) -> int | None: ...
+def needs_history(deframer: Deframer) -> bool: ...
