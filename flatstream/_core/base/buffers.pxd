@@ -34,6 +34,6 @@ cdef class IndexArray:
     cdef int reserve(self, Py_ssize_t capacity) except -1
 
 
-cdef object master_view(object source, str what)
-cdef object subview(object master, const uint8_t* start, Py_ssize_t length)
-cdef bint redirect(PyObject* view, object master, const uint8_t* start, Py_ssize_t length) noexcept
+cdef object owner_view_of(object source, str what)
+cdef object slice_view(object owner_view, const uint8_t* start, Py_ssize_t length)
+cdef bint try_reuse_view(PyObject* view, object owner_view, const uint8_t* start, Py_ssize_t length) noexcept

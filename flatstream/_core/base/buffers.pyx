@@ -1,7 +1,7 @@
 """The one place that takes, owns and hands out memory.
 
 `acquire` is how every function of the package takes bytes from a caller. `Lease` and `Chunk` are the two owners that a
-payload view can have: a caller's own object, or memory of ours. `subview` makes the views.
+payload view can have: a caller's own object, or memory of ours. `slice_view` makes the views.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release
@@ -123,7 +123,7 @@ cdef class IndexArray:
         PyMem_RawFree(self.data)
 
 
-cdef object master_view(object source, str what):
+cdef object owner_view_of(object source, str what):
     """A read-only memoryview of unsigned bytes over all of `source`, whatever its own item type and shape."""
     if type(source) is bytes:
         return PyMemoryView_FromObject(source)
@@ -134,19 +134,20 @@ cdef extern from *:
     """
     /* Whether nobody but its one holder can see the view, so that it may become another of the same memory: no
      * reference, weak reference or buffer of it is left, and it was not released. */
-    static inline int fs_is_forgotten(PyObject *view, PyObject *master) {
+    static inline int fs_is_forgotten(PyObject *view, PyObject *owner_view) {
     #ifdef Py_GIL_DISABLED
-        (void)view; (void)master;
+        (void)view; (void)owner_view;
         return 0;
     #else
         PyMemoryViewObject *v = (PyMemoryViewObject *)view;
-        return Py_REFCNT(view) == 1 && PyMemoryView_Check(view) && v->mbuf == ((PyMemoryViewObject *)master)->mbuf &&
-               v->weakreflist == NULL && v->exports == 0 && !(v->flags & _Py_MEMORYVIEW_RELEASED);
+        return Py_REFCNT(view) == 1 && PyMemoryView_Check(view) &&
+               v->mbuf == ((PyMemoryViewObject *)owner_view)->mbuf && v->weakreflist == NULL && v->exports == 0 &&
+               !(v->flags & _Py_MEMORYVIEW_RELEASED);
     #endif
     }
     static inline void fs_forget_hash(PyObject *view) { ((PyMemoryViewObject *)view)->hash = -1; }
     """
-    bint fs_is_forgotten(PyObject* view, PyObject* master) noexcept
+    bint fs_is_forgotten(PyObject* view, PyObject* owner_view) noexcept
     void fs_forget_hash(PyObject* view) noexcept
 
 
@@ -161,24 +162,25 @@ cdef inline bint show(Py_buffer* buffer, const Py_buffer* whole, const uint8_t* 
     return True
 
 
-cdef bint redirect(PyObject* view, object master, const uint8_t* start, Py_ssize_t length) noexcept:
-    """Has `view`, made by `subview` of `master`, show other bytes of it if nobody can notice; returns whether it does.
+cdef bint try_reuse_view(PyObject* view, object owner_view, const uint8_t* start, Py_ssize_t length) noexcept:
+    """Makes `view`, a result of `slice_view(owner_view, ...)`, show other bytes of it if no holder of `view` is left;
+    returns whether it did.
     """
-    if not fs_is_forgotten(view, <PyObject*>master) or not show(
-        PyMemoryView_GET_BUFFER(<object>view), PyMemoryView_GET_BUFFER(master), start, length
+    if not fs_is_forgotten(view, <PyObject*>owner_view) or not show(
+        PyMemoryView_GET_BUFFER(<object>view), PyMemoryView_GET_BUFFER(owner_view), start, length
     ):
         return False
     fs_forget_hash(view)
     return True
 
 
-cdef object subview(object master, const uint8_t* start, Py_ssize_t length):
-    """A memoryview of the `length` bytes at `start`, which lie inside the memory of the memoryview `master`.
+cdef object slice_view(object owner_view, const uint8_t* start, Py_ssize_t length):
+    """A memoryview of the `length` bytes at `start`, which lie inside the memory of the memoryview `owner_view`.
 
-    It has the owner of `master` and keeps it alive. The bounds are moved in the view's own copy of the buffer, which
-    saves the slice object and the index arithmetic of `master[a:b]`.
+    The view shares the owner of `owner_view` and keeps it alive. The bounds are moved in the view's own copy of the
+    buffer, which saves the slice object and the index arithmetic of `owner_view[a:b]`.
     """
-    cdef object view = PyMemoryView_FromObject(master)
-    if not show(PyMemoryView_GET_BUFFER(view), PyMemoryView_GET_BUFFER(master), start, length):
+    cdef object view = PyMemoryView_FromObject(owner_view)
+    if not show(PyMemoryView_GET_BUFFER(view), PyMemoryView_GET_BUFFER(owner_view), start, length):
         raise SystemError("flatstream: a payload view outside its chunk")
     return view

@@ -23,10 +23,10 @@ cdef class Checksum:
     cdef bint overrides_verify
     cdef Py_ssize_t checked_size(self) except -1
     cdef int compute(
-        self, object master, const uint8_t* data, Py_ssize_t length, Py_ssize_t size, uint64_t* value
+        self, object owner_view, const uint8_t* data, Py_ssize_t length, Py_ssize_t size, uint64_t* value
     ) except -1
     cdef int compare(
-        self, uint64_t expected, object master, const uint8_t* data, Py_ssize_t length, Py_ssize_t size
+        self, uint64_t expected, object owner_view, const uint8_t* data, Py_ssize_t length, Py_ssize_t size
     ) except -1
 
 

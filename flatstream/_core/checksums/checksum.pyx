@@ -5,7 +5,7 @@ import xxhash
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport uint8_t, uint64_t
 
-from flatstream._core.base.buffers cimport acquire, subview
+from flatstream._core.base.buffers cimport acquire, slice_view
 from flatstream._core.base.endian cimport low_bytes
 from flatstream._core.checksums.crc cimport (
     checksum_kernel, crc16_xmodem, crc32_iso_hdlc, crc32c_iscsi, crc64_xz, extend_iscsi, extend_iso_hdlc, extend_xmodem,
@@ -135,30 +135,30 @@ cdef class Checksum:
         return size
 
     cdef int compute(
-        self, object master, const uint8_t* data, Py_ssize_t length, Py_ssize_t size, uint64_t* value
+        self, object owner_view, const uint8_t* data, Py_ssize_t length, Py_ssize_t size, uint64_t* value
     ) except -1:
-        """The checksum of `length` bytes at `data` (inside the memoryview `master`), reduced to `size` bytes."""
+        """The checksum of `length` bytes at `data` (inside the memoryview `owner_view`), reduced to `size` bytes."""
         if self.kernel is not NULL:
             value[0] = low_bytes(run_kernel(self.kernel, data, length), size)
         else:
-            result = checked_value(self, self.calculate(subview(master, data, length)))
+            result = checked_value(self, self.calculate(slice_view(owner_view, data, length)))
             value[0] = <uint64_t>(result & low_bytes(~<uint64_t>0, size))
         return 0
 
     cdef int compare(
-        self, uint64_t expected, object master, const uint8_t* data, Py_ssize_t length, Py_ssize_t size
+        self, uint64_t expected, object owner_view, const uint8_t* data, Py_ssize_t length, Py_ssize_t size
     ) except -1:
         cdef uint64_t calculated = 0
         if self.absent:
             return 0
         if self.overrides_verify:
-            outcome = self.verify(expected, subview(master, data, length))
+            outcome = self.verify(expected, slice_view(owner_view, data, length))
             if outcome is not None:
                 raise TypeError(
                     f"{type(self).__name__}.verify must return None or raise ChecksumMismatchError, got {outcome!r}"
                 )
             return 0
-        self.compute(master, data, length, size, &calculated)
+        self.compute(owner_view, data, length, size, &calculated)
         if calculated != expected:
             raise ChecksumMismatchError(expected=expected, calculated=calculated)
         return 0

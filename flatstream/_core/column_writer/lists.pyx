@@ -223,7 +223,7 @@ cdef list column_of(list mappings, object name):
 cdef str type_field(Layout layout, int32_t index, object name):
     """The name of the field that has the type of a union, or the types of a vector of them."""
     cdef Py_ssize_t number = layout.numbers[index][name]
-    return layout.field_names[index][layout.objects[index].fields[number].companion]
+    return layout.field_names[index][layout.objects[index].fields[number].paired_field]
 
 
 cdef Source from_mappings(Layout layout, list values, object rows, uint8_t kind, int32_t index, str path, int depth):

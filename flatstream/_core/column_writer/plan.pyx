@@ -205,7 +205,7 @@ cdef class ColumnPlan:
                 if known.fields[i].required and not self.is_type(number, i):
                     raise ValueError(f"column {prefix + name!r} is missing: {title} requires it")
             elif self.is_type(number, i):
-                union_name = self.layout.field_names[number][fields[i].companion]
+                union_name = self.layout.field_names[number][fields[i].paired_field]
                 if union_name not in given:
                     raise ValueError(f"column {prefix + union_name!r} is missing, whose type is in {prefix + name!r}")
             else:
@@ -227,7 +227,7 @@ cdef class ColumnPlan:
                     if known.fields[i].kind != UNION and known.fields[i].element != UNION:
                         self.bind_field(child, number, i, given[name], prefix + name)
                         continue
-                    type_name = self.layout.field_names[number][fields[i].companion]
+                    type_name = self.layout.field_names[number][fields[i].paired_field]
                     part = given[name]
                     if isinstance(part, Values) and type_name in given:
                         part = self.typed_values(
@@ -235,7 +235,7 @@ cdef class ColumnPlan:
                         )
                     self.bind_field(child, number, i, part, prefix + name)
                     if type_name in given:
-                        self.bind_type(child, number, fields[i].companion, given[type_name], prefix + type_name)
+                        self.bind_type(child, number, fields[i].paired_field, given[type_name], prefix + type_name)
             alignment >>= 1
         return 0
 
@@ -255,14 +255,14 @@ cdef class ColumnPlan:
     cdef bint is_type(self, int32_t number, Py_ssize_t i):
         """Whether a field is the type of a union, or of a vector of them."""
         cdef Field* field = &self.types.objects[number].fields[i]
-        cdef int32_t companion = self.layout.objects[number].fields[i].companion
-        return companion >= 0 and (field.kind == UNION_TYPE or field.kind == VECTOR and field.element == UNION_TYPE)
+        cdef int32_t paired_field = self.layout.objects[number].fields[i].paired_field
+        return paired_field >= 0 and (field.kind == UNION_TYPE or field.kind == VECTOR and field.element == UNION_TYPE)
 
     cdef int bind_field(self, Step* step, int32_t number, Py_ssize_t i, object value, str path) except -1:
         cdef Field* field = &self.types.objects[number].fields[i]
         cdef FieldLayout* known = &self.layout.objects[number].fields[i]
         step.required = field.required
-        step.keep = known.kept or self.force_defaults
+        step.keep = known.always_stored or self.force_defaults
         step.default_bits = known.default_bits
         if self.types.objects[number].is_struct:
             step.place = field.offset

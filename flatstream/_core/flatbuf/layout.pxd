@@ -36,12 +36,12 @@ cdef struct FieldLayout:
     # Of an array: how many elements.
     uint32_t length
     # Of a union (or a vector of them), the number of the field of its type, and the other way round; else -1.
-    int32_t companion
+    int32_t paired_field
     # A scalar without a default: absent is not the same as 0.
     bint optional
     bint deprecated
     # Whether a value that is the default is stored all the same: the field is optional, or nobody knows its default.
-    bint kept
+    bint always_stored
 
 
 cdef struct ObjectLayout:

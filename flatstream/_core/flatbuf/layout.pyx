@@ -57,7 +57,7 @@ cdef class Layout:
     types : Types
         The same objects, for the verifier.
     objects : sequence of (name, alignment, fields)
-        Of each field (name, default_bits, size, alignment, element_size, element_alignment, length, companion,
+        Of each field (name, default_bits, size, alignment, element_size, element_alignment, length, paired_field,
         optional, deprecated); see `FieldLayout`.
     enums : sequence of EnumLayout
         By the numbers that `types` knows them by.
@@ -113,7 +113,7 @@ cdef class Layout:
                 field = &self.objects[i].fields[j]
                 (
                     _, field.default_bits, field.size, field.alignment, field.element_size, field.element_alignment,
-                    field.length, field.companion, field.optional, field.deprecated,
+                    field.length, field.paired_field, field.optional, field.deprecated,
                 ) = fields[j]
                 self.check_field(i, j)
         self.ready = True
@@ -128,7 +128,7 @@ cdef class Layout:
         cdef Field* known = &types.objects[i].fields[j]
         cdef FieldLayout* field = &self.objects[i].fields[j]
         cdef uint64_t element, size
-        cdef int32_t companion = field.companion
+        cdef int32_t paired_field = field.paired_field
         where = f"field {j} of object {i}"
         for alignment in (field.alignment, field.element_alignment):
             if alignment not in (1, 2, 4, 8, 16, 32, 64, 128, 256):
@@ -152,11 +152,11 @@ cdef class Layout:
         elif known.offset < 4 or known.offset & 1:
             raise ValueError(f"{where} has the place {known.offset} in its vtable")
         # A binary schema has defaults as signed numbers, and flatc writes 0 for a larger one of an unsigned field.
-        field.kept = field.optional or (known.kind == ULONG and field.default_bits == 0)
-        if companion != -1 and not 0 <= companion < types.objects[i].field_count:
-            raise ValueError(f"{where} belongs to field {companion}")
+        field.always_stored = field.optional or (known.kind == ULONG and field.default_bits == 0)
+        if paired_field != -1 and not 0 <= paired_field < types.objects[i].field_count:
+            raise ValueError(f"{where} belongs to field {paired_field}")
         inner = known.element if known.kind in (VECTOR, ARRAY) else known.kind
-        if inner == UNION and (companion == -1 or types.objects[i].fields[companion].offset != known.type_offset):
+        if inner == UNION and (paired_field == -1 or types.objects[i].fields[paired_field].offset != known.type_offset):
             raise ValueError(f"{where} is a union without a type")
         if may_be_enum(inner) and known.index != -1 and not 0 <= known.index < len(self.enums):
             raise ValueError(f"{where} is enum {known.index} of {len(self.enums)}")

@@ -35,7 +35,7 @@ cdef struct Field:
     uint16_t type_offset
     bint required
     # Not looked at: it is deprecated, or the type of a union, which is looked at with it.
-    bint passed_over
+    bint skipped
 
 
 cdef struct ObjectType:

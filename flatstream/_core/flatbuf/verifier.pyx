@@ -348,7 +348,7 @@ cdef int verify_table(const ObjectType* objects, const UnionType* unions, Walk* 
         step.element = -1
     for i in range(type.field_count):
         field = &type.fields[i]
-        if field.passed_over:
+        if field.skipped:
             continue
         if step is not NULL:
             step.field = i
@@ -494,7 +494,7 @@ cdef class Types:
     Parameters
     ----------
     objects : sequence of (name, is_struct, size, fields)
-        Of each field (name, offset, kind, element, index, type_offset, required, passed_over); see `Field`.
+        Of each field (name, offset, kind, element, index, type_offset, required, skipped); see `Field`.
     unions : sequence of sequence of (value, kind, index)
         By the number of the enum; those that are no unions are empty.
 
@@ -530,7 +530,7 @@ cdef class Types:
                 field = &object_type.fields[j]
                 (
                     _, field.offset, field.kind, field.element, field.index, field.type_offset, field.required,
-                    field.passed_over,
+                    field.skipped,
                 ) = fields[j]
                 self.check_reference(field.kind, field.element, field.index, is_struct)
         for i in range(self.union_count):

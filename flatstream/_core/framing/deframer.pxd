@@ -17,25 +17,25 @@ cdef class Deframer:
     cdef bint locates_in_python
     cdef bint checks_in_python
     # Nothing in the chain runs Python or looks at single frames: index() may be used.
-    cdef bint plain
-    # No locate() in the chain is Python's: leap() may be used.
-    cdef bint leaps
+    cdef bint is_batchable
+    # No locate() in the chain is Python's: frame_size_at() may be used.
+    cdef bint locate_is_native
     # The checksum at the bottom of the chain is one of the built-in kernels.
-    cdef bint trusted
+    cdef bint check_is_native
     cdef Py_ssize_t find(
-        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
+        self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
+        self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1
-    cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1
-    cdef int examine(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1
+    cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1
+    cdef int examine(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1
     cdef Py_ssize_t index(
         self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t* max_bytes,
         Py_ssize_t base, long long* offsets, long long* lengths, Py_ssize_t* consumed
     ) noexcept nogil
-    cdef Py_ssize_t leap(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil
-    cdef Py_ssize_t strength(self) noexcept
+    cdef Py_ssize_t frame_size_at(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil
+    cdef Py_ssize_t evidence_bytes(self) noexcept
     cdef Py_ssize_t located(self, object result, Py_ssize_t size, Span* span) except -1
 
 

@@ -11,7 +11,7 @@ from collections import namedtuple
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport uint8_t, uint32_t
 
-from flatstream._core.base.buffers cimport acquire, master_view, subview
+from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
 from flatstream._core.base.endian cimport load_le, load_u32, low_bytes
 from flatstream._core.checksums.checksum cimport Checksum, NoChecksum
 from flatstream._core.checksums.crc cimport checksum_kernel
@@ -109,10 +109,10 @@ cdef class Deframer:
         cdef Py_ssize_t missing
         if not isinstance(self, (HeaderDeframer, DeframerAdapter)):
             raise TypeError(f"{type(self).__name__} must define locate(data)")
-        master = master_view(data, "data")
-        acquire(master, &view, "data")
+        owner_view = owner_view_of(data, "data")
+        acquire(owner_view, &view, "data")
         try:
-            missing = self.find_natively(master, <const uint8_t*>view.buf, view.len, &span)
+            missing = self.find_natively(owner_view, <const uint8_t*>view.buf, view.len, &span)
         finally:
             PyBuffer_Release(&view)
         return missing or FrameSpan(span.payload_start, span.payload_end, span.frame_end)
@@ -136,8 +136,8 @@ cdef class Deframer:
         cdef Span span
         if not isinstance(self, (HeaderDeframer, DeframerAdapter)):
             return
-        master = master_view(frame, "frame")
-        acquire(master, &whole, "frame")
+        owner_view = owner_view_of(frame, "frame")
+        acquire(owner_view, &whole, "frame")
         try:
             acquire(payload, &part, "payload")
             span.payload_start = <const uint8_t*>part.buf - <const uint8_t*>whole.buf
@@ -146,7 +146,7 @@ cdef class Deframer:
             PyBuffer_Release(&part)
             if not 0 <= span.payload_start <= span.payload_end <= span.frame_end:
                 raise ValueError("payload must be a memoryview of a part of frame, not a copy")
-            self.examine_natively(master, <const uint8_t*>whole.buf, &span, False)
+            self.examine_natively(owner_view, <const uint8_t*>whole.buf, &span, False)
         finally:
             PyBuffer_Release(&whole)
 
@@ -170,18 +170,18 @@ cdef class Deframer:
         return f"{type(self).__name__}()"
 
     cdef Py_ssize_t find(
-        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
+        self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
-        """Finds the frame at `data`, of which `size` bytes (inside the memoryview `master`) are there.
+        """Finds the frame at `data`, of which `size` bytes (inside the memoryview `owner_view`) are there.
 
         0 says that `span` is set; otherwise that many bytes are needed.
         """
         if not self.locates_in_python:
-            return self.find_natively(master, data, size, span)
-        return self.located(self.locate(subview(master, data, size)), size, span)
+            return self.find_natively(owner_view, data, size, span)
+        return self.located(self.locate(slice_view(owner_view, data, size)), size, span)
 
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
+        self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
         raise SystemError("flatstream: a deframer that finds nothing")
 
@@ -210,21 +210,21 @@ cdef class Deframer:
         span.frame_end = frame_end
         return 0
 
-    cdef int examine(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1:
+    cdef int examine(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
         """Refuses the whole frame at `frame` by raising. `probe` asks for no more than the verdict: no observer is
         called.
         """
         if not self.checks_in_python:
-            return self.examine_natively(master, frame, span, probe)
+            return self.examine_natively(owner_view, frame, span, probe)
         outcome = self.check(
-            subview(master, frame, span.frame_end),
-            subview(master, frame + span.payload_start, span.payload_end - span.payload_start),
+            slice_view(owner_view, frame, span.frame_end),
+            slice_view(owner_view, frame + span.payload_start, span.payload_end - span.payload_start),
         )
         if outcome is not None:
             raise TypeError(f"{type(self).__name__}.check must return None or raise, got {outcome!r:.100}")
         return 0
 
-    cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1:
+    cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
         return 0
 
     cdef Py_ssize_t index(
@@ -235,19 +235,19 @@ cdef class Deframer:
 
         Stops before the first frame that is not whole, not good, longer than `limit`, or would exceed `max_frames` or
         `max_bytes` of payload; `consumed` is where, and `max_bytes` becomes what is left of it. `offsets` gets where
-        the payloads begin, plus `base`. Only for deframers that are `plain`.
+        the payloads begin, plus `base`. Only for deframers that are `is_batchable`.
         """
         consumed[0] = 0
         return 0
 
-    cdef Py_ssize_t leap(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
+    cdef Py_ssize_t frame_size_at(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
         """The size of the frame at `data` if its header may be one and all of it is there, else 0. Nothing is checked.
 
-        Only for deframers that `leaps`.
+        Only for deframers that `locate_is_native`.
         """
         return 0
 
-    cdef Py_ssize_t strength(self) noexcept:
+    cdef Py_ssize_t evidence_bytes(self) noexcept:
         """How many bytes of checksum speak for a frame that this deframer accepts."""
         # What a check in Python is worth is not known; it is taken for as much as the weakest built-in one.
         return 2 if self.checks_in_python else 0
@@ -289,11 +289,11 @@ cdef class HeaderDeframer(Deframer):
         self.size = self._checksum.checked_size()
         self.max_frame_len = checked_limit("max_frame_len", max_frame_len)
         self.allow_empty = allow_empty
-        self.trusted = not self.checks_in_python and (
+        self.check_is_native = not self.checks_in_python and (
             self._checksum.absent or (self._checksum.kernel is not NULL and not self._checksum.overrides_verify)
         )
-        self.leaps = not self.locates_in_python
-        self.plain = self.leaps and self.trusted
+        self.locate_is_native = not self.locates_in_python
+        self.is_batchable = self.locate_is_native and self.check_is_native
         return 0
 
     def with_max_frame_len(self, max_frame_len):
@@ -305,7 +305,7 @@ cdef class HeaderDeframer(Deframer):
         return DefaultDeframer(max_frame_len=max_frame_len, allow_empty=self.allow_empty)
 
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
+        self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
         cdef Py_ssize_t length
         if self._checksum is None:
@@ -326,7 +326,7 @@ cdef class HeaderDeframer(Deframer):
         span.frame_end = span.payload_end
         return 0
 
-    cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1:
+    cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
         if self._checksum is None:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
         # The whole header, because check() may be called from Python with a frame of any size.
@@ -337,7 +337,7 @@ cdef class HeaderDeframer(Deframer):
             )
         return self._checksum.compare(
             load_le(frame + LENGTH_SIZE, self.size),
-            master, frame + span.payload_start, span.payload_end - span.payload_start, self.size,
+            owner_view, frame + span.payload_start, span.payload_end - span.payload_start, self.size,
         )
 
     cdef Py_ssize_t index(
@@ -383,7 +383,7 @@ cdef class HeaderDeframer(Deframer):
         consumed[0] = position
         return count
 
-    cdef Py_ssize_t leap(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
+    cdef Py_ssize_t frame_size_at(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
         cdef Py_ssize_t header = LENGTH_SIZE + self.size, length
         if size < header:
             return 0
@@ -392,7 +392,7 @@ cdef class HeaderDeframer(Deframer):
             return 0
         return header + length
 
-    cdef Py_ssize_t strength(self) noexcept:
+    cdef Py_ssize_t evidence_bytes(self) noexcept:
         return self.size
 
 
@@ -461,27 +461,27 @@ cdef class DeframerAdapter(Deframer):
             raise TypeError(f"inner must be an instance of Deframer, got {inner!r:.100}")
         self.depth = deeper((<Deframer>inner).depth, self._inner)
         self._inner = inner
-        self.leaps = self._inner.leaps and not self.locates_in_python
-        self.trusted = self._inner.trusted and not self.checks_in_python
+        self.locate_is_native = self._inner.locate_is_native and not self.locates_in_python
+        self.check_is_native = self._inner.check_is_native and not self.checks_in_python
         return 0
 
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
+        self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
         if self._inner is None:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
-        return self._inner.find(master, data, size, span)
+        return self._inner.find(owner_view, data, size, span)
 
-    cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1:
+    cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
         if self._inner is None:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
-        return self._inner.examine(master, frame, span, probe)
+        return self._inner.examine(owner_view, frame, span, probe)
 
-    cdef Py_ssize_t leap(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
-        return self._inner.leap(data, size, limit)
+    cdef Py_ssize_t frame_size_at(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
+        return self._inner.frame_size_at(data, size, limit)
 
-    cdef Py_ssize_t strength(self) noexcept:
-        return self._inner.strength() if self._inner is not None else 0
+    cdef Py_ssize_t evidence_bytes(self) noexcept:
+        return self._inner.evidence_bytes() if self._inner is not None else 0
 
 
 cdef class BoundedDeframer(DeframerAdapter):
@@ -497,22 +497,22 @@ cdef class BoundedDeframer(DeframerAdapter):
         limit = checked_limit("max_len", max_len)
         self.adapt(inner)
         self.max_len = limit
-        self.plain = self.leaps and self.trusted and self._inner.plain
+        self.is_batchable = self.locate_is_native and self.check_is_native and self._inner.is_batchable
 
     def with_max_frame_len(self, max_frame_len):
         """The same bound around an inner deframer with another limit of its own."""
         return BoundedDeframer(self._inner.with_max_frame_len(max_frame_len), self.max_len)
 
     cdef Py_ssize_t find_natively(
-        self, object master, const uint8_t* data, Py_ssize_t size, Span* span
+        self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
-        cdef Py_ssize_t missing = DeframerAdapter.find_natively(self, master, data, size, span)
+        cdef Py_ssize_t missing = DeframerAdapter.find_natively(self, owner_view, data, size, span)
         if not missing and span.payload_end - span.payload_start > self.max_len:
             refuse_length(span.payload_end - span.payload_start, size, self.max_len)
         return missing
 
-    cdef Py_ssize_t leap(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
-        return self._inner.leap(data, size, min(limit, self.max_len))
+    cdef Py_ssize_t frame_size_at(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
+        return self._inner.frame_size_at(data, size, min(limit, self.max_len))
 
     cdef Py_ssize_t index(
         self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t* max_bytes,
@@ -547,10 +547,10 @@ cdef class ObserverDeframer(DeframerAdapter):
         """The same observer around an inner deframer with another limit."""
         return ObserverDeframer(self._inner.with_max_frame_len(max_frame_len), self.callback)
 
-    cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1:
-        DeframerAdapter.examine_natively(self, master, frame, span, probe)
+    cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
+        DeframerAdapter.examine_natively(self, owner_view, frame, span, probe)
         if not probe:
-            self.callback(subview(master, frame + span.payload_start, span.payload_end - span.payload_start))
+            self.callback(slice_view(owner_view, frame + span.payload_start, span.payload_end - span.payload_start))
         return 0
 
     def __repr__(self):
@@ -583,10 +583,10 @@ cdef class ValidatingDeframer(DeframerAdapter):
         """The same validator around an inner deframer with another limit."""
         return ValidatingDeframer(self._inner.with_max_frame_len(max_frame_len), self._validator)
 
-    cdef int examine_natively(self, object master, const uint8_t* frame, const Span* span, bint probe) except -1:
-        DeframerAdapter.examine_natively(self, master, frame, span, probe)
+    cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
+        DeframerAdapter.examine_natively(self, owner_view, frame, span, probe)
         return self._validator.inspect(
-            master, frame + span.payload_start, span.payload_end - span.payload_start
+            owner_view, frame + span.payload_start, span.payload_end - span.payload_start
         )
 
     def __repr__(self):

@@ -10,8 +10,8 @@ cdef class Framer:
     # Something in the chain wants the payload as a memoryview.
     cdef bint needs_view
     cdef int depth
-    cdef int examine(self, object master, const uint8_t* data, Py_ssize_t length) except -1
-    cdef Py_ssize_t header(self, object master, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1
+    cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1
+    cdef Py_ssize_t header(self, object owner_view, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1
 
 
 cdef class DefaultFramer(Framer):

@@ -8,7 +8,7 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from flatstream._core.base.buffers cimport acquire, master_view, subview
+from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
 from flatstream._core.base.endian cimport store_le, store_u32
 from flatstream._core.checksums.checksum cimport Checksum
 from flatstream._core.framing.validator cimport Validator
@@ -107,16 +107,16 @@ cdef class Framer:
             inner = (<FramerAdapter>self)._inner
         elif not isinstance(self, (DefaultFramer, ChecksumFramer)):
             raise TypeError(f"{type(self).__name__} must define frame_and_write(writer, payload)")
-        master = master_view(payload, "payload")
-        acquire(master, &view, "payload")
+        owner_view = owner_view_of(payload, "payload")
+        acquire(owner_view, &view, "payload")
         try:
             if inner is not None and inner.in_python:
-                self.examine(master, <const uint8_t*>view.buf, view.len)
-                check_outcome(inner, inner.frame_and_write(writer, master))
+                self.examine(owner_view, <const uint8_t*>view.buf, view.len)
+                check_outcome(inner, inner.frame_and_write(writer, owner_view))
             else:
-                header_size = self.header(master, <const uint8_t*>view.buf, view.len, header)
+                header_size = self.header(owner_view, <const uint8_t*>view.buf, view.len, header)
                 write_all(writer.write, memoryview(PyBytes_FromStringAndSize(<const char*>header, header_size)))
-                write_all(writer.write, master)
+                write_all(writer.write, owner_view)
         finally:
             PyBuffer_Release(&view)
 
@@ -139,14 +139,14 @@ cdef class Framer:
     def __repr__(self):
         return f"{type(self).__name__}()"
 
-    cdef int examine(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
+    cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         """What an adapter does with a payload before the framer inside it."""
         return 0
 
-    cdef Py_ssize_t header(self, object master, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
-        """Writes the header of the payload (`length` bytes at `data`, inside `master`) to `out`; gives its size.
+    cdef Py_ssize_t header(self, object owner_view, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
+        """Writes the header of the payload (`length` bytes at `data`, inside `owner_view`) to `out`; gives its size.
 
-        `out` has room for MAX_HEADER_SIZE bytes. `master` is None unless `needs_view`.
+        `out` has room for MAX_HEADER_SIZE bytes. `owner_view` is None unless `needs_view`.
         """
         raise SystemError("flatstream: a framer without a header")
 
@@ -164,7 +164,7 @@ cdef int store_length(Py_ssize_t length, uint8_t* out) except -1:
 cdef class DefaultFramer(Framer):
     """``[u32 LE length][payload]``."""
 
-    cdef Py_ssize_t header(self, object master, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
+    cdef Py_ssize_t header(self, object owner_view, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
         store_length(length, out)
         return LENGTH_SIZE
 
@@ -195,12 +195,12 @@ cdef class ChecksumFramer(Framer):
         """The checksum stored in each frame."""
         return self._checksum
 
-    cdef Py_ssize_t header(self, object master, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
+    cdef Py_ssize_t header(self, object owner_view, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
         cdef uint64_t value = 0
         if self._checksum is None:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
         store_length(length, out)
-        self._checksum.compute(master, data, length, self.size, &value)
+        self._checksum.compute(owner_view, data, length, self.size, &value)
         store_le(out + LENGTH_SIZE, value, self.size)
         return LENGTH_SIZE + self.size
 
@@ -234,11 +234,11 @@ cdef class FramerAdapter(Framer):
         self.needs_view = self.needs_view or self._inner.needs_view
         return 0
 
-    cdef Py_ssize_t header(self, object master, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
+    cdef Py_ssize_t header(self, object owner_view, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
         if self._inner is None:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
-        self.examine(master, data, length)
-        return self._inner.header(master, data, length, out)
+        self.examine(owner_view, data, length)
+        return self._inner.header(owner_view, data, length, out)
 
 
 cdef class BoundedFramer(FramerAdapter):
@@ -255,7 +255,7 @@ cdef class BoundedFramer(FramerAdapter):
         self.adapt(inner)
         self.max_len = limit
 
-    cdef int examine(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
+    cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         if length > self.max_len:
             raise InvalidFrameError(
                 f"a payload of {length} bytes is longer than the bound of {self.max_len}",
@@ -286,8 +286,8 @@ cdef class ObserverFramer(FramerAdapter):
         self.callback = callback
         self.needs_view = True
 
-    cdef int examine(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
-        self.callback(subview(master, data, length))
+    cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        self.callback(slice_view(owner_view, data, length))
         return 0
 
     def __repr__(self):
@@ -317,8 +317,8 @@ cdef class ValidatingFramer(FramerAdapter):
         """The validator that is asked."""
         return self._validator
 
-    cdef int examine(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
-        return self._validator.inspect(master, data, length)
+    cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        return self._validator.inspect(owner_view, data, length)
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self._validator!r})"

@@ -6,5 +6,5 @@ cdef class Validator:
     cdef bint in_python
     cdef int depth
     cdef int needs_view(self) except -1
-    cdef int inspect_natively(self, object master, const uint8_t* data, Py_ssize_t length) except -1
-    cdef int inspect(self, object master, const uint8_t* data, Py_ssize_t length) except -1
+    cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1
+    cdef int inspect(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1

@@ -3,7 +3,7 @@
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, uint8_t
 
-from flatstream._core.base.buffers cimport acquire, master_view, subview
+from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
 from flatstream._core.flatbuf.verifier cimport Limits, Types, check_limits, check_root, verify_object, verify_table_root
 from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN
 
@@ -56,10 +56,10 @@ cdef class Validator:
         cdef Py_buffer view
         if not isinstance(self, (NoValidator, SizeValidator, TableRootValidator, TypedValidator, CompositeValidator)):
             raise TypeError(f"{type(self).__name__} must define validate(payload)")
-        master = master_view(payload, "payload")
-        acquire(master, &view, "payload")
+        owner_view = owner_view_of(payload, "payload")
+        acquire(owner_view, &view, "payload")
         try:
-            self.inspect_natively(master, <const uint8_t*>view.buf, view.len)
+            self.inspect_natively(owner_view, <const uint8_t*>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
 
@@ -70,18 +70,18 @@ cdef class Validator:
         """Whether inspect() wants a memoryview, or can do with None."""
         return self.in_python
 
-    cdef int inspect(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
-        """Refuses the `length` bytes at `data` (inside the memoryview `master`) by raising."""
+    cdef int inspect(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        """Refuses the `length` bytes at `data` (inside the memoryview `owner_view`) by raising."""
         if not self.in_python:
-            return self.inspect_natively(master, data, length)
-        outcome = self.validate(subview(master, data, length))
+            return self.inspect_natively(owner_view, data, length)
+        outcome = self.validate(slice_view(owner_view, data, length))
         if outcome is not None:
             raise TypeError(
                 f"{type(self).__name__}.validate must return None or raise ValidationFailedError, got {outcome!r:.100}"
             )
         return 0
 
-    cdef int inspect_natively(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
+    cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         return 0
 
 
@@ -117,7 +117,7 @@ cdef class SizeValidator(Validator):
         self.min_size = min_size
         self.max_size = min(max_size, MAX_PAYLOAD_LEN)
 
-    cdef int inspect_natively(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
+    cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         if length < self.min_size:
             raise ValidationFailedError(
                 validator=self.name, reason=f"{length} bytes are fewer than the {self.min_size} required"
@@ -163,7 +163,7 @@ cdef class TableRootValidator(Validator):
         """How many tables there may be."""
         return self.limits.max_tables
 
-    cdef int inspect_natively(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
+    cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         reason = verify_table_root(data, length, &self.limits)
         if reason is not None:
             raise ValidationFailedError(validator=self.name, reason=reason)
@@ -272,7 +272,7 @@ byte 4 needs 4 bytes, but the message ends at 4
     cdef int needs_view(self) except -1:
         return self.in_python or self.function is not None
 
-    cdef int inspect_natively(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
+    cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         if self.types is not None:
             refusal = verify_object(self.types, self.root, data, length, &self.limits)
             if refusal is not None:
@@ -281,7 +281,7 @@ byte 4 needs 4 bytes, but the message ends at 4
         if self.function is None:
             raise TypeError(f"{type(self).__name__} is made by for_type or from_verify")
         try:
-            outcome = self.function(subview(master, data, length))
+            outcome = self.function(slice_view(owner_view, data, length))
         except ValidationFailedError:
             raise
         except Exception as error:
@@ -332,9 +332,9 @@ cdef class CompositeValidator(Validator):
     cdef int needs_view(self) except -1:
         return self.in_python or any([(<Validator>validator).needs_view() for validator in self.validators])
 
-    cdef int inspect_natively(self, object master, const uint8_t* data, Py_ssize_t length) except -1:
+    cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         for validator in self.validators:
-            (<Validator>validator).inspect(master, data, length)
+            (<Validator>validator).inspect(owner_view, data, length)
         return 0
 
     def __repr__(self):

@@ -465,7 +465,7 @@ cdef class RecordBuilder(Exclusive):
                 self.collect_union(index, i, values, base)
             elif field.kind == VECTOR and field.element == UNION:
                 self.collect_unions(index, i, values, base)
-            elif layout.companion >= 0:
+            elif layout.paired_field >= 0:
                 # The type of a union, which is looked at with it.
                 continue
             elif value is None:
@@ -473,7 +473,7 @@ cdef class RecordBuilder(Exclusive):
             elif is_scalar(field.kind):
                 if not take_exact(field.kind, value, &bits):
                     take_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
-                if bits != layout.default_bits or layout.kept or self.force_defaults:
+                if bits != layout.default_bits or layout.always_stored or self.force_defaults:
                     self.cells[base + i].bits = bits
                     self.cells[base + i].present = True
                 continue
@@ -498,15 +498,15 @@ cdef class RecordBuilder(Exclusive):
     cdef int collect_union(self, int32_t index, int32_t i, list values, Py_ssize_t base) except -1:
         """A union and its type: both are stored, or neither."""
         cdef Field* field = &self.layout.types.objects[index].fields[i]
-        cdef int32_t companion = self.layout.objects[index].fields[i].companion
+        cdef int32_t paired_field = self.layout.objects[index].fields[i].paired_field
         cdef uint64_t type_bits = 0
         cdef int64_t place
-        place = self.put_union(field.index, i, companion, values[companion], values[i], &type_bits)
+        place = self.put_union(field.index, i, paired_field, values[paired_field], values[i], &type_bits)
         if place:
             self.cells[base + i].bits = <uint64_t>place
             self.cells[base + i].present = True
-            self.cells[base + companion].bits = type_bits
-            self.cells[base + companion].present = True
+            self.cells[base + paired_field].bits = type_bits
+            self.cells[base + paired_field].present = True
         return 0
 
     cdef int64_t put_union(
@@ -584,14 +584,14 @@ cdef class RecordBuilder(Exclusive):
     cdef int collect_unions(self, int32_t index, int32_t i, list values, Py_ssize_t base) except -1:
         """A vector of unions and the vector of their types."""
         cdef Field* field = &self.layout.types.objects[index].fields[i]
-        cdef int32_t companion = self.layout.objects[index].fields[i].companion
+        cdef int32_t paired_field = self.layout.objects[index].fields[i].paired_field
         cdef uint64_t type_bits = 0
         cdef int64_t place
         cdef Py_ssize_t k, count, places, types
-        if values[i] is None and values[companion] is None:
+        if values[i] is None and values[paired_field] is None:
             return 0
         items = elements_of([] if values[i] is None else values[i])
-        kinds = values[companion]
+        kinds = values[paired_field]
         if kinds is None:
             kinds = [None] * len(items)
         else:
@@ -604,7 +604,7 @@ cdef class RecordBuilder(Exclusive):
         types = self.push_scratch(count)
         for k in range(count):
             self.steps[self.depth - 1].element = k
-            place = self.put_union(field.index, i, companion, kinds[k], items[k], &type_bits)
+            place = self.put_union(field.index, i, paired_field, kinds[k], items[k], &type_bits)
             if not place:
                 refuse(ValueError, "a vector of unions has no place for one without a value")
             self.cells[places + k].bits = <uint64_t>place
@@ -612,8 +612,8 @@ cdef class RecordBuilder(Exclusive):
         self.steps[self.depth - 1].element = -1
         self.cells[base + i].bits = <uint64_t>self.put_places(places, count, 4)
         self.cells[base + i].present = True
-        self.cells[base + companion].bits = <uint64_t>self.put_block(types, count, 1, count)
-        self.cells[base + companion].present = True
+        self.cells[base + paired_field].bits = <uint64_t>self.put_block(types, count, 1, count)
+        self.cells[base + paired_field].present = True
         return 0
 
     # Building

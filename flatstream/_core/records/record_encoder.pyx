@@ -246,11 +246,11 @@ cdef class RecordEncoder(RecordBuilder):
             if values[k] is <PyObject*>None:
                 continue
             if (
-                not is_scalar(fields[i].kind) or layouts[i].companion >= 0 or layouts[i].deprecated
+                not is_scalar(fields[i].kind) or layouts[i].paired_field >= 0 or layouts[i].deprecated
                 or not take_exact(fields[i].kind, <object>values[k], &bits[i])
             ):
                 return False
-            if bits[i] != layouts[i].default_bits or layouts[i].kept or self.force_defaults:
+            if bits[i] != layouts[i].default_bits or layouts[i].always_stored or self.force_defaults:
                 mask |= <uint64_t>1 << i
         if self.required & ~mask:
             return False

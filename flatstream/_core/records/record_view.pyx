@@ -14,7 +14,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from flatstream._core.base.buffers cimport master_view
+from flatstream._core.base.buffers cimport owner_view_of
 from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
 from flatstream._core.flatbuf.layout cimport EnumLayout, is_scalar, may_be_enum, scalar_width
 from flatstream._core.flatbuf.message cimport (
@@ -349,7 +349,7 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t place, Convers
         begin(record, &message)
         place = field_place(&message, &record.table, field.type_offset)
         if place and open_vector(&message, place, 1, &kinds, &kind_count):
-            refuse(record, shape.layouts[j].companion, -1, &message)
+            refuse(record, shape.layouts[j].paired_field, -1, &message)
         if kind_count != count:
             raise damaged(
                 record, j, -1,
@@ -439,7 +439,7 @@ cdef int union_type(RecordView record, Py_ssize_t j) except -1:
     if not place:
         return 0
     if reach(&message, place, 1, b"the type of a union"):
-        refuse(record, shape.layouts[j].companion, -1, &message)
+        refuse(record, shape.layouts[j].paired_field, -1, &message)
     return record.data[place]
 
 
@@ -1003,7 +1003,7 @@ cdef class RecordIterator:
         cdef Decoder decoder = self.decoder
         if decoder is None or self.types is None:
             raise ValueError("this iterator was never made: see StreamReader.records")
-        payload = decoder.take()
+        payload = decoder.next_payload()
         if payload is None:
             raise StopIteration
         return open_message(
@@ -1015,7 +1015,7 @@ cdef class RecordIterator:
 def view_message(RecordTypes types not None, number, payload, bint verify):
     """The record of object `number` at the root of `payload`; see `Table.view`."""
     cdef int32_t root = types.check_root(number)
-    return open_message(types, root, master_view(payload, "payload"), verify, -1, -1)
+    return open_message(types, root, owner_view_of(payload, "payload"), verify, -1, -1)
 
 
 def iterate_records(RecordTypes types not None, number, reader, bint verify):

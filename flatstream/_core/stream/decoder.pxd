@@ -22,8 +22,9 @@ cdef class Decoder(Exclusive):
     cdef object readinto
     cdef object read
     cdef bint exact
-    # The memory looked at: [position, end) of it has arrived and is not read yet. `master` is None while there is none.
-    cdef object master
+    # The memory being decoded: bytes [position, end) have arrived and are not read yet. `owner_view` is None while
+    # there is no memory.
+    cdef object owner_view
     # The last two views handed out. None, too, before there are any.
     cdef object recent
     cdef object older
@@ -61,20 +62,20 @@ cdef class Decoder(Exclusive):
     cdef int check_open(self) except -1
 
     @cython.final
-    cdef object take(self)
+    cdef object next_payload(self)
 
     @cython.final
     cdef object view_of(self, const uint8_t* data, Py_ssize_t size)
 
-    cdef int step(self) except -1
-    cdef int look(self) except -1
-    cdef int accept(self) except -1
+    cdef int next_frame(self) except -1
+    cdef int ensure_owner_view(self) except -1
+    cdef int check_frame(self) except -1
     cdef int locate_error(self, object error) except -1
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1
     cdef int index_rest(
         self, FrameBatch batch, Py_ssize_t begin, Py_ssize_t* frames_left, Py_ssize_t* bytes_left
     ) except -1
-    cdef int step_within(self, Py_ssize_t bytes_left) except -1
+    cdef int next_buffered_frame(self, Py_ssize_t bytes_left) except -1
     cdef int fill(self) except -1
     cdef int make_room(self) except -1
     cdef Py_ssize_t receive(self, object function, Py_ssize_t size) except -1

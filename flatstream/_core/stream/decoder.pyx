@@ -17,7 +17,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
 
-from flatstream._core.base.buffers cimport Chunk, IndexArray, acquire, master_view, redirect, subview
+from flatstream._core.base.buffers cimport Chunk, IndexArray, acquire, owner_view_of, try_reuse_view, slice_view
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.framing.deframer cimport Deframer
@@ -102,7 +102,7 @@ cdef class FrameBatch:
         return f"<FrameBatch of {self.starts.length} frames at stream offset {self.stream_offset}>"
 
     cdef object view(self, Py_ssize_t i):
-        return subview(
+        return slice_view(
             self.buffer,
             <const uint8_t*>PyMemoryView_GET_BUFFER(self.buffer).buf + self.starts.data[i],
             <Py_ssize_t>self.sizes.data[i],
@@ -158,9 +158,9 @@ cdef class Decoder(Exclusive):
                 self.capacity,
             )
         if buffer is not None:
-            self.master = master_view(buffer, "source")
-            self.data = <const uint8_t*>PyMemoryView_GET_BUFFER(self.master).buf
-            self.end = PyMemoryView_GET_BUFFER(self.master).len
+            self.owner_view = owner_view_of(buffer, "source")
+            self.data = <const uint8_t*>PyMemoryView_GET_BUFFER(self.owner_view).buf
+            self.end = PyMemoryView_GET_BUFFER(self.owner_view).len
         self.shut = False
 
     # State
@@ -223,7 +223,7 @@ cdef class Decoder(Exclusive):
         return self
 
     def __next__(self):
-        view = self.take()
+        view = self.next_payload()
         if view is None:
             raise StopIteration
         return view
@@ -252,7 +252,7 @@ cdef class Decoder(Exclusive):
         ValueError
             The reader is closed.
         """
-        return self.take()
+        return self.next_payload()
 
     def process_all(self, fn):
         """Calls ``fn(payload)`` for each payload up to the end; an exception stops it and reaches the caller.
@@ -272,7 +272,7 @@ cdef class Decoder(Exclusive):
         cdef Py_ssize_t count = 0
         if not callable(fn):
             raise TypeError(f"fn must be callable, got {type(fn).__name__}")
-        while (view := self.take()) is not None:
+        while (view := self.next_payload()) is not None:
             fn(view)
             # Let go of it before the next frame is looked for, so that its chunk can be filled again.
             view = None
@@ -308,7 +308,7 @@ cdef class Decoder(Exclusive):
         self.enter()
         try:
             self.check_open()
-            if not self.step():
+            if not self.next_frame():
                 return None
             self.gather(batch, frames_left, bytes_left)
             return batch
@@ -334,12 +334,12 @@ cdef class Decoder(Exclusive):
                 bytes_left -= length
                 if self.watched:
                     self.consult(length)
-                elif self._deframer.plain and frames_left > 0 and bytes_left > 0:
+                elif self._deframer.is_batchable and frames_left > 0 and bytes_left > 0:
                     self.index_rest(batch, begin, &frames_left, &bytes_left)
-                if frames_left <= 0 or bytes_left <= 0 or not self.step_within(bytes_left):
+                if frames_left <= 0 or bytes_left <= 0 or not self.next_buffered_frame(bytes_left):
                     break
             batch.sizes.length = batch.starts.length
-            batch.buffer = subview(self.master, self.data + begin, self.position - begin)
+            batch.buffer = slice_view(self.owner_view, self.data + begin, self.position - begin)
             batch.offsets = PyMemoryView_FromObject(batch.starts)
             batch.lengths = PyMemoryView_FromObject(batch.sizes)
             batch.stream_offset = self.base + <unsigned long long>begin
@@ -357,9 +357,9 @@ cdef class Decoder(Exclusive):
     cdef int index_rest(
         self, FrameBatch batch, Py_ssize_t begin, Py_ssize_t* frames_left, Py_ssize_t* bytes_left
     ) except -1:
-        """Adds the whole, good frames at `position` to `batch`, as far as a plain deframer can tell."""
+        """Adds the whole, good frames at `position` to `batch`, as far as a batchable deframer can tell."""
         cdef Deframer deframer = self._deframer
-        cdef Py_ssize_t width = deframer.strength()
+        cdef Py_ssize_t width = deframer.evidence_bytes()
         # How many bytes of payload are still gone through with the interpreter's lock held. Without a checksum, all.
         cdef Py_ssize_t held = RELEASE_FROM if width else MAX_CAPACITY
         cdef bint release = False
@@ -399,7 +399,7 @@ cdef class Decoder(Exclusive):
             if not width or release:
                 return 0
             # Whether it stopped because of the lock: then there is more to do than may be done with it.
-            length = deframer.leap(
+            length = deframer.frame_size_at(
                 self.data + self.position, self.end - self.position, MAX_PAYLOAD_LEN
             ) - LENGTH_SIZE - width
             if length > bytes_left[0] or (length <= budget and length <= longest):
@@ -407,14 +407,14 @@ cdef class Decoder(Exclusive):
             release = True
         return 0
 
-    cdef int step_within(self, Py_ssize_t bytes_left) except -1:
-        """Like step(), but never asks the source, leaves a payload larger than `bytes_left`, and defers errors."""
+    cdef int next_buffered_frame(self, Py_ssize_t bytes_left) except -1:
+        """`next_frame` without the source: leaves a payload larger than `bytes_left`, and defers errors."""
         cdef Py_ssize_t missing, available = self.end - self.position
         if available < self.needed:
             return 0
         try:
             missing = self._deframer.find(
-                self.master, self.data + self.position, available, &self.span
+                self.owner_view, self.data + self.position, available, &self.span
             )
         except Exception:
             # The next read looks for the same frame, and gets the same error.
@@ -425,7 +425,7 @@ cdef class Decoder(Exclusive):
         if self.span.payload_end - self.span.payload_start > bytes_left:
             return 0
         try:
-            return self.accept()
+            return self.check_frame()
         except Exception as error:
             # The check is not made twice, since it may call observers: its result is kept for the next read.
             self.deferred = error
@@ -439,13 +439,13 @@ cdef class Decoder(Exclusive):
         # Not a generator, which is at its end once it has raised.
         return iter(partial(self.read_batch, max_frames, max_bytes), None)
 
-    cdef object take(self):
+    cdef object next_payload(self):
         """A view of the next payload, or None at a clean end."""
         cdef long long start = 0, length = 0
         cdef Py_ssize_t position, size, consumed = 0, unlimited = MAX_CAPACITY
         cdef const uint8_t* data
         cdef object view
-        while self._deframer is not None and self._deframer.plain and self.master is not None and not (
+        while self._deframer is not None and self._deframer.is_batchable and self.owner_view is not None and not (
             self.busy or self.shut or self.watched or self.failure is not None or self.deferred is not None
         ):
             position = self.position
@@ -468,7 +468,7 @@ cdef class Decoder(Exclusive):
         self.enter()
         try:
             self.check_open()
-            if not self.step():
+            if not self.next_frame():
                 return None
             size = self.span.payload_end - self.span.payload_start
             view = self.view_of(self.data + self.frame_start + self.span.payload_start, size)
@@ -491,36 +491,36 @@ cdef class Decoder(Exclusive):
         A loop still holds the last view when it asks for the next, so two take turns. (Making a memoryview takes longer
         than all else that is done for a small frame: F2 of asv_benchmarks/deframing.py.)
         """
-        cdef object view, master = self.master, _dropped
-        if redirect(<PyObject*>self.older, master, data, size):
+        cdef object view, owner_view = self.owner_view, _dropped
+        if try_reuse_view(<PyObject*>self.older, owner_view, data, size):
             view = self.older
             self.older = self.recent
             self.recent = view
             return view
-        view = subview(master, data, size)
+        view = slice_view(owner_view, data, size)
         # Making it may have collected garbage, and so have run code that closed the reader.
-        if self.master is master:
+        if self.owner_view is owner_view:
             # Letting go of it may do the same, and is left to the end.
             _dropped = self.older
             self.older = self.recent
             self.recent = view
         return view
 
-    cdef int step(self) except -1:
+    cdef int next_frame(self) except -1:
         """Finds and accepts the next frame, asking the source for more as long as it takes; 0 at a clean end."""
         cdef Py_ssize_t available, missing
         cdef bint accepting = False
-        self.look()
+        self.ensure_owner_view()
         try:
             while True:
                 available = self.end - self.position
                 if available >= self.needed:
                     missing = self._deframer.find(
-                        self.master, self.data + self.position, available, &self.span
+                        self.owner_view, self.data + self.position, available, &self.span
                     )
                     if not missing and self.span.frame_end <= available:
                         accepting = True
-                        return self.accept()
+                        return self.check_frame()
                     self.needed = missing or self.span.frame_end
                 if self.fill():
                     continue
@@ -533,20 +533,20 @@ cdef class Decoder(Exclusive):
                 self.failure = error
             raise
 
-    cdef int look(self) except -1:
+    cdef int ensure_owner_view(self) except -1:
         """Makes the view of the chunk that payload views are made from. There is none after memory ran out in
         `fill`.
         """
-        if self.master is None and self.chunk is not None:
-            self.master = PyMemoryView_FromObject(self.chunk)
+        if self.owner_view is None and self.chunk is not None:
+            self.owner_view = PyMemoryView_FromObject(self.chunk)
         return 0
 
-    cdef int accept(self) except -1:
+    cdef int check_frame(self) except -1:
         """Has the deframer check the frame at `position`, which is all there, and moves on."""
         cdef Py_ssize_t size = self.span.frame_end
         self.needed = 1
         try:
-            self._deframer.examine(self.master, self.data + self.position, &self.span, False)
+            self._deframer.examine(self.owner_view, self.data + self.position, &self.span, False)
         except Exception as error:
             if isinstance(error, FlatStreamError):
                 self.locate_error(error)
@@ -616,7 +616,7 @@ cdef class Decoder(Exclusive):
                         room = PyMemoryView_FromObject(self.chunk)
                     finally:
                         self.chunk.writable = False
-                    result = function(subview(room, self.chunk.data + self.end, size))
+                    result = function(slice_view(room, self.chunk.data + self.end, size))
                 break
             except InterruptedError:
                 # Python's own sources retry after a signal; others may not.
@@ -654,13 +654,13 @@ cdef class Decoder(Exclusive):
         if chunk is not None:
             self.older = None
             self.recent = None
-            self.master = None
+            self.owner_view = None
             in_use = chunk.exports != 0
             if in_use and not self.shrinking and chunk.capacity - self.position >= wanted and (
                 chunk.capacity - self.end >= chunk.capacity // 8
             ):
                 # Views are alive, but they lie before `end`: a slow source fills a chunk bit by bit.
-                return self.look()
+                return self.ensure_owner_view()
             if self.shrinking:
                 self.spare = None
             if self.shrinking and chunk.capacity > target:
@@ -691,7 +691,7 @@ cdef class Decoder(Exclusive):
             self.data = chunk.data
         self.shrinking = False
         self.rewatch()
-        return self.look()
+        return self.ensure_owner_view()
 
     cdef Py_ssize_t held(self) noexcept:
         cdef Py_ssize_t capacity = 0
@@ -726,17 +726,17 @@ cdef class Decoder(Exclusive):
 
     def remaining(self):
         """A view of what has arrived and was not read."""
-        self.look()
-        if self.master is None:
+        self.ensure_owner_view()
+        if self.owner_view is None:
             return memoryview(b"")
-        return subview(self.master, self.data + self.position, self.end - self.position)
+        return slice_view(self.owner_view, self.data + self.position, self.end - self.position)
 
     def whole_buffer(self):
         """A view of the whole stream if the source is a buffer, else None."""
-        if self.master is None or self.chunk is not None:
+        if self.owner_view is None or self.chunk is not None:
             return None
-        # Not the master itself, which the caller could release.
-        return subview(self.master, self.data, self.end)
+        # Not `owner_view` itself, which the caller could release.
+        return slice_view(self.owner_view, self.data, self.end)
 
     def rest_is_zero(self):
         """Reads on to the end of the source, past everything, and returns whether all of it was zero bytes."""
@@ -768,9 +768,9 @@ cdef class Decoder(Exclusive):
         self.enter()
         try:
             rest = b""
-            self.look()
-            if not self.shut and self.master is not None:
-                rest = subview(self.master, self.data + self.position, self.end - self.position)
+            self.ensure_owner_view()
+            if not self.shut and self.owner_view is not None:
+                rest = slice_view(self.owner_view, self.data + self.position, self.end - self.position)
                 if self.chunk is not None:
                     rest = bytes(rest)
             self.shut = True
@@ -780,7 +780,7 @@ cdef class Decoder(Exclusive):
             self.data = NULL
             self.older = None
             self.recent = None
-            self.master = None
+            self.owner_view = None
             self.chunk = None
             self.spare = None
             self.readinto = None

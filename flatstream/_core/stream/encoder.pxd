@@ -61,7 +61,7 @@ cdef class Encoder(Exclusive):
     cdef bint none_blocks
     # The output: bytes [start, used) of the chunk are not with the sink yet.
     cdef Chunk chunk
-    cdef object master
+    cdef object owner_view
     cdef Py_ssize_t capacity
     cdef bint write_through
     cdef Py_ssize_t start

@@ -17,7 +17,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
-from flatstream._core.base.buffers cimport Chunk, acquire, master_view, subview
+from flatstream._core.base.buffers cimport Chunk, acquire, owner_view_of, slice_view
 from flatstream._core.base.endian cimport low_bytes, store_le, store_u32
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
@@ -519,14 +519,14 @@ cdef class Encoder(Exclusive):
         # refused here.
         if self.used - self.start > (0 if self.write_through else self.capacity):
             self.drain()
-        master = master_view(source, "payload")
+        owner_view = owner_view_of(source, "payload")
         if not self._framer.in_python:
-            head_size = self._framer.header(master, data, length, head)
+            head_size = self._framer.header(owner_view, data, length, head)
             return self.emit_held(head, head_size, source, data, length, True)
         collector = FrameCollector.__new__(FrameCollector)
         collector.data = bytearray()
         try:
-            check_outcome(self._framer, self._framer.frame_and_write(collector, subview(master, data, length)))
+            check_outcome(self._framer, self._framer.frame_and_write(collector, slice_view(owner_view, data, length)))
         finally:
             collector.done = True
         if not collector.data:
@@ -624,17 +624,17 @@ cdef class Encoder(Exclusive):
         """Hands over a frame that the (empty) buffer cannot hold, without copying its payload."""
         cdef Py_ssize_t size = head_size + body_size, done = 0
         cdef bytes header = head[:head_size] if head_size else b""
-        master = master_view(source, "payload")
+        owner_view = owner_view_of(source, "payload")
         try:
             while done < size:
                 if done < head_size:
-                    pieces = [memoryview(header)[done:], subview(master, body, body_size)]
+                    pieces = [memoryview(header)[done:], slice_view(owner_view, body, body_size)]
                     if self.sink_writev is not None:
                         done += self.offer(self.sink_writev, pieces, size - done)
                     else:
                         done += self.offer(self.sink_write, pieces[0], head_size - done)
                 else:
-                    piece = subview(master, body + (done - head_size), size - done)
+                    piece = slice_view(owner_view, body + (done - head_size), size - done)
                     done += self.offer(self.sink_write, piece, size - done)
         except BaseException as error:
             if not self.resumable(error):
@@ -662,7 +662,7 @@ cdef class Encoder(Exclusive):
         cdef Py_ssize_t head_size = PyBytes_GET_SIZE(header)
         cdef Py_ssize_t rest = head_size + body_size - done
         if rest > self.chunk.capacity:
-            self.master = None
+            self.owner_view = None
             self.chunk = Chunk(rest)
         if done < head_size:
             self.append(<const uint8_t*>PyBytes_AS_STRING(header) + done, head_size - done, body, body_size)
@@ -747,14 +747,14 @@ cdef class Encoder(Exclusive):
 
     cdef int drain(self) except -1:
         cdef Py_ssize_t size
-        if self.master is None:
-            self.master = PyMemoryView_FromObject(self.chunk)
+        if self.owner_view is None:
+            self.owner_view = PyMemoryView_FromObject(self.chunk)
         try:
             while self.start < self.used:
                 size = self.used - self.start
                 # The number of bytes taken is added before any Python runs again, so that no signal can make it wrong.
                 self.start += self.offer(
-                    self.sink_write, subview(self.master, self.chunk.data + self.start, size), size
+                    self.sink_write, slice_view(self.owner_view, self.chunk.data + self.start, size), size
                 )
         except BaseException as error:
             if self.resumable(error):
@@ -827,7 +827,7 @@ cdef class Encoder(Exclusive):
         cdef Py_ssize_t capacity = max(self.capacity, rest + extra)
         cdef Py_ssize_t i, kept = 0
         cdef Chunk chunk
-        self.master = None
+        self.owner_view = None
         if self.chunk is None or self.chunk.exports or self.chunk.capacity != capacity:
             chunk = Chunk(capacity)
             if rest:

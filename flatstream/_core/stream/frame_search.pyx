@@ -10,7 +10,7 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
-from flatstream._core.base.buffers cimport acquire, master_view
+from flatstream._core.base.buffers cimport acquire, owner_view_of
 from flatstream._core.base.endian cimport load_u16, load_u32
 from flatstream._core.framing.deframer cimport Deframer, Span
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN
@@ -97,19 +97,19 @@ cdef class Search:
     """One search, over `size` bytes at `data`."""
 
     cdef Deframer deframer
-    cdef object master
+    cdef object owner_view
     cdef const uint8_t* data
     cdef Py_ssize_t size
     # How many bytes of checksum speak for a frame.
-    cdef Py_ssize_t strength
+    cdef Py_ssize_t evidence_bytes
 
     cdef Py_ssize_t frame_size(self, Py_ssize_t at) except -1:
         """The size of the frame that may be at `at`, all of it there; 0 if there is none."""
         cdef Span span
-        if self.deframer.leaps:
-            return self.deframer.leap(self.data + at, self.size - at, MAX_PAYLOAD_LEN)
+        if self.deframer.locate_is_native:
+            return self.deframer.frame_size_at(self.data + at, self.size - at, MAX_PAYLOAD_LEN)
         try:
-            if self.deframer.find(self.master, self.data + at, self.size - at, &span):
+            if self.deframer.find(self.owner_view, self.data + at, self.size - at, &span):
                 return 0
             return span.frame_end if span.frame_end <= self.size - at else 0
         except Exception:
@@ -122,9 +122,9 @@ cdef class Search:
         checksum of 0 says nothing. (Of the frames of an intact stream, one of 65,536 has it with CRC-16.)
         """
         cdef Py_ssize_t i, begin = 0, end = size
-        if self.deframer.leaps and self.strength:
+        if self.deframer.locate_is_native and self.evidence_bytes:
             begin = LENGTH_SIZE
-            end = LENGTH_SIZE + self.strength
+            end = LENGTH_SIZE + self.evidence_bytes
         for i in range(at + begin, at + end):
             if self.data[i]:
                 return True
@@ -136,20 +136,22 @@ cdef class Search:
         cdef const uint8_t* payload
         cdef Py_ssize_t size
         try:
-            if self.deframer.find(self.master, self.data + at, self.size - at, &span):
+            if self.deframer.find(self.owner_view, self.data + at, self.size - at, &span):
                 return 0
-            self.deframer.examine(self.master, self.data + at, &span, True)
+            self.deframer.examine(self.owner_view, self.data + at, &span, True)
         except Exception:
             return 0
         payload = self.data + at + span.payload_start
         size = span.payload_end - span.payload_start
         # What a checksum of one's own is worth is not known: a sum is soon met among small numbers. A deframer of one's
         # own knows its frames better than this does.
-        if not self.deframer.leaps or self.strength >= 4 or (self.strength >= 2 and self.deframer.trusted):
+        if not self.deframer.locate_is_native or self.evidence_bytes >= 4:
+            return 2
+        if self.evidence_bytes >= 2 and self.deframer.check_is_native:
             return 2
         if is_table_root(payload, size):
             return 2
-        return 1 if self.strength or is_vector_root(payload, size) else 0
+        return 1 if self.evidence_bytes or is_vector_root(payload, size) else 0
 
     cdef Py_ssize_t through_to_the_end(self, Py_ssize_t tear) except -2:
         """Where a good frame begins from which frame follows frame up to the very end; -1 if nowhere.
@@ -198,7 +200,7 @@ cdef class Search:
 
         For a stream that is both damaged and torn, so that nothing leads to its end.
         """
-        cdef Py_ssize_t wanted = 1 if self.strength >= 4 else 4 if self.strength == 1 else 2
+        cdef Py_ssize_t wanted = 1 if self.evidence_bytes >= 4 else 4 if self.evidence_bytes == 1 else 2
         # How many bytes may be given to checksums. It ends the search in data made of plausible lengths, where the
         # work would grow with the square of its size.
         cdef Py_ssize_t budget = (64 << 20) + 16 * self.size
@@ -226,18 +228,19 @@ cdef class Search:
         """Whether the torn frame is not torn: all bytes up to the end are a payload that has the stored checksum."""
         cdef Span span
         cdef Py_ssize_t rest = self.size - tear
-        if not self.deframer.leaps or not self.deframer.trusted or self.strength < 2:
+        if not self.deframer.locate_is_native or not self.deframer.check_is_native or self.evidence_bytes < 2:
             return False
-        span.payload_start = LENGTH_SIZE + self.strength
+        span.payload_start = LENGTH_SIZE + self.evidence_bytes
         span.payload_end = rest
         span.frame_end = rest
         if rest <= span.payload_start or not self.is_telling(tear, rest):
             return False
         # Two bytes of checksum are met by chance too often to speak alone.
-        if self.strength < 4 and fs_popcount(load_u32(self.data + tear) ^ <uint32_t>(rest - span.payload_start)) != 1:
-            return False
+        if self.evidence_bytes < 4:
+            if fs_popcount(load_u32(self.data + tear) ^ <uint32_t>(rest - span.payload_start)) != 1:
+                return False
         try:
-            self.deframer.examine(self.master, self.data + tear, &span, True)
+            self.deframer.examine(self.owner_view, self.data + tear, &span, True)
         except Exception:
             return False
         return True
@@ -265,14 +268,14 @@ def find_intact_frame(Deframer deframer not None, buffer, tear):
     cdef Search search = Search.__new__(Search)
     cdef Py_ssize_t found, start = tear
     search.deframer = deframer
-    search.master = master_view(buffer, "buffer")
-    acquire(search.master, &view, "buffer")
+    search.owner_view = owner_view_of(buffer, "buffer")
+    acquire(search.owner_view, &view, "buffer")
     try:
         if not 0 <= start <= view.len:
             raise ValueError(f"tear must lie inside the buffer of {view.len} bytes, got {tear}")
         search.data = <const uint8_t*>view.buf
         search.size = view.len
-        search.strength = search.deframer.strength()
+        search.evidence_bytes = search.deframer.evidence_bytes()
         if search.is_whole_with_a_wrong_length(start):
             return start
         found = search.through_to_the_end(start)
@@ -285,4 +288,4 @@ def find_intact_frame(Deframer deframer not None, buffer, tear):
 
 def needs_history(Deframer deframer not None):
     """Whether a guard should be shown bytes before the tear: without a checksum, a wrong length is noticed late."""
-    return deframer.strength() == 0
+    return deframer.evidence_bytes() == 0
