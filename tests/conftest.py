@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadline: under the sanitizers, and while two test runs share a machine, time says nothing. `derandomize` keeps a
@@ -13,3 +16,14 @@ settings.register_profile(
 )
 settings.register_profile("long", parent=settings.get_profile("default"), derandomize=False, max_examples=2000)
 settings.load_profile(os.environ.get("FLATSTREAM_HYPOTHESIS", "default"))
+
+
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Has the interpreter switch threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
