@@ -27,16 +27,7 @@ import pytest
 from flatstream import ColumnBatch, StreamReader
 from flatstream._core.arrow.exporter import ColumnType, export_stream
 from reference.columns import Reference, bits
-from support.arrow_abi import (
-    GET,
-    LAST_ERROR,
-    ArrowArray,
-    ArrowArrayStream,
-    ArrowSchema,
-    copy_of,
-    release,
-    structure,
-)
+from support.arrow_abi import ArrowArray, ArrowArrayStream, ArrowSchema, copy_of, release, structure
 from support.columns import LEVEL1, SHAPE, columns_of, stream_of
 from support.messages import (
     event_payloads,
@@ -586,7 +577,7 @@ def test_memory_lives_as_long_as_a_consumer_holds_it():
     assert ctypes.cast(child.buffers[1], ctypes.POINTER(ctypes.c_int32))[49] == 49
     # From a thread that Python has not started.
     release_from_another_thread(moved)
-    assert moved.release is None
+    assert not moved.release
 
 
 def release_from_another_thread(made: Any) -> None:
@@ -604,7 +595,7 @@ def test_child_that_was_taken_out_outlives_its_parent():
     child, child_schema = copy_of(array.children[0].contents), copy_of(schema.children[0].contents)
     release(array)
     release(schema)
-    assert array.release is None
+    assert not array.release
     gc.collect()
     assert ctypes.cast(child.buffers[1], ctypes.POINTER(ctypes.c_int32))[:50] == list(range(50))
     assert (child_schema.format, child_schema.name) == (b"i", b"value")
@@ -642,29 +633,28 @@ def test_stream_is_read_through_the_functions_of_its_structure():
     stream = batches_of(LEVEL1, payloads, 100)
     capsule = stream.__arrow_c_stream__()
     made = structure(capsule, b"arrow_array_stream", ArrowArrayStream)
-    place = ctypes.addressof(made)
     schema = ArrowSchema()
-    assert GET(made.get_schema)(place, ctypes.addressof(schema)) == 0
+    assert made.get_schema(ctypes.pointer(made), ctypes.pointer(schema)) == 0
     assert (schema.format, schema.n_children) == (b"+s", 2)
     release(schema)
-    assert LAST_ERROR(made.get_last_error)(place) is None
+    assert made.get_last_error(ctypes.pointer(made)) is None
     array = ArrowArray()
-    assert GET(made.get_next)(place, ctypes.addressof(array)) == 0
+    assert made.get_next(ctypes.pointer(made), ctypes.pointer(array)) == 0
     assert array.length == 5
     release(array)
-    assert GET(made.get_next)(place, ctypes.addressof(array)) == 22
-    assert array.release is None
-    text = LAST_ERROR(made.get_last_error)(place)
+    assert made.get_next(ctypes.pointer(made), ctypes.pointer(array)) == 22
+    assert not array.release
+    text = ctypes.string_at(made.get_last_error(ctypes.pointer(made)))
     assert text.startswith(b"FlatbufferError: a message cannot be read: level1: the offset of the root")
-    assert GET(made.get_next)(place, ctypes.addressof(array)) == 0
+    assert made.get_next(ctypes.pointer(made), ctypes.pointer(array)) == 0
     assert array.length == 4
     release(array)
     # The end: a released array, again and again.
     for _ in range(2):
-        assert GET(made.get_next)(place, ctypes.addressof(array)) == 0
-        assert array.release is None
+        assert made.get_next(ctypes.pointer(made), ctypes.pointer(array)) == 0
+        assert not array.release
     release(made)
-    assert made.release is None
+    assert not made.release
 
 
 def test_stream_and_iterator_take_from_the_same_messages():

@@ -23,6 +23,7 @@ from support.modes import MODES, Mode
 from support.schemas import VECTORS
 from support.sinks import every_sink
 from support.sources import SOURCES, every_source
+from support.streams import by_batch, by_message
 
 # What the crate's files call a checksum, and what we do.
 FILE_MODES = {"none": MODES["none"], "crc16": MODES["crc16"], "crc32": MODES["crc32"], "xxh3_64": MODES["xxhash64"]}
@@ -350,16 +351,6 @@ def flip_rows(name: str) -> list[tuple[bytes, str, int]]:
         damaged[bit // 8] ^= 1 << bit % 8
         rows.append((bytes(damaged), outcome, frames))
     return rows
-
-
-def by_message(reader: StreamReader) -> None:
-    for _ in reader:
-        pass
-
-
-def by_batch(reader: StreamReader) -> None:
-    for _ in reader.batches():
-        pass
 
 
 @pytest.mark.parametrize("read", [by_message, by_batch])

@@ -57,7 +57,9 @@ from flatstream import (
     recover,
 )
 from reference import framing as reference
+from support.clock import Clock
 from support.errors import facts
+from support.items import BytesItem
 from support.sinks import PlainSink
 from support.sources import CutReadSource, CutSource
 
@@ -859,18 +861,6 @@ class TwinSizeThresholdPolicy(Recording, MemoryPolicy):
         return None
 
 
-class Clock:
-    """Stands still unless told to go on; counts how often it was asked."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.asked = 0
-
-    def __call__(self) -> float:
-        self.asked += 1
-        return self.now
-
-
 POLICIES = {
     "noop": (NoOpPolicy, TwinNoOpPolicy),
     "adaptive": (AdaptiveWatermarkPolicy, TwinAdaptiveWatermarkPolicy),
@@ -916,14 +906,6 @@ def test_policy_and_its_twin_decide_the_same(kind, data, messages):
         assert clocks[0].asked == clocks[1].asked
 
 
-class Message:
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def serialize(self, builder: Any) -> None:
-        builder.Finish(builder.CreateByteVector(bytes(self.size)))
-
-
 @every_policy
 @given(data=st.data(), messages=steps)
 def test_writer_reclaims_the_same_with_a_policy_and_with_its_twin(kind, data, messages):
@@ -935,7 +917,7 @@ def test_writer_reclaims_the_same_with_a_policy_and_with_its_twin(kind, data, me
         with StreamWriter(sink, memory_policy=policy, capacity=16) as writer:
             for size, _, seconds in messages:
                 clock.now += seconds
-                writer.write(Message(size))
+                writer.write(BytesItem(bytes(size)))
                 capacities.append(len(writer.builder.Bytes))
         runs.append((capacities, getattr(policy, "infos", []), sink.getvalue(), clock.asked))
     assert runs[0] == runs[1]
@@ -982,7 +964,7 @@ def test_the_comparison_of_policies_sees_what_they_reclaim(kind, which, sizes, e
     policy = recording(*arguments, **options)
     with StreamWriter(io.BytesIO(), memory_policy=policy, capacity=16) as writer:
         for size in sizes:
-            writer.write(Message(size))
+            writer.write(BytesItem(bytes(size)))
         assert len(writer.builder.Bytes) == (64 if expected else 1024)
     infos = getattr(policy, "infos", [])
     assert [(info.reason, info.last_message_size, info.capacity_after) for info in infos] == expected

@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import flatbuffers
 import pytest
 
 from flatstream import (
@@ -24,7 +23,6 @@ from flatstream import (
     DefaultFramer,
     Deframer,
     Framer,
-    FrameSpan,
     InvalidFrameError,
     NoValidator,
     ObserverDeframer,
@@ -39,8 +37,10 @@ from flatstream import (
     Validator,
 )
 from reference import framing as reference
+from support.items import finished_builder
 from support.messages import flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
+from support.python_strategies import PythonDeframer, PythonFramer
 from support.sinks import PlainSink
 from support.sources import CutSource
 from support.streams import corpus, flip, read_all
@@ -161,8 +161,8 @@ def test_validation_happens_before_writing(mode: Mode, in_python: bool) -> None:
     [
         lambda writer, text: writer.write(text),
         lambda writer, text: writer.write_batch([text]),
-        lambda writer, text: writer.write_finished(finished(text)),
-        lambda writer, text: writer.write_message(finished(text)),
+        lambda writer, text: writer.write_finished(finished_builder(text)),
+        lambda writer, text: writer.write_message(finished_builder(text)),
         lambda writer, text: writer.write_payload(flatbuffer_of_string(text)),
         lambda writer, text: writer.write_payloads([flatbuffer_of_string(text)]),
     ],
@@ -173,12 +173,6 @@ def test_every_way_of_writing_is_validated(write: Callable[[StreamWriter, str], 
     with StreamWriter(PlainSink(), DefaultFramer().with_validator(validator)) as writer:
         write(writer, "text")
     assert validator.log == [("", flatbuffer_of_string("text"))]
-
-
-def finished(text: str) -> flatbuffers.Builder:
-    builder = flatbuffers.Builder(64)
-    builder.Finish(builder.CreateString(text))
-    return builder
 
 
 def test_validation_happens_after_the_checksum_on_reading() -> None:
@@ -331,8 +325,8 @@ def test_observer_of_a_framer_is_called_exactly_once_per_frame(mode: Mode, buffe
     with StreamWriter(sink, framer, buffer_size=buffer_size) as writer:
         writer.write("a")
         writer.write_batch(["b", "c"])
-        writer.write_finished(finished("d"))
-        writer.write_message(finished("e"))
+        writer.write_finished(finished_builder("d"))
+        writer.write_message(finished_builder("e"))
         writer.write_payload(b"f")
         writer.write_payloads([b"", b"g"])
         writer.flush()
@@ -444,20 +438,6 @@ def test_bounds_on_both_sides(mode: Mode, bound: int) -> None:
     else:
         assert isinstance(error, InvalidFrameError)
         assert (error.declared_len, error.limit) == (len(fitting), bound)
-
-
-class PythonFramer(Framer):
-    def frame_and_write(self, writer: Any, payload: Any) -> None:
-        writer.write(len(payload).to_bytes(4, "little"))
-        writer.write(payload)
-
-
-class PythonDeframer(Deframer):
-    def locate(self, data: Any) -> FrameSpan | int:
-        if len(data) < 4:
-            return 4
-        end = 4 + int.from_bytes(data[:4], "little")
-        return FrameSpan(4, end, end)
 
 
 FRAMERS: dict[str, Callable[[], Framer]] = {

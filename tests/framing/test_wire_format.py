@@ -20,6 +20,7 @@ from flatstream import (
     StreamWriter,
 )
 from reference import framing as reference
+from support.items import FinishedBytes
 from support.modes import MODES, Mode, every_mode
 from support.schemas import VECTORS
 from support.sources import every_source
@@ -88,26 +89,13 @@ def test_golden_file_is_reproduced_byte_for_byte_from_a_builder(
 ) -> None:
     if size != "medium":
         # The other two payloads are no FlatBuffers; a builder is stood in for.
-        builder: Any = FinishedBytes(PAYLOADS[size])
+        builder: Any = FinishedBytes(PAYLOADS[size], before=b"not of the message")
     else:
         builder = vector_of_zeros()
     sink = io.BytesIO()
     with StreamWriter(sink, checksum_type) as writer:
         writer.write_finished(builder)
     assert sink.getvalue() == golden(name, size)
-
-
-class FinishedBytes:
-    """Has what `write_finished` takes from a builder."""
-
-    finished = True
-
-    def __init__(self, payload: bytes) -> None:
-        self.Bytes = bytearray(b"not of the message" + payload)
-        self.length = len(payload)
-
-    def Head(self) -> int:  # noqa: N802 - the name is the builder's
-        return len(self.Bytes) - self.length
 
 
 @every_golden_file

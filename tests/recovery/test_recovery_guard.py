@@ -32,6 +32,7 @@ from flatstream import (
 )
 from support.messages import flatbuffer_of_event, flatbuffer_of_string, flatbuffer_of_vector
 from support.modes import MODES, Mode, every_mode
+from support.python_strategies import CheckedMagicDeframer, MagicDeframer
 from support.sources import CutReadSource, CutSource, every_source
 from support.streams import Corpus, corpus, flip, read_all, recover_bytes
 
@@ -344,27 +345,6 @@ def test_damaged_payload_before_a_tear_is_an_error(mode: Mode) -> None:
 
 
 # Custom deframers, written in Python
-
-
-class MagicDeframer(Deframer):
-    """``MAGC``, and the frame of another deframer."""
-
-    def __init__(self, inner: Deframer) -> None:
-        self.inner = inner
-
-    def locate(self, data: Any) -> FrameSpan | int:
-        # Of a magic number in part it can be said that it is wrong, too.
-        if bytes(data[:4]) != b"MAGC"[: len(data)]:
-            raise InvalidFrameError(f"expected the magic number b'MAGC', got {bytes(data[:4])!r}")
-        if len(data) < 8:
-            return 8
-        found = self.inner.locate(data[4:])
-        return found + 4 if isinstance(found, int) else FrameSpan(*(place + 4 for place in found))
-
-
-class CheckedMagicDeframer(MagicDeframer):
-    def check(self, frame: Any, payload: Any) -> None:
-        self.inner.check(frame[4:], payload)
 
 
 def magic_stream(mode: Mode, payloads: list[bytes]) -> Corpus:

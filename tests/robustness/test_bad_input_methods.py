@@ -20,18 +20,12 @@ import pytest
 from flatstream import FlatbufferError, FlatStreamError, StreamReader, StreamWriter
 from reference import framing as reference
 from support.bad_input import TWO_FRAMES, Case, Errors, Refused, callables, counts, no_bytes, refusals, table
+from support.items import UnfinishedItem
 from support.messages import flatbuffer_of_string
 from support.schemas import SHAPES, TESTS
 from support.sinks import PlainSink
 
 # Writers
-
-
-class Unfinished:
-    """Builds something and does not finish it."""
-
-    def serialize(self, builder: Any) -> None:
-        builder.CreateString("forgotten")
 
 
 class Packs:
@@ -97,15 +91,15 @@ WRITER_CASES = [
         (5, TypeError, ITEM + "int"),
         (b"abc", TypeError, ITEM + r"bytes: write_payload\(\) takes finished bytes"),
         ({}, TypeError, ITEM + "dict"),
-        (Unfinished, TypeError, ITEM + "the class Unfinished"),
+        (UnfinishedItem, TypeError, ITEM + "the class UnfinishedItem"),
         (str, TypeError, ITEM + "the class str"),
         ("\ud800", UnicodeEncodeError, "surrogates not allowed"),
     ),
     Case(
-        "write Unfinished",
-        lambda writer: writer.write(Unfinished()),
+        "write UnfinishedItem",
+        lambda writer: writer.write(UnfinishedItem()),
         FlatbufferError,
-        r"Unfinished\.serialize\(builder\) must call builder\.Finish\(root\), and did not",
+        r"UnfinishedItem\.serialize\(builder\) must call builder\.Finish\(root\), and did not",
     ),
     Case("write Pack None", lambda writer: writer.write(Packs(None)), TypeError, r"Pack.* None"),
     Case("write Pack str", lambda writer: writer.write(Packs("5")), TypeError, r"Pack.* (str|'5')"),

@@ -26,7 +26,7 @@ from support.messages import flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
 from support.sinks import PlainSink
 from support.sources import CutReadSource, CutSource, FaultySource
-from support.streams import corpus, flip, read_all
+from support.streams import by_batch, by_message, corpus, flip, read_all
 
 every_checksum = pytest.mark.parametrize("mode", [pytest.param(m, id=n) for n, m in MODES.items() if n != "none"])
 MIB = 1 << 20
@@ -76,17 +76,6 @@ def test_lying_length_allocates_no_more_than_a_megabyte_beyond_what_arrived() ->
 
 
 # Cutting a stream anywhere yields the whole frames in order and a clean end only at frame boundaries
-
-
-def by_message(reader: StreamReader) -> list[bytes]:
-    payloads = []
-    while (payload := reader.read_message()) is not None:
-        payloads.append(bytes(payload))
-    return payloads
-
-
-def by_batch(reader: StreamReader) -> list[bytes]:
-    return [bytes(payload) for batch in reader.batches() for payload in batch]
 
 
 @every_mode

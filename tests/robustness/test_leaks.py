@@ -47,7 +47,6 @@ from flatstream import (
     FlatbufferError,
     FlatStreamError,
     Framer,
-    FrameSpan,
     InvalidFrameError,
     MemoryPolicy,
     SizeThresholdPolicy,
@@ -63,18 +62,14 @@ from flatstream import (
 )
 from flatstream._core.stream.encoder import Encoder
 from reference import framing as reference
+from support.items import StringItem, UnfinishedItem
 from support.memory import growth, repeat
 from support.modes import Sum24
+from support.python_strategies import PythonDeframer, PythonFramer
 
 PAYLOADS = [b"", b"a", b"x" * 40, b"y" * 300]
 PLAIN = reference.encode(PAYLOADS, "none")
 CRC32 = reference.encode(PAYLOADS, "crc32")
-
-
-class PythonFramer(Framer):
-    def frame_and_write(self, writer, payload):
-        writer.write(len(payload).to_bytes(4, "little"))
-        writer.write(payload)
 
 
 class FailingFramer(Framer):
@@ -83,13 +78,7 @@ class FailingFramer(Framer):
         raise ZeroDivisionError
 
 
-class PythonDeframer(Deframer):
-    def locate(self, data):
-        if len(data) < 4:
-            return 4
-        end = 4 + int.from_bytes(data[:4], "little")
-        return FrameSpan(4, end, end)
-
+class ChoosyDeframer(PythonDeframer):
     def check(self, frame, payload):
         if payload == b"a":
             raise ChecksumMismatchError(expected=1, calculated=2)
@@ -113,16 +102,6 @@ class FailingChecksum(Checksum):
 class FailingValidator(Validator):
     def validate(self, payload):
         raise ValidationFailedError(validator="failing", reason="always")
-
-
-class Item:
-    def serialize(self, builder: Any) -> None:
-        builder.Finish(builder.CreateString("item"))
-
-
-class Unfinished:
-    def serialize(self, builder: Any) -> None:
-        builder.CreateString("item")
 
 
 class Message:
@@ -182,7 +161,7 @@ def write_every_way(folder: Path) -> None:
     builder = Builder(64)
     with StreamWriter(sink, DefaultFramer(), buffer_size=100) as writer:
         writer.write("text")
-        writer.write(Item())
+        writer.write(StringItem())
         writer.write_batch(["a", "b"])
         builder.Finish(builder.CreateString("mine"))
         writer.write_finished(builder)
@@ -236,7 +215,7 @@ def fail_to_write(folder: Path) -> None:
     with Refused(TypeError):
         writer.write(3)  # type: ignore[arg-type]
     with Refused(FlatbufferError):
-        writer.write(Unfinished())
+        writer.write(UnfinishedItem())
     with Refused(FlatbufferError):
         writer.write_finished(Builder(10))
     with Refused(TypeError):
@@ -396,7 +375,7 @@ def fail_to_read(folder: Path) -> None:
         StreamReader(PLAIN).typed_messages(int)
     with Refused(IndexError):
         next(StreamReader(PLAIN).batches())[9]
-    reader = StreamReader(io.BytesIO(PLAIN), PythonDeframer())
+    reader = StreamReader(io.BytesIO(PLAIN), ChoosyDeframer())
     next(reader)
     with Refused(ChecksumMismatchError):
         reader.read_message()
@@ -611,7 +590,7 @@ class HoldingFramer(Framer):
     held: Any = None
 
 
-class HoldingDeframer(PythonDeframer):
+class HoldingDeframer(ChoosyDeframer):
     held: Any = None
 
 

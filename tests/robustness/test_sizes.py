@@ -42,6 +42,8 @@ from flatstream import (
     recover,
 )
 from reference import framing as reference
+from support.items import FinishedBytes
+from support.memory import address
 from support.modes import MODES
 from support.sinks import PlainSink
 from support.sources import CutSource
@@ -73,15 +75,10 @@ def peak() -> Iterator[Callable[[], int]]:
         tracemalloc.stop()
 
 
-def address(buffer: Any) -> int:
-    """Where the bytes of `buffer` lie."""
-    return int(np.frombuffer(buffer, np.uint8).__array_interface__["data"][0])
-
-
 # Writing
 
 
-class CountingSink:
+class SizeCountingSink:
     """Counts the bytes that it is given and looks at none of a large piece; keeps the small ones."""
 
     def __init__(self) -> None:
@@ -94,26 +91,11 @@ class CountingSink:
         return len(data)
 
 
-class Finished:
-    """As much of a builder as it takes to write what it has finished."""
-
-    finished = True
-
-    def __init__(self, data: Any) -> None:
-        self.Bytes = data
-
-    def Head(self) -> int:  # noqa: N802 - the name is flatbuffers'
-        return 0
-
-    def Clear(self) -> None:  # noqa: N802
-        self.Bytes = b""
-
-
 WAYS: dict[str, Callable[[StreamWriter, Any], None]] = {
     "write_payload": lambda writer, payload: writer.write_payload(payload),
     "write_payloads": lambda writer, payload: writer.write_payloads([payload]),
-    "write_finished": lambda writer, payload: writer.write_finished(Finished(payload)),
-    "write_message": lambda writer, payload: writer.write_message(Finished(payload)),
+    "write_finished": lambda writer, payload: writer.write_finished(FinishedBytes(payload)),
+    "write_message": lambda writer, payload: writer.write_message(FinishedBytes(payload)),
 }
 
 
@@ -121,7 +103,7 @@ WAYS: dict[str, Callable[[StreamWriter, Any], None]] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("buffer_size", [0, 65_536])
 def test_huge_payload_reaches_the_sink_with_its_header_and_without_a_copy(buffer_size, way, size):
-    sink = CountingSink()
+    sink = SizeCountingSink()
     with nothing(size) as payload, peak() as allocated:
         with StreamWriter(sink, buffer_size=buffer_size) as writer:
             WAYS[way](writer, payload)
@@ -154,7 +136,7 @@ FRAMERS: dict[str, Callable[[], Framer]] = {
 @pytest.mark.parametrize("framer", FRAMERS)
 @pytest.mark.parametrize("way", WAYS)
 def test_payload_of_two_to_the_32_bytes_is_refused_before_anything_is_done(way, framer):
-    sink = CountingSink()
+    sink = SizeCountingSink()
     with nothing(2**32) as payload, peak() as allocated:
         with StreamWriter(sink, FRAMERS[framer]()) as writer:
             writer.write_payload(b"before")
@@ -173,7 +155,7 @@ def test_payload_of_two_to_the_32_bytes_is_refused_before_anything_is_done(way, 
 
 @pytest.mark.parametrize("framer", FRAMERS)
 def test_framer_by_itself_refuses_what_does_not_fit_a_length(framer):
-    sink = CountingSink()
+    sink = SizeCountingSink()
     refused = pytest.raises(InvalidFrameError, match="payload of 4294967296 bytes")
     with nothing(2**32) as payload, memoryview(payload) as view, refused:
         FRAMERS[framer]().frame_and_write(sink, view)
@@ -182,7 +164,7 @@ def test_framer_by_itself_refuses_what_does_not_fit_a_length(framer):
 
 @pytest.mark.parametrize("size", HUGE)
 def test_framer_by_itself_writes_a_huge_payload_without_a_copy(size):
-    sink = CountingSink()
+    sink = SizeCountingSink()
     with nothing(size) as payload, peak() as allocated:
         with memoryview(payload) as view:
             DefaultFramer().frame_and_write(sink, view)
@@ -192,7 +174,7 @@ def test_framer_by_itself_writes_a_huge_payload_without_a_copy(size):
 
 @pytest.mark.parametrize("bound", [2**31 - 1, 2**31])
 def test_bound_at_the_edge_lets_its_own_length_pass_and_no_more(bound):
-    sink = CountingSink()
+    sink = SizeCountingSink()
     with StreamWriter(sink, DefaultFramer().bounded(bound)) as writer:
         with nothing(bound) as payload:
             writer.write_payload(payload)
@@ -203,7 +185,7 @@ def test_bound_at_the_edge_lets_its_own_length_pass_and_no_more(bound):
 
 
 def test_counts_and_offsets_of_a_writer_go_beyond_32_bits():
-    sink = CountingSink()
+    sink = SizeCountingSink()
     with nothing(MOST) as payload, StreamWriter(sink, DefaultFramer().bounded(MOST)) as writer:
         for _ in range(5):
             writer.write_payload(payload)
@@ -505,7 +487,7 @@ def checksum_of_zeros(mode: str, size: int) -> int:
 @pytest.mark.parametrize("size", [5 << 20, *(pytest.param(size, marks=pytest.mark.long) for size in HUGE)])
 def test_huge_payload_has_the_checksum_that_others_calculate(size, mode, tmp_path):
     expected = checksum_of_zeros(mode, size).to_bytes(MODES[mode].size, "little")
-    sink = CountingSink()
+    sink = SizeCountingSink()
     with nothing(size) as payload, peak() as allocated, StreamWriter(sink, MODES[mode].framer()) as writer:
         writer.write_payload(payload)
         assert allocated() < 65_536 + BESIDES

@@ -14,7 +14,6 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
-import flatbuffers
 import pytest
 
 from flatstream import (
@@ -26,6 +25,7 @@ from flatstream import (
     StreamWriter,
 )
 from reference import framing as reference
+from support.items import finished_builder
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Mode
 from support.sources import CutReadSource
@@ -182,12 +182,6 @@ class Nowhere:
         return len(data)
 
 
-def finished_builder() -> flatbuffers.Builder:
-    builder = flatbuffers.Builder(256)
-    builder.Finish(builder.CreateString("telemetry"))
-    return builder
-
-
 def one_by_one(name: str, make: Callable[[], Any]) -> Any:
     def write(writer: StreamWriter, count: int) -> None:
         message = make()
@@ -211,7 +205,7 @@ WRITINGS = pytest.mark.parametrize(
         one_by_one("write_payload", lambda: EVENT),
         one_by_one("write_payload", lambda: bytearray(EVENT)),
         one_by_one("write_payload", lambda: memoryview(EVENT)),
-        one_by_one("write_finished", finished_builder),
+        one_by_one("write_finished", lambda: finished_builder("telemetry", 256)),
         all_at_once("write_payloads", EVENT),
         all_at_once("write_payloads", memoryview(EVENT)),
     ],

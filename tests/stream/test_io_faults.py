@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flatbuffers
 import pytest
 
 from flatstream import (
@@ -24,6 +23,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.errors import raised_by
+from support.items import finished_builder
 from support.messages import flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
 from support.sinks import FaultySink, InterruptedSink, PlainSink, ShortSink
@@ -45,12 +45,6 @@ every_fault = pytest.mark.parametrize(
         pytest.param(lambda: DeviceError("no OSError at all"), id="DeviceError"),
     ],
 )
-
-
-def finished_builder(text: str) -> flatbuffers.Builder:
-    builder = flatbuffers.Builder(64)
-    builder.Finish(builder.CreateString(text))
-    return builder
 
 
 # A sink's error keeps its kind in write and write_finished

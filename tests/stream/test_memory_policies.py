@@ -21,6 +21,7 @@ from flatstream import (
     StreamWriter,
 )
 from reference import framing as reference
+from support.clock import Clock
 from support.messages import flatbuffer_of_string
 from support.modes import MODES
 from support.sinks import PlainSink
@@ -30,18 +31,6 @@ from support.streams import corpus
 COUNT = ReclamationReason.MESSAGE_COUNT
 TIME = ReclamationReason.TIME_COOLDOWN
 SIZE = ReclamationReason.SIZE_THRESHOLD
-
-
-class Clock:
-    """A clock that stands still until it is told the time."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.asked = 0
-
-    def __call__(self) -> float:
-        self.asked += 1
-        return self.now
 
 
 class Scripted(MemoryPolicy):

@@ -33,6 +33,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.errors import facts
+from support.items import BytesItem
 from support.modes import MODES, Mode, every_mode
 from support.sinks import SINKS, InterruptedSink, ShortSink, Target
 from support.sources import SOURCES, CutReadSource, CutSource, InterruptedSource, every_source
@@ -563,16 +564,6 @@ def test_batch_before_a_mismatch_leaves_the_reader_at_the_refused_frame(mode, ki
 # Writing
 
 
-class Message:
-    """An item for simple mode: a message whose root is a vector of bytes."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def serialize(self, builder: Any) -> None:
-        builder.Finish(builder.CreateByteVector(self.content))
-
-
 def built(item: str | bytes) -> flatbuffers.Builder:
     """A builder of the test's own that holds a finished message: a string, or a vector of bytes."""
     builder = flatbuffers.Builder(32)
@@ -628,10 +619,10 @@ def perform(writer: StreamWriter, call: str, *arguments: Any) -> list[bytes]:
             assert not builder.finished
             return [expected]
         case "write", (item,):
-            writer.write(item if isinstance(item, str) else Message(item))
+            writer.write(item if isinstance(item, str) else BytesItem(item))
             return [bytes(built(item).Output())]
         case "write_batch", (items,):
-            writer.write_batch([item if isinstance(item, str) else Message(item) for item in items])
+            writer.write_batch([item if isinstance(item, str) else BytesItem(item) for item in items])
             return [bytes(built(item).Output()) for item in items]
         case "flush", ():
             writer.flush()

@@ -20,11 +20,8 @@ from flatstream import (
     ChecksumType,
     DefaultDeframer,
     DefaultFramer,
-    Deframer,
     FlatbufferError,
     FlatStreamError,
-    Framer,
-    FrameSpan,
     InvalidFrameError,
     Packable,
     StreamReader,
@@ -34,19 +31,15 @@ from flatstream import (
     ValidationFailedError,
 )
 from reference import framing as reference
+from support.items import finished_builder
 from support.memory import address
 from support.messages import flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
+from support.python_strategies import CheckedMagicDeframer, MagicFramer
 from support.sinks import CountingSink, PlainSink
 from support.streams import corpus, flip, read_all
 
 every_checksum_type = pytest.mark.parametrize("checksum_type", list(ChecksumType))
-
-
-def builder_of(text: str) -> flatbuffers.Builder:
-    builder = flatbuffers.Builder(64)
-    builder.Finish(builder.CreateString(text))
-    return builder
 
 
 # Writing, reading, flushing, detaching, errors
@@ -80,7 +73,7 @@ def test_checksum_type_is_accepted_by_open(checksum_type: ChecksumType, tmp_path
 
 def test_write_message_writes_and_resets_the_builder() -> None:
     sink = PlainSink()
-    builder = builder_of("first")
+    builder = finished_builder("first")
     with StreamWriter(sink) as writer:
         writer.write_message(builder)
         assert not builder.finished
@@ -92,7 +85,7 @@ def test_write_message_writes_and_resets_the_builder() -> None:
 
 
 def test_write_message_that_fails_leaves_the_builder_as_it_was() -> None:
-    builder = builder_of("too long")
+    builder = finished_builder("too long")
     sink = PlainSink()
     with StreamWriter(sink, DefaultFramer().bounded(3)) as writer, pytest.raises(InvalidFrameError):
         writer.write_message(builder)
@@ -274,41 +267,12 @@ def test_item_that_raises_writes_nothing() -> None:
     assert sink.arrived() == reference.encode([event_bytes(3)], "none")
 
 
-class MagicFramer(Framer):
-    """``MAGC``, then the frame of another framer."""
-
-    def __init__(self, inner: Framer) -> None:
-        self.inner = inner
-
-    def frame_and_write(self, writer: Any, payload: Any) -> None:
-        writer.write(b"MAGC")
-        self.inner.frame_and_write(writer, payload)
-
-
-class MagicDeframer(Deframer):
-    def __init__(self, inner: Deframer) -> None:
-        self.inner = inner
-
-    def locate(self, data: Any) -> FrameSpan | int:
-        if len(data) < 4:
-            return 4
-        if bytes(data[:4]) != b"MAGC":
-            raise InvalidFrameError(f"expected the magic number b'MAGC', got {bytes(data[:4])!r}")
-        if len(data) == 4:
-            return 8
-        found = self.inner.locate(data[4:])
-        return found + 4 if isinstance(found, int) else FrameSpan(*(place + 4 for place in found))
-
-    def check(self, frame: Any, payload: Any) -> None:
-        self.inner.check(frame[4:], payload)
-
-
 def test_framer_and_deframer_are_open_to_subclassing() -> None:
     sink = io.BytesIO()
     with StreamWriter(sink, MagicFramer(ChecksumFramer(flatstream.Crc16()))) as writer:
         writer.write_payloads([b"abc", b""])
     assert sink.getvalue() == bytes.fromhex("4d414743 03000000 d69d 616263  4d414743 00000000 0000")
-    deframer = MagicDeframer(ChecksumDeframer(flatstream.Crc16()))
+    deframer = CheckedMagicDeframer(ChecksumDeframer(flatstream.Crc16()))
     assert read_all(sink.getvalue(), deframer) == ([b"abc", b""], None)
     payloads, error = read_all(flip(sink.getvalue(), 8 * 10), deframer)
     assert payloads == []

@@ -11,34 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
-import gzip
 import io
-import os
 import random
-import resource
-import socket
-import subprocess
-import sys
-import textwrap
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from flatbuffers import Builder
 
-import flatstream
-from flatstream import DefaultFramer, FlatStreamError, Framer, InvalidFrameError, StreamReader, StreamWriter
+from flatstream import DefaultFramer, FlatStreamError, Framer, StreamReader, StreamWriter
 from flatstream._core.stream.encoder import Encoder
 from reference import framing as reference
-from support.sinks import InterruptedSink, PlainSink, ShortSink, every_sink
-
-
-def encode(payloads: Iterable[bytes]) -> bytes:
-    return reference.encode(payloads, "none")
-
+from support.faults import device_error
+from support.python_strategies import PythonFramer
+from support.sinks import InterruptedSink, ShortSink
+from support.streams import encode
 
 # A sink that does as it is told
 
@@ -142,16 +129,7 @@ def write_and_drain(encoder: Encoder, payload: bytes) -> None:
     encoder.drain_buffer()
 
 
-def write_and_flush(writer: StreamWriter, *payloads: bytes) -> None:
-    writer.write_payloads(payloads)
-    writer.flush()
-
-
 DEVICE_ERRORS = [errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EPIPE, errno.EDQUOT]
-
-
-def device_error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
 
 
 # Every call in turn
@@ -186,7 +164,7 @@ def write_all(encoder: Encoder, payloads: Iterable[bytes]) -> tuple[list[bytes],
 def calls_without_faults(buffer_size: int, short: int) -> int:
     sink = ToldSink(*[Take(short)] * 2000)
     write_all(exact_encoder(sink, buffer_size), PAYLOADS)
-    assert sink.data == encode(PAYLOADS)
+    assert sink.data == encode(*PAYLOADS)
     return sink.calls
 
 
@@ -203,7 +181,7 @@ def test_device_error_at_any_call_of_a_file_rolls_back_and_goes_on(buffer_size, 
         accepted, errors = write_all(encoder, PAYLOADS)
         assert errors == [error]
         assert not encoder.is_refusing
-        assert sink.data == encode(accepted)
+        assert sink.data == encode(*accepted)
         # At most the payload that met the error was not accepted, and it may be offered again.
         assert len(accepted) >= len(PAYLOADS) - 1
 
@@ -226,7 +204,7 @@ def test_device_error_at_any_call_of_a_pipe_refuses_unless_a_frame_ends_there(bu
             assert not encoder.is_refusing
             accepted = PAYLOADS[: encoder.frames_written]
             encoder.drain_buffer()
-            assert sink.data == encode(accepted)
+            assert sink.data == encode(*accepted)
         else:
             assert isinstance(got.end, reference.Torn)
             assert_refuses(encoder, sink, error)
@@ -246,7 +224,7 @@ def test_device_error_of_a_sink_that_may_have_taken_a_part_refuses(buffer_size, 
     assert caught.value is error
     assert any("refuses every later write" in note for note in error.__notes__)
     assert_refuses(encoder, sink, error)
-    assert encode([b"0123456789abcdef"] * 10).startswith(sink.data)
+    assert encode(*[b"0123456789abcdef"] * 10).startswith(sink.data)
 
 
 def test_frame_that_could_not_be_written_is_not_counted():
@@ -257,7 +235,7 @@ def test_frame_that_could_not_be_written_is_not_counted():
         encoder = exact_encoder(sink, buffer_size, rollback=False)
         with pytest.raises(OSError):
             encoder.write_payload(payload)
-        assert sink.data == encode([payload])[:6]
+        assert sink.data == encode(payload)[:6]
         assert (encoder.frames_written, encoder.bytes_written) == (0, 0)
         assert_refuses(encoder, sink, error)
 
@@ -269,7 +247,7 @@ def test_refusal_says_which_frame_is_torn_and_where():
     encoder.write_payloads([b"0123456789ab", b"0123456789ab"])  # Two frames of 16 bytes fill the buffer.
     with pytest.raises(OSError):
         encoder.write_payloads([b"cdefghijklmn", b"opqrstuvwxyz", b"next"])
-    assert sink.data == encode([b"0123456789ab", b"0123456789ab"]) + b"\x0c\0\0\0cde"
+    assert sink.data == encode(b"0123456789ab", b"0123456789ab") + b"\x0c\0\0\0cde"
     with pytest.raises(FlatStreamError) as caught:
         encoder.drain_buffer()
     assert (caught.value.frame, caught.value.offset) == (2, 32)
@@ -286,10 +264,10 @@ def test_rollback_takes_back_no_more_than_the_unfinished_frame():
     with pytest.raises(OSError):
         encoder.drain_buffer()
     assert sink.rolled_back == [6]
-    assert sink.data == encode([b"0123456789ab"])
+    assert sink.data == encode(b"0123456789ab")
     assert encoder.pending_bytes == 32
     encoder.drain_buffer()
-    assert sink.data == encode([b"0123456789ab"] * 3)
+    assert sink.data == encode(*[b"0123456789ab"] * 3)
 
 
 def test_large_frame_is_taken_back_and_was_not_accepted():
@@ -300,7 +278,7 @@ def test_large_frame_is_taken_back_and_was_not_accepted():
     assert sink.rolled_back == [1001]
     assert (bytes(sink.data), encoder.frames_written, encoder.pending_bytes) == (b"", 0, 0)
     encoder.write_payload(b"L" * 5001)
-    assert sink.data == encode([b"L" * 5001])
+    assert sink.data == encode(b"L" * 5001)
 
 
 @pytest.mark.parametrize("payload", [b"0123456789", b"L" * 5000], ids=["buffered", "large"])
@@ -314,7 +292,7 @@ def test_rollback_that_is_not_done_makes_the_writer_refuse(answer, payload):
         write_and_drain(encoder, payload)
     assert caught.value is error
     assert sink.rolled_back == [7]
-    assert sink.data == encode([payload])[:7]
+    assert sink.data == encode(payload)[:7]
     assert_refuses(encoder, sink, error)
     if answer is not False:
         assert any("failed too: [Errno 5]" in note for note in error.__notes__)
@@ -333,7 +311,7 @@ def test_rollback_that_is_interrupted_makes_the_writer_refuse(interruption, payl
         encoder.write_payload(b"later")
     with pytest.raises(FlatStreamError, match="refuses to go on"):
         encoder.drain_buffer()
-    assert sink.data == encode([payload])[:7]
+    assert sink.data == encode(payload)[:7]
 
 
 # Short writes, blocking, signals
@@ -345,7 +323,7 @@ def test_sink_that_takes_less_than_it_is_offered_gets_the_rest(buffer_size, size
     sink = ShortSink(sizes)
     with StreamWriter(sink, buffer_size=buffer_size) as writer:
         writer.write_payloads(PAYLOADS)
-    assert sink.arrived() == encode(PAYLOADS)
+    assert sink.arrived() == encode(*PAYLOADS)
 
 
 @pytest.mark.parametrize("buffer_size", [0, 1, 7, 64, 65536])
@@ -353,7 +331,7 @@ def test_interrupted_system_calls_are_made_again(buffer_size):
     sink = InterruptedSink((5,))
     with StreamWriter(sink, buffer_size=buffer_size) as writer:
         writer.write_payloads(PAYLOADS)
-    assert sink.arrived() == encode(PAYLOADS)
+    assert sink.arrived() == encode(*PAYLOADS)
     assert sink.interruptions > 10
 
 
@@ -378,7 +356,7 @@ def test_blocked_sink_with_room_in_the_buffer_is_no_error(how):
     encoder.write_payloads(payloads)
     assert encoder.frames_written == 2
     encoder.drain_buffer()
-    assert sink.data == encode(payloads)
+    assert sink.data == encode(*payloads)
 
 
 @every_blocked
@@ -395,7 +373,7 @@ def test_blocked_sink_and_a_full_buffer_raise_and_the_payload_was_not_accepted(h
         assert not encoder.is_refusing
     encoder.write_payload(b"b" * 40)
     encoder.drain_buffer()
-    assert sink.data == encode([b"a" * 60, b"b" * 40])
+    assert sink.data == encode(b"a" * 60, b"b" * 40)
 
 
 @every_blocked
@@ -409,7 +387,7 @@ def test_large_frame_of_which_a_blocked_sink_has_a_part_is_accepted(how, taken):
     assert encoder.pending_bytes == 5004 - len(sink.data)
     encoder.write_payload(b"next")
     encoder.drain_buffer()
-    assert sink.data == encode([b"L" * 5000, b"next"])
+    assert sink.data == encode(b"L" * 5000, b"next")
     assert encoder.buffer_capacity == 64
 
 
@@ -434,7 +412,7 @@ def test_large_frame_that_goes_out_bit_by_bit_is_not_copied_at_each_turn():
         with contextlib.suppress(BlockingIOError):
             encoder.drain_buffer()
     assert turns == 125
-    assert sink.data == encode([payload])
+    assert sink.data == encode(payload)
     # The header, the payload itself, and the buffer that its rest waits in.
     assert len(owners) <= 4
 
@@ -451,7 +429,7 @@ def test_large_frame_of_which_a_blocked_sink_has_nothing_was_not_accepted(how):
     assert (encoder.frames_written, encoder.bytes_written, encoder.pending_bytes) == (0, 0, 0)
     encoder.write_payload(b"next")
     encoder.drain_buffer()
-    assert sink.data == encode([b"next"])
+    assert sink.data == encode(b"next")
 
 
 @every_blocked
@@ -470,7 +448,7 @@ def test_write_through_to_a_blocked_sink_accepts_a_frame_that_has_begun(how, tak
         accepted = []
     assert encoder.frames_written == len(accepted)
     encoder.write_payload(b"second")
-    assert sink.data == encode([*accepted, b"second"])
+    assert sink.data == encode(*accepted, b"second")
     assert encoder.pending_bytes == 0
 
 
@@ -485,14 +463,14 @@ def test_error_behind_a_frame_half_of_which_was_blocked_leaves_no_hole(payload, 
         encoder.drain_buffer()
     # Nine bytes of it may be taken back only if the first six, which went out before, can be given again.
     if encoder.is_refusing:
-        assert sink.data == encode([payload])[:9]
+        assert sink.data == encode(payload)[:9]
         assert_refuses(encoder, sink, error)
     else:
         assert rollback
         assert sink.rolled_back == [9]
         encoder.write_payload(b"next")
         encoder.drain_buffer()
-        assert sink.data == encode([payload, b"next"])
+        assert sink.data == encode(payload, b"next")
 
 
 def test_timeout_of_a_sink_that_may_have_taken_a_part_refuses():
@@ -534,7 +512,7 @@ def test_system_call_cut_short_by_python_is_made_again_later(payload, taken, int
     accepted = [payload] if taken else []
     assert encoder.frames_written == len(accepted)
     encoder.write_payload(b"next")
-    assert sink.data == encode([*accepted, b"next"])
+    assert sink.data == encode(*accepted, b"next")
 
 
 @pytest.mark.parametrize("payload", [b"first", b"L" * 5000], ids=["buffered", "large"])
@@ -597,7 +575,7 @@ def test_buffer_that_a_sink_took_is_not_offered_again_when_the_same_call_fails()
     with pytest.raises(KeyboardInterrupt):
         encoder.drain_buffer()
     encoder.drain_buffer()
-    assert sink.data == encode([b"0123456789ab"] * 3)
+    assert sink.data == encode(*[b"0123456789ab"] * 3)
 
 
 # Random schedules
@@ -636,14 +614,6 @@ class SometimesFailingSink(ToldSink):
         answers: list[bool | BaseException] = [True, True, True, False, device_error(errno.EIO)]
         self.rollback_answer = self.chance.choice(answers)
         return super().rollback(count)
-
-
-class PythonFramer(Framer):
-    """The default framer, written in Python, in two writes."""
-
-    def frame_and_write(self, writer, payload):
-        writer.write(len(payload).to_bytes(4, "little"))
-        writer.write(payload)
 
 
 class Schedule:
@@ -692,7 +662,7 @@ class Schedule:
         self.offer([], self.encoder.drain_buffer)
         self.check()
         if not self.encoder.is_refusing:
-            assert self.sink.data == encode(self.accepted)
+            assert self.sink.data == encode(*self.accepted)
 
     def offer(self, payloads: list[bytes], call: Any) -> None:
         before = self.encoder.frames_written
@@ -710,7 +680,7 @@ class Schedule:
             if not self.encoder.is_refusing and isinstance(error, OSError) and len(payloads) == 1:
                 assert count == 0, "an error for a payload that was accepted"
             if count < len(payloads):
-                self.doubtful = encode([payloads[count]])
+                self.doubtful = encode(payloads[count])
         else:
             count = self.encoder.frames_written - before
             assert count == len(payloads)
@@ -719,7 +689,7 @@ class Schedule:
 
     def check(self) -> None:
         encoder, data = self.encoder, bytes(self.sink.data)
-        stream = encode(self.accepted)
+        stream = encode(*self.accepted)
         assert encoder.frames_written == len(self.accepted)
         assert encoder.bytes_written == len(stream)
         if not encoder.is_refusing:
@@ -751,799 +721,3 @@ def test_many_random_faults_lose_and_repeat_nothing(block):
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
-
-
-# Real faults
-
-
-@contextlib.contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """No file of this process grows beyond `size` bytes: a write takes what fits, the next one fails with EFBIG."""
-    # Python ignores SIGXFSZ, so that the error is all that happens.
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.parametrize("mode", ["w", "a"])
-@pytest.mark.parametrize("buffer_size", [0, 10, 64, 300, 65536])
-@pytest.mark.parametrize("size", [9, 40, 333])
-def test_full_device_rolls_a_file_back_to_its_last_whole_frame(tmp_path, size, buffer_size, mode):
-    path = tmp_path / "stream"
-    accepted = [b"before"] if mode == "a" else []
-    path.write_bytes(encode(accepted))
-    with flatstream.open(path, mode, buffer_size=buffer_size) as writer:
-        with file_size_limit(1001):
-            failures: list[int | None] = []
-            for number in range(400):
-                payload = b"%3d" % number + b"x" * (size - 3)
-                try:
-                    writer.write_payload(payload)
-                except OSError as error:
-                    failures.append(error.errno)
-                    if len(failures) == 3:
-                        break
-                else:
-                    accepted.append(payload)
-            assert set(failures) <= {errno.EFBIG}
-            # With a small buffer or none, nothing may be left to flush; then this is too much for the file.
-            with pytest.raises(OSError) as caught:
-                write_and_flush(writer, b"x" * 70_000)
-            assert caught.value.errno == errno.EFBIG
-            on_disk = reference.decode(path.read_bytes(), "none")
-            assert isinstance(on_disk.end, reference.Clean)
-            assert on_disk.payloads == accepted[: len(on_disk.payloads)]
-            assert on_disk.end.offset + 4 + size > 1001
-        writer.write_payload(b"after")
-    assert path.read_bytes() == encode([*accepted, b"after"])
-
-
-@pytest.mark.parametrize("call", ["ftruncate", "lseek", "fstat"])
-@pytest.mark.parametrize("size", [40, 5000], ids=["buffered", "large"])
-def test_full_device_whose_file_cannot_be_cut_refuses(tmp_path, monkeypatch, size, call):
-    path = tmp_path / "stream"
-    payload = b"x" * size
-
-    def fail(*arguments: Any) -> None:
-        raise device_error(errno.EIO)
-
-    writer = StreamWriter(path, buffer_size=1000)
-    monkeypatch.setattr(os, call, fail)
-    with file_size_limit(101), pytest.raises(OSError) as caught:
-        write_and_flush(writer, payload, payload, payload)
-    monkeypatch.undo()
-    assert caught.value.errno == errno.EFBIG
-    assert any("failed too: [Errno 5]" in note for note in getattr(caught.value, "__notes__", []))
-    with pytest.raises(FlatStreamError, match="refuses to go on"):
-        writer.write_payload(b"later")
-    with pytest.raises(FlatStreamError, match="refuses to go on"):
-        writer.close()
-    assert path.read_bytes() == encode([payload] * 3)[:101]
-
-
-def test_close_whose_file_cannot_be_closed_raises(tmp_path):
-    writer = StreamWriter(tmp_path / "stream")
-    file = writer.sink
-    writer.write_payload(b"first")
-    writer.flush()
-    # What it stands for is gone, so that the system refuses to close it.
-    os.close(file.fileno())
-    with pytest.raises(OSError) as caught:
-        writer.close()
-    assert caught.value.errno == errno.EBADF
-    assert writer.closed
-    assert file.closed
-    writer.close()
-
-
-def test_full_device_in_the_middle_of_a_file_refuses_and_cuts_nothing(tmp_path):
-    # The writer stands inside a file whose end belongs to somebody else.
-    path = tmp_path / "stream"
-    path.write_bytes(b"x" * 3000)
-    with io.FileIO(path, "r+b") as file:
-        file.seek(900)
-        writer = StreamWriter(file, buffer_size=64)
-        with file_size_limit(1001), pytest.raises(OSError):
-            writer.write_payload(b"p" * 500)
-        with pytest.raises(FlatStreamError, match="refuses to go on"):
-            writer.write_payload(b"p")
-        with pytest.raises(FlatStreamError, match="refuses to go on"):
-            writer.close()
-    assert path.read_bytes() == b"x" * 900 + encode([b"p" * 500])[:101] + b"x" * 1999
-
-
-def test_full_device_behind_a_buffered_file_refuses(tmp_path):
-    path = tmp_path / "stream"
-    payloads = [b"%4d" % number * 10 for number in range(200)]
-    with contextlib.suppress(OSError), open(path, "wb", buffering=128) as file:
-        writer = StreamWriter(file, buffer_size=64)
-        with file_size_limit(1001), pytest.raises(OSError):
-            writer.write_payloads(payloads)
-        with pytest.raises(FlatStreamError, match="refuses to go on"):
-            writer.close()
-    on_disk = reference.decode(path.read_bytes(), "none")
-    assert on_disk.payloads == payloads[: len(on_disk.payloads)]
-    assert isinstance(on_disk.end, reference.Torn | reference.Clean)
-
-
-if os.path.exists("/dev/full"):
-
-    @pytest.mark.parametrize("buffer_size", [0, 64, 65536])
-    def test_device_that_is_full_from_the_start_takes_nothing_and_says_so(buffer_size):
-        writer = StreamWriter("/dev/full", buffer_size=buffer_size)
-        file = writer.sink
-        with pytest.raises(OSError) as caught:
-            write_and_flush(writer, b"x" * 10)
-        assert caught.value.errno == errno.ENOSPC
-        # Nothing is torn, so it may be tried again; it fails again.
-        with pytest.raises(OSError) as caught:
-            writer.write_payload(b"x" * 100_000)
-        assert caught.value.errno == errno.ENOSPC
-        if writer.pending_bytes:
-            with pytest.raises(OSError):
-                writer.close()
-        else:
-            writer.close()
-        assert file.closed
-        assert writer.closed
-
-
-def nonblocking_pipe() -> tuple[io.FileIO, io.FileIO]:
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    os.set_blocking(reading, False)
-    return io.FileIO(reading, "rb"), io.FileIO(writing, "wb")
-
-
-def fill_and_drain(writer: StreamWriter, receive: Any, sizes: Iterable[int]) -> tuple[list[bytes], bytes, int]:
-    """Writes payloads of these sizes to a sink that blocks, takes from its other end when it does, and tries again.
-
-    Gives the payloads, what arrived, and how often the sink blocked.
-    """
-    payloads = [bytes([97 + number % 26]) * size for number, size in enumerate(sizes)]
-    arrived = bytearray()
-    blocked = 0
-    for payload in payloads:
-        while True:
-            before = writer.frames_written
-            try:
-                writer.write_payload(payload)
-            except BlockingIOError:
-                assert writer.frames_written == before
-                blocked += 1
-                arrived += receive(20_000)
-            else:
-                assert writer.frames_written == before + 1
-                break
-    while True:
-        try:
-            writer.close()
-        except BlockingIOError:
-            assert not writer.closed
-            blocked += 1
-            arrived += receive(20_000)
-        else:
-            break
-    with contextlib.suppress(BlockingIOError):
-        while piece := receive(1 << 20):
-            arrived += piece
-    return payloads, bytes(arrived), blocked
-
-
-MIXED_SIZES = [10, 3000, 0, 70_000, 1, 300_000, 5, 5000] * 4
-
-
-@pytest.mark.parametrize("buffer_size", [0, 64, 4096, 65536])
-@pytest.mark.parametrize("wrapped", ["raw", "buffered"])
-def test_pipe_that_blocks_loses_nothing(wrapped, buffer_size):
-    reading, writing = nonblocking_pipe()
-    sink = writing if wrapped == "raw" else io.BufferedWriter(writing, 1000)
-    with reading, sink:
-        writer = StreamWriter(sink, buffer_size=buffer_size)
-        payloads, arrived, blocked = fill_and_drain(writer, lambda size: reading.read(size) or b"", MIXED_SIZES)
-    assert blocked > 5
-    assert arrived == encode(payloads)
-
-
-@pytest.mark.parametrize("buffer_size", [0, 64, 4096, 65536])
-@pytest.mark.parametrize("kind", ["socket", "socket_file"])
-def test_socket_that_blocks_loses_nothing(kind, buffer_size):
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            end.setblocking(False)
-        sink: Any = ours if kind == "socket" else socket.SocketIO(ours, "w")
-        writer = StreamWriter(sink, buffer_size=buffer_size)
-        payloads, arrived, blocked = fill_and_drain(writer, theirs.recv, MIXED_SIZES)
-        if kind == "socket_file":
-            sink.close()
-    assert blocked > 5
-    assert arrived == encode(payloads)
-
-
-def test_socket_whose_time_is_up_goes_on_later():
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        ours.settimeout(0.01)
-        writer = StreamWriter(ours, buffer_size=64)
-        payload = b"p" * 200_000
-        writer.write_payload(payload)
-        assert 0 < writer.pending_bytes < len(payload)
-        with pytest.raises(TimeoutError):
-            writer.write_payload(b"next")
-        with pytest.raises(TimeoutError):
-            writer.close()
-        assert not writer.closed
-        arrived = bytearray()
-        while not writer.closed:
-            arrived += theirs.recv(1 << 20)
-            with contextlib.suppress(TimeoutError):
-                writer.close()
-        ours.close()
-        while piece := theirs.recv(1 << 20):
-            arrived += piece
-    assert arrived == encode([payload])
-
-
-@pytest.mark.parametrize("buffer_size", [0, 64, 65536])
-@pytest.mark.parametrize("size", [10, 200_000])
-def test_pipe_nobody_reads_any_more_raises_at_every_write(buffer_size, size):
-    reading, writing = os.pipe()
-    with io.FileIO(writing, "wb") as sink:
-        writer = StreamWriter(sink, buffer_size=buffer_size)
-        writer.write_payload(b"arrives")
-        writer.flush()
-        assert os.read(reading, 100) == encode([b"arrives"])
-        os.close(reading)
-        for _ in range(2):
-            with pytest.raises(BrokenPipeError):
-                write_and_flush(writer, b"x" * size)
-        if writer.pending_bytes:
-            with pytest.raises(BrokenPipeError):
-                writer.close()
-        writer.close()
-
-
-def test_large_payload_whose_rest_finds_no_memory_makes_the_writer_refuse(tmp_path):
-    # The sink has its beginning, and the rest should wait in the buffer, for which there is no memory: then nothing
-    # may follow. In a process of its own, because of the limit; the payload is mapped and takes no memory.
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import mmap, resource
-            from flatstream import DefaultFramer, FlatStreamError
-            from flatstream._core.stream.encoder import Encoder
-
-            taken = bytearray()
-            answers = [4, BlockingIOError()]  # The header, and nothing of the payload.
-
-            def write(data):
-                answer = answers.pop(0) if answers else len(data)
-                if isinstance(answer, BaseException):
-                    raise answer
-                taken.extend(data[:answer])
-                return answer
-
-            encoder = Encoder(DefaultFramer(), 64, write, exact=True)
-            payload = mmap.mmap(-1, 512 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
-            with open("/proc/self/statm") as file:
-                used = int(file.read().split()[0]) * mmap.PAGESIZE
-            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-            resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), hard))
-            try:
-                encoder.write_payload(payload)
-                print("no error")
-            except MemoryError:
-                pass
-            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-            try:
-                encoder.write_payload(b"later")
-                encoder.drain_buffer()
-                print("written behind a torn frame")
-            except FlatStreamError as error:
-                print("refused" if "refuses to go on" in str(error) else error)
-            print(len(taken))
-            """
-        )
-    )
-    environment = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":allocator_may_return_null=1"}
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=environment)
-    assert done.stdout.split("\n") == ["refused", "4", ""], done.stdout + done.stderr
-
-
-# Sinks that are not what their class says
-
-
-class Rot13File(io.FileIO):
-    """A file whose `write` changes what it is given, as one that encrypts or counts does."""
-
-    def write(self, data: Any) -> int:
-        return super().write(bytes(byte ^ 13 for byte in bytes(data)))
-
-
-@pytest.mark.parametrize("buffer_size", [0, 64, 65536])
-def test_file_with_a_write_of_its_own_gets_every_byte_through_it(tmp_path, buffer_size):
-    path = tmp_path / "stream"
-    payloads = [b"small", b"L" * 100_000, b"small"]
-    with Rot13File(path, "wb") as sink, StreamWriter(sink, buffer_size=buffer_size) as writer:
-        writer.write_payloads(payloads)
-    assert bytes(byte ^ 13 for byte in path.read_bytes()) == encode(payloads)
-
-
-class Rot13Socket(socket.socket):
-    def send(self, data: Any, flags: int = 0) -> int:
-        return super().send(bytes(byte ^ 13 for byte in bytes(data)), flags)
-
-
-@pytest.mark.parametrize("buffer_size", [0, 64, 65536])
-def test_socket_with_a_send_of_its_own_gets_every_byte_through_it(buffer_size):
-    payloads = [b"small", b"L" * 70_000, b"small"]
-    ours, theirs = socket.socketpair()
-    arrived = bytearray()
-    with theirs, Rot13Socket(fileno=ours.detach()) as sink:
-        sink.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        with StreamWriter(sink, buffer_size=buffer_size) as writer:
-            writer.write_payloads(payloads)
-        sink.close()
-        while piece := theirs.recv(1 << 20):
-            arrived += piece
-    assert bytes(byte ^ 13 for byte in arrived) == encode(payloads)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("of its own"), device_error(errno.EIO)], ids=repr)
-def test_file_that_fails_after_its_write_is_not_written_to_twice(tmp_path, error):
-    # Its own code runs after the system call, so that an error does not mean that nothing was taken.
-    class LoggingFile(io.FileIO):
-        failed = False
-
-        def write(self, data: Any) -> int:
-            count = super().write(data)
-            if not self.failed:
-                self.failed = True
-                raise error
-            return count
-
-    path = tmp_path / "stream"
-    with LoggingFile(path, "wb") as sink:
-        writer = StreamWriter(sink, buffer_size=64)
-        with pytest.raises(type(error)):
-            write_and_flush(writer, b"once")
-        with contextlib.suppress(FlatStreamError):
-            writer.write_payload(b"later")
-            writer.flush()
-        with contextlib.suppress(FlatStreamError):
-            writer.close()
-    on_disk = reference.decode(path.read_bytes(), "none")
-    assert on_disk.payloads in ([b"once"], [b"once", b"later"])
-    assert isinstance(on_disk.end, reference.Clean)
-
-
-def test_socket_file_interrupted_after_its_send_is_not_sent_twice():
-    # SocketIO.write is Python: a signal handler may raise when the bytes are sent and their number is not yet returned.
-    # A trace function raises at that very place.
-    ours, theirs = socket.socketpair()
-    with ours, theirs, socket.SocketIO(ours, "w") as sink:
-        writer = StreamWriter(sink, buffer_size=64)
-        writer.write_payload(b"once")
-
-        def raise_on_return(frame: Any, event: str, argument: Any) -> Any:
-            if frame.f_code is socket.SocketIO.write.__code__:
-                if event == "return":
-                    raise KeyboardInterrupt
-                return raise_on_return
-            return None
-
-        tracer = sys.gettrace()
-        sys.settrace(raise_on_return)
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                writer.flush()
-        finally:
-            sys.settrace(tracer)
-        with contextlib.suppress(FlatStreamError):
-            writer.write_payload(b"later")
-            writer.flush()
-        with contextlib.suppress(FlatStreamError):
-            writer.close()
-        ours.shutdown(socket.SHUT_WR)
-        arrived = reference.decode(theirs.recv(1000), "none")
-    assert arrived.payloads in ([b"once"], [b"once", b"later"])
-
-
-def test_memory_that_cannot_grow_now_is_written_to_later():
-    sink = io.BytesIO()
-    writer = StreamWriter(sink, buffer_size=64)
-    writer.write_payload(b"first")
-    with sink.getbuffer(), pytest.raises(BufferError):
-        writer.flush()
-    writer.write_payload(b"second")
-    writer.close()
-    assert sink.getvalue() == encode([b"first", b"second"])
-
-
-def test_compressor_whose_file_fails_refuses():
-    class FailingFile(io.BytesIO):
-        full = False
-
-        def write(self, data: Any) -> int:
-            if self.full:
-                raise device_error(errno.ENOSPC)
-            return super().write(data)
-
-    file = FailingFile()
-    sink = gzip.GzipFile(fileobj=file, mode="wb", compresslevel=0)
-    writer = StreamWriter(sink, buffer_size=64)
-    writer.write_payload(b"first")
-    writer.flush()
-    file.full = True
-    with pytest.raises(OSError) as caught:
-        write_and_flush(writer, *[bytes(50_000)] * 10)
-    assert caught.value.errno == errno.ENOSPC
-    with pytest.raises(FlatStreamError, match="refuses to go on"):
-        writer.close()
-    file.full = False
-    sink.close()
-
-
-class NoneFromRaw(io.RawIOBase):
-    """A raw file that takes at most `room` bytes, and returns None when it is full."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room = room
-        self.data = bytearray()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int | None:
-        taken = min(self.room, len(data))
-        self.data += data[:taken]
-        self.room -= taken
-        return taken or None
-
-
-def test_none_from_a_raw_file_means_that_it_would_block():
-    with NoneFromRaw(10) as sink:
-        writer = StreamWriter(sink, buffer_size=64)
-        writer.write_payload(b"0123456789")
-        with pytest.raises(BlockingIOError):
-            writer.flush()
-        assert sink.data == encode([b"0123456789"])[:10]
-        sink.room = 100
-        writer.close()
-        assert sink.data == encode([b"0123456789"])
-
-
-def test_none_from_another_object_means_that_it_took_everything():
-    sink = PlainSink()
-    with StreamWriter(sink, buffer_size=0) as writer:
-        writer.write_payloads([b"a" * 5000, b"b"])
-    assert sink.pieces == [b"\x88\x13\0\0", b"a" * 5000, b"\x01\0\0\0b"]
-
-
-# The framer's own errors
-
-
-@pytest.mark.parametrize("buffer_size", [0, 64])
-def test_framer_that_fails_halfway_leaves_no_trace(buffer_size):
-    class HalfFramer(Framer):
-        def frame_and_write(self, writer, payload):
-            writer.write(b"half of it")
-            if payload == b"bad":
-                raise ZeroDivisionError
-
-    sink = PlainSink()
-    with StreamWriter(sink, HalfFramer(), buffer_size=buffer_size) as writer:
-        writer.write_payload(b"good")
-        with pytest.raises(ZeroDivisionError):
-            writer.write_payload(b"bad")
-        writer.write_payload(b"good")
-        assert writer.frames_written == 2
-    assert sink.arrived() == b"half of it" * 2
-
-
-def test_payload_over_the_bound_leaves_the_writer_working():
-    sink = PlainSink()
-    with StreamWriter(sink, DefaultFramer().bounded(5)) as writer:
-        with pytest.raises(InvalidFrameError) as caught:
-            writer.write_payloads([b"12345", b"123456", b"never"])
-        assert (caught.value.frame, caught.value.offset) == (1, 9)
-        assert writer.frames_written == 1
-        writer.write_payload(b"last")
-    assert sink.arrived() == encode([b"12345", b"last"])
-
-
-# flush, close, detach
-
-
-class BlockedSink(PlainSink):
-    """Raises `error`, if there is one; its `flush` raises `flush_error`."""
-
-    def __init__(self, error: BaseException | None = None, flush_error: BaseException | None = None) -> None:
-        super().__init__()
-        self.error = error
-        self.flush_error = flush_error
-        self.flushes = 0
-
-    def write(self, data: Any) -> Any:
-        if self.error is not None:
-            raise self.error
-        return super().write(data)
-
-    def flush(self) -> None:
-        self.flushes += 1
-        if self.flush_error is not None:
-            raise self.flush_error
-
-
-def blocked_writer(error: BaseException) -> tuple[BlockedSink, StreamWriter]:
-    sink = BlockedSink(error)
-    writer = StreamWriter(sink)
-    writer.write_payload(b"first")
-    return sink, writer
-
-
-def test_flush_hands_over_and_flushes_the_sink():
-    sink = BlockedSink()
-    writer = StreamWriter(sink)
-    writer.write_payload(b"first")
-    assert sink.pieces == []
-    writer.flush()
-    assert (sink.arrived(), sink.flushes, writer.pending_bytes) == (encode([b"first"]), 1, 0)
-    writer.close()
-    assert sink.flushes == 2
-
-
-def test_flush_of_a_sink_that_cannot_flush_raises_and_goes_on():
-    sink = BlockedSink(flush_error=device_error(errno.EIO))
-    writer = StreamWriter(sink)
-    writer.write_payload(b"first")
-    with pytest.raises(OSError) as caught:
-        writer.flush()
-    assert caught.value is sink.flush_error
-    sink.flush_error = None
-    writer.write_payload(b"second")
-    writer.close()
-    assert sink.arrived() == encode([b"first", b"second"])
-
-
-def test_close_of_a_blocked_sink_can_be_tried_again():
-    sink, writer = blocked_writer(BlockingIOError(errno.EAGAIN, "full"))
-    for _ in range(2):
-        with pytest.raises(BlockingIOError):
-            writer.close()
-        assert not writer.closed
-    sink.error = None
-    writer.close()
-    assert writer.closed
-    assert sink.arrived() == encode([b"first"])
-
-
-@pytest.mark.parametrize("error", [device_error(errno.ENOSPC), ValueError("of its own")], ids=repr)
-def test_close_of_a_failed_sink_raises_and_is_final(error):
-    sink, writer = blocked_writer(error)
-    with pytest.raises(type(error)) as caught:
-        writer.close()
-    assert caught.value is error
-    assert writer.closed
-    sink.error = None
-    writer.close()
-    with pytest.raises((ValueError, FlatStreamError)):
-        writer.write_payload(b"later")
-    assert sink.pieces == []
-
-
-def test_close_of_a_refusing_writer_raises_once_and_closes_its_file(tmp_path):
-    path = tmp_path / "stream"
-    writer = StreamWriter(path, buffer_size=64)
-    file = writer.sink
-    writer.write_payload(b"first")
-    writer.flush()
-    # Somebody else makes the file longer: what ends there is not ours to cut.
-    os.truncate(path, 3000)
-    with file_size_limit(101), pytest.raises(OSError):
-        writer.write_payload(b"x" * 200)
-    with pytest.raises(FlatStreamError, match="refuses to go on"):
-        writer.close()
-    assert file.closed
-    writer.close()
-    assert path.read_bytes() == (encode([b"first"]) + encode([b"x" * 200]))[:101] + bytes(2899)
-
-
-def test_detach_of_a_blocked_sink_keeps_it():
-    sink, writer = blocked_writer(BlockingIOError(errno.EAGAIN, "full"))
-    with pytest.raises(BlockingIOError):
-        writer.detach()
-    assert not writer.closed
-    assert writer.sink is sink
-    sink.error = None
-    assert writer.detach() is sink
-    assert sink.arrived() == encode([b"first"])
-
-
-def test_detach_of_a_failed_sink_keeps_it():
-    sink, writer = blocked_writer(device_error(errno.ENOSPC))
-    with pytest.raises(OSError):
-        writer.detach()
-    assert writer.sink is sink
-    with pytest.raises(FlatStreamError, match="refuses to go on"):
-        writer.detach()
-    with pytest.raises(FlatStreamError, match="refuses to go on"):
-        writer.close()
-    assert writer.closed
-
-
-@every_sink
-def test_detach_gives_the_sink_back_open_with_everything_in_it(sink_kind, tmp_path):
-    with sink_kind.open(tmp_path) as target:
-        writer = StreamWriter(target.sink)
-        writer.write_payload(b"first")
-        sink = writer.detach()
-        if sink_kind.name == "path":
-            assert isinstance(sink, io.FileIO)
-        else:
-            assert sink is target.sink
-        assert writer.closed
-        assert writer.sink is None
-        (sink.send if isinstance(sink, socket.socket) else sink.write)(b"behind")
-        if sink_kind.name == "path":
-            sink.close()
-        assert target.arrived() == encode([b"first"]) + b"behind"
-
-
-@every_sink
-def test_everything_but_closing_again_is_refused_after_the_end(sink_kind, tmp_path):
-    builder = Builder(16)
-    builder.Finish(builder.CreateString("x"))
-    with sink_kind.open(tmp_path) as target:
-        writer = StreamWriter(target.sink)
-        writer.write_payload(b"first")
-        writer.close()
-        writer.close()
-        uses = [
-            lambda: writer.write("x"),
-            lambda: writer.write_batch(["x"]),
-            lambda: writer.write_payload(b"x"),
-            lambda: writer.write_payload(b"x" * 100_000),
-            lambda: writer.write_payloads([b"x"]),
-            lambda: writer.write_finished(builder),
-            lambda: writer.write_message(builder),
-            writer.flush,
-            writer.detach,
-            writer.drain_buffer,
-        ]
-        for use in uses:
-            with pytest.raises(ValueError, match="this StreamWriter is closed"):
-                use()
-        assert writer.frames_written == 1
-        assert writer.sink is None
-        assert "closed" in repr(writer)
-        assert target.arrived() == encode([b"first"])
-
-
-# The with-statement
-
-
-def test_with_statement_closes_and_lets_the_error_of_closing_out():
-    sink, writer = blocked_writer(device_error(errno.ENOSPC))
-    with pytest.raises(OSError) as caught, writer:
-        pass
-    assert caught.value is sink.error
-    assert writer.closed
-
-
-def test_with_statement_hands_over_what_was_accepted_before_an_error():
-    sink = PlainSink()
-    writer = StreamWriter(sink)
-    writer.write_payload(b"first")
-    with pytest.raises(ZeroDivisionError), writer:
-        raise ZeroDivisionError
-    assert sink.arrived() == encode([b"first"])
-
-
-@pytest.mark.parametrize(
-    "second", [device_error(errno.ENOSPC), BlockingIOError(errno.EAGAIN, "full"), ValueError("x")], ids=repr
-)
-def test_with_statement_shows_the_first_error_and_notes_that_closing_failed(second):
-    _, writer = blocked_writer(second)
-    with pytest.raises(ZeroDivisionError) as caught, writer:
-        raise ZeroDivisionError
-    assert any(
-        f"closing the stream writer failed too: {type(second).__name__}: " in note for note in caught.value.__notes__
-    )
-    assert writer.closed
-
-
-def test_with_statement_over_a_failed_path_closes_the_file(tmp_path):
-    writer = StreamWriter(tmp_path / "stream")
-    file = writer.sink
-    with file_size_limit(10), pytest.raises(OSError) as caught, writer:
-        writer.write_payload(b"x" * 100)
-    assert caught.value.errno == errno.EFBIG
-    assert file.closed
-    assert writer.closed
-
-
-# Collected without being closed
-
-
-def write_and_forget(target: Any, *, flush: bool = False, cycle: bool = False) -> Any:
-    """Writes a payload with a writer that is collected unclosed; gives its sink."""
-    writer = StreamWriter(target)
-    sink = writer.sink
-    writer.write_payload(b"first")
-    if flush:
-        writer.flush()
-    if cycle:
-        writer.myself = writer  # type: ignore[attr-defined]
-    del writer
-    gc.collect()
-    return sink
-
-
-@pytest.mark.parametrize("cycle", [False, True])
-def test_collected_writer_hands_over_and_warns(cycle):
-    sink = PlainSink()
-    with pytest.warns(ResourceWarning, match="unclosed stream writer <StreamWriter to .*PlainSink.*, 1 frames>"):
-        write_and_forget(sink, cycle=cycle)
-    assert sink.arrived() == encode([b"first"])
-
-
-@pytest.mark.parametrize("cycle", [False, True])
-@pytest.mark.parametrize("flush", [False, True])
-def test_collected_writer_of_a_path_warns_and_closes_the_file(tmp_path, flush, cycle):
-    path = tmp_path / "stream"
-    with pytest.warns(ResourceWarning, match="unclosed stream writer"):
-        file = write_and_forget(path, flush=flush, cycle=cycle)
-    assert file.closed
-    assert path.read_bytes() == encode([b"first"])
-
-
-def test_collected_writer_that_has_handed_over_everything_is_silent():
-    sink = PlainSink()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        write_and_forget(sink, flush=True)
-    assert sink.arrived() == encode([b"first"])
-
-
-@pytest.mark.parametrize("cycle", [False, True])
-def test_collected_writer_hands_over_even_if_warnings_are_errors(monkeypatch, cycle):
-    # As with `python -W error`: io's own files flush and close all the same.
-    unraisable = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda caught: unraisable.append(type(caught.exc_value)))
-    sink = PlainSink()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        write_and_forget(sink, cycle=cycle)
-    assert unraisable == [ResourceWarning]
-    assert sink.arrived() == encode([b"first"])
-
-
-@pytest.mark.parametrize(
-    "error", [device_error(errno.ENOSPC), BlockingIOError(errno.EAGAIN, "full"), ValueError("x")], ids=repr
-)
-def test_collected_writer_whose_sink_fails_warns(error):
-    sink = BlockedSink(error)
-    with pytest.warns(ResourceWarning, match="unclosed stream writer"):
-        write_and_forget(sink)
-    assert sink.pieces == []
-
-
-def test_writer_that_was_never_made_is_collected_in_silence(tmp_path):
-    with pytest.raises(ValueError, match="buffer_size"):
-        StreamWriter(tmp_path / "stream", buffer_size=-1)
-    with pytest.raises(TypeError, match="framer"):
-        StreamWriter(tmp_path / "stream", 32)  # type: ignore[arg-type]
-    writer = StreamWriter.__new__(StreamWriter)
-    with pytest.raises(ValueError, match="closed"):
-        writer.write_payload(b"x")
-    del writer
-    gc.collect()

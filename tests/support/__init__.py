@@ -7,7 +7,7 @@ streams        streams whose every boundary is known, and ways to read them
 sources        every kind of source, and sources that behave badly
 sinks          the same for sinks
 modes          the checksum modes
-strategies_in_python  framers, deframers and items written in Python
+python_strategies  framers and deframers written in Python
 columns        writing columns and reading them back
 arrow_types    the Arrow types of a schema, and random records
 arrow_abi      the structures of the Arrow C data interface, and producers that can be wrong in any way

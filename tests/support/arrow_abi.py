@@ -7,48 +7,49 @@ from collections.abc import Sequence
 from typing import Any
 
 
-class CSchema(ctypes.Structure):
+class ArrowSchema(ctypes.Structure):
     pass
 
 
-class CArray(ctypes.Structure):
+class ArrowArray(ctypes.Structure):
     pass
 
 
-class CStream(ctypes.Structure):
+class ArrowArrayStream(ctypes.Structure):
     pass
 
 
-SCHEMA_RELEASE = ctypes.CFUNCTYPE(None, ctypes.POINTER(CSchema))
-ARRAY_RELEASE = ctypes.CFUNCTYPE(None, ctypes.POINTER(CArray))
-STREAM_RELEASE = ctypes.CFUNCTYPE(None, ctypes.POINTER(CStream))
-GET_SCHEMA = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(CStream), ctypes.POINTER(CSchema))
-GET_NEXT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(CStream), ctypes.POINTER(CArray))
-GET_ERROR = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(CStream))
-CSchema._fields_ = [
+# Called without the interpreter's lock, as a library in C does.
+SCHEMA_RELEASE = ctypes.CFUNCTYPE(None, ctypes.POINTER(ArrowSchema))
+ARRAY_RELEASE = ctypes.CFUNCTYPE(None, ctypes.POINTER(ArrowArray))
+STREAM_RELEASE = ctypes.CFUNCTYPE(None, ctypes.POINTER(ArrowArrayStream))
+GET_SCHEMA = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ArrowArrayStream), ctypes.POINTER(ArrowSchema))
+GET_NEXT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ArrowArrayStream), ctypes.POINTER(ArrowArray))
+GET_ERROR = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(ArrowArrayStream))
+ArrowSchema._fields_ = [
     ("format", ctypes.c_char_p),
     ("name", ctypes.c_char_p),
-    ("metadata", ctypes.c_char_p),
+    ("metadata", ctypes.c_void_p),
     ("flags", ctypes.c_int64),
     ("n_children", ctypes.c_int64),
-    ("children", ctypes.POINTER(ctypes.POINTER(CSchema))),
-    ("dictionary", ctypes.POINTER(CSchema)),
+    ("children", ctypes.POINTER(ctypes.POINTER(ArrowSchema))),
+    ("dictionary", ctypes.POINTER(ArrowSchema)),
     ("release", SCHEMA_RELEASE),
     ("private_data", ctypes.c_void_p),
 ]
-CArray._fields_ = [
+ArrowArray._fields_ = [
     ("length", ctypes.c_int64),
     ("null_count", ctypes.c_int64),
     ("offset", ctypes.c_int64),
     ("n_buffers", ctypes.c_int64),
     ("n_children", ctypes.c_int64),
     ("buffers", ctypes.POINTER(ctypes.c_void_p)),
-    ("children", ctypes.POINTER(ctypes.POINTER(CArray))),
-    ("dictionary", ctypes.POINTER(CArray)),
+    ("children", ctypes.POINTER(ctypes.POINTER(ArrowArray))),
+    ("dictionary", ctypes.POINTER(ArrowArray)),
     ("release", ARRAY_RELEASE),
     ("private_data", ctypes.c_void_p),
 ]
-CStream._fields_ = [
+ArrowArrayStream._fields_ = [
     ("get_schema", GET_SCHEMA),
     ("get_next", GET_NEXT),
     ("get_last_error", GET_ERROR),
@@ -100,12 +101,12 @@ class Producer:
         ]
         self.kept: list[Any] = []
 
-    def schema(self, inside: bool = False) -> CSchema:
-        made = CSchema()
+    def schema(self, inside: bool = False) -> ArrowSchema:
+        made = ArrowSchema()
         made.format, made.name = self.format.encode(), self.name.encode()
         made.n_children = len(self.children)
         parts = [child.schema(True) for child in self.children]
-        made.children = (ctypes.POINTER(CSchema) * max(len(parts), 1))(*[ctypes.pointer(part) for part in parts])
+        made.children = (ctypes.POINTER(ArrowSchema) * max(len(parts), 1))(*[ctypes.pointer(part) for part in parts])
         if self.dictionary is not None:
             inner = self.dictionary.schema(True)
             made.dictionary = ctypes.pointer(inner)
@@ -125,14 +126,14 @@ class Producer:
         self.kept.append((made, parts, made.release))
         return made
 
-    def array(self, inside: bool = False) -> CArray:
-        made = CArray()
+    def array(self, inside: bool = False) -> ArrowArray:
+        made = ArrowArray()
         made.length, made.null_count, made.offset = self.length, self.null_count, self.offset
         made.n_buffers, made.n_children = len(self.buffers), len(self.children)
         addresses = [None if data is None else ctypes.addressof(data) for data in self.buffers]
         made.buffers = (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
         parts = [child.array(True) for child in self.children]
-        made.children = (ctypes.POINTER(CArray) * max(len(parts), 1))(*[ctypes.pointer(part) for part in parts])
+        made.children = (ctypes.POINTER(ArrowArray) * max(len(parts), 1))(*[ctypes.pointer(part) for part in parts])
         if self.dictionary is not None:
             inner = self.dictionary.array(True)
             made.dictionary = ctypes.pointer(inner)
@@ -180,7 +181,7 @@ class StreamProducer:
         self.kept: list[Any] = []
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        made = CStream()
+        made = ArrowArrayStream()
         steps = iter(self.steps)
         text = None if self.message is None else ctypes.create_string_buffer(self.message)
 
@@ -188,20 +189,20 @@ class StreamProducer:
             if self.schema_code:
                 return self.schema_code
             schema = self.first.schema()
-            ctypes.memmove(out, ctypes.addressof(schema), ctypes.sizeof(CSchema))
+            ctypes.memmove(out, ctypes.addressof(schema), ctypes.sizeof(ArrowSchema))
             return 0
 
         def get_next(pointer: Any, out: Any) -> int:
             step = next(steps, None)
             if isinstance(step, int):
                 # What is in the output then says nothing.
-                ctypes.memset(out, 0xAB, ctypes.sizeof(CArray))
+                ctypes.memset(out, 0xAB, ctypes.sizeof(ArrowArray))
                 return step
             if step is None:
-                ctypes.memset(out, 0, ctypes.sizeof(CArray))
+                ctypes.memset(out, 0, ctypes.sizeof(ArrowArray))
                 return 0
             array = step.array()
-            ctypes.memmove(out, ctypes.addressof(array), ctypes.sizeof(CArray))
+            ctypes.memmove(out, ctypes.addressof(array), ctypes.sizeof(ArrowArray))
             return 0
 
         def get_last_error(pointer: Any) -> int | None:
@@ -219,54 +220,6 @@ class StreamProducer:
         return PyCapsule_New(ctypes.addressof(made), b"arrow_array_stream", None)
 
 
-class ArrowSchema(ctypes.Structure):
-    pass
-
-
-class ArrowArray(ctypes.Structure):
-    pass
-
-
-class ArrowArrayStream(ctypes.Structure):
-    pass
-
-
-ArrowSchema._fields_ = [
-    ("format", ctypes.c_char_p),
-    ("name", ctypes.c_char_p),
-    ("metadata", ctypes.c_void_p),
-    ("flags", ctypes.c_int64),
-    ("n_children", ctypes.c_int64),
-    ("children", ctypes.POINTER(ctypes.POINTER(ArrowSchema))),
-    ("dictionary", ctypes.POINTER(ArrowSchema)),
-    ("release", ctypes.c_void_p),
-    ("private_data", ctypes.c_void_p),
-]
-ArrowArray._fields_ = [
-    ("length", ctypes.c_int64),
-    ("null_count", ctypes.c_int64),
-    ("offset", ctypes.c_int64),
-    ("n_buffers", ctypes.c_int64),
-    ("n_children", ctypes.c_int64),
-    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
-    ("children", ctypes.POINTER(ctypes.POINTER(ArrowArray))),
-    ("dictionary", ctypes.POINTER(ArrowArray)),
-    ("release", ctypes.c_void_p),
-    ("private_data", ctypes.c_void_p),
-]
-ArrowArrayStream._fields_ = [
-    ("get_schema", ctypes.c_void_p),
-    ("get_next", ctypes.c_void_p),
-    ("get_last_error", ctypes.c_void_p),
-    ("release", ctypes.c_void_p),
-    ("private_data", ctypes.c_void_p),
-]
-# Called without the interpreter's lock, as a library in C does.
-RELEASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-GET = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-LAST_ERROR = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p)
-
-
 get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 get_pointer.restype = ctypes.c_void_p
 get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
@@ -277,12 +230,12 @@ def structure(capsule: Any, name: bytes, kind: Any) -> Any:
 
 
 def release(made: Any) -> None:
-    RELEASE(made.release)(ctypes.addressof(made))
+    made.release(ctypes.pointer(made))
 
 
 def copy_of(made: Any) -> Any:
     """Moves a structure to memory of our own, as a consumer does."""
     moved = type(made)()
     ctypes.memmove(ctypes.addressof(moved), ctypes.addressof(made), ctypes.sizeof(made))
-    made.release = None
+    made.release = type(made.release)()
     return moved

@@ -38,6 +38,11 @@ class Case:
         return raised
 
 
+def shown(value: object) -> str:
+    """The repr of a value without addresses: the processes that share the tests must give them the same names."""
+    return re.sub(r" at 0x[0-9a-f]+", "", ascii(value))
+
+
 def table(*cases: Case) -> pytest.MarkDecorator:
     """Gives a test each of the cases as ``case``."""
     return pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases])
@@ -47,7 +52,7 @@ def refusals(name: str, call: Callable[..., object], *refused: Refused) -> list[
     """A Case for each value: ``call(value)``, or ``call(given, value)`` where the test gives an object."""
 
     def case(value: object, error: Errors, message: str) -> Case:
-        return Case(f"{name} {value!r:.30}", lambda *given: call(*given, value), error, message)
+        return Case(f"{name} {shown(value):.30}", lambda *given: call(*given, value), error, message)
 
     return [case(*each) for each in refused]
 

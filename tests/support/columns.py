@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterable
 from typing import Any
 
+import flatbuffers
 import pytest
 
 from flatstream import (
@@ -17,7 +19,10 @@ from flatstream import (
 from flatstream._core.column_writer.writer import write_columns
 from flatstream.schema import Table
 from reference.records import read_message
-from support.schemas import SHAPES
+from support.messages import (
+    written_by,
+)
+from support.schemas import SHAPES, UNIONS
 
 
 def messages_of(table: Table, columns: Any, framer: Any = None, **options: Any) -> list[bytes]:
@@ -79,3 +84,41 @@ def columns_of(payloads: Iterable[bytes], table: Any = SHAPE, *arguments: Any, *
 
 
 LEVEL1 = SHAPES.table("shapes.Level1")
+
+
+def named_message(name: bytes) -> bytes:
+    def build(builder: Any) -> Any:
+        text = builder.CreateByteVector(name + b"\0")
+        builder.StartObject(3)
+        builder.PrependUOffsetTRelativeSlot(0, text, 0)
+        return builder.EndObject()
+
+    payload = bytearray(written_by(flatbuffers.Builder, build))
+    # The zero behind it is not of it.
+    place = payload.index(struct.pack("<I", len(name) + 1) + name)
+    payload[place : place + 4] = struct.pack("<I", len(name))
+    return bytes(payload)
+
+
+NAMED = SHAPES.table("shapes.Named")
+
+
+SCALARS = SHAPES.table("shapes.Scalars")
+
+
+OPTIONALS = SHAPES.table("shapes.Optionals")
+
+
+VECTORS = SHAPES.table("shapes.Vectors")
+
+
+STRUCTS = SHAPES.table("shapes.Structs")
+
+
+TREE = SHAPES.table("shapes.Tree")
+
+
+SHAPE_UNIONS = SHAPES.table("shapes.Unions")
+
+
+ANY_ROOT = UNIONS.table("unions.Root")

@@ -14,6 +14,10 @@ import flatbuffers
 import numpy as np
 from hypothesis import given, settings
 
+from flatstream import (
+    ValidationFailedError,
+    Validator,
+)
 from support import strategies
 from support.schemas import VECTORS, generated
 
@@ -457,3 +461,12 @@ def messages_of(name: str) -> tuple[bytes, ...]:
         "monster_test": monster_messages,
         "unions": union_messages,
     }[name]()
+
+
+def refusal(validator: Validator, payload: Any) -> tuple[str, str] | None:
+    """The path and the reason why `validator` refuses `payload`; None if it accepts it."""
+    try:
+        validator.validate(payload)
+    except ValidationFailedError as error:
+        return error.path, error.reason
+    return None

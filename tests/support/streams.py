@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import flatstream
-from flatstream import FlatStreamError, RecoveryEnd, RecoveryReport, StreamReader
+from flatstream import (
+    FlatStreamError,
+    RecoveryEnd,
+    RecoveryReport,
+    StreamReader,
+)
 from reference import framing as reference
 from support.modes import Mode
 
@@ -73,3 +78,24 @@ def recover_bytes(source: Any, deframer: Any = None, *, guard: bool = True) -> R
         return flatstream.recover(source, deframer, guard=guard)
     except FlatStreamError as error:
         return error
+
+
+PAYLOADS = [b"message %03d." % number for number in range(100)]
+
+
+STREAM = reference.encode(PAYLOADS, "none")
+
+
+def encode(*payloads: bytes) -> bytes:
+    return reference.encode(payloads, "none")
+
+
+def by_message(reader: StreamReader) -> list[bytes]:
+    payloads = []
+    while (payload := reader.read_message()) is not None:
+        payloads.append(bytes(payload))
+    return payloads
+
+
+def by_batch(reader: StreamReader) -> list[bytes]:
+    return [bytes(payload) for batch in reader.batches() for payload in batch]
