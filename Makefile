@@ -50,7 +50,7 @@ test-long: build
 
 # The modules are built into a copy of the package, so that the ordinary ones stay. Python itself is not built with the
 # sanitizers: their run time has to be there before it starts (LD_PRELOAD), memory must come from malloc to be watched,
-# and leaks are left to tests/test_leaks.py, since the interpreter itself never frees everything.
+# and leaks are left to tests/robustness/test_leaks.py, since the interpreter itself never frees everything.
 PROJECT   := flatstream asv_benchmarks setup.py pyproject.toml README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs examples tests
 SANITIZED := build/sanitized
 test-sanitize: build
@@ -74,10 +74,11 @@ coverage: build
 	cd $(TRACED) && FLATSTREAM_COVERAGE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	cd $(TRACED) && PYTHONPATH=$(abspath $(TRACED)) FLATSTREAM_TRACED=1 COVERAGE_CORE=ctrace \
 		$(abspath $(BIN))/python -m coverage run -m pytest -p no:cacheprovider -m "not long" \
-		--ignore=tests/test_concurrency.py --ignore=tests/test_lock_release.py --ignore=tests/test_leaks.py --ignore=tests/test_parity_allocation.py \
+		--ignore=tests/robustness/test_concurrency.py --ignore=tests/checksums/test_lock_release.py \
+		--ignore=tests/robustness/test_leaks.py --ignore=tests/stream/test_allocation.py \
 		$(PYTEST_ARGS) || [ $$? -eq 1 ]
 	cd $(TRACED) && $(abspath $(BIN))/python -m coverage report --show-missing --skip-empty --include='flatstream/*'
-	cd $(TRACED) && $(abspath $(BIN))/python tests/check_coverage.py
+	cd $(TRACED) && $(abspath $(BIN))/python tests/project/check_coverage.py
 
 # The tests have few annotations: they are checked as they are, without asking for more.
 check: build
@@ -86,7 +87,7 @@ check: build
 	$(BIN)/mypy
 	$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators tests asv_benchmarks
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint flatstream
-	$(BIN)/python -m mypy.stubtest flatstream --allowlist tests/stubtest_allowlist.txt
+	$(BIN)/python -m mypy.stubtest flatstream --allowlist tests/project/stubtest_allowlist.txt
 
 # Some two minutes, on a machine that does nothing else.
 bench: build

@@ -13,7 +13,7 @@ import flatstream
 from .common import Benchmark
 from .telemetry_event import EXAMPLES, make_payloads
 
-VECTORS = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "verifier"
+VECTORS = Path(__file__).resolve().parent.parent / "tests" / "data" / "vectors" / "verifier"
 
 
 class Verify(Benchmark):

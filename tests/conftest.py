@@ -1,9 +1,14 @@
-"""Settings that all tests share."""
+"""Settings and fixtures that all tests share."""
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadline: under the sanitizers, and while two test runs share a machine, time says nothing. `derandomize` keeps a
@@ -13,3 +18,53 @@ settings.register_profile(
 )
 settings.register_profile("long", parent=settings.get_profile("default"), derandomize=False, max_examples=2000)
 settings.load_profile(os.environ.get("FLATSTREAM_HYPOTHESIS", "default"))
+
+# Tests that measure who runs when, or are interrupted at a moment of the clock: never two of them at once.
+TIMED = {"test_concurrency", "test_lock_release", "test_lock_release_threads", "test_signals_and_forks"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """When several processes share the tests (``-n 2 --dist loadgroup``), each takes a whole file at a time."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            name = item.path.stem
+            item.add_marker(pytest.mark.xdist_group("timed" if name in TIMED else name))
+
+
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Has the interpreter switch threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def bystander() -> Iterator[Any]:
+    """A `support.bystander.Bystander`: a thread that notices when the interpreter's lock is released."""
+    from support.bystander import Bystander
+
+    with Bystander() as made:
+        yield made
+
+
+@pytest.fixture
+def quick_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the reference calculate its checksums in C: its own take a second for 256 KiB."""
+    from reference.framing import ALGORITHMS
+    from support.bystander import QUICK
+
+    for name, algorithm in QUICK.items():
+        monkeypatch.setitem(ALGORITHMS, name, algorithm)
+
+
+@pytest.fixture(scope="module")
+def quick_collections() -> Iterator[None]:
+    """Has the garbage collector look at what is made in this module only, since it is called a thousand times."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

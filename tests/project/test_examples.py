@@ -1,0 +1,94 @@
+"""Every script in examples/ runs to its end, passes its own assertions and prints what it shows.
+
+Each runs as a process of its own, in an empty folder, with warnings as errors.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.schemas import EXAMPLES
+
+# What each prints, as regular expressions that match in this order; and its arguments, if it takes any.
+SHOWN: dict[str, list[str]] = {
+    "bounds": [
+        r"writing: a payload of 1001 bytes is longer than the bound of 1000 \(frame 1, stream offset 1004\)",
+        r"reading: the header declares a payload of 1001 bytes, more than the limit of 1000",
+        r"a lie: .*2000000004 bytes of it are needed, 14 are there",
+    ],
+    "custom_checksum": [r"4 bytes of Adler32", r"noticed: .*0x11e60398, its payload gives 0x11dd0397"],
+    "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],
+    "memory_policies": [
+        r"size_threshold: from \d{6} to 4096 bytes",
+        r"reading: from 10\d{5} to 4096 bytes",
+        r"cooldown: 10 seconds",
+    ],
+    "mmap_zero_copy": [r"1000 payloads, 1000000 bytes, none of them copied", r"while views are alive: .*export"],
+    "numpy_batches": [r"5000 values from \d+ batches: 1\.0 to 2500\.5, mean 1250\.75"],
+    "observers": [r"10 messages, 55 bytes; 2 large ones kept", r"damaged last frame, 9 were observed", r"not today"],
+    "quickstart": [r"3 messages of \[16, 32, 32\] bytes; the first says 'hello'"],
+    "recover_torn_file": [
+        r"torn: .*13 bytes of it are needed, 9 are there \(frame 99, stream offset 1287\)",
+        r"recovered 99 frames and cut the file to 1287 bytes",
+        r"read all 101 frames",
+        r"not torn: .*an intact frame stands at stream offset 533",
+    ],
+    "several_builders": [r"100 messages of 24 bytes", r"20 messages of 64 bytes", r"4 messages of 100032 bytes"],
+    "sized_checksums": [
+        r"none +0 bytes +0 of 72",
+        r"crc16 +2 bytes +72 of 72",
+        r"crc32 +4 bytes +72 of 72",
+        r"crc32c +4 bytes +72 of 72",
+        r"crc64 +8 bytes +72 of 72",
+        r"xxhash64 +8 bytes +72 of 72",
+    ],
+    "socket_stream": [r"received \['one', 'two', 'three'\], then a clean end", r"broken: .*11 .* needed, 10 are there"],
+    "telemetry_agent": [
+        r"events +(?P<events>\d+) written, (?P=events) read back in .* none missing, in order",
+        r"rate +200\.0/s asked, ",
+        r"us per event +median +p99 +worst",
+        r"memory used +MiB",
+    ],
+    "untrusted_socket": [
+        r"refused: telemetry\.Event refused the payload: event\.host: .*\(frame 1, stream offset 72\)",
+        r"refused: telemetry\.Event refused the payload: event: .*\(frame 2",
+        r"refused: SizeValidator refused the payload: 0 bytes are fewer than the 8 required \(frame 3",
+        r"accepted \[\(1, b'alpha'\), \(3, b'gamma'\)\]",
+    ],
+    "typed_reading": [
+        r"from_payload: \[\(1, 21\.5\), \(2, 19\.25\)\]",
+        r"generated: +\[\(0, 'alpha'\), \(1, 'beta'\), \(2, 'gamma'\)\]",
+        r"refused: +a payload of 1 bytes is no Event",
+    ],
+}
+ARGUMENTS = {"telemetry_agent": ["--seconds", "1", "--rate", "200"]}
+
+# What the scripts import, and is none itself; and what needs a file to work on, and has tests of its own.
+MODULES = {"telemetry_sources", "replay"}
+
+
+def test_every_example_is_listed_here() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == SHOWN.keys() | MODULES
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(EXAMPLES.glob("*.py")) if path.stem not in MODULES])
+def test_example_runs_and_shows_what_it_promises(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, [])],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(".*".join(SHOWN[name]), done.stdout, re.DOTALL), done.stdout
+    # It has cleaned up after itself.
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,178 @@
+"""examples/replay.py over files of known content: what it loads, says and draws; and over one that the agent wrote."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import flatstream
+from support.schemas import EXAMPLES
+
+SCHEMA = flatstream.Schema.from_file(EXAMPLES / "telemetry.bfbs")
+BEGUN_NS = 1_767_225_600_000_000_000  # 2026-01-01
+EVENTS = 1000
+GIB = 2**30
+
+
+def event(number: int) -> dict[str, Any]:
+    """One event of a machine that is busy a quarter of the time, 10 ms after the one before."""
+    seconds = number / 100
+    return {
+        "sequence": number,
+        "wall_time_ns": BEGUN_NS + number * 10_000_000,
+        "monotonic_ns": 5_000 + number * 10_000_000,
+        "lateness_ns": 1000 * number,
+        "deadline_missed": number % 100 == 99,
+        "host": "näme",
+        "platform": "Linux",
+        "logical_cpus": 2,
+        # Both together: a quarter busy, an eighth waiting.
+        "cpu_total": (seconds / 4, 0, seconds / 8, seconds * 5 / 4, seconds / 4, 0, 0, seconds / 8),
+        "cores": [(seconds, 0, 0, 0, 0, 0, 0, 0), (0, 0, 0, seconds, 0, 0, 0, 0)],
+        "load_1": 0.5,
+        "memory_total": 8 * GIB,
+        "memory_used": GIB + number * GIB // 1000,
+        "memory_cached": 2 * GIB,
+        "disks": [{"name": "sda", "counters": (1, 2, 3, 4, 5, number)}],
+        "process_resident": 64 * 2**20,
+    }
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    path = tmp_path / "machine.telemetry"
+    with flatstream.open(path, "w", checksum="xxhash64") as writer:
+        assert SCHEMA.root is not None
+        flatstream.RecordWriter(writer, SCHEMA.root).write_records(map(event, range(EVENTS)))
+    return path
+
+
+def replay(*arguments: Any, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / "replay.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize("engine", ["polars", "pandas"])
+def test_file_becomes_parquet_a_summary_and_a_picture(recorded, engine):
+    done = replay(recorded, "--with", engine)
+    assert done.stderr == ""
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0][:3] == ["loaded", "1000", "events"]
+    assert done.stdout.splitlines()[1:4] == [
+        "host      näme, from 2026-01-01 00:00:00 UTC for 10.0 s",
+        "events    1000, 100.1/s, 0 missing",
+        "deadlines 10 missed, at worst 999 us late",
+    ]
+    table = {" ".join(line[:-3]): [float(value) for value in line[-3:]] for line in lines[5:-1]}
+    assert table["cpu busy %"] == [25.0, 25.0, 25.0]
+    assert table["cpu iowait %"] == [12.5, 12.5, 12.5]
+    assert table["memory used GiB"][0] < 1.03
+    assert table["memory used GiB"][2] == 2.0
+    assert table["agent MiB"] == [64.0, 64.0, 64.0]
+    assert table["load"] == [0.5, 0.5, 0.5]
+    picture = recorded.with_suffix(".png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert len(picture) > 10_000
+    loaded = pq.read_table(recorded.with_suffix(".parquet"))
+    assert loaded.num_rows == EVENTS
+    assert loaded.column_names == list(SCHEMA.root.field_names if SCHEMA.root else ())
+    assert loaded.schema.metadata[b"flatstream.table"] == b"telemetry.Event"
+    for number in (0, 1, EVENTS - 1):
+        row = loaded.slice(number, 1).to_pylist()[0]
+        expected = event(number)
+        assert tuple(row["cpu_total"].values()) == expected["cpu_total"]
+        assert list(row["cpu_total"]) == ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"]
+        assert row["disks"][0]["name"] == "sda"
+        assert row["disks"][0]["counters"]["write_time_ms"] == number
+        assert row["memory_used"] == expected["memory_used"]
+        assert (row["host"], row["platform"], row["kernel"]) == ("näme", "Linux", None)
+
+
+def test_window_of_time_and_names_of_what_is_written(recorded, tmp_path):
+    done = replay(
+        recorded, "--begin", "2026-01-01T00:00:02+00:00", "--end", "2026-01-01T00:00:03+00:00",
+        "--parquet", tmp_path / "other.parquet", "--png", tmp_path / "other.png",
+    )  # fmt: skip
+    assert "events    100, 101.0/s, 0 missing" in done.stdout
+    assert pq.read_table(tmp_path / "other.parquet")["sequence"].to_pylist() == list(range(200, 300))
+    assert (tmp_path / "other.png").exists()
+    assert not recorded.with_suffix(".parquet").exists()
+
+
+def test_damaged_and_torn_files_are_told_or_skipped(recorded):
+    data = bytearray(recorded.read_bytes())
+    data[data.index("näme".encode(), len(data) // 2)] ^= 0xFF
+    recorded.write_bytes(data)
+    # What comes before is loaded all the same.
+    done = replay(recorded, status=1)
+    assert re.search(r"after \d+ events: .*offset", done.stderr), done.stderr
+    assert re.search(r"^events    [1-9]\d\d, .* 0 missing$", done.stdout, re.MULTILINE), done.stdout
+    done = replay(recorded, "--skip-damaged")
+    assert "loaded    999 events" in done.stdout
+    assert "1 skipped" in done.stdout
+    assert "1 missing" in done.stdout
+    recorded.write_bytes(data[:-5])
+    done = replay(recorded, "--skip-damaged", status=1)
+    assert "after 998 events: " in done.stderr
+    assert "the stream ends inside a frame" in done.stderr
+    assert "loaded    998 events" in done.stdout
+    assert pq.read_table(recorded.with_suffix(".parquet")).num_rows == 998
+    recorded.with_suffix(".parquet").unlink()
+    done = replay(recorded, "--checksum", "crc32", status=1)
+    assert "after 0 events: " in done.stderr
+    assert "was the stream written with another" in done.stderr
+    assert not recorded.with_suffix(".parquet").exists()
+    recorded.write_bytes(b"")
+    assert "nothing to summarise" in replay(recorded).stdout
+    assert "No such file" in replay(recorded.with_name("no such file"), status=1).stderr
+
+
+def test_one_event_has_no_series_and_is_no_error(recorded):
+    with flatstream.open(recorded, "w", checksum="xxhash64") as writer:
+        assert SCHEMA.root is not None
+        flatstream.RecordWriter(writer, SCHEMA.root).write(**event(5))
+    done = replay(recorded)
+    assert "events    1, 0.0/s, 0 missing" in done.stdout
+    assert "cpu" not in done.stdout
+
+
+def test_file_of_the_agent_is_loaded_value_for_value(tmp_path):
+    path = tmp_path / "live.telemetry"
+    subprocess.run(
+        [sys.executable, str(EXAMPLES / "telemetry_agent.py"), "--rate", "100", "--seconds", "1", "--quiet", "--output",
+         str(path)], check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    replay(path)
+    if str(EXAMPLES) not in sys.path:
+        sys.path.append(str(EXAMPLES))
+    cls = importlib.import_module("telemetry.Event").Event
+    rows = pq.read_table(path.with_suffix(".parquet")).to_pylist()
+    with flatstream.open(path, checksum="xxhash64") as reader:
+        read = list(reader.typed_messages(cls))
+    assert len(read) == len(rows) > 0
+    for one, row in zip(read, rows, strict=True):
+        assert (one.Sequence(), one.WallTimeNs(), one.MemoryUsed()) == (
+            row["sequence"],
+            row["wall_time_ns"],
+            row["memory_used"],
+        )
+        assert [one.Disks(i).Name().decode() for i in range(one.DisksLength())] == [
+            disk["name"] for disk in row["disks"]
+        ]
+        assert [one.Cores(i).User() for i in range(one.CoresLength())] == [core["user"] for core in row["cores"]]
+        assert one.Host().decode() == row["host"]
+        assert (one.Load1(), one.ProcessStarted()) == (row["load_1"], row["process_started"])

@@ -1,0 +1,93 @@
+"""Memory that is not copied: mappings are read in place, and large payloads leave in one vectored write."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatstream import (
+    ChecksumType,
+    StreamReader,
+    StreamWriter,
+)
+from reference import framing as reference
+from support.memory import address
+from support.modes import MODES
+from support.streams import corpus
+
+
+def test_mapping_is_read_without_a_copy() -> None:
+    stream = corpus(MODES["crc32"], [b"abc", b"defg"])
+    with mmap.mmap(-1, len(stream.data)) as mapping:
+        mapping[:] = stream.data
+        base = address(mapping)
+        with StreamReader(mapping, ChecksumType.CRC32) as reader:
+            assert reader.buffer_capacity == 0
+            payloads = list(reader)
+            assert [address(payload) - base for payload in payloads] == [8, 19]
+            assert payloads == [b"abc", b"defg"]
+        del payloads
+
+
+def test_payload_larger_than_the_buffer_goes_out_in_one_vectored_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def writev(descriptor: int, pieces: list[Any]) -> int:
+        calls.append([len(piece) for piece in pieces])
+        addresses.append(address(pieces[-1]))
+        return real_writev(descriptor, pieces)
+
+    addresses: list[int] = []
+    real_writev = os.writev
+    monkeypatch.setattr(os, "writev", writev)
+    payload = bytes(range(256)) * 400
+    path = tmp_path / "stream.fs"
+    with StreamWriter(path, ChecksumType.XXHASH64, buffer_size=4096) as writer:
+        writer.write_payload(b"small")
+        writer.write_payload(payload)
+    assert calls == [[12, len(payload)]]
+    assert addresses == [address(payload)]
+    assert path.read_bytes() == reference.encode([b"small", payload], "xxhash64")
+
+
+def test_vectored_write_that_is_short_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = bytes(range(256)) * 4
+    real_write = os.write
+    # As a system call may: the header in part, then the rest of it with a part of the payload.
+    limits = iter([5, 100])
+
+    def writev(descriptor: int, pieces: list[Any]) -> int:
+        return real_write(descriptor, b"".join(pieces)[: next(limits)])
+
+    monkeypatch.setattr(os, "writev", writev)
+    path = tmp_path / "stream.fs"
+    with StreamWriter(path, ChecksumType.CRC64, buffer_size=16) as writer:
+        writer.write_payload(payload)
+    assert path.read_bytes() == reference.encode([payload], "crc64")
+    assert list(limits) == []
+
+
+def test_payload_larger_than_the_buffer_goes_to_a_socket_in_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def sendmsg(sink: socket.socket, pieces: list[Any]) -> int:
+        calls.append([len(piece) for piece in pieces])
+        return real_sendmsg(sink, pieces)
+
+    real_sendmsg = socket.socket.sendmsg
+    monkeypatch.setattr(socket.socket, "sendmsg", sendmsg)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with StreamWriter(ours, buffer_size=16) as writer:
+            writer.write_payload(b"x" * 1000)
+        assert calls == [[4, 1000]]
+        assert theirs.recv(4096) == reference.encode([b"x" * 1000], "none")
