@@ -49,11 +49,11 @@ from flatstream import (
     XxHash64,
     recover,
 )
-from flatstream._core.checksums import xxh3
+from flatstream._core.checksums import crc, xxh3
 
 __all__ = ["frequent_switches"]  # a fixture
 
-# From this many bytes on the lock is released: RELEASE_FROM of flatstream/_core/checksum.pxd.
+# From this many bytes on the lock is released: RELEASE_FROM of flatstream/_core/checksums/kernel.pxd.
 RELEASE_FROM = 262_144
 
 # In seconds: how long to wait for a thread that should come to its end at once, and how long to go on with attempts of
@@ -67,6 +67,8 @@ NO_FORCED_SWITCHES = 1000.0
 CRCS = [Crc16, Crc32, Crc32c, Crc64]
 # Where the xxhash package hides its C function, its Python function decides on the lock for itself.
 CHECKSUMS = [*CRCS, XxHash64] if xxh3.KERNEL_NAME else CRCS
+# The kernels, called directly.
+DOORS = [crc.crc16, crc.crc32, crc.crc32c, crc.crc64, *([xxh3.xxh3_64] if xxh3.KERNEL_NAME else [])]
 
 # Takes a millisecond or more, which is a long time for a thread that only waits for the lock.
 LARGE = bytes(1 << 24)
@@ -260,6 +262,19 @@ def test_extension_from_256_kib_on_lets_other_threads_run(bystander, cls, size):
 @pytest.mark.parametrize("cls", CRCS)
 def test_extension_below_256_kib_does_not_let_other_threads_run(bystander, cls):
     assert_not_released(bystander, lambda: cls().extend(0, BELOW), 1000)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_kernel_called_directly_with_256_kib_or_more_lets_other_threads_run(bystander, door):
+    for size in (RELEASE_FROM, len(LARGE)):
+        payload = LARGE[:size]
+        assert_released(bystander, lambda payload=payload: door(payload))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_kernel_called_directly_with_less_than_256_kib_does_not_let_other_threads_run(bystander, door):
+    for payload in (b"", BELOW):
+        assert_not_released(bystander, lambda payload=payload: door(payload), 1000)
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
