@@ -1,4 +1,4 @@
-"""Checksums: what a frame stores beside its payload, so that damage is noticed."""
+"""Checksums: stored in a frame with its payload, to detect damage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Checksum", "ChecksumType", "Crc16", "Crc32", "Crc32c", "Crc64", "NoC
 class ChecksumType(enum.Enum):
     """The built-in checksums by name: accepted by `open`, `StreamWriter`, `StreamReader`, `recover` and `recover_file`.
 
-    What needs an instance, such as `ChecksumFramer`, takes ``ChecksumType.CRC32.checksum()``.
+    Where an instance is needed, as in `ChecksumFramer`, pass ``ChecksumType.CRC32.checksum()``.
 
     Examples
     --------
@@ -30,7 +30,7 @@ class ChecksumType(enum.Enum):
     XXHASH64 = "xxhash64"
 
     def checksum(self) -> Checksum:
-        """An instance of the checksum."""
+        """A new instance of the checksum."""
         return _CLASSES[self]()
 
 
@@ -45,17 +45,19 @@ _CLASSES: dict[ChecksumType, type[Checksum]] = {
 
 
 def as_checksum(value: Checksum | ChecksumType | str | None) -> Checksum:
-    """The checksum that `value` stands for.
+    """Converts `value` to a checksum.
 
     Parameters
     ----------
     value : Checksum, ChecksumType, str or None
-        A checksum itself, one of the built-in ones or its name ("crc32"), or None for no checksum.
+        A checksum, a built-in checksum by its ChecksumType or name ("crc32"), or None for no checksum.
 
     Raises
     ------
-    TypeError, ValueError
-        It is none of these, or an unknown name.
+    TypeError
+        `value` has another type.
+    ValueError
+        `value` is an unknown name.
     """
     if isinstance(value, Checksum):
         return value

@@ -1,8 +1,8 @@
-"""The exception tree.
+"""The exceptions of this package.
 
-Every error that speaks of a stream carries where it happened: ``offset``, the position of the frame's first byte
-counted from where reading or writing began, and ``frame``, its number counted from 0. A strategy that raises one of
-these need not know either; the reader fills them in.
+Every error about a stream has two attributes that say where it happened: ``offset`` is the position of the first byte
+of the frame, counted from where reading or writing began, and ``frame`` is the number of the frame, counted from 0. A
+strategy need not set them: the reader or writer does.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = [
 class FlatStreamError(Exception):
     """Base of every error that this package defines.
 
-    ``OSError`` from a source or a sink is not among them: the device's own error reaches the caller as it is.
+    An ``OSError`` from a source or a sink is not converted: it reaches the caller unchanged.
 
     Attributes
     ----------
     offset : int or None
-        Stream offset, in bytes, of the frame concerned.
+        Stream offset of the frame, in bytes.
     frame : int or None
-        Number of the frame concerned, counted from 0.
+        Number of the frame, counted from 0.
     """
 
     def __init__(self, message: str = "", *, offset: int | None = None, frame: int | None = None) -> None:
@@ -51,19 +51,19 @@ class FlatStreamError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # The keyword-only attributes do not fit into `args`, which is what pickle would call the class with.
+        # By default, pickle calls the class with `args`, which lacks the keyword-only arguments.
         return (self.__class__.__new__, (self.__class__,), self.__dict__)
 
 
 class InvalidFrameError(FlatStreamError, ValueError):
-    """Bytes that can be no frame, or a payload that may not be framed.
+    """Bytes that cannot be a frame, or a payload that must not be framed.
 
     Attributes
     ----------
     declared_len : int or None
-        The payload length that the header claims, or that the payload has.
+        The payload length in the header, or the length of the payload to be framed.
     buffer_len : int or None
-        How many bytes were at hand when the frame was refused.
+        The number of bytes that were available when the frame was rejected.
     limit : int or None
         The largest payload length allowed.
     """
@@ -85,7 +85,7 @@ class InvalidFrameError(FlatStreamError, ValueError):
 
 
 class ChecksumMismatchError(FlatStreamError, ValueError):
-    """The payload does not have the checksum that is stored beside it.
+    """The checksum of the payload differs from the one stored in the frame.
 
     Attributes
     ----------
@@ -119,9 +119,9 @@ class UnexpectedEofError(FlatStreamError, EOFError):
     Attributes
     ----------
     needed : int or None
-        How many bytes of the frame, counted from its first, are needed to go on.
+        The number of bytes of the frame, counted from its first, that are needed to continue.
     got : int or None
-        How many are there.
+        The number of bytes of the frame that the stream has.
     """
 
     def __init__(
@@ -143,16 +143,16 @@ class UnexpectedEofError(FlatStreamError, EOFError):
 
 
 class ValidationFailedError(FlatStreamError, ValueError):
-    """A validator refused a payload.
+    """A validator rejected a payload.
 
     Attributes
     ----------
     validator : str
-        The name of the validator that refused.
+        The name of the validator.
     reason : str
-        Why, in words.
+        The reason, as text.
     path : str
-        Which field of the message is wrong, like ``monster.inventory[3]``; empty if that is not known.
+        The path of the invalid field in the message, for example ``monster.inventory[3]``; empty if it is unknown.
     """
 
     def __init__(
@@ -168,15 +168,11 @@ class ValidationFailedError(FlatStreamError, ValueError):
         if not message:
             where = f"{path}: " if path else ""
             message = f"{validator or 'validator'} refused the payload: {where}{reason or 'no reason given'}"
-        super().__init__(
-            message,
-            offset=offset,
-            frame=frame,
-        )
+        super().__init__(message, offset=offset, frame=frame)
         self.validator = validator
         self.reason = reason
         self.path = path
 
 
 class FlatbufferError(FlatStreamError, ValueError):
-    """A payload that is not the FlatBuffer it was said to be, or a builder that has not finished one."""
+    """A payload that is not a FlatBuffer of the expected type, or a builder whose message is not finished."""

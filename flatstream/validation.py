@@ -1,4 +1,4 @@
-"""Validators: what a payload must be before it is written, or after it was read."""
+"""Validators: rules for payloads, checked before a payload is written or after it is read."""
 
 from flatstream._core.framing.validator import (
     CompositeValidator,
@@ -9,7 +9,7 @@ from flatstream._core.framing.validator import (
     Validator,
 )
 
-# The crate's other name for it.
+# The second name that the Rust crate has for it.
 StructuralValidator = TableRootValidator
 
 __all__ = [

@@ -603,13 +603,13 @@ def test_every_path_of_the_crcs_gives_the_same_values_and_streams_or_says_that_i
     else:
         result = import_with(settings, "import flatstream")
         assert result.returncode != 0
-        assert f"ImportError: FLATSTREAM_CRC asks for {path!r}" in result.stderr
+        assert f"ImportError: FLATSTREAM_CRC requests {path!r}" in result.stderr
 
 
 def test_unknown_path_of_the_crcs_fails_the_import():
     result = import_with({"FLATSTREAM_CRC": "abacus"}, "import flatstream")
     assert result.returncode != 0
-    assert "ImportError: FLATSTREAM_CRC asks for 'abacus'" in result.stderr
+    assert "ImportError: FLATSTREAM_CRC requests 'abacus'" in result.stderr
     assert "portable" in crc.available_paths()
 
 

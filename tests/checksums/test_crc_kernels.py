@@ -382,14 +382,16 @@ def test_path_asked_for_is_honoured_or_fails_the_import(path):
         assert json.loads(result.stdout) == path
     else:
         assert result.returncode != 0
-        assert f"ImportError: FLATSTREAM_CRC asks for {path!r}; this processor has " in result.stderr
+        assert f"ImportError: FLATSTREAM_CRC requests {path!r}; this processor supports " in result.stderr
 
 
 @pytest.mark.parametrize("path", ["PCLMUL", "avx512", " portable", "portable ", "0"])
 def test_path_that_nobody_has_fails_the_import_and_lists_those_there_are(path):
     result = import_with({"FLATSTREAM_CRC": path}, "import flatstream")
     assert result.returncode != 0
-    expected = f"ImportError: FLATSTREAM_CRC asks for {path!r}; this processor has {', '.join(crc.available_paths())}"
+    expected = (
+        f"ImportError: FLATSTREAM_CRC requests {path!r}; this processor supports {', '.join(crc.available_paths())}"
+    )
     assert expected in result.stderr
 
 

@@ -31,7 +31,7 @@ from flatstream import (
     XxHash64,
     recover,
 )
-from flatstream._core.checksums import xxh3
+from flatstream._core.checksums import crc, xxh3
 from support.bystander import CRCS, LARGE, LARGE_VALUE, RELEASE_FROM, Bystander, Discard, batch, frame
 from support.items import FinishedBytes
 
@@ -39,6 +39,8 @@ pytestmark = pytest.mark.usefixtures("quick_reference")
 
 # Where the xxhash package hides its C function, its Python function decides on the lock for itself.
 CHECKSUMS = [*CRCS, XxHash64] if xxh3.KERNEL_NAME else CRCS
+# The kernels, called directly.
+DOORS = [crc.crc16, crc.crc32, crc.crc32c, crc.crc64, *([xxh3.xxh3_64] if xxh3.KERNEL_NAME else [])]
 
 BELOW = bytes(RELEASE_FROM - 1)
 
@@ -99,6 +101,19 @@ def test_extension_from_256_kib_on_lets_other_threads_run(bystander, cls, size):
 @pytest.mark.parametrize("cls", CRCS)
 def test_extension_below_256_kib_does_not_let_other_threads_run(bystander, cls):
     assert_not_released(bystander, lambda: cls().extend(0, BELOW), 1000)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_kernel_called_directly_with_256_kib_or_more_lets_other_threads_run(bystander, door):
+    for size in (RELEASE_FROM, len(LARGE)):
+        payload = LARGE[:size]
+        assert_released(bystander, lambda payload=payload: door(payload))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_kernel_called_directly_with_less_than_256_kib_does_not_let_other_threads_run(bystander, door):
+    for payload in (b"", BELOW):
+        assert_not_released(bystander, lambda payload=payload: door(payload), 1000)
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])

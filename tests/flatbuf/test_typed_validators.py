@@ -101,7 +101,7 @@ def test_for_type_of_a_schema_without_a_root_needs_a_name():
     schema = Schema.from_bytes(data)
     assert schema.root is None
     assert repr(schema) == "<Schema of 1 tables>"
-    with pytest.raises(ValueError, match="this schema names no root: say which table is meant"):
+    with pytest.raises(ValueError, match="this schema has no root table: pass the name of a table"):
         TypedValidator.for_type(schema)
     assert TypedValidator.for_type(schema, "T").name == "T"
 
@@ -728,7 +728,7 @@ attempt(half.verify, 0, message)
 """
     assert survives(code) == [
         "ValueError these types were never completed",
-        "ValueError object 99999999 of 1",
+        "ValueError object 99999999 is outside the list of 1 objects",
         "ValueError these types were never completed",
     ]
 

@@ -159,14 +159,14 @@ FIELD_DAMAGE = [
     ((32, "I", 2**32 - 1), "named.name", "a vector at byte 36 needs 4294967295 bytes, but the message ends at 52"),
     ((32, "I", 2**31), "named.name", "a vector at byte 36 needs 2147483648 bytes, but the message ends at 52"),
     # All there is to the end, and nothing behind it.
-    ((32, "I", 16), "named.name", "the string at byte 32 has no zero byte behind its 16 bytes"),
-    ((32, "I", 4), "named.name", "the string at byte 32 has no zero byte behind its 4 bytes"),
-    ((41, "B", 1), "named.name", "the string at byte 32 has no zero byte behind its 5 bytes"),
+    ((32, "I", 16), "named.name", "the string at byte 32 has no zero byte after its 16 bytes"),
+    ((32, "I", 4), "named.name", "the string at byte 32 has no zero byte after its 4 bytes"),
+    ((41, "B", 1), "named.name", "the string at byte 32 has no zero byte after its 5 bytes"),
     ((36, "B", 0x80), "named.name", "the string at byte 32 is not UTF-8: see its byte 0"),
     ((40, "B", 0xC3), "named.name", "the string at byte 32 is not UTF-8: see its byte 4"),
     ((49, "B", 0x28), "named.note", "the string at byte 44 is not UTF-8: see its byte 0"),
     ((44, "I", 1), "named.note", "the string at byte 44 is not UTF-8: see its byte 0"),
-    ((50, "B", 255), "named.note", "the string at byte 44 has no zero byte behind its 2 bytes"),
+    ((50, "B", 255), "named.note", "the string at byte 44 has no zero byte after its 2 bytes"),
     ((10, "H", 10), "named.note", "an offset at byte 26 is not aligned to 4 bytes"),
     ((12, "H", 13), "named.code", "a field at byte 29 is not aligned to 4 bytes"),
     ((12, "H", 36), "named.code", "a field at byte 52 needs 4 bytes, but the message ends at 52"),
@@ -366,7 +366,7 @@ def test_bad_string_of_the_monster_is_named_by_its_index():
     monster[place + 5] = 1
     assert refusal(validator_of("monster_test"), monster) == (
         "monster.testarrayofstring[1]",
-        f"the string at byte {place - 4} has no zero byte behind its 5 bytes",
+        f"the string at byte {place - 4} has no zero byte after its 5 bytes",
     )
 
 
@@ -491,7 +491,7 @@ def test_vector_of_unions_is_looked_into_element_by_element():
     )
     assert refusal(validator, changed(message, (place, "I", 2))) == (
         "root.things",
-        "a vector of unions in the table at byte 16 has another length than the vector of their types",
+        "a vector of unions in the table at byte 16 and the vector of its types differ in length",
     )
     # One of two.
     # The types without the values, and the values without the types.
@@ -672,7 +672,7 @@ def test_apparent_size_is_what_is_looked_at_and_no_more(limit):
     path = next(path for path, end in ends.items() if limit < end)
     assert refused == (
         path,
-        f"the message has more than the limit of {limit} bytes if what is used twice counts twice",
+        f"the message has more than the limit of {limit} bytes if shared bytes are counted at each use",
     )
 
 
@@ -800,7 +800,7 @@ def test_long_string_is_verified_to_its_end(mebibytes):
     start = place + 8
     where = f"the string at byte {place + 4}"
     memory[-1] = 1
-    assert verify(0, memory) == ("text.text", f"{where} has no zero byte behind its {length} bytes")
+    assert verify(0, memory) == ("text.text", f"{where} has no zero byte after its {length} bytes")
     memory[-1] = 0
     memory[start + length - 1] = 0xC3
     assert verify(0, memory) == ("text.text", f"{where} is not UTF-8: see its byte {length - 1}")
@@ -809,7 +809,7 @@ def test_long_string_is_verified_to_its_end(mebibytes):
     assert verify(0, memory) == ("text.text", f"{where} is not UTF-8: see its byte {length // 2}")
     del memory[-1]
     memory[start + length // 2] = ord("x")
-    assert verify(0, memory) == ("text.text", f"{where} has no zero byte behind its {length} bytes")
+    assert verify(0, memory) == ("text.text", f"{where} has no zero byte after its {length} bytes")
 
 
 def test_vector_of_very_many_strings_is_verified_to_its_last():

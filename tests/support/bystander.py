@@ -24,7 +24,7 @@ from flatstream import (
 )
 from reference import framing as reference
 
-# From this many bytes on the lock is released: RELEASE_FROM of flatstream/_core/checksum.pxd.
+# From this many bytes on the lock is released: RELEASE_FROM of flatstream/_core/checksums/kernel.pxd.
 RELEASE_FROM = 262_144
 
 

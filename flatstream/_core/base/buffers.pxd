@@ -6,16 +6,14 @@ cdef int acquire(object obj, Py_buffer* view, str what) except -1
 
 
 cdef class Lease:
-    """The bytes of a caller's object, held and shown as read-only unsigned bytes for as long as a view of them is
-    alive.
-    """
+    """Holds the buffer of a caller's object while views of it exist, and exports it as read-only unsigned bytes."""
     cdef object source
     cdef void* data
     cdef Py_ssize_t size
 
 
 cdef class Chunk:
-    """Memory of our own that knows whether somebody still looks at it."""
+    """Allocated memory that counts its exports and refuses to be resized while there are any."""
     cdef uint8_t* data
     cdef readonly Py_ssize_t capacity
     cdef Py_ssize_t exports

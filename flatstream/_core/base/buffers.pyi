@@ -2,7 +2,7 @@ import sys
 
 from typing_extensions import disjoint_base
 
-# What owns the memory that views look at. The classes are seen from Python as `view.obj` only.
+# Owners of the memory of views. In Python they appear only as `view.obj`.
 
 @disjoint_base
 class Lease:

@@ -1,7 +1,7 @@
-"""The one place that takes, owns and hands out memory.
+"""Acquiring, owning and exporting memory. No other module does this.
 
-`acquire` is how every function of the package takes bytes from a caller. `Lease` and `Chunk` are the two owners that a
-payload view can have: a caller's own object, or memory of ours. `slice_view` makes the views.
+Every function of the package takes bytes from a caller with `acquire`. A payload view has one of two owners: a `Lease`,
+which holds the caller's object, or a `Chunk`, which is allocated here. `slice_view` makes the views.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release
@@ -18,10 +18,11 @@ cdef extern from "Python.h":
 
 
 cdef int acquire(object obj, Py_buffer* view, str what) except -1:
-    """Takes the C-contiguous bytes of `obj`; the caller releases `view`.
+    """Gets the C-contiguous bytes of `obj`. The caller must release `view`.
 
-    Accepts whatever exports a contiguous buffer: bytes, bytearray, memoryview, mmap, array.array, a NumPy array of any
-    item type. Raises TypeError for anything else and BufferError for memory that is strided; `what` names the argument.
+    Accepts every object that exports a contiguous buffer: bytes, bytearray, memoryview, mmap, array.array, a NumPy
+    array of any item type. Raises TypeError for other objects and BufferError for strided memory; `what` is the name of
+    the argument in the message.
     """
     if not PyObject_CheckBuffer(obj):
         if isinstance(obj, str):
@@ -30,16 +31,16 @@ cdef int acquire(object obj, Py_buffer* view, str what) except -1:
     try:
         PyObject_GetBuffer(obj, view, PyBUF_SIMPLE)
     except (BufferError, ValueError) as error:
-        # NumPy says ValueError where memoryview says BufferError, and a released memoryview or a closed mmap say
-        # ValueError too: those are not about the layout.
+        # For strided memory, NumPy raises ValueError and memoryview raises BufferError. A released memoryview and a
+        # closed mmap raise ValueError, too, but not because of the layout.
         if "contiguous" in str(error):
             raise BufferError(f"{what} must be C-contiguous, got a strided {type(obj).__name__}") from error
         raise
     return 0
 
 
-# It holds a memoryview and not a Py_buffer, which the garbage collector would not follow. Nor would a Py_buffer taken
-# from a caller's memoryview do: the collector clears a memoryview whether or not somebody has a buffer of it.
+# Holds a memoryview of its own. The garbage collector does not traverse a Py_buffer, and it clears a memoryview even
+# while a Py_buffer of it is in use, so holding a Py_buffer of a caller's memoryview would not be safe.
 cdef class Lease:
     def __cinit__(self, object obj, str what not None):
         cdef Py_buffer checked
@@ -58,17 +59,17 @@ cdef class Chunk:
         # At least one byte, so that the pointer is never NULL.
         self.data = <uint8_t*>PyMem_RawMalloc(<size_t>max(capacity, 1))
         if self.data is NULL:
-            raise MemoryError(f"no memory for a chunk of {capacity} bytes")
+            raise MemoryError(f"cannot allocate a chunk of {capacity} bytes")
         self.capacity = capacity
         self.writable = writable
 
     cdef int resize(self, Py_ssize_t capacity) except -1:
         cdef uint8_t* data
         if self.exports:
-            raise BufferError("cannot resize a chunk that is being looked at")
+            raise BufferError("cannot resize a chunk while views of it exist")
         data = <uint8_t*>PyMem_RawRealloc(self.data, <size_t>max(capacity, 1))
         if data is NULL:
-            raise MemoryError(f"no memory to grow a chunk from {self.capacity} to {capacity} bytes")
+            raise MemoryError(f"cannot resize a chunk from {self.capacity} to {capacity} bytes: out of memory")
         self.data = data
         self.capacity = capacity
         return 0
@@ -88,10 +89,10 @@ cdef class IndexArray:
     cdef int reserve(self, Py_ssize_t capacity) except -1:
         cdef long long* data
         if self.exports:
-            raise BufferError("cannot resize an index that is being looked at")
+            raise BufferError("cannot resize an index while views of it exist")
         data = <long long*>PyMem_RawRealloc(self.data, <size_t>max(capacity, 1) * sizeof(long long))
         if data is NULL:
-            raise MemoryError(f"no memory for an index of {capacity} frames")
+            raise MemoryError(f"cannot allocate an index of {capacity} frames")
         self.data = data
         self.capacity = capacity
         return 0
@@ -124,7 +125,7 @@ cdef class IndexArray:
 
 
 cdef object owner_view_of(object source, str what):
-    """A read-only memoryview of unsigned bytes over all of `source`, whatever its own item type and shape."""
+    """A read-only memoryview of all bytes of `source`, as unsigned bytes; `source` may have any item type and shape."""
     if type(source) is bytes:
         return PyMemoryView_FromObject(source)
     return PyMemoryView_FromObject(Lease(source, what))
@@ -132,9 +133,9 @@ cdef object owner_view_of(object source, str what):
 
 cdef extern from *:
     """
-    /* Whether nobody but its one holder can see the view, so that it may become another of the same memory: no
-     * reference, weak reference or buffer of it is left, and it was not released. */
-    static inline int fs_is_forgotten(PyObject *view, PyObject *owner_view) {
+    /* Whether only the caller refers to the view, so that it can be changed to show other bytes of the same memory:
+     * there is no other reference, weak reference or buffer of it, and it is not released. */
+    static inline int fs_is_unshared(PyObject *view, PyObject *owner_view) {
     #ifdef Py_GIL_DISABLED
         (void)view; (void)owner_view;
         return 0;
@@ -147,13 +148,18 @@ cdef extern from *:
     }
     static inline void fs_forget_hash(PyObject *view) { ((PyMemoryViewObject *)view)->hash = -1; }
     """
-    bint fs_is_forgotten(PyObject* view, PyObject* owner_view) noexcept
+    bint fs_is_unshared(PyObject* view, PyObject* owner_view) noexcept
     void fs_forget_hash(PyObject* view) noexcept
 
 
-cdef inline bint show(Py_buffer* buffer, const Py_buffer* whole, const uint8_t* start, Py_ssize_t length) noexcept:
-    """Has a view's own copy of the buffer be `length` bytes at `start`, if they lie inside `whole`; returns whether."""
-    # Cheap beside the allocation, and the last place that can refuse a wild pointer.
+cdef inline bint set_bounds(
+    Py_buffer* buffer, const Py_buffer* whole, const uint8_t* start, Py_ssize_t length
+) noexcept:
+    """Sets `buffer`, a view's copy of `whole`, to `length` bytes at `start`.
+
+    Returns False, and changes nothing, if `whole` does not contain these bytes.
+    """
+    # The last bounds check before the bytes are exported. Its cost is small compared with allocating the view.
     if start < <const uint8_t*>whole.buf or length < 0 or length > whole.len - (start - <const uint8_t*>whole.buf):
         return False
     buffer.buf = <void*>start
@@ -163,10 +169,12 @@ cdef inline bint show(Py_buffer* buffer, const Py_buffer* whole, const uint8_t* 
 
 
 cdef bint try_reuse_view(PyObject* view, object owner_view, const uint8_t* start, Py_ssize_t length) noexcept:
-    """Makes `view`, a result of `slice_view(owner_view, ...)`, show other bytes of it if no holder of `view` is left;
-    returns whether it did.
+    """Sets `view`, a result of `slice_view(owner_view, ...)`, to other bytes of `owner_view`.
+
+    Returns False, and changes nothing, if anything but the caller refers to `view`, or if `owner_view` does not contain
+    the bytes.
     """
-    if not fs_is_forgotten(view, <PyObject*>owner_view) or not show(
+    if not fs_is_unshared(view, <PyObject*>owner_view) or not set_bounds(
         PyMemoryView_GET_BUFFER(<object>view), PyMemoryView_GET_BUFFER(owner_view), start, length
     ):
         return False
@@ -175,12 +183,12 @@ cdef bint try_reuse_view(PyObject* view, object owner_view, const uint8_t* start
 
 
 cdef object slice_view(object owner_view, const uint8_t* start, Py_ssize_t length):
-    """A memoryview of the `length` bytes at `start`, which lie inside the memory of the memoryview `owner_view`.
+    """A memoryview of `length` bytes at `start`, which must be inside the memory of the memoryview `owner_view`.
 
-    The view shares the owner of `owner_view` and keeps it alive. The bounds are moved in the view's own copy of the
-    buffer, which saves the slice object and the index arithmetic of `owner_view[a:b]`.
+    The view has the same owner as `owner_view` and keeps it alive. Only the bounds in the view's copy of the buffer are
+    changed, which saves the slice object and the index arithmetic of `owner_view[a:b]`.
     """
     cdef object view = PyMemoryView_FromObject(owner_view)
-    if not show(PyMemoryView_GET_BUFFER(view), PyMemoryView_GET_BUFFER(owner_view), start, length):
-        raise SystemError("flatstream: a payload view outside its chunk")
+    if not set_bounds(PyMemoryView_GET_BUFFER(view), PyMemoryView_GET_BUFFER(owner_view), start, length):
+        raise SystemError("flatstream: a payload view is outside its chunk")
     return view

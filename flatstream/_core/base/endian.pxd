@@ -1,7 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-# Bytes are put together with shifts, so that neither alignment nor the machine's byte order matters; compilers turn
-# each of these into one load or store where the machine is little-endian.
+# Little-endian loads and stores. They use shifts, so they need no alignment and work with any byte order of the
+# machine. On a little-endian machine, compilers turn each into one load or store.
 
 cdef inline uint32_t load_u16(const uint8_t* p) noexcept nogil:
     return (<uint32_t>p[0]) | (<uint32_t>p[1] << 8)
@@ -16,7 +16,7 @@ cdef inline uint64_t load_u64(const uint8_t* p) noexcept nogil:
 
 
 cdef inline uint64_t load_le(const uint8_t* p, Py_ssize_t size) noexcept nogil:
-    """The little-endian number in the `size` (0 to 8) bytes at `p`."""
+    """The little-endian number of `size` bytes (0 to 8) at `p`."""
     cdef uint64_t value = 0
     cdef Py_ssize_t i
     if size == 4:
@@ -36,7 +36,7 @@ cdef inline void store_u32(uint8_t* p, uint32_t value) noexcept nogil:
 
 
 cdef inline void store_le(uint8_t* p, uint64_t value, Py_ssize_t size) noexcept nogil:
-    """Stores the low `size` (0 to 8) bytes of `value` at `p`."""
+    """Stores the low `size` bytes (0 to 8) of `value` at `p`."""
     cdef Py_ssize_t i
     if size == 4:
         store_u32(p, <uint32_t>value)
@@ -50,7 +50,7 @@ cdef inline void store_le(uint8_t* p, uint64_t value, Py_ssize_t size) noexcept 
 
 
 cdef inline uint64_t low_bytes(uint64_t value, Py_ssize_t size) noexcept nogil:
-    """`value` modulo 2 to the power of 8 * `size`, for a size of 0 to 8."""
+    """The low `size` bytes (0 to 8) of `value`."""
     if size >= 8:
         return value
     return value & ((<uint64_t>1 << (8 * size)) - 1)

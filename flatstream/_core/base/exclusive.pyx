@@ -1,4 +1,4 @@
-"""One thread at a time, at no cost while there is only one."""
+"""Mutual exclusion of threads that costs nothing when only one thread uses the object."""
 
 import time
 
@@ -8,36 +8,36 @@ from cpython.exc cimport PyErr_CheckSignals
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() nogil
 
-# In seconds: from less than a system call takes to what a person does not notice.
-cdef double SHORTEST_PAUSE = 20e-6
-cdef double LONGEST_PAUSE = 2e-3
+# In seconds: from less than the time of a system call to less than a person notices.
+cdef double MIN_PAUSE = 20e-6
+cdef double MAX_PAUSE = 2e-3
 
 
 cdef class Exclusive:
-    """An object whose operations exclude one another.
+    """Base class of objects that one thread at a time may operate on.
 
-    The interpreter's lock already keeps compiled code that calls nothing from being interrupted, so such code need only
-    look at `busy`. Around anything that may run Python or block in the system, `enter` and `leave` hold the object:
-    another thread waits for its turn, and a call from inside an operation of the same thread is refused, since half of
-    that operation has happened.
+    Compiled code that calls no Python cannot be interrupted, because it holds the GIL; it only has to check `busy`.
+    Code that may run Python, or block in a system call, calls `enter` before and `leave` after. Another thread then
+    waits in `enter`. A reentrant call of the same thread raises RuntimeError, because the operation around it is half
+    done.
     """
 
     def check_reentry(self):
-        """Raises RuntimeError if this thread is in the middle of another operation of the object."""
+        """Raises RuntimeError if this thread is in the middle of another operation on the object."""
         if self.busy and self.owner == PyThread_get_thread_ident():
             raise RuntimeError(f"reentrant call: this {type(self).__name__} is in the middle of another operation")
 
     cdef int enter(self) except -1:
-        cdef double pause = SHORTEST_PAUSE
+        cdef double pause = MIN_PAUSE
         while self.busy:
-            # Nobody is woken up: whatever wakes another thread (a condition, say) runs Python, and a signal handler
-            # that raises there would leave it waiting for ever. A turn takes as long as a system call, so little is
-            # lost.
+            # Polls, because a thread cannot be notified safely: a notification (of a condition, say) runs Python, and
+            # if a signal handler raises there, the waiting thread is never notified. An operation takes about as long
+            # as a system call, so polling loses little time.
             self.check_reentry()
             time.sleep(pause)
-            # A signal that came between two sleeps interrupts neither.
+            # A signal that arrives between two sleeps interrupts neither of them.
             PyErr_CheckSignals()
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
         self.busy = True
         self.owner = PyThread_get_thread_ident()
         return 0

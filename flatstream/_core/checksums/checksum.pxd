@@ -1,24 +1,18 @@
 from libc.stdint cimport uint8_t, uint64_t
 
-from flatstream._core.checksums.crc cimport checksum_kernel
+from flatstream._core.checksums.kernel cimport RELEASE_FROM, checksum_kernel
 
-# The largest checksum, in bytes: what a frame's header has room for.
+# The largest size of a checksum, in bytes: the wire format allows no more.
 cdef enum:
     MAX_CHECKSUM_SIZE = 8
-
-# From this many bytes on, a checksum is calculated with the interpreter's lock released. Handing the lock over takes
-# tens of microseconds when another thread waits for it; below this, two threads gained nothing (TwoThreads of
-# asv_benchmarks/threads.py).
-cdef enum:
-    RELEASE_FROM = 1 << 18
 
 cdef uint64_t run_kernel(checksum_kernel kernel, const uint8_t* data, Py_ssize_t length) noexcept
 
 
 cdef class Checksum:
-    # Set where the value can be had without Python: for the built-in ones that no subclass has overridden.
+    # Set for a built-in checksum whose `calculate` and `size` are not overridden; if NULL, `calculate` is called.
     cdef checksum_kernel kernel
-    # Size 0 and no override: there is nothing to calculate and nothing to compare.
+    # Size 0 and nothing overridden: nothing is calculated or compared.
     cdef bint absent
     cdef bint overrides_verify
     cdef Py_ssize_t checked_size(self) except -1

@@ -1,6 +1,6 @@
 from typing_extensions import Buffer, disjoint_base
 
-# The payload of a base class's method is what the library hands to a subclass; the built-in ones take more.
+# The base class declares the payload that the library passes to a subclass. The built-in checksums accept any buffer.
 
 @disjoint_base
 class Checksum:

@@ -1,4 +1,4 @@
-"""Checksums as strategies: what a framer stores beside a payload and a deframer compares."""
+"""Checksum strategies: a framer stores the checksum of a payload, a deframer compares it."""
 
 import xxhash
 
@@ -8,9 +8,10 @@ from libc.stdint cimport uint8_t, uint64_t
 from flatstream._core.base.buffers cimport acquire, slice_view
 from flatstream._core.base.endian cimport low_bytes
 from flatstream._core.checksums.crc cimport (
-    checksum_kernel, crc16_xmodem, crc32_iso_hdlc, crc32c_iscsi, crc64_xz, extend_iscsi, extend_iso_hdlc, extend_xmodem,
-    extend_xz, extension_kernel,
+    checked_crc, crc16_xmodem, crc32_iso_hdlc, crc32c_iscsi, crc64_xz, extend_iscsi, extend_iso_hdlc, extend_xmodem,
+    extend_xz,
 )
+from flatstream._core.checksums.kernel cimport RELEASE_FROM, checksum_kernel, extension_kernel
 from flatstream._core.checksums.xxh3 cimport xxh3_64_kernel
 
 from flatstream.errors import ChecksumMismatchError
@@ -21,7 +22,7 @@ cdef uint64_t no_checksum(const uint8_t* data, size_t size) noexcept nogil:
 
 
 cdef uint64_t run_kernel(checksum_kernel kernel, const uint8_t* data, Py_ssize_t length) noexcept:
-    """What `kernel` makes of `length` bytes, which the caller keeps where they are; other threads may run meanwhile."""
+    """The checksum of `length` bytes. The GIL may be released, so the caller holds the memory."""
     cdef uint64_t value
     if length < RELEASE_FROM or kernel is no_checksum:
         return kernel(data, <size_t>length)
@@ -31,20 +32,21 @@ cdef uint64_t run_kernel(checksum_kernel kernel, const uint8_t* data, Py_ssize_t
 
 
 cdef class Checksum:
-    """A checksum algorithm; subclass it to bring your own.
+    """A checksum algorithm; subclass it to define another.
 
-    A subclass gives ``size`` and ``calculate``; the rest follows from them.
+    A subclass defines ``size`` and ``calculate``; the other methods use these two.
 
     Attributes
     ----------
     size : int
-        How many bytes of a frame hold the value: 0 to 8. It is read when a framer or deframer takes the checksum.
+        The number of bytes that the value takes in a frame, from 0 to 8. A framer or deframer reads it once, when it is
+        created with the checksum.
     name : str
-        What error messages and representations call it; the class's name unless given.
+        The name of the checksum in error messages and representations; by default the name of the class.
 
     Notes
     -----
-    Instances of the built-in checksums hold no state; one may serve any number of streams and threads.
+    Instances of the built-in checksums hold no state; streams and threads can share one.
 
     Examples
     --------
@@ -80,7 +82,7 @@ cdef class Checksum:
 
     @property
     def name(self):
-        """What error messages call this checksum."""
+        """The name of this checksum in error messages."""
         return type(self).__name__
 
     def calculate(self, payload):
@@ -89,13 +91,13 @@ cdef class Checksum:
         Parameters
         ----------
         payload : bytes-like
-            Any C-contiguous buffer. From a framer or deframer it is a memoryview, valid for the length of the call and,
-            when reading, for as long as it is kept.
+            Any C-contiguous buffer. A framer or deframer passes a memoryview. That of a framer is valid during the call
+            only; that of a deframer is valid as long as it is referenced.
 
         Returns
         -------
         int
-            The value; what lies above ``8 * size`` bits is not stored.
+            The value. Only the low ``8 * size`` bits are stored.
 
         Raises
         ------
@@ -107,12 +109,12 @@ cdef class Checksum:
         raise TypeError(f"{type(self).__name__} must define calculate(payload)")
 
     def verify(self, expected, payload):
-        """Compares the checksum of `payload` with `expected`, modulo the width of ``size`` bytes.
+        """Compares the low ``8 * size`` bits of `expected` and of the checksum of `payload`.
 
         Raises
         ------
         ChecksumMismatchError
-            They differ.
+            The values differ.
         """
         cdef Py_ssize_t size = self.checked_size()
         if not isinstance(expected, int):
@@ -137,7 +139,7 @@ cdef class Checksum:
     cdef int compute(
         self, object owner_view, const uint8_t* data, Py_ssize_t length, Py_ssize_t size, uint64_t* value
     ) except -1:
-        """The checksum of `length` bytes at `data` (inside the memoryview `owner_view`), reduced to `size` bytes."""
+        """Stores the low `size` bytes of the checksum of `length` bytes at `data`, which `owner_view` contains."""
         if self.kernel is not NULL:
             value[0] = low_bytes(run_kernel(self.kernel, data, length), size)
         else:
@@ -190,14 +192,9 @@ cdef object calculate_with(checksum_kernel kernel, object payload):
 
 
 cdef object extend_with(extension_kernel kernel, Py_ssize_t size, object value, object payload):
-    """What `kernel`, for a CRC of `size` bytes, makes of `value` and the bytes of `payload`."""
+    """The CRC, of `size` bytes, of a message that begins with bytes whose CRC is `value` and ends with `payload`."""
     cdef Py_buffer view
-    cdef uint64_t result
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"value must be an int, got {type(value).__name__}: {value!r:.100}")
-    if not 0 <= value <= low_bytes(~<uint64_t>0, size):
-        raise ValueError(f"value must be a checksum of {size} bytes, got {value}")
-    result = value
+    cdef uint64_t result = checked_crc(value, size)
     acquire(payload, &view, "payload")
     if view.len < RELEASE_FROM:
         result = kernel(result, <const uint8_t*>view.buf, <size_t>view.len)
@@ -209,7 +206,7 @@ cdef object extend_with(extension_kernel kernel, Py_ssize_t size, object value, 
 
 
 cdef class NoChecksum(Checksum):
-    """No checksum: 0 bytes. Nothing is calculated, every payload passes."""
+    """No checksum: 0 bytes. Nothing is calculated, and every payload is accepted."""
 
     size = 0
 
@@ -219,7 +216,7 @@ cdef class NoChecksum(Checksum):
 
 
 cdef class Crc16(Checksum):
-    """CRC-16/XMODEM: 2 bytes, of b"123456789" 0x31C3. For small messages where every byte counts."""
+    """CRC-16/XMODEM: 2 bytes; 0x31C3 for b"123456789". For small messages, where two bytes instead of four matter."""
 
     size = 2
 
@@ -228,12 +225,12 @@ cdef class Crc16(Checksum):
         return calculate_with(crc16_xmodem, payload)
 
     def extend(self, value, payload):
-        """The CRC-16/XMODEM of a message that begins with bytes whose own is `value`, and goes on with `payload`."""
+        """The CRC-16/XMODEM of a message that begins with bytes whose CRC is `value` and ends with `payload`."""
         return extend_with(extend_xmodem, 2, value, payload)
 
 
 cdef class Crc32(Checksum):
-    """CRC-32/ISO-HDLC (that of zlib, gzip and PNG): 4 bytes, of b"123456789" 0xCBF43926."""
+    """CRC-32/ISO-HDLC (used by zlib, gzip and PNG): 4 bytes; 0xCBF43926 for b"123456789"."""
 
     size = 4
 
@@ -242,12 +239,12 @@ cdef class Crc32(Checksum):
         return calculate_with(crc32_iso_hdlc, payload)
 
     def extend(self, value, payload):
-        """The CRC-32/ISO-HDLC of a message that begins with bytes whose own is `value`, and goes on with `payload`."""
+        """The CRC-32/ISO-HDLC of a message that begins with bytes whose CRC is `value` and ends with `payload`."""
         return extend_with(extend_iso_hdlc, 4, value, payload)
 
 
 cdef class Crc32c(Checksum):
-    """CRC-32C (Castagnoli, that of iSCSI and ext4): 4 bytes, of b"123456789" 0xE3069283."""
+    """CRC-32C (Castagnoli; used by iSCSI and ext4): 4 bytes; 0xE3069283 for b"123456789"."""
 
     size = 4
 
@@ -256,12 +253,12 @@ cdef class Crc32c(Checksum):
         return calculate_with(crc32c_iscsi, payload)
 
     def extend(self, value, payload):
-        """The CRC-32C of a message that begins with bytes whose own is `value`, and goes on with `payload`."""
+        """The CRC-32C of a message that begins with bytes whose CRC is `value` and ends with `payload`."""
         return extend_with(extend_iscsi, 4, value, payload)
 
 
 cdef class Crc64(Checksum):
-    """CRC-64/XZ: 8 bytes, of b"123456789" 0x995DC9BBDF1939FA."""
+    """CRC-64/XZ: 8 bytes; 0x995DC9BBDF1939FA for b"123456789"."""
 
     size = 8
 
@@ -270,14 +267,14 @@ cdef class Crc64(Checksum):
         return calculate_with(crc64_xz, payload)
 
     def extend(self, value, payload):
-        """The CRC-64/XZ of a message that begins with bytes whose own is `value`, and goes on with `payload`."""
+        """The CRC-64/XZ of a message that begins with bytes whose CRC is `value` and ends with `payload`."""
         return extend_with(extend_xz, 8, value, payload)
 
 
 cdef class XxHash64(Checksum):
-    """XXH3-64 with seed 0: 8 bytes, of b"123456789" 0x72DCB18B67A17DFF. The fastest of the strong ones.
+    """XXH3-64 with seed 0: 8 bytes; 0x72DCB18B67A17DFF for b"123456789". The fastest of the 8-byte checksums.
 
-    The name is the crate's; the algorithm is XXH3's 64-bit variant, not the older XXH64.
+    The name is that of the Rust crate. The algorithm is the 64-bit variant of XXH3, not the older XXH64.
     """
 
     size = 8

@@ -1,15 +1,18 @@
 # cython: boundscheck=False, wraparound=False
-"""Cyclic redundancy checks, by whatever the processor does fastest.
+"""Cyclic redundancy checks, with the fastest instructions of the processor.
 
-Four ways, chosen once, when the module is imported: `vpclmul` and `pclmul` multiply without carries (see crc_fold.h)
-and have the CRC32 instruction for short messages with CRC-32C; `sse42` has that instruction alone; `portable` looks
-sixteen bytes up at a time. The environment variable FLATSTREAM_CRC asks for one of them; if it cannot be had, the
-import fails.
+There are four code paths; one is chosen when the module is imported. `vpclmul` and `pclmul` use carry-less
+multiplication (see crc_fold.h), and the CRC32 instruction for short messages with CRC-32C. `sse42` uses the CRC32
+instruction only. `portable` uses tables, sixteen bytes at a time. The environment variable FLATSTREAM_CRC requests a
+path; the import fails if the processor does not support it.
 
-The parameters are those of the RevEng catalogue, under its names:
+`crc16`, `crc32`, `crc32c` and `crc64` are the Python functions: they take a typed memoryview, so that a kernel can be
+tested and measured without a stream. Each calls a `cdef` function (`crc16_of` ...) that calls the kernel.
+
+The parameters and names are those of the RevEng catalogue. "Check" is the CRC of b"123456789":
 
     ==================  =====  ==================  =========  ==================  ==================
-    name                width  polynomial          reflected  initial, final xor  of b"123456789"
+    name                width  polynomial          reflected  initial, final xor  check
     ==================  =====  ==================  =========  ==================  ==================
     CRC-16/XMODEM          16  1021                no         0                   31C3
     CRC-32/ISO-HDLC        32  04C11DB7            yes        FFFFFFFF            CBF43926
@@ -17,16 +20,17 @@ The parameters are those of the RevEng catalogue, under its names:
     CRC-64/XZ              64  42F0E1EBA9EA3693    yes        FFFFFFFFFFFFFFFF    995DC9BBDF1939FA
     ==================  =====  ==================  =========  ==================  ==================
 
-A reflected register is kept in the low bits of 64 and shifts right; CRC-16/XMODEM is kept in the high bits and shifts
-left. In both, table[k][b] is what byte b does to the register when k more bytes follow it, so that sixteen look-ups
-that do not wait for one another replace sixteen that do ("slicing by 16").
+A reflected register is kept in the low bits of a 64-bit word and shifts right. The register of CRC-16/XMODEM is kept in
+the high bits and shifts left. In both, table[k][b] is the contribution of byte b to the register after k more bytes.
+With these tables ("slicing by 16"), the sixteen lookups of a block do not depend on one another.
 """
 
 import os
 
 from libc.stdint cimport uint8_t, uint64_t
 
-from flatstream._core.base.endian cimport load_u64
+from flatstream._core.base.endian cimport load_u64, low_bytes
+from flatstream._core.checksums.kernel cimport RELEASE_FROM, extension_kernel
 
 
 cdef extern from "flatstream/_core/checksums/crc_fold.h":
@@ -54,19 +58,19 @@ ctypedef uint64_t (*fold_kernel)(
     const fs_crc_constants* c, uint64_t register, const uint8_t* p, size_t size
 ) noexcept nogil
 
-# Folding needs a block of 16 bytes, and from there on is no slower than the table: some 5 ns up to 100 bytes. The CRC32
-# instruction takes 3 to 4 ns for up to 31 (ShortPayloads of asv_benchmarks/checksums.py).
+# Folding needs a block of 16 bytes. From that size on it is at least as fast as the tables: some 5 ns up to 100 bytes.
+# The CRC32 instruction takes 3 to 4 ns for up to 31 bytes (ShortPayloads of asv_benchmarks/checksums.py).
 cdef enum:
     FOLD_FROM = 16
     FOLD_ISCSI_FROM = 32
 
-ctypedef uint64_t slices[16][256]
+ctypedef uint64_t slicing_table[16][256]
 
-# Filled once, below, when the module is imported; only read afterwards.
-cdef slices XMODEM
-cdef slices ISO_HDLC
-cdef slices ISCSI
-cdef slices XZ
+# Filled at import, at the end of this file; read-only afterwards.
+cdef slicing_table XMODEM
+cdef slicing_table ISO_HDLC
+cdef slicing_table ISCSI
+cdef slicing_table XZ
 cdef fs_crc_constants XMODEM_FOLD
 cdef fs_crc_constants ISO_HDLC_FOLD
 cdef fs_crc_constants ISCSI_FOLD
@@ -75,40 +79,40 @@ cdef fs_crc_constants XZ_FOLD
 # NULL on the portable path.
 cdef fold_kernel fold_reflected = NULL
 cdef fold_kernel fold_forward = NULL
-# Whether the CRC32 instruction is used.
-cdef bint instruction = False
+# Whether CRC-32C uses the CRC32 instruction.
+cdef bint use_crc32_instruction = False
 
 
-cdef void fill_reflected(slices table, uint64_t reversed_polynomial) noexcept nogil:
+cdef void fill_reflected(slicing_table table, uint64_t reversed_polynomial) noexcept nogil:
     cdef uint64_t register
-    cdef int byte, step, _
+    cdef int byte, following, _
     for byte in range(256):
         register = <uint64_t>byte
         for _ in range(8):
             register = (register >> 1) ^ (reversed_polynomial if register & 1 else 0)
         table[0][byte] = register
-    for step in range(1, 16):
+    for following in range(1, 16):
         for byte in range(256):
-            register = table[step - 1][byte]
-            table[step][byte] = (register >> 8) ^ table[0][register & 0xFF]
+            register = table[following - 1][byte]
+            table[following][byte] = (register >> 8) ^ table[0][register & 0xFF]
 
 
-cdef void fill_forward(slices table, uint64_t polynomial_at_top) noexcept nogil:
+cdef void fill_forward(slicing_table table, uint64_t polynomial_at_top) noexcept nogil:
     cdef uint64_t register
-    cdef int byte, step, _
+    cdef int byte, following, _
     for byte in range(256):
         register = <uint64_t>byte << 56
         for _ in range(8):
             register = (register << 1) ^ (polynomial_at_top if register >> 63 else 0)
         table[0][byte] = register
-    for step in range(1, 16):
+    for following in range(1, 16):
         for byte in range(256):
-            register = table[step - 1][byte]
-            table[step][byte] = (register << 8) ^ table[0][register >> 56]
+            register = table[following - 1][byte]
+            table[following][byte] = (register << 8) ^ table[0][register >> 56]
 
 
-cdef inline uint64_t look_up_six(slices table, int first, uint64_t word) noexcept nogil:
-    """`look_up` without the first two bytes of `word`."""
+cdef inline uint64_t look_up_last_six(slicing_table table, int first, uint64_t word) noexcept nogil:
+    """`look_up_word` for the last six of the eight bytes of `word`."""
     return (
         (table[first + 5][(word >> 16) & 0xFF] ^ table[first + 4][(word >> 24) & 0xFF])
         ^ (table[first + 3][(word >> 32) & 0xFF] ^ table[first + 2][(word >> 40) & 0xFF])
@@ -116,21 +120,21 @@ cdef inline uint64_t look_up_six(slices table, int first, uint64_t word) noexcep
     )
 
 
-cdef inline uint64_t look_up(slices table, int first, uint64_t word) noexcept nogil:
-    """What the eight bytes of `word` do to a register, when `first` to `first` + 7 bytes follow them."""
-    return (table[first + 7][word & 0xFF] ^ table[first + 6][(word >> 8) & 0xFF]) ^ look_up_six(table, first, word)
+cdef inline uint64_t look_up_word(slicing_table table, int first, uint64_t word) noexcept nogil:
+    """The contribution of the eight bytes of `word` to a register; `first` bytes follow the last of them."""
+    return (table[first + 7][word & 0xFF] ^ table[first + 6][(word >> 8) & 0xFF]) ^ look_up_last_six(table, first, word)
 
 
-cdef uint64_t update_reflected(slices table, uint64_t register, const uint8_t* data, size_t size) noexcept nogil:
+cdef uint64_t update_reflected(slicing_table table, uint64_t register, const uint8_t* data, size_t size) noexcept nogil:
     cdef uint64_t rest
     while size >= 16:
-        # The second eight bytes wait for nothing, so they are looked up first.
-        rest = look_up(table, 0, load_u64(data + 8))
-        register = rest ^ look_up(table, 8, register ^ load_u64(data))
+        # The second eight bytes do not depend on the register, so they are looked up first.
+        rest = look_up_word(table, 0, load_u64(data + 8))
+        register = rest ^ look_up_word(table, 8, register ^ load_u64(data))
         data += 16
         size -= 16
     if size >= 8:
-        register = look_up(table, 0, register ^ load_u64(data))
+        register = look_up_word(table, 0, register ^ load_u64(data))
         data += 8
         size -= 8
     while size:
@@ -140,19 +144,20 @@ cdef uint64_t update_reflected(slices table, uint64_t register, const uint8_t* d
     return register
 
 
-cdef uint64_t update_forward(slices table, uint64_t register, const uint8_t* data, size_t size) noexcept nogil:
+cdef uint64_t update_forward(slicing_table table, uint64_t register, const uint8_t* data, size_t size) noexcept nogil:
     cdef uint64_t word, rest
-    # The register's two bytes, which stand at its top, meet the first two of the data. The others do not wait for it.
+    # The two bytes of the register, in its high bits, are combined with the first two bytes of the data. The lookups of
+    # the other bytes do not depend on the register.
     while size >= 16:
         word = load_u64(data)
-        rest = look_up(table, 0, load_u64(data + 8)) ^ look_up_six(table, 8, word)
+        rest = look_up_word(table, 0, load_u64(data + 8)) ^ look_up_last_six(table, 8, word)
         register = rest ^ (
             table[15][(word ^ (register >> 56)) & 0xFF] ^ table[14][((word >> 8) ^ (register >> 48)) & 0xFF]
         )
         data += 16
         size -= 16
     if size >= 8:
-        register = look_up(table, 0, load_u64(data) ^ (register >> 56) ^ ((register >> 40) & 0xFF00))
+        register = look_up_word(table, 0, load_u64(data) ^ (register >> 56) ^ ((register >> 40) & 0xFF00))
         data += 8
         size -= 8
     while size:
@@ -162,8 +167,8 @@ cdef uint64_t update_forward(slices table, uint64_t register, const uint8_t* dat
     return register
 
 
-cdef inline uint64_t reflected(
-    slices table, fs_crc_constants* constants, uint64_t register, const uint8_t* data, size_t size
+cdef inline uint64_t extend_reflected(
+    slicing_table table, fs_crc_constants* constants, uint64_t register, const uint8_t* data, size_t size
 ) noexcept nogil:
     if size >= FOLD_FROM and fold_reflected is not NULL:
         return fold_reflected(constants, register, data, size)
@@ -178,17 +183,17 @@ cdef uint64_t extend_xmodem(uint64_t value, const uint8_t* data, size_t size) no
 
 
 cdef uint64_t extend_iso_hdlc(uint64_t value, const uint8_t* data, size_t size) noexcept nogil:
-    return reflected(ISO_HDLC, &ISO_HDLC_FOLD, value ^ 0xFFFFFFFFULL, data, size) ^ 0xFFFFFFFFULL
+    return extend_reflected(ISO_HDLC, &ISO_HDLC_FOLD, value ^ 0xFFFFFFFFULL, data, size) ^ 0xFFFFFFFFULL
 
 
 cdef uint64_t extend_iscsi(uint64_t value, const uint8_t* data, size_t size) noexcept nogil:
-    if instruction and (size < FOLD_ISCSI_FROM or fold_reflected is NULL):
+    if use_crc32_instruction and (size < FOLD_ISCSI_FROM or fold_reflected is NULL):
         return fs_crc32c_sse42(value ^ 0xFFFFFFFFULL, data, size) ^ 0xFFFFFFFFULL
-    return reflected(ISCSI, &ISCSI_FOLD, value ^ 0xFFFFFFFFULL, data, size) ^ 0xFFFFFFFFULL
+    return extend_reflected(ISCSI, &ISCSI_FOLD, value ^ 0xFFFFFFFFULL, data, size) ^ 0xFFFFFFFFULL
 
 
 cdef uint64_t extend_xz(uint64_t value, const uint8_t* data, size_t size) noexcept nogil:
-    return reflected(XZ, &XZ_FOLD, value ^ 0xFFFFFFFFFFFFFFFFULL, data, size) ^ 0xFFFFFFFFFFFFFFFFULL
+    return extend_reflected(XZ, &XZ_FOLD, value ^ 0xFFFFFFFFFFFFFFFFULL, data, size) ^ 0xFFFFFFFFFFFFFFFFULL
 
 
 cdef uint64_t crc16_xmodem(const uint8_t* data, size_t size) noexcept nogil:
@@ -207,6 +212,105 @@ cdef uint64_t crc64_xz(const uint8_t* data, size_t size) noexcept nogil:
     return extend_xz(0, data, size)
 
 
+cdef inline uint64_t extend_by_view(
+    extension_kernel kernel, uint64_t value, const unsigned char[::1] data
+) noexcept nogil:
+    # `&data[0]` is valid only if there is a byte.
+    if not data.shape[0]:
+        return value
+    return kernel(value, &data[0], <size_t>data.shape[0])
+
+
+cdef uint64_t crc16_of(const unsigned char[::1] data, uint64_t value=0) noexcept nogil:
+    return extend_by_view(extend_xmodem, value, data)
+
+
+cdef uint64_t crc32_of(const unsigned char[::1] data, uint64_t value=0) noexcept nogil:
+    return extend_by_view(extend_iso_hdlc, value, data)
+
+
+cdef uint64_t crc32c_of(const unsigned char[::1] data, uint64_t value=0) noexcept nogil:
+    return extend_by_view(extend_iscsi, value, data)
+
+
+cdef uint64_t crc64_of(const unsigned char[::1] data, uint64_t value=0) noexcept nogil:
+    return extend_by_view(extend_xz, value, data)
+
+
+cdef uint64_t checked_crc(object value, Py_ssize_t size) except? 0xFFFFFFFFFFFFFFFFULL:
+    """`value`, which must be an int from 0 to the largest CRC of `size` bytes."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"value must be an int, got {type(value).__name__}: {value!r:.100}")
+    if not 0 <= value <= low_bytes(~<uint64_t>0, size):
+        raise ValueError(f"value must be a checksum of {size} bytes, got {value}")
+    return value
+
+
+# A typed `uint64_t value` would accept 1.5 as 1: Cython converts with `__int__`. `checked_crc` accepts ints only.
+def crc16(const unsigned char[::1] data not None, value=0):
+    """The CRC-16/XMODEM of `data`, or of a message that begins with bytes whose CRC is `value` and ends with `data`.
+
+    The GIL is released for 256 KiB or more.
+
+    Parameters
+    ----------
+    data : bytes-like
+        Contiguous, one-dimensional memory of unsigned bytes. It may be read-only, and it may be empty.
+    value : int, optional
+        The CRC of the bytes before `data`.
+
+    Raises
+    ------
+    TypeError
+        `data` is None or not bytes-like, or `value` is not an int.
+    ValueError, BufferError
+        `data` is strided, has several dimensions or items of another type, or `value` is outside the range of the CRC.
+
+    Examples
+    --------
+    >>> crc16(b"123456789")
+    12739
+    >>> crc16(b"56789", crc16(b"1234"))
+    12739
+    """
+    cdef uint64_t result = checked_crc(value, 2)
+    if data.shape[0] < RELEASE_FROM:
+        return crc16_of(data, result)
+    with nogil:
+        result = crc16_of(data, result)
+    return result
+
+
+def crc32(const unsigned char[::1] data not None, value=0):
+    """The CRC-32/ISO-HDLC of `data`, or of a message that begins with bytes whose CRC is `value`; see `crc16`."""
+    cdef uint64_t result = checked_crc(value, 4)
+    if data.shape[0] < RELEASE_FROM:
+        return crc32_of(data, result)
+    with nogil:
+        result = crc32_of(data, result)
+    return result
+
+
+def crc32c(const unsigned char[::1] data not None, value=0):
+    """The CRC-32C of `data`, or of a message that begins with bytes whose CRC is `value`; see `crc16`."""
+    cdef uint64_t result = checked_crc(value, 4)
+    if data.shape[0] < RELEASE_FROM:
+        return crc32c_of(data, result)
+    with nogil:
+        result = crc32c_of(data, result)
+    return result
+
+
+def crc64(const unsigned char[::1] data not None, value=0):
+    """The CRC-64/XZ of `data`, or of a message that begins with bytes whose CRC is `value`; see `crc16`."""
+    cdef uint64_t result = checked_crc(value, 8)
+    if data.shape[0] < RELEASE_FROM:
+        return crc64_of(data, result)
+    with nogil:
+        result = crc64_of(data, result)
+    return result
+
+
 fill_forward(XMODEM, <uint64_t>0x1021 << 48)
 fill_reflected(ISO_HDLC, 0xEDB88320ULL)
 fill_reflected(ISCSI, 0x82F63B78ULL)
@@ -216,12 +320,12 @@ fs_crc_prepare(&ISO_HDLC_FOLD, <uint64_t>0x04C11DB7 << 32, True)
 fs_crc_prepare(&ISCSI_FOLD, <uint64_t>0x1EDC6F41 << 32, True)
 fs_crc_prepare(&XZ_FOLD, 0x42F0E1EBA9EA3693ULL, True)
 
-# Which of the ways is used.
+# The code path that is used.
 PATH = "portable"
 
 
 def available_paths():
-    """The ways that this processor can go, the fastest first."""
+    """The code paths that this processor supports, the fastest first."""
     paths = ["portable"]
     if fs_has_crc32():
         paths.insert(0, "sse42")
@@ -233,12 +337,12 @@ def available_paths():
 
 
 def _choose(str wanted):
-    global PATH, fold_reflected, fold_forward, instruction
+    global PATH, fold_reflected, fold_forward, use_crc32_instruction
     paths = available_paths()
     if wanted and wanted not in paths:
-        raise ImportError(f"FLATSTREAM_CRC asks for {wanted!r}; this processor has {', '.join(paths)}")
+        raise ImportError(f"FLATSTREAM_CRC requests {wanted!r}; this processor supports {', '.join(paths)}")
     PATH = wanted or paths[0]
-    instruction = PATH != "portable" and fs_has_crc32()
+    use_crc32_instruction = PATH != "portable" and fs_has_crc32()
     if PATH == "vpclmul":
         fold_reflected = fs_reflected_vpclmul
         fold_forward = fs_forward_vpclmul

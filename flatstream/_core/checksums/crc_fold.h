@@ -1,19 +1,19 @@
 /* CRCs by carry-less multiplication.
  *
- * All of them are computed as a CRC of 64 bits. A polynomial P of width W < 64 becomes P * x^(64-W): then a register holds
- * the CRC of P in its W highest terms, which is where a forward register of 64 bits has it when it is shifted to the top,
- * and a reflected one when it is at the bottom.
+ * Every CRC is computed as a 64-bit CRC. A polynomial P of width W < 64 becomes P * x^(64-W). A register then holds the
+ * CRC of P in its W highest terms: these are the high bits of a forward register and the low bits of a reflected one.
  *
- * A block of 16 bytes is a polynomial of 128 terms, H * x^64 + L. Folding it over a distance of D bits adds to the block
- * that far behind it
+ * A block of 16 bytes is a polynomial of 128 terms, H * x^64 + L. Folding the block over a distance of D bits adds
  *
  *     H * (x^(D+64) mod P)  +  L * (x^D mod P)
  *
- * which leaves the remainder of the whole message the same. So the message is folded into ever fewer blocks, and the last
- * one is reduced after Barrett. A message whose size is no multiple of 16 gets zero bytes in front, which change nothing.
+ * to the block that follows D bits later. The remainder of the whole message stays the same. Folding is repeated until
+ * one block is left, which Barrett reduction reduces to the CRC. If the size of a message is not a multiple of 16, zero
+ * bytes are put in front of it; leading zero bytes do not change the remainder.
  *
- * In the reflected order a product of two 64-bit values stands one bit too low, so constants are those for one power of x
- * less. (Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction", is the idea's source.)
+ * In the reflected order, a product of two 64-bit values is one bit too low. The constants compensate for this: their
+ * exponents are smaller by 1. Source: Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
+ * Instruction".
  */
 #ifndef FLATSTREAM_CRC_FOLD_H
 #define FLATSTREAM_CRC_FOLD_H
@@ -29,12 +29,12 @@
 #define FS_HAVE_FOLD 0
 #endif
 
-/* Constants for distances in units of 128 bits, two for each: what the low lane and the high lane are multiplied with. */
+/* Constants for each distance in units of 128 bits: the factors of the low lane and of the high lane. */
 typedef struct {
-    uint64_t fold[17][2]; /* [i]: over i * 128 bits; [0] is not used */
-    uint64_t last;        /* x^128 mod P, which takes H of the last block behind its 64 appended zeros */
-    uint64_t quotient;    /* x^128 / P, less its highest term */
-    uint64_t polynomial;  /* P, less its highest term */
+    uint64_t fold[17][2]; /* [i]: for a distance of i * 128 bits; [0] is unused */
+    uint64_t last;        /* x^128 mod P: folds H of the last block, to which 64 zero bits are appended */
+    uint64_t quotient;    /* x^128 / P, without its highest term */
+    uint64_t polynomial;  /* P, without its highest term */
     int reflected;
 } fs_crc_constants;
 
@@ -51,7 +51,7 @@ static uint64_t fs_power_mod(unsigned n, uint64_t p) {
     return r;
 }
 
-/* x^128 / P, less its highest term. */
+/* x^128 / P, without its highest term. */
 static uint64_t fs_quotient(uint64_t p) {
     uint64_t q = 0, r = p; /* after the first step of the division: x^128 - x^64 * P = p * x^64 */
     for (int i = 63; i >= 0; i--) {
@@ -82,8 +82,8 @@ static void fs_crc_prepare(fs_crc_constants *c, uint64_t p, int reflected) {
 
 #if FS_HAVE_FOLD
 
-/* With AVX, whose encoding writes whole registers. The helpers are part of their callers, whatever those are compiled for.
- */
+/* AVX is enabled because its instruction encoding writes whole registers. The helpers are inlined, so they are compiled
+ * for the target of their caller. */
 #define FS_PCLMUL __attribute__((target("pclmul,avx")))
 #define FS_VPCLMUL __attribute__((target("pclmul,avx512f,avx512bw,avx512vl,vpclmulqdq")))
 #define FS_HELPER static inline __attribute__((always_inline))
@@ -96,7 +96,7 @@ static int fs_has_vpclmul(void) {
 }
 
 FS_PCLMUL FS_HELPER __m128i fs_order(__m128i v, int reflected) {
-    /* Forward CRCs take the first byte as the highest. */
+    /* In a forward CRC, the first byte has the highest terms. */
     return reflected ? v : _mm_shuffle_epi8(v, _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
 }
 
@@ -109,7 +109,7 @@ FS_PCLMUL FS_HELPER __m128i fs_fold(__m128i v, const uint64_t *k) {
     return _mm_xor_si128(_mm_clmulepi64_si128(v, c, 0x00), _mm_clmulepi64_si128(v, c, 0x11));
 }
 
-/* The register after the block `v`, the last of a message. */
+/* The register after `v`, the last block of a message. */
 FS_PCLMUL FS_HELPER uint64_t fs_reduce(__m128i v, const fs_crc_constants *c) {
     uint64_t low = (uint64_t)_mm_cvtsi128_si64(v), high = (uint64_t)_mm_extract_epi64(v, 1);
     uint64_t h = c->reflected ? low : high, l = c->reflected ? high : low, upper, lower, q;
@@ -130,15 +130,15 @@ FS_PCLMUL FS_HELPER uint64_t fs_reduce(__m128i v, const fs_crc_constants *c) {
     return lower ^ (uint64_t)_mm_cvtsi128_si64(t);
 }
 
-/* Masks for shifting 16 bytes up (from `16 - n` on) or down (from `16 + n` on) by n, with zeros moving in. */
+/* Shuffle masks that shift 16 bytes by n and fill with zeros: up at offset `16 - n`, down at offset `16 + n`. */
 static const uint8_t fs_shifts[48] = {
     128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
     128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128};
 
-/* What is to be added to the first whole block: the register, and, folded, the bytes that make the size no multiple of
- * 16 (`odd` of them at `p`, where there are at least 16). They are moved in registers: through memory, loading what was
- * just stored in smaller pieces takes 15 ns. */
+/* The value to add to the first whole block: the register and, folded, the `odd` = size % 16 bytes at `p` (at least 16
+ * bytes can be read there). The bytes are shifted in registers. Through memory, this takes 15 ns: a load that spans
+ * several smaller stores waits for them. */
 FS_PCLMUL FS_HELPER __m128i fs_begin(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t odd) {
     __m128i up, down, first, r;
     if (!odd) return c->reflected ? _mm_cvtsi64_si128((long long)reg) : _mm_set_epi64x((long long)reg, 0);
@@ -150,7 +150,7 @@ FS_PCLMUL FS_HELPER __m128i fs_begin(const fs_crc_constants *c, uint64_t reg, co
         fs_fold(fs_order(first, c->reflected), c->fold[1]), fs_order(_mm_shuffle_epi8(r, down), c->reflected));
 }
 
-/* The register after `size` >= 16 more bytes. `reflected` is a constant wherever this is used. */
+/* The register after `size` >= 16 more bytes. Every caller passes a constant for `reflected`. */
 FS_PCLMUL FS_HELPER uint64_t fs_update_pclmul(
     const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size, int reflected) {
     size_t odd = size % 16;
@@ -161,7 +161,7 @@ FS_PCLMUL FS_HELPER uint64_t fs_update_pclmul(
     p += 16;
     size -= 16;
     if (size >= 112) {
-        /* Eight blocks at a time hide the latency of the multiplication. */
+        /* Eight independent blocks hide the latency of the multiplication. */
         __m128i b[8];
         b[0] = a;
         for (int i = 1; i < 8; i++) b[i] = fs_load(p + 16 * (i - 1), reflected);
@@ -176,7 +176,7 @@ FS_PCLMUL FS_HELPER uint64_t fs_update_pclmul(
         for (int i = 0; i < 7; i++) a = _mm_xor_si128(a, fs_fold(b[i], c->fold[7 - i]));
     }
     if (size >= 48) {
-        /* Not one after the other: each waits for no other. */
+        /* Three distances instead of three steps: the multiplications do not depend on one another. */
         __m128i b = _mm_xor_si128(fs_fold(a, c->fold[3]), fs_fold(fs_load(p, reflected), c->fold[2]));
         b = _mm_xor_si128(b, fs_fold(fs_load(p + 16, reflected), c->fold[1]));
         a = _mm_xor_si128(b, fs_load(p + 32, reflected));
@@ -199,7 +199,7 @@ FS_VPCLMUL FS_HELPER __m512i fs_load_wide(const uint8_t *p, int reflected) {
 }
 
 FS_VPCLMUL FS_HELPER __m512i fs_fold_wide(__m512i v, __m512i k, __m512i add) {
-    /* 0x96: the exclusive or of all three. */
+    /* 0x96: the exclusive or of all three operands. */
     return _mm512_ternarylogic_epi64(
         _mm512_clmulepi64_epi128(v, k, 0x00), _mm512_clmulepi64_epi128(v, k, 0x11), add, 0x96);
 }
@@ -252,8 +252,8 @@ FS_VPCLMUL FS_HELPER uint64_t fs_update_vpclmul(
     return fs_reduce(last, c);
 }
 
-/* The CRC32 instruction, which knows no polynomial but CRC-32C's. It takes eight bytes in three cycles, which is more than
- * a look-up does and less than folding does once it has started. */
+/* The CRC32 instruction, which supports the polynomial of CRC-32C only. It processes eight bytes in three cycles:
+ * faster than the tables, and slower than folding except for short messages. */
 static int fs_has_crc32(void) { return __builtin_cpu_supports("sse4.2"); }
 
 __attribute__((target("sse4.2"))) static uint64_t fs_crc32c_sse42(uint64_t reg, const uint8_t *p, size_t size) {
@@ -281,11 +281,11 @@ __attribute__((target("sse4.2"))) static uint64_t fs_crc32c_sse42(uint64_t reg, 
     return rest;
 }
 
-/* `reflected` is known in each, so that the byte order costs nothing where it is not needed.
+/* `reflected` is a constant in each function, so that reversing the byte order costs nothing where it is not needed.
  *
- * The upper halves of the registers are cleared first. Another library may have left something there (isal does), and as
- * long as it is there, every change between the two encodings of vector instructions takes some 70 ns: a frame of 64
- * bytes took 150 ns instead of 10. */
+ * The upper halves of the vector registers are cleared first. Another library may have left them in use (isal does).
+ * Each transition between the SSE and AVX encodings then takes some 70 ns: a frame of 64 bytes took 150 ns instead of
+ * 10. */
 #define FS_ENTRY(name, target, update, is_reflected)                                                          \
     target static uint64_t name(const fs_crc_constants *c, uint64_t reg, const uint8_t *p, size_t size) { \
         _mm256_zeroupper();                                                                                  \
@@ -298,7 +298,7 @@ FS_ENTRY(fs_forward_vpclmul, FS_VPCLMUL, fs_update_vpclmul, 0)
 
 #else
 
-/* AArch64's PMULL could do the same; it is left out because it cannot be tested where this is built. */
+/* PMULL of AArch64 could do the same. It is not used, because the project has no AArch64 machine to test it on. */
 static int fs_has_pclmul(void) { return 0; }
 static int fs_has_vpclmul(void) { return 0; }
 static int fs_has_crc32(void) { return 0; }

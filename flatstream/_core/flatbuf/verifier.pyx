@@ -1,12 +1,13 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""The verifier: whether bytes that somebody else wrote can be read as a FlatBuffer.
+"""The verifier: checks whether untrusted bytes can be read as a FlatBuffer.
 
-It does what the verifier of the Rust crate `flatbuffers` does with the code that flatc generates for Rust, check by
-check, so that both accept the same messages. Every place is compared with the size of the message before it is looked
-at, and nothing is written. `docs/verifying.md` says where this differs from the documentation of FlatBuffers.
+It performs the same checks, in the same order, as the verifier of the Rust crate `flatbuffers` with the code that flatc
+generates for Rust, so that both accept the same messages. Every offset is compared with the size of the message before
+bytes at it are read, and nothing is written. `docs/verifying.md` lists the differences from the documentation of
+FlatBuffers.
 
-Places are counted from the first byte of the message. They have 64 bits, and what is added to one has at most 32, so
-that no sum of a checked place and an offset overflows.
+Offsets are counted from the first byte of the message. They are 64-bit numbers. A distance that is added to an offset
+has at most 32 bits, so the sum of a checked offset and a distance cannot overflow.
 """
 
 cimport cython
@@ -21,10 +22,10 @@ cdef extern from "Python.h":
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
     void PyMem_RawFree(void* p) nogil
 
-# Each level of nesting is a call inside another, and the stack is finite: 300 bytes a level.
-cdef Py_ssize_t DEEPEST = 1000
+# Verification is recursive: each level of nesting takes 300 bytes of the stack.
+cdef Py_ssize_t MAX_VERIFIER_DEPTH = 1000
 
-# Of eight bytes, the bit that none of them has if they are ASCII.
+# The high bit of each of eight bytes: none is set if all eight are ASCII.
 cdef uint64_t HIGH_BITS = <uint64_t>0x80808080 << 32 | <uint64_t>0x80808080
 
 cdef enum Fault:
@@ -42,142 +43,141 @@ cdef enum Fault:
     UNEQUAL_VECTORS
 
 REASONS = {
-    UNALIGNED: "{what} at byte {place} is not aligned to {detail} bytes",
-    OUT_OF_RANGE: "{what} at byte {place} needs {detail} bytes, but the message ends at {size}",
-    VTABLE_OUT_OF_RANGE: "the table at byte {place} has its vtable {detail} bytes away, outside the message",
+    UNALIGNED: "{item} at byte {offset} is not aligned to {detail} bytes",
+    OUT_OF_RANGE: "{item} at byte {offset} needs {detail} bytes, but the message ends at {size}",
+    VTABLE_OUT_OF_RANGE: "the table at byte {offset} has its vtable {detail} bytes away, outside the message",
     TOO_DEEP: "tables are nested deeper than the limit of {detail}",
     TOO_MANY_TABLES: "there are more tables than the limit of {detail}",
-    TOO_LARGE: "the message has more than the limit of {detail} bytes if what is used twice counts twice",
-    MISSING: "a required field is missing from the table at byte {place}",
-    INCONSISTENT_UNION: "a union in the table at byte {place} has a type without a value, or a value without a type",
-    NO_TERMINATOR: "the string at byte {place} has no zero byte behind its {detail} bytes",
-    NOT_UTF8: "the string at byte {place} is not UTF-8: see its byte {detail}",
-    UNEQUAL_VECTORS:
-        "a vector of unions in the table at byte {place} has another length than the vector of their types",
+    TOO_LARGE: "the message has more than the limit of {detail} bytes if shared bytes are counted at each use",
+    MISSING: "a required field is missing from the table at byte {offset}",
+    INCONSISTENT_UNION: "a union in the table at byte {offset} has a type without a value, or a value without a type",
+    NO_TERMINATOR: "the string at byte {offset} has no zero byte after its {detail} bytes",
+    NOT_UTF8: "the string at byte {offset} is not UTF-8: see its byte {detail}",
+    UNEQUAL_VECTORS: "a vector of unions in the table at byte {offset} and the vector of its types differ in length",
 }
 
 
-cdef struct Step:
-    # Where the verifier is: a field of an object, and an element of it, or -1.
+# The field and the element that are being verified at one level of nesting; -1 if none.
+cdef struct PathStep:
     int32_t object
     Py_ssize_t field
     Py_ssize_t element
 
 
-cdef struct Walk:
+cdef struct Verification:
     const uint8_t* data
     uint64_t size
     Limits limits
     Py_ssize_t depth
     Py_ssize_t tables
     uint64_t apparent_size
-    # What went wrong.
+    # The first fault, and the values for its text in REASONS.
     Fault fault
-    uint64_t place
+    uint64_t offset
     int64_t detail
-    const char* what
-    # One for each level of depth, or NULL if nobody wants to know.
-    Step* steps
+    const char* item
+    # One step for each level of nesting; NULL if the path is not recorded.
+    PathStep* path
 
 
-cdef int refuse(Walk* walk, Fault fault, uint64_t place, int64_t detail, const char* what) noexcept nogil:
-    walk.fault = fault
-    walk.place = place
-    walk.detail = detail
-    walk.what = what
+cdef int note_fault(Verification* state, Fault fault, uint64_t offset, int64_t detail, const char* item) noexcept nogil:
+    state.fault = fault
+    state.offset = offset
+    state.detail = detail
+    state.item = item
     return -1
 
 
-cdef inline int check_range(Walk* walk, uint64_t place, uint64_t size, const char* what) noexcept nogil:
-    """`size` bytes at `place` must be there. They count towards the apparent size."""
-    # Subtracted, so that no sum can overflow.
-    if place > walk.size or size > walk.size - place:
-        return refuse(walk, OUT_OF_RANGE, place, <int64_t>size, what)
-    walk.apparent_size += size
-    if walk.apparent_size > walk.limits.max_apparent_size:
-        return refuse(walk, TOO_LARGE, place, <int64_t>walk.limits.max_apparent_size, what)
+cdef inline int check_range(Verification* state, uint64_t offset, uint64_t size, const char* item) noexcept nogil:
+    """Requires `size` bytes at `offset`, and adds them to the apparent size."""
+    # A subtraction, because a sum could overflow.
+    if offset > state.size or size > state.size - offset:
+        return note_fault(state, OUT_OF_RANGE, offset, <int64_t>size, item)
+    state.apparent_size += size
+    if state.apparent_size > state.limits.max_apparent_size:
+        return note_fault(state, TOO_LARGE, offset, <int64_t>state.limits.max_apparent_size, item)
     return 0
 
 
-cdef inline int check_number(Walk* walk, uint64_t place, uint64_t size, const char* what) noexcept nogil:
-    """A number of `size` bytes at `place` must be there and aligned."""
-    if place & (size - 1):
-        return refuse(walk, UNALIGNED, place, <int64_t>size, what)
-    return check_range(walk, place, size, what)
+cdef inline int check_number(Verification* state, uint64_t offset, uint64_t size, const char* item) noexcept nogil:
+    """Requires an aligned number of `size` bytes at `offset`."""
+    if offset & (size - 1):
+        return note_fault(state, UNALIGNED, offset, <int64_t>size, item)
+    return check_range(state, offset, size, item)
 
 
-cdef inline int take_u16(Walk* walk, uint64_t place, uint16_t* value, const char* what) noexcept nogil:
-    if check_number(walk, place, 2, what):
+cdef inline int read_u16(Verification* state, uint64_t offset, uint16_t* value, const char* item) noexcept nogil:
+    if check_number(state, offset, 2, item):
         return -1
-    value[0] = <uint16_t>load_u16(walk.data + place)
+    value[0] = <uint16_t>load_u16(state.data + offset)
     return 0
 
 
-cdef inline int take_u32(Walk* walk, uint64_t place, uint32_t* value, const char* what) noexcept nogil:
-    if check_number(walk, place, 4, what):
+cdef inline int read_u32(Verification* state, uint64_t offset, uint32_t* value, const char* item) noexcept nogil:
+    if check_number(state, offset, 4, item):
         return -1
-    value[0] = load_u32(walk.data + place)
+    value[0] = load_u32(state.data + offset)
     return 0
 
 
-cdef inline int follow(Walk* walk, uint64_t place, uint64_t* target) noexcept nogil:
-    """Where the offset at `place` leads; whether anything is there is not known yet."""
-    cdef uint32_t offset = 0
-    if take_u32(walk, place, &offset, b"an offset"):
+cdef inline int follow(Verification* state, uint64_t offset, uint64_t* target) noexcept nogil:
+    """Reads the offset at `offset`. `target` is not checked yet."""
+    cdef uint32_t distance = 0
+    if read_u32(state, offset, &distance, b"an offset"):
         return -1
-    target[0] = place + offset
+    target[0] = offset + distance
     return 0
 
 
 cdef struct Table:
-    uint64_t place
+    uint64_t offset
     uint64_t vtable
     uint16_t vtable_size
 
 
-cdef int enter_table(Walk* walk, uint64_t place, Table* table) noexcept nogil:
+cdef int enter_table(Verification* state, uint64_t offset, Table* table) noexcept nogil:
     cdef uint32_t raw = 0
     cdef int64_t distance
-    if take_u32(walk, place, &raw, b"the offset of a vtable"):
+    if read_u32(state, offset, &raw, b"the offset of a vtable"):
         return -1
     distance = <int64_t><int32_t>raw
-    # The vtable may lie on either side; its distance is subtracted.
-    if distance > 0 and <uint64_t>distance > place:
-        return refuse(walk, VTABLE_OUT_OF_RANGE, place, -distance, b"")
-    table.place = place
-    table.vtable = place - <uint64_t>distance
-    if table.vtable >= walk.size:
-        return refuse(walk, VTABLE_OUT_OF_RANGE, place, -distance, b"")
-    if take_u16(walk, table.vtable, &table.vtable_size, b"a vtable"):
+    # The vtable may be before or after the table: the signed distance is subtracted.
+    if distance > 0 and <uint64_t>distance > offset:
+        return note_fault(state, VTABLE_OUT_OF_RANGE, offset, -distance, b"")
+    table.offset = offset
+    table.vtable = offset - <uint64_t>distance
+    if table.vtable >= state.size:
+        return note_fault(state, VTABLE_OUT_OF_RANGE, offset, -distance, b"")
+    if read_u16(state, table.vtable, &table.vtable_size, b"a vtable"):
         return -1
     if (table.vtable + table.vtable_size) & 1:
-        return refuse(walk, UNALIGNED, table.vtable + table.vtable_size, 2, b"the end of a vtable")
-    if check_range(walk, table.vtable, table.vtable_size, b"a vtable"):
+        return note_fault(state, UNALIGNED, table.vtable + table.vtable_size, 2, b"the end of a vtable")
+    if check_range(state, table.vtable, table.vtable_size, b"a vtable"):
         return -1
-    if walk.depth == walk.limits.max_depth:
-        return refuse(walk, TOO_DEEP, place, walk.limits.max_depth, b"")
-    if walk.tables == walk.limits.max_tables:
-        return refuse(walk, TOO_MANY_TABLES, place, walk.limits.max_tables, b"")
-    walk.depth += 1
-    walk.tables += 1
+    if state.depth == state.limits.max_depth:
+        return note_fault(state, TOO_DEEP, offset, state.limits.max_depth, b"")
+    if state.tables == state.limits.max_tables:
+        return note_fault(state, TOO_MANY_TABLES, offset, state.limits.max_tables, b"")
+    state.depth += 1
+    state.tables += 1
     return 0
 
 
-cdef inline int find_field(Walk* walk, const Table* table, uint16_t offset, uint64_t* place) noexcept nogil:
-    """Where a field is, or 0 if it is absent. (Byte 0 of a message is no field's.)"""
+cdef inline int find_field(Verification* state, const Table* table, uint16_t entry, uint64_t* offset) noexcept nogil:
+    """Finds the field whose vtable entry is at `entry`; 0 if it is absent. (No field is at byte 0 of a message.)"""
     cdef uint16_t distance = 0
-    place[0] = 0
-    if offset >= table.vtable_size:
+    offset[0] = 0
+    if entry >= table.vtable_size:
         return 0
-    if take_u16(walk, table.vtable + offset, &distance, b"an entry of a vtable"):
+    if read_u16(state, table.vtable + entry, &distance, b"an entry of a vtable"):
         return -1
     if distance:
-        place[0] = table.place + distance
+        offset[0] = table.offset + distance
     return 0
 
 
 cdef inline uint64_t width_of(uint8_t kind) noexcept nogil:
-    """The size of a number, or of the offset of what is no number."""
+    """The size of a number, or of the offset to any other kind of value."""
     if kind == BOOL or kind == BYTE or kind == UBYTE or kind == UNION_TYPE:
         return 1
     if kind == SHORT or kind == USHORT:
@@ -188,24 +188,24 @@ cdef inline uint64_t width_of(uint8_t kind) noexcept nogil:
 
 
 cdef int verify_span(
-    Walk* walk, uint64_t place, uint64_t width, uint64_t alignment, uint64_t* start, uint64_t* count
+    Verification* state, uint64_t offset, uint64_t width, uint64_t alignment, uint64_t* start, uint64_t* count
 ) noexcept nogil:
-    """The length of the vector at `place`, and all of its elements, must be there."""
+    """Requires the length of the vector at `offset` and all of its elements."""
     cdef uint32_t length = 0
-    if take_u32(walk, place, &length, b"the length of a vector"):
+    if read_u32(state, offset, &length, b"the length of a vector"):
         return -1
-    start[0] = place + 4
+    start[0] = offset + 4
     count[0] = length
     if start[0] & (alignment - 1):
-        return refuse(walk, UNALIGNED, start[0], <int64_t>alignment, b"a vector")
-    return check_range(walk, start[0], length * width, b"a vector")
+        return note_fault(state, UNALIGNED, start[0], <int64_t>alignment, b"a vector")
+    return check_range(state, start[0], length * width, b"a vector")
 
 
 cdef int64_t find_not_utf8(const uint8_t* p, uint64_t size) noexcept nogil:
-    """Where the bytes stop being UTF-8 after RFC 3629, or -1: no surrogates, nothing over U+10FFFF, no long forms."""
+    """The offset of the first byte that is not UTF-8 by RFC 3629 (surrogate, above U+10FFFF, overlong form), or -1."""
     cdef uint64_t i = 0
     cdef uint8_t first, low, high
-    cdef int more
+    cdef int following
     while i < size:
         if size - i >= 8 and not load_u64(p + i) & HIGH_BITS:
             i += 8
@@ -217,132 +217,141 @@ cdef int64_t find_not_utf8(const uint8_t* p, uint64_t size) noexcept nogil:
         low = 0x80
         high = 0xBF
         if 0xC2 <= first <= 0xDF:
-            more = 1
+            following = 1
         elif 0xE0 <= first <= 0xEF:
-            more = 2
+            following = 2
             if first == 0xE0:
                 low = 0xA0
             elif first == 0xED:
                 high = 0x9F
         elif 0xF0 <= first <= 0xF4:
-            more = 3
+            following = 3
             if first == 0xF0:
                 low = 0x90
             elif first == 0xF4:
                 high = 0x8F
         else:
             return <int64_t>i
-        if <uint64_t>more >= size - i:
+        if <uint64_t>following >= size - i:
             return <int64_t>i
-        # Only the first of those that follow has limits of its own.
+        # Only the first continuation byte has a range that depends on the leading byte.
         if not low <= p[i + 1] <= high:
             return <int64_t>i
-        if more > 1 and p[i + 2] & 0xC0 != 0x80:
+        if following > 1 and p[i + 2] & 0xC0 != 0x80:
             return <int64_t>i
-        if more > 2 and p[i + 3] & 0xC0 != 0x80:
+        if following > 2 and p[i + 3] & 0xC0 != 0x80:
             return <int64_t>i
-        i += 1 + <uint64_t>more
+        i += 1 + <uint64_t>following
     return -1
 
 
-cdef int verify_string(Walk* walk, uint64_t place) noexcept nogil:
+cdef int verify_string(Verification* state, uint64_t offset) noexcept nogil:
     cdef uint64_t start = 0, length = 0
-    cdef int64_t wrong
-    if verify_span(walk, place, 1, 1, &start, &length):
+    cdef int64_t invalid
+    if verify_span(state, offset, 1, 1, &start, &length):
         return -1
-    wrong = find_not_utf8(walk.data + start, length)
-    if wrong >= 0:
-        return refuse(walk, NOT_UTF8, place, wrong, b"")
-    if start + length >= walk.size or walk.data[start + length]:
-        return refuse(walk, NO_TERMINATOR, place, <int64_t>length, b"")
+    invalid = find_not_utf8(state.data + start, length)
+    if invalid >= 0:
+        return note_fault(state, NOT_UTF8, offset, invalid, b"")
+    if start + length >= state.size or state.data[start + length]:
+        return note_fault(state, NO_TERMINATOR, offset, <int64_t>length, b"")
     return 0
 
 
-cdef int verify_referred(const ObjectType* objects, const UnionType* unions, Walk* walk, uint64_t place, uint8_t kind,
-                         int32_t index) noexcept nogil:
-    """What an offset at `place` leads to: a table, a string, or a struct as a variant of a union."""
+cdef int verify_target(
+    const ObjectType* objects, const UnionType* unions, Verification* state, uint64_t offset, uint8_t kind,
+    int32_t index
+) noexcept nogil:
+    """Verifies the target of the offset at `offset`: a table, a string, or a struct as a variant of a union."""
     cdef uint64_t target = 0
-    if follow(walk, place, &target):
+    if follow(state, offset, &target):
         return -1
     if kind == STRING:
-        return verify_string(walk, target)
+        return verify_string(state, target)
     if objects[index].is_struct:
-        return check_range(walk, target, objects[index].size, b"a struct")
-    return verify_table(objects, unions, walk, target, index)
+        return check_range(state, target, objects[index].size, b"a struct")
+    return verify_table(objects, unions, state, target, index)
 
 
-cdef int verify_variant(const ObjectType* objects, const UnionType* unions, Walk* walk, uint64_t place, int32_t index,
-                        uint8_t type) noexcept nogil:
-    """The value of a union, whose offset is at `place`. Of a type that the schema does not know nothing is asked."""
+cdef int verify_variant(
+    const ObjectType* objects, const UnionType* unions, Verification* state, uint64_t offset, int32_t index,
+    uint8_t type
+) noexcept nogil:
+    """Verifies the value of a union, whose offset is stored at `offset`. A value of an unknown type is not verified."""
     cdef const UnionType* union_type = &unions[index]
     cdef Py_ssize_t i
     for i in range(union_type.variant_count):
         if union_type.variants[i].value == type:
             if union_type.variants[i].kind == NOTHING:
                 return 0
-            return verify_referred(
-                objects, unions, walk, place, union_type.variants[i].kind, union_type.variants[i].index
+            return verify_target(
+                objects, unions, state, offset, union_type.variants[i].kind, union_type.variants[i].index
             )
     return 0
 
 
-cdef int verify_vector(const ObjectType* objects, const UnionType* unions, Walk* walk, uint64_t place,
-                       const Field* field, Step* step) noexcept nogil:
+cdef int verify_vector(
+    const ObjectType* objects, const UnionType* unions, Verification* state, uint64_t offset, const Field* field,
+    PathStep* step
+) noexcept nogil:
     cdef uint64_t start = 0, count = 0, i, width
     cdef uint64_t target = 0
-    if follow(walk, place, &target):
+    if follow(state, offset, &target):
         return -1
     if field.element == OBJECT and objects[field.index].is_struct:
-        # Not aligned: structs are arrays of bytes to the reference.
-        return verify_span(walk, target, objects[field.index].size, 1, &start, &count)
+        # Alignment is not checked: the reference reads structs as arrays of bytes.
+        return verify_span(state, target, objects[field.index].size, 1, &start, &count)
     width = width_of(field.element)
-    if verify_span(walk, target, width, width, &start, &count):
+    if verify_span(state, target, width, width, &start, &count):
         return -1
     if field.element != STRING and field.element != OBJECT:
         return 0
     for i in range(count):
         if step is not NULL:
             step.element = <Py_ssize_t>i
-        if verify_referred(objects, unions, walk, start + 4 * i, field.element, field.index):
+        if verify_target(objects, unions, state, start + 4 * i, field.element, field.index):
             return -1
     if step is not NULL:
         step.element = -1
     return 0
 
 
-cdef int verify_union_vector(const ObjectType* objects, const UnionType* unions, Walk* walk, const Table* table,
-                             uint64_t types_place, uint64_t place, const Field* field, Step* step) noexcept nogil:
-    """A vector of unions beside the vector of their types. (The reference knows none.)"""
+cdef int verify_union_vector(
+    const ObjectType* objects, const UnionType* unions, Verification* state, const Table* table, uint64_t types_offset,
+    uint64_t offset, const Field* field, PathStep* step
+) noexcept nogil:
+    """Verifies a vector of unions and the vector of their types. (The reference does not support them.)"""
     cdef uint64_t target = 0, start = 0, count = 0, types = 0, type_count = 0, i
-    if follow(walk, types_place, &target) or verify_span(walk, target, 1, 1, &types, &type_count):
+    if follow(state, types_offset, &target) or verify_span(state, target, 1, 1, &types, &type_count):
         return -1
-    if follow(walk, place, &target) or verify_span(walk, target, 4, 4, &start, &count):
+    if follow(state, offset, &target) or verify_span(state, target, 4, 4, &start, &count):
         return -1
     if count != type_count:
-        return refuse(walk, UNEQUAL_VECTORS, table.place, 0, b"")
+        return note_fault(state, UNEQUAL_VECTORS, table.offset, 0, b"")
     for i in range(count):
         if step is not NULL:
             step.element = <Py_ssize_t>i
-        if verify_variant(objects, unions, walk, start + 4 * i, field.index, walk.data[types + i]):
+        if verify_variant(objects, unions, state, start + 4 * i, field.index, state.data[types + i]):
             return -1
     if step is not NULL:
         step.element = -1
     return 0
 
 
-cdef int verify_table(const ObjectType* objects, const UnionType* unions, Walk* walk, uint64_t place,
-                      int32_t index) noexcept nogil:
+cdef int verify_table(
+    const ObjectType* objects, const UnionType* unions, Verification* state, uint64_t offset, int32_t index
+) noexcept nogil:
     cdef const ObjectType* type = &objects[index]
     cdef const Field* field
     cdef Table table
     cdef Py_ssize_t i
-    cdef uint64_t at = 0, type_at = 0
-    cdef Step* step = NULL
-    if enter_table(walk, place, &table):
+    cdef uint64_t field_offset = 0, type_offset = 0
+    cdef PathStep* step = NULL
+    if enter_table(state, offset, &table):
         return -1
-    if walk.steps is not NULL:
-        # `depth` is at most the limit, for which there is room.
-        step = walk.steps + (walk.depth - 1)
+    if state.path is not NULL:
+        # `path` has room for `max_depth` steps and one more.
+        step = state.path + (state.depth - 1)
         step.object = index
         step.field = -1
         step.element = -1
@@ -352,141 +361,141 @@ cdef int verify_table(const ObjectType* objects, const UnionType* unions, Walk* 
             continue
         if step is not NULL:
             step.field = i
-        if find_field(walk, &table, field.offset, &at):
+        if find_field(state, &table, field.offset, &field_offset):
             return -1
         if field.type_offset:
-            if find_field(walk, &table, field.type_offset, &type_at):
+            if find_field(state, &table, field.type_offset, &type_offset):
                 return -1
-            if (at == 0) != (type_at == 0):
-                return refuse(walk, INCONSISTENT_UNION, place, 0, b"")
-        if not at:
+            if (field_offset == 0) != (type_offset == 0):
+                return note_fault(state, INCONSISTENT_UNION, offset, 0, b"")
+        if not field_offset:
             if field.required:
-                return refuse(walk, MISSING, place, 0, b"")
+                return note_fault(state, MISSING, offset, 0, b"")
             continue
         if field.kind == UNION:
-            if check_number(walk, type_at, 1, b"the type of a union"):
+            if check_number(state, type_offset, 1, b"the type of a union"):
                 return -1
-            if verify_variant(objects, unions, walk, at, field.index, walk.data[type_at]):
+            if verify_variant(objects, unions, state, field_offset, field.index, state.data[type_offset]):
                 return -1
         elif field.kind == STRING:
-            if verify_referred(objects, unions, walk, at, STRING, -1):
+            if verify_target(objects, unions, state, field_offset, STRING, -1):
                 return -1
         elif field.kind == VECTOR:
             if field.element == UNION:
-                if verify_union_vector(objects, unions, walk, &table, type_at, at, field, step):
+                if verify_union_vector(objects, unions, state, &table, type_offset, field_offset, field, step):
                     return -1
-            elif verify_vector(objects, unions, walk, at, field, step):
+            elif verify_vector(objects, unions, state, field_offset, field, step):
                 return -1
         elif field.kind == OBJECT:
             if objects[field.index].is_struct:
-                if check_range(walk, at, objects[field.index].size, b"a struct"):
+                if check_range(state, field_offset, objects[field.index].size, b"a struct"):
                     return -1
-            elif verify_referred(objects, unions, walk, at, OBJECT, field.index):
+            elif verify_target(objects, unions, state, field_offset, OBJECT, field.index):
                 return -1
-        elif check_number(walk, at, width_of(field.kind), b"a field"):
+        elif check_number(state, field_offset, width_of(field.kind), b"a field"):
             return -1
-    walk.depth -= 1
+    state.depth -= 1
     return 0
 
 
 cdef int check_limits(object max_depth, object max_tables, object max_apparent_size, Limits* limits) except -1:
-    for name, value, most in (
-        ("max_depth", max_depth, DEEPEST), ("max_tables", max_tables, 2**62),
+    for name, value, limit in (
+        ("max_depth", max_depth, MAX_VERIFIER_DEPTH), ("max_tables", max_tables, 2**62),
         ("max_apparent_size", max_apparent_size, 2**62),
     ):
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{name} must be an int, got {type(value).__name__}: {value!r:.100}")
-        if not 0 <= value <= most:
-            raise ValueError(f"{name} must be from 0 to {most}, got {value}")
+        if not 0 <= value <= limit:
+            raise ValueError(f"{name} must be from 0 to {limit}, got {value}")
     limits.max_depth = max_depth
     limits.max_tables = max_tables
     limits.max_apparent_size = max_apparent_size
     return 0
 
 
-cdef object explain(const Walk* walk):
-    return REASONS[<int>walk.fault].format(
-        what=(<bytes>walk.what).decode() if walk.what is not NULL else "", place=walk.place, detail=walk.detail,
-        size=walk.size,
+cdef object describe_fault(const Verification* state):
+    return REASONS[<int>state.fault].format(
+        item=(<bytes>state.item).decode() if state.item is not NULL else "", offset=state.offset, detail=state.detail,
+        size=state.size,
     )
 
 
-cdef int begin(Walk* walk, const uint8_t* data, Py_ssize_t size, const Limits* limits) noexcept:
-    # Member by member: that is faster than `memset` and a copy for a message of a few fields.
-    walk.data = data
-    walk.size = <uint64_t>size
-    walk.limits = limits[0]
-    walk.depth = 0
-    walk.tables = 0
-    walk.apparent_size = 0
-    walk.fault = SOUND
-    walk.place = 0
-    walk.detail = 0
-    walk.what = NULL
-    walk.steps = NULL
+cdef int init_verification(Verification* state, const uint8_t* data, Py_ssize_t size, const Limits* limits) noexcept:
+    # Member by member: for a message of a few fields this is faster than `memset` and a copy.
+    state.data = data
+    state.size = <uint64_t>size
+    state.limits = limits[0]
+    state.depth = 0
+    state.tables = 0
+    state.apparent_size = 0
+    state.fault = SOUND
+    state.offset = 0
+    state.detail = 0
+    state.item = NULL
+    state.path = NULL
     return 0
 
 
 cdef object verify_table_root(const uint8_t* data, Py_ssize_t size, const Limits* limits):
-    cdef Walk walk
+    cdef Verification state
     cdef Table table
-    cdef uint64_t place = 0
-    begin(&walk, data, size, limits)
-    if follow(&walk, 0, &place) or enter_table(&walk, place, &table):
-        return explain(&walk)
+    cdef uint64_t offset = 0
+    init_verification(&state, data, size, limits)
+    if follow(&state, 0, &offset) or enter_table(&state, offset, &table):
+        return describe_fault(&state)
     return None
 
 
 cdef int32_t check_root(object types, object number) except -1:
-    """`number` as that of a table of `types`, with which messages can be verified."""
+    """`number`, which must be the number of a table in `types`, a completed Types object."""
     if not isinstance(types, Types):
         raise TypeError(f"expected the types of a schema, got {type(types).__name__}")
     cdef Types known = types
     if not known.ready:
         raise ValueError("these types were never completed")
     if not isinstance(number, int) or not 0 <= number < known.object_count:
-        raise ValueError(f"object {number!r:.100} of {known.object_count}")
+        raise ValueError(f"object {number!r:.100} is outside the list of {known.object_count} objects")
     if known.objects[<Py_ssize_t>number].is_struct:
-        raise ValueError(f"object {number} is a struct, and no table")
+        raise ValueError(f"object {number} is a struct, not a table")
     return number
 
 
 cdef object verify_object(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits):
-    cdef Walk walk
-    cdef uint64_t place = 0
+    cdef Verification state
+    cdef uint64_t offset = 0
     cdef bint sound
-    begin(&walk, data, size, limits)
-    sound = not follow(&walk, 0, &place) and not verify_table(types.objects, types.unions, &walk, place, root)
+    init_verification(&state, data, size, limits)
+    sound = not follow(&state, 0, &offset) and not verify_table(types.objects, types.unions, &state, offset, root)
     if sound:
         return None
-    # Once more, with an eye on the way: it costs nothing while messages are good.
-    return refusal(types, root, data, size, limits)
+    # Verify again and record the path, so that valid messages do not pay for it.
+    return find_fault(types, root, data, size, limits)
 
 
-cdef object refusal(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits):
-    """Why a message is refused: where, and what is wrong there."""
-    cdef Walk walk
-    cdef uint64_t place = 0
+cdef object find_fault(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits):
+    """The path and the reason of the first fault in a message."""
+    cdef Verification state
+    cdef uint64_t offset = 0
     cdef Py_ssize_t i
-    begin(&walk, data, size, limits)
-    walk.steps = <Step*>PyMem_RawCalloc(<size_t>(limits.max_depth + 1), sizeof(Step))
-    if walk.steps is NULL:
-        raise MemoryError("no memory to find out what is wrong with a message")
+    init_verification(&state, data, size, limits)
+    state.path = <PathStep*>PyMem_RawCalloc(<size_t>(limits.max_depth + 1), sizeof(PathStep))
+    if state.path is NULL:
+        raise MemoryError("cannot allocate the path of a fault in a message")
     try:
-        if follow(&walk, 0, &place) == 0:
-            verify_table(types.objects, types.unions, &walk, place, root)
+        if follow(&state, 0, &offset) == 0:
+            verify_table(types.objects, types.unions, &state, offset, root)
         path = types.names[root][0].rpartition(".")[2].lower()
-        for i in range(walk.depth):
-            if walk.steps[i].field >= 0:
-                path += "." + types.names[walk.steps[i].object][1][walk.steps[i].field]
-            if walk.steps[i].element >= 0:
-                path += f"[{walk.steps[i].element}]"
-        return path, explain(&walk)
+        for i in range(state.depth):
+            if state.path[i].field >= 0:
+                path += "." + types.names[state.path[i].object][1][state.path[i].field]
+            if state.path[i].element >= 0:
+                path += f"[{state.path[i].element}]"
+        return path, describe_fault(&state)
     finally:
-        PyMem_RawFree(walk.steps)
+        PyMem_RawFree(state.path)
 
 
-# It holds nothing but strings, so it cannot be part of a cycle, and the collector need not take it apart.
+# Its only Python objects are lists of strings, so it cannot be part of a reference cycle.
 @cython.no_gc
 cdef class Types:
     """The types of a schema.
@@ -494,13 +503,13 @@ cdef class Types:
     Parameters
     ----------
     objects : sequence of (name, is_struct, size, fields)
-        Of each field (name, offset, kind, element, index, type_offset, required, skipped); see `Field`.
+        Each field is (name, offset, kind, element, index, type_offset, required, skipped); see `Field`.
     unions : sequence of sequence of (value, kind, index)
-        By the number of the enum; those that are no unions are empty.
+        The variants of each enum of the schema, in its order; empty for an enum that is not a union.
 
     Notes
     -----
-    Every index and kind is checked here, so that no message can lead outside the arrays.
+    Every index and kind is checked here, so that no message can make the verifier read outside the arrays.
     """
 
     def __init__(self, objects, unions):
@@ -510,11 +519,11 @@ cdef class Types:
         cdef Field* field
         if self.objects is not NULL:
             raise TypeError("Types.__init__ must not be called twice")
-        self.names = [(name, [described[0] for described in fields]) for name, _, _, fields in objects]
+        self.names = [(name, [entry[0] for entry in fields]) for name, _, _, fields in objects]
         self.objects = <ObjectType*>PyMem_RawCalloc(<size_t>max(len(objects), 1), sizeof(ObjectType))
         self.unions = <UnionType*>PyMem_RawCalloc(<size_t>max(len(unions), 1), sizeof(UnionType))
         if self.objects is NULL or self.unions is NULL:
-            raise MemoryError("no memory for the types of a schema")
+            raise MemoryError("cannot allocate the types of a schema")
         self.object_count = len(objects)
         self.union_count = len(unions)
         for i in range(self.object_count):
@@ -524,7 +533,7 @@ cdef class Types:
             object_type.size = size
             object_type.fields = <Field*>PyMem_RawCalloc(<size_t>max(len(fields), 1), sizeof(Field))
             if object_type.fields is NULL:
-                raise MemoryError("no memory for the fields of a schema")
+                raise MemoryError("cannot allocate the fields of a schema")
             object_type.field_count = len(fields)
             for j in range(object_type.field_count):
                 field = &object_type.fields[j]
@@ -538,7 +547,7 @@ cdef class Types:
             variants = unions[i]
             union_type.variants = <Variant*>PyMem_RawCalloc(<size_t>max(len(variants), 1), sizeof(Variant))
             if union_type.variants is NULL:
-                raise MemoryError("no memory for the unions of a schema")
+                raise MemoryError("cannot allocate the unions of a schema")
             union_type.variant_count = len(variants)
             for j in range(union_type.variant_count):
                 value, kind, index = variants[j]
@@ -551,19 +560,19 @@ cdef class Types:
         self.ready = True
 
     def check_reference(self, kind, element, index, is_struct):
-        """Raises ValueError unless `index` is one that the verifier may use."""
-        what = element if kind in (VECTOR, ARRAY) else kind
-        if not NOTHING <= kind <= ARRAY or not NOTHING <= what < VECTOR and what not in (OBJECT, UNION):
+        """Raises ValueError if the kinds are unknown, or if `index` is outside the array that they refer to."""
+        referring = element if kind in (VECTOR, ARRAY) else kind
+        if not NOTHING <= kind <= ARRAY or not NOTHING <= referring < VECTOR and referring not in (OBJECT, UNION):
             raise ValueError(f"unknown base type {kind}, {element}")
         if kind == ARRAY and not is_struct:
             raise ValueError("an array outside of a struct")
-        if what == OBJECT and not 0 <= index < self.object_count:
-            raise ValueError(f"object {index} of {self.object_count}")
-        if what == UNION and not 0 <= index < self.union_count:
-            raise ValueError(f"enum {index} of {self.union_count}")
+        if referring == OBJECT and not 0 <= index < self.object_count:
+            raise ValueError(f"object {index} is outside the list of {self.object_count} objects")
+        if referring == UNION and not 0 <= index < self.union_count:
+            raise ValueError(f"enum {index} is outside the list of {self.union_count} enums")
 
     def verify(self, root, payload, max_depth=64, max_tables=1_000_000, max_apparent_size=2**31):
-        """None, or the path and the reason why `payload` is no message whose root is object number `root`."""
+        """None if `payload` is a message with object number `root` as its root; else the path and the reason."""
         cdef Py_buffer view
         cdef Limits limits
         check_limits(max_depth, max_tables, max_apparent_size, &limits)

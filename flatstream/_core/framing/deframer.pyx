@@ -14,7 +14,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
 from flatstream._core.base.endian cimport load_le, load_u32, low_bytes
 from flatstream._core.checksums.checksum cimport Checksum, NoChecksum
-from flatstream._core.checksums.crc cimport checksum_kernel
+from flatstream._core.checksums.kernel cimport checksum_kernel
 from flatstream._core.framing.framer cimport check_callable, checked_limit, deeper
 from flatstream._core.framing.validator cimport Validator
 from flatstream._core.framing.wire cimport LENGTH_SIZE

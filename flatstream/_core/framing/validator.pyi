@@ -3,7 +3,7 @@ from typing import Any
 
 from typing_extensions import Buffer, disjoint_base
 
-# The payload of the base class's method is what the library hands to a subclass; the built-in ones take more.
+# The base class declares the payload that the library passes to a subclass. The built-in validators accept any buffer.
 
 @disjoint_base
 class Validator:
@@ -34,7 +34,7 @@ class TableRootValidator(Validator):
 
 @disjoint_base
 class TypedValidator(Validator):
-    # Always raises: the next two make them.
+    # Always raises: use one of the next two methods.
     def __init__(self, *args: object, **kwargs: object) -> None: ...
     @classmethod
     def for_type(

@@ -1,4 +1,4 @@
-"""Validators: what a payload must be before it is written, or after it was read."""
+"""Validators: rules for payloads, checked before a payload is written or after it is read."""
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, uint8_t
@@ -9,14 +9,17 @@ from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN
 
 from flatstream.errors import ValidationFailedError
 
+cdef enum:
+    MAX_VALIDATOR_DEPTH = 1000
+
 
 cdef class Validator:
-    """A rule that payloads must keep; subclass it and give ``validate``.
+    """A rule for payloads; a subclass defines ``validate``.
 
     Attributes
     ----------
     name : str
-        What ValidationFailedError calls it; the class's name unless given.
+        The name of the validator in ValidationFailedError; by default the name of the class.
 
     Examples
     --------
@@ -37,21 +40,21 @@ cdef class Validator:
 
     @property
     def name(self):
-        """What error messages call this validator."""
+        """The name of this validator in error messages."""
         return type(self).__name__
 
     def validate(self, payload):
-        """Returns None if `payload` is good.
+        """Returns None if `payload` is valid.
 
         Parameters
         ----------
         payload : bytes-like
-            From a framer or deframer, a memoryview.
+            A framer or deframer passes a memoryview.
 
         Raises
         ------
         ValidationFailedError
-            It is not.
+            `payload` is not valid.
         """
         cdef Py_buffer view
         if not isinstance(self, (NoValidator, SizeValidator, TableRootValidator, TypedValidator, CompositeValidator)):
@@ -67,11 +70,11 @@ cdef class Validator:
         return f"{type(self).__name__}()"
 
     cdef int needs_view(self) except -1:
-        """Whether inspect() wants a memoryview, or can do with None."""
+        """Whether inspect() needs a memoryview. If not, it accepts None."""
         return self.in_python
 
     cdef int inspect(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
-        """Refuses the `length` bytes at `data` (inside the memoryview `owner_view`) by raising."""
+        """Raises ValidationFailedError if the `length` bytes at `data`, a part of `owner_view`, are not valid."""
         if not self.in_python:
             return self.inspect_natively(owner_view, data, length)
         outcome = self.validate(slice_view(owner_view, data, length))
@@ -95,9 +98,9 @@ cdef class SizeValidator(Validator):
     Raises
     ------
     ValueError
-        A size is negative, or `min_size` over `max_size`, or over what a frame can hold (2**32 - 1).
+        A size is negative, or `min_size` is larger than `max_size` or than the largest payload of a frame (2**32 - 1).
     TypeError
-        A size is no int.
+        A size is not an int.
     """
 
     cdef readonly Py_ssize_t min_size
@@ -133,19 +136,19 @@ cdef class SizeValidator(Validator):
 
 
 cdef class TableRootValidator(Validator):
-    """Accepts payloads that begin with the offset of a table whose vtable is sound. No schema is needed.
+    """Accepts payloads that begin with the offset of a table with a valid vtable. It needs no schema.
 
-    What the table holds is not looked at: `TypedValidator` does that.
+    The fields of the table are not checked; `TypedValidator` checks them.
 
     Parameters
     ----------
     max_depth, max_tables : int
-        As in the Rust crate, which gives them to its verifier; a root is one table at depth one.
+        The limits of the verifier, as in the Rust crate. The root counts as one table at depth 1.
 
     Raises
     ------
     TypeError, ValueError
-        A limit is no int, or negative, or `max_depth` over 1,000.
+        A limit is not an int, or is negative, or `max_depth` is larger than 1,000.
     """
 
     cdef Limits limits
@@ -155,12 +158,12 @@ cdef class TableRootValidator(Validator):
 
     @property
     def max_depth(self):
-        """How deep tables may be nested."""
+        """The largest nesting depth of tables."""
         return self.limits.max_depth
 
     @property
     def max_tables(self):
-        """How many tables there may be."""
+        """The largest number of tables."""
         return self.limits.max_tables
 
     cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
@@ -174,9 +177,9 @@ cdef class TableRootValidator(Validator):
 
 
 cdef class TypedValidator(Validator):
-    """Accepts payloads that are messages of one type, from the first byte to the last that can be reached.
+    """Accepts payloads that are messages of one type. All data that can be reached from the root is verified.
 
-    Made by `for_type` or `from_verify`.
+    `for_type` and `from_verify` make one; the class itself cannot be called.
 
     Examples
     --------
@@ -200,25 +203,25 @@ byte 4 needs 4 bytes, but the message ends at 4
 
     @classmethod
     def for_type(cls, schema, name=None, *, max_depth=64, max_tables=1_000_000, max_apparent_size=2**31):
-        """A validator for one table of a schema, compiled from end to end.
+        """A validator for one table of a schema. It runs no Python code.
 
         Parameters
         ----------
         schema : Schema
             The schema.
         name : str, optional
-            The full name of the table, with its namespace; the schema's root unless given.
+            The full name of the table, with its namespace; by default the root of the schema.
         max_depth, max_tables : int
-            How deep tables may be nested (at most 1,000), and how many there may be.
+            The largest nesting depth of tables (at most 1,000), and the largest number of tables.
         max_apparent_size : int
-            How many bytes the message may have if what is referred to twice is counted twice.
+            The largest size of the message in bytes, where shared bytes are counted at each use.
 
         Raises
         ------
         KeyError
-            The schema has no such table.
+            The schema has no table of this name.
         TypeError, ValueError
-            `schema` is no Schema, has no root, or a limit is not what it should be.
+            `schema` is not a Schema, or has no root and `name` is missing; or a limit has the wrong type or range.
         """
         cdef TypedValidator validator
         cdef Limits limits
@@ -228,7 +231,7 @@ byte 4 needs 4 bytes, but the message ends at 4
             raise TypeError(f"schema must be a Schema, got {type(schema).__name__}")
         table = schema.root if name is None else schema.table(name)
         if table is None:
-            raise ValueError("this schema names no root: say which table is meant")
+            raise ValueError("this schema has no root table: pass the name of a table")
         types = table.types
         root = check_root(types, table.number)
         validator = cls.__new__(cls)
@@ -245,14 +248,14 @@ byte 4 needs 4 bytes, but the message ends at 4
         Parameters
         ----------
         name : str
-            What errors call the validator.
+            The name of the validator in errors.
         function : callable
-            Takes a memoryview. Returns None or True if the payload is good; returns False or raises if it is not.
+            Takes a memoryview. Returns None or True if the payload is valid; returns False or raises if it is not.
 
         Raises
         ------
         TypeError
-            `name` is no str, or `function` not callable.
+            `name` is not a str, or `function` is not callable.
         """
         cdef TypedValidator validator
         if not isinstance(name, str):
@@ -266,7 +269,7 @@ byte 4 needs 4 bytes, but the message ends at 4
 
     @property
     def name(self):
-        """What error messages call this validator: the type's full name."""
+        """The name of this validator in error messages: the full name of the type."""
         return self.label
 
     cdef int needs_view(self) except -1:
@@ -274,9 +277,9 @@ byte 4 needs 4 bytes, but the message ends at 4
 
     cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         if self.types is not None:
-            refusal = verify_object(self.types, self.root, data, length, &self.limits)
-            if refusal is not None:
-                raise ValidationFailedError(validator=self.name, path=refusal[0], reason=refusal[1])
+            fault = verify_object(self.types, self.root, data, length, &self.limits)
+            if fault is not None:
+                raise ValidationFailedError(validator=self.name, path=fault[0], reason=fault[1])
             return 0
         if self.function is None:
             raise TypeError(f"{type(self).__name__} is made by for_type or from_verify")
@@ -285,7 +288,7 @@ byte 4 needs 4 bytes, but the message ends at 4
         except ValidationFailedError:
             raise
         except Exception as error:
-            # Generated code that reads nonsense raises nearly anything.
+            # Generated code that reads an invalid message can raise any exception.
             raise ValidationFailedError(validator=self.name, reason=f"{type(error).__name__}: {error}") from error
         if outcome is False:
             raise ValidationFailedError(validator=self.name, reason="the function returned False")
@@ -297,12 +300,12 @@ byte 4 needs 4 bytes, but the message ends at 4
         return 0
 
     def __repr__(self):
-        how = "for_type" if self.types is not None else "from_verify"
-        return f"<{type(self).__name__}.{how}({self.label!r})>"
+        constructor = "for_type" if self.types is not None else "from_verify"
+        return f"<{type(self).__name__}.{constructor}({self.label!r})>"
 
 
 cdef class CompositeValidator(Validator):
-    """Accepts what all of `validators` accept; they are asked in order, and the first refusal is the answer.
+    """Accepts the payloads that all of `validators` accept. They are called in order, up to the first that raises.
 
     Raises
     ------
@@ -311,7 +314,7 @@ cdef class CompositeValidator(Validator):
     """
 
     cdef readonly tuple validators
-    """The validators, in the order in which they are asked."""
+    """The validators, in the order in which they are called."""
 
     def __init__(self, *validators):
         for validator in validators:
@@ -319,14 +322,14 @@ cdef class CompositeValidator(Validator):
                 raise TypeError(f"expected instances of Validator, got {validator!r:.100}")
         if self.validators is not None:
             raise TypeError("a CompositeValidator's __init__ must not be called twice")
-        # Each stands inside the other, and the stack is finite.
+        # Nested validators call one another recursively, which takes stack.
         self.depth = 1 + max([(<Validator>validator).depth for validator in validators], default=0)
-        if self.depth > 1000:
-            raise RecursionError("no more than 1000 validators may stand inside one another")
+        if self.depth > MAX_VALIDATOR_DEPTH:
+            raise RecursionError(f"validators must not be nested deeper than {MAX_VALIDATOR_DEPTH}")
         self.validators = validators
 
     def add(self, Validator validator not None):
-        """A new CompositeValidator that asks `validator` after all others."""
+        """A new CompositeValidator that calls `validator` after all others."""
         return CompositeValidator(*self.validators, validator)
 
     cdef int needs_view(self) except -1:

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from flatstream._core.base.buffers cimport Chunk
 from flatstream._core.base.endian cimport low_bytes, store_le, store_u32
 from flatstream._core.base.exclusive cimport Exclusive
-from flatstream._core.checksums.crc cimport checksum_kernel
+from flatstream._core.checksums.kernel cimport checksum_kernel
 from flatstream._core.framing.framer cimport Framer
 from flatstream._core.framing.wire cimport LENGTH_SIZE
 
