@@ -62,9 +62,10 @@ directives: dict[str, object] = {
 
 
 class BuildModules(build_ext):
-    """The ordinary command, which also prints the name of each module that it compiles."""
+    """Compile the modules that changed, and print the name of each."""
 
     def build_extension(self, ext: Extension) -> None:
+        """Compile one module unless it is up to date."""
         if self.force or newer_group([*ext.sources, *ext.depends], self.get_ext_fullpath(ext.name)):
             print(f"Compiling {ext.name}", flush=True)
         super().build_extension(ext)

@@ -27,7 +27,11 @@ except ImportError:
 
 compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
 if shutil.which(compiler) is None:
-    sys.exit("The C compiler " + compiler + " is missing: install it (Debian: apt install build-essential) or name another (make CC=clang).")
+    sys.exit(
+        "The C compiler "
+        + compiler
+        + " is missing: install it (Debian: apt install build-essential) or name another (make CC=clang)."
+    )
 
 headers = sysconfig.get_path("include")
 if not os.path.exists(os.path.join(headers, "Python.h")):
