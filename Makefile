@@ -43,12 +43,12 @@ $(BASE): pyproject.toml | $(VENV)/.created
 	@echo "Installing Cython, and flatstream itself as a link to this folder, into $(VENV) (10 seconds) ..."
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $@-requires
 	@$(PIP) install --requirement $@-requires
-	@FLATSTREAM_NO_MODULES=1 $(PIP) install --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore FLATSTREAM_NO_MODULES=1 $(PIP) install --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.installed-%: $(BASE)
 	@echo "Installing the packages of '$*' into $(VENV) (first time, or pyproject.toml changed; up to $(if $(filter dev,$*),1 minute,3 minutes)) ..."
-	@FLATSTREAM_NO_MODULES=1 $(PIP) install --no-build-isolation --editable '.[$*]'
+	@PYTHONWARNINGS=ignore FLATSTREAM_NO_MODULES=1 $(PIP) install --no-build-isolation --editable '.[$*]'
 	@touch $@ $(if $(filter dev-full,$*),$(DEV) $(EXAMPLES))
 
 ##@ Building
@@ -56,7 +56,7 @@ $(VENV)/.installed-%: $(BASE)
 build: $(DEV) rebuild ## set up the light development environment, and compile what changed
 
 rebuild: $(BASE) ## compile what changed (this is part of all other targets that use the package)
-	@$(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
+	@$(BIN)/python -u setup.py --quiet build_ext --inplace --parallel $(JOBS)
 
 debug: $(DEV) ## compile without optimization, with bounds checks and data for gdb, until the next other target
 	@FLATSTREAM_DEBUG=1 $(MAKE) --no-print-directory rebuild
