@@ -56,6 +56,7 @@ directives: dict[str, object] = {
     "language_level": "3",
     "embedsignature": False,
     "linetrace": COVERAGE,
+    "show_performance_hints": not DEBUG,  # they advise against the checks that DEBUG asks for
     "warn.undeclared": False,
     "warn.maybe_uninitialized": True,
 }
