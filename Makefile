@@ -94,11 +94,11 @@ test-long: $(DEV_FULL) rebuild ## all tests, including those that take longer
 # The modules are built into a copy of the package, so that the ordinary ones stay. Python itself is not built with the
 # sanitizers: their run time has to be there before it starts (LD_PRELOAD), memory must come from malloc to be watched,
 # and leaks are left to tests/test_leaks.py, since the interpreter itself never frees everything.
-PROJECT   := flatstream asv_benchmarks setup.py pyproject.toml README.md CHANGELOG.md CONTRIBUTING.md LICENSE-MIT LICENSE-APACHE docs examples tests
+PROJECT   := flatstream asv_benchmarks setup.py pyproject.toml README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs examples tests
 SANITIZED := build/sanitized
 test-sanitize: $(DEV_FULL) ## the tests on modules with address and undefined-behaviour sanitizers
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
-	cp -r $(PROJECT) $(SANITIZED)/
+	cp -r $(PROJECT) CONTRIBUTING.md $(SANITIZED)/
 	find $(SANITIZED) -name '*.so' -delete
 	cd $(SANITIZED) && FLATSTREAM_SANITIZE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
@@ -112,7 +112,7 @@ test-sanitize: $(DEV_FULL) ## the tests on modules with address and undefined-be
 TRACED := build/traced
 coverage: $(DEV_FULL) ## which lines of the compiled modules the tests run
 	rm -rf $(TRACED) && mkdir -p $(TRACED)
-	cp -r $(PROJECT) $(TRACED)/
+	cp -r $(PROJECT) CONTRIBUTING.md $(TRACED)/
 	find $(TRACED) -name '*.so' -delete
 	cd $(TRACED) && FLATSTREAM_COVERAGE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	cd $(TRACED) && PYTHONPATH=$(abspath $(TRACED)) FLATSTREAM_TRACED=1 COVERAGE_CORE=ctrace \
