@@ -45,7 +45,8 @@ cdef extern from "Python.h":
     int METH_KEYWORDS
     object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
 
-# How many templates are kept: a program writes few kinds of records, and one that writes all kinds must not fill memory.
+# How many templates are kept: a program writes few kinds of records, and one that writes all kinds must not fill
+# memory.
 cdef Py_ssize_t MAX_TEMPLATES = 256
 
 
