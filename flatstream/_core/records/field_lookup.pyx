@@ -5,8 +5,9 @@ cimport cython
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t
 
-from flatstream._core.flatbuf.layout cimport Layout, is_scalar, scalar_width
-from flatstream._core.flatbuf.verifier cimport ARRAY, BOOL, OBJECT, Field, check_limits
+from flatstream._core.flatbuf.kinds cimport ARRAY, BOOL, OBJECT, is_scalar, scalar_width
+from flatstream._core.flatbuf.layout cimport Layout
+from flatstream._core.flatbuf.verifier cimport Field, check_limits
 
 from importlib import import_module
 from sys import intern

@@ -16,14 +16,15 @@ from libc.string cimport memcmp, memcpy
 
 from flatstream._core.base.buffers cimport owner_view_of
 from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
-from flatstream._core.flatbuf.layout cimport EnumLayout, is_scalar, may_be_enum, scalar_width
+from flatstream._core.flatbuf.kinds cimport (
+    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, USHORT, VECTOR,
+    is_scalar, may_be_enum, scalar_width,
+)
+from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message cimport (
     Message, field_place, follow_offset, open_root, open_table, open_vector, reach,
 )
-from flatstream._core.flatbuf.verifier cimport (
-    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, USHORT,
-    VECTOR, Field, Limits, UnionType, verify_object,
-)
+from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType, verify_object
 from flatstream._core.records.field_lookup cimport RecordTypes, Shape, Slot, find_interned, is_special
 from flatstream._core.stream.decoder cimport Decoder
 
