@@ -51,7 +51,7 @@ def main() -> None:
         assert reader.buffer_capacity < 2 << 20
         print(f"torn:    {error}")
     else:
-        raise AssertionError("a frame of ten bytes passed for one of 2 GB")
+        raise AssertionError("a frame of ten bytes was accepted as one of 2 GB")
 
 
 if __name__ == "__main__":
