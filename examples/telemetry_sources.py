@@ -148,7 +148,7 @@ class CpuSource(Source):
     def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
         cores = values[0]
         Event.StartCoresVector(builder, len(cores))
-        for core in reversed(cores):  # a FlatBuffer grows from its end to its beginning
+        for core in reversed(cores):  # a FlatBuffer is built from its end to its beginning
             CpuTimes.CreateCpuTimes(builder, *core)
         return builder.EndVector()
 
