@@ -1,4 +1,4 @@
-"""The benchmarks: asv runs them for their history, `make bench` for one table of the goals, the tests once each.
+"""The benchmarks: asv records their history, `make bench` prints a table of the goals, the tests run each once.
 
-docs/benchmarks.md says what is in them and how to read their results.
+docs/benchmarks.md describes them and how to read their results.
 """

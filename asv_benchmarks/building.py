@@ -1,6 +1,6 @@
-"""Building: messages from generated code, with this package's builder and with that of the `flatbuffers` package.
+"""Building: messages from generated code, with this package's builder and with the one of the `flatbuffers` package.
 
-B1 of the performance goals. Both run the very code that flatc generated, unchanged.
+B1 of the performance goals. Both builders run the same generated code, unchanged.
 """
 
 from __future__ import annotations
@@ -69,17 +69,17 @@ class BuildAndFrame(Benchmark):
         else:
             self.build = SHAPES[shape]
         streams = [self.run(name, 50) for name in BUILDERS]
-        # Both give the same bytes, so both must write as many.
+        # Both builders make the same bytes, so both runs write the same number.
         assert self.first_messages("flatstream") == self.first_messages("flatbuffers")
         assert streams[0] == streams[1]
         self.size = self.run("flatbuffers", count)
 
     def units(self, shape: str, count: int) -> int:
-        """How many messages a sample builds."""
+        """The number of messages per sample."""
         return count
 
     def first_messages(self, name: str) -> list[bytes]:
-        """Some messages as they are."""
+        """The bytes of the first messages."""
         messages = []
         builder = BUILDERS[name](64)
         for number in range(20):
@@ -89,7 +89,7 @@ class BuildAndFrame(Benchmark):
         return messages
 
     def run(self, name: str, count: int) -> int:
-        """Builds and frames; returns how many bytes the sink got."""
+        """Builds and frames; returns the number of bytes that reached the sink."""
         sink = NullSink()
         builder = BUILDERS[name](1024)
         build, clear = self.build, builder.Clear
@@ -110,7 +110,7 @@ class BuildAndFrame(Benchmark):
 
 
 class WriteSimple(Benchmark):
-    """Simple mode: `write(item)`, where the item builds itself."""
+    """Simple mode: `write(item)` with an item that builds itself."""
 
     param_names = ("builder", "count")
     params = ([*BUILDERS], [200, 5000])
@@ -119,7 +119,7 @@ class WriteSimple(Benchmark):
         self.item = Item()
 
     def units(self, builder: str, count: int) -> int:
-        """How many items a sample writes."""
+        """The number of items per sample."""
         return count
 
     def time_write(self, builder: str, count: int) -> None:
@@ -127,7 +127,7 @@ class WriteSimple(Benchmark):
         with flatstream.StreamWriter(sink, builder=BUILDERS[builder](1024)) as writer:
             for _ in range(count):
                 writer.write(self.item)
-        # 40 bytes and the length of each.
+        # Each frame has a length of 4 bytes and a payload of 40.
         assert sink.taken == count * 44
 
 

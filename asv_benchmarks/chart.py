@@ -1,15 +1,15 @@
-"""The chart in the README: what a message costs in this package and in its peers.
+"""The chart in the README: the cost of a message in this package and in its peers.
 
-To make it again, on a machine that does nothing else, from the root of a clone with the `bench` extra installed:
+To make it again, on an otherwise idle machine, from the root of a clone with the `bench` extra installed:
 
     python asv_benchmarks/chart.py --measure results.json      # less than a minute
     python asv_benchmarks/chart.py results.json docs/benchmarks.svg
 
-The first command runs the benchmarks of `peers` in one process, in turn: one round that is not counted, and then
-several, of which the best time of each is written. What they do, and what must be known to compare them, is said there.
-The second draws. The same results give the same bytes (with one version of matplotlib).
+The first command runs the benchmarks of `peers` in one process, in turn: one round that is not counted, then several
+rounds, and writes the best time of each benchmark. `peers` describes the benchmarks and the limits of the comparison.
+The second command draws. The same results give the same bytes (with the same version of matplotlib).
 
-A results file is JSON of this form; other keys are not looked at:
+A results file is JSON of this form; other keys are ignored:
 
     {
       "date": "2025-01-31",
@@ -18,8 +18,8 @@ A results file is JSON of this form; other keys are not looked at:
       "results": [{"panel": "Write finished messages", "name": "mcap", "nanoseconds": 3890.0}, ...]
     }
 
-`panel` is one of PANELS, `nanoseconds` is the time for one of `events` messages. It holds no name of a host or a user,
-and no path.
+`panel` is one of PANELS, `nanoseconds` is the time for one of `events` messages. The file contains no host name, no
+user name and no path.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PANELS = {
 }
 PACKAGES = ["flatbuffers", "mcap", "protobuf", "msgpack", "fastavro", "pyarrow"]
 
-# The second of each is for a reader who prefers dark.
+# The second colour of each pair is for a dark background.
 INK = ("#1f2328", "#e6edf3")
 PAPER = ("#ffffff", "#0d1117")
 GRID = ("#d0d7de", "#30363d")
@@ -60,12 +60,12 @@ OURS, OTHERS = "#1a7f9c", "#8c959f"
 
 
 def measure(events: int, rounds: int) -> dict[str, Any]:
-    """Run every benchmark of `peers` with `events` events, and give the results."""
+    """Run every benchmark of `peers` with `events` events, and return the results."""
     from asv_benchmarks import peers
 
     with contextlib.ExitStack() as stack:
 
-        @cache  # writing and reading are of the same one
+        @cache  # writing and reading share one benchmark
         def set_up(class_name: str, peer: str) -> Any:
             benchmark = getattr(peers, class_name)()
             benchmark.setup(peer, events)
@@ -75,7 +75,7 @@ def measure(events: int, rounds: int) -> dict[str, Any]:
         timers = {}
         for panel, (class_name, method) in PANELS.items():
             for peer in getattr(peers, class_name).params[0]:
-                # A Timer keeps the garbage collector from running meanwhile, as asv's own does.
+                # A Timer disables the garbage collector meanwhile, as asv's timer does.
                 timers[panel, peer] = timeit.Timer(partial(getattr(set_up(class_name, peer), method), peer, events))
         for timer in timers.values():
             timer.timeit(1)
@@ -95,7 +95,7 @@ def measure(events: int, rounds: int) -> dict[str, Any]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What the figures depend on, and nothing that tells whose machine it is."""
+    """The properties of the machine that the figures depend on, without any that identify it."""
     import flatstream
 
     return {
@@ -108,7 +108,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name as Linux has it; elsewhere, and on processors without one, the architecture's."""
+    """The processor's name in Linux; elsewhere, and for processors without a name, the architecture."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             label, _, name = line.partition(":")
@@ -118,7 +118,7 @@ def cpu_name() -> str:
 
 
 def os_name() -> str:
-    """The distribution of Linux; elsewhere the system."""
+    """The Linux distribution; elsewhere the system."""
     with contextlib.suppress(OSError):
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     return platform.system() or "unknown"
@@ -128,12 +128,12 @@ def os_name() -> str:
 
 
 def check_results(data: Any) -> None:
-    """Make sure that a results file has the form that is described above.
+    """Check that a results file has the form described above.
 
     Raises
     ------
     ValueError
-        It has not; the message says where, and what was expected.
+        It does not; the message says where, and what was expected.
     """
 
     def expect(condition: bool, where: str, expected: str, found: Any) -> None:
@@ -175,8 +175,8 @@ def check_results(data: Any) -> None:
 def draw(data: dict[str, Any]) -> str:
     """The chart as SVG: one panel for each of PANELS, the fastest on top.
 
-    The axes are logarithmic, and all the same. Texts stay texts. The background belongs to the chart, so that it can be
-    read on any page; where the reader prefers dark, it is dark, if the viewer knows of that.
+    All axes are the same and logarithmic. Text stays text. The chart has its own background, so that it is readable on
+    any page; the background is dark for a reader who prefers a dark colour scheme, if the viewer supports that.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -200,7 +200,7 @@ def draw(data: dict[str, Any]) -> str:
         "figure.constrained_layout.h_pad": 0.1,
     }
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # not what the user of this machine prefers
+        matplotlib.rcdefaults()  # independent of the settings of this machine
         matplotlib.rcParams.update(style)
         figure = Figure(figsize=(10, 6.5), layout="constrained")
         rows = [max(len(panels[panel]) for panel in list(PANELS)[row : row + 2]) for row in (0, 2)]
@@ -209,7 +209,7 @@ def draw(data: dict[str, Any]) -> str:
         low = 10 ** math.floor(math.log10(min(every_time)) - 0.3)
         high = max(every_time) * 6  # the label of the longest bar needs room
         for panel, axis in zip(PANELS, axes, strict=True):
-            # By name where times are equal, so that the order is always the same.
+            # Equal times are sorted by name, so that the order is deterministic.
             times, names = zip(*sorted(panels[panel], reverse=True), strict=True)
             colors = [OURS if name.startswith("flatstream") else OTHERS for name in names]
             bars = axis.barh(names, times, color=colors, height=0.7)
@@ -226,7 +226,7 @@ def draw(data: dict[str, Any]) -> str:
         figure.suptitle("Time for one message, on a logarithmic axis: shorter is faster", fontsize=12)
         figure.supxlabel(caption(data), fontsize=8)
         file = io.StringIO()
-        # Neither the day of drawing nor the version of matplotlib is a part of the chart.
+        # Without the date and the version of matplotlib, so that the same results give the same bytes.
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     rules = "".join(
         f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }} '
@@ -239,7 +239,7 @@ def draw(data: dict[str, Any]) -> str:
 
 
 def duration(nanoseconds: float) -> str:
-    """Three digits, and a unit."""
+    """A time with three digits and a unit."""
     if nanoseconds < 1e3:
         return f"{nanoseconds:.3g} ns"
     if nanoseconds < 1e6:
@@ -248,13 +248,13 @@ def duration(nanoseconds: float) -> str:
 
 
 def caption(data: dict[str, Any]) -> str:
-    """What the figures are of, and of which day and machine."""
+    """The work that was measured, the date and the machine."""
     machine = data["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     return (
-        f"{data['events']:,} telemetry events to a file and back, its pages in memory. "
-        "In the lower panels flatstream and mcap carry FlatBuffers; both read them with the flatbuffers package.\n"
-        "What else each of them gives (checksum, schema, index) is not the same: see asv_benchmarks/peers.py.\n"
+        f"{data['events']:,} telemetry events to a file and back, in the page cache. "
+        "In the lower panels, flatstream and mcap carry FlatBuffers and read them with the flatbuffers package.\n"
+        "The peers differ in checksums, schemas and indexes: see asv_benchmarks/peers.py.\n"
         f"{data['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['os']}, Python {machine['python']}\n"
         f"{versions}"
     )
@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("chart", type=Path, nargs="?", help="the SVG to draw")
     parser.add_argument("--measure", action="store_true", help="measure, and write the results file")
     parser.add_argument("--events", type=int, default=10_000, help="how many events to measure with (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=10, help="how many rounds the best is of (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="how many rounds to take the best of (%(default)s)")
     options = parser.parse_args(arguments)
     if not options.measure and options.chart is None:
         parser.error("nothing to do: name the SVG to draw, or give --measure")
@@ -285,6 +285,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # As a script it has its own folder to import from, and not the one that this is a package of.
+    # A script can import from its own folder, but not from the root of the clone, where the package is.
     sys.path.append(str(Path(__file__).resolve().parent.parent))
     main()

@@ -1,8 +1,7 @@
-"""Checksums: each kernel beside the library that people use for it today.
+"""Checksums: each kernel beside the library commonly used for it.
 
-K1, K2, K3 and K5 of the performance goals. A sample calculates the checksum of the same bytes over and over until some
-16 MiB are done. The bytes are the same each time, so that up to 64 KiB they come from the processor's caches; those of
-16 MiB come from the cache that cores share, or from memory.
+K1, K2, K3 and K5 of the performance goals. A sample calculates the checksum of the same bytes repeatedly, over 16 MiB
+in total. Up to 64 KiB, the bytes come from the processor's caches; 16 MiB come from the shared cache or from memory.
 """
 
 from __future__ import annotations
@@ -47,21 +46,21 @@ class Kernel(Benchmark, ABC):
     params = (KERNEL_SIZES,)
 
     def setup(self, size: int) -> None:
-        # Random, because the pages of a block of zeros may all be one.
+        # Random, because all pages of a block of zeros can be the same physical page.
         self.data = random.Random(size).randbytes(size)
         self.times = self.units(size) // size
         self.expected = self.independent(self.data)
 
     def units(self, size: int) -> int:
-        """How many bytes a sample goes through."""
+        """The number of bytes per sample."""
         return max(min(BYTES_PER_SAMPLE, size * 20_000), size)
 
     @abstractmethod
     def independent(self, data: bytes) -> int:
-        """The value, from somebody else."""
+        """The value from an independent implementation."""
 
     def repeat_calculation(self, calculate: Callable[[bytes], int], expected: int) -> None:
-        """Calculates the same checksum over and over."""
+        """Calculates the same checksum `times` times."""
         data = self.data
         for _ in range(self.times):
             value = calculate(data)
@@ -88,7 +87,7 @@ class Crc16(Kernel):
     """CRC-16/XMODEM (K2)."""
 
     def units(self, size: int) -> int:
-        # The yardstick takes 2.4 ns for a byte.
+        # Fewer bytes, because the yardstick takes 2.4 ns per byte.
         return max(super().units(size) // 16, size)
 
     def independent(self, data: bytes) -> int:
@@ -132,7 +131,7 @@ class Crc32c(Kernel):
 
 
 class XxHash64(Kernel):
-    """XXH3-64 beside the package that it is taken from: what a call costs."""
+    """XXH3-64 beside the package that provides it: the cost of a call."""
 
     def independent(self, data: bytes) -> int:
         return xxhash.xxh3_64_intdigest(data)
@@ -167,9 +166,9 @@ class Doors(Benchmark):
 
 
 class ShortPayloads(Benchmark):
-    """What a checksum costs in the bulk path, where it is most of the work: payloads shorter than a cache line or two.
+    """The cost of a checksum in `write_payloads` for short payloads, where it is most of the work.
 
-    Sizes that are a multiple of 16 and sizes that are not, because folding takes 16 bytes at a time.
+    Some sizes are multiples of 16 and some are not, because folding processes 16 bytes at a time.
     """
 
     param_names = ("checksum", "size")
@@ -187,8 +186,8 @@ class ShortPayloads(Benchmark):
         assert sink.taken == self.count * (header + size)
 
 
-# Which way the CRCs are computed is decided when the package is imported, so the portable one is measured in a process
-# of its own, together with its yardstick.
+# The import of the package chooses the implementation of the CRCs, so the portable one is measured in a separate
+# process, together with its yardstick.
 PORTABLE = """
 import json, random, sys, time, zlib
 import flatstream

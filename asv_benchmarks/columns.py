@@ -1,6 +1,6 @@
 """Columns: a stream of messages as NumPy and Arrow arrays, beside generated code that reads the same stream.
 
-R2 and R3 of the performance goals. The yardstick is what a user of generated code writes: a loop over the reader, an
+R2 and R3 of the performance goals. The yardstick is the code of a user of generated code: a loop over the reader, an
 accessor for each field, and a list for each column.
 """
 
@@ -24,7 +24,7 @@ SCHEMAS = Path(__file__).resolve().parent / "schemas"
 
 
 def stream_of_samples(count: int) -> bytes:
-    """`count` messages of three scalars, none like another."""
+    """`count` different messages of three scalars."""
     sink = io.BytesIO()
     builder = flatstream.Builder(64)
     with flatstream.StreamWriter(sink) as writer:
@@ -53,15 +53,15 @@ class Numbers(Benchmark):
         self.last = 1_700_000_000_000_000_000 + count - 1
 
     def units(self, count: int) -> int:
-        """How many messages a sample reads."""
+        """The number of messages per sample."""
         return count
 
     def read_columns(self) -> dict[str, Any]:
-        """By the schema."""
+        """Reads with the schema."""
         return flatstream.StreamReader(self.stream).columns(self.table).to_numpy()
 
     def read_lists(self) -> dict[str, list[Any]]:
-        """By generated code."""
+        """Reads with generated code."""
         times, values, sensors = [], [], []
         for payload in flatstream.StreamReader(self.stream):
             sample = Sample.Sample.GetRootAs(payload, 0)
@@ -83,7 +83,7 @@ class Numbers(Benchmark):
 
 
 def stream_of_named_samples(count: int) -> bytes:
-    """`count` messages of three scalars and a name of 12 characters, of which there are 1,000."""
+    """`count` messages of three scalars and one of 1,000 names of 12 characters."""
     sink = io.BytesIO()
     builder = flatstream.Builder(64)
     with flatstream.StreamWriter(sink) as writer:
@@ -115,15 +115,15 @@ class NumbersAndText(Benchmark):
         self.last = lists["name"][-1]
 
     def units(self, count: int) -> int:
-        """How many messages a sample reads."""
+        """The number of messages per sample."""
         return count
 
     def read_columns(self) -> Any:
-        """By the schema."""
+        """Reads with the schema."""
         return flatstream.StreamReader(self.stream).columns(self.table).to_arrow()
 
     def read_lists(self) -> dict[str, list[Any]]:
-        """By generated code."""
+        """Reads with generated code."""
         times, values, sensors, names = [], [], [], []
         for payload in flatstream.StreamReader(self.stream):
             sample = NamedSample.NamedSample.GetRootAs(payload, 0)
@@ -146,7 +146,7 @@ class NumbersAndText(Benchmark):
 
 
 class Batches(Benchmark):
-    """Telemetry events of some 500 bytes, in batches that Arrow reads from a stream: how large files are read."""
+    """Telemetry events of about 500 bytes, read by Arrow as a stream of batches, the way to read large files."""
 
     param_names = ("fields", "count")
     params = (["four", "all"], [10_000, 100_000])
@@ -163,7 +163,7 @@ class Batches(Benchmark):
         self.fields = ["sequence", "memory_available", "load_1", "host"] if fields == "four" else None
 
     def units(self, fields: str, count: int) -> int:
-        """How many messages a sample reads."""
+        """The number of messages per sample."""
         return count
 
     def time_record_batches(self, fields: str, count: int) -> None:

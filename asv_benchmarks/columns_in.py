@@ -1,7 +1,7 @@
-"""Records from columns: messages of all rows of NumPy arrays or of an Arrow table, in one call.
+"""Records from columns: messages from all rows of NumPy arrays or of an Arrow table, in one call.
 
-B3 of the performance goals. The yardstick is what B1 has too: the code that flatc generated, with the builder of the
-`flatbuffers` package, a message after another.
+B3 of the performance goals. The yardstick is the same as for B1: generated code with the builder of the `flatbuffers`
+package, one message after another.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GOAL_COUNT = 100_000
 
 
 def from_numpy(count: int) -> dict[str, Any]:
-    """Three arrays of the very types of the fields."""
+    """Three arrays with the types of the fields."""
     return {
         "time_ns": np.arange(FIRST_TIME, FIRST_TIME + count, dtype=np.uint64),
         "value": np.arange(count, dtype=np.float64) * 0.5 - 7,
@@ -35,7 +35,7 @@ def from_numpy(count: int) -> dict[str, Any]:
 
 
 def from_converted(count: int) -> dict[str, Any]:
-    """Three arrays of other types, one of them with the high byte first: each number is converted and compared."""
+    """Three arrays of other types, one of them big-endian: each number is converted and checked."""
     columns = from_numpy(count)
     return {
         "time_ns": columns["time_ns"].astype(np.int64),
@@ -45,14 +45,14 @@ def from_converted(count: int) -> dict[str, Any]:
 
 
 def from_arrow(count: int) -> Any:
-    """A table of Arrow."""
+    """An Arrow table."""
     import pyarrow
 
     return pyarrow.table(from_numpy(count))
 
 
 def from_chunks(count: int) -> Any:
-    """A table of Arrow that comes in pieces of 1000 rows."""
+    """An Arrow table in chunks of 1000 rows."""
     import pyarrow
 
     table = from_arrow(count)
@@ -79,32 +79,32 @@ class WriteColumns(Benchmark):
         self.table = root
         self.checksum = checksum
         self.columns = SOURCES[source](count)
-        # As numbers of Python, since that is what generated code is given.
+        # Python numbers, as a user passes them to generated code.
         self.rows = list(zip(*[column.tolist() for column in from_numpy(count).values()], strict=True))
         values, size = self.values(self.by_columns, count)
-        wanted, self.least_size = self.values(self.by_generated_code, count)
-        assert values == wanted == self.rows
+        expected, self.size_by_generated_code = self.values(self.by_generated_code, count)
+        assert values == expected == self.rows
         self.size = size
 
     def units(self, source: str, checksum: str, count: int) -> int:
-        """How many records a sample writes."""
+        """The number of records per sample."""
         return count
 
     def values(self, run: Callable[[Any], int], count: int) -> tuple[list[tuple[int, float, int]], int]:
-        """What generated code reads in all messages of a run, and how many bytes these have."""
+        """The values that generated code reads from the messages of a run, and their size in bytes."""
         sink = io.BytesIO()
         size = run(sink)
         read = [Sample.GetRootAs(payload, 0) for payload in flatstream.StreamReader(sink.getvalue(), self.checksum)]
         return [(sample.TimeNs(), sample.Value(), sample.Sensor()) for sample in read], size
 
     def by_columns(self, sink: Any) -> int:
-        """Writes all rows; returns how many bytes they became."""
+        """Writes all rows; returns the number of bytes written."""
         with flatstream.StreamWriter(sink, self.checksum) as writer:
             flatstream.RecordWriter(writer, self.table).write_columns(self.columns)
             return writer.bytes_written
 
     def by_generated_code(self, sink: Any) -> int:
-        """Builds each message with generated code and the package's builder; returns how many bytes they became."""
+        """Builds each message with generated code and `flatbuffers.Builder`; returns the number of bytes written."""
         builder = flatbuffers.Builder(1024)
         with flatstream.StreamWriter(sink, self.checksum) as writer:
             for time_ns, value, sensor in self.rows:
@@ -124,11 +124,11 @@ class WriteColumns(Benchmark):
     def time_generated_code(self, source: str, checksum: str, count: int) -> None:
         """The yardstick."""
         sink = NullSink()
-        assert self.by_generated_code(sink) == sink.taken == self.least_size
+        assert self.by_generated_code(sink) == sink.taken == self.size_by_generated_code
 
 
 class WriteStrings(Benchmark):
-    """`count` records of a name and six counters in a struct: what the builder makes, row by row."""
+    """`count` records of a name and six counters in a struct, which are built row by row."""
 
     param_names = ("count",)
     params = ([200, 5000, GOAL_COUNT],)
@@ -144,7 +144,7 @@ class WriteStrings(Benchmark):
         self.columns = pyarrow.table({"name": [f"disk{i % 50}" for i in range(count)], "counters": counters})
 
     def units(self, count: int) -> int:
-        """How many records a sample writes."""
+        """The number of records per sample."""
         return count
 
     def time_columns(self, count: int) -> None:

@@ -1,6 +1,6 @@
-"""What the benchmarks share: payloads to write, streams to read, and the same work by hand.
+"""Shared parts of the benchmarks: payloads to write, streams to read, and the same work by hand.
 
-"By hand" is what a user writes without this package: `struct`, `zlib` and `io`, over the same bytes.
+"By hand" is the code that a user writes without this package: `struct`, `zlib` and `io`, over the same bytes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 import flatstream
 
-# Over these the cost of a frame and of a byte must stay flat.
+# Over these ranges, the cost of a frame and of a byte must not grow.
 SIZES = [16, 64, 1024, 64 * 1024, 1024 * 1024]
 COUNTS = [256, 10_000, 100_000, 200_000, 1_000_000]
-MOST_BYTES = 256 * 1024 * 1024
+MAX_BYTES = 256 * 1024 * 1024
 
-# The goals are stated for these.
+# The goals refer to this size and count.
 GOAL_SIZE = 64
 GOAL_COUNT = 200_000
 
@@ -26,10 +26,10 @@ CHECKSUMS = ["none", "crc16", "crc32", "crc32c", "crc64", "xxhash64"]
 
 
 class Benchmark:
-    """What asv is told about every benchmark here.
+    """The settings of asv for every benchmark here.
 
-    Every sample is one call, after `warmup_time` seconds of calls that are not counted. So caches are warm, and nothing
-    is kept from one call to the next but the bytes that `setup` made. Each call ends with an assertion on what it did.
+    Each sample is one call, after `warmup_time` seconds of calls that are not counted, so that caches are warm. Calls
+    share only the bytes that `setup` made. Each call ends with an assertion about its result.
     """
 
     version = "1"
@@ -41,26 +41,26 @@ class Benchmark:
 
 
 def check_combination(size: int, count: int) -> None:
-    """Has asv leave out what is too large for memory, and what says nothing new.
+    """Makes asv skip combinations that are too large for memory, or redundant.
 
     Raises
     ------
     NotImplementedError
-        This combination is left out.
+        This combination is skipped.
     """
-    if size * count > MOST_BYTES:
-        raise NotImplementedError(f"{count} frames of {size} bytes are more than {MOST_BYTES} bytes")
+    if size * count > MAX_BYTES:
+        raise NotImplementedError(f"{count} frames of {size} bytes are more than {MAX_BYTES} bytes")
     if (count == min(COUNTS) and size < 64 * 1024) or (count == GOAL_COUNT and size != GOAL_SIZE):
-        raise NotImplementedError("there is another count for this size")
+        raise NotImplementedError("other counts cover this size")
 
 
 def payload_of(size: int) -> bytes:
-    """`size` bytes that differ from one another, so that no checksum sees a simple pattern."""
+    """`size` bytes without a simple pattern."""
     return bytes((7 * i * i + i // 3) % 256 for i in range(min(size, 4096))) * (size // 4096 or 1)
 
 
 def frames_by_hand(payloads: Sequence[bytes], checksum: str = "none") -> bytes:
-    """The stream of `payloads`, from `struct` and the package's own checksums."""
+    """The stream of `payloads`, made with `struct` and the package's checksums."""
     mode = flatstream.ChecksumType(checksum).checksum()
     pieces = []
     for payload in payloads:
@@ -96,7 +96,7 @@ def write_by_hand_with_crc32(payloads: Sequence[bytes]) -> io.BytesIO:
 
 
 def scan_by_hand(stream: bytes) -> tuple[int, int]:
-    """The yardstick for reading: how many payloads there are, and how many bytes they have."""
+    """The yardstick for reading; returns the number of payloads and their total size."""
     read, unpack = io.BytesIO(stream).read, struct.unpack
     count = size = 0
     while header := read(4):
@@ -107,7 +107,7 @@ def scan_by_hand(stream: bytes) -> tuple[int, int]:
 
 
 class NullSink(io.RawIOBase):
-    """Takes everything and keeps its number of bytes."""
+    """A sink that discards its input and counts the bytes."""
 
     def __init__(self) -> None:
         self.taken = 0

@@ -16,7 +16,7 @@ from .common import COUNTS, SIZES, Benchmark, check_combination, frames_by_hand,
 
 
 def scan(stream: bytes, checksum: str = "none") -> tuple[int, int]:
-    """Indexes all frames by `read_batch`; how many there are, and where the last payload ends."""
+    """Indexes all frames by `read_batch`; returns their number and the end of the last payload."""
     count = end = 0
     with flatstream.StreamReader(stream, checksum) as reader:
         while (batch := reader.read_batch()) is not None:
@@ -26,16 +26,16 @@ def scan(stream: bytes, checksum: str = "none") -> tuple[int, int]:
 
 
 def check_scan(stream: bytes, checksum: str = "none") -> None:
-    """Holds every offset and length of `scan` to the stream's own headers."""
+    """Compares every offset and length of `scan` with the stream's headers."""
     header = 4 + flatstream.ChecksumType(checksum).checksum().size
-    place = 0
+    position = 0
     with flatstream.StreamReader(stream, checksum) as reader:
         for batch in reader.batches():
             for offset, length in zip(batch.offsets, batch.lengths, strict=True):
-                assert batch.stream_offset + offset == place + header
-                assert length == int.from_bytes(stream[place : place + 4], "little")
-                place += header + length
-    assert place == len(stream)
+                assert batch.stream_offset + offset == position + header
+                assert length == int.from_bytes(stream[position : position + 4], "little")
+                position += header + length
+    assert position == len(stream)
 
 
 class Reading(Benchmark, ABC):
@@ -47,25 +47,25 @@ class Reading(Benchmark, ABC):
     def setup(self, checksum: str, size: int, count: int) -> None:
         check_combination(size, count)
         self.stream = repeated_frame(size, count, checksum)
-        # The yardsticks read without a checksum: by hand it would cost as much again.
+        # The yardsticks read without a checksum, which would double the cost of reading by hand.
         self.plain = self.stream if checksum == "none" else repeated_frame(size, count)
         check_scan(self.stream[: len(self.stream) // count * min(count, 1000)], checksum)
 
     def units(self, checksum: str, size: int, count: int) -> int:
-        """How many frames a sample reads."""
+        """The number of frames per sample."""
         return count
 
     @property
     @abstractmethod
     def goal(self) -> str:
-        """Which of the performance goals it shows."""
+        """The performance goal that it measures."""
 
     def time_by_hand(self, checksum: str, size: int, count: int) -> None:
         assert scan_by_hand(self.plain) == (count, count * size)
 
 
 class Scan(Reading):
-    """Where all frames lie: `read_batch`."""
+    """The positions of all frames: `read_batch`."""
 
     goal = "F1"
 
@@ -73,7 +73,7 @@ class Scan(Reading):
         assert scan(self.stream, checksum) == (count, len(self.stream))
 
     def time_reading_the_bytes_once(self, checksum: str, size: int, count: int) -> None:
-        """A floor: a vectorized CRC over the same bytes, which is about how fast they come from memory."""
+        """A floor: a vectorized CRC over the same bytes, which runs at about the speed of memory."""
         assert isal_zlib.crc32(self.stream) != 0
 
 
@@ -117,7 +117,10 @@ class ProcessAll(Reading):
 
 
 class LengthPatterns(Benchmark):
-    """What the order of lengths does to `read_batch`: in a run of one length no frame waits for the header before."""
+    """`read_batch` over several orders of lengths.
+
+    In a run of equal lengths, finding a frame need not wait for the header of the previous one.
+    """
 
     param_names = ("pattern",)
     params = (["equal", "two in turn", "one of two", "any", "eight of each"],)
@@ -143,7 +146,7 @@ class LengthPatterns(Benchmark):
 
 
 class BatchSizes(Benchmark):
-    """How many frames a batch has at most: the default is 8,192, whose index stays in the processor's caches."""
+    """The maximal number of frames per batch; the index of the default, 8,192, stays in the processor's caches."""
 
     param_names = ("max_frames",)
     params = ([256, 1024, 4096, 8192, 16_384, 65_536, 1_000_000],)

@@ -1,8 +1,8 @@
-"""Framing: from payloads that are finished to the bytes of a stream, in memory.
+"""Framing: from finished payloads to the bytes of a stream, in memory.
 
-F4 and F5 of the performance goals, and the writing half of K4. The sink is a BytesIO, as it is by hand, so both pay for
-the memory of the stream. All payloads of a sample are the same object: what reading them from memory costs is the
-caller's.
+F4 and F5 of the performance goals, and the writing half of K4. The sink is a BytesIO, also for the yardstick by hand,
+so both sides include the memory of the stream. All payloads of a sample are the same object, so the cost of reading
+different payloads from memory is not included.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Writing(Benchmark, ABC):
         self.by_hand = write_by_hand if checksum == "none" else write_by_hand_with_crc32
         header = 4 + flatstream.ChecksumType(checksum).checksum().size
         self.size = count * (header + size)
-        # What is written is compared once, here; the samples compare its size.
+        # The written bytes are compared once, here; the samples compare only the size.
         few = self.payloads[:100]
         assert self.write(checksum, few).getvalue() == frames_by_hand(few, checksum)
         if checksum in ("none", "crc32"):
@@ -46,7 +46,7 @@ class Writing(Benchmark, ABC):
         self.size_by_hand = count * (size + (4 if checksum == "none" else 8))
 
     def units(self, checksum: str, size: int, count: int) -> int:
-        """How many frames a sample writes."""
+        """The number of frames per sample."""
         return count
 
     @abstractmethod
@@ -88,7 +88,7 @@ class WriteMany(Writing):
 
 
 class BufferSizes(Benchmark):
-    """How many bytes to gather before the sink gets them, for a sink in memory: the default is 64 KiB."""
+    """Sizes of the output buffer, for a sink in memory; the default is 64 KiB."""
 
     param_names = ("buffer_size",)
     params = ([0, 4096, 16 * 1024, 64 * 1024, 256 * 1024],)

@@ -1,11 +1,11 @@
-"""The goals in one table: what was measured beside its yardstick, and whether the goal is reached.
+"""The goals in one table: each measured value beside its yardstick, and whether the goal is reached.
 
     python -m asv_benchmarks.goals [--only F1,K2] [--growth] [--json FILE]
 
-Both sides of a goal are the very methods that asv runs. They are measured in turn, in one process. A turn is several
-runs, so that each side works with caches as it leaves them itself: on a machine that is shared, 30 ms of anything else
-drive a stream of 14 MB out of all of them. The best run of each side is compared, since whatever else the machine does
-can only make a run slower. `--growth` also prints what a frame costs over sizes and counts.
+Both sides of a goal are methods that asv runs too. They are measured in turn, in one process. A turn is several runs,
+so that each side finds the caches as it left them: on a shared machine, 30 ms of other work evict a stream of 14 MB
+from all caches. The best run of each side is compared, because other work on the machine can only slow a run down.
+`--growth` also prints the cost of a frame over sizes and counts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .common import COUNTS, GOAL_COUNT, GOAL_SIZE, SIZES
 KIB = 1024
 MIB = 1024 * KIB
 
-# Each side has so many turns of so many seconds, and at least so many runs in each.
+# Each side has TURNS turns of SECONDS seconds, with at least LEAST_RUNS runs in each.
 TURNS = 4
 SECONDS = 0.2
 LEAST_RUNS = 2
@@ -53,7 +53,7 @@ Kind = Literal["times faster", "times slower", "ns more", "at most", "at least"]
 
 @dataclass(frozen=True)
 class Goal:
-    """One row: `subject` is to be so many times faster than `yardstick`, or so."""
+    """One row: `kind` and `target` state the required relation between `subject` and `yardstick`."""
 
     name: str
     work: str
@@ -64,14 +64,14 @@ class Goal:
     params: tuple[Any, ...]
     kind: Kind
     target: float
-    # What `units` counts; with "ns more", the time is for one of them.
+    # The unit that `units` counts; with "ns more", the time is per unit.
     unit: str = "frame"
     yardstick_params: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured for a goal: seconds for one unit, or a number of the benchmark's own."""
+    """The measurement of a goal: seconds per unit, or a value that the benchmark defines."""
 
     name: str
     work: str
@@ -377,7 +377,7 @@ def timed(function: Callable[..., Any], params: tuple[Any, ...]) -> float:
 
 
 def timed_statement(statement: str) -> float:
-    """Seconds of one statement in a new process, without the process's own start."""
+    """Seconds of one statement in a new process, without the start of the process."""
     script = f"import time\nbegin = time.perf_counter()\n{statement}\nprint(time.perf_counter() - begin)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return float(result.stdout)
@@ -398,7 +398,7 @@ class Running:
         return timed(getattr(self.instance, method), self.params)
 
     def units(self) -> int:
-        """What the time of one call is divided by."""
+        """The divisor of the time of one call."""
         return self.instance.units(*self.params) if hasattr(self.instance, "units") else 1
 
     def close(self) -> None:
@@ -407,11 +407,11 @@ class Running:
 
 
 def best_in_turn(first: Callable[[], float], second: Callable[[], float]) -> tuple[float, float]:
-    """The least of what each gives, called in turn."""
+    """The best result of each function, called in turn."""
     best = [float("inf"), float("inf")]
     for _ in range(TURNS):
         for side, run in enumerate((first, second)):
-            # Not counted: it finds the caches as the other side left them.
+            # This run is not counted, because it finds the caches as the other side left them.
             run()
             end = time.perf_counter() + SECONDS
             runs = 0
@@ -458,18 +458,18 @@ def measure(goal: Goal) -> Result:
 
 
 def judge(goal: Goal, value: float, measured: str, yardstick: str) -> Result:
-    """Whether `value` is what the goal asks for."""
+    """The result for `value`, and whether it reaches the goal."""
     reached = value >= goal.target if goal.kind in ("times faster", "at least") else value <= goal.target
     return Result(goal.name, goal.work, measured, yardstick, value, goal.kind, goal.target, reached)
 
 
 def rate(seconds_per_byte: float) -> str:
-    """Bytes by time."""
+    """Bytes per time, as text."""
     return f"{1e-9 / seconds_per_byte:.2f} GB/s"
 
 
 def duration(seconds: float) -> str:
-    """A time with its unit."""
+    """A time with its unit, as text."""
     if seconds >= 1e-3:
         return f"{seconds * 1e3:.1f} ms"
     return f"{seconds * 1e9:.1f} ns"
@@ -500,7 +500,7 @@ def row(result: Result) -> str:
 
 
 def machine() -> str:
-    """Processor, cores, system and Python, as far as they can be known."""
+    """Processor, cores, system and Python, as far as they can be determined."""
     return f"{cpu_name()}, {os.cpu_count()} cores, {os_name()}, Python {platform.python_version()}"
 
 
@@ -516,7 +516,7 @@ GROWTH: list[tuple[str, type, str, str]] = [
 
 
 def print_growth() -> None:
-    """What a frame costs by size and count: ns for a frame, and GB/s of payload."""
+    """Prints the cost of a frame by size and count: ns per frame, and GB/s of payload."""
     print(f"\n{'ns a frame (GB/s)':<26}" + "".join(f"{bytes_text(size):>18}" for size in SIZES))
     for name, benchmark, method, checksum in GROWTH:
         for count in COUNTS:
@@ -547,13 +547,13 @@ def print_growth() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description="Measure the performance goals.")
-    parser.add_argument("--only", help="names of goals, with commas between them")
+    parser.add_argument("--only", help="names of goals, separated by commas")
     parser.add_argument(
         "--growth",
         action="store_true",
         help="also print the cost of a frame over sizes and counts, unless --only is given",
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the results there")
+    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
     options = parser.parse_args(arguments)
     wanted = options.only.split(",") if options.only else None
     chosen = [goal for goal in goals() if wanted is None or goal.name.split()[0] in wanted]

@@ -1,4 +1,4 @@
-"""What it takes to import the package, beside asyncio (M3). Each sample is a process of its own."""
+"""The time to import the package, beside asyncio (M3). Each sample is a separate process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .common import Benchmark
 
 
 class Import(Benchmark):
-    """The statement alone, without the start of the interpreter."""
+    """The import statement alone, without the start of the interpreter."""
 
     warmup_time = 0
     repeat = (5, 10, 10.0)

@@ -1,4 +1,4 @@
-"""Memory: what reading a stream that is larger than memory takes, and what grows with the number of messages.
+"""Memory: peak use while reading a stream larger than memory, and growth with the number of messages.
 
 M1 and M2 of the performance goals.
 """
@@ -18,7 +18,7 @@ from .common import Benchmark, NullSink, payload_of, repeated_frame
 
 MIB = 1024 * 1024
 
-# In a process of its own, whose peak is only that of reading.
+# Runs in a separate process, so that its peak is the peak of reading.
 READ_ALL = """
 import sys
 import flatstream
@@ -29,7 +29,7 @@ with flatstream.open(sys.argv[1]) as reader:
         count += 1
         size += len(payload)
 try:
-    # Not getrusage, which on Linux begins with what the process was before it became this program.
+    # Not getrusage: on Linux its maximum includes the process before exec.
     with open("/proc/self/status") as status:
         peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 except OSError:
@@ -41,7 +41,7 @@ print(count, size, peak)
 
 
 def write_sparse(path: Path, size: int, count: int) -> None:
-    """A stream of `count` frames of `size` zero bytes, of which only the headers take room on the disk."""
+    """A stream of `count` frames of `size` zero bytes, in a sparse file: only the headers take space on the disk."""
     header = size.to_bytes(4, "little")
     with path.open("wb") as file:
         for number in range(count):
@@ -51,7 +51,7 @@ def write_sparse(path: Path, size: int, count: int) -> None:
 
 
 class ReadLargeFile(Benchmark):
-    """A stream of 4 GiB from its path, no view kept (M1)."""
+    """A stream of 4 GiB from its path, without keeping a view (M1)."""
 
     param_names = ("size",)
     params = ([64 * 1024, MIB],)
@@ -77,7 +77,7 @@ class ReadLargeFile(Benchmark):
 
 
 class ReadStream(Benchmark):
-    """256 MiB of frames of `size` bytes from a path, as asv measures it: the peak of the whole process."""
+    """256 MiB of frames of `size` bytes from a path, with the peak of the whole process as asv measures it."""
 
     param_names = ("size",)
     params = ([1024, MIB, 64 * MIB],)
@@ -97,7 +97,7 @@ class ReadStream(Benchmark):
 
 
 def peak_of(function: Any, count: int) -> int:
-    """How many bytes of Python's memory `function(count)` takes at its peak."""
+    """The peak of Python's memory during `function(count)`, in bytes."""
     tracemalloc.start()
     try:
         function(count)
@@ -107,7 +107,7 @@ def peak_of(function: Any, count: int) -> int:
 
 
 class SteadyState(Benchmark):
-    """How much the peak of Python's memory grows from 100,000 to 1,000,000 messages, for each of them (M2)."""
+    """The growth of the peak of Python's memory per message, from 100,000 to 1,000,000 messages (M2)."""
 
     param_names = ("checksum", "work")
     params = (["none", "crc32", "xxhash64"], ["write_payload", "write_payloads", "for loop", "read_batch"])
@@ -130,7 +130,7 @@ class SteadyState(Benchmark):
             "for loop": self.for_loop,
             "read_batch": self.read_batch,
         }[work]
-        # What the first call makes once and for all is no growth.
+        # The first call creates objects that later calls reuse; they do not count as growth.
         function(self.few)
         return (peak_of(function, self.many) - peak_of(function, self.few)) / (self.many - self.few)
 
@@ -164,17 +164,17 @@ class SteadyState(Benchmark):
 
 
 class Repeated:
-    """A source of `total` bytes: `piece` over and over, without a copy of all of it."""
+    """A source of `total` bytes that repeats `piece`, without holding all of them in memory."""
 
     def __init__(self, piece: bytes, total: int) -> None:
         self.piece = memoryview(piece)
         self.left = total
-        self.place = 0
+        self.position = 0
 
     def readinto(self, buffer: Any) -> int:
         room = memoryview(buffer)
-        size = min(len(room), self.left, len(self.piece) - self.place)
-        room[:size] = self.piece[self.place : self.place + size]
-        self.place = (self.place + size) % len(self.piece)
+        size = min(len(room), self.left, len(self.piece) - self.position)
+        room[:size] = self.piece[self.position : self.position + size]
+        self.position = (self.position + size) % len(self.piece)
         self.left -= size
         return size

@@ -1,46 +1,47 @@
-"""The same telemetry events written to a file and read back by other formats: where this package stands.
+"""The same telemetry events written to a file and read back in other formats, for comparison with this package.
 
-Two kinds of work, each with the same events for every peer:
+There are two kinds of work, each with the same events for every peer:
 
-- `Framing`: messages that are finished bytes already (the FlatBuffers of the events) go into the format's own
-  container and come back as bytes. This is what the container costs.
+- `Framing`: finished messages (the FlatBuffers of the events) go into the format's container and come back as bytes.
+This
+  measures the cost of the container.
 - `Events`: from dicts to a file, and from the file to sums over five fields (two integers, a float, a string, a number
-  of each core). This is what a user pays, serialization included.
+  of each core). This measures the cost for a user, serialization included.
 
-Both are measured from opening the file to closing it. It is in a temporary directory, and its pages stay in memory;
-what the system takes to copy bytes there and back is part of every figure. asv warms each benchmark up for 0.1 s, and
-`setup` makes its inputs; nothing else is kept from one call to the next. Every call asserts what it did: the size of
-the file it wrote, or what it found in it.
+Both are measured from opening the file to closing it. The file is in a temporary directory, and its pages stay in
+memory; the time of the system to copy the bytes is part of every figure. asv warms up each benchmark for 0.1 s, and
+`setup` makes its inputs; calls share nothing else. Every call asserts its result: the size of the file that it wrote,
+or the values that it read.
 
-Messages go in and come out one by one, as an agent has them and a reader wants them, unless the peer works otherwise.
-No peer compresses. They do not give the same, which must be remembered with every figure:
+Messages are written and read one by one, as in a capture program and its reader, unless the peer works otherwise. No
+peer compresses. The peers offer different features, which matters for every comparison:
 
 ===================== =============================== ============== ===================================================
-peer                  checksum, checked when reading  schema in file what else
+peer                  checksum, checked when reading  schema in file remarks
 ===================== =============================== ============== ===================================================
-flatstream            none; or each message's CRC-32  no             a torn end is told from a clean one, with its place
-                      or XXH3-64
-struct                none; or each message's CRC-32  no             by hand: what anybody would write around `struct`
-                                                                     and `zlib`; a torn end is noticed
-mcap                  CRC-32 of each chunk of 1 MiB   yes            an index by time and channel, with a CRC-32 of its
-                                                                     own. Pure Python
-protobuf              none                            no             varint lengths: in Python, by the package's own
-                                                                     helpers where the messages are protobuf's. The
-                                                                     messages themselves are read and written in C
-msgpack               none                            names in every nothing needs to be known to read it. In C
+flatstream            none; or each message's CRC-32  no             a torn end is distinguished from a clean end, with
+                      or XXH3-64                                     its offset
+struct                none; or each message's CRC-32  no             written by hand around `struct` and `zlib`; a torn
+                                                                     end is detected
+mcap                  CRC-32 of each chunk of 1 MiB   yes            an index by time and channel, with its own CRC-32.
+                                                                     Pure Python
+protobuf              none                            no             varint lengths, in Python; for protobuf messages by
+                                                                     the package's helpers. The messages themselves are
+                                                                     read and written in C
+msgpack               none                            names in every a reader needs no schema. In C
                                                       message
-fastavro              none                            yes            a container file: blocks of 16 kB, with a mark
-                                                                     between them where reading can begin. In C. It is
-                                                                     given all messages in one call
+fastavro              none                            yes            a container file: blocks of 16 kB, separated by
+                                                                     markers where reading can begin. In C. It gets all
+                                                                     messages in one call
 pyarrow               none                            yes            an IPC stream of batches of 1,000 events; columns
-                                                                     are read and summed in C++, no event ever becomes
-                                                                     an object. It is given a batch in one call
+                                                                     are read and summed in C++, without an object per
+                                                                     event. It gets a batch in one call
 ===================== =============================== ============== ===================================================
 
-Avro has messages without a container too ("schemaless"); they would have to be framed by something else, so what is
-measured is its own file. A FlatBuffer is not decoded when it is read: only the fields asked for are, by flatc's Python
-code. flatstream, mcap and struct carry any bytes; in `Events` flatstream and mcap carry FlatBuffers, which flatc's code
-builds: with `flatstream.Builder` in the one, with the flatbuffers package in the other.
+Avro also has messages without a container ("schemaless"), which would need another framing, so its own file format is
+measured. Reading a FlatBuffer does not decode it: only the accessed fields are decoded, by generated Python code.
+flatstream, mcap and struct carry any bytes. In `Events`, flatstream and mcap carry FlatBuffers, which generated code
+builds: for flatstream with `flatstream.Builder`, for mcap with the flatbuffers package.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ from .telemetry_event import (
 
 
 def count_bytes(payloads: Iterable[bytes | memoryview]) -> tuple[int, int]:
-    """How many payloads there are, and how many bytes they have."""
+    """The number of payloads and their total size."""
     lengths = list(map(len, payloads))
     return len(lengths), sum(lengths)
 
@@ -96,7 +97,7 @@ class Peer(ABC):
 
     @abstractmethod
     def read_framed(self, path: str) -> tuple[int, int]:
-        """Read them back, and give `count_bytes` of them."""
+        """Read them back, and return `count_bytes` of them."""
 
     @abstractmethod
     def write_events(self, path: str, events: Iterable[dict[str, Any]]) -> None:
@@ -104,7 +105,7 @@ class Peer(ABC):
 
     @abstractmethod
     def read_events(self, path: str) -> Totals:
-        """Read and decode them, and give their totals."""
+        """Read and decode them, and return their totals."""
 
 
 class FlatBufferPeer(Peer):
@@ -146,7 +147,7 @@ class FlatStream(FlatBufferPeer):
 
 
 class ByHand(FlatBufferPeer):
-    """The same bytes as flatstream's, without a checksum or with CRC-32, by `struct`."""
+    """The same bytes as flatstream, without a checksum or with CRC-32, made with `struct`."""
 
     def __init__(self, checksum: str) -> None:
         self.has_checksum = {"none": False, "crc32": True}[checksum]
@@ -182,7 +183,7 @@ class ByHand(FlatBufferPeer):
 class Mcap(FlatBufferPeer):
     """MCAP: chunks of 1 MiB with CRCs and indexes, which are the defaults, but without its default compression.
 
-    Its reader is asked to check the CRCs of the chunks, which it does not by default, and to keep the order of the
+    The reader is set to check the CRCs of the chunks, which it does not do by default, and to keep the order of the
     file, which is faster than the order by time.
     """
 
@@ -195,7 +196,7 @@ class Mcap(FlatBufferPeer):
             schema_id = writer.register_schema("telemetry.Event", "flatbuffer", self.schema)
             channel_id = writer.register_channel("telemetry", "flatbuffer", schema_id)
             for number, payload in enumerate(payloads):
-                # The writer is annotated for bytes, and takes a view as well: it copies it at once.
+                # The annotation asks for bytes, but a view works as well: the writer copies it immediately.
                 writer.add_message(
                     channel_id,
                     log_time=number,
@@ -213,7 +214,7 @@ class Mcap(FlatBufferPeer):
 
 
 def make_protobuf_class() -> Any:
-    """The class that protoc would generate for the event: its fields are numbered from 1, in their order."""
+    """The class that protoc would generate for the event, with fields numbered from 1 in their order."""
     kinds = descriptor_pb2.FieldDescriptorProto
     types = {
         "bool": kinds.TYPE_BOOL,
@@ -236,17 +237,16 @@ def make_protobuf_class() -> Any:
                 )
             else:
                 field.type = types[kind]
-    # A pool of its own, so that nobody else's messages of these names are in the way.
+    # A separate pool avoids conflicts with other messages of these names.
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("telemetry.Event"))
 
 
 class Protobuf(Peer):
-    """Messages behind their length as a varint, which is how protobuf's tools write many of them to a file.
+    """Messages preceded by their length as a varint, as protobuf's tools write several messages to a file.
 
-    The message class is made at run time. Its code is that of generated classes, which are made in the same way when
-    they are imported.
+    The message class is made at run time, in the same way in which an import of generated code makes its classes.
     """
 
     event_class = make_protobuf_class()
@@ -278,7 +278,7 @@ class Protobuf(Peer):
             yield payload
 
     def write_events(self, path: str, events: Iterable[dict[str, Any]]) -> None:
-        file: Any  # the helpers are annotated for BytesIO, and say that any buffered file will do
+        file: Any  # the annotation asks for BytesIO; by the documentation, any buffered file works
         with open(path, "wb") as file:
             for event in events:
                 proto.serialize_length_prefixed(self.event_class(**event), file)
@@ -307,7 +307,7 @@ class Protobuf(Peer):
 
 
 class MessagePack(Peer):
-    """Objects one after another: `bin` for bytes, a map with the names of its fields for an event."""
+    """A sequence of objects: `bin` for bytes, a map with field names for an event."""
 
     def write_framed(self, path: str, payloads: Iterable[bytes | memoryview]) -> None:
         self.write(path, payloads)
@@ -331,7 +331,7 @@ class MessagePack(Peer):
 
 
 def make_avro_schema() -> Any:
-    """The event. Avro has no unsigned numbers: none of the values needs more than 63 bits."""
+    """The schema of the event. Avro has no unsigned numbers; no value here needs more than 63 bits."""
     core = [{"name": field, "type": kind} for field, kind in CORE_FIELDS.items()]
     types = {
         "bool": "boolean",
@@ -346,7 +346,7 @@ def make_avro_schema() -> Any:
 
 
 class Avro(Peer):
-    """A container file, its codec `null`: the default."""
+    """A container file with the default codec, `null`."""
 
     event_schema = make_avro_schema()
 
@@ -373,7 +373,7 @@ class Avro(Peer):
 
 
 def make_arrow_schema() -> Any:
-    """The event."""
+    """The schema of the event."""
     types = {
         "bool": pyarrow.bool_(),
         "uint": pyarrow.uint32(),
@@ -388,8 +388,8 @@ def make_arrow_schema() -> Any:
 class Arrow(Peer):
     """An IPC stream of record batches.
 
-    Events become columns when they are written. They stay columns when they are read: sums are Arrow's own. Payloads
-    are a binary column, from which every one becomes `bytes`.
+    Writing turns events into columns. Reading keeps the columns, and Arrow calculates the sums. Payloads are a binary
+    column, and reading makes a `bytes` object of each.
     """
 
     events_per_batch = 1000
@@ -447,7 +447,7 @@ PEERS: dict[str, Peer] = {
     "fastavro": Avro(),
     "pyarrow": Arrow(),
 }
-# Where building the message takes most of the time, one way to frame it is enough.
+# Building the message takes most of the time here, so one way to frame it is enough.
 EVENT_PEERS = ["flatstream xxhash64", "mcap", "protobuf", "msgpack", "fastavro", "pyarrow"]
 COUNTS = [1_000, 10_000]
 
@@ -456,7 +456,7 @@ class Comparison(Benchmark, ABC):
     """One kind of work, by one peer: `setup` writes the file that `time_read` reads and `time_write` writes again."""
 
     param_names = ("peer", "events")
-    unit = "bytes"  # of what is tracked; times have theirs
+    unit = "bytes"  # the unit of the tracked values; times have their own
     expected: tuple[Any, ...]
 
     def setup(self, peer: str, events: int) -> None:
@@ -472,7 +472,7 @@ class Comparison(Benchmark, ABC):
 
     @abstractmethod
     def prepare(self, events: int) -> None:
-        """Make what is written, and `expected`: what must be read."""
+        """Make the input of writing, and `expected`, the result of reading."""
 
     @abstractmethod
     def write(self) -> None:
@@ -480,15 +480,15 @@ class Comparison(Benchmark, ABC):
 
     @abstractmethod
     def read(self) -> tuple[Any, ...]:
-        """Read it, and give what was found."""
+        """Read the file, and return the result."""
 
     def units(self, peer: str, events: int) -> int:
-        """How many messages a sample writes or reads."""
+        """The number of messages per sample."""
         return events
 
     def time_write(self, peer: str, events: int) -> None:
         self.write()
-        # time_read shows that a file of this size holds everything.
+        # time_read checks that a file of this size contains all messages.
         assert os.path.getsize(self.path) == self.size
 
     def time_read(self, peer: str, events: int) -> None:
@@ -500,7 +500,7 @@ class Comparison(Benchmark, ABC):
 
 
 class Framing(Comparison):
-    """Finished bytes into a container and out of it."""
+    """Finished bytes, written to a container and read back."""
 
     params = (list(PEERS), COUNTS)
 
@@ -516,7 +516,7 @@ class Framing(Comparison):
 
 
 class Events(Comparison):
-    """Events from dicts to a file, and from there to a few of their values."""
+    """Events, written from dicts to a file, and read back as sums over some fields."""
 
     params = (EVENT_PEERS, COUNTS)
 

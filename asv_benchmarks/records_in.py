@@ -1,7 +1,7 @@
 """Records in: messages from keyword arguments, mappings and objects, by a schema at run time.
 
-B2 of the performance goals. The yardstick is what B1 has too: the code that flatc generated, with the builder of the
-`flatbuffers` package.
+B2 of the performance goals. The yardstick is the same as for B1: generated code with the builder of the `flatbuffers`
+package.
 """
 
 from __future__ import annotations
@@ -75,24 +75,24 @@ class WriteRecords(Benchmark):
         self.size = self.by_schema(NullSink(), count)
 
     def units(self, way: str, count: int) -> int:
-        """How many records a sample writes."""
+        """The number of records per sample."""
         return count
 
     def values(self, run: Callable[[Any, int], int]) -> list[tuple[int, float, int]]:
-        """What generated code reads in the first messages of a run."""
+        """The values that generated code reads from the first messages of a run."""
         sink = io.BytesIO()
         run(sink, 20)
         read = [Sample.GetRootAs(payload, 0) for payload in flatstream.StreamReader(sink.getvalue())]
         return [(sample.TimeNs(), sample.Value(), sample.Sensor()) for sample in read]
 
     def by_schema(self, sink: Any, count: int) -> int:
-        """Writes records; returns how many bytes they became."""
+        """Writes records; returns the number of bytes written."""
         with flatstream.StreamWriter(sink) as writer:
             self.write(flatstream.RecordWriter(writer, self.table), count)
             return writer.bytes_written
 
     def by_generated_code(self, sink: Any, count: int) -> int:
-        """Builds each message with generated code and the package's builder; returns how many bytes they became."""
+        """Builds each message with generated code and `flatbuffers.Builder`; returns the number of bytes written."""
         builder = flatbuffers.Builder(1024)
         with flatstream.StreamWriter(sink) as writer:
             for number in range(count):
@@ -106,5 +106,5 @@ class WriteRecords(Benchmark):
 
     def time_generated_code(self, way: str, count: int) -> None:
         """The yardstick."""
-        # The order of fields is another, and so is the padding.
+        # Not equal, because generated code stores the fields in another order and so needs more padding.
         assert self.by_generated_code(NullSink(), count) >= self.size

@@ -1,4 +1,4 @@
-"""Records: messages read by a schema at run time, and by the code that flatc generates.
+"""Records: messages read with a schema at run time, and with generated code.
 
 R1 of the performance goals.
 """
@@ -17,7 +17,7 @@ from .schemas.sample.Sample import Sample
 
 SCHEMA = Path(__file__).resolve().parent / "schemas" / "sample.bfbs"
 
-# The time stamp that `build_sample` gives the first message; each has one more than the last.
+# The time stamp of the first message of `build_sample`; it increases by one per message.
 FIRST_TIME = 1_700_000_000_000_000_000
 
 
@@ -36,8 +36,8 @@ def make_samples(count: int) -> bytes:
 class ReadThreeFields(Benchmark):
     """The three fields of each of `count` messages, from a stream in memory.
 
-    Nothing is done with them in what is timed, since adding them up takes a third as long as reading records. That all
-    of them are right, the sums that `setup` has made show; a timed run is held to the last message and to their number.
+    The timed code does not use the values, because adding them up takes a third as long as reading records. `setup`
+    checks all values by their sums; a timed run checks the last message and the number of messages.
     """
 
     param_names = ("count",)
@@ -55,7 +55,7 @@ class ReadThreeFields(Benchmark):
             assert tuple(map(sum, zip(*fields, strict=True))) == (times, 21.5 * count, 7 * count)
 
     def units(self, count: int) -> int:
-        """How many messages a sample reads."""
+        """The number of messages per sample."""
         return count
 
     def records(self, reader: flatstream.StreamReader, verify: bool) -> Iterator[flatstream.RecordView]:

@@ -1,4 +1,4 @@
-"""Recovery: how fast a whole stream, and one that ends in the middle of a frame, are looked through."""
+"""Recovery: the speed of examining a complete stream and a stream that ends inside a frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Recover(Benchmark):
         self.end = flatstream.RecoveryEnd.TORN_TAIL if tail == "torn" else flatstream.RecoveryEnd.CLEAN_EOF
 
     def units(self, checksum: str, tail: str) -> int:
-        """How many frames are looked through."""
+        """The number of frames per sample."""
         return self.count
 
     def time_recover(self, checksum: str, tail: str) -> None:
@@ -30,21 +30,21 @@ class Recover(Benchmark):
         assert (report.last_good_offset, report.end) == (self.whole, self.end)
 
     def time_read_batches(self, checksum: str, tail: str) -> None:
-        """The yardstick: reading the whole frames."""
+        """The yardstick: reading the complete frames."""
         with flatstream.StreamReader(memoryview(self.stream)[: self.whole], checksum) as reader:
             count = sum(len(batch) for batch in reader.batches())
         assert count == self.count - (tail == "torn")
 
 
 class Search(Benchmark):
-    """What the search behind a tear costs: `tail` bytes behind a damaged length, with no frame in them."""
+    """The cost of the search behind a tear: `tail` bytes without a frame behind a damaged length."""
 
     param_names = ("checksum", "tail")
     params = (["none", "crc32", "xxhash64"], [64 * 1024, 4 * 1024 * 1024])
 
     def setup(self, checksum: str, tail: int) -> None:
         self.frames = repeated_frame(1024, 100, checksum)
-        # A length that reaches far beyond the end, then bytes of which none begins a frame that ends inside.
+        # A length that reaches far beyond the end, then bytes that nowhere begin a frame that fits.
         self.stream = self.frames + (2**30).to_bytes(4, "little") + b"\x7f" * tail
 
     def time_recover(self, checksum: str, tail: int) -> None:

@@ -1,6 +1,6 @@
 """Streams of files and other sources and sinks.
 
-F6 of the performance goals. The files are in the page cache: they were just written, and the warm-up reads them.
+F6 of the performance goals. The files are in the page cache, because they were just written and the warm-up reads them.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ SIZES = [16, 64, 1024, 64 * 1024, 1024 * 1024]
 
 
 class OnDisk(Benchmark):
-    """A temporary directory for the time of the benchmark."""
+    """A benchmark with a temporary directory."""
 
     def make_directory(self) -> Path:
         self.directory = tempfile.TemporaryDirectory(prefix="flatstream-benchmark-")
         return Path(self.directory.name)
 
     def teardown(self, *_: Any) -> None:
-        # A combination that was left out has made none.
+        # A combination that was skipped has no directory.
         if hasattr(self, "directory"):
             self.directory.cleanup()
 
 
 class ReadFile(OnDisk):
-    """A file of about `total` bytes, of frames with `size` bytes of payload, read from its path (F6)."""
+    """A file of about `total` bytes, with `size` bytes of payload per frame, read from its path (F6)."""
 
     param_names = ("checksum", "size", "total")
     params = (["none", "crc32", "xxhash64"], SIZES, [64 * 1024 * 1024, GIB])
-    # asv calls `setup`, which writes the file, for every sample.
+    # Few samples, because asv calls `setup`, which writes the file, for each of them.
     rounds = 1
     repeat = (2, 4, 2.0)
 
     def setup(self, checksum: str, size: int, total: int) -> None:
         if total == GIB and size != 1024:
-            raise NotImplementedError("the smaller file is enough to see that the cost is flat")
+            raise NotImplementedError("the smaller file shows that the cost does not grow")
         self.path = self.make_directory() / "stream.fs"
         self.count = total // size
         payload = payload_of(size)
@@ -62,7 +62,7 @@ class ReadFile(OnDisk):
         return total // size
 
     def time_readinto(self, checksum: str, size: int, total: int) -> None:
-        """The yardstick: the same bytes in pieces of 256 KiB, not looked at."""
+        """The yardstick: the same bytes in pieces of 256 KiB, not examined."""
         piece = memoryview(bytearray(256 * 1024))
         taken = 0
         with open(self.path, "rb", buffering=0) as file:
@@ -138,13 +138,13 @@ class ReadSource(OnDisk):
                 for payload in reader:  # noqa: B007
                     count += 1
                 assert reader.offset == len(self.stream)
-                # So that a mapping can be closed.
+                # The mapping cannot be closed while a view exists.
                 del payload
         assert count == self.count
 
 
 class ReadOnly:
-    """A source that has `read` and nothing else, like what decompressors give."""
+    """A source with only `read`, like some decompressors."""
 
     def __init__(self, file: Any) -> None:
         self.read = file.read

@@ -1,12 +1,12 @@
 """The telemetry event that `peers` writes and reads: a part of the Event of examples/telemetry.fbs.
 
-16 of its 60 fields, with the same names, types and order: strings, numbers, and a vector of structs (the times of 4
-cores). As a FlatBuffer that is some 500 bytes. The others would add more numbers of the same kinds, and lists of names
-with counters.
+It has 16 of the 60 fields, with the same names, types and order: strings, numbers, and a vector of structs (the times
+of 4 cores). As a FlatBuffer it has about 500 bytes. The other fields are more numbers of the same kinds, and lists of
+names with counters.
 
-The values come from a seed: no clock and no machine is asked, so that every peer, every run and every machine has the
-same events. A float is always a multiple of a power of two. So it fits a 32-bit float where the schema has one, and
-sums are exact, whatever the order in which they are made.
+The values come from a seed, not from a clock or the machine, so every peer, every run and every machine has the same
+events. A float is always a multiple of a power of two, so it fits a 32-bit float where the schema has one, and sums are
+exact in any order.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import flatbuffers
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 if str(EXAMPLES) not in sys.path:
-    sys.path.append(str(EXAMPLES))  # the code that flatc has generated, which imports its own parts as `telemetry`
+    sys.path.append(str(EXAMPLES))  # for the generated code, which imports its parts as `telemetry`
 
 from telemetry import CpuTimes, Event  # noqa: E402 (it is found only now)
 
 FILE_IDENTIFIER = b"TELE"
 
-# A schema's fields and their types, as telemetry.fbs has them. The schemas of all peers are made from these.
+# The fields and their types in telemetry.fbs. The schemas of all peers are made from these.
 CORE_FIELDS = {
     "user": "double",
     "nice": "double",
@@ -69,7 +69,7 @@ MEMORY_TOTAL = 16 << 30
 def generate_events(count: int) -> Iterator[dict[str, Any]]:
     """The first `count` events of an agent that samples 1,000 times a second: the fields of EVENT_FIELDS, by name.
 
-    Only `getrandbits` is asked for random numbers: what it gives for a seed is the same in every version of Python.
+    All random numbers come from `getrandbits`, whose results for a seed are the same in every version of Python.
     """
     bits = random.Random(SEED).getrandbits
     cores = [{state: bits(20) / TICKS_PER_SECOND for state in CORE_FIELDS} for _ in range(CORES)]
@@ -102,14 +102,14 @@ def generate_events(count: int) -> Iterator[dict[str, Any]]:
 
 
 def build_event(builder: Any, event: dict[str, Any]) -> None:
-    """Build one event, finished, in `builder`, by the code of flatc and as examples/telemetry_sources.py does it."""
+    """Build and finish one event in `builder` with generated code, as examples/telemetry_sources.py does."""
     builder.Clear()
     host = builder.CreateString(event["host"])
     kernel = builder.CreateString(event["kernel"])
     process_name = builder.CreateString(event["process_name"])
     cores = event["cores"]
     Event.StartCoresVector(builder, len(cores))
-    for core in reversed(cores):  # a FlatBuffer grows from its end to its beginning
+    for core in reversed(cores):  # a FlatBuffer is built from its end to its beginning
         CpuTimes.CreateCpuTimes(
             builder,
             core["user"],
@@ -145,19 +145,19 @@ def build_event(builder: Any, event: dict[str, Any]) -> None:
 def build_events(
     events: Iterable[dict[str, Any]], make_builder: Callable[[int], Any] = flatbuffers.Builder
 ) -> Iterator[memoryview]:
-    """Each event as a FlatBuffer, where the one builder has it: valid until the next is asked for."""
+    """Each event as a FlatBuffer in the memory of one builder: valid until the next is built."""
     builder = make_builder(1024)
     for event in events:
         build_event(builder, event)
         yield memoryview(builder.Bytes)[builder.Head() :]
 
 
-# What goes into a benchmark is made once in a process. What comes out of one is never kept.
+# Inputs of benchmarks are made once per process; results are not kept.
 
 
 @cache
 def make_events(count: int) -> Sequence[dict[str, Any]]:
-    """The events of `generate_events`; to be read only."""
+    """The events of `generate_events`; do not change them."""
     return tuple(generate_events(count))
 
 
@@ -168,7 +168,7 @@ def make_payloads(count: int) -> Sequence[bytes]:
 
 
 class Totals(NamedTuple):
-    """Sums over some fields of all events, of each kind one: what reading them must find."""
+    """Sums over one field of each kind for all events: the expected result of reading."""
 
     events: int
     sequence: int
@@ -194,7 +194,7 @@ def add_up(events: Iterable[dict[str, Any]]) -> Totals:
 
 
 def add_up_flatbuffers(payloads: Iterable[bytes | memoryview]) -> Totals:
-    """The totals of events that are FlatBuffers, read by the code of flatc."""
+    """The totals of events that are FlatBuffers, read with generated code."""
     count = sequence = memory_available = host_characters = 0
     load_1 = core_user = 0.0
     for payload in payloads:

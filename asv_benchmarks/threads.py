@@ -1,8 +1,7 @@
 """Two threads beside one, for large payloads with checksums (S1).
 
-Each thread has a writer or a reader of its own. The interpreter's lock is released while the checksum of a payload of
-256 KiB or more is calculated. Below that, the threads take turns, since handing the lock over takes as long as the
-checksum.
+Each thread has its own writer or reader. The interpreter's lock is released while the checksum of a payload of 256 KiB
+or more is calculated. For shorter payloads it is held, because handing it over takes as long as the checksum.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ MIB = 1024 * KIB
 
 
 class TwoThreads(Benchmark):
-    """The same work by one thread, and by two that do half of it each."""
+    """The same work by one thread, and by two threads that do half of it each."""
 
     param_names = ("work", "checksum", "size")
     params = (["write", "read"], ["crc32", "xxhash64"], [64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB])
     total = 512 * MIB
 
     def setup(self, work: str, checksum: str, size: int) -> None:
-        # Half of the work each, and the halves have no byte in common.
+        # The two halves of the work share no memory.
         self.count = self.total // 2 // size
         self.checksum = checksum
         self.work = self.write if work == "write" else self.read

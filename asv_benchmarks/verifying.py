@@ -1,6 +1,6 @@
-"""Verifying: whether bytes can be read as a FlatBuffer, without a schema and with one.
+"""Verifying: checking that bytes are a valid FlatBuffer, without a schema and with one.
 
-V1 of the performance goals. The monster is flatc's own test message of 344 bytes, which touches most of its schema.
+V1 of the performance goals. The monster is flatc's test message of 344 bytes, which uses most of its schema.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ class Verify(Benchmark):
             self.payload = bytes(make_payloads(1)[0])
         self.typed = flatstream.TypedValidator.for_type(schema)
         self.root = flatstream.TableRootValidator()
-        # A verifier that accepts everything would be fast.
+        # A verifier that accepts everything would be fast too: check that both refuse a truncated message.
         for validator in (self.typed, self.root):
             try:
                 validator.validate(self.payload[:4])
             except flatstream.ValidationFailedError:
                 continue
-            raise AssertionError(f"{validator} accepts nonsense")
+            raise AssertionError(f"{validator} accepts a truncated message")
         stream = io.BytesIO()
         with flatstream.StreamWriter(stream) as writer:
             writer.write_payloads([self.payload] * count)
         self.stream = stream.getvalue()
 
     def units(self, message: str, count: int) -> int:
-        """How many messages a sample verifies."""
+        """The number of messages per sample."""
         return count
 
     def repeat_validation(self, validator: flatstream.Validator, count: int) -> None:
-        """Calls `validate`, which raises if it refuses."""
+        """Calls `validate`, which raises an error if it refuses the payload."""
         validate, payload = validator.validate, memoryview(self.payload)
         for _ in range(count):
             validate(payload)
@@ -60,19 +60,19 @@ class Verify(Benchmark):
         self.repeat_validation(self.root, count)
 
     def time_read_validated(self, message: str, count: int) -> None:
-        """Each message of a stream, verified as it is read."""
+        """Each message of a stream is verified while it is read."""
         deframer = flatstream.DefaultDeframer().with_validator(self.typed)
         with flatstream.StreamReader(self.stream, deframer) as reader:
             assert sum(1 for _ in reader) == count
 
     def time_read_unvalidated(self, message: str, count: int) -> None:
-        """The same without, for the difference."""
+        """The same without verifying, for the difference."""
         with flatstream.StreamReader(self.stream) as reader:
             assert sum(1 for _ in reader) == count
 
 
 class WriteValidated(Benchmark):
-    """Payloads written through a validating framer."""
+    """Payloads written with a validating framer."""
 
     param_names = ("validator",)
     params = (["none", "size", "typed"],)
@@ -89,7 +89,7 @@ class WriteValidated(Benchmark):
         self.payloads = [(VECTORS / "monsterdata_python_wire.mon").read_bytes()] * self.count
 
     def units(self, validator: str) -> int:
-        """How many payloads a sample writes."""
+        """The number of payloads per sample."""
         return self.count
 
     def time_write_payloads(self, validator: str) -> None:

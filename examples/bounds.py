@@ -1,7 +1,7 @@
-"""Bounds: how long a payload may be, when writing and when reading.
+"""Bounds: the greatest length of a payload, when writing and when reading.
 
-A length in a header is a claim. It is compared with the bound before any memory is taken for it; and even where the
-bound allows it, memory grows only as bytes arrive.
+The length in a header may be wrong. The deframer compares it with the bound before it allocates memory; and if the
+bound allows the length, memory grows only as bytes arrive.
 """
 
 # ruff: noqa: PT017 - a script has no pytest.raises
@@ -17,7 +17,7 @@ BOUND = 1000
 
 
 def main() -> None:
-    # Writing: a payload over the bound is refused whole, and the writer goes on.
+    # Writing: nothing of a payload over the bound is written, and the writer goes on.
     sink = io.BytesIO()
     with StreamWriter(sink, DefaultFramer().bounded(BOUND)) as writer:
         writer.write_payload(bytes(BOUND))
@@ -31,7 +31,7 @@ def main() -> None:
         writer.write_payload(b"abc")
     assert [len(payload) for payload in StreamReader(sink.getvalue())] == [BOUND, 3]
 
-    # Reading: the header alone is enough to refuse the frame.
+    # Reading: the frame is refused as soon as its header has arrived.
     reader = StreamReader(struct.pack("<I", BOUND + 1), DefaultDeframer().bounded(BOUND))
     try:
         reader.read_message()
@@ -41,17 +41,17 @@ def main() -> None:
     else:
         raise AssertionError("a length over the bound was accepted")
 
-    # Without a bound of its own, a deframer allows what FlatBuffers allows: 2 GiB. A header that claims nearly as much
-    # in front of ten bytes costs no more memory than the ten bytes and one step of growth, 1 MiB.
+    # Without an explicit bound, a deframer allows the maximum of FlatBuffers, 2 GiB. A header that declares nearly 2 GB
+    # in front of ten bytes takes no more memory than the ten bytes and one step of growth, 1 MiB.
     reader = StreamReader(io.BytesIO(struct.pack("<I", 2_000_000_000) + bytes(10)))
     try:
         reader.read_message()
     except UnexpectedEofError as error:
         assert (error.needed, error.got) == (2_000_000_004, 14)
         assert reader.buffer_capacity < 2 << 20
-        print(f"a lie:   {error}")
+        print(f"torn:    {error}")
     else:
-        raise AssertionError("a frame of ten bytes passed for one of 2 GB")
+        raise AssertionError("a frame of ten bytes was accepted as one of 2 GB")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A checksum of one's own: Adler-32 in four bytes, and a plain sum in three.
+"""Custom checksums: Adler-32 in four bytes, and a plain sum in three.
 
-A checksum says how many bytes it takes in a frame, 0 to 8, and calculates a number from a payload. What lies above that
-many bytes is cut off.
+A checksum declares its size in a frame, 0 to 8 bytes, and calculates a number from a payload. A number that needs more
+bytes is truncated to its low bytes.
 """
 
 # ruff: noqa: PT017 - a script has no pytest.raises
@@ -47,7 +47,7 @@ def main() -> None:
     assert [bytes(payload) for payload in reader] == payloads
     print(f"{len(payloads)} payloads, each with {Adler32().size} bytes of {Adler32().name}")
 
-    # A damaged payload is noticed. Its frame was read whole, so that the next read gives the next.
+    # A damaged payload is detected. Its frame was read completely, so the next read returns the following frame.
     damaged = bytearray(stream)
     damaged[8] ^= 0x01
     reader = StreamReader(damaged, ChecksumDeframer(Adler32()))
@@ -56,9 +56,9 @@ def main() -> None:
     except ChecksumMismatchError as error:
         assert error.expected == 0x11E60398
         assert error.calculated == zlib.adler32(b"Vikipedia")
-        print(f"noticed: {error}")
+        print(f"detected: {error}")
     else:
-        raise AssertionError("the damage was not noticed")
+        raise AssertionError("the damage was not detected")
     assert bytes(next(reader)) == b"abc"
     print("and the frame behind it is read")
 

@@ -1,7 +1,7 @@
-"""A format of one's own: each frame begins with a magic number.
+"""A custom format: each frame begins with a magic number.
 
-A framer says how a payload becomes the bytes of a frame; a deframer finds the frame again. Both may wrap another, so
-that the magic number stands in front of any frame there is, with any checksum.
+A framer turns a payload into the bytes of a frame; a deframer locates the frame again. Both can wrap another framer or
+deframer, so that the magic number precedes any kind of frame, with any checksum.
 
     +--------+----------------+----------+---------+
     | "MAGC" | payload length | checksum | payload |
@@ -37,7 +37,7 @@ class MagicFramer(Framer):
         self.inner = inner
 
     def frame_and_write(self, writer: Any, payload: memoryview) -> None:
-        # All that is written here is one frame. If the inner framer refuses the payload, none of it is written.
+        # The bytes written here form one frame. If the inner framer refuses the payload, none of them reaches the sink.
         writer.write(MAGIC)
         self.inner.frame_and_write(writer, payload)
 
@@ -48,7 +48,7 @@ class MagicDeframer(Deframer):
 
     def locate(self, data: memoryview) -> FrameSpan | int:
         if len(data) <= len(MAGIC):
-            return len(MAGIC) + 1  # as many bytes must have arrived before anything can be said
+            return len(MAGIC) + 1  # the number of bytes that must be present
         found = bytes(data[: len(MAGIC)])
         if found != MAGIC:
             raise InvalidFrameError(f"expected the magic number {MAGIC!r}, found {found!r}")
@@ -67,7 +67,7 @@ def main() -> None:
     deframer = MagicDeframer(ChecksumDeframer(Crc32()))
 
     sink = io.BytesIO()
-    with StreamWriter(sink, framer.bounded(1000)) as writer:  # the adapters wrap it like any other
+    with StreamWriter(sink, framer.bounded(1000)) as writer:  # adapters work with any framer
         writer.write_payloads([b"abc", b"", b"defg"])
     stream = sink.getvalue()
     assert stream[:15].hex(" ") == "4d 41 47 43 03 00 00 00 c2 41 24 35 61 62 63"
@@ -77,7 +77,7 @@ def main() -> None:
     assert payloads == [b"abc", b"", b"defg"]
     print(f"read back {payloads}")
 
-    # A wrong magic number is the beginning of no frame: nobody knows where the next one is, and reading ends.
+    # A wrong magic number does not begin a frame. The position of the next frame is unknown, so reading ends.
     damaged = bytearray(stream)
     damaged[15] = ord("X")
     reader = StreamReader(damaged, deframer)

@@ -1,7 +1,7 @@
-"""Memory policies: giving back what a burst of large messages left behind.
+"""Memory policies: releasing the memory that a burst of large messages left behind.
 
-A builder grows to the largest message it has built, and a reader's chunk to the largest frame. A policy decides when
-that has been too much for too long. Payloads that were handed out are never touched.
+A builder grows to the largest message that it has built, and a reader's chunk to the largest frame. A policy decides
+when to shrink them. Payloads that were handed out keep their memory.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ BASELINE = 4096
 
 
 class Reported(SizeThresholdPolicy):
-    """A built-in policy that says what it does."""
+    """A built-in policy that prints each reclamation."""
 
     def on_reclaim(self, info: ReclamationInfo) -> None:
         print(f"  {info.reason.value}: from {info.capacity_before} to {info.capacity_after} bytes")
 
 
 class OncePerLargeMessage(MemoryPolicy):
-    """A policy of one's own: shrink at the first small message."""
+    """A custom policy: shrink at the first small message."""
 
     baseline_capacity = BASELINE
 
@@ -66,14 +66,14 @@ def show_reading() -> None:
         assert reader.buffer_capacity > 1_000_000
         assert reader.process_all(len) == 2000
         assert reader.buffer_capacity == BASELINE
-    # It is still there: its memory belongs to whoever holds it.
+    # The large payload is still valid: its memory belongs to the holder of the view.
     assert bytes(large) == bytes(1_000_000)
     (info,) = policy.reclaimed
     print(f"reading: from {info.capacity_before} to {info.capacity_after} bytes after a message of 5")
 
 
 def show_the_clock() -> None:
-    # A policy with a cooldown looks at a clock, which may be any function.
+    # A policy with a cooldown reads a clock, which can be any function.
     now = 0.0
     policy = AdaptiveWatermarkPolicy(4, messages_to_wait=1000, cooldown=10.0, clock=lambda: now)
     assert policy.should_reset(100, 100_000) is None
@@ -81,12 +81,12 @@ def show_the_clock() -> None:
     assert policy.should_reset(100, 100_000) is None
     now = 10.0
     assert policy.should_reset(100, 100_000) is ReclamationReason.TIME_COOLDOWN
-    # A message that uses the memory well starts the time again.
+    # A message that uses most of the memory restarts the cooldown.
     assert policy.should_reset(100, 100_000) is None
     assert policy.should_reset(50_000, 100_000) is None
     now = 21.0
     assert policy.should_reset(100, 100_000) is None
-    print("cooldown: 10 seconds of small messages, by a clock of our own")
+    print("cooldown: 10 seconds of small messages, by a custom clock")
 
 
 def main() -> None:

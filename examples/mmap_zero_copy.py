@@ -1,7 +1,7 @@
-"""Reading a memory-mapped file without copying a byte of it.
+"""Reading a memory-mapped file without a copy.
 
-A reader on a bytes-like object (bytes, mmap, a NumPy array) hands out views of that very object. The object cannot be
-closed or resized while a view of it, or the open reader, looks at it.
+A reader of a bytes-like object (bytes, mmap, a NumPy array) hands out views of that object. The object cannot be closed
+or resized while a view of it exists or the reader is open.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ def main() -> None:
 
         with StreamReader(mapping, ChecksumType.CRC32C) as reader:
             payloads = list(reader)
-            assert reader.buffer_capacity == 0  # it has no memory of its own
+            assert reader.buffer_capacity == 0  # the reader allocates no memory
         assert len(payloads) == COUNT
         assert all(payload.readonly for payload in payloads)
         print(f"{len(payloads)} payloads, {sum(map(len, payloads))} bytes, none of them copied")
 
-        # They are the mapping's own memory: what changes in it changes in them.
+        # The payloads are views of the mapping's memory, so they show changes to it.
         assert payloads[1][0] == 1
         mapping[1008 + 8] = 77
         assert payloads[1][0] == 77
 
-        # The views outlive the reader, and hold the mapping open.
+        # The views outlive the reader and keep the mapping open.
         try:
             mapping.close()
         except BufferError as error:
             print(f"while views are alive: {error}")
         else:
-            raise AssertionError("the memory went away under its views")
+            raise AssertionError("the mapping was closed although views exist")
         del payloads
         mapping.close()
         print("without views, the mapping is closed")

@@ -1,7 +1,7 @@
 """Batches and NumPy: one field of thousands of messages as an array, without a loop over messages.
 
-A batch has all frames that are at hand in one chunk. Its `offsets` and `lengths` say where the payloads lie in its
-`buffer`; NumPy takes all three without a copy.
+A batch holds all frames that are available in one chunk. Its `offsets` and `lengths` locate the payloads in its
+`buffer`; NumPy uses all three without a copy.
 """
 
 # mypy: allow-untyped-calls
@@ -19,7 +19,7 @@ COUNT = 5000
 
 
 class Sample:
-    """A table of two fields: a time, and a value that never has its default."""
+    """A table of two fields: a time, and a value that never equals its default, so that it is always stored."""
 
     def __init__(self, time_ns: int, value: float) -> None:
         self.time_ns = time_ns
@@ -32,8 +32,8 @@ class Sample:
         builder.Finish(builder.EndObject())
 
 
-def field_place(payload: memoryview, field: int) -> int:
-    """Where in the payload the bytes of a table's field lie; 0 if the field is not stored."""
+def field_offset(payload: memoryview, field: int) -> int:
+    """The offset of a table's field in the payload; 0 if the field is not stored."""
     root = int.from_bytes(payload[:4], "little")
     vtable = root - int.from_bytes(payload[root : root + 4], "little", signed=True)
     entry = vtable + 4 + 2 * field
@@ -41,10 +41,10 @@ def field_place(payload: memoryview, field: int) -> int:
     return root + offset if offset else 0
 
 
-def column(buffer: Any, offsets: Any, place: int) -> Any:
-    """The 8 bytes at `place` of each payload, as a float64 array."""
-    bytes_of = offsets[:, np.newaxis] + np.arange(place, place + 8)
-    return buffer[bytes_of].view("<f8")[:, 0]
+def column(buffer: Any, offsets: Any, offset: int) -> Any:
+    """The 8 bytes at `offset` of each payload, as a float64 array."""
+    indices = offsets[:, np.newaxis] + np.arange(offset, offset + 8)
+    return buffer[indices].view("<f8")[:, 0]
 
 
 def main() -> None:
@@ -62,13 +62,13 @@ def main() -> None:
             assert offsets.dtype == lengths.dtype == np.int64
             assert np.shares_memory(buffer, np.asarray(batch[0]))
 
-            # Messages of one kind, with all fields stored, have one layout: the same header, and the same places.
-            place = field_place(batch[0], 1)
+            # Messages of one kind that store all fields have one layout: the same header, and the same field offsets.
+            value_offset = field_offset(batch[0], 1)
             headers = buffer[offsets[:, np.newaxis] + np.arange(12)]
             assert (lengths == lengths[0]).all()
             assert (headers == headers[0]).all()
 
-            columns.append(column(buffer, offsets, place))
+            columns.append(column(buffer, offsets, value_offset))
             batches += 1
 
     values = np.concatenate(columns)

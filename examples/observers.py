@@ -1,7 +1,7 @@
-"""Observers: seeing every payload as it goes by, on either side.
+"""Observers: functions that see every payload, when writing and when reading.
 
-An observer is called exactly once for each frame: before a framer frames it, and after a deframer has accepted it. It
-is given a view of the payload; nothing is copied for it.
+An observer is called exactly once for each frame: before a framer frames it, or after a deframer has accepted it. Its
+argument is a view of the payload, without a copy.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def main() -> None:
     largest: list[memoryview] = []
 
     def keep_large(payload: memoryview) -> None:
-        # When reading, a payload may be kept: it is the same kind of view that the reader hands out.
+        # When reading, an observer may keep the payload: it is the same kind of view that the reader hands out.
         if len(payload) > 8:
             largest.append(payload)
 
-    # Observers can be stacked; the innermost is called first.
+    # Observers can be stacked; the innermost one is called first.
     deframer = ChecksumDeframer(Crc32()).observed(read).observed(keep_large)
     for _ in StreamReader(sink.getvalue(), deframer):
         pass
@@ -58,7 +58,7 @@ def main() -> None:
         print(f"of a stream with a damaged last frame, {seen.messages} were observed")
     assert seen.messages == 9
 
-    # What an observer raises stops the write: the payload is not written.
+    # An error in an observer stops the write: the payload is not written.
     def refuse(payload: memoryview) -> None:
         raise RuntimeError("not today")
 

@@ -1,6 +1,6 @@
-"""The smallest whole program: some messages go to a file, and come back.
+"""The smallest complete program: write messages to a file and read them back.
 
-In simple mode the writer has a builder of its own. It takes strings, and objects that know how to build themselves.
+In simple mode the writer builds messages with its own builder, from strings and from objects with `serialize`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import flatstream
 
 
 class Temperature:
-    """A message with two fields. `flatc` writes such code from a schema; here it is written by hand."""
+    """A message with two fields, built by hand; `flatc` generates such code from a schema."""
 
     def __init__(self, sensor: int, celsius: float) -> None:
         self.sensor = sensor
@@ -38,11 +38,11 @@ def main() -> None:
             assert writer.frames_written == 3
 
         with flatstream.open(path, checksum="xxhash64") as reader:
-            # Read-only views of the bytes of one FlatBuffer each. They may be kept.
+            # Each payload is a read-only view of one FlatBuffer, which stays valid after the reader is closed.
             payloads = list(reader)
             assert reader.bytes_read == os.path.getsize(path)
 
-    # The root of a string's message is the string itself.
+    # A message made from a str has the string as its root.
     text = table.Table(payloads[0], 0).String(0).decode()
     assert text == "hello"
     print(f"{len(payloads)} messages of {[len(payload) for payload in payloads]} bytes; the first says {text!r}")

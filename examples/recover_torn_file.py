@@ -1,7 +1,7 @@
-"""Recovery: a file whose writer died in the middle of a frame is cut there, and written on.
+"""Recovery: cut a file whose writer died in the middle of a frame, and append to it.
 
-Only a torn tail may be cut. A file that looks torn because a length was damaged still has good frames behind the
-damage; recovery looks for those before it reports a torn tail, and raises an error instead.
+Only a torn tail may be cut. A file that looks torn because a length is damaged still has intact frames behind the
+damage; recovery searches for them before it reports a torn tail, and raises an error if it finds one.
 """
 
 # ruff: noqa: PT017 - a script has no pytest.raises
@@ -33,7 +33,7 @@ def torn_tail(path: str) -> None:
     write(path, 0, 100)
     os.truncate(path, 100 * FRAME_SIZE - 4)  # the machine lost power
 
-    # Reading on the way to the tear is as usual, and then an error says that this is no clean end.
+    # The intact frames are read as usual; then an error says that the stream ends inside a frame.
     with flatstream.open(path, checksum=CHECKSUM) as reader:
         try:
             reader.process_all(len)
@@ -41,9 +41,9 @@ def torn_tail(path: str) -> None:
             assert (reader.frames_read, error.offset, error.needed, error.got) == (99, 99 * FRAME_SIZE, 13, 9)
             print(f"torn: {error}")
         else:
-            raise AssertionError("a torn file passed for a whole one")
+            raise AssertionError("the torn frame was not detected")
 
-    # Nothing may be appended to such a file, because it could not be read.
+    # Appending is refused, because frames behind a torn frame could not be read.
     try:
         write(path, 99, 1, "a")
     except UnexpectedEofError as error:
@@ -54,7 +54,7 @@ def torn_tail(path: str) -> None:
     with open(path, "r+b") as file:
         report = recover_file(file, CHECKSUM)
         assert (report.frames, report.last_good_offset, report.end) == (99, 99 * FRAME_SIZE, RecoveryEnd.TORN_TAIL)
-        file.truncate()  # the cursor stands at last_good_offset
+        file.truncate()  # recover_file left the position at last_good_offset
     print(f"recovered {report.frames} frames and cut the file to {report.last_good_offset} bytes")
 
     assert recover_file(path, CHECKSUM).end is RecoveryEnd.CLEAN_EOF
@@ -64,12 +64,13 @@ def torn_tail(path: str) -> None:
 
 
 def damaged_length(path: str) -> None:
-    # One bit of the length of frame 40 flips: the frame now claims to reach far beyond the end of the file.
+    # One bit of the length of frame 40 flips: according to its length, the frame reaches far beyond the end of the
+    # file.
     with open(path, "r+b") as file:
         file.seek(40 * FRAME_SIZE + 2)
         file.write(b"\x01")
 
-    # Without the guard this is a torn tail, and cutting it would lose 60 intact frames.
+    # Without the guard, recovery reports a torn tail, and a cut would lose 60 intact frames.
     report = recover_file(path, CHECKSUM, guard=False)
     assert (report.frames, report.end) == (40, RecoveryEnd.TORN_TAIL)
 
@@ -79,7 +80,7 @@ def damaged_length(path: str) -> None:
         assert (error.offset, error.frame) == (40 * FRAME_SIZE, 40)
         print(f"not torn: {error}")
     else:
-        raise AssertionError("the damaged length passed for a torn tail")
+        raise AssertionError("the damaged length was reported as a torn tail")
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
     python telemetry_agent.py --rate 1000 --seconds 60 --output machine.telemetry
     python replay.py machine.telemetry
 
-The file is read as columns through its schema (telemetry.bfbs), batch by batch, so that it may be larger than memory;
-pyarrow writes the Parquet file, polars or pandas computes the summary from that, matplotlib draws. On a terminal a long
-file shows its progress. Needs flatstream[columns], matplotlib and tqdm.
+The file is read as columns through its schema (telemetry.bfbs), batch by batch, so it may be larger than memory.
+pyarrow writes the Parquet file, polars or pandas computes the summary from it, and matplotlib draws. On a terminal, a
+progress bar is shown for a long file. Needs flatstream[columns], matplotlib and tqdm.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ CHECKSUMS = ("none", "crc16", "crc32", "crc32c", "crc64", "xxhash64")
 
 SECOND_NS = 1_000_000_000
 GIB = 2**30
-# How many points a series has at most. The kernel counts CPU time in steps of 10 ms, so shorter windows say nothing.
-MOST_POINTS = 600
-SHORTEST_WINDOW_NS = SECOND_NS // 4
+MAX_POINTS = 600
+# The kernel counts CPU time in steps of 10 ms, so a rate over a much shorter window would be meaningless.
+MIN_WINDOW_NS = SECOND_NS // 4
 STATES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-# What the summary and the picture are made of; Parquet leaves the rest on disk.
+# The columns for the summary and the picture; the others are not read from the Parquet file.
 USED = [
     "sequence",
     "wall_time_ns",
@@ -59,7 +59,7 @@ USED = [
 
 @dataclass
 class Loaded:
-    """How much of a stream is in the Parquet file, and why not all of it, if so."""
+    """How much of a stream is in the Parquet file, and the error that ended reading, if any."""
 
     rows: int = 0
     skipped: int = 0
@@ -69,8 +69,8 @@ class Loaded:
 def load(arguments: argparse.Namespace, parquet: Path) -> Loaded:
     """Reads the stream as columns and writes them to a Parquet file.
 
-    A file that was copied while the agent wrote, or cut off by a power failure, ends inside a frame. What comes before
-    is good, and is loaded.
+    A file that was copied while the agent wrote it, or cut off by a power failure, ends inside a frame. The events
+    before that frame are loaded.
     """
     schema = flatstream.Schema.from_file(arguments.schema)
     assert schema.root is not None
@@ -81,7 +81,7 @@ def load(arguments: argparse.Namespace, parquet: Path) -> Loaded:
     loaded = Loaded()
     with (
         flatstream.StreamReader(arguments.file, arguments.checksum) as reader,
-        # Without a terminal, and while nobody has to wait, there is no bar.
+        # There is no bar without a terminal, or in the first half second.
         tqdm(total=size, unit="B", unit_scale=True, delay=0.5, disable=None, desc=arguments.file.name) as bar,
     ):
         stream = reader.column_batches(
@@ -105,7 +105,7 @@ def load(arguments: argparse.Namespace, parquet: Path) -> Loaded:
 
 
 def nanoseconds(moment: datetime.datetime | None) -> int | None:
-    """A moment as the events have it: since the Unix epoch."""
+    """A moment in the unit of the events: nanoseconds since the Unix epoch."""
     return None if moment is None else round(moment.timestamp() * 1_000_000) * 1000
 
 
@@ -113,20 +113,20 @@ def nanoseconds(moment: datetime.datetime | None) -> int | None:
 
 
 def used_columns(parquet: Path) -> pa.Table:
-    """The columns that are needed, those of structs under their own names (``cpu_total.user``)."""
+    """The columns in USED; a field of a struct is a column with a dotted name (``cpu_total.user``)."""
     with pq.ParquetFile(parquet) as file:
         return file.read(columns=USED).flatten()
 
 
 def window_of(table: pa.Table) -> tuple[int, int]:
-    """When the first event was, and how long a window of the series is, in nanoseconds."""
+    """The time of the first event, and the length of a window of the series, in nanoseconds."""
     times = table["monotonic_ns"]
     first, last = times[0].as_py(), times[-1].as_py()
-    return first, max((last - first) // MOST_POINTS, SHORTEST_WINDOW_NS)
+    return first, max((last - first) // MAX_POINTS, MIN_WINDOW_NS)
 
 
 def series_with_polars(table: pa.Table) -> dict[str, list[Any]]:
-    """A row for each window of time, by polars: its last counters, and the worst of everything else."""
+    """A row for each window of time, by polars: the last value of each counter, and the maximum of other values."""
     import polars as pl
 
     first, width = window_of(table)
@@ -146,7 +146,7 @@ def series_with_polars(table: pa.Table) -> dict[str, list[Any]]:
 
 
 def series_with_pandas(table: pa.Table) -> dict[str, list[Any]]:
-    """The same by pandas."""
+    """The same rows by pandas."""
     first, width = window_of(table)
     frame = table.to_pandas()
     names = ["wall_time_ns", "monotonic_ns", *(f"cpu_total.{state}" for state in STATES)]
@@ -169,7 +169,7 @@ SERIES = {"polars": series_with_polars, "pandas": series_with_pandas}
 
 
 def shares(table: pa.Table, series: dict[str, list[Any]]) -> dict[str, list[float]]:
-    """How busy the processors were in each state, in percent of the time that there was: in each window."""
+    """The share of each CPU state in each window, in percent of the window's time on all processors."""
 
     def growth(name: str) -> list[float]:
         return [after - before for before, after in itertools.pairwise([table[name][0].as_py(), *series[name]])]
@@ -185,14 +185,14 @@ def shares(table: pa.Table, series: dict[str, list[Any]]) -> dict[str, list[floa
 
 
 def busy(cpu: dict[str, list[float]]) -> list[float]:
-    """The sum of all states but idle and iowait."""
+    """The sum of all states except idle and iowait."""
     return [
         sum(parts) for parts in zip(*(cpu[state] for state in STATES if state not in ("idle", "iowait")), strict=True)
     ]
 
 
 def summarise(table: pa.Table, series: dict[str, list[Any]]) -> None:
-    """Prints what happened."""
+    """Prints the summary."""
     times = table["monotonic_ns"]
     seconds = (times[-1].as_py() - times[0].as_py()) / SECOND_NS
     host, events = table["host"][0].as_py(), table.num_rows
@@ -256,17 +256,21 @@ def draw(table: pa.Table, series: dict[str, list[Any]], path: Path) -> None:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="A telemetry file to Parquet, a summary and a picture.")
-    parser.add_argument("file", type=Path, help="what telemetry_agent.py --output wrote")
+    parser.add_argument("file", type=Path, help="a file written by telemetry_agent.py --output")
     parser.add_argument(
         "--schema", type=Path, default=HERE / "telemetry.bfbs", help="the schema of the file, from flatc"
     )
-    parser.add_argument("--checksum", choices=CHECKSUMS, default="xxhash64", help="of each frame (default: xxhash64)")
-    parser.add_argument("--parquet", type=Path, help="what to write (default: beside the file)")
-    parser.add_argument("--png", type=Path, help="the picture (default: beside the file)")
-    parser.add_argument("--with", dest="engine", choices=sorted(SERIES), default="polars", help="what summarises")
+    parser.add_argument(
+        "--checksum", choices=CHECKSUMS, default="xxhash64", help="the checksum of the file (default: xxhash64)"
+    )
+    parser.add_argument("--parquet", type=Path, help="the Parquet file to write (default: beside the file)")
+    parser.add_argument("--png", type=Path, help="the picture to write (default: beside the file)")
+    parser.add_argument(
+        "--with", dest="engine", choices=sorted(SERIES), default="polars", help="the library that computes the summary"
+    )
     moment = datetime.datetime.fromisoformat
-    parser.add_argument("--begin", type=moment, help="leave out what was before (2026-01-31T12:00:00+00:00)")
-    parser.add_argument("--end", type=moment, help="leave out what was then or later")
+    parser.add_argument("--begin", type=moment, help="leave out events before this time (2026-01-31T12:00:00+00:00)")
+    parser.add_argument("--end", type=moment, help="leave out events at this time or later")
     parser.add_argument("--skip-damaged", action="store_true", help="count damaged messages instead of stopping at one")
     return parser.parse_args(argv)
 
@@ -282,7 +286,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     status = 0
     if loaded.error is not None:
-        # The end of it is what a user has to know; the rest is still worth a look.
+        # Report the error, and summarise the events before it all the same.
         print(f"{PROGRAM}: {arguments.file}: after {loaded.rows} events: {loaded.error}", file=sys.stderr)
         status = 1
         if not loaded.rows:

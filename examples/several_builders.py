@@ -1,9 +1,8 @@
-"""Expert mode: an agent with three builders, each of the right size for its messages.
+"""Expert mode: a program with three builders, each of the right size for its messages.
 
-In simple mode one builder serves all messages, and grows to the largest of them. An agent with small messages and large
-ones may keep a builder for each kind instead. The writer frames what a builder has finished, straight from the
-builder's own memory. `flatbuffers.Builder` is taken as well, and at the same price for the writing; what it costs more
-is the building.
+In simple mode one builder serves all messages and grows to the largest of them. A program with small and large messages
+can keep one builder for each kind instead. The writer frames a finished message directly from the builder's memory. It
+accepts `flatbuffers.Builder` as well: writing takes the same time then, building takes longer.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ def build_snapshot(builder: Any, sequence: int) -> None:
 
 
 def run_agent(make_builder: Callable[[int], Any]) -> tuple[bytes, list[Any]]:
-    """Writes all messages, each kind with a builder of its own; returns the stream and the builders."""
+    """Writes all messages, each kind with its own builder; returns the stream and the builders."""
     small, medium, large = make_builder(64), make_builder(256), make_builder(128 * 1024)
     sink = io.BytesIO()
     with StreamWriter(sink, ChecksumType.XXHASH64) as writer:
         for sequence in range(1, HEARTBEATS + 1):
             build_heartbeat(small, sequence)
-            # write_message() clears the builder when the message is written; write_finished() leaves it as it is.
+            # write_message() clears the builder after the message is written; write_finished() does not.
             writer.write_message(small)
             if sequence % (HEARTBEATS // MESSAGES) == 0:
                 build_message(medium, sequence)
@@ -78,11 +77,11 @@ def main() -> None:
     begin = time.perf_counter()
     stream, builders = run_agent(Builder)
     middle = time.perf_counter()
-    # The same bytes, from the builder of the flatbuffers package.
+    # The builder of the flatbuffers package gives the same bytes.
     assert run_agent(flatbuffers.Builder)[0] == stream
     end = time.perf_counter()
 
-    # No builder has grown, and the writer needed none of its own.
+    # No builder has grown.
     assert [len(builder.Bytes) for builder in builders] == [64, 256, 128 * 1024]
 
     sizes = Counter(len(payload) for payload in StreamReader(stream, ChecksumType.XXHASH64))

@@ -1,6 +1,6 @@
-"""The built-in checksums: how many bytes each adds to a frame, and what each notices.
+"""The built-in checksums: how many bytes each adds to a frame, and which flipped bits each detects.
 
-The checksum is agreed out of band: nothing in a stream says which one it has.
+A stream does not say which checksum it has: writer and reader must agree on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from flatstream import ChecksumMismatchError, ChecksumType, StreamReader, Stream
 PAYLOAD = b"123456789"
 LENGTH_SIZE = 4
 
-# What a frame stores for PAYLOAD: the check values of the catalogues.
+# The checksum of PAYLOAD in a frame: the check values of the catalogues.
 CHECK_VALUES = {
     ChecksumType.NONE: 0,
     ChecksumType.CRC16: 0x31C3,
@@ -23,8 +23,8 @@ CHECK_VALUES = {
 }
 
 
-def notices(stream: bytes, kind: ChecksumType, bit: int) -> bool:
-    """Whether reading notices that one bit of the payload is flipped."""
+def is_detected(stream: bytes, kind: ChecksumType, bit: int) -> bool:
+    """Whether reading detects a flip of one bit of the payload."""
     damaged = bytearray(stream)
     damaged[len(stream) - len(PAYLOAD) + bit // 8] ^= 1 << bit % 8
     try:
@@ -43,14 +43,14 @@ def main() -> None:
             writer.write_payload(PAYLOAD)
         stream = sink.getvalue()
 
-        # [u32 length][checksum, little-endian, in exactly so many bytes][payload]
+        # [u32 length][checksum, little-endian, checksum.size bytes][payload]
         expected = len(PAYLOAD).to_bytes(LENGTH_SIZE, "little") + value.to_bytes(checksum.size, "little") + PAYLOAD
         assert stream == expected
         assert [bytes(payload) for payload in StreamReader(stream, kind)] == [PAYLOAD]
 
-        noticed = sum(notices(stream, kind, bit) for bit in range(8 * len(PAYLOAD)))
-        assert noticed == (0 if kind is ChecksumType.NONE else 8 * len(PAYLOAD))
-        print(f"{kind.value:<9}{checksum.size} bytes   {noticed:>2} of {8 * len(PAYLOAD)} flipped bits noticed")
+        detected = sum(is_detected(stream, kind, bit) for bit in range(8 * len(PAYLOAD)))
+        assert detected == (0 if kind is ChecksumType.NONE else 8 * len(PAYLOAD))
+        print(f"{kind.value:<9}{checksum.size} bytes   {detected:>2} of {8 * len(PAYLOAD)} flipped bits detected")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A stream over a socket: each message arrives when it is flushed.
 
-Sockets are sources and sinks like files. A connection that ends between two frames is a clean end; one that ends inside
-a frame is an error.
+Sockets are sources and sinks like files. If the connection ends between two frames, the stream ends cleanly; if it ends
+inside a frame, reading raises an error.
 """
 
 # ruff: noqa: PT017 - a script has no pytest.raises
@@ -17,7 +17,7 @@ CHECKSUM = ChecksumType.CRC32
 
 
 def send(connection: socket.socket, replies: list[bytes]) -> None:
-    """Sends some messages, one at a time, and waits for the other side to say that it has read each."""
+    """Sends messages one at a time, and waits for the other side to acknowledge each."""
     with connection, StreamWriter(connection, CHECKSUM) as writer:
         for text in ("one", "two", "three"):
             writer.write_payload(text.encode())
@@ -34,7 +34,7 @@ def main() -> None:
     with near, StreamReader(near, CHECKSUM) as reader:
         for payload in reader:
             received.append(bytes(payload).decode())
-            near.sendall(b".")  # if the reader waited for more than this message, both sides would wait for ever
+            near.sendall(b".")  # a reader that waited for more data first would deadlock
     sender.join()
     assert received == ["one", "two", "three"]
     assert replies == [b"."] * 3
@@ -51,7 +51,7 @@ def main() -> None:
             assert (error.needed, error.got) == (11, 10)
             print(f"broken:  {error}")
         else:
-            raise AssertionError("a torn frame passed for a clean end")
+            raise AssertionError("a torn frame was reported as a clean end")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python telemetry_agent.py --rate 1000 --seconds 10
 
 Each tick samples the processors, memory, disks, network and the agent's own process, builds one `telemetry.Event`
-(telemetry.fbs) with the code flatc generated from it, and writes that as one checksummed frame. The replay reads every
-event back, makes sure that none is missing, and prints what it found. Needs flatstream, flatbuffers and psutil.
+(telemetry.fbs) with the code flatc generated from it, and writes the event as one checksummed frame. The replay reads
+every event back, checks that none is missing, and prints a report. Needs flatstream, flatbuffers and psutil.
 """
 
 # mypy: allow-untyped-calls
@@ -36,23 +36,23 @@ PROGRAM = "telemetry_agent"
 CHECKSUMS = ("none", "crc16", "crc32", "crc32c", "crc64", "xxhash64")
 
 SECOND_NS = 1_000_000_000
-SLEEP_SLICE_NS = SECOND_NS // 10  # how long a stop may go unnoticed during the wait for a far deadline
-GRACE_NS = SECOND_NS // 4  # how far past its time an agent that has fallen behind goes on catching up
-FLUSH_NS = SECOND_NS  # an agent that is killed loses no more than this
-WINDOW_NS = SECOND_NS // 2  # the kernel counts CPU time in steps of 10 ms: a rate over 1 ms would say nothing
+SLEEP_SLICE_NS = SECOND_NS // 10  # how often a wait for a deadline checks for a stop
+GRACE_NS = SECOND_NS // 4  # how long an agent that has fallen behind may run past its end to catch up
+FLUSH_NS = SECOND_NS  # an agent that is killed loses at most the events of this time
+WINDOW_NS = SECOND_NS // 2  # the kernel counts CPU time in steps of 10 ms: a rate over 1 ms would be meaningless
 
 
 # --- Running ---------------------------------------------------------------------------------------------------------
 
 
 def times() -> array[int]:
-    """An empty array for a time in nanoseconds from each event."""
+    """An empty array for one time per event, in nanoseconds."""
     return array("q")
 
 
 @dataclass
 class Run:
-    """What the sampling loop did. Every event's times are kept (32 bytes an event), so percentiles are exact."""
+    """The record of the sampling loop. It keeps the times of every event (32 bytes each), so percentiles are exact."""
 
     rate: float
     ticks: int
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def never_begun(self) -> int:
-        """The events that an agent too slow for its rate had not come to when it gave up."""
+        """The number of events that an agent too slow for its rate never started."""
         return 0 if self.interrupted else self.ticks - self.events
 
     @property
@@ -88,21 +88,21 @@ class Stop:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+        if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: a handler that Python did not set
+            signal.signal(number, handler or signal.SIG_DFL)  # None: the handler was not set by Python
 
     def _request(self, *_: object) -> None:
         self.requested = True
 
 
 class Progress:
-    """One line on stderr: rewritten in place on a terminal, printed anew every couple of seconds elsewhere."""
+    """A progress line on stderr: rewritten in place on a terminal, otherwise printed every two seconds."""
 
     def __init__(self, seconds: float, *, quiet: bool) -> None:
         self._seconds = seconds
@@ -121,7 +121,7 @@ class Progress:
             f"{run.events / elapsed:.1f}/s, {run.missed} deadlines missed"
         )
         if self._terminal:
-            print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)  # and clear what is left of a longer line
+            print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)  # and clear the rest of a longer line
         else:
             print(line, file=sys.stderr, flush=True)
         self._shown = True
@@ -139,8 +139,8 @@ def wait_until(deadline_ns: int, stop: Stop) -> None:
 def record(writer: flatstream.StreamWriter, rate: float, seconds: float, progress: Progress, stop: Stop) -> Run:
     """Write `rate` events a second for `seconds`, or until `stop` is requested.
 
-    Deadlines are absolute, so one late event does not delay the next. An agent that falls behind skips nothing: it
-    takes the ticks it owes one after another, and each that begins after the next was due counts as missed.
+    Deadlines are absolute, so one late event does not delay the next. An agent that falls behind skips no event: it
+    samples the overdue ones without waiting. An event that begins after the deadline of the next one counts as missed.
     """
     sources, absent = make_sources()
     builder = flatstream.Builder(4096)
@@ -177,7 +177,7 @@ def record(writer: flatstream.StreamWriter, rate: float, seconds: float, progres
         run.writing.append(written - built)
         progress.update(written - start, run)
     else:
-        wait_until(end, stop)  # the last event has its whole period too, or the rate held would look too high
+        wait_until(end, stop)  # otherwise the last event would have no period, and the rate would look too high
     run.interrupted = stop.requested
     run.elapsed_ns = clock() - start
     absent += [f"{source.name} in {source.failures} events" for source in sources if source.failures]
@@ -188,12 +188,12 @@ def record(writer: flatstream.StreamWriter, rate: float, seconds: float, progres
 
 
 class ReplayError(Exception):
-    """The file does not hold the events that were written."""
+    """The file does not contain the events that were written."""
 
 
 @dataclass
 class Metric:
-    """First, last, least, mean and greatest of one value over the events."""
+    """The first, last, least, mean and greatest of one value over all events."""
 
     label: str
     unit: str
@@ -221,7 +221,7 @@ class Metric:
 
 @dataclass
 class Rate(Metric):
-    """The same of a counter's growth per second, in windows of half a second."""
+    """The same for the growth of a counter per second, in windows of half a second."""
 
     counter: float = math.nan
 
@@ -238,7 +238,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 
 def cpu_busy(event: Event.Event) -> float:
-    """CPU seconds per core that were spent neither idle nor waiting for a disk, as a percentage of one second."""
+    """CPU seconds per core, except idle time and waiting for a disk, as a percentage of one second."""
     total = event.CpuTotal()
     if total is None:
         return 0.0
@@ -253,7 +253,7 @@ def disk_traffic(event: Event.Event) -> float:
 
 
 def network_traffic(event: Event.Event) -> float:
-    """KiB sent and received by all interfaces, that of the machine to itself among them."""
+    """KiB sent and received by all interfaces, loopback included."""
     interfaces = (event.Interfaces(i).Counters() for i in range(event.InterfacesLength()))
     return float(sum(counters.BytesSent() + counters.BytesReceived() for counters in interfaces)) / KIB
 
@@ -285,7 +285,7 @@ def make_metrics() -> tuple[list[Metric], list[Rate]]:
 
 @dataclass
 class Replay:
-    """What the file held."""
+    """The content of the file, summed up."""
 
     events: int
     payload_bytes: int
@@ -295,14 +295,14 @@ class Replay:
 
 
 def describe(event: Event.Event) -> str:
-    """One line on the machine, from the strings in an event."""
+    """A line about the machine, from the strings in an event."""
     texts = (event.Host(), event.Kernel(), event.Architecture(), event.ProcessName())
     host, kernel, architecture, process = ((text or b"").decode() for text in texts)
     return f"{host}: {kernel} {architecture}, {event.LogicalCpus()} CPUs, sampled by {process} (pid {event.Pid()})"
 
 
 def replay(path: Path, checksum: str, written: int) -> Replay:
-    """Read every event back, and raise ReplayError unless they are the `written` ones in their order."""
+    """Read every event back; raise ReplayError unless all `written` events are there, in order."""
     gauges, rates = make_metrics()
     events = payload_bytes = window_start = before = 0
     title = ""
@@ -315,7 +315,9 @@ def replay(path: Path, checksum: str, written: int) -> Replay:
             if sequence != events:
                 raise ReplayError(f"event {events}: expected sequence number {events}, found {sequence}")
             if now < before:
-                raise ReplayError(f"event {events}: its time {now} ns is before {before} ns, that of the event before")
+                raise ReplayError(
+                    f"event {events}: its time {now} ns is before {before} ns, the time of the previous event"
+                )
             if not events:
                 title = describe(event)
                 window_start = now
@@ -330,7 +332,7 @@ def replay(path: Path, checksum: str, written: int) -> Replay:
             events += 1
             payload_bytes += len(payload)
             before = now
-    # A shorter rest says too little, unless it is all there is.
+    # The rest is too short for a rate if it is under half a window, unless there is no other window.
     left = before - window_start
     if event is not None and (left >= WINDOW_NS // 2 or (left and not rates[0].weight)):
         for rate in rates:
@@ -349,7 +351,7 @@ def percentile(ordered: Sequence[int], fraction: float) -> int:
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines with the first column aligned to the left, the others to the right."""
+    """The lines of a table, with the first column aligned to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
         cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
@@ -389,7 +391,7 @@ def report(run: Run, found: Replay, file: str, file_bytes: int) -> Iterator[str]
     yield f"rate       {run.rate:.1f}/s asked, {run.rate_held:.1f}/s held over {run.elapsed_ns / SECOND_NS:.2f} s"
     yield f"deadlines  {run.missed} missed, {run.never_begun} events never begun"
     yield f"lateness   {late} us at the median, {late_p99} us at p99, {late_worst} us at worst"
-    yield f"size       {file_bytes / found.events:.1f} bytes per event, {framing:g} of them its frame's"
+    yield f"size       {file_bytes / found.events:.1f} bytes per event, {framing:g} of them for the frame"
     yield f"file       {file}, {file_bytes} bytes"
     if run.interrupted:
         yield "ended      early, on request"
@@ -400,7 +402,7 @@ def report(run: Run, found: Replay, file: str, file_bytes: int) -> Iterator[str]
     yield ""
     yield from table(list(metric_rows(found.metrics)))
     yield ""
-    yield "Kernels may count busy processors only at their timer's ticks: work in step with those can escape the count."
+    yield "Kernels may count CPU time only at timer ticks: work that runs in step with the ticks can escape the count."
 
 
 # --- Command line ----------------------------------------------------------------------------------------------------
@@ -422,14 +424,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=positive, default=10.0, help="how long to sample (default: 10)")
     parser.add_argument("--output", type=Path, help="the file to write (default: a temporary file, removed at the end)")
     parser.add_argument("--keep", action="store_true", help="do not remove the temporary file")
-    parser.add_argument("--checksum", choices=CHECKSUMS, default="xxhash64", help="of each frame (default: xxhash64)")
+    parser.add_argument(
+        "--checksum", choices=CHECKSUMS, default="xxhash64", help="the checksum of each frame (default: xxhash64)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     return parser.parse_args(argv)
 
 
 @contextlib.contextmanager
 def output_file(path: Path | None, *, keep: bool) -> Iterator[Path]:
-    """`path`, or a temporary file that is removed at the end unless it is to be kept."""
+    """`path`, or a temporary file that is removed at the end unless `keep` is true."""
     if path is not None:
         yield path
         return
@@ -443,7 +447,7 @@ def output_file(path: Path | None, *, keep: bool) -> Iterator[Path]:
 
 
 def run_agent(path: Path, arguments: argparse.Namespace) -> Iterator[str]:
-    """Sample, then replay; the lines of the report."""
+    """Sample, then replay; yields the lines of the report."""
     progress = Progress(arguments.seconds, quiet=arguments.quiet)
     try:
         with Stop() as stop, flatstream.open(path, "w", checksum=arguments.checksum) as writer:
@@ -460,7 +464,7 @@ def run_agent(path: Path, arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the agent, and return the exit status: 1 if the file could not be written, or did not hold every event."""
+    """Run the agent, and return the exit status: 1 if the file could not be written, or lacks events."""
     arguments = parse_arguments(argv)
     try:
         with output_file(arguments.output, keep=arguments.keep) as path:

@@ -1,7 +1,7 @@
-"""What telemetry_agent.py samples, and how a sample becomes a `telemetry.Event` (telemetry.fbs).
+"""The metrics that telemetry_agent.py samples, and building a `telemetry.Event` (telemetry.fbs) from a sample.
 
-psutil gives every metric on every platform. A few of its calls take long enough on Linux to matter at 1,000 events a
-second; there the same numbers are read from /proc directly, through a descriptor that stays open.
+psutil provides every metric on every platform. On Linux, a few of its calls are too slow for 1,000 events a second;
+there the same numbers are read from /proc directly, through a descriptor that stays open.
 """
 
 # mypy: allow-untyped-calls
@@ -34,21 +34,22 @@ STATUSES = {
     psutil.STATUS_IDLE: ProcessStatus.Idle,
 }
 
-# What psutil and the kernel raise for something that a machine, or a container with a restricted /proc, does not show.
+# The errors of psutil and the kernel for a metric that a machine, or a container with a restricted /proc, does not
+# have.
 UNAVAILABLE = (psutil.Error, OSError, NotImplementedError, AttributeError, LookupError, ValueError, RuntimeError)
 
 
 class Source:
-    """One kind of metric: how it is sampled, and which fields of an event it fills.
+    """One kind of metric: how to sample it, and which fields of an event it sets.
 
-    Where it is not available its fields are left out of the event, and a reader finds their defaults there.
+    Where it is not available, its fields are left out of the event, and a reader gets their defaults.
     """
 
     name: ClassVar[str]
     failures = 0
 
     def read(self) -> Any:
-        """The values now, or None where there are none."""
+        """The current values, or None where they are not available."""
         try:
             return self.sample()
         except UNAVAILABLE:
@@ -59,16 +60,16 @@ class Source:
         raise NotImplementedError
 
     def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
-        """Build the strings and vectors: in a FlatBuffer they must be complete before their table is begun."""
+        """Build the strings and vectors, which must be complete before their table is started."""
         return None
 
     def add(self, builder: flatstream.Builder, values: Any, prepared: Any) -> None:
-        """Add the fields to the event that is being built."""
+        """Add the fields to the event under construction."""
         raise NotImplementedError
 
 
 class ProcFile:
-    """A file of /proc that stays open."""
+    """A file of /proc, kept open."""
 
     _descriptor = -1
 
@@ -81,7 +82,7 @@ class ProcFile:
             os.close(self._descriptor)
 
     def read(self) -> bytes:
-        """What the kernel says now."""
+        """The current content."""
         while len(text := os.pread(self._descriptor, self._size, 0)) == self._size:
             self._size *= 2  # there may be more
         return text
@@ -94,7 +95,7 @@ def number_after(label: bytes, text: bytes) -> int:
 
 
 class HostSource(Source):
-    """What cannot change while the agent runs: the only values that are not sampled anew for each event."""
+    """Values that do not change while the agent runs; they are not sampled for each event."""
 
     name = "host"
 
@@ -123,7 +124,7 @@ class HostSource(Source):
 
 
 class CpuSource(Source):
-    """The time every core has spent in each state, context switches and interrupts."""
+    """The time of each core in each state, context switches and interrupts."""
 
     name = "processors"
 
@@ -147,7 +148,7 @@ class CpuSource(Source):
     def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
         cores = values[0]
         Event.StartCoresVector(builder, len(cores))
-        for core in reversed(cores):  # a FlatBuffer grows from its end to its beginning
+        for core in reversed(cores):  # a FlatBuffer is built from its end to its beginning
             CpuTimes.CreateCpuTimes(builder, *core)
         return builder.EndVector()
 
@@ -163,7 +164,7 @@ class CpuSource(Source):
 
 
 class LinuxCpuSource(CpuSource):
-    """The same from one reading of /proc/stat, where psutil makes two of them and takes 2.5 times as long."""
+    """The same from /proc/stat, read once; psutil reads it twice and takes 2.5 times as long."""
 
     def __init__(self) -> None:
         self._stat = ProcFile("/proc/stat")
@@ -177,7 +178,7 @@ class LinuxCpuSource(CpuSource):
             if label.startswith(b"cpu") and label != b"cpu":
                 cores.append([int(ticks) / self._ticks_per_second for ticks in rest.split()[:8]])
             elif label in (b"ctxt", b"intr", b"softirq"):
-                counts[label] = int(rest.partition(b" ")[0])  # the sum; what follows it is the count of each interrupt
+                counts[label] = int(rest.partition(b" ")[0])  # the sum, followed by the count of each interrupt
         return cores, counts[b"ctxt"], counts[b"intr"], counts[b"softirq"]
 
 
@@ -229,7 +230,7 @@ class SwapSource(Source):
 
 
 class LinuxSwapSource(SwapSource):
-    """The same in half of psutil's time, which goes to parsing the many lines that are of no use here."""
+    """The same in half of psutil's time: psutil also parses the many lines that are not needed here."""
 
     class Values(NamedTuple):
         total: int
@@ -272,7 +273,7 @@ class FileSystemSource(Source):
 
 @cache
 def is_physical_disk(name: str) -> bool:
-    """False for partitions, loop devices and the like, whose traffic is that of some disk and would count twice."""
+    """False for partitions, loop devices and the like, whose traffic is already counted for their disk."""
     return not os.path.isdir("/sys/block") or os.path.exists(f"/sys/block/{name.replace('/', '!')}/device")
 
 
@@ -281,7 +282,7 @@ class DiskSource(Source):
 
     def sample(self) -> Any:
         counters = psutil.disk_io_counters(perdisk=True, nowrap=False) or {}
-        # The first six are those of the schema, in its order.
+        # The first six counters are those of the schema, in the same order.
         return [(name, disk[:6]) for name, disk in counters.items() if is_physical_disk(name)]
 
     def prepare(self, builder: flatstream.Builder, values: Any) -> Any:
@@ -304,9 +305,9 @@ class DiskSource(Source):
 
 
 class LinuxDiskSource(DiskSource):
-    """The same in a third of psutil's time, which goes to devices that are not wanted here."""
+    """The same in a third of psutil's time: psutil also reads devices that are not needed here."""
 
-    SECTOR_SIZE = 512  # in /proc/diskstats, whatever the disk's own is
+    SECTOR_SIZE = 512  # the unit of /proc/diskstats, independent of the disk's own sector size
 
     def __init__(self) -> None:
         self._diskstats = ProcFile("/proc/diskstats")
@@ -343,7 +344,7 @@ class InterfaceSource(Source):
         text = builder.CreateString(name)
         Interface.Start(builder)
         Interface.AddName(builder, text)
-        # Their order is the same in psutil and in the schema.
+        # The counters have the same order in psutil and in the schema.
         Interface.AddCounters(builder, InterfaceCounters.CreateInterfaceCounters(builder, *counters))
         return Interface.End(builder)
 
@@ -359,7 +360,7 @@ class ProcessSource(Source):
         with process.oneshot():  # these calls share their reads of /proc
             return (
                 process.pid,
-                os.getppid(),  # psutil's ppid() first makes sure that its process still exists: 30 us
+                os.getppid(),  # psutil's ppid() first checks that the process still exists: 30 us
                 process.name(),
                 process.status(),
                 process.nice(),
@@ -419,7 +420,7 @@ class ProcessIoSource(Source):
 
 
 def own_process() -> Any:
-    """This process; or, where /proc is not to be seen, None, whose every use is an AttributeError: unavailable."""
+    """This process; or None without access to /proc, so that each use fails with AttributeError (unavailable)."""
     try:
         return psutil.Process()
     except UNAVAILABLE:
@@ -427,7 +428,7 @@ def own_process() -> Any:
 
 
 def faster(linux: type[Source], portable: type[Source]) -> Source:
-    """The source that reads /proc itself if it works here, else the one that uses psutil."""
+    """The source that reads /proc directly if that works on this machine, else the one that uses psutil."""
     try:
         source = linux()
         source.sample()
@@ -439,7 +440,7 @@ def faster(linux: type[Source], portable: type[Source]) -> Source:
 def make_sources() -> tuple[list[Source], list[str]]:
     """The sources that work on this machine, and the names of the others.
 
-    The others are not tried again: an exception in psutil takes longer than most samples do.
+    The others are not tried again, because an exception in psutil takes longer than most samples.
     """
     process = own_process()
     sources = [
@@ -460,7 +461,7 @@ def make_sources() -> tuple[list[Source], list[str]]:
 
 
 class Tick(NamedTuple):
-    """The place of one event in the run."""
+    """Number and times of one event."""
 
     sequence: int
     wall_time_ns: int
@@ -471,7 +472,7 @@ class Tick(NamedTuple):
 
 
 def build_event(builder: flatstream.Builder, tick: Tick, sources: Sequence[Source], sample: Sequence[Any]) -> None:
-    """Build one event, finished, in `builder`. `sample` holds the values of each of `sources`."""
+    """Build and finish one event in `builder`. `sample` holds the values of each of `sources`."""
     builder.Clear()
     present = [(source, values) for source, values in zip(sources, sample, strict=True) if values is not None]
     prepared = [source.prepare(builder, values) for source, values in present]

@@ -1,7 +1,7 @@
-"""Typed reading: messages as objects and not as bytes.
+"""Typed reading: messages as objects instead of bytes.
 
-Two kinds of class will do: one with ``from_payload``, and one that flatc has generated from a schema. The generated
-class here is `telemetry.Event`, from telemetry.fbs.
+Two kinds of class are supported: a class with ``from_payload``, and a class that flatc generated from a schema. The
+generated class here is `telemetry.Event`, from telemetry.fbs.
 """
 
 # mypy: allow-untyped-calls
@@ -56,7 +56,7 @@ def main() -> None:
     assert [(reading.sensor, reading.celsius) for reading in readings] == [(1, 21.5), (2, 19.25)]
     print(f"from_payload: {[(reading.sensor, reading.celsius) for reading in readings]}")
 
-    # A class that flatc has generated: its fields are read from the payload when they are asked for.
+    # A class that flatc generated: each field is read from the payload on access.
     sink = io.BytesIO()
     with StreamWriter(sink, ChecksumType.CRC32) as writer:
         for sequence, host in enumerate(["alpha", "beta", "gamma"]):
@@ -68,7 +68,7 @@ def main() -> None:
     assert events == [(0, "alpha"), (1, "beta"), (2, "gamma")]
     print(f"generated:    {events}")
 
-    # The same with a function, and with the payload beside the object.
+    # The same with a function that gets the object and the payload.
     sizes: dict[int, int] = {}
     count = StreamReader(sink.getvalue(), ChecksumType.CRC32).process_typed_with_payload(
         Event.Event, lambda event, payload: sizes.__setitem__(event.Sequence(), len(payload))
@@ -76,7 +76,7 @@ def main() -> None:
     assert count == len(sizes) == 3
     print(f"sizes:        {sizes}")
 
-    # Bytes that are no FlatBuffer at all are refused, and the next message can be read.
+    # A payload that cannot be a FlatBuffer is refused, and the next message can be read.
     sink = io.BytesIO()
     with StreamWriter(sink) as writer:
         writer.write_payload(b"?")
@@ -87,7 +87,7 @@ def main() -> None:
     except FlatbufferError as error:
         print(f"refused:      {error}")
     else:
-        raise AssertionError("one byte passed for an Event")
+        raise AssertionError("one byte was accepted as an Event")
     assert next(messages).Sequence() == 7
 
 

@@ -1,9 +1,9 @@
-"""Reading from somebody who is not trusted: every message is verified before anybody looks into it.
+"""Reading from an untrusted sender: every message is verified before it is used.
 
-A checksum notices accidents; whoever sends can calculate one for nonsense as well. So three things stand between the
-socket and the code that flatc generated, which follows any offset that it finds: a bound on the size of a frame,
-checked before anything is read for it; the checksum; and a verifier that has gone through the whole message with the
-schema. What is refused has been consumed, and the next message can be read.
+A checksum detects accidents only, because a sender can calculate the checksum of an invalid message too. The code that
+flatc generates follows every offset without a check. So three checks protect it: a bound on the size of a frame, before
+anything of the frame is read; the checksum; and a verifier that checks the whole message against the schema. A refused
+message is consumed, and the next one can be read.
 """
 
 # mypy: allow-untyped-calls
@@ -45,10 +45,10 @@ def build_event(sequence: int, host: str) -> bytes:
 
 
 def send(connection: socket.socket) -> None:
-    """Sends good messages and three kinds of bad ones."""
+    """Sends valid messages and three kinds of invalid ones."""
     good = build_event(1, "alpha")
     wild = bytearray(build_event(2, "beta"))
-    # The offset of the host's name is where its table says; it now leads far beyond the end of the message.
+    # The offset of the host's name now points far beyond the end of the message.
     where = wild.index(b"beta") - 4
     wild[where : where + 4] = (2**31).to_bytes(4, "little")
     with connection, StreamWriter(connection, Crc32()) as writer:

@@ -1,13 +1,13 @@
-"""Framed streams of FlatBuffers: captured at high rate, safe on disk, replayed without a copy."""
+"""Framed streams of FlatBuffers messages: fast writing, detection of damage, reading without a copy."""
 
 from typing import TYPE_CHECKING, Any
 
 try:
-    import flatstream._core.stream.decoder as _decoder  # noqa: F401 - only to see whether it is there
-except ModuleNotFoundError as _missing:  # pragma: no cover - shown by a test in a process of its own
+    import flatstream._core.stream.decoder as _decoder  # noqa: F401 - checks that it exists
+except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separate process
     raise ImportError(
         "flatstream's compiled modules are missing: install the package (pip install flatstream) or, in a source tree, "
-        "run 'make build'; there is no slower version to fall back to"
+        "run 'make build'; there is no fallback in pure Python"
     ) from _missing
 
 from flatstream._core.flatbuf.builder import Builder
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Without `open`, which "from flatstream import *" should not put in the place of the built-in one.
+# Without `open`, so that "from flatstream import *" does not replace the built-in function.
 __all__ = [
     "AdaptiveWatermarkPolicy",
     "BoundedDeframer",
@@ -135,8 +135,9 @@ __all__ = [
 ]
 
 
-# What reads schemas and columns takes as long to import as all the rest, and most programs have none.
-_LATER = {
+# Imported on first access: schemas and columns take as long to import as the rest of the package, and most programs do
+# not use them.
+_LAZY = {
     "ColumnBatch": "flatstream.columns",
     "ColumnStream": "flatstream.columns",
     "RecordView": "flatstream.schema",
@@ -146,10 +147,10 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
+    if name in _LAZY:
         import importlib
 
-        return getattr(importlib.import_module(_LATER[name]), name)
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,1 +1,1 @@
-"""The schemas of the benchmarks, and what flatc generated from them."""
+"""The schemas of the benchmarks, and the code that flatc generated from them."""

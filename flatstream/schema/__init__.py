@@ -1,4 +1,4 @@
-"""Schemas at run time: the types of messages, from what flatc makes of a schema (``flatc --binary --schema``)."""
+"""Schemas at run time: the types of messages, from a binary schema (``flatc --binary --schema``)."""
 
 from flatstream.schema.schema import RecordView, Schema, Table, VectorView
 

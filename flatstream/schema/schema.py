@@ -1,4 +1,4 @@
-"""Schemas at run time: the types of messages, from what flatc makes of a schema (``flatc --binary --schema``)."""
+"""Schemas at run time: the types of messages, from a binary schema (``flatc --binary --schema``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.record_builder import RecordBuilder
 from flatstream._core.records.record_view import RecordView, VectorView, iterate_records, view_message
 from flatstream._core.stream.decoder import Decoder
-from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, parse, types_of
+from flatstream.schema._compile import layout_of, types_of
+from flatstream.schema._parse import parse
+from flatstream.schema._reflection import ObjectInfo, SchemaInfo
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -25,19 +27,19 @@ __all__ = ["RecordView", "Schema", "Table", "VectorView"]
 
 
 class Schema:
-    """The types of a FlatBuffers schema; made by `from_file` or `from_bytes`.
+    """The types of a FlatBuffers schema, made by `from_file` or `from_bytes`.
 
     Attributes
     ----------
     file_identifier : str
         The four characters that messages of this schema may carry, or "".
     file_extension : str
-        What files of this schema are called, or "".
+        The extension of the names of files with such messages, or "".
 
     Notes
     -----
-    A schema is never changed once it is made; any number of threads may use it. A damaged one gives FlatbufferError
-    when it is loaded: every offset and every number in it is checked before it is used.
+    A schema does not change after it is made, and any number of threads may use it. Every offset and every number in a
+    binary schema is checked before it is used; loading a damaged one raises FlatbufferError.
 
     Examples
     --------
@@ -51,7 +53,7 @@ class Schema:
 
     def __init__(self, info: SchemaInfo) -> None:
         if not isinstance(info, SchemaInfo):
-            raise TypeError(f"a Schema is made by Schema.from_file or Schema.from_bytes, got {type(info).__name__}")
+            raise TypeError(f"expected a schema from Schema.from_file or Schema.from_bytes, got {type(info).__name__}")
         self._info = info
         self._types = types_of(info)
         self._layout = layout_of(info, self._types)
@@ -68,43 +70,43 @@ class Schema:
         OSError
             The file cannot be read.
         FlatbufferError
-            It is no binary schema, or damaged.
+            The content is not a binary schema, or is damaged.
         """
         with open(path, "rb") as file:
             return cls.from_bytes(file.read())
 
     @classmethod
     def from_bytes(cls, data: Buffer) -> Schema:
-        """Loads a binary schema from a bytes-like object, which is copied.
+        """Loads a binary schema from a bytes-like object and copies it.
 
         Raises
         ------
         TypeError
             `data` is not bytes-like.
         FlatbufferError
-            It is no binary schema, or damaged.
+            The content is not a binary schema, or is damaged.
         """
         return cls(parse(bytes(memoryview(data))))
 
     @property
     def root(self) -> Table | None:
-        """The table that the schema calls the root of its messages; None if it names none."""
+        """The table that the schema declares as its `root_type`; None if it declares none."""
         return None if self._info.root is None else Table(self, self._info.root)
 
     def table(self, name: str) -> Table:
-        """The table with this full name, namespace included.
+        """The table with the full name `name`, namespace included.
 
         Raises
         ------
         KeyError
-            There is none, or it is a struct.
+            The schema has no such table, or the name is that of a struct.
         """
         number = self.numbers.get(name)
         if number is None:
             known = ", ".join(sorted(table.name for table in self))
             raise KeyError(f"no table {name!r} in this schema; it has {known}")
         if self._info.objects[number].is_struct:
-            raise KeyError(f"{name!r} is a struct in this schema, and no table")
+            raise KeyError(f"{name!r} is a struct in this schema, not a table")
         return Table(self, number)
 
     @functools.cached_property
@@ -112,7 +114,7 @@ class Schema:
         return RecordTypes(self._layout)
 
     def __iter__(self) -> Iterator[Table]:
-        """All tables."""
+        """Iterates over all tables."""
         return (Table(self, number) for number, info in enumerate(self._info.objects) if not info.is_struct)
 
     def __repr__(self) -> str:
@@ -125,9 +127,9 @@ class Table:
 
     def __init__(self, schema: Schema, number: int) -> None:
         self.schema = schema
-        # Which of the schema's objects it is.
+        # The index in the schema's objects.
         self.number = number
-        # Of `encode`, when it is first needed.
+        # Made by the first call of `encode`.
         self._record_builder: RecordBuilder | None = None
 
     @property
@@ -136,22 +138,22 @@ class Table:
 
     @property
     def types(self) -> Types:
-        """The schema's types as the verifier wants them."""
+        """The schema's types in the form that the verifier takes."""
         return self.schema._types
 
     @property
     def layout(self) -> Layout:
-        """The schema's types as what reads and writes messages wants them."""
+        """The schema's types in the form that reading and writing messages takes."""
         return self.schema._layout
 
     @property
     def name(self) -> str:
-        """Its full name, with the namespace."""
+        """The full name, with the namespace."""
         return self._info.name
 
     @property
     def field_names(self) -> tuple[str, ...]:
-        """The names of its fields, deprecated ones too, in the order of their numbers."""
+        """The names of all fields, deprecated ones included, in the order of their ids."""
         return tuple(field.name for field in self._info.fields)
 
     # Records in
@@ -162,22 +164,24 @@ class Table:
         Parameters
         ----------
         builder : Builder
-            A `flatstream.Builder` that is not finished, and in the middle of nothing.
+            A `flatstream.Builder` that holds no finished message and no unfinished table, vector or string.
         record : mapping, sequence or object with attributes, optional
-            See `RecordWriter.write_record`. Given by `fields` instead, see `RecordWriter.write`.
+            See `RecordWriter.write_record`.
+        **fields
+            The fields of the record as keywords, instead of `record`; see `RecordWriter.write`.
 
         Returns
         -------
         int
-            Where in ``builder.Bytes`` the message begins, as from ``builder.Finish``.
+            The offset of the message in ``builder.Bytes``, as ``builder.Finish`` returns it.
 
         Raises
         ------
         TypeError, ValueError
-            A value is not what its field takes, a required one is missing, or there is no field of this name. What the
-            builder held before is still there.
+            A value does not fit its field, a required field is missing, or the table has no field of this name. The
+            builder keeps its previous content.
         FlatbufferError
-            The builder holds a finished message, or half of one.
+            The builder holds a finished message, or a part of one.
 
         Examples
         --------
@@ -197,24 +201,24 @@ class Table:
     # Records out
 
     def view(self, payload: Buffer, *, verify: bool = True) -> RecordView:
-        """A message of this type as a record, whose fields are read when they are asked for.
+        """A message of this type as a record that reads each field on access.
 
         Parameters
         ----------
         payload : bytes-like
-            The message. It is not copied, and is kept for as long as the record, a part of it or an array from it is
-            alive: a bytearray cannot be resized until then.
+            The message. It is not copied. The record, its parts and arrays from it keep it alive; a bytearray cannot be
+            resized while any of them exists.
         verify : bool
-            Whether all of the message is verified first. Without, no access leads outside of the message either, and
-            what is damaged gives FlatbufferError when it is read.
+            Whether to verify the whole message first. Without verification, no byte outside of the message is read
+            either, and reading a damaged field raises FlatbufferError.
 
         Raises
         ------
         ValidationFailedError
-            The verifier refuses the message: it is damaged, deeper than 64 tables, has more than 1,000,000 tables, or
-            2 GiB if what is used twice counts twice.
+            The verifier refuses the message: it is damaged, is nested deeper than 64 tables, has more than 1,000,000
+            tables, or takes more than 2 GiB when shared parts count each time they are used.
         FlatbufferError
-            `verify` is false, and the message does not even begin with a table.
+            `verify` is false, and the message does not begin with a table.
         TypeError
             `payload` is not bytes-like.
 
@@ -244,7 +248,7 @@ class Table:
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], object] | None = None,
     ) -> ColumnBatch:
-        """All messages that are left in a stream, as columns; see `StreamReader.columns`."""
+        """The remaining messages of a stream as columns; see `StreamReader.columns`."""
         from flatstream.columns import batch as columns
 
         return columns.read_columns(
@@ -278,14 +282,14 @@ class Table:
     def arrow_schema(
         self, fields: Iterable[str] | None = None, *, enums: Literal["dictionary", "number"] = "dictionary"
     ) -> ColumnSchema:
-        """The types that columns of this table have; docs/columns.md has the whole mapping.
+        """The Arrow types of this table's columns; docs/columns.md has the whole mapping.
 
         Parameters
         ----------
         fields : iterable of str, optional
-            Paths, as for `StreamReader.columns`; all fields unless given.
+            Paths, as for `StreamReader.columns`; all fields by default.
         enums : {"dictionary", "number"}
-            Whether enums are their names or their numbers.
+            Whether enums become dictionaries of names, or numbers.
 
         Raises
         ------

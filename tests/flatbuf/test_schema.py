@@ -160,7 +160,7 @@ def test_struct_is_no_table():
     schema = Schema.from_file(SCHEMAS["monster_test"])
     with pytest.raises(KeyError) as caught:
         schema.table("MyGame.Example.Vec3")
-    assert caught.value.args[0] == "'MyGame.Example.Vec3' is a struct in this schema, and no table"
+    assert caught.value.args[0] == "'MyGame.Example.Vec3' is a struct in this schema, not a table"
 
 
 @pytest.mark.parametrize("name", [None, 5, b"T", ["T"]])
@@ -416,7 +416,7 @@ def load_and_use(data: bytes) -> bool:
     else:
         use(schema)
         return True
-    assert re.match(r"not a binary schema: |this binary schema |.* of this binary schema ", message, re.DOTALL)
+    assert re.match(r"(not a|damaged|invalid|unsupported) binary schema: ", message)
     return False
 
 
@@ -642,9 +642,9 @@ def test_schema_built_by_hand_is_loaded(name):
 
 UNION_FIELD = field("u", kind_of(UNION, 0, 0), 1)
 NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
-    "base type 99": (in_table(99), "there is no base type 99"),
-    "base type -1": (in_table(-1), "there is no base type -1"),
-    "element type 99": (in_table(VECTOR, 99), "there is no base type 99"),
+    "base type 99": (in_table(99), "unknown base type 99"),
+    "base type -1": (in_table(-1), "unknown base type -1"),
+    "element type 99": (in_table(VECTOR, 99), "unknown base type 99"),
     "no type": (in_table(0), "T.f has the type NONE of NONE"),
     "vector of nothing": (in_table(VECTOR), "T.f has the type VECTOR of NONE"),
     "vector of vectors": (in_table(VECTOR, VECTOR), "T.f has the type VECTOR of VECTOR"),
@@ -652,28 +652,28 @@ NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
     "number of vectors": (in_table(INT, VECTOR), "T.f has the type INT of VECTOR"),
     "object of arrays": (in_table(OBJ, ARRAY, 0), "T.f has the type OBJ of ARRAY"),
     "number of strings": (in_table(INT, STRING), "T.f has the type INT of STRING"),
-    "array in a table": (in_table(ARRAY, INT, -1, 2), "T.f is an array outside of a struct"),
-    "object out of range": (in_table(OBJ, 0, 1), "T.f is object 1 of 1"),
-    "object far out of range": (in_table(OBJ, 0, 2**31 - 1), "T.f is object 2147483647 of 1"),
-    "object before the first": (in_table(OBJ, 0, -1), "T.f is object -1 of 1"),
-    "object of a vector out of range": (in_table(VECTOR, OBJ, 1), "T.f is object 1 of 1"),
-    "enum out of range": (in_table(INT, 0, 0), "T.f is enum 0 of 0"),
-    "enum before the first": (in_table(INT, 0, -2), "T.f is enum -2 of 0"),
-    "enum is a union": (in_table(UBYTE, 0, 0) | {"enums": [CHOICE]}, "T.f is enum 0 of 1"),
-    "union is an enum": (in_table(UNION, 0, 0) | {"enums": [COLOR]}, "T.f is union 0 of 1 enums"),
-    "union out of range": (in_table(UNION, 0, 5), "T.f is union 5 of 0 enums"),
-    "type of a union out of range": (in_table(UTYPE, 0, -1), "T.f is union -1 of 0 enums"),
+    "array in a table": (in_table(ARRAY, INT, -1, 2), "T.f is an array, which only a struct can hold"),
+    "object out of range": (in_table(OBJ, 0, 1), "T.f refers to object 1 of 1"),
+    "object far out of range": (in_table(OBJ, 0, 2**31 - 1), "T.f refers to object 2147483647 of 1"),
+    "object before the first": (in_table(OBJ, 0, -1), "T.f refers to object -1 of 1"),
+    "object of a vector out of range": (in_table(VECTOR, OBJ, 1), "T.f refers to object 1 of 1"),
+    "enum out of range": (in_table(INT, 0, 0), "T.f refers to enum 0 of 0 enums and unions"),
+    "enum before the first": (in_table(INT, 0, -2), "T.f refers to enum -2 of 0 enums and unions"),
+    "enum is a union": (in_table(UBYTE, 0, 0) | {"enums": [CHOICE]}, "T.f refers to enum 0, which is a union"),
+    "union is an enum": (in_table(UNION, 0, 0) | {"enums": [COLOR]}, "T.f refers to union 0, which is an enum"),
+    "union out of range": (in_table(UNION, 0, 5), "T.f refers to union 5 of 0 enums and unions"),
+    "type of a union out of range": (in_table(UTYPE, 0, -1), "T.f refers to union -1 of 0 enums and unions"),
     "union without a type": (
         {"objects": [table_type("T", UNION_FIELD, field("u_kind", kind_of(INT), 0))], "enums": [CHOICE]},
-        "union T.u has no field for its type",
+        "union T.u has no matching type field 'u_type'",
     ),
     "union whose type is a number": (
         {"objects": [table_type("T", field("u_type", kind_of(UBYTE), 0), UNION_FIELD)], "enums": [CHOICE]},
-        "union T.u has no field for its type",
+        "union T.u has no matching type field 'u_type'",
     ),
     "union whose type is a vector": (
         {"objects": [table_type("T", field("u_type", kind_of(VECTOR, UTYPE, 0), 0), UNION_FIELD)], "enums": [CHOICE]},
-        "union T.u has no field for its type",
+        "union T.u has no matching type field 'u_type'",
     ),
     "vector of unions whose type is none": (
         {
@@ -682,48 +682,48 @@ NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
             ],
             "enums": [CHOICE],
         },
-        "union T.u has no field for its type",
+        "union T.u has no matching type field 'u_type'",
     ),
     "number in a union": (
         {
             "objects": [table_type("T")],
             "enums": [enum_type("U", UTYPE, enum_value("N", 1, kind_of(INT)), is_union=True)],
         },
-        "U.N cannot be in a union",
+        "U.N of type INT cannot be in a union",
     ),
-    "object of a union out of range": ({"enums": [CHOICE]}, "Choice.T is object 0 of 0"),
-    "enum of floats": ({"enums": [enum_type("E", FLOAT)]}, "enum E is made of no integers"),
+    "object of a union out of range": ({"enums": [CHOICE]}, "Choice.T refers to object 0 of 0"),
+    "enum of floats": ({"enums": [enum_type("E", FLOAT)]}, "enum E has the type FLOAT, expected an integer type"),
     "two objects of one name": (
         {"objects": [table_type("T"), table_type("T")]},
-        "two of its objects have the name 'T'",
+        "two objects are named 'T'",
     ),
-    "two enums of one name": ({"enums": [COLOR, COLOR]}, "two of its enums have the name 'Color'"),
+    "two enums of one name": ({"enums": [COLOR, COLOR]}, "two enums are named 'Color'"),
     "two fields of one name": (
         {"objects": [table_type("T", field("f", kind_of(INT), 0), field("f", kind_of(INT), 1))]},
-        "two fields of T have the name 'f' or the place 6",
+        "two fields of T have the name 'f' or the offset 6",
     ),
     "two fields of one number": (
         {"objects": [table_type("T", field("f", kind_of(INT), 0), field("g", kind_of(INT), 0))]},
-        "two fields of T have the name 'g' or the place 4",
+        "two fields of T have the name 'g' or the offset 4",
     ),
     "number that does not fit its place": (
         {"objects": [table_type("T", field("f", kind_of(INT), 1, 4))]},
-        "T.f has the number 1 and the place 4 in its vtable",
+        "T.f has the number 1 and the vtable offset 4, expected 6",
     ),
     "place at the size of the vtable": (
         {"objects": [table_type("T", field("f", kind_of(INT), 0, 0))]},
-        "T.f has the number 0 and the place 0 in its vtable",
+        "T.f has the number 0 and the vtable offset 0, expected 4",
     ),
     "number beyond every vtable": (
         {"objects": [table_type("T", field("f", kind_of(INT), 32766))]},
-        "T.f has the number 32766 and the place 0 in its vtable",
+        "T.f has the number 32766 and the vtable offset 0, expected 65536",
     ),
     "root that is no object": (
         {"objects": [table_type("T")], "root": table_type("R")},
-        "its root table 'R' is none of its objects",
+        "the root table 'R' is not among its objects",
     ),
-    "struct in itself": (in_struct(OBJ, 0, 0), "struct S is inside itself"),
-    "array of a struct in itself": (in_struct(ARRAY, OBJ, 0, 1), "struct S is inside itself"),
+    "struct in itself": (in_struct(OBJ, 0, 0), "struct S contains itself"),
+    "array of a struct in itself": (in_struct(ARRAY, OBJ, 0, 1), "struct S contains itself"),
     "structs in each other": (
         {
             "objects": [
@@ -731,20 +731,32 @@ NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
                 struct_type("B", 4, 4, field("a", kind_of(OBJ, 0, 0), 0, 0)),
             ]
         },
-        "struct A is inside itself",
+        "struct A contains itself",
     ),
-    "table in a struct": (in_struct(OBJ, 0, 1), "S.f is a table in a struct"),
-    "string in a struct": (in_struct(STRING), "S.f cannot be in a struct"),
-    "vector in a struct": (in_struct(VECTOR, INT), "S.f cannot be in a struct"),
-    "array of strings": (in_struct(ARRAY, STRING, -1, 2), "S.f cannot be in a struct"),
-    "array beyond the struct": (in_struct(ARRAY, INT, -1, 3), "S.f takes bytes 0 to 12 of a struct of 8"),
+    "table in a struct": (in_struct(OBJ, 0, 1), "S.f is a table, which cannot be in a struct"),
+    "string in a struct": (
+        in_struct(STRING),
+        "S.f cannot be in a struct: expected a scalar, a struct or an array of these",
+    ),
+    "vector in a struct": (
+        in_struct(VECTOR, INT),
+        "S.f cannot be in a struct: expected a scalar, a struct or an array of these",
+    ),
+    "array of strings": (
+        in_struct(ARRAY, STRING, -1, 2),
+        "S.f cannot be in a struct: expected a scalar, a struct or an array of these",
+    ),
+    "array beyond the struct": (
+        in_struct(ARRAY, INT, -1, 3),
+        "S.f, bytes 0 to 12, overlaps another field or ends outside of its struct of 8 bytes",
+    ),
     "field beyond the struct": (
         {"objects": [struct_type("S", 4, 4, field("f", kind_of(INT), 0, 2))]},
-        "S.f takes bytes 2 to 6 of a struct of 4",
+        "S.f, bytes 2 to 6, overlaps another field or ends outside of its struct of 4 bytes",
     ),
     "fields over each other": (
         {"objects": [struct_type("S", 8, 4, field("a", kind_of(INT), 0, 0), field("b", kind_of(INT), 1, 2))]},
-        "S.b takes bytes 2 to 6 of a struct of 8",
+        "S.b, bytes 2 to 6, overlaps another field or ends outside of its struct of 8 bytes",
     ),
     "struct of no bytes": ({"objects": [struct_type("S", 0, 4)]}, "struct S has 0 bytes, aligned to 4"),
     "struct of fewer than no bytes": ({"objects": [struct_type("S", -8, 4)]}, "struct S has -8 bytes, aligned to 4"),
@@ -758,22 +770,22 @@ def test_nonsense_is_refused_with_its_place(name):
     described, what = NONSENSE[name]
     with pytest.raises(FlatbufferError) as caught:
         Schema.from_bytes(schema_bytes(**described))
-    assert str(caught.value) == f"this binary schema makes no sense: {what}"
+    assert str(caught.value) == f"invalid binary schema: {what}"
 
 
 def test_root_that_is_a_struct_is_refused():
     data = schema_bytes([struct_type("S", 4, 4)], root=struct_type("S", 4, 4))
-    with pytest.raises(FlatbufferError, match=r"this binary schema makes no sense: .*'S'"):
+    with pytest.raises(FlatbufferError, match=r"invalid binary schema: the root 'S' is a struct"):
         Schema.from_bytes(data)
 
 
 @pytest.mark.parametrize(
     ("described", "message"),
     [
-        (in_table(VECTOR64, INT), "T.f of this binary schema is a vector with 64 bits, which is not supported"),
+        (in_table(VECTOR64, INT), "unsupported binary schema: T.f is a vector with 64-bit offsets"),
         (
             {"objects": [table_type("T", field("f", kind_of(INT), 0, None, (13, "Bool", True)))]},
-            "field 'f' of this binary schema has offsets of 64 bits, which are not supported",
+            "unsupported binary schema: field 'f' has 64-bit offsets",
         ),
     ],
 )
@@ -801,9 +813,7 @@ def test_schema_without_what_is_required_is_refused_with_the_path(missing, path)
     builder.Finish(missing(builder), b"BFBS")
     with pytest.raises(FlatbufferError) as caught:
         Schema.from_bytes(bytes(builder.Output()))
-    assert str(caught.value).startswith(
-        f"this binary schema is damaged: {path}: a required field is missing from the table"
-    )
+    assert str(caught.value).startswith(f"damaged binary schema: {path}: a required field is missing from the table")
 
 
 @pytest.mark.parametrize("size", [-1, -(2**31), 2**31 - 1, 1])
@@ -827,7 +837,7 @@ def test_structs_in_structs_are_loaded_up_to_a_depth_and_refused_beyond(inner_fi
     for count in (101, 102, 2000):
         with pytest.raises(FlatbufferError) as caught:
             Schema.from_bytes(chain_of_structs(count, inner_first))
-        assert str(caught.value) == "this binary schema makes no sense: structs are nested deeper than 100"
+        assert str(caught.value) == "invalid binary schema: structs are nested deeper than 100"
 
 
 @pytest.mark.parametrize("inner_first", [False, True])
@@ -877,7 +887,7 @@ def test_table_with_as_many_fields_as_a_vtable_holds_is_loaded(count):
 def test_table_with_more_fields_than_a_vtable_holds_is_refused():
     kind = kind_of(INT)
     fields = (field(f"f{i}", kind, i) for i in range(65_535))
-    with pytest.raises(FlatbufferError, match="makes no sense: "):
+    with pytest.raises(FlatbufferError, match="invalid binary schema: "):
         Schema.from_bytes(schema_bytes([table_type("T", *fields)], builder=flatstream.Builder(1024)))
 
 

@@ -113,7 +113,7 @@ def test_for_type_of_an_unknown_table_is_a_key_error(name):
 
 
 def test_for_type_of_a_struct_is_a_key_error():
-    with pytest.raises(KeyError, match=r"'shapes\.Point' is a struct in this schema, and no table"):
+    with pytest.raises(KeyError, match=r"'shapes\.Point' is a struct in this schema, not a table"):
         TypedValidator.for_type(shapes(), "shapes.Point")
 
 

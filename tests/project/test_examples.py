@@ -20,9 +20,9 @@ SHOWN: dict[str, list[str]] = {
     "bounds": [
         r"writing: a payload of 1001 bytes is longer than the bound of 1000 \(frame 1, stream offset 1004\)",
         r"reading: the header declares a payload of 1001 bytes, more than the limit of 1000",
-        r"a lie: .*2000000004 bytes of it are needed, 14 are there",
+        r"torn: .*2000000004 bytes of it are needed, 14 are there",
     ],
-    "custom_checksum": [r"4 bytes of Adler32", r"noticed: .*0x11e60398, its payload gives 0x11dd0397"],
+    "custom_checksum": [r"4 bytes of Adler32", r"detected: .*0x11e60398, its payload gives 0x11dd0397"],
     "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],
     "memory_policies": [
         r"size_threshold: from \d{6} to 4096 bytes",
