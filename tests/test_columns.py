@@ -50,8 +50,9 @@ from flatstream import (
     UnexpectedEofError,
     ValidationFailedError,
 )
-from flatstream._core.column_reader.plan import Plan
-from flatstream._core.column_reader.reader import ColumnReader, real_limits, whole_limits
+from flatstream._core.column_reader.plan import ReadPlan
+from flatstream._core.column_reader.range_filter import float_limits, integer_limits
+from flatstream._core.column_reader.reader import ColumnReader
 
 HERE = Path(__file__).parent
 
@@ -487,11 +488,11 @@ def test_recursion_is_left_out_and_told_and_can_be_asked_for():
         (["structs.grid.corners.x"], ValueError, "goes through 'corners', which is an array"),
         (["title.x"], ValueError, "goes through 'title', which is no table or struct"),
         (["id.x"], ValueError, "goes through 'id', which is no table or struct"),
-        (["id", "id"], ValueError, "field 'id' is chosen twice"),
-        (["tree" + ".left" * 70], ValueError, "is longer than 60 names"),
-        ("id", TypeError, "fields must be an iterable of paths, got the one str 'id'"),
+        (["id", "id"], ValueError, "field 'id' is selected twice"),
+        (["tree" + ".left" * 70], ValueError, "has more than 60 names"),
+        ("id", TypeError, "fields must be an iterable of paths, got a single str: 'id'"),
         (b"id", TypeError, "fields must be an iterable of paths"),
-        ([1], TypeError, "a path of a field must be a str, got int"),
+        ([1], TypeError, "the path of a field must be a str, got int"),
         (5, TypeError, "not iterable"),
     ],
 )
@@ -892,7 +893,7 @@ def test_filter_looks_at_nothing_else_of_other_messages():
             (
                 ("id", 1, time),
                 TypeError,
-                f"high end .* a number or None, got {re.escape(name)}: a time is its integer in the unit of the field$",
+                f"high end .* a number or None, got {re.escape(name)}: give a time as its integer in the unit of the field$",
             )
             for time, name in [
                 (np.datetime64("2025-11-24", "ns"), "datetime64[ns]"),
@@ -910,9 +911,9 @@ def test_filter_looks_at_nothing_else_of_other_messages():
         (
             ("scalars.color", "Red", None),
             TypeError,
-            "low end .* got str: an enum is its number, and a time its integer",
+            "low end .* got str: give an enum as its number, and a time as its integer",
         ),
-        (("scalars.f64", None, np.str_("1")), TypeError, "high end .* got str_: an enum is its number"),
+        (("scalars.f64", None, np.str_("1")), TypeError, "high end .* got str_: give an enum as its number"),
         (("scalars.f64", None, np.bytes_(b"1")), TypeError, "high end .* or None, got bytes_$"),
         (("scalars.f64", None, b"1"), TypeError, "high end .* or None, got bytes$"),
         (("scalars.f64", np.complex128(1), None), TypeError, "low end .* or None, got complex128$"),
@@ -943,8 +944,8 @@ def test_numbers_of_numpy_are_ends_of_a_range():
 
 
 @given(ANY_LIMIT, ANY_LIMIT, st.sampled_from([(3, 1), (4, 1), (7, 4), (9, 8), (10, 8)]))
-def test_whole_limits_are_the_integers_in_the_range(low, high, kind):
-    least, most = whole_limits(low, high, *kind)
+def test_integer_limits_are_the_integers_in_the_range(low, high, kind):
+    least, most = integer_limits(low, high, *kind)
     signed, width = kind[0] in (3, 7, 9), kind[1]
     bottom, top = (-(2 ** (8 * width - 1)), 2 ** (8 * width - 1) - 1) if signed else (0, 2 ** (8 * width) - 1)
     for value in {bottom, bottom + 1, 0, 1, top - 1, top, least, most, least - 1, most + 1}:
@@ -953,8 +954,8 @@ def test_whole_limits_are_the_integers_in_the_range(low, high, kind):
 
 
 @given(ANY_LIMIT, ANY_LIMIT, st.floats(allow_nan=False))
-def test_real_limits_are_exact(low, high, value):
-    first, last = real_limits(low, high)
+def test_float_limits_are_exact(low, high, value):
+    first, last = float_limits(low, high)
     for number in (value, *(end for end in (first, last) if end is not None)):
         assert (first <= number and (last is None or number < last)) == in_range(number, low, high)
 
@@ -1287,7 +1288,7 @@ def test_message_that_repeats_a_string_in_every_element_is_read_up_to_a_limit():
     batch = columns_of([repeating_message(1000, b"shared" * 10)], table, ["strings"])
     assert batch["strings"].to_pylist() == [["shared" * 10] * 1000]
     bomb = repeating_message(20_000, b"x" * 100_000)
-    with pytest.raises(FlatbufferError, match=r"vectors\.strings: more repetition than is allowed, in a vector"):
+    with pytest.raises(FlatbufferError, match=r"vectors\.strings: more repeated bytes than the limit, in a vector"):
         columns_of([bomb], table, ["strings"])
     tracemalloc.start()
     batch = columns_of([bomb, message(built.generated("Vectors").VectorsT())], table, ["strings"], on_error="skip")
@@ -1494,7 +1495,7 @@ def test_half_made_and_misused_objects_raise():
 from flatstream import Schema
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
 from flatstream._core.column_reader.reader import ColumnReader
-from flatstream._core.column_reader.plan import Plan
+from flatstream._core.column_reader.plan import ReadPlan
 schema = Schema.from_file(SCHEMA)
 layout, number = schema.root.layout, schema.root.number
 reader = StreamReader(TWO_FRAMES)
@@ -1504,18 +1505,18 @@ attempt(ColumnType.__new__(ColumnType).__arrow_c_schema__)
 attempt(ColumnType("a", "i", True).__init__, "b", "i", True)
 attempt(ColumnType, "a", "+s", True, [ColumnType.__new__(ColumnType)])
 attempt(ColumnType, "a", "U", True, (), ["x"], [1])
-attempt(Plan(layout, number).__init__, layout, number)
-attempt(Plan, type(layout).__new__(type(layout)), number)
-attempt(Plan, layout, 10**6)
+attempt(ReadPlan(layout, number).__init__, layout, number)
+attempt(ReadPlan, type(layout).__new__(type(layout)), number)
+attempt(ReadPlan, layout, 10**6)
 attempt(ColumnReader.__new__(ColumnReader).read, None)
 attempt(lambda: ColumnReader.__new__(ColumnReader).type)
-attempt(ColumnReader, reader, Plan.__new__(Plan))
+attempt(ColumnReader, reader, ReadPlan.__new__(ReadPlan))
 attempt(ColumnReader, reader, None)
-attempt(ColumnReader, reader, Plan(layout, number), Plan(layout, number))
-attempt(ColumnReader, type(reader).__new__(type(reader)), Plan(layout, number))
-attempt(ColumnReader(type(reader).__new__(type(reader)), Plan(layout, number)).read, None)
-twice = ColumnReader(reader, Plan(layout, number))
-attempt(twice.__init__, reader, Plan(layout, number))
+attempt(ColumnReader, reader, ReadPlan(layout, number), ReadPlan(layout, number))
+attempt(ColumnReader, type(reader).__new__(type(reader)), ReadPlan(layout, number))
+attempt(ColumnReader(type(reader).__new__(type(reader)), ReadPlan(layout, number)).read, None)
+twice = ColumnReader(reader, ReadPlan(layout, number))
+attempt(twice.__init__, reader, ReadPlan(layout, number))
 class Bad:
     type = 5
     def next_data(self): return 5
@@ -1533,7 +1534,7 @@ attempt(pyarrow.RecordBatchReader.from_stream, Exporter())
 
 
 def test_plans_belong_to_one_reader():
-    plan = Plan(LEVEL1.layout, LEVEL1.number, ["value"])
+    plan = ReadPlan(LEVEL1.layout, LEVEL1.number, ["value"])
     ColumnReader(StreamReader(b""), plan)
     with pytest.raises(ValueError, match="a plan belongs to one reader"):
         ColumnReader(StreamReader(b""), plan)
@@ -1556,9 +1557,9 @@ def wide_schema_types() -> Any:
 
 def test_more_columns_than_anybody_can_count_are_refused():
     layout = wide_schema_types()
-    with pytest.raises(ValueError, match="more than 50000 columns: choose some of them by their paths"):
-        Plan(layout, 0)
-    assert [child.name for child in Plan(layout, 0, ["a.b.a.b.a.b.a.b.a.b.a.b.a.b.a"]).type.children] == [
+    with pytest.raises(ValueError, match="more than 50000 columns: select some of them by their paths"):
+        ReadPlan(layout, 0)
+    assert [child.name for child in ReadPlan(layout, 0, ["a.b.a.b.a.b.a.b.a.b.a.b.a.b.a"]).type.children] == [
         "a.b.a.b.a.b.a.b.a.b.a.b.a.b.a"
     ]
 

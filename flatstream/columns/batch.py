@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
-from flatstream._core.column_reader.plan import Plan
+from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.column_reader.reader import ColumnReader
 from flatstream.columns._convert import array_of, frame_of, type_text, unmasked, values_of
 
@@ -415,12 +415,12 @@ def plan_of(
     name: str,
     fields: Iterable[str] | None,
     enums: Literal["dictionary", "number"],
-) -> Plan:
+) -> ReadPlan:
     """What is read of each message."""
     metadata = {"flatstream.table": name}
     if layout.file_identifier:
         metadata["flatstream.file_identifier"] = layout.file_identifier.decode("latin-1")
-    return Plan(layout, table, fields, enums, metadata)
+    return ReadPlan(layout, table, fields, enums, metadata)
 
 
 def reader_of(
@@ -444,7 +444,7 @@ def reader_of(
         if not isinstance(where, (tuple, list)) or len(where) != 3 or not isinstance(where[0], str):
             raise TypeError(f"where must be (path, low, high), got {where!r:.200}")
         path, low, high = where
-        condition = Plan(layout, table, [path], "number")
+        condition = ReadPlan(layout, table, [path], "number")
     return ColumnReader(
         decoder, plan, condition, low, high, verify=bool(verify), skip=on_error == "skip", progress=progress
     )
