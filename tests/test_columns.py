@@ -893,7 +893,7 @@ def test_filter_looks_at_nothing_else_of_other_messages():
             (
                 ("id", 1, time),
                 TypeError,
-                f"high end .* a number or None, got {re.escape(name)}: give a time as its integer in the unit of the field$",
+                f"high end .* or None, got {re.escape(name)}: give a time as its integer in the unit of the field$",
             )
             for time, name in [
                 (np.datetime64("2025-11-24", "ns"), "datetime64[ns]"),

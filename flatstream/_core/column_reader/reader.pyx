@@ -98,9 +98,8 @@ cdef class ColumnReader(Exclusive):
         if filter_plan is not None:
             node = only_output(filter_plan)
             if node.op != OP_SCALAR:
-                raise ValueError(
-                    f"where: {(<ReadPlan>filter_plan).path_of(node.number)} is no number; only a number can be in a range"
-                )
+                path = (<ReadPlan>filter_plan).path_of(node.number)
+                raise ValueError(f"where: {path} is no number; only a number can be in a range")
             self.low, self.high = limits_of(node, low, high)
         # Check again: methods of the limits may have run, and may have used the plan or this reader.
         if self.plan is not None or (<ReadPlan>plan).taken or filter_plan is not None and (
