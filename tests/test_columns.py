@@ -1424,7 +1424,7 @@ def test_numpy_takes_a_column_for_its_array():
     assert np.shares_memory(column.__array__("i4"), array)
     assert np.asarray(column, np.float32).dtype == np.float32
     assert np.mean(column) == 24.5
-    with pytest.raises(ValueError, match="'value' cannot be made without a copy"):
+    with pytest.raises(ValueError, match="'value' cannot be converted to this array without a copy"):
         column.__array__(np.dtype("f8"), copy=False)
 
 

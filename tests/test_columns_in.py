@@ -770,7 +770,7 @@ def test_paths_of_arrow_without_an_end() -> None:
             SCALARS,
             {"i32": pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])},
             TypeError,
-            "column 'i32' is a union of Arrow",
+            "column 'i32' is an Arrow union",
         ),
     ],
 )
