@@ -406,7 +406,7 @@ def test_any_offsets_sizes_and_indices_stay_inside_of_the_columns(data: st.DataO
 
 def test_dictionary_of_the_type_and_of_the_array_belong_together() -> None:
     producer = table_of(numbers(dictionary=numbers(), schema_dictionary=None))
-    refused(SCALARS, producer, ValueError, "column 'i32': .* it has a dictionary that its type does not", 0)
+    refused(SCALARS, producer, ValueError, "column 'i32': .* only one of the array and its type has a dictionary", 0)
     assert producer.released["array"] == 1
 
 

@@ -111,7 +111,7 @@ def test_message_without_bytes_is_damaged() -> None:
 def test_none_is_refused_for_every_argument(position: int) -> None:
     arguments: list[Any] = [plan_of(), DATA, OFFSETS, LENGTHS]
     arguments[position] = None
-    with pytest.raises(TypeError, match="must not be None|got NoneType"):
+    with pytest.raises(TypeError, match=r"must not be None|got NoneType"):
         read_messages(*arguments)
 
 
