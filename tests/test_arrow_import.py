@@ -548,7 +548,8 @@ from array import array
 from flatstream import StreamWriter
 from flatstream._core.arrow import importer as arrow_import
 from flatstream._core.column_writer import sources as column_sources
-from flatstream._core.flatbuf import column_plan, ingest, layout, template
+from flatstream._core.column_writer import plan as column_plan, writer as ingest
+from flatstream._core.flatbuf import layout, template
 from flatstream.schema import Schema
 table = Schema.from_file("tests/schemas/shapes.bfbs").table("shapes.Scalars")
 def attempt(call):
