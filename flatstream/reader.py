@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
 from flatstream._core.stream.decoder import Decoder, FrameBatch, iterates_in_c
 from flatstream._core.stream.memory_policy import MemoryPolicy
@@ -15,7 +15,7 @@ from flatstream.framing import Deframer, as_deframer
 from flatstream.serialization import payload_decoder
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Self, Unpack
 
     from flatstream._core.records.record_view import RecordView
 
@@ -28,19 +28,24 @@ StreamT_co = TypeVar("StreamT_co", covariant=True)
 DEFAULT_CAPACITY = 256 * 1024
 
 
+class ColumnOptions(TypedDict, total=False):
+    """The keyword arguments for reading columns, passed from a reader to a table; see `StreamReader.columns`."""
+
+    verify: bool
+    enums: Literal["dictionary", "number"]
+    on_error: Literal["raise", "skip"]
+    progress: Callable[[int, int], object] | None
+
+
 class _Columnar(Protocol[BatchT_co, StreamT_co]):
-    """What a reader asks a table of a schema for. (The reader knows nothing of schemas.)"""
+    """A table of a schema, as far as a reader needs it. (Readers do not import schemas or columns.)"""
 
     def read_columns(
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
         where: tuple[str, Any, Any] | None = None,
-        *,
-        verify: bool = False,
-        enums: Literal["dictionary", "number"] = "dictionary",
-        on_error: Literal["raise", "skip"] = "raise",
-        progress: Callable[[int, int], object] | None = None,
+        **options: Unpack[ColumnOptions],
     ) -> BatchT_co: ...
 
     def read_column_batches(
@@ -50,10 +55,7 @@ class _Columnar(Protocol[BatchT_co, StreamT_co]):
         where: tuple[str, Any, Any] | None = None,
         *,
         batch_rows: int | None = 65_536,
-        verify: bool = False,
-        enums: Literal["dictionary", "number"] = "dictionary",
-        on_error: Literal["raise", "skip"] = "raise",
-        progress: Callable[[int, int], object] | None = None,
+        **options: Unpack[ColumnOptions],
     ) -> StreamT_co: ...
 
 

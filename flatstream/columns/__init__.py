@@ -1,8 +1,10 @@
-"""Messages as columns: for NumPy, and by the Arrow C data interface for every library that knows it.
+"""Messages as columns: as NumPy arrays, and for every library that takes the Arrow C data interface.
 
-What is read of which field is said by the table of a schema; see `StreamReader.columns` and docs/columns.md.
+`StreamReader.columns` and `StreamReader.column_batches` return them. See docs/columns.md for how each type of field is
+represented.
 """
 
-from flatstream.columns.batch import Column, ColumnBatch, ColumnSchema, ColumnStream
+from flatstream.columns.batch import Column, ColumnBatch, ColumnSchema
+from flatstream.columns.stream import ColumnStream
 
 __all__ = ["Column", "ColumnBatch", "ColumnSchema", "ColumnStream"]

@@ -1,4 +1,4 @@
-"""The values of columns as Python objects and NumPy arrays, and the names of their types."""
+"""Conversion of columns to Python objects, NumPy arrays and pandas frames, and Arrow's names for their types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from flatstream._core.arrow.exporter import WIDTHS, ColumnData, ColumnType
 
-# By the letters of the C data interface: Arrow's name, and the letter that memoryview and NumPy know a type by.
+# By format of the C data interface: Arrow's name of the type, and its format in memoryview and NumPy.
 NUMBERS = {
     "b": ("bool", "?"),
     "c": ("int8", "b"),
@@ -24,7 +24,7 @@ NUMBERS = {
 
 
 def type_text(type: ColumnType) -> str:
-    """Arrow's name for a type."""
+    """Arrow's name of a type."""
     if type.labels is not None:
         return "dictionary<values=string, indices=int32>"
     if type.format in NUMBERS:
@@ -42,18 +42,18 @@ def type_text(type: ColumnType) -> str:
 
 
 def _view(memory: Any) -> Any:
-    """The bytes of a part of a column."""
-    # Before Python 3.12, type checkers cannot be told of objects that have a buffer.
+    """The bytes of one buffer of a column."""
+    # Before Python 3.12, annotations cannot express that an object has the buffer protocol.
     return memoryview(memory)
 
 
 def numbers_of(data: ColumnData) -> Any:
-    """The numbers of a column, as a memoryview of what they are in memory."""
+    """The numbers of a column, as a memoryview of their type over the column's memory."""
     return _view(data.data)[: data.length * WIDTHS[data.type.format]].cast(NUMBERS[data.type.format][1])
 
 
 def _plain_values(data: ColumnData, begin: int, end: int) -> list[Any]:
-    """The values of the rows from `begin` to `end`, whether they are there or not."""
+    """The values of the rows from `begin` to `end`. A null row has an arbitrary value."""
     type = data.type
     if type.format in NUMBERS:
         numbers: list[Any] = numbers_of(data)[begin:end].tolist()
@@ -76,21 +76,21 @@ def _plain_values(data: ColumnData, begin: int, end: int) -> list[Any]:
         size = int(type.format[3:])
         items = values_of(data.children[0], size * begin, size * end)
         return [items[size * row : size * (row + 1)] for row in range(end - begin)]
-    names_ = [child.type.name for child in data.children]
-    if not names_:
+    members = [child.type.name for child in data.children]
+    if not members:
         return [{} for _ in range(begin, end)]
     columns = [values_of(child, begin, end) for child in data.children]
-    return [dict(zip(names_, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [dict(zip(members, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def values_of(data: ColumnData, begin: int = 0, end: int | None = None) -> list[Any]:
-    """The values of the rows from `begin` to `end`, None for nulls."""
+    """The values of the rows from `begin` to `end`, with None for nulls."""
     end = data.length if end is None else end
     values = _plain_values(data, begin, end)
     if data.validity is None:
         return values
     valid = _view(data.validity)[begin:end]
-    return [value if there else None for value, there in zip(values, valid, strict=True)]
+    return [value if is_valid else None for value, is_valid in zip(values, valid, strict=True)]
 
 
 def array_of(data: ColumnData) -> Any:
@@ -108,7 +108,7 @@ def array_of(data: ColumnData) -> Any:
         values = array_of(data.children[0]).reshape(data.length, int(type.format[3:]))
     else:
         values = np.empty(data.length, object)
-        # One by one: NumPy would look into lists, and make dimensions of them.
+        # Loop, not one assignment: NumPy would turn nested lists into dimensions.
         for row, value in enumerate(values_of(data)):
             values[row] = value
         return values
@@ -121,7 +121,7 @@ def array_of(data: ColumnData) -> Any:
 
 
 def unmasked(data: ColumnData) -> tuple[Any, bool]:
-    """A column as an array without a mask, and whether it is a new one; see `Column.__array__`."""
+    """A column as an array without a mask, and whether the array is a copy; see `Column.__array__`."""
     values = array_of(data)
     if not hasattr(values, "mask"):
         return values, values.dtype.kind == "O"
@@ -133,15 +133,23 @@ def unmasked(data: ColumnData) -> tuple[Any, bool]:
 
 
 def frame_of(pandas: Any, pyarrow: Any, table: Any) -> Any:
-    """A pyarrow.Table as a pandas.DataFrame, without a digit of an integer lost; see `ColumnBatch.to_pandas`."""
+    """A pyarrow.Table as a pandas.DataFrame with exact integers; see `ColumnBatch.to_pandas`."""
     dtypes = {pyarrow.bool_(): pandas.BooleanDtype()}
     for bits in (8, 16, 32, 64):
         for sign in ("Int", "UInt"):
             dtypes[getattr(pyarrow, f"{sign.lower()}{bits}")()] = getattr(pandas, f"{sign}{bits}Dtype")()
-    # Left to itself, pyarrow makes floats of integers if there are nulls, also of those in structs.
-    holed = {field.name for field in table.schema if field.type in dtypes and table[field.name].null_count}
-    if not holed:
+    # By default, pyarrow converts integers to floats if there are nulls, in structs too.
+    with_nulls = [field.name for field in table.schema if field.type in dtypes and table[field.name].null_count]
+    if not with_nulls:
         return table.to_pandas(integer_object_nulls=True)
-    rest = table.drop_columns(list(holed)).to_pandas(integer_object_nulls=True)
-    exact = table.select(list(holed)).to_pandas(types_mapper=dtypes.get)
+    rest = table.drop_columns(with_nulls).to_pandas(integer_object_nulls=True)
+    exact = table.select(with_nulls).to_pandas(types_mapper=dtypes.get)
     return pandas.concat([rest, exact], axis=1)[table.column_names]
+
+
+def import_library(name: str, method: str) -> Any:
+    """Imports an optional library for a method that needs it."""
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise ImportError(f"{method}() needs {name}: pip install 'flatstream[columns]'") from error

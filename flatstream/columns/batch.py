@@ -1,31 +1,15 @@
-"""Messages as columns: for NumPy, and by the Arrow C data interface for every library that knows it.
-
-What is read of which field is said by the table of a schema; see `StreamReader.columns` and docs/columns.md.
-"""
+"""Columns in memory: Column, ColumnBatch and ColumnSchema, and their conversion to other libraries."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsIndex, overload
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
-from flatstream._core.column_reader.plan import Plan
-from flatstream._core.column_reader.reader import ColumnReader
-from flatstream.columns._convert import array_of, frame_of, type_text, unmasked, values_of
+from flatstream.columns._convert import array_of, frame_of, import_library, type_text, unmasked, values_of
 
-if TYPE_CHECKING:
-    from typing import Self
-
-    from flatstream._core.flatbuf.layout import Layout
-    from flatstream._core.stream.decoder import Decoder
-
-__all__ = ["Column", "ColumnBatch", "ColumnSchema", "ColumnStream"]
-
-# How many rows a batch has unless somebody says.
-BATCH_ROWS = 65_536
-
-# How many values an iterator over a column makes at a time.
+# How many values an iterator over a column converts at a time.
 VALUES_AHEAD = 1024
 
 
@@ -39,13 +23,13 @@ class Column:
     type : str
         Arrow's name for its type.
     null_count : int
-        How many rows have no value.
+        The number of null rows.
 
     Notes
     -----
-    It is a sequence of Python values, those of `to_pylist`: an index gives one, a slice a list of them. NumPy takes it
-    for the array that `to_numpy` gives, where enums are numbers. Only nulls would lose their mask on the way: they are
-    NaN in an array of floats, and None in an array of objects made of any other column.
+    A column is a sequence of the Python values that `to_pylist` returns: an index returns one value, a slice a list.
+    `numpy.asarray` converts a column like `to_numpy`, with enums as numbers, but without a mask: nulls are NaN in an
+    array of floats. A column of any other type that has nulls becomes an array of objects with None.
     """
 
     def __init__(self, data: ColumnData) -> None:
@@ -73,7 +57,7 @@ class Column:
         except TypeError:
             raise TypeError(f"a row of a column must be an int or a slice, got {type(index).__name__}") from None
         if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of a column of {len(self)}")
+            raise IndexError(f"row {row} of a column of {len(self)} rows")
         row %= len(self)
         return values_of(self._data, row, row + 1)[0]
 
@@ -82,12 +66,12 @@ class Column:
             yield from values_of(self._data, begin, min(begin + VALUES_AHEAD, len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """What NumPy makes an array of: what `to_numpy` gives, but for nulls."""
+        """The column as an array for NumPy: the result of `to_numpy` without a mask."""
         array, new = unmasked(self._data)
         if dtype is not None and array.dtype != dtype:
             array, new = array.astype(dtype), True
         if new and copy is False:
-            raise ValueError(f"an array of column {self.name!r} cannot be made without a copy")
+            raise ValueError(f"column {self.name!r} cannot be converted to this array without a copy")
         return array.copy() if copy and not new else array
 
     def to_numpy(self) -> Any:
@@ -96,10 +80,10 @@ class Column:
         Returns
         -------
         numpy.ndarray or numpy.ma.MaskedArray
-            Of numbers and bools, and of fixed arrays of these (with two dimensions), a read-only view of the column's
-            own memory: nothing is copied. Enums are their numbers. If there are nulls, a masked array over that view.
-            Of strings, vectors, structs and unions, an array of the objects that `to_pylist` gives, which takes long
-            for many rows: see `to_arrow`.
+            For numbers, enums (as numbers) and bools, and for fixed arrays of these (with two dimensions): a read-only
+            view of the column's memory, without a copy, or a masked array over this view if there are nulls. For
+            strings, vectors, structs and unions: an array of the objects that `to_pylist` returns, which is slow for
+            many rows; `to_arrow` is not.
 
         Raises
         ------
@@ -111,7 +95,7 @@ class Column:
     def to_pylist(self) -> list[Any]:
         """The column as a list of Python objects: None for nulls, str, bytes, lists, and dicts for structs.
 
-        Enums are their names, or the digits of a number that has none.
+        An enum is its name, or the digits of its number if the number has no name.
         """
         return values_of(self._data)
 
@@ -123,18 +107,18 @@ class Column:
         ImportError
             pyarrow is not installed.
         """
-        return _library("pyarrow", "to_arrow").array(self)
+        return import_library("pyarrow", "to_arrow").array(self)
 
     def to_pandas(self) -> Any:
-        """The column as a pandas.Series, by way of pyarrow; see `ColumnBatch.to_pandas`.
+        """The column as a pandas.Series, converted through pyarrow; see `ColumnBatch.to_pandas`.
 
         Raises
         ------
         ImportError
             pandas or pyarrow is not installed.
         """
-        pandas = _library("pandas", "to_pandas")
-        pyarrow = _library("pyarrow", "to_pandas")
+        pandas = import_library("pandas", "to_pandas")
+        pyarrow = import_library("pyarrow", "to_pandas")
         return frame_of(pandas, pyarrow, pyarrow.table({self.name: self.to_arrow()}))[self.name]
 
     def to_polars(self) -> Any:
@@ -145,7 +129,7 @@ class Column:
         ImportError
             polars is not installed.
         """
-        return _library("polars", "to_polars").Series(self.name, self)
+        return import_library("polars", "to_polars").Series(self.name, self)
 
     def __arrow_c_schema__(self) -> object:
         return self._data.type.__arrow_c_schema__()
@@ -158,21 +142,21 @@ class Column:
 
 
 class ColumnBatch(Mapping[str, Column]):
-    """Many messages as columns: a mapping of their names to `Column`.
+    """A batch of messages as columns: a mapping from column names to `Column`.
 
     Attributes
     ----------
     num_rows : int
-        How many messages there are.
+        The number of messages.
     skipped : int
-        How many were left out since they were damaged; always 0 unless that was asked for.
+        The number of damaged messages that were skipped; always 0 unless ``on_error="skip"`` was given.
     names : tuple of str
-        The columns, in order.
+        The names of the columns, in order.
 
     Notes
     -----
-    The memory of a column is its own. It lives as long as the column, or an array or table that was made of it, in
-    whatever library.
+    Each column owns its memory. The memory lives as long as the column or any array or table that shares it, in any
+    library.
 
     Examples
     --------
@@ -184,7 +168,7 @@ class ColumnBatch(Mapping[str, Column]):
 
     def __init__(self, data: ColumnData, skipped: int = 0) -> None:
         if not isinstance(data, ColumnData):
-            raise TypeError("a ColumnBatch is made by StreamReader.columns or column_batches")
+            raise TypeError("a ColumnBatch is made by StreamReader.columns or StreamReader.column_batches")
         self._data = data
         self._columns = {child.type.name: child for child in data.children}
         self.num_rows = data.length
@@ -212,11 +196,11 @@ class ColumnBatch(Mapping[str, Column]):
     __hash__ = object.__hash__
 
     def to_numpy(self) -> dict[str, Any]:
-        """All columns as NumPy arrays, by their names; see `Column.to_numpy`."""
+        """All columns as a dict of NumPy arrays, by name; see `Column.to_numpy`."""
         return {name: column.to_numpy() for name, column in self.items()}
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """All rows as dicts."""
+        """All rows as a list of dicts."""
         columns = [column.to_pylist() for column in self.values()]
         if not columns:
             return [{} for _ in range(self.num_rows)]
@@ -230,25 +214,26 @@ class ColumnBatch(Mapping[str, Column]):
         ImportError
             pyarrow is not installed.
         """
-        pyarrow = _library("pyarrow", "to_arrow")
+        pyarrow = import_library("pyarrow", "to_arrow")
         return pyarrow.Table.from_batches([pyarrow.record_batch(self)])
 
     def to_pandas(self) -> Any:
-        """The columns as a pandas.DataFrame, by way of pyarrow.
+        """The columns as a pandas.DataFrame, converted through pyarrow.
 
         Returns
         -------
         pandas.DataFrame
-            Integers and bools are columns of NumPy's types, or, where there are nulls, of the nullable types of pandas
-            ("Int64", "UInt8", "boolean"): every value is exact. Of floats, nulls are NaN. Enums are categories.
+            Columns of integers and bools have NumPy types, or the nullable types of pandas ("Int64", "UInt8",
+            "boolean") if there are nulls, so every value is exact. In columns of floats, nulls are NaN. Enums are
+            categories.
 
         Raises
         ------
         ImportError
             pandas or pyarrow is not installed.
         """
-        pandas = _library("pandas", "to_pandas")
-        return frame_of(pandas, _library("pyarrow", "to_pandas"), self.to_arrow())
+        pandas = import_library("pandas", "to_pandas")
+        return frame_of(pandas, import_library("pyarrow", "to_pandas"), self.to_arrow())
 
     def to_polars(self) -> Any:
         """The columns as a polars.DataFrame.
@@ -258,7 +243,7 @@ class ColumnBatch(Mapping[str, Column]):
         ImportError
             polars is not installed.
         """
-        return _library("polars", "to_polars").DataFrame(self)
+        return import_library("polars", "to_polars").DataFrame(self)
 
     def __arrow_c_schema__(self) -> object:
         return self._data.type.__arrow_c_schema__()
@@ -270,12 +255,12 @@ class ColumnBatch(Mapping[str, Column]):
         return export_stream(_Once(self._data))
 
     def __repr__(self) -> str:
-        left_out = f", {self.skipped} skipped" if self.skipped else ""
-        return f"<ColumnBatch of {self.num_rows} rows in {len(self)} columns{left_out}>"
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"<ColumnBatch of {self.num_rows} rows in {len(self)} columns{skipped}>"
 
 
 class _Once:
-    """A batch as a stream of one."""
+    """A source for `export_stream` that has one batch."""
 
     def __init__(self, data: ColumnData) -> None:
         self.type = data.type
@@ -286,85 +271,19 @@ class _Once:
         return data
 
 
-class ColumnStream:
-    """Iterates over the messages of a stream as batches of columns; see `StreamReader.column_batches`.
-
-    Attributes
-    ----------
-    skipped : int
-        How many messages were left out so far since they were damaged.
-
-    Notes
-    -----
-    It is a stream of the Arrow C data interface as well: whatever takes such a stream reads the batches one by one, as
-    it wants them, and holds no more of them than it needs. Both ways take from the same messages. After an error it can
-    be gone on with, as the reader can.
-    """
-
-    def __init__(self, reader: ColumnReader, batch_rows: int | None = None) -> None:
-        if not isinstance(reader, ColumnReader):
-            raise TypeError("a ColumnStream is made by StreamReader.column_batches")
-        if batch_rows is not None:
-            if not isinstance(batch_rows, int) or isinstance(batch_rows, bool):
-                raise TypeError(f"batch_rows must be an int, got {type(batch_rows).__name__}: {batch_rows!r:.100}")
-            if not 1 <= batch_rows <= 2**31 - 1:
-                raise ValueError(f"batch_rows must be from 1 to {2**31 - 1}, got {batch_rows}")
-        self._reader = reader
-        self._rows = BATCH_ROWS if batch_rows is None else batch_rows
-        self._one = batch_rows is None
-
-    @property
-    def schema(self) -> ColumnSchema:
-        """The types of the columns."""
-        return ColumnSchema(self._reader.type)
-
-    @property
-    def skipped(self) -> int:
-        """How many messages were left out so far since they were damaged."""
-        return self._reader.total_skipped
-
-    @property
-    def type(self) -> ColumnType:
-        """What `export_stream` asks for."""
-        return self._reader.type
-
-    def next_data(self) -> ColumnData | None:
-        """What `export_stream` asks for: the columns of the next batch, or None at the end."""
-        found = self._reader.read(self._rows, self._one)
-        return None if found is None else found[0]
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> ColumnBatch:
-        found = self._reader.read(self._rows, self._one)
-        if found is None:
-            raise StopIteration
-        return ColumnBatch(*found)
-
-    def __arrow_c_schema__(self) -> object:
-        return self._reader.type.__arrow_c_schema__()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return export_stream(self)
-
-    def __repr__(self) -> str:
-        return f"<ColumnStream of {', '.join(self.schema.names)}>"
-
-
 class ColumnSchema:
-    """The types of columns; whatever takes an Arrow schema by the C data interface takes this.
+    """The types of columns. Any library that takes an Arrow schema through the C data interface accepts it.
 
     Attributes
     ----------
     names : tuple of str
-        The columns, in order.
+        The names of the columns, in order.
     types : tuple of str
         Arrow's names for their types.
     metadata : dict of str to str
         The name of the table (``flatstream.table``), the file identifier if there is one
-        (``flatstream.file_identifier``), and, a line for each, paths that were left out because they lead back into a
-        table that they are in (``flatstream.recursive``).
+        (``flatstream.file_identifier``), and the paths that are left out because they lead to a table inside itself,
+        one per line (``flatstream.recursive``).
     """
 
     def __init__(self, type: ColumnType) -> None:
@@ -374,14 +293,14 @@ class ColumnSchema:
         self.metadata = dict(type.metadata)
 
     def to_pyarrow(self) -> Any:
-        """The same as a pyarrow.Schema.
+        """The schema as a pyarrow.Schema.
 
         Raises
         ------
         ImportError
             pyarrow is not installed.
         """
-        return _library("pyarrow", "to_pyarrow").schema(self)
+        return import_library("pyarrow", "to_pyarrow").schema(self)
 
     def __arrow_c_schema__(self) -> object:
         return self._type.__arrow_c_schema__()
@@ -399,59 +318,3 @@ class ColumnSchema:
     def __repr__(self) -> str:
         columns = ", ".join(f"{name}: {type}" for name, type in zip(self.names, self.types, strict=True))
         return f"<ColumnSchema {columns}>"
-
-
-def _library(name: str, method: str) -> Any:
-    """An optional library, imported when it is first asked for."""
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise ImportError(f"{method}() needs {name}: pip install 'flatstream[columns]'") from error
-
-
-def plan_of(
-    layout: Layout,
-    table: int,
-    name: str,
-    fields: Iterable[str] | None,
-    enums: Literal["dictionary", "number"],
-) -> Plan:
-    """What is read of each message."""
-    metadata = {"flatstream.table": name}
-    if layout.file_identifier:
-        metadata["flatstream.file_identifier"] = layout.file_identifier.decode("latin-1")
-    return Plan(layout, table, fields, enums, metadata)
-
-
-def reader_of(
-    decoder: Decoder,
-    layout: Layout,
-    table: int,
-    name: str,
-    fields: Iterable[str] | None,
-    where: tuple[str, Any, Any] | None,
-    verify: bool,
-    enums: Literal["dictionary", "number"],
-    on_error: Literal["raise", "skip"],
-    progress: Callable[[int, int], object] | None,
-) -> ColumnReader:
-    """What reads columns, from the arguments of `StreamReader.columns`."""
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r:.100}")
-    plan = plan_of(layout, table, name, fields, enums)
-    condition = low = high = None
-    if where is not None:
-        if not isinstance(where, (tuple, list)) or len(where) != 3 or not isinstance(where[0], str):
-            raise TypeError(f"where must be (path, low, high), got {where!r:.200}")
-        path, low, high = where
-        condition = Plan(layout, table, [path], "number")
-    return ColumnReader(
-        decoder, plan, condition, low, high, verify=bool(verify), skip=on_error == "skip", progress=progress
-    )
-
-
-def read_columns(reader: ColumnReader) -> ColumnBatch:
-    """All messages that are left as one batch."""
-    found = reader.read(None)
-    assert found is not None
-    return ColumnBatch(*found)

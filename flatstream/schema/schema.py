@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.flatbuf.layout import Layout
@@ -18,10 +18,13 @@ from flatstream.schema._parse import parse
 from flatstream.schema._reflection import ObjectInfo, SchemaInfo
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from typing_extensions import Buffer
 
     from flatstream._core.flatbuf.builder import Builder
     from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream
+    from flatstream.reader import ColumnOptions
 
 __all__ = ["RecordView", "Schema", "Table", "VectorView"]
 
@@ -242,20 +245,15 @@ class Table:
         reader: Decoder,
         fields: Iterable[str] | None = None,
         where: tuple[str, Any, Any] | None = None,
-        *,
-        verify: bool = False,
-        enums: Literal["dictionary", "number"] = "dictionary",
-        on_error: Literal["raise", "skip"] = "raise",
-        progress: Callable[[int, int], object] | None = None,
+        **options: Unpack[ColumnOptions],
     ) -> ColumnBatch:
-        """The remaining messages of a stream as columns; see `StreamReader.columns`."""
-        from flatstream.columns import batch as columns
+        """All messages that are left in a stream, as columns; see `StreamReader.columns`.
 
-        return columns.read_columns(
-            columns.reader_of(
-                reader, self.layout, self.number, self.name, fields, where, verify, enums, on_error, progress
-            )
-        )
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error` and `progress`.
+        """
+        from flatstream.columns.stream import make_reader, read_all
+
+        return read_all(make_reader(reader, self, fields, where, **options))
 
     def read_column_batches(
         self,
@@ -264,20 +262,15 @@ class Table:
         where: tuple[str, Any, Any] | None = None,
         *,
         batch_rows: int | None = 65_536,
-        verify: bool = False,
-        enums: Literal["dictionary", "number"] = "dictionary",
-        on_error: Literal["raise", "skip"] = "raise",
-        progress: Callable[[int, int], object] | None = None,
+        **options: Unpack[ColumnOptions],
     ) -> ColumnStream:
-        """The messages of a stream as batches of columns; see `StreamReader.column_batches`."""
-        from flatstream.columns import batch as columns
+        """The messages of a stream as batches of columns; see `StreamReader.column_batches`.
 
-        return columns.ColumnStream(
-            columns.reader_of(
-                reader, self.layout, self.number, self.name, fields, where, verify, enums, on_error, progress
-            ),
-            batch_rows,
-        )
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error` and `progress`.
+        """
+        from flatstream.columns.stream import ColumnStream, make_reader
+
+        return ColumnStream(make_reader(reader, self, fields, where, **options), batch_rows)
 
     def arrow_schema(
         self, fields: Iterable[str] | None = None, *, enums: Literal["dictionary", "number"] = "dictionary"
@@ -296,9 +289,10 @@ class Table:
         KeyError, ValueError, TypeError
             See `StreamReader.columns`.
         """
-        from flatstream.columns import batch as columns
+        from flatstream.columns import ColumnSchema
+        from flatstream.columns.stream import make_plan
 
-        return columns.ColumnSchema(columns.plan_of(self.layout, self.number, self.name, fields, enums).type)
+        return ColumnSchema(make_plan(self, fields, enums).type)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)

@@ -68,19 +68,23 @@ BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
     "offset below zero": (SCALARS, lambda: table_of(numbers(), offset=-1), "its offset -1"),
     "too many nulls": (SCALARS, lambda: table_of(numbers(null_count=4)), "4 of 3 values are null"),
     "nulls below -1": (SCALARS, lambda: table_of(numbers(null_count=-2)), "-2 of 3 values are null"),
-    "nulls without bits": (SCALARS, lambda: table_of(numbers(null_count=1)), "no bits that say which"),
-    "one buffer": (SCALARS, lambda: table_of(numbers(array_n_buffers=1)), "a int32 has 2 buffers, this one has 1"),
-    "three buffers": (SCALARS, lambda: table_of(numbers(array_n_buffers=3)), "has 2 buffers, this one has 3"),
+    "nulls without bits": (SCALARS, lambda: table_of(numbers(null_count=1)), "no validity buffer"),
+    "one buffer": (
+        SCALARS,
+        lambda: table_of(numbers(array_n_buffers=1)),
+        "an array of int32 has 2 buffers, but this one has 1",
+    ),
+    "three buffers": (SCALARS, lambda: table_of(numbers(array_n_buffers=3)), "has 2 buffers, but this one has 3"),
     "buffers below zero": (SCALARS, lambda: table_of(numbers(array_n_buffers=-1)), "claims -1 buffers"),
     "no buffers": (SCALARS, lambda: table_of(numbers(array_buffers=None)), "claims 2 buffers, but has none"),
     "no values": (SCALARS, lambda: table_of(Producer("i", 3, [None, None], name="i32")), "no buffer of values"),
     "no bits": (SCALARS, lambda: table_of(Producer("b", 3, [None, None], name="truth")), "no buffer of values"),
-    "no children": (SCALARS, lambda: table_of(numbers(), array_n_children=0), "should have 1 children, and has 0"),
-    "more children": (SCALARS, lambda: table_of(numbers(), array_n_children=2), "should have 1 children, and has 2"),
+    "no children": (SCALARS, lambda: table_of(numbers(), array_n_children=0), "should have 1 children, but has 0"),
+    "more children": (SCALARS, lambda: table_of(numbers(), array_n_children=2), "should have 1 children, but has 2"),
     "children that are NULL": (SCALARS, lambda: table_of(numbers(), array_children=None), "should have 1 children"),
     "a released child": (SCALARS, lambda: table_of(numbers(array_release=ARRAY_RELEASE())), "missing or released"),
-    "a short child": (SCALARS, lambda: table_of(numbers(2)), "has 2 rows, and 3 are needed"),
-    "a short child after an offset": (SCALARS, lambda: table_of(numbers(), offset=1), "has 3 rows, and 4 are needed"),
+    "a short child": (SCALARS, lambda: table_of(numbers(2)), "has 2 rows, but 3 are needed"),
+    "a short child after an offset": (SCALARS, lambda: table_of(numbers(), offset=1), "has 3 rows, but 4 are needed"),
     "more schemas": (SCALARS, lambda: table_of(numbers(), schema_n_children=-1), "claims -1 children"),
     "schemas that are NULL": (
         SCALARS,
@@ -95,7 +99,7 @@ BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
     "an unknown format": (
         SCALARS,
         lambda: table_of(numbers(schema_format=b"?!")),
-        "type that is not known here: '\\?!'",
+        "unknown Arrow type: '\\?!'",
     ),
     "a number with children": (
         SCALARS,
@@ -110,12 +114,12 @@ BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
     "a size that is none": (
         VECTORS,
         lambda: table_of(Producer("+w:x", 2, [None], [numbers(4)], name="i32s"), length=2),
-        "size that is none: 'x'",
+        "of an invalid size: 'x'",
     ),
     "a size below zero": (
         VECTORS,
         lambda: table_of(Producer("w:-4", 2, [None, b""], name="u8s"), length=2),
-        "size that is none: '-4'",
+        "of an invalid size: '-4'",
     ),
     "a released dictionary": (
         SCALARS,
@@ -145,7 +149,7 @@ BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
     "too few elements": (
         VECTORS,
         lambda: table_of(Producer("+w:3", 2, [None], [numbers(5)], name="i32s"), length=2),
-        "its elements are 5",
+        "it has 5 elements",
     ),
     "no sizes": (
         VECTORS,
@@ -393,7 +397,7 @@ def test_any_offsets_sizes_and_indices_stay_inside_of_the_columns(data: st.DataO
 
 def test_dictionary_of_the_type_and_of_the_array_belong_together() -> None:
     producer = table_of(numbers(dictionary=numbers(), schema_dictionary=None))
-    refused(SCALARS, producer, ValueError, "column 'i32': .* it has a dictionary that its type does not", 0)
+    refused(SCALARS, producer, ValueError, "column 'i32': .* only one of the array and its type has a dictionary", 0)
     assert producer.released["array"] == 1
 
 
@@ -535,7 +539,8 @@ from array import array
 from flatstream import StreamWriter
 from flatstream._core.arrow import importer as arrow_import
 from flatstream._core.column_writer import sources as column_sources
-from flatstream._core.flatbuf import column_plan, ingest, layout, template
+from flatstream._core.column_writer import plan as column_plan, writer as ingest
+from flatstream._core.flatbuf import layout, template
 from flatstream.schema import Schema
 table = Schema.from_file("tests/data/schemas/shapes.bfbs").table("shapes.Scalars")
 def attempt(call):

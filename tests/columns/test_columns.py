@@ -30,7 +30,7 @@ from flatstream import (
     FlatbufferError,
     StreamReader,
 )
-from flatstream._core.column_reader.plan import Plan
+from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.column_reader.reader import ColumnReader
 from reference.columns import Reference, bits
 from support import strategies
@@ -337,11 +337,11 @@ def test_recursion_is_left_out_and_told_and_can_be_asked_for():
         (["structs.grid.corners.x"], ValueError, "goes through 'corners', which is an array"),
         (["title.x"], ValueError, "goes through 'title', which is no table or struct"),
         (["id.x"], ValueError, "goes through 'id', which is no table or struct"),
-        (["id", "id"], ValueError, "field 'id' is chosen twice"),
-        (["tree" + ".left" * 70], ValueError, "is longer than 60 names"),
-        ("id", TypeError, "fields must be an iterable of paths, got the one str 'id'"),
+        (["id", "id"], ValueError, "field 'id' is selected twice"),
+        (["tree" + ".left" * 70], ValueError, "has more than 60 names"),
+        ("id", TypeError, "fields must be an iterable of paths, got a single str: 'id'"),
         (b"id", TypeError, "fields must be an iterable of paths"),
-        ([1], TypeError, "a path of a field must be a str, got int"),
+        ([1], TypeError, "the path of a field must be a str, got int"),
         (5, TypeError, "not iterable"),
     ],
 )
@@ -727,7 +727,7 @@ def test_numpy_takes_a_column_for_its_array():
     assert np.shares_memory(column.__array__("i4"), array)
     assert np.asarray(column, np.float32).dtype == np.float32
     assert np.mean(column) == 24.5
-    with pytest.raises(ValueError, match="'value' cannot be made without a copy"):
+    with pytest.raises(ValueError, match="'value' cannot be converted to this array without a copy"):
         column.__array__(np.dtype("f8"), copy=False)
 
 
@@ -798,7 +798,7 @@ def test_half_made_and_misused_objects_raise():
 from flatstream import Schema
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
 from flatstream._core.column_reader.reader import ColumnReader
-from flatstream._core.column_reader.plan import Plan
+from flatstream._core.column_reader.plan import ReadPlan
 schema = Schema.from_file(SCHEMA)
 layout, number = schema.root.layout, schema.root.number
 reader = StreamReader(TWO_FRAMES)
@@ -808,18 +808,18 @@ attempt(ColumnType.__new__(ColumnType).__arrow_c_schema__)
 attempt(ColumnType("a", "i", True).__init__, "b", "i", True)
 attempt(ColumnType, "a", "+s", True, [ColumnType.__new__(ColumnType)])
 attempt(ColumnType, "a", "U", True, (), ["x"], [1])
-attempt(Plan(layout, number).__init__, layout, number)
-attempt(Plan, type(layout).__new__(type(layout)), number)
-attempt(Plan, layout, 10**6)
+attempt(ReadPlan(layout, number).__init__, layout, number)
+attempt(ReadPlan, type(layout).__new__(type(layout)), number)
+attempt(ReadPlan, layout, 10**6)
 attempt(ColumnReader.__new__(ColumnReader).read, None)
 attempt(lambda: ColumnReader.__new__(ColumnReader).type)
-attempt(ColumnReader, reader, Plan.__new__(Plan))
+attempt(ColumnReader, reader, ReadPlan.__new__(ReadPlan))
 attempt(ColumnReader, reader, None)
-attempt(ColumnReader, reader, Plan(layout, number), Plan(layout, number))
-attempt(ColumnReader, type(reader).__new__(type(reader)), Plan(layout, number))
-attempt(ColumnReader(type(reader).__new__(type(reader)), Plan(layout, number)).read, None)
-twice = ColumnReader(reader, Plan(layout, number))
-attempt(twice.__init__, reader, Plan(layout, number))
+attempt(ColumnReader, reader, ReadPlan(layout, number), ReadPlan(layout, number))
+attempt(ColumnReader, type(reader).__new__(type(reader)), ReadPlan(layout, number))
+attempt(ColumnReader(type(reader).__new__(type(reader)), ReadPlan(layout, number)).read, None)
+twice = ColumnReader(reader, ReadPlan(layout, number))
+attempt(twice.__init__, reader, ReadPlan(layout, number))
 class Bad:
     type = 5
     def next_data(self): return 5
@@ -837,7 +837,7 @@ attempt(pyarrow.RecordBatchReader.from_stream, Exporter())
 
 
 def test_plans_belong_to_one_reader():
-    plan = Plan(LEVEL1.layout, LEVEL1.number, ["value"])
+    plan = ReadPlan(LEVEL1.layout, LEVEL1.number, ["value"])
     ColumnReader(StreamReader(b""), plan)
     with pytest.raises(ValueError, match="a plan belongs to one reader"):
         ColumnReader(StreamReader(b""), plan)
@@ -860,9 +860,9 @@ def wide_schema_types() -> Any:
 
 def test_more_columns_than_anybody_can_count_are_refused():
     layout = wide_schema_types()
-    with pytest.raises(ValueError, match="more than 50000 columns: choose some of them by their paths"):
-        Plan(layout, 0)
-    assert [child.name for child in Plan(layout, 0, ["a.b.a.b.a.b.a.b.a.b.a.b.a.b.a"]).type.children] == [
+    with pytest.raises(ValueError, match="more than 50000 columns: select some of them by their paths"):
+        ReadPlan(layout, 0)
+    assert [child.name for child in ReadPlan(layout, 0, ["a.b.a.b.a.b.a.b.a.b.a.b.a.b.a"]).type.children] == [
         "a.b.a.b.a.b.a.b.a.b.a.b.a.b.a"
     ]
 

@@ -148,7 +148,7 @@ EMPTY = SHAPES.table("shapes.Empty")
             SCALARS,
             {"i32": pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])},
             TypeError,
-            "column 'i32' is a union of Arrow",
+            "column 'i32' is an Arrow union",
         ),
     ],
 )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from flatstream import (
     FlatbufferError,
 )
-from flatstream._core.column_reader.reader import real_limits, whole_limits
+from flatstream._core.column_reader.range_filter import float_limits, integer_limits
 from reference.columns import Reference, bits
 from support.columns import LEVEL1, SHAPE, columns_of
 from support.messages import (
@@ -111,7 +111,7 @@ def test_filter_looks_at_nothing_else_of_other_messages():
             (
                 ("id", 1, time),
                 TypeError,
-                f"high end .* a number or None, got {re.escape(name)}: a time is its integer in the unit of the field$",
+                f"high end .* or None, got {re.escape(name)}: give a time as its integer in the unit of the field$",
             )
             for time, name in [
                 (np.datetime64("2025-11-24", "ns"), "datetime64[ns]"),
@@ -129,9 +129,9 @@ def test_filter_looks_at_nothing_else_of_other_messages():
         (
             ("scalars.color", "Red", None),
             TypeError,
-            "low end .* got str: an enum is its number, and a time its integer",
+            "low end .* got str: give an enum as its number, and a time as its integer",
         ),
-        (("scalars.f64", None, np.str_("1")), TypeError, "high end .* got str_: an enum is its number"),
+        (("scalars.f64", None, np.str_("1")), TypeError, "high end .* got str_: give an enum as its number"),
         (("scalars.f64", None, np.bytes_(b"1")), TypeError, "high end .* or None, got bytes_$"),
         (("scalars.f64", None, b"1"), TypeError, "high end .* or None, got bytes$"),
         (("scalars.f64", np.complex128(1), None), TypeError, "low end .* or None, got complex128$"),
@@ -162,8 +162,8 @@ def test_numbers_of_numpy_are_ends_of_a_range():
 
 
 @given(ANY_LIMIT, ANY_LIMIT, st.sampled_from([(3, 1), (4, 1), (7, 4), (9, 8), (10, 8)]))
-def test_whole_limits_are_the_integers_in_the_range(low, high, kind):
-    least, most = whole_limits(low, high, *kind)
+def test_integer_limits_are_the_integers_in_the_range(low, high, kind):
+    least, most = integer_limits(low, high, *kind)
     signed, width = kind[0] in (3, 7, 9), kind[1]
     bottom, top = (-(2 ** (8 * width - 1)), 2 ** (8 * width - 1) - 1) if signed else (0, 2 ** (8 * width) - 1)
     for value in {bottom, bottom + 1, 0, 1, top - 1, top, least, most, least - 1, most + 1}:
@@ -172,7 +172,7 @@ def test_whole_limits_are_the_integers_in_the_range(low, high, kind):
 
 
 @given(ANY_LIMIT, ANY_LIMIT, st.floats(allow_nan=False))
-def test_real_limits_are_exact(low, high, value):
-    first, last = real_limits(low, high)
+def test_float_limits_are_exact(low, high, value):
+    first, last = float_limits(low, high)
     for number in (value, *(end for end in (first, last) if end is not None)):
         assert (first <= number and (last is None or number < last)) == in_range(number, low, high)

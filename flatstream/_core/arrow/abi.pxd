@@ -1,6 +1,6 @@
-# The structures by which libraries hand columns to one another without knowing each other: the Arrow C data interface.
-# Whoever is given one owns it, and calls its `release` when done, from any thread and with or without the interpreter's
-# lock.
+# The structures of the Arrow C data interface, through which libraries exchange columns without depending on one
+# another. The receiver of a structure owns it, and calls its `release` when done, from any thread, with or without the
+# GIL.
 
 from libc.stdint cimport int64_t
 

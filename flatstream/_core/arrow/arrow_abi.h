@@ -1,5 +1,5 @@
-/* The Arrow C data and C stream interfaces, as their specification has them: an ABI that never changes, and whose guards
- * let any number of libraries bring these definitions along.
+/* The Arrow C data and C stream interfaces, copied from their specification. This ABI never changes, and the guards
+ * allow several libraries to include these definitions.
  *
  * https://arrow.apache.org/docs/format/CDataInterface.html
  * https://arrow.apache.org/docs/format/CStreamInterface.html
@@ -21,7 +21,7 @@ struct ArrowSchema {
   int64_t n_children;
   struct ArrowSchema **children;
   struct ArrowSchema *dictionary;
-  /* NULL once the structure was released. */
+  /* NULL after the structure is released. */
   void (*release)(struct ArrowSchema *);
   void *private_data;
 };
@@ -45,7 +45,7 @@ struct ArrowArray {
 #define ARROW_C_STREAM_INTERFACE
 
 struct ArrowArrayStream {
-  /* Each gives 0, or an errno; what get_last_error returns is good until the next call. */
+  /* Both return 0 or an errno. The text that get_last_error returns is valid until the next call. */
   int (*get_schema)(struct ArrowArrayStream *, struct ArrowSchema *out);
   int (*get_next)(struct ArrowArrayStream *, struct ArrowArray *out);
   const char *(*get_last_error)(struct ArrowArrayStream *);

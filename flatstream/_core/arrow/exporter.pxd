@@ -3,16 +3,16 @@ from flatstream._core.base.buffers cimport Chunk
 
 
 cdef class ColumnType:
-    """What a column holds: Arrow's type, in the letters of the C data interface."""
+    """The Arrow type of a column, as a format of the C data interface."""
     cdef readonly str name
     cdef readonly str format
     cdef readonly bint nullable
     cdef readonly tuple children
-    # Of an enum that is shown by its names: these, and the numbers they stand for, which is what is stored.
+    # For an enum that is exported as a dictionary: its names, and the number of each. The column stores numbers.
     cdef readonly tuple labels
     cdef readonly tuple numbers
     cdef readonly dict metadata
-    # As the structures want them.
+    # Encoded for the C structures.
     cdef bytes name_bytes
     cdef bytes format_bytes
     cdef bytes metadata_bytes
@@ -20,19 +20,19 @@ cdef class ColumnType:
 
 
 cdef class ColumnData:
-    """The values of a column, never changed once they are there. Which of the parts there are depends on the type."""
+    """The values of a column. They never change. A part that the type does not use is None."""
     cdef readonly ColumnType type
     cdef readonly Py_ssize_t length
     cdef readonly Py_ssize_t null_count
-    # A byte for each value: whether there is one.
+    # One byte per value: 0 for null. None if there are no nulls.
     cdef readonly Chunk validity
-    # Numbers side by side (a byte for each bool), or the bytes of all strings.
+    # The numbers (one byte per bool), or the bytes of all strings.
     cdef readonly Chunk data
-    # Of strings and lists, one more than there are: where each begins in `data` or the child, as int64.
+    # Strings and lists: length + 1 offsets into `data` or the child, as int64.
     cdef readonly Chunk offsets
     cdef readonly tuple children
 
 
-# Fills the structure, whose `release` the caller has to call even if this fails.
+# Both fill a structure. The caller must release it even if they fail.
 cdef int export_type(ColumnType type, ArrowSchema* out) except -1
 cdef int export_data(ColumnData column, ArrowArray* out) except -1

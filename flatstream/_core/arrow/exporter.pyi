@@ -42,7 +42,7 @@ class ColumnType:
 
 @disjoint_base
 class ColumnData:
-    # Always raises: what reads columns makes them.
+    # Always raises: only the reader of columns makes these objects.
     def __init__(self, *args: object, **kwargs: object) -> None: ...
     @property
     def type(self) -> ColumnType: ...

@@ -1,9 +1,10 @@
 # cython: boundscheck=False, wraparound=False
-"""Columns for other libraries, by the Arrow C data and C stream interfaces: without a copy, and without any of them.
+"""Export of columns through the Arrow C data and C stream interfaces, without a copy and without any Arrow library.
 
-An exported structure has memory of its own and a reference to the Python object whose memory it shows. Whoever takes it
-calls `release` when done, from any thread, which is where both go. A structure that nobody took is released with its
-capsule. Children have memory of their own each, since a consumer may take them out and release them later.
+An exported structure owns its memory and a reference to the Python objects whose buffers it points to. The consumer
+calls `release` when done, from any thread; this frees the memory and drops the reference. A structure that no consumer
+moves out of its capsule is released with the capsule. Each child owns its memory too, because a consumer may move a
+child out and release it later.
 """
 
 cimport cython
@@ -24,7 +25,7 @@ cdef extern from "Python.h":
     int Py_IsInitialized() nogil
     void Py_DecRef(PyObject* obj)
 
-# How many bytes a number has, by its letter.
+# Bytes per number, by format.
 WIDTHS = {"b": 1, "c": 1, "C": 1, "s": 2, "S": 2, "i": 4, "I": 4, "l": 8, "L": 8, "f": 4, "g": 8}
 
 
@@ -34,7 +35,7 @@ cdef struct SchemaHolder:
 
 
 cdef struct ArrayHolder:
-    # A list of what owns the buffers.
+    # A list of the objects that own the buffers.
     PyObject* owner
     ArrowArray** children
     const void* buffers[3]
@@ -45,23 +46,24 @@ cdef struct StreamHolder:
     PyObject* last_error
 
 
-# Both are free of Python objects: only their owners need the interpreter.
+# no_gc here and below: the attributes are strings, numbers, buffers and objects of these classes, which form no cycles.
 @cython.no_gc
 cdef class ColumnType:
-    """A column's type.
+    """The type of a column.
 
     Parameters
     ----------
     name, format : str
-        The name, and Arrow's type in the letters of the C data interface.
+        The name, and the Arrow type as a format of the C data interface.
     nullable : bool
-        Whether there may be nulls.
+        Whether the column may contain nulls.
     children : iterable of ColumnType
-        Of a list its items; of a struct its fields.
+        The item of a list; the fields of a struct.
     labels, numbers : sequence, optional
-        Of an enum that is shown by its names; `format` is then that of the numbers.
+        The names of an enum and their numbers. The column is exported as a dictionary, and `format` is that of the
+        numbers.
     metadata : dict of str to str, optional
-        What goes with the type.
+        Metadata of the type.
     """
 
     def __init__(self, str name not None, str format not None, bint nullable, children=(), labels=None, numbers=None,
@@ -75,7 +77,7 @@ cdef class ColumnType:
         if (labels is None) != (numbers is None) or labels is not None and len(labels) != len(numbers):
             raise ValueError("there must be as many labels as numbers")
         if labels is not None and format not in WIDTHS:
-            raise ValueError(f"an enum is stored as numbers, and not as {format!r}")
+            raise ValueError(f"the format of an enum must be that of a number, got {format!r}")
         if self.name is not None:
             raise TypeError("ColumnType.__init__ must not be called twice")
         self.format = format
@@ -110,13 +112,15 @@ cdef class ColumnType:
 
 cdef bytes encode_size(Py_ssize_t size):
     if size > 0x7FFFFFFF:
-        raise ValueError("metadata of more than 2 GiB")
+        raise ValueError("the metadata of a column type is larger than 2 GiB")
     cdef int32_t number = <int32_t>size
     return (<char*>&number)[:4]
 
 
 cdef bytes encode_metadata(dict metadata):
-    """Pairs of strings, each behind its length, all behind their number, in the machine's byte order."""
+    """Metadata as the C data interface encodes it: the number of pairs, then each string after its length, as int32 in
+    the machine's byte order.
+    """
     parts = [encode_size(len(metadata))]
     for pair in metadata.items():
         for text in pair:
@@ -127,16 +131,15 @@ cdef bytes encode_metadata(dict metadata):
 
 @cython.no_gc
 cdef class ColumnData:
-    """A column's values. Made by what reads columns."""
+    """The values of a column, made by the reader of columns."""
 
     def __init__(self):
-        raise TypeError("ColumnData is made by what reads columns")
+        raise TypeError("a ColumnData is made by the reader of columns")
 
     def __arrow_c_array__(self, requested_schema=None):
         """The type and the values as capsules of an ArrowSchema and an ArrowArray.
 
-        What a consumer would rather have, it has to make of this itself: `requested_schema` is not looked at, as the
-        protocol allows.
+        `requested_schema` is ignored, as the protocol allows: a consumer that wants another type converts the array.
         """
         check_data(self)
         cdef ArrowArray* out = <ArrowArray*>PyMem_RawCalloc(1, sizeof(ArrowArray))
@@ -169,13 +172,13 @@ cdef void release_schema(ArrowSchema* schema) noexcept nogil:
         if schema.dictionary.release is not NULL:
             schema.dictionary.release(schema.dictionary)
         PyMem_RawFree(schema.dictionary)
-    drop(holder.owner)
+    drop_reference(holder.owner)
     PyMem_RawFree(holder)
     schema.release = NULL
 
 
-cdef void drop(PyObject* owner) noexcept nogil:
-    """Gives up a reference, with the interpreter's lock if there still is an interpreter."""
+cdef void drop_reference(PyObject* owner) noexcept nogil:
+    """Drops a reference with the GIL held. After the interpreter has ended, the reference is leaked."""
     if owner is not NULL and Py_IsInitialized():
         with gil:
             Py_DecRef(owner)
@@ -249,7 +252,7 @@ cdef void release_array(ArrowArray* array) noexcept nogil:
         if array.dictionary.release is not NULL:
             array.dictionary.release(array.dictionary)
         PyMem_RawFree(array.dictionary)
-    drop(holder.owner)
+    drop_reference(holder.owner)
     PyMem_RawFree(holder)
     array.release = NULL
 
@@ -285,7 +288,7 @@ cdef int begin_array(ArrowArray* out, list owners, Py_ssize_t children) except -
 
 
 cdef Chunk pack_bits(Chunk values, Py_ssize_t length):
-    """A bit for each of `length` bytes, the lowest of a byte first."""
+    """Packs `length` bytes of 0 or 1 into bits, the least significant bit first."""
     cdef Py_ssize_t i, size = (length + 7) // 8
     cdef Chunk packed = Chunk(size)
     cdef const uint8_t* source = values.data
@@ -340,7 +343,7 @@ cdef int export_data(ColumnData column, ArrowArray* out) except -1:
 
 
 cdef int64_t number_at(const uint8_t* data, Py_ssize_t i, str format) noexcept:
-    """The number at `i`; of 64 unsigned bits, as a signed one."""
+    """Number `i` of an integer column; an unsigned 64-bit number is reinterpreted as signed."""
     if format == "c" or format == "b":
         return (<const signed char*>data)[i]
     if format == "C":
@@ -357,43 +360,43 @@ cdef int64_t number_at(const uint8_t* data, Py_ssize_t i, str format) noexcept:
 
 
 cdef Chunk export_labels(ColumnData column, ArrowArray* out):
-    """The numbers of an enum as indices into its names. Of a number that has none, its digits become the name."""
+    """The numbers of an enum as indices into a dictionary of its names. A number without a name adds its digits."""
     cdef ColumnType type = column.type
     cdef Chunk codes = Chunk(column.length * 4)
     cdef int32_t* target = <int32_t*>codes.data
     cdef const uint8_t* source = column.data.data
-    cdef int32_t known[256]
+    cdef int32_t code_of[256]
     cdef int32_t code = -1
     cdef int64_t number, last = 0
     cdef Py_ssize_t i
     cdef bint narrow = type.format in ("c", "C")
     cdef bint unsigned = type.format == "L"
     cdef list labels = list(type.labels)
-    cdef dict places = {}
+    cdef dict codes_by_number = {}
     if column.data.capacity < column.length * <Py_ssize_t>WIDTHS[type.format]:
         raise SystemError("flatstream: a column is shorter than its length")
     for i, value in enumerate(type.numbers):
-        places.setdefault(value, i)
+        codes_by_number.setdefault(value, i)
     if narrow:
         for i in range(256):
-            known[i] = places.get(i if type.format == "C" else i - 256 if i > 127 else i, -1)
+            code_of[i] = codes_by_number.get(i if type.format == "C" else i - 256 if i > 127 else i, -1)
         for i in range(column.length):
-            code = known[source[i]]
+            code = code_of[source[i]]
             if code < 0:
                 code = <int32_t>len(labels)
                 labels.append(str(number_at(source, i, type.format)))
-                known[source[i]] = code
+                code_of[source[i]] = code
             target[i] = code
     else:
         for i in range(column.length):
             number = number_at(source, i, type.format)
             if code < 0 or number != last:
                 value = <uint64_t>number if unsigned else number
-                place = places.get(value)
-                if place is None:
-                    place = places[value] = len(labels)
+                found = codes_by_number.get(value)
+                if found is None:
+                    found = codes_by_number[value] = len(labels)
                     labels.append(str(value))
-                code = place
+                code = found
                 last = number
             target[i] = code
     out.dictionary = <ArrowArray*>PyMem_RawCalloc(1, sizeof(ArrowArray))
@@ -404,14 +407,14 @@ cdef Chunk export_labels(ColumnData column, ArrowArray* out):
 
 
 cdef int export_strings(list texts, ArrowArray* out) except -1:
-    """A few strings as an Arrow array of utf8."""
+    """Exports encoded strings as an Arrow array of utf8."""
     cdef Chunk offsets = Chunk(4 * (len(texts) + 1))
     cdef int32_t* target = <int32_t*>offsets.data
     cdef Py_ssize_t i, end = 0
-    cdef bytes joined = b"".join(texts)
-    if len(joined) > 0x7FFFFFFF:
-        raise ValueError("the names of an enum have more than 2 GiB")
-    begin_array(out, [offsets, joined], 0)
+    cdef bytes content = b"".join(texts)
+    if len(content) > 0x7FFFFFFF:
+        raise ValueError("the names of an enum are larger than 2 GiB")
+    begin_array(out, [offsets, content], 0)
     target[0] = 0
     for i in range(len(texts)):
         end += len(texts[i])
@@ -419,7 +422,7 @@ cdef int export_strings(list texts, ArrowArray* out) except -1:
     out.length = len(texts)
     out.n_buffers = 3
     out.buffers[1] = target
-    out.buffers[2] = PyBytes_AS_STRING(joined)
+    out.buffers[2] = PyBytes_AS_STRING(content)
     return 0
 
 
@@ -435,14 +438,14 @@ cdef int errno_of(object error) except -1:
 
 
 cdef int note_error(ArrowArrayStream* stream, object error) noexcept:
-    """Keeps what an exception says for whoever asks; returns its number."""
+    """Stores the text of an exception for `get_last_error`; returns its errno."""
     cdef StreamHolder* holder = <StreamHolder*>stream.private_data
     cdef PyObject* before = holder.last_error
     holder.last_error = NULL
     Py_DecRef(before)
     try:
         lines = [f"{type(error).__name__}: {error}"]
-        # Notes are as a traceback shows them; whoever wants may put anything in their place.
+        # The notes that a traceback shows. `__notes__` can be set to any object.
         notes = getattr(error, "__notes__", None)
         if isinstance(notes, list):
             lines += [note for note in notes if isinstance(note, str)]
@@ -490,8 +493,8 @@ cdef const char* get_last_error(ArrowArrayStream* stream) noexcept nogil:
 
 cdef void release_stream(ArrowArrayStream* stream) noexcept nogil:
     cdef StreamHolder* holder = <StreamHolder*>stream.private_data
-    drop(holder.source)
-    drop(holder.last_error)
+    drop_reference(holder.source)
+    drop_reference(holder.last_error)
     PyMem_RawFree(holder)
     stream.release = NULL
 
@@ -509,8 +512,8 @@ def export_stream(source):
     Parameters
     ----------
     source : object
-        Has `type`, a ColumnType, and `next_data()`, which returns a ColumnData of this type, or None at the end. What
-        it raises reaches the consumer as the text of an error.
+        Has `type`, a ColumnType, and `next_data()`, which returns a ColumnData of this type, or None at the end. If it
+        raises an exception, the consumer gets the text of the exception.
     """
     cdef ArrowArrayStream* out = <ArrowArrayStream*>PyMem_RawCalloc(1, sizeof(ArrowArrayStream))
     cdef StreamHolder* holder = <StreamHolder*>PyMem_RawCalloc(1, sizeof(StreamHolder))

@@ -4,63 +4,63 @@ from libc.string cimport memcpy
 from flatstream._core.arrow.abi cimport ArrowArray, ArrowArrayStream, ArrowSchema
 
 
-# Types inside of types: as many as messages may have tables inside of tables by default, and few enough for the stack.
+# Limit of nested types: equal to the verifier's default limit of nested tables, and low enough for the stack.
 cdef enum:
-    DEEPEST = 64
+    MAX_INPUT_DEPTH = 64
 
 
-# How the values of a column lie in memory.
+# The memory layout of a column.
 cdef enum Form:
-    # No memory at all: every value is null.
+    # No buffers: every value is null.
     NULLS = 1
-    # Numbers, `stride` bytes from one to the next.
+    # Numbers, `stride` bytes apart.
     NUMBERS
-    # A bit each.
+    # One bit per value.
     BITS
-    # Strings of bytes between two offsets of 32 or of 64 bits; views of 16 bytes; `width` bytes each.
+    # Byte strings: between two 32-bit or 64-bit offsets; as views of 16 bytes; `width` bytes each.
     BYTES32
     BYTES64
     BYTES_VIEW
     BYTES_FIXED
-    # Lists: between two offsets, by an offset and a size, or of `width` elements each.
+    # Lists: between two offsets; by an offset and a size; `width` elements each.
     LIST32
     LIST64
     LIST_VIEW32
     LIST_VIEW64
     LIST_FIXED
     STRUCT
-    # Numbers of the values in `dictionary`.
+    # Indices into `dictionary`.
     DICTIONARY
 
 
-# Kind of the verifier (BOOL to DOUBLE) for numbers, and one that FlatBuffers do not have.
+# The kind of float16, which FlatBuffers do not have; an addition to the scalar kinds (BOOL to DOUBLE) of the verifier.
 cdef enum:
     HALF = 32
 
 
 cdef struct Column:
     uint8_t form
-    # Of numbers, and of what a dictionary is indexed by.
+    # Kind of the numbers, or of a dictionary's indices.
     uint8_t kind
-    # Of strings of bytes: whether they are to be UTF-8.
+    # Whether byte strings must be UTF-8.
     bint text
-    # Whether numbers have their high byte first.
+    # Whether numbers are big-endian.
     bint big
-    # Of BYTES_FIXED and LIST_FIXED.
+    # Size of a BYTES_FIXED or LIST_FIXED.
     int64_t width
-    # Row i, of `length`, is the element `offset` + i of the memory.
+    # Number of rows; row i is element `offset` + i of the buffers.
     int64_t length
     int64_t offset
-    # A bit each, 0 for null; or NULL if there are no nulls.
+    # One bit per element, 0 for null. NULL if there are no nulls.
     const uint8_t* validity
     const uint8_t* values
     Py_ssize_t stride
-    # Of lists and strings: `entries` offsets, and sizes.
+    # Offsets of strings and lists, and sizes of list views.
     const uint8_t* offsets
     const uint8_t* sizes
-    # Of strings, how many bytes `values` has.
+    # Strings: size of `values` in bytes.
     int64_t data_size
-    # Of views: the memory they look into, and how large each piece is.
+    # String views: the data buffers they refer to, and the size of each.
     const void** pieces
     const uint8_t* piece_sizes
     int64_t piece_count
@@ -70,28 +70,29 @@ cdef struct Column:
 
 
 cdef inline int64_t native_32(const uint8_t* p) noexcept nogil:
-    """A signed number of 32 bits in the machine's own order, wherever it lies."""
+    """Loads a signed 32-bit number in the machine's byte order from an address of any alignment."""
     cdef int32_t value = 0
     memcpy(&value, p, 4)
     return value
 
 
 cdef inline int64_t native_64(const uint8_t* p) noexcept nogil:
+    """Loads a signed 64-bit number in the machine's byte order from an address of any alignment."""
     cdef int64_t value = 0
     memcpy(&value, p, 8)
     return value
 
 
 cdef class Source:
-    """A column as somebody gave it, or a part of one: what it is called, where its bytes are, and who owns them."""
+    """A column from the caller, or a part of one: its name, its buffers and their owner."""
     cdef Column column
     cdef readonly str name
-    # What it is to its owner: an Arrow type, a NumPy one.
+    # Its Arrow or NumPy type, for error messages.
     cdef readonly str type_name
-    # Source, of lists and structs.
+    # The Sources of the children of a list or struct.
     cdef readonly list parts
     cdef Source dictionary
-    # What owns the memory.
+    # The object that owns the buffers.
     cdef object owner
     cdef int adopt(self, list parts) except -1
 
@@ -108,15 +109,16 @@ cdef class StreamOwner:
     cdef ArrowArrayStream stream
     cdef bint finished
     cdef SchemaOwner read_schema(self)
-    # None at the end.
+    # Returns None at the end.
     cdef ArrayOwner read_next(self)
 
 
+# Each moves a structure out of its capsule.
 cdef SchemaOwner take_schema(object capsule)
 cdef ArrayOwner take_array(object capsule)
 cdef StreamOwner take_stream(object capsule)
 
-# The column that a schema describes, without any memory yet; `depth` is how many types it is inside of.
+# The column that a schema describes, without buffers. `depth` is the number of types that enclose it.
 cdef Source describe(const ArrowSchema* schema, str path, int depth)
-# Has the column be that of `array`, after everything in it was checked that can be.
+# Sets the buffers of the column to those of an array, after checking all that can be checked.
 cdef int attach(Source source, ArrayOwner owner) except -1

@@ -5,7 +5,7 @@ from typing_extensions import disjoint_base
 NUMBER_FORMATS: dict[str, tuple[int, int, str]]
 BYTES_FORMATS: dict[str, tuple[int, bool, str]]
 LIST_FORMATS: dict[str, tuple[int, str]]
-REFUSED: dict[str, str]
+UNSUPPORTED_FORMATS: dict[str, str]
 
 @disjoint_base
 class Source:
@@ -22,4 +22,4 @@ class ArrayOwner: ...
 
 @disjoint_base
 class StreamOwner:
-    def fail(self, code: Any, what: Any) -> None: ...
+    def fail(self, code: Any, item: Any) -> None: ...

@@ -1,10 +1,10 @@
 # cython: boundscheck=False, wraparound=False
-"""Columns from other libraries: the Arrow C data interface and its streams, without any of these libraries.
+"""Import of columns through the Arrow C data and C stream interfaces, without any Arrow library.
 
-What a capsule holds is moved out of it, as the interface wants it, and released once, whatever happens. A producer's
-structures are claims: everything in them that can be checked is checked before it is used. What cannot is how large its
-buffers are, which the interface does not say: that of the values of strings is taken to end where the last offset says,
-and every offset is compared with that when it is followed.
+A structure is moved out of its capsule, as the interface requires, and released exactly once, also after an error. The
+structures of a producer are not trusted: everything that can be checked is checked before it is used. The size of a
+buffer cannot be, because the interface does not state it. The data buffer of strings is assumed to end at their last
+offset, and every offset is compared with this end when it is followed.
 """
 
 import errno
@@ -26,8 +26,8 @@ cdef extern from "Python.h":
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
     void PyMem_RawFree(void* p) nogil
 
-# With more rows, or an offset beyond, a sum or a product of theirs might overflow.
-cdef int64_t MOST = <int64_t>1 << 48
+# Limit of lengths and offsets: sums and products of smaller ones do not overflow.
+cdef int64_t MAX_LENGTH = <int64_t>1 << 48
 
 NUMBER_FORMATS = {
     "c": (BYTE, 1, "int8"),
@@ -41,7 +41,7 @@ NUMBER_FORMATS = {
     "e": (HALF, 2, "float16"),
     "f": (FLOAT, 4, "float32"),
     "g": (DOUBLE, 8, "float64"),
-    # Times are their integers.
+    # Times are read as their integers.
     "tdD": (INT, 4, "date32"),
     "tdm": (LONG, 8, "date64"),
     "tts": (INT, 4, "time32[s]"),
@@ -68,18 +68,18 @@ LIST_FORMATS = {
     "+vl": (LIST_VIEW32, "list_view"),
     "+vL": (LIST_VIEW64, "large_list_view"),
 }
-REFUSED = {
-    "+r": "a run-end encoded array, which is not taken: decode it first",
-    "+m": "a map, which FlatBuffers do not have: give it as a list of structs",
+UNSUPPORTED_FORMATS = {
+    "+r": "a run-end encoded array, which is not supported: decode it first",
+    "+m": "a map, which FlatBuffers do not have: convert it to a list of structs first",
     "d:": "a decimal, which FlatBuffers do not have: cast it to an integer or a float first",
-    "+ud": "a union of Arrow, which is not taken: give a struct with one nullable child per variant",
-    "+us": "a union of Arrow, which is not taken: give a struct with one nullable child per variant",
+    "+ud": "an Arrow union, which is not supported: give a struct with one nullable child per variant",
+    "+us": "an Arrow union, which is not supported: give a struct with one nullable child per variant",
     "tiD": "an interval of days, which FlatBuffers do not have",
     "tin": "an interval of months, days and nanoseconds, which FlatBuffers do not have",
 }
 
 
-# The collector would take `parts` away from a column that is in use; and nothing a source holds leads back to it.
+# no_gc: clearing a cycle would remove `parts` from a column in use, and no attribute of a source refers back to it.
 @cython.no_gc
 cdef class Source:
     def __cinit__(self, str name not None, str type_name not None):
@@ -103,7 +103,7 @@ cdef class Source:
         PyMem_RawFree(self.column.children)
 
 
-# What a producer gave is released without the interpreter's lock: it may have threads to wait for that want it.
+# Structures are released without the GIL: a producer may wait in `release` for a thread that needs the GIL.
 
 @cython.no_gc
 cdef class SchemaOwner:
@@ -131,11 +131,11 @@ cdef class StreamOwner:
         with nogil:
             code = self.stream.get_schema(&self.stream, &owner.schema)
         if code:
-            # What an output is after a failure nobody says.
+            # The interface does not define the output after a failure.
             owner.schema.release = NULL
             self.fail(code, "its schema")
         if owner.schema.release is NULL:
-            raise ValueError("this stream of Arrow arrays gave a schema that is released already")
+            raise ValueError("this stream of Arrow arrays returned a schema that is already released")
         return owner
 
     cdef ArrayOwner read_next(self):
@@ -155,17 +155,17 @@ cdef class StreamOwner:
             return None
         return owner
 
-    def fail(self, code, what):
-        """Raises what the stream says of its failure."""
+    def fail(self, code, item):
+        """Raises an OSError with the stream's own text for its failure."""
         cdef const char* text = NULL
         if self.stream.get_last_error is not NULL:
             with nogil:
                 text = self.stream.get_last_error(&self.stream)
-        said = (<bytes>text).decode("utf-8", "replace") if text is not NULL else os.strerror(code)
-        error = OSError(code, f"the stream of Arrow arrays could not give {what}: {said}")
+        reason = (<bytes>text).decode("utf-8", "replace") if text is not NULL else os.strerror(code)
+        error = OSError(code, f"the stream of Arrow arrays could not give {item}: {reason}")
         if isinstance(error, (BlockingIOError, TimeoutError, InterruptedError)):
-            # These would say that a sink is to be tried again later.
-            error = OSError(errno.EIO, f"the stream of Arrow arrays could not give {what}: {said} (error {code})")
+            # Writing a column raises these to say that the sink can be tried again later, which is not the case here.
+            error = OSError(errno.EIO, f"the stream of Arrow arrays could not give {item}: {reason} (error {code})")
         raise error
 
     def __dealloc__(self):
@@ -219,8 +219,8 @@ cdef Source describe(const ArrowSchema* schema, str path, int depth):
     cdef int64_t i
     cdef str format = decoded(schema.format)
     where = f"column {path!r}" if path else "the table"
-    if depth > DEEPEST:
-        raise ValueError(f"{where} is nested deeper than {DEEPEST} types")
+    if depth > MAX_INPUT_DEPTH:
+        raise ValueError(f"{where} is nested deeper than {MAX_INPUT_DEPTH} types")
     if schema.format is NULL:
         raise ValueError(f"{where} has no Arrow type")
     if schema.n_children < 0 or (schema.n_children and schema.children is NULL):
@@ -258,12 +258,12 @@ cdef Source describe(const ArrowSchema* schema, str path, int depth):
         source.type_name = "struct"
         wanted = schema.n_children
     else:
-        for prefix, why in REFUSED.items():
+        for prefix, reason in UNSUPPORTED_FORMATS.items():
             if format.startswith(prefix):
-                raise TypeError(f"{where} is {why}")
-        raise TypeError(f"{where} has an Arrow type that is not known here: {format!r:.100}")
+                raise TypeError(f"{where} is {reason}")
+        raise TypeError(f"{where} has an unknown Arrow type: {format!r:.100}")
     if schema.n_children != wanted:
-        raise ValueError(f"{where}, {source.type_name}, should have {wanted} children, and has {schema.n_children}")
+        raise ValueError(f"{where}, {source.type_name}, should have {wanted} children, but has {schema.n_children}")
     parts = []
     for i in range(schema.n_children):
         if schema.children[i] is NULL:
@@ -277,7 +277,7 @@ cdef Source describe(const ArrowSchema* schema, str path, int depth):
     source.adopt(parts)
     if schema.dictionary is not NULL:
         if column.form != NUMBERS or column.kind == FLOAT or column.kind == DOUBLE or column.kind == HALF:
-            raise ValueError(f"{where} is a dictionary that is indexed by {source.type_name}")
+            raise ValueError(f"{where} is a dictionary that is indexed by {source.type_name}, not by an integer type")
         part = describe(schema.dictionary, f"{path}[dictionary]", depth + 1)
         source.dictionary = part
         column.dictionary = &part.column
@@ -290,7 +290,7 @@ cdef Source describe(const ArrowSchema* schema, str path, int depth):
 
 cdef int64_t checked_width(str where, str text) except -1:
     if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) >= 1 << 31:
-        raise ValueError(f"{where} has an Arrow type of a size that is none: {text!r:.100}")
+        raise ValueError(f"{where} has an Arrow type of an invalid size: {text!r:.100}")
     return int(text)
 
 
@@ -300,102 +300,104 @@ cdef int attach(Source source, ArrayOwner owner) except -1:
     return 0
 
 
-cdef int malformed(str path, str why) except -1:
+cdef int fail_malformed(str path, str reason) except -1:
     where = f"column {path!r}" if path else "the table"
-    raise ValueError(f"{where}: this Arrow array is malformed: {why}")
+    raise ValueError(f"{where}: this Arrow array is malformed: {reason}")
 
 
 cdef int attach_array(Source source, const ArrowArray* array, str path) except -1:
     cdef Column* column = &source.column
     cdef Source part
     cdef int64_t i, total
-    cdef int fixed
-    if array.length < 0 or array.offset < 0 or array.length > MOST or array.offset > MOST:
-        malformed(path, f"its length is {array.length} and its offset {array.offset}")
+    cdef int buffer_count
+    if array.length < 0 or array.offset < 0 or array.length > MAX_LENGTH or array.offset > MAX_LENGTH:
+        fail_malformed(path, f"its length is {array.length} and its offset {array.offset}")
     if array.null_count < -1 or array.null_count > array.length:
-        malformed(path, f"{array.null_count} of {array.length} values are null")
+        fail_malformed(path, f"{array.null_count} of {array.length} values are null")
     if array.n_buffers < 0 or (array.n_buffers and array.buffers is NULL):
-        malformed(path, f"it claims {array.n_buffers} buffers, but has none")
+        fail_malformed(path, f"it claims {array.n_buffers} buffers, but has none")
     if array.n_children != len(source.parts) or (array.n_children and array.children is NULL):
-        malformed(path, f"it should have {len(source.parts)} children, and has {array.n_children}")
+        fail_malformed(path, f"it should have {len(source.parts)} children, but has {array.n_children}")
     if (array.dictionary is not NULL) != (source.dictionary is not None):
-        malformed(path, "it has a dictionary that its type does not, or the other way round")
+        fail_malformed(path, "only one of the array and its type has a dictionary")
     if column.form == NULLS:
-        fixed = 0
+        buffer_count = 0
     elif column.form in (STRUCT, LIST_FIXED):
-        fixed = 1
+        buffer_count = 1
     elif column.form in (BYTES32, BYTES64, BYTES_VIEW, LIST_VIEW32, LIST_VIEW64):
-        fixed = 3
+        buffer_count = 3
     else:
-        fixed = 2
-    if array.n_buffers < fixed if column.form == BYTES_VIEW else array.n_buffers != fixed:
+        buffer_count = 2
+    if array.n_buffers < buffer_count if column.form == BYTES_VIEW else array.n_buffers != buffer_count:
         # Before version 1.0 of the format, arrays of nulls had a buffer.
         if column.form != NULLS or array.n_buffers != 1:
-            malformed(path, f"a {source.type_name} has {fixed} buffers, this one has {array.n_buffers}")
+            fail_malformed(
+                path, f"an array of {source.type_name} has {buffer_count} buffers, but this one has {array.n_buffers}"
+            )
     total = array.offset + array.length
     column.length = array.length
     column.offset = array.offset
     column.validity = NULL
-    if fixed and array.null_count:
+    if buffer_count and array.null_count:
         column.validity = <const uint8_t*>array.buffers[0]
         if column.validity is NULL and array.null_count > 0 and total:
-            malformed(path, f"{array.null_count} values are null, but it has no bits that say which")
+            fail_malformed(path, f"{array.null_count} values are null, but it has no validity buffer")
     if column.form in (NUMBERS, DICTIONARY, BITS, BYTES_FIXED):
         column.values = <const uint8_t*>array.buffers[1]
         if column.form == BYTES_FIXED:
             column.stride = column.width
         if column.values is NULL and total and (column.stride or column.form == BITS):
-            malformed(path, "it has no buffer of values")
+            fail_malformed(path, "it has no buffer of values")
     elif column.form == BYTES32 or column.form == BYTES64:
         column.offsets = <const uint8_t*>array.buffers[1]
         column.values = <const uint8_t*>array.buffers[2]
-        # Of no strings at all there may be no offsets at all.
+        # An empty array may have no offsets.
         if not total:
             column.data_size = 0
         elif column.offsets is NULL:
-            malformed(path, "it has no buffer of offsets")
+            fail_malformed(path, "it has no buffer of offsets")
         elif column.form == BYTES32:
             column.data_size = native_32(column.offsets + 4 * total)
         else:
             column.data_size = native_64(column.offsets + 8 * total)
         if column.data_size < 0:
-            malformed(path, f"its last offset is {column.data_size}")
+            fail_malformed(path, f"its last offset is {column.data_size}")
         if column.values is NULL and column.data_size:
-            malformed(path, "it has no buffer of bytes")
+            fail_malformed(path, "it has no buffer of bytes")
     elif column.form == BYTES_VIEW:
         column.values = <const uint8_t*>array.buffers[1]
         column.pieces = array.buffers + 2
         column.piece_count = array.n_buffers - 3
         column.piece_sizes = <const uint8_t*>array.buffers[array.n_buffers - 1]
         if column.values is NULL and total:
-            malformed(path, "it has no buffer of views")
+            fail_malformed(path, "it has no buffer of views")
         if column.piece_sizes is NULL and column.piece_count:
-            malformed(path, "it has no buffer of the sizes of its buffers")
+            fail_malformed(path, "it has no buffer of the sizes of its buffers")
         for i in range(column.piece_count):
             if native_64(column.piece_sizes + 8 * i) < 0:
-                malformed(path, f"its buffer {i} has {native_64(column.piece_sizes + 8 * i)} bytes")
+                fail_malformed(path, f"its buffer {i} has {native_64(column.piece_sizes + 8 * i)} bytes")
             if column.pieces[i] is NULL and native_64(column.piece_sizes + 8 * i):
-                malformed(path, f"its buffer {i} is missing")
+                fail_malformed(path, f"its buffer {i} is missing")
     elif column.form in (LIST32, LIST64, LIST_VIEW32, LIST_VIEW64):
         column.offsets = <const uint8_t*>array.buffers[1]
         if column.offsets is NULL and total:
-            malformed(path, "it has no buffer of offsets")
+            fail_malformed(path, "it has no buffer of offsets")
         if column.form == LIST_VIEW32 or column.form == LIST_VIEW64:
             column.sizes = <const uint8_t*>array.buffers[2]
             if column.sizes is NULL and total:
-                malformed(path, "it has no buffer of sizes")
+                fail_malformed(path, "it has no buffer of sizes")
     for i in range(array.n_children):
         part = source.parts[i]
         if array.children[i] is NULL or array.children[i].release is NULL:
-            malformed(path, f"its child {i} is missing or released")
+            fail_malformed(path, f"its child {i} is missing or released")
         attach_array(part, array.children[i], f"{path}.{part.name}" if path else part.name)
         if column.form == STRUCT and part.column.length < total:
-            malformed(path, f"its child {part.name!r} has {part.column.length} rows, and {total} are needed")
-        # Compared by division, for a product might overflow.
+            fail_malformed(path, f"its child {part.name!r} has {part.column.length} rows, but {total} are needed")
+        # Division, not multiplication: the product could overflow.
         if column.form == LIST_FIXED and column.width and part.column.length // column.width < total:
-            malformed(path, f"its elements are {part.column.length}, where {total} lists of {column.width} need more")
+            fail_malformed(path, f"it has {part.column.length} elements, but {total} lists of {column.width} need more")
     if source.dictionary is not None:
         if array.dictionary.release is NULL:
-            malformed(path, "its dictionary is released")
+            fail_malformed(path, "its dictionary is released")
         attach_array(source.dictionary, array.dictionary, f"{path}[dictionary]")
     return 0

@@ -1,44 +1,39 @@
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 
-from flatstream._core.column_reader.plan cimport Memory, Node
+from flatstream._core.column_reader.plan cimport Memory, Node, ReadPlan
 
 
-cdef struct Reading:
-    # The messages of a batch: where they are, and which of them are wanted.
-    const uint8_t* base
-    long long* starts
-    long long* sizes
-    # Which frames of the batch they are; NULL: one after another.
-    long long* rows
+# The messages of a batch that are to be read, and the damage found in them. Made by `open_batch`.
+cdef struct BatchCursor:
+    # The bytes of the batch; offset and length of each message in them.
+    const uint8_t* data
+    const long long* offsets
+    const long long* lengths
     Py_ssize_t count
-    # Those that turned out to be damaged.
-    uint8_t* bad
-    Py_ssize_t bad_count
-    # How many bytes each may still have read of what repeats; NULL if nothing can.
+    # One flag per message.
+    uint8_t* damaged
+    Py_ssize_t damaged_count
+    # Bytes inside vectors that each message may still have read; NULL if the plan reads no vectors.
     uint64_t* budget
-    # What is wrong with the first of them.
-    Py_ssize_t row
-    int32_t node
-    const char* what
-    uint64_t place
+    # The first damaged message, -1 if there is none, and the first damage found in it.
+    Py_ssize_t first_damaged
+    int32_t damaged_node
+    const char* damage
+    uint64_t damage_offset
+    # Bytes that must follow the offset; 0 if the damage is of another kind.
     uint64_t needed
 
 
-# Room for `more` bytes behind those that are there; -1 if there is none.
-cdef int make_room(Memory* memory, size_t more) noexcept nogil
-# The root tables of all messages, and then all their columns; -1 without memory.
-cdef int open_roots(Reading* reading, Node* node) noexcept nogil
-cdef int read_members(Reading* reading, Node* node) noexcept nogil
-# Room for an offset for each row of a node, and the first of all; -1 without memory.
-cdef int begin_offsets(Node* node) noexcept nogil
-# Has a node begin its shapes anew if it has too many. No rows may refer to them.
-cdef int forget_shapes(Node* node) noexcept nogil
+# Where a batch is handed over. The cursor is good for as long as the caller holds the three views.
+cdef int open_batch(
+    BatchCursor* cursor, const unsigned char[::1] data, const long long[::1] offsets, const long long[::1] lengths
+) noexcept nogil
 
+# Gives a cursor its flags and budgets in memory that the caller owns, all reset; -1 without memory.
+cdef int reset_damage(BatchCursor* cursor, Memory* damaged, Memory* budget, bint has_vectors) noexcept nogil
 
-cdef inline int resize(Memory* memory, size_t size) noexcept nogil:
-    """Has working memory be `size` bytes, whatever was in it."""
-    memory.size = 0
-    if make_room(memory, size):
-        return -1
-    memory.size = size
-    return 0
+# Appends the rows of all messages of a batch to the columns under a root node; -1 without memory.
+cdef int read_batch(BatchCursor* cursor, Node* root) noexcept nogil
+
+# The first damage, for an error message.
+cdef str describe_damage(const BatchCursor* cursor)

@@ -6,7 +6,7 @@ from flatstream._core.arrow.exporter import ColumnType
 from flatstream._core.flatbuf.layout import Layout
 
 @disjoint_base
-class Plan:
+class ReadPlan:
     @property
     def layout(self) -> Layout: ...
     @property

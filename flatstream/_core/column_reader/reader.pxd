@@ -1,7 +1,7 @@
 from flatstream._core.arrow.exporter cimport ColumnData
 from flatstream._core.base.exclusive cimport Exclusive
-from flatstream._core.column_reader.extract cimport Reading
-from flatstream._core.column_reader.plan cimport Memory, Plan
+from flatstream._core.column_reader.extract cimport BatchCursor
+from flatstream._core.column_reader.plan cimport Memory, ReadPlan
 from flatstream._core.flatbuf.verifier cimport Limits
 from flatstream._core.stream.decoder cimport Decoder, FrameBatch
 
@@ -9,50 +9,55 @@ from flatstream._core.stream.decoder cimport Decoder, FrameBatch
 cdef class ColumnReader(Exclusive):
     """Reads the messages of a decoder as columns."""
     cdef Decoder decoder
-    cdef Plan plan
-    cdef Plan filter_plan
+    cdef ReadPlan plan
+    # A plan of the one column that is filtered by, or None; and the range.
+    cdef ReadPlan filter_plan
     cdef object low
     cdef object high
     cdef bint skipping
     cdef bint verifying
     cdef Limits limits
     cdef object progress
-    # The batch that is being read, from which of its frames on, and the number of its first frame.
+    # The batch of frames that is being read, the frame to go on with, and the number in the stream of the first frame.
     cdef FrameBatch batch
     cdef Py_ssize_t next_row
-    cdef bint batch_is_ours
-    cdef double last_turn
     cdef unsigned long long first_number
-    # Raised by the next call.
+    # Whether no other thread can write to the batch's memory, so that it can be read without the GIL.
+    cdef bint batch_is_private
+    cdef double last_yield
+    # An error that the next call raises.
     cdef object pending
-    # Of the columns so far, and of all.
+    # Of the columns that are being filled: rows, their limit, messages skipped and bytes of messages. And the totals.
     cdef Py_ssize_t rows
     cdef Py_ssize_t max_rows
     cdef Py_ssize_t skipped
     cdef Py_ssize_t message_bytes
     cdef unsigned long long total_rows
     cdef readonly unsigned long long total_skipped
-    # How many frames are looked at together, now and next.
+    # How many frames are read together, now and next.
     cdef Py_ssize_t window
     cdef Py_ssize_t next_window
-    # Of those: how many messages were left out, and where and why reading ends.
-    cdef Py_ssize_t left_out
+    # Of the current window: messages skipped, the frame that reading stops at, and the error that stops it.
+    cdef Py_ssize_t window_skipped
     cdef Py_ssize_t stop_row
     cdef object stop_error
-    # Working memory: which messages are read, and whether, whether they are damaged, and what may be repeated.
-    cdef Memory chosen
-    cdef Memory kept
-    cdef Memory bad
+    # Working memory. `selection`: frame, offset and length of each message that is left, if any was dropped; `frames`
+    # points to the first third, and is NULL while the messages are those from `next_row` on.
+    cdef Memory selection
+    cdef long long* frames
+    cdef Memory in_range
+    cdef Memory damaged
     cdef Memory budget
 
     cdef int read_some(self, Py_ssize_t max_rows) except -1
-    cdef int take_rows(self, Py_ssize_t max_rows) except -1
+    cdef int read_window(self, Py_ssize_t max_rows) except -1
     cdef int expect_rows(self, Py_ssize_t count) noexcept
-    cdef int own_choice(self, Reading* reading) except -1
-    cdef Py_ssize_t row_of(self, const Reading* reading, Py_ssize_t i) noexcept
-    cdef int stop_at(self, Reading* reading, Py_ssize_t i, object path, object reason) except -1
-    cdef int verify_rows(self, Reading* reading) except -1
-    cdef int filter_rows(self, Reading* reading) except -1
-    cdef int read_rows(self, Plan plan, Reading* reading) except -1
-    cdef int read_batch_rows(self, Plan plan, Reading* reading) except? -2
+    cdef int select_all(self, BatchCursor* cursor) except -1
+    cdef Py_ssize_t drop_marked(self, BatchCursor* cursor) noexcept
+    cdef Py_ssize_t row_of(self, Py_ssize_t i) noexcept
+    cdef int stop_at(self, BatchCursor* cursor, Py_ssize_t i, object path, object reason) except -1
+    cdef int verify_rows(self, BatchCursor* cursor) except -1
+    cdef int filter_rows(self, BatchCursor* cursor) except -1
+    cdef int read_rows(self, ReadPlan plan, BatchCursor* cursor) except -1
+    cdef int read_columns(self, ReadPlan plan, BatchCursor* cursor) except? -2
     cdef ColumnData finish(self)

@@ -4,21 +4,18 @@ from typing_extensions import disjoint_base
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType
 from flatstream._core.base.exclusive import Exclusive
-from flatstream._core.column_reader.plan import Plan
+from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.stream.decoder import Decoder
 
 FIRST_FAILED: str
-
-def whole_limits(low: float | None, high: float | None, kind: int, width: int) -> tuple[int, int]: ...
-def real_limits(low: float | None, high: float | None) -> tuple[float, float | None]: ...
 
 @disjoint_base
 class ColumnReader(Exclusive):
     def __init__(
         self,
         decoder: Decoder,
-        plan: Plan,
-        filter_plan: Plan | None = None,
+        plan: ReadPlan,
+        filter_plan: ReadPlan | None = None,
         low: object = None,
         high: object = None,
         *,

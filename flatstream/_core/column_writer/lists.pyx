@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.arrow.importer cimport DEEPEST, LIST64, NULLS, NUMBERS, STRUCT, Source
+from flatstream._core.arrow.importer cimport MAX_INPUT_DEPTH, LIST64, NULLS, NUMBERS, STRUCT, Source
 from flatstream._core.base.buffers cimport Chunk
 from flatstream._core.base.checks cimport listed
 from flatstream._core.base.endian cimport store_le
@@ -106,8 +106,8 @@ cdef Source from_values(
     cdef Source source
     cdef Py_ssize_t i, nulls = 0
     cdef bytearray hidden
-    if depth > DEEPEST:
-        raise ValueError(f"column {path!r:.100} has values that are nested deeper than {DEEPEST}")
+    if depth > MAX_INPUT_DEPTH:
+        raise ValueError(f"column {path!r:.100} has values that are nested deeper than {MAX_INPUT_DEPTH}")
     hidden = bytearray(len(values))
     for i in range(len(values)):
         if values[i] is None:

@@ -5,7 +5,7 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from flatstream._core.arrow.importer cimport (
-    BITS, DEEPEST, DICTIONARY, HALF, NULLS, NUMBERS, STRUCT, Column, Source, attach,
+    BITS, MAX_INPUT_DEPTH, DICTIONARY, HALF, NULLS, NUMBERS, STRUCT, Column, Source, attach,
 )
 from flatstream._core.column_writer.lists cimport from_values, no_field, no_variant, with_types
 from flatstream._core.column_writer.sources cimport Feed, Values, feed_of
@@ -66,8 +66,8 @@ cdef list by_dots(list parts, object known, str prefix):
             whole.add(name)
             found.append((name, part))
             continue
-        if (prefix + name).count(".") > DEEPEST:
-            raise ValueError(f"column {prefix + name!r:.100} is nested deeper than {DEEPEST} tables")
+        if (prefix + name).count(".") > MAX_INPUT_DEPTH:
+            raise ValueError(f"column {prefix + name!r:.100} is nested deeper than {MAX_INPUT_DEPTH} tables")
         if head not in groups:
             groups[head] = {}
             found.append((head, groups[head]))

@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from flatstream._core.arrow.importer cimport (
-    BYTES64, DEEPEST, HALF, LIST_FIXED, NUMBERS, ArrayOwner, SchemaOwner, Source, attach, describe, take_array,
+    BYTES64, MAX_INPUT_DEPTH, HALF, LIST_FIXED, NUMBERS, ArrayOwner, SchemaOwner, Source, attach, describe, take_array,
     take_schema, take_stream,
 )
 from flatstream._core.base.buffers cimport Chunk
@@ -257,8 +257,8 @@ cdef object as_input(str name, object value, int depth):
 cdef dict grouped(object columns, int depth):
     """The inputs of a mapping; those whose names have a dot are put together under what stands in front of it."""
     cdef dict found = {}, names = {}
-    if depth > DEEPEST:
-        raise ValueError(f"columns are nested deeper than {DEEPEST} mappings")
+    if depth > MAX_INPUT_DEPTH:
+        raise ValueError(f"columns are nested deeper than {MAX_INPUT_DEPTH} mappings")
     for name in columns:
         if not isinstance(name, str):
             raise TypeError(f"the names of columns must be str, got {name!r:.100}")

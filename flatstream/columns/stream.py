@@ -1,0 +1,141 @@
+"""Reading the messages of a stream as columns: all at once, or batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
+from flatstream._core.column_reader.plan import ReadPlan
+from flatstream._core.column_reader.reader import ColumnReader
+from flatstream.columns.batch import ColumnBatch, ColumnSchema
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from flatstream._core.flatbuf.layout import Layout
+    from flatstream._core.stream.decoder import Decoder
+
+# The limit of rows with `batch_rows=None`, where a batch is the result of one read from the source.
+BATCH_ROWS = 65_536
+
+
+class _Table(Protocol):
+    """The table of a schema, as far as reading columns needs it."""
+
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def name(self) -> str: ...
+
+    number: int
+
+
+class ColumnStream:
+    """An iterator over the messages of a stream as batches of columns; see `StreamReader.column_batches`.
+
+    Attributes
+    ----------
+    skipped : int
+        The number of damaged messages skipped so far.
+
+    Notes
+    -----
+    The object is also a stream of the Arrow C data interface: a library that takes such a stream reads the batches one
+    by one when it needs them. Both ways consume the same messages. After an error, reading can go on, as with the
+    StreamReader.
+    """
+
+    def __init__(self, reader: ColumnReader, batch_rows: int | None = None) -> None:
+        if not isinstance(reader, ColumnReader):
+            raise TypeError("a ColumnStream is made by StreamReader.column_batches")
+        if batch_rows is not None:
+            if not isinstance(batch_rows, int) or isinstance(batch_rows, bool):
+                raise TypeError(f"batch_rows must be an int, got {type(batch_rows).__name__}: {batch_rows!r:.100}")
+            if not 1 <= batch_rows <= 2**31 - 1:
+                raise ValueError(f"batch_rows must be from 1 to {2**31 - 1}, got {batch_rows}")
+        self._reader = reader
+        self._rows = BATCH_ROWS if batch_rows is None else batch_rows
+        # Without a number of rows, a batch ends after one read from the source.
+        self._one_batch = batch_rows is None
+
+    @property
+    def schema(self) -> ColumnSchema:
+        """The types of the columns."""
+        return ColumnSchema(self._reader.type)
+
+    @property
+    def skipped(self) -> int:
+        """The number of damaged messages skipped so far."""
+        return self._reader.total_skipped
+
+    @property
+    def type(self) -> ColumnType:
+        """The type of the batches, for `export_stream`."""
+        return self._reader.type
+
+    def next_data(self) -> ColumnData | None:
+        """The columns of the next batch, or None at the end, for `export_stream`."""
+        found = self._reader.read(self._rows, self._one_batch)
+        return None if found is None else found[0]
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ColumnBatch:
+        found = self._reader.read(self._rows, self._one_batch)
+        if found is None:
+            raise StopIteration
+        return ColumnBatch(*found)
+
+    def __arrow_c_schema__(self) -> object:
+        return self._reader.type.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return export_stream(self)
+
+    def __repr__(self) -> str:
+        return f"<ColumnStream of {', '.join(self.schema.names)}>"
+
+
+def make_plan(
+    table: _Table, fields: Iterable[str] | None = None, enums: Literal["dictionary", "number"] = "dictionary"
+) -> ReadPlan:
+    """The plan for reading fields of a table's messages, with the metadata of `ColumnSchema`."""
+    metadata = {"flatstream.table": table.name}
+    if table.layout.file_identifier:
+        metadata["flatstream.file_identifier"] = table.layout.file_identifier.decode("latin-1")
+    return ReadPlan(table.layout, table.number, fields, enums, metadata)
+
+
+def make_reader(
+    decoder: Decoder,
+    table: _Table,
+    fields: Iterable[str] | None = None,
+    where: tuple[str, Any, Any] | None = None,
+    *,
+    verify: bool = False,
+    enums: Literal["dictionary", "number"] = "dictionary",
+    on_error: Literal["raise", "skip"] = "raise",
+    progress: Callable[[int, int], object] | None = None,
+) -> ColumnReader:
+    """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r:.100}")
+    plan = make_plan(table, fields, enums)
+    filter_plan = low = high = None
+    if where is not None:
+        if not isinstance(where, (tuple, list)) or len(where) != 3 or not isinstance(where[0], str):
+            raise TypeError(f"where must be (path, low, high), got {where!r:.200}")
+        path, low, high = where
+        filter_plan = ReadPlan(table.layout, table.number, [path], "number")
+    return ColumnReader(
+        decoder, plan, filter_plan, low, high, verify=bool(verify), skip=on_error == "skip", progress=progress
+    )
+
+
+def read_all(reader: ColumnReader) -> ColumnBatch:
+    """All messages that are left, as one batch."""
+    found = reader.read(None)
+    assert found is not None
+    return ColumnBatch(*found)
