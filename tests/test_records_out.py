@@ -82,7 +82,9 @@ from flatstream import (
     ValidationFailedError,
 )
 from flatstream._core.records.field_lookup import RecordTypes
-from flatstream._core.records.record_view import Pinned, RecordIterator, VectorView, view_message
+from flatstream._core.records.message_arrays import ArrayMemory, ArrayTypes
+from flatstream._core.records.record_iterator import RecordIterator, view_message
+from flatstream._core.records.record_view import VectorView
 from flatstream.schema import Table
 from flatstream.schema._reflection import SIZES, BaseType, FieldInfo, ObjectInfo
 
@@ -638,7 +640,7 @@ def test_what_is_no_field_is_an_attribute_error_or_a_key_error():
     with pytest.raises(KeyError, match=r"shapes\.Named has no field 'nothing'"):
         record["nothing"]
     for key in (0, None, b"name", slice(1)):
-        with pytest.raises(TypeError, match="fields have names"):
+        with pytest.raises(TypeError, match="expected the name of a field, got "):
             record[key]
         assert key not in record
     with pytest.raises(TypeError):
@@ -653,16 +655,16 @@ def test_what_is_no_field_is_an_attribute_error_or_a_key_error():
 def test_record_cannot_be_changed_hashed_made_or_subclassed():
     record = table_of("shapes", "Named").view(NAMED)
     for name in ("code", "new", "to_dict", "__class__"):
-        with pytest.raises(AttributeError, match="records cannot be changed"):
+        with pytest.raises(AttributeError, match="records are read-only"):
             setattr(record, name, 1)
-        with pytest.raises(AttributeError, match="records cannot be changed"):
+        with pytest.raises(AttributeError, match="records are read-only"):
             delattr(record, name)
     with pytest.raises(TypeError, match="unhashable"):
         hash(record)
     strings = table_of("shapes", "Vectors").view(EXTREMES).strings
     with pytest.raises(TypeError, match="unhashable"):
         hash(strings)
-    for cls in (RecordView, VectorView, RecordIterator, Pinned):
+    for cls in (RecordView, VectorView, RecordIterator, ArrayMemory, ArrayTypes):
         with pytest.raises(TypeError):
             cls()
         with pytest.raises(TypeError):
@@ -707,7 +709,7 @@ def test_vector_is_a_sequence_of_its_elements():
     assert [strings[i] for i in range(-4, 4)] == plain * 2
     assert strings[np.int64(2)] == plain[2]
     for index in (4, -5, 2**70, -(2**70)):
-        with pytest.raises(IndexError, match="of a vector of 4"):
+        with pytest.raises(IndexError, match="out of range for a vector of 4 elements"):
             strings[index]
     for wrong in ("1", 1.0, None):
         with pytest.raises(TypeError):
@@ -786,7 +788,7 @@ def test_vectors_of_structs_are_arrays_of_the_messages_memory():
     assert not fixed.flags.writeable
     shape = table_of("shapes").view(messages_of("shapes")[0])
     for vector in (shape.vectors.named, shape.vectors.strings):
-        with pytest.raises(TypeError, match="only vectors of structs are arrays"):
+        with pytest.raises(TypeError, match=r"to_numpy\(\) needs a vector of structs"):
             vector.to_numpy()
     nested = written_by(Builder, finished(nests_message()))
     nests = table_of("shapes", "Vectors").view(nested).nests
@@ -1145,9 +1147,8 @@ def test_vector_of_unions_with_another_number_of_types_is_an_error():
     payload = union_messages()[0]
     place = payload.index(struct.pack("<I4B", 4, 5, 2, 77, 2))
     record = table_of("unions").view(changed(payload, (place, "I", 3)), verify=False)
-    with pytest.raises(
-        FlatbufferError, match=r"^root\.things: a vector of unions in the table at byte \d+ has another"
-    ):
+    text = r"the vector of unions has 4 elements, and the vector of their types has 3, in the table at byte \d+"
+    with pytest.raises(FlatbufferError, match=rf"^root\.things: {text}"):
         _ = record.things
     assert record.things_type.tolist() == [5, 2, 77]
 
@@ -1715,12 +1716,15 @@ def chunks_of(record: Any) -> Iterator[Any]:
 def test_objects_that_were_not_made_survive_being_used():
     code = f"""
 from flatstream._core.records.record_view import *
-from flatstream._core.flatbuf import record_types, view
+from flatstream._core.records import field_lookup, message_arrays, record_iterator, record_view
 from flatstream._core.flatbuf.layout import Layout
 NAMED = bytes.fromhex({NAMED.hex()!r})
 table = Schema.from_file({str(HERE / "schemas" / "shapes.bfbs")!r}).table("shapes.Named")
 good = table.view(NAMED)
-classes = [RecordView, view.VectorView, view.RecordIterator, record_types.RecordTypes, view.Pinned, Layout]
+classes = [
+    RecordView, record_view.VectorView, record_iterator.RecordIterator, field_lookup.RecordTypes,
+    message_arrays.ArrayMemory, message_arrays.ArrayTypes, Layout,
+]
 things = [cls.__new__(cls) for cls in classes]
 import copy, operator, pickle
 for thing in things:
@@ -1753,17 +1757,17 @@ for thing in things:
                 except Exception:
                     pass
     attempt(type(thing).__init__, thing)
-attempt(record_types.RecordTypes, Layout.__new__(Layout))
-attempt(record_types.RecordTypes, None)
-types = record_types.RecordTypes(table.layout)
+attempt(field_lookup.RecordTypes, Layout.__new__(Layout))
+attempt(field_lookup.RecordTypes, None)
+types = field_lookup.RecordTypes(table.layout)
 attempt(types.__init__, table.layout)
 for number in (-1, 10**9, 2**70, None, "1", 1.5):
-    attempt(view.view_message, types, number, NAMED, True)
-    attempt(view.iterate_records, types, number, StreamReader(b""), True)
-half = record_types.RecordTypes.__new__(record_types.RecordTypes)
-attempt(view.view_message, half, 0, NAMED, True)
-attempt(view.iterate_records, half, 0, StreamReader(b""), True)
-attempt(view.view_message, None, 0, NAMED, True)
+    attempt(record_iterator.view_message, types, number, NAMED, True)
+    attempt(record_iterator.iterate_records, types, number, StreamReader(b""), True)
+half = field_lookup.RecordTypes.__new__(field_lookup.RecordTypes)
+attempt(record_iterator.view_message, half, 0, NAMED, True)
+attempt(record_iterator.iterate_records, half, 0, StreamReader(b""), True)
+attempt(record_iterator.view_message, None, 0, NAMED, True)
 attempt(good.__init__)
 print(good.code)
 """

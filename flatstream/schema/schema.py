@@ -11,7 +11,8 @@ from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.record_builder import RecordBuilder
-from flatstream._core.records.record_view import RecordView, VectorView, iterate_records, view_message
+from flatstream._core.records.record_iterator import iterate_records, view_message
+from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
 from flatstream.schema._reflection import ObjectInfo, SchemaInfo, layout_of, parse, types_of
 
