@@ -1591,7 +1591,7 @@ def test_half_made_record_writers_come_to_no_harm():
     lines = survives(
         f"""
 schema = Schema.from_file({str(HERE / "schemas" / "shapes.bfbs")!r})
-from flatstream._core.records.record_encoder import RecordEncoder, Pattern, write
+from flatstream._core.records.record_encoder import RecordEncoder, write
 from flatstream._core.records.record_builder import RecordBuilder, ObjectPlan
 from flatstream._core.flatbuf.layout import Layout, EnumLayout
 from flatstream._core.flatbuf.template import Template

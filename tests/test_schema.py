@@ -27,7 +27,8 @@ import pytest
 
 import flatstream
 from flatstream import FlatbufferError, Schema, TypedValidator, ValidationFailedError
-from flatstream.schema._reflection import BaseType
+from flatstream._core.flatbuf import kinds
+from flatstream.schema._reflection import SIZES, BaseType
 
 HERE = Path(__file__).parent
 TREE = HERE.parent
@@ -120,6 +121,12 @@ def test_text_of_a_schema_is_refused():
     path = HERE / "schemas" / "tiny.fbs"
     with pytest.raises(FlatbufferError, match="flatc --binary --schema makes one"):
         Schema.from_file(path)
+
+
+def test_base_types_of_the_schema_have_the_numbers_and_sizes_of_the_compiled_core():
+    # VECTOR64 is refused when a schema is read, so the core does not know it.
+    assert {kind.name: kind.value for kind in BaseType} == {**kinds.BASE_TYPES, "VECTOR64": 18}
+    assert SIZES == kinds.NUMBER_WIDTHS
 
 
 # Using

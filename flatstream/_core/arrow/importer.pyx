@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport strlen
 
 from flatstream._core.arrow.abi cimport ArrowArray, ArrowArrayStream, ArrowSchema
-from flatstream._core.flatbuf.verifier cimport (
+from flatstream._core.flatbuf.kinds cimport (
     BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, USHORT,
 )
 

@@ -12,6 +12,7 @@ from libc.stdint cimport uint8_t
 
 
 cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
     void* PyMem_RawMalloc(size_t n) nogil
     void* PyMem_RawRealloc(void* p, size_t n) nogil
     void PyMem_RawFree(void* p) nogil
@@ -36,6 +37,32 @@ cdef int acquire(object obj, Py_buffer* view, str what) except -1:
             raise BufferError(f"{what} must be C-contiguous, got a strided {type(obj).__name__}") from error
         raise
     return 0
+
+
+cdef void* try_grow(void* memory, Py_ssize_t* capacity, Py_ssize_t needed, size_t item_size) noexcept nogil:
+    """Returns an array with room for `needed` items, at least one, or NULL if there is no memory for it.
+
+    The capacity at least doubles, so that appending takes constant time per item on average.
+    """
+    cdef Py_ssize_t max_capacity = PY_SSIZE_T_MAX // <Py_ssize_t>item_size, enlarged
+    cdef void* moved
+    if needed <= capacity[0] and memory is not NULL:
+        return memory
+    if needed > max_capacity:
+        return NULL
+    enlarged = max(needed, 2 * capacity[0] if capacity[0] <= max_capacity // 2 else max_capacity, 16)
+    moved = PyMem_RawRealloc(memory, <size_t>enlarged * item_size)
+    if moved is not NULL:
+        capacity[0] = enlarged
+    return moved
+
+
+cdef void* grow(void* memory, Py_ssize_t* capacity, Py_ssize_t needed, size_t item_size, str what) except NULL:
+    """Returns an array with room for `needed` items, or raises MemoryError; `what` names the items, in the plural."""
+    cdef void* moved = try_grow(memory, capacity, needed, item_size)
+    if moved is NULL:
+        raise MemoryError(f"no memory for {needed} {what}")
+    return moved
 
 
 # It holds a memoryview and not a Py_buffer, which the garbage collector would not follow. Nor would a Py_buffer taken

@@ -15,16 +15,15 @@ again without them.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from flatstream._core.base.buffers cimport try_grow
 from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
 from flatstream._core.column_reader.plan cimport (
     OP_ARRAY, OP_BINARY, OP_SCALAR, OP_STRING, OP_STRUCT, OP_TABLE, OP_UNION, OP_UNION_VECTOR, OP_VECTOR, Memory, Node,
     Shape,
 )
-from flatstream._core.flatbuf.verifier cimport BOOL, find_not_utf8
+from flatstream._core.flatbuf.kinds cimport BOOL
+from flatstream._core.flatbuf.verifier cimport find_not_utf8
 
-
-cdef extern from "Python.h":
-    void* PyMem_RawRealloc(void* p, size_t n) nogil
 
 cdef extern from *:
     """
@@ -48,16 +47,15 @@ cdef Py_ssize_t MOST_SHAPES = 4096
 
 cdef int make_room(Memory* memory, size_t more) noexcept nogil:
     """Room for `more` bytes behind those that are there; -1 if there is none."""
-    cdef size_t capacity = memory.capacity
+    cdef Py_ssize_t capacity = <Py_ssize_t>memory.capacity
     cdef uint8_t* data
-    if more <= capacity - memory.size:
+    if more <= memory.capacity - memory.size:
         return 0
-    capacity = max(2 * capacity, memory.size + more + 64)
-    data = <uint8_t*>PyMem_RawRealloc(memory.data, capacity)
+    data = <uint8_t*>try_grow(memory.data, &capacity, <Py_ssize_t>(memory.size + more + 64), 1)
     if data is NULL:
         return -1
     memory.data = data
-    memory.capacity = capacity
+    memory.capacity = <size_t>capacity
     return 0
 
 

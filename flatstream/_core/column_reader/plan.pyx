@@ -17,16 +17,18 @@ at. Everything that is about names is done here, once.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from flatstream._core.arrow.exporter cimport ColumnType
-from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, Layout, is_scalar, may_be_enum, scalar_width
-from flatstream._core.flatbuf.verifier cimport (
+from flatstream._core.base.buffers cimport grow
+from flatstream._core.base.checks cimport listed
+from flatstream._core.flatbuf.kinds cimport (
     ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, NOTHING, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, UNION_TYPE,
-    USHORT, VECTOR, Field, UnionType,
+    USHORT, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
+from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, Layout
+from flatstream._core.flatbuf.verifier cimport Field, UnionType
 
 
 cdef extern from "Python.h":
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
-    void* PyMem_RawRealloc(void* p, size_t n) nogil
     void PyMem_RawFree(void* p) nogil
 
 # Readers of Arrow's structures go no deeper than 64, and a table of more columns than this was chosen by mistake.
@@ -37,12 +39,6 @@ cdef dict LETTERS = {
     UNION_TYPE: "C", BOOL: "b", BYTE: "c", UBYTE: "C", SHORT: "s", USHORT: "S", INT: "i", UINT: "I", LONG: "l",
     ULONG: "L", FLOAT: "f", DOUBLE: "g",
 }
-
-
-def known_names(names):
-    """Names for the text of an error."""
-    shown = list(map(repr, names))
-    return ", ".join(shown[:40]) + (f" and {len(shown) - 40} more" if len(shown) > 40 else "") if shown else "none"
 
 
 cdef class Plan:
@@ -112,15 +108,12 @@ cdef class Plan:
 
     cdef Node* add(self, Node* parent, Op op, str name) except NULL:
         cdef Node* node
-        cdef Node** nodes
         if self.node_count == MOST_NODES:
             raise ValueError(f"these are more than {MOST_NODES} columns: choose some of them by their paths")
         if self.node_count == self.capacity:
-            nodes = <Node**>PyMem_RawRealloc(self.nodes, <size_t>max(2 * self.capacity, 16) * sizeof(Node*))
-            if nodes is NULL:
-                raise MemoryError("no memory for a plan of columns")
-            self.nodes = nodes
-            self.capacity = max(2 * self.capacity, 16)
+            self.nodes = <Node**>grow(
+                self.nodes, &self.capacity, self.node_count + 1, sizeof(Node*), "nodes of a plan of columns"
+            )
         node = <Node*>PyMem_RawCalloc(1, sizeof(Node))
         if node is NULL:
             raise MemoryError("no memory for a plan of columns")
@@ -317,7 +310,7 @@ cdef class Plan:
             if node.op == OP_UNION:
                 known = (<EnumLayout>self.layout.enums[node.object]).by_name
                 if part not in known or part == "NONE":
-                    names = known_names(name for name in known if name != "NONE")
+                    names = listed(repr(name) for name in known if name != "NONE")
                     raise KeyError(f"no variant {part!r:.200} in union {way!r}; it has {names}")
                 end = self.find(node, part)
                 if end is NULL or last:
@@ -331,7 +324,7 @@ cdef class Plan:
                 if part not in self.layout.numbers[object]:
                     where = f"{self.layout.object_names[object]}" + (f" (at {way!r})" if way else "")
                     raise KeyError(
-                        f"no field {part!r:.200} in {where}; it has {known_names(self.layout.numbers[object])}"
+                        f"no field {part!r:.200} in {where}; it has {listed(map(repr, self.layout.numbers[object]))}"
                     )
                 number = self.layout.numbers[object][part]
                 if last:

@@ -17,6 +17,7 @@ from libc.string cimport memcpy, memset
 
 from flatstream._core.arrow.exporter cimport ColumnData
 from flatstream._core.base.buffers cimport Chunk
+from flatstream._core.base.checks cimport checked_int
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.column_reader.extract cimport (
@@ -25,9 +26,8 @@ from flatstream._core.column_reader.extract cimport (
 from flatstream._core.column_reader.plan cimport (
     OP_BINARY, OP_SCALAR, OP_STRING, OP_TABLE, OP_UNION_VECTOR, OP_VECTOR, Memory, Node, Plan,
 )
-from flatstream._core.flatbuf.verifier cimport (
-    BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG, check_limits, verify_object,
-)
+from flatstream._core.flatbuf.kinds cimport BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG
+from flatstream._core.flatbuf.verifier cimport check_limits, verify_object
 from flatstream._core.stream.decoder cimport Decoder, FrameBatch
 
 from flatstream._core.stream.decoder import FIRST_FAILED
@@ -403,11 +403,7 @@ cdef class ColumnReader(Exclusive):
         self.check()
         cdef Py_ssize_t most = 0x7FFFFFFFFFFFFFFF
         if max_rows is not None:
-            if not isinstance(max_rows, int) or isinstance(max_rows, bool):
-                raise TypeError(f"the number of rows must be an int, got {type(max_rows).__name__}: {max_rows!r:.100}")
-            if not 1 <= max_rows <= 2**31 - 1:
-                raise ValueError(f"the number of rows must be from 1 to {2**31 - 1}, got {max_rows}")
-            most = max_rows
+            most = checked_int("the number of rows", max_rows, 1, 0x7FFFFFFF)
         self.enter()
         try:
             self.max_rows = most

@@ -9,13 +9,17 @@ from libc.string cimport memcpy
 
 from flatstream._core.arrow.importer cimport DEEPEST, LIST64, NULLS, NUMBERS, STRUCT, Source
 from flatstream._core.base.buffers cimport Chunk
+from flatstream._core.base.checks cimport listed
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.column_writer.sources cimport hide, joined
-from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, may_be_enum, scalar_width
+from flatstream._core.flatbuf.kinds cimport (
+    ARRAY, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, may_be_enum, scalar_width,
+)
+from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
 from flatstream._core.flatbuf.scalars cimport take_scalar
-from flatstream._core.flatbuf.verifier cimport ARRAY, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, Field
+from flatstream._core.flatbuf.verifier cimport Field
 
-from flatstream._core.flatbuf.scalars import RefusalError, listed
+from flatstream._core.flatbuf.scalars import RefusalError
 
 
 # Where values come from, `rows`, is None if each is of the row with its number. Elements of lists have a pair: where

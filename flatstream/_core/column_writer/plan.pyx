@@ -12,21 +12,20 @@ from flatstream._core.column_writer.sources cimport Feed, Values, feed_of
 from flatstream._core.column_writer.values cimport (
     bytes_range, is_list, is_text, list_range, number_at, resolve, wrong_utf8,
 )
-from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, is_scalar, may_be_enum, scalar_width
-from flatstream._core.flatbuf.verifier cimport (
-    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, Field, ObjectType, UnionType,
+from flatstream._core.flatbuf.kinds cimport (
+    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, is_scalar, may_be_enum,
+    scalar_width,
 )
+from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout
+from flatstream._core.flatbuf.verifier cimport Field, ObjectType, UnionType
+
+from flatstream._core.flatbuf.kinds import KIND_NAMES
 
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
     void PyMem_RawFree(void* p) nogil
-
-KIND_NAMES = (
-    "nothing", "union type", "bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "float",
-    "double", "string",
-)
 
 
 cdef int free_step(Step* step) noexcept:

@@ -21,9 +21,8 @@ from flatstream._core.arrow.importer cimport (
     take_schema, take_stream,
 )
 from flatstream._core.base.buffers cimport Chunk
-from flatstream._core.flatbuf.layout cimport scalar_width
-from flatstream._core.flatbuf.verifier cimport (
-    BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, USHORT,
+from flatstream._core.flatbuf.kinds cimport (
+    BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, USHORT, scalar_width,
 )
 
 

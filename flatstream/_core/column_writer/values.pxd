@@ -9,8 +9,8 @@ from flatstream._core.arrow.importer cimport (
     LIST_VIEW64, NULLS, Column, native_32, native_64,
 )
 from flatstream._core.base.endian cimport load_le, load_u64
-from flatstream._core.flatbuf.layout cimport scalar_width
-from flatstream._core.flatbuf.verifier cimport BOOL, BYTE, DOUBLE, FLOAT, INT, SHORT, ULONG, find_not_utf8
+from flatstream._core.flatbuf.kinds cimport BOOL, BYTE, DOUBLE, FLOAT, INT, SHORT, ULONG, scalar_width
+from flatstream._core.flatbuf.verifier cimport find_not_utf8
 
 
 cdef extern from *:

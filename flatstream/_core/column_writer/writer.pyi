@@ -4,9 +4,6 @@ from flatstream._core.column_writer.plan import ColumnPlan
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.stream.encoder import Encoder
 
-NAMES: dict[int, str]
-RANGES: dict[int, str]
-
 @final
 class Rows(ColumnPlan): ...
 

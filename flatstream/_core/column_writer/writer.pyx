@@ -8,7 +8,7 @@
        │  types is found here, before anything is written
        ▼
     rows: of tables with nothing but scalars and structs in them, a copy of a `Template` with the values stored into
-          it, in the encoder's own buffer; of others, what the `Builder` makes
+          it, in the encoder's own buffer; of others, what the `MessageBuilder` makes
 
 A row is read, built and then accepted by the encoder as a whole, so that a row with a bad value leaves nothing behind.
 Every offset of a list or string is compared with the size of what it leads into each time that it is followed: what
@@ -18,13 +18,13 @@ belongs to somebody else may change while a sink is written to.
 from collections.abc import Mapping
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isinf
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from flatstream._core.arrow.importer cimport BITS, NUMBERS, STRUCT, Column, Source
+from flatstream._core.base.buffers cimport grow
 from flatstream._core.base.endian cimport load_u16, load_u32, load_u64, store_le
 from flatstream._core.column_writer.plan cimport (
     TAKE_SCALAR, TAKE_STRING, TAKE_STRUCT, TAKE_TABLE, TAKE_UNION, TAKE_UNIONS, TAKE_VECTOR, ColumnPlan, Step,
@@ -33,28 +33,24 @@ from flatstream._core.column_writer.sources cimport MOST_ROWS, Feed, as_input, g
 from flatstream._core.column_writer.values cimport (
     bit_at, bytes_range, extended, is_text, list_range, load_number, number_at, resolve, width_of, wrong_utf8,
 )
-from flatstream._core.flatbuf.builder cimport Builder
-from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, least_of, most_of
+from flatstream._core.flatbuf.kinds cimport BOOL, DOUBLE, FLOAT, ULONG, least_of, most_of
+from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
+from flatstream._core.flatbuf.message_builder cimport MAX_MESSAGE_SIZE, MessageBuilder, end_offset_of, mark_field
 from flatstream._core.flatbuf.scalars cimport take_scalar
-from flatstream._core.flatbuf.template cimport Template, make_template
-from flatstream._core.flatbuf.verifier cimport BOOL, DOUBLE, FLOAT, ULONG
+from flatstream._core.flatbuf.template cimport MAX_MASKED_FIELDS, CacheEntry, TemplateCache, find_template, make_template_cache
 from flatstream._core.stream.encoder cimport Encoder, FrameRun, end_frame, payload_room
 
-from flatstream._core.flatbuf.scalars import NAMES, RANGES, RefusalError
+from flatstream._core.flatbuf.kinds import NUMBER_NAMES, NUMBER_RANGES
+from flatstream._core.flatbuf.scalars import RefusalError
 
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
-    void* PyMem_RawRealloc(void* p, size_t n) nogil
     void PyMem_RawFree(void* p) nogil
 
-# What a vector or a string may have at most; the message is checked by the builder.
-cdef int64_t MOST_BYTES = <int64_t>1 << 31
-# A table with more columns is built by the builder; and there are so many places for templates.
-cdef enum:
-    MOST_MASKED = 64
-    MOST_SLOTS = 8192
+# More templates than that are not kept.
+cdef Py_ssize_t MAX_TEMPLATES = 4096
 
 cdef enum:
     CODE_KNOWN
@@ -177,14 +173,6 @@ cdef bint is_there(const Step* step, int64_t row) noexcept nogil:
     return False
 
 
-# A template, and where in it the values of the steps are; `data` is NULL if there is none.
-cdef struct Slot:
-    uint64_t mask
-    const uint8_t* data
-    Py_ssize_t size
-    int32_t* places
-
-
 @cython.final
 @cython.no_gc
 cdef class Rows(ColumnPlan):
@@ -193,25 +181,21 @@ cdef class Rows(ColumnPlan):
     # Rows before the current window, and the row of it that is being made.
     cdef int64_t done
     cdef int64_t row
-    cdef Builder builder
+    cdef MessageBuilder builder
     # Places of elements whose vectors are not written yet.
     cdef Py_ssize_t* places
     cdef Py_ssize_t place_count
     cdef Py_ssize_t place_capacity
     # The row, for the types of the vector of unions that is being built.
     cdef int64_t unions_row
-    # Templates by the mask of the steps that are present: a table with a power of two of slots, less than half of which
-    # are taken, and the first from the mask's own place on that is free or has the mask is that of the mask.
-    cdef Slot* slots
-    cdef Py_ssize_t slot_count
-    cdef list templates
-    # The mask of the row that is looked at, and its slot.
+    # Templates by the mask of the steps that are present; None if the table has other fields than scalars and structs.
+    cdef TemplateCache templates
+    # The mask of the row that is looked at, and its template; NULL if that is not made yet.
     cdef uint64_t mask
-    cdef Slot* slot
+    cdef const CacheEntry* template
 
     def __dealloc__(self):
         PyMem_RawFree(self.places)
-        self.drop_slots()
 
     # Errors
 
@@ -249,7 +233,7 @@ cdef class Rows(ColumnPlan):
             given = <object><uint64_t>value
         elif what == 2:
             given = <object>real
-        self.refuse(step, ValueError, f"expected {NAMES[step.kind]}, {RANGES[step.kind]}, got {given!r}")
+        self.refuse(step, ValueError, f"expected {NUMBER_NAMES[step.kind]}, {NUMBER_RANGES[step.kind]}, got {given!r}")
 
     cdef int look_up(self, Step* step, str name, uint64_t* bits) except -1:
         cdef EnumLayout known = self.layout.enums[step.enumeration]
@@ -349,34 +333,26 @@ cdef class Rows(ColumnPlan):
         cdef int64_t size = 0, wrong
         if bytes_range(column, at, &text, &size) < 0:
             self.refuse(step, ValueError, "its offsets lead outside of its bytes")
-        if size > MOST_BYTES:
+        if size > MAX_MESSAGE_SIZE:
             self.refuse(step, ValueError, f"{size} bytes are too many for a message")
         wrong = wrong_utf8(text, size)
         if wrong >= 0:
             self.refuse(step, ValueError, f"it is not UTF-8: see its byte {wrong}")
-        self.builder.prep(4, size + 1)
-        self.builder.store(0, 1)
-        self.builder.store_bytes(text, size)
-        self.builder.store(<uint64_t>size, 4)
-        return self.builder.capacity - self.builder._head
+        return self.builder.put_string(text, size)
 
     cdef int start_vector(self, Step* step, int64_t count) except -1:
         """Makes room for `count` elements and aligns them."""
-        cdef int64_t size
-        if count > MOST_BYTES or count * <int64_t>step.element_size > MOST_BYTES:
+        if count > MAX_MESSAGE_SIZE or count * <int64_t>step.element_size > MAX_MESSAGE_SIZE:
             self.refuse(step, ValueError, f"{count} elements are too many for a message")
-        size = count * step.element_size
-        self.builder.prep(4, size)
-        self.builder.prep(step.element_alignment, size)
-        return 0
+        return self.builder.start_vector(count * step.element_size, step.element_alignment)
 
     cdef Py_ssize_t build_vector(self, Step* step, const Column* column, int64_t at) except -1:
-        cdef Builder builder = self.builder
+        cdef MessageBuilder builder = self.builder
         cdef const uint8_t* data = NULL
         cdef int64_t start = 0, count = 0, i
         cdef Step* child = step.children
         cdef const Column* inner
-        cdef uint8_t* out
+        cdef uint8_t* elements
         cdef Py_ssize_t size, base
         if is_text(column.form):
             if bytes_range(column, at, &data, &count) < 0:
@@ -393,14 +369,11 @@ cdef class Rows(ColumnPlan):
                 if child.plain and inner.stride == child.width and inner.validity is NULL:
                     builder.store_bytes(inner.values + (inner.offset + start) * inner.stride, size)
                 else:
-                    # There is room, and what is there now is padding or nothing.
-                    builder._head -= size
-                    if size:
-                        memset(builder.data + builder._head, 0, <size_t>size)
+                    # Filling it moves no memory.
+                    elements = builder.store_zeros(size)
                     for i in range(count):
                         child.element = i
-                        out = builder.data + builder._head + i * step.element_size
-                        self.fill_part(child, start + i, out)
+                        self.fill_part(child, start + i, elements + i * step.element_size)
                     child.element = -1
             else:
                 base = self.place_count
@@ -412,29 +385,19 @@ cdef class Rows(ColumnPlan):
                 child.element = -1
                 self.start_vector(step, count)
                 for i in range(count - 1, -1, -1):
-                    self.store_offset(self.places[base + i])
+                    builder.store_offset(self.places[base + i])
                 self.place_count = base
-        builder.store(<uint64_t>count, 4)
-        return builder.capacity - builder._head
+        return builder.end_vector_of(count)
 
     cdef int keep_place(self, Py_ssize_t place) except -1:
         """Notes a number for later, on top of those that are noted already."""
-        cdef Py_ssize_t capacity
-        cdef Py_ssize_t* places
         if self.place_count == self.place_capacity:
-            capacity = 2 * self.place_capacity + 64
-            places = <Py_ssize_t*>PyMem_RawRealloc(self.places, <size_t>capacity * sizeof(Py_ssize_t))
-            if places is NULL:
-                raise MemoryError(f"no memory to note {capacity} elements")
-            self.places = places
-            self.place_capacity = capacity
+            self.places = <Py_ssize_t*>grow(
+                self.places, &self.place_capacity, self.place_count + 1, sizeof(Py_ssize_t), "elements of vectors"
+            )
         self.places[self.place_count] = place
         self.place_count += 1
         return 0
-
-    cdef int store_offset(self, Py_ssize_t place) except -1:
-        """Puts the distance to what is at `place`, for which there is room and which is aligned."""
-        return self.builder.store(<uint64_t>(self.builder.capacity - self.builder._head - place + 4), 4)
 
     cdef Py_ssize_t build_union(self, Step* step, int64_t row, bint typed, uint64_t code) except -1:
         """Builds the value of a union and notes its type in the step; returns 0 if there is none.
@@ -472,7 +435,7 @@ cdef class Rows(ColumnPlan):
 
     cdef Py_ssize_t build_unions(self, Step* step, const Column* column, int64_t at) except -1:
         """Builds a vector of unions, and notes in the step where the vector of their types is."""
-        cdef Builder builder = self.builder
+        cdef MessageBuilder builder = self.builder
         cdef Step* child = step.children
         cdef const Column* types
         cdef int64_t start = 0, count = 0, types_at = 0, types_start = 0, types_count = 0, i
@@ -499,20 +462,18 @@ cdef class Rows(ColumnPlan):
         if count and step.type is not NULL:
             # A column of types that is nothing but null has none; but then there are no values either.
             step.type.children.element = -1
-        builder.prep(4, count)
+        builder.start_vector(count, 1)
         for i in range(count - 1, -1, -1):
             builder.store(<uint64_t>self.places[base + 2 * i + 1], 1)
-        builder.store(<uint64_t>count, 4)
-        step.bits = <uint64_t>(builder.capacity - builder._head)
+        step.bits = <uint64_t>builder.end_vector_of(count)
         self.start_vector(step, count)
         for i in range(count - 1, -1, -1):
             if self.places[base + 2 * i]:
-                self.store_offset(self.places[base + 2 * i])
+                builder.store_offset(self.places[base + 2 * i])
             else:
                 builder.store(0, 4)
         self.place_count = base
-        builder.store(<uint64_t>count, 4)
-        return builder.capacity - builder._head
+        return builder.end_vector_of(count)
 
     cdef Py_ssize_t build_offset(self, Step* step, int64_t row) except -1:
         """Builds what a field or an element has an offset to; returns where it is, or 0 if it is null."""
@@ -547,23 +508,19 @@ cdef class Rows(ColumnPlan):
             return self.build_unions(step, column, at)
         # A struct, as a variant of a union.
         self.place_struct(step, row)
-        return self.builder.capacity - self.builder._head
+        return end_offset_of(self.builder)
 
     cdef int place_struct(self, Step* step, int64_t row) except -1:
         """Puts a struct in front of the message."""
-        cdef Builder builder = self.builder
-        builder.prep(step.alignment, step.size)
-        builder._head -= step.size
-        memset(builder.data + builder._head, 0, step.size)
-        # Nothing in it moves the memory.
-        return self.fill(step, row, builder.data + builder._head)
+        # Filling it moves no memory.
+        return self.fill(step, row, self.builder.put_struct(step.size, step.alignment))
 
     cdef int missing(self, Step* step) except -1:
         return self.refuse(step, ValueError, "it is null, and the schema requires it")
 
     cdef Py_ssize_t build_table(self, Step* step, int64_t row) except -1:
         """Builds a table from the row of its parts."""
-        cdef Builder builder = self.builder
+        cdef MessageBuilder builder = self.builder
         cdef Step* child
         cdef Py_ssize_t i, count = 0
         cdef uint64_t bits = 0
@@ -578,7 +535,7 @@ cdef class Rows(ColumnPlan):
                 if child.action == TAKE_UNION or child.action == TAKE_UNIONS:
                     typed = True
                     count = max(count, child.type_slot + 1)
-        builder.start_object(count)
+        builder.start_table(count)
         for i in range(step.child_count):
             child = &step.children[i]
             if child.action == TAKE_SCALAR:
@@ -596,119 +553,54 @@ cdef class Rows(ColumnPlan):
                 builder.put_offset(child.result)
                 if child.action == TAKE_UNIONS:
                     # The vector of its types.
-                    builder.slots[child.slot] = builder.capacity - builder._head
+                    mark_field(builder, child.slot)
                     builder.put_offset(<Py_ssize_t>child.bits)
-                    builder.slots[child.type_slot] = builder.capacity - builder._head
+                    mark_field(builder, child.type_slot)
                     continue
             else:
                 continue
-            builder.slots[child.slot] = builder.capacity - builder._head
+            mark_field(builder, child.slot)
         if typed:
             for i in range(step.child_count):
                 child = &step.children[i]
                 if child.action == TAKE_UNION and child.result:
                     builder.store(child.bits, 1)
-                    builder.slots[child.type_slot] = builder.capacity - builder._head
-        builder._nested = False
-        return builder.write_vtable()
+                    mark_field(builder, child.type_slot)
+        return builder.end_table()
 
     cdef int write_row(self, Encoder encoder, int64_t row) except -1:
         """Builds the message of a row and has the encoder take it."""
-        cdef Builder builder = self.builder
-        cdef Py_ssize_t place, size = PyBytes_GET_SIZE(self.identifier)
+        cdef MessageBuilder builder = self.builder
         cdef const Column* column = self.root.column
         cdef int64_t at = row
         if column is not NULL and resolve(&column, row, &at) != 1:
             self.refuse(&self.root, ValueError, "it is null, and no message can be")
-        builder.reset()
+        builder.clear()
         self.place_count = 0
-        place = self.build_table(&self.root, at)
-        builder.prep(builder._minalign, 4 + size)
-        if size:
-            builder.store_bytes(<const uint8_t*>PyBytes_AS_STRING(self.identifier), size)
-        self.store_offset(place)
-        builder._finished = True
+        builder.finish_message(self.build_table(&self.root, at), self.identifier)
         return encoder.put_builder(builder, False)
 
     # Rows of tables with nothing but scalars and structs
 
-    cdef bint is_flat(self) noexcept:
+    cdef int prepare_templates(self) except -1:
         cdef Py_ssize_t i
+        cdef int32_t[MAX_MASKED_FIELDS] fields
+        if self.root.child_count > MAX_MASKED_FIELDS:
+            return 0
         for i in range(self.root.child_count):
             if self.root.children[i].action > TAKE_STRUCT:
-                return False
-        return self.root.child_count <= MOST_MASKED
-
-    cdef int drop_slots(self) noexcept:
-        cdef Py_ssize_t i
-        for i in range(self.slot_count):
-            PyMem_RawFree(self.slots[i].places)
-        PyMem_RawFree(self.slots)
-        self.slots = NULL
-        self.slot = NULL
-        self.slot_count = 0
-        return 0
-
-    cdef Slot* find_slot(self, uint64_t mask) noexcept nogil:
-        """The slot of a mask, or the free one that would be; NULL if there are none at all."""
-        cdef Py_ssize_t i = <Py_ssize_t>((mask * <uint64_t>0x9E3779B97F4A7C15) >> 40)
-        if not self.slot_count:
-            return NULL
-        while True:
-            i &= self.slot_count - 1
-            if self.slots[i].data is NULL or self.slots[i].mask == mask:
-                return &self.slots[i]
-            i += 1
-
-    cdef int make_slot(self) except -1:
-        """Makes the template for `mask`."""
-        cdef bytearray present = bytearray(self.types.objects[self.number].field_count + 1)
-        cdef Py_ssize_t i, count = self.root.child_count, size, old_count = self.slot_count
-        cdef Template template
-        cdef Slot* slots
-        cdef Slot* old = self.slots
-        cdef int32_t* places
-        if 2 * len(self.templates) + 2 > self.slot_count:
-            size = 2 * self.slot_count or 16
-            if size > MOST_SLOTS:
-                # Who has that many gains nothing by them.
-                self.drop_slots()
-                self.templates = []
-                old = NULL
-                old_count = 0
-                size = 16
-            slots = <Slot*>PyMem_RawCalloc(<size_t>size, sizeof(Slot))
-            if slots is NULL:
-                raise MemoryError(f"no memory for {size} templates")
-            self.slots = slots
-            self.slot_count = size
-            for i in range(old_count):
-                if old[i].data is not NULL:
-                    self.find_slot(old[i].mask)[0] = old[i]
-            PyMem_RawFree(old)
-            self.slot = NULL
-        for i in range(count):
-            if self.mask >> i & 1:
-                present[self.root.children[i].field] = 1
-        template = make_template(self.layout, self.number, <const uint8_t*><char*>present, self.identifier)
-        self.templates.append(template)
-        places = <int32_t*>PyMem_RawCalloc(<size_t>max(count, 1), sizeof(int32_t))
-        if places is NULL:
-            raise MemoryError("no memory for the places of fields")
-        for i in range(count):
-            places[i] = template.places[self.root.children[i].field]
-        self.slot = self.find_slot(self.mask)
-        self.slot.mask = self.mask
-        self.slot.data = template.data
-        self.slot.size = template.size
-        self.slot.places = places
+                return 0
+            fields[i] = self.root.children[i].field
+        self.templates = make_template_cache(
+            self.layout, self.number, self.identifier, fields, self.root.child_count, MAX_TEMPLATES
+        )
         return 0
 
     cdef int64_t fill_run(self, FrameRun* run, int64_t row, int64_t rows) noexcept:
         """Makes frames of rows in place; returns the first that it left.
 
         It leaves a row if there is no room, if something is wrong with it, and if no template for it is there yet: then
-        `slot` is NULL, and `mask` says for what. No Python code runs in here.
+        `template` is NULL, and `mask` says for what. No Python code runs in here.
         """
         cdef Step* steps = self.root.children
         cdef Step* step
@@ -716,14 +608,14 @@ cdef class Rows(ColumnPlan):
         cdef uint64_t mask, bits = 0
         cdef int64_t at, base = self.root.column.offset if self.root.column is not NULL else 0
         cdef const uint8_t* data
-        cdef const int32_t* places
+        cdef const int32_t* offsets
         cdef uint8_t* out
         cdef int there
-        if self.slot is NULL:
+        if self.template is NULL:
             return row
-        data = self.slot.data
-        size = self.slot.size
-        places = self.slot.places
+        data = self.template.data
+        size = self.template.size
+        offsets = self.template.offsets
         while row < rows:
             at = base + row
             mask = 0
@@ -745,13 +637,12 @@ cdef class Rows(ColumnPlan):
                 mask |= <uint64_t>1 << i
             if mask != self.mask:
                 self.mask = mask
-                self.slot = self.find_slot(mask)
-                if self.slot.data is NULL:
-                    self.slot = NULL
+                self.template = find_template(self.templates, mask)
+                if self.template is NULL:
                     return row
-                data = self.slot.data
-                size = self.slot.size
-                places = self.slot.places
+                data = self.template.data
+                size = self.template.size
+                offsets = self.template.offsets
             out = payload_room(run, size)
             if out is NULL:
                 return row
@@ -761,8 +652,8 @@ cdef class Rows(ColumnPlan):
                     continue
                 step = &steps[i]
                 if step.action == TAKE_SCALAR:
-                    store_le(out + places[i], step.bits, step.width)
-                elif not fill_quick(step, at, out + places[i]):
+                    store_le(out + offsets[i], step.bits, step.width)
+                elif not fill_quick(step, at, out + offsets[i]):
                     return row
             end_frame(run, size)
             row += 1
@@ -773,17 +664,17 @@ cdef class Rows(ColumnPlan):
         cdef FrameRun run
         cdef const Column* column = self.root.column
         # A row that is null, or in a dictionary, is for the builder.
-        cdef bint flat = self.is_flat() and (column is NULL or column.form == STRUCT and column.validity is NULL)
+        cdef bint flat = self.templates is not None and (column is NULL or column.form == STRUCT and column.validity is NULL)
         self.row = 0
         self.prepare_codes()
         while self.row < rows:
             if flat:
-                if self.slot is NULL:
-                    self.make_slot()
+                if self.template is NULL:
+                    self.template = self.templates.add(self.mask)
                 if encoder.begin_run(&run):
                     self.row = self.fill_run(&run, self.row, rows)
                     encoder.end_run(&run)
-                    if self.row == rows or self.slot is NULL:
+                    if self.row == rows or self.template is NULL:
                         continue
             try:
                 self.write_row(encoder, self.row)
@@ -864,10 +755,10 @@ cpdef object write_columns(Encoder encoder, Layout layout, object number, object
     plan.types = layout.types
     plan.identifier = identifier
     plan.force_defaults = force_defaults
-    plan.templates = []
-    plan.builder = Builder(1024)
+    plan.builder = MessageBuilder(1024)
     try:
         plan.start(take_columns(columns))
+        plan.prepare_templates()
         plan.write_all(encoder)
     except BaseException as error:
         error.rows_written = plan.done + plan.row

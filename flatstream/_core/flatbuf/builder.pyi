@@ -2,8 +2,10 @@ from typing import Any, ClassVar
 
 from typing_extensions import disjoint_base
 
+from flatstream._core.flatbuf.message_builder import MessageBuilder
+
 @disjoint_base
-class Builder:
+class Builder(MessageBuilder):
     MAX_BUFFER_SIZE: ClassVar[int]
     @property
     def nested(self) -> bool: ...

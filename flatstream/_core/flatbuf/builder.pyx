@@ -19,106 +19,62 @@ from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cpython.memoryview cimport PyMemoryView_FromObject
-from libc.math cimport isinf
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from flatstream._core.base.buffers cimport Chunk, acquire
-from flatstream._core.base.endian cimport load_u16, store_le
+from flatstream._core.base.buffers cimport acquire
+from flatstream._core.base.endian cimport load_u16
+from flatstream._core.flatbuf.kinds cimport (
+    BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, USHORT, Kind, scalar_width,
+)
+from flatstream._core.flatbuf.message_builder cimport MAX_MESSAGE_SIZE, MessageBuilder, end_offset_of, fail
+from flatstream._core.flatbuf.scalars cimport take_exact
+
+from flatstream._core.flatbuf.kinds import NUMBER_FLAGS
 
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
-    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? -1
     const Py_ssize_t PY_SSIZE_T_MAX
-    void* PyMem_RawRealloc(void* p, size_t n) nogil
-    void PyMem_RawFree(void* p) nogil
 
-cdef int64_t MAX_SIZE = <int64_t>1 << 31
 # A vtable has 16 bits for the place of a field, so that no more than 32,765 can be present. But a table may be started
 # with more, as long as the last ones stay absent.
 cdef Py_ssize_t MAX_SLOTS = 1 << 24
 
-cdef Py_ssize_t[11] WIDTHS = [1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8]
-cdef int64_t[9] LEAST = [0, 0, -(1 << 7), 0, -(1 << 15), 0, -(<int64_t>1 << 31), 0, 0]
-cdef int64_t[9] MOST = [
-    1, (1 << 8) - 1, (1 << 7) - 1, (1 << 16) - 1, (1 << 15) - 1, (<int64_t>1 << 32) - 1, (<int64_t>1 << 31) - 1, 0, 0
-]
-_FLAGS = [
-    "BoolFlags", "Uint8Flags", "Int8Flags", "Uint16Flags", "Int16Flags", "Uint32Flags", "Int32Flags", "Uint64Flags",
-    "Int64Flags", "Float32Flags", "Float64Flags",
-]
 
-
-cdef int misused(str name, str message="") except -1:
-    """Raises one of the package's own exceptions, so that what catches those catches these."""
-    # Imported here and not above: the package imports NumPy where that is installed.
-    from flatbuffers import builder
-    error = getattr(builder, name)
-    raise error(message) if message else error()
-
-
-cdef int take_number(Number kind, object x, uint64_t* bits) except -1:
+cdef int take_number(Kind kind, object x, uint64_t* bits) except -1:
     """The bytes of `x` as a number of this kind, in the low ones of `bits`; raises what the package raises."""
-    cdef int overflow = 0
-    cdef long long value
-    cdef double wide
-    cdef float narrow
-    cdef uint32_t low = 0
-    if kind >= FLOAT32:
-        if type(x) is float:
-            wide = PyFloat_AS_DOUBLE(x)
-            if kind == FLOAT64:
-                memcpy(bits, &wide, 8)
-                return 0
-            narrow = <float>wide
-            if not isinf(narrow) or isinf(wide):
-                memcpy(&low, &narrow, 4)
-                bits[0] = low
-                return 0
-    elif type(x) is int or type(x) is bool:
-        value = PyLong_AsLongLongAndOverflow(x, &overflow)
-        if kind == INT64:
-            if not overflow:
-                bits[0] = <uint64_t>value
-                return 0
-        elif kind == UINT64:
-            if not overflow and value >= 0:
-                bits[0] = <uint64_t>value
-                return 0
-            if overflow > 0 and x <= 0xFFFFFFFFFFFFFFFF:
-                bits[0] = PyLong_AsUnsignedLongLong(x)
-                return 0
-        elif not overflow and LEAST[<int>kind] <= value <= MOST[<int>kind]:
-            bits[0] = <uint64_t>value
-            return 0
+    if take_exact(<uint8_t>kind, x, bits):
+        return 0
+    if kind == ULONG and type(x) is int and 0 <= x <= 0xFFFFFFFFFFFFFFFF:
+        bits[0] = PyLong_AsUnsignedLongLong(x)
+        return 0
     return take_number_slowly(kind, x, bits)
 
 
-cdef int take_number_slowly(Number kind, object x, uint64_t* bits) except -1:
+cdef int take_number_slowly(Kind kind, object x, uint64_t* bits) except -1:
     from flatbuffers import number_types
-    flags = getattr(number_types, _FLAGS[<int>kind])
+    flags = getattr(number_types, NUMBER_FLAGS[<int>kind])
     number_types.enforce_number(x, flags)
     bits[0] = int.from_bytes(flags.packer_type.pack(x), "little")
     return 0
 
 
-cdef int check_number(Number kind, object x) except -1:
+cdef int check_number(Kind kind, object x) except -1:
     """Raises what the package's `enforce_number` would; nothing is converted."""
     cdef uint64_t bits = 0
     if type(x) is int or type(x) is bool:
-        if kind < FLOAT32:
+        if kind < FLOAT:
             take_number(kind, x, &bits)
         return 0
-    if type(x) is float and kind >= FLOAT32:
+    if type(x) is float and kind >= FLOAT:
         return 0
     from flatbuffers import number_types
-    number_types.enforce_number(x, getattr(number_types, _FLAGS[<int>kind]))
+    number_types.enforce_number(x, getattr(number_types, NUMBER_FLAGS[<int>kind]))
     return 0
 
 
-cdef class Builder:
+cdef class Builder(MessageBuilder):
     """Builds FlatBuffers; a compiled drop-in for `flatbuffers.Builder`.
 
     Parameters
@@ -158,51 +114,22 @@ cdef class Builder:
 
     MAX_BUFFER_SIZE = 2**31
 
-    def __cinit__(self, *args, **kwargs):
-        self._minalign = 1
-        self.object_end = -1
-
     def __init__(self, initialSize=1024):
-        cdef Py_ssize_t size
-        if not (0 <= initialSize <= MAX_SIZE):
-            misused("BuilderSizeError", "flatbuffers: Cannot create Builder larger than 2 gigabytes.")
-        size = operator.index(initialSize)
-        self.chunk = Chunk(size)
-        memset(self.chunk.data, 0, <size_t>max(size, 1))
-        self.data = self.chunk.data
-        self.capacity = size
+        # Compared before it is converted, so that a value of a wrong type fails as it does in flatbuffers.
+        if not (0 <= initialSize <= MAX_MESSAGE_SIZE):
+            fail("BuilderSizeError", "flatbuffers: Cannot create Builder larger than 2 gigabytes.")
+        self.allocate(operator.index(initialSize))
         self.has_vector_length = False
-        self.reset()
-
-    def __dealloc__(self):
-        PyMem_RawFree(self.slots)
-        PyMem_RawFree(self.vtable_places)
-        PyMem_RawFree(self.vtable_hashes)
-        PyMem_RawFree(self.scratch)
 
     cdef int reset(self) except -1:
-        self.generation += 1
-        self.has_slots = False
-        self.object_end = -1
-        self._head = self.capacity
-        self._minalign = 1
-        self.vtable_count = 0
-        self._nested = False
+        MessageBuilder.reset(self)
         self._force_defaults = False
         self.shared = None
-        self._finished = False
         return 0
 
     def Clear(self):
         """Forgets the message and begins anew. Views of it stay as they are."""
-        cdef Chunk chunk
-        self.check_made()
-        if self.chunk.exports:
-            chunk = Chunk(self.capacity)
-            memset(chunk.data, 0, <size_t>max(self.capacity, 1))
-            self.chunk = chunk
-            self.data = chunk.data
-        self.reset()
+        self.clear()
         self._vector_length = None
         self.has_vector_length = True
 
@@ -218,15 +145,8 @@ cdef class Builder:
         """
         self.check_made()
         if not self._finished:
-            misused("BuilderNotFinishedError")
-        return PyByteArray_FromStringAndSize(<char*>self.data + self._head, self.capacity - self._head)
-
-    cdef const uint8_t* finished_bytes(self, Py_ssize_t* size) noexcept:
-        """The finished message, which is there until the builder is used again, or NULL."""
-        if not self._finished or self.chunk is None:
-            return NULL
-        size[0] = self.capacity - self._head
-        return self.data + self._head
+            fail("BuilderNotFinishedError")
+        return PyByteArray_FromStringAndSize(<char*>self.data + self._head, end_offset_of(self))
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         self.check_made()
@@ -237,7 +157,7 @@ cdef class Builder:
         # The chunk is what the view keeps alive and is counted by.
         PyObject_GetBuffer(self.chunk, buffer, flags)
         buffer.buf = <void*>(self.data + self._head)
-        buffer.len = self.capacity - self._head
+        buffer.len = end_offset_of(self)
 
     def __releasebuffer__(self, Py_buffer* buffer):
         # It is the chunk that counts its views. But NumPy takes an object without this method for one whose memory
@@ -261,7 +181,7 @@ cdef class Builder:
 
     def Offset(self):
         """How many bytes are written: where the next would come, counted from the end of the buffer."""
-        return self.capacity - self._head
+        return end_offset_of(self)
 
     # State
 
@@ -312,8 +232,8 @@ cdef class Builder:
     @minalign.setter
     def minalign(self, value):
         cdef Py_ssize_t minalign = value
-        if not 0 <= minalign <= MAX_SIZE:
-            raise ValueError(f"minalign must be from 0 to {MAX_SIZE}, got {value}")
+        if not 0 <= minalign <= MAX_MESSAGE_SIZE:
+            raise ValueError(f"minalign must be from 0 to {MAX_MESSAGE_SIZE}, got {value}")
         self._minalign = minalign
 
     @property
@@ -322,7 +242,7 @@ cdef class Builder:
         no object.
         """
         cdef Py_ssize_t i
-        return [self.slots[i] for i in range(self.slot_count)] if self.has_slots else None
+        return [self.entries[i] for i in range(self.entry_count)] if self.has_entries else None
 
     @property
     def objectEnd(self):
@@ -334,17 +254,18 @@ cdef class Builder:
         """The vtables written: the places of the fields that each has, from the last to the first, and the size of its
         object; and where it is, from the end of the buffer.
         """
-        cdef Py_ssize_t i, j, size
+        cdef Py_ssize_t i, j, size, end_offset
         cdef const uint8_t* table
         cdef dict found = {}
-        if self.vtable_count:
+        if self.written_count:
             self.check_made()
-        for i in range(self.vtable_count):
-            table = self.data + self.capacity - self.vtable_places[i]
+        for i in range(self.written_count):
+            end_offset = self.written[i].end_offset
+            table = self.data + self.capacity - end_offset
             # Somebody may have written over it, through Bytes.
-            size = min(<Py_ssize_t>load_u16(table), self.vtable_places[i])
+            size = min(<Py_ssize_t>load_u16(table), end_offset)
             entries = [load_u16(table + j) for j in range(size - 2, 2, -2)]
-            found[(*entries, load_u16(table + 2))] = self.vtable_places[i]
+            found[(*entries, load_u16(table + 2))] = end_offset
         return found
 
     @property
@@ -370,102 +291,20 @@ cdef class Builder:
 
     # Memory
 
-    cdef int check_made(self) except -1:
-        # None is also what the garbage collector leaves of the parts of a cycle.
-        if self.chunk is None:
-            raise ValueError("this builder has no buffer: its __init__ was not called, or it is being collected")
-        return 0
-
-    cdef int unshare(self) except -1:
-        """Leaves the buffer to those who look at it, and goes on in a copy."""
-        cdef Chunk chunk
-        self.check_made()
-        if not self.chunk.exports:
-            return 0
-        chunk = Chunk(self.capacity)
-        memcpy(chunk.data, self.chunk.data, <size_t>self.capacity)
-        self.chunk = chunk
-        self.data = chunk.data
-        return 0
-
-    cdef int grow(self, Py_ssize_t needed) except -1:
-        """Doubles the buffer until there are `needed` bytes in front of the head."""
-        cdef Py_ssize_t written = self.capacity - self._head, capacity = self.capacity
-        cdef Chunk chunk
-        self.check_made()
-        while capacity - written < needed:
-            if capacity == MAX_SIZE:
-                misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
-            capacity = min(2 * capacity, <Py_ssize_t>MAX_SIZE) or 1
-        chunk = Chunk(capacity)
-        memset(chunk.data, 0, <size_t>(capacity - self.capacity))
-        memcpy(chunk.data + (capacity - self.capacity), self.data, <size_t>self.capacity)
-        self.chunk = chunk
-        self.data = chunk.data
-        self._head += capacity - self.capacity
-        self.capacity = capacity
-        return 0
-
     def GrowByteBuffer(self):
         """Doubles the buffer."""
-        if self.capacity == MAX_SIZE:
-            misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
+        if self.capacity == MAX_MESSAGE_SIZE:
+            fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
         # Unlike the package's, it keeps the head where the message begins.
-        self.grow((min(2 * self.capacity, <Py_ssize_t>MAX_SIZE) or 1) - (self.capacity - self._head))
-
-    cdef int prep(self, int64_t size, int64_t additional) except -1:
-        """Makes room for an element of `size` bytes after `additional` more, and aligns it."""
-        cdef int64_t padding, needed
-        if size > self._minalign:
-            self._minalign = size
-        padding = (-(self.capacity - self._head + additional)) & (size - 1)
-        # Sizes from a caller may be negative, and still nothing may be written outside of the buffer.
-        needed = max(padding + size + additional, padding)
-        if self._head < needed:
-            self.grow(needed)
-        elif self.chunk is None or self.chunk.exports:
-            self.unshare()
-        if padding > 0:
-            self._head -= padding
-            memset(self.data + self._head, 0, <size_t>padding)
-        return 0
-
-    cdef int store(self, uint64_t bits, Py_ssize_t width) except -1:
-        """Puts the low `width` bytes of `bits` in front of the message."""
-        # `prep` has made room; but between it and this a number's own methods may have run, or nobody called it.
-        if self._head < width:
-            self.grow(width)
-        elif self.chunk is None or self.chunk.exports:
-            self.unshare()
-        self._head -= width
-        store_le(self.data + self._head, bits, width)
-        return 0
-
-    cdef int store_bytes(self, const uint8_t* source, Py_ssize_t size) except -1:
-        """Puts `size` bytes in front of the message."""
-        if self._head < size:
-            self.grow(size)
-        elif self.chunk is None or self.chunk.exports:
-            self.unshare()
-        self._head -= size
-        if size:
-            memcpy(self.data + self._head, source, <size_t>size)
-        return 0
+        self.enlarge((min(2 * self.capacity, <Py_ssize_t>MAX_MESSAGE_SIZE) or 1) - end_offset_of(self))
 
     def Pad(self, n):
         """Puts `n` zero bytes in front of the message."""
-        cdef Py_ssize_t count
         if n <= 0:
             return
-        if n > MAX_SIZE:
-            misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
-        count = n
-        if self._head < count:
-            self.grow(count)
-        elif self.chunk is None or self.chunk.exports:
-            self.unshare()
-        self._head -= count
-        memset(self.data + self._head, 0, <size_t>count)
+        if n > MAX_MESSAGE_SIZE:
+            fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
+        self.store_zeros(n)
 
     def Prep(self, size, additionalBytes):
         """Makes room for an element of `size` bytes behind which `additionalBytes` will be, and aligns it."""
@@ -475,12 +314,12 @@ cdef class Builder:
 
     cdef int check_nested(self) except -1:
         if not self._nested:
-            misused("IsNotNestedError")
+            fail("IsNotNestedError")
         return 0
 
     cdef int check_not_nested(self) except -1:
         if self._nested:
-            misused("IsNestedError")
+            fail("IsNestedError")
         return 0
 
     def assertNested(self):
@@ -492,9 +331,9 @@ cdef class Builder:
         self.check_not_nested()
 
     cdef int check_inline(self, object x) except -1:
-        check_number(UINT32, x)
-        if x != self.capacity - self._head:
-            misused(
+        check_number(UINT, x)
+        if x != end_offset_of(self):
+            fail(
                 "StructIsNotInlineError",
                 "flatbuffers: Tried to write a Struct at an Offset that is different from the current Offset of the "
                 "Builder.",
@@ -511,113 +350,29 @@ cdef class Builder:
         number = operator.index(numfields)
         if number > MAX_SLOTS:
             raise ValueError(f"numfields must be at most {MAX_SLOTS}, got {number}")
-        self.start_object(number if number > 0 else 0)
-
-    cdef int start_object(self, Py_ssize_t count) except -1:
-        """Begins a table of at most `count` fields, each of which is noted in `slots` when it is written."""
-        cdef int64_t* slots
-        if count > self.slot_capacity or self.slots is NULL:
-            slots = <int64_t*>PyMem_RawRealloc(self.slots, <size_t>max(count, 16) * sizeof(int64_t))
-            if slots is NULL:
-                raise MemoryError(f"no memory for a table of {count} fields")
-            self.slots = slots
-            self.slot_capacity = max(count, 16)
-        memset(self.slots, 0, <size_t>count * sizeof(int64_t))
-        self.slot_count = count
-        self.has_slots = True
-        self.object_end = self.capacity - self._head
-        self._nested = True
+        self.start_table(number if number > 0 else 0)
 
     cdef int mark_slot(self, object o) except -1:
         """Notes that field `o` is where the message begins now."""
-        cdef Py_ssize_t place
+        cdef Py_ssize_t entry
         if not self._nested:
-            misused("IsNotNestedError")
-        if not self.has_slots:
+            fail("IsNotNestedError")
+        if not self.has_entries:
             raise TypeError("'NoneType' object does not support item assignment")
         try:
-            place = o
+            entry = o
         except OverflowError:
-            place = PY_SSIZE_T_MAX
-        if place < 0:
-            place += self.slot_count
-        if not 0 <= place < self.slot_count:
-            raise IndexError(f"field {o} of a table that was started with {self.slot_count} fields")
-        self.slots[place] = self.capacity - self._head
+            entry = PY_SSIZE_T_MAX
+        if entry < 0:
+            entry += self.entry_count
+        if not 0 <= entry < self.entry_count:
+            raise IndexError(f"field {o} of a table that was started with {self.entry_count} fields")
+        self.entries[entry] = end_offset_of(self)
         return 0
 
     def Slot(self, slotnum):
         """Notes that field `slotnum` of the table is where the message begins now."""
         self.mark_slot(slotnum)
-
-    cdef int reserve_scratch(self, Py_ssize_t count) except -1:
-        cdef uint16_t* scratch
-        if count > self.scratch_capacity:
-            scratch = <uint16_t*>PyMem_RawRealloc(self.scratch, <size_t>(count + 16) * sizeof(uint16_t))
-            if scratch is NULL:
-                raise MemoryError(f"no memory for a vtable of {count} entries")
-            self.scratch = scratch
-            self.scratch_capacity = count + 16
-        return 0
-
-    cdef Py_ssize_t write_vtable(self) except -1:
-        """Ends the table with its vtable, or with the place of an equal one; returns where the table is."""
-        cdef Py_ssize_t place, count = self.slot_count, i, size, found, capacity
-        cdef int64_t distance
-        cdef uint32_t hash = 2166136261
-        cdef uint8_t* table
-        cdef Py_ssize_t* places
-        cdef uint32_t* hashes
-        if not self.has_slots:
-            raise TypeError("there is no table to end: 'NoneType' object is not reversible")
-        self.prep(4, 0)
-        self.store(0, 4)
-        place = self.capacity - self._head
-        while count and self.slots[count - 1] == 0:
-            count -= 1
-        self.reserve_scratch(count + 2)
-        size = 2 * (count + 2)
-        for i in range(count - 1, -1, -1):
-            distance = place - self.slots[i] if self.slots[i] else 0
-            check_vtable_entry(distance)
-            self.scratch[i + 2] = <uint16_t>distance
-        check_vtable_entry(place - self.object_end)
-        check_vtable_entry(size)
-        self.scratch[0] = <uint16_t>size
-        self.scratch[1] = <uint16_t>(place - self.object_end)
-        for i in range(count + 2):
-            hash = (hash ^ self.scratch[i]) * 16777619
-            # In memory an entry has its low byte first.
-            store_le(<uint8_t*>(self.scratch + i), self.scratch[i], 2)
-        found = 0
-        for i in range(self.vtable_count):
-            if self.vtable_hashes[i] == hash:
-                table = self.data + self.capacity - self.vtable_places[i]
-                # Somebody may have written over it, through Bytes.
-                if self.vtable_places[i] >= size and memcmp(table, self.scratch, <size_t>size) == 0:
-                    found = self.vtable_places[i]
-                    break
-        if not found:
-            if self.vtable_count == self.vtable_capacity:
-                capacity = 2 * self.vtable_capacity + 16
-                places = <Py_ssize_t*>PyMem_RawRealloc(self.vtable_places, <size_t>capacity * sizeof(Py_ssize_t))
-                if places is NULL:
-                    raise MemoryError(f"no memory to note {capacity} vtables")
-                self.vtable_places = places
-                hashes = <uint32_t*>PyMem_RawRealloc(self.vtable_hashes, <size_t>capacity * sizeof(uint32_t))
-                if hashes is NULL:
-                    raise MemoryError(f"no memory to note {capacity} vtables")
-                self.vtable_hashes = hashes
-                self.vtable_capacity = capacity
-            self.prep(2, size - 2)
-            self.store_bytes(<const uint8_t*>self.scratch, size)
-            found = self.capacity - self._head
-            self.vtable_places[self.vtable_count] = found
-            self.vtable_hashes[self.vtable_count] = hash
-            self.vtable_count += 1
-        store_le(self.data + self.capacity - place, <uint64_t>(found - place), 4)
-        self.has_slots = False
-        return place
 
     def WriteVtable(self):
         """Ends the table with its vtable; `EndObject` calls it."""
@@ -625,10 +380,8 @@ cdef class Builder:
 
     def EndObject(self):
         """Ends the table, and returns where it is, from the end of the buffer."""
-        if not self._nested:
-            misused("IsNotNestedError")
-        self._nested = False
-        return self.write_vtable()
+        self.check_nested()
+        return self.end_table()
 
     # Offsets
 
@@ -637,22 +390,15 @@ cdef class Builder:
         cdef int64_t place
         self.prep(4, 0)
         if type(off) is not int:
-            if not (off <= self.capacity - self._head):
-                misused("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
-            return self.place_number(UINT32, self.capacity - self._head - off + 4)
-        if off > self.capacity - self._head:
-            misused("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
-        if off < -MAX_SIZE:
-            return self.place_number(UINT32, self.capacity - self._head - off + 4)
+            if not (off <= end_offset_of(self)):
+                fail("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
+            return self.place_number(UINT, end_offset_of(self) - off + 4)
+        if off > end_offset_of(self):
+            fail("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
+        if off < -MAX_MESSAGE_SIZE:
+            return self.place_number(UINT, end_offset_of(self) - off + 4)
         place = off
-        return self.store(<uint64_t>(self.capacity - self._head - place + 4), 4)
-
-    cdef int put_offset(self, int64_t place) except -1:
-        """`prepend_offset` for a place that this builder has returned."""
-        self.prep(4, 0)
-        if place > self.capacity - self._head:
-            misused("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
-        return self.store(<uint64_t>(self.capacity - self._head - place + 4), 4)
+        return self.store(<uint64_t>(end_offset_of(self) - place + 4), 4)
 
     def PrependUOffsetTRelative(self, off):
         """Puts the offset of what is at `off`, from the end of the buffer, in front of the message."""
@@ -661,9 +407,9 @@ cdef class Builder:
     def PrependSOffsetTRelative(self, off):
         """Like `PrependUOffsetTRelative`, with a signed offset."""
         self.prep(4, 0)
-        if not (off <= self.capacity - self._head):
-            misused("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
-        self.place_number(INT32, self.capacity - self._head - off + 4)
+        if not (off <= end_offset_of(self)):
+            fail("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
+        self.place_number(INT, end_offset_of(self) - off + 4)
 
     def PrependUOffsetTRelativeSlot(self, o, x, d):
         """Puts the offset of what is at `x` into field `o`, unless it is `d` and defaults are not forced."""
@@ -673,7 +419,7 @@ cdef class Builder:
 
     def PrependStructSlot(self, v, x, d):
         """Notes that field `v` is the struct at `x`, which was just written, unless that is `d`."""
-        check_number(UINT32, d)
+        check_number(UINT, d)
         if x != d:
             self.check_inline(x)
             self.mark_slot(v)
@@ -690,16 +436,16 @@ cdef class Builder:
         size = checked_size(elemSize * numElems)
         self.prep(4, size)
         self.prep(checked_size(alignment), size)
-        return self.capacity - self._head
+        return end_offset_of(self)
 
     cdef object end_vector(self):
         self.check_nested()
         self._nested = False
         if not self.has_vector_length:
             raise AttributeError("vectorNumElems")
-        self.place_number(UINT32, self._vector_length)
+        self.place_number(UINT, self._vector_length)
         self._vector_length = None
-        return self.capacity - self._head
+        return end_offset_of(self)
 
     def EndVector(self, numElems=None):
         """Ends the vector, and returns where it is, from the end of the buffer. `numElems` is deprecated."""
@@ -709,23 +455,16 @@ cdef class Builder:
             # Compiled code has no frame of its own, so the caller is the first.
             warnings.warn("numElems is deprecated.", DeprecationWarning, stacklevel=1)
             if numElems != self.vectorNumElems:
-                misused("EndVectorLengthMismatched")
+                fail("EndVectorLengthMismatched")
             self._nested = True
         return self.end_vector()
 
-    cdef object put_vector(self, const uint8_t* source, Py_ssize_t size, bint terminated):
-        """Writes a vector of bytes, or a string with a zero behind it; returns where it is."""
-        if size > MAX_SIZE:
-            misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
-        self.prep(4, size + terminated)
-        if terminated:
-            self.store(0, 1)
-        self.store_bytes(source, size)
-        self.store(<uint64_t>size, 4)
+    cdef object end_bytes(self, Py_ssize_t end_offset):
+        """Ends a string or a vector of bytes that was written at once; returns its end offset."""
         self._vector_length = None
         self.has_vector_length = True
         self._nested = False
-        return self.capacity - self._head
+        return end_offset
 
     def CreateString(self, s, encoding="utf-8", errors="strict"):
         """Writes a string (a str, or its bytes), and returns where it is, from the end of the buffer."""
@@ -736,14 +475,14 @@ cdef class Builder:
         self._nested = True
         if type(s) is str and encoding == "utf-8" and errors == "strict":
             text = PyUnicode_AsUTF8AndSize(s, &size)
-            return self.put_vector(<const uint8_t*>text, size, True)
+            return self.end_bytes(self.put_string(<const uint8_t*>text, size))
         if isinstance(s, str):
             s = s.encode(encoding, errors)
         elif not isinstance(s, (bytes, bytearray)):
             raise TypeError("non-string passed to CreateString")
         acquire(s, &view, "s")
         try:
-            return self.put_vector(<const uint8_t*>view.buf, view.len, True)
+            return self.end_bytes(self.put_string(<const uint8_t*>view.buf, view.len))
         finally:
             PyBuffer_Release(&view)
 
@@ -759,16 +498,18 @@ cdef class Builder:
 
     def CreateByteVector(self, x):
         """Writes a vector of bytes (bytes or bytearray), and returns where it is, from the end of the buffer."""
+        cdef Py_ssize_t size
         cdef Py_buffer view
         self.check_not_nested()
         self._nested = True
         if type(x) is bytes:
-            return self.put_vector(<const uint8_t*>PyBytes_AS_STRING(x), PyBytes_GET_SIZE(x), False)
+            size = PyBytes_GET_SIZE(x)
+            return self.end_bytes(self.put_vector(<const uint8_t*>PyBytes_AS_STRING(x), size, 1, size))
         if not isinstance(x, (bytes, bytearray)):
             raise TypeError("non-byte vector passed to CreateByteVector")
         acquire(x, &view, "x")
         try:
-            return self.put_vector(<const uint8_t*>view.buf, view.len, False)
+            return self.end_bytes(self.put_vector(<const uint8_t*>view.buf, view.len, 1, view.len))
         finally:
             PyBuffer_Release(&view)
 
@@ -801,7 +542,7 @@ cdef class Builder:
 
     cdef object finish(self, object root, bint size_prefix, object file_identifier):
         cdef int64_t size = 4
-        check_number(UINT32, root)
+        check_number(UINT, root)
         if file_identifier is not None:
             size += 4
         if size_prefix:
@@ -814,7 +555,7 @@ cdef class Builder:
             self.store_bytes(<const uint8_t*>PyBytes_AS_STRING(identifier), 4)
         self.prepend_offset(root)
         if size_prefix:
-            self.prepend_number(INT32, self.capacity - self._head)
+            self.prepend_number(INT, end_offset_of(self))
         self._finished = True
         return self._head
 
@@ -828,23 +569,23 @@ cdef class Builder:
 
     # Numbers
 
-    cdef int prepend_number(self, Number kind, object x) except -1:
-        self.prep(WIDTHS[<int>kind], 0)
+    cdef int prepend_number(self, Kind kind, object x) except -1:
+        self.prep(scalar_width(<uint8_t>kind), 0)
         return self.place_number(kind, x)
 
-    cdef int place_number(self, Number kind, object x) except -1:
+    cdef int place_number(self, Kind kind, object x) except -1:
         cdef uint64_t bits = 0
         take_number(kind, x, &bits)
-        return self.store(bits, WIDTHS[<int>kind])
+        return self.store(bits, scalar_width(<uint8_t>kind))
 
-    cdef int prepend_slot(self, Number kind, object o, object x, object d) except -1:
+    cdef int prepend_slot(self, Kind kind, object o, object x, object d) except -1:
         cdef uint64_t bits = 0, default = 0
-        if type(x) is int and type(d) is int and kind < FLOAT32:
+        if type(x) is int and type(d) is int and kind < FLOAT:
             take_number(kind, x, &bits)
             take_number(kind, d, &default)
             if bits == default and not self._force_defaults:
                 return 0
-        elif type(x) is float and type(d) is float and kind >= FLOAT32:
+        elif type(x) is float and type(d) is float and kind >= FLOAT:
             if PyFloat_AS_DOUBLE(x) == PyFloat_AS_DOUBLE(d) and not self._force_defaults:
                 return 0
         else:
@@ -886,47 +627,47 @@ cdef class Builder:
 
     def PrependByteSlot(self, o, x, d, /):
         """Puts `x`, an unsigned number of 8 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(UINT8, o, x, d)
+        self.prepend_slot(UBYTE, o, x, d)
 
     def PrependUint8Slot(self, o, x, d, /):
         """Puts `x`, an unsigned number of 8 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(UINT8, o, x, d)
+        self.prepend_slot(UBYTE, o, x, d)
 
     def PrependUint16Slot(self, o, x, d, /):
         """Puts `x`, an unsigned number of 16 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(UINT16, o, x, d)
+        self.prepend_slot(USHORT, o, x, d)
 
     def PrependUint32Slot(self, o, x, d, /):
         """Puts `x`, an unsigned number of 32 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(UINT32, o, x, d)
+        self.prepend_slot(UINT, o, x, d)
 
     def PrependUint64Slot(self, o, x, d, /):
         """Puts `x`, an unsigned number of 64 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(UINT64, o, x, d)
+        self.prepend_slot(ULONG, o, x, d)
 
     def PrependInt8Slot(self, o, x, d, /):
         """Puts `x`, a signed number of 8 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(INT8, o, x, d)
+        self.prepend_slot(BYTE, o, x, d)
 
     def PrependInt16Slot(self, o, x, d, /):
         """Puts `x`, a signed number of 16 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(INT16, o, x, d)
+        self.prepend_slot(SHORT, o, x, d)
 
     def PrependInt32Slot(self, o, x, d, /):
         """Puts `x`, a signed number of 32 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(INT32, o, x, d)
+        self.prepend_slot(INT, o, x, d)
 
     def PrependInt64Slot(self, o, x, d, /):
         """Puts `x`, a signed number of 64 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(INT64, o, x, d)
+        self.prepend_slot(LONG, o, x, d)
 
     def PrependFloat32Slot(self, o, x, d, /):
         """Puts `x`, a float of 32 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(FLOAT32, o, x, d)
+        self.prepend_slot(FLOAT, o, x, d)
 
     def PrependFloat64Slot(self, o, x, d, /):
         """Puts `x`, a float of 64 bits, into field `o`, unless it is `d` and defaults are not forced."""
-        self.prepend_slot(FLOAT64, o, x, d)
+        self.prepend_slot(DOUBLE, o, x, d)
 
     def PrependBool(self, x):
         """Puts `x`, a bool, in front of the message, aligned."""
@@ -934,77 +675,70 @@ cdef class Builder:
 
     def PrependByte(self, x):
         """Puts `x`, an unsigned number of 8 bits, in front of the message, aligned."""
-        self.prepend_number(UINT8, x)
+        self.prepend_number(UBYTE, x)
 
     def PrependUint8(self, x):
         """Puts `x`, an unsigned number of 8 bits, in front of the message, aligned."""
-        self.prepend_number(UINT8, x)
+        self.prepend_number(UBYTE, x)
 
     def PrependUint16(self, x):
         """Puts `x`, an unsigned number of 16 bits, in front of the message, aligned."""
-        self.prepend_number(UINT16, x)
+        self.prepend_number(USHORT, x)
 
     def PrependUint32(self, x):
         """Puts `x`, an unsigned number of 32 bits, in front of the message, aligned."""
-        self.prepend_number(UINT32, x)
+        self.prepend_number(UINT, x)
 
     def PrependUint64(self, x):
         """Puts `x`, an unsigned number of 64 bits, in front of the message, aligned."""
-        self.prepend_number(UINT64, x)
+        self.prepend_number(ULONG, x)
 
     def PrependInt8(self, x):
         """Puts `x`, a signed number of 8 bits, in front of the message, aligned."""
-        self.prepend_number(INT8, x)
+        self.prepend_number(BYTE, x)
 
     def PrependInt16(self, x):
         """Puts `x`, a signed number of 16 bits, in front of the message, aligned."""
-        self.prepend_number(INT16, x)
+        self.prepend_number(SHORT, x)
 
     def PrependInt32(self, x):
         """Puts `x`, a signed number of 32 bits, in front of the message, aligned."""
-        self.prepend_number(INT32, x)
+        self.prepend_number(INT, x)
 
     def PrependInt64(self, x):
         """Puts `x`, a signed number of 64 bits, in front of the message, aligned."""
-        self.prepend_number(INT64, x)
+        self.prepend_number(LONG, x)
 
     def PrependFloat32(self, x):
         """Puts `x`, a float of 32 bits, in front of the message, aligned."""
-        self.prepend_number(FLOAT32, x)
+        self.prepend_number(FLOAT, x)
 
     def PrependFloat64(self, x):
         """Puts `x`, a float of 64 bits, in front of the message, aligned."""
-        self.prepend_number(FLOAT64, x)
+        self.prepend_number(DOUBLE, x)
 
     def PlaceVOffsetT(self, x):
         """Puts an offset of 16 bits in front of the message, where it begins now."""
-        self.place_number(UINT16, x)
+        self.place_number(USHORT, x)
 
     def PlaceSOffsetT(self, x):
         """Puts a signed offset in front of the message, where it begins now."""
-        self.place_number(INT32, x)
+        self.place_number(INT, x)
 
     def PlaceUOffsetT(self, x):
         """Puts an offset in front of the message, where it begins now."""
-        self.place_number(UINT32, x)
+        self.place_number(UINT, x)
 
     def PrependVOffsetT(self, x):
         """Puts an offset of 16 bits in front of the message, aligned."""
-        self.prepend_number(UINT16, x)
-
-
-cdef int check_vtable_entry(int64_t value) except -1:
-    cdef uint64_t bits = 0
-    if not 0 <= value <= 0xFFFF:
-        take_number(UINT16, value, &bits)
-    return 0
+        self.prepend_number(USHORT, x)
 
 
 cdef int64_t checked_size(object value) except? -1:
     """`value` as a number of bytes, with which no sum overflows."""
     # Compared as it is, for the package does not take what cannot be.
-    if value > 2 * MAX_SIZE:
-        misused("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
-    if value < -2 * MAX_SIZE:
+    if value > 2 * MAX_MESSAGE_SIZE:
+        fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
+    if value < -2 * MAX_MESSAGE_SIZE:
         raise ValueError(f"expected a number of bytes, got {value}")
     return operator.index(value)

@@ -1,25 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from flatstream._core.flatbuf.verifier cimport DOUBLE, FLOAT, UNION_TYPE, Types
-
-
-cdef extern from *:
-    """
-    /* The smallest and the largest integer of each kind up to that of ulong, of which the signed part counts. */
-    static inline int64_t fs_least(uint8_t kind) {
-        static const int64_t least[] = {0, 0, 0, INT8_MIN, 0, INT16_MIN, 0, INT32_MIN, 0, INT64_MIN, 0};
-        return least[kind];
-    }
-    static inline int64_t fs_most(uint8_t kind) {
-        static const int64_t most[] = {
-            0, UINT8_MAX, 1, INT8_MAX, UINT8_MAX, INT16_MAX, UINT16_MAX, INT32_MAX, UINT32_MAX, INT64_MAX, INT64_MAX
-        };
-        return most[kind];
-    }
-    """
-    # Of kinds from UNION_TYPE to ULONG only.
-    int64_t least_of "fs_least"(uint8_t kind) noexcept nogil
-    int64_t most_of "fs_most"(uint8_t kind) noexcept nogil
+from flatstream._core.flatbuf.kinds cimport is_scalar, may_be_enum, scalar_width
+from flatstream._core.flatbuf.verifier cimport Types
 
 
 cdef struct FieldLayout:
@@ -81,24 +63,3 @@ cdef class Layout:
 
     # The number of an object that is a table, checked.
     cdef int32_t check_table(self, object number) except -1
-
-
-cdef inline bint is_scalar(uint8_t kind) noexcept nogil:
-    """Whether a field of this kind is a number, stored where it is."""
-    return UNION_TYPE <= kind <= DOUBLE
-
-
-cdef inline bint may_be_enum(uint8_t kind) noexcept nogil:
-    """Whether `Field.index` of a number of this kind is that of its enum, or -1. Of others it says nothing."""
-    return UNION_TYPE <= kind < FLOAT
-
-
-cdef inline uint32_t scalar_width(uint8_t kind) noexcept nogil:
-    """The bytes of a number, or those of the offset of what is no number."""
-    if kind <= 4:
-        return 1
-    if kind <= 6:
-        return 2
-    if kind == 9 or kind == 10 or kind == 12:
-        return 8
-    return 4

@@ -8,7 +8,10 @@ same numbers.
 cimport cython
 from libc.stdint cimport int32_t, uint64_t
 
-from flatstream._core.flatbuf.verifier cimport ARRAY, NOTHING, OBJECT, ULONG, UNION, VECTOR, Field, Types
+from flatstream._core.flatbuf.kinds cimport (
+    ARRAY, NOTHING, OBJECT, ULONG, UNION, VECTOR, may_be_enum, scalar_width,
+)
+from flatstream._core.flatbuf.verifier cimport Field, Types
 
 
 cdef extern from "Python.h":

@@ -13,11 +13,14 @@ from libc.math cimport INFINITY, isinf, ldexpf
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from flatstream._core.base.checks cimport listed
 from flatstream._core.base.endian cimport store_le
-from flatstream._core.flatbuf.layout cimport EnumLayout, least_of, most_of, scalar_width
-from flatstream._core.flatbuf.verifier cimport (
-    BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, UNION_TYPE, USHORT,
+from flatstream._core.flatbuf.kinds cimport (
+    BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG, least_of, mask_of, most_of, scalar_width,
 )
+from flatstream._core.flatbuf.layout cimport EnumLayout
+
+from flatstream._core.flatbuf.kinds import NUMBER_NAMES, NUMBER_RANGES
 
 
 cdef extern from "Python.h":
@@ -27,31 +30,6 @@ cdef extern from "Python.h":
     bint PyLong_CheckExact(object number)
     bint PyBool_Check(object number)
     double unpack_half "PyFloat_Unpack2"(const char* p, int little) except? -1.0
-
-# By Kind.
-cdef uint64_t[13] MASKS = [
-    0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFFFF, 0xFFFF, 0xFFFFFFFFu, 0xFFFFFFFFu, 0xFFFFFFFFFFFFFFFFu, 0xFFFFFFFFFFFFFFFFu,
-    0xFFFFFFFFu, 0xFFFFFFFFFFFFFFFFu,
-]
-NAMES = {
-    UNION_TYPE: "the type of a union", BOOL: "a bool", BYTE: "a byte", UBYTE: "a ubyte", SHORT: "a short",
-    USHORT: "a ushort", INT: "an int", UINT: "a uint", LONG: "a long", ULONG: "a ulong", FLOAT: "a float",
-    DOUBLE: "a double",
-}
-RANGES = {
-    UNION_TYPE: "0 to 255", BOOL: "False or True", BYTE: "-128 to 127", UBYTE: "0 to 255", SHORT: "-32768 to 32767",
-    USHORT: "0 to 65535", INT: "-2147483648 to 2147483647", UINT: "0 to 4294967295",
-    LONG: "-9223372036854775808 to 9223372036854775807", ULONG: "0 to 18446744073709551615",
-    FLOAT: "a number of at most 3.4028235e+38", DOUBLE: "a number of at most 1.7976931348623157e+308",
-}
-
-
-def listed(names):
-    """Names for the text of an error, of which there may be any number."""
-    known = list(names)
-    if len(known) > 40:
-        return ", ".join(known[:40]) + f" and {len(known) - 40} more"
-    return ", ".join(known) or "none"
 
 
 class RefusalError(Exception):
@@ -96,7 +74,7 @@ cdef bint take_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
         return number >= 0
     if not least_of(kind) <= number <= most_of(kind):
         return False
-    bits[0] = <uint64_t>number & MASKS[kind]
+    bits[0] = <uint64_t>number & mask_of(kind)
     return True
 
 
@@ -111,7 +89,7 @@ cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits
         return 0
     if isinstance(value, str):
         if enum is None:
-            refuse(TypeError, f"expected {NAMES[kind]}, got str: {value!r:.100}")
+            refuse(TypeError, f"expected {NUMBER_NAMES[kind]}, got str: {value!r:.100}")
         value = number_of_name(enum, value)
     elif enum is not None and enum.bit_flags and isinstance(value, (list, tuple, set, frozenset)):
         value = number_of_flags(enum, value)
@@ -131,7 +109,7 @@ cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits
             high = PyLong_AsUnsignedLongLong(value)
             bits[0] = high
             return 0
-        refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {value}")
+        refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {value}")
     return 0
 
 
@@ -157,7 +135,7 @@ cdef int take_float(uint8_t kind, object value, uint64_t* bits) except -1:
     cdef float narrow
     cdef uint32_t low = 0
     if hint(value) or not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
-        refuse(TypeError, f"expected {NAMES[kind]}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
+        refuse(TypeError, f"expected {NUMBER_NAMES[kind]}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
     if kind == FLOAT and isinstance(value, int):
         # Rounded once, and not by way of a double.
         narrow = nearest_float(int(value))
@@ -171,7 +149,7 @@ cdef int take_float(uint8_t kind, object value, uint64_t* bits) except -1:
         wide = None
     # A subclass of float is one to float(), and gives an exact one.
     if wide is None or not take_exact(kind, wide, bits):
-        refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {value!r:.100}")
+        refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {value!r:.100}")
     return 0
 
 
@@ -210,7 +188,9 @@ cdef object number_of_flags(EnumLayout enum, object names):
 
 
 cdef str wanted(uint8_t kind, EnumLayout enum):
-    return NAMES[kind] if enum is None else f"{NAMES[kind]} or a name of {enum.name} ({listed(enum.by_name)})"
+    if enum is None:
+        return NUMBER_NAMES[kind]
+    return f"{NUMBER_NAMES[kind]} or a name of {enum.name} ({listed(enum.by_name)})"
 
 
 cdef str hint(object value):
@@ -294,7 +274,7 @@ cdef int store_elements(
         whole = False
         if element == FLOAT_CLASS:
             if kind < FLOAT:
-                refuse(TypeError, f"expected {NAMES[kind]}, got a float")
+                refuse(TypeError, f"expected {NUMBER_NAMES[kind]}, got a float")
             if size == 8:
                 memcpy(&wide, &bits, 8)
             elif size == 4:
@@ -319,14 +299,14 @@ cdef int store_elements(
             if kind < FLOAT and (
                 number < 0 if kind == ULONG else not least_of(kind) <= number <= most_of(kind)
             ):
-                refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {number}")
+                refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {number}")
             bits = <uint64_t>number
         else:
             wide = <double>bits
             narrow = <float>bits
             whole = True
             if kind < FLOAT and kind != ULONG and bits > <uint64_t>most_of(kind):
-                refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {bits}")
+                refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {bits}")
         if kind == DOUBLE:
             memcpy(&bits, &wide, 8)
         elif kind == FLOAT:
@@ -334,7 +314,7 @@ cdef int store_elements(
             if not whole:
                 narrow = <float>wide
             if isinf(narrow) and not isinf(wide):
-                refuse(ValueError, f"expected {NAMES[kind]}, {RANGES[kind]}, got {wide!r}")
+                refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {wide!r}")
             memcpy(&low, &narrow, 4)
             bits = low
         store_le(out, bits, width)

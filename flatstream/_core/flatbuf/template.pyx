@@ -6,13 +6,14 @@ fields alone. So the `Builder` makes one of them, and each of the others is a co
 """
 
 cimport cython
-from libc.stdint cimport int32_t, uint8_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from flatstream._core.base.buffers cimport Chunk
-from flatstream._core.flatbuf.builder cimport Builder
-from flatstream._core.flatbuf.layout cimport FieldLayout, Layout, is_scalar
-from flatstream._core.flatbuf.verifier cimport OBJECT, Field, ObjectType
+from flatstream._core.flatbuf.kinds cimport OBJECT, is_scalar
+from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
+from flatstream._core.flatbuf.message_builder cimport MessageBuilder, end_offset_of, mark_field
+from flatstream._core.flatbuf.verifier cimport Field, ObjectType
 
 
 cdef extern from "Python.h":
@@ -62,12 +63,12 @@ cdef class Template:
 
     def place(self, field):
         """At which byte of the message the value of this field begins, or None."""
-        if not isinstance(field, int) or not 0 <= field < self.field_count or self.places[<Py_ssize_t>field] < 0:
+        if not isinstance(field, int) or not 0 <= field < self.field_count or self.offsets[<Py_ssize_t>field] < 0:
             return None
-        return self.places[<Py_ssize_t>field]
+        return self.offsets[<Py_ssize_t>field]
 
     def __dealloc__(self):
-        PyMem_RawFree(self.places)
+        PyMem_RawFree(self.offsets)
 
 
 cdef Template make_template(Layout layout, int32_t number, const uint8_t* present, bytes identifier):
@@ -80,18 +81,18 @@ cdef int fill(Template made, Layout layout, int32_t number, const uint8_t* prese
     cdef ObjectType* table = &layout.types.objects[number]
     cdef FieldLayout* fields = layout.objects[number].fields
     cdef Field* field
-    cdef Builder builder = Builder(256)
-    cdef Py_ssize_t i, size = 0, slots = 0
+    cdef MessageBuilder builder = MessageBuilder(256)
+    cdef Py_ssize_t i, size = 0, entry_count = 0, root
     cdef uint32_t alignment = 256
     cdef const uint8_t* message
     if len(identifier) not in (0, 4):
         raise ValueError(f"a file identifier has four bytes, got {identifier!r:.100}")
-    made.places = <int32_t*>PyMem_RawCalloc(<size_t>max(table.field_count, 1), sizeof(int32_t))
-    if made.places is NULL:
-        raise MemoryError("no memory for the places of fields")
+    made.offsets = <int32_t*>PyMem_RawCalloc(<size_t>max(table.field_count, 1), sizeof(int32_t))
+    if made.offsets is NULL:
+        raise MemoryError("no memory for the offsets of fields")
     made.field_count = table.field_count
     for i in range(table.field_count):
-        made.places[i] = -1
+        made.offsets[i] = -1
         field = &table.fields[i]
         if present[i] and not is_scalar(field.kind) and not (
             field.kind == OBJECT and layout.types.objects[field.index].is_struct
@@ -99,28 +100,128 @@ cdef int fill(Template made, Layout layout, int32_t number, const uint8_t* prese
             raise ValueError(
                 f"{layout.object_names[number]}.{layout.field_names[number][i]} is neither a scalar nor a struct"
             )
-        # The place in the vtable, which is not the number if a schema passes over some.
-        slots = max(slots, (field.offset - 4) // 2 + 1)
-    builder.start_object(slots)
-    # What is aligned most comes first, so that nothing has to be left free between fields.
+        # The entry in the vtable differs from the number of the field if the schema leaves out numbers.
+        entry_count = max(entry_count, (field.offset - 4) // 2 + 1)
+    builder.start_table(entry_count)
+    # The largest alignment first, so that no padding is needed between fields.
     while alignment:
         for i in range(table.field_count - 1, -1, -1):
             if present[i] and fields[i].alignment == alignment:
-                builder.prep(alignment, fields[i].size)
-                builder._head -= fields[i].size
-                memset(builder.data + builder._head, 0, fields[i].size)
-                builder.mark_slot((table.fields[i].offset - 4) // 2)
-                made.places[i] = <int32_t>(builder.capacity - builder._head)
+                builder.put_struct(fields[i].size, alignment)
+                mark_field(builder, (table.fields[i].offset - 4) // 2)
+                made.offsets[i] = <int32_t>end_offset_of(builder)
         alignment >>= 1
-    root = builder.EndObject()
-    builder.finish(root, False, identifier if identifier else None)
+    root = builder.end_table()
+    builder.finish_message(root, identifier)
     message = builder.finished_bytes(&size)
     made.chunk = Chunk(size)
     memcpy(made.chunk.data, message, <size_t>size)
     made.data = made.chunk.data
     made.size = size
     for i in range(table.field_count):
-        if made.places[i] >= 0:
-            # Counted from the end until now, since that alone was known.
-            made.places[i] = <int32_t>(size - made.places[i])
+        if made.offsets[i] >= 0:
+            # Until here an end offset: the size of the message was not known.
+            made.offsets[i] = <int32_t>(size - made.offsets[i])
     return 0
+
+
+# It holds nothing that could lead back to it.
+@cython.final
+@cython.no_gc
+cdef class TemplateCache:
+    def __dealloc__(self):
+        self.drop()
+
+    cdef int drop(self) noexcept:
+        """Empties the cache."""
+        cdef Py_ssize_t i
+        for i in range(self.capacity):
+            PyMem_RawFree(self.entries[i].offsets)
+        PyMem_RawFree(self.entries)
+        self.entries = NULL
+        self.recent = NULL
+        self.capacity = 0
+        self.count = 0
+        return 0
+
+    cdef int enlarge(self) except -1:
+        """Doubles the hash table, or empties the cache if it is full."""
+        # First: allocating a list can start the garbage collector, and Python code that it runs can call `add`.
+        cdef list no_templates = []
+        cdef bint full = self.count >= self.max_count
+        cdef Py_ssize_t i, capacity = 16 if full or not self.capacity else 2 * self.capacity
+        cdef CacheEntry* entries = <CacheEntry*>PyMem_RawCalloc(<size_t>capacity, sizeof(CacheEntry))
+        cdef CacheEntry* old
+        cdef Py_ssize_t old_capacity
+        if entries is NULL:
+            raise MemoryError(f"no memory for {capacity} templates")
+        self.recent = NULL
+        if full:
+            # A program that writes this many kinds of messages gains nothing from templates.
+            self.drop()
+            self.templates = no_templates
+        old = self.entries
+        old_capacity = self.capacity
+        self.entries = entries
+        self.capacity = capacity
+        for i in range(old_capacity):
+            if old[i].data is not NULL:
+                probe(self, old[i].mask)[0] = old[i]
+        PyMem_RawFree(old)
+        return 0
+
+    cdef const CacheEntry* add(self, uint64_t mask) except NULL:
+        cdef const CacheEntry* known = find_template(self, mask)
+        cdef CacheEntry* entry
+        cdef bytearray present
+        cdef Template template
+        cdef Py_ssize_t i
+        if known is not NULL:
+            self.recent = known
+            return known
+        present = bytearray(self.layout.types.objects[self.number].field_count + 1)
+        for i in range(self.field_count):
+            if mask >> i & 1:
+                present[self.fields[i]] = 1
+        template = make_template(self.layout, self.number, <const uint8_t*><char*>present, self.identifier)
+        if 2 * self.count + 2 > self.capacity:
+            self.enlarge()
+        # From here on no Python code runs.
+        entry = probe(self, mask)
+        if entry.data is NULL:
+            self.templates.append(template)
+            # One allocation for both arrays.
+            entry.offsets = <int32_t*>PyMem_RawCalloc(<size_t>max(self.field_count, 1), sizeof(int32_t) + 1)
+            if entry.offsets is NULL:
+                raise MemoryError("no memory for the offsets of fields")
+            entry.bits = <uint8_t*>(entry.offsets + self.field_count)
+            for i in range(self.field_count):
+                if mask >> i & 1:
+                    entry.offsets[i] = template.offsets[self.fields[i]]
+                    entry.bits[entry.bit_count] = <uint8_t>i
+                    entry.bit_count += 1
+            entry.mask = mask
+            entry.data = template.data
+            entry.size = template.size
+            self.count += 1
+        self.recent = entry
+        return entry
+
+
+cdef TemplateCache make_template_cache(
+    Layout layout, int32_t number, bytes identifier, const int32_t* fields, Py_ssize_t field_count,
+    Py_ssize_t max_count
+):
+    cdef TemplateCache cache = TemplateCache.__new__(TemplateCache)
+    cdef Py_ssize_t i
+    if field_count > MAX_MASKED_FIELDS:
+        raise ValueError(f"templates take at most {MAX_MASKED_FIELDS} fields, got {field_count}")
+    cache.layout = layout
+    cache.number = number
+    cache.identifier = identifier
+    for i in range(field_count):
+        cache.fields[i] = fields[i]
+    cache.field_count = field_count
+    cache.max_count = max_count
+    cache.templates = []
+    return cache

@@ -1,26 +1,9 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-
-# What a field, an element of a vector or a variant of a union can be: reflection.BaseType, by its numbers.
-cdef enum Kind:
-    NOTHING = 0
-    UNION_TYPE = 1
-    BOOL = 2
-    BYTE = 3
-    UBYTE = 4
-    SHORT = 5
-    USHORT = 6
-    INT = 7
-    UINT = 8
-    LONG = 9
-    ULONG = 10
-    FLOAT = 11
-    DOUBLE = 12
-    STRING = 13
-    VECTOR = 14
-    OBJECT = 15
-    UNION = 16
-    ARRAY = 17
+from flatstream._core.flatbuf.kinds cimport (
+    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, NOTHING, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, UNION_TYPE,
+    USHORT, VECTOR,
+)
 
 
 cdef struct Field:

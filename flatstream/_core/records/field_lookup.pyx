@@ -5,7 +5,8 @@ cimport cython
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t
 
-from flatstream._core.flatbuf.layout cimport Layout, is_scalar, scalar_width
+from flatstream._core.flatbuf.kinds cimport is_scalar, scalar_width
+from flatstream._core.flatbuf.layout cimport Layout
 from flatstream._core.flatbuf.verifier cimport check_limits
 from flatstream._core.records.message_arrays cimport ArrayTypes, load_array_types
 

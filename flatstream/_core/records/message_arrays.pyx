@@ -8,8 +8,9 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 
-from flatstream._core.flatbuf.layout cimport FieldLayout, Layout, scalar_width
-from flatstream._core.flatbuf.verifier cimport ARRAY, BOOL, OBJECT, UBYTE, Field
+from flatstream._core.flatbuf.kinds cimport ARRAY, BOOL, OBJECT, UBYTE, scalar_width
+from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
+from flatstream._core.flatbuf.verifier cimport Field
 
 from importlib import import_module
 

@@ -1,8 +1,8 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from flatstream._core.base.exclusive cimport Exclusive
-from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
+from flatstream._core.flatbuf.message_builder cimport MessageBuilder
 
 
 cdef struct Step:
@@ -36,14 +36,14 @@ cdef class ObjectPlan:
     # And those that are stored, the widest first. Of a struct, in order.
     cdef int32_t* order
     cdef Py_ssize_t order_count
-    # How many places a vtable has at most.
-    cdef Py_ssize_t slots
+    # How many entries a vtable has at most.
+    cdef Py_ssize_t entry_count
 
 
 cdef class RecordBuilder(Exclusive):
     cdef readonly Layout layout
     cdef readonly int32_t number
-    cdef Builder builder
+    cdef MessageBuilder builder
     cdef bint force_defaults
     cdef bytes identifier
     # By the numbers of objects: ObjectPlan, or None before it is needed.
@@ -61,7 +61,6 @@ cdef class RecordBuilder(Exclusive):
 
     cdef int check_made(self) except -1
     cdef ObjectPlan plan_of(self, int32_t index)
-    cdef int begin(self) except -1
     cdef int rewind(self) noexcept
     cdef object where(self, Py_ssize_t row)
     cdef int explain(self, object error, Py_ssize_t row) except -1

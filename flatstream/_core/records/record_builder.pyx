@@ -17,26 +17,31 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from flatstream._core.base.buffers cimport grow
+from flatstream._core.base.checks cimport listed
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.flatbuf.builder cimport Builder
-from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, Layout, is_scalar, may_be_enum, scalar_width
+from flatstream._core.flatbuf.kinds cimport (
+    NOTHING, OBJECT, STRING, UNION, UNION_TYPE, VECTOR, is_scalar, may_be_enum, scalar_width,
+)
+from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, Layout
+from flatstream._core.flatbuf.message_builder cimport (
+    MAX_MESSAGE_SIZE, Checkpoint, MessageBuilder, end_offset_of, mark_field,
+)
 from flatstream._core.flatbuf.scalars cimport (
     ElementClass, class_of_format, same_layout, store_elements, take_exact, take_scalar, UNKNOWN_CLASS,
 )
-from flatstream._core.flatbuf.verifier cimport (
-    NOTHING, OBJECT, STRING, UNION, UNION_TYPE, VECTOR, Field, UnionType, find_not_utf8,
-)
+from flatstream._core.flatbuf.verifier cimport Field, UnionType, find_not_utf8
 from flatstream._core.records.record_view cimport RecordView
 
-from flatstream._core.flatbuf.scalars import RefusalError, listed
+from flatstream._core.flatbuf.scalars import RefusalError
 from flatstream.errors import FlatbufferError
 
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
-    void* PyMem_RawRealloc(void* p, size_t n) nogil
     void PyMem_RawFree(void* p) nogil
 
 # Tables inside tables, the root included: what verifiers accept if nobody says otherwise. It is also the end of a
@@ -44,8 +49,6 @@ cdef extern from "Python.h":
 cdef Py_ssize_t DEEPEST = 64
 # And structs inside of those, of which the schema has at most so many.
 cdef Py_ssize_t MOST_STEPS = 64 + 101
-# A builder has two gigabytes; more elements than bytes there are none.
-cdef int64_t MOST_BYTES = <int64_t>1 << 31
 # How many classes are remembered: a program that makes classes all the time must not fill memory.
 cdef Py_ssize_t MOST_CLASSES = 256
 
@@ -147,7 +150,7 @@ cdef ObjectPlan make_plan(Layout layout, int32_t index):
         plan.positions[plan.position_count] = number
         plan.position_count += 1
         if not is_struct:
-            plan.slots = max(plan.slots, (fields[number].offset - 4) // 2 + 1)
+            plan.entry_count = max(plan.entry_count, (fields[number].offset - 4) // 2 + 1)
     if not is_struct:
         # As in a Template, so that both ways lead to the same bytes.
         known.sort(key=lambda i: (-<Py_ssize_t>layouts[<Py_ssize_t>i].alignment, -i))
@@ -229,51 +232,36 @@ cdef class RecordBuilder(Exclusive):
         FlatbufferError
             The builder holds a finished message, or one that is being built.
         """
-        cdef Builder target, own
-        cdef Py_ssize_t used, minalign, vtables
-        cdef unsigned long generation
-        cdef int64_t place
+        cdef MessageBuilder target, own
+        cdef Checkpoint checkpoint
+        cdef int64_t root
         if type(builder) is not Builder:
             raise TypeError(f"builder must be a flatstream.Builder, got {type(builder).__name__}")
         self.check_made()
         target = builder
         target.check_made()
-        if target._finished or target._nested:
+        if not target.is_idle():
             raise FlatbufferError(
-                "the builder holds a finished message: call its Clear() first" if target._finished
+                "the builder holds a finished message: call its Clear() first" if builder.finished
                 else "the builder is in the middle of a table or a vector"
             )
-        generation = target.generation
-        used, minalign, vtables = target.capacity - target._head, target._minalign, target.vtable_count
+        target.set_checkpoint(&checkpoint)
         self.enter()
         own = self.builder
         try:
             self.builder = target
-            place = self.put_table(self.number, record)
-            if target.generation != generation or target._finished or target._nested:
+            root = self.put_table(self.number, record)
+            if not target.is_after(&checkpoint):
                 raise RuntimeError("the builder was used by the record that was being built in it")
-            return target.finish(place, False, self.identifier or None)
+            return target.finish_message(root, self.identifier)
         except BaseException as error:
-            # It may have grown, and Python that ran in between may have used it.
-            if target.capacity - target._head >= used:
-                target._head = target.capacity - used
-                target._minalign = minalign
-                target.vtable_count = min(target.vtable_count, vtables)
-                target._nested = False
-                target.has_slots = False
+            target.roll_back(&checkpoint)
             self.explain(error, -1)
             raise
         finally:
             self.builder = own
             self.rewind()
             self.leave()
-
-    cdef int begin(self) except -1:
-        """Makes the builder ready for another message."""
-        if self.builder.chunk is None or self.builder.chunk.exports:
-            # A view of the last one is alive.
-            self.builder.Clear()
-        return self.builder.reset()
 
     cdef int rewind(self) noexcept:
         self.depth = self.tables = self.cell_count = self.scratch_size = 0
@@ -407,17 +395,13 @@ cdef class RecordBuilder(Exclusive):
 
     cdef Py_ssize_t push_cells(self, Py_ssize_t count) except -1:
         """Room for `count` more cells, empty; returns the number of the first."""
-        cdef Py_ssize_t base = self.cell_count, capacity
-        cdef Cell* cells
-        if count > MOST_BYTES:
+        cdef Py_ssize_t base = self.cell_count
+        if count > MAX_MESSAGE_SIZE:
             refuse(ValueError, f"{count} elements are more than a message can hold")
         if base + count > self.cell_capacity:
-            capacity = max(base + count, 2 * self.cell_capacity, 64)
-            cells = <Cell*>PyMem_RawRealloc(self.cells, <size_t>capacity * sizeof(Cell))
-            if cells is NULL:
-                raise MemoryError(f"no memory for the {count} parts of a record")
-            self.cells = cells
-            self.cell_capacity = capacity
+            self.cells = <Cell*>grow(
+                self.cells, &self.cell_capacity, base + count, sizeof(Cell), "parts of a record"
+            )
         if count:
             memset(self.cells + base, 0, <size_t>count * sizeof(Cell))
         self.cell_count = base + count
@@ -425,17 +409,11 @@ cdef class RecordBuilder(Exclusive):
 
     cdef Py_ssize_t push_scratch(self, Py_ssize_t size) except -1:
         """Room for `size` more bytes, zero; returns where they begin."""
-        cdef Py_ssize_t base = self.scratch_size, capacity
-        cdef uint8_t* scratch
-        if size > MOST_BYTES:
+        cdef Py_ssize_t base = self.scratch_size
+        if size > MAX_MESSAGE_SIZE:
             refuse(ValueError, f"{size} bytes are more than a message can hold")
         if base + size > self.scratch_capacity or self.scratch is NULL:
-            capacity = max(base + size, 2 * self.scratch_capacity, 256)
-            scratch = <uint8_t*>PyMem_RawRealloc(self.scratch, <size_t>capacity)
-            if scratch is NULL:
-                raise MemoryError(f"no memory for {size} bytes of a record")
-            self.scratch = scratch
-            self.scratch_capacity = capacity
+            self.scratch = <uint8_t*>grow(self.scratch, &self.scratch_capacity, base + size, 1, "bytes of a record")
         if size:
             memset(self.scratch + base, 0, <size_t>size)
         self.scratch_size = base + size
@@ -641,11 +619,11 @@ cdef class RecordBuilder(Exclusive):
         cdef ObjectPlan plan = self.plan_of(index)
         cdef Field* fields = self.layout.types.objects[index].fields
         cdef FieldLayout* layouts = self.layout.objects[index].fields
-        cdef Builder builder = self.builder
+        cdef MessageBuilder builder = self.builder
         cdef Py_ssize_t k
         cdef int32_t i
         cdef Cell* cell
-        builder.start_object(plan.slots)
+        builder.start_table(plan.entry_count)
         for k in range(plan.order_count):
             i = plan.order[k]
             cell = &self.cells[base + i]
@@ -659,9 +637,8 @@ cdef class RecordBuilder(Exclusive):
                 builder.store_bytes(self.scratch + <Py_ssize_t>cell.bits, layouts[i].size)
             else:
                 builder.put_offset(<int64_t>cell.bits)
-            builder.slots[(fields[i].offset - 4) // 2] = builder.capacity - builder._head
-        builder._nested = False
-        return builder.write_vtable()
+            mark_field(builder, (fields[i].offset - 4) // 2)
+        return builder.end_table()
 
     cdef int64_t put_child(self, uint8_t kind, int32_t index, object value) except -1:
         """What an offset leads to: a string, a table, or a struct as a variant of a union."""
@@ -676,7 +653,7 @@ cdef class RecordBuilder(Exclusive):
         self.builder.prep(self.layout.objects[index].alignment, size)
         self.builder.store_bytes(self.scratch + at, size)
         self.scratch_size = at
-        return self.builder.capacity - self.builder._head
+        return end_offset_of(self.builder)
 
     cdef int64_t put_string(self, object value) except -1:
         cdef Py_ssize_t size = 0
@@ -689,14 +666,14 @@ cdef class RecordBuilder(Exclusive):
                 wrong = find_not_utf8(text, <uint64_t>size)
                 if wrong >= 0:
                     refuse(ValueError, f"expected UTF-8, got bytes that are not: see byte {wrong} of {value!r:.100}")
-                return self.builder.put_vector(text, size, True)
+                return self.builder.put_string(text, size)
             if not isinstance(value, str):
                 refuse(TypeError, f"expected a str, or bytes of UTF-8, got {type_name(value)}: {value!r:.100}")
         try:
             text = <const uint8_t*>PyUnicode_AsUTF8AndSize(value, &size)
         except UnicodeEncodeError as error:
             refuse(ValueError, f"expected text, got half of a character at {error.start} of {value!r:.100}")
-        return self.builder.put_vector(text, size, True)
+        return self.builder.put_string(text, size)
 
     cdef int64_t put_vector(self, int32_t index, int32_t i, object value) except -1:
         cdef Field* field = &self.layout.types.objects[index].fields[i]
@@ -721,31 +698,24 @@ cdef class RecordBuilder(Exclusive):
 
     cdef int64_t put_places(self, Py_ssize_t base, Py_ssize_t count, uint32_t alignment) except -1:
         """A vector of the offsets of what the cells from `base` on say, which are let go."""
-        cdef Builder builder = self.builder
+        cdef MessageBuilder builder = self.builder
         cdef Py_ssize_t k
-        builder.prep(4, 4 * count)
-        builder.prep(alignment, 4 * count)
+        builder.start_vector(4 * count, alignment)
         for k in range(count - 1, -1, -1):
-            builder.put_offset(<int64_t>self.cells[base + k].bits)
-        builder.store(<uint64_t>count, 4)
+            builder.store_offset(<int64_t>self.cells[base + k].bits)
         self.cell_count = base
-        return builder.capacity - builder._head
+        return builder.end_vector_of(count)
 
     cdef int64_t put_block(self, Py_ssize_t at, Py_ssize_t size, uint32_t alignment, Py_ssize_t count) except -1:
         """A vector of `count` elements, the `size` bytes at `at` in `scratch`, which are let go."""
-        cdef Builder builder = self.builder
-        builder.prep(4, size)
-        builder.prep(alignment, size)
-        builder.store_bytes(self.scratch + at, size)
-        builder.store(<uint64_t>count, 4)
         self.scratch_size = at
-        return builder.capacity - builder._head
+        return self.builder.put_vector(self.scratch + at, size, alignment, count)
 
     cdef int64_t put_structs(self, int32_t index, uint32_t alignment, object value) except -1:
         cdef Py_ssize_t size = self.layout.types.objects[index].size, k, at, count, depth = self.depth
         items = elements_of(value)
         count = len(items)
-        if count > MOST_BYTES // size:
+        if count > MAX_MESSAGE_SIZE // size:
             refuse(ValueError, f"{count} structs are more than a message can hold")
         at = self.push_scratch(count * size)
         for k in range(count):
@@ -760,12 +730,11 @@ cdef class RecordBuilder(Exclusive):
         cdef Py_ssize_t width = scalar_width(kind), count, at, k = 0
         cdef ElementClass element
         cdef bint swapped = False
-        cdef Builder builder = self.builder
         value = as_buffer(value)
         if not PyObject_CheckBuffer(value) or (width > 1 and isinstance(value, (bytes, bytearray))):
             items = elements_of(value)
             count = len(items)
-            if count > MOST_BYTES // width:
+            if count > MAX_MESSAGE_SIZE // width:
                 refuse(ValueError, f"{count} elements are more than a message can hold")
             at = self.push_scratch(count * width)
             self.fill_scalars(kind, index, at, items, count)
@@ -775,7 +744,7 @@ cdef class RecordBuilder(Exclusive):
             if view.ndim != 1:
                 refuse(ValueError, f"expected one dimension, got {view.ndim} of {type_name(value)}")
             count = view.shape[0]
-            if count > MOST_BYTES // width:
+            if count > MAX_MESSAGE_SIZE // width:
                 refuse(ValueError, f"{count} elements are more than a message can hold")
             element = class_of_format(view.format, view.itemsize, &swapped)
             if element == UNKNOWN_CLASS:
@@ -788,11 +757,7 @@ cdef class RecordBuilder(Exclusive):
             if same_layout(kind, element, view.itemsize) and not swapped and (
                 view.strides is NULL or view.strides[0] == width or count < 2
             ):
-                builder.prep(4, count * width)
-                builder.prep(alignment, count * width)
-                builder.store_bytes(<const uint8_t*>view.buf, count * width)
-                builder.store(<uint64_t>count, 4)
-                return builder.capacity - builder._head
+                return self.builder.put_vector(<const uint8_t*>view.buf, count * width, alignment, count)
             at = self.push_scratch(count * width)
             try:
                 store_elements(kind, &view, element, swapped, self.scratch + at, &k)

@@ -8,9 +8,6 @@ from flatstream._core.records.record_builder import RecordBuilder
 from flatstream._core.stream.encoder import Encoder
 
 @disjoint_base
-class Pattern: ...
-
-@disjoint_base
 class RecordEncoder(RecordBuilder):
     def __init__(
         self,

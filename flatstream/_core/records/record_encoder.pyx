@@ -2,12 +2,11 @@
 """Records into a stream: each is built and framed by one call.
 
 Most records of an agent are numbers and nothing else. Their message is the same each time but for the values: a
-`Pattern` has the rest of it ready, and the message is made where its frame will lie.
+template has the rest of it ready, and the message is made where its frame will lie.
 """
 
 from collections.abc import Mapping
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t, uint64_t
@@ -15,9 +14,11 @@ from libc.string cimport memcpy
 
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.flatbuf.builder cimport Builder
-from flatstream._core.flatbuf.layout cimport FieldLayout, Layout, is_scalar
+from flatstream._core.flatbuf.kinds cimport is_scalar
+from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
+from flatstream._core.flatbuf.message_builder cimport MessageBuilder
 from flatstream._core.flatbuf.scalars cimport take_exact
-from flatstream._core.flatbuf.template cimport Template, make_template
+from flatstream._core.flatbuf.template cimport MAX_MASKED_FIELDS, CacheEntry, make_template_cache
 from flatstream._core.flatbuf.verifier cimport Field
 from flatstream._core.records.record_builder cimport ObjectPlan, RecordBuilder
 from flatstream._core.stream.encoder cimport Encoder, FrameRun, end_frame, payload_room
@@ -44,15 +45,9 @@ cdef extern from "Python.h":
     int METH_KEYWORDS
     object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
 
-# How many patterns are kept: a program writes few kinds of records, and one that writes all kinds must not fill memory.
-cdef Py_ssize_t MOST_PATTERNS = 256
-# Records have fewer fields as a rule, and the bits of one number say which of them are there.
-cdef Py_ssize_t MOST_FIELDS = 64
-
-
-@cython.no_gc
-cdef class Pattern:
-    pass
+# How many templates are kept: a program writes few kinds of records, and one that writes all kinds must not fill
+# memory.
+cdef Py_ssize_t MAX_TEMPLATES = 256
 
 
 cdef class RecordEncoder(RecordBuilder):
@@ -79,20 +74,24 @@ cdef class RecordEncoder(RecordBuilder):
         self, Layout layout not None, number, encoder, *, bytes file_identifier not None=b"", bint force_defaults=False,
         consult=None
     ):
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, count
+        cdef int32_t[MAX_MASKED_FIELDS] numbers
         cdef Field* fields
         if not isinstance(encoder, Encoder):
             raise TypeError(f"expected a StreamWriter, got {type(encoder).__name__}: {encoder!r:.100}")
         RecordBuilder.__init__(self, layout, number, file_identifier=file_identifier, force_defaults=force_defaults)
         self.encoder = encoder
         self.consult = consult
-        self.patterns = {}
-        fields = layout.types.objects[self.number].fields
-        self.patterned = layout.types.objects[self.number].field_count <= MOST_FIELDS
-        if self.patterned:
-            for i in range(layout.types.objects[self.number].field_count):
+        count = layout.types.objects[self.number].field_count
+        if count <= MAX_MASKED_FIELDS:
+            fields = layout.types.objects[self.number].fields
+            for i in range(count):
+                numbers[i] = <int32_t>i
                 if fields[i].required and not layout.objects[self.number].fields[i].deprecated:
                     self.required |= <uint64_t>1 << i
+            self.templates = make_template_cache(
+                layout, self.number, file_identifier, numbers, count, MAX_TEMPLATES
+            )
 
     def use_builder(self, builder):
         """Builds with `builder` from now on; with one of its own kind if that is another."""
@@ -160,7 +159,7 @@ cdef class RecordEncoder(RecordBuilder):
         if self.busy:
             return False
         if type(record) is dict:
-            if len(<dict>record) > MOST_FIELDS:
+            if len(<dict>record) > MAX_MASKED_FIELDS:
                 return False
             while PyDict_Next(record, &place, &key, &value):
                 if self.call_names is None or k >= len(<tuple>self.call_names) or not same_name(
@@ -191,7 +190,7 @@ cdef class RecordEncoder(RecordBuilder):
             if values is None:
                 values = self.fetch(self.number, record)
             if not self.put_exact(PySequence_Fast_ITEMS(values), NULL, len(values)):
-                self.begin()
+                self.builder.clear()
                 self.write_values(values)
         except BaseException as error:
             self.explain(error, row)
@@ -203,15 +202,15 @@ cdef class RecordEncoder(RecordBuilder):
 
     cdef int write_values(self, list values) except -1:
         """Builds the message of the record with these values and frames it."""
-        cdef Builder builder
+        cdef MessageBuilder builder
         cdef Py_ssize_t base, i, count = len(values)
         cdef uint64_t mask = 0
         cdef uint64_t[64] bits
         self.tables = 1
         base = self.push_cells(count)
-        if not self.collect(self.number, values, base) or not self.patterned:
+        if not self.collect(self.number, values, base) or self.templates is None:
             builder = self.builder
-            builder.finish(self.store_table(self.number, base), False, self.identifier or None)
+            builder.finish_message(self.store_table(self.number, base), self.identifier)
             self.depth = 0
             if self.consult is not None:
                 # Before it is framed, so that an error of the policy's leaves nothing of it written.
@@ -237,7 +236,7 @@ cdef class RecordEncoder(RecordBuilder):
         cdef uint64_t mask = 0
         cdef Field* fields
         cdef FieldLayout* layouts
-        if not self.patterned or self.encoder is None or self.layout is None:
+        if self.templates is None or self.encoder is None or self.layout is None:
             return False
         fields = self.layout.types.objects[self.number].fields
         layouts = self.layout.objects[self.number].fields
@@ -261,48 +260,29 @@ cdef class RecordEncoder(RecordBuilder):
         """Frames the message of a record that has the fields of `mask`, all of them numbers, by their numbers in
         `bits`.
         """
-        cdef Pattern pattern = self.recent
-        cdef Template template
+        cdef const CacheEntry* template = self.templates.recent
         cdef FrameRun run
+        cdef Py_ssize_t size
         cdef uint8_t* out
-        if pattern is None or pattern.mask != mask:
-            pattern = self.pattern_of(mask)
-        template = pattern.template
+        if template is NULL or template.mask != mask:
+            template = self.templates.add(mask)
+        size = template.size
         if self.encoder.begin_run(&run):
-            out = payload_room(&run, template.size)
+            out = payload_room(&run, size)
             if out is not NULL:
-                fill_in(self, pattern, bits, out)
-                end_frame(&run, template.size)
+                fill_in(self, template, bits, out)
+                end_frame(&run, size)
                 self.encoder.end_run(&run)
                 return 0
-        message = PyBytes_FromStringAndSize(NULL, template.size)
-        fill_in(self, pattern, bits, <uint8_t*>PyBytes_AS_STRING(message))
-        return self.encoder.put(message, <const uint8_t*>PyBytes_AS_STRING(message), template.size)
-
-    cdef Pattern pattern_of(self, uint64_t mask):
-        cdef Pattern pattern = self.patterns.get(mask)
-        cdef int32_t i
-        cdef uint8_t[64] present
-        if pattern is None:
-            pattern = Pattern.__new__(Pattern)
-            pattern.mask = mask
-            for i in range(MOST_FIELDS):
-                present[i] = mask >> i & 1
-                if present[i]:
-                    pattern.fields[pattern.count] = <uint8_t>i
-                    pattern.count += 1
-            pattern.template = make_template(self.layout, self.number, present, self.identifier)
-            if len(self.patterns) >= MOST_PATTERNS:
-                self.patterns.clear()
-            self.patterns[mask] = pattern
-        self.recent = pattern
-        return pattern
+        message = PyBytes_FromStringAndSize(NULL, size)
+        fill_in(self, template, bits, <uint8_t*>PyBytes_AS_STRING(message))
+        return self.encoder.put(message, <const uint8_t*>PyBytes_AS_STRING(message), size)
 
     cdef int learn_names(self, tuple names) except -1:
         """Finds out which fields the keywords of a call are. Raises nothing, and notes nothing, if one is none."""
         cdef Py_ssize_t k
         self.call_names = None
-        if len(names) > MOST_FIELDS:
+        if len(names) > MAX_MASKED_FIELDS:
             return 0
         for k in range(len(names)):
             number = self.layout.numbers[self.number].get(names[k])
@@ -313,16 +293,17 @@ cdef class RecordEncoder(RecordBuilder):
         return 0
 
 
-cdef inline int fill_in(RecordEncoder encoder, Pattern pattern, const uint64_t* bits, uint8_t* message) noexcept:
-    """Makes the message of a pattern with these numbers at `message`, where there is room for it."""
-    cdef Template template = pattern.template
+cdef inline int fill_in(
+    RecordEncoder encoder, const CacheEntry* template, const uint64_t* bits, uint8_t* message
+) noexcept:
+    """Makes the message of a template with these numbers at `message`, where there is room for it."""
     cdef FieldLayout* layouts = encoder.layout.objects[encoder.number].fields
     cdef Py_ssize_t k
     cdef int32_t i
     memcpy(message, template.data, <size_t>template.size)
-    for k in range(pattern.count):
-        i = pattern.fields[k]
-        store_le(message + template.places[i], bits[i], layouts[i].size)
+    for k in range(template.bit_count):
+        i = template.bits[k]
+        store_le(message + template.offsets[i], bits[i], layouts[i].size)
     return 0
 
 

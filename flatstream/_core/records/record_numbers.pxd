@@ -4,8 +4,9 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.string cimport memcmp, memcpy
 
 from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
-from flatstream._core.flatbuf.layout cimport scalar_width
-from flatstream._core.flatbuf.verifier cimport BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UINT, ULONG, USHORT
+from flatstream._core.flatbuf.kinds cimport (
+    BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UINT, ULONG, USHORT, scalar_width,
+)
 
 
 cdef inline uint64_t load_bits(const uint8_t* p, uint32_t width) noexcept:

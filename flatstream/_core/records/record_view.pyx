@@ -15,13 +15,14 @@ from cpython.object cimport PyObject_GenericGetAttr
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
-from flatstream._core.flatbuf.layout cimport EnumLayout, is_scalar, may_be_enum, scalar_width
+from flatstream._core.flatbuf.kinds cimport (
+    ARRAY, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
+)
+from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message cimport (
     Message, field_place, follow_offset, open_table, open_vector, reach,
 )
-from flatstream._core.flatbuf.verifier cimport (
-    ARRAY, OBJECT, STRING, UBYTE, UNION, VECTOR, Field, Limits, UnionType,
-)
+from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType
 from flatstream._core.records.field_lookup cimport NameEntry, ObjectFields, RecordTypes, find_interned, is_special
 from flatstream._core.records.message_arrays cimport scalar_array, struct_array
 from flatstream._core.records.record_numbers cimport equal_numbers, equal_objects, load_bits, number_from_bits

@@ -18,6 +18,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
 
 from flatstream._core.base.buffers cimport Chunk, IndexArray, acquire, owner_view_of, try_reuse_view, slice_view
+from flatstream._core.base.checks cimport checked_int
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.framing.deframer cimport Deframer
@@ -46,14 +47,6 @@ FIRST_FAILED = "nothing was read before it: was the stream written with another 
 
 # The largest chunk that may be asked for.
 cdef Py_ssize_t MAX_CAPACITY = <Py_ssize_t>1 << 40
-
-
-cdef Py_ssize_t checked_count(str name, object value, Py_ssize_t least, Py_ssize_t most) except -1:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}: {value!r:.100}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be from {least} to {most}, got {value}")
-    return value
 
 
 cdef class FrameBatch:
@@ -144,7 +137,7 @@ cdef class Decoder(Exclusive):
             raise TypeError("expected exactly one of readinto, read and buffer")
         if memory_policy is not None and not isinstance(memory_policy, MemoryPolicy):
             raise TypeError(f"memory_policy must be an instance of MemoryPolicy, got {memory_policy!r:.100}")
-        self.capacity = checked_count("capacity", capacity, 1, MAX_CAPACITY)
+        self.capacity = checked_int("capacity", capacity, 1, MAX_CAPACITY)
         self._deframer = deframer
         self.readinto = readinto
         self.read = read
@@ -154,7 +147,7 @@ cdef class Decoder(Exclusive):
             self.policy = memory_policy
             # A chunk is never made smaller than it was asked to be.
             self.baseline = max(
-                checked_count("memory_policy.baseline_capacity", memory_policy.baseline_capacity, 0, MAX_CAPACITY),
+                checked_int("memory_policy.baseline_capacity", memory_policy.baseline_capacity, 0, MAX_CAPACITY),
                 self.capacity,
             )
         if buffer is not None:
@@ -301,9 +294,9 @@ cdef class Decoder(Exclusive):
         """
         cdef Py_ssize_t frames_left = DEFAULT_BATCH, bytes_left = MAX_CAPACITY
         if max_frames is not None:
-            frames_left = checked_count("max_frames", max_frames, 1, MAX_CAPACITY)
+            frames_left = checked_int("max_frames", max_frames, 1, MAX_CAPACITY)
         if max_bytes is not None:
-            bytes_left = checked_count("max_bytes", max_bytes, 1, MAX_CAPACITY)
+            bytes_left = checked_int("max_bytes", max_bytes, 1, MAX_CAPACITY)
         cdef FrameBatch batch = FrameBatch.__new__(FrameBatch)
         self.enter()
         try:

@@ -17,11 +17,12 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
-from flatstream._core.base.buffers cimport Chunk, acquire, owner_view_of, slice_view
+from flatstream._core.base.buffers cimport Chunk, acquire, grow, owner_view_of, slice_view
 from flatstream._core.base.endian cimport low_bytes, store_le, store_u32
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.flatbuf.builder cimport Builder
+from flatstream._core.flatbuf.message_builder cimport MessageBuilder
 from flatstream._core.framing.framer cimport (
     BoundedFramer, ChecksumFramer, DefaultFramer, Framer, check_outcome, checked_limit,
 )
@@ -36,7 +37,6 @@ cdef extern from "Python.h":
     bint PyBytes_CheckExact(PyObject* o)
     Py_ssize_t borrowed_size "PyBytes_GET_SIZE"(PyObject* o)
     char* borrowed_bytes "PyBytes_AS_STRING"(PyObject* o)
-    void* PyMem_RawRealloc(void* p, size_t n) nogil
     void PyMem_RawFree(void* p) nogil
 
 cdef extern from *:
@@ -394,12 +394,12 @@ cdef class Encoder(Exclusive):
         cdef Chunk chunk
         cdef const uint8_t* message
         cdef Py_ssize_t size = 0
-        if type(builder) is Builder:
-            message = (<Builder>builder).finished_bytes(&size)
+        if type(builder) is Builder or type(builder) is MessageBuilder:
+            message = (<MessageBuilder>builder).finished_bytes(&size)
             if message is NULL:
                 self.refuse_unfinished()
             # While it counts as looked at, the builder leaves it alone, whatever the sink does.
-            chunk = (<Builder>builder).chunk
+            chunk = (<MessageBuilder>builder).chunk
             chunk.exports += 1
             try:
                 return self.put_held(chunk, message, size) if held else self.put(chunk, message, size)
@@ -597,15 +597,10 @@ cdef class Encoder(Exclusive):
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size
     ) except -1:
         """Copies a frame for which there is room."""
-        cdef Py_ssize_t capacity
-        cdef Py_ssize_t* ends
         if self.end_count == self.end_capacity:
-            capacity = 2 * self.end_capacity + 64
-            ends = <Py_ssize_t*>PyMem_RawRealloc(self.ends, <size_t>capacity * sizeof(Py_ssize_t))
-            if ends is NULL:
-                raise MemoryError(f"no memory to note where {capacity} frames end")
-            self.ends = ends
-            self.end_capacity = capacity
+            self.ends = <Py_ssize_t*>grow(
+                self.ends, &self.end_capacity, self.end_count + 64, sizeof(Py_ssize_t), "ends of frames"
+            )
         if head_size:
             memcpy(self.chunk.data + self.used, head, <size_t>head_size)
         if body_size:

@@ -4,6 +4,8 @@ import enum
 import time
 from typing import NamedTuple
 
+from flatstream._core.base.checks cimport checked_minimum
+
 DEFAULT_BASELINE_CAPACITY = 16 * 1024
 
 
@@ -32,14 +34,6 @@ class ReclamationInfo(NamedTuple):
     last_message_size: int
     capacity_before: int
     capacity_after: int
-
-
-cdef object checked_count(str name, object value, object least):
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {value!r:.100}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return value
 
 
 cdef class MemoryPolicy:
@@ -111,9 +105,9 @@ cdef class AdaptiveWatermarkPolicy(MemoryPolicy):
         self, size_ratio_threshold=4, messages_to_wait=5, cooldown=None, *,
         baseline_capacity=DEFAULT_BASELINE_CAPACITY, clock=time.monotonic,
     ):
-        self.size_ratio_threshold = checked_count("size_ratio_threshold", size_ratio_threshold, 1)
-        self.messages_to_wait = checked_count("messages_to_wait", messages_to_wait, 1)
-        self.baseline_capacity = checked_count("baseline_capacity", baseline_capacity, 0)
+        self.size_ratio_threshold = checked_minimum("size_ratio_threshold", size_ratio_threshold, 1)
+        self.messages_to_wait = checked_minimum("messages_to_wait", messages_to_wait, 1)
+        self.baseline_capacity = checked_minimum("baseline_capacity", baseline_capacity, 0)
         if cooldown is not None and not (isinstance(cooldown, (int, float)) and cooldown >= 0):
             raise ValueError(f"cooldown must be None or seconds >= 0, got {cooldown!r:.100}")
         if not callable(clock):
@@ -175,10 +169,10 @@ cdef class SizeThresholdPolicy(MemoryPolicy):
         self, grow_above_bytes=1 << 20, shrink_below_bytes=1 << 10, messages_to_wait=8, *,
         baseline_capacity=DEFAULT_BASELINE_CAPACITY,
     ):
-        self.grow_above_bytes = checked_count("grow_above_bytes", grow_above_bytes, 0)
-        self.shrink_below_bytes = checked_count("shrink_below_bytes", shrink_below_bytes, 0)
-        self.messages_to_wait = checked_count("messages_to_wait", messages_to_wait, 1)
-        self.baseline_capacity = checked_count("baseline_capacity", baseline_capacity, 0)
+        self.grow_above_bytes = checked_minimum("grow_above_bytes", grow_above_bytes, 0)
+        self.shrink_below_bytes = checked_minimum("shrink_below_bytes", shrink_below_bytes, 0)
+        self.messages_to_wait = checked_minimum("messages_to_wait", messages_to_wait, 1)
+        self.baseline_capacity = checked_minimum("baseline_capacity", baseline_capacity, 0)
         self.large_seen = False
         self.count = 0
 

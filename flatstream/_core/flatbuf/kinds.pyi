@@ -1,0 +1,6 @@
+BASE_TYPES: dict[str, int]
+KIND_NAMES: tuple[str, ...]
+NUMBER_NAMES: dict[int, str]
+NUMBER_RANGES: dict[int, str]
+NUMBER_WIDTHS: dict[int, int]
+NUMBER_FLAGS: dict[int, str]
