@@ -193,7 +193,7 @@ class Table:
             raise TypeError("encode() takes a record or fields as keywords, not both")
         if self._record_builder is None:
             self._record_builder = RecordBuilder(self.layout, self.number)
-        return self._record_builder.encode(builder, fields if record is None else record)
+        return self._record_builder._encode(builder, fields if record is None else record)
 
     # Records out
 
