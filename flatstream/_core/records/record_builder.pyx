@@ -30,7 +30,7 @@ from flatstream._core.flatbuf.message_builder cimport (
     MAX_MESSAGE_SIZE, Checkpoint, MessageBuilder, end_offset_of, mark_field,
 )
 from flatstream._core.flatbuf.scalars cimport (
-    ElementClass, class_of_format, same_layout, store_elements, take_exact, take_scalar, UNKNOWN_CLASS,
+    ElementClass, class_of_format, same_layout, store_elements, pack_exact, pack_scalar, UNKNOWN_CLASS,
 )
 from flatstream._core.flatbuf.verifier cimport Field, UnionType, find_not_utf8
 from flatstream._core.records.record_view cimport RecordView
@@ -449,8 +449,8 @@ cdef class RecordBuilder(Exclusive):
             elif value is None:
                 pass
             elif is_scalar(field.kind):
-                if not take_exact(field.kind, value, &bits):
-                    take_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
+                if not pack_exact(field.kind, value, &bits):
+                    pack_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
                 if bits != layout.default_bits or layout.always_stored or self.force_defaults:
                     self.cells[base + i].bits = bits
                     self.cells[base + i].present = True
@@ -501,7 +501,7 @@ cdef class RecordBuilder(Exclusive):
                 type, value = value
             else:
                 type = self.variant_of(union_index, value)
-            take_scalar(UNION_TYPE, enum, type, type_bits)
+            pack_scalar(UNION_TYPE, enum, type, type_bits)
         else:
             if isinstance(value, tuple) and len(value) == 2 and value[0] in enum.by_name:
                 # It might be the first field of a record. But then somebody may have meant the other.
@@ -511,7 +511,7 @@ cdef class RecordBuilder(Exclusive):
                 )
             # What is wrong with the type is wrong with the field of the type.
             self.steps[self.depth - 1].field = type_field
-            take_scalar(UNION_TYPE, enum, type, type_bits)
+            pack_scalar(UNION_TYPE, enum, type, type_bits)
             self.steps[self.depth - 1].field = field
         for k in range(known.variant_count):
             if known.variants[k].value == <int64_t>type_bits[0]:
@@ -704,7 +704,7 @@ cdef class RecordBuilder(Exclusive):
         for k in range(count - 1, -1, -1):
             builder.store_offset(<int64_t>self.cells[base + k].bits)
         self.cell_count = base
-        return builder.end_vector_of(count)
+        return builder.end_vector(count)
 
     cdef int64_t put_block(self, Py_ssize_t at, Py_ssize_t size, uint32_t alignment, Py_ssize_t count) except -1:
         """A vector of `count` elements, the `size` bytes at `at` in `scratch`, which are let go."""
@@ -775,11 +775,11 @@ cdef class RecordBuilder(Exclusive):
         cdef uint64_t bits = 0
         for k in range(count):
             value = items[k]
-            if not take_exact(kind, value, &bits):
+            if not pack_exact(kind, value, &bits):
                 self.steps[depth - 1].element = k
                 if value is None:
                     refuse(ValueError, "a vector has no place for None")
-                take_scalar(kind, enum, value, &bits)
+                pack_scalar(kind, enum, value, &bits)
                 self.steps[depth - 1].element = -1
             store_le(self.scratch + at + k * width, bits, width)
         return 0
@@ -804,8 +804,8 @@ cdef class RecordBuilder(Exclusive):
             if value is None:
                 refuse(ValueError, f"a {self.layout.object_names[index]} is a struct, which has all of its fields")
             if is_scalar(field.kind):
-                if not take_exact(field.kind, value, &bits):
-                    take_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
+                if not pack_exact(field.kind, value, &bits):
+                    pack_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
                 store_le(self.scratch + at + field.offset, bits, layout.size)
             elif field.kind == OBJECT:
                 self.fill_struct(field.index, at + field.offset, value)

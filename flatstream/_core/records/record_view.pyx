@@ -22,7 +22,7 @@ from flatstream._core.flatbuf.kinds cimport (
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message cimport (
-    Message, field_place, follow_offset, open_root, open_table, open_vector, reach,
+    Message, field_offset, follow_offset, open_root, open_table, open_vector, reach,
 )
 from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType, verify_object
 from flatstream._core.records.field_lookup cimport RecordTypes, Shape, Slot, find_interned, is_special
@@ -97,7 +97,7 @@ cdef int refuse(RecordView record, Py_ssize_t field, Py_ssize_t element, const M
     what = (<bytes>message.what).decode()
     raise damaged(
         record, field, element,
-        f"{what} at byte {message.place}: {message.needed} bytes are needed, and the message ends at {message.size}",
+        f"{what} at byte {message.offset}: {message.needed} bytes are needed, and the message ends at {message.size}",
     )
 
 
@@ -284,7 +284,7 @@ cdef object read_object(
         refuse(record, field, element, &message)
     part.depth = record.depth
     if types.shapes[number].is_struct:
-        part.table.place = place
+        part.table.offset = place
         if reach(&message, place, types.shapes[number].size, b"a struct"):
             refuse(record, field, element, &message)
     else:
@@ -348,13 +348,13 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t place, Convers
         return numbers(record, j, field.element, start, count, to)
     if field.element == UNION:
         begin(record, &message)
-        place = field_place(&message, &record.table, field.type_offset)
+        place = field_offset(&message, &record.table, field.type_offset)
         if place and open_vector(&message, place, 1, &kinds, &kind_count):
             refuse(record, shape.layouts[j].paired_field, -1, &message)
         if kind_count != count:
             raise damaged(
                 record, j, -1,
-                f"a vector of unions in the table at byte {record.table.place} has another length than the vector of "
+                f"a vector of unions in the table at byte {record.table.offset} has another length than the vector of "
                 "their types",
             )
     vector = VectorView.__new__(VectorView)
@@ -392,8 +392,8 @@ cdef object read_element(VectorView vector, Py_ssize_t i, Conversion* to):
 cdef inline uint64_t place_of(RecordView record, Message* message, const Field* field) noexcept:
     """Where a field of a record is, or 0 if it is absent. Of a struct all of it is there."""
     if record.shape.is_struct:
-        return record.table.place + field.offset
-    return field_place(message, &record.table, field.offset)
+        return record.table.offset + field.offset
+    return field_offset(message, &record.table, field.offset)
 
 
 cdef object read_field(RecordView record, Py_ssize_t j, Conversion* to):
@@ -436,7 +436,7 @@ cdef int union_type(RecordView record, Py_ssize_t j) except -1:
     cdef Message message
     cdef uint64_t place
     begin(record, &message)
-    place = field_place(&message, &record.table, shape.fields[j].type_offset)
+    place = field_offset(&message, &record.table, shape.fields[j].type_offset)
     if not place:
         return 0
     if reach(&message, place, 1, b"the type of a union"):
@@ -725,7 +725,7 @@ cdef class RecordView:
         if slot.width:
             # What `read_field` would do, without looking the field up again: R1 of asv_benchmarks/records_out.py.
             begin(self, &message)
-            place = field_place(&message, &self.table, slot.offset)
+            place = field_offset(&message, &self.table, slot.offset)
             if place and not reach(&message, place, slot.width, b"a field"):
                 return number_of(slot.kind, load_bits(self.data + place, slot.width))
         return read_field(self, slot.number, NULL)
