@@ -1791,7 +1791,7 @@ def test_types_to_annotate_with_are_exported():
 def test_struct_is_no_message():
     types = RecordTypes(table_of("shapes").layout)
     point = schema_of("shapes").numbers["shapes.Point"]
-    with pytest.raises(ValueError, match="is a struct, and no table"):
+    with pytest.raises(ValueError, match="is a struct, not a table"):
         view_message(types, point, NAMED, True)
 
 

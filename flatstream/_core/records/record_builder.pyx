@@ -27,7 +27,7 @@ from flatstream._core.flatbuf.message_builder cimport (
     MAX_MESSAGE_SIZE, Checkpoint, MessageBuilder, end_offset_of, mark_field,
 )
 from flatstream._core.flatbuf.scalars cimport (
-    ElementClass, class_of_format, same_layout, store_elements, take_exact, take_scalar, UNKNOWN_CLASS,
+    ElementClass, class_of_format, same_layout, store_elements, pack_exact, pack_scalar, UNKNOWN_CLASS,
 )
 from flatstream._core.flatbuf.verifier cimport Field, UnionType, find_not_utf8
 from flatstream._core.records.record_fields cimport (
@@ -252,8 +252,8 @@ cdef class RecordBuilder(Exclusive):
             elif value is None:
                 pass
             elif is_scalar(field.kind):
-                if not take_exact(field.kind, value, &bits):
-                    take_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
+                if not pack_exact(field.kind, value, &bits):
+                    pack_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
                 if bits != layout.default_bits or layout.always_stored or self.force_defaults:
                     self.cells[base + i].bits = bits
                     self.cells[base + i].present = True
@@ -348,7 +348,7 @@ cdef class RecordBuilder(Exclusive):
                         f"{self.layout.field_names[index][type_field]!r}; the variants of {enum.name} are "
                         f"{listed(enum.by_name)}; got {type_name(value)}: {value!r:.100}"
                     )
-            take_scalar(UNION_TYPE, enum, type, type_bits)
+            pack_scalar(UNION_TYPE, enum, type, type_bits)
         else:
             if isinstance(value, tuple) and len(value) == 2 and value[0] in enum.by_name:
                 # Ambiguous: a pair of variant and value, or a record with a variant's name as its first value.
@@ -359,7 +359,7 @@ cdef class RecordBuilder(Exclusive):
                 )
             # An error in the type has the path of the type's field.
             self.steps[self.depth - 1].field = type_field
-            take_scalar(UNION_TYPE, enum, type, type_bits)
+            pack_scalar(UNION_TYPE, enum, type, type_bits)
             self.steps[self.depth - 1].field = i
         for k in range(known.variant_count):
             if known.variants[k].value == <int64_t>type_bits[0]:
@@ -519,7 +519,7 @@ cdef class RecordBuilder(Exclusive):
         for k in range(count - 1, -1, -1):
             builder.store_offset(<int64_t>self.cells[base + k].bits)
         self.cell_count = base
-        return builder.end_vector_of(count)
+        return builder.end_vector(count)
 
     cdef int64_t put_scratch_vector(
         self, Py_ssize_t start, Py_ssize_t size, uint32_t alignment, Py_ssize_t count
@@ -598,11 +598,11 @@ cdef class RecordBuilder(Exclusive):
         cdef uint64_t bits = 0
         for k in range(count):
             value = items[k]
-            if not take_exact(kind, value, &bits):
+            if not pack_exact(kind, value, &bits):
                 self.steps[depth - 1].element = k
                 if value is None:
                     fail(ValueError, "an element of a vector must not be None")
-                take_scalar(kind, enum, value, &bits)
+                pack_scalar(kind, enum, value, &bits)
                 self.steps[depth - 1].element = -1
             store_le(self.scratch + start + k * width, bits, width)
         return 0
@@ -631,8 +631,8 @@ cdef class RecordBuilder(Exclusive):
                     "missing: a struct needs a value for each of its fields"
                 )
             if is_scalar(field.kind):
-                if not take_exact(field.kind, value, &bits):
-                    take_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
+                if not pack_exact(field.kind, value, &bits):
+                    pack_scalar(field.kind, self.enum_of(field.kind, field.index), value, &bits)
                 store_le(self.scratch + start + field.offset, bits, layout.size)
             elif field.kind == OBJECT:
                 self.fill_struct(field.index, start + field.offset, value)

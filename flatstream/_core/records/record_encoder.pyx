@@ -18,7 +18,7 @@ from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.kinds cimport is_scalar
 from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
 from flatstream._core.flatbuf.message_builder cimport MessageBuilder
-from flatstream._core.flatbuf.scalars cimport take_exact
+from flatstream._core.flatbuf.scalars cimport pack_exact
 from flatstream._core.flatbuf.template cimport MAX_MASKED_FIELDS, CacheEntry, make_template_cache
 from flatstream._core.flatbuf.verifier cimport Field
 from flatstream._core.records.record_builder cimport RecordBuilder
@@ -253,7 +253,7 @@ cdef class RecordEncoder(RecordBuilder):
                 continue
             if (
                 not is_scalar(fields[i].kind) or layouts[i].paired_field >= 0 or layouts[i].deprecated
-                or not take_exact(fields[i].kind, <object>values[k], &bits[i])
+                or not pack_exact(fields[i].kind, <object>values[k], &bits[i])
             ):
                 return False
             if bits[i] != layouts[i].default_bits or layouts[i].always_stored or self.force_defaults:

@@ -20,7 +20,7 @@ from flatstream._core.flatbuf.kinds cimport (
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message cimport (
-    Message, field_place, follow_offset, open_table, open_vector, reach,
+    Message, field_offset, follow_offset, open_table, open_vector, reach,
 )
 from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType
 from flatstream._core.records.field_lookup cimport NameEntry, ObjectFields, RecordTypes, find_interned, is_special
@@ -95,7 +95,7 @@ cdef int fail(RecordView record, Py_ssize_t field, Py_ssize_t element, const Mes
     what = (<bytes>message.what).decode()
     raise damage_error(
         record, field, element,
-        f"{what} at byte {message.place}: {message.needed} bytes are needed, and the message ends at {message.size}",
+        f"{what} at byte {message.offset}: {message.needed} bytes are needed, and the message ends at {message.size}",
     )
 
 
@@ -199,7 +199,7 @@ cdef object read_object(
         fail(record, field, element, &message)
     part.depth = record.depth
     if types.object_fields[number].is_struct:
-        part.table.place = offset
+        part.table.offset = offset
         if reach(&message, offset, types.object_fields[number].size, b"a struct"):
             fail(record, field, element, &message)
     else:
@@ -267,14 +267,14 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t offset, Traver
         return read_numbers(record, j, field.element, start, count, conversion)
     if field.element == UNION:
         set_message(record, &message)
-        offset = field_place(&message, &record.table, field.type_offset)
+        offset = field_offset(&message, &record.table, field.type_offset)
         if offset and open_vector(&message, offset, 1, &types, &type_count):
             fail(record, fields.layouts[j].paired_field, -1, &message)
         if type_count != count:
             raise damage_error(
                 record, j, -1,
                 f"the vector of unions has {count} elements, and the vector of their types has {type_count}, in the "
-                f"table at byte {record.table.place}",
+                f"table at byte {record.table.offset}",
             )
     vector = VectorView.__new__(VectorView)
     vector.record = record
@@ -314,8 +314,8 @@ cdef object read_element(VectorView vector, Py_ssize_t i, Traversal* conversion)
 cdef inline uint64_t find_field(RecordView record, Message* message, const Field* field) noexcept:
     """The offset of a field in the message, or 0 if it is absent. A field of a struct is never absent."""
     if record.object_fields.is_struct:
-        return record.table.place + field.offset
-    return field_place(message, &record.table, field.offset)
+        return record.table.offset + field.offset
+    return field_offset(message, &record.table, field.offset)
 
 
 cdef object read_field(RecordView record, Py_ssize_t j, Traversal* conversion):
@@ -358,7 +358,7 @@ cdef int read_union_type(RecordView record, Py_ssize_t j) except -1:
     cdef Message message
     cdef uint64_t offset
     set_message(record, &message)
-    offset = field_place(&message, &record.table, fields.fields[j].type_offset)
+    offset = field_offset(&message, &record.table, fields.fields[j].type_offset)
     if not offset:
         return 0
     if reach(&message, offset, 1, b"the type of a union"):
@@ -613,7 +613,7 @@ cdef class RecordView:
         if entry.width:
             # The result of `read_field` without its lookup of the field: R1 of asv_benchmarks/records_out.py.
             set_message(self, &message)
-            offset = field_place(&message, &self.table, entry.offset)
+            offset = field_offset(&message, &self.table, entry.offset)
             if offset and not reach(&message, offset, entry.width, b"a field"):
                 return number_from_bits(entry.kind, load_bits(self.data + offset, entry.width))
         return read_field(self, entry.number, NULL)
