@@ -1,4 +1,4 @@
-"""RecordWriter: from records of Python to the messages of a stream, by a schema."""
+"""RecordWriter: writes Python records to a stream as messages of a schema."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ __all__ = ["RecordWriter"]
 
 
 class RecordWriter(RecordEncoder):
-    """Writes records of a table of a schema to a stream: each call builds a message in compiled code and frames it.
+    """Writes records of one table of a schema to a stream. Each call builds a message and frames it in compiled code.
 
     Parameters
     ----------
     stream_writer : StreamWriter
-        Where the messages go. It stays its user's: other messages may go through it, other record writers too, and
-        it is for the user to close.
+        The stream that the messages are written to. Other messages and other record writers can use it too. It stays
+        open: closing it is up to the caller.
     table : Table
-        What the records are; see `Schema.table` and `Schema.root`.
+        The type of the records; see `Schema.table` and `Schema.root`.
     file_identifier : bool
-        Whether each message carries the schema's file identifier. Without, messages are 4 to 8 bytes smaller.
+        Whether each message carries the schema's file identifier. Without it, messages are 4 to 8 bytes smaller.
     force_defaults : bool
-        Whether values that are the default are stored as well.
+        Whether values that equal the default are stored.
 
     Raises
     ------
     TypeError
-        An argument is not what it should be.
+        An argument has the wrong type.
     ValueError
-        `file_identifier` is asked for, and the schema has none.
+        `file_identifier` is true, and the schema has no file identifier.
 
     Notes
     -----
-    A value is what Python takes for such a field: an int (or anything with ``__index__``) for an integer, a number for
-    a float, a bool, 0 or 1 for a bool; of an enum also the name of an enumerator, and of flags several names with
-    spaces between them; a str, or bytes of UTF-8, for a string; a record of its own for a table or a struct; a list or
-    any other iterable for a vector, and for a vector of numbers anything that exports a buffer (bytes, an array, an
-    array of NumPy), which is converted without an object for each element. A union ``x`` takes ``x=(variant, value)``,
-    or two fields, ``x_type=variant`` and ``x=value``; a `RecordView` says itself which variant it is.
+    An integer field takes an int or an object with ``__index__``, a float field a number, a bool field a bool, 0 or 1.
+    An enum field also takes the name of an enumerator, and an enum of flags several names separated by spaces. A string
+    field takes a str or bytes of UTF-8, a table or struct a record, a vector a list or another iterable. A vector of
+    numbers also takes an object that exports a buffer (bytes, `array`, NumPy), which is converted without a Python
+    object for each element. A union ``x`` takes ``x=(variant, value)``, or two fields, ``x_type=variant`` and
+    ``x=value``, or a `RecordView`, whose type is the variant. `docs/records.md` has the complete list.
 
-    Nothing wraps around or is cut off: what does not fit is refused, with the path of the field, and nothing of the
-    record is written. A number for a float field becomes the nearest float. Values that are the default are left out,
-    as flatc's own builders do, unless their field is optional. A ulong of 0 is stored: a binary schema says that the
-    default is 0 where it is 2**63 or more.
+    A value that does not fit its field is an error with the path of the field, and nothing of the record is written:
+    values never wrap around and are never truncated. A number for a float field is rounded to the nearest float. A
+    value that equals the default is not stored, as in flatc's builders, unless its field is optional. A ulong of 0 is
+    always stored: a binary schema gives 0 for a default of 2**63 or more.
 
-    Threads may share a record writer.
+    Thread-safe: threads can share a record writer.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class RecordWriter(RecordEncoder):
     2
     """
 
-    # The class attribute is the method itself, which is called faster than a method that calls it.
+    # The compiled method itself: a Python method that calls it costs more.
     write = write
 
     def __init__(
@@ -93,37 +93,38 @@ class RecordWriter(RecordEncoder):
         self._options = (identifier, force_defaults)
 
     def write_columns(self, columns: Any) -> int:
-        """Writes a record for each row of `columns`: all of them are built and framed in one loop in compiled code.
+        """Writes a record for each row of `columns`. One loop in compiled code builds and frames all of them.
 
         Parameters
         ----------
         columns : mapping, or object with the Arrow C data interface
-            A mapping of the names of fields to NumPy arrays, other buffers of numbers, lists, or arrays of Arrow; a
-            structured array; or anything with ``__arrow_c_stream__`` or ``__arrow_c_array__``: a table of pyarrow, a
-            data frame of polars or pandas, a relation of duckdb. A stream is read and written array by array. A name
-            with dots is a field of a table or a struct inside, ``"cpu.load"``.
+            A mapping from field names to NumPy arrays, other buffers of numbers, lists or Arrow arrays; a structured
+            array; or an object with ``__arrow_c_stream__`` or ``__arrow_c_array__``: a table of pyarrow, a data frame
+            of polars or pandas, a relation of duckdb. A stream is read and written array by array. A name with dots is
+            a field of a table or struct inside the record, for example ``"cpu.load"``.
 
         Returns
         -------
         int
-            How many records were written.
+            The number of records written.
 
         Raises
         ------
         ValueError
-            A name is no field, a required one is missing, or columns are not of one length: nothing was written. Or a
-            value does not fit its field, a required one is null, a name is no enumerator: the error has the path of the
-            column and the row, the rows before were written, and ``error.rows_written`` says how many those are.
+            Before anything is written: a name is not a field, a required field is missing, or the columns have
+            different lengths. In the middle of writing: a value does not fit its field, a required value is null, or a
+            name is not an enumerator. The error then has the path of the column and the row; the rows before it were
+            written, and ``error.rows_written`` is their number.
         TypeError
-            The type of a column does not go into its field. Nothing was written.
+            The type of a column does not match its field. Nothing was written.
         OSError, InvalidFrameError, ValidationFailedError, BlockingIOError
-            See `StreamWriter.write_payload`; ``rows_written`` is there as well. And OSError from a stream of Arrow that
-            could not go on.
+            See `StreamWriter.write_payload`; these errors have ``rows_written`` too. Also OSError if a stream of Arrow
+            fails.
 
         Notes
         -----
-        ``docs/columns-in.md`` says what goes into what. Columns are looked at where they lie, and held until the call
-        returns. The operations of other threads may come between two rows.
+        ``docs/columns-in.md`` lists the types of columns for each type of field. Columns are read in place and kept
+        until the call returns. Operations of other threads on the stream can take place between two rows.
 
         Examples
         --------
@@ -140,7 +141,7 @@ class RecordWriter(RecordEncoder):
 
     @property
     def table(self) -> Table:
-        """The table."""
+        """The table of the records."""
         return self._table
 
     def __repr__(self) -> str:

@@ -11,7 +11,8 @@ from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.record_builder import RecordBuilder
-from flatstream._core.records.record_view import RecordView, VectorView, iterate_records, view_message
+from flatstream._core.records.record_iterator import iterate_records, view_message
+from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
 from flatstream.schema._compile import layout_of, types_of
 from flatstream.schema._parse import parse
@@ -199,7 +200,7 @@ class Table:
             raise TypeError("encode() takes a record or fields as keywords, not both")
         if self._record_builder is None:
             self._record_builder = RecordBuilder(self.layout, self.number)
-        return self._record_builder.encode(builder, fields if record is None else record)
+        return self._record_builder._encode(builder, fields if record is None else record)
 
     # Records out
 

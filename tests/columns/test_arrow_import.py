@@ -555,7 +555,7 @@ columns = {"i32": array("i", [1])}
 attempt(lambda: ingest.write_columns(writer, bare_layout, 0, columns))
 attempt(lambda: ingest.write_columns(bare_writer, table.layout, table.number, columns))
 made = template.Template.__new__(template.Template)
-print(made.message, made.size, made.place(0))
+print(made.message, made.size, made.offset(0))
 attempt(lambda: template.Template(bare_layout, 0, []))
 made = template.Template(table.layout, table.number, [1])
 attempt(lambda: made.__init__(table.layout, table.number, [1]))

@@ -272,13 +272,13 @@ def test_template_says_where_its_fields_are() -> None:
     template = Template(SCALARS.layout, SCALARS.number, [1, 8], b"SHAP")
     message = bytearray(template.message)
     assert len(message) == template.size
-    struct.pack_into("<b", message, template.place(1) or 0, -7)
-    struct.pack_into("<Q", message, template.place(8) or 0, 2**64 - 1)
+    struct.pack_into("<b", message, template.offset(1) or 0, -7)
+    struct.pack_into("<Q", message, template.offset(8) or 0, 2**64 - 1)
     record = read_message(SCALARS, bytes(message))
     assert (record["i8"], record["u64"], record["i64"]) == (-7, 2**64 - 1, 0)
-    assert template.place(2) is None
+    assert template.offset(2) is None
     for wrong in (-1, 15, 2**70, "i8"):
-        assert template.place(wrong) is None  # type: ignore[arg-type]
+        assert template.offset(wrong) is None  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="has 15 fields"):
             Template(SCALARS.layout, SCALARS.number, [wrong])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="neither a scalar nor a struct"):

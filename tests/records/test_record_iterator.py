@@ -442,12 +442,15 @@ def chunks_of(record: Any) -> Iterator[Any]:
 def test_objects_that_were_not_made_survive_being_used():
     code = f"""
 from flatstream._core.records.record_view import *
-from flatstream._core.flatbuf import record_types, view
+from flatstream._core.records import field_lookup, message_arrays, record_iterator, record_view
 from flatstream._core.flatbuf.layout import Layout
 NAMED = bytes.fromhex({NAMED.hex()!r})
 table = Schema.from_file({str(SCHEMAS / "shapes.bfbs")!r}).table("shapes.Named")
 good = table.view(NAMED)
-classes = [RecordView, view.VectorView, view.RecordIterator, record_types.RecordTypes, view.Pinned, Layout]
+classes = [
+    RecordView, record_view.VectorView, record_iterator.RecordIterator, field_lookup.RecordTypes,
+    message_arrays.ArrayMemory, message_arrays.ArrayTypes, Layout,
+]
 things = [cls.__new__(cls) for cls in classes]
 import copy, operator, pickle
 for thing in things:
@@ -480,17 +483,17 @@ for thing in things:
                 except Exception:
                     pass
     attempt(type(thing).__init__, thing)
-attempt(record_types.RecordTypes, Layout.__new__(Layout))
-attempt(record_types.RecordTypes, None)
-types = record_types.RecordTypes(table.layout)
+attempt(field_lookup.RecordTypes, Layout.__new__(Layout))
+attempt(field_lookup.RecordTypes, None)
+types = field_lookup.RecordTypes(table.layout)
 attempt(types.__init__, table.layout)
 for number in (-1, 10**9, 2**70, None, "1", 1.5):
-    attempt(view.view_message, types, number, NAMED, True)
-    attempt(view.iterate_records, types, number, StreamReader(b""), True)
-half = record_types.RecordTypes.__new__(record_types.RecordTypes)
-attempt(view.view_message, half, 0, NAMED, True)
-attempt(view.iterate_records, half, 0, StreamReader(b""), True)
-attempt(view.view_message, None, 0, NAMED, True)
+    attempt(record_iterator.view_message, types, number, NAMED, True)
+    attempt(record_iterator.iterate_records, types, number, StreamReader(b""), True)
+half = field_lookup.RecordTypes.__new__(field_lookup.RecordTypes)
+attempt(record_iterator.view_message, half, 0, NAMED, True)
+attempt(record_iterator.iterate_records, half, 0, StreamReader(b""), True)
+attempt(record_iterator.view_message, None, 0, NAMED, True)
 attempt(good.__init__)
 print(good.code)
 """
@@ -514,7 +517,7 @@ def test_types_to_annotate_with_are_exported():
 def test_struct_is_no_message():
     types = RecordTypes(table_of("shapes").layout)
     point = schema_of("shapes").numbers["shapes.Point"]
-    with pytest.raises(ValueError, match="is a struct, and no table"):
+    with pytest.raises(ValueError, match="is a struct, not a table"):
         view_message(types, point, NAMED, True)
 
 

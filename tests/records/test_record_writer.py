@@ -148,12 +148,12 @@ def test_builder_cannot_be_cleared_or_exchanged_in_the_middle_of_a_record():
             builder.Clear()
             yield {"name": "z"}
 
-    with pytest.raises((RuntimeError, ValueError), match=r"was used by the record|Offset arithmetic"):
+    with pytest.raises((RuntimeError, ValueError), match=r"the record used the builder|Offset arithmetic"):
         table_of("Vectors").encode(builder, strings=["first" * 10, "second"], named=Clearing())
 
     class Exchanging:
         def __iter__(self) -> Any:
-            records.use_builder(Builder(0))
+            records._use_builder(Builder(0))
             yield {"name": "z"}
 
     with StreamWriter(io.BytesIO()) as writer:
@@ -390,7 +390,7 @@ def test_memory_policy_of_the_stream_writer_is_asked_about_the_builder_of_record
         with pytest.raises(ZeroDivisionError, match=r"^mine"):
             records.write(name="x" * 100_000)
         assert writer.frames_written == 0
-        records.use_builder(flatbuffers.Builder(10))
+        records._use_builder(flatbuffers.Builder(10))
         records.write(name="x")
         assert writer.frames_written == 1
 
@@ -593,7 +593,7 @@ def test_half_made_record_writers_come_to_no_harm():
         f"""
 schema = Schema.from_file({str(SCHEMAS / "shapes.bfbs")!r})
 from flatstream._core.records.record_encoder import RecordEncoder, write
-from flatstream._core.records.record_builder import RecordBuilder, ObjectPlan
+from flatstream._core.records.record_builder import RecordBuilder
 from flatstream._core.flatbuf.layout import Layout, EnumLayout
 from flatstream._core.flatbuf.template import Template
 table = schema.table("shapes.Scalars")
@@ -605,8 +605,7 @@ for made in (RecordWriter.__new__(RecordWriter), RecordEncoder.__new__(RecordEnc
     attempt(write, made)
     attempt(repr, made)
 for made in (RecordEncoder.__new__(RecordEncoder), RecordBuilder.__new__(RecordBuilder)):
-    attempt(made.encode, Builder(), {{}})
-    attempt(made.variant_of, 0, 1)
+    attempt(made._encode, Builder(), {{}})
 attempt(RecordBuilder, Layout.__new__(Layout), 0)
 for number in (10**9, -1, schema.numbers["shapes.Point"], None):
     attempt(RecordBuilder, table.layout, number)
@@ -629,7 +628,7 @@ writer = StreamWriter(io.BytesIO())
 records = RecordWriter(writer, table)
 attempt(records.__init__, writer, table)
 records.write(i32=1)
-attempt(records.encode, Builder.__new__(Builder), {{}})
+attempt(records._encode, Builder.__new__(Builder), {{}})
 attempt(Layout, None, [], [], b"")
 attempt(table.layout.__init__, table.types, [], [], b"")
 attempt(table.layout.check_field, 10**6, 0)

@@ -451,7 +451,7 @@ def test_what_is_no_field_is_an_attribute_error_or_a_key_error():
     with pytest.raises(KeyError, match=r"shapes\.Named has no field 'nothing'"):
         record["nothing"]
     for key in (0, None, b"name", slice(1)):
-        with pytest.raises(TypeError, match="fields have names"):
+        with pytest.raises(TypeError, match="expected the name of a field, got "):
             record[key]
         assert key not in record
     with pytest.raises(TypeError):
@@ -466,16 +466,16 @@ def test_what_is_no_field_is_an_attribute_error_or_a_key_error():
 def test_record_cannot_be_changed_hashed_made_or_subclassed():
     record = table_of("shapes", "Named").view(NAMED)
     for name in ("code", "new", "to_dict", "__class__"):
-        with pytest.raises(AttributeError, match="records cannot be changed"):
+        with pytest.raises(AttributeError, match="records are read-only"):
             setattr(record, name, 1)
-        with pytest.raises(AttributeError, match="records cannot be changed"):
+        with pytest.raises(AttributeError, match="records are read-only"):
             delattr(record, name)
     with pytest.raises(TypeError, match="unhashable"):
         hash(record)
     strings = table_of("shapes", "Vectors").view(EXTREMES).strings
     with pytest.raises(TypeError, match="unhashable"):
         hash(strings)
-    for cls in (RecordView, VectorView, RecordIterator, Pinned):
+    for cls in (RecordView, VectorView, RecordIterator, ArrayMemory, ArrayTypes):
         with pytest.raises(TypeError):
             cls()
         with pytest.raises(TypeError):
@@ -520,7 +520,7 @@ def test_vector_is_a_sequence_of_its_elements():
     assert [strings[i] for i in range(-4, 4)] == plain * 2
     assert strings[np.int64(2)] == plain[2]
     for index in (4, -5, 2**70, -(2**70)):
-        with pytest.raises(IndexError, match="of a vector of 4"):
+        with pytest.raises(IndexError, match="out of range for a vector of 4 elements"):
             strings[index]
     for wrong in ("1", 1.0, None):
         with pytest.raises(TypeError):
@@ -599,7 +599,7 @@ def test_vectors_of_structs_are_arrays_of_the_messages_memory():
     assert not fixed.flags.writeable
     shape = table_of("shapes").view(messages_of("shapes")[0])
     for vector in (shape.vectors.named, shape.vectors.strings):
-        with pytest.raises(TypeError, match="only vectors of structs are arrays"):
+        with pytest.raises(TypeError, match=r"to_numpy\(\) needs a vector of structs"):
             vector.to_numpy()
     nested = written_by(Builder, finished(nests_message()))
     nests = table_of("shapes", "Vectors").view(nested).nests

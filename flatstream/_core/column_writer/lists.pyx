@@ -16,7 +16,7 @@ from flatstream._core.flatbuf.kinds cimport (
     ARRAY, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
-from flatstream._core.flatbuf.scalars cimport take_scalar
+from flatstream._core.flatbuf.scalars cimport pack_scalar
 from flatstream._core.flatbuf.verifier cimport Field
 
 from flatstream._core.flatbuf.scalars import RefusalError
@@ -89,7 +89,7 @@ cdef list with_types(Layout layout, list values, list types, object rows, int32_
                 found.append(value)
                 continue
         try:
-            take_scalar(UNION_TYPE, names, kind, &bits)
+            pack_scalar(UNION_TYPE, names, kind, &bits)
         except RefusalError as refusal:
             error, text = refusal.args
             wrong_value(path, rows, i, error, f"its type: {text}")
@@ -164,7 +164,7 @@ cdef Source from_numbers(Layout layout, list values, object rows, uint8_t kind, 
         bits = 0
         if values[i] is not None:
             try:
-                take_scalar(kind, names, values[i], &bits)
+                pack_scalar(kind, names, values[i], &bits)
             except RefusalError as refusal:
                 error, text = refusal.args
                 wrong_value(path, rows, i, error, text)

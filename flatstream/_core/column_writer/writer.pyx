@@ -36,7 +36,7 @@ from flatstream._core.column_writer.values cimport (
 from flatstream._core.flatbuf.kinds cimport BOOL, DOUBLE, FLOAT, ULONG, least_of, most_of
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
 from flatstream._core.flatbuf.message_builder cimport MAX_MESSAGE_SIZE, MessageBuilder, end_offset_of, mark_field
-from flatstream._core.flatbuf.scalars cimport take_scalar
+from flatstream._core.flatbuf.scalars cimport pack_scalar
 from flatstream._core.flatbuf.template cimport MAX_MASKED_FIELDS, CacheEntry, TemplateCache, find_template, make_template_cache
 from flatstream._core.stream.encoder cimport Encoder, FrameRun, end_frame, payload_room
 
@@ -239,7 +239,7 @@ cdef class Rows(ColumnPlan):
         cdef EnumLayout known = self.layout.enums[step.enumeration]
         try:
             # A number that has no name may be given as such: that is how it comes out as one of a dictionary.
-            take_scalar(step.kind, known, int(name) if is_decimal(name) else name, bits)
+            pack_scalar(step.kind, known, int(name) if is_decimal(name) else name, bits)
         except RefusalError as refusal:
             error, text = refusal.args
             self.refuse(step, error, text)
@@ -387,7 +387,7 @@ cdef class Rows(ColumnPlan):
                 for i in range(count - 1, -1, -1):
                     builder.store_offset(self.places[base + i])
                 self.place_count = base
-        return builder.end_vector_of(count)
+        return builder.end_vector(count)
 
     cdef int keep_place(self, Py_ssize_t place) except -1:
         """Notes a number for later, on top of those that are noted already."""
@@ -465,7 +465,7 @@ cdef class Rows(ColumnPlan):
         builder.start_vector(count, 1)
         for i in range(count - 1, -1, -1):
             builder.store(<uint64_t>self.places[base + 2 * i + 1], 1)
-        step.bits = <uint64_t>builder.end_vector_of(count)
+        step.bits = <uint64_t>builder.end_vector(count)
         self.start_vector(step, count)
         for i in range(count - 1, -1, -1):
             if self.places[base + 2 * i]:
@@ -473,7 +473,7 @@ cdef class Rows(ColumnPlan):
             else:
                 builder.store(0, 4)
         self.place_count = base
-        return builder.end_vector_of(count)
+        return builder.end_vector(count)
 
     cdef Py_ssize_t build_offset(self, Step* step, int64_t row) except -1:
         """Builds what a field or an element has an offset to; returns where it is, or 0 if it is null."""

@@ -20,6 +20,6 @@ cdef class Builder(MessageBuilder):
     cdef int check_nested(self) except -1
     cdef int check_not_nested(self) except -1
     cdef int check_inline(self, object x) except -1
-    cdef object end_vector(self)
+    cdef object close_vector(self)
     cdef object end_bytes(self, Py_ssize_t end_offset)
     cdef object finish(self, object root, bint size_prefix, object file_identifier)

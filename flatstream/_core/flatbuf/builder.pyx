@@ -1,13 +1,11 @@
 # cython: boundscheck=False, wraparound=False, binding=False, embedsignature=True, embedsignature.format=clinic
-"""A builder of FlatBuffers: what `flatbuffers.Builder` is, in compiled code.
+"""A compiled drop-in for `flatbuffers.Builder`, over `MessageBuilder`.
 
 Generated code and the object API run on it unchanged: it has the same methods and attributes, writes the same bytes and
-raises the same exceptions. Numbers, strings and vectors of the common types are taken in C. What is not common (an
-object that only acts like a number, say) goes through the number types of the `flatbuffers` package itself, and so ends
-as it would there.
+raises the same exceptions. It converts exact ints, bools and floats in C. Any other number, for example an object that
+has ``__index__``, goes through the number types of the `flatbuffers` package, so that the result is the same there.
 
-A message is written from its end to its beginning. All places are counted from the end of the buffer, so that they stay
-what they are when the buffer grows.
+Positions that callers give and get are end offsets; see `message_builder`.
 """
 
 import operator
@@ -27,7 +25,7 @@ from flatstream._core.flatbuf.kinds cimport (
     BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, USHORT, Kind, scalar_width,
 )
 from flatstream._core.flatbuf.message_builder cimport MAX_MESSAGE_SIZE, MessageBuilder, end_offset_of, fail
-from flatstream._core.flatbuf.scalars cimport take_exact
+from flatstream._core.flatbuf.scalars cimport pack_exact
 
 from flatstream._core.flatbuf.kinds import NUMBER_FLAGS
 
@@ -37,22 +35,26 @@ cdef extern from "Python.h":
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? -1
     const Py_ssize_t PY_SSIZE_T_MAX
 
-# A vtable has 16 bits for the place of a field, so that no more than 32,765 can be present. But a table may be started
-# with more, as long as the last ones stay absent.
-cdef Py_ssize_t MAX_SLOTS = 1 << 24
+# The size of a vtable has 16 bits, so at most 32,765 fields can be present. But a table may be started with more, as
+# long as the last ones stay absent.
+cdef Py_ssize_t MAX_FIELDS = 1 << 24
 
 
-cdef int take_number(Kind kind, object x, uint64_t* bits) except -1:
-    """The bytes of `x` as a number of this kind, in the low ones of `bits`; raises what the package raises."""
-    if take_exact(<uint8_t>kind, x, bits):
+cdef int pack_number(Kind kind, object x, uint64_t* bits) except -1:
+    """Stores the bytes of `x`, as a number of this kind, in the low bytes of `bits`.
+
+    Raises the errors of the package.
+    """
+    if pack_exact(<uint8_t>kind, x, bits):
         return 0
     if kind == ULONG and type(x) is int and 0 <= x <= 0xFFFFFFFFFFFFFFFF:
         bits[0] = PyLong_AsUnsignedLongLong(x)
         return 0
-    return take_number_slowly(kind, x, bits)
+    return pack_number_slow(kind, x, bits)
 
 
-cdef int take_number_slowly(Kind kind, object x, uint64_t* bits) except -1:
+cdef int pack_number_slow(Kind kind, object x, uint64_t* bits) except -1:
+    """`pack_number` by the package's own number types."""
     from flatbuffers import number_types
     flags = getattr(number_types, NUMBER_FLAGS[<int>kind])
     number_types.enforce_number(x, flags)
@@ -61,11 +63,11 @@ cdef int take_number_slowly(Kind kind, object x, uint64_t* bits) except -1:
 
 
 cdef int check_number(Kind kind, object x) except -1:
-    """Raises what the package's `enforce_number` would; nothing is converted."""
+    """Raises the errors of the package's `enforce_number`; converts nothing."""
     cdef uint64_t bits = 0
     if type(x) is int or type(x) is bool:
         if kind < FLOAT:
-            take_number(kind, x, &bits)
+            pack_number(kind, x, &bits)
         return 0
     if type(x) is float and kind >= FLOAT:
         return 0
@@ -80,26 +82,30 @@ cdef class Builder(MessageBuilder):
     Parameters
     ----------
     initialSize : int
-        How many bytes the buffer has at first. It doubles whenever it is full, up to 2 GiB.
+        The size of the buffer at first, in bytes. It doubles whenever it is full, up to 2 GiB.
 
     Raises
     ------
     flatbuffers.builder.BuilderSizeError
-        `initialSize` is negative or more than 2 GiB; later, the message is.
+        `initialSize` is negative or more than 2 GiB; later, a message is larger than 2 GiB.
 
     Notes
     -----
-    Methods, attributes, bytes and exceptions are those of the package, with these differences. The builder itself is a
-    bytes-like object: ``memoryview(builder)`` is the finished message, without a copy. ``Bytes`` is a writable
-    memoryview and not a bytearray. As long as anybody holds such a view, the builder leaves that memory alone: after
-    `Clear`, or when building goes on, it works in another. ``Place`` and ``Pad`` make room where the package would
-    write over the end of the buffer. ``GrowByteBuffer`` keeps the head where the message begins. ``current_vtable`` and
-    ``vtables`` are copies; they, ``Bytes``, ``objectEnd`` and ``sharedStrings`` cannot be assigned. A builder cannot be
-    copied or pickled, and what a subclass overrides is not called by other methods. After a number that fits its type's
-    range and still cannot be packed, the message is as it was, where the package's has moved. What is written into a
-    kept ``Bytes`` shows in the message.
+    Methods, attributes, bytes and exceptions are those of `flatbuffers.Builder`, with these differences:
 
-    One thread at a time may use a builder.
+    - The builder itself is a bytes-like object: ``memoryview(builder)`` is the finished message, without a copy.
+    - ``Bytes`` is a writable memoryview, not a bytearray. As long as a view of the buffer exists, the builder does not
+      change that memory: after `Clear`, or when building continues, it uses other memory. Until then, bytes written
+      into a kept ``Bytes`` show in the message.
+    - ``Place`` and ``Pad`` make room where the package would write over the end of the buffer.
+    - ``GrowByteBuffer`` leaves the head at the beginning of the message.
+    - ``current_vtable`` and ``vtables`` are copies. They, ``Bytes``, ``objectEnd`` and ``sharedStrings`` cannot be
+      assigned.
+    - A builder cannot be copied or pickled, and its methods do not call methods that a subclass overrides.
+    - If a number is in the range of its type and still cannot be packed, the message stays unchanged; in the package
+      its head moves.
+
+    Only one thread at a time may use a builder.
 
     Examples
     --------
@@ -115,7 +121,7 @@ cdef class Builder(MessageBuilder):
     MAX_BUFFER_SIZE = 2**31
 
     def __init__(self, initialSize=1024):
-        # Compared before it is converted, so that a value of a wrong type fails as it does in flatbuffers.
+        # Compare before converting, so that a value of a wrong type fails as it does in flatbuffers.
         if not (0 <= initialSize <= MAX_MESSAGE_SIZE):
             fail("BuilderSizeError", "flatbuffers: Cannot create Builder larger than 2 gigabytes.")
         self.allocate(operator.index(initialSize))
@@ -128,15 +134,15 @@ cdef class Builder(MessageBuilder):
         return 0
 
     def Clear(self):
-        """Forgets the message and begins anew. Views of it stay as they are."""
+        """Discards the message and begins another. Views of the message stay unchanged."""
         self.clear()
         self._vector_length = None
         self.has_vector_length = True
 
-    # What was built
+    # The finished message
 
     def Output(self):
-        """The finished message: a bytearray of its own.
+        """A copy of the finished message, as a bytearray.
 
         Raises
         ------
@@ -154,19 +160,19 @@ cdef class Builder(MessageBuilder):
             raise BufferError("the builder is not finished: call its Finish(root) before looking at the message")
         if flags & PyBUF_WRITABLE:
             raise BufferError("the finished message is read-only: Bytes can be written")
-        # The chunk is what the view keeps alive and is counted by.
+        # The view is a view of the chunk: it keeps the chunk alive, and the chunk counts it.
         PyObject_GetBuffer(self.chunk, buffer, flags)
         buffer.buf = <void*>(self.data + self._head)
         buffer.len = end_offset_of(self)
 
     def __releasebuffer__(self, Py_buffer* buffer):
-        # It is the chunk that counts its views. But NumPy takes an object without this method for one whose memory
-        # never changes, and keeps no view of it.
+        # The chunk counts its views. But NumPy assumes that an object without this method never changes its memory, and
+        # keeps no view of it.
         pass
 
     @property
     def Bytes(self):
-        """The whole buffer, of which the message is the end: a writable memoryview. See `Head`."""
+        """The whole buffer, as a writable memoryview. The message is at its end; see `Head`."""
         self.check_made()
         self.unshare()
         self.chunk.writable = True
@@ -176,18 +182,18 @@ cdef class Builder(MessageBuilder):
             self.chunk.writable = False
 
     def Head(self):
-        """Where in `Bytes` the message begins."""
+        """The index in `Bytes` at which the message begins."""
         return self._head
 
     def Offset(self):
-        """How many bytes are written: where the next would come, counted from the end of the buffer."""
+        """The number of bytes written so far, which is the end offset of the part written last."""
         return end_offset_of(self)
 
     # State
 
     @property
     def head(self):
-        """Where in `Bytes` the message begins. Code that puts bytes into `Bytes` itself moves it."""
+        """The index in `Bytes` at which the message begins. Code that writes into `Bytes` itself assigns it."""
         return self._head
 
     @head.setter
@@ -217,7 +223,7 @@ cdef class Builder(MessageBuilder):
 
     @property
     def forceDefaults(self):
-        """What `ForceDefaults` was told."""
+        """The last argument of `ForceDefaults`."""
         return self._force_defaults
 
     @forceDefaults.setter
@@ -226,7 +232,7 @@ cdef class Builder(MessageBuilder):
 
     @property
     def minalign(self):
-        """The largest alignment that anything in the message has asked for."""
+        """The largest alignment of any part of the message, in bytes."""
         return self._minalign
 
     @minalign.setter
@@ -238,31 +244,29 @@ cdef class Builder(MessageBuilder):
 
     @property
     def current_vtable(self):
-        """For each field of the object being built where it ends, from the end of the buffer, or 0; None if there is
-        no object.
-        """
+        """The end offset of each field of the table being built, or 0 for an absent one; None if there is no table."""
         cdef Py_ssize_t i
-        return [self.entries[i] for i in range(self.entry_count)] if self.has_entries else None
+        return [self.entries[i] for i in range(self.entry_count)] if self.in_table else None
 
     @property
     def objectEnd(self):
-        """Where the object being built ends, from the end of the buffer; None before the first."""
+        """The end offset of the part before the table being built; None before the first table."""
         return self.object_end if self.object_end >= 0 else None
 
     @property
     def vtables(self):
-        """The vtables written: the places of the fields that each has, from the last to the first, and the size of its
-        object; and where it is, from the end of the buffer.
+        """The end offsets of the vtables written so far. A key has the entries of the vtable, from the last to the
+        first, and the size of its table.
         """
         cdef Py_ssize_t i, j, size, end_offset
         cdef const uint8_t* table
         cdef dict found = {}
-        if self.written_count:
+        if self.vtable_count:
             self.check_made()
-        for i in range(self.written_count):
-            end_offset = self.written[i].end_offset
+        for i in range(self.vtable_count):
+            end_offset = self.written_vtables[i].end_offset
             table = self.data + self.capacity - end_offset
-            # Somebody may have written over it, through Bytes.
+            # A vtable may have been overwritten through `Bytes`.
             size = min(<Py_ssize_t>load_u16(table), end_offset)
             entries = [load_u16(table + j) for j in range(size - 2, 2, -2)]
             found[(*entries, load_u16(table + 2))] = end_offset
@@ -270,7 +274,7 @@ cdef class Builder(MessageBuilder):
 
     @property
     def vectorNumElems(self):
-        """How many elements the vector being built will have."""
+        """The number of elements that the vector being built will have."""
         if not self.has_vector_length:
             raise AttributeError("vectorNumElems")
         return self._vector_length
@@ -282,11 +286,11 @@ cdef class Builder(MessageBuilder):
 
     @property
     def sharedStrings(self):
-        """The strings of `CreateSharedString` and where they are; None before the first."""
+        """The end offsets of the strings of `CreateSharedString`; None before the first."""
         return self.shared
 
     def ForceDefaults(self, forceDefaults):
-        """Whether fields that have their default are written, too."""
+        """Sets whether fields that have their default are written, too."""
         self._force_defaults = forceDefaults
 
     # Memory
@@ -295,7 +299,7 @@ cdef class Builder(MessageBuilder):
         """Doubles the buffer."""
         if self.capacity == MAX_MESSAGE_SIZE:
             fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
-        # Unlike the package's, it keeps the head where the message begins.
+        # Unlike in the package, the head stays at the beginning of the message.
         self.enlarge((min(2 * self.capacity, <Py_ssize_t>MAX_MESSAGE_SIZE) or 1) - end_offset_of(self))
 
     def Pad(self, n):
@@ -307,7 +311,7 @@ cdef class Builder(MessageBuilder):
         self.store_zeros(n)
 
     def Prep(self, size, additionalBytes):
-        """Makes room for an element of `size` bytes behind which `additionalBytes` will be, and aligns it."""
+        """Makes room for an element of `size` bytes that is followed by `additionalBytes` more, and aligns it."""
         self.prep(checked_size(size), checked_size(additionalBytes))
 
     # Tables
@@ -341,23 +345,23 @@ cdef class Builder(MessageBuilder):
         return 0
 
     def assertStructIsInline(self, obj):
-        """Raises StructIsNotInlineError unless `obj` is where the message begins."""
+        """Raises StructIsNotInlineError unless `obj` is the end offset of the part written last."""
         self.check_inline(obj)
 
     def StartObject(self, numfields):
         """Begins a table of at most `numfields` fields."""
         self.check_not_nested()
         number = operator.index(numfields)
-        if number > MAX_SLOTS:
-            raise ValueError(f"numfields must be at most {MAX_SLOTS}, got {number}")
+        if number > MAX_FIELDS:
+            raise ValueError(f"numfields must be at most {MAX_FIELDS}, got {number}")
         self.start_table(number if number > 0 else 0)
 
     cdef int mark_slot(self, object o) except -1:
-        """Notes that field `o` is where the message begins now."""
+        """Notes that field `o` is the part written last. Python code may have run since `StartObject`."""
         cdef Py_ssize_t entry
         if not self._nested:
             fail("IsNotNestedError")
-        if not self.has_entries:
+        if not self.in_table:
             raise TypeError("'NoneType' object does not support item assignment")
         try:
             entry = o
@@ -371,7 +375,7 @@ cdef class Builder(MessageBuilder):
         return 0
 
     def Slot(self, slotnum):
-        """Notes that field `slotnum` of the table is where the message begins now."""
+        """Notes that field `slotnum` of the table is the part written last."""
         self.mark_slot(slotnum)
 
     def WriteVtable(self):
@@ -379,15 +383,15 @@ cdef class Builder(MessageBuilder):
         return self.write_vtable()
 
     def EndObject(self):
-        """Ends the table, and returns where it is, from the end of the buffer."""
+        """Ends the table, and returns its end offset."""
         self.check_nested()
         return self.end_table()
 
     # Offsets
 
     cdef int prepend_offset(self, object off) except -1:
-        """Puts the distance to what is at `off`, from the end of the buffer, in front of the message."""
-        cdef int64_t place
+        """Puts the distance to the part with the end offset `off` in front of the message, aligned."""
+        cdef int64_t target
         self.prep(4, 0)
         if type(off) is not int:
             if not (off <= end_offset_of(self)):
@@ -397,28 +401,30 @@ cdef class Builder(MessageBuilder):
             fail("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
         if off < -MAX_MESSAGE_SIZE:
             return self.place_number(UINT, end_offset_of(self) - off + 4)
-        place = off
-        return self.store(<uint64_t>(end_offset_of(self) - place + 4), 4)
+        target = off
+        return self.store(<uint64_t>(end_offset_of(self) - target + 4), 4)
 
     def PrependUOffsetTRelative(self, off):
-        """Puts the offset of what is at `off`, from the end of the buffer, in front of the message."""
+        """Puts the distance to the part with the end offset `off` in front of the message, aligned."""
         self.prepend_offset(off)
 
     def PrependSOffsetTRelative(self, off):
-        """Like `PrependUOffsetTRelative`, with a signed offset."""
+        """Like `PrependUOffsetTRelative`, with a signed distance."""
         self.prep(4, 0)
         if not (off <= end_offset_of(self)):
             fail("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
         self.place_number(INT, end_offset_of(self) - off + 4)
 
     def PrependUOffsetTRelativeSlot(self, o, x, d):
-        """Puts the offset of what is at `x` into field `o`, unless it is `d` and defaults are not forced."""
+        """Puts the distance to the part with the end offset `x` into field `o`, unless `x` is `d` and defaults are not
+        forced.
+        """
         if x != d or self._force_defaults:
             self.prepend_offset(x)
             self.mark_slot(o)
 
     def PrependStructSlot(self, v, x, d):
-        """Notes that field `v` is the struct at `x`, which was just written, unless that is `d`."""
+        """Notes that field `v` is the struct with the end offset `x`, which was written last, unless `x` is `d`."""
         check_number(UINT, d)
         if x != d:
             self.check_inline(x)
@@ -438,7 +444,7 @@ cdef class Builder(MessageBuilder):
         self.prep(checked_size(alignment), size)
         return end_offset_of(self)
 
-    cdef object end_vector(self):
+    cdef object close_vector(self):
         self.check_nested()
         self._nested = False
         if not self.has_vector_length:
@@ -448,26 +454,26 @@ cdef class Builder(MessageBuilder):
         return end_offset_of(self)
 
     def EndVector(self, numElems=None):
-        """Ends the vector, and returns where it is, from the end of the buffer. `numElems` is deprecated."""
+        """Ends the vector, and returns its end offset. `numElems` is deprecated."""
         if numElems:
             self.check_nested()
             self._nested = False
-            # Compiled code has no frame of its own, so the caller is the first.
+            # Compiled code has no Python frame, so level 1 is the caller.
             warnings.warn("numElems is deprecated.", DeprecationWarning, stacklevel=1)
             if numElems != self.vectorNumElems:
                 fail("EndVectorLengthMismatched")
             self._nested = True
-        return self.end_vector()
+        return self.close_vector()
 
     cdef object end_bytes(self, Py_ssize_t end_offset):
-        """Ends a string or a vector of bytes that was written at once; returns its end offset."""
+        """Ends a string or a vector of bytes that `MessageBuilder` has written; returns its end offset."""
         self._vector_length = None
         self.has_vector_length = True
         self._nested = False
         return end_offset
 
     def CreateString(self, s, encoding="utf-8", errors="strict"):
-        """Writes a string (a str, or its bytes), and returns where it is, from the end of the buffer."""
+        """Writes a string (a str, or its bytes), and returns its end offset."""
         cdef Py_ssize_t size = 0
         cdef const char* text
         cdef Py_buffer view
@@ -487,17 +493,17 @@ cdef class Builder(MessageBuilder):
             PyBuffer_Release(&view)
 
     def CreateSharedString(self, s, encoding="utf-8", errors="strict"):
-        """`CreateString`, once for each string that is equal."""
+        """Like `CreateString`, but writes equal strings only once."""
         if not self.shared:
             self.shared = {}
         elif s in self.shared:
             return self.shared[s]
-        place = self.CreateString(s, encoding, errors)
-        self.shared[s] = place
-        return place
+        end_offset = self.CreateString(s, encoding, errors)
+        self.shared[s] = end_offset
+        return end_offset
 
     def CreateByteVector(self, x):
-        """Writes a vector of bytes (bytes or bytearray), and returns where it is, from the end of the buffer."""
+        """Writes a vector of bytes (bytes or bytearray), and returns its end offset."""
         cdef Py_ssize_t size
         cdef Py_buffer view
         self.check_not_nested()
@@ -514,7 +520,7 @@ cdef class Builder(MessageBuilder):
             PyBuffer_Release(&view)
 
     def CreateNumpyVector(self, x):
-        """Writes a vector from a one-dimensional NumPy array, and returns where it is, from the end of the buffer."""
+        """Writes a vector from a one-dimensional NumPy array, and returns its end offset."""
         from flatbuffers import builder
         cdef Py_buffer view
         numpy = builder.np
@@ -528,7 +534,7 @@ cdef class Builder(MessageBuilder):
             raise TypeError("multidimensional-ndarray passed to CreateNumpyVector")
         self.StartVector(x.itemsize, x.size, x.dtype.alignment)
         little = x if x.dtype.str[0] == "<" else x.byteswap(inplace=False)
-        # A subclass may have its own idea of what its bytes are: a masked array fills in what is masked.
+        # A subclass may define its own bytes: a masked array fills in the masked elements.
         data = numpy.ascontiguousarray(little) if type(little) is numpy.ndarray else little.tobytes(order="C")
         acquire(data, &view, "x")
         try:
@@ -536,9 +542,9 @@ cdef class Builder(MessageBuilder):
         finally:
             PyBuffer_Release(&view)
         self._vector_length = x.size
-        return self.end_vector()
+        return self.close_vector()
 
-    # The end
+    # Finishing
 
     cdef object finish(self, object root, bint size_prefix, object file_identifier):
         cdef int64_t size = 4
@@ -550,7 +556,7 @@ cdef class Builder(MessageBuilder):
         self.prep(self._minalign, size)
         if file_identifier is not None:
             self.prep(4, 4)
-            # Which says what is wrong with one that is not four bytes.
+            # struct raises the package's error for an identifier that does not have four bytes.
             identifier = bytes(struct.unpack(">BBBB", file_identifier))
             self.store_bytes(<const uint8_t*>PyBytes_AS_STRING(identifier), 4)
         self.prepend_offset(root)
@@ -560,11 +566,11 @@ cdef class Builder(MessageBuilder):
         return self._head
 
     def Finish(self, rootTable, file_identifier=None):
-        """Ends the message with the offset of its root, which is at `rootTable`; returns where in `Bytes` it begins."""
+        """Ends the message, whose root is the table with the end offset `rootTable`; returns `Head`."""
         return self.finish(rootTable, False, file_identifier)
 
     def FinishSizePrefixed(self, rootTable, file_identifier=None):
-        """`Finish`, with the size of the message in front of it."""
+        """Like `Finish`, with the size of the message in front of it."""
         return self.finish(rootTable, True, file_identifier)
 
     # Numbers
@@ -575,14 +581,14 @@ cdef class Builder(MessageBuilder):
 
     cdef int place_number(self, Kind kind, object x) except -1:
         cdef uint64_t bits = 0
-        take_number(kind, x, &bits)
+        pack_number(kind, x, &bits)
         return self.store(bits, scalar_width(<uint8_t>kind))
 
     cdef int prepend_slot(self, Kind kind, object o, object x, object d) except -1:
         cdef uint64_t bits = 0, default = 0
         if type(x) is int and type(d) is int and kind < FLOAT:
-            take_number(kind, x, &bits)
-            take_number(kind, d, &default)
+            pack_number(kind, x, &bits)
+            pack_number(kind, d, &default)
             if bits == default and not self._force_defaults:
                 return 0
         elif type(x) is float and type(d) is float and kind >= FLOAT:
@@ -604,7 +610,7 @@ cdef class Builder(MessageBuilder):
         self.Place(off, flags)
 
     def Place(self, x, flags):
-        """Puts `x`, a number of the type that `flags` describes, in front of the message, where it begins now."""
+        """Puts `x`, a number of the type that `flags` describes, in front of the message without aligning it."""
         from flatbuffers import number_types
         number_types.enforce_number(x, flags)
         cdef bytes data = flags.packer_type.pack(x)
@@ -718,15 +724,15 @@ cdef class Builder(MessageBuilder):
         self.prepend_number(DOUBLE, x)
 
     def PlaceVOffsetT(self, x):
-        """Puts an offset of 16 bits in front of the message, where it begins now."""
+        """Puts an offset of 16 bits in front of the message without aligning it."""
         self.place_number(USHORT, x)
 
     def PlaceSOffsetT(self, x):
-        """Puts a signed offset in front of the message, where it begins now."""
+        """Puts a signed offset of 32 bits in front of the message without aligning it."""
         self.place_number(INT, x)
 
     def PlaceUOffsetT(self, x):
-        """Puts an offset in front of the message, where it begins now."""
+        """Puts an offset of 32 bits in front of the message without aligning it."""
         self.place_number(UINT, x)
 
     def PrependVOffsetT(self, x):
@@ -735,8 +741,8 @@ cdef class Builder(MessageBuilder):
 
 
 cdef int64_t checked_size(object value) except? -1:
-    """`value` as a number of bytes, with which no sum overflows."""
-    # Compared as it is, for the package does not take what cannot be.
+    """Returns `value`, a number of bytes; it is so small that no sum of such numbers overflows."""
+    # Compare before converting, so that a value of a wrong type fails as it does in flatbuffers.
     if value > 2 * MAX_MESSAGE_SIZE:
         fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
     if value < -2 * MAX_MESSAGE_SIZE:

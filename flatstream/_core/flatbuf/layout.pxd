@@ -5,30 +5,31 @@ from flatstream._core.flatbuf.verifier cimport Types
 
 
 cdef struct FieldLayout:
-    # Of a scalar: the bytes of its default, in the low ones. 0 if it is optional, and so has none.
+    # The default of a number, in the low bytes. 0 if the number is optional: then it has no default.
     uint64_t default_bits
-    # How many bytes the field takes in its table or struct: a number, a struct, an array, or an offset of 4.
+    # The bytes that the field takes in its table or struct, and their alignment. A string, a vector and a table take
+    # the 4 bytes of an offset.
     uint32_t size
-    # And to what that is aligned.
     uint32_t alignment
-    # Of a vector or an array: the bytes of an element, or 4 if that is an offset; else 0.
+    # The bytes of one element of a vector or an array, and their alignment, `force_align` included. An element stored
+    # elsewhere takes the 4 bytes of an offset. The size is 0 for other fields.
     uint32_t element_size
-    # And to what the elements are aligned, `force_align` included.
     uint32_t element_alignment
-    # Of an array: how many elements.
+    # The number of elements of an array.
     uint32_t length
-    # Of a union (or a vector of them), the number of the field of its type, and the other way round; else -1.
+    # For a union, or a vector of unions, the number of the field of its type; for that field the number of the union;
+    # else -1.
     int32_t paired_field
-    # A scalar without a default: absent is not the same as 0.
+    # A number without a default: absent does not mean 0.
     bint optional
     bint deprecated
-    # Whether a value that is the default is stored all the same: the field is optional, or nobody knows its default.
+    # Whether a value equal to the default is stored too: the field is optional, or its default is not known.
     bint always_stored
 
 
 cdef struct ObjectLayout:
     uint32_t alignment
-    # As many as `Types.objects` says.
+    # As many as `Types.objects` has for the object.
     FieldLayout* fields
 
 
@@ -36,30 +37,30 @@ cdef class EnumLayout:
     cdef readonly str name
     cdef readonly bint is_union
     cdef readonly bint bit_flags
-    # What an enumerator is stored as: one of Kind.
+    # The Kind that an enumerator is stored as.
     cdef readonly int kind
     cdef readonly dict by_name
     cdef readonly dict by_value
 
 
 cdef class Layout:
-    """The types of a schema, as what reads and writes messages wants them: `Types`, and what that leaves out.
+    """The types of a schema for reading and writing messages: `Types`, with defaults, sizes, alignments and names.
 
-    Indices are the same as in `types`. Never changed once it is made.
+    Indices are the same as in `types`. A layout never changes once it is made.
     """
     cdef readonly Types types
     cdef ObjectLayout* objects
     cdef Py_ssize_t object_count
-    # By the numbers of objects: full names; names of fields, by their numbers; numbers of fields that are not
-    # deprecated, by their names.
+    # By the number of the object: its full name; the names of its fields, by their numbers; the numbers of those that
+    # are not deprecated, by their names.
     cdef readonly tuple object_names
     cdef readonly tuple field_names
     cdef readonly tuple numbers
-    # EnumLayout by the numbers of enums.
+    # EnumLayout by the number of the enum.
     cdef readonly tuple enums
     cdef readonly bytes file_identifier
-    # Whether __init__ came to its end.
+    # Whether __init__ completed.
     cdef bint ready
 
-    # The number of an object that is a table, checked.
+    # Returns `number` if it is the number of a table.
     cdef int32_t check_table(self, object number) except -1

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False
-"""What reads and writes messages by a schema knows of it: defaults, sizes, alignments, and names.
+"""The types of a schema for reading and writing messages: defaults, sizes, alignments and names.
 
-The verifier's `Types` has what tells whether bytes are a message. Everything that gives them a meaning is here, by the
+The verifier's `Types` has only the parts that decide whether bytes are a valid message. `Layout` adds the rest, by the
 same numbers.
 """
 
@@ -22,18 +22,18 @@ cdef extern from "Python.h":
 @cython.no_gc
 @cython.auto_pickle(False)
 cdef class EnumLayout:
-    """An enum, or the union whose variants it numbers.
+    """An enum, or a union with the numbers of its variants.
 
     Parameters
     ----------
     name : str
         The full name.
     is_union, bit_flags : bool
-        What it is; the values of flags are masks.
+        Whether it is a union, and whether its values are masks of flags.
     kind : int
-        The base type that a value is stored as.
+        The `Kind` that a value is stored as.
     values : sequence of (str, int)
-        Of names that stand for the same value, the first is the one to show.
+        Names and values. If several names have the same value, the first one is shown.
     """
 
     def __init__(self, str name not None, bint is_union, bint bit_flags, int kind, values):
@@ -53,23 +53,24 @@ cdef class EnumLayout:
 @cython.no_gc
 @cython.auto_pickle(False)
 cdef class Layout:
-    """How the objects of a schema lie in memory, and what their parts are called.
+    """The sizes, alignments, defaults and names of the objects of a schema.
 
     Parameters
     ----------
     types : Types
         The same objects, for the verifier.
     objects : sequence of (name, alignment, fields)
-        Of each field (name, default_bits, size, alignment, element_size, element_alignment, length, paired_field,
+        Each of `fields` is (name, default_bits, size, alignment, element_size, element_alignment, length, paired_field,
         optional, deprecated); see `FieldLayout`.
     enums : sequence of EnumLayout
-        By the numbers that `types` knows them by.
+        In the order of their numbers in `types`.
     file_identifier : bytes
         Four bytes, or none.
 
     Notes
     -----
-    What `types` and the sizes here say is checked to go together, so that reading a field by them stays inside of it.
+    The sizes are compared with `types`, so that reading a field by its size never leaves the memory that the verifier
+    checked.
     """
 
     def __init__(self, Types types not None, objects, enums, bytes file_identifier not None):
@@ -107,7 +108,9 @@ cdef class Layout:
             if len(fields) != types.objects[i].field_count:
                 raise ValueError(f"object {i} has {types.objects[i].field_count} fields, got {len(fields)}")
             if alignment not in (1, 2, 4, 8, 16, 32):
-                raise ValueError(f"object {i} is aligned to {alignment!r:.100} bytes")
+                raise ValueError(
+                    f"object {i} has an alignment of {alignment!r:.100} bytes, expected a power of two to 32"
+                )
             self.objects[i].alignment = alignment
             self.objects[i].fields = <FieldLayout*>PyMem_RawCalloc(<size_t>max(len(fields), 1), sizeof(FieldLayout))
             if self.objects[i].fields is NULL:
@@ -122,7 +125,7 @@ cdef class Layout:
         self.ready = True
 
     def check_field(self, Py_ssize_t i, Py_ssize_t j):
-        """Raises ValueError unless the numbers of this field go together, and with those of `types`."""
+        """Raises ValueError unless the numbers of this field are consistent with each other and with `types`."""
         cdef Types types = self.types
         if types is None or not 0 <= i < self.object_count or self.objects[i].fields is NULL:
             raise ValueError(f"there is no object {i}")
@@ -135,7 +138,7 @@ cdef class Layout:
         where = f"field {j} of object {i}"
         for alignment in (field.alignment, field.element_alignment):
             if alignment not in (1, 2, 4, 8, 16, 32, 64, 128, 256):
-                raise ValueError(f"{where} is aligned to {alignment} bytes")
+                raise ValueError(f"{where} has an alignment of {alignment} bytes, expected a power of two to 256")
         if known.kind == VECTOR or known.kind == ARRAY:
             element = self.inline_size(known.element, known.index)
             if element != field.element_size:
@@ -153,19 +156,19 @@ cdef class Layout:
             ):
                 raise ValueError(f"{where} cannot be in a struct")
         elif known.offset < 4 or known.offset & 1:
-            raise ValueError(f"{where} has the place {known.offset} in its vtable")
-        # A binary schema has defaults as signed numbers, and flatc writes 0 for a larger one of an unsigned field.
+            raise ValueError(f"{where} has the vtable offset {known.offset}, expected an even number from 4")
+        # A binary schema stores defaults as signed numbers. For an unsigned default that does not fit, flatc writes 0.
         field.always_stored = field.optional or (known.kind == ULONG and field.default_bits == 0)
         if paired_field != -1 and not 0 <= paired_field < types.objects[i].field_count:
-            raise ValueError(f"{where} belongs to field {paired_field}")
+            raise ValueError(f"{where} is paired with field {paired_field}, which does not exist")
         inner = known.element if known.kind in (VECTOR, ARRAY) else known.kind
         if inner == UNION and (paired_field == -1 or types.objects[i].fields[paired_field].offset != known.type_offset):
             raise ValueError(f"{where} is a union without a type")
         if may_be_enum(inner) and known.index != -1 and not 0 <= known.index < len(self.enums):
-            raise ValueError(f"{where} is enum {known.index} of {len(self.enums)}")
+            raise ValueError(f"{where} has the enum {known.index}, but there are {len(self.enums)} enums")
 
     def inline_size(self, int kind, Py_ssize_t index):
-        """How many bytes something of this kind takes where it is: an offset has 4."""
+        """The bytes that a value of this kind takes in its table, struct or vector: 4 if that is an offset."""
         if kind == OBJECT and self.types is not None and 0 <= index < self.object_count:
             if self.types.objects[index].is_struct:
                 return self.types.objects[index].size
@@ -175,9 +178,9 @@ cdef class Layout:
         if not self.ready:
             raise ValueError("this layout was never completed")
         if not isinstance(number, int) or not 0 <= number < self.object_count:
-            raise ValueError(f"object {number!r:.100} of {self.object_count}")
+            raise ValueError(f"there is no object {number!r:.100}: the schema has {self.object_count}")
         if self.types.objects[<Py_ssize_t>number].is_struct:
-            raise ValueError(f"object {number} is a struct, and no table")
+            raise ValueError(f"object {number} is a struct, not a table")
         return number
 
     def __dealloc__(self):

@@ -1,9 +1,9 @@
-# Reading a message that may say anything: each of these looks at nothing before it has been compared with the size of
-# the message, whether the message was verified or not. Alignment does not matter, since bytes are loaded one by one.
+# Reading a message that may hold any bytes: every function compares an offset with the size of the message before it
+# loads anything, whether the message was verified or not. Alignment does not matter: numbers are loaded byte by byte.
 #
-# Places are counted from the first byte of the message and have 64 bits; what is added to one has at most 32, so that
-# no sum of a checked place and an offset overflows. Nothing valid lies at place 0, which is that of the root's offset,
-# so 0 stands for "absent".
+# Offsets are counted from the first byte of the message and have 64 bits. A number that is added to a checked offset
+# has at most 32 bits, so no sum overflows. Nothing valid lies at offset 0, where the offset of the root is stored, so
+# 0 stands for "absent".
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -13,82 +13,85 @@ from flatstream._core.base.endian cimport load_u16, load_u32
 cdef struct Message:
     const uint8_t* data
     uint64_t size
-    # Of what was refused: what it is, where it begins, and how many bytes it needs.
+    # The part that does not lie in the message, after an error: its name, its offset, and the bytes that it needs.
     const char* what
-    uint64_t place
+    uint64_t offset
     uint64_t needed
 
 
 cdef struct OpenTable:
-    uint64_t place
+    # The offset of the table, and that of its vtable.
+    uint64_t offset
     uint64_t vtable
-    # All of it lies in the message.
+    # The whole vtable lies in the message.
     uint32_t vtable_size
 
 
-cdef inline int reach(Message* message, uint64_t place, uint64_t needed, const char* what) noexcept nogil:
-    """`needed` bytes at `place` must be there."""
-    if place > message.size or needed > message.size - place:
+cdef inline int reach(Message* message, uint64_t offset, uint64_t needed, const char* what) noexcept nogil:
+    """Checks that `needed` bytes at `offset` lie in the message."""
+    if offset > message.size or needed > message.size - offset:
         message.what = what
-        message.place = place
+        message.offset = offset
         message.needed = needed
         return -1
     return 0
 
 
-cdef inline int follow_offset(Message* message, uint64_t place, uint64_t* target) noexcept nogil:
-    """Where the offset at `place` leads; whether anything is there is not known yet."""
-    if reach(message, place, 4, b"an offset"):
+cdef inline int follow_offset(Message* message, uint64_t offset, uint64_t* target) noexcept nogil:
+    """Loads the offset stored at `offset`; the caller checks that its target lies in the message."""
+    if reach(message, offset, 4, b"an offset"):
         return -1
-    target[0] = place + load_u32(message.data + place)
+    target[0] = offset + load_u32(message.data + offset)
     return 0
 
 
-cdef inline int open_table(Message* message, uint64_t place, OpenTable* table) noexcept nogil:
-    """Looks at the table at `place` and makes sure that its vtable is there."""
+cdef inline int open_table(Message* message, uint64_t offset, OpenTable* table) noexcept nogil:
+    """Opens the table at `offset`, and checks that its vtable lies in the message."""
     cdef int64_t vtable
-    if reach(message, place, 4, b"a table"):
+    if reach(message, offset, 4, b"a table"):
         return -1
-    vtable = <int64_t>place - <int64_t><int32_t>load_u32(message.data + place)
+    vtable = <int64_t>offset - <int64_t><int32_t>load_u32(message.data + offset)
     if vtable < 0:
-        # Before the first byte, which no place can express.
+        # The vtable would begin before the message; offsets have no sign.
         message.what = b"a vtable before the message, of a table"
-        message.place = place
+        message.offset = offset
         message.needed = 4
         return -1
     if reach(message, <uint64_t>vtable, 2, b"a vtable"):
         return -1
-    table.place = place
+    table.offset = offset
     table.vtable = <uint64_t>vtable
-    # Fewer than 4 bytes are no fields, to the verifier as well.
+    # A vtable shorter than its 4-byte header has no entries (the verifier's rule).
     table.vtable_size = load_u16(message.data + vtable)
     return reach(message, <uint64_t>vtable, table.vtable_size, b"a vtable")
 
 
 cdef inline int open_root(Message* message, OpenTable* table) noexcept nogil:
-    cdef uint64_t place = 0
-    if follow_offset(message, 0, &place):
+    cdef uint64_t root = 0
+    if follow_offset(message, 0, &root):
         return -1
-    return open_table(message, place, table)
+    return open_table(message, root, table)
 
 
-cdef inline uint64_t field_place(const Message* message, const OpenTable* table, uint16_t offset) noexcept nogil:
-    """Where the field with this place in the vtable is, or 0 if it is absent. That it lies in the message is for
-    `reach` to say.
+cdef inline uint64_t field_offset(const Message* message, const OpenTable* table, uint16_t entry) noexcept nogil:
+    """The offset of the field whose entry is at `entry` in the vtable, or 0 if the field is absent. The caller checks
+    with `reach` that it lies in the message.
     """
     cdef uint32_t distance
-    if <uint32_t>offset + 2 > table.vtable_size:
+    if <uint32_t>entry + 2 > table.vtable_size:
         return 0
-    distance = load_u16(message.data + table.vtable + offset)
-    return table.place + distance if distance else 0
+    distance = load_u16(message.data + table.vtable + entry)
+    return table.offset + distance if distance else 0
 
 
 cdef inline int open_vector(
-    Message* message, uint64_t place, uint64_t element_size, uint64_t* start, uint64_t* count
+    Message* message, uint64_t offset, uint64_t element_size, uint64_t* start, uint64_t* count
 ) noexcept nogil:
-    """The vector (or string) that the offset at `place` leads to: all of its elements must be there."""
+    """Opens the vector or string whose offset is stored at `offset`, and checks that all its elements lie in the
+    message.
+    """
     cdef uint64_t target = 0
-    if follow_offset(message, place, &target) or reach(message, target, 4, b"the length of a vector"):
+    if follow_offset(message, offset, &target) or reach(message, target, 4, b"the length of a vector"):
         return -1
     count[0] = load_u32(message.data + target)
     start[0] = target + 4

@@ -35,16 +35,16 @@ cdef class MessageBuilder:
     cdef int64_t* entries
     cdef Py_ssize_t entry_count
     cdef Py_ssize_t entry_capacity
-    # Whether there is a table, and the end offset of what was written before the last one: -1 before the first.
-    cdef bint has_entries
+    # Whether a table is being built, and the end offset of the part before the last table: -1 before the first table.
+    cdef bint in_table
     cdef Py_ssize_t object_end
-    # The vtables of the message.
-    cdef WrittenVtable* written
-    cdef Py_ssize_t written_count
-    cdef Py_ssize_t written_capacity
-    # Memory in which a vtable is put together.
-    cdef uint16_t* scratch
-    cdef Py_ssize_t scratch_capacity
+    # The vtables of the message: equal ones are written once.
+    cdef WrittenVtable* written_vtables
+    cdef Py_ssize_t vtable_count
+    cdef Py_ssize_t vtable_capacity
+    # The vtable that is being put together.
+    cdef uint16_t* vtable_scratch
+    cdef Py_ssize_t vtable_scratch_capacity
     # Whether a table, a vector or a string is being built.
     cdef bint _nested
     cdef bint _finished
@@ -73,7 +73,7 @@ cdef class MessageBuilder:
     cdef int store_bytes(self, const uint8_t* source, Py_ssize_t size) except -1
     cdef uint8_t* store_zeros(self, Py_ssize_t size) except NULL
 
-    # Tables, offsets, vectors and strings. Each that writes a part returns its end offset.
+    # Tables, offsets, vectors and strings. A method that completes a part returns its end offset.
 
     cdef int start_table(self, Py_ssize_t entry_count) except -1
     cdef Py_ssize_t end_table(self) except -1
@@ -82,7 +82,7 @@ cdef class MessageBuilder:
     cdef int store_offset(self, int64_t target) except -1
     cdef uint8_t* put_struct(self, Py_ssize_t size, Py_ssize_t alignment) except NULL
     cdef int start_vector(self, Py_ssize_t size, Py_ssize_t alignment) except -1
-    cdef Py_ssize_t end_vector_of(self, Py_ssize_t count) except -1
+    cdef Py_ssize_t end_vector(self, Py_ssize_t count) except -1
     cdef Py_ssize_t put_vector(
         self, const uint8_t* elements, Py_ssize_t size, Py_ssize_t alignment, Py_ssize_t count
     ) except -1

@@ -21,8 +21,8 @@ cdef extern from "Python.h":
 
 
 cdef int fail(str name, str message="") except -1:
-    """Raises the exception `name` of `flatbuffers.builder`, so that a caller who catches it catches ours."""
-    # Imported here and not above: the package imports NumPy where that is installed.
+    """Raises the exception `name` of `flatbuffers.builder`: code that catches the package's errors catches ours."""
+    # Imported here, not at the top: `flatbuffers` imports NumPy if it is installed.
     from flatbuffers import builder
     error = getattr(builder, name)
     raise error(message) if message else error()
@@ -46,13 +46,13 @@ cdef class MessageBuilder:
 
     def __dealloc__(self):
         PyMem_RawFree(self.entries)
-        PyMem_RawFree(self.written)
-        PyMem_RawFree(self.scratch)
+        PyMem_RawFree(self.written_vtables)
+        PyMem_RawFree(self.vtable_scratch)
 
     # The message
 
     cdef int allocate(self, Py_ssize_t capacity) except -1:
-        """Gives the builder a buffer of this size, all zeros."""
+        """Allocates a buffer of this size, filled with zeros."""
         if not 0 <= capacity <= MAX_MESSAGE_SIZE:
             fail("BuilderSizeError", "flatbuffers: Cannot create Builder larger than 2 gigabytes.")
         self.chunk = zeros(capacity)
@@ -61,7 +61,7 @@ cdef class MessageBuilder:
         return self.reset()
 
     cdef int check_made(self) except -1:
-        # None is also what the garbage collector leaves of the parts of a cycle.
+        # The garbage collector, too, sets it to None when it breaks a cycle.
         if self.chunk is None:
             raise ValueError("this builder has no buffer: its __init__ was not called, or it is being collected")
         return 0
@@ -69,11 +69,11 @@ cdef class MessageBuilder:
     cdef int reset(self) except -1:
         """Begins another message in the same buffer."""
         self.generation += 1
-        self.has_entries = False
+        self.in_table = False
         self.object_end = -1
         self._head = self.capacity
         self._minalign = 1
-        self.written_count = 0
+        self.vtable_count = 0
         self._nested = False
         self._finished = False
         return 0
@@ -113,7 +113,7 @@ cdef class MessageBuilder:
     cdef int set_checkpoint(self, Checkpoint* checkpoint) noexcept:
         checkpoint.end_offset = end_offset_of(self)
         checkpoint.minalign = self._minalign
-        checkpoint.vtable_count = self.written_count
+        checkpoint.vtable_count = self.vtable_count
         checkpoint.generation = self.generation
         return 0
 
@@ -123,19 +123,19 @@ cdef class MessageBuilder:
 
     cdef int roll_back(self, const Checkpoint* checkpoint) noexcept:
         """Forgets the parts written since the checkpoint."""
-        # The buffer may have grown, and Python code that ran in between may have used the builder.
+        # The buffer may have grown, and Python code that has run since may have cleared the builder.
         if end_offset_of(self) >= checkpoint.end_offset:
             self._head = self.capacity - checkpoint.end_offset
             self._minalign = checkpoint.minalign
-            self.written_count = min(self.written_count, checkpoint.vtable_count)
+            self.vtable_count = min(self.vtable_count, checkpoint.vtable_count)
             self._nested = False
-            self.has_entries = False
+            self.in_table = False
         return 0
 
     # Memory
 
     cdef int unshare(self) except -1:
-        """Leaves the buffer to the views of it, if there are any, and goes on in a copy."""
+        """Continues in a copy of the buffer if views of it exist."""
         cdef Chunk chunk
         self.check_made()
         if not self.chunk.exports:
@@ -165,12 +165,12 @@ cdef class MessageBuilder:
         return 0
 
     cdef int prep(self, int64_t size, int64_t additional) except -1:
-        """Makes room for an element of `size` bytes after `additional` more, and aligns it."""
+        """Makes room for an element of `size` bytes that is followed by `additional` more, and aligns it."""
         cdef int64_t padding, needed
         if size > self._minalign:
             self._minalign = size
         padding = (-(self.capacity - self._head + additional)) & (size - 1)
-        # Sizes from a caller may be negative, and still nothing may be written outside of the buffer.
+        # A caller of `Builder.Prep` may give negative sizes; the head must still not leave the buffer.
         needed = max(padding + size + additional, padding)
         if self._head < needed:
             self.enlarge(needed)
@@ -183,7 +183,7 @@ cdef class MessageBuilder:
 
     cdef int store(self, uint64_t bits, Py_ssize_t width) except -1:
         """Puts the low `width` bytes of `bits` in front of the message."""
-        # `prep` has made room; but between it and this a number's own methods may have run, or nobody called it.
+        # Checked again: Python code may have run since `prep` made room, or `Builder.Place` was called without it.
         if self._head < width:
             self.enlarge(width)
         elif self.chunk is None or self.chunk.exports:
@@ -217,12 +217,13 @@ cdef class MessageBuilder:
 
     cdef int start_table(self, Py_ssize_t entry_count) except -1:
         """Begins a table whose vtable has at most so many entries; see `mark_field`."""
-        self.entries = <int64_t*>grow(
-            self.entries, &self.entry_capacity, entry_count, sizeof(int64_t), "fields of a table"
-        )
+        if entry_count > self.entry_capacity or self.entries is NULL:
+            self.entries = <int64_t*>grow(
+                self.entries, &self.entry_capacity, entry_count, sizeof(int64_t), "fields of a table"
+            )
         memset(self.entries, 0, <size_t>entry_count * sizeof(int64_t))
         self.entry_count = entry_count
-        self.has_entries = True
+        self.in_table = True
         self.object_end = self.capacity - self._head
         self._nested = True
         return 0
@@ -234,51 +235,54 @@ cdef class MessageBuilder:
 
     cdef Py_ssize_t write_vtable(self) except -1:
         """Ends the table with its vtable, or with the offset of an equal one; returns the end offset of the table."""
-        cdef Py_ssize_t table, count = self.entry_count, i, size, vtable = 0
+        cdef Py_ssize_t table, count = self.entry_count, i, size, known, vtable = 0
         cdef int64_t distance
         cdef uint32_t hash = 2166136261
-        if not self.has_entries:
+        if not self.in_table:
             raise TypeError("there is no table to end: 'NoneType' object is not reversible")
         self.prep(4, 0)
         self.store(0, 4)
         table = self.capacity - self._head
         while count and self.entries[count - 1] == 0:
             count -= 1
-        self.scratch = <uint16_t*>grow(
-            self.scratch, &self.scratch_capacity, count + 2, sizeof(uint16_t), "entries of a vtable"
-        )
+        if count + 2 > self.vtable_scratch_capacity:
+            self.vtable_scratch = <uint16_t*>grow(
+                self.vtable_scratch, &self.vtable_scratch_capacity, count + 2, sizeof(uint16_t), "entries of a vtable"
+            )
         size = 2 * (count + 2)
         for i in range(count - 1, -1, -1):
             distance = table - self.entries[i] if self.entries[i] else 0
             check_entry(distance)
-            self.scratch[i + 2] = <uint16_t>distance
+            self.vtable_scratch[i + 2] = <uint16_t>distance
         check_entry(table - self.object_end)
         check_entry(size)
-        self.scratch[0] = <uint16_t>size
-        self.scratch[1] = <uint16_t>(table - self.object_end)
+        self.vtable_scratch[0] = <uint16_t>size
+        self.vtable_scratch[1] = <uint16_t>(table - self.object_end)
         for i in range(count + 2):
-            hash = (hash ^ self.scratch[i]) * 16777619
-            # In memory an entry has its low byte first.
-            store_le(<uint8_t*>(self.scratch + i), self.scratch[i], 2)
-        for i in range(self.written_count):
-            # A vtable may have been overwritten through `Builder.Bytes`.
-            if self.written[i].hash == hash and <Py_ssize_t>self.written[i].end_offset >= size and (
-                memcmp(self.data + self.capacity - self.written[i].end_offset, self.scratch, <size_t>size) == 0
-            ):
-                vtable = self.written[i].end_offset
+            hash = (hash ^ self.vtable_scratch[i]) * 16777619
+            # Entries are little-endian.
+            store_le(<uint8_t*>(self.vtable_scratch + i), self.vtable_scratch[i], 2)
+        for i in range(self.vtable_count):
+            if self.written_vtables[i].hash != hash:
+                continue
+            known = self.written_vtables[i].end_offset
+            # The bytes are compared too: hashes collide, and code can overwrite a vtable through `Builder.Bytes`.
+            if known >= size and memcmp(self.data + self.capacity - known, self.vtable_scratch, <size_t>size) == 0:
+                vtable = known
                 break
         if not vtable:
-            self.written = <WrittenVtable*>grow(
-                self.written, &self.written_capacity, self.written_count + 1, sizeof(WrittenVtable), "vtables"
-            )
+            if self.vtable_count == self.vtable_capacity:
+                self.written_vtables = <WrittenVtable*>grow(
+                    self.written_vtables, &self.vtable_capacity, self.vtable_count + 1, sizeof(WrittenVtable), "vtables"
+                )
             self.prep(2, size - 2)
-            self.store_bytes(<const uint8_t*>self.scratch, size)
+            self.store_bytes(<const uint8_t*>self.vtable_scratch, size)
             vtable = self.capacity - self._head
-            self.written[self.written_count].end_offset = <uint32_t>vtable
-            self.written[self.written_count].hash = hash
-            self.written_count += 1
+            self.written_vtables[self.vtable_count].end_offset = <uint32_t>vtable
+            self.written_vtables[self.vtable_count].hash = hash
+            self.vtable_count += 1
         store_le(self.data + self.capacity - table, <uint64_t>(vtable - table), 4)
-        self.has_entries = False
+        self.in_table = False
         return table
 
     # Offsets and structs
@@ -303,14 +307,14 @@ cdef class MessageBuilder:
 
     cdef int start_vector(self, Py_ssize_t size, Py_ssize_t alignment) except -1:
         """Makes room for a vector whose elements take `size` bytes, and aligns them. `store_bytes`, `store_zeros`,
-        `store` or `store_offset` write the elements, the last one first, and `end_vector_of` the length.
+        `store` or `store_offset` write the elements, the last one first, and `end_vector` the length.
         """
         if size > MAX_MESSAGE_SIZE:
             fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
         self.prep(4, size)
         return self.prep(alignment, size)
 
-    cdef Py_ssize_t end_vector_of(self, Py_ssize_t count) except -1:
+    cdef Py_ssize_t end_vector(self, Py_ssize_t count) except -1:
         """Ends a vector of so many elements with its length; returns its end offset."""
         self.store(<uint64_t>count, 4)
         return self.capacity - self._head
@@ -321,7 +325,7 @@ cdef class MessageBuilder:
         """Writes a vector of `count` elements, whose `size` bytes are stored already; returns its end offset."""
         self.start_vector(size, alignment)
         self.store_bytes(elements, size)
-        return self.end_vector_of(count)
+        return self.end_vector(count)
 
     cdef Py_ssize_t put_string(self, const uint8_t* text, Py_ssize_t size) except -1:
         """Writes a string, with a zero byte behind it; returns its end offset."""
@@ -330,7 +334,7 @@ cdef class MessageBuilder:
         self.prep(4, size + 1)
         self.store(0, 1)
         self.store_bytes(text, size)
-        return self.end_vector_of(size)
+        return self.end_vector(size)
 
 
 cdef Chunk zeros(Py_ssize_t capacity):

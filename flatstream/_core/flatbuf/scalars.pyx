@@ -1,8 +1,8 @@
 # cython: boundscheck=False, wraparound=False
-"""Numbers of Python and of its buffers, as the bytes that a message holds.
+"""Numbers of Python, and of its buffers, as the bytes that a message stores.
 
-Whatever cannot be stored as what it is, is refused: nothing wraps around, is cut off or is taken for another type. The
-one exception is that of Python itself: a number becomes the nearest float.
+A value that cannot be stored unchanged is an error: no number wraps around, is truncated or is taken for another type.
+The one exception is Python's own: a number becomes the nearest float.
 """
 
 import operator
@@ -33,17 +33,20 @@ cdef extern from "Python.h":
 
 
 class RefusalError(Exception):
-    """A value that cannot be stored: the class of the error to raise, and what is wrong."""
+    """A value cannot be stored. The arguments are the class of the error to raise and its text, to which the caller
+    adds the path of the value.
+    """
 
 
-cdef int refuse(object kind, str text) except -1:
+cdef int fail(object kind, str text) except -1:
     raise RefusalError(kind, text)
 
 
-cdef bint take_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
-    """The bytes of an int, a bool or a float that fits; returns whether that was all there is to it.
+cdef bint pack_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
+    """Stores the bytes of `value` in the low bytes of `bits` if it is exactly an int, a bool or a float of the right
+    type and fits; returns whether it did.
 
-    Runs no Python and raises nothing.
+    Runs no Python code and raises nothing.
     """
     cdef int overflow = 0
     cdef long long number
@@ -65,7 +68,7 @@ cdef bint take_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
         return True
     if not PyLong_CheckExact(value) and not PyBool_Check(value):
         return False
-    # Of an int it cannot fail.
+    # Cannot fail for an int.
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow:
         return False
@@ -78,23 +81,24 @@ cdef bint take_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
     return True
 
 
-cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits) except -1:
-    """The bytes of `value` as a scalar of this kind, in the low ones of `bits`. `enum` is None, or gives it names.
+cdef int pack_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits) except -1:
+    """Stores the bytes of `value`, as a number of this kind, in the low bytes of `bits`. `enum` is the enum of the
+    number, or None.
 
-    Takes what Python takes for such a number: an int or anything with ``__index__``; for floats also anything with
-    ``__float__``; for bools a bool, 0 or 1; of an enum also the name, of flags several names.
+    Accepts the values that Python accepts for such a number: an int or any object with ``__index__``; for a float also
+    any object with ``__float__``; for a bool a bool, 0 or 1. For an enum it also accepts a name, for flags several.
     """
     cdef uint64_t high
-    if take_exact(kind, value, bits):
+    if pack_exact(kind, value, bits):
         return 0
     if isinstance(value, str):
         if enum is None:
-            refuse(TypeError, f"expected {NUMBER_NAMES[kind]}, got str: {value!r:.100}")
+            fail(TypeError, f"expected {NUMBER_NAMES[kind]}, got str: {value!r:.100}")
         value = number_of_name(enum, value)
     elif enum is not None and enum.bit_flags and isinstance(value, (list, tuple, set, frozenset)):
         value = number_of_flags(enum, value)
     elif kind >= FLOAT:
-        return take_float(kind, value, bits)
+        return pack_float(kind, value, bits)
     elif kind == BOOL and getattr(getattr(value, "dtype", None), "kind", None) == "b" and not value.shape:
         # NumPy's own bool has no __index__.
         value = bool(value)
@@ -102,19 +106,22 @@ cdef int take_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits
         try:
             value = operator.index(value)
         except TypeError:
-            refuse(TypeError, f"expected {wanted(kind, enum)}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
-    # Bits that are out of range are not looked at any more.
-    if not take_exact(kind, value, bits):
+            fail(
+                TypeError,
+                f"expected {expected_values(kind, enum)}, got {type(value).__name__}: {value!r:.100}{hint(value)}"
+            )
+    # If the value is out of range, the bits are not used.
+    if not pack_exact(kind, value, bits):
         if kind == ULONG and 0 <= value <= 0xFFFFFFFFFFFFFFFF:
             high = PyLong_AsUnsignedLongLong(value)
             bits[0] = high
             return 0
-        refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {value}")
+        fail(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {value}")
     return 0
 
 
 cdef float nearest_float(object number) except? -1:
-    """The float that is nearest to an int; infinite if that is too large."""
+    """The float nearest to an int; infinity if the int is too large."""
     cdef int overflow = 0
     cdef long long small = PyLong_AsLongLongAndOverflow(number, &overflow)
     cdef object size
@@ -124,20 +131,20 @@ cdef float nearest_float(object number) except? -1:
     shift = size.bit_length() - 64
     if shift > 64:
         return INFINITY
-    # The highest 64 bits, of which the last says whether there is anything below.
+    # The highest 64 bits. The last of them is also set if any lower bit is set, so that the sum is rounded correctly.
     if shift > 0:
         size = size >> shift | (size & (1 << shift) - 1 != 0)
     narrow = ldexpf(<float>PyLong_AsUnsignedLongLong(size), max(shift, 0))
     return narrow if number > 0 else -narrow
 
 
-cdef int take_float(uint8_t kind, object value, uint64_t* bits) except -1:
+cdef int pack_float(uint8_t kind, object value, uint64_t* bits) except -1:
     cdef float narrow
     cdef uint32_t low = 0
     if hint(value) or not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
-        refuse(TypeError, f"expected {NUMBER_NAMES[kind]}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
+        fail(TypeError, f"expected {NUMBER_NAMES[kind]}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
     if kind == FLOAT and isinstance(value, int):
-        # Rounded once, and not by way of a double.
+        # Rounded once: by way of a double it would be rounded twice.
         narrow = nearest_float(int(value))
         if not isinf(narrow):
             memcpy(&low, &narrow, 4)
@@ -147,14 +154,14 @@ cdef int take_float(uint8_t kind, object value, uint64_t* bits) except -1:
         wide = float(value)
     except OverflowError:
         wide = None
-    # A subclass of float is one to float(), and gives an exact one.
-    if wide is None or not take_exact(kind, wide, bits):
-        refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {value!r:.100}")
+    # float() makes an exact float of an instance of a subclass, which `pack_exact` needs.
+    if wide is None or not pack_exact(kind, wide, bits):
+        fail(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {value!r:.100}")
     return 0
 
 
 cdef object number_of_name(EnumLayout enum, str name):
-    """The value of an enumerator; of flags, of several together, as in a schema: "Read Write"."""
+    """The value of an enumerator; for flags also of several, as a schema writes them: "Read Write"."""
     number = enum.by_name.get(name)
     if number is not None:
         return number
@@ -168,9 +175,9 @@ cdef object number_of_name(EnumLayout enum, str name):
         else:
             return total
     if name.isascii() and name.removeprefix("-").isdecimal():
-        # As columns show a number without a name.
+        # Columns show a number that has no name as its digits.
         return int(name)
-    refuse(
+    fail(
         ValueError,
         f"expected {'names' if enum.bit_flags else 'an enumerator'} of {enum.name} ({listed(enum.by_name)})"
         f"{', with spaces between them' if enum.bit_flags else ''}, got {name!r:.100}"
@@ -178,30 +185,31 @@ cdef object number_of_name(EnumLayout enum, str name):
 
 
 cdef object number_of_flags(EnumLayout enum, object names):
-    """The value of several flags, each a name or a number."""
+    """The combined value of flags, each of which is a name or a number."""
     cdef uint64_t bits = 0
     total = 0
     for name in names:
-        take_scalar(<uint8_t>enum.kind, enum, name, &bits)
+        pack_scalar(<uint8_t>enum.kind, enum, name, &bits)
         total |= bits
     return total
 
 
-cdef str wanted(uint8_t kind, EnumLayout enum):
+cdef str expected_values(uint8_t kind, EnumLayout enum):
+    """The values that a field accepts, for an error message."""
     if enum is None:
         return NUMBER_NAMES[kind]
     return f"{NUMBER_NAMES[kind]} or a name of {enum.name} ({listed(enum.by_name)})"
 
 
 cdef str hint(object value):
-    """What to do about a value that is a time; "" of any other."""
+    """Advice to add to an error message about a time; "" for any other value."""
     if hasattr(type(value), "isoformat") or getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
         return "; a time goes in as an integer, in the unit that the field has"
     return ""
 
 
 cdef ElementClass class_of_format(const char* format, Py_ssize_t size, bint* swapped) noexcept nogil:
-    """What the elements of a buffer with this format are; `swapped` says that they have their high byte first."""
+    """The class of the elements of a buffer with this format. `swapped` becomes whether they are big-endian."""
     cdef char code
     swapped[0] = False
     if format is NULL:
@@ -235,27 +243,27 @@ cdef inline bint is_big_endian() noexcept nogil:
 
 
 cdef bint same_layout(uint8_t kind, ElementClass element, Py_ssize_t size) noexcept nogil:
-    """Whether elements of this class and size are stored as they are, low byte first."""
+    """Whether little-endian elements of this class and size can be copied into a message without a conversion."""
     if size != <Py_ssize_t>scalar_width(kind):
         return False
     if kind >= FLOAT:
         return element == FLOAT_CLASS
     if kind == BYTE or kind == SHORT or kind == INT or kind == LONG:
         return element == SIGNED_CLASS
-    # Bools are made 0 or 1 one by one.
+    # Each bool is converted to 0 or 1.
     return element == UNSIGNED_CLASS and kind != BOOL
 
 
 cdef int store_elements(
     uint8_t kind, const Py_buffer* source, ElementClass element, bint swapped, uint8_t* out, Py_ssize_t* failed
 ) except -1:
-    """Stores all elements of a buffer of one dimension as scalars of this kind, one behind the other, at `out`.
+    """Stores all elements of a buffer of one dimension as numbers of this kind, one after another, at `out`.
 
-    Raises RefusalError for the one that cannot be stored, whose number is `failed` then.
+    Raises RefusalError for the first element that cannot be stored; `failed` is then its index.
     """
     cdef Py_ssize_t i, count = source.shape[0], size = source.itemsize, width = scalar_width(kind), k
     cdef Py_ssize_t stride = source.strides[0] if source.strides is not NULL else size
-    cdef const uint8_t* place = <const uint8_t*>source.buf
+    cdef const uint8_t* next_item = <const uint8_t*>source.buf
     cdef uint8_t item[8]
     cdef uint64_t bits
     cdef int64_t number
@@ -265,8 +273,8 @@ cdef int store_elements(
     cdef uint32_t low = 0
     for i in range(count):
         for k in range(size):
-            item[size - 1 - k if swapped else k] = place[k]
-        place += stride
+            item[size - 1 - k if swapped else k] = next_item[k]
+        next_item += stride
         bits = 0
         for k in range(size):
             bits |= <uint64_t>item[k] << (8 * k)
@@ -274,7 +282,7 @@ cdef int store_elements(
         whole = False
         if element == FLOAT_CLASS:
             if kind < FLOAT:
-                refuse(TypeError, f"expected {NUMBER_NAMES[kind]}, got a float")
+                fail(TypeError, f"expected {NUMBER_NAMES[kind]}, got a float")
             if size == 8:
                 memcpy(&wide, &bits, 8)
             elif size == 4:
@@ -291,7 +299,7 @@ cdef int store_elements(
             bits = bits != 0
             wide = <double>bits
         elif element == SIGNED_CLASS:
-            # The sign is that of the highest bit there is.
+            # Sign extension.
             number = <int64_t>(bits << (64 - 8 * size)) >> (64 - 8 * size)
             wide = <double>number
             narrow = <float>number
@@ -299,22 +307,22 @@ cdef int store_elements(
             if kind < FLOAT and (
                 number < 0 if kind == ULONG else not least_of(kind) <= number <= most_of(kind)
             ):
-                refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {number}")
+                fail(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {number}")
             bits = <uint64_t>number
         else:
             wide = <double>bits
             narrow = <float>bits
             whole = True
             if kind < FLOAT and kind != ULONG and bits > <uint64_t>most_of(kind):
-                refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {bits}")
+                fail(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {bits}")
         if kind == DOUBLE:
             memcpy(&bits, &wide, 8)
         elif kind == FLOAT:
-            # A whole number was rounded once, and not by way of a double.
+            # An integer is already rounded, once: by way of a double it would be rounded twice.
             if not whole:
                 narrow = <float>wide
             if isinf(narrow) and not isinf(wide):
-                refuse(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {wide!r}")
+                fail(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {wide!r}")
             memcpy(&low, &narrow, 4)
             bits = low
         store_le(out, bits, width)

@@ -5,13 +5,12 @@ from flatstream._core.flatbuf.layout cimport Layout
 
 
 cdef class Template:
-    """A finished message in which only the values of its fields are missing; zeros stand in their place.
+    """A finished message with zeros for the values of its fields.
 
-    A copy of it becomes a message when the value of every field that it was made with is stored in it. It never
-    changes once it is made.
+    A copy becomes a message of its own when the values of all these fields are stored in it. A template never changes.
     """
+    # Owns the message, which is at `data`.
     cdef Chunk chunk
-    # The message.
     cdef const uint8_t* data
     cdef readonly Py_ssize_t size
     # By the numbers of the table's fields, `field_count` of them: the offset of the field's value from the beginning of
@@ -25,7 +24,7 @@ cdef enum:
     MAX_MASKED_FIELDS = 64
 
 
-# A template as the loops over records need it. Bit i of a mask stands for the i-th field of the cache.
+# A template for loops over records. Bit i of a mask stands for the i-th field of the cache.
 cdef struct CacheEntry:
     uint64_t mask
     # The message, or NULL if the entry is free.
@@ -39,7 +38,7 @@ cdef struct CacheEntry:
 
 
 cdef class TemplateCache:
-    """Templates of one table, by the masks of the fields that they have. At most 64 fields have a bit."""
+    """Templates of one table, by the mask of the fields that they have. At most 64 fields have a bit."""
     cdef Layout layout
     cdef int32_t number
     cdef bytes identifier
@@ -80,10 +79,10 @@ cdef inline const CacheEntry* find_template(TemplateCache cache, uint64_t mask) 
     return entry if entry.data is not NULL else NULL
 
 
-# `present` has a byte for each field of the table with this number, which is not 0 for those that the message has. Only
-# scalars and structs can be among them, or ValueError is raised. The identifier has four bytes, or none.
+# `present` has a byte for each field of the table with this number: not 0 if the message has the field. Raises
+# ValueError if the message has a field that is neither a number nor a struct. The identifier has four bytes, or none.
 cdef Template make_template(Layout layout, int32_t number, const uint8_t* present, bytes identifier)
-# `fields` are the numbers of at most 64 fields, by their bits. The cache begins anew once it has `max_count` templates.
+# `fields` has the numbers of at most 64 fields, by their bits. The cache is emptied when it has `max_count` templates.
 cdef TemplateCache make_template_cache(
     Layout layout, int32_t number, bytes identifier, const int32_t* fields, Py_ssize_t field_count,
     Py_ssize_t max_count

@@ -1,8 +1,8 @@
 # cython: boundscheck=False, wraparound=False
-"""Messages made once, to be copied and filled in.
+"""Messages that are built once, to be copied and filled in.
 
-All messages of a table that have the same fields, and nothing but scalars and structs, differ in the values of these
-fields alone. So the `Builder` makes one of them, and each of the others is a copy with a few numbers stored into it.
+If two messages of a table have the same fields, all of them numbers or structs, then they differ only in the values of
+these fields. So `MessageBuilder` builds one such message, and every other one is a copy with the values stored into it.
 """
 
 cimport cython
@@ -21,26 +21,26 @@ cdef extern from "Python.h":
     void PyMem_RawFree(void* p) nogil
 
 
-# It holds nothing that could lead back to it.
+# It cannot be part of a reference cycle.
 @cython.no_gc
 cdef class Template:
-    """A message with room for values.
+    """A message in which only the values of its fields are missing.
 
     Parameters
     ----------
     layout : Layout
-        Of the schema.
+        The types of the schema.
     number : int
-        Of the table.
+        The number of the table.
     fields : iterable of int
-        The numbers of the fields that the message has: scalars and structs.
+        The numbers of the fields that the message has. They are numbers and structs.
     identifier : bytes
-        The file identifier of the message, or none.
+        The file identifier of the message, four bytes or none.
 
     Raises
     ------
     ValueError
-        A field is not there, or neither scalar nor struct.
+        The table does not have a field, or a field is neither a number nor a struct.
     """
 
     def __init__(self, Layout layout not None, number, fields, bytes identifier not None=b""):
@@ -58,11 +58,11 @@ cdef class Template:
 
     @property
     def message(self):
-        """The bytes, with zeros in the place of values."""
+        """The bytes of the message, with zeros for the values of the fields."""
         return self.data[:self.size] if self.chunk is not None else b""
 
-    def place(self, field):
-        """At which byte of the message the value of this field begins, or None."""
+    def offset(self, field):
+        """The offset of the value of this field from the beginning of the message, or None."""
         if not isinstance(field, int) or not 0 <= field < self.field_count or self.offsets[<Py_ssize_t>field] < 0:
             return None
         return self.offsets[<Py_ssize_t>field]
@@ -87,6 +87,8 @@ cdef int fill(Template made, Layout layout, int32_t number, const uint8_t* prese
     cdef const uint8_t* message
     if len(identifier) not in (0, 4):
         raise ValueError(f"a file identifier has four bytes, got {identifier!r:.100}")
+    # An earlier call may have failed.
+    PyMem_RawFree(made.offsets)
     made.offsets = <int32_t*>PyMem_RawCalloc(<size_t>max(table.field_count, 1), sizeof(int32_t))
     if made.offsets is NULL:
         raise MemoryError("no memory for the offsets of fields")
@@ -125,7 +127,7 @@ cdef int fill(Template made, Layout layout, int32_t number, const uint8_t* prese
     return 0
 
 
-# It holds nothing that could lead back to it.
+# It cannot be part of a reference cycle.
 @cython.final
 @cython.no_gc
 cdef class TemplateCache:

@@ -3,70 +3,70 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 
 from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
 from flatstream._core.flatbuf.verifier cimport Field, Limits
+from flatstream._core.records.message_arrays cimport ArrayTypes
 
 
-cdef struct Slot:
-    # An interned name, which the RecordTypes keep alive, or NULL.
+cdef struct NameEntry:
+    # An interned string that the RecordTypes keep alive; NULL in an empty entry.
     PyObject* name
+    # The number of the field.
     int32_t number
-    # Of a number in a table: its place in the vtable, what it is, and its bytes; else `width` is 0.
+    # For a scalar field of a table: its offset in the vtable, its kind and its width in bytes. `width` is 0 for any
+    # other field.
     uint16_t offset
     uint8_t kind
     uint8_t width
 
 
-cdef struct Shape:
-    # An object of the schema, as its records want it. The arrays of fields are those of the layout.
+cdef struct ObjectFields:
+    # The fields of one table or struct. `fields` and `layouts` belong to the layout.
     const Field* fields
     const FieldLayout* layouts
     Py_ssize_t field_count
+    # Of a struct: its size in bytes.
     uint32_t size
     bint is_struct
-    # The fields by the addresses of their names: `mask` + 1 slots, a power of two, of which half are empty. (One is
-    # declared. They are not behind a pointer, since following it is what takes longest.)
+    # Hash table from the address of a name to its field: linear probing, load factor at most 1/2. It has `mask` + 1
+    # entries, a power of two, allocated together with this struct: following a pointer to them costs more than the
+    # rest of a lookup.
     size_t mask
-    Slot slots[1]
+    NameEntry entries[1]
 
 
 cdef class RecordTypes:
     cdef readonly Layout layout
-    cdef Shape** shapes
-    # Interned names of fields by the numbers of objects.
+    # By the number of the object.
+    cdef ObjectFields** object_fields
+    # The interned names of the fields, by the number of the object.
     cdef list names
-    # numpy.frombuffer and numpy.dtype, and types of arrays by the kinds of numbers and by the numbers of structs; None
-    # before the first array is asked for.
-    cdef object frombuffer
-    cdef object dtype
-    cdef list dtypes
-    cdef dict struct_dtypes
-    # What is verified is held to these, which are the verifier's own unless it is told others.
+    # None until the first array is requested.
+    cdef ArrayTypes arrays
+    # The verifier's default limits. They apply to verification and to each call of `to_dict` and ``==``.
     cdef Limits limits
-    # Whether __init__ came to its end.
+    # Whether __init__ has finished.
     cdef bint ready
 
     cdef int32_t check_root(self, object number) except -1
-    cdef int load_numpy(self) except -1
     cdef int32_t find(self, int32_t object, object name) except -2
-    cdef object struct_dtype(self, int32_t object)
-    cdef list truth_places(self, int32_t object)
+    cdef ArrayTypes array_types(self)
 
 
-cdef inline size_t slot_of(PyObject* name, size_t mask) noexcept:
-    # Objects are aligned to 16 bytes.
+cdef inline size_t hash_address(PyObject* name, size_t mask) noexcept:
+    # Objects are aligned to 16 bytes: the low four bits are always 0.
     return ((<size_t>name >> 4) ^ (<size_t>name >> 11)) & mask
 
 
-cdef inline const Slot* find_interned(const Shape* shape, PyObject* name) noexcept:
-    """The field with this name, if that is an interned string; else NULL."""
-    cdef size_t i = slot_of(name, shape.mask)
-    # At least half of the slots are empty.
-    while shape.slots[i].name is not NULL:
-        if shape.slots[i].name == name:
-            return &shape.slots[i]
-        i = (i + 1) & shape.mask
+cdef inline const NameEntry* find_interned(const ObjectFields* fields, PyObject* name) noexcept:
+    """The entry of the field with this name; NULL if there is none or if `name` is not interned."""
+    cdef size_t i = hash_address(name, fields.mask)
+    # The loop ends: at least half of the entries are empty.
+    while fields.entries[i].name is not NULL:
+        if fields.entries[i].name == name:
+            return &fields.entries[i]
+        i = (i + 1) & fields.mask
     return NULL
 
 
 cdef inline bint is_special(str name) except -1:
-    """Whether it is a name that Python keeps for itself."""
+    """Whether Python reserves this name: two underscores at each end."""
     return len(name) > 4 and name.startswith("__") and name.endswith("__")

@@ -2,8 +2,6 @@ from typing import final
 
 from flatstream._core.flatbuf.layout import Layout
 
-FORMS: tuple[str | None, ...]
-
 @final
 class RecordTypes:
     @property

@@ -8,20 +8,20 @@ from flatstream._core.stream.encoder cimport Encoder
 
 cdef class RecordEncoder(RecordBuilder):
     cdef Encoder encoder
-    # What asks the memory policy of a stream writer, or None.
+    # Asks the memory policy of the stream writer; None if it has no policy.
     cdef object consult
-    # The messages of records that have nothing but numbers, by the fields that are present; bit i is field i. None if a
-    # field has a number of 64 or more.
+    # The templates of messages that consist of scalars, by the mask of the fields that are present; bit i is field i.
+    # None if the table has more than 64 fields.
     cdef TemplateCache templates
     # The mask of the required fields.
     cdef uint64_t required
-    # The names of the last call with keywords, and what fields they are.
+    # The names of the last keywords or dict keys, and the numbers of their fields; None if one of them was no field.
     cdef object call_names
     cdef int32_t[64] call_fields
 
-    cdef int write_located(self, object record, list values, Py_ssize_t row) except -1
+    cdef bint put_fast(self, object record) except -1
+    cdef int put_slow(self, object record, list values, Py_ssize_t row) except -1
     cdef int write_values(self, list values) except -1
-    cdef bint put_simple(self, object record) except -1
     cdef bint put_exact(self, PyObject** values, const int32_t* numbers, Py_ssize_t count) except -1
-    cdef int put_numbers(self, uint64_t mask, const uint64_t* bits) except -1
-    cdef int learn_names(self, tuple names) except -1
+    cdef int put_scalars_message(self, uint64_t mask, const uint64_t* bits) except -1
+    cdef int cache_names(self, tuple names) except -1

@@ -1,8 +1,9 @@
 # cython: boundscheck=False, wraparound=False
-"""Records into a stream: each is built and framed by one call.
+"""Writes records to a stream. One call builds the message of a record and frames it.
 
-Most records of an agent are numbers and nothing else. Their message is the same each time but for the values: a
-template has the rest of it ready, and the message is made where its frame will lie.
+Most records consist of numbers, and their messages differ only in the values. Such a message is copied from a template
+(`template.pyx`) into the place of its frame in the stream's buffer, and its values are filled in. All other messages
+are built with `RecordBuilder`.
 """
 
 from collections.abc import Mapping
@@ -17,10 +18,11 @@ from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.kinds cimport is_scalar
 from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
 from flatstream._core.flatbuf.message_builder cimport MessageBuilder
-from flatstream._core.flatbuf.scalars cimport take_exact
+from flatstream._core.flatbuf.scalars cimport pack_exact
 from flatstream._core.flatbuf.template cimport MAX_MASKED_FIELDS, CacheEntry, make_template_cache
 from flatstream._core.flatbuf.verifier cimport Field
-from flatstream._core.records.record_builder cimport ObjectPlan, RecordBuilder
+from flatstream._core.records.record_builder cimport RecordBuilder
+from flatstream._core.records.record_fields cimport ObjectEncoding, field_values, set_value, type_name
 from flatstream._core.stream.encoder cimport Encoder, FrameRun, end_frame, payload_room
 
 from flatstream._core.flatbuf.scalars import RefusalError
@@ -29,7 +31,7 @@ from flatstream._core.flatbuf.scalars import RefusalError
 cdef extern from "Python.h":
     bint PyUnicode_CheckExact(object text)
     int PyUnicode_Compare(object left, object right) except? -1
-    bint PyDict_Next(object record, Py_ssize_t* place, PyObject** key, PyObject** value)
+    bint PyDict_Next(object record, Py_ssize_t* position, PyObject** key, PyObject** value)
     PyObject** PySequence_Fast_ITEMS(object record)
     PyObject* borrowed_item "PyTuple_GET_ITEM"(PyObject* names, Py_ssize_t i)
     Py_ssize_t borrowed_length "PyTuple_GET_SIZE"(PyObject* names)
@@ -45,29 +47,29 @@ cdef extern from "Python.h":
     int METH_KEYWORDS
     object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
 
-# How many templates are kept: a program writes few kinds of records, and one that writes all kinds must not fill
-# memory.
+# The most templates that an encoder keeps. Few combinations of fields are usual; a program that writes all combinations
+# must not fill memory.
 cdef Py_ssize_t MAX_TEMPLATES = 256
 
 
 cdef class RecordEncoder(RecordBuilder):
-    """Builds records of a table and frames them.
+    """Builds records of one table and frames them.
 
     Parameters
     ----------
     layout : Layout
-        The types of the schema.
+        The layout of the schema.
     number : int
-        Which of its objects the records are: a table.
+        The number of the table in the layout.
     encoder : Encoder
-        Where the messages go.
+        The stream writer that frames the messages.
     file_identifier : bytes
-        Four bytes that every message carries, or none.
+        The four bytes that identify each message, or none.
     force_defaults : bool
-        Whether values that are the default are stored as well.
+        Whether values that equal the default are stored.
     consult : callable, optional
-        ``consult(builder, use_builder)`` is called with the builder of each message that is built, before it is framed;
-        ``use_builder(other)`` has the next messages built with another.
+        ``consult(builder, use_builder)`` is called after a message is built and before it is framed.
+        ``use_builder(other)`` replaces the builder for the following messages.
     """
 
     def __init__(
@@ -93,8 +95,8 @@ cdef class RecordEncoder(RecordBuilder):
                 layout, self.number, file_identifier, numbers, count, MAX_TEMPLATES
             )
 
-    def use_builder(self, builder):
-        """Builds with `builder` from now on; with one of its own kind if that is another."""
+    def _use_builder(self, builder):
+        """Replaces the builder. A builder of another class is replaced by a new `Builder`."""
         self.check_made()
         if self.depth:
             raise RuntimeError(f"this {type(self).__name__} is in the middle of a record")
@@ -108,60 +110,62 @@ cdef class RecordEncoder(RecordBuilder):
         Parameters
         ----------
         record : mapping, sequence or object with attributes
-            A mapping, or anything else with ``keys``, has the names of fields as its keys. A tuple or list has values
-            in the order of the fields of the schema, those that are deprecated left out; there may be fewer. Of
-            anything else (a data class, a named tuple, a `RecordView`, an object of the object API) the attributes
-            count that are called what a field is called; what generated code makes of the name (``timeNs`` of
-            ``time_ns``) counts as well. None stands for an absent field, as does a name that is not there.
+            A mapping, or another object with ``keys``, has field names as its keys. A tuple or list has values in the
+            order of the schema, without deprecated fields; missing values at the end are absent. Any other object (a
+            data class, a named tuple, a `RecordView`, an object of flatc's object API) has attributes with the names of
+            fields, or with the names that generated code gives to them (``timeNs`` for ``time_ns``). A field is absent
+            if its value is None or if the record has no value for it.
 
         Raises
         ------
         TypeError, ValueError
-            A value is not what its field takes, a required one is missing, or there is no field of this name. The
-            message says which, with the path. Nothing was written.
+            A value does not fit its field, a required field is missing, or a name is not a field. The message has the
+            path of the field. Nothing was written.
         OSError, InvalidFrameError, ...
             See `StreamWriter.write_payload`.
         """
-        if not self.put_simple(record):
-            self.write_located(record, None, -1)
+        if not self.put_fast(record):
+            self.put_slow(record, None, -1)
 
     def write_records(self, records):
-        """Writes each of `records`, an iterable, like `write_record`.
+        """Writes each record of an iterable, as `write_record` does.
 
-        If one fails, those before it are written, and the error has its number.
+        If a record fails, the records before it are written, and the error has its row number.
 
         Returns
         -------
         int
-            How many there were.
+            The number of records.
         """
         cdef Py_ssize_t row = 0
         if hasattr(type(records), "__arrow_c_stream__"):
-            raise TypeError(f"records must be an iterable of records: write_columns() takes a {type(records).__name__}")
+            raise TypeError(
+                f"records must be an iterable of records, got {type_name(records)}: use write_columns() for columns"
+            )
         if isinstance(records, (str, bytes, bytearray, Mapping)) or not hasattr(type(records), "__iter__"):
             raise TypeError(
-                f"records must be an iterable of records, got one {type(records).__name__}: write_record() takes one"
+                f"records must be an iterable of records, got {type_name(records)}: use write_record() for one record"
             )
         for record in records:
-            if not self.put_simple(record):
-                self.write_located(record, None, row)
+            if not self.put_fast(record):
+                self.put_slow(record, None, row)
             row += 1
         return row
 
-    cdef bint put_simple(self, object record) except -1:
-        """Writes a dict, tuple or list if it holds nothing but numbers that fit; returns whether it did."""
+    cdef bint put_fast(self, object record) except -1:
+        """Writes a dict, tuple or list if `put_exact` can write its values; returns whether it did."""
         cdef PyObject* key = NULL
         cdef PyObject* value = NULL
-        cdef PyObject* values[64]
-        cdef Py_ssize_t k = 0, place = 0
-        cdef ObjectPlan plan
+        cdef PyObject* values[MAX_MASKED_FIELDS]
+        cdef Py_ssize_t k = 0, position = 0
+        cdef ObjectEncoding encoding
         self.check_made()
         if self.busy:
             return False
         if type(record) is dict:
             if len(<dict>record) > MAX_MASKED_FIELDS:
                 return False
-            while PyDict_Next(record, &place, &key, &value):
+            while PyDict_Next(record, &position, &key, &value):
                 if self.call_names is None or k >= len(<tuple>self.call_names) or not same_name(
                     borrowed_item(<PyObject*>self.call_names, k), key
                 ):
@@ -170,69 +174,72 @@ cdef class RecordEncoder(RecordBuilder):
                 k += 1
             else:
                 return self.put_exact(values, self.call_fields, k)
-            self.learn_names(tuple(record))
+            self.cache_names(tuple(record))
             return False
         if type(record) is tuple or type(record) is list:
-            plan = self.plan_of(self.number)
+            encoding = self.encoding_of(self.number)
             k = len(record)
-            return k <= plan.position_count and self.put_exact(PySequence_Fast_ITEMS(record), plan.positions, k)
+            return k <= encoding.position_count and self.put_exact(
+                PySequence_Fast_ITEMS(record), encoding.positions, k
+            )
         return False
 
-    cdef int write_located(self, object record, list values, Py_ssize_t row) except -1:
-        """Writes `record`, or the record with these `values`, and says in an error where it happened."""
+    cdef int put_slow(self, object record, list values, Py_ssize_t row) except -1:
+        """Writes `record`, or the record with these `values` by the numbers of the fields. An error has the path and,
+        unless `row` is -1, the row.
+        """
         self.check_made()
         if self.encoder is None:
-            raise ValueError(f"this {type(self).__name__} has nothing to write to")
-        # In the middle of the encoder's own operation it must not be waited for.
+            raise ValueError(f"this {type(self).__name__} is uninitialized: its __init__ did not finish")
+        # Before `enter`: inside of an operation of the encoder, waiting for this object would be a deadlock.
         self.encoder.check_reentry()
         self.enter()
         try:
             if values is None:
-                values = self.fetch(self.number, record)
+                values = field_values(self.encoding_of(self.number), record)
             if not self.put_exact(PySequence_Fast_ITEMS(values), NULL, len(values)):
                 self.builder.clear()
                 self.write_values(values)
         except BaseException as error:
-            self.explain(error, row)
+            self.add_path(error, row)
             raise
         finally:
-            self.rewind()
+            self.clear_stacks()
             self.leave()
         return 0
 
     cdef int write_values(self, list values) except -1:
-        """Builds the message of the record with these values and frames it."""
+        """Builds and frames the message of a record; `values` are by the numbers of the fields."""
         cdef MessageBuilder builder
         cdef Py_ssize_t base, i, count = len(values)
         cdef uint64_t mask = 0
-        cdef uint64_t[64] bits
-        self.tables = 1
+        cdef uint64_t[MAX_MASKED_FIELDS] bits
+        self.table_count = 1
         base = self.push_cells(count)
         if not self.collect(self.number, values, base) or self.templates is None:
             builder = self.builder
             builder.finish_message(self.store_table(self.number, base), self.identifier)
             self.depth = 0
             if self.consult is not None:
-                # Before it is framed, so that an error of the policy's leaves nothing of it written.
-                self.consult(builder, self.use_builder)
+                # Before framing: if the policy raises, nothing of the message has been written.
+                self.consult(builder, self._use_builder)
             return self.encoder.put_builder(builder, False)
         self.depth = 0
         for i in range(count):
             if self.cells[base + i].present:
                 mask |= <uint64_t>1 << i
                 bits[i] = self.cells[base + i].bits
-        return self.put_numbers(mask, bits)
+        return self.put_scalars_message(mask, bits)
 
     cdef bint put_exact(self, PyObject** values, const int32_t* numbers, Py_ssize_t count) except -1:
-        """Writes the record that has these values, borrowed, in the fields `numbers`; returns whether it did. NULL
-        stands for all fields.
+        """Writes a record if its values (borrowed references) are exact ints, bools, floats or None and all of them are
+        valid; returns whether it did. `numbers` are the fields of the values; NULL stands for all fields in order.
 
-        It does if they are exact ints, bools, floats or None and nothing is wrong with any. Until the message is in the
-        buffer no Python runs, so that no other thread can come between.
+        No Python code runs until the message is in the stream's buffer, so no other thread can interfere.
         """
         cdef Py_ssize_t k
         cdef int32_t i
-        cdef uint64_t[64] bits
+        cdef uint64_t[MAX_MASKED_FIELDS] bits
         cdef uint64_t mask = 0
         cdef Field* fields
         cdef FieldLayout* layouts
@@ -246,19 +253,19 @@ cdef class RecordEncoder(RecordBuilder):
                 continue
             if (
                 not is_scalar(fields[i].kind) or layouts[i].paired_field >= 0 or layouts[i].deprecated
-                or not take_exact(fields[i].kind, <object>values[k], &bits[i])
+                or not pack_exact(fields[i].kind, <object>values[k], &bits[i])
             ):
                 return False
             if bits[i] != layouts[i].default_bits or layouts[i].always_stored or self.force_defaults:
                 mask |= <uint64_t>1 << i
         if self.required & ~mask:
             return False
-        self.put_numbers(mask, bits)
+        self.put_scalars_message(mask, bits)
         return True
 
-    cdef int put_numbers(self, uint64_t mask, const uint64_t* bits) except -1:
-        """Frames the message of a record that has the fields of `mask`, all of them numbers, by their numbers in
-        `bits`.
+    cdef int put_scalars_message(self, uint64_t mask, const uint64_t* bits) except -1:
+        """Frames the message of a record that has the fields of `mask`. All of these are scalars; `bits` has their
+        values by the numbers of the fields.
         """
         cdef const CacheEntry* template = self.templates.recent
         cdef FrameRun run
@@ -278,8 +285,8 @@ cdef class RecordEncoder(RecordBuilder):
         fill_in(self, template, bits, <uint8_t*>PyBytes_AS_STRING(message))
         return self.encoder.put(message, <const uint8_t*>PyBytes_AS_STRING(message), size)
 
-    cdef int learn_names(self, tuple names) except -1:
-        """Finds out which fields the keywords of a call are. Raises nothing, and notes nothing, if one is none."""
+    cdef int cache_names(self, tuple names) except -1:
+        """Looks up the fields of keywords. If one is not a field, nothing is cached: `put_slow` raises the error."""
         cdef Py_ssize_t k
         self.call_names = None
         if len(names) > MAX_MASKED_FIELDS:
@@ -296,7 +303,7 @@ cdef class RecordEncoder(RecordBuilder):
 cdef inline int fill_in(
     RecordEncoder encoder, const CacheEntry* template, const uint64_t* bits, uint8_t* message
 ) noexcept:
-    """Makes the message of a template with these numbers at `message`, where there is room for it."""
+    """Copies a template to `message`, where the caller has made room, and fills in its values."""
     cdef FieldLayout* layouts = encoder.layout.objects[encoder.number].fields
     cdef Py_ssize_t k
     cdef int32_t i
@@ -308,46 +315,46 @@ cdef inline int fill_in(
 
 
 cdef object write_keywords(PyObject* self, PyObject** args, Py_ssize_t given, PyObject* names):
-    """`RecordWriter.write`: what the interpreter calls for it, without a dictionary of the keywords."""
+    """`RecordWriter.write` as the interpreter calls it: `names` are the keywords, `args` their values."""
     cdef RecordEncoder encoder = <RecordEncoder>self
     cdef Py_ssize_t count = 0 if names is NULL else borrowed_length(names)
     if given:
-        raise TypeError("write() takes fields as keywords, and nothing else: write_record() takes a record")
+        raise TypeError("write() takes fields as keywords only: use write_record() for a record")
     encoder.check_made()
     if names is not NULL and <PyObject*>encoder.call_names is not names:
-        # The names of a call are the same tuple each time, unless they come out of a dictionary.
+        # A call in the source passes the same tuple of names each time; a call with ** makes a new tuple.
         if encoder.call_names is None or not same_names(<PyObject*>encoder.call_names, names):
-            encoder.learn_names(<tuple>names)
+            encoder.cache_names(<tuple>names)
     if not encoder.busy and (count == 0 or encoder.call_names is not None):
         if encoder.put_exact(args, encoder.call_fields, count):
             return None
-    return write_slowly(encoder, args, names, count)
+    return write_keywords_slow(encoder, args, names, count)
 
 
-cdef object write_slowly(RecordEncoder encoder, PyObject** args, PyObject* names, Py_ssize_t count):
-    cdef ObjectPlan plan = encoder.plan_of(encoder.number)
-    cdef list values = [None] * plan.count
+cdef object write_keywords_slow(RecordEncoder encoder, PyObject** args, PyObject* names, Py_ssize_t count):
+    cdef ObjectEncoding encoding = encoder.encoding_of(encoder.number)
+    cdef list values = [None] * encoding.field_count
     cdef Py_ssize_t k
     try:
         for k in range(count):
-            encoder.assign(plan, values, <object>borrowed_item(names, k), <object>args[k])
+            set_value(encoding, values, <object>borrowed_item(names, k), <object>args[k])
     except RefusalError as error:
-        encoder.explain(error, -1)
-    encoder.write_located(None, values, -1)
+        encoder.add_path(error, -1)
+    encoder.put_slow(None, values, -1)
     return None
 
 
 cdef inline bint same_name(PyObject* known, PyObject* name) noexcept:
     if known is name:
         return True
-    # Of these the comparison runs no Python, and cannot fail.
+    # For exact strings the comparison runs no Python code and cannot fail.
     return PyUnicode_CheckExact(<object>known) and PyUnicode_CheckExact(<object>name) and (
         PyUnicode_Compare(<object>known, <object>name) == 0
     )
 
 
 cdef bint same_names(PyObject* known, PyObject* names) noexcept:
-    """Whether two tuples hold the same strings."""
+    """Whether two tuples of strings are equal."""
     cdef Py_ssize_t k, count = borrowed_length(known)
     if borrowed_length(names) != count:
         return False
@@ -359,7 +366,7 @@ cdef bint same_names(PyObject* known, PyObject* names) noexcept:
 
 cdef PyMethodDef WRITE
 WRITE.ml_name = b"write"
-# The flags say what arguments it really takes.
+# The cast is safe: the flags declare the arguments that the function takes.
 WRITE.ml_meth = <PyCFunction><void*>write_keywords
 WRITE.ml_flags = METH_FASTCALL | METH_KEYWORDS
 WRITE.ml_doc = b"""write($self, /, **fields)
@@ -370,16 +377,16 @@ Builds the record that has these fields and writes its message.
 Parameters
 ----------
 **fields
-    By the schema's own names. What is left out, or None, is absent: it reads as its default.
+    Values by the field names of the schema. A field without a value, or with None, is absent and reads as its default.
 
 Raises
 ------
 TypeError, ValueError
-    There is no field of this name, a value is not what its field takes, or a required one is missing. The message says
-    which, with the path. Nothing was written.
+    A value does not fit its field, a required field is missing, or a name is not a field. The message has the path of
+    the field. Nothing was written.
 OSError, InvalidFrameError, ...
     See `StreamWriter.write_payload`.
 """
-# A method that the interpreter gives the keywords as they lie on its stack: making a dictionary of three takes as long
-# as the rest of the call (B2 of asv_benchmarks/records_in.py).
+# METH_FASTCALL: the interpreter passes the keywords in place on its stack. A method of a Cython class builds a dict of
+# them, which for three keywords costs as much as the rest of the call (B2 of asv_benchmarks/records_in.py).
 write = PyDescr_NewMethod(<PyTypeObject*>RecordEncoder, &WRITE)

@@ -1,48 +1,49 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
-from flatstream._core.flatbuf.message cimport OpenTable
-from flatstream._core.records.field_lookup cimport RecordTypes, Shape
-from flatstream._core.stream.decoder cimport Decoder
+from flatstream._core.flatbuf.message cimport Message, OpenTable
+from flatstream._core.records.field_lookup cimport ObjectFields, RecordTypes
 
 
 cdef class RecordView:
-    # A memoryview of the message that nobody else is given, so that nobody can release it; None if this was never made
-    # by `open_message`, or was taken apart by the garbage collector, which comes to this member first. Nothing else may
-    # be looked at then.
+    # A memoryview of the message that nobody else has, so that nobody can release it. None if the record was not made
+    # by `open_message` or by the field of another record, or if the garbage collector has cleared it (it clears this
+    # member first). No other member may be used while this one is None.
     cdef object payload
     cdef RecordTypes types
-    cdef const Shape* shape
-    # The record that this one is part of, and where: the number of the field, and of an element of it, or -1.
+    cdef const ObjectFields* object_fields
+    # The record that contains this one; the number of the field there, and the index in that field's vector or array.
+    # None and -1 where there is none.
     cdef RecordView parent
     cdef Py_ssize_t field
     cdef Py_ssize_t element
+    # The bytes of the message.
     cdef const uint8_t* data
     cdef uint64_t size
-    # Of a struct only its place, of which all bytes are in the message.
+    # Of a struct only its offset is set; all of its bytes are in the message.
     cdef OpenTable table
+    # The number of the object in the layout.
     cdef int32_t number
-    # How many tables deep it is; that of a root is 1.
+    # The number of tables from the root to this record, both included.
     cdef int32_t depth
-    # Of a root: where its frame begins in a stream, and its number; -1 if there is none.
+    # Of a root that was read from a stream: the offset of its frame and the number of the frame; else -1.
     cdef int64_t offset
     cdef int64_t frame
 
 
 cdef class VectorView:
-    # Whose field it is.
+    # The record that has the vector as its field.
     cdef RecordView record
     cdef Py_ssize_t field
-    # Where the first element of the vector is in the message, and of a vector of unions the first of their types.
-    cdef uint64_t start
-    cdef uint64_t kinds
-    # Which elements of it are shown: so many, from `first` in steps of `step`. All these are in the vector.
+    # The offset in the message of the vector's first element; of a vector of unions also the offset of the first type,
+    # else 0.
+    cdef uint64_t elements_offset
+    cdef uint64_t types_offset
+    # The elements in this view (a slice has some of the vector's): `count` of them, from index `first` in steps of
+    # `step`. All of these indices are in the vector.
     cdef Py_ssize_t first
     cdef Py_ssize_t step
     cdef Py_ssize_t count
 
 
-cdef class RecordIterator:
-    cdef Decoder decoder
-    cdef RecordTypes types
-    cdef int32_t number
-    cdef bint verify
+# Raises the FlatbufferError that `message` describes, for a field of a record and an element of it, or -1.
+cdef int fail(RecordView record, Py_ssize_t field, Py_ssize_t element, const Message* message) except -1

@@ -1,37 +1,35 @@
 # cython: boundscheck=False, wraparound=False
-"""Records: messages read by a schema, field by field, when a field is asked for.
+"""Records: messages read with a schema. A field is decoded when it is requested.
 
-Nothing is looked at before it has been compared with the size of the message (`access.pxd`), so that no bytes, verified
-or not, lead outside of it. A record holds its message: a memoryview that nobody else gets, and so nobody can release.
+Every offset is compared with the size of the message before it is followed (`message.pxd`), so no message, verified
+or not, causes a read outside of its memory. A record holds a memoryview of its message that nobody else has, so nobody
+can release it.
+
+This module is one piece because its parts need each other: reading a field makes views, and the methods of views
+(conversion, equality, repr) read fields.
 """
 
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from cpython.object cimport PyObject_GenericGetAttr
 from cpython.ref cimport PyObject
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
-from flatstream._core.base.buffers cimport owner_view_of
-from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
 from flatstream._core.flatbuf.kinds cimport (
-    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, USHORT, VECTOR,
-    is_scalar, may_be_enum, scalar_width,
+    ARRAY, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message cimport (
-    Message, field_place, follow_offset, open_root, open_table, open_vector, reach,
+    Message, field_offset, follow_offset, open_table, open_vector, reach,
 )
-from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType, verify_object
-from flatstream._core.records.field_lookup cimport RecordTypes, Shape, Slot, find_interned, is_special
-from flatstream._core.stream.decoder cimport Decoder
+from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType
+from flatstream._core.records.field_lookup cimport NameEntry, ObjectFields, RecordTypes, find_interned, is_special
+from flatstream._core.records.message_arrays cimport scalar_array, struct_array
+from flatstream._core.records.record_numbers cimport equal_numbers, equal_objects, load_bits, number_from_bits
 
 import operator
 
-from flatstream._core.stream.decoder import FIRST_FAILED
-from flatstream.errors import FlatbufferError, ValidationFailedError
+from flatstream.errors import FlatbufferError
 
 
 cdef extern from "Python.h":
@@ -39,26 +37,27 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
     object PySeqIter_New(object sequence)
 
-# As deep as the verifier can be told to go; whatever it accepts can be read.
+# The largest `max_depth` that the verifier takes: every message that any verifier accepts can be read.
 cdef enum:
-    DEEPEST = 1000
+    MAX_RECORD_DEPTH = 1000
 
-# A repr shows so many fields, and so much of a string.
+# The most fields of a record, strings of a vector, and bytes of a string that a repr shows.
 cdef enum:
-    SHOWN_FIELDS = 8
-    SHOWN_BYTES = 40
+    MAX_SHOWN_FIELDS = 8
+    MAX_SHOWN_STRINGS = 4
+    MAX_SHOWN_BYTES = 40
 
-# What schemas call the kinds, by their numbers.
-KINDS = (
+# The names that schemas have for scalars and strings, by Kind.
+KIND_NAMES = (
     "nothing", "ubyte", "bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "float", "double",
     "string",
 )
 
 
-cdef struct Conversion:
-    # Of one call of to_dict or ==: whether enums are names, and how much was looked at, since a small message that
-    # nobody has verified can refer to the same bytes over and over.
-    bint names
+cdef struct Traversal:
+    # One call of to_dict, to_list or ==. Tables and bytes are counted and limited: in a message that was not verified,
+    # many offsets can lead to the same few bytes.
+    bint enum_names
     Py_ssize_t tables
     uint64_t size
 
@@ -66,7 +65,7 @@ cdef struct Conversion:
 # Errors
 
 cdef str path_of(RecordView record, Py_ssize_t field, Py_ssize_t element):
-    """Where in a message something is: like the verifier's paths."""
+    """The path of a field, or of an element of it, from the root of the message, as the verifier writes paths."""
     cdef str step
     steps = []
     while record is not None and record.payload is not None:
@@ -81,8 +80,8 @@ cdef str path_of(RecordView record, Py_ssize_t field, Py_ssize_t element):
     return "".join(reversed(steps))
 
 
-cdef object damaged(RecordView record, Py_ssize_t field, Py_ssize_t element, str reason):
-    """The error that something in a message is not what the schema says."""
+cdef object damage_error(RecordView record, Py_ssize_t field, Py_ssize_t element, str reason):
+    """The error for a part of a message that contradicts the schema."""
     cdef RecordView root = record
     while root.parent is not None:
         root = root.parent
@@ -92,209 +91,127 @@ cdef object damaged(RecordView record, Py_ssize_t field, Py_ssize_t element, str
     )
 
 
-cdef int refuse(RecordView record, Py_ssize_t field, Py_ssize_t element, const Message* message) except -1:
-    """Raises what `message` says was refused."""
+cdef int fail(RecordView record, Py_ssize_t field, Py_ssize_t element, const Message* message) except -1:
     what = (<bytes>message.what).decode()
-    raise damaged(
+    raise damage_error(
         record, field, element,
-        f"{what} at byte {message.place}: {message.needed} bytes are needed, and the message ends at {message.size}",
+        f"{what} at byte {message.offset}: {message.needed} bytes are needed, and the message ends at {message.size}",
     )
 
 
-cdef int spend(
-    Conversion* conversion, RecordView record, Py_ssize_t field, Py_ssize_t element, Py_ssize_t tables, uint64_t size
+cdef int count_visited(
+    Traversal* traversal, RecordView record, Py_ssize_t field, Py_ssize_t element, Py_ssize_t tables, uint64_t size
 ) except -1:
-    """Counts what is looked at, up to the verifier's own limits."""
+    """Adds to the counts of a traversal, and compares them with the verifier's default limits."""
     cdef const Limits* limits = &record.types.limits
-    conversion.tables += tables
-    # Each summand is at most the size of a message, so that the sum cannot overflow before it is noticed.
-    conversion.size += size
-    if conversion.tables > limits.max_tables:
-        raise damaged(record, field, element, f"there are more tables than the limit of {limits.max_tables}")
-    if conversion.size > limits.max_apparent_size:
-        raise damaged(
+    traversal.tables += tables
+    # The sum cannot overflow before it exceeds the limit: `size` is at most the size of a message.
+    traversal.size += size
+    if traversal.tables > limits.max_tables:
+        raise damage_error(record, field, element, f"there are more tables than the limit of {limits.max_tables}")
+    if traversal.size > limits.max_apparent_size:
+        raise damage_error(
             record, field, element,
-            f"the message has more than the limit of {limits.max_apparent_size} bytes if what is used twice counts "
-            "twice",
+            f"the message has more than the limit of {limits.max_apparent_size} bytes, counting bytes again each time "
+            "that an offset leads to them",
         )
     return 0
 
 
 cdef inline int check_made(RecordView record) except -1:
     if record is None or record.payload is None:
-        raise ValueError("this record was never made: see Table.view and StreamReader.records")
+        raise ValueError("this record is uninitialized: Table.view and StreamReader.records make records")
     return 0
 
 
-cdef inline int begin(RecordView record, Message* message) noexcept:
+cdef inline int set_message(RecordView record, Message* message) noexcept:
     message.data = record.data
     message.size = record.size
     return 0
 
 
-# Numbers
+# Scalars, and vectors and arrays of them
 
-cdef inline uint64_t load_bits(const uint8_t* p, uint32_t width) noexcept:
-    if width == 1:
-        return p[0]
-    if width == 2:
-        return load_u16(p)
-    if width == 4:
-        return load_u32(p)
-    return load_u64(p)
-
-
-cdef inline double as_double(uint8_t kind, uint64_t bits) noexcept:
-    cdef float single = 0
-    cdef double value = 0
-    cdef uint32_t low = <uint32_t>bits
-    if kind == FLOAT:
-        memcpy(&single, &low, 4)
-        return single
-    memcpy(&value, &bits, 8)
-    return value
-
-
-cdef inline object number_of(uint8_t kind, uint64_t bits):
-    """The number whose bytes are the low ones of `bits`."""
-    if kind == BOOL:
-        return True if bits & 0xFF else False
-    elif kind == DOUBLE or kind == FLOAT:
-        return as_double(kind, bits)
-    elif kind == ULONG:
-        return bits
-    elif kind == UINT:
-        return <uint32_t>bits
-    elif kind == LONG:
-        return <int64_t>bits
-    elif kind == INT:
-        return <int32_t>bits
-    elif kind == SHORT:
-        return <int16_t>bits
-    elif kind == USHORT:
-        return <uint16_t>bits
-    elif kind == BYTE:
-        return <int8_t>bits
-    else:
-        return <uint8_t>bits
-
-
-cdef inline object converted(RecordTypes types, const Field* field, uint8_t kind, uint64_t bits, const Conversion* to):
-    """A number, or the name that an enum has for it."""
-    cdef EnumLayout known
-    number = number_of(kind, bits)
-    if to is NULL or not to.names or not may_be_enum(kind) or field.index < 0:
-        return number
-    known = types.layout.enums[field.index]
-    # More than one flag has no name.
-    return number if known.bit_flags else known.by_value.get(number, number)
-
-
-# None of these classes is pickled. What Cython makes for that by itself would also set any member to anything.
-
-# The owner of the memory of an array. Not a memoryview, which whoever has the array could release; and it holds one, so
-# that the chunk behind it knows.
-@cython.final
-@cython.auto_pickle(False)
-cdef class Pinned:
-    cdef object payload
-    cdef const uint8_t* data
-    cdef Py_ssize_t size
-
-    def __init__(self, *args, **kwargs):
-        raise TypeError("the owner of an array's memory is made with the array")
-
-    def __getbuffer__(self, Py_buffer* buffer, int flags):
-        if self.payload is None:
-            raise BufferError("no memory")
-        PyBuffer_FillInfo(buffer, self, <void*>self.data, self.size, True, flags)
-
-
-cdef object array_of(RecordView record, uint64_t start, uint64_t size, object dtype):
-    """A read-only array of `size` bytes, all in the message, that keeps it."""
-    cdef Pinned owner = Pinned.__new__(Pinned)
-    owner.payload = record.payload
-    owner.data = record.data + start
-    owner.size = <Py_ssize_t>size
-    return record.types.frombuffer(owner, dtype)
-
-
-cdef object numbers_array(RecordView record, uint8_t kind, uint64_t start, uint64_t count):
-    cdef uint64_t i
-    if record.types.frombuffer is None:
-        record.types.load_numpy()
-    if kind == BOOL:
-        for i in range(count):
-            if record.data[start + i] > 1:
-                # To NumPy a truth value that is neither 0 nor 1 is neither true nor false.
-                array = array_of(record, start, count, record.types.dtypes[UBYTE]) != 0
-                array.setflags(write=False)
-                return array
-    return array_of(record, start, count * scalar_width(kind), record.types.dtypes[kind])
-
-
-cdef object numbers(
-    RecordView record, Py_ssize_t j, uint8_t kind, uint64_t start, uint64_t count, Conversion* to
+cdef inline object convert_number(
+    RecordTypes types, const Field* field, uint8_t kind, uint64_t bits, const Traversal* conversion
 ):
-    """A vector or an array of numbers, all in the message: an array, or if it is converted a list or bytes."""
-    cdef const Field* field = &record.shape.fields[j]
+    """A number, or the name of an enum's value if a conversion wants names."""
+    cdef EnumLayout enum
+    number = number_from_bits(kind, bits)
+    if conversion is NULL or not conversion.enum_names or not may_be_enum(kind) or field.index < 0:
+        return number
+    enum = types.layout.enums[field.index]
+    # A combination of flags has no name.
+    return number if enum.bit_flags else enum.by_value.get(number, number)
+
+
+cdef object read_numbers(
+    RecordView record, Py_ssize_t j, uint8_t kind, uint64_t start, uint64_t count, Traversal* conversion
+):
+    """A vector or array of numbers, all of it in the message: a NumPy array, or bytes or a list in a conversion."""
+    cdef const Field* field = &record.object_fields.fields[j]
     cdef uint32_t width = scalar_width(kind)
     cdef uint64_t i
     cdef list values = []
-    if to is NULL:
-        return numbers_array(record, kind, start, count)
-    spend(to, record, j, -1, 0, count * width)
+    if conversion is NULL:
+        return scalar_array(record.types.array_types(), record.payload, record.data + start, kind, count)
+    count_visited(conversion, record, j, -1, 0, count * width)
     if kind == UBYTE and field.index < 0:
         return PyBytes_FromStringAndSize(<const char*>record.data + start, <Py_ssize_t>count)
     for i in range(count):
-        values.append(converted(record.types, field, kind, load_bits(record.data + start + i * width, width), to))
+        values.append(
+            convert_number(record.types, field, kind, load_bits(record.data + start + i * width, width), conversion)
+        )
     return values
 
 
-# What is behind an offset, or part of a struct
+# Fields and elements. In all of these, `conversion` is NULL for the value that an attribute has. Otherwise numbers and
+# vectors of numbers are read without NumPy; tables, structs and other vectors are views in both cases.
 
 cdef object read_string(
-    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t place, Conversion* to
+    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t offset, Traversal* conversion
 ):
     cdef Message message
     cdef uint64_t start = 0, count = 0
-    begin(record, &message)
-    if open_vector(&message, place, 1, &start, &count):
-        refuse(record, field, element, &message)
-    if to is not NULL:
-        spend(to, record, field, element, 0, count)
+    set_message(record, &message)
+    if open_vector(&message, offset, 1, &start, &count):
+        fail(record, field, element, &message)
+    if conversion is not NULL:
+        count_visited(conversion, record, field, element, 0, count)
     try:
         return PyUnicode_DecodeUTF8(<const char*>record.data + start, <Py_ssize_t>count, NULL)
     except UnicodeDecodeError as error:
-        raise damaged(
+        raise damage_error(
             record, field, element, f"the string at byte {start - 4} is not UTF-8: see its byte {error.start}"
         ) from None
 
 
 cdef object read_object(
-    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t place, int32_t number, bint offset
+    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t offset, int32_t number, bint indirect
 ):
-    """The table or struct that lies at `place`, or that the offset there leads to."""
+    """The table or struct at `offset`; with `indirect`, where the offset that is stored there leads."""
     cdef RecordView part
     cdef RecordTypes types = record.types
     cdef Message message
-    begin(record, &message)
+    set_message(record, &message)
     part = RecordView.__new__(RecordView)
-    if offset and follow_offset(&message, place, &place):
-        refuse(record, field, element, &message)
+    if indirect and follow_offset(&message, offset, &offset):
+        fail(record, field, element, &message)
     part.depth = record.depth
-    if types.shapes[number].is_struct:
-        part.table.place = place
-        if reach(&message, place, types.shapes[number].size, b"a struct"):
-            refuse(record, field, element, &message)
+    if types.object_fields[number].is_struct:
+        part.table.offset = offset
+        if reach(&message, offset, types.object_fields[number].size, b"a struct"):
+            fail(record, field, element, &message)
     else:
-        if open_table(&message, place, &part.table):
-            refuse(record, field, element, &message)
-        if part.depth >= DEEPEST:
-            raise damaged(record, field, element, f"tables are nested deeper than the limit of {DEEPEST}")
+        if open_table(&message, offset, &part.table):
+            fail(record, field, element, &message)
+        if part.depth >= MAX_RECORD_DEPTH:
+            raise damage_error(
+                record, field, element, f"tables are nested deeper than the limit of {MAX_RECORD_DEPTH}"
+            )
         part.depth += 1
     part.types = types
-    part.shape = types.shapes[number]
+    part.object_fields = types.object_fields[number]
     part.parent = record
     part.field = field
     part.element = element
@@ -306,187 +223,193 @@ cdef object read_object(
 
 
 cdef object read_variant(
-    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t place, int32_t index, uint8_t type, Conversion* to
+    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t offset, int32_t index, uint8_t type,
+    Traversal* conversion
 ):
-    """The value of a union, whose offset is at `place`; None if the schema does not know the type."""
+    """The value of a union, whose offset is stored at `offset`; None if the schema has no variant of this type."""
     cdef const UnionType* known = &record.types.layout.types.unions[index]
     cdef Py_ssize_t i
     for i in range(known.variant_count):
         if known.variants[i].value == type:
             if known.variants[i].kind == STRING:
-                return read_string(record, field, element, place, to)
+                return read_string(record, field, element, offset, conversion)
             if known.variants[i].kind == OBJECT:
-                return read_object(record, field, element, place, known.variants[i].index, True)
+                return read_object(record, field, element, offset, known.variants[i].index, True)
             return None
     return None
 
 
-cdef int find_numbers(
-    RecordView record, Py_ssize_t j, uint64_t place, uint64_t* start, uint64_t* count
+cdef int find_elements(
+    RecordView record, Py_ssize_t j, uint64_t offset, uint64_t* start, uint64_t* count
 ) except -1:
-    """Where the elements of a vector or array are, of which all are there."""
-    cdef const Shape* shape = record.shape
+    """Finds the elements of the vector or array in field `j`, and checks that all of them are in the message."""
+    cdef const ObjectFields* fields = record.object_fields
     cdef Message message
-    if shape.fields[j].kind == ARRAY:
-        start[0] = place
-        count[0] = shape.layouts[j].length
+    if fields.fields[j].kind == ARRAY:
+        # Part of a struct, which is in the message as a whole.
+        start[0] = offset
+        count[0] = fields.layouts[j].length
         return 0
-    begin(record, &message)
-    if open_vector(&message, place, shape.layouts[j].element_size, start, count):
-        refuse(record, j, -1, &message)
+    set_message(record, &message)
+    if open_vector(&message, offset, fields.layouts[j].element_size, start, count):
+        fail(record, j, -1, &message)
     return 0
 
 
-cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t place, Conversion* to):
-    cdef const Shape* shape = record.shape
-    cdef const Field* field = &shape.fields[j]
+cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t offset, Traversal* conversion):
+    cdef const ObjectFields* fields = record.object_fields
+    cdef const Field* field = &fields.fields[j]
     cdef VectorView vector
     cdef Message message
-    cdef uint64_t start = 0, count = 0, kinds = 0, kind_count = 0
-    find_numbers(record, j, place, &start, &count)
+    cdef uint64_t start = 0, count = 0, types = 0, type_count = 0
+    find_elements(record, j, offset, &start, &count)
     if is_scalar(field.element):
-        return numbers(record, j, field.element, start, count, to)
+        return read_numbers(record, j, field.element, start, count, conversion)
     if field.element == UNION:
-        begin(record, &message)
-        place = field_place(&message, &record.table, field.type_offset)
-        if place and open_vector(&message, place, 1, &kinds, &kind_count):
-            refuse(record, shape.layouts[j].paired_field, -1, &message)
-        if kind_count != count:
-            raise damaged(
+        set_message(record, &message)
+        offset = field_offset(&message, &record.table, field.type_offset)
+        if offset and open_vector(&message, offset, 1, &types, &type_count):
+            fail(record, fields.layouts[j].paired_field, -1, &message)
+        if type_count != count:
+            raise damage_error(
                 record, j, -1,
-                f"a vector of unions in the table at byte {record.table.place} has another length than the vector of "
-                "their types",
+                f"the vector of unions has {count} elements, and the vector of their types has {type_count}, in the "
+                f"table at byte {record.table.offset}",
             )
     vector = VectorView.__new__(VectorView)
     vector.record = record
     vector.field = j
-    vector.start = start
-    vector.kinds = kinds
+    vector.elements_offset = start
+    vector.types_offset = types
     vector.step = 1
     vector.count = <Py_ssize_t>count
     return vector
 
 
 cdef inline uint64_t vector_size(VectorView vector) noexcept:
-    """How many bytes those elements have that are shown, not counting what they lead to."""
-    return <uint64_t>vector.count * vector.record.shape.layouts[vector.field].element_size
+    """The bytes of the view's elements themselves, without the strings and tables that they refer to."""
+    return <uint64_t>vector.count * vector.record.object_fields.layouts[vector.field].element_size
 
 
-cdef object read_element(VectorView vector, Py_ssize_t i, Conversion* to):
-    """Element `i` of those shown, which is one of them; see `read_field`."""
+cdef object read_element(VectorView vector, Py_ssize_t i, Traversal* conversion):
+    """Element `i` of a view, where 0 <= `i` < `count`."""
     cdef RecordView record = vector.record
-    cdef const Field* field = &record.shape.fields[vector.field]
+    cdef const Field* field = &record.object_fields.fields[vector.field]
     cdef Py_ssize_t element = vector.first + i * vector.step
-    cdef uint64_t place = vector.start + <uint64_t>element * record.shape.layouts[vector.field].element_size
+    cdef uint64_t offset = (
+        vector.elements_offset + <uint64_t>element * record.object_fields.layouts[vector.field].element_size
+    )
     if field.element == STRING:
-        return read_string(record, vector.field, element, place, to)
+        return read_string(record, vector.field, element, offset, conversion)
     if field.element == UNION:
         return read_variant(
-            record, vector.field, element, place, field.index, record.data[vector.kinds + <uint64_t>element], to
+            record, vector.field, element, offset, field.index,
+            record.data[vector.types_offset + <uint64_t>element], conversion,
         )
     return read_object(
-        record, vector.field, element, place, field.index, not record.types.shapes[field.index].is_struct
+        record, vector.field, element, offset, field.index, not record.types.object_fields[field.index].is_struct
     )
 
 
-cdef inline uint64_t place_of(RecordView record, Message* message, const Field* field) noexcept:
-    """Where a field of a record is, or 0 if it is absent. Of a struct all of it is there."""
-    if record.shape.is_struct:
-        return record.table.place + field.offset
-    return field_place(message, &record.table, field.offset)
+cdef inline uint64_t find_field(RecordView record, Message* message, const Field* field) noexcept:
+    """The offset of a field in the message, or 0 if it is absent. A field of a struct is never absent."""
+    if record.object_fields.is_struct:
+        return record.table.offset + field.offset
+    return field_offset(message, &record.table, field.offset)
 
 
-cdef object read_field(RecordView record, Py_ssize_t j, Conversion* to):
-    """The value of field `j`. With a conversion numbers and vectors of them are without NumPy; what has parts is a view
-    all the same.
-    """
-    cdef const Field* field = &record.shape.fields[j]
+cdef object read_field(RecordView record, Py_ssize_t j, Traversal* conversion):
+    """The value of field `j`."""
+    cdef const Field* field = &record.object_fields.fields[j]
     cdef Message message
-    cdef uint64_t place
+    cdef uint64_t offset
     cdef uint32_t width
-    begin(record, &message)
-    place = place_of(record, &message, field)
+    set_message(record, &message)
+    offset = find_field(record, &message, field)
     if not is_scalar(field.kind):
-        return read_part(record, j, place, to) if place else None
-    if not place:
-        if record.shape.layouts[j].optional:
+        return read_part(record, j, offset, conversion) if offset else None
+    if not offset:
+        if record.object_fields.layouts[j].optional:
             return None
-        return converted(record.types, field, field.kind, record.shape.layouts[j].default_bits, to)
+        return convert_number(
+            record.types, field, field.kind, record.object_fields.layouts[j].default_bits, conversion
+        )
     width = scalar_width(field.kind)
-    if reach(&message, place, width, b"a field"):
-        refuse(record, j, -1, &message)
-    return converted(record.types, field, field.kind, load_bits(record.data + place, width), to)
+    if reach(&message, offset, width, b"a field"):
+        fail(record, j, -1, &message)
+    return convert_number(record.types, field, field.kind, load_bits(record.data + offset, width), conversion)
 
 
-cdef object read_part(RecordView record, Py_ssize_t j, uint64_t place, Conversion* to):
-    """The value of field `j` if that is more than a number."""
-    cdef const Field* field = &record.shape.fields[j]
+cdef object read_part(RecordView record, Py_ssize_t j, uint64_t offset, Traversal* conversion):
+    """The value of field `j`, which is no scalar."""
+    cdef const Field* field = &record.object_fields.fields[j]
     if field.kind == STRING:
-        return read_string(record, j, -1, place, to)
+        return read_string(record, j, -1, offset, conversion)
     if field.kind == OBJECT:
-        return read_object(record, j, -1, place, field.index, not record.types.shapes[field.index].is_struct)
+        return read_object(record, j, -1, offset, field.index, not record.types.object_fields[field.index].is_struct)
     if field.kind == UNION:
-        return read_variant(record, j, -1, place, field.index, union_type(record, j), to)
-    return read_vector(record, j, place, to)
+        return read_variant(record, j, -1, offset, field.index, read_union_type(record, j), conversion)
+    return read_vector(record, j, offset, conversion)
 
 
-cdef int union_type(RecordView record, Py_ssize_t j) except -1:
-    """The number of the variant in union `j`; 0 if there is none."""
-    cdef const Shape* shape = record.shape
+cdef int read_union_type(RecordView record, Py_ssize_t j) except -1:
+    """The type of the variant in union `j`; 0 if the type is absent."""
+    cdef const ObjectFields* fields = record.object_fields
     cdef Message message
-    cdef uint64_t place
-    begin(record, &message)
-    place = field_place(&message, &record.table, shape.fields[j].type_offset)
-    if not place:
+    cdef uint64_t offset
+    set_message(record, &message)
+    offset = field_offset(&message, &record.table, fields.fields[j].type_offset)
+    if not offset:
         return 0
-    if reach(&message, place, 1, b"the type of a union"):
-        refuse(record, shape.layouts[j].paired_field, -1, &message)
-    return record.data[place]
+    if reach(&message, offset, 1, b"the type of a union"):
+        fail(record, fields.layouts[j].paired_field, -1, &message)
+    return record.data[offset]
 
 
-cdef dict plain(RecordView record, Conversion* to):
-    """A record without views."""
-    cdef const Shape* shape = record.shape
+# Conversion to dicts and lists
+
+cdef dict record_to_dict(RecordView record, Traversal* conversion):
+    cdef const ObjectFields* fields = record.object_fields
     cdef list names = record.types.names[record.number]
     cdef Py_ssize_t j
     cdef dict values = {}
-    spend(to, record, -1, -1, not shape.is_struct, 0)
-    for j in range(shape.field_count):
-        if not shape.layouts[j].deprecated:
-            # One call inside another for each level, and no more, since the stack is finite.
-            value = read_field(record, j, to)
+    count_visited(conversion, record, -1, -1, not fields.is_struct, 0)
+    for j in range(fields.field_count):
+        if not fields.layouts[j].deprecated:
+            # Read first, then convert: one C call per level of nesting, so that the deepest message fits on the stack.
+            value = read_field(record, j, conversion)
             if type(value) is RecordView:
-                value = plain(value, to)
+                value = record_to_dict(value, conversion)
             elif type(value) is VectorView:
-                value = plain_list(value, to)
+                value = vector_to_list(value, conversion)
             values[names[j]] = value
     return values
 
 
-cdef list plain_list(VectorView vector, Conversion* to):
-    """A vector without views."""
+cdef list vector_to_list(VectorView vector, Traversal* conversion):
     cdef Py_ssize_t i
     cdef list values = []
-    spend(to, vector.record, vector.field, -1, 0, vector_size(vector))
+    count_visited(conversion, vector.record, vector.field, -1, 0, vector_size(vector))
     for i in range(vector.count):
-        value = read_element(vector, i, to)
-        values.append(plain(value, to) if type(value) is RecordView else value)
+        value = read_element(vector, i, conversion)
+        values.append(record_to_dict(value, conversion) if type(value) is RecordView else value)
     return values
 
 
-cdef int check_enums(object enums, Conversion* to) except -1:
+cdef int begin_traversal(object enums, Traversal* traversal) except -1:
+    """Checks the argument `enums` of to_dict and to_list, and sets the counts to 0."""
     if not isinstance(enums, str) or enums not in ("number", "name"):
         raise ValueError(f"enums must be 'number' or 'name', got {enums!r:.100}")
-    to.names = enums == "name"
-    to.tables = 0
-    to.size = 0
+    traversal.enum_names = enums == "name"
+    traversal.tables = 0
+    traversal.size = 0
     return 0
 
 
 # Equality
 
 cdef bint same_type(RecordView a, RecordView b) except -1:
-    """Whether two records are of the same type, or of types with the same name and fields in two schemas."""
+    """Whether two records have the same type, or types of two schemas with the same name and the same field names."""
     if a.types is b.types and a.number == b.number:
         return True
     return a.types.layout.object_names[a.number] == b.types.layout.object_names[b.number] and (
@@ -494,14 +417,14 @@ cdef bint same_type(RecordView a, RecordView b) except -1:
     )
 
 
-cdef bint equal_records(RecordView a, RecordView b, Conversion* seen) except -1:
-    cdef const Shape* shape = a.shape
+cdef bint equal_records(RecordView a, RecordView b, Traversal* traversal) except -1:
+    cdef const ObjectFields* fields = a.object_fields
     cdef Py_ssize_t j
-    spend(seen, a, -1, -1, not shape.is_struct, 0)
+    count_visited(traversal, a, -1, -1, not fields.is_struct, 0)
     if not same_type(a, b):
         return False
-    for j in range(shape.field_count):
-        if not shape.layouts[j].deprecated and not equal_fields(a, b, j, seen):
+    for j in range(fields.field_count):
+        if not fields.layouts[j].deprecated and not equal_fields(a, b, j, traversal):
             return False
     return True
 
@@ -510,139 +433,100 @@ cdef inline bint has_numbers(const Field* field) noexcept:
     return (field.kind == VECTOR or field.kind == ARRAY) and is_scalar(field.element)
 
 
-cdef inline bint same_double(double x, double y) noexcept:
-    # A record is equal to itself: NaN is the same as NaN, unlike for IEEE 754 and for Python.
-    return x == y or (x != x and y != y)
-
-
-cdef bint same_number(object x, object y) except -1:
-    if type(x) is float and type(y) is float:
-        return same_double(x, y)
-    return x == y
-
-
-cdef bint equal_fields(RecordView a, RecordView b, Py_ssize_t j, Conversion* seen) except -1:
-    cdef const Field* one = &a.shape.fields[j]
-    cdef const Field* other = &b.shape.fields[j]
+cdef bint equal_fields(RecordView a, RecordView b, Py_ssize_t j, Traversal* traversal) except -1:
+    cdef const Field* field = &a.object_fields.fields[j]
+    cdef const Field* other = &b.object_fields.fields[j]
     cdef Message message
-    cdef uint64_t place, start = 0, count = 0, other_place, other_start = 0, other_count = 0
-    if has_numbers(one) != has_numbers(other):
+    cdef uint64_t offset, start = 0, count = 0, other_offset, other_start = 0, other_count = 0
+    if has_numbers(field) != has_numbers(other):
         return False
-    if not has_numbers(one):
-        return equal_values(read_field(a, j, NULL), read_field(b, j, NULL), a, j, seen)
-    begin(a, &message)
-    place = place_of(a, &message, one)
-    begin(b, &message)
-    other_place = place_of(b, &message, other)
-    if not place or not other_place:
-        return place == other_place
-    find_numbers(a, j, place, &start, &count)
-    find_numbers(b, j, other_place, &other_start, &other_count)
+    if not has_numbers(field):
+        return equal_values(read_field(a, j, NULL), read_field(b, j, NULL), a, j, traversal)
+    # Vectors of numbers are compared in the messages: equality needs no NumPy.
+    set_message(a, &message)
+    offset = find_field(a, &message, field)
+    set_message(b, &message)
+    other_offset = find_field(b, &message, other)
+    if not offset or not other_offset:
+        return offset == other_offset
+    find_elements(a, j, offset, &start, &count)
+    find_elements(b, j, other_offset, &other_start, &other_count)
     if count != other_count:
         return False
-    spend(seen, a, j, -1, 0, count * scalar_width(one.element))
-    return equal_numbers(a.data + start, one.element, b.data + other_start, other.element, count)
+    count_visited(traversal, a, j, -1, 0, count * scalar_width(field.element))
+    return equal_numbers(a.data + start, field.element, b.data + other_start, other.element, count)
 
 
-cdef bint equal_numbers(
-    const uint8_t* a, uint8_t kind, const uint8_t* b, uint8_t other_kind, uint64_t count
-) except -1:
-    """Whether `count` numbers are equal to as many others."""
-    cdef uint32_t width = scalar_width(kind), other_width = scalar_width(other_kind)
-    cdef uint64_t i
-    if kind != other_kind:
-        for i in range(count):
-            if not same_number(
-                number_of(kind, load_bits(a + i * width, width)),
-                number_of(other_kind, load_bits(b + i * other_width, other_width)),
-            ):
-                return False
-        return True
-    if kind == BOOL:
-        for i in range(count):
-            if (a[i] != 0) != (b[i] != 0):
-                return False
-        return True
-    if kind == FLOAT or kind == DOUBLE:
-        for i in range(count):
-            if not same_double(
-                as_double(kind, load_bits(a + i * width, width)), as_double(kind, load_bits(b + i * width, width))
-            ):
-                return False
-        return True
-    return memcmp(a, b, <size_t>(count * width)) == 0
-
-
-cdef bint equal_values(object x, object y, RecordView record, Py_ssize_t field, Conversion* seen) except -1:
+cdef bint equal_values(object x, object y, RecordView record, Py_ssize_t field, Traversal* traversal) except -1:
     if type(x) is RecordView and type(y) is RecordView:
         check_made(x)
         check_made(y)
-        return equal_records(x, y, seen)
+        return equal_records(x, y, traversal)
     if type(x) is VectorView and type(y) is VectorView:
-        return equal_vectors(x, y, seen)
+        return equal_vectors(x, y, traversal)
     if type(x) is str:
-        # At least one byte each.
-        spend(seen, record, field, -1, 0, <uint64_t>len(<str>x))
-    return same_number(x, y)
+        # A character has at least one byte.
+        count_visited(traversal, record, field, -1, 0, <uint64_t>len(<str>x))
+    return equal_objects(x, y)
 
 
-cdef bint equal_vectors(VectorView a, VectorView b, Conversion* seen) except -1:
+cdef bint equal_vectors(VectorView a, VectorView b, Traversal* traversal) except -1:
     cdef Py_ssize_t i
     check_made(a.record)
     check_made(b.record)
     if a.count != b.count:
         return False
-    spend(seen, a.record, a.field, -1, 0, vector_size(a))
+    count_visited(traversal, a.record, a.field, -1, 0, vector_size(a))
     for i in range(a.count):
-        if (a.kinds != 0) != (b.kinds != 0):
+        if (a.types_offset != 0) != (b.types_offset != 0):
             return False
-        if a.kinds and a.record.data[a.kinds + <uint64_t>(a.first + i * a.step)] != (
-            b.record.data[b.kinds + <uint64_t>(b.first + i * b.step)]
+        if a.types_offset and a.record.data[a.types_offset + <uint64_t>(a.first + i * a.step)] != (
+            b.record.data[b.types_offset + <uint64_t>(b.first + i * b.step)]
         ):
             return False
-        if not equal_values(read_element(a, i, NULL), read_element(b, i, NULL), a.record, a.field, seen):
+        if not equal_values(read_element(a, i, NULL), read_element(b, i, NULL), a.record, a.field, traversal):
             return False
     return True
 
 
-# What a person is shown
+# Representations
 
 cdef str type_name(RecordTypes types, uint8_t kind, int32_t index):
-    """What a schema calls a type."""
+    """The name of a type in the schema."""
     if kind == OBJECT:
         return types.layout.object_names[index]
     if kind == UNION or index >= 0 and may_be_enum(kind):
         return (<EnumLayout>types.layout.enums[index]).name
-    return KINDS[kind]
+    return KIND_NAMES[kind]
 
 
-cdef str show_string(RecordView record, uint64_t place):
-    """The beginning of a string, whatever its bytes are."""
+cdef str show_string(RecordView record, uint64_t offset):
+    """The first bytes of a string, which need not be UTF-8."""
     cdef Message message
     cdef uint64_t start = 0, count = 0
-    begin(record, &message)
-    if open_vector(&message, place, 1, &start, &count):
+    set_message(record, &message)
+    if open_vector(&message, offset, 1, &start, &count):
         return "<damaged>"
     text = repr(PyUnicode_DecodeUTF8(
-        <const char*>record.data + start, <Py_ssize_t>min(count, <uint64_t>SHOWN_BYTES), b"backslashreplace"
+        <const char*>record.data + start, <Py_ssize_t>min(count, <uint64_t>MAX_SHOWN_BYTES), b"backslashreplace"
     ))
-    return f"{text}..." if count > SHOWN_BYTES else text
+    return f"{text}..." if count > MAX_SHOWN_BYTES else text
 
 
 cdef str show_field(RecordView record, Py_ssize_t j):
-    """A field in a few characters; "" if it is absent."""
-    cdef const Field* field = &record.shape.fields[j]
+    """A short text for a field; "" if it is absent."""
+    cdef const Field* field = &record.object_fields.fields[j]
     cdef Message message
-    cdef uint64_t place, start = 0, count = 0
-    begin(record, &message)
-    place = place_of(record, &message, field)
-    if not place:
+    cdef uint64_t offset, start = 0, count = 0
+    set_message(record, &message)
+    offset = find_field(record, &message, field)
+    if not offset:
         return ""
     if field.kind == STRING:
-        return show_string(record, place)
+        return show_string(record, offset)
     try:
         if field.kind == VECTOR or field.kind == ARRAY:
-            find_numbers(record, j, place, &start, &count)
+            find_elements(record, j, offset, &start, &count)
             return f"<{count} x {type_name(record.types, field.element, field.index)}>"
         value = read_field(record, j, NULL)
     except FlatbufferError:
@@ -650,11 +534,13 @@ cdef str show_field(RecordView record, Py_ssize_t j):
     if type(value) is RecordView:
         return f"<{record.types.layout.object_names[(<RecordView>value).number]}>"
     text = repr(value)
-    return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]}..."
+    return text if len(text) <= MAX_SHOWN_BYTES else f"{text[:MAX_SHOWN_BYTES]}..."
 
 
 cdef object find_attribute(RecordView record, object name):
-    """An attribute that is not found by the address of its name: one of the class, unless the name is a copy."""
+    """The attribute with a name that `find_interned` does not find: an attribute of the class, or a field if the name
+    is not interned.
+    """
     cdef int32_t j
     if record.payload is not None and isinstance(name, str) and (
         type(name) is not str or not PyUnicode_CHECK_INTERNED(<PyObject*>name)
@@ -672,30 +558,32 @@ cdef object find_attribute(RecordView record, object name):
     )
 
 
-# Freed records are kept and used again, which makes them cheap: R1 of asv_benchmarks/records_out.py.
+# auto_pickle(False): a generated __setstate_cython__ would let a caller set any member.
+# freelist: reusing freed records makes them cheap (R1 of asv_benchmarks/records_out.py).
 @cython.final
 @cython.freelist(16)
 @cython.auto_pickle(False)
 cdef class RecordView:
-    """A table or struct of a message, whose fields are attributes and are decoded when they are asked for.
+    """A table or struct of a message. Its fields are attributes; each is decoded when it is requested.
 
-    Made by `Table.view` and `StreamReader.records`, and by the fields of other records. Attributes have the names of
-    the schema; one that is called like a method (`to_dict`) is the field, and `RecordView.to_dict(record)` is the
-    method. ``record["name"]`` is the same value. `docs/records.md` has what each type of the schema gives.
+    `Table.view`, `StreamReader.records` and the fields of other records make records. Attributes have the field names
+    of the schema. A field with the name of a method (`to_dict`) hides the method, which remains available as
+    ``RecordView.to_dict(record)``. ``record["name"]`` is the same value as ``record.name``. `docs/records.md` lists the
+    Python type for each type of the schema.
 
     Attributes
     ----------
     __table__ : str
         The full name of the table or struct.
     __fields__ : tuple of str
-        The names of the fields, in the order of their numbers, without deprecated ones.
+        The names of the fields in the order of their numbers, without deprecated fields.
 
     Notes
     -----
-    A record keeps its message: a bytearray cannot be resized and a reader does not fill its memory again as long as the
-    record, a part of it or an array from it is alive. Records cannot be changed. Two are equal if they are of the same
-    type and all of their fields are equal, in which NaN is equal to NaN; they have no hash. What no verifier has looked
-    at may give FlatbufferError for any field.
+    A record keeps its message: as long as the record, a part of it or an array from it is alive, a bytearray cannot be
+    resized and a reader does not reuse the memory. Records are read-only. Two records are equal if they have the same
+    type and all of their fields are equal, where NaN equals NaN; records have no hash. If the message was not verified,
+    any field can raise FlatbufferError.
 
     Examples
     --------
@@ -714,33 +602,33 @@ cdef class RecordView:
         raise TypeError("a RecordView is made by Table.view or StreamReader.records")
 
     def __getattribute__(self, name):
-        cdef const Slot* slot
+        cdef const NameEntry* entry
         cdef Message message
-        cdef uint64_t place
+        cdef uint64_t offset
         if self.payload is None:
             return find_attribute(self, name)
-        slot = find_interned(self.shape, <PyObject*>name)
-        if slot is NULL:
+        entry = find_interned(self.object_fields, <PyObject*>name)
+        if entry is NULL:
             return find_attribute(self, name)
-        if slot.width:
-            # What `read_field` would do, without looking the field up again: R1 of asv_benchmarks/records_out.py.
-            begin(self, &message)
-            place = field_place(&message, &self.table, slot.offset)
-            if place and not reach(&message, place, slot.width, b"a field"):
-                return number_of(slot.kind, load_bits(self.data + place, slot.width))
-        return read_field(self, slot.number, NULL)
+        if entry.width:
+            # The result of `read_field` without its lookup of the field: R1 of asv_benchmarks/records_out.py.
+            set_message(self, &message)
+            offset = field_offset(&message, &self.table, entry.offset)
+            if offset and not reach(&message, offset, entry.width, b"a field"):
+                return number_from_bits(entry.kind, load_bits(self.data + offset, entry.width))
+        return read_field(self, entry.number, NULL)
 
     def __setattr__(self, name, value):
-        raise AttributeError(f"records cannot be changed: {name!r:.100} was to be set")
+        raise AttributeError(f"records are read-only: cannot set {name!r:.100}")
 
     def __delattr__(self, name):
-        raise AttributeError(f"records cannot be changed: {name!r:.100} was to be deleted")
+        raise AttributeError(f"records are read-only: cannot delete {name!r:.100}")
 
     def __getitem__(self, name):
         cdef int32_t j
         check_made(self)
         if not isinstance(name, str):
-            raise TypeError(f"fields have names, got {type(name).__name__}: {name!r:.100}")
+            raise TypeError(f"expected the name of a field, got {type(name).__name__}: {name!r:.100}")
         j = self.types.find(self.number, name)
         if j < 0:
             raise KeyError(f"{self.types.layout.object_names[self.number]} has no field {name!r:.100}")
@@ -761,53 +649,55 @@ cdef class RecordView:
 
     @property
     def __fields__(self):
-        """The names of the fields, in the order of their numbers, without deprecated ones."""
+        """The names of the fields in the order of their numbers, without deprecated fields."""
         check_made(self)
         return tuple(self.types.layout.numbers[self.number])
 
     def to_dict(self, *, enums="number"):
-        """The record and all that it leads to as dicts, lists, numbers, str, bytes and None.
+        """Converts the record and everything that it contains to dicts, lists, numbers, str, bytes and None.
 
-        A vector or an array of ubyte is bytes, and others are lists. A union has its value under its name, and the
-        number or name of its type beside it: ``x`` and ``x_type``.
+        A vector or array of ubyte becomes bytes, any other a list. A union ``x`` has two entries: ``x`` is the value,
+        ``x_type`` the number or name of its type.
 
         Parameters
         ----------
         enums : {"number", "name"}
-            What values of enums and types of unions are. A number that has no name stays a number, and so do flags.
+            How values of enums and types of unions are returned. A value without a name is returned as its number, and
+            so is a value of an enum of flags.
 
         Raises
         ------
         FlatbufferError
-            The message is damaged, deeper than 1,000 tables, or has more than 1,000,000 tables or 2 GiB if what is used
-            twice counts twice; only if it was not verified.
+            The message is damaged, is nested deeper than 1,000 tables, or has more than 1,000,000 tables or 2 GiB,
+            counting tables and bytes again each time that an offset leads to them. A verified message raises none of
+            these.
         ValueError
-            `enums` is neither of these.
+            `enums` is neither "number" nor "name".
         """
-        cdef Conversion to
+        cdef Traversal conversion
         check_made(self)
-        check_enums(enums, &to)
-        return plain(self, &to)
+        begin_traversal(enums, &conversion)
+        return record_to_dict(self, &conversion)
 
     def __eq__(self, other):
-        cdef Conversion seen
+        cdef Traversal traversal
         if type(other) is not RecordView or self.payload is None or (<RecordView>other).payload is None:
             return NotImplemented
-        check_enums("number", &seen)
-        return equal_records(self, other, &seen)
+        begin_traversal("number", &traversal)
+        return equal_records(self, other, &traversal)
 
     def __repr__(self):
-        cdef const Shape* shape
+        cdef const ObjectFields* fields
         cdef Py_ssize_t j
         if self.payload is None:
-            return "<RecordView that was never made>"
-        shape = self.shape
+            return "<uninitialized RecordView>"
+        fields = self.object_fields
         shown = [self.types.layout.object_names[self.number]]
-        for j in range(shape.field_count):
-            text = "" if shape.layouts[j].deprecated else show_field(self, j)
+        for j in range(fields.field_count):
+            text = "" if fields.layouts[j].deprecated else show_field(self, j)
             if not text:
                 continue
-            if len(shown) > SHOWN_FIELDS:
+            if len(shown) > MAX_SHOWN_FIELDS:
                 shown.append("...")
                 break
             shown.append(f"{self.types.names[self.number][j]}={text}")
@@ -818,9 +708,10 @@ cdef class RecordView:
 @cython.freelist(16)
 @cython.auto_pickle(False)
 cdef class VectorView:
-    """A vector of strings, tables, structs or unions in a message: a sequence whose elements are read when asked for.
+    """A vector of strings, tables, structs or unions in a message: a sequence that reads an element when requested.
 
-    A slice is another view. A vector is equal to another vector, a list or a tuple with equal elements; it has no hash.
+    A slice is another view. A vector equals another vector, a list or a tuple if their elements are equal; it has no
+    hash.
     """
 
     def __init__(self, *args, **kwargs):
@@ -833,88 +724,71 @@ cdef class VectorView:
         cdef VectorView part
         check_made(self.record)
         if isinstance(index, slice):
-            # Once: what a slice is made of may answer anything each time it is asked.
+            # Called once: the bounds of a slice are arbitrary objects, and can give other numbers the next time.
             start, stop, step = index.indices(self.count)
             part = VectorView.__new__(VectorView)
             part.count = len(range(start, stop, step))
             if part.count:
-                # Otherwise they may be anything.
+                # The bounds of an empty slice can be outside of the vector.
                 part.first = self.first + <Py_ssize_t>start * self.step
                 part.step = <Py_ssize_t>step * self.step if part.count > 1 else 1
             part.record = self.record
             part.field = self.field
-            part.start = self.start
-            part.kinds = self.kinds
+            part.elements_offset = self.elements_offset
+            part.types_offset = self.types_offset
             return part
-        place = operator.index(index)
-        if not -self.count <= place < self.count:
-            raise IndexError(f"element {index} of a vector of {self.count}")
-        return read_element(self, place if place >= 0 else place + self.count, NULL)
+        i = operator.index(index)
+        if not -self.count <= i < self.count:
+            raise IndexError(f"index {index} is out of range for a vector of {self.count} elements")
+        return read_element(self, i if i >= 0 else i + self.count, NULL)
 
     def __iter__(self):
         return PySeqIter_New(self)
 
     def to_list(self, *, enums="number"):
-        """The elements, without any views; see `RecordView.to_dict`."""
-        cdef Conversion to
+        """Converts the elements as `RecordView.to_dict` converts fields."""
+        cdef Traversal conversion
         check_made(self.record)
-        check_enums(enums, &to)
-        return plain_list(self, &to)
+        begin_traversal(enums, &conversion)
+        return vector_to_list(self, &conversion)
 
     def to_numpy(self):
-        """A vector of structs as a read-only array with named fields, without a copy.
+        """A vector of structs as a read-only structured array that shares the memory of the message.
 
-        It is copied if it has truth values that are neither 0 nor 1, which NumPy does not know.
+        The array is a copy if the vector has a bool that is neither 0 nor 1, which NumPy does not support.
 
         Raises
         ------
         TypeError
-            These are no structs.
+            The elements are not structs.
         ImportError
-            NumPy is missing.
+            NumPy is not installed.
         """
         cdef RecordView record = self.record
-        cdef Py_ssize_t i, lowest, place
-        cdef uint64_t size
+        cdef Py_ssize_t lowest
         cdef const Field* field
         check_made(record)
-        field = &record.shape.fields[self.field]
-        if field.element != OBJECT or not record.types.shapes[field.index].is_struct:
+        field = &record.object_fields.fields[self.field]
+        if field.element != OBJECT or not record.types.object_fields[field.index].is_struct:
             raise TypeError(
-                f"only vectors of structs are arrays, and this is one of "
+                f"to_numpy() needs a vector of structs, and this is a vector of "
                 f"{type_name(record.types, field.element, field.index)}"
             )
-        if record.types.frombuffer is None:
-            record.types.load_numpy()
-        size = record.types.shapes[field.index].size
-        lowest = self.first if self.step > 0 else self.first + (self.count - 1) * self.step
-        # From the lowest element to the highest: all of them are in the vector.
-        array = array_of(
-            record, self.start + <uint64_t>lowest * size,
-            size * <uint64_t>((self.count - 1) * abs(self.step) + 1) if self.count else 0,
-            record.types.struct_dtype(field.index),
-        )[::self.step or 1]
-        places = record.types.truth_places(field.index)
-        for place in places:
-            for i in range(self.count):
-                if record.data[
-                    self.start + <uint64_t>(self.first + i * self.step) * size + <uint64_t>place
-                ] > 1:
-                    array = array.copy()
-                    raw = array.view("u1").reshape(self.count, size)
-                    raw[:, places] = raw[:, places] != 0
-                    array.setflags(write=False)
-                    return array
-        return array
+        lowest = self.first if self.step > 0 or not self.count else self.first + (self.count - 1) * self.step
+        return struct_array(
+            record.types.array_types(), record.payload,
+            record.data + self.elements_offset + <uint64_t>lowest * record.types.object_fields[field.index].size,
+            field.index, self.count, self.step,
+        )
 
     def __eq__(self, other):
-        cdef Conversion seen
+        cdef Traversal traversal
         cdef Py_ssize_t i
         if self.record is None:
             return NotImplemented
-        check_enums("number", &seen)
+        begin_traversal("number", &traversal)
         if type(other) is VectorView:
-            return NotImplemented if (<VectorView>other).record is None else equal_vectors(self, other, &seen)
+            return NotImplemented if (<VectorView>other).record is None else equal_vectors(self, other, &traversal)
         if not isinstance(other, (list, tuple)):
             return NotImplemented
         check_made(self.record)
@@ -922,7 +796,7 @@ cdef class VectorView:
         if len(others) != self.count:
             return False
         for i in range(self.count):
-            if not equal_values(read_element(self, i, NULL), others[i], self.record, self.field, &seen):
+            if not equal_values(read_element(self, i, NULL), others[i], self.record, self.field, &traversal):
                 return False
         return True
 
@@ -930,104 +804,13 @@ cdef class VectorView:
         cdef RecordView record = self.record
         cdef const Field* field
         if record is None or record.payload is None:
-            return "<VectorView that was never made>"
-        field = &record.shape.fields[self.field]
+            return "<uninitialized VectorView>"
+        field = &record.object_fields.fields[self.field]
         text = f"<VectorView of {self.count} x {type_name(record.types, field.element, field.index)}"
         if field.element == STRING and self.count:
             shown = [
-                show_string(record, self.start + 4 * <uint64_t>(self.first + <Py_ssize_t>i * self.step))
-                for i in range(min(self.count, 4))
+                show_string(record, self.elements_offset + 4 * <uint64_t>(self.first + <Py_ssize_t>i * self.step))
+                for i in range(min(self.count, MAX_SHOWN_STRINGS))
             ]
-            text += f": {', '.join(shown)}{', ...' if self.count > 4 else ''}"
+            text += f": {', '.join(shown)}{', ...' if self.count > MAX_SHOWN_STRINGS else ''}"
         return f"{text}>"
-
-
-cdef RecordView open_message(
-    RecordTypes types, int32_t number, object payload, bint verify, int64_t offset, int64_t frame
-):
-    """The root of a message, after all of it was verified if that is asked for.
-
-    `payload` is a memoryview of the whole message that nobody else is given.
-    """
-    cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(payload)
-    cdef RecordView record
-    cdef Message message
-    message.data = <const uint8_t*>buffer.buf
-    message.size = <uint64_t>buffer.len
-    if verify:
-        refusal = verify_object(types.layout.types, number, message.data, buffer.len, &types.limits)
-        if refusal is not None:
-            error = ValidationFailedError(
-                validator=types.layout.object_names[number], path=refusal[0], reason=refusal[1],
-                offset=None if offset < 0 else offset, frame=None if frame < 0 else frame,
-            )
-            if not frame:
-                error.add_note(FIRST_FAILED)
-            raise error
-    record = RecordView.__new__(RecordView)
-    record.types = types
-    record.shape = types.shapes[number]
-    record.field = -1
-    record.element = -1
-    record.data = message.data
-    record.size = message.size
-    record.number = number
-    record.depth = 1
-    record.offset = offset
-    record.frame = frame
-    record.payload = payload
-    if open_root(&message, &record.table):
-        try:
-            refuse(record, -1, -1, &message)
-        except FlatbufferError as refused:
-            if not frame:
-                refused.add_note(FIRST_FAILED)
-            raise
-    return record
-
-
-@cython.final
-@cython.auto_pickle(False)
-cdef class RecordIterator:
-    """The messages of a reader as records; see `StreamReader.records`.
-
-    Not a generator, which is at its end once it has raised: after an error it goes on.
-    """
-
-    def __init__(self, *args, **kwargs):
-        raise TypeError("an iterator over records is made by StreamReader.records")
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef Decoder decoder = self.decoder
-        if decoder is None or self.types is None:
-            raise ValueError("this iterator was never made: see StreamReader.records")
-        payload = decoder.next_payload()
-        if payload is None:
-            raise StopIteration
-        return open_message(
-            self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
-            <int64_t>(decoder.delivered + decoder.refused_before) - 1,
-        )
-
-
-def view_message(RecordTypes types not None, number, payload, bint verify):
-    """The record of object `number` at the root of `payload`; see `Table.view`."""
-    cdef int32_t root = types.check_root(number)
-    return open_message(types, root, owner_view_of(payload, "payload"), verify, -1, -1)
-
-
-def iterate_records(RecordTypes types not None, number, reader, bint verify):
-    """An iterator over the messages of `reader` as records of object `number`; see `StreamReader.records`."""
-    cdef RecordIterator records
-    cdef int32_t root = types.check_root(number)
-    if not isinstance(reader, Decoder):
-        raise TypeError(f"reader must be a StreamReader, got {type(reader).__name__}: {reader!r:.100}")
-    records = RecordIterator.__new__(RecordIterator)
-    records.decoder = reader
-    records.types = types
-    records.number = root
-    records.verify = verify
-    return records

@@ -1,0 +1,9 @@
+from collections.abc import Iterable
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class ObjectEncoding: ...
+
+def declared_fields(cls: type) -> Iterable[str]: ...
+def generated_name(name: str) -> str | None: ...

@@ -1,0 +1,18 @@
+from libc.stdint cimport int32_t, int64_t
+
+from flatstream._core.records.field_lookup cimport RecordTypes
+from flatstream._core.records.record_view cimport RecordView
+from flatstream._core.stream.decoder cimport Decoder
+
+
+cdef class RecordIterator:
+    cdef Decoder decoder
+    cdef RecordTypes types
+    # The number of the table.
+    cdef int32_t number
+    cdef bint verify
+
+
+cdef RecordView open_message(
+    RecordTypes types, int32_t number, object payload, bint verify, int64_t offset, int64_t frame
+)

@@ -1,0 +1,19 @@
+from typing import final
+
+from typing_extensions import Buffer
+
+from flatstream._core.records.field_lookup import RecordTypes
+from flatstream._core.records.record_view import RecordView
+from flatstream._core.stream.decoder import Decoder
+
+FIRST_FAILED: str
+
+@final
+class RecordIterator:
+    # Always raises: iterate_records makes them.
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+    def __iter__(self) -> RecordIterator: ...
+    def __next__(self) -> RecordView: ...
+
+def view_message(types: RecordTypes, number: int, payload: Buffer, verify: bool) -> RecordView: ...
+def iterate_records(types: RecordTypes, number: int, reader: Decoder, verify: bool) -> RecordIterator: ...

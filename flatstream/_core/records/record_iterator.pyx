@@ -1,0 +1,109 @@
+# cython: boundscheck=False, wraparound=False
+"""Messages opened as records: one message, or each message of a stream."""
+
+cimport cython
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+
+from flatstream._core.base.buffers cimport owner_view_of
+from flatstream._core.flatbuf.message cimport Message, open_root
+from flatstream._core.flatbuf.verifier cimport verify_object
+from flatstream._core.records.field_lookup cimport RecordTypes
+from flatstream._core.records.record_view cimport RecordView, fail
+from flatstream._core.stream.decoder cimport Decoder
+
+from flatstream._core.stream.decoder import FIRST_FAILED
+from flatstream.errors import FlatbufferError, ValidationFailedError
+
+
+cdef RecordView open_message(
+    RecordTypes types, int32_t number, object payload, bint verify, int64_t offset, int64_t frame
+):
+    """The root of a message. With `verify` the whole message is verified first.
+
+    `payload` is a memoryview of the whole message that the caller gives to nobody else. `offset` and `frame` are the
+    position of the message in its stream, or -1.
+    """
+    cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(payload)
+    cdef RecordView record
+    cdef Message message
+    message.data = <const uint8_t*>buffer.buf
+    message.size = <uint64_t>buffer.len
+    if verify:
+        failure = verify_object(types.layout.types, number, message.data, buffer.len, &types.limits)
+        if failure is not None:
+            error = ValidationFailedError(
+                validator=types.layout.object_names[number], path=failure[0], reason=failure[1],
+                offset=None if offset < 0 else offset, frame=None if frame < 0 else frame,
+            )
+            if not frame:
+                error.add_note(FIRST_FAILED)
+            raise error
+    record = RecordView.__new__(RecordView)
+    record.types = types
+    record.object_fields = types.object_fields[number]
+    record.field = -1
+    record.element = -1
+    record.data = message.data
+    record.size = message.size
+    record.number = number
+    record.depth = 1
+    record.offset = offset
+    record.frame = frame
+    record.payload = payload
+    if open_root(&message, &record.table):
+        try:
+            fail(record, -1, -1, &message)
+        except FlatbufferError as error:
+            if not frame:
+                error.add_note(FIRST_FAILED)
+            raise
+    return record
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class RecordIterator:
+    """The messages of a reader as records; see `StreamReader.records`.
+
+    A class and not a generator, because a generator ends once it has raised: after an error this iterator continues
+    with the next message.
+    """
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("an iterator over records is made by StreamReader.records")
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Decoder decoder = self.decoder
+        if decoder is None or self.types is None:
+            raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
+        payload = decoder.next_payload()
+        if payload is None:
+            raise StopIteration
+        return open_message(
+            self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
+            <int64_t>(decoder.delivered + decoder.refused_before) - 1,
+        )
+
+
+def view_message(RecordTypes types not None, number, payload, bint verify):
+    """The root of `payload` as a record of table `number`; see `Table.view`."""
+    cdef int32_t root = types.check_root(number)
+    return open_message(types, root, owner_view_of(payload, "payload"), verify, -1, -1)
+
+
+def iterate_records(RecordTypes types not None, number, reader, bint verify):
+    """An iterator over the messages of `reader` as records of table `number`; see `StreamReader.records`."""
+    cdef RecordIterator records
+    cdef int32_t root = types.check_root(number)
+    if not isinstance(reader, Decoder):
+        raise TypeError(f"reader must be a StreamReader, got {type(reader).__name__}: {reader!r:.100}")
+    records = RecordIterator.__new__(RecordIterator)
+    records.decoder = reader
+    records.types = types
+    records.number = root
+    records.verify = verify
+    return records
