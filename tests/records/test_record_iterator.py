@@ -31,7 +31,8 @@ from flatstream import (
     ValidationFailedError,
 )
 from flatstream._core.records.field_lookup import RecordTypes
-from flatstream._core.records.record_view import VectorView, view_message
+from flatstream._core.records.record_iterator import view_message
+from flatstream._core.records.record_view import VectorView
 from reference import framing as reference
 from support.memory import growth
 from support.messages import (

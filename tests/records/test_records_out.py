@@ -30,7 +30,9 @@ from flatstream import (
     Schema,
     ValidationFailedError,
 )
-from flatstream._core.records.record_view import Pinned, RecordIterator, VectorView
+from flatstream._core.records.message_arrays import ArrayMemory, ArrayTypes
+from flatstream._core.records.record_iterator import RecordIterator
+from flatstream._core.records.record_view import VectorView
 from flatstream.schema import Table
 from flatstream.schema._reflection import BaseType, ObjectInfo
 from support.messages import (
