@@ -2,7 +2,7 @@ from cpython.buffer cimport Py_buffer
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t
 
-cdef int acquire(object obj, Py_buffer* view, str argument) except -1
+cdef int acquire(object obj, Py_buffer* view, str what) except -1
 
 
 cdef class Lease:
@@ -32,6 +32,6 @@ cdef class IndexArray:
     cdef int reserve(self, Py_ssize_t capacity) except -1
 
 
-cdef object owner_view_of(object source, str argument)
+cdef object owner_view_of(object source, str what)
 cdef object slice_view(object owner_view, const uint8_t* start, Py_ssize_t length)
 cdef bint try_reuse_view(PyObject* view, object owner_view, const uint8_t* start, Py_ssize_t length) noexcept

@@ -17,24 +17,24 @@ cdef extern from "Python.h":
     void PyMem_RawFree(void* p) nogil
 
 
-cdef int acquire(object obj, Py_buffer* view, str argument) except -1:
+cdef int acquire(object obj, Py_buffer* view, str what) except -1:
     """Gets the C-contiguous bytes of `obj`. The caller must release `view`.
 
     Accepts every object that exports a contiguous buffer: bytes, bytearray, memoryview, mmap, array.array, a NumPy
-    array of any item type. Raises TypeError for other objects and BufferError for strided memory; `argument` is the
-    name of the argument in the message.
+    array of any item type. Raises TypeError for other objects and BufferError for strided memory; `what` is the name of
+    the argument in the message.
     """
     if not PyObject_CheckBuffer(obj):
         if isinstance(obj, str):
-            raise TypeError(f"{argument} must be a bytes-like object, got str: encode it first")
-        raise TypeError(f"{argument} must be a bytes-like object, got {type(obj).__name__}")
+            raise TypeError(f"{what} must be a bytes-like object, got str: encode it first")
+        raise TypeError(f"{what} must be a bytes-like object, got {type(obj).__name__}")
     try:
         PyObject_GetBuffer(obj, view, PyBUF_SIMPLE)
     except (BufferError, ValueError) as error:
         # For strided memory, NumPy raises ValueError and memoryview raises BufferError. A released memoryview and a
         # closed mmap raise ValueError, too, but not because of the layout.
         if "contiguous" in str(error):
-            raise BufferError(f"{argument} must be C-contiguous, got a strided {type(obj).__name__}") from error
+            raise BufferError(f"{what} must be C-contiguous, got a strided {type(obj).__name__}") from error
         raise
     return 0
 
@@ -42,9 +42,9 @@ cdef int acquire(object obj, Py_buffer* view, str argument) except -1:
 # Holds a memoryview of its own. The garbage collector does not traverse a Py_buffer, and it clears a memoryview even
 # while a Py_buffer of it is in use, so holding a Py_buffer of a caller's memoryview would not be safe.
 cdef class Lease:
-    def __cinit__(self, object obj, str argument not None):
+    def __cinit__(self, object obj, str what not None):
         cdef Py_buffer checked
-        acquire(obj, &checked, argument)
+        acquire(obj, &checked, what)
         PyBuffer_Release(&checked)
         self.source = PyMemoryView_FromObject(obj)
         self.data = PyMemoryView_GET_BUFFER(self.source).buf
@@ -124,11 +124,11 @@ cdef class IndexArray:
         PyMem_RawFree(self.data)
 
 
-cdef object owner_view_of(object source, str argument):
+cdef object owner_view_of(object source, str what):
     """A read-only memoryview of all bytes of `source`, as unsigned bytes; `source` may have any item type and shape."""
     if type(source) is bytes:
         return PyMemoryView_FromObject(source)
-    return PyMemoryView_FromObject(Lease(source, argument))
+    return PyMemoryView_FromObject(Lease(source, what))
 
 
 cdef extern from *:
