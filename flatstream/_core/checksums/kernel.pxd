@@ -3,8 +3,9 @@ from libc.stdint cimport uint8_t, uint64_t
 # Apart from crc.pxd, because a module that sees a typed memoryview in a .pxd gets Cython's memoryview code, which makes
 # it 230 KB larger.
 
-# From this size on, a checksum is calculated with the GIL released. Handing over the GIL takes tens of microseconds when
-# another thread waits for it; below this size, two threads gained nothing (TwoThreads of asv_benchmarks/threads.py).
+# From this size on, a checksum is calculated with the GIL released. Handing over the GIL takes tens of microseconds
+# when another thread waits for it; below this size, two threads gained nothing (TwoThreads of
+# asv_benchmarks/threads.py).
 cdef enum:
     RELEASE_FROM = 1 << 18
 

@@ -187,7 +187,7 @@ cdef inline uint64_t width_of(uint8_t kind) noexcept nogil:
     return 4
 
 
-cdef int verify_span(
+cdef int check_vector_bounds(
     Verification* state, uint64_t offset, uint64_t width, uint64_t alignment, uint64_t* start, uint64_t* count
 ) noexcept nogil:
     """Requires the length of the vector at `offset` and all of its elements."""
@@ -248,7 +248,7 @@ cdef int64_t find_not_utf8(const uint8_t* p, uint64_t size) noexcept nogil:
 cdef int verify_string(Verification* state, uint64_t offset) noexcept nogil:
     cdef uint64_t start = 0, length = 0
     cdef int64_t invalid
-    if verify_span(state, offset, 1, 1, &start, &length):
+    if check_vector_bounds(state, offset, 1, 1, &start, &length):
         return -1
     invalid = find_not_utf8(state.data + start, length)
     if invalid >= 0:
@@ -300,9 +300,9 @@ cdef int verify_vector(
         return -1
     if field.element == OBJECT and objects[field.index].is_struct:
         # Alignment is not checked: the reference reads structs as arrays of bytes.
-        return verify_span(state, target, objects[field.index].size, 1, &start, &count)
+        return check_vector_bounds(state, target, objects[field.index].size, 1, &start, &count)
     width = width_of(field.element)
-    if verify_span(state, target, width, width, &start, &count):
+    if check_vector_bounds(state, target, width, width, &start, &count):
         return -1
     if field.element != STRING and field.element != OBJECT:
         return 0
@@ -322,9 +322,9 @@ cdef int verify_union_vector(
 ) noexcept nogil:
     """Verifies a vector of unions and the vector of their types. (The reference does not support them.)"""
     cdef uint64_t target = 0, start = 0, count = 0, types = 0, type_count = 0, i
-    if follow(state, types_offset, &target) or verify_span(state, target, 1, 1, &types, &type_count):
+    if follow(state, types_offset, &target) or check_vector_bounds(state, target, 1, 1, &types, &type_count):
         return -1
-    if follow(state, offset, &target) or verify_span(state, target, 4, 4, &start, &count):
+    if follow(state, offset, &target) or check_vector_bounds(state, target, 4, 4, &start, &count):
         return -1
     if count != type_count:
         return note_fault(state, UNEQUAL_VECTORS, table.offset, 0, b"")
