@@ -8,6 +8,7 @@ visits the fields of a table once: scalars become the bytes that are stored for 
 Python code.
 """
 
+cimport cython
 from cpython.buffer cimport Py_buffer, PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_CheckBuffer
 from cpython.buffer cimport PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -51,6 +52,7 @@ cdef Py_ssize_t MAX_TABLE_DEPTH = 64
 cdef Py_ssize_t MAX_PATH_STEPS = 64 + 101
 
 
+@cython.auto_pickle(False)
 cdef class RecordBuilder(Exclusive):
     """Builds records of one table into messages.
 

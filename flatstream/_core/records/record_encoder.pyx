@@ -8,6 +8,7 @@ are built with `RecordBuilder`.
 
 from collections.abc import Mapping
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t, uint64_t
@@ -52,6 +53,7 @@ cdef extern from "Python.h":
 cdef Py_ssize_t MAX_TEMPLATES = 256
 
 
+@cython.auto_pickle(False)
 cdef class RecordEncoder(RecordBuilder):
     """Builds records of one table and frames them.
 
