@@ -23,6 +23,7 @@ settings.load_profile(os.environ.get("FLATSTREAM_HYPOTHESIS", "default"))
 TIMED = {"test_concurrency", "test_lock_release", "test_lock_release_threads", "test_signals_and_forks"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """When several processes share the tests (``-n 2 --dist loadgroup``), each takes a whole file at a time."""
     if not config.pluginmanager.hasplugin("xdist"):
