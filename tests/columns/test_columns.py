@@ -1,6 +1,6 @@
-"""Columns: generated code in, columns out, value for value; what is refused, and where; no byte that could crash it.
+"""Columns: generated code in, columns out, value for value; and what is refused, and where.
 
-`column_reference.Reference` is the judge: slow, in Python, by the `flatbuffers` package's own access to messages. What
+`reference.columns.Reference` is the judge: slow, in Python, by the `flatbuffers` package's own access to messages. What
 flatc generates is the other: its object API, and its accessors.
 """
 

@@ -3,7 +3,8 @@
 Messages are read with the code that flatc generated, or, for schemas that flatc 2.0.8 generates none for, with the
 package's own `Table`; each is verified. Random records of every schema go through the Arrow types that they have when
 they are exported, and through every other type that is taken for them. Every NumPy type, order of bytes and stride is
-compared with what `struct` makes of its values. What producers can do wrong, hand-made ones do here.
+compared with what `struct` makes of its values. What producers can do wrong, hand-made ones do in
+test_arrow_import.py.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 The package's own builder is the oracle. Whatever is done here is done to both builders, and what can be seen of them is
 compared after each step: with every number type and many values that are no such number; with random sequences of
-operations, misuse among them; with random messages over data/schemas through the code that flatc generates and its
-object API; with NumPy arrays; through StreamWriter. What only ours has, the views of a finished message, is held to
-what was copied when the view was taken, whatever is done to the builder afterwards. The differences that the docstring
-of the class names are shown at the end.
+operations, misuse among them; and, in the files beside this one, with random messages over data/schemas through the
+code that flatc generates and its object API, with NumPy arrays, through StreamWriter. What only ours has, the views of
+a finished message, is held to what was copied when the view was taken, whatever is done to the builder afterwards
+(test_builder_views.py). The differences that the docstring of the class names are in test_builder_in_streams.py.
 """
 
 from __future__ import annotations

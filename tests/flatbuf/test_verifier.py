@@ -1,9 +1,9 @@
-"""The verifier: the verdicts of the reference, the exact reason for every kind of damage; what it accepts can be read.
+"""The verifier: the verdicts of the reference, the exact reason for every kind of damage.
 
 The reference is the verifier of the Rust crate `flatbuffers`; ``data/vectors/verifier`` holds what it said of 20,005
 messages, most of them damaged (see ``data/vectors/README.md``). The damage made here is made by hand, in messages laid
-out byte by byte below, so that the place in each reason can be checked against the picture. Last comes fuzzing:
-whatever the verifier accepts, generated code reads from end to end.
+out byte by byte below, so that the place in each reason can be checked against the picture. Fuzzing is
+in test_verifier_fuzzing.py.
 """
 
 from __future__ import annotations

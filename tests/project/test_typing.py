@@ -276,6 +276,12 @@ def environment() -> dict[str, str]:
     return found if parent.name == "site-packages" else {**found, "MYPYPATH": str(parent)}
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the programs are checked, with one cache: the package and its stubs are read once."""
+    return tmp_path_factory.mktemp("typing")
+
+
 def check(program: str, folder: Path) -> str:
     """What mypy says of `program` in its strictest mode: "" if nothing."""
     path = folder / "program.py"
@@ -295,8 +301,8 @@ def check(program: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_right_use_of_the_package_is_accepted_and_typed(tmp_path: Path) -> None:
-    assert check(RIGHT_USE, tmp_path) == ""
+def test_right_use_of_the_package_is_accepted_and_typed(folder: Path) -> None:
+    assert check(RIGHT_USE, folder) == ""
 
 
 def test_right_use_of_the_package_runs(tmp_path: Path) -> None:
@@ -305,14 +311,14 @@ def test_right_use_of_the_package_runs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "error", str(path)], cwd=tmp_path, check=True, timeout=300)
 
 
-def test_every_wrong_use_of_the_package_is_refused(tmp_path: Path) -> None:
-    assert check(WRONG_USE, tmp_path) == ""
+def test_every_wrong_use_of_the_package_is_refused(folder: Path) -> None:
+    assert check(WRONG_USE, folder) == ""
 
 
 @pytest.mark.parametrize("line", ["Crc32().calculate(3)", "writer.write_payload(None)"])
-def test_wrong_use_is_reported_by_name(line: str, tmp_path: Path) -> None:
+def test_wrong_use_is_reported_by_name(line: str, folder: Path) -> None:
     # Without its comment, so that it is certain that the checker finds the package at all.
-    output = check(f"{WRONG_USE}\n{line}\n", tmp_path)
+    output = check(f"{WRONG_USE}\n{line}\n", folder)
     assert output.count("error:") == 1
     assert "[arg-type]" in output
 

@@ -1,10 +1,10 @@
-"""Records out: a record says of a message what generated code says of it, value for value, and no bytes do harm.
+"""Records out: a record says of a message what generated code says of it, value for value.
 
 Two readers stand beside the records. One calls the accessors that flatc generated; the other, for schemas without
 generated code, calls the functions of the package ``flatbuffers`` that such code is made of. A record is read twice as
 well: attribute by attribute, through its views and arrays, and with ``to_dict``. Messages are of every shape in
-``schemas/``, random ones included; then come damaged ones at the edge of the memory that may be read; and last who
-keeps what alive for how long.
+``data/schemas/``, random ones included. Damaged messages are in test_records_out_damage.py, records of a stream in
+test_record_iterator.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Threads, calls from inside a call, signals and forks: no crash, no interleaved frame, no byte lost or written twice.
+"""Threads and calls from inside a call: no crash, no interleaved frame, no byte lost or written twice.
 
 Several threads may share a writer or a reader, since its operations exclude one another. What an observer, a strategy
-or a sink calls on the very object that is calling it is refused with RuntimeError, and the object goes on. A signal
-handler may raise at any moment: every frame that counts as accepted is in the stream once, in order. A child process
-that inherits a writer by a fork never writes what is its parent's to write.
+or a sink calls on the very object that is calling it is refused with RuntimeError, and the object goes on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Signals and forks: what counts as accepted is in the stream once, and a child never writes what is its parent's."""
+"""Signals and forks: no frame is lost, torn or written twice.
+
+A signal handler may raise at any moment: every frame that counts as accepted is in the stream once, in order. A child
+process that inherits a writer by a fork never writes what is its parent's to write.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 What is shown: messages come when they are sent and not when some buffer is full; what does not arrive at once, or is
 not taken at once, is waited for or said, and never lost; a reader begins where its source stands and gives back what it
 took and did not use; files that grow can be followed; what is no source or sink is refused, with a message that says
-why. At the end `flatstream.open`, in all its modes.
+why. `flatstream.open` is in test_open.py.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Making a memoryview takes longer than all else that is done for a small frame, s
 handed out, and has one of them show the next payload if it is the only one that still knows it. Shown here, first, that
 it does so at all, since the rest would show nothing otherwise. Then, for every way of keeping a view or something that
 was made from it, that what is kept shows the payload that it was kept for, whatever is read afterwards: from every kind
-of source, by every way of reading, in one thread and in several, until the reader is closed and beyond. And that a
-reader keeps neither a caller's buffer nor memory for the sake of views that are forgotten.
+of source, by every way of reading, until the reader is closed and beyond. test_views_kept.py goes on with weak
+references, threads and memory.
 """
 
 from __future__ import annotations

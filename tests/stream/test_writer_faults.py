@@ -1,10 +1,10 @@
 """A writer whose sink fails loses nothing without a word, and never leaves a frame behind torn bytes.
 
 Sinks here fail as devices do: with ENOSPC, EIO and the like, by taking less than they were offered, by blocking, by a
-signal, by saying nonsense; at every call in turn, in random schedules, and for real (a limit on file sizes, /dev/full,
-full pipes and sockets). Whatever happens, one of two things holds: what the sink has, together with what waits in the
-buffer, is the accepted frames in order, each once; or the writer refuses every later write, and the sink has whole
-frames with at most one torn frame behind them. Then the same for flush, close, detach, with-statement and collection.
+signal, by saying nonsense; at every call in turn and in random schedules. Whatever happens, one of two things holds:
+what the sink has, together with what waits in the buffer, is the accepted frames in order, each once; or the writer
+refuses every later write, and the sink has whole frames with at most one torn frame behind them. Real devices are in
+test_sink_errors.py; flush, close, detach, with-statement and collection in test_writer_closing.py.
 """
 
 from __future__ import annotations

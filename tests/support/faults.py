@@ -1,4 +1,4 @@
-"""Sinks that fail as they are told to, and what must have arrived there."""
+"""Errors of devices, and a limit on the size of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests measure of memory."""
+"""Measurements of memory."""
 
 from __future__ import annotations
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +46,68 @@ def read_with(deframer):
 """
 
 
+# Imports the package once and then forks for each script that it is given (a line with its length, then its bytes and
+# the paths of two files for what it prints). Most of the time of a small script would be the start of an interpreter.
+# The child leaves the loop and ends as any interpreter does, with all that this collects.
+SERVER = (
+    PREAMBLE
+    + """
+import faulthandler, os
+faulthandler.enable()
+while header := sys.stdin.buffer.readline():
+    code, output, errors = (sys.stdin.buffer.read(int(size)).decode() for size in header.split())
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(output, os.O_WRONLY), 1)
+    os.dup2(os.open(errors, os.O_WRONLY), 2)
+    del child, header, output, errors
+    exec(compile(code, "<script>", "exec"))
+    break
+"""
+)
+SECONDS = 60
+
+
+@functools.cache
+def _server() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-c", SERVER]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(_stop, server)
+    return server
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    for pipe in (server.stdin, server.stdout):
+        if pipe is not None:
+            pipe.close()
+    server.wait(SECONDS)
+
+
 def survives(code: str) -> list[str]:
-    """The lines that `code` prints in a process that comes to its end."""
-    command = [sys.executable, "-P", "-X", "faulthandler", "-c", PREAMBLE + code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout[-500:]}\n{done.stderr[-3000:]}"
-    assert done.stderr == ""
-    return done.stdout.splitlines()
+    """The lines that `code` prints in a process of its own, which must come to its end and print no error."""
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with tempfile.NamedTemporaryFile() as output, tempfile.NamedTemporaryFile() as errors:
+        pieces = [text.encode() for text in (code, output.name, errors.name)]
+        server.stdin.write(b"%d %d %d\n" % tuple(map(len, pieces)) + b"".join(pieces))
+        server.stdin.flush()
+        child = int(server.stdout.readline())
+        timer = threading.Timer(SECONDS, os.kill, (child, signal.SIGKILL))
+        timer.start()
+        try:
+            status = int(server.stdout.readline())
+        finally:
+            timer.cancel()
+            timer.join()
+        printed, told = output.read().decode(), errors.read().decode()
+    assert status == 0, f"exit status {status}\n{printed[-500:]}\n{told[-3000:]}"
+    assert told == ""
+    return printed.splitlines()
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

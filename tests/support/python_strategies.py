@@ -1,4 +1,4 @@
-"""Framers and deframers written in Python: of the default format, and of a format that the package does not know."""
+"""Framers and deframers written in Python: of the default format, and of one that the package does not know."""
 
 from __future__ import annotations
 

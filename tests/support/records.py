@@ -1,4 +1,4 @@
-"""Records of every kind, and what generated code makes of them."""
+"""The messages of records, built by `Table.encode` and `RecordWriter`."""
 
 from __future__ import annotations
 
