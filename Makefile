@@ -85,7 +85,7 @@ demo: $(EXAMPLES) rebuild ## run the telemetry agent on this machine's metrics f
 
 ##@ Testing
 
-# Each process takes a whole file at a time, in the order of the files (tests/conftest.py). 
+# Each process takes a whole file at a time, in the order of the files (tests/conftest.py).
 PARALLEL := -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 # Assertions are rewritten once and kept, whatever the environment says of bytecode: it takes each process 10 s.
