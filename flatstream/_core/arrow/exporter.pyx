@@ -75,9 +75,10 @@ cdef class ColumnType:
             if not isinstance(child, ColumnType) or (<ColumnType>child).children is None:
                 raise TypeError(f"expected a ColumnType, got {child!r:.100}")
         if (labels is None) != (numbers is None) or labels is not None and len(labels) != len(numbers):
-            raise ValueError("there must be as many labels as numbers")
+            raise ValueError("labels and numbers must be given together and have the same length")
         if labels is not None and format not in WIDTHS:
             raise ValueError(f"the format of an enum must be that of a number, got {format!r}")
+        # Check again: iterating over the arguments may have run code that called this method.
         if self.name is not None:
             raise TypeError("ColumnType.__init__ must not be called twice")
         self.format = format

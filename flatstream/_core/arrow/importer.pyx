@@ -207,7 +207,8 @@ cdef StreamOwner take_stream(object capsule):
     return owner
 
 
-cdef str decoded(const char* text):
+cdef str decode_text(const char* text):
+    """A C string of a producer as str; "" for NULL."""
     if text is NULL:
         return ""
     return (<bytes>text[:strlen(text)]).decode("utf-8", "replace")
@@ -217,7 +218,7 @@ cdef Source describe(const ArrowSchema* schema, str path, int depth):
     cdef Source source, part
     cdef Column* column
     cdef int64_t i
-    cdef str format = decoded(schema.format)
+    cdef str format = decode_text(schema.format)
     where = f"column {path!r}" if path else "the table"
     if depth > MAX_INPUT_DEPTH:
         raise ValueError(f"{where} is nested deeper than {MAX_INPUT_DEPTH} types")
@@ -225,7 +226,7 @@ cdef Source describe(const ArrowSchema* schema, str path, int depth):
         raise ValueError(f"{where} has no Arrow type")
     if schema.n_children < 0 or (schema.n_children and schema.children is NULL):
         raise ValueError(f"{where} claims {schema.n_children} children, but has none")
-    source = Source(decoded(schema.name) if depth else path, format)
+    source = Source(decode_text(schema.name) if depth else path, format)
     column = &source.column
     wanted = 0
     if format == "n":
@@ -268,7 +269,7 @@ cdef Source describe(const ArrowSchema* schema, str path, int depth):
     for i in range(schema.n_children):
         if schema.children[i] is NULL:
             raise ValueError(f"child {i} of {where} is missing")
-        name = decoded(schema.children[i].name)
+        name = decode_text(schema.children[i].name)
         if column.form != STRUCT:
             name = f"{path}[]"
         elif path:

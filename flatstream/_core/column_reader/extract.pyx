@@ -47,7 +47,7 @@ cdef uint64_t REPEAT_FACTOR = 256
 cdef uint64_t REPEAT_ALLOWANCE = 1 << 20
 
 
-# The door
+# Handing over a batch
 
 
 cdef int open_batch(
