@@ -868,7 +868,7 @@ def test_more_columns_than_anybody_can_count_are_refused():
 
 
 def test_memory_of_columns_is_given_back():
-    stream = stream_of(sample_messages(20) * 5)
+    stream = stream_of(sample_messages(20) * 2)
 
     def read() -> None:
         StreamReader(stream).columns(SHAPE)

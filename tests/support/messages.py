@@ -12,7 +12,7 @@ from typing import Any
 
 import flatbuffers
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from flatstream import (
     ValidationFailedError,
@@ -201,7 +201,14 @@ def grid_message(seed: int) -> bytes:
 def _samples() -> tuple[bytes, ...]:
     found: list[bytes] = []
 
-    @settings(max_examples=40, database=None, derandomize=True)
+    # Scripts in processes of their own make them too, without the settings of conftest.py.
+    @settings(
+        max_examples=40,
+        database=None,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     @given(strategies.shapes)
     def collect(made: Any) -> None:
         found.append(message(made))
