@@ -37,7 +37,9 @@ from flatstream._core.flatbuf.kinds cimport BOOL, DOUBLE, FLOAT, ULONG, least_of
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
 from flatstream._core.flatbuf.message_builder cimport MAX_MESSAGE_SIZE, MessageBuilder, end_offset_of, mark_field
 from flatstream._core.flatbuf.scalars cimport pack_scalar
-from flatstream._core.flatbuf.template cimport MAX_MASKED_FIELDS, CacheEntry, TemplateCache, find_template, make_template_cache
+from flatstream._core.flatbuf.template cimport (
+    MAX_MASKED_FIELDS, CacheEntry, TemplateCache, find_template, make_template_cache,
+)
 from flatstream._core.stream.encoder cimport Encoder, FrameRun, end_frame, payload_room
 
 from flatstream._core.flatbuf.kinds import NUMBER_NAMES, NUMBER_RANGES
@@ -664,7 +666,9 @@ cdef class Rows(ColumnPlan):
         cdef FrameRun run
         cdef const Column* column = self.root.column
         # A row that is null, or in a dictionary, is for the builder.
-        cdef bint flat = self.templates is not None and (column is NULL or column.form == STRUCT and column.validity is NULL)
+        cdef bint flat = self.templates is not None and (
+            column is NULL or column.form == STRUCT and column.validity is NULL
+        )
         self.row = 0
         self.prepare_codes()
         while self.row < rows:

@@ -54,7 +54,7 @@ cdef int pack_number(Kind kind, object x, uint64_t* bits) except -1:
 
 
 cdef int pack_number_slow(Kind kind, object x, uint64_t* bits) except -1:
-    """`pack_number` by the package's own number types."""
+    """Does `pack_number` with the package's own number types."""
     from flatbuffers import number_types
     flags = getattr(number_types, NUMBER_FLAGS[<int>kind])
     number_types.enforce_number(x, flags)
@@ -741,7 +741,7 @@ cdef class Builder(MessageBuilder):
 
 
 cdef int64_t checked_size(object value) except? -1:
-    """Returns `value`, a number of bytes; it is so small that no sum of such numbers overflows."""
+    """Returns `value`, a number of bytes, limited so that sums of a few of them do not overflow."""
     # Compare before converting, so that a value of a wrong type fails as it does in flatbuffers.
     if value > 2 * MAX_MESSAGE_SIZE:
         fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")

@@ -1,4 +1,4 @@
-# The types of FlatBuffers, and what depends on them alone.
+# The types of FlatBuffers, and the properties that depend on the type alone.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -27,8 +27,8 @@ cdef enum Kind:
 
 cdef extern from *:
     """
-    /* The smallest and the largest value of each integer type. That of ulong does not fit in an int64_t: callers treat
-     * it apart, and the table has the largest int64_t. */
+    /* The smallest and the largest value of each integer type. The largest ulong does not fit in an int64_t: its entry
+     * is the largest int64_t, and callers check a ulong separately. */
     static inline int64_t fs_least(uint8_t kind) {
         static const int64_t least[] = {0, 0, 0, INT8_MIN, 0, INT16_MIN, 0, INT32_MIN, 0, INT64_MIN, 0};
         return least[kind];
@@ -39,7 +39,7 @@ cdef extern from *:
         };
         return most[kind];
     }
-    /* The bits that a number of each type has. */
+    /* The mask of the bits that a number of each type has. */
     static inline uint64_t fs_mask(uint8_t kind) {
         static const uint64_t masks[] = {
             0, UINT8_MAX, UINT8_MAX, UINT8_MAX, UINT8_MAX, UINT16_MAX, UINT16_MAX, UINT32_MAX, UINT32_MAX, UINT64_MAX,
@@ -61,8 +61,8 @@ cdef inline bint is_scalar(uint8_t kind) noexcept nogil:
 
 
 cdef inline bint may_be_enum(uint8_t kind) noexcept nogil:
-    """Whether `Field.index` of a number of this kind is the number of its enum, or -1. For other kinds the index means
-    something else.
+    """Whether `Field.index` of a field of this kind is the number of its enum, or -1. It has other meanings for other
+    kinds.
     """
     return UNION_TYPE <= kind < FLOAT
 

@@ -1,13 +1,13 @@
 """The types of FlatBuffers: their names, and the limits of numbers, for error messages and for Python."""
 
-# The names of reflection.BaseType.
+# By the name in reflection.BaseType: the Kind.
 BASE_TYPES = {
     "NONE": NOTHING, "UTYPE": UNION_TYPE, "BOOL": BOOL, "BYTE": BYTE, "UBYTE": UBYTE, "SHORT": SHORT, "USHORT": USHORT,
     "INT": INT, "UINT": UINT, "LONG": LONG, "ULONG": ULONG, "FLOAT": FLOAT, "DOUBLE": DOUBLE, "STRING": STRING,
     "VECTOR": VECTOR, "OBJ": OBJECT, "UNION": UNION, "ARRAY": ARRAY,
 }
 
-# By Kind: what a schema calls the types that have a name of their own.
+# By Kind: the name of the type in a schema. From VECTOR on a type has no name.
 KIND_NAMES = (
     "nothing", "union type", "bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "float",
     "double", "string",

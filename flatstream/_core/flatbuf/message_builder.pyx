@@ -87,7 +87,7 @@ cdef class MessageBuilder:
         return self.reset()
 
     cdef const uint8_t* finished_bytes(self, Py_ssize_t* size) noexcept:
-        """Returns the finished message, valid until the builder is used again, or NULL."""
+        """Returns the finished message, which is valid until the builder is used again, or NULL."""
         if not self._finished or self.chunk is None:
             return NULL
         size[0] = self.capacity - self._head
@@ -122,7 +122,7 @@ cdef class MessageBuilder:
         return self.generation == checkpoint.generation and self.is_idle()
 
     cdef int roll_back(self, const Checkpoint* checkpoint) noexcept:
-        """Forgets the parts written since the checkpoint."""
+        """Discards the parts written since the checkpoint."""
         # The buffer may have grown, and Python code that has run since may have cleared the builder.
         if end_offset_of(self) >= checkpoint.end_offset:
             self._head = self.capacity - checkpoint.end_offset
@@ -204,7 +204,7 @@ cdef class MessageBuilder:
         return 0
 
     cdef uint8_t* store_zeros(self, Py_ssize_t size) except NULL:
-        """Puts `size` zero bytes in front of the message; returns where they are, until the next call."""
+        """Puts `size` zero bytes in front of the message; returns their address, which is valid until the next call."""
         if self._head < size:
             self.enlarge(size)
         elif self.chunk is None or self.chunk.exports:
@@ -216,7 +216,7 @@ cdef class MessageBuilder:
     # Tables
 
     cdef int start_table(self, Py_ssize_t entry_count) except -1:
-        """Begins a table whose vtable has at most so many entries; see `mark_field`."""
+        """Begins a table whose vtable has at most `entry_count` entries; `mark_field` sets them."""
         if entry_count > self.entry_capacity or self.entries is NULL:
             self.entries = <int64_t*>grow(
                 self.entries, &self.entry_capacity, entry_count, sizeof(int64_t), "fields of a table"
@@ -293,13 +293,13 @@ cdef class MessageBuilder:
         return self.store_offset(target)
 
     cdef int store_offset(self, int64_t target) except -1:
-        """`put_offset` where the message is aligned already."""
+        """Like `put_offset`, if the message is aligned already."""
         if target > self.capacity - self._head:
             fail("OffsetArithmeticError", "flatbuffers: Offset arithmetic error.")
         return self.store(<uint64_t>(self.capacity - self._head - target + 4), 4)
 
     cdef uint8_t* put_struct(self, Py_ssize_t size, Py_ssize_t alignment) except NULL:
-        """Puts a struct of zeros in front of the message; returns where it is, until the next call."""
+        """Puts a struct of zeros in front of the message; returns its address, which is valid until the next call."""
         self.prep(alignment, size)
         return self.store_zeros(size)
 
@@ -315,14 +315,15 @@ cdef class MessageBuilder:
         return self.prep(alignment, size)
 
     cdef Py_ssize_t end_vector(self, Py_ssize_t count) except -1:
-        """Ends a vector of so many elements with its length; returns its end offset."""
+        """Ends a vector of `count` elements with its length; returns its end offset."""
         self.store(<uint64_t>count, 4)
         return self.capacity - self._head
 
     cdef Py_ssize_t put_vector(
         self, const uint8_t* elements, Py_ssize_t size, Py_ssize_t alignment, Py_ssize_t count
     ) except -1:
-        """Writes a vector of `count` elements, whose `size` bytes are stored already; returns its end offset."""
+        """Writes a vector of `count` elements, which are `size` bytes as a message stores them; returns its end offset.
+        """
         self.start_vector(size, alignment)
         self.store_bytes(elements, size)
         return self.end_vector(count)

@@ -8,7 +8,6 @@ The one exception is Python's own: a number becomes the nearest float.
 import operator
 
 from cpython.buffer cimport Py_buffer
-from cpython.float cimport PyFloat_AS_DOUBLE
 from libc.math cimport INFINITY, isinf, ldexpf
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -16,7 +15,7 @@ from libc.string cimport memcpy
 from flatstream._core.base.checks cimport listed
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.flatbuf.kinds cimport (
-    BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG, least_of, mask_of, most_of, scalar_width,
+    BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG, least_of, most_of, scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout
 
@@ -24,11 +23,7 @@ from flatstream._core.flatbuf.kinds import NUMBER_NAMES, NUMBER_RANGES
 
 
 cdef extern from "Python.h":
-    long long PyLong_AsLongLongAndOverflow(object number, int* overflow) except? -1
     unsigned long long PyLong_AsUnsignedLongLong(object number) except? -1
-    bint PyFloat_CheckExact(object number)
-    bint PyLong_CheckExact(object number)
-    bint PyBool_Check(object number)
     double unpack_half "PyFloat_Unpack2"(const char* p, int little) except? -1.0
 
 
@@ -40,45 +35,6 @@ class RefusalError(Exception):
 
 cdef int fail(object kind, str text) except -1:
     raise RefusalError(kind, text)
-
-
-cdef bint pack_exact(uint8_t kind, object value, uint64_t* bits) noexcept:
-    """Stores the bytes of `value` in the low bytes of `bits` if it is exactly an int, a bool or a float of the right
-    type and fits; returns whether it did.
-
-    Runs no Python code and raises nothing.
-    """
-    cdef int overflow = 0
-    cdef long long number
-    cdef double wide
-    cdef float narrow
-    cdef uint32_t low = 0
-    if kind >= FLOAT:
-        if not PyFloat_CheckExact(value):
-            return False
-        wide = PyFloat_AS_DOUBLE(value)
-        if kind == DOUBLE:
-            memcpy(bits, &wide, 8)
-            return True
-        narrow = <float>wide
-        if isinf(narrow) and not isinf(wide):
-            return False
-        memcpy(&low, &narrow, 4)
-        bits[0] = low
-        return True
-    if not PyLong_CheckExact(value) and not PyBool_Check(value):
-        return False
-    # Cannot fail for an int.
-    number = PyLong_AsLongLongAndOverflow(value, &overflow)
-    if overflow:
-        return False
-    if kind == ULONG:
-        bits[0] = <uint64_t>number
-        return number >= 0
-    if not least_of(kind) <= number <= most_of(kind):
-        return False
-    bits[0] = <uint64_t>number & mask_of(kind)
-    return True
 
 
 cdef int pack_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits) except -1:
@@ -131,7 +87,7 @@ cdef float nearest_float(object number) except? -1:
     shift = size.bit_length() - 64
     if shift > 64:
         return INFINITY
-    # The highest 64 bits. The last of them is also set if any lower bit is set, so that the sum is rounded correctly.
+    # The highest 64 bits. The last of them is also set if any lower bit is set, so that the float is rounded correctly.
     if shift > 0:
         size = size >> shift | (size & (1 << shift) - 1 != 0)
     narrow = ldexpf(<float>PyLong_AsUnsignedLongLong(size), max(shift, 0))
