@@ -29,6 +29,7 @@ from flatstream._core.records.record_numbers cimport equal_numbers, equal_object
 
 import operator
 
+from flatstream._core.flatbuf.kinds import KIND_NAMES
 from flatstream.errors import FlatbufferError
 
 
@@ -46,12 +47,6 @@ cdef enum:
     MAX_SHOWN_FIELDS = 8
     MAX_SHOWN_STRINGS = 4
     MAX_SHOWN_BYTES = 40
-
-# The names that schemas have for scalars and strings, by Kind.
-KIND_NAMES = (
-    "nothing", "ubyte", "bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "float", "double",
-    "string",
-)
 
 
 cdef struct Traversal:
