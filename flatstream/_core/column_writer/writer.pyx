@@ -38,7 +38,8 @@ from flatstream._core.flatbuf.layout cimport EnumLayout, Layout, least_of, most_
 from flatstream._core.flatbuf.scalars cimport take_scalar
 from flatstream._core.flatbuf.template cimport Template, make_template
 from flatstream._core.flatbuf.verifier cimport BOOL, DOUBLE, FLOAT, ULONG
-from flatstream._core.stream.encoder cimport Encoder, FrameRun, end_frame, payload_room
+from flatstream._core.framing.framer cimport FrameRun, end_frame, payload_room
+from flatstream._core.stream.encoder cimport Encoder
 
 from flatstream._core.flatbuf.scalars import NAMES, RANGES, RefusalError
 

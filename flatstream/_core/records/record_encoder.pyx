@@ -19,8 +19,9 @@ from flatstream._core.flatbuf.layout cimport FieldLayout, Layout, is_scalar
 from flatstream._core.flatbuf.scalars cimport take_exact
 from flatstream._core.flatbuf.template cimport Template, make_template
 from flatstream._core.flatbuf.verifier cimport Field
+from flatstream._core.framing.framer cimport FrameRun, end_frame, payload_room
 from flatstream._core.records.record_builder cimport ObjectPlan, RecordBuilder
-from flatstream._core.stream.encoder cimport Encoder, FrameRun, end_frame, payload_room
+from flatstream._core.stream.encoder cimport Encoder
 
 from flatstream._core.flatbuf.scalars import RefusalError
 

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t
 from flatstream._core.base.buffers cimport Chunk, IndexArray
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.framing.deframer cimport Deframer, Span
+from flatstream._core.framing.wire cimport HeaderFormat
 
 
 cdef class FrameBatch:
@@ -18,6 +19,12 @@ cdef class FrameBatch:
 
 cdef class Decoder(Exclusive):
     cdef Deframer _deframer
+    # If `has_fast_path` is set, `format` is all that is needed to find frames: the deframer, a chain of bounds around a
+    # built-in deframer, is not called. Of checksums, only payloads of `fast_limit` bytes are compared without holding
+    # the decoder, because longer ones release the interpreter's lock.
+    cdef bint has_fast_path
+    cdef HeaderFormat format
+    cdef Py_ssize_t fast_limit
     # Where bytes come from: one of the two functions, or neither when all of them lie in the caller's buffer.
     cdef object readinto
     cdef object read
@@ -59,6 +66,7 @@ cdef class Decoder(Exclusive):
     cdef bint watched
     cdef bint shrinking
 
+    cdef int cache_fast_path(self) except -1
     cdef int check_open(self) except -1
 
     @cython.final

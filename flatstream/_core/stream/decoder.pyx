@@ -20,8 +20,10 @@ from libc.string cimport memcpy, memmove
 from flatstream._core.base.buffers cimport Chunk, IndexArray, acquire, owner_view_of, try_reuse_view, slice_view
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
-from flatstream._core.framing.deframer cimport Deframer
-from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN
+from flatstream._core.framing.deframer cimport (
+    Deframer, FrameIndex, checksum_matches, index_frames_of, whole_payload_at,
+)
+from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN, HeaderFormat
 
 from flatstream._core.stream.memory_policy import MemoryPolicy, ReclamationInfo, ReclamationReason
 from flatstream.errors import ChecksumMismatchError, FlatStreamError, UnexpectedEofError
@@ -161,7 +163,16 @@ cdef class Decoder(Exclusive):
             self.owner_view = owner_view_of(buffer, "source")
             self.data = <const uint8_t*>PyMemoryView_GET_BUFFER(self.owner_view).buf
             self.end = PyMemoryView_GET_BUFFER(self.owner_view).len
+        self.cache_fast_path()
         self.shut = False
+
+    cdef int cache_fast_path(self) except -1:
+        """Stores how the deframer finds frames, if it need not be called for each."""
+        self.has_fast_path = self._deframer.is_batchable
+        if self.has_fast_path:
+            self._deframer.get_format(&self.format)
+            self.fast_limit = min(self.format.max_length, RELEASE_FROM - 1)
+        return 0
 
     # State
 
@@ -334,7 +345,7 @@ cdef class Decoder(Exclusive):
                 bytes_left -= length
                 if self.watched:
                     self.consult(length)
-                elif self._deframer.is_batchable and frames_left > 0 and bytes_left > 0:
+                elif self.has_fast_path and frames_left > 0 and bytes_left > 0:
                     self.index_rest(batch, begin, &frames_left, &bytes_left)
                 if frames_left <= 0 or bytes_left <= 0 or not self.next_buffered_frame(bytes_left):
                     break
@@ -357,54 +368,57 @@ cdef class Decoder(Exclusive):
     cdef int index_rest(
         self, FrameBatch batch, Py_ssize_t begin, Py_ssize_t* frames_left, Py_ssize_t* bytes_left
     ) except -1:
-        """Adds the whole, good frames at `position` to `batch`, as far as a batchable deframer can tell."""
-        cdef Deframer deframer = self._deframer
-        cdef Py_ssize_t width = deframer.evidence_bytes()
-        # How many bytes of payload are still gone through with the interpreter's lock held. Without a checksum, all.
-        cdef Py_ssize_t held = RELEASE_FROM if width else MAX_CAPACITY
+        """Adds the whole, good frames at `position` to `batch`. For decoders that have the fast path."""
+        cdef HeaderFormat format = self.format
+        # The batch's own bytes, from `begin` on. The view is taken once, and offsets in it are those of the batch.
+        cdef const unsigned char[::1] data = self.owner_view
+        cdef FrameIndex index
+        # How many bytes of payload may still be checked with the interpreter's lock held. Without a checksum: all.
+        cdef Py_ssize_t held = RELEASE_FROM if format.checksum_size else MAX_CAPACITY
         cdef bint release = False
-        cdef Py_ssize_t longest = RELEASE_FROM - 1 if width else MAX_PAYLOAD_LEN
-        cdef Py_ssize_t room, found, available, base, budget, length, consumed = 0
-        cdef const uint8_t* data
-        cdef long long* starts
-        cdef long long* sizes
+        cdef Py_ssize_t longest = min(
+            self.format.max_length, RELEASE_FROM - 1 if format.checksum_size else MAX_PAYLOAD_LEN
+        )
+        cdef Py_ssize_t room, budget, length, found
+        data = data[begin:self.end]
+        format.max_length = longest
+        index.position = self.position - begin
         while frames_left[0]:
             room = min(frames_left[0], batch.starts.capacity - batch.starts.length)
             if not room:
                 reserve(batch, 2 * batch.starts.capacity)
                 continue
-            base = self.position - begin
-            data = self.data + self.position
-            available = self.end - self.position
-            starts = batch.starts.data + batch.starts.length
-            sizes = batch.sizes.data + batch.starts.length
+            index.offsets = batch.starts.data
+            index.lengths = batch.sizes.data
+            index.count = batch.starts.length
+            index.capacity = index.count + room
             budget = bytes_left[0] if release else min(bytes_left[0], held)
-            length = budget
+            index.bytes_left = budget
             if release:
                 with nogil:
-                    found = deframer.index(
-                        data, available, MAX_PAYLOAD_LEN, room, &budget, base, starts, sizes, &consumed
-                    )
+                    index_frames_of(data, &format, &index)
             else:
-                found = deframer.index(data, available, longest, room, &budget, base, starts, sizes, &consumed)
-                held -= length - budget
-            bytes_left[0] -= length - budget
-            batch.starts.length += found
-            self.position += consumed
+                index_frames_of(data, &format, &index)
+                held -= budget - index.bytes_left
+            bytes_left[0] -= budget - index.bytes_left
+            found = index.count - batch.starts.length
+            batch.starts.length = index.count
             self.delivered += <unsigned long long>found
-            self.delivered_bytes += <unsigned long long>consumed
+            self.delivered_bytes += <unsigned long long>(begin + index.position - self.position)
+            self.position = begin + index.position
             frames_left[0] -= found
             if found == room:
                 continue
-            if not width or release:
+            if not format.checksum_size or release:
                 return 0
-            # Whether it stopped because of the lock: then there is more to do than may be done with it.
-            length = deframer.frame_size_at(
-                self.data + self.position, self.end - self.position, MAX_PAYLOAD_LEN
-            ) - LENGTH_SIZE - width
-            if length > bytes_left[0] or (length <= budget and length <= longest):
+            # It may have stopped because of the lock: then more is to be done than may be done with the lock held.
+            length = whole_payload_at(
+                self.data + self.position, self.end - self.position, &self.format, self.format.max_length
+            )
+            if length > bytes_left[0] or (length <= index.bytes_left and length <= longest):
                 return 0
             release = True
+            format.max_length = self.format.max_length
         return 0
 
     cdef int next_buffered_frame(self, Py_ssize_t bytes_left) except -1:
@@ -441,29 +455,30 @@ cdef class Decoder(Exclusive):
 
     cdef object next_payload(self):
         """A view of the next payload, or None at a clean end."""
-        cdef long long start = 0, length = 0
-        cdef Py_ssize_t position, size, consumed = 0, unlimited = MAX_CAPACITY
+        cdef Py_ssize_t position, length, size
         cdef const uint8_t* data
+        cdef const uint8_t* frame
         cdef object view
-        while self._deframer is not None and self._deframer.is_batchable and self.owner_view is not None and not (
+        while self.has_fast_path and self._deframer is not None and self.owner_view is not None and not (
             self.busy or self.shut or self.watched or self.failure is not None or self.deferred is not None
         ):
             position = self.position
             data = self.data
-            if not self._deframer.index(
-                data + position, self.end - position, RELEASE_FROM - 1, 1, &unlimited, 0, &start, &length, &consumed
-            ):
+            frame = data + position
+            length = whole_payload_at(frame, self.end - position, &self.format, self.fast_limit)
+            if length < 0 or not checksum_matches(frame, length, &self.format):
                 break
+            size = self.format.header_size + length
             # Making the view may collect garbage, and so run another thread, or fail: nothing is counted before it is
             # there, and only if nobody else has taken the frame.
-            view = self.view_of(data + position + start, <Py_ssize_t>length)
+            view = self.view_of(frame + self.format.header_size, length)
             if self.position == position and self.data == data:
                 self.last_offset = self.base + <unsigned long long>position
                 self.refused_before = self.refused
-                self.position += consumed
+                self.position += size
                 self.needed = 1
                 self.delivered += 1
-                self.delivered_bytes += <unsigned long long>consumed
+                self.delivered_bytes += <unsigned long long>size
                 return view
         self.enter()
         try:

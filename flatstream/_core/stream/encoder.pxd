@@ -1,53 +1,10 @@
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport Chunk
-from flatstream._core.base.endian cimport low_bytes, store_le, store_u32
 from flatstream._core.base.exclusive cimport Exclusive
-from flatstream._core.checksums.crc cimport checksum_kernel
-from flatstream._core.framing.framer cimport Framer
-from flatstream._core.framing.wire cimport LENGTH_SIZE
-
-
-cdef struct FrameRun:
-    # Frames that are made where they will lie, in the encoder's own buffer, with what stays the same taken out of the
-    # loop; see `Encoder.begin_run`. The next frame begins at `out`, and `room` bytes are left for it.
-    uint8_t* base
-    uint8_t* out
-    Py_ssize_t room
-    # Where to note the end of the next frame, and how many more can be noted.
-    Py_ssize_t* end
-    Py_ssize_t slots
-    Py_ssize_t count
-    Py_ssize_t head
-    Py_ssize_t width
-    Py_ssize_t bound
-    checksum_kernel kernel
-
-
-cdef inline uint8_t* payload_room(FrameRun* run, Py_ssize_t length) noexcept nogil:
-    """Where the next frame's payload of `length` bytes is to be put, or NULL if there is no room for it.
-
-    Whatever is put there is no frame before `end_frame`; to ask again takes it back.
-    """
-    if length > run.bound or length > run.room - run.head or not run.slots:
-        return NULL
-    return run.out + run.head
-
-
-cdef inline void end_frame(FrameRun* run, Py_ssize_t length) noexcept nogil:
-    """Makes a frame of the `length` bytes at what `payload_room` gave for them."""
-    store_u32(run.out, <uint32_t>length)
-    if run.width:
-        store_le(
-            run.out + LENGTH_SIZE, low_bytes(run.kernel(run.out + run.head, <size_t>length), run.width), run.width
-        )
-    run.out += run.head + length
-    run.room -= run.head + length
-    run.end[0] = run.out - run.base
-    run.end += 1
-    run.slots -= 1
-    run.count += 1
+from flatstream._core.framing.framer cimport FrameEnds, Framer, FrameRun
+from flatstream._core.framing.wire cimport HeaderFormat
 
 
 cdef class Encoder(Exclusive):
@@ -77,24 +34,22 @@ cdef class Encoder(Exclusive):
     cdef bint stands
     # Why nothing more is written: an exception, or None.
     cdef object refusal
-    # While `direct` is set, frames need nothing but the next four fields, and can be put into the buffer without a call
-    # into the framer: its chain holds nothing but bounds around a built-in framer, and the encoder is open.
-    cdef bint direct
-    cdef checksum_kernel kernel
-    cdef Py_ssize_t width
-    cdef Py_ssize_t bound
+    # While `has_fast_path` is set, the encoder is open, and `format` is all that is needed to frame a payload: the
+    # framer, a chain of bounds around a built-in framer, is not called.
+    cdef bint has_fast_path
+    cdef HeaderFormat format
     cdef bint shut
     # Whether a thread has shut it and is still about to let go of the sink.
     cdef public bint _finishing
     cdef unsigned long generation
 
-    cdef int flatten(self) except -1
+    cdef int cache_fast_path(self) except -1
 
     @cython.final
     cdef bint put_directly(self, const uint8_t* data, Py_ssize_t length) noexcept
 
     @cython.final
-    cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) noexcept
+    cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) except -1
 
     # Frames made in place: nothing between the two may run Python. See FrameRun.
     @cython.final
@@ -102,6 +57,15 @@ cdef class Encoder(Exclusive):
 
     @cython.final
     cdef int end_run(self, const FrameRun* run) noexcept
+
+    @cython.final
+    cdef bint can_put_directly(self) noexcept
+
+    @cython.final
+    cdef int get_ends(self, FrameEnds* ends) noexcept
+
+    @cython.final
+    cdef int accept(self, Py_ssize_t end_count, Py_ssize_t used) noexcept
 
     cdef int check_open(self) except -1
 

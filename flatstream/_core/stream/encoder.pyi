@@ -7,10 +7,6 @@ from flatstream._core.base.exclusive import Exclusive
 from flatstream._core.framing.framer import Framer
 
 @disjoint_base
-class FrameCollector:
-    def write(self, data: Buffer) -> int: ...
-
-@disjoint_base
 class Encoder(Exclusive):
     def __init__(
         self,

@@ -13,7 +13,6 @@ cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
-from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
@@ -23,42 +22,25 @@ from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.framing.framer cimport (
-    BoundedFramer, ChecksumFramer, DefaultFramer, Framer, check_outcome, checked_limit,
+    FrameEnds, Framer, FrameRun, checked_limit, collect_frame, frame_payloads_into, fs_copy, get_framer_format, start_run,
 )
-from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN
+from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE
 
-from flatstream.errors import FlatbufferError, FlatStreamError, InvalidFrameError
+from flatstream.errors import FlatbufferError, FlatStreamError
 
 
 cdef extern from "Python.h":
-    PyObject** PySequence_Fast_ITEMS(object sequence)
-    # These take a borrowed reference as it is: as an object it would be counted up and down.
-    bint PyBytes_CheckExact(PyObject* o)
-    Py_ssize_t borrowed_size "PyBytes_GET_SIZE"(PyObject* o)
-    char* borrowed_bytes "PyBytes_AS_STRING"(PyObject* o)
     void* PyMem_RawRealloc(void* p, size_t n) nogil
     void PyMem_RawFree(void* p) nogil
-
-cdef extern from *:
-    """
-    /* Payloads of 16 to 128 bytes are copied here, the last 16 bytes overlapping those before: a call into the library
-     * takes longer than the copy (write_payloads of 64 bytes: F5 of asv_benchmarks/framing.py). */
-    static inline void fs_copy(uint8_t *to, const uint8_t *from, size_t size) {
-        if (size - 16 <= 112) {
-            size_t last = size - 16;
-            for (size_t i = 0; i < last; i += 16) memcpy(to + i, from + i, 16);
-            memcpy(to + last, from + last, 16);
-        } else {
-            memcpy(to, from, size);
-        }
-    }
-    """
-    void fs_copy(uint8_t* to, const uint8_t* data, size_t size) noexcept nogil
 
 # With buffer_size=0 every frame is handed over at once. Frames up to this size are put together first, so that header
 # and payload still go out in one write.
 cdef enum:
     WRITE_THROUGH_CAPACITY = 4096
+
+# Fewer payloads than this are framed one by one: a typed view of the buffer takes as long as that saves (100 ns).
+cdef enum:
+    MIN_RUN = 32
 
 # How often this process is a fork of the one that imported the module.
 cdef unsigned long FORKS = 0
@@ -76,31 +58,6 @@ if hasattr(os, "register_at_fork"):
 def check_buffer_size(value):
     """Raises what `Encoder` would raise for this `buffer_size`, before anything is opened for it."""
     checked_limit("buffer_size", value)
-
-
-cdef class FrameCollector:
-    """What a framer written in Python writes to: it collects one frame."""
-
-    cdef bytearray data
-    cdef bint done
-
-    def write(self, data):
-        """Appends `data` (bytes-like) to the frame and returns its size in bytes.
-
-        Raises
-        ------
-        ValueError
-            The frame is finished: the object was kept after ``frame_and_write`` returned.
-        """
-        cdef Py_buffer view
-        if self.done:
-            raise ValueError("this frame is finished: a framer must not keep the writer that it is given")
-        acquire(data, &view, "data")
-        try:
-            self.data += (<const uint8_t*>view.buf)[:view.len]
-            return view.len
-        finally:
-            PyBuffer_Release(&view)
 
 
 cdef class Encoder(Exclusive):
@@ -150,29 +107,14 @@ cdef class Encoder(Exclusive):
         self.capacity = size or WRITE_THROUGH_CAPACITY
         self.renew(0)
         self.shut = False
-        self.flatten()
+        self.cache_fast_path()
 
-    cdef int flatten(self) except -1:
-        """Notes what the framer does to a payload, if that can be done without asking it each time."""
-        cdef Framer framer = self._framer
-        self.direct = False
-        self.bound = MAX_PAYLOAD_LEN
-        self.kernel = NULL
-        self.width = 0
-        if framer.needs_view or self.write_through:
-            return 0
-        while type(framer) is BoundedFramer:
-            self.bound = min(self.bound, (<BoundedFramer>framer).max_len)
-            framer = (<BoundedFramer>framer)._inner
-        if type(framer) is ChecksumFramer and (<ChecksumFramer>framer)._checksum is not None:
-            self.kernel = (<ChecksumFramer>framer)._checksum.kernel
-            self.width = (<ChecksumFramer>framer).size
-        elif type(framer) is not DefaultFramer:
-            return 0
-        if self.kernel is not NULL:
-            # What releases the lock has to hold the encoder first.
-            self.bound = min(self.bound, RELEASE_FROM - 1)
-        self.direct = True
+    cdef int cache_fast_path(self) except -1:
+        """Stores what the framer does to a payload, if it need not be called for each."""
+        self.has_fast_path = get_framer_format(self._framer, &self.format) and not self.write_through
+        if self.format.kernel is not NULL:
+            # A checksum of more bytes releases the lock, and for that the encoder must be held.
+            self.format.max_length = min(self.format.max_length, RELEASE_FROM - 1)
         return 0
 
     def __dealloc__(self):
@@ -291,64 +233,68 @@ cdef class Encoder(Exclusive):
         finally:
             PyBuffer_Release(&view)
 
-    cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) noexcept:
+    cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) except -1:
         """Frames the bytes objects of a list or tuple from `first` on for as long as there is room in the buffer.
 
-        Returns the number of the first that it left. It is `put_directly` for many, with everything that stays the same
-        taken out of the loop; nothing in it runs Python, so that the sequence cannot change and a borrowed reference
-        holds.
+        Returns the number of the first payload that it left. It does what `put_directly` does, for many payloads.
         """
-        cdef Py_ssize_t i = first, count = len(payloads), length
-        cdef PyObject** items = PySequence_Fast_ITEMS(payloads)
-        cdef FrameRun begun, run
-        cdef uint8_t* out
-        if not self.begin_run(&begun):
+        cdef unsigned char[::1] out
+        cdef Chunk chunk = self.chunk
+        cdef FrameEnds ends
+        if len(payloads) - first < MIN_RUN or not self.can_put_directly():
             return first
-        # A copy of which nobody has the address, so that it is kept in registers (F5: 2.5 ns instead of 3.5).
-        run = begun
-        while i < count and PyBytes_CheckExact(items[i]):
-            length = borrowed_size(items[i])
-            out = payload_room(&run, length)
-            if out is NULL:
-                break
-            fs_copy(out, <const uint8_t*>borrowed_bytes(items[i]), <size_t>length)
-            end_frame(&run, length)
-            i += 1
-        begun = run
-        self.end_run(&begun)
-        return i
+        chunk.writable = True
+        try:
+            out = chunk
+        finally:
+            chunk.writable = False
+        # Making the view may have collected garbage, and so have run code that used the writer.
+        if not self.can_put_directly() or self.chunk is not chunk:
+            return first
+        self.get_ends(&ends)
+        first = frame_payloads_into(payloads, first, &self.format, out, &ends)
+        self.accept(ends.count, ends.used)
+        return first
+
+    cdef bint can_put_directly(self) noexcept:
+        """Whether frames can be made in the buffer itself, if it has room for them."""
+        return (
+            self.has_fast_path and not self.busy and self.generation == FORKS and self.chunk is not None
+            and self.end_count < self.end_capacity
+        )
+
+    cdef int get_ends(self, FrameEnds* ends) noexcept:
+        ends.ends = self.ends
+        ends.count = self.end_count
+        ends.capacity = self.end_capacity
+        ends.used = self.used
+        return 0
+
+    cdef int accept(self, Py_ssize_t end_count, Py_ssize_t used) noexcept:
+        """Counts the frames that were made in the buffer, up to a new number of ends and of used bytes."""
+        self.frame_count += <unsigned long long>(end_count - self.end_count)
+        self.byte_count += <unsigned long long>(used - self.used)
+        self.end_count = end_count
+        self.used = used
+        return 0
 
     cdef bint begin_run(self, FrameRun* run) noexcept:
-        """Has frames made in the buffer itself: `payload_room` and `end_frame`, as often as there is room, `end_run`.
+        """Sets a cursor for frames that are made in the buffer itself: `payload_room` and `end_frame` for each, then
+        `end_run`. Nothing between the two may run Python.
 
-        Returns False if there is none, or if a frame needs more than room; then `put` is the way, and afterwards this
-        can be tried again.
+        Returns False if there is no room, or if a frame needs more than room. Then frame one payload by `put`, and try
+        again.
         """
-        if (
-            not self.direct or self.busy or self.generation != FORKS or self.chunk is None
-            or self.end_count == self.end_capacity
-        ):
+        cdef FrameEnds ends
+        if not self.can_put_directly():
             return False
-        run.head = LENGTH_SIZE + self.width
-        run.width = self.width
-        run.bound = self.bound
-        run.kernel = self.kernel
-        run.base = self.chunk.data
-        run.out = run.base + self.used
-        run.room = self.chunk.capacity - self.used
-        run.end = self.ends + self.end_count
-        run.slots = self.end_capacity - self.end_count
-        run.count = 0
+        self.get_ends(&ends)
+        start_run(run, &self.format, self.chunk.data, self.chunk.capacity, &ends)
         return True
 
     cdef int end_run(self, const FrameRun* run) noexcept:
         """Accepts the frames of a run."""
-        cdef Py_ssize_t used = run.out - run.base
-        self.frame_count += <unsigned long long>run.count
-        self.end_count += run.count
-        self.byte_count += <unsigned long long>(used - self.used)
-        self.used = used
-        return 0
+        return self.accept(self.end_count + run.count, run.out - run.base)
 
     @cython.binding(False)
     @cython.embedsignature(True)
@@ -442,17 +388,21 @@ cdef class Encoder(Exclusive):
 
     cdef inline bint put_directly(self, const uint8_t* data, Py_ssize_t length) noexcept:
         """Frames `length` bytes at `data` if that takes nothing but room in the buffer; returns whether it did."""
-        cdef Py_ssize_t head = LENGTH_SIZE + self.width
+        cdef Py_ssize_t head = self.format.header_size
         cdef uint8_t* out
         if (
-            not self.direct or self.busy or length > self.bound or self.end_count == self.end_capacity
-            or self.generation != FORKS or head + length > self.chunk.capacity - self.used
+            not self.has_fast_path or self.busy or length > self.format.max_length
+            or self.end_count == self.end_capacity or self.generation != FORKS
+            or head + length > self.chunk.capacity - self.used
         ):
             return False
         out = self.chunk.data + self.used
         store_u32(out, <uint32_t>length)
-        if self.width:
-            store_le(out + LENGTH_SIZE, low_bytes(self.kernel(data, <size_t>length), self.width), self.width)
+        if self.format.kernel is not NULL:
+            store_le(
+                out + LENGTH_SIZE, low_bytes(self.format.kernel(data, <size_t>length), self.format.checksum_size),
+                self.format.checksum_size,
+            )
         fs_copy(out + head, data, <size_t>length)
         self.used += head + length
         self.ends[self.end_count] = self.used
@@ -509,7 +459,6 @@ cdef class Encoder(Exclusive):
     cdef int put_held(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
         cdef uint8_t head[MAX_HEADER_SIZE]
         cdef Py_ssize_t head_size
-        cdef FrameCollector collector
         self.stands = False
         if not self._framer.needs_view:
             head_size = self._framer.header(None, data, length, head)
@@ -523,18 +472,7 @@ cdef class Encoder(Exclusive):
         if not self._framer.in_python:
             head_size = self._framer.header(owner_view, data, length, head)
             return self.emit_held(head, head_size, source, data, length, True)
-        collector = FrameCollector.__new__(FrameCollector)
-        collector.data = bytearray()
-        try:
-            check_outcome(self._framer, self._framer.frame_and_write(collector, slice_view(owner_view, data, length)))
-        finally:
-            collector.done = True
-        if not collector.data:
-            raise InvalidFrameError(
-                f"{type(self._framer).__name__}.frame_and_write wrote nothing for a payload of {length} bytes",
-                declared_len=length,
-            )
-        frame = bytes(collector.data)
+        frame = collect_frame(self._framer, slice_view(owner_view, data, length))
         return self.emit_held(
             NULL, 0, frame, <const uint8_t*>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), True
         )
@@ -728,7 +666,7 @@ cdef class Encoder(Exclusive):
     def shut_down(self):
         """Refuses every later write. What is in the buffer stays there."""
         self.shut = True
-        self.direct = False
+        self.has_fast_path = False
 
     @property
     def is_shut(self):
@@ -882,7 +820,7 @@ cdef class Encoder(Exclusive):
     cdef int refuse(self, object error, str where) except -1:
         """Writes nothing any more: the stream ends inside a frame, `where`."""
         self.refusal = error
-        self.direct = False
+        self.has_fast_path = False
         error.add_note(
             f"the sink stands in frame {self.frame_count - self.end_count}, {where}: this writer refuses every later "
             "write"
