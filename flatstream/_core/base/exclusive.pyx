@@ -2,6 +2,7 @@
 
 import time
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 
 
@@ -13,6 +14,7 @@ cdef double SHORTEST_PAUSE = 20e-6
 cdef double LONGEST_PAUSE = 2e-3
 
 
+@cython.auto_pickle(False)
 cdef class Exclusive:
     """An object whose operations exclude one another.
 
@@ -22,7 +24,7 @@ cdef class Exclusive:
     that operation has happened.
     """
 
-    def check_reentry(self):
+    def _check_reentry(self):
         """Raises RuntimeError if this thread is in the middle of another operation of the object."""
         if self.busy and self.owner == PyThread_get_thread_ident():
             raise RuntimeError(f"reentrant call: this {type(self).__name__} is in the middle of another operation")
@@ -33,7 +35,7 @@ cdef class Exclusive:
             # Nobody is woken up: whatever wakes another thread (a condition, say) runs Python, and a signal handler
             # that raises there would leave it waiting for ever. A turn takes as long as a system call, so little is
             # lost.
-            self.check_reentry()
+            self._check_reentry()
             time.sleep(pause)
             # A signal that came between two sleeps interrupts neither.
             PyErr_CheckSignals()

@@ -28,7 +28,8 @@ from flatstream._core.column_reader.plan cimport (
 from flatstream._core.flatbuf.verifier cimport (
     BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG, check_limits, verify_object,
 )
-from flatstream._core.stream.decoder cimport Decoder, FrameBatch
+from flatstream._core.stream.decoder cimport Decoder
+from flatstream._core.stream.frame_batch cimport FrameBatch
 
 from flatstream._core.stream.decoder import FIRST_FAILED
 from flatstream.errors import ChecksumMismatchError, FlatbufferError, ValidationFailedError

@@ -790,7 +790,7 @@ cdef class Rows(ColumnPlan):
                 self.write_row(encoder, self.row)
             except BaseException:
                 # The sink may have the beginning of its frame, of which the rest waits: then it is written.
-                self.row += encoder.stands
+                self.row += encoder.frame_committed
                 raise
             self.row += 1
             if not self.row & 255:

@@ -13,7 +13,7 @@ class FrameSpan(NamedTuple):
     payload_end: int
     frame_end: int
 
-# The bytes of the base class's methods are what the library hands to a subclass; the built-in ones take more.
+# The library calls the methods of a subclass with memoryviews; the built-in classes take any bytes-like object.
 
 @disjoint_base
 class Deframer:

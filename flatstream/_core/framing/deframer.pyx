@@ -156,7 +156,7 @@ cdef class Deframer:
         return BoundedDeframer(self, max_len)
 
     def with_max_frame_len(self, max_frame_len):
-        """A deframer like this one with the limit `max_frame_len`. A deframer without a limit of its own gets a bound."""
+        """A deframer like this one with the limit `max_frame_len`. Without a limit of its own, it is bounded."""
         return BoundedDeframer(self, max_frame_len)
 
     def observed(self, callback):
@@ -607,8 +607,8 @@ def index_frames(
     ------
     TypeError
         `deframer` runs Python or looks at payloads.
-    ValueError
-        A buffer is strided or has other items.
+    BufferError, ValueError
+        A buffer is strided, has other items, or is read-only and must not be.
     """
     cdef HeaderFormat format
     cdef FrameIndex index

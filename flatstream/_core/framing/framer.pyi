@@ -9,7 +9,7 @@ from flatstream._core.framing.validator import Validator
 class _Writer(Protocol):
     def write(self, data: Buffer, /) -> int | None: ...
 
-# The payload of the base class's method is what the library hands to a subclass; the built-in ones take more.
+# The library calls the method of a subclass with a memoryview; the built-in classes take any bytes-like object.
 
 @disjoint_base
 class Framer:

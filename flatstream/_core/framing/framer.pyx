@@ -455,8 +455,8 @@ def frame_payloads(payloads, Framer framer not None, unsigned char[::1] out not 
     ------
     TypeError
         `payloads` is neither a list nor a tuple, or `framer` runs Python or looks at payloads.
-    ValueError
-        A buffer is strided or has other items.
+    BufferError, ValueError
+        A buffer is strided, has other items, or is read-only and must not be.
     """
     cdef HeaderFormat format
     cdef FrameEnds index

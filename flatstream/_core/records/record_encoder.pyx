@@ -186,7 +186,7 @@ cdef class RecordEncoder(RecordBuilder):
         if self.encoder is None:
             raise ValueError(f"this {type(self).__name__} has nothing to write to")
         # In the middle of the encoder's own operation it must not be waited for.
-        self.encoder.check_reentry()
+        self.encoder._check_reentry()
         self.enter()
         try:
             if values is None:

@@ -137,7 +137,7 @@ def chained_offsets(const unsigned char[::1] data not None, Deframer deframer no
     ------
     TypeError
         The ``locate`` of `deframer` is written in Python.
-    ValueError
+    BufferError, ValueError
         `data` is strided or has other items.
     """
     cdef HeaderFormat format
