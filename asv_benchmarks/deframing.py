@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from array import array
 
 from isal import isal_zlib
 
 import flatstream
+from flatstream._core.framing.deframer import index_frames
 
 from .common import COUNTS, SIZES, Benchmark, check_combination, frames_by_hand, repeated_frame, scan_by_hand
 
@@ -164,3 +166,28 @@ class BatchSizes(Benchmark):
             for batch in reader.batches(max_frames):
                 seen += len(batch)
         assert seen == self.count
+
+
+class IndexFrames(Benchmark):
+    """The loop that finds frames, without a reader: 256 KiB of memory, which is one chunk."""
+
+    param_names = ("checksum", "size")
+    params = (["none", "crc32", "xxhash64"], [16, 64, 1024])
+
+    def setup(self, checksum: str, size: int) -> None:
+        mode = flatstream.ChecksumType(checksum).checksum()
+        self.deframer = flatstream.ChecksumDeframer(mode) if mode.size else flatstream.DefaultDeframer()
+        frame_size = 4 + mode.size + size
+        self.count = 256 * 1024 // frame_size
+        self.stream = repeated_frame(size, self.count, checksum)
+        self.offsets, self.lengths = array("q", [0]) * self.count, array("q", [0]) * self.count
+        assert index_frames(self.stream, self.deframer, self.offsets, self.lengths) == (self.count, len(self.stream))
+        assert list(self.offsets) == list(range(4 + mode.size, len(self.stream), frame_size))
+        assert set(self.lengths) == {size}
+
+    def units(self, checksum: str, size: int) -> int:
+        return self.count
+
+    def time_index_frames(self, checksum: str, size: int) -> None:
+        found = index_frames(self.stream, self.deframer, self.offsets, self.lengths)
+        assert found == (self.count, len(self.stream))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Sequence
 
 import flatstream
+from flatstream._core.framing.framer import frame_payloads
 
 from .common import (
     CHECKSUMS,
@@ -102,3 +104,26 @@ class BufferSizes(Benchmark):
         with flatstream.StreamWriter(sink, buffer_size=buffer_size) as writer:
             writer.write_payloads(self.payloads)
         assert sink.tell() == self.count * (4 + self.size)
+
+
+class FramePayloads(Benchmark):
+    """The loop that makes frames, without a writer: from a list of payloads into 64 KiB of memory."""
+
+    param_names = ("checksum", "size")
+    params = (["none", "crc32", "xxhash64"], [16, 64, 1024])
+
+    def setup(self, checksum: str, size: int) -> None:
+        mode = flatstream.ChecksumType(checksum).checksum()
+        self.framer = flatstream.ChecksumFramer(mode) if mode.size else flatstream.DefaultFramer()
+        frame_size = 4 + mode.size + size
+        self.count = 64 * 1024 // frame_size
+        self.payloads = [payload_of(size)] * self.count
+        self.out, self.ends = bytearray(64 * 1024), array("q", [0]) * self.count
+        assert frame_payloads(self.payloads, self.framer, self.out, self.ends) == self.count
+        assert self.out[: self.count * frame_size] == frames_by_hand(self.payloads, checksum)
+
+    def units(self, checksum: str, size: int) -> int:
+        return self.count
+
+    def time_frame_payloads(self, checksum: str, size: int) -> None:
+        assert frame_payloads(self.payloads, self.framer, self.out, self.ends) == self.count

@@ -1,8 +1,8 @@
-"""What a stream can be read from and written to, each turned into the few functions that the core calls.
+"""Sources and sinks of streams, each turned into the few functions that the core calls.
 
-The functions are the endpoints' own methods wherever possible, and not wrappers in Python: between the return of a
-system call and the moment the core has counted its bytes no Python may run, or a signal handler that raises would make
-the count wrong.
+Wherever possible, these functions are the methods of the source or sink itself, and not wrappers in Python. No Python
+may run between the return of a system call and the moment at which the core has counted its bytes, or a signal handler
+that raises would make the count wrong.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ __all__ = ["PathToOpen", "Sink", "Source", "is_path", "open_sink", "open_source"
 
 
 class Sink(NamedTuple):
-    """Where bytes go; the arguments of the same names are those of `flatstream._core.stream.encoder.Encoder`."""
+    """A sink. The fields are the arguments of the same names of `flatstream._core.stream.encoder.Encoder`."""
 
     target: Any
     write: Callable[[Any], int | None]
     writev: Callable[..., int] | None = None
     fileno: Callable[[], int] | None = None
     rollback: Callable[[int], bool] | None = None
-    exact: bool = False
+    error_takes_nothing: bool = False
     none_blocks: bool = False
     owned: bool = False
 
     def encoder_arguments(self) -> dict[str, Any]:
-        names = ("write", "writev", "fileno", "rollback", "exact", "none_blocks")
+        names = ("write", "writev", "fileno", "rollback", "error_takes_nothing", "none_blocks")
         return {name: getattr(self, name) for name in names}
 
 
 class Source(NamedTuple):
-    """Where bytes come from; `arguments` are those of `flatstream._core.stream.decoder.Decoder`."""
+    """A source. `arguments` are those of `flatstream._core.stream.decoder.Decoder`."""
 
     target: Any
     arguments: dict[str, Any]
@@ -46,7 +46,7 @@ class Source(NamedTuple):
 
 
 class PathToOpen(NamedTuple):
-    """A path, and the mode to open it with, once nothing else can be wrong."""
+    """A path and the mode to open it with. The writer opens it last, after all other arguments were checked."""
 
     path: str | os.PathLike[str]
     mode: str
@@ -57,7 +57,7 @@ def is_path(value: Any) -> bool:
 
 
 def _check_file(value: Any, role: str, able: str) -> None:
-    """Raises for a text file, a closed one, and one that was opened for the other direction."""
+    """Raises for a text file, a closed file, and a file that was opened for the other direction."""
     if isinstance(value, io.TextIOBase):
         mode = "rb" if role == "source" else "wb"
         raise TypeError(f"{role} is a text file object: open it in binary mode, as in open(path, {mode!r})")
@@ -70,11 +70,11 @@ def _check_file(value: Any, role: str, able: str) -> None:
 
 def _rollback(file: io.FileIO) -> Callable[[int], bool]:
     def rollback(count: int) -> bool:
-        """Cuts the last `count` bytes off a regular file that ends where this file object stands."""
+        """Removes the last `count` bytes of a regular file, if the file ends at the position of this file object."""
         fd = file.fileno()
         status = os.fstat(fd)
         position = os.lseek(fd, 0, os.SEEK_CUR)
-        # Not at its end: somebody else writes to it, or has cut it.
+        # If it is not at the end, another process writes to the file or has truncated it.
         if not stat.S_ISREG(status.st_mode) or status.st_size != position or position < count:
             return False
         os.ftruncate(fd, position - count)
@@ -90,7 +90,7 @@ def open_sink(sink: Any) -> Sink:
     Raises
     ------
     TypeError
-        `sink` is nothing to write bytes to.
+        Bytes cannot be written to `sink`.
     ValueError
         It is closed.
     io.UnsupportedOperation
@@ -102,14 +102,14 @@ def open_sink(sink: Any) -> Sink:
         return _file_sink(io.FileIO(sink.path, sink.mode), owned=True)
     if is_path(sink):
         return _file_sink(io.FileIO(sink, "wb"), owned=True)
-    # Of a subclass (ssl.SSLSocket is one) nothing is known but that it has the method: its own code may run after the
-    # system call, so that an error does not say that nothing was taken.
+    # A subclass (such as ssl.SSLSocket) may run code of its own after the system call. So if it raises, it may have
+    # taken bytes.
     if isinstance(sink, socket.socket):
         if sink.fileno() < 0:
             raise ValueError(f"sink is closed: {sink!r:.100}")
         if type(sink) is not socket.socket:
             return Sink(sink, sink.send)
-        return Sink(sink, sink.send, writev=getattr(sink, "sendmsg", None), exact=True)
+        return Sink(sink, sink.send, writev=getattr(sink, "sendmsg", None), error_takes_nothing=True)
     if isinstance(sink, type) or not callable(getattr(sink, "write", None)):
         raise TypeError(f"sink must be a path, a socket or an object with write(buffer), got {sink!r:.100}")
     if isinstance(sink, Encoder):
@@ -117,13 +117,18 @@ def open_sink(sink: Any) -> Sink:
     _check_file(sink, "sink", "writable")
     if type(sink) is io.FileIO:
         return _file_sink(sink, owned=False)
-    # Memory takes all, or raises before it takes anything (but for MemoryError, which the encoder knows).
-    return Sink(sink, sink.write, exact=type(sink) is io.BytesIO, none_blocks=isinstance(sink, io.RawIOBase))
+    # BytesIO takes all, or raises before it takes anything (except for MemoryError, which the encoder handles).
+    return Sink(
+        sink,
+        sink.write,
+        error_takes_nothing=type(sink) is io.BytesIO,
+        none_blocks=isinstance(sink, io.RawIOBase),
+    )
 
 
 def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:
-    # os.writev takes a descriptor, which is asked for each time: the file may have been closed, and its number used
-    # again for another.
+    # os.writev takes a descriptor. The encoder calls fileno() for each write, because the file may have been closed and
+    # its descriptor used again for another.
     writev = getattr(os, "writev", None)
     return Sink(
         file,
@@ -131,7 +136,7 @@ def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:
         writev=writev,
         fileno=file.fileno if writev is not None else None,
         rollback=_rollback(file),
-        exact=True,
+        error_takes_nothing=True,
         none_blocks=True,
         owned=owned,
     )
@@ -140,13 +145,14 @@ def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:
 def open_source(source: Any) -> Source:
     """The Source for a path, a socket, an object with ``readinto`` or ``read``, or a bytes-like object.
 
-    Of an object's methods the one is taken that returns what is there and does not wait until its buffer is full, so
-    that frames arrive when they are sent: ``readinto1``, ``readinto``, ``read1``, ``read``, in this order.
+    The first of these methods that an object has is used: ``readinto1``, ``readinto``, ``read1``, ``read``. They are in
+    this order so that a read returns the bytes that are there and does not wait until its buffer is full: frames then
+    arrive when they are sent.
 
     Raises
     ------
     TypeError
-        `source` is nothing to read bytes from.
+        Bytes cannot be read from `source`.
     ValueError
         It is closed.
     io.UnsupportedOperation
@@ -156,20 +162,20 @@ def open_source(source: Any) -> Source:
     """
     if is_path(source):
         file = io.FileIO(source, "rb")
-        return Source(file, {"readinto": file.readinto, "exact": True}, owned=True)
+        return Source(file, {"readinto": file.readinto, "error_takes_nothing": True}, owned=True)
     if isinstance(source, socket.socket):
         if source.fileno() < 0:
             raise ValueError(f"source is closed: {source!r:.100}")
-        return Source(source, {"readinto": source.recv_into, "exact": type(source) is socket.socket})
+        return Source(source, {"readinto": source.recv_into, "error_takes_nothing": type(source) is socket.socket})
     if isinstance(source, type) or source is None:
         raise TypeError(_source_message(source))
     if not isinstance(source, mmap.mmap):
-        # BytesIO's readinto1 makes a bytes object first; its readinto copies once.
+        # BytesIO.readinto1 makes a bytes object first; BytesIO.readinto copies once.
         names = ("readinto1", "readinto") if not isinstance(source, io.BytesIO) else ("readinto",)
         for name in names:
             if callable(method := getattr(source, name, None)):
                 _check_file(source, "source", "readable")
-                return Source(source, {"readinto": method, "exact": _is_exact(source)})
+                return Source(source, {"readinto": method, "error_takes_nothing": _error_takes_nothing(source)})
         for name in ("read1", "read"):
             if callable(method := getattr(source, name, None)):
                 _check_file(source, "source", "readable")
@@ -179,13 +185,13 @@ def open_source(source: Any) -> Source:
     except TypeError:
         raise TypeError(_source_message(source)) from None
     except ValueError:
-        # A closed mmap or a released memoryview says so when the core takes it; an item type that memoryview does not
-        # know is none of its concern.
+        # The core raises for a closed mmap and a released memoryview. It accepts item types that memoryview does not
+        # know.
         pass
     return Source(source, {"buffer": source})
 
 
-def _is_exact(file: Any) -> bool:
+def _error_takes_nothing(file: Any) -> bool:
     """Whether no Python runs between the system call that takes bytes from `file` and the moment they are counted."""
     if type(file) in (io.BufferedReader, io.BufferedRandom):
         file = file.raw

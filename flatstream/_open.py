@@ -1,4 +1,4 @@
-"""`flatstream.open`: a reader or a writer for a path."""
+"""`flatstream.open`: opens a path for reading or writing."""
 
 from __future__ import annotations
 
@@ -73,34 +73,34 @@ def open(
     path : str or os.PathLike
         The file.
     mode : {"r", "w", "a", "x"}
-        Read; write, emptying the file; append; write a file that must not exist. A "b" may follow.
+        Read; write to an emptied file; append; write to a file that must not exist. A "b" may follow.
     checksum : Checksum, ChecksumType or its name, optional
-        What the frames store. It is not noted in the file: read it with the one that it was written with.
+        The checksum of the frames. The file does not name it: read a file with the checksum that it was written with.
     framer, deframer : Framer, Deframer or ChecksumType, optional
-        Instead of `checksum`, for writing and reading.
+        Instead of `checksum`: `framer` for writing, `deframer` for reading.
     **options
         The keyword arguments of `StreamWriter` or `StreamReader`.
 
     Returns
     -------
     StreamReader or StreamWriter
-        To be closed, best by a ``with`` statement.
+        Close it, best by a ``with`` statement.
 
     Raises
     ------
     OSError
         The file cannot be opened.
     TypeError, ValueError
-        An argument is not what it should be.
+        An argument is wrong.
     UnexpectedEofError
-        Mode "a", and the file ends inside a frame: what is appended would never be read. See `recover_file`. (A file of
-        a framer of your own is not looked at.)
+        Mode "a", and the file ends inside a frame: messages appended to it would never be read. See `recover_file`.
+        (The end of the file is not checked if `framer` is written in Python.)
     ChecksumMismatchError, InvalidFrameError
-        Mode "a", and the file is damaged or of another format.
+        Mode "a", and the file is damaged or has another format.
 
     Notes
     -----
-    Appending reads the file first, from its beginning, to be sure that it ends with a frame.
+    Appending first reads the whole file, to check that it ends with a whole frame.
 
     Examples
     --------
@@ -115,11 +115,11 @@ def open(
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be a str or os.PathLike, got {path!r:.100}")
-    # A plain str in error messages, too.
+    # So that error messages show a plain str.
     path = os.fspath(path)
     kind = mode[:-1] if isinstance(mode, str) and len(mode) == 2 and mode.endswith("b") else mode
     if kind not in ("r", "w", "a", "x"):
-        raise ValueError(f"mode must be 'r', 'w', 'a' or 'x', with or without a 'b' behind it, got {mode!r:.100}")
+        raise ValueError(f"mode must be 'r', 'w', 'a' or 'x', optionally followed by 'b', got {mode!r:.100}")
     wrong = framer if kind == "r" else deframer
     if wrong is not None:
         raise TypeError(f"mode {mode!r} takes a {'deframer' if kind == 'r' else 'framer'}, got {wrong!r:.100}")
@@ -136,7 +136,7 @@ def open(
 def _check_end(path: str | os.PathLike[str], framer: Framer) -> None:
     """Raises unless the file ends with a whole frame, or does not exist.
 
-    A framer of unknown format is trusted, and of a device or a pipe there is no end to look at.
+    The end of a file with an unknown format is not checked, nor is that of a device or a pipe.
     """
     if not os.path.isfile(path):
         return
@@ -152,7 +152,7 @@ def _check_end(path: str | os.PathLike[str], framer: Framer) -> None:
     if report.end is RecoveryEnd.TORN_TAIL:
         raise UnexpectedEofError(
             "the file ends inside a frame, so that nothing may be appended: "
-            f"cut it to {report.last_good_offset} bytes first (see recover_file)",
+            f"truncate it to {report.last_good_offset} bytes first (see recover_file)",
             offset=report.last_good_offset,
             frame=report.frames,
         )

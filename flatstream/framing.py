@@ -56,12 +56,12 @@ def deframer_for(checksum: Checksum | ChecksumType | str | None) -> Deframer:
 
 
 def as_framer(value: Framer | Checksum | ChecksumType | str | None) -> Framer:
-    """`value` if it is a framer; else the built-in one for a checksum, a ChecksumType or its name, or None.
+    """`value` if it is a framer; otherwise the built-in framer for a checksum, a ChecksumType or its name, or None.
 
     Raises
     ------
     TypeError, ValueError
-        It is none of these, or an unknown name.
+        `value` is none of these, or an unknown name.
     """
     if isinstance(value, Framer):
         return value
@@ -73,12 +73,12 @@ def as_framer(value: Framer | Checksum | ChecksumType | str | None) -> Framer:
 
 
 def as_deframer(value: Deframer | Checksum | ChecksumType | str | None) -> Deframer:
-    """`value` if it is a deframer; else the built-in one for a checksum, a ChecksumType or its name, or None.
+    """`value` if it is a deframer; otherwise the built-in deframer for a checksum, a ChecksumType or its name, or None.
 
     Raises
     ------
     TypeError, ValueError
-        It is none of these, or an unknown name.
+        `value` is none of these, or an unknown name.
     """
     if isinstance(value, Deframer):
         return value

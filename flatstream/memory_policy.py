@@ -1,4 +1,4 @@
-"""Memory policies: when to give back the memory that a burst of large messages left behind."""
+"""Memory policies: when to give back memory that was allocated for large messages."""
 
 from flatstream._core.stream.memory_policy import (
     AdaptiveWatermarkPolicy,

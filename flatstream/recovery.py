@@ -1,8 +1,8 @@
-"""Recovery: how much of a stream is intact, and may what follows be cut?
+"""Recovery: how much of a stream is intact, and may the rest be cut off?
 
-Only a torn tail may: the beginning of a frame whose end was never written. Everything else that is not as it should be
-(a checksum that does not match, a length over the limit, a validator's refusal, a device that fails) is raised, because
-cutting there could destroy what is still good, or a good file that is read the wrong way.
+Only a torn tail may be cut off: the first bytes of a frame whose last bytes were never written. Any other damage (a
+checksum that does not match, a length over the limit, a payload that a validator refuses, a device that fails) is
+raised as an error, because cutting there could destroy intact frames, or an intact file that is read in the wrong way.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from flatstream.reader import StreamReader
 
 __all__ = ["RecoveryEnd", "RecoveryReport", "recover", "recover_file"]
 
-# How far before a tear the guard looks where no checksum notices a wrong length at once. A frame longer than this that
-# begins before the tear and reaches over it is not found.
+# Without a checksum, a wrong length is not noticed at once. Then the guard also searches this many bytes before a tear.
+# It does not find a longer frame that begins before the tear and reaches over it.
 HISTORY = 16 << 20
 
-# How many bytes of the first frame are looked at to see whether it has a checksum after all.
+# How many bytes of the stream are read to see whether its first frame has a checksum after all.
 FIRST = 1 << 20
 
 
@@ -33,20 +33,20 @@ class RecoveryEnd(enum.Enum):
     CLEAN_EOF = "clean_eof"
     """With the last byte of a frame."""
     TORN_TAIL = "torn_tail"
-    """Inside a frame: what follows ``last_good_offset`` may be cut."""
+    """Inside a frame: the bytes from ``last_good_offset`` on may be cut off."""
 
 
 class RecoveryReport(NamedTuple):
-    """What `recover` found.
+    """The result of `recover`.
 
     Attributes
     ----------
     frames : int
         How many intact frames the stream begins with.
     last_good_offset : int
-        Where the last of them ends, in bytes; 0 if there is none.
+        The offset in bytes at which the last of them ends; 0 if there is none.
     end : RecoveryEnd
-        What follows there: nothing, or a torn frame.
+        Whether the stream ends there, or a torn frame follows.
     """
 
     frames: int
@@ -57,23 +57,24 @@ class RecoveryReport(NamedTuple):
 def recover(
     source: Any, deframer: Deframer | Checksum | ChecksumType | str | None = None, *, guard: bool = True
 ) -> RecoveryReport:
-    """Reads a stream from where `source` stands to its end, and reports what is intact. Nothing is changed.
+    """Reads a stream from the position of `source` to its end, and reports how much is intact. Nothing is changed.
 
     Parameters
     ----------
     source
-        As for `StreamReader`. Afterwards it stands at an unspecified place.
+        As for `StreamReader`. Its position afterwards is unspecified.
     deframer : Deframer, Checksum, ChecksumType or its name, optional
-        The one that the stream was written for. With ``allow_empty=False``, a tail of zero bytes is a torn tail.
+        The counterpart of the framer that wrote the stream. With ``allow_empty=False``, a tail of zero bytes is a torn
+        tail.
     guard : bool
-        Whether to search the bytes from a tear on for intact frames, and to raise InvalidFrameError instead of
-        reporting a torn tail if there is one: then a length is damaged, and not the tail torn. Without it, the report
-        is the crate's.
+        Whether to search the bytes from a tear on for intact frames. If there is one, a length is damaged and the
+        stream is not torn: then InvalidFrameError is raised instead of reporting a torn tail. Without the guard, the
+        report is the same as the crate's.
 
     Returns
     -------
     RecoveryReport
-        Offsets count from where `source` stood.
+        Offsets are relative to the first position of `source`.
 
     Raises
     ------
@@ -84,10 +85,10 @@ def recover(
 
     Notes
     -----
-    The guard's evidence is: a frame from which frames lead on exactly to the end of the stream, and which is good; or
-    several good frames in a row (one is enough with a checksum of 4 bytes or more). Good means that the checksum
-    matches; without a checksum, that the payload is what a FlatBuffers builder makes. A payload that holds a flatstream
-    of its own can be such evidence; if it is known to, use ``guard=False``.
+    The guard accepts two kinds of evidence: a good frame from which frame follows frame exactly to the end of the
+    stream; and several good frames in a row (one is enough with a checksum of 4 bytes or more). A frame is good if its
+    checksum matches; without a checksum, if its payload has the structure that a FlatBuffers builder makes. A payload
+    that contains a flatstream can be such evidence too. If payloads do, use ``guard=False``.
 
     Examples
     --------
@@ -104,9 +105,9 @@ def recover(
                 _check_tear(reader, made, error)
             return RecoveryReport(reader.frames_read, reader.offset, RecoveryEnd.TORN_TAIL)
         except InvalidFrameError as error:
-            # Of all frames only an empty one that is not allowed can be the file system's doing and not the writer's.
+            # Zero bytes that the file system left look like empty frames. No other invalid frame is a torn tail.
             offset = reader.offset
-            if error.declared_len != 0 or not reader.rest_is_zero():
+            if error.declared_len != 0 or not reader._rest_is_zero():
                 raise
             return RecoveryReport(reader.frames_read, offset, RecoveryEnd.TORN_TAIL)
         return RecoveryReport(reader.frames_read, reader.offset, RecoveryEnd.CLEAN_EOF)
@@ -115,20 +116,20 @@ def recover(
 def recover_file(
     file: Any, deframer: Deframer | Checksum | ChecksumType | str | None = None, *, guard: bool = True
 ) -> RecoveryReport:
-    """Reads a file from its beginning, and reports what is intact. Nothing is changed.
+    """Reads a file from its beginning, and reports how much is intact. Nothing is changed.
 
     Parameters
     ----------
     file : path, or seekable file object
-        Of a file object, the cursor is left at ``last_good_offset``: after a torn tail, ``file.truncate()`` cuts it,
-        and writing goes on from there. If an error is raised, the cursor is anywhere.
+        The position of a file object is left at ``last_good_offset``: after a torn tail, ``file.truncate()`` cuts it
+        off, and writing can go on from there. If an error is raised, the position is unspecified.
     deframer, guard
         See `recover`.
 
     Returns
     -------
     RecoveryReport
-        Offsets count from the beginning of the file.
+        Offsets are relative to the beginning of the file.
 
     Raises
     ------
@@ -148,28 +149,28 @@ def recover_file(
 
 
 def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofError) -> None:
-    """Raises InvalidFrameError if intact frames stand beyond the tear at the reader's place."""
+    """Raises InvalidFrameError if there are intact frames beyond the tear, which is at the reader's offset."""
     offset = reader.offset
-    source, window = reader.source, reader.remaining()
+    source, window = reader.source, reader._remaining()
     start = offset
     if needs_history(deframer):
         start, window = _with_history(source, reader, window)
         _check_checksum(_first_bytes(source, reader), tear, "read without one")
     elif not offset:
-        # Nothing was read, so nothing speaks for the checksum that it is read with.
+        # No frame was read, so it is not certain that the stream has the checksum that it is read with.
         _check_checksum(window, tear, "read with another")
     found = find_intact_frame(deframer, window, offset - start)
     if found is None:
         return
     where = start + found
-    what = (
+    reason = (
         "only the length of this frame is wrong, and the payload behind it is intact"
         if where == offset
-        else f"an intact frame stands at stream offset {where}"
+        else f"an intact frame begins at stream offset {where}"
     )
     raise InvalidFrameError(
         f"the frame's length reaches {tear.needed} bytes, beyond the end of the stream, but the stream is not torn: "
-        f"{what}. Nothing may be cut here; guard=False reports a torn tail all the same",
+        f"{reason}. Nothing may be cut off here; guard=False reports a torn tail all the same",
         declared_len=None,
         buffer_len=tear.got,
         offset=offset,
@@ -178,24 +179,24 @@ def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofErr
 
 
 def _first_bytes(source: Any, reader: StreamReader) -> memoryview:
-    """The beginning of the stream, if the source is a buffer or can be looked at again; else nothing."""
-    whole = reader.whole_buffer()
+    """The first bytes of the stream, if the source is a buffer or seekable; otherwise no bytes."""
+    whole = reader._whole_buffer()
     if whole is not None:
         return memoryview(whole)[:FIRST]
     if not callable(seekable := getattr(source, "seekable", None)) or not seekable():
         return memoryview(b"")
     end = source.tell()
-    source.seek(end - reader.offset - len(reader.remaining()))
+    source.seek(end - reader.offset - len(reader._remaining()))
     first = memoryview(source.read(FIRST) or b"")
     source.seek(end)
     return first
 
 
 def _check_checksum(first: memoryview, tear: UnexpectedEofError, how: str) -> None:
-    """Raises InvalidFrameError if the stream, which begins with `first`, has another checksum than it is read with."""
+    """Raises InvalidFrameError if the stream, whose first bytes are `first`, has another checksum than expected."""
     for kind in ChecksumType:
         size = kind.checksum().size
-        # A run of zero bytes has the checksum 0 with some, and says nothing.
+        # With some checksums, a run of zero bytes has the checksum 0, which is no evidence.
         if not any(first[4 : 4 + size]):
             continue
         try:
@@ -205,17 +206,17 @@ def _check_checksum(first: memoryview, tear: UnexpectedEofError, how: str) -> No
         if found is not None:
             raise InvalidFrameError(
                 f"the first frame is intact with the checksum {kind.value!r}, but the stream is {how}: was it written "
-                "with it? Nothing may be cut here; guard=False reports a torn tail all the same",
+                "with it? Nothing may be cut off here; guard=False reports a torn tail all the same",
                 offset=0,
                 frame=0,
             ) from tear
 
 
 def _with_history(source: Any, reader: StreamReader, window: Any) -> tuple[int, Any]:
-    """The last bytes of the stream, from up to HISTORY bytes before the tear, and where they begin."""
+    """The offset and the bytes of the end of the stream, from up to HISTORY bytes before the tear on."""
     offset = reader.offset
     before = min(offset, HISTORY)
-    whole = reader.whole_buffer()
+    whole = reader._whole_buffer()
     if whole is not None:
         return offset - before, memoryview(whole)[offset - before :]
     seekable = getattr(source, "seekable", None)
@@ -233,5 +234,5 @@ def _with_history(source: Any, reader: StreamReader, window: Any) -> tuple[int, 
             before -= len(piece)
     finally:
         source.seek(end)
-    # Somebody cut the file in the meantime: then there is nothing to search in it.
+    # If bytes are missing, another process truncated the file in the meantime, and there are none to search.
     return (offset, window) if before else (offset - sum(map(len, pieces[:-1])), b"".join(pieces))

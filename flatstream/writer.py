@@ -1,4 +1,4 @@
-"""StreamWriter: from an agent's messages to a stream."""
+"""StreamWriter: writes messages to a stream."""
 
 from __future__ import annotations
 
@@ -33,39 +33,34 @@ class StreamWriter(Encoder):
     Parameters
     ----------
     sink : path, socket or object with ``write(buffer)``
-        A path is created or emptied, and closed by `close`; anything else is flushed, and stays open. A ``write`` that
-        takes less than it is offered is called again for the rest. If it returns None, that means it took everything;
-        from an `io.RawIOBase`, that it would block.
+        A path is created or emptied, and closed by `close`; any other sink is flushed and stays open. ``write`` may
+        take a part of its argument. None means that it took all; from an `io.RawIOBase`, that it would block.
     framer : Framer, Checksum, ChecksumType or its name, optional
-        How frames are made; without a checksum by default.
+        Makes the frames; without a checksum by default.
     builder : Builder or flatbuffers.Builder, optional
-        The builder of simple mode (`write`, `write_batch`). By default the writer makes one when it needs it.
-    capacity : int, optional
-        How many bytes that builder starts with.
+        The builder of `write`. By default the writer makes one: ``make_builder(capacity)``, of `capacity` bytes.
     buffer_size : int
-        How many bytes to gather before the sink gets them. 0 hands over every frame at once.
+        How many bytes are gathered before the sink gets them; 0 hands over each frame at once.
     memory_policy : MemoryPolicy, optional
-        Decides when a builder that a large message made grow is replaced by a fresh one: that of simple mode, and that
-        of a `RecordWriter`.
-    make_builder : callable, optional
-        ``make_builder(capacity)`` makes the builders of simple mode.
+        Decides when a builder that grew for a large message is replaced: that of `write`, and that of a `RecordWriter`.
 
     Raises
     ------
-    TypeError, ValueError, io.UnsupportedOperation
-        An argument is not what it should be; the sink is a text file, closed or read-only.
+    TypeError, ValueError, BufferError, io.UnsupportedOperation
+        An argument is wrong; the sink is a text file, closed or read-only; the writer is closed.
+    InvalidFrameError, ValidationFailedError, FlatbufferError
+        From any write: the framer refuses the payload, or the builder is not finished. Nothing of it was written.
     OSError
-        The path cannot be opened.
+        The sink failed, and the payload was not accepted. If the stream now ends inside a frame and cannot be cut back
+        to its last whole frame, every later write raises FlatStreamError.
+    BlockingIOError
+        The sink would block, and the buffer has no room. The payload was not accepted; try again later.
 
     Notes
     -----
-    Nothing accepted is lost without a word. When a sink would block (BlockingIOError) or a time limit strikes, what it
-    did not take waits in the buffer, to the byte. When it fails inside a frame, the file is cut back to the last whole
-    frame if it can be; if it cannot, every later write is refused, so that no frame ever stands behind torn bytes.
-
-    Threads may share a writer: operations exclude one another. After a fork the child's copy refuses to write.
-
-    A writer that is collected without `close` hands over the rest and issues a ResourceWarning.
+    Accepted messages are not lost silently: if the sink blocks or a time limit expires, the rest stays in the buffer.
+    Threads may share a writer: operations exclude one another. After a fork, the child's copy refuses to write. A
+    writer that is collected before `close` hands over the rest and issues a ResourceWarning.
 
     Examples
     --------
@@ -122,12 +117,12 @@ class StreamWriter(Encoder):
 
     @property
     def sink(self) -> Any:
-        """Where the stream goes; None after `close` or `detach`."""
+        """The sink; None after `close` or `detach`."""
         return None if self._endpoint is None else self._endpoint.target
 
     @property
     def builder(self) -> Any:
-        """The builder of simple mode. It is the writer's: what it holds changes with the next `write`."""
+        """The builder of `write`, which the next `write` clears."""
         if self._builder is None:
             self._builder = self._new_builder(self._capacity)
         return self._builder
@@ -139,26 +134,15 @@ class StreamWriter(Encoder):
             return builder
         return Builder(capacity)
 
-    # Simple mode
+    # Writing objects
 
     def write(self, item: str | StreamSerialize | Packable) -> None:
         """Builds the message of `item` with the writer's own builder and writes it.
 
-        Parameters
-        ----------
-        item : str, object with ``serialize(builder)``, or object-API object with ``Pack(builder)``
-            A `str` becomes a message whose root is a string. ``serialize`` must call ``builder.Finish``.
-
-        Raises
-        ------
-        TypeError
-            `item` is none of these.
-        FlatbufferError
-            Its ``serialize`` did not finish the message.
-        InvalidFrameError, ValidationFailedError, OSError, BlockingIOError, ValueError
-            See `write_payload`. Whatever is raised, by ``serialize`` too, nothing of `item` was written.
+        `item` is a `str`, which becomes the root of the message; an object whose ``serialize(builder)`` calls
+        ``builder.Finish``; or an object of flatc's object API, with ``Pack(builder)``.
         """
-        self.write_built(self._build, item)
+        self._write_built(self._build, item)
 
     def _build(self, item: str | StreamSerialize | Packable) -> Any:
         builder = self._builder
@@ -167,8 +151,8 @@ class StreamWriter(Encoder):
         builder.Clear()
         serialize(item, builder)
         if self._policy is not None:
-            # Before the message is framed, so that an error of the policy's leaves nothing of it written. If the
-            # builder is replaced, this one still holds the message.
+            # Before the message is framed, so that nothing of it is written if the policy raises. If the builder is
+            # replaced, this one still holds the message.
             self._consult(builder, self._use_builder)
         return builder
 
@@ -176,7 +160,7 @@ class StreamWriter(Encoder):
         self._builder = builder
 
     def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
-        """Writes each of `items` like `write`. If one fails, those before it are written; see `frames_written`."""
+        """Writes each of `items` as `write` does. If one fails, those before it are written; see `frames_written`."""
         if isinstance(items, str) or not hasattr(type(items), "__iter__"):
             raise TypeError(
                 f"items must be an iterable of items, got one {type(items).__name__}: write() takes a single item"
@@ -185,8 +169,8 @@ class StreamWriter(Encoder):
             self.write(item)
 
     def _consult(self, builder: Any, use_builder: Callable[[Any], None]) -> None:
-        """Asks the memory policy, if the builder has grown beyond what the policy wants to keep; `use_builder` is told
-        of the one to use from now on.
+        """Asks the memory policy, if the builder is larger than its baseline. If the policy wants a smaller one, calls
+        ``use_builder(builder)`` with a new builder.
         """
         capacity = len(builder.Bytes)
         if capacity <= self._baseline:
@@ -206,34 +190,24 @@ class StreamWriter(Encoder):
 
     @property
     def _builder_consultant(self) -> Callable[[Any, Callable[[Any], None]], None] | None:
-        """What a record writer asks about its builder; None if there is no memory policy."""
+        """The function with which a record writer asks the memory policy; None if there is no policy."""
         return None if self._policy is None else self._consult
 
-    # Expert mode beside write_payload, write_payloads and write_finished
+    # Writing finished messages: write_payload, write_payloads and write_finished are inherited
 
     def write_message(self, builder: Any) -> None:
-        """Writes the message that `builder` has finished, then clears the builder for the next.
-
-        Raises
-        ------
-        See `write_finished`. The builder is cleared only if the message was written.
-        """
+        """Writes the message that `builder` has finished. If it was written, clears the builder."""
         self.write_finished(builder)
         builder.Clear()
 
     # The end
 
     def flush(self) -> None:
-        """Hands everything to the sink, and has the sink hand it on if it can (``sink.flush()``).
+        """Hands everything to the sink, and calls ``sink.flush()`` if it has that method.
 
-        Raises
-        ------
-        OSError, BlockingIOError
-            From the sink. What it did not take stays in the buffer, unless the writer refuses to go on.
-        ValueError
-            The writer is closed.
+        If the sink fails, the bytes that it did not take stay in the buffer, unless `is_refusing`.
         """
-        self.drain_buffer()
+        self._drain_buffer()
         self._flush_sink()
 
     def _flush_sink(self) -> None:
@@ -242,28 +216,25 @@ class StreamWriter(Encoder):
             flush()
 
     def close(self) -> None:
-        """Flushes, and closes the sink if the writer opened it. Does nothing the second time.
+        """Flushes, and closes the sink if the writer opened it. A second call does nothing.
 
-        Raises
-        ------
-        OSError, FlatStreamError
-            What was accepted could not be handed over. The writer is closed all the same, and so is a file it opened;
-            after BlockingIOError and TimeoutError it stays open, so that `close` can be tried again.
+        If the rest cannot be handed over, the writer is closed all the same, and so is a file that it opened. After
+        BlockingIOError and TimeoutError it stays open, so that `close` can be called again.
         """
         if self._endpoint is None:
             return
-        if self.is_foreign:
-            # The bytes in the buffer are the parent's to write, and so is the file.
-            self.shut_down()
+        if self._is_forked_copy:
+            # The parent process writes the bytes in the buffer, and closes the file.
+            self._shut_down()
             self._endpoint = None
             return
-        self.check_reentry()
+        self._check_reentry()
         try:
-            if not self._hand_over_the_last():
+            if not self._hand_over_rest():
                 return
         except (BlockingIOError, TimeoutError):
-            # It stays open if anything is left to be handed over later.
-            if self.is_shut or self.is_refusing:
+            # The writer stays open if the rest can be handed over later.
+            if self._is_shut or self.is_refusing:
                 self._finish()
             raise
         except BaseException:
@@ -271,10 +242,10 @@ class StreamWriter(Encoder):
             raise
         self._finish()
 
-    def _hand_over_the_last(self) -> bool:
-        """Returns whether it is for the caller to let go of the sink, or another thread is about to."""
-        # In this order, so that no other thread's frame can come after the last that is handed over.
-        if not self.drain_and_shut():
+    def _hand_over_rest(self) -> bool:
+        """Shuts the writer and flushes the sink. Returns False if another thread does so, and will release the sink."""
+        # In this order, so that no other thread can write after the last frame was handed over.
+        if not self._drain_and_shut():
             return False
         try:
             self._flush_sink()
@@ -284,22 +255,14 @@ class StreamWriter(Encoder):
         return True
 
     def _finish(self) -> None:
-        self.shut_down()
+        self._shut_down()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None and endpoint.owned:
             endpoint.target.close()
 
     def detach(self) -> Any:
-        """Flushes, and gives back the sink, open; the writer is closed.
-
-        Raises
-        ------
-        ValueError
-            The writer is closed.
-        OSError, FlatStreamError
-            See `flush`; the writer then keeps the sink.
-        """
-        if self._endpoint is None or not self._hand_over_the_last():
+        """Flushes, closes the writer and returns the sink, which stays open. If `flush` fails, the writer keeps it."""
+        if self._endpoint is None or not self._hand_over_rest():
             raise ValueError(f"this {type(self).__name__} is closed")
         endpoint, self._endpoint = self._endpoint, None
         return None if endpoint is None else endpoint.target
@@ -321,14 +284,14 @@ class StreamWriter(Encoder):
         try:
             self.close()
         except Exception as second:
-            # The first error is the one to see; that closing failed as well is said with it.
+            # The first error is raised; the second one becomes a note of it.
             error.add_note(f"closing the stream writer failed too: {type(second).__name__}: {second}")
             self._finish()
 
     def __del__(self) -> None:
         # An instance whose __init__ failed has no endpoint.
         endpoint = getattr(self, "_endpoint", None)
-        if endpoint is None or self.is_foreign:
+        if endpoint is None or self._is_forked_copy:
             return
         try:
             if self.pending_bytes or endpoint.owned:

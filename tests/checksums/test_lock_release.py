@@ -132,7 +132,7 @@ WRITES: dict[str, Callable[[StreamWriter, bytes], Any]] = {
     "write_payloads_of_list": lambda writer, payload: writer.write_payloads([b"small", payload, b"small"]),
     "write_payloads_of_iterator": lambda writer, payload: writer.write_payloads(iter([b"small", payload, b"small"])),
     "write_finished": lambda writer, payload: writer.write_finished(FinishedBytes(payload)),
-    "write_built": lambda writer, payload: writer.write_built(FinishedBytes, payload),
+    "_write_built": lambda writer, payload: writer._write_built(FinishedBytes, payload),
 }
 
 

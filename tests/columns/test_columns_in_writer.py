@@ -434,7 +434,7 @@ def test_rows_written_counts_a_row_whose_rest_is_still_to_go(size: int) -> None:
         taken.extend(data[:count])
         return count
 
-    encoder = Encoder(DefaultFramer(), 0, write, exact=True)
+    encoder = Encoder(DefaultFramer(), 0, write, error_takes_nothing=True)
     labels = ["x" * size + str(i) for i in range(5)]
     with pytest.raises(KeyboardInterrupt) as caught:
         write_columns(encoder, TREE.layout, TREE.number, {"label": labels})

@@ -37,7 +37,7 @@ SHOWN: dict[str, list[str]] = {
         r"torn: .*13 bytes of it are needed, 9 are there \(frame 99, stream offset 1287\)",
         r"recovered 99 frames and cut the file to 1287 bytes",
         r"read all 101 frames",
-        r"not torn: .*an intact frame stands at stream offset 533",
+        r"not torn: .*an intact frame begins at stream offset 533",
     ],
     "several_builders": [r"100 messages of 24 bytes", r"20 messages of 64 bytes", r"4 messages of 100032 bytes"],
     "sized_checksums": [

@@ -333,7 +333,7 @@ def test_guards_are_there() -> None:
     stream = corpus(MODES["crc32"], [flatbuffer_of_event(number) for number in range(5)])
     # A length bit of the second frame, so that it reaches beyond the end.
     damaged = flip(stream.data, 8 * stream.starts[1] + 20)
-    with pytest.raises(InvalidFrameError, match=f"an intact frame stands at stream offset {stream.starts[2]}"):
+    with pytest.raises(InvalidFrameError, match=f"an intact frame begins at stream offset {stream.starts[2]}"):
         recover(damaged, ChecksumType.CRC32)
     assert recover(damaged, ChecksumType.CRC32, guard=False) == (1, stream.starts[1], RecoveryEnd.TORN_TAIL)
     # Zero bytes, as file systems leave them.

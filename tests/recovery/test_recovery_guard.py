@@ -156,7 +156,7 @@ def test_guards_error_says_where_the_intact_frame_is(mode: Mode) -> None:
                 continue
             found += 1
             assert (error.offset, error.frame) == (start, frame)
-            assert f"an intact frame stands at stream offset {stream.starts[frame + 1]}." in str(error)
+            assert f"an intact frame begins at stream offset {stream.starts[frame + 1]}." in str(error)
             assert "guard=False" in str(error)
             assert str(error).endswith(f"(frame {frame}, stream offset {start})")
     assert found > 100
@@ -168,7 +168,7 @@ def test_guards_error_names_only_frames_that_are_intact(mode: Mode) -> None:
     for frame in range(len(stream.payloads)):
         for bit in length_bits(stream, frame):
             error = recover_bytes(flip(stream.data, bit), mode.deframer())
-            if named := re.search(r"an intact frame stands at stream offset (\d+)", str(error)):
+            if named := re.search(r"an intact frame begins at stream offset (\d+)", str(error)):
                 offset = int(named.group(1))
                 assert offset in stream.starts, f"bit {bit}: {error}"
                 assert offset != stream.starts[frame], f"bit {bit}: {error}"
@@ -314,7 +314,7 @@ def test_guard_may_take_a_stream_inside_a_payload_for_evidence_and_can_be_switch
             assert cut >= inner_start + inner.ends[0]
     # Cut where a frame of the inner stream ends: that one leads to the end.
     cut = inner_start + inner.ends[1]
-    with pytest.raises(InvalidFrameError, match=f"an intact frame stands at stream offset {inner_start}"):
+    with pytest.raises(InvalidFrameError, match=f"an intact frame begins at stream offset {inner_start}"):
         recover(outer.data[:cut], mode.deframer())
 
 

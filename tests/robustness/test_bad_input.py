@@ -416,7 +416,7 @@ def test_bad_argument_of_a_reader_or_writer_is_refused(case: Case) -> None:
 
 # flatstream.open
 
-MODE = "mode must be 'r', 'w', 'a' or 'x', with or without a 'b' behind it, got "
+MODE = "mode must be 'r', 'w', 'a' or 'x', optionally followed by 'b', got "
 BOTH = "expected either a checksum or a framer or deframer, got both"
 BAD_OPEN: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     ((None,), {}, TypeError, "path must be a str or os.PathLike, got None"),
@@ -446,7 +446,7 @@ BAD_OPEN: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     (("some.fs",), {"capacity": 0}, ValueError, "capacity must be from 1 to [0-9]+, got 0"),
     (("none.fs",), {}, FileNotFoundError, "none.fs"),
     (("some.fs", "x"), {}, FileExistsError, "some.fs"),
-    (("torn.fs", "a"), {}, UnexpectedEofError, r"cut it to 7 bytes first.*\(frame 1, stream offset 7\)"),
+    (("torn.fs", "a"), {}, UnexpectedEofError, r"truncate it to 7 bytes first.*\(frame 1, stream offset 7\)"),
     (("some.fs", "a"), {"checksum": "crc32"}, FlatStreamError, "stream offset 0"),
 ]
 

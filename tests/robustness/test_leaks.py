@@ -240,13 +240,15 @@ def fail_to_hand_over(folder: Path) -> None:
         for exact in (False, True):
             for error in (OSError(errno.ENOSPC, "full"), BlockingIOError(), TimeoutError(), KeyboardInterrupt()):
                 sink = Answering(3, error)
-                encoder = Encoder(DefaultFramer(), 64, sink.write, exact=exact, rollback=lambda count: True)
+                encoder = Encoder(
+                    DefaultFramer(), 64, sink.write, error_takes_nothing=exact, rollback=lambda count: True
+                )
                 with contextlib.suppress(OSError, KeyboardInterrupt):
                     encoder.write_payload(b"x" * size)
-                    encoder.drain_buffer()
+                    encoder._drain_buffer()
                 with contextlib.suppress(FlatStreamError):
                     encoder.write_payload(b"x" * size)
-                    encoder.drain_buffer()
+                    encoder._drain_buffer()
     for nonsense in (-1, 100, "1"):
         encoder = Encoder(DefaultFramer(), 0, lambda data, nonsense=nonsense: nonsense)  # type: ignore[misc]
         with Refused(OSError):

@@ -481,11 +481,11 @@ def test_indexes_of_a_batch_do_not_hold_the_buffer():
 
 
 def test_buffer_of_a_reader_lent_for_recovery_cannot_be_taken_away():
-    # `whole_buffer` and `remaining` are for recovery, but they can be called, and releasing what they give must not
+    # `_whole_buffer` and `_remaining` are for recovery, but they can be called, and releasing what they give must not
     # release what the reader looks at.
     source = bytearray(STREAM)
     reader = StreamReader(source)
-    lent = [reader.whole_buffer(), reader.remaining()]
+    lent = [reader._whole_buffer(), reader._remaining()]
     for view in lent:
         assert view is not None
         view.release()

@@ -294,7 +294,7 @@ def test_large_payload_whose_rest_finds_no_memory_makes_the_writer_refuse(tmp_pa
                 taken.extend(data[:answer])
                 return answer
 
-            encoder = Encoder(DefaultFramer(), 64, write, exact=True)
+            encoder = Encoder(DefaultFramer(), 64, write, error_takes_nothing=True)
             payload = mmap.mmap(-1, 512 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
             with open("/proc/self/statm") as file:
                 used = int(file.read().split()[0]) * mmap.PAGESIZE
@@ -308,7 +308,7 @@ def test_large_payload_whose_rest_finds_no_memory_makes_the_writer_refuse(tmp_pa
             resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
             try:
                 encoder.write_payload(b"later")
-                encoder.drain_buffer()
+                encoder._drain_buffer()
                 print("written behind a torn frame")
             except FlatStreamError as error:
                 print("refused" if "refuses to go on" in str(error) else error)

@@ -176,7 +176,7 @@ def test_everything_but_closing_again_is_refused_after_the_end(sink_kind, tmp_pa
             lambda: writer.write_message(builder),
             writer.flush,
             writer.detach,
-            writer.drain_buffer,
+            writer._drain_buffer,
         ]
         for use in uses:
             with pytest.raises(ValueError, match="this StreamWriter is closed"):

@@ -102,7 +102,12 @@ def exact_encoder(sink: ToldSink, buffer_size: int, *, rollback: bool = True, fr
     """An encoder for a sink whose exceptions mean that nothing was taken, as those of a system call do."""
     made = DefaultFramer() if framer is None else framer
     return Encoder(
-        made, buffer_size, sink.write, writev=sink.writev, rollback=sink.rollback if rollback else None, exact=True
+        made,
+        buffer_size,
+        sink.write,
+        writev=sink.writev,
+        rollback=sink.rollback if rollback else None,
+        error_takes_nothing=True,
     )
 
 
@@ -114,7 +119,7 @@ def assert_refuses(encoder: Encoder, sink: ToldSink, cause: BaseException) -> No
         lambda: encoder.write_payload(b"later"),
         lambda: encoder.write_payload(b"L" * 100_000),
         lambda: encoder.write_payloads([b"later"]),
-        encoder.drain_buffer,
+        encoder._drain_buffer,
     ]
     for attempt in attempts:
         with pytest.raises(FlatStreamError, match="refuses to go on") as caught:
@@ -126,7 +131,7 @@ def assert_refuses(encoder: Encoder, sink: ToldSink, cause: BaseException) -> No
 
 def write_and_drain(encoder: Encoder, payload: bytes) -> None:
     encoder.write_payload(payload)
-    encoder.drain_buffer()
+    encoder._drain_buffer()
 
 
 DEVICE_ERRORS = [errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EPIPE, errno.EDQUOT]
@@ -153,11 +158,11 @@ def write_all(encoder: Encoder, payloads: Iterable[bytes]) -> tuple[list[bytes],
             assert encoder.frames_written == before + 1
             accepted.append(payload)
     try:
-        encoder.drain_buffer()
+        encoder._drain_buffer()
     except (OSError, FlatStreamError) as error:
         errors.append(error)
         with contextlib.suppress(OSError, FlatStreamError):
-            encoder.drain_buffer()
+            encoder._drain_buffer()
     return accepted, errors
 
 
@@ -197,13 +202,13 @@ def test_device_error_at_any_call_of_a_pipe_refuses_unless_a_frame_ends_there(bu
         encoder = exact_encoder(sink, buffer_size, rollback=False)
         with contextlib.suppress(OSError):
             encoder.write_payloads(PAYLOADS)
-            encoder.drain_buffer()
+            encoder._drain_buffer()
         got = reference.decode(bytes(sink.data), "none")
         assert got.payloads == PAYLOADS[: len(got.payloads)]
         if isinstance(got.end, reference.Clean):
             assert not encoder.is_refusing
             accepted = PAYLOADS[: encoder.frames_written]
-            encoder.drain_buffer()
+            encoder._drain_buffer()
             assert sink.data == encode(*accepted)
         else:
             assert isinstance(got.end, reference.Torn)
@@ -249,7 +254,7 @@ def test_refusal_says_which_frame_is_torn_and_where():
         encoder.write_payloads([b"cdefghijklmn", b"opqrstuvwxyz", b"next"])
     assert sink.data == encode(b"0123456789ab", b"0123456789ab") + b"\x0c\0\0\0cde"
     with pytest.raises(FlatStreamError) as caught:
-        encoder.drain_buffer()
+        encoder._drain_buffer()
     assert (caught.value.frame, caught.value.offset) == (2, 32)
     assert "25 bytes were not handed over" in str(caught.value)
 
@@ -262,11 +267,11 @@ def test_rollback_takes_back_no_more_than_the_unfinished_frame():
     encoder = exact_encoder(sink, 1000)
     encoder.write_payloads([b"0123456789ab"] * 3)
     with pytest.raises(OSError):
-        encoder.drain_buffer()
+        encoder._drain_buffer()
     assert sink.rolled_back == [6]
     assert sink.data == encode(b"0123456789ab")
     assert encoder.pending_bytes == 32
-    encoder.drain_buffer()
+    encoder._drain_buffer()
     assert sink.data == encode(*[b"0123456789ab"] * 3)
 
 
@@ -310,7 +315,7 @@ def test_rollback_that_is_interrupted_makes_the_writer_refuse(interruption, payl
     with pytest.raises(FlatStreamError, match="refuses to go on"):
         encoder.write_payload(b"later")
     with pytest.raises(FlatStreamError, match="refuses to go on"):
-        encoder.drain_buffer()
+        encoder._drain_buffer()
     assert sink.data == encode(payload)[:7]
 
 
@@ -341,7 +346,7 @@ BLOCKED: dict[str, tuple[Any, dict[str, Any]]] = {
     "raises_with_count": (Fail(BlockingIOError(errno.EAGAIN, "full", 3), 3), {}),
     "returns_0": (Say(0), {}),
     "returns_none_and_is_raw": (Say(None), {"none_blocks": True}),
-    "times_out": (Fail(TimeoutError("timed out")), {"exact": True}),
+    "times_out": (Fail(TimeoutError("timed out")), {"error_takes_nothing": True}),
 }
 every_blocked = pytest.mark.parametrize("how", BLOCKED)
 
@@ -355,7 +360,7 @@ def test_blocked_sink_with_room_in_the_buffer_is_no_error(how):
     payloads = [b"a" * 40, b"b" * 40]
     encoder.write_payloads(payloads)
     assert encoder.frames_written == 2
-    encoder.drain_buffer()
+    encoder._drain_buffer()
     assert sink.data == encode(*payloads)
 
 
@@ -372,7 +377,7 @@ def test_blocked_sink_and_a_full_buffer_raise_and_the_payload_was_not_accepted(h
         assert encoder.frames_written == 1
         assert not encoder.is_refusing
     encoder.write_payload(b"b" * 40)
-    encoder.drain_buffer()
+    encoder._drain_buffer()
     assert sink.data == encode(b"a" * 60, b"b" * 40)
 
 
@@ -386,7 +391,7 @@ def test_large_frame_of_which_a_blocked_sink_has_a_part_is_accepted(how, taken):
     assert (encoder.frames_written, encoder.bytes_written) == (1, 5004)
     assert encoder.pending_bytes == 5004 - len(sink.data)
     encoder.write_payload(b"next")
-    encoder.drain_buffer()
+    encoder._drain_buffer()
     assert sink.data == encode(b"L" * 5000, b"next")
     assert encoder.buffer_capacity == 64
 
@@ -410,7 +415,7 @@ def test_large_frame_that_goes_out_bit_by_bit_is_not_copied_at_each_turn():
     while encoder.pending_bytes:
         turns += 1
         with contextlib.suppress(BlockingIOError):
-            encoder.drain_buffer()
+            encoder._drain_buffer()
     assert turns == 125
     assert sink.data == encode(payload)
     # The header, the payload itself, and the buffer that its rest waits in.
@@ -428,7 +433,7 @@ def test_large_frame_of_which_a_blocked_sink_has_nothing_was_not_accepted(how):
         encoder.write_payload(b"L" * 5000)
     assert (encoder.frames_written, encoder.bytes_written, encoder.pending_bytes) == (0, 0, 0)
     encoder.write_payload(b"next")
-    encoder.drain_buffer()
+    encoder._drain_buffer()
     assert sink.data == encode(b"next")
 
 
@@ -460,7 +465,7 @@ def test_error_behind_a_frame_half_of_which_was_blocked_leaves_no_hole(payload, 
     encoder = exact_encoder(sink, 0, rollback=rollback)
     encoder.write_payload(payload)
     with pytest.raises(OSError):
-        encoder.drain_buffer()
+        encoder._drain_buffer()
     # Nine bytes of it may be taken back only if the first six, which went out before, can be given again.
     if encoder.is_refusing:
         assert sink.data == encode(payload)[:9]
@@ -469,7 +474,7 @@ def test_error_behind_a_frame_half_of_which_was_blocked_leaves_no_hole(payload, 
         assert rollback
         assert sink.rolled_back == [9]
         encoder.write_payload(b"next")
-        encoder.drain_buffer()
+        encoder._drain_buffer()
         assert sink.data == encode(payload, b"next")
 
 
@@ -488,7 +493,7 @@ def test_timeout_of_a_sink_that_may_have_taken_a_part_refuses():
 @pytest.mark.parametrize("exact", [True, False])
 def test_sink_that_returns_nonsense_is_an_error_that_says_so_and_refuses(value, shown, exact):
     sink = ToldSink(Say(value))
-    encoder = Encoder(DefaultFramer(), 0, sink.write, rollback=sink.rollback, exact=exact)
+    encoder = Encoder(DefaultFramer(), 0, sink.write, rollback=sink.rollback, error_takes_nothing=exact)
     with pytest.raises(
         OSError, match=rf"was offered 9 bytes and returned {shown}: how many it took is unknown"
     ) as caught:
@@ -573,8 +578,8 @@ def test_buffer_that_a_sink_took_is_not_offered_again_when_the_same_call_fails()
     encoder = exact_encoder(sink, 64)
     encoder.write_payloads([b"0123456789ab"] * 3)
     with pytest.raises(KeyboardInterrupt):
-        encoder.drain_buffer()
-    encoder.drain_buffer()
+        encoder._drain_buffer()
+    encoder._drain_buffer()
     assert sink.data == encode(*[b"0123456789ab"] * 3)
 
 
@@ -632,7 +637,7 @@ class Schedule:
             self.sink.write,
             writev=self.sink.writev if self.chance.random() < 0.5 else None,
             rollback=self.sink.rollback if exact and self.chance.random() < 0.6 else None,
-            exact=exact,
+            error_takes_nothing=exact,
             none_blocks=none_blocks,
         )
         self.accepted: list[bytes] = []
@@ -648,7 +653,7 @@ class Schedule:
         for _ in range(steps):
             step = self.chance.randrange(6)
             if step == 0:
-                self.offer([], self.encoder.drain_buffer)
+                self.offer([], self.encoder._drain_buffer)
             elif step == 1:
                 payloads = [self.payload() for _ in range(self.chance.randrange(1, 8))]
                 given: Any = self.chance.choice((iter, list, tuple))(payloads)
@@ -659,7 +664,7 @@ class Schedule:
                 self.offer([payload], lambda given=given: self.encoder.write_payload(given))
             self.check()
         self.sink.fault_rate = 0
-        self.offer([], self.encoder.drain_buffer)
+        self.offer([], self.encoder._drain_buffer)
         self.check()
         if not self.encoder.is_refusing:
             assert self.sink.data == encode(*self.accepted)

@@ -2,6 +2,7 @@
 
 import time
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 
 
@@ -13,6 +14,7 @@ cdef double MIN_PAUSE = 20e-6
 cdef double MAX_PAUSE = 2e-3
 
 
+@cython.auto_pickle(False)
 cdef class Exclusive:
     """Base class of objects that one thread at a time may operate on.
 
@@ -22,7 +24,7 @@ cdef class Exclusive:
     done.
     """
 
-    def check_reentry(self):
+    def _check_reentry(self):
         """Raises RuntimeError if this thread is in the middle of another operation on the object."""
         if self.busy and self.owner == PyThread_get_thread_ident():
             raise RuntimeError(f"reentrant call: this {type(self).__name__} is in the middle of another operation")
@@ -33,7 +35,7 @@ cdef class Exclusive:
             # Polls, because a thread cannot be notified safely: a notification (of a condition, say) runs Python, and
             # if a signal handler raises there, the waiting thread is never notified. An operation takes about as long
             # as a system call, so polling loses little time.
-            self.check_reentry()
+            self._check_reentry()
             time.sleep(pause)
             # A signal that arrives between two sleeps interrupts neither of them.
             PyErr_CheckSignals()

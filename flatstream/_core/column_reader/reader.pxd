@@ -3,7 +3,8 @@ from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.column_reader.extract cimport BatchCursor
 from flatstream._core.column_reader.plan cimport Memory, ReadPlan
 from flatstream._core.flatbuf.verifier cimport Limits
-from flatstream._core.stream.decoder cimport Decoder, FrameBatch
+from flatstream._core.stream.decoder cimport Decoder
+from flatstream._core.stream.frame_batch cimport FrameBatch
 
 
 cdef class ColumnReader(Exclusive):

@@ -26,7 +26,8 @@ from flatstream._core.column_reader.plan cimport OP_SCALAR, Node, ReadPlan
 from flatstream._core.column_reader.range_filter cimport limits_of, mark_in_range
 from flatstream._core.column_reader.vtable_shapes cimport forget_shapes
 from flatstream._core.flatbuf.verifier cimport check_limits, verify_object
-from flatstream._core.stream.decoder cimport Decoder, FrameBatch
+from flatstream._core.stream.decoder cimport Decoder
+from flatstream._core.stream.frame_batch cimport FrameBatch
 
 from flatstream._core.stream.decoder import FIRST_FAILED
 from flatstream.errors import ChecksumMismatchError, FlatbufferError, ValidationFailedError

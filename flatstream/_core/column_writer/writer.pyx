@@ -40,7 +40,8 @@ from flatstream._core.flatbuf.scalars cimport pack_scalar
 from flatstream._core.flatbuf.template cimport (
     MAX_MASKED_FIELDS, CacheEntry, TemplateCache, find_template, make_template_cache,
 )
-from flatstream._core.stream.encoder cimport Encoder, FrameRun, end_frame, payload_room
+from flatstream._core.framing.framer cimport FrameRun, end_frame, payload_room
+from flatstream._core.stream.encoder cimport Encoder
 
 from flatstream._core.flatbuf.kinds import NUMBER_NAMES, NUMBER_RANGES
 from flatstream._core.flatbuf.scalars import RefusalError
@@ -684,7 +685,7 @@ cdef class Rows(ColumnPlan):
                 self.write_row(encoder, self.row)
             except BaseException:
                 # The sink may have the beginning of its frame, of which the rest waits: then it is written.
-                self.row += encoder.stands
+                self.row += encoder.frame_committed
                 raise
             self.row += 1
             if not self.row & 255:

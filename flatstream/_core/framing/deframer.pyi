@@ -13,7 +13,7 @@ class FrameSpan(NamedTuple):
     payload_end: int
     frame_end: int
 
-# The bytes of the base class's methods are what the library hands to a subclass; the built-in ones take more.
+# The library calls the methods of a subclass with memoryviews; the built-in classes take any bytes-like object.
 
 @disjoint_base
 class Deframer:
@@ -69,3 +69,7 @@ class ValidatingDeframer(DeframerAdapter):
     def validator(self) -> Validator: ...
     def __init__(self, inner: Deframer, validator: Validator) -> None: ...
     def with_max_frame_len(self, max_frame_len: int) -> ValidatingDeframer: ...
+
+def index_frames(
+    data: Buffer, deframer: Deframer, offsets: Buffer, lengths: Buffer, *, max_bytes: int | None = None
+) -> tuple[int, int]: ...

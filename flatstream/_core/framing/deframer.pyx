@@ -1,9 +1,9 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Deframers: from the bytes of a stream to where its frames and payloads lie.
+"""Deframers: from the bytes of a stream to the offsets of its frames and payloads.
 
-A deframer never reads. It is shown the bytes that have arrived, from the first of a frame on, and says where the
-payload is and where the next frame begins (`find`), or how many bytes it must see to say so. When the whole frame is
-there it may refuse it (`examine`). `index` is both for many frames at once, for the built-in ones.
+A deframer never reads. It gets the bytes that have arrived, from the first byte of a frame on. `find` returns where the
+payload lies and where the next frame begins, or how many bytes it needs to know that. When the whole frame has arrived,
+`examine` may refuse it. `index_frames` does both for many frames at once, for chains of built-in deframers and bounds.
 """
 
 from collections import namedtuple
@@ -12,12 +12,11 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
-from flatstream._core.base.endian cimport load_le, load_u32, low_bytes
+from flatstream._core.base.endian cimport load_le, load_u32
 from flatstream._core.checksums.checksum cimport Checksum, NoChecksum
-from flatstream._core.checksums.kernel cimport checksum_kernel
-from flatstream._core.framing.framer cimport check_callable, checked_limit, deeper
+from flatstream._core.framing.framer cimport check_callable, checked_depth, checked_limit
 from flatstream._core.framing.validator cimport Validator
-from flatstream._core.framing.wire cimport LENGTH_SIZE
+from flatstream._core.framing.wire cimport LENGTH_SIZE, HeaderFormat
 
 from flatstream.errors import InvalidFrameError
 
@@ -32,7 +31,7 @@ cdef extern from *:
     #define fs_prefetch(p) ((void)(p))
     #endif
     """
-    # Asks for a cache line before it is needed; any address may be given, also one where nothing is.
+    # Loads a cache line before it is needed. Any address may be given, also an invalid one.
     void fs_prefetch(const uint8_t* p) noexcept nogil
 
 if sizeof(Py_ssize_t) < 8:
@@ -41,23 +40,24 @@ if sizeof(Py_ssize_t) < 8:
 # The largest message that FlatBuffers allows.
 DEFAULT_MAX_FRAME_LEN = 2**31
 
-# Where a frame begins is known only when the header of the one before has come from memory, and that wait is most of
-# what finding a small frame costs. Two things help (LengthPatterns of asv_benchmarks/deframing.py). The bytes so far
-# ahead are asked for: 3.0 ns a frame instead of 6.3 when lengths change from frame to frame. And after so many frames
-# of one length the next is expected to have it as well, so that its place needs no header: 2.5 ns instead of 8.3.
+# The offset of a frame is known only when the header of the frame before has come from memory. That wait is most of
+# the cost of a small frame. Two techniques shorten it (LengthPatterns of asv_benchmarks/deframing.py). PREFETCH_BYTES
+# ahead of each header, memory is prefetched: 3.0 ns a frame instead of 6.3 when lengths change from frame to frame.
+# After MIN_EQUAL_LENGTHS frames of one length, the next frame is expected to have the same length, so that its offset
+# does not depend on a header: 2.5 ns instead of 8.3.
 cdef enum:
-    AHEAD = 2048
-    RUN = 4
+    PREFETCH_BYTES = 2048
+    MIN_EQUAL_LENGTHS = 4
 
 FrameSpan = namedtuple("FrameSpan", ["payload_start", "payload_end", "frame_end"])
-FrameSpan.__doc__ = "Where a frame's payload begins and ends and where the next frame begins, from its first byte."
+FrameSpan.__doc__ = "Where a payload begins and ends and where the next frame begins, from the frame's first byte."
 
 
 cdef class Deframer:
-    """How frames are found in a stream; subclass it and give ``locate``, and ``check`` if a frame can be damaged.
+    """Finds frames in a stream. A subclass defines ``locate``, and ``check`` if damage to a frame can be detected.
 
     The built-in deframers and the adapters around them are compiled and call one another in C. A subclass anywhere in
-    the chain is called as Python; what stands around it stays compiled.
+    the chain is called through Python; the adapters around it stay compiled.
 
     Examples
     --------
@@ -70,7 +70,7 @@ cdef class Deframer:
     ...         if data[:4] != b"MAGC":
     ...             raise InvalidFrameError(f"expected the magic number b'MAGC', got {bytes(data[:4])}")
     ...         found = self.inner.locate(data[4:])
-    ...         return found + 4 if isinstance(found, int) else FrameSpan(*(place + 4 for place in found))
+    ...         return found + 4 if isinstance(found, int) else FrameSpan(*(offset + 4 for offset in found))
     ...     def check(self, frame, payload):
     ...         self.inner.check(frame[4:], payload)
     """
@@ -91,18 +91,19 @@ cdef class Deframer:
         Parameters
         ----------
         data : bytes-like
-            Begins where a frame begins, and holds at least one byte; from a reader, a memoryview of what has arrived.
+            Begins where a frame begins, and holds at least one byte. A reader passes a memoryview of the bytes that
+            have arrived.
 
         Returns
         -------
         FrameSpan or int
             A span, as soon as it is known: it may reach past the end of `data`, and the reader fetches the rest. Or a
-            number larger than ``len(data)``: it takes at least that many bytes to know more.
+            number larger than ``len(data)``: the method needs at least that many bytes.
 
         Raises
         ------
         InvalidFrameError
-            These bytes are the beginning of no frame. The stream cannot be read on from there.
+            No frame begins with these bytes. The stream cannot be read any further.
         """
         cdef Py_buffer view
         cdef Span span
@@ -118,12 +119,12 @@ cdef class Deframer:
         return missing or FrameSpan(span.payload_start, span.payload_end, span.frame_end)
 
     def check(self, frame, payload):
-        """Accepts the whole frame by returning None. What this refuses has been consumed: the next read gives the next.
+        """Accepts a whole frame by returning None. A refused frame is consumed: the next read gives the frame after it.
 
         Parameters
         ----------
         frame : bytes-like
-            All bytes of the frame.
+            The whole frame.
         payload : bytes-like
             The part of `frame` that is the payload.
 
@@ -151,11 +152,11 @@ cdef class Deframer:
             PyBuffer_Release(&whole)
 
     def bounded(self, max_len):
-        """A deframer that refuses frames whose payload is longer than `max_len` bytes, before they are read."""
+        """A deframer that refuses payloads longer than `max_len` bytes before they are read."""
         return BoundedDeframer(self, max_len)
 
     def with_max_frame_len(self, max_frame_len):
-        """A deframer like this one whose own limit is `max_frame_len`; one that has none is bounded."""
+        """A deframer like this one with the limit `max_frame_len`. Without a limit of its own, it is bounded."""
         return BoundedDeframer(self, max_frame_len)
 
     def observed(self, callback):
@@ -163,7 +164,7 @@ cdef class Deframer:
         return ObserverDeframer(self, callback)
 
     def with_validator(self, validator):
-        """A deframer that has `validator` accept each payload that this one accepts."""
+        """A deframer that also checks each payload with `validator`."""
         return ValidatingDeframer(self, validator)
 
     def __repr__(self):
@@ -174,7 +175,7 @@ cdef class Deframer:
     ) except -1:
         """Finds the frame at `data`, of which `size` bytes (inside the memoryview `owner_view`) are there.
 
-        0 says that `span` is set; otherwise that many bytes are needed.
+        Returns 0 if `span` is set, otherwise the number of bytes needed.
         """
         if not self.locates_in_python:
             return self.find_natively(owner_view, data, size, span)
@@ -183,10 +184,10 @@ cdef class Deframer:
     cdef Py_ssize_t find_natively(
         self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
-        raise SystemError("flatstream: a deframer that finds nothing")
+        raise SystemError("flatstream: a deframer without find_natively")
 
     cdef Py_ssize_t located(self, object result, Py_ssize_t size, Span* span) except -1:
-        """What a locate() in Python returned, checked."""
+        """Checks the result of a locate() in Python and returns it as `find` does."""
         name = type(self).__name__
         if isinstance(result, int) and not isinstance(result, bool):
             if not size < result <= PY_SSIZE_T_MAX:
@@ -211,9 +212,7 @@ cdef class Deframer:
         return 0
 
     cdef int examine(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
-        """Refuses the whole frame at `frame` by raising. `probe` asks for no more than the verdict: no observer is
-        called.
-        """
+        """Raises if the whole frame at `frame` is refused. With `probe`, no observer is called."""
         if not self.checks_in_python:
             return self.examine_natively(owner_view, frame, span, probe)
         outcome = self.check(
@@ -227,54 +226,21 @@ cdef class Deframer:
     cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
         return 0
 
-    cdef Py_ssize_t index(
-        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t* max_bytes,
-        Py_ssize_t base, long long* offsets, long long* lengths, Py_ssize_t* consumed
-    ) noexcept nogil:
-        """Indexes whole, good frames from `data` on, of which `size` bytes are there; returns how many.
-
-        Stops before the first frame that is not whole, not good, longer than `limit`, or would exceed `max_frames` or
-        `max_bytes` of payload; `consumed` is where, and `max_bytes` becomes what is left of it. `offsets` gets where
-        the payloads begin, plus `base`. Only for deframers that are `is_batchable`.
-        """
-        consumed[0] = 0
-        return 0
-
-    cdef Py_ssize_t frame_size_at(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
-        """The size of the frame at `data` if its header may be one and all of it is there, else 0. Nothing is checked.
-
-        Only for deframers that `locate_is_native`.
-        """
+    cdef int get_format(self, HeaderFormat* format) noexcept:
+        """Sets `format` to the header and the limits of this chain. Only for deframers that `locate_is_native`."""
         return 0
 
     cdef Py_ssize_t evidence_bytes(self) noexcept:
-        """How many bytes of checksum speak for a frame that this deframer accepts."""
-        # What a check in Python is worth is not known; it is taken for as much as the weakest built-in one.
+        """The size of the checksum, in bytes, that every frame accepted by this deframer matches."""
+        # How strong a check in Python is, is unknown. It counts as much as the weakest built-in checksum.
         return 2 if self.checks_in_python else 0
 
 
-cdef int refuse_length(Py_ssize_t length, Py_ssize_t size, Py_ssize_t limit) except -1:
+cdef int fail_length(Py_ssize_t length, Py_ssize_t size, Py_ssize_t limit) except -1:
     raise InvalidFrameError(
         f"the header declares a payload of {length} bytes, more than the limit of {limit}",
         declared_len=length, buffer_len=size, limit=limit,
     )
-
-
-cdef inline Py_ssize_t index_run(
-    const uint8_t* data, Py_ssize_t header, Py_ssize_t length, Py_ssize_t most, Py_ssize_t base, long long* offsets,
-    long long* lengths
-) noexcept nogil:
-    """Indexes frames from `data` on, as long as each has the payload length `length`; returns how many.
-
-    No more than `most`, for all of which there are bytes.
-    """
-    cdef Py_ssize_t at = 0, count = 0
-    while count < most and load_u32(data + at) == <uint32_t>length:
-        offsets[count] = base + at + header
-        lengths[count] = length
-        at += header + length
-        count += 1
-    return count
 
 
 cdef class HeaderDeframer(Deframer):
@@ -312,10 +278,10 @@ cdef class HeaderDeframer(Deframer):
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
         if size < LENGTH_SIZE:
             return LENGTH_SIZE
-        # Refused here: before anything is allocated for it, and before its checksum has arrived.
+        # Checked here: before anything is allocated for the frame, and before its checksum has arrived.
         length = load_u32(data)
         if length > self.max_frame_len:
-            refuse_length(length, size, self.max_frame_len)
+            fail_length(length, size, self.max_frame_len)
         if length == 0 and not self.allow_empty:
             raise InvalidFrameError(
                 "the header declares an empty payload, and empty payloads are not allowed here",
@@ -329,7 +295,7 @@ cdef class HeaderDeframer(Deframer):
     cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
         if self._checksum is None:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
-        # The whole header, because check() may be called from Python with a frame of any size.
+        # Python code may call check() with a frame of any size.
         if span.payload_start < LENGTH_SIZE + self.size:
             raise ValueError(
                 f"the payload begins {span.payload_start} bytes into the frame, inside its header of "
@@ -340,57 +306,15 @@ cdef class HeaderDeframer(Deframer):
             owner_view, frame + span.payload_start, span.payload_end - span.payload_start, self.size,
         )
 
-    cdef Py_ssize_t index(
-        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t* max_bytes,
-        Py_ssize_t base, long long* offsets, long long* lengths, Py_ssize_t* consumed
-    ) noexcept nogil:
-        cdef Py_ssize_t header = LENGTH_SIZE + self.size
-        cdef Py_ssize_t width = self.size
-        cdef Py_ssize_t position = 0, count = 0, length, previous = -1, repeated = 0, bytes_left = max_bytes[0], most
-        cdef bint compare = not self._checksum.absent and width > 0
-        cdef checksum_kernel kernel = self._checksum.kernel
-        cdef Py_ssize_t least = 0 if self.allow_empty else 1
-        limit = min(limit, self.max_frame_len)
-        while count < max_frames and bytes_left > 0 and size - position >= header:
-            length = load_u32(data + position)
-            fs_prefetch(data + position + AHEAD)
-            # Subtracted, so that no sum can overflow.
-            if length > limit or length < least or length > size - position - header or length > bytes_left:
-                break
-            if compare and load_le(data + position + LENGTH_SIZE, width) != low_bytes(
-                kernel(data + position + header, <size_t>length), width
-            ):
-                break
-            offsets[count] = base + position + header
-            lengths[count] = length
-            count += 1
-            bytes_left -= length
-            position += header + length
-            repeated = (repeated + 1) * (length == previous)
-            previous = length
-            if repeated >= RUN and length and not compare:
-                most = min(
-                    max_frames - count, min((size - position) // (header + length), bytes_left // length)
-                )
-                repeated = index_run(
-                    data + position, header, length, most, base + position, offsets + count, lengths + count
-                )
-                count += repeated
-                bytes_left -= repeated * length
-                position += repeated * (header + length)
-                repeated = 0
-        max_bytes[0] = bytes_left
-        consumed[0] = position
-        return count
-
-    cdef Py_ssize_t frame_size_at(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
-        cdef Py_ssize_t header = LENGTH_SIZE + self.size, length
-        if size < header:
-            return 0
-        length = load_u32(data)
-        if length > min(limit, self.max_frame_len) or length > size - header or (length == 0 and not self.allow_empty):
-            return 0
-        return header + length
+    cdef int get_format(self, HeaderFormat* format) noexcept:
+        format.header_size = LENGTH_SIZE + self.size
+        format.checksum_size = self.size
+        format.min_length = 0 if self.allow_empty else 1
+        format.max_length = self.max_frame_len
+        format.kernel = NULL
+        if self.check_is_native and not self._checksum.absent and self.size:
+            format.kernel = self._checksum.kernel
+        return 0
 
     cdef Py_ssize_t evidence_bytes(self) noexcept:
         return self.size
@@ -405,12 +329,12 @@ cdef class DefaultDeframer(HeaderDeframer):
         The longest payload accepted, in bytes, at most 2**32 - 1. A header that declares more is refused before
         anything is allocated for it.
     allow_empty : bool
-        Whether a payload may be empty. Zero bytes, which file systems leave after a power cut, are empty frames.
+        Whether a payload may be empty. The zero bytes that file systems leave after a power cut are empty frames.
 
     Raises
     ------
     TypeError, ValueError
-        `max_frame_len` is no int, or negative.
+        `max_frame_len` is not an int, or negative.
     """
 
     def __init__(self, *, max_frame_len=DEFAULT_MAX_FRAME_LEN, allow_empty=True):
@@ -423,14 +347,15 @@ cdef class ChecksumDeframer(HeaderDeframer):
     Parameters
     ----------
     checksum : Checksum
-        The one that the stream was written with.
+        The checksum that the stream was written with.
     max_frame_len, allow_empty
         See `DefaultDeframer`.
 
     Raises
     ------
     TypeError, ValueError
-        `checksum` is not an instance of Checksum, its size is not 0 to 8, `max_frame_len` is no int, or negative.
+        `checksum` is not an instance of Checksum, its size is not 0 to 8, or `max_frame_len` is not an int, or
+        negative.
     """
 
     def __init__(self, checksum, *, max_frame_len=DEFAULT_MAX_FRAME_LEN, allow_empty=True):
@@ -438,7 +363,7 @@ cdef class ChecksumDeframer(HeaderDeframer):
 
     @property
     def checksum(self):
-        """The checksum compared."""
+        """The checksum that is compared."""
         return self._checksum
 
     def __repr__(self):
@@ -453,13 +378,13 @@ cdef class DeframerAdapter(Deframer):
 
     @property
     def inner(self):
-        """The deframer inside."""
+        """The inner deframer."""
         return self._inner
 
     cdef int adapt(self, object inner) except -1:
         if not isinstance(inner, Deframer):
             raise TypeError(f"inner must be an instance of Deframer, got {inner!r:.100}")
-        self.depth = deeper((<Deframer>inner).depth, self._inner)
+        self.depth = checked_depth((<Deframer>inner).depth, self._inner)
         self._inner = inner
         self.locate_is_native = self._inner.locate_is_native and not self.locates_in_python
         self.check_is_native = self._inner.check_is_native and not self.checks_in_python
@@ -477,20 +402,20 @@ cdef class DeframerAdapter(Deframer):
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
         return self._inner.examine(owner_view, frame, span, probe)
 
-    cdef Py_ssize_t frame_size_at(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
-        return self._inner.frame_size_at(data, size, limit)
+    cdef int get_format(self, HeaderFormat* format) noexcept:
+        return self._inner.get_format(format)
 
     cdef Py_ssize_t evidence_bytes(self) noexcept:
         return self._inner.evidence_bytes() if self._inner is not None else 0
 
 
 cdef class BoundedDeframer(DeframerAdapter):
-    """Refuses frames whose payload is longer than `max_len` bytes, before they are read; leaves the rest to `inner`.
+    """Refuses payloads longer than `max_len` bytes before they are read; `inner` does the rest.
 
     Raises
     ------
     TypeError, ValueError
-        `inner` is not a Deframer, `max_len` not an int, or negative.
+        `inner` is not a Deframer, or `max_len` is not an int, or negative.
     """
 
     def __init__(self, inner, max_len):
@@ -508,19 +433,13 @@ cdef class BoundedDeframer(DeframerAdapter):
     ) except -1:
         cdef Py_ssize_t missing = DeframerAdapter.find_natively(self, owner_view, data, size, span)
         if not missing and span.payload_end - span.payload_start > self.max_len:
-            refuse_length(span.payload_end - span.payload_start, size, self.max_len)
+            fail_length(span.payload_end - span.payload_start, size, self.max_len)
         return missing
 
-    cdef Py_ssize_t frame_size_at(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit) noexcept nogil:
-        return self._inner.frame_size_at(data, size, min(limit, self.max_len))
-
-    cdef Py_ssize_t index(
-        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t max_frames, Py_ssize_t* max_bytes,
-        Py_ssize_t base, long long* offsets, long long* lengths, Py_ssize_t* consumed
-    ) noexcept nogil:
-        return self._inner.index(
-            data, size, min(limit, self.max_len), max_frames, max_bytes, base, offsets, lengths, consumed
-        )
+    cdef int get_format(self, HeaderFormat* format) noexcept:
+        self._inner.get_format(format)
+        format.max_length = min(format.max_length, self.max_len)
+        return 0
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self.max_len})"
@@ -529,13 +448,13 @@ cdef class BoundedDeframer(DeframerAdapter):
 cdef class ObserverDeframer(DeframerAdapter):
     """Calls ``callback(payload)`` once for each frame that `inner` accepts.
 
-    The payload is the same kind of view that the reader hands out, and may be kept like one. What `callback` returns is
-    ignored; what it raises reaches the caller of the read, and the frame counts as consumed.
+    The payload is a view like those of the reader, and may be kept in the same way. The callback's result is ignored.
+    An exception that it raises reaches the caller of the read, and the frame counts as consumed.
 
     Raises
     ------
     TypeError
-        `inner` is not a Deframer, or `callback` not callable.
+        `inner` is not a Deframer, or `callback` is not callable.
     """
 
     def __init__(self, inner, callback):
@@ -558,14 +477,15 @@ cdef class ObserverDeframer(DeframerAdapter):
 
 
 cdef class ValidatingDeframer(DeframerAdapter):
-    """Has `validator` accept each payload that `inner` accepts.
+    """Checks each payload that `inner` accepts with `validator`.
 
-    A refusal is raised as ValidationFailedError; the frame has been consumed, and the next read gives the next.
+    If the validator refuses a payload, ValidationFailedError is raised. The frame is consumed: the next read gives the
+    frame after it.
 
     Raises
     ------
     TypeError
-        `inner` is not a Deframer, or `validator` not a Validator.
+        `inner` is not a Deframer, or `validator` is not a Validator.
     """
 
     def __init__(self, inner, validator):
@@ -576,7 +496,7 @@ cdef class ValidatingDeframer(DeframerAdapter):
 
     @property
     def validator(self):
-        """The validator that is asked."""
+        """The validator."""
         return self._validator
 
     def with_max_frame_len(self, max_frame_len):
@@ -591,3 +511,120 @@ cdef class ValidatingDeframer(DeframerAdapter):
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self._validator!r})"
+
+
+# Many frames
+
+cdef inline Py_ssize_t index_equal_lengths(
+    const uint8_t* data, Py_ssize_t header_size, Py_ssize_t length, Py_ssize_t max_frames, Py_ssize_t base,
+    long long* offsets, long long* lengths
+) noexcept nogil:
+    """Indexes frames from `data` on, as long as each has the payload length `length`; returns how many.
+
+    Stops after `max_frames`, for which `data` has enough bytes. `base` is added to each offset.
+    """
+    cdef Py_ssize_t at = 0, count = 0
+    while count < max_frames and load_u32(data + at) == <uint32_t>length:
+        offsets[count] = base + at + header_size
+        lengths[count] = length
+        at += header_size + length
+        count += 1
+    return count
+
+
+cdef int index_frames_of(const unsigned char[::1] data, const HeaderFormat* format, FrameIndex* index) noexcept nogil:
+    """Adds to `index` the whole, good frames of `data` from `index.position` on.
+
+    Stops before the first frame that is not whole or not good, whose length `format` does not accept, or that exceeds
+    the capacity or the bytes left.
+    """
+    # Their addresses are not passed on, so the compiler keeps them in registers.
+    cdef HeaderFormat header = format[0]
+    cdef long long* offsets = index.offsets
+    cdef long long* lengths = index.lengths
+    cdef Py_ssize_t size = data.shape[0], position = index.position, count = index.count
+    cdef Py_ssize_t capacity = index.capacity, bytes_left = index.bytes_left
+    cdef Py_ssize_t length, previous = -1, repeated = 0, possible
+    cdef const uint8_t* base
+    if not size:
+        return 0
+    base = &data[0]
+    while count < capacity and bytes_left > 0:
+        fs_prefetch(base + position + PREFETCH_BYTES)
+        length = whole_payload_at(base + position, size - position, &header, min(header.max_length, bytes_left))
+        if length < 0 or not checksum_matches(base + position, length, &header):
+            break
+        offsets[count] = position + header.header_size
+        lengths[count] = length
+        count += 1
+        bytes_left -= length
+        position += header.header_size + length
+        repeated = (repeated + 1) * (length == previous)
+        previous = length
+        if repeated >= MIN_EQUAL_LENGTHS and length and header.kernel is NULL:
+            possible = min(
+                capacity - count, min((size - position) // (header.header_size + length), bytes_left // length)
+            )
+            repeated = index_equal_lengths(
+                base + position, header.header_size, length, possible, position, offsets + count, lengths + count
+            )
+            count += repeated
+            bytes_left -= repeated * length
+            position += repeated * (header.header_size + length)
+            repeated = 0
+    index.count = count
+    index.position = position
+    index.bytes_left = bytes_left
+    return 0
+
+
+def index_frames(
+    const unsigned char[::1] data not None, Deframer deframer not None, long long[::1] offsets not None,
+    long long[::1] lengths not None, *, max_bytes=None,
+):
+    """Finds the frames in memory: the loop of `StreamReader.read_batch`, without a stream.
+
+    Parameters
+    ----------
+    data : contiguous buffer of unsigned bytes
+        Begins where a frame begins.
+    deframer : Deframer
+        A built-in deframer with a built-in checksum, with or without bounds around it.
+    offsets, lengths : writable, contiguous buffers of signed 64-bit integers
+        Get where each payload begins in `data`, and its length.
+    max_bytes : int, optional
+        The most bytes of payload to find. By default there is no limit.
+
+    Returns
+    -------
+    count : int
+        How many frames were found. The loop stops before the first frame that is not whole, that the deframer refuses,
+        or for which there is no room.
+    end : int
+        The offset in `data` at which the last of them ends.
+
+    Raises
+    ------
+    TypeError
+        `deframer` runs Python or looks at payloads.
+    BufferError, ValueError
+        A buffer is strided, has other items, or is read-only and must not be.
+    """
+    cdef HeaderFormat format
+    cdef FrameIndex index
+    if not deframer.is_batchable:
+        raise TypeError(
+            f"expected a chain of bounds around a built-in deframer and a built-in checksum, got {deframer!r}"
+        )
+    index.bytes_left = PY_SSIZE_T_MAX if max_bytes is None else max_bytes
+    index.count = 0
+    index.capacity = min(offsets.shape[0], lengths.shape[0])
+    index.position = 0
+    if not index.capacity:
+        return 0, 0
+    index.offsets = &offsets[0]
+    index.lengths = &lengths[0]
+    deframer.get_format(&format)
+    with nogil:
+        index_frames_of(data, &format, &index)
+    return index.count, index.position

@@ -9,7 +9,7 @@ from flatstream._core.framing.validator import Validator
 class _Writer(Protocol):
     def write(self, data: Buffer, /) -> int | None: ...
 
-# The payload of the base class's method is what the library hands to a subclass; the built-in ones take more.
+# The library calls the method of a subclass with a memoryview; the built-in classes take any bytes-like object.
 
 @disjoint_base
 class Framer:
@@ -52,3 +52,9 @@ class ValidatingFramer(FramerAdapter):
     @property
     def validator(self) -> Validator: ...
     def __init__(self, inner: Framer, validator: Validator) -> None: ...
+
+@disjoint_base
+class FrameCollector:
+    def write(self, data: Buffer) -> int: ...
+
+def frame_payloads(payloads: list[bytes] | tuple[bytes, ...], framer: Framer, out: Buffer, ends: Buffer) -> int: ...

@@ -1,11 +1,14 @@
+# cython: boundscheck=False, wraparound=False
 """Framers: from a payload to the bytes of its frame.
 
-The built-in ones put a header in front of the payload and nothing behind it, and `header` is all they do: the caller
-copies the payload, or does not. A framer written in Python gives the whole frame through `frame_and_write`.
+The built-in framers put a header in front of the payload and nothing behind it. `header` makes that header; whether the
+payload is copied is the caller's decision. A framer written in Python writes the whole frame through `frame_and_write`.
+`frame_payloads` is the loop over many payloads, for chains of built-in framers and bounds.
 """
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
@@ -13,18 +16,26 @@ from flatstream._core.base.checks cimport check_int
 from flatstream._core.base.endian cimport store_le, store_u32
 from flatstream._core.checksums.checksum cimport Checksum
 from flatstream._core.framing.validator cimport Validator
-from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN
+from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
 
 from flatstream.errors import InvalidFrameError
 
 
-# Each is a call inside another, and the stack is finite.
+cdef extern from "Python.h":
+    PyObject** PySequence_Fast_ITEMS(object sequence)
+    # These take a borrowed reference: as an object, its reference count would go up and down.
+    bint PyBytes_CheckExact(PyObject* o)
+    Py_ssize_t borrowed_size "PyBytes_GET_SIZE"(PyObject* o)
+    char* borrowed_bytes "PyBytes_AS_STRING"(PyObject* o)
+
+
+# Adapters call one another recursively, and the stack is finite.
 cdef enum:
-    MAX_DEPTH = 1000
+    MAX_ADAPTER_DEPTH = 1000
 
 
 cdef Py_ssize_t checked_limit(str name, object value) except -1:
-    """`value` as a payload length: from 0 to what the header can express."""
+    """`value` as a payload length: at least 0, and at most what the length field can hold."""
     check_int(name, value)
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
@@ -38,7 +49,7 @@ cdef int check_callable(object callback) except -1:
 
 
 cdef Py_ssize_t write_all(object write, object view) except -1:
-    """Hands all of `view` to a `write` that may take less than it is offered, or return None for all of it."""
+    """Calls `write` until it has taken all of `view`. A call may take only a part; None means that it took all."""
     cdef Py_ssize_t total = len(view), done = 0, taken
     while done < total:
         count = write(view[done:] if done else view)
@@ -52,7 +63,7 @@ cdef Py_ssize_t write_all(object write, object view) except -1:
 
 
 cdef int check_outcome(Framer framer, object outcome) except -1:
-    """Refuses what a frame_and_write() in Python returned, unless it is None."""
+    """Raises TypeError if the result of a frame_and_write() in Python is not None."""
     if outcome is not None:
         raise TypeError(
             f"{type(framer).__name__}.frame_and_write must write the frame and return None, got {outcome!r:.100}"
@@ -61,10 +72,10 @@ cdef int check_outcome(Framer framer, object outcome) except -1:
 
 
 cdef class Framer:
-    """How a payload becomes a frame; subclass it and give ``frame_and_write``.
+    """Makes a frame from a payload. A subclass defines ``frame_and_write``.
 
     The built-in framers and the adapters around them are compiled and call one another in C. A subclass anywhere in
-    the chain is called as Python; what stands around it stays compiled.
+    the chain is called through Python; the adapters around it stay compiled.
 
     Examples
     --------
@@ -89,10 +100,10 @@ cdef class Framer:
         Parameters
         ----------
         writer : object with ``write(buffer)``
-            Inside a StreamWriter, one that collects the frame: what a call writes is one frame, and if it raises,
-            nothing of it is written. It must not be kept.
+            Inside a StreamWriter, an object that collects the frame: everything that one call of this method writes is
+            one frame. If the method raises, nothing is written. The object must not be kept.
         payload : bytes-like
-            Inside a StreamWriter, a read-only memoryview that is valid during the call.
+            Inside a StreamWriter, a read-only memoryview that is valid only during the call.
 
         Raises
         ------
@@ -121,30 +132,30 @@ cdef class Framer:
             PyBuffer_Release(&view)
 
     def bounded(self, max_len):
-        """A framer that refuses payloads longer than `max_len` bytes and leaves the rest to this one."""
+        """A framer that refuses payloads longer than `max_len` bytes and passes the others to this one."""
         return BoundedFramer(self, max_len)
 
     def with_max_frame_len(self, max_frame_len):
-        """The same as `bounded`, under the name that deframers have for it."""
+        """The same as `bounded`, under the name that deframers use."""
         return BoundedFramer(self, max_frame_len)
 
     def observed(self, callback):
-        """A framer that calls ``callback(payload)`` for each payload, then leaves it to this one."""
+        """A framer that calls ``callback(payload)`` for each payload, then passes it to this one."""
         return ObserverFramer(self, callback)
 
     def with_validator(self, validator):
-        """A framer that has `validator` accept each payload, then leaves it to this one."""
+        """A framer that checks each payload with `validator`, then passes it to this one."""
         return ValidatingFramer(self, validator)
 
     def __repr__(self):
         return f"{type(self).__name__}()"
 
     cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
-        """What an adapter does with a payload before the framer inside it."""
+        """The adapter's own step, before the inner framer gets the payload."""
         return 0
 
     cdef Py_ssize_t header(self, object owner_view, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
-        """Writes the header of the payload (`length` bytes at `data`, inside `owner_view`) to `out`; gives its size.
+        """Writes the header of a payload (`length` bytes at `data`, inside `owner_view`) to `out`; returns its size.
 
         `out` has room for MAX_HEADER_SIZE bytes. `owner_view` is None unless `needs_view`.
         """
@@ -154,7 +165,7 @@ cdef class Framer:
 cdef int store_length(Py_ssize_t length, uint8_t* out) except -1:
     if length > <Py_ssize_t>MAX_PAYLOAD_LEN:
         raise InvalidFrameError(
-            f"a payload of {length} bytes does not fit into a frame: its length field has 32 bits",
+            f"a payload of {length} bytes does not fit into a frame: the length field has 32 bits",
             declared_len=length, buffer_len=length, limit=MAX_PAYLOAD_LEN,
         )
     store_u32(out, <uint32_t>length)
@@ -175,7 +186,7 @@ cdef class ChecksumFramer(Framer):
     Parameters
     ----------
     checksum : Checksum
-        Whose value is stored, in exactly ``checksum.size`` bytes.
+        Its value is stored, in exactly ``checksum.size`` bytes.
 
     Raises
     ------
@@ -208,12 +219,14 @@ cdef class ChecksumFramer(Framer):
         return f"{type(self).__name__}({self._checksum!r})"
 
 
-cdef int deeper(int depth, object already) except -1:
-    """The depth of an adapter around something of `depth`; a chain that is endless, or nearly so, is refused."""
+cdef int checked_depth(int depth, object already) except -1:
+    """The depth of an adapter whose inner object has `depth`. Raises if the chain is too deep, or for a second
+    __init__, which could make it endless.
+    """
     if already is not None:
         raise TypeError("an adapter's __init__ must not be called twice")
-    if depth >= MAX_DEPTH:
-        raise RecursionError(f"no more than {MAX_DEPTH} adapters may stand around one another")
+    if depth >= MAX_ADAPTER_DEPTH:
+        raise RecursionError(f"adapters may be nested {MAX_ADAPTER_DEPTH} deep at most")
     return depth + 1
 
 
@@ -222,13 +235,13 @@ cdef class FramerAdapter(Framer):
 
     @property
     def inner(self):
-        """The framer inside."""
+        """The inner framer."""
         return self._inner
 
     cdef int adapt(self, object inner) except -1:
         if not isinstance(inner, Framer):
             raise TypeError(f"inner must be an instance of Framer, got {inner!r:.100}")
-        self.depth = deeper((<Framer>inner).depth, self._inner)
+        self.depth = checked_depth((<Framer>inner).depth, self._inner)
         self._inner = inner
         self.in_python = self.in_python or self._inner.in_python
         self.needs_view = self.needs_view or self._inner.needs_view
@@ -242,12 +255,12 @@ cdef class FramerAdapter(Framer):
 
 
 cdef class BoundedFramer(FramerAdapter):
-    """Refuses payloads longer than `max_len` bytes with InvalidFrameError, and has `inner` frame the others.
+    """Raises InvalidFrameError for payloads longer than `max_len` bytes; `inner` frames the others.
 
     Raises
     ------
     TypeError, ValueError
-        `inner` is not a Framer, `max_len` not an int, or negative.
+        `inner` is not a Framer, or `max_len` is not an int, or negative.
     """
 
     def __init__(self, inner, max_len):
@@ -268,16 +281,16 @@ cdef class BoundedFramer(FramerAdapter):
 
 
 cdef class ObserverFramer(FramerAdapter):
-    """Calls ``callback(payload)`` once for each payload, then has `inner` frame it.
+    """Calls ``callback(payload)`` once for each payload, then passes the payload to `inner`.
 
-    The payload is a read-only memoryview of the caller's own bytes: it is good during the call, and must be copied to
-    be kept, because a builder overwrites its bytes. What `callback` returns is ignored; what it raises stops the write.
-    A payload that something behind it refuses (a bound, a validator) has been seen all the same.
+    The payload is a read-only memoryview of the caller's bytes. It is valid only during the call: a builder overwrites
+    its bytes, so copy it to keep it. The callback's result is ignored. If it raises, nothing is written. The callback
+    also gets payloads that `inner` refuses (a bound, a validator).
 
     Raises
     ------
     TypeError
-        `inner` is not a Framer, or `callback` not callable.
+        `inner` is not a Framer, or `callback` is not callable.
     """
 
     def __init__(self, inner, callback):
@@ -295,14 +308,14 @@ cdef class ObserverFramer(FramerAdapter):
 
 
 cdef class ValidatingFramer(FramerAdapter):
-    """Has `validator` accept each payload before `inner` frames it.
+    """Checks each payload with `validator`, then passes it to `inner`.
 
-    A refusal is raised as ValidationFailedError, and nothing is written.
+    If the validator refuses a payload, ValidationFailedError is raised and nothing is written.
 
     Raises
     ------
     TypeError
-        `inner` is not a Framer, or `validator` not a Validator.
+        `inner` is not a Framer, or `validator` is not a Validator.
     """
 
     def __init__(self, inner, validator):
@@ -314,7 +327,7 @@ cdef class ValidatingFramer(FramerAdapter):
 
     @property
     def validator(self):
-        """The validator that is asked."""
+        """The validator."""
         return self._validator
 
     cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
@@ -322,3 +335,139 @@ cdef class ValidatingFramer(FramerAdapter):
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self._validator!r})"
+
+
+cdef class FrameCollector:
+    """The writer that a framer written in Python writes to: it collects the bytes of one frame."""
+
+    def write(self, data):
+        """Appends `data` (bytes-like) to the frame and returns its size in bytes.
+
+        Raises
+        ------
+        ValueError
+            The frame is finished: the framer kept the object after ``frame_and_write`` returned.
+        """
+        cdef Py_buffer view
+        if self.done:
+            raise ValueError("this frame is finished: a framer must not keep the writer that it is given")
+        acquire(data, &view, "data")
+        try:
+            self.data += (<const uint8_t*>view.buf)[:view.len]
+            return view.len
+        finally:
+            PyBuffer_Release(&view)
+
+
+cdef bytes collect_frame(Framer framer, object payload):
+    """The frame that a framer written in Python makes of the memoryview `payload`."""
+    cdef FrameCollector collector = FrameCollector.__new__(FrameCollector)
+    collector.data = bytearray()
+    try:
+        check_outcome(framer, framer.frame_and_write(collector, payload))
+    finally:
+        collector.done = True
+    if not collector.data:
+        raise InvalidFrameError(
+            f"{type(framer).__name__}.frame_and_write wrote nothing for a payload of {len(payload)} bytes",
+            declared_len=len(payload),
+        )
+    return bytes(collector.data)
+
+
+# Many frames
+
+cdef bint get_framer_format(Framer framer, HeaderFormat* format) noexcept:
+    """Sets `format` to what `framer` does to a payload, and returns True; False if the framer must be called for each.
+
+    True for a chain of bounds around a built-in framer whose checksum is built in too.
+    """
+    format.header_size = LENGTH_SIZE
+    format.checksum_size = 0
+    format.min_length = 0
+    format.max_length = MAX_PAYLOAD_LEN
+    format.kernel = NULL
+    if framer.needs_view:
+        return False
+    while type(framer) is BoundedFramer and (<BoundedFramer>framer)._inner is not None:
+        format.max_length = min(format.max_length, (<BoundedFramer>framer).max_len)
+        framer = (<BoundedFramer>framer)._inner
+    if type(framer) is ChecksumFramer and (<ChecksumFramer>framer)._checksum is not None:
+        format.checksum_size = (<ChecksumFramer>framer).size
+        format.header_size += format.checksum_size
+        if format.checksum_size:
+            format.kernel = (<ChecksumFramer>framer)._checksum.kernel
+        return True
+    return type(framer) is DefaultFramer
+
+
+cdef Py_ssize_t frame_payloads_into(
+    object payloads, Py_ssize_t first, const HeaderFormat* format, unsigned char[::1] out, FrameEnds* ends
+) noexcept:
+    """Frames the bytes objects of the list or tuple `payloads` from `first` on, behind the used bytes of `out`.
+
+    Returns the number of the first payload that is left: the memory or the ends have no room for its frame, it is too
+    long for `format`, or it is no bytes object. Nothing here runs Python, so the sequence cannot change, and borrowed
+    references stay valid.
+    """
+    cdef Py_ssize_t i = first, count = len(payloads), length
+    cdef PyObject** items = PySequence_Fast_ITEMS(payloads)
+    # Its address is not passed on, so the compiler keeps it in registers (F5: 2.5 ns instead of 3.5).
+    cdef FrameRun run
+    cdef uint8_t* room
+    if not out.shape[0]:
+        return first
+    start_run(&run, format, &out[0], out.shape[0], ends)
+    while i < count and PyBytes_CheckExact(items[i]):
+        length = borrowed_size(items[i])
+        room = payload_room(&run, length)
+        if room is NULL:
+            break
+        fs_copy(room, <const uint8_t*>borrowed_bytes(items[i]), <size_t>length)
+        end_frame(&run, length)
+        i += 1
+    ends.count += run.count
+    ends.used = run.out - run.base
+    return i
+
+
+def frame_payloads(payloads, Framer framer not None, unsigned char[::1] out not None, Py_ssize_t[::1] ends not None):
+    """Frames payloads into memory: the loop of `StreamWriter.write_payloads`, without a stream.
+
+    Parameters
+    ----------
+    payloads : list or tuple of bytes
+        The payloads, in order.
+    framer : Framer
+        A built-in framer with a built-in checksum, with or without bounds around it.
+    out : writable, contiguous buffer of unsigned bytes
+        Gets the frames, one after another.
+    ends : writable, contiguous buffer of signed 64-bit integers
+        Gets the offset in `out` at which each frame ends.
+
+    Returns
+    -------
+    int
+        How many payloads were framed. The loop stops before the first payload for whose frame `out` or `ends` has no
+        room, that the framer refuses, or that is no bytes object.
+
+    Raises
+    ------
+    TypeError
+        `payloads` is neither a list nor a tuple, or `framer` runs Python or looks at payloads.
+    BufferError, ValueError
+        A buffer is strided, has other items, or is read-only and must not be.
+    """
+    cdef HeaderFormat format
+    cdef FrameEnds index
+    if type(payloads) is not list and type(payloads) is not tuple:
+        raise TypeError(f"payloads must be a list or a tuple, got {type(payloads).__name__}")
+    if not get_framer_format(framer, &format):
+        raise TypeError(f"expected a chain of bounds around a built-in framer and a built-in checksum, got {framer!r}")
+    if not ends.shape[0]:
+        return 0
+    index.ends = &ends[0]
+    index.count = 0
+    index.capacity = ends.shape[0]
+    index.used = 0
+    return frame_payloads_into(payloads, 0, &format, out, &index)

@@ -22,9 +22,10 @@ from flatstream._core.flatbuf.message_builder cimport MessageBuilder
 from flatstream._core.flatbuf.scalars cimport pack_exact
 from flatstream._core.flatbuf.template cimport MAX_MASKED_FIELDS, CacheEntry, make_template_cache
 from flatstream._core.flatbuf.verifier cimport Field
+from flatstream._core.framing.framer cimport FrameRun, end_frame, payload_room
 from flatstream._core.records.record_builder cimport RecordBuilder
 from flatstream._core.records.record_fields cimport ObjectEncoding, field_values, set_value, type_name
-from flatstream._core.stream.encoder cimport Encoder, FrameRun, end_frame, payload_room
+from flatstream._core.stream.encoder cimport Encoder
 
 from flatstream._core.flatbuf.scalars import RefusalError
 
@@ -194,7 +195,7 @@ cdef class RecordEncoder(RecordBuilder):
         if self.encoder is None:
             raise ValueError(f"this {type(self).__name__} is uninitialized: its __init__ did not finish")
         # Before `enter`: inside of an operation of the encoder, waiting for this object would be a deadlock.
-        self.encoder.check_reentry()
+        self.encoder._check_reentry()
         self.enter()
         try:
             if values is None:

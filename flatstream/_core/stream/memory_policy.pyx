@@ -1,4 +1,4 @@
-"""Memory policies: when to give back the memory that a burst of large messages left behind."""
+"""Memory policies: when to give back memory that was allocated for large messages."""
 
 import enum
 import time
@@ -18,16 +18,16 @@ class ReclamationReason(enum.Enum):
 
 
 class ReclamationInfo(NamedTuple):
-    """What was given back, and why.
+    """Which memory was given back, and why.
 
     Attributes
     ----------
     reason : ReclamationReason
-        What the policy said.
+        The result of the policy.
     last_message_size : int
-        The size of the message after which it said so, in bytes.
+        The size in bytes of the message after which the policy was asked.
     capacity_before, capacity_after : int
-        The capacity that was held, and the one that takes its place, in bytes.
+        The capacity that was held, and the capacity that replaces it, in bytes.
     """
 
     reason: ReclamationReason
@@ -37,21 +37,21 @@ class ReclamationInfo(NamedTuple):
 
 
 cdef class MemoryPolicy:
-    """Decides when a builder (writing) or a chunk (reading) has been too large for too long; subclass it.
+    """Decides when a builder (writing) or a chunk (reading) is replaced by a smaller one. Subclass it.
 
-    It is asked after a message only while the capacity lies above ``baseline_capacity``, and what it frees shrinks to
-    that. Payloads already handed out are never touched: whoever holds one keeps the memory it lies in.
+    The policy is asked after each message while the capacity is larger than ``baseline_capacity``. The replacement has
+    that capacity. Payloads already handed out stay valid: each keeps its memory alive.
 
     Attributes
     ----------
     baseline_capacity : int
-        In bytes; 16 KiB unless given. Read once, when a writer or reader takes the policy.
+        In bytes; 16 KiB by default. Read once, when a writer or reader takes the policy.
     """
 
     baseline_capacity = DEFAULT_BASELINE_CAPACITY
 
     def should_reset(self, last_message_size, current_capacity):
-        """A ReclamationReason to shrink now, or None. Sizes are in bytes."""
+        """Returns a ReclamationReason to shrink now, or None. Sizes are in bytes."""
         raise TypeError(f"{type(self).__name__} must define should_reset(last_message_size, current_capacity)")
 
     def on_reclaim(self, info):
@@ -59,7 +59,7 @@ cdef class MemoryPolicy:
 
 
 cdef class NoOpPolicy(MemoryPolicy):
-    """Never asks for anything."""
+    """Never shrinks."""
 
     def should_reset(self, last_message_size, current_capacity):
         """None."""
@@ -67,37 +67,37 @@ cdef class NoOpPolicy(MemoryPolicy):
 
 
 cdef class AdaptiveWatermarkPolicy(MemoryPolicy):
-    """Shrinks what has been `size_ratio_threshold` times larger than the messages for a while.
+    """Shrinks memory whose capacity is many times the size of the messages for a number of messages or for a time.
 
     Parameters
     ----------
     size_ratio_threshold : int
-        The capacity is too large when it is at least this many times the last message's size.
+        The capacity is too large if it is at least this many times the size of the last message.
     messages_to_wait : int
-        After that many messages in a row for which it was, shrink (MESSAGE_COUNT).
+        Shrink (MESSAGE_COUNT) after this many messages in a row for which the capacity was too large.
     cooldown : float, optional
-        Or after that many seconds in which it was for every message (TIME_COOLDOWN).
+        Or shrink (TIME_COOLDOWN) after this many seconds in which it was too large for every message.
     baseline_capacity : int
-        What to shrink to, in bytes.
+        The capacity after shrinking, in bytes.
     clock : callable
-        Gives the time in seconds; asked only if there is a cooldown.
+        Returns the time in seconds; called only if there is a cooldown.
 
     Notes
     -----
-    One message that uses the memory well starts the count and the clock again, so that alternating sizes do not make it
-    shrink and grow for ever. An empty message says nothing about sizes and starts them again too.
+    A message for which the capacity is not too large resets the count and the clock, so that alternating sizes do not
+    shrink and grow the memory again and again. So does an empty message, whose size has no meaning here.
     """
 
     cdef readonly object size_ratio_threshold
-    """How many times the last message's size is too much."""
+    """The capacity is too large from this many times the size of the last message on."""
     cdef readonly object messages_to_wait
-    """How many messages in a row must say so."""
+    """The number of messages in a row after which the memory shrinks."""
     cdef readonly object cooldown
-    """For how many seconds they must say so, or None."""
+    """The number of seconds after which the memory shrinks, or None."""
     cdef readonly object baseline_capacity
-    """What is shrunk to, in bytes."""
+    """The capacity after shrinking, in bytes."""
     cdef readonly object clock
-    """Gives the time in seconds."""
+    """Returns the time in seconds."""
     cdef object count
     cdef object since
 
@@ -134,24 +134,25 @@ cdef class AdaptiveWatermarkPolicy(MemoryPolicy):
         if not late and self.count < self.messages_to_wait:
             return None
         self.count = 0
-        # Not `now`: until the capacity grows again nobody asks, and a time kept over that gap would fire at once.
+        # Not `now`: the policy is not asked again before the capacity has grown, and after that gap the cooldown would
+        # be over at once.
         self.since = None
         return ReclamationReason.TIME_COOLDOWN if late else ReclamationReason.MESSAGE_COUNT
 
 
 cdef class SizeThresholdPolicy(MemoryPolicy):
-    """Shrinks once `messages_to_wait` small messages came after a large one.
+    """Shrinks memory after a large message, once it was followed by `messages_to_wait` small messages.
 
     Parameters
     ----------
     grow_above_bytes : int
-        A message is large when it is larger than this.
+        A message larger than this is large.
     shrink_below_bytes : int
-        A message is small when it is smaller than this.
+        A message smaller than this is small.
     messages_to_wait : int
-        How many small messages in a row to see before shrinking (SIZE_THRESHOLD).
+        The number of small messages in a row after which the memory shrinks (SIZE_THRESHOLD).
     baseline_capacity : int
-        What to shrink to, in bytes.
+        The capacity after shrinking, in bytes.
     """
 
     cdef readonly object grow_above_bytes
@@ -159,9 +160,9 @@ cdef class SizeThresholdPolicy(MemoryPolicy):
     cdef readonly object shrink_below_bytes
     """A message smaller than this is small."""
     cdef readonly object messages_to_wait
-    """How many small messages in a row to see."""
+    """The number of small messages in a row after which the memory shrinks."""
     cdef readonly object baseline_capacity
-    """What is shrunk to, in bytes."""
+    """The capacity after shrinking, in bytes."""
     cdef bint large_seen
     cdef object count
 

@@ -1,0 +1,12 @@
+from flatstream._core.base.buffers cimport IndexArray
+
+
+cdef class FrameBatch:
+    cdef readonly object buffer
+    cdef readonly object offsets
+    cdef readonly object lengths
+    cdef readonly object stream_offset
+    cdef IndexArray starts
+    cdef IndexArray sizes
+    cdef object view(self, Py_ssize_t i)
+    cdef int reserve(self, Py_ssize_t capacity) except -1

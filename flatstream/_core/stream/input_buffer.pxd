@@ -1,0 +1,58 @@
+from libc.stdint cimport uint8_t
+
+from flatstream._core.base.buffers cimport Chunk
+from flatstream._core.base.exclusive cimport Exclusive
+
+cdef extern from *:
+    """
+    /* Not an enum: Cython gives enums the type int, which cannot hold this value. */
+    #define FS_MAX_CAPACITY ((Py_ssize_t)1 << 40)
+    """
+    # The largest chunk that may be asked for.
+    const Py_ssize_t MAX_CAPACITY "FS_MAX_CAPACITY"
+
+
+cdef class InputBuffer(Exclusive):
+    # The source: one of the two functions, or neither if all bytes lie in the caller's buffer.
+    cdef object readinto
+    cdef object read
+    cdef bint error_takes_nothing
+    # The memory being decoded: bytes [position, end) at `data` have arrived and are not read yet. `owner_view` is a
+    # view of all of it, and None while there is no memory.
+    cdef object owner_view
+    cdef const uint8_t* data
+    cdef Py_ssize_t position
+    cdef Py_ssize_t end
+    # The last two views that `Decoder.view_of` handed out; None before there are any.
+    cdef object recent
+    cdef object older
+    # None if the source is a buffer.
+    cdef Chunk chunk
+    cdef Chunk spare
+    cdef Py_ssize_t capacity
+    # How many bytes from `position` on the decoder needs to go on.
+    cdef Py_ssize_t needed
+    # The stream offset of the first byte of the memory.
+    cdef unsigned long long base
+    # The error that every later read raises, or None.
+    cdef object failure
+    cdef bint shut
+    # The memory policy, or None. `watched` is whether it is to be asked, `shrinking` whether it wants a smaller chunk.
+    cdef object policy
+    cdef Py_ssize_t baseline
+    cdef bint watched
+    cdef bint shrinking
+
+    cdef int set_source(
+        self, object capacity, object readinto, object read, object buffer, object memory_policy,
+        bint error_takes_nothing
+    ) except -1
+    cdef int ensure_owner_view(self) except -1
+    cdef int fill(self) except -1
+    cdef int make_room(self) except -1
+    cdef Py_ssize_t receive(self, object function, Py_ssize_t size) except -1
+    cdef int locate_error(self, object error) except -1
+    cdef Py_ssize_t max_held_capacity(self) noexcept
+    cdef int update_watched(self) noexcept
+    cdef int consult(self, Py_ssize_t size) except -1
+    cdef int release_all(self) except -1

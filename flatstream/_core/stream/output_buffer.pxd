@@ -1,0 +1,67 @@
+from libc.stdint cimport uint8_t
+
+from flatstream._core.base.buffers cimport Chunk
+from flatstream._core.base.exclusive cimport Exclusive
+
+
+cdef class OutputBuffer(Exclusive):
+    # The functions of the sink; see `Encoder`.
+    cdef object sink_write
+    cdef object sink_writev
+    cdef object sink_fileno
+    cdef object sink_rollback
+    cdef bint error_takes_nothing
+    cdef bint none_blocks
+    # Bytes [start, used) of the chunk are not with the sink yet. `owner_view` is a view of the chunk, or None.
+    cdef Chunk chunk
+    cdef object owner_view
+    # The usual size of the chunk; `write_through` hands over each frame at once.
+    cdef Py_ssize_t capacity
+    cdef bint write_through
+    cdef Py_ssize_t start
+    cdef Py_ssize_t used
+    # Where the frames in the chunk end.
+    cdef Py_ssize_t* ends
+    cdef Py_ssize_t end_count
+    cdef Py_ssize_t end_capacity
+    # Where the first of them begins. Negative if its first bytes went to the sink directly.
+    cdef Py_ssize_t origin
+    cdef unsigned long long frame_count
+    cdef unsigned long long byte_count
+    # Whether the last error was raised for a frame that is accepted all the same: the sink has its first bytes.
+    cdef bint frame_committed
+    # The error after which nothing is written any more, or None.
+    cdef object broken_by
+    # See `Encoder`. Cleared here, when the buffer is shut or broken.
+    cdef bint has_fast_path
+    cdef bint shut
+    # Whether a thread has shut the buffer and still uses the sink.
+    cdef public bint _finishing
+
+    cdef int set_sink(
+        self, Py_ssize_t buffer_size, object write, object writev, object fileno, object rollback,
+        bint error_takes_nothing, bint none_blocks
+    ) except -1
+    cdef int check_open(self) except -1
+    cdef int emit(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+    ) except -1
+    cdef int emit_held(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
+        bint may_wait
+    ) except -1
+    cdef int emit_large(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
+        bint may_wait
+    ) except -1
+    cdef int append(
+        self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size
+    ) except -1
+    cdef int keep_rest(self, bytes header, const uint8_t* body, Py_ssize_t body_size, Py_ssize_t done) except -1
+    cdef int drain(self) except -1
+    cdef int is_resumable(self, object error) except -1
+    cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1
+    cdef int renew(self, Py_ssize_t extra) except -1
+    cdef Py_ssize_t frame_begin(self) noexcept
+    cdef int handle_failure(self, object error, Py_ssize_t torn, bint buffered) except -1
+    cdef int mark_broken(self, object error, str where) except -1

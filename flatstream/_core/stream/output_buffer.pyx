@@ -1,0 +1,466 @@
+# cython: boundscheck=False, wraparound=False
+"""The output buffer: between finished frames and a sink.
+
+It gathers frames and hands them over through functions of the sink. It knows nothing of files. At any moment it knows
+which bytes the sink has, which it has not, and where the frames among them begin. So after the sink blocks or fails, it
+is known whether the stream ends inside a frame.
+"""
+
+# States of the buffer. `start`, `used`, `origin`, `broken_by` and `shut` are its fields.
+#
+# state     | what holds                            | what a write does                   | how it is left
+# ----------|---------------------------------------|-------------------------------------|----------------------------
+# empty     | start == used                         | appends the frame; a frame larger   | a write: gathering; or
+#           |                                       | than the buffer goes to the sink    | partial, if the sink takes
+#           |                                       | directly                            | only a part of it
+# gathering | start == 0 < used, origin == 0: the   | appends the frame; without room for | a drain: empty; or partial,
+#           | buffer begins with a whole frame      | it, drains first                    | if the sink takes only a
+#           |                                       |                                     | part and blocks
+# partial   | start > 0 or origin < 0: the sink has | as in gathering; raises             | a drain: empty; or a failure
+#           | the bytes before `start`, and may     | BlockingIOError if the sink still   | of the sink: gathering after
+#           | stand inside a frame                  | blocks and there is no room         | a rollback, else broken
+# broken    | broken_by is an error: the sink       | raises FlatStreamError              | never; `_shut_down` lets the
+#           | stands inside a frame, or it is not   |                                     | writer close the sink
+#           | known where it stands                 |                                     |
+# shut      | shut; bytes may be left               | raises ValueError                   | never
+#
+# The buffer is shut before `__init__` and after `_shut_down`. `_finishing` is set in the state shut, while the thread
+# that shut the buffer still flushes or closes the sink. `has_fast_path` is set in the first three states only.
+
+import errno
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy, memmove
+
+from flatstream._core.base.buffers cimport Chunk, grow, owner_view_of, slice_view
+from flatstream._core.base.exclusive cimport Exclusive
+
+from flatstream.errors import FlatStreamError
+
+
+cdef extern from "Python.h":
+    void PyMem_RawFree(void* p) nogil
+
+# With buffer_size=0 every frame is handed over at once. A frame of at most this size is put together first, so that
+# header and payload go out in one write.
+cdef enum:
+    WRITE_THROUGH_CAPACITY = 4096
+
+
+@cython.auto_pickle(False)
+cdef class OutputBuffer(Exclusive):
+    """Gathers frames and hands them to a sink. The base class of `Encoder`, which describes the arguments.
+
+    A base class and not a second object: framing a payload touches nine of these fields, and reaching them through a
+    reference would cost more than the framing (F4 of asv_benchmarks/framing.py).
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        # Until __init__ has run, there is no sink to write to.
+        self.shut = True
+
+    cdef int set_sink(
+        self, Py_ssize_t buffer_size, object write, object writev, object fileno, object rollback,
+        bint error_takes_nothing, bint none_blocks,
+    ) except -1:
+        self.sink_write = write
+        self.sink_writev = writev
+        self.sink_fileno = fileno
+        self.sink_rollback = rollback
+        self.error_takes_nothing = error_takes_nothing
+        self.none_blocks = none_blocks
+        self.write_through = buffer_size == 0
+        self.capacity = buffer_size or WRITE_THROUGH_CAPACITY
+        self.renew(0)
+        self.shut = False
+        return 0
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.ends)
+
+    # State
+
+    @property
+    def frames_written(self):
+        """The number of frames accepted. Some may still be in the buffer: see `flush`."""
+        return self.frame_count
+
+    @property
+    def bytes_written(self):
+        """The size of these frames in bytes, headers included."""
+        return self.byte_count
+
+    @property
+    def buffer_capacity(self):
+        """The size of the output buffer in bytes."""
+        return self.chunk.capacity if self.chunk is not None else 0
+
+    @property
+    def pending_bytes(self):
+        """The number of bytes in the buffer that the sink does not have yet."""
+        return self.used - self.start
+
+    @property
+    def is_refusing(self):
+        """Whether the sink failed inside a frame, so that every later write is refused."""
+        return self.broken_by is not None
+
+    @property
+    def _is_shut(self):
+        """Whether `_shut_down` was called."""
+        return self.shut
+
+    cdef int check_open(self) except -1:
+        if self.broken_by is not None:
+            raise FlatStreamError(
+                f"this {type(self).__name__} refuses to go on, because an earlier write failed inside a frame: "
+                f"{type(self.broken_by).__name__}: {self.broken_by}; {self.used - self.start} bytes were not handed "
+                "over",
+                frame=self.frame_count - self.end_count, offset=self.byte_count - (self.used - self.frame_begin()),
+            ) from self.broken_by
+        if self.shut or self.chunk is None:
+            raise ValueError(f"this {type(self).__name__} is closed")
+        return 0
+
+    # Accepting frames
+
+    cdef int emit(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
+    ) except -1:
+        """Accepts a frame of `head_size` bytes and then `body_size` bytes that lie inside `source`, or raises."""
+        if not self.write_through and head_size + body_size <= self.chunk.capacity - self.used:
+            return self.append(head, head_size, body, body_size)
+        self.enter()
+        try:
+            return self.emit_held(head, head_size, source, body, body_size, False)
+        finally:
+            self.leave()
+
+    cdef int emit_held(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
+        bint may_wait,
+    ) except -1:
+        """`emit`, while this thread holds the buffer. With `may_wait`, it is accepted even if the sink blocks."""
+        cdef Py_ssize_t size = head_size + body_size
+        cdef Py_ssize_t begin
+        if size > self.chunk.capacity - self.used:
+            try:
+                self.drain()
+            except (BlockingIOError, TimeoutError):
+                # The sink may have taken enough to make room.
+                if self.broken_by is not None or (not may_wait and size > self.capacity - (self.used - self.start)):
+                    raise
+                self.renew(size if may_wait else 0)
+        if size > self.chunk.capacity - self.used:
+            return self.emit_large(head, head_size, source, body, body_size, may_wait)
+        self.append(head, head_size, body, body_size)
+        if not self.write_through:
+            return 0
+        try:
+            self.drain()
+        except BaseException as error:
+            # The frame is not accepted if it can be removed from the buffer. If the sink has a part of it and can go
+            # on later, the frame is accepted, and its rest follows with the next write. If the sink cannot go on, the
+            # buffer is broken.
+            begin = self.used - size
+            if may_wait and self.broken_by is None and isinstance(error, (BlockingIOError, TimeoutError)):
+                return 0
+            if self.end_count and (begin >= self.start or self.broken_by is not None):
+                self.used = begin
+                self.start = min(self.start, begin)
+                self.end_count -= 1
+                self.frame_count -= 1
+                self.byte_count -= <unsigned long long>size
+                raise
+            if not isinstance(error, (BlockingIOError, TimeoutError)):
+                self.frame_committed = True
+                raise
+        return 0
+
+    cdef int append(
+        self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size
+    ) except -1:
+        """Copies a frame into the buffer, which has room for it."""
+        if self.end_count == self.end_capacity:
+            self.ends = <Py_ssize_t*>grow(
+                self.ends, &self.end_capacity, self.end_count + 64, sizeof(Py_ssize_t), "ends of frames"
+            )
+        if head_size:
+            memcpy(self.chunk.data + self.used, head, <size_t>head_size)
+        if body_size:
+            memcpy(self.chunk.data + self.used + head_size, body, <size_t>body_size)
+        self.used += head_size + body_size
+        self.ends[self.end_count] = self.used
+        self.end_count += 1
+        self.frame_count += 1
+        self.byte_count += <unsigned long long>(head_size + body_size)
+        return 0
+
+    cdef int emit_large(
+        self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
+        bint may_wait,
+    ) except -1:
+        """Hands over a frame that the (empty) buffer cannot hold; its payload is not copied."""
+        cdef Py_ssize_t size = head_size + body_size, done = 0
+        cdef bytes header = head[:head_size] if head_size else b""
+        owner_view = owner_view_of(source, "payload")
+        try:
+            while done < size:
+                if done < head_size:
+                    pieces = [memoryview(header)[done:], slice_view(owner_view, body, body_size)]
+                    if self.sink_writev is not None:
+                        done += self.offer(self.sink_writev, pieces, size - done)
+                    else:
+                        done += self.offer(self.sink_write, pieces[0], head_size - done)
+                else:
+                    piece = slice_view(owner_view, body + (done - head_size), size - done)
+                    done += self.offer(self.sink_write, piece, size - done)
+        except BaseException as error:
+            if not self.is_resumable(error):
+                self.handle_failure(error, done, False)
+                raise
+            done += min(blocked_after(error), size - done)
+            if not done and not (may_wait and isinstance(error, (BlockingIOError, TimeoutError))):
+                raise
+            # The sink has its first bytes, so the frame is accepted, and its rest waits in the buffer.
+            try:
+                self.keep_rest(header, body, body_size, done)
+            except BaseException as second:
+                self.mark_broken(second, f"{done} bytes into it, and there is no memory to keep the rest")
+                raise
+            if isinstance(error, (BlockingIOError, TimeoutError)):
+                return 0
+            self.frame_committed = True
+            raise
+        self.frame_count += 1
+        self.byte_count += <unsigned long long>size
+        return 0
+
+    cdef int keep_rest(self, bytes header, const uint8_t* body, Py_ssize_t body_size, Py_ssize_t done) except -1:
+        """Puts the rest of a frame, of which the sink took `done` bytes, into the (empty) buffer."""
+        cdef Py_ssize_t head_size = PyBytes_GET_SIZE(header)
+        cdef Py_ssize_t rest = head_size + body_size - done
+        if rest > self.chunk.capacity:
+            self.owner_view = None
+            self.chunk = Chunk(rest)
+        if done < head_size:
+            self.append(<const uint8_t*>PyBytes_AS_STRING(header) + done, head_size - done, body, body_size)
+        else:
+            self.append(NULL, 0, body + (done - head_size), rest)
+        self.origin = -done
+        self.byte_count += <unsigned long long>done
+        return 0
+
+    # Handing over
+
+    def _drain_buffer(self):
+        """Hands everything in the buffer to the sink.
+
+        Raises
+        ------
+        OSError
+            The sink failed. The bytes that it did not take stay in the buffer, unless the buffer is broken.
+        BlockingIOError
+            The sink would block. The bytes that it did not take stay in the buffer.
+        """
+        self.check_open()
+        self.enter()
+        try:
+            self.check_open()
+            self.drain()
+        finally:
+            self.leave()
+
+    def _drain_and_shut(self):
+        """Hands everything over and refuses every later write, in one operation: no other thread can write in between.
+
+        Returns True, and sets `_finishing`; or False if another thread has done so and still uses the sink. If the sink
+        fails, the buffer is shut all the same, unless the rest may be offered again later.
+
+        Raises
+        ------
+        OSError, BlockingIOError
+            See `_drain_buffer`.
+        """
+        if self._finishing:
+            return False
+        self.check_open()
+        self.enter()
+        try:
+            # Another thread may have finished or shut it while this one waited.
+            if self._finishing:
+                return False
+            self.check_open()
+            try:
+                self.drain()
+            except BaseException as error:
+                if not self.is_resumable(error):
+                    self._shut_down()
+                raise
+            self._finishing = True
+            self._shut_down()
+            return True
+        finally:
+            self.leave()
+
+    def _shut_down(self):
+        """Refuses every later write. Bytes in the buffer stay there."""
+        self.shut = True
+        self.has_fast_path = False
+
+    cdef int drain(self) except -1:
+        """Hands everything in the buffer to the sink, while this thread holds the buffer."""
+        cdef Py_ssize_t size
+        if self.owner_view is None:
+            self.owner_view = PyMemoryView_FromObject(self.chunk)
+        try:
+            while self.start < self.used:
+                size = self.used - self.start
+                # The number of bytes taken is added before Python runs again: no signal handler can come between.
+                self.start += self.offer(
+                    self.sink_write, slice_view(self.owner_view, self.chunk.data + self.start, size), size
+                )
+        except BaseException as error:
+            if self.is_resumable(error):
+                # The rest is not moved to the front: with a sink that takes a little at a time, all of it would be
+                # copied each time.
+                self.start += min(blocked_after(error), self.used - self.start)
+            else:
+                self.handle_failure(error, self.start - self.frame_begin(), True)
+            raise
+        self.renew(0)
+        return 0
+
+    cdef int is_resumable(self, object error) except -1:
+        """Whether it is known how much the sink took, and the rest may be offered again later.
+
+        True if the sink would block, and if a call that moves bytes in one step was interrupted by something other than
+        an error of the device: a time limit, or a signal handler that raised.
+        """
+        if isinstance(error, BlockingIOError):
+            return True
+        return self.error_takes_nothing and (isinstance(error, TimeoutError) or not isinstance(error, OSError))
+
+    cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1:
+        """Calls `function` with `argument`, of which it takes at most `size` bytes; returns how many it took."""
+        cdef Py_ssize_t taken
+        while True:
+            try:
+                if function is self.sink_writev and self.sink_fileno is not None:
+                    count = function(self.sink_fileno(), argument)
+                else:
+                    count = function(argument)
+            except InterruptedError:
+                # The sinks of the standard library retry after a signal; others may not.
+                continue
+            except MemoryError:
+                # It may have taken the bytes, and then had no memory for their number.
+                self.error_takes_nothing = False
+                raise
+            if count is None:
+                if not self.none_blocks:
+                    return size
+                count = 0
+            taken = -1
+            if isinstance(count, int):
+                # Nothing here allocates memory, so that the number of bytes taken cannot be lost.
+                try:
+                    taken = count
+                except OverflowError:
+                    pass
+            if not 0 <= taken <= size:
+                error = OSError(
+                    errno.EIO, f"the sink's write() was offered {size} bytes and returned {count!r:.100}: how many it "
+                    "took is unknown"
+                )
+                # From now on it is not known where the sink stands, whatever kind of sink it is.
+                self.error_takes_nothing = False
+                raise error
+            if not taken:
+                raise BlockingIOError(
+                    errno.EAGAIN, "the sink would block: the bytes it has not taken stay in the writer's buffer", 0
+                )
+            return taken
+
+    cdef int renew(self, Py_ssize_t extra) except -1:
+        """Moves the rest to the front of the buffer, and replaces the chunk if the sink still has a view of it.
+
+        The chunk then has its usual capacity, or more if the rest and `extra` bytes need more.
+        """
+        cdef Py_ssize_t rest = self.used - self.start
+        cdef Py_ssize_t capacity = max(self.capacity, rest + extra)
+        cdef Py_ssize_t i, kept = 0
+        cdef Chunk chunk
+        self.owner_view = None
+        if self.chunk is None or self.chunk.exports or self.chunk.capacity != capacity:
+            chunk = Chunk(capacity)
+            if rest:
+                memcpy(chunk.data, self.chunk.data + self.start, <size_t>rest)
+            self.chunk = chunk
+        elif rest and self.start:
+            memmove(self.chunk.data, self.chunk.data + self.start, <size_t>rest)
+        self.origin = 0
+        if rest:
+            self.origin = self.frame_begin() - self.start
+            for i in range(self.end_count):
+                if self.ends[i] > self.start:
+                    self.ends[kept] = self.ends[i] - self.start
+                    kept += 1
+        self.end_count = kept
+        self.start = 0
+        self.used = rest
+        return 0
+
+    cdef Py_ssize_t frame_begin(self) noexcept:
+        """The offset in the buffer of the frame to which the byte at `start` belongs."""
+        cdef Py_ssize_t i, begin = self.origin
+        for i in range(self.end_count):
+            if self.ends[i] > self.start:
+                break
+            begin = self.ends[i]
+        return begin
+
+    cdef int handle_failure(self, object error, Py_ssize_t torn, bint buffered) except -1:
+        """Rolls the sink back to the end of a frame, or marks the buffer as broken.
+
+        The sink failed with `error`, and has `torn` bytes of an unfinished frame. `buffered` is whether the frame is in
+        the buffer; otherwise it goes to the sink directly.
+        """
+        cdef bint whole = self.error_takes_nothing and torn == 0
+        # Bytes that went to the sink directly cannot be offered again, so a rollback would not help.
+        cdef bint can_repeat = not buffered or torn <= self.start
+        if self.error_takes_nothing and torn and can_repeat and self.sink_rollback is not None:
+            try:
+                whole = self.sink_rollback(torn)
+            except OSError as second:
+                error.add_note(f"the rollback of {torn} bytes of the unfinished frame failed too: {second}")
+            except BaseException as second:
+                # A signal handler raised: it is not known whether the rollback happened.
+                self.mark_broken(second, f"{torn} bytes into it, or rolled back to its beginning")
+                raise
+            if whole and buffered:
+                self.start -= torn
+        if not whole:
+            self.mark_broken(
+                error, f"{torn} bytes into it" if self.error_takes_nothing else "it is not known how far into it"
+            )
+        return 0
+
+    cdef int mark_broken(self, object error, str where) except -1:
+        """Refuses every later write: the stream ends inside a frame. `where` says how far into it."""
+        self.broken_by = error
+        self.has_fast_path = False
+        error.add_note(
+            f"the sink ends inside frame {self.frame_count - self.end_count}, {where}: this writer refuses every "
+            "later write"
+        )
+        return 0
+
+
+cdef Py_ssize_t blocked_after(object error) except -1:
+    """How many bytes the sink took before it would block, as its error says."""
+    taken = getattr(error, "characters_written", 0)
+    return taken if isinstance(taken, int) and taken > 0 else 0

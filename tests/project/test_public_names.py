@@ -1,0 +1,124 @@
+"""The public names of the public classes, frozen: a new one is added here on purpose, or begins with an underscore."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+
+import pytest
+
+import flatstream
+import flatstream.columns
+import flatstream.schema
+
+# Names from the classes of this package. Attributes that `__init__` sets are not here.
+PUBLIC = {
+    "AdaptiveWatermarkPolicy": (
+        "baseline_capacity clock cooldown messages_to_wait on_reclaim should_reset size_ratio_threshold"
+    ),
+    "BoundedDeframer": "bounded check inner locate max_len observed with_max_frame_len with_validator",
+    "BoundedFramer": "bounded frame_and_write inner max_len observed with_max_frame_len with_validator",
+    "Builder": (
+        "Bytes Clear CreateByteVector CreateNumpyVector CreateSharedString CreateString EndObject EndVector "
+        "Finish FinishSizePrefixed ForceDefaults GrowByteBuffer Head MAX_BUFFER_SIZE Offset Output Pad Place "
+        "PlaceSOffsetT PlaceUOffsetT PlaceVOffsetT Prep Prepend PrependBool PrependBoolSlot PrependByte "
+        "PrependByteSlot PrependFloat32 PrependFloat32Slot PrependFloat64 PrependFloat64Slot PrependInt16 "
+        "PrependInt16Slot PrependInt32 PrependInt32Slot PrependInt64 PrependInt64Slot PrependInt8 "
+        "PrependInt8Slot PrependSOffsetTRelative PrependSlot PrependStructSlot PrependUOffsetTRelative "
+        "PrependUOffsetTRelativeSlot PrependUint16 PrependUint16Slot PrependUint32 PrependUint32Slot "
+        "PrependUint64 PrependUint64Slot PrependUint8 PrependUint8Slot PrependVOffsetT Slot StartObject "
+        "StartVector WriteVtable assertNested assertNotNested assertStructIsInline current_vtable finished "
+        "forceDefaults head minalign nested objectEnd sharedStrings vectorNumElems vtables"
+    ),
+    "Checksum": "calculate name size verify",
+    "ChecksumDeframer": (
+        "allow_empty bounded check checksum locate max_frame_len observed with_max_frame_len with_validator"
+    ),
+    "ChecksumFramer": "bounded checksum frame_and_write observed with_max_frame_len with_validator",
+    "ChecksumMismatchError": "",
+    "ChecksumType": "CRC16 CRC32 CRC32C CRC64 NONE XXHASH64 checksum",
+    "Column": "to_arrow to_numpy to_pandas to_polars to_pylist",
+    "ColumnBatch": "schema to_arrow to_numpy to_pandas to_polars to_pylist",
+    "ColumnSchema": "to_pyarrow",
+    "ColumnStream": "next_data schema skipped type",
+    "CompositeValidator": "add name validate validators",
+    "Crc16": "calculate extend name size verify",
+    "Crc32": "calculate extend name size verify",
+    "Crc32c": "calculate extend name size verify",
+    "Crc64": "calculate extend name size verify",
+    "DefaultDeframer": "allow_empty bounded check locate max_frame_len observed with_max_frame_len with_validator",
+    "DefaultFramer": "bounded frame_and_write observed with_max_frame_len with_validator",
+    "Deframer": "bounded check locate observed with_max_frame_len with_validator",
+    "FlatStreamError": "",
+    "FlatbufferError": "",
+    "FrameBatch": "buffer lengths offsets stream_offset",
+    "FrameSpan": "",
+    "Framer": "bounded frame_and_write observed with_max_frame_len with_validator",
+    "InvalidFrameError": "",
+    "MemoryPolicy": "baseline_capacity on_reclaim should_reset",
+    "NoChecksum": "calculate name size verify",
+    "NoOpPolicy": "baseline_capacity on_reclaim should_reset",
+    "NoValidator": "name validate",
+    "ObserverDeframer": "bounded callback check inner locate observed with_max_frame_len with_validator",
+    "ObserverFramer": "bounded callback frame_and_write inner observed with_max_frame_len with_validator",
+    "Packable": "Pack",
+    "ReclamationInfo": "capacity_after capacity_before last_message_size reason",
+    "ReclamationReason": "MESSAGE_COUNT SIZE_THRESHOLD TIME_COOLDOWN",
+    "RecordView": "to_dict",
+    "RecordWriter": "layout number table write write_columns write_record write_records",
+    "RecoveryEnd": "CLEAN_EOF TORN_TAIL",
+    "RecoveryReport": "end frames last_good_offset",
+    "Schema": "from_bytes from_file root table",
+    "SizeThresholdPolicy": (
+        "baseline_capacity grow_above_bytes messages_to_wait on_reclaim should_reset shrink_below_bytes"
+    ),
+    "SizeValidator": "max_size min_size name validate",
+    "StreamDeserialize": "from_payload",
+    "StreamReader": (
+        "batches buffer_capacity bytes_read close closed column_batches columns deframer detach frames_read "
+        "message_number message_offset messages offset process_all process_typed process_typed_with_payload "
+        "read_batch read_message records source typed_messages"
+    ),
+    "StreamSerialize": "serialize",
+    "StreamWriter": (
+        "buffer_capacity builder bytes_written close closed detach flush framer frames_written is_refusing "
+        "pending_bytes sink write write_batch write_finished write_message write_payload write_payloads"
+    ),
+    "Table": "arrow_schema encode field_names layout name read_column_batches read_columns read_records types view",
+    "TableRootValidator": "max_depth max_tables name validate",
+    "TypedValidator": "for_type from_verify name validate",
+    "UnexpectedEofError": "",
+    "ValidatingDeframer": "bounded check inner locate observed validator with_max_frame_len with_validator",
+    "ValidatingFramer": "bounded frame_and_write inner observed validator with_max_frame_len with_validator",
+    "ValidationFailedError": "",
+    "Validator": "name validate",
+    "VectorView": "to_list to_numpy",
+    "XxHash64": "calculate name size verify",
+}
+
+CLASSES = {
+    value.__name__: value
+    for module in (flatstream, flatstream.schema, flatstream.columns)
+    for value in (getattr(module, name) for name in module.__all__)
+    if inspect.isclass(value)
+}
+
+
+def test_every_public_class_is_listed() -> None:
+    assert sorted(CLASSES) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_class_shows_the_listed_names(name: str) -> None:
+    bases = [base for base in CLASSES[name].__mro__ if base.__module__.startswith("flatstream")]
+    assert (
+        sorted({member for base in bases for member in vars(base) if not member.startswith("_")})
+        == PUBLIC[name].split()
+    )
+
+
+@pytest.mark.parametrize("cls", [flatstream.StreamWriter, flatstream.StreamReader])
+def test_help_of_a_stream_class_fits_on_two_screens(cls: type) -> None:
+    lines = pydoc.render_doc(cls, renderer=pydoc.plaintext).splitlines()
+    # Of these, 25 are pydoc's headings and the special methods. Empty lines and rules are not counted.
+    assert sum(bool(line.strip(" |-")) for line in lines) <= 125
