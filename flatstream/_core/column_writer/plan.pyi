@@ -1,4 +1,6 @@
 from typing_extensions import disjoint_base
 
+KIND_NAMES: tuple[str, ...]
+
 @disjoint_base
 class ColumnPlan: ...

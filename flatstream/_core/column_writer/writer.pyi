@@ -4,6 +4,9 @@ from flatstream._core.column_writer.plan import ColumnPlan
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.stream.encoder import Encoder
 
+NUMBER_NAMES: dict[int, str]
+NUMBER_RANGES: dict[int, str]
+
 @final
 class Rows(ColumnPlan): ...
 

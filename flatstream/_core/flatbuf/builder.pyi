@@ -4,6 +4,8 @@ from typing_extensions import disjoint_base
 
 from flatstream._core.flatbuf.message_builder import MessageBuilder
 
+NUMBER_FLAGS: dict[int, str]
+
 @disjoint_base
 class Builder(MessageBuilder):
     MAX_BUFFER_SIZE: ClassVar[int]
