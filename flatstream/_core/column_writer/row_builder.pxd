@@ -32,20 +32,16 @@ cdef class RowBuilder(WritePlan):
     @cython.final
     cdef int fail_null_part(self, const Binding* binding) except -1
 
-    # Values, after all checks
+    @cython.final
+    cdef int fail_index(self, const Binding* binding) except -1
 
     @cython.final
-    cdef int resolve_value(self, const Binding* binding, const Column** column, int64_t row, int64_t* at) except -1
+    cdef int fail_bytes(self, const Binding* binding) except -1
 
     @cython.final
-    cdef int find_bytes(
-        self, const Binding* binding, const Column* column, int64_t at, const uint8_t** data, int64_t* size
-    ) except -1
+    cdef int fail_elements(self, const Binding* binding) except -1
 
-    @cython.final
-    cdef int find_elements(
-        self, const Binding* binding, const Column* column, int64_t at, int64_t* start, int64_t* count
-    ) except -1
+    # Scalars
 
     @cython.final
     cdef int scalar_bits(self, Binding* binding, int64_t row, uint64_t* bits) except -1

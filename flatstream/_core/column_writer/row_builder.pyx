@@ -58,32 +58,16 @@ cdef class RowBuilder(WritePlan):
             binding, ValueError, "it is null, but a field of a struct and an element of a vector must have a value"
         )
 
+    cdef int fail_index(self, const Binding* binding) except -1:
+        return self.fail(binding, ValueError, "it has an index outside of its dictionary")
+
+    cdef int fail_bytes(self, const Binding* binding) except -1:
+        return self.fail(binding, ValueError, "its offsets lead outside of its bytes")
+
+    cdef int fail_elements(self, const Binding* binding) except -1:
+        return self.fail(binding, ValueError, "its offsets lead outside of its elements")
+
     # Values
-
-    cdef int resolve_value(
-        self, const Binding* binding, const Column** column, int64_t row, int64_t* at
-    ) except -1:
-        """As `resolve`, with an error instead of -1."""
-        cdef int present = resolve(column, row, at)
-        if present < 0:
-            self.fail(binding, ValueError, "it has an index outside of its dictionary")
-        return present
-
-    cdef int find_bytes(
-        self, const Binding* binding, const Column* column, int64_t at, const uint8_t** data, int64_t* size
-    ) except -1:
-        """As `bytes_range`, with an error instead of -1."""
-        if bytes_range(column, at, data, size) < 0:
-            self.fail(binding, ValueError, "its offsets lead outside of its bytes")
-        return 0
-
-    cdef int find_elements(
-        self, const Binding* binding, const Column* column, int64_t at, int64_t* start, int64_t* count
-    ) except -1:
-        """As `list_range`, with an error instead of -1."""
-        if list_range(column, at, start, count) < 0:
-            self.fail(binding, ValueError, "its offsets lead outside of its elements")
-        return 0
 
     cdef int scalar_bits(self, Binding* binding, int64_t row, uint64_t* bits) except -1:
         """The bytes of a scalar; returns 1, or 0 if it is null."""
@@ -95,10 +79,14 @@ cdef class RowBuilder(WritePlan):
         cdef NumberForm form
         if present >= 0:
             return present
-        if not self.resolve_value(binding, &column, row, &at):
+        present = resolve(&column, row, &at)
+        if present < 0:
+            self.fail_index(binding)
+        if not present:
             return 0
         if is_bytes_form(column.form):
-            self.find_bytes(binding, column, at, &text, &size)
+            if bytes_range(column, at, &text, &size) < 0:
+                self.fail_bytes(binding)
             if find_not_utf8(text, <uint64_t>size) >= 0:
                 self.fail(binding, ValueError, "the name is not UTF-8")
             return self.look_up_name(binding, PyUnicode_DecodeUTF8(<const char*>text, size, NULL), bits)
@@ -197,9 +185,10 @@ cdef class RowBuilder(WritePlan):
         if resolve(&column, row, &at) != 1:
             self.fail_null_part(binding)
         if is_bytes_form(column.form):
-            self.find_bytes(binding, column, at, &data, &count)
-        else:
-            self.find_elements(binding, column, at, &start, &count)
+            if bytes_range(column, at, &data, &count) < 0:
+                self.fail_bytes(binding)
+        elif list_range(column, at, &start, &count) < 0:
+            self.fail_elements(binding)
         if count != binding.length:
             self.fail(binding, ValueError, f"it has {count} elements, but the array has {binding.length}")
         if data is not NULL:
@@ -221,7 +210,8 @@ cdef class RowBuilder(WritePlan):
     cdef Py_ssize_t put_string(self, Binding* binding, const Column* column, int64_t at) except -1:
         cdef const uint8_t* text = NULL
         cdef int64_t size = 0, invalid
-        self.find_bytes(binding, column, at, &text, &size)
+        if bytes_range(column, at, &text, &size) < 0:
+            self.fail_bytes(binding)
         if size > MAX_MESSAGE_SIZE:
             self.fail(binding, ValueError, f"{size} bytes are more than a message can hold")
         invalid = find_not_utf8(text, <uint64_t>size)
@@ -258,10 +248,12 @@ cdef class RowBuilder(WritePlan):
         cdef uint8_t* elements
         cdef Py_ssize_t size, base
         if is_bytes_form(column.form):
-            self.find_bytes(binding, column, at, &data, &count)
+            if bytes_range(column, at, &data, &count) < 0:
+                self.fail_bytes(binding)
             self.check_vector_size(binding, count)
             return builder.put_vector(data, count, binding.element_alignment, count)
-        self.find_elements(binding, column, at, &start, &count)
+        if list_range(column, at, &start, &count) < 0:
+            self.fail_elements(binding)
         if child.action == PUT_SCALAR or child.action == PUT_STRUCT:
             self.start_vector(binding, count)
             size = <Py_ssize_t>count * binding.element_size
@@ -300,7 +292,9 @@ cdef class RowBuilder(WritePlan):
         cdef Py_ssize_t i, end_offset
         cdef int present = 1
         if column is not NULL:
-            present = self.resolve_value(binding, &column, row, &at)
+            present = resolve(&column, row, &at)
+            if present < 0:
+                self.fail_index(binding)
         if present:
             for i in range(binding.child_count):
                 if has_value(&binding.children[i], at):
@@ -331,11 +325,13 @@ cdef class RowBuilder(WritePlan):
         cdef int64_t start = 0, count = 0, types_at = 0, types_start = 0, types_count = 0, i
         cdef uint64_t type = 0
         cdef Py_ssize_t base = self.end_offset_count
-        self.find_elements(binding, column, at, &start, &count)
+        if list_range(column, at, &start, &count) < 0:
+            self.fail_elements(binding)
         if binding.type is not NULL:
             types = binding.type.column
             if resolve(&types, row, &types_at) == 1:
-                self.find_elements(binding.type, types, types_at, &types_start, &types_count)
+                if list_range(types, types_at, &types_start, &types_count) < 0:
+                    self.fail_elements(binding.type)
             if types_count != count:
                 self.fail(binding, ValueError, f"it has {count} elements and {types_count} types")
         for i in range(count):
@@ -369,6 +365,7 @@ cdef class RowBuilder(WritePlan):
         cdef const Column* column = binding.column
         cdef int64_t at = row
         cdef uint64_t type = 0
+        cdef int present
         if binding.action == PUT_UNION:
             if binding.type is not NULL:
                 self.scalar_bits(binding.type, row, &type)
@@ -377,10 +374,14 @@ cdef class RowBuilder(WritePlan):
             # A table without a column is null if all of its parts are.
             if not has_value(binding, row):
                 return 0
-        elif not self.resolve_value(binding, &column, row, &at):
-            if binding.action == PUT_UNION_VECTOR and binding.type is not NULL and has_value(binding.type, row):
-                self.fail(binding, ValueError, "it is null, but its types are not")
-            return 0
+        else:
+            present = resolve(&column, row, &at)
+            if present < 0:
+                self.fail_index(binding)
+            if not present:
+                if binding.action == PUT_UNION_VECTOR and binding.type is not NULL and has_value(binding.type, row):
+                    self.fail(binding, ValueError, "it is null, but its types are not")
+                return 0
         if binding.action == PUT_STRING:
             return self.put_string(binding, column, at)
         if binding.action == PUT_TABLE:
