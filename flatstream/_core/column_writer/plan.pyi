@@ -1,6 +1,6 @@
 from typing_extensions import disjoint_base
 
-from flatstream._core.flatbuf.kinds import KIND_NAMES as KIND_NAMES
+KIND_NAMES: tuple[str, ...]
 
 @disjoint_base
 class WritePlan: ...
