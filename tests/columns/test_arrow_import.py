@@ -519,7 +519,7 @@ def test_stream_of_a_column_is_gathered_and_released() -> None:
     producer = StreamProducer(numbers(), [numbers(), numbers(2)])
     refused(SCALARS, {"i32": producer, "f64": np.zeros(4)}, ValueError, "'i32' has 5 rows and 'f64' 4")
     assert released_once(producer)
-    refused(SCALARS, {"i32": StreamProducer(numbers(), [numbers(array_length=-2)])}, ValueError, "array of -2 rows")
+    refused(SCALARS, {"i32": StreamProducer(numbers(), [numbers(array_length=-2)])}, ValueError, "number of rows: -2")
 
 
 def test_error_of_a_python_generator_behind_a_stream() -> None:
@@ -539,7 +539,7 @@ from array import array
 from flatstream import StreamWriter
 from flatstream._core.arrow import importer as arrow_import
 from flatstream._core.column_writer import sources as column_sources
-from flatstream._core.column_writer import plan as column_plan, writer as ingest
+from flatstream._core.column_writer import plan as column_plan, row_builder, writer as column_writer
 from flatstream._core.flatbuf import layout, template
 from flatstream.schema import Schema
 table = Schema.from_file("tests/data/schemas/shapes.bfbs").table("shapes.Scalars")
@@ -552,15 +552,15 @@ bare_layout = layout.Layout.__new__(layout.Layout)
 bare_writer = StreamWriter.__new__(StreamWriter)
 writer = StreamWriter(io.BytesIO())
 columns = {"i32": array("i", [1])}
-attempt(lambda: ingest.write_columns(writer, bare_layout, 0, columns))
-attempt(lambda: ingest.write_columns(bare_writer, table.layout, table.number, columns))
+attempt(lambda: column_writer.write_columns(writer, bare_layout, 0, columns))
+attempt(lambda: column_writer.write_columns(bare_writer, table.layout, table.number, columns))
 made = template.Template.__new__(template.Template)
 print(made.message, made.size, made.offset(0))
 attempt(lambda: template.Template(bare_layout, 0, []))
 made = template.Template(table.layout, table.number, [1])
 attempt(lambda: made.__init__(table.layout, table.number, [1]))
-owners = arrow_import.SchemaOwner, arrow_import.ArrayOwner, column_sources.Feed
-for cls in (*owners, column_plan.ColumnPlan, ingest.Rows):
+owners = arrow_import.SchemaOwner, arrow_import.ArrayOwner, column_sources.ArrayStream
+for cls in (*owners, column_plan.WritePlan, row_builder.RowBuilder, column_writer.RowWriter):
     cls.__new__(cls)
 attempt(lambda: arrow_import.StreamOwner.__new__(arrow_import.StreamOwner).fail(5, "it"))
 source = arrow_import.Source.__new__(arrow_import.Source, "x", "y")
@@ -568,7 +568,7 @@ source.parts.append(5)
 print(source.parts, source.name)
 for wrong in ((), (None, None), ("x", 5)):
     attempt(lambda: arrow_import.Source.__new__(arrow_import.Source, *wrong))
-attempt(lambda: column_sources.Values.__new__(column_sources.Values, None))
+attempt(lambda: column_sources.PythonList.__new__(column_sources.PythonList, None))
 writer.close()
 print("survived")
 """

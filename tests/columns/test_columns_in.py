@@ -439,7 +439,7 @@ def test_arrays_of_two_dimensions_are_vectors() -> None:
         )
     ] == data.tolist()
     refused(VECTORS, {"i32s": data.reshape(2, 2, 3)}, TypeError, "has 3 dimensions")
-    refused(SCALARS, {"i32": data}, TypeError, "int32 in rows of 3, which does not go into int")
+    refused(SCALARS, {"i32": data}, TypeError, "int32 in rows of 3, which cannot be stored as int")
     refused(SCALARS, {"i32": np.array(5)}, TypeError, "has 0 dimensions")
 
 
@@ -457,7 +457,7 @@ def test_structured_arrays_are_tables_and_structs() -> None:
 
 @pytest.mark.parametrize("code", ["c8", "c16", "g"])
 def test_arrays_of_what_flatbuffers_do_not_have_are_refused(code: str) -> None:
-    refused(SCALARS, {"f64": np.zeros(1, code)}, TypeError, "'f64' has items of .* which are no numbers")
+    refused(SCALARS, {"f64": np.zeros(1, code)}, TypeError, "'f64' has items of .* which are not numbers")
 
 
 def test_numpy_need_not_be_there() -> None:
@@ -500,14 +500,14 @@ def test_parts_of_a_struct_are_all_there_or_none() -> None:
     columns = {"point_required": [{"x": 1, "y": 2}] * 2, "point.x": [None, 1.0], "point.y": [None, 2.0]}
     assert values(STRUCTS, "point", columns) == [None, {"x": "1.0", "y": "2.0"}]
     columns["point.y"] = [None, None]
-    refused(STRUCTS, columns, ValueError, r"column 'point.y', row 1: it is null, and nothing in a struct", 1)
+    refused(STRUCTS, columns, ValueError, r"column 'point.y', row 1: it is null, but a field of a struct", 1)
 
 
 @pytest.mark.parametrize(
     ("columns", "match"),
     [
-        ({"next.values": [[1]], "next": [None]}, "'next' is there both as a whole and in parts"),
-        ({"next": [None], "next.values": [[1]]}, "'next' is there both as a whole and in parts"),
+        ({"next.values": [[1]], "next": [None]}, "'next' is given both as a whole and in parts"),
+        ({"next": [None], "next.values": [[1]]}, "'next' is given both as a whole and in parts"),
         ({"next.nothing": [1]}, "'next.nothing': shapes.Level2 has no field 'nothing'; it has next, values$"),
         ({"": [1]}, "column '': shapes.Level1 has no field ''; it has value, next$"),
         ({"value.": [1]}, "'value' has parts, but int has none"),
@@ -578,7 +578,7 @@ def test_structs_from_tables_with_dots_are_copied_from_a_template() -> None:
         (None, {"x": "1.0", "y": "3.0"}),
         ({"x": "5.0", "y": "6.0"}, {"x": "2.0", "y": "4.0"}),
     ]
-    refused(STRUCTS, points.drop_columns(["point.y"]), ValueError, "column 'point.y' is missing: a struct like")
+    refused(STRUCTS, points.drop_columns(["point.y"]), ValueError, "column 'point.y' is missing: struct")
 
 
 def test_paths_that_came_out_go_in_again() -> None:
@@ -612,9 +612,9 @@ def test_paths_that_came_out_go_in_again() -> None:
 @pytest.mark.parametrize(
     ("names", "kind", "match"),
     [
-        (["next.values", "next"], ValueError, "column 'next' is there both as a whole and in parts"),
-        (["next", "next.values"], ValueError, "column 'next' is there both as a whole and in parts"),
-        (["next.next.name", "next.next"], ValueError, "column 'next.next' is there both as a whole and in parts"),
+        (["next.values", "next"], ValueError, "column 'next' is given both as a whole and in parts"),
+        (["next", "next.values"], ValueError, "column 'next' is given both as a whole and in parts"),
+        (["next.next.name", "next.next"], ValueError, "column 'next.next' is given both as a whole and in parts"),
         (["next.next.name", "next.next.name"], ValueError, "there are two columns 'next.next.name'"),
         (["next.nothing"], ValueError, "'next.nothing': shapes.Level2 has no field 'nothing'"),
         (["value.x"], TypeError, "column 'value' has parts, but int has none"),

@@ -163,7 +163,7 @@ def test_empty_columns_and_empty_chunks() -> None:
 
 def test_null_rows_of_a_struct_array_are_no_messages() -> None:
     rows = pa.array([{"i32": 1}, None])
-    refused(SCALARS, rows, ValueError, "^row 1: it is null, and no message can be", 1)
+    refused(SCALARS, rows, ValueError, "^row 1: it is null, but each row must be a message", 1)
 
 
 def test_structs_in_dictionaries() -> None:
@@ -295,15 +295,15 @@ def test_values_of_unions_may_be_mappings_of_variants_beside_their_types() -> No
             [1, "NONE"],
             [("a",), {"name": "x"}],
             ValueError,
-            "'choice', row 1: its type is NONE, so that there can be no",
+            "'choice', row 1: its type is NONE, so it must not have a value",
         ),
         ([1, 99], [("a",), {"name": "x"}], ValueError, "row 1: shapes.Choice has no variant 99"),
         ([1, 300], [("a",), {"name": "x"}], ValueError, "row 1: its type: "),
         ([1, 1.5], [("a",), {"name": "x"}], TypeError, "row 1: its type: "),
         (pa.array([1.5]), [{"name": "x"}], ValueError, "has no variant 'name'"),
         (pa.array([{"a": 1}]), [{"name": "x"}], ValueError, "has no variant 'name'"),
-        (["Named"], [{"Level1": {}}], ValueError, "column 'choice', row 0: its type is Named and its value is Level1"),
-        (["Named"], [None], ValueError, "column 'choice', row 0: its type is Named and its value is NONE"),
+        (["Named"], [{"Level1": {}}], ValueError, "column 'choice', row 0: its type is Named, but its value is Level1"),
+        (["Named"], [None], ValueError, "column 'choice', row 0: its type is Named, but its value is NONE"),
         (["Named", "Named"], [{"name": "x"}], ValueError, "all columns must have the same length"),
     ],
 )
@@ -353,7 +353,7 @@ def test_tuples_in_lists_are_what_they_are_to_a_record_writer() -> None:
     ]
     for wrong, match in (
         ((1, 2, 3), "shapes.Point has 2 fields, got 3 values"),
-        ((1,), "column 'point.y' is missing: a struct like shapes.Point needs all of its fields"),
+        ((1,), "column 'point.y' is missing: struct shapes.Point needs all of its fields"),
     ):
         refused(STRUCTS, {"point": [wrong], "point_required": [(1, 2)]}, ValueError, match)
     refused(SHAPE, {"choice": [("Named",)]}, ValueError, "row 0: expected a variant and its value, got 1 values")

@@ -56,21 +56,26 @@ EMPTY = SHAPES.table("shapes.Empty")
         (NAMED, {"code": [1]}, ValueError, "column 'name' is missing: shapes.Named requires it"),
         (SHAPE_UNIONS, {"choice": [None]}, ValueError, "column 'must' is missing"),
         (SHAPE_UNIONS, {"must_type": ["Empty"]}, ValueError, "column 'must' is missing"),
-        (SHAPE, {"choice_type": ["NONE"]}, ValueError, "column 'choice' is missing, whose type is in 'choice_type'"),
+        (
+            SHAPE,
+            {"choice_type": ["NONE"]},
+            ValueError,
+            "column 'choice' is missing, but column 'choice_type' has its type",
+        ),
         (SHAPE, {"named": [{"code": 1}]}, ValueError, "column 'named.name' is missing: shapes.Named requires it"),
         (
             STRUCTS,
             {"point_required.x": [1]},
             ValueError,
-            "column 'point_required.y' is missing: a struct like shapes.Po",
+            "column 'point_required.y' is missing: struct shapes.Po",
         ),
         (SCALARS, {"i32": [1], "i64": [1, 2]}, ValueError, "'i32' has 1 rows and 'i64' 2"),
         (LEVEL1, {"value": [1], "next.next.name": ["a", "b"]}, ValueError, "'value' has 1 rows and 'next.next.name' 2"),
-        (SCALARS, {}, ValueError, "there are no columns"),
-        (SCALARS, {"i32": {}}, ValueError, "there are no columns"),
+        (SCALARS, {}, ValueError, "there are no columns, so the number of rows is unknown"),
+        (SCALARS, {"i32": {}}, ValueError, "there are no columns, so the number of rows is unknown"),
         (SCALARS, {1: [1]}, TypeError, "the names of columns must be str, got 1"),
-        (SCALARS, {"i32": "abc"}, TypeError, "must be a column of values, got one str"),
-        (SCALARS, {"i32": b"abc"}, TypeError, "must be a column of values, got one bytes"),
+        (SCALARS, {"i32": "abc"}, TypeError, "must be a column of values, got a single str"),
+        (SCALARS, {"i32": b"abc"}, TypeError, "must be a column of values, got a single bytes"),
         (SCALARS, {"i32": 5}, TypeError, "must be a NumPy array, a buffer, a list or .* got int"),
         (SCALARS, {"i32": None}, TypeError, "got NoneType"),
         (SCALARS, [1, 2], TypeError, "columns must be a mapping of names to arrays, .* got list"),
@@ -79,7 +84,7 @@ EMPTY = SHAPES.table("shapes.Empty")
             VECTORS,
             {"named.name": ["x"]},
             TypeError,
-            r"'named' takes lists, for .*\[table shapes.Named\]: .* 'named.name'",
+            r"'named' takes lists, because .*\[table shapes.Named\]: .* 'named.name'",
         ),
         (VECTORS, {"i8s": [None], "named": {}}, TypeError, "column 'named' takes lists"),
         (VECTORS, pa.table({"named.name": ["x"]}), TypeError, "column 'named' takes lists, .* like 'named.name'"),
@@ -96,7 +101,7 @@ EMPTY = SHAPES.table("shapes.Empty")
             "column 'color', row 1: expected an enumerator of shapes.Color",
         ),
         (TREE, {"label": ["a", 5]}, TypeError, "column 'label', row 1: expected a str, got int"),
-        (TREE, {"label": ["\ud800"]}, ValueError, "column 'label', row 0: not to be written as UTF-8"),
+        (TREE, {"label": ["\ud800"]}, ValueError, "column 'label', row 0: it cannot be encoded as UTF-8"),
         (VECTORS, {"i32s": [[1], 5]}, TypeError, r"column 'i32s', row 1: expected a sequence, got int"),
         (VECTORS, {"i32s": [[1], "5"]}, TypeError, r"column 'i32s', row 1: expected a sequence, got str"),
         (VECTORS, {"i32s": [[1], [2, "5"]]}, TypeError, r"column 'i32s\[1\]', row 1: expected an int, got str"),
@@ -113,18 +118,18 @@ EMPTY = SHAPES.table("shapes.Empty")
             ValueError,
             "row 0: shapes.Choice has no variant 'Nobody'; it has Named, ",
         ),
-        (SCALARS, {"i32": pa.array(["1"])}, TypeError, "column 'i32' is string, which does not go into int"),
+        (SCALARS, {"i32": pa.array(["1"])}, TypeError, "column 'i32' is string, which cannot be stored as int"),
         (SCALARS, {"f64": pa.array([[1.0]])}, TypeError, "column 'f64' is list<double>.*|list<float64>"),
         (SCALARS, {"i32": pa.array([1.0])}, TypeError, "column 'i32' is float64: int needs integers"),
         (SCALARS, {"color": pa.array([1.0])}, TypeError, "byte shapes.Color needs integers"),
-        (SCALARS, {"i32": pa.array([{"a": 1}])}, TypeError, "column 'i32' is struct, which does not go into int"),
-        (TREE, {"label": pa.array([1])}, TypeError, "column 'label' is int64, which does not go into string"),
+        (SCALARS, {"i32": pa.array([{"a": 1}])}, TypeError, "column 'i32' is struct, which cannot be stored as int"),
+        (TREE, {"label": pa.array([1])}, TypeError, "column 'label' is int64, which cannot be stored as string"),
         (TREE, {"left": pa.array([1])}, TypeError, "column 'left' is int64: table shapes.Tree needs a struct"),
         (STRUCTS, {"point_required": pa.array([1])}, TypeError, "struct shapes.Point needs a struct"),
-        (VECTORS, {"i32s": pa.array([1])}, TypeError, r"column 'i32s' is int64, which does not go into \[int\]"),
-        (VECTORS, {"i32s": pa.array([b"1"])}, TypeError, r"column 'i32s' is binary, which does not go into \[int\]"),
-        (VECTORS, {"u8s": pa.array(["1"])}, TypeError, r"column 'u8s' is string, which does not go into \[ubyte\]"),
-        (VECTORS, {"strings": pa.array([[1]])}, TypeError, r"column 'strings\[\]' is int64, .* go into string"),
+        (VECTORS, {"i32s": pa.array([1])}, TypeError, r"column 'i32s' is int64, which cannot be stored as \[int\]"),
+        (VECTORS, {"i32s": pa.array([b"1"])}, TypeError, r"column 'i32s' is binary, which cannot be stored as \[int\]"),
+        (VECTORS, {"u8s": pa.array(["1"])}, TypeError, r"column 'u8s' is string, which cannot be stored as \[ubyte\]"),
+        (VECTORS, {"strings": pa.array([[1]])}, TypeError, r"column 'strings\[\]' is int64, .* be stored as string"),
         (SHAPE, {"choice": pa.array([1])}, TypeError, "union shapes.Choice needs a struct with one nullable child"),
         (
             SHAPE,
@@ -188,7 +193,13 @@ def test_wrong_values_in_lists_are_named_by_their_indices_and_rows() -> None:
         (VECTORS, "i32s", [[], None, [1, 2], [3], [], [4, 5, "x"]], TypeError, r"'i32s\[2\]', row 5: .* got str"),
         (VECTORS, "i8s", [[1, 200], [], [300]], ValueError, r"'i8s\[1\]', row 0: .* got 200"),
         (VECTORS, "i8s", [[], [], (i for i in [1, 2, 300])], ValueError, r"'i8s\[2\]', row 2: .* got 300"),
-        (VECTORS, "strings", [["a"], None, ["b", "\ud800"]], ValueError, r"'strings\[1\]', row 2: not to be written"),
+        (
+            VECTORS,
+            "strings",
+            [["a"], None, ["b", "\ud800"]],
+            ValueError,
+            r"'strings\[1\]', row 2: it cannot be encoded",
+        ),
         (
             VECTORS,
             "named",
@@ -238,7 +249,7 @@ def test_wrong_values_in_lists_are_named_by_their_indices_and_rows() -> None:
 
 def test_required_values_that_are_missing_in_lists_are_found_when_their_row_comes() -> None:
     column = [[{"name": "a"}], [{"name": "b"}, {"code": 5}]]
-    refused(VECTORS, {"named": column}, ValueError, r"^column 'named\[1\].name', row 1: it is null, and the schema", 1)
+    refused(VECTORS, {"named": column}, ValueError, r"^column 'named\[1\].name', row 1: it is null, but the schema", 1)
     # Of a name that nobody has there is no column.
     refused(VECTORS, {"named": [[{"code": 5}]]}, ValueError, r"^column 'named\[\].name' is missing: shapes.Named req")
 
@@ -267,17 +278,17 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
         (
             NAMED,
             lambda at: {"name": pa.array(many(None, "x", at))},
-            "column 'name', row {at}: it is null, and the schema",
+            "column 'name', row {at}: it is null, but the schema",
         ),
         (
             STRUCTS,
             lambda at: {"point_required": pa.array(many(None, {"x": 1, "y": 2}, at))},
-            "column 'point_required', row {at}: it is null, and the schema requires it",
+            "column 'point_required', row {at}: it is null, but the schema requires a value",
         ),
         (
             STRUCTS,
             lambda at: {"point_required": pa.array(many({"x": 1, "y": None}, {"x": 1, "y": 2}, at))},
-            "column 'point_required.y', row {at}: it is null, and nothing in a struct",
+            "column 'point_required.y', row {at}: it is null, but a field of a struct",
         ),
         (
             VECTORS,
@@ -308,7 +319,7 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
         (
             SHAPE,
             lambda at: {"choice": pa.array(many({"Named": {"name": None}}, {"Named": {"name": "x"}}, at))},
-            "column 'choice.Named.name', row {at}: it is null, and the schema requires it",
+            "column 'choice.Named.name', row {at}: it is null, but the schema requires a value",
         ),
         (
             SHAPE,
@@ -316,7 +327,7 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
                 "choice": pa.array(many({"Tree": {"value": 1}}, {"Tree": {"value": 1}}, at)),
                 "choice_type": pa.array(many("Level1", "Tree", at)),
             },
-            "column 'choice', row {at}: its type is Level1 and its value is Tree",
+            "column 'choice', row {at}: its type is Level1, but its value is Tree",
         ),
         (
             SHAPE,
@@ -324,7 +335,7 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
                 "choice": pa.array(many(None, {"Tree": {"value": 1}}, at)),
                 "choice_type": pa.array(many("Tree", "Tree", at)),
             },
-            "column 'choice', row {at}: its type is Tree and its value is NONE",
+            "column 'choice', row {at}: its type is Tree, but its value is NONE",
         ),
         (
             SHAPE,
@@ -338,7 +349,7 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
         (
             SHAPE_UNIONS,
             lambda at: {"must": pa.array(many(None, {"Tree": {"value": 1}}, at))},
-            "column 'must', row {at}: it is null, and the schema requires it",
+            "column 'must', row {at}: it is null, but the schema requires a value",
         ),
     ],
 )
@@ -368,7 +379,7 @@ def test_arrays_of_the_wrong_length_for_a_fixed_array() -> None:
         STRUCTS,
         {"grid": [grid, {**grid, "cells": [1, 2]}], "point_required": point},
         ValueError,
-        "column 'grid.cells', row 1: it has 2 elements, where the array has 3",
+        "column 'grid.cells', row 1: it has 2 elements, but the array has 3",
         1,
     )
     refused(
@@ -394,12 +405,12 @@ def test_vectors_of_unions_and_of_their_types_belong_together() -> None:
     refused(
         ANY_ROOT, {"things": things, "things_type": [["Text"]]}, ValueError, "row 0: it has 5 elements and 1 types", 0
     )
-    refused(ANY_ROOT, {"things": [None], "things_type": [["Text"]]}, ValueError, "it is null, and its types are not", 0)
+    refused(ANY_ROOT, {"things": [None], "things_type": [["Text"]]}, ValueError, "it is null, but its types are not", 0)
     refused(
         ANY_ROOT,
         {"things": things, "things_type": [["Text", "Text", "First", "Second", "Wide"]]},
         ValueError,
-        r"column 'things\[1\]', row 0: its type is Text and its value is NONE",
+        r"column 'things\[1\]', row 0: its type is Text, but its value is NONE",
         0,
     )
 
@@ -419,4 +430,4 @@ def test_enums_by_name_by_number_and_by_the_text_of_a_number() -> None:
     assert values(SCALARS, "wide", {"wide": pa.array(["Last", "First Last"])}) == [2**63, 2**63 + 1]
     for wrong in ("", "-", "128", "-129", "1.0", "\uff19", "1" * 30):
         refused(SCALARS, {"color": pa.array([wrong])}, ValueError, "column 'color', row 0: expected", 0)
-    refused(SCALARS, {"i32": pa.array(["5"])}, TypeError, "does not go into int")
+    refused(SCALARS, {"i32": pa.array(["5"])}, TypeError, "cannot be stored as int")

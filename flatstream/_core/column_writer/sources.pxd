@@ -5,40 +5,37 @@ from flatstream._core.arrow.importer cimport Source, StreamOwner
 
 cdef extern from *:
     """
-    /* No sum of so many rows overflows. */
-    #define FS_MOST_ROWS ((int64_t)1 << 48)
+    /* Limit of the rows of one array: sums of row numbers below it do not overflow. */
+    #define FS_MAX_ROWS ((int64_t)1 << 48)
     """
-    const int64_t MOST_ROWS "FS_MOST_ROWS"
+    const int64_t MAX_ROWS "FS_MAX_ROWS"
 
 
-cdef class Values:
-    """A list of Python's, which becomes a column when the field that it is for is known."""
+cdef class PythonList:
+    """A column given as a Python list. It is converted when the type of its field is known."""
     cdef list values
 
 
-cdef class Feed:
-    """A column, or a table, and the arrays that it comes in."""
+cdef class ArrayStream:
+    """A column, or a table, and the arrays that hold its rows."""
+    # Its buffers are those of the current array.
     cdef Source source
+    # The producer of further arrays; None if there is none, or if it has been read to its end.
     cdef StreamOwner stream
-    cdef list waiting
-    # How many rows of the current array are left; those before are passed over.
-    cdef int64_t left
+    # Arrays that have been read and come before those of `stream`.
+    cdef list pending
+    # Rows of the current array that are not written yet. The source begins at the first of them.
+    cdef int64_t rows_left
     cdef bint advance(self) except -1
-    cdef int gather(self) except -1
-    cdef int64_t total(self) noexcept
+    cdef int read_all(self) except -1
+    cdef int64_t total_rows(self) noexcept
 
 
-cdef bint has_arrow(object value)
-# What reads anything that has the Arrow C data interface; a table has no name.
-cdef Feed open_feed(str name, object value)
-cdef Feed feed_of(Source source)
-# A Feed, Values, or a dict of them: what a column, or a mapping of columns, is made of; `depth` is how many
-# mappings it is inside of.
-cdef object as_input(str name, object value, int depth)
-cdef dict grouped(object columns, int depth)
-# Notes the path and the length of each.
-cdef int measure(dict inputs, str prefix, list lengths) except -1
-# Has null be what a mask hides.
-cdef int hide(Source source, object mask) except -1
-# A column of strings of bytes.
-cdef Source joined(str path, str type_name, list values)
+# An ArrayStream over the array that is attached to the source.
+cdef ArrayStream stream_of(Source source)
+# An input is an ArrayStream, a PythonList, or a dict of inputs by their names.
+cdef object table_input(object columns)
+# Makes null the values that the mask hides. It has one byte for each row: 0, or 1 to hide the value.
+cdef int apply_mask(Source source, object mask) except -1
+# A column of byte strings from a list of bytes.
+cdef Source bytes_column(str path, str type_name, list values)

@@ -1,5 +1,6 @@
-# Values of a column that may be anybody's: each of these compares what it follows with what is there, every time, since
-# what belongs to somebody else may change. Rows are for the caller to keep inside of the column.
+# The values of a column in the caller's memory. Other code can change this memory at any time, so offsets, sizes and
+# indices are checked against the column each time they are followed. Whoever calls these functions ensures that the row
+# is inside the column.
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -8,19 +9,18 @@ from flatstream._core.arrow.importer cimport (
     BITS, BYTES32, BYTES64, BYTES_FIXED, BYTES_VIEW, DICTIONARY, HALF, LIST32, LIST64, LIST_FIXED, LIST_VIEW32,
     LIST_VIEW64, NULLS, Column, native_32, native_64,
 )
-from flatstream._core.base.endian cimport load_le, load_u64
+from flatstream._core.base.endian cimport load_le
 from flatstream._core.flatbuf.kinds cimport BOOL, BYTE, DOUBLE, FLOAT, INT, SHORT, ULONG, scalar_width
-from flatstream._core.flatbuf.verifier cimport find_not_utf8
 
 
 cdef extern from *:
     """
-    /* The value of a float of 16 bits, which floats of 32 have exactly. */
+    /* The value of a 16-bit float. A 32-bit float represents each of them exactly. */
     static inline double fs_half(uint16_t bits) {
         uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = (bits >> 10) & 0x1F, fraction = bits & 0x3FF, wide;
         float value;
         if (exponent == 0) {
-            /* A fraction of 2**-24. */
+            /* Zero or subnormal: a multiple of 2**-24. */
             value = (float)fraction / 16777216.0f;
             return sign ? -(double)value : (double)value;
         }
@@ -30,6 +30,16 @@ cdef extern from *:
     }
     """
     double fs_half(uint16_t bits) noexcept nogil
+
+
+# How `number_at` returns a number.
+cdef enum NumberForm:
+    # In the int64_t.
+    INT_NUMBER
+    # In the int64_t, as the bits of a uint64_t that is too large for it.
+    ULONG_NUMBER
+    # In the double.
+    REAL_NUMBER
 
 
 cdef inline bint bit_at(const uint8_t* bits, int64_t at) noexcept nogil:
@@ -50,8 +60,8 @@ cdef inline uint64_t load_number(const uint8_t* p, Py_ssize_t width, bint big) n
     return value
 
 
-cdef inline int64_t extended(uint64_t raw, uint8_t kind) noexcept nogil:
-    """The value of a number whose bytes are `raw`; what a ulong has beyond comes out negative."""
+cdef inline int64_t sign_extended(uint64_t raw, uint8_t kind) noexcept nogil:
+    """The integer whose bytes are `raw`; a ulong above the largest int64_t becomes negative."""
     if kind == BYTE:
         return <int8_t>raw
     if kind == SHORT:
@@ -63,52 +73,59 @@ cdef inline int64_t extended(uint64_t raw, uint8_t kind) noexcept nogil:
     return <int64_t>raw
 
 
-cdef inline int number_at(const Column* column, int64_t at, int64_t* value, double* real) noexcept nogil:
-    """The number at this place: 0 if it is `value`, 1 if it is `value` as a ulong, 2 if it is `real`."""
+cdef inline NumberForm number_at(const Column* column, int64_t at, int64_t* value, double* real) noexcept nogil:
+    """Loads element `at` of a column of numbers or bits into `value` or `real`; returns into which."""
     cdef uint64_t raw
     cdef float narrow = 0
     cdef uint32_t low
     if column.form == BITS:
         value[0] = bit_at(column.values, at)
-        return 0
+        return INT_NUMBER
     raw = load_number(column.values + at * column.stride, width_of(column.kind), column.big)
     if column.kind == DOUBLE:
         memcpy(real, &raw, 8)
-        return 2
+        return REAL_NUMBER
     if column.kind == FLOAT:
         low = <uint32_t>raw
         memcpy(&narrow, &low, 4)
         real[0] = narrow
-        return 2
+        return REAL_NUMBER
     if column.kind == HALF:
         real[0] = fs_half(<uint16_t>raw)
-        return 2
-    value[0] = extended(raw, column.kind)
-    return column.kind == ULONG and value[0] < 0
+        return REAL_NUMBER
+    value[0] = sign_extended(raw, column.kind)
+    return ULONG_NUMBER if column.kind == ULONG and value[0] < 0 else INT_NUMBER
 
 
 cdef inline int resolve(const Column** column, int64_t row, int64_t* at) noexcept nogil:
-    """Where the value of a row is, dictionaries looked up: 1, or 0 if it is null, or -1 if a dictionary has no such."""
-    cdef const Column* known = column[0]
+    """Finds the value of a row through all dictionaries: afterwards it is element `at` of `column`.
+
+    Returns 1, 0 if the value is null, or -1 if a dictionary does not have the index.
+    """
+    cdef const Column* current = column[0]
     cdef int64_t value
     while True:
-        if known.form == NULLS:
+        if current.form == NULLS:
             return 0
-        at[0] = known.offset + row
-        if known.validity is not NULL and not bit_at(known.validity, at[0]):
+        at[0] = current.offset + row
+        if current.validity is not NULL and not bit_at(current.validity, at[0]):
             return 0
-        if known.form != DICTIONARY:
-            column[0] = known
+        if current.form != DICTIONARY:
+            column[0] = current
             return 1
-        value = extended(load_number(known.values + at[0] * known.stride, width_of(known.kind), known.big), known.kind)
-        known = known.dictionary
-        if value < 0 or value >= known.length:
+        value = sign_extended(
+            load_number(current.values + at[0] * current.stride, width_of(current.kind), current.big), current.kind
+        )
+        current = current.dictionary
+        if value < 0 or value >= current.length:
             return -1
         row = value
 
 
 cdef inline int list_range(const Column* column, int64_t at, int64_t* start, int64_t* count) noexcept nogil:
-    """Which elements a list has, or -1 if those are not there."""
+    """Finds the elements of list `at`: `count` of them from `start` on. Returns 0, or -1 if the child column does not
+    have them.
+    """
     cdef int64_t length = column.children[0].length
     if column.form == LIST_FIXED:
         count[0] = column.width
@@ -131,7 +148,7 @@ cdef inline int list_range(const Column* column, int64_t at, int64_t* start, int
 
 
 cdef inline int bytes_range(const Column* column, int64_t at, const uint8_t** data, int64_t* size) noexcept nogil:
-    """Where the bytes of a string are, or -1 if they are not there."""
+    """Finds the `size` bytes of byte string `at`. Returns 0, or -1 if they are outside of the column's buffers."""
     cdef int64_t start, end
     cdef const uint8_t* view
     cdef int64_t piece
@@ -169,18 +186,9 @@ cdef inline int bytes_range(const Column* column, int64_t at, const uint8_t** da
     return 0
 
 
-cdef inline bint is_text(uint8_t form) noexcept nogil:
+cdef inline bint is_bytes_form(uint8_t form) noexcept nogil:
     return form == BYTES32 or form == BYTES64 or form == BYTES_VIEW or form == BYTES_FIXED
 
 
-cdef inline bint is_list(uint8_t form) noexcept nogil:
+cdef inline bint is_list_form(uint8_t form) noexcept nogil:
     return form == LIST32 or form == LIST64 or form == LIST_VIEW32 or form == LIST_VIEW64 or form == LIST_FIXED
-
-
-cdef inline int64_t wrong_utf8(const uint8_t* data, int64_t size) noexcept nogil:
-    """Where bytes stop being UTF-8, or -1. ASCII, which most are, is passed over eight at a time."""
-    cdef int64_t i = 0, found
-    while size - i >= 8 and not load_u64(data + i) & <uint64_t>0x8080808080808080:
-        i += 8
-    found = find_not_utf8(data + i, <uint64_t>(size - i))
-    return found if found < 0 else i + found

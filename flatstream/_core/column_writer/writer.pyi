@@ -1,6 +1,6 @@
 from typing import Any, final
 
-from flatstream._core.column_writer.plan import ColumnPlan
+from flatstream._core.column_writer.row_builder import RowBuilder
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.stream.encoder import Encoder
 
@@ -8,7 +8,7 @@ NUMBER_NAMES: dict[int, str]
 NUMBER_RANGES: dict[int, str]
 
 @final
-class Rows(ColumnPlan): ...
+class RowWriter(RowBuilder): ...
 
 def write_columns(
     encoder: Encoder,
