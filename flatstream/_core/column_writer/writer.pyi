@@ -4,9 +4,6 @@ from flatstream._core.column_writer.row_builder import RowBuilder
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.stream.encoder import Encoder
 
-NUMBER_NAMES: dict[int, str]
-NUMBER_RANGES: dict[int, str]
-
 @final
 class RowWriter(RowBuilder): ...
 
