@@ -44,6 +44,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    if (processes := sys.modules.get("support.processes")) is not None:
+        processes.stop_server()
+
+
 @pytest.fixture
 def frequent_switches() -> Iterator[None]:
     """Has the interpreter switch threads as often as it can."""

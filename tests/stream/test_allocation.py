@@ -30,9 +30,10 @@ from support.messages import flatbuffer_of_event
 from support.modes import MODES, Mode
 from support.sources import CutReadSource
 
-FEW = 10_000
-MANY = 100_000
-# What may differ between two runs: the interpreter's own caches, and integers that are longer; nothing per message.
+FEW = 2_000
+MANY = 20_000
+# What may differ between two runs: the interpreter's own caches, and integers that are longer; nothing per message. A
+# byte for every eighth message would be more.
 SLACK = 2048
 WARM_UP = 1000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import os
@@ -75,16 +74,16 @@ SECONDS = 60
 @functools.cache
 def _server() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-c", SERVER]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    atexit.register(_stop, server)
-    return server
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    for pipe in (server.stdin, server.stdout):
-        if pipe is not None:
-            pipe.close()
-    server.wait(SECONDS)
+def stop_server() -> None:
+    """Ends the process that forks, if there is one (tests/conftest.py)."""
+    if _server.cache_info().currsize:
+        with _server() as server:
+            assert server.stdin is not None
+            server.stdin.close()
+        _server.cache_clear()
 
 
 def survives(code: str) -> list[str]:
