@@ -190,7 +190,7 @@ def test_offsets_in_the_guards_error_count_from_where_the_source_stood() -> None
     stream = agents_stream(MODES["crc32"])
     file = io.BytesIO(b"something else " + flip(stream.data, 8 * stream.starts[2] + 20))
     file.seek(15)
-    with pytest.raises(InvalidFrameError, match=f"stands at stream offset {stream.starts[3]}\\.") as caught:
+    with pytest.raises(InvalidFrameError, match=f"begins at stream offset {stream.starts[3]}\\.") as caught:
         recover(file, ChecksumType.CRC32)
     assert caught.value.offset == stream.starts[2]
 

@@ -28,9 +28,10 @@ cdef extern from "Python.h":
     # These take a borrowed reference: as an object, its reference count would go up and down.
     bint PyBytes_CheckExact(PyObject* o)
     Py_ssize_t borrowed_size "PyBytes_GET_SIZE"(PyObject* o)
+    char* borrowed_bytes "PyBytes_AS_STRING"(PyObject* o)
 
-# Fewer payloads than this are framed one by one: a typed view of the buffer costs about 100 ns, more than a run of so
-# few frames saves.
+# Fewer payloads than this, or payloads of which the buffer holds fewer, are framed without a typed view of the buffer,
+# which costs about 100 ns: more than the loop over it saves then.
 cdef enum:
     MIN_RUN = 32
 
@@ -175,17 +176,24 @@ cdef class Encoder(OutputBuffer):
     cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) except -1:
         """Frames the bytes objects of a list or tuple from `first` on for as long as there is room in the buffer.
 
-        Returns the number of the first payload that it left. It does what `put_directly` does, for many payloads; where
-        there are not enough of them for one buffer, it leaves them to that.
+        Returns the number of the first payload that it left. It does what `put_directly` does, for many payloads.
         """
         cdef unsigned char[::1] out
         cdef Chunk chunk = self.chunk
         cdef FrameEnds ends
-        cdef PyObject* payload = PySequence_Fast_ITEMS(payloads)[first]
+        cdef Py_ssize_t count = len(payloads)
+        cdef PyObject** items = PySequence_Fast_ITEMS(payloads)
+        if not self.can_put_directly() or not PyBytes_CheckExact(items[first]):
+            return first
         if (
-            len(payloads) - first < MIN_RUN or not self.can_put_directly() or not PyBytes_CheckExact(payload)
-            or borrowed_size(payload) > (chunk.capacity - self.used) // MIN_RUN - self.format.header_size
+            count - first < MIN_RUN
+            or borrowed_size(items[first]) > (chunk.capacity - self.used) // MIN_RUN - self.format.header_size
         ):
+            # Nothing here runs Python, so the sequence cannot change.
+            while first < count and PyBytes_CheckExact(items[first]) and self.put_directly(
+                <const uint8_t*>borrowed_bytes(items[first]), borrowed_size(items[first])
+            ):
+                first += 1
             return first
         chunk.writable = True
         try:
