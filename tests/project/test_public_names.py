@@ -65,7 +65,7 @@ PUBLIC = {
     "ReclamationInfo": "capacity_after capacity_before last_message_size reason",
     "ReclamationReason": "MESSAGE_COUNT SIZE_THRESHOLD TIME_COOLDOWN",
     "RecordView": "to_dict",
-    "RecordWriter": "layout number table write write_columns write_record write_records",
+    "RecordWriter": "table write write_columns write_record write_records",
     "RecoveryEnd": "CLEAN_EOF TORN_TAIL",
     "RecoveryReport": "end frames last_good_offset",
     "Schema": "from_bytes from_file root table",

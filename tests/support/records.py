@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 from collections.abc import Callable
@@ -18,6 +19,15 @@ from flatstream import (
 )
 from support.messages import root_at
 from support.schemas import SHAPES
+
+
+@dataclasses.dataclass
+class NamedData:
+    """A record of the table Named as a data class."""
+
+    name: str
+    note: str | None = None
+    code: int = 0
 
 
 def table_of(name: str, schema: Schema = SHAPES) -> Any:
