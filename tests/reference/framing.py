@@ -25,6 +25,7 @@ Nothing here is taken from the package. XXH3 alone is not written out: it comes 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -36,20 +37,35 @@ LENGTH_SIZE = 4
 # Checksums
 
 
-def crc(data: bytes, *, width: int, polynomial: int, reflected: bool, initial: int, final_xor: int) -> int:
-    """A cyclic redundancy check, bit by bit: the remainder of a division of polynomials.
-
-    `polynomial` is without its highest term. A reflected CRC takes each byte's lowest bit first, and its result is
-    turned round; the division is the same.
-    """
-    register = initial
-    for byte in data:
-        for step in range(8):
-            incoming = (byte >> (step if reflected else 7 - step)) & 1
+@functools.cache
+def crc_of_bytes(width: int, polynomial: int) -> list[int]:
+    """For each byte, the remainder of its division by the polynomial, bit by bit, when `width` zero bits follow it."""
+    remainders = []
+    for byte in range(256):
+        register = byte << (width - 8)
+        for _ in range(8):
             outgoing = register >> (width - 1)
             register = (register << 1) % 2**width
-            if incoming != outgoing:
+            if outgoing:
                 register ^= polynomial
+        remainders.append(register)
+    return remainders
+
+
+REVERSED = [int(f"{byte:08b}"[::-1], 2) for byte in range(256)]
+
+
+def crc(data: bytes, *, width: int, polynomial: int, reflected: bool, initial: int, final_xor: int) -> int:
+    """A cyclic redundancy check: the remainder of a division of polynomials, a byte at a time.
+
+    `polynomial` is without its highest term. A reflected CRC takes each byte's lowest bit first, and its result is
+    reversed; the division is the same.
+    """
+    remainders = crc_of_bytes(width, polynomial)
+    register = initial
+    for byte in data:
+        incoming = REVERSED[byte] if reflected else byte
+        register = (register << 8) % 2**width ^ remainders[register >> (width - 8) ^ incoming]
     if reflected:
         register = int(f"{register:0{width}b}"[::-1], 2)
     return register ^ final_xor
