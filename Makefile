@@ -89,7 +89,7 @@ demo: $(EXAMPLES) rebuild ## run the telemetry agent on this machine's metrics f
 PARALLEL := -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 # Assertions are rewritten once and kept, whatever the environment says of bytecode: it takes each process 10 s.
-test: $(DEV_FULL) rebuild ## the tests that take minutes, or some of them: make test T="tests/stream -k torn"
+test: $(DEV_FULL) rebuild ## all tests but the long ones, or some of them: make test T="tests/stream -k torn"
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(if $(T),,$(PARALLEL)) --durations=15 -m "not long" $(T) $(PYTEST_ARGS)
 
 test-long: $(DEV_FULL) rebuild ## all tests, including those that take longer

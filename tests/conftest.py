@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support.modes import Mode
+
 # No deadline: under the sanitizers, and while two test runs share a machine, time says nothing. `derandomize` keeps a
 # run the same as the one before it; `make test-long` looks further.
 settings.register_profile(
@@ -35,13 +37,22 @@ SLOWEST = {
     "test_columns_damage": 14,
 }
 
+# Files that try a great many streams with each checksum. There, CRC-32C and CRC-64 are left to `make test-long`: their
+# frames have the sizes of those with CRC-32 and XXH3-64, and what the kernels calculate is tested in checksums/.
+MANY_STREAMS = {"test_reference_streams", "test_recovery_guard", "test_recovery_tails", "test_allocation", "test_twins"}
+SAME_SIZES = {"crc32c", "crc64"}
+
 # Tests that measure who runs when, or are interrupted at a moment of the clock: never two of them at once.
 TIMED = {"test_concurrency", "test_lock_release", "test_lock_release_threads", "test_signals_and_forks"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """When several processes share the tests (``-n 2 --dist loadgroup``), each takes a whole file at a time."""
+    """Marks what `make test` leaves out. When several processes share the tests (``-n 2 --dist loadgroup``), each takes a whole file at a time."""
+    for item in items:
+        values = item.callspec.params.values() if item.path.stem in MANY_STREAMS and hasattr(item, "callspec") else ()
+        if any(getattr(value, "name", value) in SAME_SIZES for value in values if isinstance(value, (str, Mode))):
+            item.add_marker("long")
     if not config.pluginmanager.hasplugin("xdist"):
         return
     items.sort(key=lambda item: 60 if item.path.stem in TIMED else SLOWEST.get(item.path.stem, 0), reverse=True)

@@ -1,6 +1,8 @@
 # cython: boundscheck=False, wraparound=False
 """Export of columns through the Arrow C data and C stream interfaces, without a copy and without any Arrow library.
 
+The values of a column are collected by the room `column_reader`.
+
 An exported structure owns its memory and a reference to the Python objects whose buffers it points to. The consumer
 calls `release` when done, from any thread; this frees the memory and drops the reference. A structure that no consumer
 moves out of its capsule is released with the capsule. Each child owns its memory too, because a consumer may move a

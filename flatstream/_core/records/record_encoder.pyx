@@ -342,6 +342,7 @@ cdef object write_keywords_slow(RecordEncoder encoder, PyObject** args, PyObject
         for k in range(count):
             set_value(encoding, values, <object>borrowed_item(names, k), <object>args[k])
     except RefusalError as error:
+        # Always raises: the error with the path of the field.
         encoder.add_path(error, -1)
     encoder.put_slow(None, values, -1)
     return None

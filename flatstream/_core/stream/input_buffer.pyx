@@ -2,9 +2,9 @@
 """The input buffer: between a source and the decoder.
 
 It fills a chunk of memory from the source. The decoder hands out views that point into the chunk, and the chunk knows
-whether any of them is alive. If none is, the chunk is filled again. If one is, the chunk is left to the holders of its
-views, and another takes its place. A loop that keeps one payload at a time therefore alternates between two chunks and
-allocates nothing.
+whether any of them is alive. If none is, the chunk is filled again. If one is, only the free bytes behind the views are
+filled; when few of them are left, the chunk is left to the holders of its views, and another takes its place. A loop
+that keeps one payload at a time therefore alternates between two chunks and allocates nothing.
 """
 
 # States of the buffer. `chunk`, `data`, `failure` and `shut` are its fields.
