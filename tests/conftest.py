@@ -48,7 +48,7 @@ TIMED = {"test_concurrency", "test_lock_release", "test_lock_release_threads", "
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks what `make test` leaves out. When several processes share the tests (``-n 2 --dist loadgroup``), each takes a whole file at a time."""
+    """Marks what `make test` leaves out. Shares the tests between processes: each takes a whole file at a time."""
     for item in items:
         values = item.callspec.params.values() if item.path.stem in MANY_STREAMS and hasattr(item, "callspec") else ()
         if any(getattr(value, "name", value) in SAME_SIZES for value in values if isinstance(value, (str, Mode))):
