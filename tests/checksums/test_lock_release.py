@@ -14,6 +14,7 @@ calculation lasts, which with the payloads used here is at the first attempt or 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -107,13 +108,13 @@ def test_extension_below_256_kib_does_not_let_other_threads_run(bystander, cls):
 def test_kernel_called_directly_with_256_kib_or_more_lets_other_threads_run(bystander, door):
     for size in (RELEASE_FROM, len(LARGE)):
         payload = LARGE[:size]
-        assert_released(bystander, lambda payload=payload: door(payload))
+        assert_released(bystander, functools.partial(door, payload))
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_kernel_called_directly_with_less_than_256_kib_does_not_let_other_threads_run(bystander, door):
     for payload in (b"", BELOW):
-        assert_not_released(bystander, lambda payload=payload: door(payload), 1000)
+        assert_not_released(bystander, functools.partial(door, payload), 1000)
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])

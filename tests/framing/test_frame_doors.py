@@ -178,7 +178,7 @@ def test_memory_that_was_framed_into_can_be_resized_afterwards() -> None:
 def test_frames_are_found_where_they_lie(name: str, make: Any) -> None:
     payloads = random_payloads(random.Random(3), 300)
     frames = frames_of(payloads, name)
-    data = b"".join(frames)
+    data: Any = b"".join(frames)
     data = make(data, np.uint8) if make is np.frombuffer else make(data)
     found, end = index_all(data, FORMATS[name][1])
     header = len(frames[0]) - len(payloads[0])
@@ -312,7 +312,7 @@ def test_chains_need_a_native_locate() -> None:
 
 
 def test_search_takes_any_contiguous_memory_as_bytes() -> None:
-    data = np.frombuffer(b"".join(frames_of([b"abcd" * 3] * 3, "crc32")), np.int32)
+    data: Any = np.frombuffer(b"".join(frames_of([b"abcd" * 3] * 3, "crc32")), np.int32)
     assert find_intact_frame(ChecksumDeframer(Crc32()), data, 0) == find_intact_frame(
         ChecksumDeframer(Crc32()), data.tobytes(), 0
     )
@@ -323,7 +323,7 @@ def test_search_takes_any_contiguous_memory_as_bytes() -> None:
 # Memory that the loops do not take
 
 Q = array("q", [0] * 8)
-WRONG_BYTES = {
+WRONG_BYTES: dict[str, tuple[Any, Any]] = {
     "strided": (memoryview(bytearray(16))[::2], (BufferError, ValueError)),
     "strided array": (np.zeros(16, np.uint8)[::2], (BufferError, ValueError)),
     "float64": (np.zeros(4), ValueError),
@@ -334,7 +334,7 @@ WRONG_BYTES = {
     "str": ("abc", TypeError),
     "None": (None, TypeError),
 }
-WRONG_NUMBERS = {
+WRONG_NUMBERS: dict[str, tuple[Any, Any]] = {
     "strided": (memoryview(array("q", [0] * 8))[::2], (BufferError, ValueError)),
     "float64": (np.zeros(4), ValueError),
     "bytes": (bytearray(64), ValueError),

@@ -289,7 +289,7 @@ cdef class RecordEncoder(RecordBuilder):
         return self.encoder.put(message, <const uint8_t*>PyBytes_AS_STRING(message), size)
 
     cdef int cache_names(self, tuple names) except -1:
-        """Looks up the fields of keywords. If one is not a field, nothing is cached, and the slow path raises the error."""
+        """Looks up the fields of keywords. If one is not a field, nothing is cached; the slow path raises the error."""
         cdef Py_ssize_t k
         self.call_names = None
         if len(names) > MAX_MASKED_FIELDS:
