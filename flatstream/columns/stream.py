@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
+from flatstream._core.base.checks import int_argument
 from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.column_reader.reader import ColumnReader
 from flatstream.columns.batch import ColumnBatch, ColumnSchema
@@ -49,13 +50,8 @@ class ColumnStream:
     def __init__(self, reader: ColumnReader, batch_rows: int | None = None) -> None:
         if not isinstance(reader, ColumnReader):
             raise TypeError("a ColumnStream is made by StreamReader.column_batches")
-        if batch_rows is not None:
-            if not isinstance(batch_rows, int) or isinstance(batch_rows, bool):
-                raise TypeError(f"batch_rows must be an int, got {type(batch_rows).__name__}: {batch_rows!r:.100}")
-            if not 1 <= batch_rows <= 2**31 - 1:
-                raise ValueError(f"batch_rows must be from 1 to {2**31 - 1}, got {batch_rows}")
         self._reader = reader
-        self._rows = BATCH_ROWS if batch_rows is None else batch_rows
+        self._rows = BATCH_ROWS if batch_rows is None else int_argument("batch_rows", batch_rows, 1, 2**31 - 1)
         # Without a number of rows, a batch ends after one read from the source.
         self._one_batch = batch_rows is None
 

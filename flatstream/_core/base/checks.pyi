@@ -1,0 +1,3 @@
+from typing import Any
+
+def int_argument(name: str, value: Any, least: int, most: int) -> int: ...

@@ -19,6 +19,17 @@ cdef Py_ssize_t checked_int(str name, object value, Py_ssize_t least, Py_ssize_t
     return value
 
 
+def int_argument(str name not None, value, Py_ssize_t least, Py_ssize_t most):
+    """Returns `value`, the argument `name`, if it is an int from `least` to `most`: `checked_int` for Python modules.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no int, or outside of the range.
+    """
+    return checked_int(name, value, least, most)
+
+
 cdef object checked_minimum(str name, object value, object least):
     """Returns `value`, the argument `name`, if it is an int of at least `least`."""
     check_int(name, value)

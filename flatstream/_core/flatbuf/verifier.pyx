@@ -15,6 +15,7 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire
+from flatstream._core.base.checks cimport checked_int
 from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
 
 
@@ -24,6 +25,8 @@ cdef extern from "Python.h":
 
 # Verification is recursive: each level of nesting takes 300 bytes of the stack.
 cdef Py_ssize_t MAX_VERIFIER_DEPTH = 1000
+# The largest limit of tables and bytes that can be set.
+cdef Py_ssize_t MAX_LIMIT = <Py_ssize_t>1 << 62
 
 # The high bit of each of eight bytes: none is set if all eight are ASCII.
 cdef uint64_t HIGH_BITS = <uint64_t>0x80808080 << 32 | <uint64_t>0x80808080
@@ -399,17 +402,9 @@ cdef int verify_table(
 
 
 cdef int check_limits(object max_depth, object max_tables, object max_apparent_size, Limits* limits) except -1:
-    for name, value, limit in (
-        ("max_depth", max_depth, MAX_VERIFIER_DEPTH), ("max_tables", max_tables, 2**62),
-        ("max_apparent_size", max_apparent_size, 2**62),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} must be an int, got {type(value).__name__}: {value!r:.100}")
-        if not 0 <= value <= limit:
-            raise ValueError(f"{name} must be from 0 to {limit}, got {value}")
-    limits.max_depth = max_depth
-    limits.max_tables = max_tables
-    limits.max_apparent_size = max_apparent_size
+    limits.max_depth = checked_int("max_depth", max_depth, 0, MAX_VERIFIER_DEPTH)
+    limits.max_tables = checked_int("max_tables", max_tables, 0, MAX_LIMIT)
+    limits.max_apparent_size = <uint64_t>checked_int("max_apparent_size", max_apparent_size, 0, MAX_LIMIT)
     return 0
 
 
