@@ -34,6 +34,10 @@ CORE = Path("flatstream/_core")
 C_FILES = Path("build/cython")
 SETTINGS = Path("build/settings")
 
+# One module for the code that Cython would otherwise put into each of the others, most of it for typed memoryviews.
+# With it, all modules together take 4.4 MB instead of 7.2. Cython writes its source.
+SHARED = "flatstream._core._cython_shared"
+
 # -g0: Python's own flags ask for debugging data, which makes the modules five times as large.
 compile_args = ["-O3", "-g0", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 link_args: list[str] = []
@@ -79,14 +83,15 @@ def remove_outdated() -> None:
     everything that was compiled with other settings.
     """
     compilers = {name: os.environ.get(name) for name in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED")}
-    settings = repr((DEBUG, compile_args, link_args, macros, directives, compilers))
+    settings = repr((DEBUG, compile_args, link_args, macros, directives, compilers, SHARED))
     libraries = [*CORE.rglob("*.so"), *CORE.rglob("*.pyd")]
     if SETTINGS.exists() and SETTINGS.read_text() == settings:
         packed = {path: Path(*path.parts[2:]) for path in Path("build").glob("lib*/flatstream/**/*.*")}
         for path, source in (packed | {path: path for path in libraries}).items():
+            module = source.name.split(".")[0]
             if source.suffix in (".so", ".pyd"):
-                source = source.with_name(source.name.split(".")[0] + ".pyx")
-            if not source.exists():
+                source = source.with_name(module + ".pyx")
+            if not source.exists() and module != SHARED.rpartition(".")[2]:
                 path.unlink()
     else:
         print("Compiling all modules, since none is here or their settings differ (1 to 3 minutes) ...", flush=True)
@@ -118,24 +123,27 @@ def compiled_modules() -> list[Extension]:
     remove_outdated()
     if DEBUG:
         check_bounds_everywhere()
+    sources: dict[str, list[Path]] = {SHARED: []}
+    sources |= {".".join(path.with_suffix("").parts): [path] for path in sorted(CORE.rglob("*.pyx"))}
     modules = [
         Extension(
-            ".".join(source.with_suffix("").parts),
-            [str(source)],
+            name,
+            [str(path) for path in paths],
             extra_compile_args=compile_args,
             extra_link_args=link_args,
             define_macros=macros,
             include_dirs=["."],
             # Cython adds the headers that are named in `cdef extern from`.
-            depends=[str(header) for header in source.parent.glob("*.h")],
+            depends=[str(header) for path in paths for header in path.parent.glob("*.h")],
         )
-        for source in sorted(CORE.rglob("*.pyx"))
+        for name, paths in sources.items()
     ]
     return cythonize(
         modules,
         # The coverage plugin looks for the C files beside their sources.
         build_dir=None if COVERAGE else str(C_FILES),
         emit_linenums=DEBUG or PROFILE,
+        shared_utility_qualified_name=SHARED,
         compiler_directives=directives,
     )
 

@@ -28,7 +28,12 @@ class FlatStreamError(Exception):
         Stream offset of the frame, in bytes.
     frame : int or None
         Number of the frame, counted from 0.
+    next_intact_offset : int or None
+        Only of an error that recovery raised: the stream offset of the nearest intact frame behind the damage; None if
+        none was found.
     """
+
+    next_intact_offset: int | None = None
 
     def __init__(self, message: str = "", *, offset: int | None = None, frame: int | None = None) -> None:
         super().__init__(message)

@@ -9,6 +9,7 @@ from flatstream._core.framing.deframer import (
     DefaultDeframer,
     Deframer,
     FrameSpan,
+    NonEmptyDeframer,
     ObserverDeframer,
     ValidatingDeframer,
 )
@@ -72,18 +73,22 @@ def as_framer(value: Framer | Checksum | ChecksumType | str | None) -> Framer:
     )
 
 
-def as_deframer(value: Deframer | Checksum | ChecksumType | str | None) -> Deframer:
+def as_deframer(value: Deframer | Checksum | ChecksumType | str | None, *, allow_empty: bool | None = None) -> Deframer:
     """`value` if it is a deframer; otherwise the built-in deframer for a checksum, a ChecksumType or its name, or None.
+
+    With ``allow_empty=False`` it refuses empty payloads. A deframer that refuses them by itself goes on doing so.
 
     Raises
     ------
     TypeError, ValueError
         `value` is none of these, or an unknown name.
     """
+    if allow_empty is not None and not isinstance(allow_empty, bool):
+        raise TypeError(f"allow_empty must be a bool or None, got {allow_empty!r:.100}")
     if isinstance(value, Deframer):
-        return value
+        return value if allow_empty is not False else NonEmptyDeframer(value)
     if value is None or isinstance(value, (Checksum, ChecksumType, str)):
-        return deframer_for(value)
+        return deframer_for(value) if allow_empty is not False else NonEmptyDeframer(deframer_for(value))
     raise TypeError(
         f"deframer must be an instance of Deframer or Checksum, a ChecksumType, its name or None, got {value!r:.100}"
     )

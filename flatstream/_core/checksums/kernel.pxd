@@ -1,7 +1,6 @@
 from libc.stdint cimport uint8_t, uint64_t
 
-# Apart from crc.pxd, because a module that sees a typed memoryview in a .pxd gets Cython's memoryview code, which makes
-# it 130 KB larger.
+# Apart from crc.pxd, because a module that sees a typed memoryview in a .pxd depends on Cython's memoryview code.
 
 # From this size on, a checksum is calculated with the GIL released. Handing over the GIL takes tens of microseconds
 # when another thread waits for it; below this size, two threads gained nothing (TwoThreads of

@@ -101,6 +101,10 @@ cdef class BoundedDeframer(DeframerAdapter):
     cdef readonly Py_ssize_t max_len
 
 
+cdef class NonEmptyDeframer(DeframerAdapter):
+    pass
+
+
 cdef class ObserverDeframer(DeframerAdapter):
     cdef readonly object callback
 

@@ -80,7 +80,10 @@ cdef class Deframer:
         self.locates_in_python = True
         self.checks_in_python = cls.check is not Deframer.check
         for base in cls.__mro__:
-            if base in (DefaultDeframer, ChecksumDeframer, BoundedDeframer, ObserverDeframer, ValidatingDeframer):
+            if base in (
+                DefaultDeframer, ChecksumDeframer, BoundedDeframer, NonEmptyDeframer, ObserverDeframer,
+                ValidatingDeframer,
+            ):
                 self.locates_in_python = cls.locate is not base.locate
                 self.checks_in_python = cls.check is not base.check
                 break
@@ -243,6 +246,13 @@ cdef int fail_length(Py_ssize_t length, Py_ssize_t size, Py_ssize_t limit) excep
     )
 
 
+cdef int fail_empty(Py_ssize_t size, object limit) except -1:
+    raise InvalidFrameError(
+        "the header declares an empty payload, and empty payloads are not allowed here",
+        declared_len=0, buffer_len=size, limit=limit,
+    )
+
+
 cdef class HeaderDeframer(Deframer):
     """Finds frames by the header of the wire format: a length, and a checksum of a fixed size (which may be 0)."""
 
@@ -283,10 +293,7 @@ cdef class HeaderDeframer(Deframer):
         if length > self.max_frame_len:
             fail_length(length, size, self.max_frame_len)
         if length == 0 and not self.allow_empty:
-            raise InvalidFrameError(
-                "the header declares an empty payload, and empty payloads are not allowed here",
-                declared_len=0, buffer_len=size, limit=self.max_frame_len,
-            )
+            fail_empty(size, self.max_frame_len)
         span.payload_start = LENGTH_SIZE + self.size
         span.payload_end = span.payload_start + length
         span.frame_end = span.payload_end
@@ -443,6 +450,40 @@ cdef class BoundedDeframer(DeframerAdapter):
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self.max_len})"
+
+
+cdef class NonEmptyDeframer(DeframerAdapter):
+    """Refuses empty payloads; `inner` does the rest. What ``allow_empty=False`` puts around a deframer that takes them.
+
+    Raises
+    ------
+    TypeError
+        `inner` is not a Deframer.
+    """
+
+    def __init__(self, inner):
+        self.adapt(inner)
+        self.is_batchable = self.locate_is_native and self.check_is_native and self._inner.is_batchable
+
+    def with_max_frame_len(self, max_frame_len):
+        """The same around an inner deframer with another limit."""
+        return NonEmptyDeframer(self._inner.with_max_frame_len(max_frame_len))
+
+    cdef Py_ssize_t find_natively(
+        self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
+    ) except -1:
+        cdef Py_ssize_t missing = DeframerAdapter.find_natively(self, owner_view, data, size, span)
+        if not missing and span.payload_end == span.payload_start:
+            fail_empty(size, None)
+        return missing
+
+    cdef int get_format(self, HeaderFormat* format) noexcept:
+        self._inner.get_format(format)
+        format.min_length = max(format.min_length, 1)
+        return 0
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._inner!r})"
 
 
 cdef class ObserverDeframer(DeframerAdapter):
