@@ -19,7 +19,7 @@ DEV_FULL := $(VENV)/.installed-dev-full
 
 .DEFAULT_GOAL := help
 .PHONY: help build rebuild debug profile annotate demo test test-long test-sanitize test-wheel coverage check fmt bench \
-	bench-history chart wheel clean
+	bench-history chart corruption-table wheel clean
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -140,6 +140,12 @@ test-wheel: $(DEV_FULL) ## the tests on a wheel in an empty environment
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		cp -r README.md CHANGELOG.md CONTRIBUTING.md LICENSE-MIT LICENSE-APACHE asv_benchmarks docs examples tests pyproject.toml "$$folder"/ && \
 		cd "$$folder" && $(abspath $(WHEELED))/venv/bin/python -m pytest $(PARALLEL) -p no:cacheprovider -m "not long" $(PYTEST_ARGS)
+
+# Half an hour on two cores.
+corruption-table: $(DEV_FULL) rebuild ## damage streams in every way, and write docs/corruption.md (SEEDS=10000)
+	$(BIN)/python tools/corruption_table.py --seeds $(SEEDS)
+
+SEEDS ?= 10000
 
 ##@ Checking
 

@@ -25,6 +25,7 @@ LAYERS = [
     {"writer", "reader"},
     {"recovery"},
     {"_open"},
+    {"_salvage"},
     {"columns"},
     {"schema"},
     {"records"},
