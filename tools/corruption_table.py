@@ -32,19 +32,20 @@ MEASURES = {
 
 HEAD = """# Damage, and what becomes of it
 
-`make corruption-table` writes this page. It damages a stream of {frames} frames (FlatBuffers of 40 to 400 bytes, some of
-3,000; {size:.0f} KB) in each of these ways {seeds:,} times with each checksum, and each time reads it with
+`make corruption-table` writes this page. It damages a stream of {frames} frames (FlatBuffers of 40 to 400 bytes, some
+of 3,000; {size:.0f} KB) in each of these ways {seeds:,} times with each checksum, and each time reads it with
 `on_error="resync"` and calls `recover`. The damage is the same in every run (tests/support/corruption.py).
 
-A frame is intact if all of its bytes are there, one behind the other. With a checksum of 4 bytes or more, a payload that
-no writer wrote must never be delivered, each intact frame must be, and recovery must not allow a cut through intact
-frames. A checksum of 2 bytes matches wrong bytes by chance once in 65,536 times, and without one, a stream of
+A frame is intact if all of its bytes are there, one behind the other. With a checksum of 4 bytes or more, a payload
+that no writer wrote must never be delivered, each intact frame must be, and recovery must not allow a cut through
+intact frames. A checksum of 2 bytes matches wrong bytes by chance once in 65,536 times, and without one, a stream of
 FlatBuffers is told from other bytes by the structure of its messages only: for these two, the numbers are what to
 expect.
 """
 
 
 def run(task: tuple[str, str, range]) -> tuple[str, str, Verdict, float]:
+    """Judges many seeds of one kind and checksum, and measures the memory that this took."""
     kind, checksum, seeds = task
     for writer in (0, 1):
         stream(checksum, writer)
@@ -56,6 +57,7 @@ def run(task: tuple[str, str, range]) -> tuple[str, str, Verdict, float]:
 
 
 def table(measure: str, found: dict[tuple[str, str], Verdict | float]) -> str:
+    """One table of Markdown."""
     lines = [f"## {MEASURES[measure]}", "", "| damage | " + " | ".join(CHECKSUMS) + " |", "|---" * 7 + "|"]
     for kind in KINDS:
         cells = []
@@ -69,6 +71,7 @@ def table(measure: str, found: dict[tuple[str, str], Verdict | float]) -> str:
 
 
 def main() -> None:
+    """Reads the arguments, damages, judges, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10_000)
     parser.add_argument("--kind", choices=list(KINDS), action="append")

@@ -60,7 +60,7 @@ def message(rng: random.Random, number: int) -> bytes:
 
 @functools.cache
 def stream(checksum: str, writer: int) -> tuple[bytes, tuple[int, ...], tuple[bytes, ...]]:
-    """The stream of a writer, the offsets of its frames (and of its end), and their payloads, no two of which are equal."""
+    """The stream of a writer, the offsets of its frames (and of its end), and their payloads, all of which differ."""
     rng = random.Random(1000 + writer)
     payloads = tuple(message(rng, 1 + writer * FRAMES + number) for number in range(FRAMES))
     frames = [reference.encode([payload], checksum) for payload in payloads]
