@@ -1,8 +1,6 @@
 # cython: boundscheck=False, wraparound=False
 """The encoder: payloads in, frames out, into its output buffer."""
 
-import os
-
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -11,6 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport Chunk, acquire, owner_view_of, slice_view
 from flatstream._core.base.endian cimport low_bytes, store_le, store_u32
+from flatstream._core.base.exclusive cimport FORKS
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.message_builder cimport MessageBuilder
@@ -34,18 +33,6 @@ cdef extern from "Python.h":
 # which costs about 100 ns: more than the loop over it saves then.
 cdef enum:
     MIN_RUN = 32
-
-# How many forks lie between the process that imported the module and this one.
-cdef unsigned long FORKS = 0
-
-
-def _count_fork():
-    global FORKS
-    FORKS += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_fork)
 
 
 def check_buffer_size(value):
