@@ -12,6 +12,7 @@ import mmap
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,10 +31,11 @@ class Sink(NamedTuple):
     rollback: Callable[[int], bool] | None = None
     error_takes_nothing: bool = False
     none_blocks: bool = False
+    takes_at_once: bool = False
     owned: bool = False
 
     def encoder_arguments(self) -> dict[str, Any]:
-        names = ("write", "writev", "fileno", "rollback", "error_takes_nothing", "none_blocks")
+        names = ("write", "writev", "fileno", "rollback", "error_takes_nothing", "none_blocks", "takes_at_once")
         return {name: getattr(self, name) for name in names}
 
 
@@ -109,7 +111,9 @@ def open_sink(sink: Any) -> Sink:
             raise ValueError(f"sink is closed: {sink!r:.100}")
         if type(sink) is not socket.socket:
             return Sink(sink, sink.send)
-        return Sink(sink, sink.send, writev=getattr(sink, "sendmsg", None), error_takes_nothing=True)
+        return Sink(
+            sink, sink.send, writev=getattr(sink, "sendmsg", None), error_takes_nothing=True, takes_at_once=True
+        )
     if isinstance(sink, type) or not callable(getattr(sink, "write", None)):
         raise TypeError(f"sink must be a path, a socket or an object with write(buffer), got {sink!r:.100}")
     if isinstance(sink, Encoder):
@@ -123,7 +127,27 @@ def open_sink(sink: Any) -> Sink:
         sink.write,
         error_takes_nothing=type(sink) is io.BytesIO,
         none_blocks=isinstance(sink, io.RawIOBase),
+        takes_at_once=_takes_at_once(sink),
     )
+
+
+# Files of the standard library that compress what they are given before they return.
+_COMPRESSING = {("gzip", "GzipFile"), ("bz2", "BZ2File"), ("lzma", "LZMAFile")}
+
+
+def _takes_at_once(sink: Any) -> bool:
+    """Whether `sink` is known to have read or copied the bytes when its write() returns. Transports of asyncio, for
+    example, keep them.
+    """
+    cls = type(sink)
+    if cls in (io.BufferedWriter, io.BufferedRandom):
+        # Large pieces go through to the raw file.
+        cls = type(sink.raw)
+    if cls in (io.FileIO, io.BytesIO, socket.SocketIO, mmap.mmap):
+        return True
+    # The modules are not imported for this.
+    name = (cls.__module__, cls.__qualname__)
+    return name in _COMPRESSING and getattr(sys.modules.get(name[0]), name[1], None) is cls
 
 
 def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:
@@ -138,6 +162,7 @@ def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:
         rollback=_rollback(file),
         error_takes_nothing=True,
         none_blocks=True,
+        takes_at_once=True,
         owned=owned,
     )
 

@@ -249,6 +249,7 @@ class StreamReader(Decoder):
         """
         if self._endpoint is None:
             raise ValueError("this StreamReader is closed")
+        self._check_can_enter()
         endpoint, rest = self._endpoint, self._shut_down()
         self._endpoint = None
         return endpoint.target, rest

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import stat
 import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from flatstream._at_exit import watch
+from flatstream._core.base.exclusive import Exclusive
 from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.stream.encoder import Encoder, check_buffer_size
 from flatstream._core.stream.memory_policy import MemoryPolicy, ReclamationInfo, ReclamationReason
@@ -109,6 +114,8 @@ class StreamWriter(Encoder):
                 endpoint.target.close()
             raise
         self._endpoint: Sink | None = endpoint
+        watch(self)
+        self._sync_turn = Exclusive()
         self._builder = builder
         self._capacity = DEFAULT_BUILDER_CAPACITY if capacity is None else max(capacity, 1)
         self._make_builder = make_builder
@@ -215,61 +222,63 @@ class StreamWriter(Encoder):
         if callable(flush):
             flush()
 
+    def sync(self) -> None:
+        """Flushes, and returns when the disk has every message that was accepted before (fdatasync).
+
+        Other threads can write meanwhile. An OSError is final: what the system could not store may be lost, and no
+        later sync would say so. So every later write, sync, flush and close raises FlatStreamError.
+        io.UnsupportedOperation: the sink is no file.
+        """
+        # One at a time: the system reports an error to one of several, and the others would return as if all was well.
+        self._sync_turn._call_exclusively(self._sync)
+
+    def _sync(self) -> None:
+        # Another descriptor of the same file, so that the file can be closed meanwhile, and its number used again.
+        descriptor = self._call_exclusively(self._duplicate_descriptor)
+        try:
+            self.flush()
+            try:
+                getattr(os, "fdatasync", os.fsync)(descriptor)
+            except OSError as error:
+                self._refuse_after_failed_sync(error)
+                raise
+        finally:
+            os.close(descriptor)
+
+    def _duplicate_descriptor(self) -> int:
+        if self._endpoint is None:
+            raise ValueError("this StreamWriter is closed")
+        sink = self._endpoint.target
+        try:
+            descriptor: int = sink.fileno()
+        except (AttributeError, io.UnsupportedOperation):
+            raise io.UnsupportedOperation(f"the sink has no file to sync: it has no fileno(): {sink!r:.100}") from None
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            raise io.UnsupportedOperation(f"the sink is no regular file, so it cannot be synced: {sink!r:.100}")
+        return os.dup(descriptor)
+
     def close(self) -> None:
         """Flushes, and closes the sink if the writer opened it. A second call does nothing.
 
-        If the rest cannot be handed over, the writer is closed all the same, and so is a file that it opened. After
-        BlockingIOError and TimeoutError it stays open, so that `close` can be called again.
+        If the sink fails, the writer is closed all the same, and so is a file that it opened. After BlockingIOError,
+        TimeoutError and an exception of a signal handler nothing is lost, and a further `close` finishes the work.
         """
-        if self._endpoint is None:
-            return
         if self._is_forked_copy:
             # The parent process writes the bytes in the buffer, and closes the file.
             self._shut_down()
             self._endpoint = None
             return
-        self._check_reentry()
-        try:
-            if not self._hand_over_rest():
-                return
-        except (BlockingIOError, TimeoutError):
-            # The writer stays open if the rest can be handed over later.
-            if self._is_shut or self.is_refusing:
-                self._finish()
-            raise
-        except BaseException:
-            self._finish()
-            raise
-        self._finish()
-
-    def _hand_over_rest(self) -> bool:
-        """Shuts the writer and flushes the sink. Returns False if another thread does so, and will release the sink."""
-        # In this order, so that no other thread can write after the last frame was handed over.
-        if not self._drain_and_shut():
-            return False
-        try:
-            self._flush_sink()
-        except BaseException:
-            self._finishing = False
-            raise
-        return True
-
-    def _finish(self) -> None:
-        self._shut_down()
-        endpoint, self._endpoint = self._endpoint, None
-        if endpoint is not None and endpoint.owned:
-            endpoint.target.close()
+        # All in one compiled call: a signal handler that raises cannot leave it half done.
+        self._conclude(True)
 
     def detach(self) -> Any:
         """Flushes, closes the writer and returns the sink, which stays open. If `flush` fails, the writer keeps it."""
-        if self._endpoint is None or not self._hand_over_rest():
-            raise ValueError(f"this {type(self).__name__} is closed")
-        endpoint, self._endpoint = self._endpoint, None
-        return None if endpoint is None else endpoint.target
+        return self._conclude(False)
 
     @property
     def closed(self) -> bool:
-        """Whether `close` or `detach` was called."""
+        """Whether `close` or `detach` has finished."""
         return self._endpoint is None
 
     def __enter__(self) -> Self:
@@ -286,7 +295,6 @@ class StreamWriter(Encoder):
         except Exception as second:
             # The first error is raised; the second one becomes a note of it.
             error.add_note(f"closing the stream writer failed too: {type(second).__name__}: {second}")
-            self._finish()
 
     def __del__(self) -> None:
         # An instance whose __init__ failed has no endpoint.

@@ -21,7 +21,7 @@ LAYERS = [
     {"_core"},
     {"checksums", "validation", "memory_policy", "serialization"},
     {"framing"},
-    {"_endpoints"},
+    {"_endpoints", "_at_exit"},
     {"writer", "reader"},
     {"recovery"},
     {"_open"},

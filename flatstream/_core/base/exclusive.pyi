@@ -1,5 +1,11 @@
+from collections.abc import Callable
+from typing import TypeVar
+
 from typing_extensions import disjoint_base
+
+T = TypeVar("T")
 
 @disjoint_base
 class Exclusive:
-    def _check_reentry(self) -> None: ...
+    def _check_can_enter(self) -> None: ...
+    def _call_exclusively(self, function: Callable[[], T]) -> T: ...

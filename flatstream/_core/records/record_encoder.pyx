@@ -195,7 +195,7 @@ cdef class RecordEncoder(RecordBuilder):
         if self.encoder is None:
             raise ValueError(f"this {type(self).__name__} is uninitialized: its __init__ did not finish")
         # Before `enter`: inside of an operation of the encoder, waiting for this object would be a deadlock.
-        self.encoder._check_reentry()
+        self.encoder._check_can_enter()
         self.enter()
         try:
             if values is None:

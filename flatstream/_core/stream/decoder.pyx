@@ -206,6 +206,7 @@ cdef class Decoder(InputBuffer):
             batch.offsets = PyMemoryView_FromObject(batch.starts)
             batch.lengths = PyMemoryView_FromObject(batch.sizes)
             batch.stream_offset = self.base + <unsigned long long>begin
+            batch.deframer = self._deframer
         except BaseException:
             # No memory, or a signal: the frames gathered so far are given again.
             self.position = begin

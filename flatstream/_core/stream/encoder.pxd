@@ -3,6 +3,7 @@ from libc.stdint cimport uint8_t
 
 from flatstream._core.framing.framer cimport FrameEnds, Framer, FrameRun
 from flatstream._core.framing.wire cimport HeaderFormat
+from flatstream._core.stream.frame_batch cimport FrameBatch
 from flatstream._core.stream.output_buffer cimport OutputBuffer
 
 
@@ -21,6 +22,8 @@ cdef class Encoder(OutputBuffer):
 
     @cython.final
     cdef Py_ssize_t put_run(self, object payloads, Py_ssize_t first) except -1
+
+    cdef int check_same_frames(self, FrameBatch batch, const HeaderFormat* format) except -1
 
     # Frames made in place: nothing between the two may run Python. See FrameRun.
     @cython.final

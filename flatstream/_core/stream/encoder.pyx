@@ -1,16 +1,16 @@
 # cython: boundscheck=False, wraparound=False
 """The encoder: payloads in, frames out, into its output buffer."""
 
-import os
-
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport Chunk, acquire, owner_view_of, slice_view
-from flatstream._core.base.endian cimport low_bytes, store_le, store_u32
+from flatstream._core.base.endian cimport load_u32, low_bytes, store_le, store_u32
+from flatstream._core.base.exclusive cimport FORKS
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.message_builder cimport MessageBuilder
@@ -19,6 +19,7 @@ from flatstream._core.framing.framer cimport (
     start_run,
 )
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE
+from flatstream._core.stream.frame_batch cimport FrameBatch
 from flatstream._core.stream.output_buffer cimport OutputBuffer
 
 from flatstream.errors import FlatbufferError, FlatStreamError
@@ -34,18 +35,6 @@ cdef extern from "Python.h":
 # which costs about 100 ns: more than the loop over it saves then.
 cdef enum:
     MIN_RUN = 32
-
-# How many forks lie between the process that imported the module and this one.
-cdef unsigned long FORKS = 0
-
-
-def _count_fork():
-    global FORKS
-    FORKS += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_fork)
 
 
 def check_buffer_size(value):
@@ -78,6 +67,9 @@ cdef class Encoder(OutputBuffer):
     none_blocks : bool
         Whether None from `write` means that the sink would block and took nothing (io.RawIOBase). Otherwise it means
         that the sink took all.
+    takes_at_once : bool
+        Whether `write` and `writev` have read or copied the bytes when they return. Otherwise they may keep them, and
+        get copies that never change.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -85,13 +77,13 @@ cdef class Encoder(OutputBuffer):
 
     def __init__(
         self, framer, buffer_size, write, *, writev=None, fileno=None, rollback=None, error_takes_nothing=False,
-        none_blocks=False,
+        none_blocks=False, takes_at_once=False,
     ):
         if not isinstance(framer, Framer):
             raise TypeError(f"framer must be an instance of Framer, got {framer!r:.100}")
         cdef Py_ssize_t size = checked_limit("buffer_size", buffer_size)
         self._framer = framer
-        self.set_sink(size, write, writev, fileno, rollback, error_takes_nothing, none_blocks)
+        self.set_sink(size, write, writev, fileno, rollback, error_takes_nothing, none_blocks, takes_at_once)
         self.cache_fast_path()
 
     cdef int cache_fast_path(self) except -1:
@@ -162,6 +154,60 @@ cdef class Encoder(OutputBuffer):
             if i < len(payloads):
                 self.write_one(payloads[i])
                 i += 1
+
+    def write_frames(self, batch):
+        """Writes the frames of a `FrameBatch` as they are, headers included, without a copy if there are many.
+
+        The reader and the writer must have the same checksum; ValueError otherwise, and nothing is written. A framer
+        that observes or validates payloads gets each of them. If a frame is not accepted, those before it are written;
+        `frames_written` says how many.
+        """
+        cdef HeaderFormat format
+        cdef FrameBatch frames
+        cdef Py_ssize_t i = 0, count, run
+        if not isinstance(batch, FrameBatch):
+            raise TypeError(f"batch must be a FrameBatch, got {type(batch).__name__}: use write_payloads()")
+        frames = batch
+        count = frames.starts.length
+        self.check_open()
+        if not get_framer_format(self._framer, &format):
+            while i < count:
+                self.write_one(frames.view(i))
+                i += 1
+            return
+        self.check_same_frames(frames, &format)
+        # A view of our own, which the caller cannot release.
+        view = PyMemoryView_FromObject(frames.buffer)
+        while i < count:
+            # A run of frames that follow one another. (It ends where one is longer than the framer's bound.)
+            run = count_of_run(view, frames, i, &format)
+            if not run:
+                # The error for this payload is the framer's.
+                self.write_one(frames.view(i))
+                i += 1
+                continue
+            self.enter()
+            try:
+                self.check_open()
+                self.pass_on(view, frames.starts.data + i, frames.sizes.data + i, run, format.header_size)
+            finally:
+                self.leave()
+            i += run
+
+    cdef int check_same_frames(self, FrameBatch batch, const HeaderFormat* format) except -1:
+        """Raises ValueError unless the frames of `batch` are those that a framer with this format makes."""
+        cdef HeaderFormat found
+        if batch.deframer is not None and batch.deframer.locate_is_native:
+            batch.deframer.get_format(&found)
+            if (
+                found.header_size == format.header_size and found.checksum_size == format.checksum_size
+                and found.kernel == format.kernel
+            ):
+                return 0
+        raise ValueError(
+            f"the frames of this batch were found by {batch.deframer!r}, and {self._framer!r} makes others: use "
+            "write_payloads(batch), which frames the payloads again"
+        )
 
     cdef int write_one(self, object payload) except -1:
         cdef Py_buffer view
@@ -418,3 +464,31 @@ cdef class Encoder(OutputBuffer):
         return self.emit_held(
             NULL, 0, frame, <const uint8_t*>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), True
         )
+
+
+cdef Py_ssize_t count_of_run(object owner_view, FrameBatch batch, Py_ssize_t first, const HeaderFormat* format) except -1:
+    """How many frames of `batch`, from `first` on, follow one another without a gap and are of this format.
+
+    Their lengths are compared with those in their headers: the memory may be that of a caller, who has changed it.
+    """
+    cdef const Py_buffer* view = PyMemoryView_GET_BUFFER(owner_view)
+    cdef const uint8_t* data = <const uint8_t*>view.buf
+    cdef Py_ssize_t i = first, count = batch.starts.length, head = format.header_size
+    cdef Py_ssize_t begin = <Py_ssize_t>batch.starts.data[first] - head
+    cdef long long length
+    cdef const long long* starts = batch.starts.data
+    cdef const long long* sizes = batch.sizes.data
+    if begin < 0:
+        raise ValueError(f"frame {first} of the batch has no header of {head} bytes")
+    while i < count and starts[i] == begin + head:
+        length = sizes[i]
+        if length > format.max_length or length > view.len - begin - head:
+            break
+        if load_u32(data + begin) != <uint32_t>length:
+            raise ValueError(
+                f"frame {i} of the batch was changed after it was read: its header says {load_u32(data + begin)} "
+                f"bytes, and it had {length}"
+            )
+        begin += head + <Py_ssize_t>length
+        i += 1
+    return i - first

@@ -1,4 +1,5 @@
 from flatstream._core.base.buffers cimport IndexArray
+from flatstream._core.framing.deframer cimport Deframer
 
 
 cdef class FrameBatch:
@@ -6,6 +7,8 @@ cdef class FrameBatch:
     cdef readonly object offsets
     cdef readonly object lengths
     cdef readonly object stream_offset
+    # The deframer that found the frames.
+    cdef Deframer deframer
     cdef IndexArray starts
     cdef IndexArray sizes
     cdef object view(self, Py_ssize_t i)

@@ -27,6 +27,7 @@ import errno
 
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
@@ -138,6 +139,9 @@ cdef class InputBuffer(Exclusive):
                     self.locate_error(self.failure)
             raise
         self.end += taken
+        if taken:
+            # A signal may have made the read return early. Here every byte is counted.
+            PyErr_CheckSignals()
         return taken > 0
 
     cdef Py_ssize_t receive(self, object function, Py_ssize_t size) except -1:
@@ -301,8 +305,15 @@ cdef class InputBuffer(Exclusive):
         -------
         bytes-like
             The bytes that were taken from the source, or lie in its buffer, and were not read: bytes, or a memoryview
-            of the buffer.
+            of the buffer. b"" if another thread was reading when the process forked, and this is the child: then it is
+            not known what it has taken.
         """
+        if self.is_abandoned():
+            # Nobody is in the operation any more.
+            self.busy = False
+            self.shut = True
+            self.release_all()
+            return b""
         self.enter()
         try:
             rest = b""

@@ -12,6 +12,11 @@ cdef class OutputBuffer(Exclusive):
     cdef object sink_rollback
     cdef bint error_takes_nothing
     cdef bint none_blocks
+    cdef bint takes_at_once
+    # What `_conclude` ends: the sink's `flatstream._endpoints.Sink`. None before it is set, and when all is done.
+    cdef public object _endpoint
+    # Whether the sink's own flush() was called after the last byte was handed over.
+    cdef bint is_sink_flushed
     # Bytes [start, used) of the chunk are not with the sink yet. `owner_view` is a view of the chunk, or None.
     cdef Chunk chunk
     cdef object owner_view
@@ -32,15 +37,17 @@ cdef class OutputBuffer(Exclusive):
     cdef bint frame_committed
     # The error after which nothing is written any more, or None.
     cdef object broken_by
+    # What it says about `broken_by`, as the part of a sentence behind "because".
+    cdef str broken_because
+    # Whether the last exception came from a signal handler that ran between two calls of the sink.
+    cdef bint is_between_calls
     # See `Encoder`. Cleared here, when the buffer is shut or broken.
     cdef bint has_fast_path
     cdef bint shut
-    # Whether a thread has shut the buffer and still uses the sink.
-    cdef public bint _finishing
 
     cdef int set_sink(
         self, Py_ssize_t buffer_size, object write, object writev, object fileno, object rollback,
-        bint error_takes_nothing, bint none_blocks
+        bint error_takes_nothing, bint none_blocks, bint takes_at_once
     ) except -1
     cdef int check_open(self) except -1
     cdef int emit(
@@ -57,6 +64,19 @@ cdef class OutputBuffer(Exclusive):
     cdef int append(
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size
     ) except -1
+    cdef int pass_on(
+        self, object frames, const long long* starts, const long long* sizes, Py_ssize_t count, Py_ssize_t head_size
+    ) except -1
+    cdef Py_ssize_t append_frames(
+        self, const uint8_t* data, const long long* starts, const long long* sizes, Py_ssize_t count,
+        Py_ssize_t head_size
+    ) except -1
+    cdef int pass_on_directly(
+        self, object frames, const long long* starts, const long long* sizes, Py_ssize_t count, Py_ssize_t head_size
+    ) except -1
+    cdef int look_for_signals(self) except -1
+    cdef bint is_final(self, object error) except -1
+    cdef int close_owned(self) except -1
     cdef int keep_rest(self, bytes header, const uint8_t* body, Py_ssize_t body_size, Py_ssize_t done) except -1
     cdef int drain(self) except -1
     cdef int is_resumable(self, object error) except -1

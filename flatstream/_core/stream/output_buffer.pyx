@@ -19,19 +19,25 @@ is known whether the stream ends inside a frame.
 # partial   | start > 0 or origin < 0: the sink has | as in gathering; raises             | a drain: empty; or a failure
 #           | the bytes before `start`, and may     | BlockingIOError if the sink still   | of the sink: gathering after
 #           | stand inside a frame                  | blocks and there is no room         | a rollback, else broken
-# broken    | broken_by is an error: the sink       | raises FlatStreamError              | never; `_shut_down` lets the
-#           | stands inside a frame, or it is not   |                                     | writer close the sink
-#           | known where it stands                 |                                     |
-# shut      | shut; bytes may be left               | raises ValueError                   | never
+# broken    | broken_by is an error: the sink       | raises FlatStreamError              | never; `_conclude` closes
+#           | stands inside a frame, it is not      |                                     | the sink
+#           | known where it stands, or a sync      |                                     |
+#           | failed                                |                                     |
+# shut      | shut; bytes are left only after an    | raises ValueError                   | never
+#           | error of the sink                     |                                     |
 #
-# The buffer is shut before `__init__` and after `_shut_down`. `_finishing` is set in the state shut, while the thread
-# that shut the buffer still flushes or closes the sink. `has_fast_path` is set in the first three states only.
+# The buffer is shut before `__init__` and after `_shut_down`. `has_fast_path` is set in the first three states only.
+#
+# The end of a writer (`_conclude`) has these steps: the buffer is drained, then shut, the sink is flushed, a sink that
+# the writer opened is closed, `_endpoint` is dropped. Each is done once. An exception leaves those behind it for the
+# next call.
 
 import errno
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
 
@@ -64,7 +70,7 @@ cdef class OutputBuffer(Exclusive):
 
     cdef int set_sink(
         self, Py_ssize_t buffer_size, object write, object writev, object fileno, object rollback,
-        bint error_takes_nothing, bint none_blocks,
+        bint error_takes_nothing, bint none_blocks, bint takes_at_once,
     ) except -1:
         self.sink_write = write
         self.sink_writev = writev
@@ -72,6 +78,7 @@ cdef class OutputBuffer(Exclusive):
         self.sink_rollback = rollback
         self.error_takes_nothing = error_takes_nothing
         self.none_blocks = none_blocks
+        self.takes_at_once = takes_at_once
         self.write_through = buffer_size == 0
         self.capacity = buffer_size or WRITE_THROUGH_CAPACITY
         self.renew(0)
@@ -105,7 +112,7 @@ cdef class OutputBuffer(Exclusive):
 
     @property
     def is_refusing(self):
-        """Whether the sink failed inside a frame, so that every later write is refused."""
+        """Whether every later write is refused: the sink failed inside a frame, or `sync` failed."""
         return self.broken_by is not None
 
     @property
@@ -116,7 +123,7 @@ cdef class OutputBuffer(Exclusive):
     cdef int check_open(self) except -1:
         if self.broken_by is not None:
             raise FlatStreamError(
-                f"this {type(self).__name__} refuses to go on, because an earlier write failed inside a frame: "
+                f"this {type(self).__name__} refuses to go on, because {self.broken_because}: "
                 f"{type(self.broken_by).__name__}: {self.broken_by}; {self.used - self.start} bytes were not handed "
                 "over",
                 frame=self.frame_count - self.end_count, offset=self.byte_count - (self.used - self.frame_begin()),
@@ -151,7 +158,9 @@ cdef class OutputBuffer(Exclusive):
                 self.drain()
             except (BlockingIOError, TimeoutError):
                 # The sink may have taken enough to make room.
-                if self.broken_by is not None or (not may_wait and size > self.capacity - (self.used - self.start)):
+                if self.is_between_calls or self.broken_by is not None or (
+                    not may_wait and size > self.capacity - (self.used - self.start)
+                ):
                     raise
                 self.renew(size if may_wait else 0)
         if size > self.chunk.capacity - self.used:
@@ -166,7 +175,8 @@ cdef class OutputBuffer(Exclusive):
             # on later, the frame is accepted, and its rest follows with the next write. If the sink cannot go on, the
             # buffer is broken.
             begin = self.used - size
-            if may_wait and self.broken_by is None and isinstance(error, (BlockingIOError, TimeoutError)):
+            blocked = not self.is_between_calls and isinstance(error, (BlockingIOError, TimeoutError))
+            if may_wait and self.broken_by is None and blocked:
                 return 0
             if self.end_count and (begin >= self.start or self.broken_by is not None):
                 self.used = begin
@@ -175,7 +185,7 @@ cdef class OutputBuffer(Exclusive):
                 self.frame_count -= 1
                 self.byte_count -= <unsigned long long>size
                 raise
-            if not isinstance(error, (BlockingIOError, TimeoutError)):
+            if not blocked:
                 self.frame_committed = True
                 raise
         return 0
@@ -203,10 +213,15 @@ cdef class OutputBuffer(Exclusive):
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
         bint may_wait,
     ) except -1:
-        """Hands over a frame that the (empty) buffer cannot hold; its payload is not copied."""
+        """Hands over a frame that the (empty) buffer cannot hold. Its payload is copied only for a sink that may keep it.
+        """
         cdef Py_ssize_t size = head_size + body_size, done = 0
         cdef bytes header = head[:head_size] if head_size else b""
+        if not self.takes_at_once:
+            source = PyBytes_FromStringAndSize(<const char*>body, body_size)
+            body = <const uint8_t*>PyBytes_AS_STRING(source)
         owner_view = owner_view_of(source, "payload")
+        self.is_between_calls = False
         try:
             while done < size:
                 if done < head_size:
@@ -218,12 +233,16 @@ cdef class OutputBuffer(Exclusive):
                 else:
                     piece = slice_view(owner_view, body + (done - head_size), size - done)
                     done += self.offer(self.sink_write, piece, size - done)
+                if done < size:
+                    self.look_for_signals()
         except BaseException as error:
             if not self.is_resumable(error):
                 self.handle_failure(error, done, False)
                 raise
-            done += min(blocked_after(error), size - done)
-            if not done and not (may_wait and isinstance(error, (BlockingIOError, TimeoutError))):
+            if not self.is_between_calls:
+                done += min(blocked_after(error), size - done)
+            blocked = not self.is_between_calls and isinstance(error, (BlockingIOError, TimeoutError))
+            if not done and not (may_wait and blocked):
                 raise
             # The sink has its first bytes, so the frame is accepted, and its rest waits in the buffer.
             try:
@@ -231,11 +250,123 @@ cdef class OutputBuffer(Exclusive):
             except BaseException as second:
                 self.mark_broken(second, f"{done} bytes into it, and there is no memory to keep the rest")
                 raise
-            if isinstance(error, (BlockingIOError, TimeoutError)):
+            if blocked:
                 return 0
             self.frame_committed = True
             raise
         self.frame_count += 1
+        self.byte_count += <unsigned long long>size
+        return 0
+
+    cdef int pass_on(
+        self, object frames, const long long* starts, const long long* sizes, Py_ssize_t count, Py_ssize_t head_size
+    ) except -1:
+        """Accepts `count` whole frames that follow one another in the view `frames`, while this thread holds the buffer.
+
+        `starts` and `sizes` are where their payloads begin in it, and how long they are. If the sink does not take them
+        all, those before the one that raises are accepted, as with `emit_held` for each.
+        """
+        cdef const uint8_t* data = <const uint8_t*>PyMemoryView_GET_BUFFER(frames).buf
+        cdef Py_ssize_t size = head_size + <Py_ssize_t>(starts[count - 1] + sizes[count - 1] - starts[0])
+        self.frame_committed = False
+        if self.write_through or size > self.chunk.capacity - self.used:
+            try:
+                self.drain()
+            except (BlockingIOError, TimeoutError):
+                if self.is_between_calls or self.broken_by is not None or self.write_through:
+                    raise
+                # The sink may have taken enough to make room for some of them.
+                self.renew(0)
+                if self.append_frames(data, starts, sizes, count, head_size) < count:
+                    raise
+                return 0
+            if self.write_through or size > self.capacity:
+                return self.pass_on_directly(frames, starts, sizes, count, head_size)
+        # There is room for all of them.
+        self.append_frames(data, starts, sizes, count, head_size)
+        return 0
+
+    cdef Py_ssize_t append_frames(
+        self, const uint8_t* data, const long long* starts, const long long* sizes, Py_ssize_t count,
+        Py_ssize_t head_size
+    ) except -1:
+        """Copies as many of `count` frames, see `pass_on`, into the buffer as it has room for; returns how many."""
+        cdef Py_ssize_t i = 0, room = self.chunk.capacity - self.used, size = 0, next_size
+        if not count:
+            return 0
+        if self.end_capacity - self.end_count < count:
+            # No more of them than have room.
+            count = min(count, room // head_size)
+            self.ends = <Py_ssize_t*>grow(
+                self.ends, &self.end_capacity, self.end_count + count + 64, sizeof(Py_ssize_t), "ends of frames"
+            )
+        while i < count:
+            next_size = head_size + <Py_ssize_t>(starts[i] + sizes[i] - starts[0])
+            if next_size > room:
+                break
+            size = next_size
+            self.ends[self.end_count + i] = self.used + size
+            i += 1
+        if size:
+            memcpy(self.chunk.data + self.used, data + starts[0] - head_size, <size_t>size)
+        self.used += size
+        self.end_count += i
+        self.frame_count += <unsigned long long>i
+        self.byte_count += <unsigned long long>size
+        return i
+
+    cdef int pass_on_directly(
+        self, object frames, const long long* starts, const long long* sizes, Py_ssize_t count, Py_ssize_t head_size
+    ) except -1:
+        """`pass_on` without the (empty) buffer, as long as the sink takes them."""
+        cdef const uint8_t* data = <const uint8_t*>PyMemoryView_GET_BUFFER(frames).buf
+        cdef Py_ssize_t begin = <Py_ssize_t>starts[0] - head_size
+        cdef Py_ssize_t size = <Py_ssize_t>(starts[count - 1] + sizes[count - 1]) - begin
+        # How many bytes the sink has, how many frames it has whole, and how many bytes of the one behind them.
+        cdef Py_ssize_t done = 0, whole = 0, torn
+        cdef const uint8_t* out = data + begin
+        owner_view = frames
+        if not self.takes_at_once:
+            copy = PyBytes_FromStringAndSize(<const char*>out, size)
+            out = <const uint8_t*>PyBytes_AS_STRING(copy)
+            owner_view = PyMemoryView_FromObject(copy)
+        self.is_between_calls = False
+        try:
+            while done < size:
+                done += self.offer(self.sink_write, slice_view(owner_view, out + done, size - done), size - done)
+                if done < size:
+                    self.look_for_signals()
+        except BaseException as error:
+            resumable = self.is_resumable(error)
+            if resumable and not self.is_between_calls:
+                done += min(blocked_after(error), size - done)
+            while whole < count and starts[whole] + sizes[whole] - begin <= done:
+                whole += 1
+            torn = done
+            if whole:
+                torn -= <Py_ssize_t>(starts[whole - 1] + sizes[whole - 1]) - begin
+            self.frame_count += <unsigned long long>whole
+            self.byte_count += <unsigned long long>(done - torn)
+            if not resumable:
+                self.handle_failure(error, torn, False)
+                raise
+            if torn:
+                # The sink has its first bytes, so the frame is accepted, and its rest waits in the buffer.
+                try:
+                    self.keep_rest(b"", data + starts[whole] - head_size, head_size + <Py_ssize_t>sizes[whole], torn)
+                except BaseException as second:
+                    self.mark_broken(second, f"{torn} bytes into it, and there is no memory to keep the rest")
+                    raise
+                whole += 1
+            if self.is_between_calls or not isinstance(error, (BlockingIOError, TimeoutError)):
+                self.frame_committed = torn > 0
+                raise
+            if not self.write_through:
+                whole += self.append_frames(data, starts + whole, sizes + whole, count - whole, head_size)
+            if whole < count:
+                raise
+            return 0
+        self.frame_count += <unsigned long long>count
         self.byte_count += <unsigned long long>size
         return 0
 
@@ -274,46 +405,100 @@ cdef class OutputBuffer(Exclusive):
         finally:
             self.leave()
 
-    def _drain_and_shut(self):
-        """Hands everything over and refuses every later write, in one operation: no other thread can write in between.
+    def _drain_within(self, seconds):
+        """`_drain_buffer` that waits for at most that many seconds for other threads; returns whether it did it."""
+        self.check_open()
+        if not self.enter_within(seconds):
+            return False
+        try:
+            self.check_open()
+            self.drain()
+        finally:
+            self.leave()
+        return True
 
-        Returns True, and sets `_finishing`; or False if another thread has done so and still uses the sink. If the sink
-        fails, the buffer is shut all the same, unless the rest may be offered again later.
+    # The end
+
+    def _conclude(self, close):
+        """Hands everything over, refuses every later write, flushes the sink, and drops `_endpoint`; with `close`, first
+        closes a sink that the writer opened. All of it is one operation: no other thread can write or close in between.
+
+        Returns the sink. If all this was done before, None with `close`, and ValueError without.
+
+        If the sink fails for good and `close` is set, the rest is done all the same before the error is raised. After
+        any other exception nothing is lost, and a further call goes on where this one stopped.
 
         Raises
         ------
-        OSError, BlockingIOError
-            See `_drain_buffer`.
+        OSError, FlatStreamError
+            The sink failed, now or earlier.
+        BlockingIOError, TimeoutError
+            The sink would block.
         """
-        if self._finishing:
-            return False
-        self.check_open()
         self.enter()
         try:
-            # Another thread may have finished or shut it while this one waited.
-            if self._finishing:
-                return False
-            self.check_open()
+            endpoint = self._endpoint
+            if endpoint is None:
+                if close:
+                    return None
+                raise ValueError(f"this {type(self).__name__} is closed")
             try:
-                self.drain()
-            except BaseException as error:
-                if not self.is_resumable(error):
+                if not self.shut:
+                    self.check_open()
+                    self.drain()
                     self._shut_down()
+                if not self.is_sink_flushed:
+                    flush = getattr(endpoint.target, "flush", None)
+                    if callable(flush):
+                        flush()
+                    self.is_sink_flushed = True
+            except BaseException as error:
+                if close and self.is_final(error):
+                    self._shut_down()
+                    self.close_owned()
                 raise
-            self._finishing = True
-            self._shut_down()
-            return True
+            if close:
+                self.close_owned()
+            self._endpoint = None
+            return endpoint.target
         finally:
             self.leave()
+
+    cdef bint is_final(self, object error) except -1:
+        """Whether it is of no use to try again what raised `error` in `_conclude`."""
+        if self.broken_by is not None:
+            return True
+        if self.is_between_calls:
+            return False
+        if isinstance(error, OSError):
+            return not isinstance(error, (BlockingIOError, TimeoutError))
+        # A sink that somebody else has closed.
+        return isinstance(error, ValueError) and getattr(self._endpoint.target, "closed", False) is True
+
+    cdef int close_owned(self) except -1:
+        """Closes the sink if the writer opened it, and drops `_endpoint`."""
+        endpoint = self._endpoint
+        try:
+            if endpoint.owned:
+                endpoint.target.close()
+        except OSError:
+            # The descriptor is closed all the same.
+            self._endpoint = None
+            raise
+        self._endpoint = None
+        return 0
 
     def _shut_down(self):
         """Refuses every later write. Bytes in the buffer stay there."""
         self.shut = True
         self.has_fast_path = False
 
+    # Handing over, while this thread holds the buffer
+
     cdef int drain(self) except -1:
-        """Hands everything in the buffer to the sink, while this thread holds the buffer."""
+        """Hands everything in the buffer to the sink."""
         cdef Py_ssize_t size
+        self.is_between_calls = False
         if self.owner_view is None:
             self.owner_view = PyMemoryView_FromObject(self.chunk)
         try:
@@ -323,24 +508,36 @@ cdef class OutputBuffer(Exclusive):
                 self.start += self.offer(
                     self.sink_write, slice_view(self.owner_view, self.chunk.data + self.start, size), size
                 )
+                if self.start < self.used:
+                    self.look_for_signals()
         except BaseException as error:
             if self.is_resumable(error):
                 # The rest is not moved to the front: with a sink that takes a little at a time, all of it would be
                 # copied each time.
-                self.start += min(blocked_after(error), self.used - self.start)
+                if not self.is_between_calls:
+                    self.start += min(blocked_after(error), self.used - self.start)
             else:
                 self.handle_failure(error, self.start - self.frame_begin(), True)
             raise
         self.renew(0)
         return 0
 
+    cdef int look_for_signals(self) except -1:
+        """Runs the handlers of signals that have arrived. To be called between two calls of the sink, when all bytes
+        are counted: a signal often makes a call return early, and the next one may block for long.
+        """
+        self.is_between_calls = True
+        PyErr_CheckSignals()
+        self.is_between_calls = False
+        return 0
+
     cdef int is_resumable(self, object error) except -1:
         """Whether it is known how much the sink took, and the rest may be offered again later.
 
-        True if the sink would block, and if a call that moves bytes in one step was interrupted by something other than
+        True if a signal handler raised between two calls, if the sink would block, and if a call that moves bytes in one step was interrupted by something other than
         an error of the device: a time limit, or a signal handler that raised.
         """
-        if isinstance(error, BlockingIOError):
+        if self.is_between_calls or isinstance(error, BlockingIOError):
             return True
         return self.error_takes_nothing and (isinstance(error, TimeoutError) or not isinstance(error, OSError))
 
@@ -452,12 +649,20 @@ cdef class OutputBuffer(Exclusive):
     cdef int mark_broken(self, object error, str where) except -1:
         """Refuses every later write: the stream ends inside a frame. `where` says how far into it."""
         self.broken_by = error
+        self.broken_because = "an earlier write failed inside a frame"
         self.has_fast_path = False
         error.add_note(
             f"the sink ends inside frame {self.frame_count - self.end_count}, {where}: this writer refuses every "
             "later write"
         )
         return 0
+
+    def _refuse_after_failed_sync(self, error):
+        """Refuses every later write: bytes that the sink took may be lost, and no later sync would say so."""
+        if self.broken_by is None:
+            self.broken_by = error
+            self.broken_because = "an earlier sync failed, and what it should have stored may be lost"
+            self.has_fast_path = False
 
 
 cdef Py_ssize_t blocked_after(object error) except -1:
