@@ -220,7 +220,8 @@ class StreamReader(Decoder):
         the reader by default; "skip" and "resync" leave out messages that are refused as well, "stop" ends there.
         """
         _check_table(table, "read_records")
-        return table.read_records(self, verify=verify, on_error=on_error)  # type: ignore[no-any-return]
+        options = {} if on_error is None else {"on_error": on_error}
+        return table.read_records(self, verify=verify, **options)  # type: ignore[no-any-return]
 
     # Columns, of a schema at run time
 

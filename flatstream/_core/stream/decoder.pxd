@@ -93,4 +93,6 @@ cdef class Decoder(InputBuffer):
     cdef bint is_buffer(self) noexcept
     cdef int is_intact_behind_claim(self) except -1
     cdef Py_ssize_t find_from(self, Py_ssize_t begin, Py_ssize_t size, bint at_end, Py_ssize_t* undecided) except -2
+    cdef bint is_inside_a_frame(self, Py_ssize_t begin, Py_ssize_t found, Py_ssize_t size) noexcept
+    cdef Py_ssize_t longest_payload(self) noexcept
     cdef int await_bytes(self) except -1

@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport slice_view, try_reuse_view
 from flatstream._core.base.checks cimport checked_int
+from flatstream._core.base.endian cimport load_u32
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.framing.deframer cimport (
     Deframer, FrameIndex, NonEmptyDeframer, Span, checksum_matches, index_frames_of, whole_payload_at,
@@ -47,6 +48,10 @@ cdef enum:
 # Up to so many bytes, a search is repeated whenever more bytes have arrived; beyond, when there are a quarter more.
 cdef enum:
     SMALL_SEARCH = 1 << 16
+
+# Up to so many bytes, or four times the longest payload so far, a length is nothing unusual.
+cdef enum:
+    USUAL_LENGTH = 4096
 
 # How many frames behind a damaged one are looked at to see that they are intact. (A weak checksum needs several.)
 cdef enum:
@@ -242,6 +247,8 @@ cdef class Decoder(InputBuffer):
         """Iterates over the results of `read_batch` up to the end. After an error, the iterator can go on."""
         self.mode_of(on_error)
         # Not a generator: a generator that has raised is at its end.
+        if on_error is None:
+            return iter(partial(self.read_batch, max_frames, max_bytes), None)
         return iter(partial(self.read_batch, max_frames, max_bytes, on_error=on_error), None)
 
     cdef FrameBatch next_batch(self, Py_ssize_t max_frames, Py_ssize_t max_bytes, int mode):
@@ -635,7 +642,7 @@ cdef class Decoder(InputBuffer):
         """Moves `position` from a damaged frame to the next intact frames, or to the end of the stream. If it raises,
         the next read goes on with the search.
         """
-        cdef bint at_end = self.is_buffer()
+        cdef bint at_end = self.is_buffer(), is_last
         cdef Py_ssize_t available, size, found, undecided = 0
         self.ensure_owner_view()
         if self.claimed:
@@ -647,7 +654,10 @@ cdef class Decoder(InputBuffer):
             available = self.end - self.position
             size = min(available, self.search_size)
             found = self.find_from(self.search_begin, size, at_end and size == available, &undecided)
-            if found >= 0:
+            is_last = at_end or self.over_window or available >= self.resync_window
+            if found >= 0 and (
+                (size == available and is_last) or not self.is_inside_a_frame(undecided, found, size)
+            ):
                 return self.end_search(found)
             self.search_begin = max(self.search_begin, min(undecided, size))
             if size < available:
@@ -705,13 +715,34 @@ cdef class Decoder(InputBuffer):
         self, Py_ssize_t begin, Py_ssize_t size, bint at_end, Py_ssize_t* undecided
     ) except -2:
         """`find_next_frames` in the `size` bytes from `position` on."""
-        cdef Py_ssize_t found, longest = self.longest
-        if self.delivered:
-            longest = max(longest, 4 * <Py_ssize_t>(self.delivered_bytes // self.delivered))
+        cdef Py_ssize_t found
         found, undecided[0] = find_next_frames(
-            self.active, slice_view(self.owner_view, self.data + self.position, size), begin, at_end, longest
+            self.active, slice_view(self.owner_view, self.data + self.position, size), begin, at_end,
+            self.longest_payload(),
         )
         return found
+
+    cdef bint is_inside_a_frame(self, Py_ssize_t begin, Py_ssize_t found, Py_ssize_t size) noexcept:
+        """Whether a frame of usual length may begin between `begin` and `found` that ends behind the `size` bytes from
+        `position` on. If so, the frames that were found may be those of a stream in its payload.
+        """
+        cdef HeaderFormat format
+        cdef Py_ssize_t at, length, longest
+        if not self.active.locate_is_native:
+            return False
+        self.active.get_format(&format)
+        longest = min(format.max_length, max(4 * self.longest_payload(), USUAL_LENGTH))
+        for at in range(max(begin, size - format.header_size - longest), found):
+            length = load_u32(self.data + self.position + at)
+            if format.min_length <= length <= longest and length > size - at - format.header_size:
+                return True
+        return False
+
+    cdef Py_ssize_t longest_payload(self) noexcept:
+        """About the length of the longest payload so far."""
+        if not self.delivered:
+            return self.longest
+        return max(self.longest, 4 * <Py_ssize_t>(self.delivered_bytes // self.delivered))
 
     cdef int await_bytes(self) except -1:
         """Reads as many bytes as make it worth while to search again; returns 0 at the end of the source."""
