@@ -41,6 +41,9 @@ BEYOND_THE_DATA = 1 << 62
 # the descriptor of that number.
 _kept_from_children: dict[int, tuple[int, int]] = {}
 
+# How often this process has forked.
+_forks = 0
+
 
 if sys.platform == "win32":
 
@@ -65,10 +68,11 @@ else:
         return True
 
 
-def lock_file(fd: int, path: str | os.PathLike[str], *, kept_by_children: bool = True) -> None:
+def lock_file(fd: int, path: str | os.PathLike[str]) -> None:
     """Locks the regular file of descriptor `fd` until that is closed. Does nothing for a device, a pipe or a socket.
 
-    A further call for the same open file does nothing.
+    A further call for the same open file does nothing. Forked children have the file open, too, and then the lock lasts
+    until they have closed it; `open_for_writing` prevents that for its files.
 
     Parameters
     ----------
@@ -76,9 +80,6 @@ def lock_file(fd: int, path: str | os.PathLike[str], *, kept_by_children: bool =
         A descriptor of the file, open for writing.
     path
         The name of the file, for error messages.
-    kept_by_children : bool
-        Whether the lock lasts until the forked children have closed the file, too. Otherwise each child gets a
-        descriptor of its own, without a lock; `fd` must be open for appending only.
 
     Raises
     ------
@@ -89,20 +90,17 @@ def lock_file(fd: int, path: str | os.PathLike[str], *, kept_by_children: bool =
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         return
-    if not kept_by_children:
-        # Before the lock is taken: another thread may fork at any time.
-        _kept_from_children[fd] = (status.st_dev, status.st_ino)
     deadline = time.monotonic() + PATIENCE
-    try:
-        while not _try_lock(fd):
-            if time.monotonic() > deadline:
-                raise OSError(errno.EBUSY, f"another writer has the file open: {_holder(status)}", os.fspath(path))
-            time.sleep(PAUSE)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise
-        text = f"the file cannot be locked ({error.strerror}); with lock=False it is opened without a lock"
-        raise OSError(error.errno, text, os.fspath(path)) from error
+    while True:
+        try:
+            if _try_lock(fd):
+                return
+        except OSError as error:
+            text = f"the file cannot be locked ({error.strerror}); with lock=False it is opened without a lock"
+            raise OSError(error.errno, text, os.fspath(path)) from error
+        if time.monotonic() > deadline:
+            raise OSError(errno.EBUSY, f"another writer has the file open: {_holder(status)}", os.fspath(path))
+        time.sleep(PAUSE)
 
 
 def who_writes(path: str | os.PathLike[str]) -> str | None:
@@ -158,13 +156,17 @@ def _release_in_child() -> None:
     for fd, identity in _kept_from_children.items():
         with contextlib.suppress(OSError):
             status = os.fstat(fd)
-            flags = fcntl.fcntl(fd, fcntl.F_GETFL)
             # Otherwise the descriptor was closed, and another file has its number.
-            if (status.st_dev, status.st_ino) == identity and flags & os.O_APPEND:
-                fresh = _open_anew(fd, flags & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK))
-                os.dup2(fresh, fd, inheritable=False)
-                os.close(fresh)
+            if (status.st_dev, status.st_ino) == identity and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
+                _separate(fd)
     _kept_from_children.clear()
+
+
+def _separate(fd: int) -> None:
+    """Makes `fd` a descriptor of its own of the same file, which forked processes do not share, without a lock."""
+    fresh = _open_anew(fd, fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK))
+    os.dup2(fresh, fd, inheritable=False)
+    os.close(fresh)
 
 
 def _open_anew(fd: int, flags: int) -> int:
@@ -176,8 +178,13 @@ def _open_anew(fd: int, flags: int) -> int:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_release_in_child)
+    os.register_at_fork(before=_count_fork, after_in_child=_release_in_child)
 
 
 def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = True) -> io.FileIO:
@@ -202,11 +209,17 @@ def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = Tr
     def opener(name: str, flags: int) -> int:
         flags = flags & ~os.O_TRUNC | os.O_APPEND
         while True:
+            forks = _forks
             fd = os.open(name, flags, 0o666)
             try:
                 if not lock:
                     return fd
-                lock_file(fd, name, kept_by_children=False)
+                status = os.fstat(fd)
+                _kept_from_children[fd] = (status.st_dev, status.st_ino)
+                if forks != _forks and stat.S_ISREG(status.st_mode):
+                    # Another thread has forked since the file is open, and the child knows nothing of it.
+                    _separate(fd)
+                lock_file(fd, name)
                 if _is_named(fd, name):
                     return fd
             except BaseException:

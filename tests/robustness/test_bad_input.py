@@ -522,6 +522,7 @@ TAKE_ANYTHING = {
     "ReclamationReason",
     "RecoveryEnd",
     "RecoveryReport",
+    "StartupReport",
     "StreamDeserialize",
     "StreamSerialize",
 }
