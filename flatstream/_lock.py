@@ -158,24 +158,27 @@ def _release_in_child() -> None:
             status = os.fstat(fd)
             # Otherwise the descriptor was closed, and another file has its number.
             if (status.st_dev, status.st_ino) == identity and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
-                _separate(fd)
+                try:
+                    _separate(fd)
+                except OSError:
+                    # Writing to this raises OSError. The descriptor is not simply closed, because a file object has its
+                    # number, which would be another file's soon.
+                    _replace(fd, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     _kept_from_children.clear()
 
 
 def _separate(fd: int) -> None:
-    """Makes `fd` a descriptor of its own of the same file, which forked processes do not share, without a lock."""
-    fresh = _open_anew(fd, fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK))
+    """Makes `fd` a descriptor of its own of the same file, which forked processes do not share, without a lock.
+
+    Raises OSError if there is no /proc, or no right to open the file any more.
+    """
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK)
+    _replace(fd, os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC))
+
+
+def _replace(fd: int, fresh: int) -> None:
     os.dup2(fresh, fd, inheritable=False)
     os.close(fresh)
-
-
-def _open_anew(fd: int, flags: int) -> int:
-    try:
-        return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
-    except OSError:
-        # No /proc, or no right to open the file any more. Writing to this raises OSError; the descriptor is not simply
-        # closed, because a file object still has its number.
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _count_fork() -> None:
@@ -218,7 +221,8 @@ def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = Tr
                 _kept_from_children[fd] = (status.st_dev, status.st_ino)
                 if forks != _forks and stat.S_ISREG(status.st_mode):
                     # Another thread has forked since the file is open, and the child knows nothing of it.
-                    _separate(fd)
+                    with contextlib.suppress(OSError):
+                        _separate(fd)
                 lock_file(fd, name)
                 if _is_named(fd, name):
                     return fd
