@@ -12,6 +12,7 @@ except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separa
 
 from flatstream._core.flatbuf.builder import Builder
 from flatstream._open import open as open
+from flatstream._startup_report import StartupReport
 from flatstream.checksums import (
     Checksum,
     ChecksumType,
@@ -117,6 +118,7 @@ __all__ = [
     "Schema",
     "SizeThresholdPolicy",
     "SizeValidator",
+    "StartupReport",
     "StreamDeserialize",
     "StreamReader",
     "StreamSerialize",

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flatstream._core.stream.encoder import Encoder
+from flatstream._lock import open_for_writing
 
 __all__ = ["PathToOpen", "Sink", "Source", "is_path", "open_sink", "open_source"]
 
@@ -48,10 +49,16 @@ class Source(NamedTuple):
 
 
 class PathToOpen(NamedTuple):
-    """A path and the mode to open it with. The writer opens it last, after all other arguments were checked."""
+    """A path and how to open it for writing. The writer opens it last, after all other arguments were checked.
+
+    ``prepare(file)``, if given, is called with the open and locked file before anything is written, and returns it or
+    the file that has taken its place. If it raises, the file is closed.
+    """
 
     path: str | os.PathLike[str]
     mode: str
+    lock: bool = True
+    prepare: Callable[[io.FileIO], io.FileIO] | None = None
 
 
 def is_path(value: Any) -> bool:
@@ -70,13 +77,42 @@ def _check_file(value: Any, role: str, able: str) -> None:
         raise io.UnsupportedOperation(f"{role} is not {able}: {value!r:.100}")
 
 
+def _refuse_datagrams(value: Any, role: str) -> None:
+    """Raises for a socket, or a file object with the descriptor of one, that is not of type SOCK_STREAM.
+
+    The kernel drops the end of a message for which the reader's buffer has no room. Then a payload is made of pieces of
+    two messages, and without a checksum nobody notices. A `socket.makefile` for both directions that has buffers
+    (`io.BufferedRWPair`) does not show its socket, and is not recognized.
+    """
+    try:
+        if isinstance(value, socket.socket):
+            kind = value.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+        elif stat.S_ISSOCK(os.fstat(fd := value.fileno()).st_mode):
+            # The socket object closes its descriptor.
+            with socket.socket(fileno=os.dup(fd)) as same:
+                kind = same.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+        else:
+            return
+    except Exception:
+        # Most objects have no descriptor, or none that can be looked at. What is wrong with it shows when it is used.
+        return
+    if kind != socket.SOCK_STREAM:
+        name = next((member.name for member in socket.SocketKind if member == kind), str(kind))
+        raise ValueError(
+            f"{role} is a datagram socket or the like ({name}), which cuts messages that are longer than a buffer: "
+            f"expected a socket of type SOCK_STREAM, got {value!r:.100}"
+        )
+
+
 def _rollback(file: io.FileIO) -> Callable[[int], bool]:
     def rollback(count: int) -> bool:
         """Removes the last `count` bytes of a regular file, if the file ends at the position of this file object."""
         fd = file.fileno()
         status = os.fstat(fd)
+        # Also of a file that is open for appending: a write leaves the position at the end of what it wrote.
         position = os.lseek(fd, 0, os.SEEK_CUR)
-        # If it is not at the end, another process writes to the file or has truncated it.
+        # If it is not at the end, another process has written to the file or truncated it since. If it is smaller than
+        # `count`, another process has emptied the file inside the frame, whose first bytes are gone with the others.
         if not stat.S_ISREG(status.st_mode) or status.st_size != position or position < count:
             return False
         os.ftruncate(fd, position - count)
@@ -94,21 +130,29 @@ def open_sink(sink: Any) -> Sink:
     TypeError
         Bytes cannot be written to `sink`.
     ValueError
-        It is closed.
+        It is closed, or a socket of another type than SOCK_STREAM.
     io.UnsupportedOperation
         It is not writable.
     OSError
-        The path cannot be opened.
+        The path cannot be opened, or another writer has the file open.
     """
-    if isinstance(sink, PathToOpen):
-        return _file_sink(io.FileIO(sink.path, sink.mode), owned=True)
     if is_path(sink):
-        return _file_sink(io.FileIO(sink, "wb"), owned=True)
+        sink = PathToOpen(sink, "wb")
+    if isinstance(sink, PathToOpen):
+        file = open_for_writing(sink.path, sink.mode, lock=sink.lock)
+        if sink.prepare is not None:
+            try:
+                file = sink.prepare(file)
+            except BaseException:
+                file.close()
+                raise
+        return _file_sink(file, owned=True)
     # A subclass (such as ssl.SSLSocket) may run code of its own after the system call. So if it raises, it may have
     # taken bytes.
     if isinstance(sink, socket.socket):
         if sink.fileno() < 0:
             raise ValueError(f"sink is closed: {sink!r:.100}")
+        _refuse_datagrams(sink, "sink")
         if type(sink) is not socket.socket:
             return Sink(sink, sink.send)
         return Sink(
@@ -119,6 +163,7 @@ def open_sink(sink: Any) -> Sink:
     if isinstance(sink, Encoder):
         raise TypeError(f"sink is a stream writer itself: did flatstream.open take the place of open()? {sink!r:.100}")
     _check_file(sink, "sink", "writable")
+    _refuse_datagrams(sink, "sink")
     if type(sink) is io.FileIO:
         return _file_sink(sink, owned=False)
     # BytesIO takes all, or raises before it takes anything (except for MemoryError, which the encoder handles).
@@ -179,7 +224,7 @@ def open_source(source: Any) -> Source:
     TypeError
         Bytes cannot be read from `source`.
     ValueError
-        It is closed.
+        It is closed, or a socket of another type than SOCK_STREAM.
     io.UnsupportedOperation
         It is not readable.
     OSError
@@ -191,6 +236,7 @@ def open_source(source: Any) -> Source:
     if isinstance(source, socket.socket):
         if source.fileno() < 0:
             raise ValueError(f"source is closed: {source!r:.100}")
+        _refuse_datagrams(source, "source")
         return Source(source, {"readinto": source.recv_into, "error_takes_nothing": type(source) is socket.socket})
     if isinstance(source, type) or source is None:
         raise TypeError(_source_message(source))
@@ -200,10 +246,12 @@ def open_source(source: Any) -> Source:
         for name in names:
             if callable(method := getattr(source, name, None)):
                 _check_file(source, "source", "readable")
+                _refuse_datagrams(source, "source")
                 return Source(source, {"readinto": method, "error_takes_nothing": _error_takes_nothing(source)})
         for name in ("read1", "read"):
             if callable(method := getattr(source, name, None)):
                 _check_file(source, "source", "readable")
+                _refuse_datagrams(source, "source")
                 return Source(source, {"read": method})
     try:
         memoryview(source)

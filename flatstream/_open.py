@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
+import stat
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from flatstream._endpoints import PathToOpen
+from flatstream._lock import open_for_reading
+from flatstream._startup import start_up
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import UnexpectedEofError
 from flatstream.framing import (
@@ -24,7 +29,8 @@ from flatstream.framing import (
 )
 from flatstream.memory_policy import MemoryPolicy
 from flatstream.reader import StreamReader
-from flatstream.recovery import RecoveryEnd, recover
+from flatstream.recovery import RecoveryEnd
+from flatstream.recovery import recover as recover_stream
 from flatstream.writer import StreamWriter
 
 __all__ = ["open"]
@@ -37,6 +43,7 @@ def open(
     *,
     checksum: Checksum | ChecksumType | str | None = None,
     deframer: Deframer | Checksum | ChecksumType | str | None = None,
+    allow_empty: bool | None = None,
     capacity: int = ...,
     memory_policy: MemoryPolicy | None = None,
 ) -> StreamReader: ...
@@ -49,6 +56,9 @@ def open(
     *,
     checksum: Checksum | ChecksumType | str | None = None,
     framer: Framer | Checksum | ChecksumType | str | None = None,
+    lock: bool = True,
+    recover: bool = False,
+    allow_empty: bool | None = None,
     builder: Any = None,
     capacity: int | None = None,
     buffer_size: int = ...,
@@ -64,6 +74,9 @@ def open(
     checksum: Checksum | ChecksumType | str | None = None,
     framer: Framer | Checksum | ChecksumType | str | None = None,
     deframer: Deframer | Checksum | ChecksumType | str | None = None,
+    lock: bool = True,
+    recover: bool = False,
+    allow_empty: bool | None = None,
     **options: Any,
 ) -> StreamReader | StreamWriter:
     """Opens the stream in a file.
@@ -78,6 +91,16 @@ def open(
         The checksum of the frames. The file does not name it: read a file with the checksum that it was written with.
     framer, deframer : Framer, Deframer or ChecksumType, optional
         Instead of `checksum`: `framer` for writing, `deframer` for reading.
+    lock : bool
+        Whether a writer locks the file, so that no other writer opens it until this one is closed. Readers take no
+        lock. Only regular files are locked.
+    recover : bool
+        Mode "a" only: instead of raising for a file that a crash left behind, make it one that can be appended to, and
+        say in ``writer.recovery`` what was done (see `StartupReport`). A torn tail is saved beside the file and cut
+        off; a tail of zero bytes is cut off; a file that is damaged, or no stream, is moved aside.
+    allow_empty : bool, optional
+        Whether empty frames are read as frames: by the reader, and where mode "a" reads the file. By default they are,
+        unless `deframer` refuses them. Writers write them in any case.
     **options
         The keyword arguments of `StreamWriter` or `StreamReader`.
 
@@ -89,18 +112,20 @@ def open(
     Raises
     ------
     OSError
-        The file cannot be opened.
+        The file cannot be opened. With the number EBUSY, another writer has locked it.
     TypeError, ValueError
         An argument is wrong.
     UnexpectedEofError
-        Mode "a", and the file ends inside a frame: messages appended to it would never be read. See `recover_file`.
+        Mode "a", and the file ends inside a frame: messages appended to it would never be read. See `recover`.
         (The end of the file is not checked if `framer` is written in Python.)
     ChecksumMismatchError, InvalidFrameError
-        Mode "a", and the file is damaged or has another format.
+        Mode "a", and the file is damaged or has another format. With ``recover=True``, only: it is a stream with
+        another checksum.
 
     Notes
     -----
-    Appending first reads the whole file, to check that it ends with a whole frame.
+    Appending first reads the whole file, to check that it ends with a whole frame. Each write goes to the end of the
+    file, wherever that is then, so another program may empty the file meanwhile.
 
     Examples
     --------
@@ -125,21 +150,49 @@ def open(
         raise TypeError(f"mode {mode!r} takes a {'deframer' if kind == 'r' else 'framer'}, got {wrong!r:.100}")
     if checksum is not None and (framer is not None or deframer is not None):
         raise TypeError("expected either a checksum or a framer or deframer, got both")
+    for name, value in (("lock", lock), ("recover", recover)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be a bool, got {value!r:.100}")
+    if allow_empty is not None and not isinstance(allow_empty, bool):
+        raise TypeError(f"allow_empty must be a bool or None, got {allow_empty!r:.100}")
+    if recover and kind != "a":
+        raise ValueError(f"recover=True needs the mode 'a', got {mode!r}")
     if kind == "r":
-        return StreamReader(path, deframer_for(checksum) if deframer is None else as_deframer(deframer), **options)
-    made = framer_for(checksum) if framer is None else as_framer(framer)
-    if kind == "a":
-        _check_end(path, made)
-    return StreamWriter(PathToOpen(path, kind + "b"), made, **options)
+        if not lock:
+            raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
+        made = deframer_for(checksum) if deframer is None else deframer
+        return StreamReader(path, as_deframer(made, allow_empty=allow_empty), **options)
+    written_with = framer_for(checksum) if framer is None else as_framer(framer)
+    counterpart = _deframer_of(written_with, allow_empty)
+    if not recover:
+        prepare = None
+        if kind == "a" and counterpart is not None:
+            prepare = functools.partial(_check_end, deframer=counterpart)
+        return StreamWriter(PathToOpen(path, kind + "b", lock, prepare), written_with, **options)
+    if counterpart is None:
+        raise ValueError(
+            "recover=True reads the file, and only a checksum or a built-in framer says how: "
+            f"got the framer {written_with!r:.100}. Call recover_file with its deframer instead"
+        )
+    return _open_and_recover(PathToOpen(path, "ab", lock), written_with, counterpart, options)
 
 
-def _check_end(path: str | os.PathLike[str], framer: Framer) -> None:
-    """Raises unless the file ends with a whole frame, or does not exist.
+def _open_and_recover(target: PathToOpen, framer: Framer, deframer: Deframer, options: dict[str, Any]) -> StreamWriter:
+    reports = []
+    existed = os.path.exists(target.path)
 
-    The end of a file with an unknown format is not checked, nor is that of a device or a pipe.
-    """
-    if not os.path.isfile(path):
-        return
+    def prepare(file: io.FileIO) -> io.FileIO:
+        file, report = start_up(file, deframer, existed=existed, lock=target.lock)
+        reports.append(report)
+        return file
+
+    writer = StreamWriter(target._replace(prepare=prepare), framer, **options)
+    writer.recovery = reports[0]
+    return writer
+
+
+def _deframer_of(framer: Framer, allow_empty: bool | None) -> Deframer | None:
+    """The deframer of what `framer` writes; None if its format is not known, because it is written in Python."""
     while type(framer) in (BoundedFramer, ObserverFramer, ValidatingFramer):
         framer = framer.inner  # type: ignore[attr-defined]
     if type(framer) is ChecksumFramer:
@@ -147,12 +200,22 @@ def _check_end(path: str | os.PathLike[str], framer: Framer) -> None:
     elif type(framer) is DefaultFramer:
         deframer = deframer_for(None)
     else:
-        return
-    report = recover(path, deframer.with_max_frame_len(2**32 - 1))
+        return None
+    # The longest frames that there can be.
+    return as_deframer(deframer.with_max_frame_len(2**32 - 1), allow_empty=allow_empty)
+
+
+def _check_end(file: io.FileIO, deframer: Deframer) -> io.FileIO:
+    """Raises unless the file ends with a whole frame. The end of a device or a pipe is not checked."""
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    with open_for_reading(file) as source:
+        report = recover_stream(source, deframer)
     if report.end is RecoveryEnd.TORN_TAIL:
         raise UnexpectedEofError(
-            "the file ends inside a frame, so that nothing may be appended: "
-            f"truncate it to {report.last_good_offset} bytes first (see recover_file)",
+            "the file ends inside a frame, so that nothing may be appended: recover=True saves the bytes of that frame "
+            "beside the file and cuts them off before it appends",
             offset=report.last_good_offset,
             frame=report.frames,
         )
+    return file

@@ -17,6 +17,7 @@ from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.stream.encoder import Encoder, check_buffer_size
 from flatstream._core.stream.memory_policy import MemoryPolicy, ReclamationInfo, ReclamationReason
 from flatstream._endpoints import Sink, open_sink
+from flatstream._startup_report import StartupReport
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.framing import Framer, as_framer
 from flatstream.serialization import Packable, StreamSerialize, serialize
@@ -76,6 +77,9 @@ class StreamWriter(Encoder):
     >>> sink.getvalue().hex(" ")
     '03 00 00 00 c2 41 24 35 61 62 63'
     """
+
+    # What `flatstream.open` with ``recover=True`` did to the file; otherwise None.
+    recovery: StartupReport | None = None
 
     def __init__(
         self,

@@ -73,6 +73,7 @@ PUBLIC = {
         "baseline_capacity grow_above_bytes messages_to_wait on_reclaim should_reset shrink_below_bytes"
     ),
     "SizeValidator": "max_size min_size name validate",
+    "StartupReport": "action bytes_cut error frames looks_like offset saved_as",
     "StreamDeserialize": "from_payload",
     "StreamReader": (
         "batches buffer_capacity bytes_read close closed column_batches columns deframer detach frames_read "
@@ -82,7 +83,7 @@ PUBLIC = {
     "StreamSerialize": "serialize",
     "StreamWriter": (
         "buffer_capacity builder bytes_written close closed detach flush framer frames_written is_refusing "
-        "pending_bytes sink write write_batch write_finished write_message write_payload write_payloads"
+        "pending_bytes recovery sink write write_batch write_finished write_message write_payload write_payloads"
     ),
     "Table": "arrow_schema encode field_names layout name read_column_batches read_columns read_records types view",
     "TableRootValidator": "max_depth max_tables name validate",

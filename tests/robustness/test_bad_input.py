@@ -446,7 +446,7 @@ BAD_OPEN: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     (("some.fs",), {"capacity": 0}, ValueError, "capacity must be from 1 to [0-9]+, got 0"),
     (("none.fs",), {}, FileNotFoundError, "none.fs"),
     (("some.fs", "x"), {}, FileExistsError, "some.fs"),
-    (("torn.fs", "a"), {}, UnexpectedEofError, r"truncate it to 7 bytes first.*\(frame 1, stream offset 7\)"),
+    (("torn.fs", "a"), {}, UnexpectedEofError, r"recover=True saves .*\(frame 1, stream offset 7\)"),
     (("some.fs", "a"), {"checksum": "crc32"}, FlatStreamError, "stream offset 0"),
 ]
 
@@ -522,6 +522,7 @@ TAKE_ANYTHING = {
     "ReclamationReason",
     "RecoveryEnd",
     "RecoveryReport",
+    "StartupReport",
     "StreamDeserialize",
     "StreamSerialize",
 }

@@ -136,7 +136,7 @@ def test_append_to_a_torn_file_is_refused_at_every_cut(mode, tmp_path):
         if size in (0, first):
             flatstream.open(path, "a", checksum=mode.checksum()).close()
             continue
-        with pytest.raises(UnexpectedEofError, match=f"truncate it to {first * (size > first)} bytes first") as caught:
+        with pytest.raises(UnexpectedEofError, match="recover=True saves the bytes of that frame") as caught:
             flatstream.open(path, "a", checksum=mode.checksum())
         assert (caught.value.offset, caught.value.frame) == ((first, 1) if size > first else (0, 0))
         assert path.read_bytes() == stream[:size]
@@ -247,6 +247,9 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no_policy": ({"memory_policy": "adaptive"}, TypeError, "memory_policy must be an instance of MemoryPolicy"),
     "no_builder": ({"builder": object()}, TypeError, "builder must be a flatbuffers.Builder, got object"),
     "no_make_builder": ({"make_builder": 3}, TypeError, "make_builder must be callable, got 3"),
+    "no_lock": ({"lock": 1}, TypeError, "lock must be a bool, got 1"),
+    "no_recover": ({"recover": None}, TypeError, "recover must be a bool, got None"),
+    "no_allow_empty": ({"allow_empty": 0}, TypeError, "allow_empty must be a bool or None, got 0"),
     "unknown_option": ({"bufsize": 3}, TypeError, "bufsize"),
 }
 
@@ -266,7 +269,12 @@ def test_open_with_a_wrong_argument_neither_empties_nor_makes_a_file(wrong, mode
         assert path.read_bytes() == STREAM
 
 
-@pytest.mark.parametrize("wrong", [name for name in WRONG_ARGUMENTS if "checksum" not in name and name != "deframer"])
+ONLY_OF_OPEN = {"checksum", "deframer", "lock", "recover", "allow_empty"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [name for name, (arguments, *_) in WRONG_ARGUMENTS.items() if not ONLY_OF_OPEN & {*arguments}]
+)
 def test_writer_with_a_wrong_argument_does_not_empty_its_file(wrong, tmp_path):
     arguments, error, message = WRONG_ARGUMENTS[wrong]
     path = tmp_path / "stream"
@@ -282,6 +290,9 @@ def test_writer_with_a_wrong_argument_does_not_empty_its_file(wrong, tmp_path):
         ({"framer": DefaultFramer()}, TypeError, "takes a deframer, got"),
         ({"deframer": 32}, TypeError, "deframer must be an instance of Deframer"),
         ({"checksum": "crc32", "deframer": DefaultDeframer()}, TypeError, "got both"),
+        ({"lock": False}, ValueError, "lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got 'r'"),
+        ({"recover": True}, ValueError, "recover=True needs the mode 'a', got 'r'"),
+        ({"allow_empty": 1}, TypeError, "allow_empty must be a bool or None, got 1"),
         ({"capacity": 0}, ValueError, "capacity must be from 1 to"),
         ({"capacity": 1.5}, TypeError, "capacity must be an int, got float"),
         ({"buffer_size": 3}, TypeError, "buffer_size"),

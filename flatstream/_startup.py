@@ -1,0 +1,274 @@
+"""What a writer that starts does to a file that a crash may have left: `flatstream.open` with ``recover=True``.
+
+Nothing is destroyed: what is cut off was copied to a file beside it before, and what is not understood is moved. Each
+step is on the disk before the next one begins. The work can end at any point, and doing it again gives the same file:
+a copy or a move that was begun is completed, and not begun a second time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from flatstream._lock import open_for_reading, open_for_writing
+from flatstream._startup_report import StartupReport
+from flatstream.checksums import ChecksumType, NoChecksum
+from flatstream.errors import FlatStreamError, InvalidFrameError
+from flatstream.framing import Deframer, as_deframer
+from flatstream.reader import StreamReader
+from flatstream.recovery import RecoveryEnd, recover
+
+__all__ = ["start_up"]
+
+CHUNK = 1 << 20
+LONGEST = 64 << 20
+
+
+def start_up(file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool) -> tuple[io.FileIO, StartupReport]:
+    """Makes a file one that ends with a whole frame.
+
+    Parameters
+    ----------
+    file : io.FileIO
+        The file, from `open_for_writing` with mode "ab", locked unless `lock` is false.
+    deframer : Deframer
+        Reads the frames.
+    existed : bool
+        Whether the file existed before it was opened.
+    lock : bool
+        Whether to lock a new file that takes its place.
+
+    Returns
+    -------
+    file : io.FileIO
+        `file`; or the new file, and then `file` is closed.
+    report : StartupReport
+
+    Raises
+    ------
+    InvalidFrameError
+        The file is an intact stream with another checksum. It is unchanged.
+    OSError
+        From the file system. Nothing is lost, and a further call goes on with the work.
+    """
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file, StartupReport("nothing", 0, 0)
+    # The files beside it are beside the file itself, if the path is a symbolic link.
+    path = os.path.realpath(file.name)
+    with open_for_reading(file) as source:
+        error = looks_like = None
+        try:
+            report = recover(source, deframer)
+        except FlatStreamError as damage:
+            error = damage
+        else:
+            if report.end is RecoveryEnd.CLEAN_EOF:
+                _sync(file.fileno())
+                _sync_folder(path)
+                return file, StartupReport("nothing" if existed else "created", report.frames, report.last_good_offset)
+            zeros = _is_zero(source, report.last_good_offset)
+            if zeros or (report.end is RecoveryEnd.TORN_TAIL and report.frames):
+                good = report.last_good_offset
+                saved = None if zeros else _save(source, good, path)
+                size = os.fstat(file.fileno()).st_size
+                os.ftruncate(file.fileno(), good)
+                _sync(file.fileno())
+                return file, StartupReport("cut", report.frames, good, size - good, saved)
+            looks_like = getattr(report, "looks_like", None)
+        _check_checksum(source, deframer)
+    fresh, moved = _move(file, path, lock)
+    try:
+        fresh, after = start_up(fresh, deframer, existed=False, lock=lock)
+    except BaseException:
+        fresh.close()
+        raise
+    return fresh, after._replace(action="moved", saved_as=moved, error=error, looks_like=looks_like)
+
+
+def _check_checksum(source: io.FileIO, deframer: Deframer) -> None:
+    """Raises InvalidFrameError if the stream was written with another checksum than that of `deframer`.
+
+    Frames of more than LONGEST bytes are not looked at, so that the lengths in a file that is no stream take no memory.
+    """
+    own = type(getattr(deframer, "checksum", NoChecksum()))
+    for kind in ChecksumType:
+        if type(kind.checksum()) is own or kind is ChecksumType.NONE:
+            continue
+        source.seek(0)
+        with StreamReader(source, as_deframer(kind, allow_empty=False).with_max_frame_len(LONGEST)) as reader:
+            try:
+                # The two bytes of CRC-16 match by chance, once in 65,536 files.
+                ended = reader.read_message() is None or (kind is ChecksumType.CRC16 and reader.read_message() is None)
+            except FlatStreamError:
+                continue
+            if ended and not reader.frames_read:
+                continue
+        raise InvalidFrameError(
+            f"the file is a stream with the checksum {kind.value!r}, and not with the one that it is opened with: "
+            "nothing was changed",
+            offset=0,
+            frame=0,
+        )
+
+
+def _is_zero(source: io.FileIO, begin: int) -> bool:
+    """Whether all bytes from `begin` to the end are zero."""
+    source.seek(begin)
+    while chunk := source.read(CHUNK):
+        if chunk.count(0) != len(chunk):
+            return False
+    return True
+
+
+def _save(source: io.FileIO, begin: int, path: str) -> str:
+    """Copies the bytes from `begin` to the end into a file beside `path`, and returns the path of the copy.
+
+    A copy that an earlier call began is completed: a file of the right name that has the first bytes, or all.
+    """
+    for name in _beside(path, "torn", f"-{begin}"):
+        with contextlib.suppress(OSError), _open_copy(name, 0) as copy:
+            if _is_beginning(copy, source, begin):
+                return _complete(copy, source, path)
+    permissions = stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o666
+    for name in _new_names(path, "torn", f"-{begin}"):
+        with contextlib.suppress(FileExistsError):
+            copy = _open_copy(name, os.O_CREAT | os.O_EXCL, permissions)
+            break
+    with copy:
+        source.seek(begin)
+        return _complete(copy, source, path)
+
+
+def _open_copy(name: str, flags: int, permissions: int = 0) -> io.FileIO:
+    # Not another file through a symbolic link; and a pipe of that name does not block.
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return io.FileIO(name, "r+b", opener=lambda path, own: os.open(path, flags | own, permissions))
+
+
+def _is_beginning(copy: io.FileIO, source: io.FileIO, begin: int) -> bool:
+    """Whether `source` has the bytes of `copy` at `begin`. Its position is then behind them."""
+    source.seek(begin)
+    if not stat.S_ISREG(os.fstat(copy.fileno()).st_mode):
+        return False
+    while chunk := copy.read(CHUNK):
+        if _read_exactly(source, len(chunk)) != chunk:
+            return False
+    return True
+
+
+def _read_exactly(source: io.FileIO, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (piece := source.read(size - len(data))):
+        data += piece
+    return data
+
+
+def _complete(copy: io.FileIO, source: io.FileIO, path: str) -> str:
+    """Copies the rest of `source` to the end of `copy`, and returns only when that is on the disk."""
+    copy.seek(0, os.SEEK_END)
+    while chunk := source.read(CHUNK):
+        view = memoryview(chunk)
+        while view:
+            view = view[copy.write(view) :]
+    _sync(copy.fileno())
+    _sync_folder(path)
+    return str(copy.name)
+
+
+def _move(file: io.FileIO, path: str, lock: bool) -> tuple[io.FileIO, str]:
+    """Gives the file another name beside `path`, and returns the new file at `path` and the other name."""
+    status = os.fstat(file.fileno())
+    if not os.path.samestat(status, os.stat(path)):
+        raise OSError(errno.EBUSY, "another process has replaced the file", path)
+    if sys.platform == "win32":
+        # An open file cannot be renamed there.
+        file.close()
+    moved = _rename(path, status)
+    _sync_folder(path)
+    # By the path as it was given: a symbolic link is followed.
+    fresh = open_for_writing(file.name, "ab", lock=lock)
+    file.close()
+    if hasattr(os, "fchmod"):
+        # It may hold secrets. Another owner's file cannot be changed, and stays as it is.
+        with contextlib.suppress(PermissionError):
+            os.fchmod(fresh.fileno(), stat.S_IMODE(status.st_mode))
+    return fresh, moved
+
+
+def _rename(path: str, status: os.stat_result) -> str:
+    # Only a link is certain not to take the place of another file. If the work ended behind it, the file has two names.
+    for name in _beside(path, "damaged"):
+        if os.path.samestat(status, os.lstat(name)):
+            os.unlink(path)
+            return name
+    for name in _new_names(path, "damaged"):
+        try:
+            os.link(path, name)
+        except FileExistsError:
+            continue
+        except OSError:
+            # No links here. An empty file holds the name, which the other one takes.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+                os.replace(path, name)
+                return name
+        else:
+            _sync_folder(path)
+            os.unlink(path)
+            return name
+    raise AssertionError("there is always another name")
+
+
+def _new_names(path: str, kind: str, end: str = "") -> Iterator[str]:
+    """Names beside `path`, which sort by the time. The caller takes the first that does not exist."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    yield f"{path}.{kind}-{now}{end}"
+    number = 1
+    while True:
+        yield f"{path}.{kind}-{now}.{number}{end}"
+        number += 1
+
+
+def _beside(path: str, kind: str, end: str = "") -> list[str]:
+    """The existing files beside `path` that have such names, oldest first."""
+    folder, base = os.path.split(path)
+    try:
+        names = os.listdir(folder)
+    except PermissionError:
+        # A folder in which one may write and not look.
+        return []
+    return [
+        os.path.join(folder, name)
+        for name in sorted(names)
+        if name.startswith(f"{base}.{kind}-") and name.endswith(end)
+    ]
+
+
+def _sync(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some file systems cannot do this at all. An I/O error is none of these.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def _sync_folder(path: str) -> None:
+    """Makes the names in the folder of `path` lasting."""
+    if sys.platform == "win32":
+        return
+    try:
+        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        # A folder in which one may write and not look cannot be synced.
+        return
+    try:
+        _sync(fd)
+    finally:
+        os.close(fd)
