@@ -12,6 +12,7 @@ except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separa
 
 from flatstream._core.flatbuf.builder import Builder
 from flatstream._open import open as open
+from flatstream._salvage import SalvageReport, salvage
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import (
     Checksum,
@@ -115,6 +116,7 @@ __all__ = [
     "RecordWriter",
     "RecoveryEnd",
     "RecoveryReport",
+    "SalvageReport",
     "Schema",
     "SizeThresholdPolicy",
     "SizeValidator",
@@ -134,6 +136,7 @@ __all__ = [
     "XxHash64",
     "recover",
     "recover_file",
+    "salvage",
 ]
 
 

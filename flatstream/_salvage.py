@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._endpoints import PathToOpen, is_path
+from flatstream._files import give_name
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
 from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
@@ -39,7 +40,7 @@ class SalvageReport(NamedTuple):
     lost_bytes : int
         How many bytes these are.
     doubtful_ranges : tuple of (int, int)
-        Where each doubtful frame begins and ends in the source.
+        Where each doubtful frame begins and ends in the source. A frame can lie inside of another.
     doubtful : str or None
         The path of the file with the payloads of the doubtful frames; None if there are none.
     """
@@ -98,7 +99,7 @@ def salvage(
     Notes
     -----
     Doubtful are whole frames whose payload does not match its checksum, if intact frames or the ends of the stream are
-    on both sides; and, without a checksum or with one of fewer than 4 bytes, the frames of a run between two lost
+    on both sides, and intact frames in such payloads; and, without a checksum or with one of fewer than 4 bytes, the frames of a run between two lost
     ranges that is too short to be evidence: 8 frames without a checksum, 4 with 1 byte, 2 with 2 or 3 bytes.
 
     Examples
@@ -161,7 +162,8 @@ class _Copy:
         self.source = source
         self.good = good
         self.rest = rest
-        self.deframer = deframer_for(checksum).with_max_frame_len(MAX_LENGTH)
+        self.inner_deframer = deframer_for(checksum)
+        self.deframer = self.inner_deframer.with_max_frame_len(MAX_LENGTH)
         self.enough = {0: 8, 1: 4, 2: 2, 3: 2}.get(checksum.size, 1)
         self.lost_ranges: list[tuple[int, int]] = []
         self.doubtful_ranges: list[tuple[int, int]] = []
@@ -173,7 +175,7 @@ class _Copy:
             len(self.source) if isinstance(self.source, memoryview) else os.fstat(self.reader.source.fileno()).st_size
         )
         told = 0
-        for batch in self.reader.batches():
+        for batch in self.reader.batches(max_bytes=PROGRESS_STEP):
             self.skip(batch.lost_ranges)
             self.take(batch)
             if progress is not None and self.reader.offset - told >= PROGRESS_STEP:
@@ -223,7 +225,11 @@ class _Copy:
         self.rest.write_payload(payload)
 
     def keep_refused(self, begin: int, end: int) -> None:
-        """Puts the frames of a lost range apart, if frame follows frame from its begin exactly to its end."""
+        """Puts the frames of a lost range apart, if frame follows frame from its begin exactly to its end.
+
+        Also those in their payloads: sectors that were swapped bring other frames there. (Otherwise, the reader has
+        searched the range.)
+        """
         frames = []
         at = begin
         while at < end:
@@ -234,7 +240,12 @@ class _Copy:
             frames.append((at, at + span.payload_start, at + span.frame_end))
             at += span.frame_end
         for first, payload_start, last in frames:
-            self.add_doubtful(first, last, self.bytes_at(payload_start, last - payload_start))
+            payload = self.bytes_at(payload_start, last - payload_start)
+            self.add_doubtful(first, last, payload)
+            with StreamReader(payload, self.inner_deframer, on_error="resync") as reader:
+                for inner in reader:
+                    offset = payload_start + reader.message_offset
+                    self.add_doubtful(offset, offset + payload_start - first + len(inner), inner)
 
     def bytes_at(self, offset: int, size: int) -> Any:
         if isinstance(self.source, memoryview):
@@ -298,8 +309,7 @@ class _NewFile:
 
     def give_name(self) -> None:
         """Gives the file its name, unless another file has it by now."""
-        move_without_replacing(self.partial, self.path)
-        sync_folder(self.path)
+        give_name(self.partial, self.path)
 
     def __enter__(self) -> _NewFile:
         return self

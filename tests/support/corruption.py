@@ -185,7 +185,10 @@ class Verdict:
     wrong : int
         Payloads that were delivered although no writer wrote them.
     undelivered : int
-        Intact frames that resync did not deliver.
+        Intact frames that resync did not deliver, but for those that count as `inside`.
+    inside : int
+        Intact frames that it did not deliver because they now lie in the payload of another frame, whose header is
+        intact and which ends where an intact frame begins. They cannot be told from a stream that a payload contains.
     moved : int
         Frames delivered again, or before one that was written earlier.
     cut : int
@@ -196,13 +199,14 @@ class Verdict:
 
     wrong: int = 0
     undelivered: int = 0
+    inside: int = 0
     moved: int = 0
     cut: int = 0
     unaccounted: int = 0
     seeds: list[int] = field(default_factory=list)
 
     def add(self, other: Verdict, seed: int) -> None:
-        for name in ("wrong", "undelivered", "moved", "cut", "unaccounted"):
+        for name in ("wrong", "undelivered", "inside", "moved", "cut", "unaccounted"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.wrong or other.undelivered or other.cut or other.unaccounted:
             self.seeds.append(seed)
@@ -231,8 +235,17 @@ def judge(pieces: Pieces, checksum: str) -> Verdict:
             elif payload in stream(checksum, 0)[2]:
                 verdict.moved += number <= newest
                 newest = max(newest, number)
+        lost = reader.lost_ranges
         verdict.unaccounted = int(reader.bytes_read + reader.lost_bytes != len(data))
-    verdict.undelivered = sum(delivered.get(offset) != payload for offset, payload in intact.items())
+    for offset, payload in intact.items():
+        if delivered.get(offset) == payload:
+            continue
+        begin = max((begin for begin, _ in lost if begin <= offset), default=len(data))
+        end = begin + 4 + CHECKSUMS[checksum] + int.from_bytes(data[begin : begin + 4], "little")
+        if offset < end and (end in delivered or end == len(data)):
+            verdict.inside += 1
+        else:
+            verdict.undelivered += 1
     try:
         report = recover(data, checksum)
     except FlatStreamError:
