@@ -99,8 +99,9 @@ def salvage(
     Notes
     -----
     Doubtful are whole frames whose payload does not match its checksum, if intact frames or the ends of the stream are
-    on both sides, and intact frames in such payloads; and, without a checksum or with one of fewer than 4 bytes, the frames of a run between two lost
-    ranges that is too short to be evidence: 8 frames without a checksum, 4 with 1 byte, 2 with 2 or 3 bytes.
+    on both sides, and intact frames in such payloads. Without a checksum or with one of fewer than 4 bytes, so are the
+    frames of a run between two lost ranges that is too short to be evidence: of fewer than 8 frames without a checksum,
+    4 with 1 byte, 2 with 2 or 3 bytes.
 
     Examples
     --------
@@ -235,10 +236,13 @@ class _Copy:
         while at < end:
             header = self.bytes_at(at, HEADER)
             span = self.deframer.locate(header) if header else 0
-            if isinstance(span, int) or span.payload_end == span.payload_start or at + span.frame_end > end:
+            if isinstance(span, int):
                 return
-            frames.append((at, at + span.payload_start, at + span.frame_end))
-            at += span.frame_end
+            payload_start, payload_end, frame_end = span
+            if payload_end == payload_start or at + frame_end > end:
+                return
+            frames.append((at, at + payload_start, at + frame_end))
+            at += frame_end
         for first, payload_start, last in frames:
             payload = self.bytes_at(payload_start, last - payload_start)
             self.add_doubtful(first, last, payload)
