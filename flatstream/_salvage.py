@@ -8,13 +8,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._endpoints import PathToOpen, is_path
 from flatstream._files import give_name
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
 from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
-from flatstream.reader import DEFAULT_RESYNC_WINDOW, StreamReader
+from flatstream.reader import StreamReader
 from flatstream.writer import StreamWriter
 
 __all__ = ["SalvageReport", "salvage"]

@@ -205,4 +205,6 @@ def test_frames_are_read_as_they_lie(tmp_path: Path) -> None:
     frame = reference.encode([payload], "crc32")
     salvage(frame * 5000, tmp_path / "new.fs", "crc32")
     with StreamReader(tmp_path / "new.fs", "crc32") as reader:
-        assert reader.read_batch().buffer[: len(frame)] == frame
+        batch = reader.read_batch()
+        assert batch is not None
+        assert batch.buffer[: len(frame)] == frame

@@ -139,7 +139,7 @@ KINDS: dict[str, Callable[[random.Random, str], Pieces]] = {
     "bit of a checksum": lambda rng, checksum: flipped(rng, checksum, "checksum"),
     "bit of a payload": lambda rng, checksum: flipped(rng, checksum, "payload"),
     **{
-        f"{what} sector of {size}": lambda rng, checksum, what=what, size=size: sectors(rng, checksum, what, size)
+        f"{what} sector of {size}": functools.partial(sectors, what=what, size=size)
         for what in ("zeroed", "repeated", "swapped", "lost")
         for size in (512, 4096)
     },
@@ -174,6 +174,21 @@ def intact_frames(pieces: Pieces, checksum: str) -> Iterator[tuple[int, bytes]]:
         for i, payload in enumerate(payloads):
             if piece.begin <= starts[i] and starts[i + 1] <= piece.end:
                 yield offset + starts[i] - piece.begin, payload
+
+
+def headers(pieces: Pieces, checksum: str) -> set[int]:
+    """Where, in the damaged stream, the length of a frame is as it was written."""
+    found = set()
+    offset = 0
+    for piece in pieces:
+        if piece.writer >= 0:
+            found.update(
+                offset + start - piece.begin
+                for start in stream(checksum, piece.writer)[1][:-1]
+                if piece.begin <= start and start + 4 <= piece.end
+            )
+        offset += len(piece.data)
+    return found
 
 
 @dataclass
@@ -237,12 +252,13 @@ def judge(pieces: Pieces, checksum: str) -> Verdict:
                 newest = max(newest, number)
         lost = reader.lost_ranges
         verdict.unaccounted = int(reader.bytes_read + reader.lost_bytes != len(data))
+    enclosing = headers(pieces, checksum)
     for offset, payload in intact.items():
         if delivered.get(offset) == payload:
             continue
         begin = max((begin for begin, _ in lost if begin <= offset), default=len(data))
         end = begin + 4 + CHECKSUMS[checksum] + int.from_bytes(data[begin : begin + 4], "little")
-        if offset < end and (end in delivered or end == len(data)):
+        if begin in enclosing and offset < end and (end in delivered or end == len(data)):
             verdict.inside += 1
         else:
             verdict.undelivered += 1
