@@ -178,7 +178,7 @@ def intact_frames(pieces: Pieces, checksum: str) -> Iterator[tuple[int, bytes]]:
 
 def headers(pieces: Pieces, checksum: str) -> set[int]:
     """Where, in the damaged stream, the length of a frame is as it was written."""
-    found = set()
+    found: set[int] = set()
     offset = 0
     for piece in pieces:
         if piece.writer >= 0:
