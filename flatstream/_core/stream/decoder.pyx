@@ -501,8 +501,6 @@ cdef class Decoder(InputBuffer):
                     raise InvalidFrameError(f"the frame has more than {available} bytes, the window")
                 filling = True
                 if self.fill():
-                    # Of a large frame, many pieces arrive. All counts are exact here.
-                    PyErr_CheckSignals()
                     filling = False
                     continue
                 filling = False
@@ -710,7 +708,6 @@ cdef class Decoder(InputBuffer):
                 return 0
             self.needed = reach
             at_end[0] = not self.fill()
-            PyErr_CheckSignals()
 
     cdef Py_ssize_t true_size(self, bint at_end) except -1:
         """The size of the damaged frame at `position`, behind whose claim all is intact.
@@ -786,7 +783,6 @@ cdef class Decoder(InputBuffer):
             self.needed = available + max(self.capacity, available // 2)
             if not self.fill():
                 return 0
-            PyErr_CheckSignals()
             available = self.end - self.position
             if available <= SMALL_SEARCH or available - before >= before // 4:
                 return 1
