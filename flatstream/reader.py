@@ -113,7 +113,7 @@ class StreamReader(Decoder):
     -----
     With "resync", a frame that is refused, or whose length is impossible, is followed by its own claim first: if intact
     frames begin, or the stream ends, where it says that it ends, only this frame is left out, whatever it contains.
-    Otherwise the bytes behind its first one are searched, and reading goes on at the nearest offset with enough
+    (Unless its checksum shows that it ends earlier, where other frames begin.) Otherwise the bytes behind its first one are searched, and reading goes on at the nearest offset with enough
     evidence: an intact frame with a checksum of 4 bytes or more; several frames in a row with a weaker one; without a
     checksum, several payloads that look like FlatBuffers. (Without a checksum, a wrong length that leads to another
     frame is not noticed at all.) A frame cut off by the end of the stream is searched in the same way; if nothing

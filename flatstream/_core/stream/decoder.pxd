@@ -91,7 +91,8 @@ cdef class Decoder(InputBuffer):
     cdef int end_search(self, Py_ssize_t found) except -1
     cdef int search(self) except -1
     cdef bint is_buffer(self) noexcept
-    cdef int is_intact_behind_claim(self) except -1
+    cdef int is_intact_behind_claim(self, bint* at_end) except -1
+    cdef Py_ssize_t true_size(self, bint at_end) except -1
     cdef Py_ssize_t find_from(self, Py_ssize_t begin, Py_ssize_t size, bint at_end, Py_ssize_t* undecided) except -2
     cdef bint is_inside_a_frame(self, Py_ssize_t begin, Py_ssize_t found, Py_ssize_t size) noexcept
     cdef Py_ssize_t longest_payload(self) noexcept

@@ -502,8 +502,6 @@ cdef class Decoder(InputBuffer):
                     raise InvalidFrameError(f"the frame has more than {available} bytes, the window")
                 filling = True
                 if self.fill():
-                    # Of a large frame, many pieces arrive. All counts are exact here.
-                    PyErr_CheckSignals()
                     filling = False
                     continue
                 filling = False
@@ -647,8 +645,8 @@ cdef class Decoder(InputBuffer):
         cdef Py_ssize_t available, size, found, undecided = 0
         self.ensure_owner_view()
         if self.claimed:
-            if self.is_intact_behind_claim():
-                return self.end_search(self.claimed)
+            if self.is_intact_behind_claim(&at_end):
+                return self.end_search(self.true_size(at_end))
             self.claimed = 0
         while True:
             PyErr_CheckSignals()
@@ -675,11 +673,12 @@ cdef class Decoder(InputBuffer):
                 at_end = not self.await_bytes()
                 self.search_size = max(self.search_size, self.end - self.position)
 
-    cdef int is_intact_behind_claim(self) except -1:
-        """Whether intact frames begin, or the stream ends, where the damaged frame says that it ends."""
+    cdef int is_intact_behind_claim(self, bint* at_end) except -1:
+        """Whether intact frames begin, or the stream ends, where the damaged frame says that it ends. Sets `at_end` if
+        it came to the end of the stream.
+        """
         cdef Py_ssize_t at = self.claimed, available, reach, missing, undecided = 0
         cdef int count = 0
-        cdef bint at_end = self.is_buffer()
         cdef Span span
         while True:
             available = self.end - self.position
@@ -697,20 +696,47 @@ cdef class Decoder(InputBuffer):
                 if not missing and reach <= available:
                     at = reach
                     count += 1
-                    if self.find_from(self.claimed, at, at_end and at == available, &undecided) == self.claimed:
+                    if self.find_from(self.claimed, at, at_end[0] and at == available, &undecided) == self.claimed:
                         return 1
                     if count == MAX_PROBED_FRAMES:
                         return 0
                     continue
-            if at_end:
+            if at_end[0]:
                 return at == available and (
                     not count or self.find_from(self.claimed, at, True, &undecided) == self.claimed
                 )
             if reach > max(self.resync_window, available + 1):
                 return 0
             self.needed = reach
-            at_end = not self.fill()
-            PyErr_CheckSignals()
+            at_end[0] = not self.fill()
+
+    cdef Py_ssize_t true_size(self, bint at_end) except -1:
+        """The size of the damaged frame at `position`, behind whose claim all is intact.
+
+        It is what the frame claims. But where frames have equal sizes, a wrong length often leads to the beginning of
+        another frame. So if intact frames begin inside of the claim, and the checksum stored in the damaged frame is
+        that of its bytes before them, only its length is wrong, and it ends there. (Frames of a stream that is inside
+        of a damaged payload do not pass this test.)
+        """
+        cdef HeaderFormat format
+        cdef Span span
+        cdef Py_ssize_t found, undecided = 0, available = self.end - self.position
+        # A weak checksum needs several frames in a row, some of them behind the claim.
+        cdef Py_ssize_t size = min(available, self.claimed + FIRST_SEARCH)
+        if not self.active.locate_is_native or self.active.evidence_bytes() < 2:
+            return self.claimed
+        found = self.find_from(1, size, at_end and size == available, &undecided)
+        self.active.get_format(&format)
+        if found < format.header_size or found >= self.claimed:
+            return self.claimed
+        span.payload_start = format.header_size
+        span.payload_end = found
+        span.frame_end = found
+        try:
+            self.active.examine(self.owner_view, self.data + self.position, &span, True)
+        except Exception:
+            return self.claimed
+        return found
 
     cdef Py_ssize_t find_from(
         self, Py_ssize_t begin, Py_ssize_t size, bint at_end, Py_ssize_t* undecided
@@ -758,7 +784,6 @@ cdef class Decoder(InputBuffer):
             self.needed = available + max(self.capacity, available // 2)
             if not self.fill():
                 return 0
-            PyErr_CheckSignals()
             available = self.end - self.position
             if available <= SMALL_SEARCH or available - before >= before // 4:
                 return 1
