@@ -1,6 +1,6 @@
-"""Recovery: cut a file whose writer died in the middle of a frame, and append to it.
+"""After a crash: open a file whose writer died in the middle of a frame, read behind damage, and salvage what is intact.
 
-Only a torn tail may be cut. A file that looks torn because a length is damaged still has intact frames behind the
+Only a torn tail may be cut off. A file that looks torn because a length is damaged still has intact frames behind the
 damage; recovery searches for them before it reports a torn tail, and raises an error if it finds one.
 """
 
@@ -51,14 +51,15 @@ def torn_tail(path: str) -> None:
     else:
         raise AssertionError("a frame was appended behind a torn one")
 
-    with open(path, "r+b") as file:
-        report = recover_file(file, CHECKSUM)
-        assert (report.frames, report.last_good_offset, report.end) == (99, 99 * FRAME_SIZE, RecoveryEnd.TORN_TAIL)
-        file.truncate()  # recover_file left the position at last_good_offset
-    print(f"recovered {report.frames} frames and cut the file to {report.last_good_offset} bytes")
+    report = recover_file(path, CHECKSUM)
+    assert report == (99, 99 * FRAME_SIZE, RecoveryEnd.TORN_TAIL)
 
-    assert recover_file(path, CHECKSUM).end is RecoveryEnd.CLEAN_EOF
-    write(path, 99, 2, "a")
+    # With recover=True, the torn tail is saved beside the file and cut off.
+    with flatstream.open(path, "a", checksum=CHECKSUM, recover=True) as writer:
+        done = writer.recovery
+        assert done is not None and (done.action, done.frames, done.bytes_cut) == ("cut", 99, 9)
+        print(f"recovered {done.frames} frames and cut the file to {done.offset} bytes")
+        writer.write_payloads([b"00099", b"00100"])
     assert read(path) == list(range(101))
     print("appended to it, and read all 101 frames")
 
@@ -79,8 +80,21 @@ def damaged_length(path: str) -> None:
     except InvalidFrameError as error:
         assert (error.offset, error.frame) == (40 * FRAME_SIZE, 40)
         print(f"not torn: {error}")
+        assert error.next_intact_offset == 41 * FRAME_SIZE
     else:
         raise AssertionError("the damaged length was reported as a torn tail")
+
+    # A reader can go on at the next intact frame, and says what is missing.
+    with flatstream.open(path, checksum=CHECKSUM, on_error="resync") as reader:
+        assert [int(bytes(payload)) for payload in reader] == [number for number in range(101) if number != 40]
+        assert reader.lost_ranges == [(40 * FRAME_SIZE, 41 * FRAME_SIZE)]
+        print(f"read {reader.frames_read} frames and lost {reader.lost_bytes} bytes")
+
+    # Salvage makes a new file of the frames that are intact.
+    salvaged = flatstream.salvage(path, path + ".salvaged", CHECKSUM)
+    assert (salvaged.frames, salvaged.lost_bytes) == (100, FRAME_SIZE)
+    assert recover_file(path + ".salvaged", CHECKSUM).end is RecoveryEnd.CLEAN_EOF
+    print(f"salvaged {salvaged.frames} frames into a new file")
 
 
 def main() -> None:

@@ -38,6 +38,8 @@ SHOWN: dict[str, list[str]] = {
         r"recovered 99 frames and cut the file to 1287 bytes",
         r"read all 101 frames",
         r"not torn: .*an intact frame begins at stream offset 533",
+        r"read 100 frames and lost 13 bytes",
+        r"salvaged 100 frames into a new file",
     ],
     "several_builders": [r"100 messages of 24 bytes", r"20 messages of 64 bytes", r"4 messages of 100032 bytes"],
     "sized_checksums": [
