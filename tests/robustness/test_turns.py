@@ -378,7 +378,7 @@ def test_child_of_a_process_with_a_reader_in_use_is_refused_at_once_and_may_clos
 
     busy(operate)
     (reader,) = readers
-    uses = [reader.read_message, reader.read_batch, lambda: next(reader), reader.detach]
+    uses: list[Callable[[], object]] = [reader.read_message, reader.read_batch, lambda: next(reader), reader.detach]
     for use in uses:
         outcome = outcome_in_child(use)
         assert outcome.startswith("RuntimeError: this StreamReader")

@@ -121,14 +121,14 @@ def test_view_of_the_copy_cannot_be_written_to() -> None:
 KNOWN: dict[str, Callable[[Path], Any]] = {
     "path": lambda folder: folder / "sink",
     "raw_file": lambda folder: io.FileIO(folder / "sink", "wb"),
-    "buffered_file": lambda folder: open(folder / "sink", "wb"),
-    "buffered_random": lambda folder: open(folder / "sink", "w+b"),
+    "buffered_file": lambda folder: io.BufferedWriter(io.FileIO(folder / "sink", "wb")),
+    "buffered_random": lambda folder: io.BufferedRandom(io.FileIO(folder / "sink", "w+b")),
     "bytesio": lambda folder: io.BytesIO(),
     "socket": lambda folder: socket.socketpair()[0],
     "socket_file": lambda folder: socket.socketpair()[0].makefile("wb"),
-    "gzip": lambda folder: gzip.open(folder / "sink", "wb"),
-    "bz2": lambda folder: bz2.open(folder / "sink", "wb"),
-    "lzma": lambda folder: lzma.open(folder / "sink", "wb"),
+    "gzip": lambda folder: gzip.GzipFile(folder / "sink", "wb"),
+    "bz2": lambda folder: bz2.BZ2File(folder / "sink", "wb"),
+    "lzma": lambda folder: lzma.LZMAFile(folder / "sink", "wb"),  # noqa: SIM115 - closed by the test
     "mmap": lambda folder: mmap.mmap(-1, 100),
 }
 

@@ -52,7 +52,7 @@ def syncs(monkeypatch: pytest.MonkeyPatch) -> Syncs:
 FILES: dict[str, Callable[[Path], Any]] = {
     "path": lambda path: path,
     "raw": lambda path: io.FileIO(path, "wb"),
-    "buffered": lambda path: open(path, "wb"),
+    "buffered": lambda path: io.BufferedWriter(io.FileIO(path, "wb")),
     "gzip": lambda path: gzip.GzipFile(path, "wb"),
 }
 

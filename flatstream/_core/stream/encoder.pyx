@@ -466,7 +466,9 @@ cdef class Encoder(OutputBuffer):
         )
 
 
-cdef Py_ssize_t count_of_run(object owner_view, FrameBatch batch, Py_ssize_t first, const HeaderFormat* format) except -1:
+cdef Py_ssize_t count_of_run(
+    object owner_view, FrameBatch batch, Py_ssize_t first, const HeaderFormat* format
+) except -1:
     """How many frames of `batch`, from `first` on, follow one another without a gap and are of this format.
 
     Their lengths are compared with those in their headers: the memory may be that of a caller, who has changed it.
