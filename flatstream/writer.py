@@ -64,7 +64,7 @@ class StreamWriter(Encoder):
     Notes
     -----
     Accepted messages are not lost silently: if the sink blocks or a time limit expires, the rest stays in the buffer.
-    Threads may share a writer: operations exclude one another. After a fork, the child's copy refuses to write. A
+    Threads may share a writer: operations exclude one another, and each waits for its turn. After a fork, the child's copy refuses to write. A
     writer that is collected before `close` hands over the rest and issues a ResourceWarning.
 
     Examples

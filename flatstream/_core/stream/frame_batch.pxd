@@ -9,6 +9,8 @@ cdef class FrameBatch:
     cdef readonly object stream_offset
     # The deframer that found the frames.
     cdef Deframer deframer
+    # Whether the bytes lie in the memory of a caller, who may change them.
+    cdef bint may_change
     cdef IndexArray starts
     cdef IndexArray sizes
     cdef object view(self, Py_ssize_t i)

@@ -142,6 +142,8 @@ cdef class OutputBuffer(Exclusive):
             return self.append(head, head_size, body, body_size)
         self.enter()
         try:
+            # A thread that waited already may have closed or broken it.
+            self.check_open()
             return self.emit_held(head, head_size, source, body, body_size, False)
         finally:
             self.leave()
