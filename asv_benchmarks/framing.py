@@ -1,8 +1,8 @@
 """Framing: from finished payloads to the bytes of a stream, in memory.
 
-F4, F5 and W1 of the performance goals, and the writing half of K4. The sink is a BytesIO, also for the yardstick by hand,
-so both sides include the memory of the stream. All payloads of a sample are the same object, so the cost of reading
-different payloads from memory is not included.
+F4, F5 and W1 of the performance goals, and the writing half of K4. The sink is a BytesIO, also for the yardstick by
+hand, so both sides include the memory of the stream. All payloads of a sample are the same object, so the cost of
+reading different payloads from memory is not included.
 """
 
 from __future__ import annotations
