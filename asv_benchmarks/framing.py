@@ -1,8 +1,8 @@
 """Framing: from finished payloads to the bytes of a stream, in memory.
 
-F4 and F5 of the performance goals, and the writing half of K4. The sink is a BytesIO, also for the yardstick by hand,
-so both sides include the memory of the stream. All payloads of a sample are the same object, so the cost of reading
-different payloads from memory is not included.
+F4, F5 and W1 of the performance goals, and the writing half of K4. The sink is a BytesIO, also for the yardstick by
+hand, so both sides include the memory of the stream. All payloads of a sample are the same object, so the cost of
+reading different payloads from memory is not included.
 """
 
 from __future__ import annotations
@@ -87,6 +87,58 @@ class WriteMany(Writing):
 
     def time_write_payloads(self, checksum: str, size: int, count: int) -> None:
         assert self.write(checksum, self.payloads).tell() == self.size
+
+
+class PassOn(Benchmark):
+    """A batch of `count` frames passed on to a writer as it is (W1). The sink already has the memory for it."""
+
+    param_names = ("checksum", "size", "count")
+    params = (CHECKSUMS, [16, 64, 1024, 64 * 1024], [8192])
+    # Calls per sample: one takes about 20 us.
+    calls = 20
+
+    def setup(self, checksum: str, size: int, count: int) -> None:
+        count = self.frames(size, count)
+        stream = frames_by_hand([payload_of(size)] * count, checksum)
+        with flatstream.StreamReader(io.BytesIO(stream), checksum, capacity=len(stream)) as reader:
+            batch = reader.read_batch(count)
+        assert batch is not None
+        assert len(batch) == count
+        self.batch = batch
+        self.sink = io.BytesIO()
+        self.writer = flatstream.StreamWriter(self.sink, checksum)
+        self.writer.write_frames(batch)
+        self.writer.flush()
+        assert self.sink.getvalue() == stream
+        self.size = len(stream)
+
+    def teardown(self, *_: object) -> None:
+        if hasattr(self, "writer"):
+            self.writer.close()
+
+    def frames(self, size: int, count: int) -> int:
+        """How many frames the batch has: fewer if they are large, as in a reader's chunk."""
+        return min(count, 4 * 1024 * 1024 // size)
+
+    def units(self, checksum: str, size: int, count: int) -> int:
+        """The number of frames per sample."""
+        return self.calls * self.frames(size, count)
+
+    def time_write_frames(self, checksum: str, size: int, count: int) -> None:
+        write, flush, seek, batch = self.writer.write_frames, self.writer.flush, self.sink.seek, self.batch
+        for _ in range(self.calls):
+            seek(0)
+            write(batch)
+            flush()
+        assert self.sink.tell() == self.size
+
+    def time_memcpy(self, checksum: str, size: int, count: int) -> None:
+        """The yardstick: the same bytes, not counted as frames."""
+        write, seek, buffer = self.sink.write, self.sink.seek, self.batch.buffer
+        for _ in range(self.calls):
+            seek(0)
+            write(buffer)
+        assert self.sink.tell() == self.size
 
 
 class BufferSizes(Benchmark):

@@ -347,6 +347,18 @@ def goals() -> Iterator[Goal]:
         1,
         "import",
     )
+    batch = ("crc32", GOAL_SIZE, 8192)
+    yield Goal(
+        "W1",
+        "write_frames of a batch, beside copying its bytes",
+        framing.PassOn,
+        "time_write_frames",
+        "time_memcpy",
+        batch,
+        "times slower",
+        1.3,
+    )
+    yield Goal("W1", "write_frames of a batch, ns", framing.PassOn, "time_write_frames", "", batch, "at most", 2.2)
     for work in ("write", "read"):
         for checksum in ("crc32", "xxhash64"):
             yield Goal(

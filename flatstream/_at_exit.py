@@ -44,7 +44,8 @@ def _hand_over_all() -> None:
             told.append((writer, f"{pending} bytes in its buffer {_hand_over(writer, writer._endpoint.target, end)}"))
     # Afterwards, because a warning may be an error.
     for writer, fate in told:
-        warnings.warn(f"{writer!r} is open at the exit of the interpreter: {fate}", ResourceWarning, source=writer)
+        message = f"{writer!r} is open at the exit of the interpreter: {fate}"
+        warnings.warn(message, ResourceWarning, source=writer, stacklevel=2)
 
 
 def _hand_over(writer: Encoder, sink: Any, end: float) -> str:

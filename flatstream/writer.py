@@ -65,8 +65,9 @@ class StreamWriter(Encoder):
     Notes
     -----
     Accepted messages are not lost silently: if the sink blocks or a time limit expires, the rest stays in the buffer.
-    Threads may share a writer: operations exclude one another. After a fork, the child's copy refuses to write. A
-    writer that is collected before `close` hands over the rest and issues a ResourceWarning.
+    Threads may share a writer: operations exclude one another, and each waits for its turn. After a fork, the child's
+    copy refuses to write. A writer that is collected, or that is there when the interpreter exits, before `close`,
+    hands over the rest and issues a ResourceWarning.
 
     Examples
     --------

@@ -83,7 +83,8 @@ PUBLIC = {
     "StreamSerialize": "serialize",
     "StreamWriter": (
         "buffer_capacity builder bytes_written close closed detach flush framer frames_written is_refusing "
-        "pending_bytes recovery sink write write_batch write_finished write_message write_payload write_payloads"
+        "pending_bytes recovery sink sync write write_batch write_finished write_frames write_message write_payload "
+        "write_payloads"
     ),
     "Table": "arrow_schema encode field_names layout name read_column_batches read_columns read_records types view",
     "TableRootValidator": "max_depth max_tables name validate",

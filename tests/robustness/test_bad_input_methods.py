@@ -17,7 +17,7 @@ import flatbuffers
 import numpy as np
 import pytest
 
-from flatstream import FlatbufferError, FlatStreamError, StreamReader, StreamWriter
+from flatstream import FlatbufferError, FlatStreamError, FrameBatch, StreamReader, StreamWriter
 from reference import framing as reference
 from support.bad_input import TWO_FRAMES, Case, Errors, Refused, callables, counts, no_bytes, refusals, table
 from support.items import UnfinishedItem
@@ -55,6 +55,7 @@ class FakeBuilder:
 
 ITEM = r"an item must be a str, have serialize\(builder\), or be an object-API object with Pack\(builder\); got "
 ITEMS = "items must be an iterable.*, got "
+BATCH = "batch must be a FrameBatch, got "
 PAYLOADS = "payloads must be an iterable of bytes-like objects, got "
 BUILDER = r"builder must be .*flatbuffers\.Builder, got "
 UNFINISHED = r"the builder is not finished: call its Finish\(root\)"
@@ -125,6 +126,14 @@ WRITER_CASES = [
         (memoryview(b"abc"), TypeError, PAYLOADS + "one memoryview"),
         ("abc", TypeError, "must be .*bytes-like objects?, got (one )?str"),
         (array.array("B", b"abc"), TypeError, "must be .*bytes-like objects?, got (one )?(int|array)"),
+    ),
+    *refusals(
+        "write_frames",
+        lambda writer, batch: writer.write_frames(batch),
+        (None, TypeError, BATCH + "NoneType"),
+        (b"abc", TypeError, BATCH + "bytes"),
+        ([b"abc"], TypeError, BATCH + r"list: use write_payloads\(\)"),
+        (FrameBatch, TypeError, BATCH + "type"),
     ),
     *builders("write_finished"),
     *builders("write_message"),
@@ -277,14 +286,17 @@ def test_batch_cannot_be_written_to() -> None:
 
 # After the end
 
+BATCH_OF_ONE = StreamReader(b"\3\0\0\0abc").read_batch()
 WRITES: dict[str, Callable[[Any], object]] = {
     "write": lambda writer: writer.write("abc"),
     "write_batch": lambda writer: writer.write_batch(["abc"]),
     "write_payload": lambda writer: writer.write_payload(b"abc"),
     "write_payloads": lambda writer: writer.write_payloads([b"abc"]),
+    "write_frames": lambda writer: writer.write_frames(BATCH_OF_ONE),
     "write_finished": lambda writer: writer.write_finished(FakeBuilder()),
     "write_message": lambda writer: writer.write_message(FakeBuilder()),
     "flush": lambda writer: writer.flush(),
+    "sync": lambda writer: writer.sync(),
     "detach": lambda writer: writer.detach(),
 }
 READS: dict[str, Callable[[Any], object]] = {
@@ -418,9 +430,9 @@ def test_payload_over_what_the_header_can_express_is_refused_without_reading_it(
     [
         (
             StreamWriter,
-            {"write_payload", "write_payloads", "write_finished"},
+            {"write_payload", "write_payloads", "write_frames", "write_finished"},
             WRITER_CASES,
-            {"close", "detach", "flush"},
+            {"close", "detach", "flush", "sync"},
         ),
         (
             StreamReader,

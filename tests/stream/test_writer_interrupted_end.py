@@ -187,12 +187,12 @@ def test_file_whose_closing_fails_is_closed_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [BlockingIOError(errno.EAGAIN, "full"), TimeoutError("slow"), RuntimeError("x")])
 def test_sink_whose_flush_fails_is_flushed_by_a_further_close(error: Exception, tmp_path: Path) -> None:
-    class Sink(io.FileIO):
-        errors = [error]
+    errors = [error]
 
+    class Sink(io.FileIO):
         def flush(self) -> None:
-            if self.errors:
-                raise self.errors.pop()
+            if errors:
+                raise errors.pop()
 
     sink = Sink(tmp_path / "stream", "wb")
     writer = StreamWriter(sink, "crc32")

@@ -3,9 +3,9 @@ from typing import TypeVar
 
 from typing_extensions import disjoint_base
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 @disjoint_base
 class Exclusive:
     def _check_can_enter(self) -> None: ...
-    def _call_exclusively(self, function: Callable[[], T]) -> T: ...
+    def _call_exclusively(self, function: Callable[[], _T]) -> _T: ...

@@ -18,7 +18,7 @@ cdef extern from "pythread.h":
     int NOWAIT_LOCK
     int PY_LOCK_ACQUIRED
 
-# How long a waiter sleeps before it looks for signals, in microseconds. A signal interrupts the sleep, unless it arrived
+# How long a waiter sleeps before it looks for signals, in microseconds. A signal interrupts the sleep, unless it came
 # just before it or was delivered to another thread.
 cdef enum:
     LOOK_EVERY = 50_000

@@ -297,6 +297,7 @@ cdef class Decoder(InputBuffer):
             batch.lengths = PyMemoryView_FromObject(batch.sizes)
             batch.stream_offset = self.base + <unsigned long long>begin
             batch.deframer = self._deframer
+            batch.may_change = self.chunk is None
         except BaseException:
             # No memory, or a signal: the frames gathered so far are given again.
             self.position = begin

@@ -12,6 +12,8 @@ cdef class FrameBatch:
     # What was lost before it; None for nothing.
     cdef list losses
     cdef readonly unsigned long long skipped
+    # Whether the bytes lie in the memory of a caller, who may change them.
+    cdef bint may_change
     cdef IndexArray starts
     cdef IndexArray sizes
     cdef object view(self, Py_ssize_t i)

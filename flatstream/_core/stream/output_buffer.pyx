@@ -142,6 +142,8 @@ cdef class OutputBuffer(Exclusive):
             return self.append(head, head_size, body, body_size)
         self.enter()
         try:
+            # A thread that waited already may have closed or broken it.
+            self.check_open()
             return self.emit_held(head, head_size, source, body, body_size, False)
         finally:
             self.leave()
@@ -213,7 +215,7 @@ cdef class OutputBuffer(Exclusive):
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
         bint may_wait,
     ) except -1:
-        """Hands over a frame that the (empty) buffer cannot hold. Its payload is copied only for a sink that may keep it.
+        """Hands over a frame that the (empty) buffer cannot hold. Its payload is copied only if the sink may keep it.
         """
         cdef Py_ssize_t size = head_size + body_size, done = 0
         cdef bytes header = head[:head_size] if head_size else b""
@@ -261,7 +263,7 @@ cdef class OutputBuffer(Exclusive):
     cdef int pass_on(
         self, object frames, const long long* starts, const long long* sizes, Py_ssize_t count, Py_ssize_t head_size
     ) except -1:
-        """Accepts `count` whole frames that follow one another in the view `frames`, while this thread holds the buffer.
+        """Accepts `count` whole frames, which follow one another in the view `frames`. This thread holds the buffer.
 
         `starts` and `sizes` are where their payloads begin in it, and how long they are. If the sink does not take them
         all, those before the one that raises are accepted, as with `emit_held` for each.
@@ -420,7 +422,7 @@ cdef class OutputBuffer(Exclusive):
     # The end
 
     def _conclude(self, close):
-        """Hands everything over, refuses every later write, flushes the sink, and drops `_endpoint`; with `close`, first
+        """Hands everything over, refuses every later write, flushes the sink, and drops `_endpoint`; with `close`, also
         closes a sink that the writer opened. All of it is one operation: no other thread can write or close in between.
 
         Returns the sink. If all this was done before, None with `close`, and ValueError without.
@@ -534,8 +536,9 @@ cdef class OutputBuffer(Exclusive):
     cdef int is_resumable(self, object error) except -1:
         """Whether it is known how much the sink took, and the rest may be offered again later.
 
-        True if a signal handler raised between two calls, if the sink would block, and if a call that moves bytes in one step was interrupted by something other than
-        an error of the device: a time limit, or a signal handler that raised.
+        True if a signal handler raised between two calls, if the sink would block, and if a call that moves bytes in
+        one step was interrupted by something other than an error of the device: a time limit, or a signal handler that
+        raised.
         """
         if self.is_between_calls or isinstance(error, BlockingIOError):
             return True
