@@ -39,6 +39,7 @@ def open(
     deframer: Deframer | Checksum | ChecksumType | str | None = None,
     capacity: int = ...,
     memory_policy: MemoryPolicy | None = None,
+    follow: bool = False,
 ) -> StreamReader: ...
 
 
@@ -79,7 +80,8 @@ def open(
     framer, deframer : Framer, Deframer or ChecksumType, optional
         Instead of `checksum`: `framer` for writing, `deframer` for reading.
     **options
-        The keyword arguments of `StreamWriter` or `StreamReader`.
+        The keyword arguments of `StreamWriter` or `StreamReader`, as ``follow=True`` to read a file that is being
+        written.
 
     Returns
     -------

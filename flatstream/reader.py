@@ -10,6 +10,7 @@ from flatstream._core.stream.decoder import Decoder, iterates_in_c
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Source, open_source
+from flatstream._follow import follow_path
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
@@ -78,6 +79,11 @@ class StreamReader(Decoder):
         The size of a chunk: how many bytes are read at a time. A larger frame gets a larger chunk.
     memory_policy : MemoryPolicy, optional
         Decides when a chunk that grew for a large frame is given back.
+    follow : bool
+        The source is the path of a file that is being written (docs/following.md). Reads do not come to an end: they
+        wait for further frames, as long as `read_message` is told, or until `close` is called in another thread. Half a
+        frame is not there yet. After the last frame of a file that was renamed, deleted or replaced, a read raises
+        OSError (ESTALE), as it does if the file was cut below the frames that were read.
 
     Raises
     ------
@@ -103,9 +109,12 @@ class StreamReader(Decoder):
         *,
         capacity: int = DEFAULT_CAPACITY,
         memory_policy: MemoryPolicy | None = None,
+        follow: bool = False,
     ) -> None:
         made = as_deframer(deframer)
-        endpoint = open_source(source)
+        if not isinstance(follow, bool):
+            raise TypeError(f"follow must be a bool, got {follow!r:.100}")
+        endpoint = follow_path(source) if follow else open_source(source)
         try:
             super().__init__(made, capacity, memory_policy=memory_policy, **endpoint.arguments)
         except BaseException:
@@ -195,8 +204,11 @@ class StreamReader(Decoder):
 
         KeyError, TypeError, ValueError: no such field, a path through a vector, a field selected twice.
         FlatbufferError: a damaged message. The rows before it are lost (not so in `column_batches`); reading can go on.
+        ValueError: the reader follows a file, which has no end.
         """
         _check_table(table, "read_columns")
+        if self._is_following:
+            raise ValueError("the columns of a file that is followed have no end: use column_batches(batch_rows=None)")
         return table.read_columns(self, fields, where, verify=verify, enums=enums, on_error=on_error, progress=progress)
 
     def column_batches(
@@ -214,7 +226,7 @@ class StreamReader(Decoder):
         """Reads messages as batches of columns, see `columns`. A `ColumnStream` is an iterator and an Arrow C stream.
 
         A batch has at most `batch_rows` rows; fewer at the end, before an error, and after 64 MiB of messages. With
-        None, a batch has what one read gives, to follow a slow source. Errors come during the iteration: first the rows
+        None, a batch has what one read gives, to follow a slow source or a growing file (``follow=True``). Errors come during the iteration: first the rows
         before a damaged message, then the error, then the rows behind it. Do not read from the reader meanwhile.
         """
         _check_table(table, "read_column_batches")
@@ -250,6 +262,10 @@ class StreamReader(Decoder):
         if self._endpoint is None:
             raise ValueError("this StreamReader is closed")
         endpoint, rest = self._endpoint, self._shut_down()
+        if self._is_following:
+            # It was read at explicit offsets, so that nothing was taken from it.
+            rest = b""
+            endpoint.target.seek(self.offset)
         self._endpoint = None
         return endpoint.target, rest
 

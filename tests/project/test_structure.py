@@ -22,6 +22,7 @@ LAYERS = [
     {"checksums", "validation", "memory_policy", "serialization"},
     {"framing"},
     {"_endpoints"},
+    {"_follow"},
     {"writer", "reader"},
     {"recovery"},
     {"_open"},

@@ -3,6 +3,7 @@
 
 cimport cython
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport owner_view_of
@@ -82,7 +83,9 @@ cdef class RecordIterator:
             raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
         payload = decoder.next_payload()
         if payload is None:
-            raise StopIteration
+            payload = decoder.awaited_payload(INFINITY)
+            if payload is None:
+                raise StopIteration
         return open_message(
             self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
             <int64_t>(decoder.delivered + decoder.refused_before) - 1,

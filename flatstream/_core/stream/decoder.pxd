@@ -28,6 +28,8 @@ cdef class Decoder(InputBuffer):
     # The error that the next read raises, or None. That read then moves past the frame of `deferred_size` bytes.
     cdef object deferred
     cdef Py_ssize_t deferred_size
+    # Only in a file that is followed: the bytes up to this stream offset do not belong to zeros that run to its end.
+    cdef unsigned long long zeros_end_before
 
     cdef int cache_fast_path(self) except -1
     cdef int check_open(self) except -1
@@ -38,7 +40,11 @@ cdef class Decoder(InputBuffer):
     @cython.final
     cdef object view_of(self, const uint8_t* data, Py_ssize_t size)
 
+    cdef object awaited_payload(self, double seconds)
     cdef int next_frame(self) except -1
+    cdef int next_followed_frame(self) except -1
+    cdef int look(self) except -1
+    cdef bint ends_in_zeros(self) except -1
     cdef int check_frame(self) except -1
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1
     cdef int index_rest(

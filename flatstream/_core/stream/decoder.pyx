@@ -1,11 +1,14 @@
 # cython: boundscheck=False, wraparound=False
 """The decoder: bytes of a stream in, views of its payloads out."""
 
+import errno
 from functools import partial
+from time import monotonic
 
 cimport cython
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.ref cimport PyObject
+from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport slice_view, try_reuse_view
@@ -18,7 +21,7 @@ from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN, HeaderFormat
 from flatstream._core.stream.frame_batch cimport FrameBatch
 from flatstream._core.stream.input_buffer cimport MAX_CAPACITY, InputBuffer
 
-from flatstream.errors import ChecksumMismatchError, FlatStreamError, UnexpectedEofError
+from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
 
 cdef extern from "Python.h":
     ctypedef struct TypeSlots "PyTypeObject":
@@ -55,16 +58,19 @@ cdef class Decoder(InputBuffer):
     error_takes_nothing : bool
         Whether `readinto` took nothing from the source if it raises (as a system call). Otherwise that is not known (as
         for code that runs after one).
+    follower : flatstream._follow.Follower, optional
+        The source is a file that is being written, and `readinto` is the follower's. Reads wait for frames.
     """
 
     def __init__(
         self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None,
-        error_takes_nothing=False,
+        error_takes_nothing=False, follower=None,
     ):
         if not isinstance(deframer, Deframer):
             raise TypeError(f"deframer must be an instance of Deframer, got {deframer!r:.100}")
         self.set_source(capacity, readinto, read, buffer, memory_policy, error_takes_nothing)
         self._deframer = deframer
+        self.follower = follower
         self.cache_fast_path()
 
     cdef int cache_fast_path(self) except -1:
@@ -73,6 +79,9 @@ cdef class Decoder(InputBuffer):
         if self.has_fast_path:
             self._deframer.get_format(&self.format)
             self.fast_limit = min(self.format.max_length, RELEASE_FROM - 1)
+            if self.follower is not None:
+                # Empty frames may be zeros at the end of the file, which `ends_in_zeros` finds.
+                self.format.min_length = max(1, self.format.min_length)
         return 0
 
     # State
@@ -91,6 +100,11 @@ cdef class Decoder(InputBuffer):
     def bytes_read(self):
         """The size of these frames in bytes, headers included."""
         return self.delivered_bytes
+
+    @property
+    def _is_following(self):
+        """Whether the source is a file that is followed, so that reads wait and do not come to an end."""
+        return self.follower is not None
 
     @property
     def message_offset(self):
@@ -124,15 +138,28 @@ cdef class Decoder(InputBuffer):
     def __next__(self):
         view = self.next_payload()
         if view is None:
-            raise StopIteration
+            view = self.awaited_payload(INFINITY)
+            if view is None:
+                raise StopIteration
         return view
 
-    def read_message(self):
+    def read_message(self, timeout=None):
         """The next payload, a read-only memoryview of unsigned bytes; None at a clean end.
 
-        After None, a later call looks again, so that a file that grows can be followed.
+        A reader that follows a file (``follow=True``) waits for the payload instead of returning None: for at most
+        `timeout` seconds, if given. Then it raises TimeoutError, and a later call goes on; 0 looks at the file without
+        waiting. For other readers, `timeout` is a ValueError.
         """
-        return self.next_payload()
+        cdef double seconds = INFINITY
+        if timeout is not None:
+            if self.follower is None:
+                raise ValueError(
+                    "timeout is for a reader that follows a file: open it with follow=True (of a socket, call "
+                    "settimeout)"
+                )
+            seconds = checked_timeout(timeout)
+        view = self.next_payload()
+        return view if view is not None else self.awaited_payload(seconds)
 
     def process_all(self, fn):
         """Calls ``fn(payload)`` for each payload up to the end, and returns the number of calls.
@@ -143,7 +170,7 @@ cdef class Decoder(InputBuffer):
         cdef Py_ssize_t count = 0
         if not callable(fn):
             raise TypeError(f"fn must be callable, got {type(fn).__name__}")
-        while (view := self.next_payload()) is not None:
+        while (view := self.next_payload()) is not None or (view := self.awaited_payload(INFINITY)) is not None:
             fn(view)
             # Released before the next frame is looked for, so that its chunk can be filled again.
             view = None
@@ -163,15 +190,18 @@ cdef class Decoder(InputBuffer):
         if max_bytes is not None:
             bytes_left = checked_int("max_bytes", max_bytes, 1, MAX_CAPACITY)
         cdef FrameBatch batch = FrameBatch.__new__(FrameBatch)
-        self.enter()
-        try:
-            self.check_open()
-            if not self.next_frame():
+        while True:
+            self.enter()
+            try:
+                self.check_open()
+                if self.next_frame():
+                    self.gather(batch, frames_left, bytes_left)
+                    return batch
+            finally:
+                self.leave()
+            if self.follower is None:
                 return None
-            self.gather(batch, frames_left, bytes_left)
-            return batch
-        finally:
-            self.leave()
+            self.follower.wait(INFINITY)
 
     def batches(self, max_frames=None, max_bytes=None):
         """Iterates over the results of `read_batch` up to the end. After an error, the iterator can go on."""
@@ -276,7 +306,7 @@ cdef class Decoder(InputBuffer):
     cdef int next_buffered_frame(self, Py_ssize_t bytes_left) except -1:
         """`next_frame` without the source. Leaves a payload that is larger than `bytes_left`, and defers errors."""
         cdef Py_ssize_t missing, available = self.end - self.position
-        if available < self.needed:
+        if available < self.needed or (self.follower is not None and self.ends_in_zeros()):
             return 0
         try:
             missing = self._deframer.find(
@@ -294,10 +324,13 @@ cdef class Decoder(InputBuffer):
             return self.check_frame()
         except Exception as error:
             # The frame is not checked twice, because a check may call observers: the next read raises this error.
+            self.position -= self.span.frame_end
+            self.refused -= 1
+            if self.follower is not None and isinstance(error, ChecksumMismatchError):
+                # The next read looks at the file again.
+                return 0
             self.deferred = error
             self.deferred_size = self.span.frame_end
-            self.position -= self.deferred_size
-            self.refused -= 1
             return 0
 
     cdef object next_payload(self):
@@ -372,6 +405,8 @@ cdef class Decoder(InputBuffer):
         """Finds and checks the next frame, and reads from the source as long as it is not whole; 0 at a clean end."""
         cdef Py_ssize_t available, missing
         cdef bint accepting = False
+        if self.follower is not None:
+            return self.next_followed_frame()
         self.ensure_owner_view()
         try:
             while True:
@@ -417,6 +452,107 @@ cdef class Decoder(InputBuffer):
         self.delivered_bytes += <unsigned long long>size
         return 1
 
+    # Following a file that is being written
+
+    cdef object awaited_payload(self, double seconds):
+        """For a read to which `next_payload` gave None: None at the end of a stream. If a file is followed, waits for the
+        payload, at most that many seconds.
+        """
+        cdef double deadline, left = seconds
+        cdef object view
+        if self.follower is None:
+            return None
+        deadline = <double>monotonic() + seconds
+        while True:
+            # The decoder is not held meanwhile, so that another thread may close it.
+            self.follower.wait(left)
+            view = self.next_payload()
+            if view is not None:
+                return view
+            left = deadline - <double>monotonic()
+            if left <= 0:
+                raise TimeoutError(errno.ETIMEDOUT, f"no whole frame came within {seconds:g} s: read again later")
+
+    cdef int next_followed_frame(self) except -1:
+        """`next_frame` for a file that is being written; 0 if the file has no further whole frame now.
+
+        The bytes of a frame that is not whole are dropped, and read again by the next call: its writer may cut them off
+        and write others. For the same reason a frame that seems damaged is read again before it is refused.
+        """
+        cdef Py_ssize_t available, missing
+        cdef bint accepting = False
+        # Whether the bytes were read by this call.
+        cdef bint fresh = False
+        self.ensure_owner_view()
+        try:
+            while True:
+                accepting = False
+                available = self.end - self.position
+                try:
+                    if available and self.ends_in_zeros():
+                        if fresh:
+                            self.end = self.position
+                            return 0
+                    elif available >= self.needed:
+                        missing = self._deframer.find(
+                            self.owner_view, self.data + self.position, available, &self.span
+                        )
+                        if not missing and self.span.frame_end <= available:
+                            accepting = True
+                            return self.check_frame()
+                        self.needed = missing or self.span.frame_end
+                except (ChecksumMismatchError, InvalidFrameError):
+                    if accepting:
+                        self.position -= self.span.frame_end
+                        self.refused -= 1
+                    if fresh and not self.follower.settle(self.base + <unsigned long long>self.position):
+                        if accepting:
+                            self.position += self.span.frame_end
+                            self.refused += 1
+                        raise
+                    fresh = False
+                if not fresh:
+                    # The frame that begins there now may be a shorter one.
+                    self.needed = 1
+                if not self.look():
+                    return 0
+                fresh = True
+        except FlatStreamError as error:
+            self.locate_error(error)
+            if not accepting:
+                self.failure = error
+            raise
+
+    cdef int look(self) except -1:
+        """Reads the file from `position` on anew; returns 0 if it has fewer than `needed` bytes there."""
+        cdef unsigned long long there
+        self.end = self.position
+        self.zeros_end_before = 0
+        try:
+            there = self.follower.look(self.base + <unsigned long long>self.position)
+        except OSError as error:
+            self.failure = error
+            raise
+        if there < <unsigned long long>self.needed:
+            return 0
+        return self.fill()
+
+    cdef bint ends_in_zeros(self) except -1:
+        """Whether the file has nothing but zeros from `position` on: it was made longer before it is written, or its last
+        bytes were lost. They are no empty frames.
+        """
+        cdef Py_ssize_t i = self.position
+        if i < self.end and self.data[i]:
+            return False
+        if self.base + <unsigned long long>i < self.zeros_end_before:
+            return False
+        while i < self.end and not self.data[i]:
+            i += 1
+        if i == self.end and self.follower.only_zeros(self.base + <unsigned long long>i):
+            return True
+        self.zeros_end_before = self.base + <unsigned long long>i
+        return False
+
     cdef int locate_error(self, object error) except -1:
         InputBuffer.locate_error(self, error)
         if error.frame is None:
@@ -426,6 +562,15 @@ cdef class Decoder(InputBuffer):
     cdef int release_all(self) except -1:
         self.deferred = None
         return InputBuffer.release_all(self)
+
+
+cdef double checked_timeout(object timeout) except -1:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r:.100}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout must be at least 0 seconds, got {timeout!r:.100}")
+    # An int can be larger than any float.
+    return min(timeout, INFINITY)
 
 
 def iterates_in_c(cls):

@@ -184,6 +184,9 @@ cdef class InputBuffer(Exclusive):
         cdef Py_ssize_t available = self.end - self.position
         # The bytes that the frame is known to need, but at most GROWTH_STEP more than have arrived.
         cdef Py_ssize_t wanted = min(max(self.needed, available + 1), available + GROWTH_STEP)
+        if self.follower is not None:
+            # The file has these bytes. They are read at once, so that they belong together.
+            wanted = max(self.needed, available + 1)
         # A chunk that shrinks gets the size that the memory policy was told.
         cdef Py_ssize_t target = max(self.baseline if self.shrinking else self.capacity, wanted)
         cdef Chunk chunk = self.chunk
@@ -332,4 +335,6 @@ cdef class InputBuffer(Exclusive):
         self.read = None
         self.failure = None
         self.watched = False
+        if self.follower is not None:
+            self.follower.close()
         return 0
