@@ -226,8 +226,9 @@ class StreamReader(Decoder):
         """Reads messages as batches of columns, see `columns`. A `ColumnStream` is an iterator and an Arrow C stream.
 
         A batch has at most `batch_rows` rows; fewer at the end, before an error, and after 64 MiB of messages. With
-        None, a batch has what one read gives, to follow a slow source or a growing file (``follow=True``). Errors come during the iteration: first the rows
-        before a damaged message, then the error, then the rows behind it. Do not read from the reader meanwhile.
+        None, a batch has what one read gives, to follow a slow source or a file that grows. Errors come during the
+        iteration: first the rows before a damaged message, then the error, then the rows behind it. Do not read from
+        the reader meanwhile.
         """
         _check_table(table, "read_column_batches")
         return table.read_column_batches(

@@ -455,8 +455,8 @@ cdef class Decoder(InputBuffer):
     # Following a file that is being written
 
     cdef object awaited_payload(self, double seconds):
-        """For a read to which `next_payload` gave None: None at the end of a stream. If a file is followed, waits for the
-        payload, at most that many seconds.
+        """For a read to which `next_payload` gave None: None at the end of a stream; for a file that is followed, waits
+        for the payload, at most that many seconds.
         """
         cdef double deadline, left = seconds
         cdef object view
@@ -538,8 +538,8 @@ cdef class Decoder(InputBuffer):
         return self.fill()
 
     cdef bint ends_in_zeros(self) except -1:
-        """Whether the file has nothing but zeros from `position` on: it was made longer before it is written, or its last
-        bytes were lost. They are no empty frames.
+        """Whether the file has nothing but zeros from `position` on. They are no empty frames: the file was made longer
+        before it is written, or its last bytes were lost.
         """
         cdef Py_ssize_t i = self.position
         if i < self.end and self.data[i]:
