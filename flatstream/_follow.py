@@ -161,9 +161,13 @@ class Follower:
         begin, end = self._zeros
         if not begin <= offset <= end:
             begin = end = offset
-        piece = memoryview(bytearray(min(PIECE, max(self._size - end, 0))))
-        while end < self._size and (count := self._read_at(end, piece)):
-            if piece[:count] != ZEROS[:count]:
+        if end >= self._size:
+            return True
+        piece = bytearray(PIECE)
+        view = memoryview(piece)
+        while end < self._size and (count := self._read_at(end, view[: self._size - end])):
+            # Behind `count`, there are the zeros of the piece before.
+            if piece != ZEROS:
                 return False
             end += count
             self._zeros = (begin, end)

@@ -570,7 +570,7 @@ cdef double checked_timeout(object timeout) except -1:
     if not timeout >= 0:
         raise ValueError(f"timeout must be at least 0 seconds, got {timeout!r:.100}")
     # An int can be larger than any float.
-    return min(timeout, INFINITY)
+    return INFINITY if timeout > 1e300 else timeout
 
 
 def iterates_in_c(cls):
