@@ -24,8 +24,8 @@ from flatstream import ChecksumMismatchError, DefaultDeframer, InvalidFrameError
 from reference import framing as reference
 from support.bad_input import Case, refusals, table
 from support.errors import raised_by
-from support.modes import MODES, Mode, every_mode
 from support.messages import numbered_messages
+from support.modes import MODES, Mode, every_mode
 from support.schemas import SHAPES
 from support.streams import corpus
 from support.threads import running
@@ -397,11 +397,14 @@ def test_growth_without_a_report_is_noticed_and_reports_are_given_up(
     monkeypatch.setattr(_follow._Watch, "wait", lambda watch, seconds: time.sleep(seconds))
     monkeypatch.setattr(_follow._Watch, "take_events", lambda watch: 0)
     frame = reference.encode([b"abc"], "crc32")
-    followers = []
+    followers: list[_follow.Follower] = []
     look = _follow.Follower.look
-    monkeypatch.setattr(
-        _follow.Follower, "look", lambda follower, offset: (followers.append(follower), look(follower, offset))[1]
-    )
+
+    def noted(follower: _follow.Follower, offset: int) -> int:
+        followers.append(follower)
+        return look(follower, offset)
+
+    monkeypatch.setattr(_follow.Follower, "look", noted)
     with follow(path) as reader:
         for _ in range(20):
             with appended_later(path, frame, 0.03):
@@ -463,7 +466,10 @@ def test_close_in_another_thread_ends_the_wait(by: str, path: Path) -> None:
     before = descriptors()
     reader = follow(path)
     errors: list[BaseException] = []
-    with running(lambda: errors.append(raised_by(read, reader))), running(lambda: errors.append(raised_by(read, reader))):
+    with (
+        running(lambda: errors.append(raised_by(read, reader))),
+        running(lambda: errors.append(raised_by(read, reader))),
+    ):
         time.sleep(0.1)
         begin = time.monotonic()
         reader.close()
@@ -499,7 +505,12 @@ OPENING = [
     ),
     Case("missing", lambda path: flatstream.open(path / "no", follow=True), OSError, "no"),
     Case("folder", lambda path: flatstream.open(path.parent, follow=True), IsADirectoryError, ""),
-    Case("device", lambda path: flatstream.open(os.devnull, follow=True), OSError, "needs a regular file, got '/dev/null'"),
+    Case(
+        "device",
+        lambda path: flatstream.open(os.devnull, follow=True),
+        OSError,
+        "needs a regular file, got '/dev/null'",
+    ),
     Case("writing", lambda path: flatstream.open(path, "a", follow=True), TypeError, "follow"),
 ]
 
