@@ -93,6 +93,8 @@ class Follower:
         self._path = os.path.abspath(os.fspath(path))
         status = os.fstat(file.fileno())
         self._identity = (status.st_dev, status.st_ino)
+        # Where `readinto` reads. The decoder sets it.
+        self.position = 0
         # The offset and the size of the last look. The bytes before `_settled` were there SETTLING seconds ago.
         self._offset = 0
         self._size = 0
@@ -135,11 +137,11 @@ class Follower:
         return size - offset
 
     def readinto(self, buffer: memoryview) -> int:
-        """Reads bytes from the offset of the last look on: as many as it saw, if they fit. Returns how many."""
-        buffer = buffer[: self._size - self._offset]
-        taken = _read_once(self._file, self._offset, buffer)
+        """Reads the bytes at `position`: as many as the last look saw, if they fit. Returns how many."""
+        buffer = buffer[: max(0, self._size - self.position)]
+        taken = _read_once(self._file, self.position, buffer)
         # One read gives at most 2 GiB.
-        return taken if taken == len(buffer) else taken + self._read_at(self._offset + taken, buffer[taken:])
+        return taken if taken == len(buffer) else taken + self._read_at(self.position + taken, buffer[taken:])
 
     def _file_size(self) -> int:
         # A tenth of the time of os.fstat. The position of the file is not used otherwise.

@@ -7,6 +7,7 @@ not allowed to make the file longer, so that it writes a part of a frame, cuts t
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import random
@@ -24,6 +25,7 @@ import pytest
 import flatstream
 from flatstream import StreamReader, _follow
 from support.schemas import ROOT
+from support.streams import next_message
 from support.threads import running
 
 WRITER = """
@@ -105,7 +107,7 @@ def check_all(found: list[bytes], count: int) -> None:
 
 
 def by_message(reader: StreamReader, count: int) -> list[bytes]:
-    return [bytes(reader.read_message(timeout=60)) for _ in range(count)]
+    return [next_message(reader, 60) for _ in range(count)]
 
 
 def by_batch(reader: StreamReader, count: int) -> list[bytes]:
@@ -120,7 +122,7 @@ def by_looking(reader: StreamReader, count: int) -> list[bytes]:
     found: list[bytes] = []
     while len(found) < count:
         with contextlib.suppress(TimeoutError):
-            found.append(bytes(reader.read_message(timeout=0)))
+            found.append(next_message(reader, 0))
     return found
 
 
@@ -201,13 +203,13 @@ def test_threads_that_share_a_reader_get_each_frame_once(tmp_path: Path) -> None
     def read(part: int) -> None:
         with contextlib.suppress(ValueError):
             while True:
-                found[part].append(bytes(reader.read_message()))
+                found[part].append(next_message(reader))
                 total.release()
 
     with writing(path, "crc32", count, 6), contextlib.ExitStack() as stack:
         reader = flatstream.open(path, checksum="crc32", follow=True)
         for part in range(parts):
-            stack.enter_context(running(lambda part=part: read(part)))
+            stack.enter_context(running(functools.partial(read, part)))
         stack.callback(reader.close)
         for _ in range(count):
             assert total.acquire(timeout=60)

@@ -118,6 +118,8 @@ cdef class InputBuffer(Exclusive):
         if self.readinto is None and self.read is None:
             return 0
         self.make_room()
+        if self.follower is not None:
+            self.follower.position = self.base + <unsigned long long>self.end
         try:
             taken = self.receive(
                 self.readinto if self.readinto is not None else self.read, self.chunk.capacity - self.end
