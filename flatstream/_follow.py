@@ -157,21 +157,21 @@ class Follower:
     def only_zeros(self, offset: int) -> bool:
         """Whether the file has nothing but zeros from `offset` on.
 
-        What was found to be zeros is not read again, unless the file becomes shorter: there may be gigabytes, reserved
-        for what will be written.
+        Of what was found to be zeros, only the first piece is read again, unless the file becomes shorter: there may be
+        gigabytes, reserved for what will be written.
         """
         begin, end = self._zeros
         if not begin <= offset <= end:
             begin = end = offset
-        if end >= self._size:
+        if offset >= self._size:
             return True
         piece = bytearray(PIECE)
         view = memoryview(piece)
-        while end < self._size and (count := self._read_at(end, view[: self._size - end])):
+        while offset < self._size and (count := self._read_at(offset, view[: self._size - offset])):
             # Behind `count`, there are the zeros of the piece before.
             if piece != ZEROS:
                 return False
-            end += count
+            offset = end = max(offset + count, end)
             self._zeros = (begin, end)
         return True
 
