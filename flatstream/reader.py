@@ -113,16 +113,17 @@ class StreamReader(Decoder):
     -----
     With "resync", a frame that is refused, or whose length is impossible, is followed by its own claim first: if intact
     frames begin, or the stream ends, where it says that it ends, only this frame is left out, whatever it contains.
-    (Unless its checksum shows that it ends earlier, where other frames begin.) Otherwise the bytes behind its first one are searched, and reading goes on at the nearest offset with enough
-    evidence: an intact frame with a checksum of 4 bytes or more; several frames in a row with a weaker one; without a
-    checksum, several payloads that look like FlatBuffers. (Without a checksum, a wrong length that leads to another
-    frame is not noticed at all.) A frame cut off by the end of the stream is searched in the same way; if nothing
-    follows, the rest of the stream is a lost range, and reading ends cleanly.
+    (Unless its checksum shows that it ends earlier, where other frames begin.) Otherwise the bytes behind its first one
+    are searched, and reading goes on at the nearest offset with enough evidence: an intact frame with a checksum of 4
+    bytes or more; several frames in a row with a weaker one; without a checksum, several payloads that look like
+    FlatBuffers. (Without a checksum, a wrong length that leads to another frame is not noticed at all.) A frame cut off
+    by the end of the stream is searched in the same way; if nothing follows, the rest of the stream is a lost range,
+    and reading ends cleanly.
 
     A frame of at most `resync_window` bytes is read whole and checked before anything in it is searched. Of a longer
     one, so many bytes are searched first. If they have no intact frames, a file that can seek gives the rest of it; a
-    source that cannot seek gives it up, so that no more than the window is kept. In a buffer, all bytes are there, and
-    there is no limit.
+    source that cannot seek gives it up, so that no more than the window is kept (and what one read adds, at most 1
+    MiB). In a buffer, all bytes are there, and there is no limit.
 
     Examples
     --------

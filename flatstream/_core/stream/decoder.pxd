@@ -52,10 +52,10 @@ cdef class Decoder(InputBuffer):
     cdef bint reads_whole_frames
     cdef long long trusted
     cdef bint over_window
-    # The search for the next intact frames, if `searching`; `failure` is then set, so that only `next_intact_frame`, which
-    # goes on with the search, reads. The damaged frame begins at the stream offset `lost_from`.
-    # While `claimed` is not 0, it begins at `position`, and says that it has so many bytes. Intact frames may begin at
-    # `position + search_begin` or later, and `search_size` bytes from `position` on are searched next.
+    # The search for the next intact frames, if `searching`; `failure` is then set, so that only `next_intact_frame`
+    # reads, which goes on with the search. The damaged frame begins at the stream offset `lost_from`. While `claimed` is
+    # not 0, it begins at `position`, and says that it has so many bytes. Intact frames may begin at `position +
+    # search_begin` or later, and `search_size` bytes from `position` on are searched next.
     cdef bint searching
     cdef unsigned long long lost_from
     cdef Py_ssize_t claimed
