@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
-from flatstream._core.stream.decoder import Decoder, iterates_in_c
+from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, Decoder, PayloadIterator, iterates_in_c
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Source, open_source
@@ -29,13 +29,16 @@ StreamT_co = TypeVar("StreamT_co", covariant=True)
 
 DEFAULT_CAPACITY = 256 * 1024
 
+# What reading does at damage; see `StreamReader`.
+OnError = Literal["raise", "skip", "stop", "resync"]
+
 
 class ColumnOptions(TypedDict, total=False):
     """The keyword arguments for reading columns, passed from a reader to a table; see `StreamReader.columns`."""
 
     verify: bool
     enums: Literal["dictionary", "number"]
-    on_error: Literal["raise", "skip"]
+    on_error: OnError | None
     progress: Callable[[int, int], object] | None
 
 
@@ -84,6 +87,23 @@ class StreamReader(Decoder):
         wait for further frames, as long as `read_message` is told, or until `close` is called in another thread. Half a
         frame is not there yet. After the last frame of a file that was renamed, deleted or replaced, a read raises
         OSError (ESTALE), as it does if the file was cut below the frames that were read.
+    allow_empty : bool, optional
+        False: an empty payload is damage, as zeros that a power cut leaves in a file. By default so if `on_error` is
+        not "raise". True: empty payloads are taken, unless the deframer itself refuses them.
+    on_error : {"raise", "skip", "stop", "resync"}
+        What reading does at damage: raise the error; leave a frame that was refused out, and raise other errors; end
+        there like at a clean end, with `stop_error` set; or leave out what is damaged, and go on at the next intact
+        frames. The methods that read many messages take it too. See Notes.
+    resync_window : int
+        How many bytes of one frame are read in search of others, 64 MiB by default.
+
+    Attributes
+    ----------
+    skipped, lost_bytes, lost_ranges : int, int, list of (int, int)
+        What "skip" and "resync" left out: how many frames are known to be missing (a range in which nothing is intact
+        counts as one), how many bytes, and the stream offsets between which they lie. Ranges that touch are one.
+    stop_error : FlatStreamError or None
+        The error at which "stop" ended; its `offset` is that of the damaged frame.
 
     Raises
     ------
@@ -94,6 +114,22 @@ class StreamReader(Decoder):
     UnexpectedEofError, InvalidFrameError, OSError
         The stream ends inside a frame; a length is over the limit; the bytes are no frame; the source failed. Later
         reads raise the same, but after BlockingIOError and TimeoutError they go on.
+
+    Notes
+    -----
+    With "resync", a frame that is refused, or whose length is impossible, is followed by its own claim first: if intact
+    frames begin, or the stream ends, where it says that it ends, only this frame is left out, whatever it contains.
+    (Unless its checksum shows that it ends earlier, where other frames begin.) Otherwise the bytes behind its first one
+    are searched, and reading goes on at the nearest offset with enough evidence: an intact frame with a checksum of 4
+    bytes or more; several frames in a row with a weaker one; without a checksum, several payloads that look like
+    FlatBuffers. (Without a checksum, a wrong length that leads to another frame is not noticed at all.) A frame cut off
+    by the end of the stream is searched in the same way; if nothing follows, the rest of the stream is a lost range,
+    and reading ends cleanly.
+
+    A frame of at most `resync_window` bytes is read whole and checked before anything in it is searched. Of a longer
+    one, so many bytes are searched first. If they have no intact frames, a file that can seek gives the rest of it; a
+    source that cannot seek gives it up, so that no more than the window is kept (and what one read adds, at most 1
+    MiB). In a buffer, all bytes are there, and there is no limit.
 
     Examples
     --------
@@ -110,13 +146,28 @@ class StreamReader(Decoder):
         capacity: int = DEFAULT_CAPACITY,
         memory_policy: MemoryPolicy | None = None,
         follow: bool = False,
+        allow_empty: bool | None = None,
+        on_error: OnError = "raise",
+        resync_window: int = DEFAULT_RESYNC_WINDOW,
     ) -> None:
-        made = as_deframer(deframer)
+        refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
+        made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)
         if not isinstance(follow, bool):
             raise TypeError(f"follow must be a bool, got {follow!r:.100}")
+        if follow and on_error not in ("raise", "skip", None):
+            raise ValueError(f'with follow=True, on_error must be "raise" or "skip", got {on_error!r:.100}')
         endpoint = follow_path(source) if follow else open_source(source)
         try:
-            super().__init__(made, capacity, memory_policy=memory_policy, **endpoint.arguments)
+            super().__init__(
+                made,
+                capacity,
+                memory_policy=memory_policy,
+                on_error=on_error,
+                resync_window=resync_window,
+                allow_empty=allow_empty,
+                seekable=_can_seek(endpoint.target),
+                **endpoint.arguments,
+            )
         except BaseException:
             if endpoint.owned:
                 endpoint.target.close()
@@ -128,20 +179,21 @@ class StreamReader(Decoder):
         """The source; None after `close` or `detach`."""
         return None if self._endpoint is None else self._endpoint.target
 
-    def messages(self) -> Iterator[memoryview]:
-        """An iterator over the payloads: the reader itself."""
-        return self
+    def messages(self, *, on_error: OnError | None = None) -> Iterator[memoryview]:
+        """An iterator over the payloads: the reader itself, or one with another `on_error`."""
+        return self if on_error is None else PayloadIterator(self, on_error)
 
     # Typed reading
 
-    def typed_messages(self, cls: type[T]) -> Iterator[T]:
+    def typed_messages(self, cls: type[T], *, on_error: OnError | None = None) -> Iterator[T]:
         """Iterates over the messages as instances of `cls`.
 
         `cls` has ``from_payload(payload)``, or is generated by flatc, with ``GetRootAs`` or ``InitFromPackedBuf``. If
-        it cannot read the root of a payload, FlatbufferError is raised, and the iterator can go on.
+        it cannot read the root of a payload, FlatbufferError is raised, and the iterator can go on. `on_error` is about
+        frames; that of the reader by default.
         """
         # map() and not a generator: a generator that has raised is at its end, so the next message could not be read.
-        return map(self._decoder(cls), self)
+        return map(self._decoder(cls), self.messages(on_error=on_error))
 
     def _decoder(self, cls: type[T]) -> Callable[[memoryview], T]:
         decode = payload_decoder(cls)
@@ -156,28 +208,32 @@ class StreamReader(Decoder):
 
         return decode_here
 
-    def process_typed(self, cls: type[T], fn: Callable[[T], object]) -> int:
+    def process_typed(self, cls: type[T], fn: Callable[[T], object], *, on_error: OnError | None = None) -> int:
         """`process_all` with ``fn(message)`` for each message, as an instance of `cls` (see `typed_messages`)."""
         decode = self._decoder(cls)
         _check_callable(fn)
-        return self.process_all(lambda payload: fn(decode(payload)))
+        return self.process_all(lambda payload: fn(decode(payload)), on_error=on_error)
 
-    def process_typed_with_payload(self, cls: type[T], fn: Callable[[T, memoryview], object]) -> int:
+    def process_typed_with_payload(
+        self, cls: type[T], fn: Callable[[T, memoryview], object], *, on_error: OnError | None = None
+    ) -> int:
         """`process_typed` with ``fn(message, payload)``."""
         decode = self._decoder(cls)
         _check_callable(fn)
-        return self.process_all(lambda payload: fn(decode(payload), payload))
+        return self.process_all(lambda payload: fn(decode(payload), payload), on_error=on_error)
 
     # Records, of a schema at run time
 
-    def records(self, table: Any, *, verify: bool = True) -> Iterator[RecordView]:
+    def records(self, table: Any, *, verify: bool = True, on_error: OnError | None = None) -> Iterator[RecordView]:
         """Iterates over the messages, which are of `table`, as `RecordView` objects; each is valid while it is held.
 
         After a message that the verifier refuses (ValidationFailedError), the iterator can go on. Without `verify`, no
-        access leads outside of a message either; damage raises FlatbufferError when it is read.
+        access leads outside of a message either; damage raises FlatbufferError when it is read. `on_error` is that of
+        the reader by default; "skip" and "resync" leave out messages that are refused as well, "stop" ends there.
         """
         _check_table(table, "read_records")
-        return table.read_records(self, verify=verify)  # type: ignore[no-any-return]
+        options = {} if on_error is None else {"on_error": on_error}
+        return table.read_records(self, verify=verify, **options)  # type: ignore[no-any-return]
 
     # Columns, of a schema at run time
 
@@ -189,7 +245,7 @@ class StreamReader(Decoder):
         *,
         verify: bool = False,
         enums: Literal["dictionary", "number"] = "dictionary",
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> BatchT_co:
         """Reads all remaining messages, which are of `table` (see `Schema.root`), as columns, into a `ColumnBatch`.
@@ -199,8 +255,9 @@ class StreamReader(Decoder):
         selects messages whose number there is at least `low` and less than `high`; None leaves an end open. An enum is
         its number, a time its integer. NaN and absent numbers without a default are in no range. With `verify`, each
         message is verified first; otherwise only the offsets that are followed are checked. `enums` are read as names
-        (in Arrow a dictionary) or numbers. With ``on_error="skip"``, damaged messages and refused frames are left out
-        and counted. After each batch of frames, ``progress(rows, offset)`` gets the rows so far and the stream offset.
+        (in Arrow a dictionary) or numbers. `on_error` is that of the reader by default; "skip" and "resync" leave out
+        damaged messages as well as frames, and "stop" ends before the first, with the rows before it. After each batch
+        of frames, ``progress(rows, offset)`` gets the rows so far and the stream offset.
 
         KeyError, TypeError, ValueError: no such field, a path through a vector, a field selected twice.
         FlatbufferError: a damaged message. The rows before it are lost (not so in `column_batches`); reading can go on.
@@ -220,7 +277,7 @@ class StreamReader(Decoder):
         batch_rows: int | None = 65_536,
         verify: bool = False,
         enums: Literal["dictionary", "number"] = "dictionary",
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> StreamT_co:
         """Reads messages as batches of columns, see `columns`. A `ColumnStream` is an iterator and an Arrow C stream.
@@ -286,6 +343,14 @@ class StreamReader(Decoder):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"from {self.source!r:.100}"
         return f"<StreamReader {state}, {self.frames_read} frames>"
+
+
+def _can_seek(source: Any) -> bool:
+    try:
+        return bool(source.seekable())
+    except Exception:
+        # It has no such method, or one that does not work.
+        return False
 
 
 def _check_callable(fn: Any) -> None:

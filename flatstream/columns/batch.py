@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
-from typing import Any, SupportsIndex, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
 from flatstream.columns._convert import array_of, frame_of, import_library, type_text, unmasked, values_of
+
+if TYPE_CHECKING:
+    from flatstream.errors import FlatStreamError
 
 # How many values an iterator over a column converts at a time.
 VALUES_AHEAD = 1024
@@ -148,8 +151,11 @@ class ColumnBatch(Mapping[str, Column]):
     ----------
     num_rows : int
         The number of messages.
-    skipped : int
-        The number of damaged messages that were skipped; always 0 unless ``on_error="skip"`` was given.
+    skipped, lost_bytes, lost_ranges : int, int, list of (int, int)
+        What was left out because of damage since the batch before; see `StreamReader`. Always 0 and empty unless
+        `on_error` is "skip" or "resync".
+    stop_error : FlatStreamError or None
+        The error at which ``on_error="stop"`` ended.
     names : tuple of str
         The names of the columns, in order.
 
@@ -166,13 +172,22 @@ class ColumnBatch(Mapping[str, Column]):
     <ColumnBatch of 0 rows in 2 columns>
     """
 
-    def __init__(self, data: ColumnData, skipped: int = 0) -> None:
+    def __init__(
+        self,
+        data: ColumnData,
+        skipped: int = 0,
+        lost_ranges: Sequence[tuple[int, int]] = (),
+        stop_error: FlatStreamError | None = None,
+    ) -> None:
         if not isinstance(data, ColumnData):
             raise TypeError("a ColumnBatch is made by StreamReader.columns or StreamReader.column_batches")
         self._data = data
         self._columns = {child.type.name: child for child in data.children}
         self.num_rows = data.length
         self.skipped = skipped
+        self.lost_ranges = list(lost_ranges)
+        self.lost_bytes = sum(end - start for start, end in lost_ranges)
+        self.stop_error = stop_error
         self.names = tuple(self._columns)
 
     @property

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from flatstream._core.flatbuf.layout import Layout
     from flatstream._core.stream.decoder import Decoder
+    from flatstream.errors import FlatStreamError
 
 # The limit of rows with `batch_rows=None`, where a batch is the result of one read from the source.
 BATCH_ROWS = 65_536
@@ -37,14 +38,16 @@ class ColumnStream:
 
     Attributes
     ----------
-    skipped : int
-        The number of damaged messages skipped so far.
+    skipped, lost_bytes, lost_ranges : int, int, list of (int, int)
+        What was left out because of damage so far; see `StreamReader`.
+    stop_error : FlatStreamError or None
+        The error at which ``on_error="stop"`` ended.
 
     Notes
     -----
     The object is also a stream of the Arrow C data interface: a library that takes such a stream reads the batches one
-    by one when it needs them. Both ways consume the same messages. After an error, reading can go on, as with the
-    StreamReader.
+    by one when it needs them. Both ways consume the same messages: a library gets those that are left, and an export of
+    a stream that was read to its end raises ValueError. After an error, reading can go on, as with the StreamReader.
     """
 
     def __init__(self, reader: ColumnReader, batch_rows: int | None = None) -> None:
@@ -54,6 +57,7 @@ class ColumnStream:
         self._rows = BATCH_ROWS if batch_rows is None else int_argument("batch_rows", batch_rows, 1, 2**31 - 1)
         # Without a number of rows, a batch ends after one read from the source.
         self._one_batch = batch_rows is None
+        self._at_end = False
 
     @property
     def schema(self) -> ColumnSchema:
@@ -62,8 +66,23 @@ class ColumnStream:
 
     @property
     def skipped(self) -> int:
-        """The number of damaged messages skipped so far."""
-        return self._reader.total_skipped
+        """How many messages were left out because of damage so far."""
+        return self._reader.skipped
+
+    @property
+    def lost_bytes(self) -> int:
+        """How many bytes were left out so far."""
+        return sum(end - start for start, end in self.lost_ranges)
+
+    @property
+    def lost_ranges(self) -> list[tuple[int, int]]:
+        """Where they are, in stream offsets."""
+        return self._reader.lost_ranges
+
+    @property
+    def stop_error(self) -> FlatStreamError | None:
+        """The error at which ``on_error="stop"`` ended."""
+        return self._reader.stop_error
 
     @property
     def type(self) -> ColumnType:
@@ -72,22 +91,31 @@ class ColumnStream:
 
     def next_data(self) -> ColumnData | None:
         """The columns of the next batch, or None at the end, for `export_stream`."""
-        found = self._reader.read(self._rows, self._one_batch)
+        found = self._read()
         return None if found is None else found[0]
+
+    def _read(self) -> tuple[ColumnData, int, list[tuple[int, int]]] | None:
+        found = self._reader.read(self._rows, self._one_batch)
+        self._at_end = found is None
+        return found
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> ColumnBatch:
-        found = self._reader.read(self._rows, self._one_batch)
+        found = self._read()
         if found is None:
             raise StopIteration
-        return ColumnBatch(*found)
+        return ColumnBatch(*found, self.stop_error)
 
     def __arrow_c_schema__(self) -> object:
         return self._reader.type.__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        if self._at_end:
+            raise ValueError(
+                "this ColumnStream was read to its end, and gives its rows once: keep them, or read the stream again"
+            )
         return export_stream(self)
 
     def __repr__(self) -> str:
@@ -112,12 +140,10 @@ def make_reader(
     *,
     verify: bool = False,
     enums: Literal["dictionary", "number"] = "dictionary",
-    on_error: Literal["raise", "skip"] = "raise",
+    on_error: Literal["raise", "skip", "stop", "resync"] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> ColumnReader:
     """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r:.100}")
     plan = make_plan(table, fields, enums)
     filter_plan = low = high = None
     if where is not None:
@@ -126,7 +152,7 @@ def make_reader(
         path, low, high = where
         filter_plan = ReadPlan(table.layout, table.number, [path], "number")
     return ColumnReader(
-        decoder, plan, filter_plan, low, high, verify=bool(verify), skip=on_error == "skip", progress=progress
+        decoder, plan, filter_plan, low, high, verify=bool(verify), on_error=on_error, progress=progress
     )
 
 
@@ -134,4 +160,4 @@ def read_all(reader: ColumnReader) -> ColumnBatch:
     """All messages that are left, as one batch."""
     found = reader.read(None)
     assert found is not None
-    return ColumnBatch(*found)
+    return ColumnBatch(*found, reader.stop_error)

@@ -607,7 +607,7 @@ def test_binary_is_not_looked_at():
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"on_error": "ignore"}, ValueError, "on_error must be 'raise' or 'skip', got 'ignore'"),
+        ({"on_error": "ignore"}, ValueError, "on_error must be 'raise', 'skip', 'stop' or 'resync', got 'ignore'"),
         ({"enums": "name"}, ValueError, "enums must be 'dictionary' or 'number', got 'name'"),
         ({"progress": 5}, TypeError, "progress must be callable, got int"),
     ],

@@ -208,7 +208,10 @@ READER_CASES = [
     *refusals(
         "columns(on_error)",
         lambda reader, value: reader.columns(TABLE, on_error=value),
-        *[(value, ValueError, f"on_error must be 'raise' or 'skip', got {value!r}") for value in ("ignore", None)],
+        *[
+            (value, ValueError, f"on_error must be 'raise', 'skip', 'stop' or 'resync', got {value!r}")
+            for value in ("ignore", 1, True)
+        ],
     ),
     *refusals(
         "columns(enums)",

@@ -15,7 +15,10 @@ cdef class ColumnReader(Exclusive):
     cdef ReadPlan filter_plan
     cdef object low
     cdef object high
+    # What happens at damage, an OnError; and whether it has stopped the reader.
+    cdef int mode
     cdef bint skipping
+    cdef bint stopped
     cdef bint verifying
     cdef Limits limits
     cdef object progress
@@ -28,20 +31,24 @@ cdef class ColumnReader(Exclusive):
     cdef double last_yield
     # An error that the next call raises.
     cdef object pending
-    # Of the columns that are being filled: rows, their limit, messages skipped and bytes of messages. And the totals.
+    # Of the columns that are being filled: rows, their limit and bytes of messages. And the total.
     cdef Py_ssize_t rows
     cdef Py_ssize_t max_rows
-    cdef Py_ssize_t skipped
     cdef Py_ssize_t message_bytes
     cdef unsigned long long total_rows
-    cdef readonly unsigned long long total_skipped
+    # How much of the decoder's losses came before this reader, and before the columns that are being filled.
+    cdef unsigned long long first_skipped
+    cdef unsigned long long first_lost
+    cdef unsigned long long told_skipped
+    cdef unsigned long long told_lost
     # How many frames are read together, now and next.
     cdef Py_ssize_t window
     cdef Py_ssize_t next_window
-    # Of the current window: messages skipped, the frame that reading stops at, and the error that stops it.
-    cdef Py_ssize_t window_skipped
+    # Of the current window: the frames of damaged messages that are skipped, or None; the frame that reading stops at,
+    # and the error that stops it.
+    cdef list left_out
     cdef Py_ssize_t stop_row
-    cdef object stop_error
+    cdef object window_error
     # Working memory. `selection`: frame, offset and length of each message that is left, if any was dropped; `frames`
     # points to the first third, and is NULL while the messages are those from `next_row` on.
     cdef Memory selection
@@ -54,7 +61,9 @@ cdef class ColumnReader(Exclusive):
     cdef int read_window(self, Py_ssize_t max_rows) except -1
     cdef int expect_rows(self, Py_ssize_t count) noexcept
     cdef int select_all(self, BatchCursor* cursor) except -1
-    cdef Py_ssize_t drop_marked(self, BatchCursor* cursor) noexcept
+    cdef int drop_marked(self, BatchCursor* cursor) noexcept
+    cdef int leave_out(self, Py_ssize_t i) except -1
+    cdef int tell_left_out(self, FrameBatch batch, list rows) except -1
     cdef Py_ssize_t row_of(self, Py_ssize_t i) noexcept
     cdef int stop_at(self, BatchCursor* cursor, Py_ssize_t i, object path, object reason) except -1
     cdef int verify_rows(self, BatchCursor* cursor) except -1

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Literal
 
 from typing_extensions import disjoint_base
 
@@ -6,6 +7,7 @@ from flatstream._core.arrow.exporter import ColumnData, ColumnType
 from flatstream._core.base.exclusive import Exclusive
 from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.stream.decoder import Decoder
+from flatstream.errors import FlatStreamError
 
 FIRST_FAILED: str
 
@@ -20,12 +22,18 @@ class ColumnReader(Exclusive):
         high: object = None,
         *,
         verify: bool = False,
-        skip: bool = False,
+        on_error: Literal["raise", "skip", "stop", "resync"] | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> None: ...
     @property
-    def total_skipped(self) -> int: ...
+    def skipped(self) -> int: ...
+    @property
+    def lost_ranges(self) -> list[tuple[int, int]]: ...
+    @property
+    def stop_error(self) -> FlatStreamError | None: ...
     @property
     def type(self) -> ColumnType: ...
     def check(self) -> None: ...
-    def read(self, max_rows: int | None, one_batch: bool = False) -> tuple[ColumnData, int] | None: ...
+    def read(
+        self, max_rows: int | None, one_batch: bool = False
+    ) -> tuple[ColumnData, int, list[tuple[int, int]]] | None: ...

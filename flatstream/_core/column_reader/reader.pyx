@@ -28,9 +28,11 @@ from flatstream._core.column_reader.vtable_shapes cimport forget_shapes
 from flatstream._core.flatbuf.verifier cimport check_limits, verify_object
 from flatstream._core.stream.decoder cimport Decoder
 from flatstream._core.stream.frame_batch cimport FrameBatch
+from flatstream._core.stream.input_buffer cimport MAX_CAPACITY
+from flatstream._core.stream.losses cimport ON_ERROR_RAISE, ON_ERROR_STOP, on_error_of
 
 from flatstream._core.stream.decoder import FIRST_FAILED
-from flatstream.errors import ChecksumMismatchError, FlatbufferError, ValidationFailedError
+from flatstream.errors import FlatbufferError
 
 
 cdef extern from "Python.h":
@@ -73,14 +75,15 @@ cdef class ColumnReader(Exclusive):
         The ends of this range.
     verify : bool
         Whether each message is verified as a whole first.
-    skip : bool
-        Whether damaged messages are skipped and counted instead of raising an error.
+    on_error : str, optional
+        What happens at damage, see `StreamReader`; by default what the decoder does. Damaged messages are left out if
+        it is "skip" or "resync".
     progress : callable, optional
         Called with the number of rows read and the offset in the stream, after each batch of frames.
     """
 
     def __init__(
-        self, decoder, plan, filter_plan=None, low=None, high=None, *, verify=False, skip=False, progress=None
+        self, decoder, plan, filter_plan=None, low=None, high=None, *, verify=False, on_error=None, progress=None
     ):
         cdef Node* node
         if not isinstance(decoder, Decoder):
@@ -96,6 +99,7 @@ cdef class ColumnReader(Exclusive):
             (<ReadPlan>filter_plan).taken or filter_plan is plan
         ):
             raise ValueError("a plan belongs to one reader: make another one for this reader")
+        mode = on_error_of(on_error, (<Decoder>decoder).own_mode)
         check_limits(64, 1_000_000, 2**31, &self.limits)
         if filter_plan is not None:
             node = only_output(filter_plan)
@@ -109,10 +113,14 @@ cdef class ColumnReader(Exclusive):
         ):
             raise ValueError("a plan belongs to one reader, and a reader has one plan")
         self.window = MAX_WINDOW
-        self.skipping = skip
+        self.mode = mode
+        self.skipping = mode not in (ON_ERROR_RAISE, ON_ERROR_STOP)
         self.verifying = verify
         self.progress = progress
         self.decoder = decoder
+        if self.decoder.losses is not None:
+            self.first_skipped = self.told_skipped = self.decoder.losses.skipped
+            self.first_lost = self.told_lost = self.decoder.losses.end()
         self.filter_plan = filter_plan
         self.plan = plan
         self.plan.taken = True
@@ -125,9 +133,27 @@ cdef class ColumnReader(Exclusive):
         self.check()
         return self.plan.type
 
+    @property
+    def skipped(self):
+        """How many messages were left out because of damage."""
+        self.check()
+        return self.decoder.losses.skipped - self.first_skipped
+
+    @property
+    def lost_ranges(self):
+        """Where they are, in stream offsets."""
+        self.check()
+        return self.decoder.losses.since(self.first_lost)
+
+    @property
+    def stop_error(self):
+        """The error at which reading stopped, or None."""
+        self.check()
+        return self.decoder.stop_error
+
     def check(self):
         """Raises TypeError if this object was never completed."""
-        if self.plan is None or self.decoder is None:
+        if self.plan is None or self.decoder is None or self.decoder.losses is None:
             raise TypeError("ColumnReader.__init__ was not called")
 
     def read(self, max_rows, one_batch=False):
@@ -142,8 +168,8 @@ cdef class ColumnReader(Exclusive):
 
         Returns
         -------
-        (ColumnData, int) or None
-            A struct of all columns, and the number of messages that were skipped.
+        (ColumnData, int, list of (int, int)) or None
+            A struct of all columns, and the number of messages that were left out because of damage, and where.
 
         Raises
         ------
@@ -164,6 +190,12 @@ cdef class ColumnReader(Exclusive):
                 except Exception as error:
                     self.pending = error
                     break
+                if self.pending is not None and self.mode == ON_ERROR_STOP:
+                    # A damaged message.
+                    self.decoder.stop_error = self.pending
+                    self.pending = None
+                    self.stopped = True
+                    break
                 if max_rows is not None and (
                     self.rows >= limit or self.message_bytes >= MAX_BATCH_BYTES or one_batch and self.rows
                 ):
@@ -175,10 +207,15 @@ cdef class ColumnReader(Exclusive):
                 if max_rows is None:
                     self.finish()
                 raise error
-            if max_rows is not None and not self.rows and not self.skipped:
+            skipped = self.decoder.losses.skipped - self.told_skipped
+            if max_rows is not None and not self.rows and not skipped:
                 return None
-            skipped = self.skipped
-            return self.finish(), skipped
+            ranges = self.decoder.losses.since(self.told_lost) if skipped else []
+            columns = self.finish()
+            self.told_skipped += <unsigned long long>skipped
+            if skipped:
+                self.told_lost = self.decoder.losses.end()
+            return columns, skipped, ranges
         finally:
             self.leave()
 
@@ -193,16 +230,10 @@ cdef class ColumnReader(Exclusive):
             self.last_yield = now
             with nogil:
                 pass
+        if self.stopped:
+            return 0
         if self.batch is None:
-            try:
-                self.batch = self.decoder.read_batch(min(max_rows, MAX_WINDOW))
-            except (ChecksumMismatchError, ValidationFailedError):
-                # These two are about a frame that was read as a whole; the decoder stands behind it.
-                if not self.skipping or self.decoder.failure is not None:
-                    raise
-                self.skipped += 1
-                self.total_skipped += 1
-                return 1
+            self.batch = self.decoder.next_batch(min(max_rows, MAX_WINDOW), MAX_CAPACITY, self.mode)
             if self.batch is None:
                 return 0
             self.first_number = (
@@ -231,13 +262,13 @@ cdef class ColumnReader(Exclusive):
         cdef const long long[::1] offsets = batch.starts
         cdef const long long[::1] lengths = batch.sizes
         cdef BatchCursor cursor
-        cdef object error = None
+        cdef object error = None, left_out
         open_batch(&cursor, data, offsets[first:end], lengths[first:end])
         self.frames = NULL
         self.next_window = 2 * self.window if self.window < MAX_WINDOW else self.window
         self.stop_row = end
-        self.window_skipped = 0
-        self.stop_error = None
+        self.left_out = None
+        self.window_error = None
         if self.verifying:
             self.verify_rows(&cursor)
         if self.filter_plan is not None:
@@ -248,10 +279,10 @@ cdef class ColumnReader(Exclusive):
             self.expect_rows(cursor.count)
         self.rows += cursor.count
         self.total_rows += <unsigned long long>cursor.count
-        self.skipped += self.window_skipped
-        self.total_skipped += <unsigned long long>self.window_skipped
-        error = self.stop_error
-        self.stop_error = None
+        left_out = self.left_out
+        self.left_out = None
+        error = self.window_error
+        self.window_error = None
         if error is not None:
             # Go on behind the damaged message.
             self.stop_row += 1
@@ -261,6 +292,8 @@ cdef class ColumnReader(Exclusive):
         self.next_row = self.stop_row
         if self.next_row == batch.starts.length:
             self.batch = None
+        if left_out is not None:
+            self.tell_left_out(batch, left_out)
         return 0
 
     cdef int expect_rows(self, Py_ssize_t count) noexcept:
@@ -295,20 +328,44 @@ cdef class ColumnReader(Exclusive):
         cursor.lengths = <long long*>(self.selection.data + 2 * size)
         return 0
 
-    cdef Py_ssize_t drop_marked(self, BatchCursor* cursor) noexcept:
-        """Removes the messages whose frame is marked with -1; returns how many."""
+    cdef int drop_marked(self, BatchCursor* cursor) noexcept:
+        """Removes the messages whose frame is marked with -1."""
         # The cursor's pointers are those into `selection`.
         cdef long long* offsets = <long long*>cursor.offsets
         cdef long long* lengths = <long long*>cursor.lengths
-        cdef Py_ssize_t i, kept = 0, count = cursor.count
-        for i in range(count):
+        cdef Py_ssize_t i, kept = 0
+        for i in range(cursor.count):
             if self.frames[i] >= 0:
                 self.frames[kept] = self.frames[i]
                 offsets[kept] = offsets[i]
                 lengths[kept] = lengths[i]
                 kept += 1
         cursor.count = kept
-        return count - kept
+        return 0
+
+    cdef int leave_out(self, Py_ssize_t i) except -1:
+        """Marks message `i` of the selection, which is damaged, for `drop_marked`."""
+        if self.left_out is None:
+            self.left_out = []
+        self.left_out.append(self.frames[i])
+        self.frames[i] = -1
+        return 0
+
+    cdef int tell_left_out(self, FrameBatch batch, list rows) except -1:
+        """Accounts for the frames of damaged messages as lost."""
+        cdef Py_ssize_t row
+        cdef long long start, end
+        # Two passes over the messages may have found them.
+        rows.sort()
+        for row in rows:
+            # All headers have the same size, so the distance between two payloads is the distance between their frames.
+            start = batch.starts.data[row] - batch.starts.data[0]
+            if row + 1 < batch.starts.length:
+                end = batch.starts.data[row + 1] - batch.starts.data[0]
+            else:
+                end = PyMemoryView_GET_BUFFER(batch.buffer).len
+            self.decoder.losses.add(batch.stream_offset + start, batch.stream_offset + end)
+        return 0
 
     cdef Py_ssize_t row_of(self, Py_ssize_t i) noexcept:
         """Index in the batch of the frame of message `i`."""
@@ -326,7 +383,7 @@ cdef class ColumnReader(Exclusive):
         )
         if not error.frame:
             error.add_note(FIRST_FAILED)
-        self.stop_error = error
+        self.window_error = error
         self.stop_row = row
         cursor.count = i
         return 0
@@ -345,10 +402,10 @@ cdef class ColumnReader(Exclusive):
             if not self.skipping:
                 return self.stop_at(cursor, i, failure[0], failure[1])
             self.select_all(cursor)
-            self.frames[i] = -1
+            self.leave_out(i)
         if self.frames is NULL:
             return 0
-        self.window_skipped += self.drop_marked(cursor)
+        self.drop_marked(cursor)
         return 0
 
     cdef int filter_rows(self, BatchCursor* cursor) except -1:
@@ -396,8 +453,8 @@ cdef class ColumnReader(Exclusive):
             self.select_all(cursor)
             for i in range(cursor.count):
                 if cursor.damaged[i]:
-                    self.frames[i] = -1
-            self.window_skipped += self.drop_marked(cursor)
+                    self.leave_out(i)
+            self.drop_marked(cursor)
         raise FlatbufferError("messages change while they are read")
 
     cdef int read_columns(self, ReadPlan plan, BatchCursor* cursor) except? -2:
@@ -417,7 +474,6 @@ cdef class ColumnReader(Exclusive):
         finally:
             # After a MemoryError too: the rest of the rows is incomplete.
             self.rows = 0
-            self.skipped = 0
             self.message_bytes = 0
 
     def __dealloc__(self):

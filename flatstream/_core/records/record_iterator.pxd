@@ -11,6 +11,9 @@ cdef class RecordIterator:
     # The number of the table.
     cdef int32_t number
     cdef bint verify
+    # What happens at damage, an OnError; and whether it has stopped the iterator.
+    cdef int mode
+    cdef bint stopped
 
 
 cdef RecordView open_message(

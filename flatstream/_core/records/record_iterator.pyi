@@ -1,4 +1,4 @@
-from typing import final
+from typing import Literal, final
 
 from typing_extensions import Buffer
 
@@ -16,4 +16,10 @@ class RecordIterator:
     def __next__(self) -> RecordView: ...
 
 def view_message(types: RecordTypes, number: int, payload: Buffer, verify: bool) -> RecordView: ...
-def iterate_records(types: RecordTypes, number: int, reader: Decoder, verify: bool) -> RecordIterator: ...
+def iterate_records(
+    types: RecordTypes,
+    number: int,
+    reader: Decoder,
+    verify: bool,
+    on_error: Literal["raise", "skip", "stop", "resync"] | None = None,
+) -> RecordIterator: ...

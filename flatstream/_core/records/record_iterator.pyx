@@ -2,6 +2,7 @@
 """Messages opened as records: one message, or each message of a stream."""
 
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
@@ -12,6 +13,7 @@ from flatstream._core.flatbuf.verifier cimport verify_object
 from flatstream._core.records.field_lookup cimport RecordTypes
 from flatstream._core.records.record_view cimport RecordView, fail
 from flatstream._core.stream.decoder cimport Decoder
+from flatstream._core.stream.losses cimport ON_ERROR_RAISE, ON_ERROR_STOP
 
 from flatstream._core.stream.decoder import FIRST_FAILED
 from flatstream.errors import FlatbufferError, ValidationFailedError
@@ -81,15 +83,26 @@ cdef class RecordIterator:
         cdef Decoder decoder = self.decoder
         if decoder is None or self.types is None:
             raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
-        payload = decoder.next_payload()
-        if payload is None:
-            payload = decoder.awaited_payload(INFINITY)
+        while True:
+            payload = None if self.stopped else decoder.next_payload(self.mode)
+            if payload is None and not self.stopped:
+                payload = decoder.awaited_payload(self.mode, INFINITY)
             if payload is None:
                 raise StopIteration
-        return open_message(
-            self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
-            <int64_t>(decoder.delivered + decoder.refused_before) - 1,
-        )
+            try:
+                return open_message(
+                    self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
+                    <int64_t>(decoder.delivered + decoder.refused_before) - 1,
+                )
+            except (FlatbufferError, ValidationFailedError) as error:
+                if self.mode == ON_ERROR_RAISE:
+                    raise
+                if self.mode == ON_ERROR_STOP:
+                    decoder.stop_error = error
+                    self.stopped = True
+                else:
+                    decoder.leave_out_last(PyMemoryView_GET_BUFFER(payload).len)
+                PyErr_CheckSignals()
 
 
 def view_message(RecordTypes types not None, number, payload, bint verify):
@@ -98,15 +111,17 @@ def view_message(RecordTypes types not None, number, payload, bint verify):
     return open_message(types, root, owner_view_of(payload, "payload"), verify, -1, -1)
 
 
-def iterate_records(RecordTypes types not None, number, reader, bint verify):
+def iterate_records(RecordTypes types not None, number, reader, bint verify, on_error=None):
     """An iterator over the messages of `reader` as records of table `number`; see `StreamReader.records`."""
     cdef RecordIterator records
     cdef int32_t root = types.check_root(number)
     if not isinstance(reader, Decoder):
         raise TypeError(f"reader must be a StreamReader, got {type(reader).__name__}: {reader!r:.100}")
+    cdef int mode = (<Decoder>reader).mode_of(on_error)
     records = RecordIterator.__new__(RecordIterator)
     records.decoder = reader
     records.types = types
     records.number = root
     records.verify = verify
+    records.mode = mode
     return records

@@ -5,6 +5,7 @@ from flatstream._core.framing.deframer cimport Deframer, Span
 from flatstream._core.framing.wire cimport HeaderFormat
 from flatstream._core.stream.frame_batch cimport FrameBatch
 from flatstream._core.stream.input_buffer cimport InputBuffer
+from flatstream._core.stream.losses cimport Losses
 
 
 cdef class Decoder(InputBuffer):
@@ -30,17 +31,53 @@ cdef class Decoder(InputBuffer):
     cdef Py_ssize_t deferred_size
     # Only in a file that is followed: the bytes up to this stream offset do not belong to zeros that run to its end.
     cdef unsigned long long zeros_end_before
+    # What to do at damage (an OnError): by default, and in the operation in progress. An operation that does not raise
+    # at damage uses a deframer that refuses empty payloads, unless they were allowed explicitly.
+    cdef int own_mode
+    cdef int mode
+    cdef object allow_empty
+    cdef Deframer active
+    cdef Deframer strict
+    # The last error about the bytes of a frame after which the position was lost. If it is the `failure`, a read that
+    # resynchronizes can go on.
+    cdef object damage
+    cdef readonly object stop_error
+    cdef Losses losses
+    # Of `losses`, what the batches given so far have told.
+    cdef unsigned long long told_skipped
+    cdef unsigned long long told_offset
+    # The longest payload among those that were looked at one by one.
+    cdef Py_ssize_t longest
+    # How many bytes of one frame are read before they are searched for others; the stream offset of a frame for which
+    # that was done in vain, so that it is read whole.
+    cdef Py_ssize_t resync_window
+    cdef bint reads_whole_frames
+    cdef long long trusted
+    cdef bint over_window
+    # The search for the next intact frames, if `searching`; `failure` is then set, so that only `next_intact_frame`
+    # reads, which goes on with the search. The damaged frame begins at the stream offset `lost_from`. While `claimed` is
+    # not 0, it begins at `position`, and says that it has so many bytes. Intact frames may begin at `position +
+    # search_begin` or later, and `search_size` bytes from `position` on are searched next.
+    cdef bint searching
+    cdef unsigned long long lost_from
+    cdef Py_ssize_t claimed
+    cdef Py_ssize_t search_begin
+    cdef Py_ssize_t search_size
 
     cdef int cache_fast_path(self) except -1
     cdef int check_open(self) except -1
+    cdef int mode_of(self, object on_error) except -1
+    cdef int set_mode(self, int mode) except -1
 
     @cython.final
-    cdef object next_payload(self)
+    cdef object next_payload(self, int mode)
 
     @cython.final
     cdef object view_of(self, const uint8_t* data, Py_ssize_t size)
 
-    cdef object awaited_payload(self, double seconds)
+    cdef object awaited_payload(self, int mode, double seconds)
+    cdef FrameBatch next_batch(self, Py_ssize_t max_frames, Py_ssize_t max_bytes, int mode)
+    cdef int next_intact_frame(self) except -1
     cdef int next_frame(self) except -1
     cdef int next_followed_frame(self) except -1
     cdef int look(self) except -1
@@ -51,3 +88,18 @@ cdef class Decoder(InputBuffer):
         self, FrameBatch batch, Py_ssize_t begin, Py_ssize_t* frames_left, Py_ssize_t* bytes_left
     ) except -1
     cdef int next_buffered_frame(self, Py_ssize_t bytes_left) except -1
+
+    # Damage
+    cdef int leave_out_last(self, Py_ssize_t length) except -1
+    cdef int get_over(self, object error, bint refused) except -1
+    cdef int skip_empty_frame(self, object error) except -1
+    cdef int begin_search(self, object error, Py_ssize_t claimed) except -1
+    cdef int end_search(self, Py_ssize_t found) except -1
+    cdef int search(self) except -1
+    cdef bint is_buffer(self) noexcept
+    cdef int is_intact_behind_claim(self, bint* at_end) except -1
+    cdef Py_ssize_t true_size(self, bint at_end) except -1
+    cdef Py_ssize_t find_from(self, Py_ssize_t begin, Py_ssize_t size, bint at_end, Py_ssize_t* undecided) except -2
+    cdef bint is_inside_a_frame(self, Py_ssize_t begin, Py_ssize_t found, Py_ssize_t size) noexcept
+    cdef Py_ssize_t longest_payload(self) noexcept
+    cdef int await_bytes(self) except -1

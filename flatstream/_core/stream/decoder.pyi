@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -7,8 +7,12 @@ from flatstream._core.framing.deframer import Deframer
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.input_buffer import InputBuffer
 from flatstream._core.stream.memory_policy import MemoryPolicy
+from flatstream.errors import FlatStreamError
 
 FIRST_FAILED: str
+DEFAULT_RESYNC_WINDOW: int
+
+_OnError = Literal["raise", "skip", "stop", "resync"] | None
 
 @disjoint_base
 class Decoder(InputBuffer):
@@ -22,6 +26,10 @@ class Decoder(InputBuffer):
         buffer: Buffer | None = None,
         memory_policy: MemoryPolicy | None = None,
         error_takes_nothing: bool = False,
+        on_error: Literal["raise", "skip", "stop", "resync"] | None = "raise",
+        resync_window: int = 67108864,
+        allow_empty: bool | None = None,
+        seekable: bool = False,
         follower: Any = None,
     ) -> None: ...
     @property
@@ -36,12 +44,30 @@ class Decoder(InputBuffer):
     def message_offset(self) -> int: ...
     @property
     def message_number(self) -> int: ...
+    @property
+    def skipped(self) -> int: ...
+    @property
+    def lost_bytes(self) -> int: ...
+    @property
+    def lost_ranges(self) -> list[tuple[int, int]]: ...
+    @property
+    def stop_error(self) -> FlatStreamError | None: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> memoryview: ...
     def read_message(self, timeout: float | None = None) -> memoryview | None: ...
-    def process_all(self, fn: Callable[[memoryview], object]) -> int: ...
-    def read_batch(self, max_frames: int | None = None, max_bytes: int | None = None) -> FrameBatch | None: ...
-    def batches(self, max_frames: int | None = None, max_bytes: int | None = None) -> Iterator[FrameBatch]: ...
+    def process_all(self, fn: Callable[[memoryview], object], *, on_error: _OnError = None) -> int: ...
+    def read_batch(
+        self, max_frames: int | None = None, max_bytes: int | None = None, *, on_error: _OnError = None
+    ) -> FrameBatch | None: ...
+    def batches(
+        self, max_frames: int | None = None, max_bytes: int | None = None, *, on_error: _OnError = None
+    ) -> Iterator[FrameBatch]: ...
+
+@final
+class PayloadIterator:
+    def __init__(self, decoder: Decoder, on_error: _OnError) -> None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> memoryview: ...
 
 _D = TypeVar("_D", bound=Decoder)
 

@@ -6,6 +6,7 @@ from functools import partial
 from time import monotonic
 
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.ref cimport PyObject
 from libc.math cimport INFINITY
@@ -13,15 +14,22 @@ from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport slice_view, try_reuse_view
 from flatstream._core.base.checks cimport checked_int
+from flatstream._core.base.endian cimport load_u32
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.framing.deframer cimport (
-    Deframer, FrameIndex, checksum_matches, index_frames_of, whole_payload_at,
+    Deframer, FrameIndex, NonEmptyDeframer, Span, checksum_matches, index_frames_of, whole_payload_at,
 )
 from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN, HeaderFormat
 from flatstream._core.stream.frame_batch cimport FrameBatch
+from flatstream._core.stream.frame_search cimport find_next_frames
 from flatstream._core.stream.input_buffer cimport MAX_CAPACITY, InputBuffer
+from flatstream._core.stream.losses cimport (
+    ON_ERROR_RAISE, ON_ERROR_RESYNC, ON_ERROR_SKIP, ON_ERROR_STOP, Losses, on_error_of,
+)
 
-from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
+from flatstream.errors import (
+    ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError, ValidationFailedError,
+)
 
 cdef extern from "Python.h":
     ctypedef struct TypeSlots "PyTypeObject":
@@ -32,6 +40,25 @@ cdef extern from "Python.h":
 # ns, with 200,000 frames 6 ns (BatchSizes of asv_benchmarks/deframing.py).
 cdef enum:
     DEFAULT_BATCH = 1 << 13
+
+DEFAULT_RESYNC_WINDOW = 64 << 20
+
+# A search for intact frames looks at so many bytes first, and then at four times as many, and so on. The nearest intact
+# frames are seldom far, and what a search costs grows with the bytes that it is shown.
+cdef enum:
+    FIRST_SEARCH = 1 << 14
+
+# Up to so many bytes, a search is repeated whenever more bytes have arrived; beyond, when there are a quarter more.
+cdef enum:
+    SMALL_SEARCH = 1 << 16
+
+# Up to so many bytes, or four times the longest payload so far, a length is nothing unusual.
+cdef enum:
+    USUAL_LENGTH = 4096
+
+# How many frames behind a damaged one are looked at to see that they are intact. (A weak checksum needs several.)
+cdef enum:
+    MAX_PROBED_FRAMES = 8
 
 # A note for an error about the first message of a stream: with another checksum, or none, messages begin elsewhere.
 FIRST_FAILED = "nothing was read before it: was the stream written with another checksum, or with another schema?"
@@ -60,17 +87,32 @@ cdef class Decoder(InputBuffer):
         for code that runs after one).
     follower : flatstream._follow.Follower, optional
         The source is a file that is being written, and `readinto` is the follower's. Reads wait for frames.
+    on_error, resync_window
+        See `StreamReader`. With an `on_error` other than "raise", `deframer` refuses empty payloads already.
+    allow_empty : bool, optional
+        Whether operations with another `on_error` than that of the decoder take empty payloads. By default not.
+    seekable : bool
+        Whether a frame that is larger than the window, and in whose beginning no others were found, is read whole.
     """
 
     def __init__(
         self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None,
-        error_takes_nothing=False, follower=None,
+        error_takes_nothing=False, follower=None, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW,
+        allow_empty=None, seekable=False,
     ):
         if not isinstance(deframer, Deframer):
             raise TypeError(f"deframer must be an instance of Deframer, got {deframer!r:.100}")
+        mode = on_error_of(on_error, ON_ERROR_RAISE)
+        window = checked_int("resync_window", resync_window, 1, MAX_CAPACITY)
         self.set_source(capacity, readinto, read, buffer, memory_policy, error_takes_nothing)
         self._deframer = deframer
         self.follower = follower
+        self.own_mode = mode
+        self.resync_window = window
+        self.allow_empty = allow_empty
+        self.reads_whole_frames = seekable
+        self.trusted = -1
+        self.losses = Losses()
         self.cache_fast_path()
 
     cdef int cache_fast_path(self) except -1:
@@ -116,6 +158,41 @@ cdef class Decoder(InputBuffer):
         """The number of that frame, counted from 0; -1 before the first frame."""
         return <long long>(self.delivered + self.refused_before) - 1
 
+    @property
+    def skipped(self):
+        """How many frames are known to be left out because of damage instead of raising an error. A range of bytes in
+        which nothing is intact counts as one.
+        """
+        return self.losses.skipped if self.losses is not None else 0
+
+    @property
+    def lost_bytes(self):
+        """How many bytes were left out."""
+        return self.losses.lost_bytes if self.losses is not None else 0
+
+    @property
+    def lost_ranges(self):
+        """Where they are: a list of (start, end), in bytes from where reading began. Ranges that touch are one."""
+        return self.losses.since(0) if self.losses is not None else []
+
+    cdef int mode_of(self, object on_error) except -1:
+        """The OnError for an argument of an operation; None means that of the decoder."""
+        return on_error_of(on_error, self.own_mode)
+
+    cdef int set_mode(self, int mode) except -1:
+        """Sets what the operation that begins does at damage."""
+        if self.follower is not None and mode in (ON_ERROR_STOP, ON_ERROR_RESYNC):
+            raise ValueError('a reader that follows a file takes on_error="raise" or "skip": the file has no end yet')
+        self.mode = mode
+        self.active = self._deframer
+        if mode != ON_ERROR_RAISE and self.own_mode == ON_ERROR_RAISE and self.allow_empty is None and (
+            self._deframer is not None
+        ):
+            if self.strict is None:
+                self.strict = NonEmptyDeframer(self._deframer)
+            self.active = self.strict
+        return 0
+
     cdef int check_open(self) except -1:
         # The garbage collector sets the deframer to None when it clears a reference cycle.
         if self.shut or self._deframer is None:
@@ -125,6 +202,7 @@ cdef class Decoder(InputBuffer):
         if self.deferred is not None:
             error = self.deferred
             self.deferred = None
+            self.span.frame_end = self.deferred_size
             self.position += self.deferred_size
             self.refused += 1
             raise error
@@ -136,9 +214,9 @@ cdef class Decoder(InputBuffer):
         return self
 
     def __next__(self):
-        view = self.next_payload()
+        view = self.next_payload(self.own_mode)
         if view is None:
-            view = self.awaited_payload(INFINITY)
+            view = self.awaited_payload(self.own_mode, INFINITY)
             if view is None:
                 raise StopIteration
         return view
@@ -158,55 +236,71 @@ cdef class Decoder(InputBuffer):
                     "settimeout)"
                 )
             seconds = checked_timeout(timeout)
-        view = self.next_payload()
-        return view if view is not None else self.awaited_payload(seconds)
+        view = self.next_payload(self.own_mode)
+        return view if view is not None else self.awaited_payload(self.own_mode, seconds)
 
-    def process_all(self, fn):
+    def process_all(self, fn, *, on_error=None):
         """Calls ``fn(payload)`` for each payload up to the end, and returns the number of calls.
 
         The result of `fn` is ignored. An exception of `fn` stops it and reaches the caller; its payload counts as read.
-        If `fn` reads from the reader itself, it is not called with the payloads that it read.
+        If `fn` reads from the reader itself, it is not called with the payloads that it read. `on_error` is that of the
+        reader by default.
         """
         cdef Py_ssize_t count = 0
+        cdef int mode = self.mode_of(on_error)
         if not callable(fn):
             raise TypeError(f"fn must be callable, got {type(fn).__name__}")
-        while (view := self.next_payload()) is not None or (view := self.awaited_payload(INFINITY)) is not None:
+        while (view := self.next_payload(mode)) is not None or (
+            (view := self.awaited_payload(mode, INFINITY)) is not None
+        ):
             fn(view)
             # Released before the next frame is looked for, so that its chunk can be filled again.
             view = None
             count += 1
         return count
 
-    def read_batch(self, max_frames=None, max_bytes=None):
+    def read_batch(self, max_frames=None, max_bytes=None, *, on_error=None):
         """The whole frames that have arrived in one chunk, as a FrameBatch; None at a clean end.
 
         Reads from the source only if none has arrived. There are at most `max_frames` frames (8,192 by default) and
         `max_bytes` bytes of payload; a first frame that is larger is given alone. Frames before one that is refused are
-        given first; the error comes with the next call.
+        given first; the error comes with the next call. `on_error` is that of the reader by default: bytes that it
+        leaves out lie before the first frame of a batch.
         """
         cdef Py_ssize_t frames_left = DEFAULT_BATCH, bytes_left = MAX_CAPACITY
         if max_frames is not None:
             frames_left = checked_int("max_frames", max_frames, 1, MAX_CAPACITY)
         if max_bytes is not None:
             bytes_left = checked_int("max_bytes", max_bytes, 1, MAX_CAPACITY)
+        return self.next_batch(frames_left, bytes_left, self.mode_of(on_error))
+
+    def batches(self, max_frames=None, max_bytes=None, *, on_error=None):
+        """Iterates over the results of `read_batch` up to the end. After an error, the iterator can go on."""
+        self.mode_of(on_error)
+        # Not a generator: a generator that has raised is at its end.
+        if on_error is None:
+            return iter(partial(self.read_batch, max_frames, max_bytes), None)
+        return iter(partial(self.read_batch, max_frames, max_bytes, on_error=on_error), None)
+
+    cdef FrameBatch next_batch(self, Py_ssize_t max_frames, Py_ssize_t max_bytes, int mode):
+        """See `read_batch`."""
         cdef FrameBatch batch = FrameBatch.__new__(FrameBatch)
         while True:
             self.enter()
             try:
-                self.check_open()
-                if self.next_frame():
-                    self.gather(batch, frames_left, bytes_left)
+                self.set_mode(mode)
+                if self.next_intact_frame():
+                    self.gather(batch, max_frames, max_bytes)
+                    if self.losses.skipped != self.told_skipped:
+                        batch.tell_losses(self.losses.skipped - self.told_skipped, self.losses.since(self.told_offset))
+                        self.told_skipped = self.losses.skipped
+                        self.told_offset = self.losses.end()
                     return batch
             finally:
                 self.leave()
             if self.follower is None:
                 return None
             self.follower.wait(INFINITY)
-
-    def batches(self, max_frames=None, max_bytes=None):
-        """Iterates over the results of `read_batch` up to the end. After an error, the iterator can go on."""
-        # Not a generator: a generator that has raised is at its end.
-        return iter(partial(self.read_batch, max_frames, max_bytes), None)
 
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1:
         """Fills `batch` with the frame last found and the frames behind it that have arrived."""
@@ -264,6 +358,9 @@ cdef class Decoder(InputBuffer):
         cdef Py_ssize_t room, budget, length, found
         data = data[begin:self.end]
         format.max_length = longest
+        if self.active is not self._deframer:
+            # It refuses empty payloads.
+            format.min_length = max(format.min_length, 1)
         index.position = self.position - begin
         while frames_left[0]:
             room = min(frames_left[0], batch.starts.capacity - batch.starts.length)
@@ -309,7 +406,7 @@ cdef class Decoder(InputBuffer):
         if available < self.needed or (self.follower is not None and self.ends_in_zeros()):
             return 0
         try:
-            missing = self._deframer.find(
+            missing = self.active.find(
                 self.owner_view, self.data + self.position, available, &self.span
             )
         except Exception:
@@ -333,9 +430,10 @@ cdef class Decoder(InputBuffer):
             self.deferred_size = self.span.frame_end
             return 0
 
-    cdef object next_payload(self):
-        """A view of the next payload, or None at a clean end."""
-        cdef Py_ssize_t position, length, size
+    cdef object next_payload(self, int mode):
+        """A view of the next payload, or None at a clean end, and where `mode` says that reading stops."""
+        # An operation with another mode than that of the decoder may refuse empty payloads.
+        cdef Py_ssize_t position, length, size, least = mode != self.own_mode
         cdef const uint8_t* data
         cdef const uint8_t* frame
         cdef object view
@@ -346,7 +444,7 @@ cdef class Decoder(InputBuffer):
             data = self.data
             frame = data + position
             length = whole_payload_at(frame, self.end - position, &self.format, self.fast_limit)
-            if length < 0 or not checksum_matches(frame, length, &self.format):
+            if length < least or not checksum_matches(frame, length, &self.format):
                 break
             size = self.format.header_size + length
             # Making the view may fail, or collect garbage and so run another thread. So the frame is counted after the
@@ -362,8 +460,8 @@ cdef class Decoder(InputBuffer):
                 return view
         self.enter()
         try:
-            self.check_open()
-            if not self.next_frame():
+            self.set_mode(mode)
+            if not self.next_intact_frame():
                 return None
             size = self.span.payload_end - self.span.payload_start
             view = self.view_of(self.data + self.frame_start + self.span.payload_start, size)
@@ -401,10 +499,26 @@ cdef class Decoder(InputBuffer):
             self.recent = view
         return view
 
+    cdef int next_intact_frame(self) except -1:
+        """`next_frame`, with damage treated as the `mode` says; also 0 where it stops."""
+        while True:
+            try:
+                if self.searching and self.failure is self.damage:
+                    self.search()
+                self.check_open()
+                return self.next_frame()
+            except FlatStreamError as error:
+                if self.mode == ON_ERROR_RAISE or (self.failure is not None and self.failure is not self.damage):
+                    raise
+                if not self.get_over(error, self.failure is None):
+                    return 0
+                # With a stream in memory, no other statement of this loop runs Python code.
+                PyErr_CheckSignals()
+
     cdef int next_frame(self) except -1:
         """Finds and checks the next frame, and reads from the source as long as it is not whole; 0 at a clean end."""
         cdef Py_ssize_t available, missing
-        cdef bint accepting = False
+        cdef bint accepting = False, filling = False
         if self.follower is not None:
             return self.next_followed_frame()
         self.ensure_owner_view()
@@ -412,15 +526,23 @@ cdef class Decoder(InputBuffer):
             while True:
                 available = self.end - self.position
                 if available >= self.needed:
-                    missing = self._deframer.find(
+                    missing = self.active.find(
                         self.owner_view, self.data + self.position, available, &self.span
                     )
                     if not missing and self.span.frame_end <= available:
                         accepting = True
                         return self.check_frame()
                     self.needed = missing or self.span.frame_end
+                if self.mode == ON_ERROR_RESYNC and available >= self.resync_window and not self.is_buffer() and (
+                    self.trusted != <long long>(self.base + <unsigned long long>self.position)
+                ):
+                    self.over_window = True
+                    raise InvalidFrameError(f"the frame has more than {available} bytes, the window")
+                filling = True
                 if self.fill():
+                    filling = False
                     continue
+                filling = False
                 if not available:
                     return 0
                 raise UnexpectedEofError(needed=self.needed, got=available)
@@ -428,6 +550,8 @@ cdef class Decoder(InputBuffer):
             self.locate_error(error)
             if not accepting:
                 self.failure = error
+                if not filling:
+                    self.damage = error
             raise
 
     cdef int check_frame(self) except -1:
@@ -435,7 +559,7 @@ cdef class Decoder(InputBuffer):
         cdef Py_ssize_t size = self.span.frame_end
         self.needed = 1
         try:
-            self._deframer.examine(self.owner_view, self.data + self.position, &self.span, False)
+            self.active.examine(self.owner_view, self.data + self.position, &self.span, False)
         except Exception as error:
             if isinstance(error, FlatStreamError):
                 self.locate_error(error)
@@ -445,6 +569,7 @@ cdef class Decoder(InputBuffer):
             self.refused += 1
             raise
         self.frame_start = self.position
+        self.longest = max(self.longest, self.span.payload_end - self.span.payload_start)
         self.last_offset = self.base + <unsigned long long>self.position
         self.refused_before = self.refused
         self.position += size
@@ -454,7 +579,7 @@ cdef class Decoder(InputBuffer):
 
     # Following a file that is being written
 
-    cdef object awaited_payload(self, double seconds):
+    cdef object awaited_payload(self, int mode, double seconds):
         """For a read to which `next_payload` gave None: None at the end of a stream; for a file that is followed, waits
         for the payload, at most that many seconds.
         """
@@ -466,7 +591,7 @@ cdef class Decoder(InputBuffer):
         while True:
             # The decoder is not held meanwhile, so that another thread may close it.
             self.follower.wait(left)
-            view = self.next_payload()
+            view = self.next_payload(mode)
             if view is not None:
                 return view
             left = deadline - <double>monotonic()
@@ -494,7 +619,7 @@ cdef class Decoder(InputBuffer):
                             self.end = self.position
                             return 0
                     elif available >= self.needed:
-                        missing = self._deframer.find(
+                        missing = self.active.find(
                             self.owner_view, self.data + self.position, available, &self.span
                         )
                         if not missing and self.span.frame_end <= available:
@@ -521,6 +646,7 @@ cdef class Decoder(InputBuffer):
             self.locate_error(error)
             if not accepting:
                 self.failure = error
+                self.damage = error
             raise
 
     cdef int look(self) except -1:
@@ -559,8 +685,253 @@ cdef class Decoder(InputBuffer):
             error.frame = self.delivered + self.refused
         return 0
 
+    # Damage
+
+    cdef bint is_buffer(self) noexcept:
+        """Whether all bytes of the stream are there."""
+        return self.readinto is None and self.read is None
+
+    cdef int leave_out_last(self, Py_ssize_t length) except -1:
+        """Accounts for the frame last delivered, with a payload of `length` bytes, as left out."""
+        cdef Py_ssize_t size = self.format.header_size + length if self.has_fast_path else self.span.frame_end
+        return self.losses.add(self.last_offset, self.last_offset + <unsigned long long>size)
+
+    cdef int get_over(self, object error, bint refused) except -1:
+        """Does what the mode says after `error`, about a frame that was `refused`, or after which the position is lost;
+        returns 0 where reading stops.
+        """
+        cdef HeaderFormat format
+        cdef Py_ssize_t size = self.span.frame_end if refused else 0
+        cdef unsigned long long here = self.base + <unsigned long long>self.position
+        if self.mode == ON_ERROR_STOP:
+            if refused:
+                # It stops before the frame. A read that does not stop finds the error there.
+                self.position -= size
+                self.refused -= 1
+                self.deferred = error
+                self.deferred_size = size
+            self.stop_error = error
+            return 0
+        if refused and (
+            self.mode == ON_ERROR_SKIP
+            # The checksum matched, so the length is right.
+            or isinstance(error, ValidationFailedError) and self._deframer.evidence_bytes() > 0
+        ):
+            self.losses.add(here - <unsigned long long>size, here)
+            return 1
+        if self.mode == ON_ERROR_SKIP:
+            return self.skip_empty_frame(error)
+        if refused:
+            self.position -= size
+            self.refused -= 1
+        elif isinstance(error, InvalidFrameError) and error.declared_len is not None and self.active.locate_is_native:
+            self.active.get_format(&format)
+            size = format.header_size + <Py_ssize_t>error.declared_len
+        return self.begin_search(error, size)
+
+    cdef int skip_empty_frame(self, object error) except -1:
+        """Moves past an empty frame, which is all that `error` is about; otherwise raises it."""
+        cdef HeaderFormat format
+        cdef unsigned long long here = self.base + <unsigned long long>self.position
+        if not isinstance(error, InvalidFrameError) or error.declared_len != 0 or not self.active.locate_is_native:
+            raise error
+        self.active.get_format(&format)
+        if self.end - self.position < format.header_size:
+            self.failure = None
+            self.needed = format.header_size
+            if not self.fill():
+                self.failure = self.damage = UnexpectedEofError(
+                    needed=format.header_size, got=self.end - self.position,
+                    offset=here, frame=self.delivered + self.refused,
+                )
+                raise self.failure
+            # The frame is found again.
+            return 1
+        self.losses.add(here, here + <unsigned long long>format.header_size)
+        self.failure = None
+        self.position += format.header_size
+        self.needed = 1
+        self.refused += 1
+        return 1
+
+    cdef int begin_search(self, object error, Py_ssize_t claimed) except -1:
+        """Begins the search behind the damaged frame at `position`, which says that it has `claimed` bytes, or 0."""
+        if claimed > self.end - self.position and (self.is_buffer() or claimed > self.resync_window):
+            claimed = 0
+        self.lost_from = self.base + <unsigned long long>self.position
+        self.claimed = claimed
+        self.search_begin = 1
+        self.search_size = FIRST_SEARCH
+        self.failure = self.damage = error
+        self.searching = True
+        return 1
+
+    cdef int end_search(self, Py_ssize_t found) except -1:
+        """Ends the search: intact frames, or the end of the stream, are `found` bytes behind `position`."""
+        self.losses.add(self.lost_from, self.base + <unsigned long long>(self.position + found))
+        self.position += found
+        self.needed = 1
+        self.refused += 1
+        self.searching = False
+        self.over_window = False
+        self.failure = None
+        return 0
+
+    cdef int search(self) except -1:
+        """Moves `position` from a damaged frame to the next intact frames, or to the end of the stream. If it raises,
+        the next read goes on with the search.
+        """
+        cdef bint at_end = self.is_buffer(), is_last
+        cdef Py_ssize_t available, size, found, undecided = 0
+        self.ensure_owner_view()
+        if self.claimed:
+            if self.is_intact_behind_claim(&at_end):
+                return self.end_search(self.true_size(at_end))
+            self.claimed = 0
+        while True:
+            PyErr_CheckSignals()
+            available = self.end - self.position
+            size = min(available, self.search_size)
+            found = self.find_from(self.search_begin, size, at_end and size == available, &undecided)
+            is_last = at_end or self.over_window or available >= self.resync_window
+            if found >= 0 and (
+                (size == available and is_last) or not self.is_inside_a_frame(undecided, found, size)
+            ):
+                return self.end_search(found)
+            self.search_begin = max(self.search_begin, min(undecided, size))
+            if size < available:
+                self.search_size *= 4
+            elif at_end:
+                return self.end_search(available)
+            elif self.over_window and self.reads_whole_frames:
+                self.trusted = <long long>self.lost_from
+                self.searching = False
+                self.over_window = False
+                self.failure = None
+                return 0
+            else:
+                at_end = not self.await_bytes()
+                self.search_size = max(self.search_size, self.end - self.position)
+
+    cdef int is_intact_behind_claim(self, bint* at_end) except -1:
+        """Whether intact frames begin, or the stream ends, where the damaged frame says that it ends. Sets `at_end` if
+        it came to the end of the stream.
+        """
+        cdef Py_ssize_t at = self.claimed, available, reach, missing, undecided = 0
+        cdef int count = 0
+        cdef Span span
+        while True:
+            available = self.end - self.position
+            reach = at + 1
+            if available > at:
+                try:
+                    missing = self.active.find(
+                        self.owner_view, self.data + self.position + at, available - at, &span
+                    )
+                    reach = at + (missing or span.frame_end)
+                    if not missing and reach <= available and not count:
+                        self.active.examine(self.owner_view, self.data + self.position + at, &span, True)
+                except Exception:
+                    return 0
+                if not missing and reach <= available:
+                    at = reach
+                    count += 1
+                    if self.find_from(self.claimed, at, at_end[0] and at == available, &undecided) == self.claimed:
+                        return 1
+                    if count == MAX_PROBED_FRAMES:
+                        return 0
+                    continue
+            if at_end[0]:
+                return at == available and (
+                    not count or self.find_from(self.claimed, at, True, &undecided) == self.claimed
+                )
+            if reach > max(self.resync_window, available + 1):
+                return 0
+            self.needed = reach
+            at_end[0] = not self.fill()
+
+    cdef Py_ssize_t true_size(self, bint at_end) except -1:
+        """The size of the damaged frame at `position`, behind whose claim all is intact.
+
+        It is what the frame claims. But where frames have equal sizes, a wrong length often leads to the beginning of
+        another frame. So if intact frames begin inside of the claim, and the checksum stored in the damaged frame is
+        that of its bytes before them, only its length is wrong, and it ends there. (Frames of a stream that is inside
+        of a damaged payload do not pass this test.)
+        """
+        cdef HeaderFormat format
+        cdef Span span
+        cdef Py_ssize_t found, undecided = 0, available = self.end - self.position
+        # A weak checksum needs several frames in a row, some of them behind the claim.
+        cdef Py_ssize_t size = min(available, self.claimed + FIRST_SEARCH)
+        if not self.active.locate_is_native or self.active.evidence_bytes() < 2:
+            return self.claimed
+        found = self.find_from(1, size, at_end and size == available, &undecided)
+        self.active.get_format(&format)
+        if found < format.header_size or found >= self.claimed:
+            return self.claimed
+        span.payload_start = format.header_size
+        span.payload_end = found
+        span.frame_end = found
+        try:
+            self.active.examine(self.owner_view, self.data + self.position, &span, True)
+        except Exception:
+            return self.claimed
+        return found
+
+    cdef Py_ssize_t find_from(
+        self, Py_ssize_t begin, Py_ssize_t size, bint at_end, Py_ssize_t* undecided
+    ) except -2:
+        """`find_next_frames` in the `size` bytes from `position` on."""
+        cdef Py_ssize_t found
+        found, undecided[0] = find_next_frames(
+            self.active, slice_view(self.owner_view, self.data + self.position, size), begin, at_end,
+            self.longest_payload(),
+        )
+        return found
+
+    cdef bint is_inside_a_frame(self, Py_ssize_t begin, Py_ssize_t found, Py_ssize_t size) noexcept:
+        """Whether a frame of usual length may begin between `begin` and `found` that ends behind the `size` bytes from
+        `position` on. If so, the frames that were found may be those of a stream in its payload.
+        """
+        cdef HeaderFormat format
+        cdef Py_ssize_t at, length, longest
+        if not self.active.locate_is_native:
+            return False
+        self.active.get_format(&format)
+        longest = min(format.max_length, max(4 * self.longest_payload(), USUAL_LENGTH))
+        for at in range(max(begin, size - format.header_size - longest), found):
+            length = load_u32(self.data + self.position + at)
+            if format.min_length <= length <= longest and length > size - at - format.header_size:
+                return True
+        return False
+
+    cdef Py_ssize_t longest_payload(self) noexcept:
+        """About the length of the longest payload so far."""
+        if not self.delivered:
+            return self.longest
+        return max(self.longest, 4 * <Py_ssize_t>(self.delivered_bytes // self.delivered))
+
+    cdef int await_bytes(self) except -1:
+        """Reads as many bytes as make it worth while to search again; returns 0 at the end of the source."""
+        cdef Py_ssize_t before, available
+        # What was searched is not kept, but for frames that are not whole; and of these only a part of the window.
+        self.position += self.search_begin
+        self.search_begin = 0
+        if self.end - self.position >= self.resync_window:
+            self.position = self.end - self.resync_window // 2
+        before = available = self.end - self.position
+        while True:
+            self.needed = available + max(self.capacity, available // 2)
+            if not self.fill():
+                return 0
+            available = self.end - self.position
+            if available <= SMALL_SEARCH or available - before >= before // 4:
+                return 1
+
     cdef int release_all(self) except -1:
         self.deferred = None
+        self.damage = None
+        self.searching = False
         return InputBuffer.release_all(self)
 
 
@@ -571,6 +942,35 @@ cdef double checked_timeout(object timeout) except -1:
         raise ValueError(f"timeout must be at least 0 seconds, got {timeout!r:.100}")
     # An int can be larger than any float.
     return INFINITY if timeout > 1e300 else timeout
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class PayloadIterator:
+    """The payloads of a decoder, with an `on_error` of its own. A class and not a generator, because a generator ends
+    once it has raised.
+    """
+    cdef Decoder decoder
+    cdef int mode
+
+    def __init__(self, decoder, on_error):
+        if not isinstance(decoder, Decoder):
+            raise TypeError(f"decoder must be a Decoder, got {type(decoder).__name__}")
+        self.mode = (<Decoder>decoder).mode_of(on_error)
+        self.decoder = decoder
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.decoder is None:
+            raise ValueError("PayloadIterator.__init__ was not called")
+        view = self.decoder.next_payload(self.mode)
+        if view is None:
+            view = self.decoder.awaited_payload(self.mode, INFINITY)
+            if view is None:
+                raise StopIteration
+        return view
 
 
 def iterates_in_c(cls):

@@ -21,6 +21,9 @@ cdef class FrameBatch:
         Where each payload begins in `buffer`, and its size in bytes. NumPy takes them without a copy.
     stream_offset : int
         The stream offset of ``buffer[0]``.
+    skipped, lost_bytes, lost_ranges : int, int, list of (int, int)
+        What was left out because of damage since the batch before, or since reading began; see `StreamReader`. None of
+        it lies between frames of this batch.
     """
 
     def __cinit__(self):
@@ -30,6 +33,16 @@ cdef class FrameBatch:
 
     def __init__(self):
         raise TypeError("a FrameBatch is made by StreamReader.read_batch")
+
+    @property
+    def lost_bytes(self):
+        """How many bytes were left out since the batch before."""
+        return sum(end - start for start, end in self.losses or ())
+
+    @property
+    def lost_ranges(self):
+        """Where they are: a list of (start, end), in stream offsets."""
+        return list(self.losses or ())
 
     def __len__(self):
         return self.starts.length
@@ -60,6 +73,12 @@ cdef class FrameBatch:
             <const uint8_t*>PyMemoryView_GET_BUFFER(self.buffer).buf + self.starts.data[i],
             <Py_ssize_t>self.sizes.data[i],
         )
+
+    cdef int tell_losses(self, unsigned long long skipped, list ranges) except -1:
+        """Stores what was lost before this batch."""
+        self.skipped = skipped
+        self.losses = ranges
+        return 0
 
     cdef int reserve(self, Py_ssize_t capacity) except -1:
         """Makes room for the index of `capacity` frames."""

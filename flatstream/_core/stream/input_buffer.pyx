@@ -27,6 +27,7 @@ import errno
 
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
@@ -140,6 +141,9 @@ cdef class InputBuffer(Exclusive):
                     self.locate_error(self.failure)
             raise
         self.end += taken
+        if taken:
+            # A signal may have made the read return early. Here every byte is counted.
+            PyErr_CheckSignals()
         return taken > 0
 
     cdef Py_ssize_t receive(self, object function, Py_ssize_t size) except -1:
