@@ -27,6 +27,7 @@ from . import (
     columns,
     columns_in,
     deframing,
+    following,
     framing,
     imports,
     memory,
@@ -313,6 +314,12 @@ def goals() -> Iterator[Goal]:
         820,
         "message",
     )
+    for method, work, target in (
+        ("track_median_beside_spinning", "follow: median delay, as a multiple of spinning's", 2),
+        ("track_slowest_hundredth", "follow: delay of 99 of 100 frames, us", 500),
+        ("track_share_of_processor", "follow: share of a processor, percent", 2),
+    ):
+        yield Goal("J3", work, following.Delivery, method, "", (300,), "at most", target)
     for size in (64 * KIB, MIB):
         yield Goal(
             "M1",

@@ -46,6 +46,7 @@ def open(
     allow_empty: bool | None = None,
     capacity: int = ...,
     memory_policy: MemoryPolicy | None = None,
+    follow: bool = False,
 ) -> StreamReader: ...
 
 
@@ -102,7 +103,8 @@ def open(
         Whether empty frames are read as frames: by the reader, and where mode "a" reads the file. By default they are,
         unless `deframer` refuses them. Writers write them in any case.
     **options
-        The keyword arguments of `StreamWriter` or `StreamReader`.
+        The keyword arguments of `StreamWriter` or `StreamReader`, as ``follow=True`` to read a file that is being
+        written.
 
     Returns
     -------

@@ -10,6 +10,7 @@ from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, Decoder, Payl
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Source, open_source
+from flatstream._follow import follow_path
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
@@ -81,6 +82,11 @@ class StreamReader(Decoder):
         The size of a chunk: how many bytes are read at a time. A larger frame gets a larger chunk.
     memory_policy : MemoryPolicy, optional
         Decides when a chunk that grew for a large frame is given back.
+    follow : bool
+        The source is the path of a file that is being written (docs/following.md). Reads do not come to an end: they
+        wait for further frames, as long as `read_message` is told, or until `close` is called in another thread. Half a
+        frame is not there yet. After the last frame of a file that was renamed, deleted or replaced, a read raises
+        OSError (ESTALE), as it does if the file was cut below the frames that were read.
     allow_empty : bool, optional
         False: an empty payload is damage, as zeros that a power cut leaves in a file. By default so if `on_error` is
         not "raise". True: empty payloads are taken, unless the deframer itself refuses them.
@@ -113,16 +119,17 @@ class StreamReader(Decoder):
     -----
     With "resync", a frame that is refused, or whose length is impossible, is followed by its own claim first: if intact
     frames begin, or the stream ends, where it says that it ends, only this frame is left out, whatever it contains.
-    (Unless its checksum shows that it ends earlier, where other frames begin.) Otherwise the bytes behind its first one are searched, and reading goes on at the nearest offset with enough
-    evidence: an intact frame with a checksum of 4 bytes or more; several frames in a row with a weaker one; without a
-    checksum, several payloads that look like FlatBuffers. (Without a checksum, a wrong length that leads to another
-    frame is not noticed at all.) A frame cut off by the end of the stream is searched in the same way; if nothing
-    follows, the rest of the stream is a lost range, and reading ends cleanly.
+    (Unless its checksum shows that it ends earlier, where other frames begin.) Otherwise the bytes behind its first one
+    are searched, and reading goes on at the nearest offset with enough evidence: an intact frame with a checksum of 4
+    bytes or more; several frames in a row with a weaker one; without a checksum, several payloads that look like
+    FlatBuffers. (Without a checksum, a wrong length that leads to another frame is not noticed at all.) A frame cut off
+    by the end of the stream is searched in the same way; if nothing follows, the rest of the stream is a lost range,
+    and reading ends cleanly.
 
     A frame of at most `resync_window` bytes is read whole and checked before anything in it is searched. Of a longer
     one, so many bytes are searched first. If they have no intact frames, a file that can seek gives the rest of it; a
-    source that cannot seek gives it up, so that no more than the window is kept. In a buffer, all bytes are there, and
-    there is no limit.
+    source that cannot seek gives it up, so that no more than the window is kept (and what one read adds, at most 1
+    MiB). In a buffer, all bytes are there, and there is no limit.
 
     Examples
     --------
@@ -138,13 +145,18 @@ class StreamReader(Decoder):
         *,
         capacity: int = DEFAULT_CAPACITY,
         memory_policy: MemoryPolicy | None = None,
+        follow: bool = False,
         allow_empty: bool | None = None,
         on_error: OnError = "raise",
         resync_window: int = DEFAULT_RESYNC_WINDOW,
     ) -> None:
         refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
         made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)
-        endpoint = open_source(source)
+        if not isinstance(follow, bool):
+            raise TypeError(f"follow must be a bool, got {follow!r:.100}")
+        if follow and on_error not in ("raise", "skip", None):
+            raise ValueError(f'with follow=True, on_error must be "raise" or "skip", got {on_error!r:.100}')
+        endpoint = follow_path(source) if follow else open_source(source)
         try:
             super().__init__(
                 made,
@@ -249,8 +261,11 @@ class StreamReader(Decoder):
 
         KeyError, TypeError, ValueError: no such field, a path through a vector, a field selected twice.
         FlatbufferError: a damaged message. The rows before it are lost (not so in `column_batches`); reading can go on.
+        ValueError: the reader follows a file, which has no end.
         """
         _check_table(table, "read_columns")
+        if self._is_following:
+            raise ValueError("the columns of a file that is followed have no end: use column_batches(batch_rows=None)")
         return table.read_columns(self, fields, where, verify=verify, enums=enums, on_error=on_error, progress=progress)
 
     def column_batches(
@@ -268,8 +283,9 @@ class StreamReader(Decoder):
         """Reads messages as batches of columns, see `columns`. A `ColumnStream` is an iterator and an Arrow C stream.
 
         A batch has at most `batch_rows` rows; fewer at the end, before an error, and after 64 MiB of messages. With
-        None, a batch has what one read gives, to follow a slow source. Errors come during the iteration: first the rows
-        before a damaged message, then the error, then the rows behind it. Do not read from the reader meanwhile.
+        None, a batch has what one read gives, to follow a slow source or a file that grows. Errors come during the
+        iteration: first the rows before a damaged message, then the error, then the rows behind it. Do not read from
+        the reader meanwhile.
         """
         _check_table(table, "read_column_batches")
         return table.read_column_batches(
@@ -305,6 +321,10 @@ class StreamReader(Decoder):
             raise ValueError("this StreamReader is closed")
         self._check_can_enter()
         endpoint, rest = self._endpoint, self._shut_down()
+        if self._is_following:
+            # It was read at explicit offsets, so that nothing was taken from it.
+            rest = b""
+            endpoint.target.seek(self.offset)
         self._endpoint = None
         return endpoint.target, rest
 

@@ -215,7 +215,7 @@ def test_call_wins_over_the_reader() -> None:
     stream = corpus(CRC32, numbered_messages(20))
     data = flip(stream.data, 8 * stream.ends[7] - 1)
     for own in ("skip", "stop", "resync"):
-        reader = StreamReader(data, CRC32.deframer(), on_error=own)  # type: ignore[arg-type]
+        reader = StreamReader(data, CRC32.deframer(), on_error=own)
         with pytest.raises(ChecksumMismatchError):
             reader.columns(LEVEL1, ["value"], on_error="raise")
     reader = StreamReader(data, CRC32.deframer(), on_error="stop")
@@ -228,7 +228,7 @@ def test_empty_messages_are_left_out_of_columns() -> None:
     for name in ("none", "crc32"):
         stream = corpus(MODES[name], payloads)
         for on_error in ("skip", "resync"):
-            batch = StreamReader(stream.data, MODES[name].deframer()).columns(LEVEL1, ["value"], on_error=on_error)  # type: ignore[arg-type]
+            batch = StreamReader(stream.data, MODES[name].deframer()).columns(LEVEL1, ["value"], on_error=on_error)
             assert values(batch) == [n for n in range(20) if n not in (4, 5)]
             assert batch.lost_ranges == [(stream.starts[4], stream.ends[5])]
 

@@ -23,6 +23,7 @@ LAYERS = [
     {"framing"},
     {"_lock", "_startup_report", "_files"},
     {"_endpoints", "_at_exit"},
+    {"_follow"},
     {"writer", "reader"},
     {"recovery"},
     {"_startup"},

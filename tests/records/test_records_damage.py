@@ -40,7 +40,9 @@ def damaged_stream() -> tuple[Corpus, bytes]:
     payloads = numbered_messages(20)
     payloads[5] = payloads[6] = NO_TABLE
     stream = corpus(CRC32, payloads)
-    data = flip(flip(flip(stream.data, 8 * stream.starts[2] + 50), 8 * stream.starts[9] + 40), 8 * stream.starts[10] + 60)
+    data = flip(
+        flip(flip(stream.data, 8 * stream.starts[2] + 50), 8 * stream.starts[9] + 40), 8 * stream.starts[10] + 60
+    )
     return stream, data
 
 

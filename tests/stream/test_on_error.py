@@ -245,7 +245,7 @@ def test_stop_does_not_hide_faults_of_the_source() -> None:
             raise OSError(5, "broken")
 
     for on_error in ("skip", "stop", "resync"):
-        reader = StreamReader(Broken(), CRC32.deframer(), on_error=on_error)  # type: ignore[arg-type]
+        reader = StreamReader(Broken(), CRC32.deframer(), on_error=on_error)
         for _ in range(2):
             with pytest.raises(OSError, match="broken"):
                 reader.read_message()
@@ -255,7 +255,9 @@ def test_stop_does_not_hide_faults_of_the_source() -> None:
 def test_observer_that_sees_a_frame_before_a_stop_sees_it_once() -> None:
     stream = corpus(CRC32, [b"good", b"x" * 50, b"more"])
     seen: list[bytes] = []
-    deframer = CRC32.deframer().observed(lambda payload: seen.append(bytes(payload))).with_validator(SizeValidator(1, 9))
+    deframer = (
+        CRC32.deframer().observed(lambda payload: seen.append(bytes(payload))).with_validator(SizeValidator(1, 9))
+    )
     reader = StreamReader(stream.data, deframer)
     assert by_iterator(reader, on_error="stop") == [b"good"]
     with pytest.raises(ValidationFailedError):
@@ -271,13 +273,13 @@ def test_what_a_call_says_wins_over_the_reader(way: Way) -> None:
     stream = corpus(CRC32, messages(8))
     data = flip(stream.data, 8 * stream.ends[3] - 1)
     for own in ("raise", "skip", "stop", "resync"):
-        reader = StreamReader(data, CRC32.deframer(), on_error=own)  # type: ignore[arg-type]
+        reader = StreamReader(data, CRC32.deframer(), on_error=own)
         with pytest.raises(ChecksumMismatchError):
             way(reader, on_error="raise")
         assert way(reader, on_error="raise") == list(stream.payloads[4:])
         assert reader.skipped == 0
         for other in ("skip", "resync"):
-            reader = StreamReader(data, CRC32.deframer(), on_error=own)  # type: ignore[arg-type]
+            reader = StreamReader(data, CRC32.deframer(), on_error=own)
             assert way(reader, on_error=other) == without(stream, 3)
             assert reader.lost_ranges == ranges(stream, 3)
 

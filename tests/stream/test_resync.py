@@ -64,10 +64,10 @@ def by_call(reader: StreamReader, header: int) -> Delivered:
     return found
 
 
-def by_batch(reader: StreamReader, header: int, **limits: int) -> Delivered:
+def by_batch(reader: StreamReader, header: int, max_frames: int | None = None) -> Delivered:
     found = []
     skipped, ranges = 0, []
-    for batch in reader.batches(**limits):
+    for batch in reader.batches(max_frames):
         at = batch.stream_offset
         for payload in batch:
             found.append((at, at + header + len(payload), bytes(payload)))
@@ -115,7 +115,12 @@ def check_account(delivered: Delivered, reader: StreamReader, size: int) -> None
 
 
 def resync(
-    data: bytes, mode: Mode, *, way: Callable[[StreamReader, int], Delivered] = by_message, source: Any = None, **options: Any
+    data: bytes,
+    mode: Mode,
+    *,
+    way: Callable[[StreamReader, int], Delivered] = by_message,
+    source: Any = None,
+    **options: Any,
 ) -> tuple[list[bytes], StreamReader]:
     """What is delivered of a stream, and the reader at its end."""
     reader = StreamReader(data if source is None else source, mode.deframer(), on_error="resync", **options)

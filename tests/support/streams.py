@@ -90,6 +90,13 @@ def encode(*payloads: bytes) -> bytes:
     return reference.encode(payloads, "none")
 
 
+def next_message(reader: StreamReader, timeout: float | None = None) -> bytes:
+    """The next payload, which must come."""
+    payload = reader.read_message(timeout=timeout)
+    assert payload is not None
+    return bytes(payload)
+
+
 def by_message(reader: StreamReader) -> list[bytes]:
     payloads = []
     while (payload := reader.read_message()) is not None:

@@ -44,7 +44,8 @@ cdef class ColumnReader(Exclusive):
     # How many frames are read together, now and next.
     cdef Py_ssize_t window
     cdef Py_ssize_t next_window
-    # Of the current window: the frames of damaged messages that are skipped, or None; the frame that reading stops at, and the error that stops it.
+    # Of the current window: the frames of damaged messages that are skipped, or None; the frame that reading stops at,
+    # and the error that stops it.
     cdef list left_out
     cdef Py_ssize_t stop_row
     cdef object window_error

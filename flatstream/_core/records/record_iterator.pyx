@@ -4,6 +4,7 @@
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport owner_view_of
@@ -84,6 +85,8 @@ cdef class RecordIterator:
             raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
         while True:
             payload = None if self.stopped else decoder.next_payload(self.mode)
+            if payload is None and not self.stopped:
+                payload = decoder.awaited_payload(self.mode, INFINITY)
             if payload is None:
                 raise StopIteration
             try:

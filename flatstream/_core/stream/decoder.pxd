@@ -29,6 +29,8 @@ cdef class Decoder(InputBuffer):
     # The error that the next read raises, or None. That read then moves past the frame of `deferred_size` bytes.
     cdef object deferred
     cdef Py_ssize_t deferred_size
+    # Only in a file that is followed: the bytes up to this stream offset do not belong to zeros that run to its end.
+    cdef unsigned long long zeros_end_before
     # What to do at damage (an OnError): by default, and in the operation in progress. An operation that does not raise
     # at damage uses a deframer that refuses empty payloads, unless they were allowed explicitly.
     cdef int own_mode
@@ -52,10 +54,10 @@ cdef class Decoder(InputBuffer):
     cdef bint reads_whole_frames
     cdef long long trusted
     cdef bint over_window
-    # The search for the next intact frames, if `searching`; `failure` is then set, so that only `next_intact_frame`, which
-    # goes on with the search, reads. The damaged frame begins at the stream offset `lost_from`.
-    # While `claimed` is not 0, it begins at `position`, and says that it has so many bytes. Intact frames may begin at
-    # `position + search_begin` or later, and `search_size` bytes from `position` on are searched next.
+    # The search for the next intact frames, if `searching`; `failure` is then set, so that only `next_intact_frame`
+    # reads, which goes on with the search. The damaged frame begins at the stream offset `lost_from`. While `claimed` is
+    # not 0, it begins at `position`, and says that it has so many bytes. Intact frames may begin at `position +
+    # search_begin` or later, and `search_size` bytes from `position` on are searched next.
     cdef bint searching
     cdef unsigned long long lost_from
     cdef Py_ssize_t claimed
@@ -73,9 +75,13 @@ cdef class Decoder(InputBuffer):
     @cython.final
     cdef object view_of(self, const uint8_t* data, Py_ssize_t size)
 
+    cdef object awaited_payload(self, int mode, double seconds)
     cdef FrameBatch next_batch(self, Py_ssize_t max_frames, Py_ssize_t max_bytes, int mode)
     cdef int next_intact_frame(self) except -1
     cdef int next_frame(self) except -1
+    cdef int next_followed_frame(self) except -1
+    cdef int look(self) except -1
+    cdef bint ends_in_zeros(self) except -1
     cdef int check_frame(self) except -1
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1
     cdef int index_rest(

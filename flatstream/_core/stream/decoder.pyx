@@ -1,12 +1,15 @@
 # cython: boundscheck=False, wraparound=False
 """The decoder: bytes of a stream in, views of its payloads out."""
 
+import errno
 from functools import partial
+from time import monotonic
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.ref cimport PyObject
+from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport slice_view, try_reuse_view
@@ -82,6 +85,8 @@ cdef class Decoder(InputBuffer):
     error_takes_nothing : bool
         Whether `readinto` took nothing from the source if it raises (as a system call). Otherwise that is not known (as
         for code that runs after one).
+    follower : flatstream._follow.Follower, optional
+        The source is a file that is being written, and `readinto` is the follower's. Reads wait for frames.
     on_error, resync_window
         See `StreamReader`. With an `on_error` other than "raise", `deframer` refuses empty payloads already.
     allow_empty : bool, optional
@@ -92,8 +97,8 @@ cdef class Decoder(InputBuffer):
 
     def __init__(
         self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None,
-        error_takes_nothing=False, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW, allow_empty=None,
-        seekable=False,
+        error_takes_nothing=False, follower=None, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW,
+        allow_empty=None, seekable=False,
     ):
         if not isinstance(deframer, Deframer):
             raise TypeError(f"deframer must be an instance of Deframer, got {deframer!r:.100}")
@@ -101,6 +106,7 @@ cdef class Decoder(InputBuffer):
         window = checked_int("resync_window", resync_window, 1, MAX_CAPACITY)
         self.set_source(capacity, readinto, read, buffer, memory_policy, error_takes_nothing)
         self._deframer = deframer
+        self.follower = follower
         self.own_mode = mode
         self.resync_window = window
         self.allow_empty = allow_empty
@@ -115,6 +121,9 @@ cdef class Decoder(InputBuffer):
         if self.has_fast_path:
             self._deframer.get_format(&self.format)
             self.fast_limit = min(self.format.max_length, RELEASE_FROM - 1)
+            if self.follower is not None:
+                # Empty frames may be zeros at the end of the file, which `ends_in_zeros` finds.
+                self.format.min_length = max(1, self.format.min_length)
         return 0
 
     # State
@@ -133,6 +142,11 @@ cdef class Decoder(InputBuffer):
     def bytes_read(self):
         """The size of these frames in bytes, headers included."""
         return self.delivered_bytes
+
+    @property
+    def _is_following(self):
+        """Whether the source is a file that is followed, so that reads wait and do not come to an end."""
+        return self.follower is not None
 
     @property
     def message_offset(self):
@@ -167,6 +181,8 @@ cdef class Decoder(InputBuffer):
 
     cdef int set_mode(self, int mode) except -1:
         """Sets what the operation that begins does at damage."""
+        if self.follower is not None and mode in (ON_ERROR_STOP, ON_ERROR_RESYNC):
+            raise ValueError('a reader that follows a file takes on_error="raise" or "skip": the file has no end yet')
         self.mode = mode
         self.active = self._deframer
         if mode != ON_ERROR_RAISE and self.own_mode == ON_ERROR_RAISE and self.allow_empty is None and (
@@ -200,15 +216,28 @@ cdef class Decoder(InputBuffer):
     def __next__(self):
         view = self.next_payload(self.own_mode)
         if view is None:
-            raise StopIteration
+            view = self.awaited_payload(self.own_mode, INFINITY)
+            if view is None:
+                raise StopIteration
         return view
 
-    def read_message(self):
+    def read_message(self, timeout=None):
         """The next payload, a read-only memoryview of unsigned bytes; None at a clean end.
 
-        After None, a later call looks again, so that a file that grows can be followed.
+        A reader that follows a file (``follow=True``) waits for the payload instead of returning None: for at most
+        `timeout` seconds, if given. Then it raises TimeoutError, and a later call goes on; 0 looks at the file without
+        waiting. For other readers, `timeout` is a ValueError.
         """
-        return self.next_payload(self.own_mode)
+        cdef double seconds = INFINITY
+        if timeout is not None:
+            if self.follower is None:
+                raise ValueError(
+                    "timeout is for a reader that follows a file: open it with follow=True (of a socket, call "
+                    "settimeout)"
+                )
+            seconds = checked_timeout(timeout)
+        view = self.next_payload(self.own_mode)
+        return view if view is not None else self.awaited_payload(self.own_mode, seconds)
 
     def process_all(self, fn, *, on_error=None):
         """Calls ``fn(payload)`` for each payload up to the end, and returns the number of calls.
@@ -221,7 +250,9 @@ cdef class Decoder(InputBuffer):
         cdef int mode = self.mode_of(on_error)
         if not callable(fn):
             raise TypeError(f"fn must be callable, got {type(fn).__name__}")
-        while (view := self.next_payload(mode)) is not None:
+        while (view := self.next_payload(mode)) is not None or (
+            (view := self.awaited_payload(mode, INFINITY)) is not None
+        ):
             fn(view)
             # Released before the next frame is looked for, so that its chunk can be filled again.
             view = None
@@ -254,19 +285,22 @@ cdef class Decoder(InputBuffer):
     cdef FrameBatch next_batch(self, Py_ssize_t max_frames, Py_ssize_t max_bytes, int mode):
         """See `read_batch`."""
         cdef FrameBatch batch = FrameBatch.__new__(FrameBatch)
-        self.enter()
-        try:
-            self.set_mode(mode)
-            if not self.next_intact_frame():
+        while True:
+            self.enter()
+            try:
+                self.set_mode(mode)
+                if self.next_intact_frame():
+                    self.gather(batch, max_frames, max_bytes)
+                    if self.losses.skipped != self.told_skipped:
+                        batch.tell_losses(self.losses.skipped - self.told_skipped, self.losses.since(self.told_offset))
+                        self.told_skipped = self.losses.skipped
+                        self.told_offset = self.losses.end()
+                    return batch
+            finally:
+                self.leave()
+            if self.follower is None:
                 return None
-            self.gather(batch, max_frames, max_bytes)
-            if self.losses.skipped != self.told_skipped:
-                batch.tell_losses(self.losses.skipped - self.told_skipped, self.losses.since(self.told_offset))
-                self.told_skipped = self.losses.skipped
-                self.told_offset = self.losses.end()
-            return batch
-        finally:
-            self.leave()
+            self.follower.wait(INFINITY)
 
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1:
         """Fills `batch` with the frame last found and the frames behind it that have arrived."""
@@ -371,7 +405,7 @@ cdef class Decoder(InputBuffer):
     cdef int next_buffered_frame(self, Py_ssize_t bytes_left) except -1:
         """`next_frame` without the source. Leaves a payload that is larger than `bytes_left`, and defers errors."""
         cdef Py_ssize_t missing, available = self.end - self.position
-        if available < self.needed:
+        if available < self.needed or (self.follower is not None and self.ends_in_zeros()):
             return 0
         try:
             missing = self.active.find(
@@ -389,10 +423,13 @@ cdef class Decoder(InputBuffer):
             return self.check_frame()
         except Exception as error:
             # The frame is not checked twice, because a check may call observers: the next read raises this error.
+            self.position -= self.span.frame_end
+            self.refused -= 1
+            if self.follower is not None and isinstance(error, ChecksumMismatchError):
+                # The next read looks at the file again.
+                return 0
             self.deferred = error
             self.deferred_size = self.span.frame_end
-            self.position -= self.deferred_size
-            self.refused -= 1
             return 0
 
     cdef object next_payload(self, int mode):
@@ -484,6 +521,8 @@ cdef class Decoder(InputBuffer):
         """Finds and checks the next frame, and reads from the source as long as it is not whole; 0 at a clean end."""
         cdef Py_ssize_t available, missing
         cdef bint accepting = False, filling = False
+        if self.follower is not None:
+            return self.next_followed_frame()
         self.ensure_owner_view()
         try:
             while True:
@@ -539,6 +578,108 @@ cdef class Decoder(InputBuffer):
         self.delivered += 1
         self.delivered_bytes += <unsigned long long>size
         return 1
+
+    # Following a file that is being written
+
+    cdef object awaited_payload(self, int mode, double seconds):
+        """For a read to which `next_payload` gave None: None at the end of a stream; for a file that is followed, waits
+        for the payload, at most that many seconds.
+        """
+        cdef double deadline, left = seconds
+        cdef object view
+        if self.follower is None:
+            return None
+        deadline = <double>monotonic() + seconds
+        while True:
+            # The decoder is not held meanwhile, so that another thread may close it.
+            self.follower.wait(left)
+            view = self.next_payload(mode)
+            if view is not None:
+                return view
+            left = deadline - <double>monotonic()
+            if left <= 0:
+                raise TimeoutError(errno.ETIMEDOUT, f"no whole frame came within {seconds:g} s: read again later")
+
+    cdef int next_followed_frame(self) except -1:
+        """`next_frame` for a file that is being written; 0 if the file has no further whole frame now.
+
+        The bytes of a frame that is not whole are dropped, and read again by the next call: its writer may cut them off
+        and write others. For the same reason a frame that seems damaged is read again before it is refused.
+        """
+        cdef Py_ssize_t available, missing
+        cdef bint accepting = False
+        # Whether the bytes were read by this call.
+        cdef bint fresh = False
+        self.ensure_owner_view()
+        try:
+            while True:
+                accepting = False
+                available = self.end - self.position
+                try:
+                    if available and self.ends_in_zeros():
+                        if fresh:
+                            self.end = self.position
+                            return 0
+                    elif available >= self.needed:
+                        missing = self.active.find(
+                            self.owner_view, self.data + self.position, available, &self.span
+                        )
+                        if not missing and self.span.frame_end <= available:
+                            accepting = True
+                            return self.check_frame()
+                        self.needed = missing or self.span.frame_end
+                except (ChecksumMismatchError, InvalidFrameError):
+                    if accepting:
+                        self.position -= self.span.frame_end
+                        self.refused -= 1
+                    if fresh and not self.follower.settle(self.base + <unsigned long long>self.position):
+                        if accepting:
+                            self.position += self.span.frame_end
+                            self.refused += 1
+                        raise
+                    fresh = False
+                if not fresh:
+                    # The frame that begins there now may be a shorter one.
+                    self.needed = 1
+                if not self.look():
+                    return 0
+                fresh = True
+        except FlatStreamError as error:
+            self.locate_error(error)
+            if not accepting:
+                self.failure = error
+                self.damage = error
+            raise
+
+    cdef int look(self) except -1:
+        """Reads the file from `position` on anew; returns 0 if it has fewer than `needed` bytes there."""
+        cdef unsigned long long there
+        self.end = self.position
+        self.zeros_end_before = 0
+        try:
+            there = self.follower.look(self.base + <unsigned long long>self.position)
+        except OSError as error:
+            self.failure = error
+            raise
+        if there < <unsigned long long>self.needed:
+            return 0
+        return self.fill()
+
+    cdef bint ends_in_zeros(self) except -1:
+        """Whether the file has nothing but zeros from `position` on. They are no empty frames: the file was made longer
+        before it is written, or its last bytes were lost.
+        """
+        cdef Py_ssize_t i = self.position
+        if i < self.end and self.data[i]:
+            return False
+        if self.base + <unsigned long long>i < self.zeros_end_before:
+            return False
+        while i < self.end and not self.data[i]:
+            i += 1
+        if i == self.end and self.follower.only_zeros(self.base + <unsigned long long>i):
+            return True
+        self.zeros_end_before = self.base + <unsigned long long>i
+        return False
 
     cdef int locate_error(self, object error) except -1:
         InputBuffer.locate_error(self, error)
@@ -796,6 +937,15 @@ cdef class Decoder(InputBuffer):
         return InputBuffer.release_all(self)
 
 
+cdef double checked_timeout(object timeout) except -1:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r:.100}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout must be at least 0 seconds, got {timeout!r:.100}")
+    # An int can be larger than any float.
+    return INFINITY if timeout > 1e300 else timeout
+
+
 @cython.final
 @cython.auto_pickle(False)
 cdef class PayloadIterator:
@@ -819,7 +969,9 @@ cdef class PayloadIterator:
             raise ValueError("PayloadIterator.__init__ was not called")
         view = self.decoder.next_payload(self.mode)
         if view is None:
-            raise StopIteration
+            view = self.decoder.awaited_payload(self.mode, INFINITY)
+            if view is None:
+                raise StopIteration
         return view
 
 

@@ -37,6 +37,8 @@ cdef class InputBuffer(Exclusive):
     # The error that every later read raises, or None.
     cdef object failure
     cdef bint shut
+    # For a file that is followed, what the decoder needs to know of it (flatstream._follow.Follower); else None.
+    cdef object follower
     # The memory policy, or None. `watched` is whether it is to be asked, `shrinking` whether it wants a smaller chunk.
     cdef object policy
     cdef Py_ssize_t baseline

@@ -119,6 +119,8 @@ cdef class InputBuffer(Exclusive):
         if self.readinto is None and self.read is None:
             return 0
         self.make_room()
+        if self.follower is not None:
+            self.follower.position = self.base + <unsigned long long>self.end
         try:
             taken = self.receive(
                 self.readinto if self.readinto is not None else self.read, self.chunk.capacity - self.end
@@ -188,6 +190,9 @@ cdef class InputBuffer(Exclusive):
         cdef Py_ssize_t available = self.end - self.position
         # The bytes that the frame is known to need, but at most GROWTH_STEP more than have arrived.
         cdef Py_ssize_t wanted = min(max(self.needed, available + 1), available + GROWTH_STEP)
+        if self.follower is not None:
+            # The file has these bytes. They are read at once, so that they belong together.
+            wanted = max(self.needed, available + 1)
         # A chunk that shrinks gets the size that the memory policy was told.
         cdef Py_ssize_t target = max(self.baseline if self.shrinking else self.capacity, wanted)
         cdef Chunk chunk = self.chunk
@@ -343,4 +348,6 @@ cdef class InputBuffer(Exclusive):
         self.read = None
         self.failure = None
         self.watched = False
+        if self.follower is not None:
+            self.follower.close()
         return 0

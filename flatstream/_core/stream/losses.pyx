@@ -2,6 +2,8 @@
 
 from bisect import insort
 
+cimport cython
+
 NAMES = {
     "raise": ON_ERROR_RAISE, "skip": ON_ERROR_SKIP, "stop": ON_ERROR_STOP, "resync": ON_ERROR_RESYNC,
 }
@@ -23,6 +25,7 @@ cdef int on_error_of(object value, int default) except -1:
     return found
 
 
+@cython.auto_pickle(False)
 cdef class Losses:
     """The ranges of a stream that reading left out."""
 
