@@ -61,12 +61,15 @@ def start_up(file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool) 
         return file, StartupReport("nothing", 0, 0)
     # The files beside it are beside the file itself, if the path is a symbolic link.
     path = os.path.realpath(file.name)
+    size = os.fstat(file.fileno()).st_size
     with open_for_reading(file) as source:
         error = looks_like = None
         try:
             report = recover(source, deframer)
         except FlatStreamError as damage:
-            error = damage
+            # The causes and the tracebacks would keep the bytes that were read in memory.
+            error = damage.with_traceback(None)
+            error.__cause__ = error.__context__ = None
         else:
             if report.end is RecoveryEnd.CLEAN_EOF:
                 _sync(file.fileno())
@@ -76,7 +79,8 @@ def start_up(file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool) 
             if zeros or (report.end is RecoveryEnd.TORN_TAIL and report.frames):
                 good = report.last_good_offset
                 saved = None if zeros else _save(source, good, path)
-                size = os.fstat(file.fileno()).st_size
+                if os.fstat(file.fileno()).st_size != size:
+                    raise OSError(errno.EBUSY, "another process writes to the file without a lock", file.name)
                 os.ftruncate(file.fileno(), good)
                 _sync(file.fileno())
                 return file, StartupReport("cut", report.frames, good, size - good, saved)
@@ -96,7 +100,7 @@ def _check_checksum(source: io.FileIO, deframer: Deframer) -> None:
 
     Frames of more than LONGEST bytes are not looked at, so that the lengths in a file that is no stream take no memory.
     """
-    own = type(getattr(deframer, "checksum", NoChecksum()))
+    own = type(getattr(getattr(deframer, "inner", deframer), "checksum", NoChecksum()))
     for kind in ChecksumType:
         if type(kind.checksum()) is own or kind is ChecksumType.NONE:
             continue

@@ -6,14 +6,13 @@ import contextlib
 import errno
 import io
 import os
-import pickle
 import signal
 import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import flatstream
 from flatstream import FlatStreamError, StreamWriter, _lock
 from reference import framing as reference
 from support.faults import device_error, file_size_limit
-from support.processes import run_python
+from support.processes import forked, run_python
 from support.streams import encode
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -34,24 +33,6 @@ MODES: tuple[Any, ...] = ("w", "a")
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lock, "PATIENCE", 0.03)
-
-
-def forked(function: Callable[[], Any]) -> Any:
-    """What `function` returns in a forked child."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.write(writing, pickle.dumps(function()))
-        except BaseException as error:
-            os.write(writing, pickle.dumps(repr(error)))
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as file:
-        answer = pickle.load(file)
-    os.waitpid(child, 0)
-    return answer
 
 
 def refusal(path: Path, mode: Any = "a") -> str | None:
