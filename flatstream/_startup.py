@@ -213,20 +213,30 @@ def _rename(path: str, status: os.stat_result) -> str:
             return name
     for name in _new_names(path, "damaged"):
         try:
-            os.link(path, name)
+            _give_name(path, name)
         except FileExistsError:
             continue
-        except OSError:
-            # No links here. An empty file holds the name, which the other one takes.
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-                os.replace(path, name)
-                return name
-        else:
-            _sync_folder(path)
-            os.unlink(path)
-            return name
+        return name
     raise AssertionError("there is always another name")
+
+
+def _give_name(path: str, name: str) -> None:
+    """Renames the file. Raises FileExistsError if there is another file of that name."""
+    try:
+        os.link(path, name)
+    except FileExistsError:
+        raise
+    except OSError:
+        # This file system may have no links. An empty file holds the name, which the other one takes.
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        try:
+            os.replace(path, name)
+        except OSError:
+            os.unlink(name)
+            raise
+    else:
+        _sync_folder(path)
+        os.unlink(path)
 
 
 def _new_names(path: str, kind: str, end: str = "") -> Iterator[str]:

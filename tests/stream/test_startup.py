@@ -45,6 +45,10 @@ STAMP = r"\d{8}T\d{6}\.\d{6}Z"
 SYNC = os.fsync
 
 
+class DeviceError(OSError):
+    """What the tests raise."""
+
+
 @pytest.fixture(autouse=True)
 def _sync_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # It takes most of the time, and a test cannot see what it does.
@@ -316,6 +320,21 @@ def no_links(*arguments: Any, **options: Any) -> None:
     raise device_error(errno.EPERM)
 
 
+def test_file_that_cannot_be_renamed_stays_and_leaves_no_other(tmp_path, monkeypatch):
+    # As one that a container has mounted by itself.
+    def refuse(*arguments: Any) -> None:
+        raise DeviceError(errno.EBUSY, "mounted")
+
+    path = tmp_path / "events.fs"
+    path.write_bytes(FOREIGN["text"])
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(DeviceError):
+        start(path)
+    assert path.read_bytes() == FOREIGN["text"]
+    assert beside(path) == []
+
+
 def test_several_crashes_leave_several_files_in_their_order(tmp_path):
     path = tmp_path / "events.fs"
     tails = [b"\x05\0", b"\x09\0\0\0abc", b"\x07"]
@@ -375,10 +394,6 @@ def test_other_things_with_such_names_are_not_taken_for_copies(tmp_path):
 
 
 # Interruptions
-
-
-class DeviceError(OSError):
-    """What the tests raise."""
 
 
 SITUATIONS: dict[str, bytes | None] = {
