@@ -10,6 +10,7 @@ import errno
 import gzip
 import os
 import re
+import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -666,6 +667,38 @@ def test_file_that_another_process_makes_in_the_place_of_the_moved_one_is_its_ow
         assert (report.action, report.frames) == ("moved", 1)
     assert reread(path, "crc32") == [b"theirs"]
     assert [file.read_bytes() for file in beside(path)] == [FOREIGN["text"]]
+
+
+def test_agents_that_start_at_once_and_are_killed_lose_nothing_that_was_written(tmp_path):
+    path = tmp_path / "events.fs"
+    path.write_bytes(STREAM + b"\x05\0")
+    agents = []
+    for agent in range(4):
+        child = os.fork()
+        if not child:
+            try:
+                done = 0
+                while done < 10:
+                    with contextlib.suppress(OSError):
+                        writer = flatstream.open(path, "a", checksum="crc32", recover=True, buffer_size=0)
+                        writer.write_payload(b"%d %d" % (agent, done))
+                        done += 1
+                        if done == 10:
+                            # Killed inside a frame.
+                            writer.sink.write(b"\x10\0\0\0torn by %d" % agent)
+                            os.kill(os.getpid(), signal.SIGKILL)
+                        writer.close()
+            finally:
+                os._exit(1)
+        agents.append(child)
+    for child in agents:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    start(path)
+    payloads = reread(path, "crc32")
+    assert payloads[:3] == PAYLOADS
+    assert sorted(payloads[3:]) == sorted(b"%d %d" % (agent, done) for agent in range(4) for done in range(10))
+    saved = sorted(file.read_bytes() for file in beside(path))
+    assert saved == sorted([b"\x05\0", *(b"\x10\0\0\0torn by %d" % agent for agent in range(4))])
 
 
 def test_file_that_grows_meanwhile_is_not_cut(tmp_path, monkeypatch):
