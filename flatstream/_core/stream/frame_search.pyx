@@ -1,9 +1,14 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""The search beyond damage: does a stream that looks torn really end there?
+"""The search beyond damage: where do intact frames begin again, and does a stream that looks torn really end there?
 
 The checksum does not cover the length field. After a bit flip in a length, a whole file can look torn from that frame
 on, and cutting its tail would remove intact frames. So the bytes from the tear on are searched for a frame that is
-intact. If there is none, the stream is torn.
+intact. If there is none, the stream is torn. A reader that goes on behind damage searches in the same way.
+
+Comparing a checksum costs as much as the frame is long, and in data that is full of small numbers nearly every offset
+could be the length of a long frame. So frames are examined in the order of their cost, and the nearest one wins in the
+end: when a frame is found, the longer ones are examined before it only. What may be spent grows with the size of the
+data, so that the time does too.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -11,8 +16,8 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport owner_view_of
 from flatstream._core.base.endian cimport load_u16, load_u32
-from flatstream._core.framing.deframer cimport Deframer, Span, whole_payload_at
-from flatstream._core.framing.wire cimport LENGTH_SIZE, HeaderFormat
+from flatstream._core.framing.deframer cimport Deframer, Span, checksum_matches, whole_payload_at
+from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
 
 
 cdef extern from "Python.h":
@@ -35,9 +40,54 @@ cdef extern from *:
 cdef enum:
     BLOCK = 1 << 16
 
-# Search.weight of a frame whose checks are enough evidence alone.
+# Evidence is counted in quarters of what is enough.
 cdef enum:
-    ENOUGH = 2
+    ENOUGH = 4
+
+# How many frames that are no evidence (see `Search.is_evidence`) may follow one another in a row of frames.
+cdef enum:
+    MAX_IDLE_FRAMES = 16
+
+# Frames of at most this many bytes, or of 4 times the longest frame seen, are examined first; then those that are up to
+# CLASS_FACTOR times as long; and so on.
+cdef enum:
+    FIRST_CLASS = 4096
+    CLASS_FACTOR = 16
+
+# How many bytes may be examined: so many, and so many for each byte that is searched. (16 MiB take about a second with
+# a built-in checksum.) A checksum in Python takes about a hundred times as long.
+cdef enum:
+    BUDGET = 64 << 20
+    BUDGET_FACTOR = 512
+    PYTHON_BUDGET_FACTOR = 16
+
+# What examining a frame costs at least, counted in bytes.
+cdef enum:
+    FRAME_COST = 64
+
+
+# What `Scan.followed` and `Search.frame_size` may be.
+cdef enum:
+    ANY = 2
+    UNDECIDED = -1
+
+# How many bytes are examined at a time; signal handlers run in between.
+cdef enum:
+    SLICE = 1 << 24
+
+
+cdef struct Scan:
+    # Where the scan is.
+    Py_ssize_t at
+    # The payload lengths that are examined in this pass: greater than `low`, at most `high`.
+    Py_ssize_t low
+    Py_ssize_t high
+    # True: the frames that the end of the stream follows, or a length of at most `high`. False: the others. Or ANY.
+    int followed
+    bint at_end
+    Py_ssize_t budget
+    # The first offset at which a frame may begin that is not whole.
+    Py_ssize_t undecided
 
 
 cdef bint is_table_root(const uint8_t* p, Py_ssize_t size) noexcept nogil:
@@ -156,6 +206,88 @@ def chained_offsets(const unsigned char[::1] data not None, Deframer deframer no
         PyMem_RawFree(chained)
 
 
+cdef bint is_zero(const uint8_t* p, Py_ssize_t size) noexcept nogil:
+    """Whether the `size` bytes at `p` are zero."""
+    cdef Py_ssize_t i
+    for i in range(size):
+        if p[i]:
+            return False
+    return True
+
+
+cdef Py_ssize_t zeros_before(const uint8_t* data, Py_ssize_t size) noexcept nogil:
+    """How many bytes at the end of the `size` bytes at `data` are zero."""
+    cdef Py_ssize_t at = size
+    while at and not data[at - 1]:
+        at -= 1
+    return size - at
+
+
+cdef bint is_followed(
+    const uint8_t* data, Py_ssize_t size, Py_ssize_t at, const HeaderFormat* format, const Scan* scan
+) noexcept nogil:
+    """Whether the end of the stream or a length that `scan` expects follows a frame that ends at `at`."""
+    cdef Py_ssize_t length
+    if size - at < LENGTH_SIZE:
+        return not scan.at_end or size == at
+    length = load_u32(data + at)
+    return format.min_length <= length <= scan.high
+
+
+cdef bint next_candidate(
+    const uint8_t* data, Py_ssize_t size, Py_ssize_t end, const HeaderFormat* format, Scan* scan
+) noexcept nogil:
+    """Moves `scan.at` to the next offset before `end` at which a frame begins that belongs to this pass and may be
+    intact: a built-in checksum matches, or there is none and the payload looks like a message.
+
+    Returns False if it stopped elsewhere: at `end`, or after SLICE bytes were examined, or when the budget was spent.
+    """
+    cdef HeaderFormat header = format[0]
+    cdef Py_ssize_t at = scan.at, length, available, zeros, cost, spent = 0
+    while at < end and spent < SLICE and scan.budget >= 0:
+        available = size - at
+        if available < LENGTH_SIZE:
+            scan.undecided = min(scan.undecided, at)
+            at = end
+            break
+        length = load_u32(data + at)
+        if length < header.min_length or length > header.max_length:
+            at += 1
+            continue
+        if length > available - header.header_size:
+            scan.undecided = min(scan.undecided, at)
+            at += 1
+            continue
+        if length <= scan.low or length > scan.high:
+            at += 1
+            continue
+        if scan.followed != ANY and (
+            scan.followed != is_followed(data, size, at + header.header_size + length, &header, scan)
+        ):
+            at += 1
+            continue
+        if header.checksum_size == 0:
+            spent += FRAME_COST
+            if is_table_root(data + at + header.header_size, length) or (
+                is_vector_root(data + at + header.header_size, length)
+            ):
+                scan.at = at
+                return True
+        else:
+            # See `Search.is_evidence`.
+            zeros = header.checksum_size + (0 if header.checksum_size >= 4 else length)
+            if not is_zero(data + at + LENGTH_SIZE, zeros):
+                cost = FRAME_COST + length
+                spent += cost
+                scan.budget -= cost
+                if scan.budget >= 0 and checksum_matches(data + at, length, &header):
+                    scan.at = at
+                    return True
+        at += 1
+    scan.at = at
+    return False
+
+
 cdef class Search:
     """One search over `data`."""
 
@@ -164,146 +296,247 @@ cdef class Search:
     cdef bint is_native
     cdef HeaderFormat format
     cdef object owner_view
-    cdef const unsigned char[::1] data
+    cdef const unsigned char[::1] view
+    cdef const uint8_t* data
     cdef Py_ssize_t size
     # The size of the checksum, which is the evidence for a frame.
     cdef Py_ssize_t evidence_bytes
+    # Whether the stream ends where the data end.
+    cdef bint at_end
+    # Where the zeros begin with which the stream ends.
+    cdef Py_ssize_t zero_start
+    # How many bytes may still be examined; negative if they were not enough. `stopped` is whether frames were left out
+    # that the search promises to find.
+    cdef Py_ssize_t budget
+    cdef bint stopped
+    # The first offset that more bytes could turn into a match.
+    cdef Py_ssize_t undecided
+    # The offsets at which a chain of frames begins that ends where the stream ends; NULL where that is not needed.
+    cdef uint8_t* chained
 
-    cdef Py_ssize_t frame_size(self, Py_ssize_t at) except -1:
-        """The size of the frame that may begin at `at`, if it is whole; otherwise 0."""
-        cdef Span span
-        cdef Py_ssize_t length
+    def __dealloc__(self):
+        PyMem_RawFree(self.chained)
+
+    cdef int prepare(self, Deframer deframer, object buffer, bint at_end, Py_ssize_t tear=-1) except -1:
+        """Begins a search. No chain of frames leads over the offset `tear`, where the stream may be torn."""
+        self.deframer = deframer
+        self.is_native = deframer.locate_is_native
         if self.is_native:
-            length = whole_payload_at(&self.data[at], self.size - at, &self.format, self.format.max_length)
-            return self.format.header_size + length if length >= 0 else 0
+            deframer.get_format(&self.format)
+        self.owner_view = owner_view_of(buffer, "buffer")
+        self.view = self.owner_view
+        self.size = self.view.shape[0]
+        self.data = &self.view[0] if self.size else NULL
+        self.evidence_bytes = deframer.evidence_bytes()
+        self.at_end = at_end
+        self.budget = BUDGET + self.size * (BUDGET_FACTOR if deframer.check_is_native else PYTHON_BUDGET_FACTOR)
+        self.undecided = self.size
+        self.zero_start = self.size
+        if at_end:
+            self.zero_start -= zeros_before(self.data, self.size)
+        if at_end and not self.evidence_bytes and self.size:
+            self.chained = new_set(self.size)
+            self.mark_chains(tear)
+        return 0
+
+    cdef Py_ssize_t frame_size(self, Py_ssize_t at) except -2:
+        """The size of the frame that begins at `at`, if it is whole; 0 if no frame begins there; UNDECIDED if one may.
+        """
+        cdef Span span
+        cdef Py_ssize_t length, available = self.size - at
+        if available == 0:
+            return UNDECIDED
+        if self.is_native:
+            length = whole_payload_at(self.data + at, available, &self.format, self.format.max_length)
+            if length >= 0:
+                return self.format.header_size + length
+            if available >= LENGTH_SIZE:
+                length = load_u32(self.data + at)
+                if length < self.format.min_length or length > self.format.max_length:
+                    return 0
+            return UNDECIDED
         try:
-            if self.deframer.find(self.owner_view, &self.data[at], self.size - at, &span):
-                return 0
-            return span.frame_end if span.frame_end <= self.size - at else 0
+            if not self.deframer.find(self.owner_view, self.data + at, available, &span) and (
+                span.frame_end <= available
+            ):
+                return span.frame_end
         except Exception:
             return 0
+        return UNDECIDED
 
     cdef bint is_evidence(self, Py_ssize_t at, Py_ssize_t size) noexcept nogil:
         """Whether a matching checksum of the frame at `at` is evidence for the frame.
 
         A run of zero bytes has the checksum 0 with CRC-16 and with any sum, and messages contain many zero bytes. So a
-        stored checksum of 0 is no evidence. (Of the frames of an intact stream, one of 65,536 has it with CRC-16.)
+        stored checksum of 0 over zeros is no evidence. (With a checksum of 4 bytes or more, only zeros have it.)
         """
-        cdef Py_ssize_t i, begin = 0, end = size
-        if self.is_native and self.evidence_bytes:
+        cdef Py_ssize_t begin = 0, end = size
+        if self.is_native:
             begin = LENGTH_SIZE
-            end = LENGTH_SIZE + self.evidence_bytes
-        for i in range(at + begin, at + end):
-            if self.data[i]:
-                return True
-        return False
+            if self.evidence_bytes >= 4:
+                end = LENGTH_SIZE + self.evidence_bytes
+        return not is_zero(self.data + at + begin, end - begin)
 
     cdef int weight(self, Py_ssize_t at) except -1:
-        """How strong the evidence of the whole frame at `at` is: ENOUGH, 1 for some, or 0 for a frame that is not good.
+        """How strong the evidence of the whole frame at `at` is, in quarters of what is enough; 0 for a frame that is
+        not good.
         """
         cdef Span span
         cdef const uint8_t* payload
         cdef Py_ssize_t size
+        cdef bint is_table, is_last
         try:
-            if self.deframer.find(self.owner_view, &self.data[at], self.size - at, &span):
+            if self.deframer.find(self.owner_view, self.data + at, self.size - at, &span):
                 return 0
-            self.deframer.examine(self.owner_view, &self.data[at], &span, True)
+            self.deframer.examine(self.owner_view, self.data + at, &span, True)
         except Exception:
             return 0
-        payload = &self.data[at] + span.payload_start
+        if self.evidence_bytes >= 4:
+            return ENOUGH
+        payload = self.data + at + span.payload_start
         size = span.payload_end - span.payload_start
-        # How strong a checksum written in Python is, is unknown: small numbers often have the right sum. A deframer
-        # written in Python knows its frames better than this search does.
-        if not self.is_native or self.evidence_bytes >= 4:
+        # Zeros behind a frame are what a file system leaves.
+        is_last = self.at_end and at + span.frame_end >= self.zero_start
+        # A deframer written in Python knows its frames better than this search does.
+        if not self.is_native:
+            return ENOUGH if is_last else ENOUGH // 2
+        is_table = is_table_root(payload, size)
+        if not self.evidence_bytes:
+            if is_table and self.chained is not NULL and contains(self.chained, at):
+                return ENOUGH
+            return ENOUGH // 2 if is_table or is_vector_root(payload, size) else 0
+        # How strong a checksum written in Python is, is unknown: small numbers often have the right sum.
+        if self.evidence_bytes >= 2 and (is_table or (is_last and self.deframer.check_is_native)):
             return ENOUGH
-        if self.evidence_bytes >= 2 and self.deframer.check_is_native:
-            return ENOUGH
-        if is_table_root(payload, size):
-            return ENOUGH
-        return 1 if self.evidence_bytes or is_vector_root(payload, size) else 0
+        return ENOUGH // 4 if self.evidence_bytes == 1 else ENOUGH // 2
 
-    cdef int mark_chains(self, uint8_t* chained) except -1:
-        """Adds to the set `chained` the offsets at which a chain of frames begins that ends where the data ends."""
+    cdef bint begins_row(self, Py_ssize_t begin) except -1:
+        """Whether good frames follow one another from `begin` on that are enough evidence together."""
+        cdef Py_ssize_t here = begin, size
+        cdef int weight, sum = 0, idle = 0
+        while True:
+            size = self.frame_size(here)
+            if size <= 0:
+                if size == UNDECIDED:
+                    self.undecided = min(self.undecided, begin)
+                return False
+            self.budget -= FRAME_COST + (size if self.evidence_bytes else 0)
+            if self.budget < 0:
+                return False
+            if self.is_evidence(here, size):
+                weight = self.weight(here)
+                if not weight:
+                    return False
+                sum += weight
+                if sum >= ENOUGH:
+                    return True
+                idle = 0
+            else:
+                # Empty frames stand between others; a row does not begin with them, nor consist of them.
+                idle += 1
+                if here == begin or idle > MAX_IDLE_FRAMES:
+                    return False
+                if self.is_native and not self.evidence_bytes:
+                    if size > LENGTH_SIZE:
+                        return False
+                elif not self.weight(here):
+                    return False
+            here += size
+
+    cdef int mark_chains(self, Py_ssize_t tear) except -1:
+        """Adds to the set `chained` the offsets at which a chain of frames begins that ends where the data end and does
+        not lead over `tear`.
+        """
         cdef Py_ssize_t at, size, begin, end = self.size
-        add(chained, end)
+        add(self.chained, end)
         while end > 0:
             PyErr_CheckSignals()
             begin = max(end - BLOCK, 0)
+            if begin < tear < end:
+                begin = tear
             if self.is_native:
-                chain_block(self.data, &self.format, begin, end, chained)
+                chain_block(self.view, &self.format, begin, end, self.chained)
             else:
                 for at in range(end - 1, begin - 1, -1):
                     size = self.frame_size(at)
-                    if size and contains(chained, at + size):
-                        add(chained, at)
+                    if size > 0 and contains(self.chained, at + size):
+                        add(self.chained, at)
+            if begin == tear:
+                remove(self.chained, tear)
             end = begin
         return 0
 
-    cdef Py_ssize_t find_chain(self, Py_ssize_t tear) except -2:
-        """The offset of a good frame from which frame follows frame exactly to the end of the data; -1 if there is
-        none.
-
-        After a damaged length, all later frames are intact, so they lead to the end. Random bytes hardly ever do.
-        Therefore few checksums are calculated, however many bytes are searched.
+    cdef Py_ssize_t find_chain(self, Py_ssize_t begin, Py_ssize_t end) except -2:
+        """The first offset from `begin` on and before `end` at which good frames begin that lead exactly to the end of
+        the stream; -1 if there is none. Only for deframers without a checksum, whose chains are marked.
         """
-        cdef uint8_t* chained = new_set(self.size)
-        cdef Py_ssize_t at, here, first, size
-        cdef int weight, sum
-        try:
-            self.mark_chains(chained)
-            for at in range(self.size):
-                if at % BLOCK == 0:
-                    PyErr_CheckSignals()
-                if at == tear:
-                    continue
-                # The first frames of the chain that are evidence must be good. Each offset is examined once.
-                here = first = at
-                sum = 0
-                while here < self.size and contains(chained, here):
-                    remove(chained, here)
-                    size = self.frame_size(here)
-                    if self.is_evidence(here, size):
-                        weight = self.weight(here)
-                        if not weight:
-                            break
-                        if not sum:
-                            first = here
-                        sum += weight
-                        if sum >= ENOUGH:
-                            return first
-                    here += size
-            return -1
-        finally:
-            PyMem_RawFree(chained)
-
-    cdef Py_ssize_t find_row(self, Py_ssize_t tear) except -2:
-        """The offset of several good frames in a row, more of them for a weaker checksum; -1 if there are none.
-
-        For a stream that is both damaged and torn, in which no chain leads to the end.
-        """
-        cdef Py_ssize_t wanted = 1 if self.evidence_bytes >= 4 else 4 if self.evidence_bytes == 1 else 2
-        # How many bytes may be checked. This ends the search in data made of plausible lengths, where the work would
-        # grow with the square of the size.
-        cdef Py_ssize_t budget = (64 << 20) + 16 * self.size
-        cdef Py_ssize_t at, here, size, count
-        for at in range(tear + 1, self.size):
+        cdef Py_ssize_t at
+        for at in range(begin, end):
             if at % BLOCK == 0:
                 PyErr_CheckSignals()
-            here = at
-            count = 0
-            while here < self.size:
-                size = self.frame_size(here)
-                if not size or not self.is_evidence(here, size):
-                    break
-                budget -= size
-                if budget < 0:
-                    return -1
-                if not self.weight(here):
-                    break
-                here += size
-                count += 1
-                if count == wanted:
+            if contains(self.chained, at) and self.begins_row(at):
+                return at
+        return -1
+
+    cdef Py_ssize_t find(self, Py_ssize_t begin, Py_ssize_t longest) except -2:
+        """The nearest offset from `begin` on at which intact frames begin; -1 if there is none. (If the budget is
+        spent: none was found so far.) `longest` is the length of the longest payload seen, or 0.
+        """
+        cdef Py_ssize_t at, found = -1, end = self.size, largest
+        cdef Scan scan
+        cdef int followed
+        if not self.is_native:
+            for at in range(begin, end):
+                PyErr_CheckSignals()
+                if self.begins_row(at):
                     return at
+                if self.budget < 0:
+                    self.stopped = True
+                    return -1
+            return -1
+        if not self.evidence_bytes:
+            scan.low = -1
+            scan.high = MAX_PAYLOAD_LEN
+            scan.followed = ANY
+            return self.find_in_pass(begin, end, &scan)
+        largest = min(self.format.max_length, self.size)
+        for followed in (True, False):
+            scan.followed = followed
+            scan.low = -1
+            scan.high = max(FIRST_CLASS, 4 * min(longest, MAX_PAYLOAD_LEN))
+            while scan.low < largest:
+                at = self.find_in_pass(begin, end, &scan)
+                if at >= 0:
+                    found = end = at
+                if self.budget < 0:
+                    # Random bytes of this size have a few long frames that are followed, and thousands that are not.
+                    self.stopped = found < 0 and (followed or scan.low < 0)
+                    return found
+                scan.low = scan.high
+                scan.high *= CLASS_FACTOR
+        return found
+
+    cdef Py_ssize_t find_in_pass(self, Py_ssize_t begin, Py_ssize_t end, Scan* scan) except -2:
+        """`find` for the frames of one pass, before `end`."""
+        cdef Py_ssize_t stop
+        cdef bint is_candidate
+        scan.at = begin
+        scan.at_end = self.at_end
+        while scan.at < end:
+            PyErr_CheckSignals()
+            scan.budget = self.budget
+            scan.undecided = self.undecided
+            stop = min(end, scan.at + BLOCK)
+            with nogil:
+                is_candidate = next_candidate(self.data, self.size, stop, &self.format, scan)
+            self.budget = scan.budget
+            self.undecided = scan.undecided
+            if is_candidate:
+                if self.begins_row(scan.at):
+                    return scan.at
+                scan.at += 1
+            if self.budget < 0:
+                return -1
         return -1
 
     cdef int is_whole_with_a_wrong_length(self, Py_ssize_t tear) except -1:
@@ -319,16 +552,26 @@ cdef class Search:
             return False
         # A checksum of two bytes matches by chance too often. So the length must differ in one bit only.
         if self.evidence_bytes < 4:
-            if fs_popcount(load_u32(&self.data[tear]) ^ <uint32_t>(rest - span.payload_start)) != 1:
+            if fs_popcount(load_u32(self.data + tear) ^ <uint32_t>(rest - span.payload_start)) != 1:
                 return False
         try:
-            self.deframer.examine(self.owner_view, &self.data[tear], &span, True)
+            self.deframer.examine(self.owner_view, self.data + tear, &span, True)
         except Exception:
             return False
         return True
 
 
-def find_intact_frame(Deframer deframer not None, buffer, tear):
+class SearchStoppedError(Exception):
+    """The data are so full of plausible lengths that the search for intact frames had to stop."""
+
+
+cdef Py_ssize_t found_or_stopped(Search search, Py_ssize_t found) except -2:
+    if search.stopped:
+        raise SearchStoppedError
+    return found
+
+
+def find_intact_frame(Deframer deframer not None, buffer, Py_ssize_t tear, Py_ssize_t longest=0):
     """Looks for a frame that cutting the stream at `tear` would remove.
 
     Parameters
@@ -338,34 +581,119 @@ def find_intact_frame(Deframer deframer not None, buffer, tear):
     buffer : bytes-like
         The last bytes of the stream, up to its end.
     tear : int
-        The offset in `buffer` of the frame that is not whole. The bytes before it are searched too, for frames that
-        reach over it: without a checksum, a wrong length may not be noticed at once.
+        The offset in `buffer` of the frame that is not whole. Without a checksum, the bytes before it are searched too,
+        for frames that reach over it: there a wrong length may not be noticed at once.
+    longest : int
+        See `find_next_frames`.
 
     Returns
     -------
     int or None
-        The offset in `buffer` of an intact frame; `tear` itself if only the length of that frame is wrong.
+        The offset in `buffer` of the nearest intact frame; `tear` itself if only the length of that frame is wrong.
+
+    Raises
+    ------
+    SearchStoppedError
+        The data are so full of plausible lengths that there may be an intact frame that was not found.
     """
     cdef Search search = Search.__new__(Search)
-    cdef Py_ssize_t found, start = tear
-    search.deframer = deframer
-    search.is_native = deframer.locate_is_native
-    if search.is_native:
-        deframer.get_format(&search.format)
-    search.owner_view = owner_view_of(buffer, "buffer")
-    search.data = search.owner_view
-    search.size = search.data.shape[0]
-    if not 0 <= start <= search.size:
+    cdef Py_ssize_t found = -1
+    search.prepare(deframer, buffer, True, tear)
+    if not 0 <= tear <= search.size:
         raise ValueError(f"tear must lie inside the buffer of {search.size} bytes, got {tear}")
-    search.evidence_bytes = deframer.evidence_bytes()
-    if search.is_whole_with_a_wrong_length(start):
-        return start
-    found = search.find_chain(start)
-    if found < 0:
-        found = search.find_row(start)
+    if search.is_whole_with_a_wrong_length(tear):
+        return tear
+    if not search.evidence_bytes:
+        found = search.find_chain(0, tear)
+    if found < 0 and tear < search.size:
+        found = found_or_stopped(search, search.find(tear + 1, longest))
     return None if found < 0 else found
 
 
-def needs_history(Deframer deframer not None):
-    """Whether the search needs bytes before the tear: without a checksum, a wrong length is noticed late."""
-    return deframer.evidence_bytes() == 0
+def find_frames(Deframer deframer not None, buffer, Py_ssize_t begin, bint at_end, Py_ssize_t longest):
+    """`find_next_frames` that returns the offset or None, and raises SearchStoppedError where that gives up."""
+    cdef Search search = Search.__new__(Search)
+    cdef Py_ssize_t found
+    search.prepare(deframer, buffer, at_end)
+    if not 0 <= begin <= search.size:
+        raise ValueError(f"begin must lie inside the buffer of {search.size} bytes, got {begin}")
+    found = found_or_stopped(search, search.find(begin, longest))
+    return None if found < 0 else found
+
+
+cpdef (Py_ssize_t, Py_ssize_t) find_next_frames(
+    Deframer deframer, object buffer, Py_ssize_t begin, bint at_end, Py_ssize_t longest
+) except *:
+    """The nearest offset from `begin` on at which intact frames begin, enough of them to be no accident.
+
+    One frame is enough with a checksum of 4 bytes or more; with a shorter one, several in a row are, or one that ends
+    where the stream ends, or one whose payload looks like a message. Without a checksum, payloads must look like
+    messages: those of several frames in a row, or of one from which frame follows frame to the end of the stream.
+
+    Parameters
+    ----------
+    deframer : Deframer
+        Finds and checks the frames. Its observers are not called, and what it raises is not passed on.
+    buffer : bytes-like
+        The bytes to search. Nothing is copied.
+    begin : int
+        The first offset that is a possible answer.
+    at_end : bool
+        Whether the stream ends where `buffer` ends.
+    longest : int
+        The length of the longest payload of the stream seen so far, 0 for none. Much longer frames are examined last.
+
+    Returns
+    -------
+    found : int
+        The offset in `buffer`; -1 if there is none, or if the data are so full of plausible lengths that the search had
+        to stop (about a second for 16 MiB).
+    undecided : int
+        The first offset that more bytes could turn into an answer, or ``len(buffer)``.
+
+    Raises
+    ------
+    ValueError, TypeError, BufferError
+        An argument is wrong. Damage raises nothing.
+    """
+    cdef Search search
+    cdef Py_ssize_t found
+    if deframer is None:
+        raise TypeError("deframer must be an instance of Deframer, got None")
+    search = Search.__new__(Search)
+    search.prepare(deframer, buffer, at_end)
+    if not 0 <= begin <= search.size:
+        raise ValueError(f"begin must lie inside the buffer of {search.size} bytes, got {begin}")
+    if longest < 0:
+        raise ValueError(f"longest must not be negative, got {longest}")
+    found = search.find(begin, longest)
+    return found, search.size if at_end else search.undecided
+
+
+def evidence_bytes_of(Deframer deframer not None):
+    """The size of the checksum that each frame matches, in bytes; 0 if there is none."""
+    return deframer.evidence_bytes()
+
+
+def header_size_of(Deframer deframer not None):
+    """The size of a frame's header, in bytes; None if the ``locate`` of `deframer` is written in Python."""
+    cdef HeaderFormat format
+    if not deframer.locate_is_native:
+        return None
+    deframer.get_format(&format)
+    return format.header_size
+
+
+def trailing_zeros(const unsigned char[::1] data not None):
+    """How many of the last bytes of `data` are zero."""
+    cdef Py_ssize_t size = data.shape[0]
+    return zeros_before(&data[0], size) if size else 0
+
+
+def largest_of(const long long[::1] numbers not None):
+    """The largest of the numbers, or 0."""
+    cdef long long largest = 0
+    cdef Py_ssize_t i
+    for i in range(numbers.shape[0]):
+        largest = max(largest, numbers[i])
+    return largest
