@@ -30,7 +30,9 @@ __all__ = ["start_up"]
 CHUNK = 1 << 20
 
 
-def start_up(file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool, allow_empty: bool | None) -> tuple[io.FileIO, StartupReport]:
+def start_up(
+    file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool, allow_empty: bool | None
+) -> tuple[io.FileIO, StartupReport]:
     """Makes a file one that ends with a whole frame.
 
     Parameters

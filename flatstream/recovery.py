@@ -9,6 +9,7 @@ or an intact file that is read in the wrong way. And a file of which no frame ca
 from __future__ import annotations
 
 import enum
+import errno
 import io
 import os
 import stat
@@ -26,6 +27,7 @@ from flatstream._core.stream.frame_search import (
 )
 from flatstream._endpoints import is_path
 from flatstream._file_types import checksum_of_first_frame, looks_like
+from flatstream._lock import lock_file, who_writes
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import (
     ChecksumMismatchError,
@@ -77,7 +79,7 @@ class _Report(NamedTuple):
 
 
 class RecoveryReport(_Report):
-    """The result of `recover`: a tuple of three, with one more attribute.
+    """The result of `recover`: a tuple of three, with two more attributes, which are not compared.
 
     Attributes
     ----------
@@ -90,10 +92,14 @@ class RecoveryReport(_Report):
     looks_like : str or None
         Only with NOT_A_STREAM: what the source seems to be. "gzip", "zstd", "Parquet", "Arrow", "PNG" and other
         formats, "text", "zeros", "a stream with the checksum crc32" (or another), or "a torn frame": a length that is
-        not unusual, and fewer bytes behind it. None if nothing was recognized. It is not compared.
+        not unusual, and fewer bytes behind it. None if nothing was recognized.
+    being_written : str or None
+        Only of `recover_file` with a path: the process that has the file open to write it, as text. What it has written
+        half is no torn tail. None if no writer has locked the file.
     """
 
     _looks_like: str | None = None
+    _being_written: str | None = None
 
     def __new__(  # noqa: D102 - as a tuple is made
         cls, frames: int, last_good_offset: int, end: RecoveryEnd, looks_like: str | None = None
@@ -108,9 +114,15 @@ class RecoveryReport(_Report):
         """What the source seems to be, with NOT_A_STREAM."""
         return self._looks_like
 
+    @property
+    def being_written(self) -> str | None:
+        """The process that has the file open to write it."""
+        return self._being_written
+
     def __repr__(self) -> str:
         seems = "" if self.looks_like is None else f", looks_like={self.looks_like!r}"
-        return f"{super().__repr__()[:-1]}{seems})"
+        written = "" if self.being_written is None else f", being_written={self.being_written!r}"
+        return f"{super().__repr__()[:-1]}{seems}{written})"
 
 
 def recover(
@@ -201,25 +213,34 @@ def recover_file(
         The position of a file object is left at ``last_good_offset``: after a torn tail, ``file.truncate()`` cuts it
         off, and writing can go on from there. If the end is NOT_A_STREAM, the position is left at the end of the file,
         so that ``file.truncate()`` cuts nothing. If an error is raised, the position is unspecified.
+        A file object that can be written is locked until it is closed, so that no writer appends to it meanwhile.
     deframer, guard, allow_empty
         See `recover`.
 
     Returns
     -------
     RecoveryReport
-        Offsets are relative to the beginning of the file.
+        Offsets are relative to the beginning of the file. Of a path, ``being_written`` says whether a writer has it
+        open.
 
     Raises
     ------
     TypeError
         `file` is neither a path nor seekable.
+    OSError
+        With the number EBUSY: `file` can be written, and another writer has it open.
     ChecksumMismatchError, InvalidFrameError, ValidationFailedError, OSError
         See `recover`.
     """
     if is_path(file):
-        return recover(file, deframer, guard=guard, allow_empty=allow_empty)
+        # It may have begun or ended in the meantime.
+        before = who_writes(file)
+        report = recover(file, deframer, guard=guard, allow_empty=allow_empty)
+        report._being_written = before or who_writes(file)
+        return report
     if not callable(getattr(file, "seek", None)):
         raise TypeError(f"file must be a path or a seekable file object, got {file!r:.100}")
+    _lock_if_writable(file)
     file.seek(0)
     report = recover(file, deframer, guard=guard, allow_empty=allow_empty)
     if report.end is RecoveryEnd.NOT_A_STREAM:
@@ -227,6 +248,23 @@ def recover_file(
     else:
         file.seek(report.last_good_offset)
     return report
+
+
+def _lock_if_writable(file: Any) -> None:
+    """Locks the file of a file object. Where there are no locks, nothing is locked."""
+    try:
+        if not file.writable():
+            return
+        fd = file.fileno()
+    except (AttributeError, OSError, ValueError):
+        # It has no descriptor.
+        return
+    name = getattr(file, "name", None)
+    try:
+        lock_file(fd, name if isinstance(name, str) else f"the file with the descriptor {fd}")
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise
 
 
 class _Bytes(Protocol):

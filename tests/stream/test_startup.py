@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flatbuffers import Builder
 
 import flatstream
 from flatstream import (
@@ -163,14 +164,22 @@ def test_torn_first_frame_is_moved_aside(mode, tmp_path):
 
 
 @every_mode
+@pytest.mark.parametrize("allow_empty", [None, False])
 @pytest.mark.parametrize("zeros", [1, 3, 11, 512, 4096])
-def test_zeros_behind_whole_frames_are_cut_off_and_only_counted(mode, zeros, tmp_path):
+def test_zeros_behind_whole_frames_are_cut_off_and_only_counted(mode, zeros, allow_empty, tmp_path):
     path = tmp_path / "events.fs"
     stream = reference.encode(PAYLOADS, mode.name)
     path.write_bytes(stream + bytes(zeros))
-    assert start(path, mode.checksum(), allow_empty=False) == ("cut", 3, len(stream), zeros, None, None, None)
+    report = start(path, mode.checksum(), allow_empty=allow_empty)
+    assert report == ("cut", 3, len(stream), zeros, None, None, None)
     assert path.read_bytes() == stream
     assert beside(path) == []
+
+
+def test_zeros_that_are_declared_to_be_frames_are_frames(tmp_path):
+    path = tmp_path / "events.fs"
+    path.write_bytes(STREAM + bytes(16))
+    assert start(path, allow_empty=True) == ("nothing", 5, len(STREAM) + 16, 0, None, None, None)
 
 
 @every_mode
@@ -242,6 +251,7 @@ def test_damaged_length_is_not_taken_for_a_torn_tail(tmp_path):
     assert Path(str(report.saved_as)).read_bytes() == stream
 
 
+LOOKS = {"text": "text", "gzip": "gzip", "png": "PNG", "parquet": "Parquet", "zip": "zip", "one_byte": None}
 FOREIGN = {
     "text": b"root:x:0:0:root:/root:/bin/sh\n" * 40,
     "gzip": gzip.compress(STREAM),
@@ -262,6 +272,8 @@ def test_foreign_file_is_moved_aside(what, mode, tmp_path):
     (moved,) = beside(path)
     assert report.saved_as == str(moved)
     assert moved.read_bytes() == FOREIGN[what]
+    if report.error is None:
+        assert report.looks_like == LOOKS[what]
     assert start(path, mode.checksum()).action == "nothing"
 
 
@@ -282,6 +294,22 @@ def test_stream_of_another_checksum_is_the_callers_mistake(written, used, torn, 
         assert beside(path) == []
     # And no lock is left.
     flatstream.open(path, "a", checksum=written, recover=True).close()
+
+
+@pytest.mark.parametrize("used", ["crc16", "crc32", "crc64"])
+def test_stream_of_messages_without_a_checksum_is_the_callers_mistake_too(used, tmp_path):
+    messages = []
+    for number in range(5):
+        builder = Builder()
+        builder.Finish(builder.CreateString(f"message {number}"))
+        messages.append(bytes(builder.Output()))
+    path = tmp_path / "events.fs"
+    stream = reference.encode(messages, "none")
+    path.write_bytes(stream)
+    with pytest.raises(InvalidFrameError, match="is a stream with the checksum 'none'"):
+        start(path, used)
+    assert path.read_bytes() == stream
+    assert start(path, "none").action == "nothing"
 
 
 # Names
