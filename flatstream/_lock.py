@@ -34,6 +34,9 @@ __all__ = ["lock_file", "open_for_reading", "open_for_writing", "who_writes"]
 PATIENCE = 0.25
 PAUSE = 0.01
 
+# How often a file is opened again because its path names another one when it is locked.
+REPLACEMENTS = 100
+
 # On Windows, the position of the byte that is locked.
 BEYOND_THE_DATA = 1 << 62
 
@@ -211,7 +214,7 @@ def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = Tr
 
     def opener(name: str, flags: int) -> int:
         flags = flags & ~os.O_TRUNC | os.O_APPEND
-        while True:
+        for _ in range(REPLACEMENTS):
             forks = _forks
             fd = os.open(name, flags, 0o666)
             try:
@@ -231,6 +234,7 @@ def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = Tr
                 raise
             # Another process moved or removed the file before it was locked.
             os.close(fd)
+        raise OSError(errno.EBUSY, "another process replaces the file again and again", name)
 
     file = io.FileIO(path, mode, opener=opener)
     try:

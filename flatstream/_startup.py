@@ -64,7 +64,7 @@ def start_up(
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file, StartupReport("nothing", 0, 0)
     # The files beside it are beside the file itself, if the path is a symbolic link.
-    path = os.path.realpath(file.name)
+    path = os.fsdecode(os.path.realpath(file.name))
     size = os.fstat(file.fileno()).st_size
     with open_for_reading(file) as source:
         error = looks_like = None

@@ -252,12 +252,17 @@ def recover_file(
 
 def _lock_if_writable(file: Any) -> None:
     """Locks the file of a file object. Where there are no locks, nothing is locked."""
+    # Of a temporary file that has a wrapper, the file itself. Other objects may do more than tell their descriptor when
+    # they are asked for it (tempfile.SpooledTemporaryFile).
+    file = getattr(file, "file", file)
+    if not isinstance(file, (io.RawIOBase, io.BufferedIOBase)):
+        return
     try:
         if not file.writable():
             return
         fd = file.fileno()
-    except (AttributeError, OSError, ValueError):
-        # It has no descriptor.
+    except (OSError, ValueError):
+        # It has no descriptor, or is closed.
         return
     name = getattr(file, "name", None)
     try:

@@ -10,6 +10,7 @@ import io
 import os
 import pickle
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,14 @@ def test_file_system_without_locks_is_recovered_without(path, monkeypatch):
     assert recover_file(path) == (1, 7, RecoveryEnd.TORN_TAIL)
     with open(path, "r+b") as file:
         assert recover_file(file) == (1, 7, RecoveryEnd.TORN_TAIL)
+
+
+def test_temporary_file_is_locked_too():
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(encode(b"one"))
+        file.flush()
+        assert recover_file(file).frames == 1
+        assert refused(Path(file.name))
 
 
 def test_missing_file_is_missing(tmp_path):

@@ -452,6 +452,14 @@ def test_file_that_is_removed_before_it_is_locked_is_made_again(mode, tmp_path, 
     assert path.read_bytes() == encode(b"one")
 
 
+def test_file_that_is_replaced_again_and_again_is_an_error(tmp_path, monkeypatch):
+    path = tmp_path / "stream"
+    monkeypatch.setattr(_lock, "lock_file", lambda fd, name: path.unlink())
+    with pytest.raises(OSError, match="another process replaces the file again and again") as caught:
+        flatstream.open(path, "w")
+    assert caught.value.errno == errno.EBUSY
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
 def test_file_system_without_locks_needs_lock_false(number, tmp_path, monkeypatch):
     path = tmp_path / "stream"
