@@ -23,6 +23,7 @@ from flatstream.checksums import (
     NoChecksum,
     XxHash64,
 )
+from flatstream.detection import Detection, detect
 from flatstream.errors import (
     ChecksumMismatchError,
     FlatbufferError,
@@ -96,6 +97,7 @@ __all__ = [
     "DefaultDeframer",
     "DefaultFramer",
     "Deframer",
+    "Detection",
     "FlatStreamError",
     "FlatbufferError",
     "FrameBatch",
@@ -132,6 +134,7 @@ __all__ = [
     "ValidationFailedError",
     "Validator",
     "XxHash64",
+    "detect",
     "recover",
     "recover_file",
 ]

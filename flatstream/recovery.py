@@ -21,6 +21,7 @@ from flatstream._core.stream.frame_search import (
     evidence_bytes_of,
     find_frames,
     find_intact_frame,
+    has_wrong_length,
     header_size_of,
     largest_of,
     trailing_zeros,
@@ -422,7 +423,7 @@ class _Recovery:
             return RecoveryReport(frames, offset, RecoveryEnd.TORN_TAIL)
         first, is_all = self._first_bytes()
         seems = looks_like(first)
-        if seems is None and is_all and _may_be_torn(first):
+        if seems is None and is_all and _may_be_torn(first, self.header_size or 4):
             seems = "a torn frame"
         return RecoveryReport(0, 0, RecoveryEnd.NOT_A_STREAM, seems)
 
@@ -534,12 +535,15 @@ class _Recovery:
             return None
         try:
             stream = self._bytes_from(begin)
-            if end > begin:
-                # If the length is right, frames inside of the payload are not those of this stream.
-                window, at_end = stream.read(end, self._window())
-                if find_frames(self.deframer, window, 0, at_end, self.longest) == 0:
-                    return end
-            return self._next_intact(stream, begin + 1)
+            nearest = self._next_intact(stream, begin + 1)
+            if nearest is None or not begin < nearest < end:
+                return nearest
+            # Frames inside of the payload are not those of this stream, if the length is right.
+            window, at_end = stream.read(end, self._window())
+            if find_frames(self.deframer, window, 0, at_end, self.longest) != 0:
+                return nearest
+            # Or the length is wrong, and ends with another frame by accident: frames may all be of one size.
+            return nearest if has_wrong_length(self.deframer, stream.read(begin, nearest - begin)[0]) else end
         except (SearchStoppedError, OSError):
             return None
 
@@ -599,6 +603,6 @@ def _is_zero(stream: _Bytes, begin: int) -> bool:
         begin += len(window)
 
 
-def _may_be_torn(data: memoryview) -> bool:
+def _may_be_torn(data: memoryview, header_size: int) -> bool:
     """Whether a stream of which these are all bytes may have been torn in its first frame."""
-    return len(data) >= 4 and len(data) - 4 < int.from_bytes(data[:4], "little") <= LONGEST_TORN
+    return len(data) >= 4 and len(data) - header_size < int.from_bytes(data[:4], "little") <= LONGEST_TORN

@@ -670,6 +670,15 @@ cpdef (Py_ssize_t, Py_ssize_t) find_next_frames(
     return found, search.size if at_end else search.undecided
 
 
+def has_wrong_length(Deframer deframer not None, buffer):
+    """Whether `buffer` is one frame of which only the length is wrong: the rest of it has the checksum that it stores.
+    (Only with a built-in checksum. With CRC-16, the length must differ in a single bit.)
+    """
+    cdef Search search = Search.__new__(Search)
+    search.prepare(deframer, buffer, False)
+    return bool(search.is_whole_with_a_wrong_length(0))
+
+
 def evidence_bytes_of(Deframer deframer not None):
     """The size of the checksum that each frame matches, in bytes; 0 if there is none."""
     return deframer.evidence_bytes()
