@@ -115,12 +115,35 @@ def test_refusal_without_knowledge_of_the_process_says_so(tmp_path, monkeypatch)
         assert "the process is not known" in str(refusal(path))
 
 
-@pytest.mark.parametrize("line", ["", "garbage", "1: FLOCK ADVISORY WRITE x 00:00:1 0 EOF", "1: POSIX"], ids=repr)
-def test_list_of_locks_that_says_nothing_of_the_file_names_nobody(line, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        ("1: FLOCK  ADVISORY  WRITE {pid} {device}:{inode} 0 EOF", True),
+        ("1: FLOCK  ADVISORY  WRITE {pid} ff:ff:{inode} 0 EOF", True),
+        ("1: FLOCK  ADVISORY  WRITE {parent} {device}:{inode} 0 EOF", True),
+        # The parent process has not got the file open, so that this is a file of another device.
+        ("1: FLOCK  ADVISORY  WRITE {parent} ff:ff:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE 999999999 ff:ff:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE {pid} {device}:{inode}0 0 EOF", False),
+        ("1: FLOCK  ADVISORY  READ {pid} {device}:{inode} 0 EOF", False),
+        ("1: POSIX  ADVISORY  WRITE {pid} {device}:{inode} 0 EOF", False),
+        ("1: -> FLOCK  ADVISORY  WRITE {pid} {device}:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE 0 {device}:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE x {device}:{inode} 0 EOF", False),
+        ("1: FLOCK", False),
+        ("garbage", False),
+        ("", False),
+    ],
+)
+def test_list_of_locks_names_the_process_only_if_it_is_sure(line, known, tmp_path, monkeypatch):
     path = tmp_path / "stream"
-    path.write_bytes(b"")
-    monkeypatch.setattr(_lock, "open", lambda *arguments, **options: io.StringIO(line), raising=False)
-    assert _lock._pid_of_lock(os.stat(path)) is None
+    with open(path, "wb") as file:
+        status = os.fstat(file.fileno())
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+        text = line.format(pid=os.getpid(), parent=os.getppid(), device=device, inode=status.st_ino)
+        monkeypatch.setattr(_lock, "open", lambda *arguments, **options: io.StringIO(text), raising=False)
+        expected = os.getppid() if "{parent}" in line else os.getpid()
+        assert _lock._pid_of_lock(status) == (expected if known else None)
 
 
 def test_refused_writer_leaves_the_others_lock(tmp_path):
