@@ -24,6 +24,7 @@ from flatstream.checksums import (
     NoChecksum,
     XxHash64,
 )
+from flatstream.detection import Detection, detect
 from flatstream.errors import (
     ChecksumMismatchError,
     FlatbufferError,
@@ -97,6 +98,7 @@ __all__ = [
     "DefaultDeframer",
     "DefaultFramer",
     "Deframer",
+    "Detection",
     "FlatStreamError",
     "FlatbufferError",
     "FrameBatch",
@@ -134,6 +136,7 @@ __all__ = [
     "ValidationFailedError",
     "Validator",
     "XxHash64",
+    "detect",
     "recover",
     "recover_file",
     "salvage",

@@ -84,6 +84,9 @@ def _refuse_datagrams(value: Any, role: str) -> None:
     two messages, and without a checksum nobody notices. A `socket.makefile` for both directions that has buffers
     (`io.BufferedRWPair`) does not show its socket, and is not recognized.
     """
+    # Other objects may do more than tell their descriptor when they are asked for it (tempfile.SpooledTemporaryFile).
+    if not isinstance(value, (socket.socket, io.RawIOBase, io.BufferedIOBase)):
+        return
     try:
         if isinstance(value, socket.socket):
             kind = value.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
@@ -94,7 +97,7 @@ def _refuse_datagrams(value: Any, role: str) -> None:
         else:
             return
     except Exception:
-        # Most objects have no descriptor, or none that can be looked at. What is wrong with it shows when it is used.
+        # It has no descriptor, or none that can be looked at. What is wrong with it shows when it is used.
         return
     if kind != socket.SOCK_STREAM:
         name = next((member.name for member in socket.SocketKind if member == kind), str(kind))

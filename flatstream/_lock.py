@@ -34,6 +34,9 @@ __all__ = ["lock_file", "open_for_reading", "open_for_writing", "who_writes"]
 PATIENCE = 0.25
 PAUSE = 0.01
 
+# How often a file is opened again because its path names another one when it is locked.
+REPLACEMENTS = 100
+
 # On Windows, the position of the byte that is locked.
 BEYOND_THE_DATA = 1 << 62
 
@@ -136,19 +139,35 @@ def _holder(status: os.stat_result) -> str:
 
 
 def _pid_of_lock(status: os.stat_result) -> int | None:
-    # A line: "1: FLOCK  ADVISORY  WRITE 4711 fe:00:123456 0 EOF". The device is that of the file system, which is not
-    # always the one that stat() reports (btrfs, overlayfs). Then nothing is known, because inode numbers repeat.
-    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    """The process that has locked a file, by the list of all locks, which has the inodes."""
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     try:
         with open("/proc/locks", encoding="ascii", errors="replace") as file:
-            for line in file:
-                fields = line.split()
-                if len(fields) == 8 and fields[1] == "FLOCK" and fields[3] == "WRITE" and fields[5] == wanted:
-                    pid = int(fields[4])
-                    return pid if pid > 0 else None
+            lines = [line.split() for line in file]
+        for fields in lines:
+            # "1: FLOCK  ADVISORY  WRITE 4711 fe:00:123456 0 EOF"; behind a "->", one that waits for a lock.
+            if len(fields) == 8 and fields[1] == "FLOCK" and fields[3] == "WRITE":
+                where, _, inode = fields[5].rpartition(":")
+                pid = int(fields[4])
+                # With some file systems (btrfs, for example), stat() gives another device than this list.
+                if pid > 0 and inode == str(status.st_ino) and (where == device or _has_open(pid, status)):
+                    return pid
     except (OSError, ValueError):
         pass
     return None
+
+
+def _has_open(pid: int, status: os.stat_result) -> bool:
+    """Whether a process has the file open, as far as this process may know."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(os.path.join(folder, name)), status):
+                    return True
+    except OSError:
+        pass
+    return False
 
 
 def _release_in_child() -> None:
@@ -211,7 +230,7 @@ def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = Tr
 
     def opener(name: str, flags: int) -> int:
         flags = flags & ~os.O_TRUNC | os.O_APPEND
-        while True:
+        for _ in range(REPLACEMENTS):
             forks = _forks
             fd = os.open(name, flags, 0o666)
             try:
@@ -231,6 +250,7 @@ def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = Tr
                 raise
             # Another process moved or removed the file before it was locked.
             os.close(fd)
+        raise OSError(errno.EBUSY, "another process replaces the file again and again", name)
 
     file = io.FileIO(path, mode, opener=opener)
     try:

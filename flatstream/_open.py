@@ -13,7 +13,7 @@ from flatstream._endpoints import PathToOpen
 from flatstream._lock import open_for_reading
 from flatstream._startup import start_up
 from flatstream.checksums import Checksum, ChecksumType
-from flatstream.errors import UnexpectedEofError
+from flatstream.errors import InvalidFrameError, UnexpectedEofError
 from flatstream.framing import (
     BoundedFramer,
     ChecksumFramer,
@@ -100,8 +100,8 @@ def open(
         say in ``writer.recovery`` what was done (see `StartupReport`). A torn tail is saved beside the file and cut
         off; a tail of zero bytes is cut off; a file that is damaged, or no stream, is moved aside.
     allow_empty : bool, optional
-        Whether empty frames are read as frames: by the reader, and where mode "a" reads the file. By default they are,
-        unless `deframer` refuses them. Writers write them in any case.
+        Mode "r": whether empty frames are read; by default they are, unless `deframer` refuses them. Mode "a": see
+        `recover`. Writers write empty frames in any case.
     **options
         The keyword arguments of `StreamWriter` or `StreamReader`, as ``follow=True`` to read a file that is being
         written.
@@ -165,35 +165,31 @@ def open(
         made = deframer_for(checksum) if deframer is None else deframer
         return StreamReader(path, as_deframer(made, allow_empty=allow_empty), **options)
     written_with = framer_for(checksum) if framer is None else as_framer(framer)
-    counterpart = _deframer_of(written_with, allow_empty)
+    counterpart = _deframer_of(written_with)
     if not recover:
         prepare = None
         if kind == "a" and counterpart is not None:
-            prepare = functools.partial(_check_end, deframer=counterpart)
+            prepare = functools.partial(_check_end, deframer=counterpart, allow_empty=allow_empty)
         return StreamWriter(PathToOpen(path, kind + "b", lock, prepare), written_with, **options)
     if counterpart is None:
         raise ValueError(
             "recover=True reads the file, and only a checksum or a built-in framer says how: "
             f"got the framer {written_with!r:.100}. Call recover_file with its deframer instead"
         )
-    return _open_and_recover(PathToOpen(path, "ab", lock), written_with, counterpart, options)
-
-
-def _open_and_recover(target: PathToOpen, framer: Framer, deframer: Deframer, options: dict[str, Any]) -> StreamWriter:
     reports = []
-    existed = os.path.exists(target.path)
+    existed = os.path.exists(path)
 
-    def prepare(file: io.FileIO) -> io.FileIO:
-        file, report = start_up(file, deframer, existed=existed, lock=target.lock)
+    def prepare_file(file: io.FileIO) -> io.FileIO:
+        file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
         reports.append(report)
         return file
 
-    writer = StreamWriter(target._replace(prepare=prepare), framer, **options)
+    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare_file), written_with, **options)
     writer.recovery = reports[0]
     return writer
 
 
-def _deframer_of(framer: Framer, allow_empty: bool | None) -> Deframer | None:
+def _deframer_of(framer: Framer) -> Deframer | None:
     """The deframer of what `framer` writes; None if its format is not known, because it is written in Python."""
     while type(framer) in (BoundedFramer, ObserverFramer, ValidatingFramer):
         framer = framer.inner  # type: ignore[attr-defined]
@@ -204,15 +200,20 @@ def _deframer_of(framer: Framer, allow_empty: bool | None) -> Deframer | None:
     else:
         return None
     # The longest frames that there can be.
-    return as_deframer(deframer.with_max_frame_len(2**32 - 1), allow_empty=allow_empty)
+    return deframer.with_max_frame_len(2**32 - 1)
 
 
-def _check_end(file: io.FileIO, deframer: Deframer) -> io.FileIO:
+def _check_end(file: io.FileIO, deframer: Deframer, allow_empty: bool | None) -> io.FileIO:
     """Raises unless the file ends with a whole frame. The end of a device or a pipe is not checked."""
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     with open_for_reading(file) as source:
-        report = recover_stream(source, deframer)
+        report = recover_stream(source, deframer, allow_empty=allow_empty)
+    if report.end is RecoveryEnd.NOT_A_STREAM:
+        seems = "" if report.looks_like is None else f"; it looks like {report.looks_like}"
+        raise InvalidFrameError(
+            f"the file has no frame, so that nothing may be appended: it is no stream{seems}", offset=0, frame=0
+        )
     if report.end is RecoveryEnd.TORN_TAIL:
         raise UnexpectedEofError(
             "the file ends inside a frame, so that nothing may be appended: recover=True saves the bytes of that frame "

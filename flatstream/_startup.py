@@ -16,21 +16,23 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from flatstream._core.stream.frame_search import find_next_frames
+from flatstream._file_types import checksum_of_first_frame
 from flatstream._lock import open_for_reading, open_for_writing
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import ChecksumType, NoChecksum
 from flatstream.errors import FlatStreamError, InvalidFrameError
-from flatstream.framing import Deframer, as_deframer
-from flatstream.reader import StreamReader
+from flatstream.framing import DefaultDeframer, Deframer
 from flatstream.recovery import RecoveryEnd, recover
 
 __all__ = ["start_up"]
 
 CHUNK = 1 << 20
-LONGEST = 64 << 20
 
 
-def start_up(file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool) -> tuple[io.FileIO, StartupReport]:
+def start_up(
+    file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool, allow_empty: bool | None
+) -> tuple[io.FileIO, StartupReport]:
     """Makes a file one that ends with a whole frame.
 
     Parameters
@@ -43,6 +45,8 @@ def start_up(file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool) 
         Whether the file existed before it was opened.
     lock : bool
         Whether to lock a new file that takes its place.
+    allow_empty : bool, optional
+        See `recover`.
 
     Returns
     -------
@@ -60,31 +64,35 @@ def start_up(file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool) 
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file, StartupReport("nothing", 0, 0)
     # The files beside it are beside the file itself, if the path is a symbolic link.
-    path = os.path.realpath(file.name)
+    path = os.fsdecode(os.path.realpath(file.name))
+    size = os.fstat(file.fileno()).st_size
     with open_for_reading(file) as source:
         error = looks_like = None
         try:
-            report = recover(source, deframer)
+            report = recover(source, deframer, allow_empty=allow_empty)
         except FlatStreamError as damage:
-            error = damage
+            # The causes and the tracebacks would keep the bytes that were read in memory.
+            error = damage.with_traceback(None)
+            error.__cause__ = error.__context__ = None
         else:
             if report.end is RecoveryEnd.CLEAN_EOF:
                 _sync(file.fileno())
                 _sync_folder(path)
                 return file, StartupReport("nothing" if existed else "created", report.frames, report.last_good_offset)
             zeros = _is_zero(source, report.last_good_offset)
-            if zeros or (report.end is RecoveryEnd.TORN_TAIL and report.frames):
+            if zeros or report.end is RecoveryEnd.TORN_TAIL:
                 good = report.last_good_offset
                 saved = None if zeros else _save(source, good, path)
-                size = os.fstat(file.fileno()).st_size
+                if os.fstat(file.fileno()).st_size != size:
+                    raise OSError(errno.EBUSY, "another process writes to the file without a lock", file.name)
                 os.ftruncate(file.fileno(), good)
                 _sync(file.fileno())
                 return file, StartupReport("cut", report.frames, good, size - good, saved)
-            looks_like = getattr(report, "looks_like", None)
+            looks_like = report.looks_like
         _check_checksum(source, deframer)
     fresh, moved = _move(file, path, lock)
     try:
-        fresh, after = start_up(fresh, deframer, existed=False, lock=lock)
+        fresh, after = start_up(fresh, deframer, existed=False, lock=lock, allow_empty=allow_empty)
     except BaseException:
         fresh.close()
         raise
@@ -92,29 +100,20 @@ def start_up(file: io.FileIO, deframer: Deframer, *, existed: bool, lock: bool) 
 
 
 def _check_checksum(source: io.FileIO, deframer: Deframer) -> None:
-    """Raises InvalidFrameError if the stream was written with another checksum than that of `deframer`.
-
-    Frames of more than LONGEST bytes are not looked at, so that the lengths in a file that is no stream take no memory.
-    """
-    own = type(getattr(deframer, "checksum", NoChecksum()))
-    for kind in ChecksumType:
-        if type(kind.checksum()) is own or kind is ChecksumType.NONE:
-            continue
-        source.seek(0)
-        with StreamReader(source, as_deframer(kind, allow_empty=False).with_max_frame_len(LONGEST)) as reader:
-            try:
-                # The two bytes of CRC-16 match by chance, once in 65,536 files.
-                ended = reader.read_message() is None or (kind is ChecksumType.CRC16 and reader.read_message() is None)
-            except FlatStreamError:
-                continue
-            if ended and not reader.frames_read:
-                continue
-        raise InvalidFrameError(
-            f"the file is a stream with the checksum {kind.value!r}, and not with the one that it is opened with: "
-            "nothing was changed",
-            offset=0,
-            frame=0,
-        )
+    """Raises InvalidFrameError if the stream was written with another checksum than that of `deframer`."""
+    source.seek(0)
+    first = memoryview(_read_exactly(source, CHUNK))
+    kind = checksum_of_first_frame(first)
+    if kind is None and find_next_frames(DefaultDeframer(), first, 0, len(first) < CHUNK, 0)[0] == 0:
+        kind = ChecksumType.NONE
+    if kind is None or type(kind.checksum()) is type(getattr(deframer, "checksum", NoChecksum())):
+        return
+    raise InvalidFrameError(
+        f"the file is a stream with the checksum {kind.value!r}, and not with the one that it is opened with: nothing "
+        "was changed",
+        offset=0,
+        frame=0,
+    )
 
 
 def _is_zero(source: io.FileIO, begin: int) -> bool:
@@ -209,20 +208,30 @@ def _rename(path: str, status: os.stat_result) -> str:
             return name
     for name in _new_names(path, "damaged"):
         try:
-            os.link(path, name)
+            _give_name(path, name)
         except FileExistsError:
             continue
-        except OSError:
-            # No links here. An empty file holds the name, which the other one takes.
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-                os.replace(path, name)
-                return name
-        else:
-            _sync_folder(path)
-            os.unlink(path)
-            return name
+        return name
     raise AssertionError("there is always another name")
+
+
+def _give_name(path: str, name: str) -> None:
+    """Renames the file. Raises FileExistsError if there is another file of that name."""
+    try:
+        os.link(path, name)
+    except FileExistsError:
+        raise
+    except OSError:
+        # This file system may have no links. An empty file holds the name, which the other one takes.
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        try:
+            os.replace(path, name)
+        except OSError:
+            os.unlink(name)
+            raise
+    else:
+        _sync_folder(path)
+        os.unlink(path)
 
 
 def _new_names(path: str, kind: str, end: str = "") -> Iterator[str]:

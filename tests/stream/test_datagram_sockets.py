@@ -6,12 +6,13 @@ import contextlib
 import io
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from flatstream import StreamReader, StreamWriter
+from flatstream import StreamReader, StreamWriter, recover_file
 from support.streams import encode
 
 
@@ -25,14 +26,20 @@ class SocketThatLies(socket.socket):
         return socket.SOCK_STREAM
 
 
-class Duck:
-    """An object with a descriptor and the methods of a file."""
+class OwnFile(io.RawIOBase):
+    """A file object of a user's."""
 
     def __init__(self, ours: socket.socket) -> None:
         self.ours = ours
 
     def fileno(self) -> int:
         return self.ours.fileno()
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, data: Any) -> int:
         return self.ours.send(data)
@@ -57,7 +64,7 @@ SOURCES: dict[str, Callable[[socket.socket], Any]] = {
     "buffered_makefile": lambda ours: ours.makefile("rb"),
     "raw_file": lambda ours: io.FileIO(os.dup(ours.fileno()), "rb"),
     "buffered_file": lambda ours: io.BufferedReader(io.FileIO(os.dup(ours.fileno()), "rb")),
-    "duck": Duck,
+    "own_file": OwnFile,
 }
 SINKS: dict[str, Callable[[socket.socket], Any]] = SOURCES | {
     "raw_makefile": lambda ours: ours.makefile("wb", buffering=0),
@@ -142,18 +149,33 @@ def test_nonblocking_stream_socket_is_still_told_by_its_type():
 
 @pytest.mark.parametrize("answer", [-1, 10**6, "3", None, OSError("no"), ZeroDivisionError("odd")], ids=repr)
 def test_descriptor_that_is_none_is_not_looked_at(answer):
-    class Odd:
+    class Odd(io.RawIOBase):
         written = b""
+
+        def writable(self) -> bool:
+            return True
 
         def fileno(self) -> Any:
             if isinstance(answer, Exception):
                 raise answer
             return answer
 
-        def write(self, data: Any) -> None:
+        def write(self, data: Any) -> int:
             self.written += bytes(data)
+            return len(data)
 
     sink = Odd()
     with StreamWriter(sink) as writer:
         writer.write_payload(b"one")
     assert sink.written == encode(b"one")
+
+
+def test_temporary_file_in_memory_stays_there():
+    # Its fileno() writes it to the disk.
+    with tempfile.SpooledTemporaryFile(1000) as file:
+        with StreamWriter(file) as writer:
+            writer.write_payload(b"one")
+        file.seek(0)
+        assert bytes(next(StreamReader(file))) == b"one"
+        assert recover_file(file).frames == 1
+        assert not file._rolled  # type: ignore[attr-defined]

@@ -6,14 +6,13 @@ import contextlib
 import errno
 import io
 import os
-import pickle
 import signal
 import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import flatstream
 from flatstream import FlatStreamError, StreamWriter, _lock
 from reference import framing as reference
 from support.faults import device_error, file_size_limit
-from support.processes import run_python
+from support.processes import forked, run_python
 from support.streams import encode
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -34,24 +33,6 @@ MODES: tuple[Any, ...] = ("w", "a")
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lock, "PATIENCE", 0.03)
-
-
-def forked(function: Callable[[], Any]) -> Any:
-    """What `function` returns in a forked child."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.write(writing, pickle.dumps(function()))
-        except BaseException as error:
-            os.write(writing, pickle.dumps(repr(error)))
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as file:
-        answer = pickle.load(file)
-    os.waitpid(child, 0)
-    return answer
 
 
 def refusal(path: Path, mode: Any = "a") -> str | None:
@@ -134,12 +115,35 @@ def test_refusal_without_knowledge_of_the_process_says_so(tmp_path, monkeypatch)
         assert "the process is not known" in str(refusal(path))
 
 
-@pytest.mark.parametrize("line", ["", "garbage", "1: FLOCK ADVISORY WRITE x 00:00:1 0 EOF", "1: POSIX"], ids=repr)
-def test_list_of_locks_that_says_nothing_of_the_file_names_nobody(line, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        ("1: FLOCK  ADVISORY  WRITE {pid} {device}:{inode} 0 EOF", True),
+        ("1: FLOCK  ADVISORY  WRITE {pid} ff:ff:{inode} 0 EOF", True),
+        ("1: FLOCK  ADVISORY  WRITE {parent} {device}:{inode} 0 EOF", True),
+        # The parent process has not got the file open, so that this is a file of another device.
+        ("1: FLOCK  ADVISORY  WRITE {parent} ff:ff:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE 999999999 ff:ff:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE {pid} {device}:{inode}0 0 EOF", False),
+        ("1: FLOCK  ADVISORY  READ {pid} {device}:{inode} 0 EOF", False),
+        ("1: POSIX  ADVISORY  WRITE {pid} {device}:{inode} 0 EOF", False),
+        ("1: -> FLOCK  ADVISORY  WRITE {pid} {device}:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE 0 {device}:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE x {device}:{inode} 0 EOF", False),
+        ("1: FLOCK", False),
+        ("garbage", False),
+        ("", False),
+    ],
+)
+def test_list_of_locks_names_the_process_only_if_it_is_sure(line, known, tmp_path, monkeypatch):
     path = tmp_path / "stream"
-    path.write_bytes(b"")
-    monkeypatch.setattr(_lock, "open", lambda *arguments, **options: io.StringIO(line), raising=False)
-    assert _lock._pid_of_lock(os.stat(path)) is None
+    with open(path, "wb") as file:
+        status = os.fstat(file.fileno())
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+        text = line.format(pid=os.getpid(), parent=os.getppid(), device=device, inode=status.st_ino)
+        monkeypatch.setattr(_lock, "open", lambda *arguments, **options: io.StringIO(text), raising=False)
+        expected = os.getppid() if "{parent}" in line else os.getpid()
+        assert _lock._pid_of_lock(status) == (expected if known else None)
 
 
 def test_refused_writer_leaves_the_others_lock(tmp_path):
@@ -469,6 +473,14 @@ def test_file_that_is_removed_before_it_is_locked_is_made_again(mode, tmp_path, 
     with flatstream.open(path, mode) as writer:
         writer.write_payload(b"one")
     assert path.read_bytes() == encode(b"one")
+
+
+def test_file_that_is_replaced_again_and_again_is_an_error(tmp_path, monkeypatch):
+    path = tmp_path / "stream"
+    monkeypatch.setattr(_lock, "lock_file", lambda fd, name: path.unlink())
+    with pytest.raises(OSError, match="another process replaces the file again and again") as caught:
+        flatstream.open(path, "w")
+    assert caught.value.errno == errno.EBUSY
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])

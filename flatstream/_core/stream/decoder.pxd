@@ -63,6 +63,8 @@ cdef class Decoder(InputBuffer):
     cdef Py_ssize_t claimed
     cdef Py_ssize_t search_begin
     cdef Py_ssize_t search_size
+    # Returns the stream offset at which the source ends; None if that is not known.
+    cdef object source_size
 
     cdef int cache_fast_path(self) except -1
     cdef int check_open(self) except -1
@@ -83,6 +85,8 @@ cdef class Decoder(InputBuffer):
     cdef int look(self) except -1
     cdef bint ends_in_zeros(self) except -1
     cdef int check_frame(self) except -1
+    cdef int check_source_size(self) except -1
+    cdef int note_first(self, object error) except -1
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1
     cdef int index_rest(
         self, FrameBatch batch, Py_ssize_t begin, Py_ssize_t* frames_left, Py_ssize_t* bytes_left

@@ -62,6 +62,7 @@ class Decoder(InputBuffer):
     def batches(
         self, max_frames: int | None = None, max_bytes: int | None = None, *, on_error: _OnError = None
     ) -> Iterator[FrameBatch]: ...
+    def _set_source_size(self, function: Callable[[], int]) -> None: ...
 
 @final
 class PayloadIterator:
