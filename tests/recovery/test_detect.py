@@ -61,7 +61,7 @@ def test_frames_in_any_place_of_a_large_file_count(name: str, tmp_path: Path) ->
 
 @every_type
 def test_first_frame_larger_than_a_place_is_read(kind: ChecksumType) -> None:
-    payload = bytearray(EVENTS[7] + bytes(3_000_000))
+    payload = bytearray(EVENTS[7] + bytes(1_200_000))
     found = detect(written(kind, [bytes(payload), *EVENTS]))
     assert found.checksum is kind
 

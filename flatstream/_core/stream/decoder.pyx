@@ -384,7 +384,7 @@ cdef class Decoder(InputBuffer):
                         accepting = True
                         return self.check_frame()
                     self.needed = missing or self.span.frame_end
-                    self.check_source_size()
+                self.check_source_size()
                 if self.fill():
                     continue
                 if not available:
