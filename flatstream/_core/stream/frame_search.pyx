@@ -15,7 +15,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport owner_view_of
-from flatstream._core.base.endian cimport load_u16, load_u32
+from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
 from flatstream._core.framing.deframer cimport Deframer, Span, checksum_matches, whole_payload_at
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
 
@@ -252,6 +252,10 @@ cdef bint next_candidate(
             scan.undecided = min(scan.undecided, at)
             at = end
             break
+        if available >= 16 and not load_u64(data + at) and not load_u64(data + at + 8):
+            # Five headers of zeros begin here, none of which is evidence. Long runs of zeros are common.
+            at += 5
+            continue
         length = load_u32(data + at)
         if length < header.min_length or length > header.max_length:
             at += 1
