@@ -132,7 +132,7 @@ def _detect(source: Any) -> Detection:
     places = list(_places(source, size, first))
     seems = looks_like(first)
     # Archives and documents may contain streams; they do not begin with one.
-    is_foreign = seems is not None and not seems.startswith("a stream")
+    is_foreign = seems is not None and seems != "zeros" and not seems.startswith("a stream")
     best = Detection(None, 0, 0.0, seems)
     for kind in ChecksumType:
         deframer = deframer_for(kind)

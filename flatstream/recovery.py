@@ -161,8 +161,8 @@ def recover(
     ------
     ChecksumMismatchError, InvalidFrameError, ValidationFailedError
         The stream is damaged, or not of this format. Cutting it here might destroy intact frames. The error's
-        ``next_intact_offset`` is the offset of the nearest intact frame behind the damage, None if none was found. In a
-        source that is neither a buffer nor seekable, only 16 MiB are searched for it.
+        ``next_intact_offset`` is the offset of the nearest intact frame behind the damage, None if none was found or
+        without the guard. In a source that is neither a buffer nor seekable, only 16 MiB are searched for it.
     InvalidFrameError
         Also if the search of the guard had to stop, in a long torn frame that is full of plausible lengths.
     OSError
@@ -194,7 +194,8 @@ def recover(
         except (ChecksumMismatchError, InvalidFrameError, ValidationFailedError) as error:
             report = recovery.report_zeros(error)
             if report is None:
-                error.next_intact_offset = recovery.next_intact_offset(error)
+                if guard:
+                    error.next_intact_offset = recovery.next_intact_offset(error)
                 raise
             return report
 

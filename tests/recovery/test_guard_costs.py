@@ -1,4 +1,4 @@
-"""What the guard costs (issues of hostile data and of long tails): it decides or says that it cannot, and holds little."""
+"""What the guard costs, with hostile data and long tails: it decides or says that it cannot, and holds little."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def integer_stream(name: str, size: int) -> Corpus:
     return Corpus(tuple(payloads), sink.getvalue(), (0, *ends)[: len(ends)], tuple(ends))
 
 
-@pytest.mark.parametrize("size", [1 << 18, 1 << 20, 1 << 22])
+@pytest.mark.parametrize("size", [1 << 18, 1 << 21])
 @every_checksum
 def test_torn_stream_of_small_integers_is_torn_at_its_last_frame_and_a_wrong_length_is_found(
     name: str, size: int
@@ -84,7 +84,7 @@ def test_long_torn_frame_of_other_bytes_is_a_torn_tail(name: str) -> None:
 # Memory
 
 PEAK = """
-import resource, time
+import resource
 from pathlib import Path
 
 def peak():
@@ -92,21 +92,19 @@ def peak():
 
 path = Path({path!r})
 before = peak()
-for make in (lambda: path, lambda: open(path, "rb"), lambda: open(path, "rb", buffering=0)):
-    for options in ({{}}, {{"guard": False}}):
-        try:
-            print(*recover(make(), {checksum!r}, **options))
-        except FlatStreamError as error:
-            print(type(error).__name__, error.next_intact_offset)
+print(*recover(path, {checksum!r}))
+for file in (open(path, "rb"), open(path, "rb", buffering=0)):
+    with file:
+        print(*recover(file, {checksum!r}, guard=False))
 print((peak() - before) // 1024)
 """
 
 
-@pytest.mark.parametrize("checksum", ["none", "crc32", "xxhash64"])
+@pytest.mark.parametrize("checksum", ["none", "crc32"])
 def test_recovery_of_a_long_torn_frame_in_a_file_holds_one_window(checksum: str, tmp_path: Path) -> None:
     path = tmp_path / "torn.fs"
     mode = MODES[checksum]
-    size = 300 << 20
+    size = 200 << 20
     with open(path, "wb") as file:
         with StreamWriter(file, checksum) as writer:
             writer.write_payload(b"first")
@@ -117,8 +115,8 @@ def test_recovery_of_a_long_torn_frame_in_a_file_holds_one_window(checksum: str,
         file.seek(begin + size - 1)
         file.write(b"\x01")
     *reports, growth = survives(PEAK.format(path=str(path), checksum=checksum))
-    assert reports == [f"1 {begin} RecoveryEnd.TORN_TAIL"] * 6
-    assert int(growth) < 100
+    assert reports == [f"1 {begin} RecoveryEnd.TORN_TAIL"] * 3
+    assert int(growth) < 80
 
 
 def test_intact_frames_far_behind_a_wrong_length_are_found_in_a_file(tmp_path: Path) -> None:
@@ -128,7 +126,7 @@ def test_intact_frames_far_behind_a_wrong_length_are_found_in_a_file(tmp_path: P
             writer.write_payload(b"first")
         begin = file.tell()
         file.write((1 << 30).to_bytes(4, "little"))
-        file.truncate(begin + (40 << 20))
+        file.truncate(begin + (20 << 20))
         file.seek(0, 2)
         intact = file.tell()
         with StreamWriter(file, "crc32") as writer:

@@ -535,6 +535,7 @@ cdef class Decoder(InputBuffer):
                         accepting = True
                         return self.check_frame()
                     self.needed = missing or self.span.frame_end
+<<<<<<< HEAD
                 if self.mode == ON_ERROR_RESYNC and available >= self.resync_window and not self.is_buffer() and (
                     self.trusted != <long long>(self.base + <unsigned long long>self.position)
                 ):
@@ -542,6 +543,9 @@ cdef class Decoder(InputBuffer):
                     raise InvalidFrameError(f"the frame has more than {available} bytes, the window")
                 self.check_source_size()
                 filling = True
+=======
+                self.check_source_size()
+>>>>>>> recovery
                 if self.fill():
                     filling = False
                     continue

@@ -15,7 +15,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport owner_view_of
-from flatstream._core.base.endian cimport load_u16, load_u32
+from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
 from flatstream._core.framing.deframer cimport Deframer, Span, checksum_matches, whole_payload_at
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
 
@@ -82,6 +82,8 @@ cdef struct Scan:
     # The payload lengths that are examined in this pass: greater than `low`, at most `high`.
     Py_ssize_t low
     Py_ssize_t high
+    # The longest payload found of frames that are whole.
+    Py_ssize_t longest
     # True: the frames that the end of the stream follows, or a length of at most `high`. False: the others. Or ANY.
     int followed
     bint at_end
@@ -250,6 +252,10 @@ cdef bint next_candidate(
             scan.undecided = min(scan.undecided, at)
             at = end
             break
+        if available >= 16 and not load_u64(data + at) and not load_u64(data + at + 8):
+            # Five headers of zeros begin here, none of which is evidence. Long runs of zeros are common.
+            at += 5
+            continue
         length = load_u32(data + at)
         if length < header.min_length or length > header.max_length:
             at += 1
@@ -259,6 +265,7 @@ cdef bint next_candidate(
             at += 1
             continue
         if length <= scan.low or length > scan.high:
+            scan.longest = max(scan.longest, length)
             at += 1
             continue
         if scan.followed != ANY and (
@@ -482,7 +489,7 @@ cdef class Search:
         """The nearest offset from `begin` on at which intact frames begin; -1 if there is none. (If the budget is
         spent: none was found so far.) `longest` is the length of the longest payload seen, or 0.
         """
-        cdef Py_ssize_t at, found = -1, end = self.size, largest
+        cdef Py_ssize_t at, found = -1, end = self.size
         cdef Scan scan
         cdef int followed
         if not self.is_native:
@@ -494,17 +501,18 @@ cdef class Search:
                     self.stopped = True
                     return -1
             return -1
+        scan.longest = 0
         if not self.evidence_bytes:
             scan.low = -1
             scan.high = MAX_PAYLOAD_LEN
             scan.followed = ANY
             return self.find_in_pass(begin, end, &scan)
-        largest = min(self.format.max_length, self.size)
         for followed in (True, False):
             scan.followed = followed
             scan.low = -1
             scan.high = max(FIRST_CLASS, 4 * min(longest, MAX_PAYLOAD_LEN))
-            while scan.low < largest:
+            # The first pass, which is over all offsets that the others are, finds the longest frame.
+            while scan.low < 0 or scan.low < scan.longest:
                 at = self.find_in_pass(begin, end, &scan)
                 if at >= 0:
                     found = end = at
