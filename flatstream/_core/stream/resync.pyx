@@ -24,7 +24,7 @@ cdef enum:
 cdef enum:
     SMALL_SEARCH = 1 << 16
 
-# Up to so many bytes, or four times the longest payload so far, a length is nothing unusual.
+# Up to so many bytes, a length is nothing unusual if no payload was seen so far; otherwise, up to four times the longest.
 cdef enum:
     USUAL_LENGTH = 4096
 
@@ -185,7 +185,7 @@ cdef class ResyncBuffer(InputBuffer):
         if not self.active.locate_is_native:
             return False
         self.active.get_format(&format)
-        longest = min(format.max_length, max(4 * self.longest_payload(), USUAL_LENGTH))
+        longest = min(format.max_length, 4 * self.longest_payload() or USUAL_LENGTH)
         for at in range(max(begin, size - format.header_size - longest), found):
             length = load_u32(self.data + self.position + at)
             if format.min_length <= length <= longest and length > size - at - format.header_size:
