@@ -57,6 +57,9 @@ cdef class Decoder(ResyncBuffer):
     cdef int next_buffered_frame(self, Py_ssize_t bytes_left) except -1
 
     # Damage
-    cdef int leave_out_last(self, Py_ssize_t length) except -1
+    cdef unsigned long long end_of_last(self, Py_ssize_t length) noexcept
+    cdef int stop_before(
+        self, object error, unsigned long long offset, unsigned long long end, unsigned long long frames
+    ) except -1
     cdef int get_over(self, object error, bint refused) except -1
     cdef int skip_empty_frame(self, object error) except -1

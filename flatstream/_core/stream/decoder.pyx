@@ -528,10 +528,29 @@ cdef class Decoder(ResyncBuffer):
 
     # Damage
 
-    cdef int leave_out_last(self, Py_ssize_t length) except -1:
-        """Accounts for the frame last delivered, with a payload of `length` bytes, as left out."""
+    cdef unsigned long long end_of_last(self, Py_ssize_t length) noexcept:
+        """The stream offset at which the frame last delivered ends, whose payload has `length` bytes."""
         cdef Py_ssize_t size = self.format.header_size + length if self.has_fast_path else self.span.frame_end
-        return self.losses.add(self.last_offset, self.last_offset + <unsigned long long>size)
+        return self.last_offset + <unsigned long long>size
+
+    cdef int stop_before(
+        self, object error, unsigned long long offset, unsigned long long end, unsigned long long frames
+    ) except -1:
+        """Ends an operation at `error`, about a message of the frame at the stream offset `offset`. It is the first of
+        the last `frames` frames delivered, which end at `end`: they are given again, unless somebody else has read on.
+        """
+        self.enter()
+        try:
+            self.stop_error = error
+            if self.base <= offset and self.base + <unsigned long long>self.position == end and not self.shut:
+                self.position = <Py_ssize_t>(offset - self.base)
+                self.needed = 1
+                self.delivered -= frames
+                self.delivered_bytes -= end - offset
+                self.deferred = None
+            return 0
+        finally:
+            self.leave()
 
     cdef int get_over(self, object error, bint refused) except -1:
         """Does what the mode says after `error`, about a frame that was `refused`, or after which the position is lost;
