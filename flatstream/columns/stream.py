@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flatstream._core.flatbuf.layout import Layout
     from flatstream._core.stream.decoder import Decoder
     from flatstream.errors import FlatStreamError
+    from flatstream.reader import _OnError
 
 # The limit of rows with `batch_rows=None`, where a batch is the result of one read from the source.
 BATCH_ROWS = 65_536
@@ -140,7 +141,7 @@ def make_reader(
     *,
     verify: bool = False,
     enums: Literal["dictionary", "number"] = "dictionary",
-    on_error: Literal["raise", "skip", "stop", "resync"] | None = None,
+    on_error: _OnError | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> ColumnReader:
     """Checks the arguments of `StreamReader.columns` and makes the reader for them."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from flatstream._core.flatbuf.builder import Builder
     from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream
-    from flatstream.reader import ColumnOptions, OnError
+    from flatstream.reader import ColumnOptions, _OnError
 
 __all__ = ["RecordView", "Schema", "Table", "VectorView"]
 
@@ -236,7 +236,7 @@ class Table:
         return view_message(self.schema._record_types, self.number, payload, verify)
 
     def read_records(
-        self, reader: Decoder, *, verify: bool = True, on_error: OnError | None = None
+        self, reader: Decoder, *, verify: bool = True, on_error: _OnError | None = None
     ) -> Iterator[RecordView]:
         """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
         return iterate_records(self.schema._record_types, self.number, reader, verify, on_error)

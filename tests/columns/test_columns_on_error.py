@@ -211,6 +211,21 @@ def test_stop_keeps_the_rows_before_the_damage(frame: int, verify: bool) -> None
             assert type(batches.stop_error) is type(reader.stop_error) is error
 
 
+@pytest.mark.parametrize("batch_rows", [1, 3, 65536])
+def test_reader_stands_before_the_damage_where_columns_stopped(batch_rows: int) -> None:
+    stream = corpus(CRC32, numbered_messages(20))
+    for frame in (0, 7, 19):
+        for data, error in damages(stream, frame):
+            for source in sources_of(data):
+                reader = StreamReader(source, CRC32.deframer())
+                batches = reader.column_batches(LEVEL1, ["value"], on_error="stop", batch_rows=batch_rows)
+                assert sum(batch.num_rows for batch in batches) == frame
+                assert (reader.offset, reader.frames_read) == (stream.starts[frame], frame)
+                assert reader.bytes_read == stream.starts[frame]
+                rest = reader.columns(LEVEL1, ["value"], on_error="resync")
+                assert values(rest) == (list(range(frame + 1, 20)) if error is not UnexpectedEofError else [])
+
+
 def test_call_wins_over_the_reader() -> None:
     stream = corpus(CRC32, numbered_messages(20))
     data = flip(stream.data, 8 * stream.ends[7] - 1)

@@ -91,6 +91,11 @@ def test_stop_ends_at_the_first_damage(frame: int) -> None:
         assert type(reader.stop_error) is error
         assert (reader.stop_error.offset, reader.stop_error.frame) == (stream.starts[frame], frame)
         assert next(records, None) is None
+        # The reader stands before it.
+        assert (reader.offset, reader.frames_read) == (stream.starts[frame], frame)
+        assert values(reader, on_error="resync", verify=verify) == (
+            list(range(frame + 1, 20)) if error is not UnexpectedEofError else []
+        )
 
 
 def test_raise_is_the_default_and_goes_on_behind_each_error() -> None:

@@ -429,7 +429,8 @@ def test_open_passes_the_options_on(tmp_path: Any) -> None:
     stream = corpus(CRC32, messages(4))
     path = tmp_path / "damaged.fs"
     path.write_bytes(with_length(stream, 1, 1 << 30))
-    with open_stream(path, checksum="crc32", on_error="resync", resync_window=1 << 20) as reader:  # type: ignore[call-overload]
+    options: dict[str, Any] = {"checksum": "crc32", "on_error": "resync", "resync_window": 1 << 20}
+    with open_stream(path, **options) as reader:
         assert by_iterator(reader) == without(stream, 1)
 
 

@@ -190,12 +190,6 @@ cdef class ColumnReader(Exclusive):
                 except Exception as error:
                     self.pending = error
                     break
-                if self.pending is not None and self.mode == ON_ERROR_STOP:
-                    # A damaged message.
-                    self.decoder.stop_error = self.pending
-                    self.pending = None
-                    self.stopped = True
-                    break
                 if max_rows is not None and (
                     self.rows >= limit or self.message_bytes >= MAX_BATCH_BYTES or one_batch and self.rows
                 ):
@@ -285,13 +279,22 @@ cdef class ColumnReader(Exclusive):
         self.window_error = None
         if error is not None:
             # Go on behind the damaged message.
+            first = self.stop_row
             self.stop_row += 1
             self.next_window = RETRY_WINDOW
-            self.pending = error
+            if self.mode == ON_ERROR_STOP:
+                self.stopped = True
+            else:
+                self.pending = error
         self.window = self.next_window
         self.next_row = self.stop_row
-        if self.next_row == batch.starts.length:
+        if self.next_row == batch.starts.length or self.stopped:
             self.batch = None
+        if self.stopped:
+            self.decoder.stop_before(
+                error, error.offset, batch.stream_offset + PyMemoryView_GET_BUFFER(batch.buffer).len,
+                <unsigned long long>(batch.starts.length - first),
+            )
         if left_out is not None:
             self.tell_left_out(batch, left_out)
         return 0

@@ -81,6 +81,7 @@ cdef class RecordIterator:
 
     def __next__(self):
         cdef Decoder decoder = self.decoder
+        cdef unsigned long long end
         if decoder is None or self.types is None:
             raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
         while True:
@@ -97,11 +98,12 @@ cdef class RecordIterator:
             except (FlatbufferError, ValidationFailedError) as error:
                 if self.mode == ON_ERROR_RAISE:
                     raise
+                end = decoder.end_of_last(PyMemoryView_GET_BUFFER(payload).len)
                 if self.mode == ON_ERROR_STOP:
-                    decoder.stop_error = error
+                    decoder.stop_before(error, decoder.last_offset, end, 1)
                     self.stopped = True
                 else:
-                    decoder.leave_out_last(PyMemoryView_GET_BUFFER(payload).len)
+                    decoder.losses.add(decoder.last_offset, end)
                 PyErr_CheckSignals()
 
 

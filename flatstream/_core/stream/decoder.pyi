@@ -5,8 +5,8 @@ from typing_extensions import Buffer, disjoint_base
 
 from flatstream._core.framing.deframer import Deframer
 from flatstream._core.stream.frame_batch import FrameBatch
-from flatstream._core.stream.input_buffer import InputBuffer
 from flatstream._core.stream.memory_policy import MemoryPolicy
+from flatstream._core.stream.resync import ResyncBuffer
 from flatstream.errors import FlatStreamError
 
 FIRST_FAILED: str
@@ -15,7 +15,7 @@ DEFAULT_RESYNC_WINDOW: int
 _OnError = Literal["raise", "skip", "stop", "resync"] | None
 
 @disjoint_base
-class Decoder(InputBuffer):
+class Decoder(ResyncBuffer):
     def __init__(
         self,
         deframer: Deframer,
