@@ -176,7 +176,7 @@ def test_batch_of_frames_that_only_python_knows_is_refused(deframer: Any) -> Non
             assert writer.frames_written == 0
 
 
-@pytest.mark.parametrize("value", [[b"a"], b"a", None, iter([])], ids=repr)
+@pytest.mark.parametrize("value", [[b"a"], b"a", None, iter([])], ids=["list", "bytes", "None", "iterator"])
 def test_what_is_no_batch_is_refused(value: Any) -> None:
     with StreamWriter(io.BytesIO()) as writer, pytest.raises(TypeError, match="must be a FrameBatch"):
         writer.write_frames(value)
