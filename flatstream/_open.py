@@ -162,8 +162,8 @@ def open(
     if kind == "r":
         if not lock:
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
-        made = deframer_for(checksum) if deframer is None else deframer
-        return StreamReader(path, as_deframer(made, allow_empty=allow_empty), **options)
+        made = deframer_for(checksum) if deframer is None else as_deframer(deframer)
+        return StreamReader(path, made, allow_empty=allow_empty, **options)
     written_with = framer_for(checksum) if framer is None else as_framer(framer)
     counterpart = _deframer_of(written_with)
     if not recover:

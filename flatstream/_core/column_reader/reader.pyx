@@ -149,7 +149,7 @@ cdef class ColumnReader(Exclusive):
     def stop_error(self):
         """The error at which reading stopped, or None."""
         self.check()
-        return self.decoder.stop_error
+        return self.decoder.stopped_by
 
     def check(self):
         """Raises TypeError if this object was never completed."""

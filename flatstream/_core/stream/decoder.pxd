@@ -32,7 +32,7 @@ cdef class Decoder(ResyncBuffer):
     cdef int mode
     cdef object allow_empty
     cdef Deframer strict
-    cdef readonly object stop_error
+    cdef object stopped_by
     # Of `losses`, what the batches given so far have told.
     cdef unsigned long long told_skipped
     cdef unsigned long long told_offset

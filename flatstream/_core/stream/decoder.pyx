@@ -141,10 +141,13 @@ cdef class Decoder(ResyncBuffer):
         return <long long>(self.delivered + self.refused_before) - 1
 
     @property
+    def stop_error(self):
+        """The error at which ``on_error="stop"`` ended, or None. Its `offset` is that of the damage."""
+        return self.stopped_by
+
+    @property
     def skipped(self):
-        """How many frames are known to be left out because of damage instead of raising an error. A range of bytes in
-        which nothing is intact counts as one.
-        """
+        """How many frames were left out because of damage; a range that was searched counts as one."""
         return self.losses.skipped if self.losses is not None else 0
 
     @property
@@ -154,7 +157,7 @@ cdef class Decoder(ResyncBuffer):
 
     @property
     def lost_ranges(self):
-        """Where they are: a list of (start, end), in bytes from where reading began. Ranges that touch are one."""
+        """Where they are: a list of (start, end), in bytes from where reading began."""
         return self.losses.since(0) if self.losses is not None else []
 
     cdef int mode_of(self, object on_error) except -1:
@@ -225,8 +228,7 @@ cdef class Decoder(ResyncBuffer):
         """Calls ``fn(payload)`` for each payload up to the end, and returns the number of calls.
 
         The result of `fn` is ignored. An exception of `fn` stops it and reaches the caller; its payload counts as read.
-        If `fn` reads from the reader itself, it is not called with the payloads that it read. `on_error` is that of the
-        reader by default.
+        If `fn` reads from the reader itself, it is not called with the payloads that it read.
         """
         cdef Py_ssize_t count = 0
         cdef int mode = self.mode_of(on_error)
@@ -246,8 +248,7 @@ cdef class Decoder(ResyncBuffer):
 
         Reads from the source only if none has arrived. There are at most `max_frames` frames (8,192 by default) and
         `max_bytes` bytes of payload; a first frame that is larger is given alone. Frames before one that is refused are
-        given first; the error comes with the next call. `on_error` is that of the reader by default: bytes that it
-        leaves out lie before the first frame of a batch.
+        given first; the error comes with the next call.
         """
         cdef Py_ssize_t frames_left = DEFAULT_BATCH, bytes_left = MAX_CAPACITY
         if max_frames is not None:
@@ -708,7 +709,7 @@ cdef class Decoder(ResyncBuffer):
         """
         self.enter()
         try:
-            self.stop_error = error
+            self.stopped_by = error
             if self.base <= offset and self.base + <unsigned long long>self.position == end and not self.shut:
                 self.position = <Py_ssize_t>(offset - self.base)
                 self.needed = 1
@@ -733,7 +734,7 @@ cdef class Decoder(ResyncBuffer):
                 self.refused -= 1
                 self.deferred = error
                 self.deferred_size = size
-            self.stop_error = error
+            self.stopped_by = error
             return 0
         if refused and (
             self.mode == ON_ERROR_SKIP

@@ -24,7 +24,7 @@ cdef enum:
 cdef enum:
     SMALL_SEARCH = 1 << 16
 
-# Up to so many bytes, a length is nothing unusual if no payload was seen so far. Otherwise up to four times the longest.
+# Up to so many bytes, a length is nothing unusual if no payload was seen so far, else up to four times the longest one.
 cdef enum:
     USUAL_LENGTH = 4096
 
