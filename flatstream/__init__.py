@@ -22,6 +22,7 @@ from flatstream.checksums import (
     NoChecksum,
     XxHash64,
 )
+from flatstream.detection import Detection, detect
 from flatstream.errors import (
     ChecksumMismatchError,
     FlatbufferError,
@@ -95,6 +96,7 @@ __all__ = [
     "DefaultDeframer",
     "DefaultFramer",
     "Deframer",
+    "Detection",
     "FlatStreamError",
     "FlatbufferError",
     "FrameBatch",
@@ -130,6 +132,7 @@ __all__ = [
     "ValidationFailedError",
     "Validator",
     "XxHash64",
+    "detect",
     "recover",
     "recover_file",
 ]

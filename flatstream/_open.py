@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 
 from flatstream._endpoints import PathToOpen
 from flatstream.checksums import Checksum, ChecksumType
-from flatstream.errors import UnexpectedEofError
+from flatstream.errors import InvalidFrameError, UnexpectedEofError
 from flatstream.framing import (
     BoundedFramer,
     ChecksumFramer,
@@ -149,6 +149,11 @@ def _check_end(path: str | os.PathLike[str], framer: Framer) -> None:
     else:
         return
     report = recover(path, deframer.with_max_frame_len(2**32 - 1))
+    if report.end is RecoveryEnd.NOT_A_STREAM:
+        seems = "" if report.looks_like is None else f"; it looks like {report.looks_like}"
+        raise InvalidFrameError(
+            f"the file has no frame, so that nothing may be appended: it is no stream{seems}", offset=0, frame=0
+        )
     if report.end is RecoveryEnd.TORN_TAIL:
         raise UnexpectedEofError(
             "the file ends inside a frame, so that nothing may be appended: "

@@ -1,30 +1,63 @@
 """Recovery: how much of a stream is intact, and may the rest be cut off?
 
-Only a torn tail may be cut off: the first bytes of a frame whose last bytes were never written. Any other damage (a
-checksum that does not match, a length over the limit, a payload that a validator refuses, a device that fails) is
-raised as an error, because cutting there could destroy intact frames, or an intact file that is read in the wrong way.
+Only a torn tail may be cut off: the first bytes of a frame whose last bytes were never written, or the zero bytes that
+a file system left in their place. Any other damage (a checksum that does not match, a length over the limit, a payload
+that a validator refuses, a device that fails) is raised as an error, because cutting there could destroy intact frames,
+or an intact file that is read in the wrong way. And a file of which no frame can be read is no stream.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Any, NamedTuple
+import io
+import os
+import stat
+from bisect import bisect_left
+from typing import Any, NamedTuple, Protocol
 
-from flatstream._core.stream.frame_search import find_intact_frame, needs_history
+from flatstream._core.stream.frame_search import (
+    SearchStoppedError,
+    evidence_bytes_of,
+    find_frames,
+    find_intact_frame,
+    has_wrong_length,
+    header_size_of,
+    largest_of,
+    trailing_zeros,
+)
 from flatstream._endpoints import is_path
+from flatstream._file_types import checksum_of_first_frame, looks_like
 from flatstream.checksums import Checksum, ChecksumType
-from flatstream.errors import FlatStreamError, InvalidFrameError, UnexpectedEofError
+from flatstream.errors import (
+    ChecksumMismatchError,
+    FlatStreamError,
+    InvalidFrameError,
+    UnexpectedEofError,
+    ValidationFailedError,
+)
 from flatstream.framing import Deframer, as_deframer
-from flatstream.reader import StreamReader
+from flatstream.reader import FrameBatch, StreamReader
 
 __all__ = ["RecoveryEnd", "RecoveryReport", "recover", "recover_file"]
 
-# Without a checksum, a wrong length is not noticed at once. Then the guard also searches this many bytes before a tear.
-# It does not find a longer frame that begins before the tear and reaches over it.
-HISTORY = 16 << 20
+# How many bytes are searched at a time, or 4 times as many as the longest payload has. Frames that begin and end within
+# half of it are found. Without a checksum, a wrong length is not noticed at once: then as many bytes before a tear are
+# searched, for frames that reach over it.
+WINDOW = 16 << 20
 
-# How many bytes of the stream are read to see whether its first frame has a checksum after all.
-FIRST = 1 << 20
+# How many bytes of the stream are read to see what it is: whether its first frame has another checksum, for instance.
+FIRST = 16 << 20
+
+# How many of them are kept of a source that cannot be read again.
+ENOUGH_TO_NAME = 4096
+
+# The checksum of 1 byte of zeros is often 0, like that of other numbers. With 2 bytes, zeros are told from a frame.
+ENOUGH_FOR_ZEROS = 2
+
+# A first frame of at most this many bytes is thought to be torn, if its bytes are not those of another format.
+LONGEST_TORN = 64 << 20
+
+GUARD_OFF = "guard=False reports a torn tail all the same"
 
 
 class RecoveryEnd(enum.Enum):
@@ -34,10 +67,18 @@ class RecoveryEnd(enum.Enum):
     """With the last byte of a frame."""
     TORN_TAIL = "torn_tail"
     """Inside a frame: the bytes from ``last_good_offset`` on may be cut off."""
+    NOT_A_STREAM = "not_a_stream"
+    """There are bytes, and not one frame: perhaps a file of another format. Nothing may be cut off."""
 
 
-class RecoveryReport(NamedTuple):
-    """The result of `recover`.
+class _Report(NamedTuple):
+    frames: int
+    last_good_offset: int
+    end: RecoveryEnd
+
+
+class RecoveryReport(_Report):
+    """The result of `recover`: a tuple of three, with one more attribute.
 
     Attributes
     ----------
@@ -46,16 +87,39 @@ class RecoveryReport(NamedTuple):
     last_good_offset : int
         The offset in bytes at which the last of them ends; 0 if there is none.
     end : RecoveryEnd
-        Whether the stream ends there, or a torn frame follows.
+        Whether the stream ends there, or a torn frame follows, or it is none.
+    looks_like : str or None
+        Only with NOT_A_STREAM: what the source seems to be. "gzip", "zstd", "Parquet", "Arrow", "PNG" and other
+        formats, "text", "zeros", "a stream with the checksum crc32" (or another), or "a torn frame": a length that is
+        not unusual, and fewer bytes behind it. None if nothing was recognized. It is not compared.
     """
 
-    frames: int
-    last_good_offset: int
-    end: RecoveryEnd
+    _looks_like: str | None = None
+
+    def __new__(  # noqa: D102 - as a tuple is made
+        cls, frames: int, last_good_offset: int, end: RecoveryEnd, looks_like: str | None = None
+    ) -> RecoveryReport:
+        report = super().__new__(cls, frames, last_good_offset, end)
+        if looks_like is not None:
+            report._looks_like = looks_like
+        return report
+
+    @property
+    def looks_like(self) -> str | None:
+        """What the source seems to be, with NOT_A_STREAM."""
+        return self._looks_like
+
+    def __repr__(self) -> str:
+        seems = "" if self.looks_like is None else f", looks_like={self.looks_like!r}"
+        return f"{super().__repr__()[:-1]}{seems})"
 
 
 def recover(
-    source: Any, deframer: Deframer | Checksum | ChecksumType | str | None = None, *, guard: bool = True
+    source: Any,
+    deframer: Deframer | Checksum | ChecksumType | str | None = None,
+    *,
+    guard: bool = True,
+    allow_empty: bool | None = None,
 ) -> RecoveryReport:
     """Reads a stream from the position of `source` to its end, and reports how much is intact. Nothing is changed.
 
@@ -64,57 +128,72 @@ def recover(
     source
         As for `StreamReader`. Its position afterwards is unspecified.
     deframer : Deframer, Checksum, ChecksumType or its name, optional
-        The counterpart of the framer that wrote the stream. With ``allow_empty=False``, a tail of zero bytes is a torn
-        tail.
+        The counterpart of the framer that wrote the stream.
     guard : bool
         Whether to search the bytes from a tear on for intact frames. If there is one, a length is damaged and the
-        stream is not torn: then InvalidFrameError is raised instead of reporting a torn tail. Without the guard, the
-        report is the same as the crate's.
+        stream is not torn: then InvalidFrameError is raised instead of reporting a torn tail. The guard also tells zero
+        bytes from frames, and a foreign file from a torn stream. Without it, the report is the same as the crate's.
+    allow_empty : bool, optional
+        Whether a payload may be empty. False refuses every empty frame, True takes each. By default an empty frame is
+        taken unless nothing but zeros follows to the end of the stream; with ``guard=False`` it is always taken. A
+        deframer that refuses empty payloads by itself goes on doing so.
 
     Returns
     -------
     RecoveryReport
-        Offsets are relative to the first position of `source`.
+        Offsets are relative to the first position of `source`. The end is TORN_TAIL also if zeros run to the end of the
+        stream from anywhere in or behind the last frame (with a checksum of 2 bytes or more; with a shorter one, and
+        without, from behind it, or if they make it incomplete). It is NOT_A_STREAM if there are bytes but no frame.
 
     Raises
     ------
     ChecksumMismatchError, InvalidFrameError, ValidationFailedError
-        The stream is damaged, or not of this format. Cutting it here might destroy intact frames.
+        The stream is damaged, or not of this format. Cutting it here might destroy intact frames. The error's
+        ``next_intact_offset`` is the offset of the nearest intact frame behind the damage, None if none was found or
+        without the guard. In a source that is neither a buffer nor seekable, only 16 MiB are searched for it.
+    InvalidFrameError
+        Also if the search of the guard had to stop, in a long torn frame that is full of plausible lengths.
     OSError
         From the source, as it is.
 
     Notes
     -----
-    The guard accepts two kinds of evidence: a good frame from which frame follows frame exactly to the end of the
-    stream; and several good frames in a row (one is enough with a checksum of 4 bytes or more). A frame is good if its
-    checksum matches; without a checksum, if its payload has the structure that a FlatBuffers builder makes. A payload
-    that contains a flatstream can be such evidence too. If payloads do, use ``guard=False``.
+    The guard accepts as evidence: one good frame with a checksum of 4 bytes or more; with a shorter one, several in a
+    row, or one that ends where the stream does, or one whose payload has the structure that a FlatBuffers builder
+    makes; without a checksum, several frames in a row with such payloads, or one from which frame follows frame to the
+    end of the stream. A frame is good if its checksum matches and its validators accept it. A payload that contains a
+    flatstream can be such evidence too. If payloads do, use ``guard=False``.
+
+    At most 32 MiB of a file are held at a time, or 8 times the longest payload read.
 
     Examples
     --------
     >>> recover(b"\\x03\\x00\\x00\\x00abc\\x09\\x00\\x00\\x00d")
     RecoveryReport(frames=1, last_good_offset=7, end=<RecoveryEnd.TORN_TAIL: 'torn_tail'>)
     """
-    made = as_deframer(deframer)
+    made = as_deframer(deframer, allow_empty=allow_empty)
     with StreamReader(source, made) as reader:
+        recovery = _Recovery(reader, made, guard, zeros_are_torn=guard and allow_empty is not True)
         try:
-            for _ in reader:
-                pass
-        except UnexpectedEofError as error:
-            if guard:
-                _check_tear(reader, made, error)
-            return RecoveryReport(reader.frames_read, reader.offset, RecoveryEnd.TORN_TAIL)
-        except InvalidFrameError as error:
-            # Zero bytes that the file system left look like empty frames. No other invalid frame is a torn tail.
-            offset = reader.offset
-            if error.declared_len != 0 or not reader._rest_is_zero():
+            recovery.read_to_end()
+            return recovery.report_clean_end()
+        except UnexpectedEofError as tear:
+            return recovery.report_tear(tear)
+        except (ChecksumMismatchError, InvalidFrameError, ValidationFailedError) as error:
+            report = recovery.report_zeros(error)
+            if report is None:
+                if guard:
+                    error.next_intact_offset = recovery.next_intact_offset(error)
                 raise
-            return RecoveryReport(reader.frames_read, offset, RecoveryEnd.TORN_TAIL)
-        return RecoveryReport(reader.frames_read, reader.offset, RecoveryEnd.CLEAN_EOF)
+            return report
 
 
 def recover_file(
-    file: Any, deframer: Deframer | Checksum | ChecksumType | str | None = None, *, guard: bool = True
+    file: Any,
+    deframer: Deframer | Checksum | ChecksumType | str | None = None,
+    *,
+    guard: bool = True,
+    allow_empty: bool | None = None,
 ) -> RecoveryReport:
     """Reads a file from its beginning, and reports how much is intact. Nothing is changed.
 
@@ -122,8 +201,9 @@ def recover_file(
     ----------
     file : path, or seekable file object
         The position of a file object is left at ``last_good_offset``: after a torn tail, ``file.truncate()`` cuts it
-        off, and writing can go on from there. If an error is raised, the position is unspecified.
-    deframer, guard
+        off, and writing can go on from there. If the end is NOT_A_STREAM, the position is left at the end of the file,
+        so that ``file.truncate()`` cuts nothing. If an error is raised, the position is unspecified.
+    deframer, guard, allow_empty
         See `recover`.
 
     Returns
@@ -139,100 +219,348 @@ def recover_file(
         See `recover`.
     """
     if is_path(file):
-        return recover(file, deframer, guard=guard)
+        return recover(file, deframer, guard=guard, allow_empty=allow_empty)
     if not callable(getattr(file, "seek", None)):
         raise TypeError(f"file must be a path or a seekable file object, got {file!r:.100}")
     file.seek(0)
-    report = recover(file, deframer, guard=guard)
-    file.seek(report.last_good_offset)
+    report = recover(file, deframer, guard=guard, allow_empty=allow_empty)
+    if report.end is RecoveryEnd.NOT_A_STREAM:
+        file.seek(0, os.SEEK_END)
+    else:
+        file.seek(report.last_good_offset)
     return report
 
 
-def _check_tear(reader: StreamReader, deframer: Deframer, tear: UnexpectedEofError) -> None:
-    """Raises InvalidFrameError if there are intact frames beyond the tear, which is at the reader's offset."""
-    offset = reader.offset
-    source, window = reader.source, reader._remaining()
-    start = offset
-    if needs_history(deframer):
-        start, window = _with_history(source, reader, window)
-        _check_checksum(_first_bytes(source, reader), tear, "read without one")
-    elif not offset:
-        # No frame was read, so it is not certain that the stream has the checksum that it is read with.
-        _check_checksum(window, tear, "read with another")
-    found = find_intact_frame(deframer, window, offset - start)
-    if found is None:
-        return
-    where = start + found
-    reason = (
-        "only the length of this frame is wrong, and the payload behind it is intact"
-        if where == offset
-        else f"an intact frame begins at stream offset {where}"
-    )
-    raise InvalidFrameError(
-        f"the frame's length reaches {tear.needed} bytes, beyond the end of the stream, but the stream is not torn: "
-        f"{reason}. Nothing may be cut off here; guard=False reports a torn tail all the same",
-        declared_len=None,
-        buffer_len=tear.got,
-        offset=offset,
-        frame=tear.frame,
-    ) from tear
+class _Bytes(Protocol):
+    """The bytes of a stream, by their offsets in it."""
+
+    # The first offset that can be read.
+    begin: int
+
+    def read(self, begin: int, size: int) -> tuple[memoryview, bool]:
+        """The bytes from `begin` on, `size` if there are so many, and whether the stream ends with them."""
 
 
-def _first_bytes(source: Any, reader: StreamReader) -> memoryview:
-    """The first bytes of the stream, if the source is a buffer or seekable; otherwise no bytes."""
-    whole = reader._whole_buffer()
-    if whole is not None:
-        return memoryview(whole)[:FIRST]
-    if not callable(seekable := getattr(source, "seekable", None)) or not seekable():
-        return memoryview(b"")
-    end = source.tell()
-    source.seek(end - reader.offset - len(reader._remaining()))
-    first = memoryview(source.read(FIRST) or b"")
-    source.seek(end)
-    return first
+class _Held:
+    """Bytes in memory: a whole stream, or a part of it from `begin` on, with which it ends or not."""
+
+    def __init__(self, data: memoryview, ends: bool = True, begin: int = 0) -> None:
+        self.data, self.ends, self.begin = data, ends, begin
+
+    def read(self, begin: int, size: int) -> tuple[memoryview, bool]:
+        first = begin - self.begin
+        return self.data[first : first + size], self.ends and first + size >= len(self.data)
 
 
-def _check_checksum(first: memoryview, tear: UnexpectedEofError, how: str) -> None:
-    """Raises InvalidFrameError if the stream, whose first bytes are `first`, has another checksum than expected."""
-    for kind in ChecksumType:
-        size = kind.checksum().size
-        # With some checksums, a run of zero bytes has the checksum 0, which is no evidence.
-        if not any(first[4 : 4 + size]):
-            continue
+class _File:
+    """A seekable file whose position `origin` is the beginning of the stream."""
+
+    begin = 0
+
+    def __init__(self, file: Any, origin: int) -> None:
+        self.file, self.origin = file, origin
+
+    def read(self, begin: int, size: int) -> tuple[memoryview, bool]:
+        self.file.seek(self.origin + begin)
+        pieces: list[bytes] = []
+        while size > 0 and (piece := self.file.read(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces)), size > 0
+
+
+class _Recovery:
+    """One call of `recover`."""
+
+    def __init__(self, reader: StreamReader, deframer: Deframer, guard: bool, zeros_are_torn: bool) -> None:
+        self.reader, self.deframer, self.guard = reader, deframer, guard
+        self.zeros_are_torn = zeros_are_torn
+        self.evidence_bytes = evidence_bytes_of(deframer)
+        self.header_size = header_size_of(deframer)
+        # The longest payload read.
+        self.longest = 0
+        # The offset and the number of the first of the last frames read, if they consist of zeros up to the last byte.
+        self.zeros: tuple[int, int] | None = None
+        self.origin = _position_of(reader.source)
+        self.size_is_known = self.origin is not None and _has_known_size(reader.source)
+        if self.size_is_known:
+            reader._set_source_size(self._size)
+        # If the source cannot be read again: the first bytes, and those from the frame on with which reading ended.
+        self.first = b""
+        self.last: _Held | None = None
+
+    def _size(self) -> int:
+        """The stream offset at which the file ends now."""
+        source = self.reader.source
+        if isinstance(source, io.BytesIO):
+            with source.getbuffer() as view:
+                size = view.nbytes
+        else:
+            size = os.fstat(source.fileno()).st_size
+        assert self.origin is not None
+        return size - self.origin
+
+    def read_to_end(self) -> None:
+        for batch in self.reader.batches():
+            if not batch.stream_offset and self.origin is None and self.zeros_are_torn:
+                self.first = bytes(batch.buffer[:ENOUGH_TO_NAME])
+            self.longest = max(self.longest, largest_of(batch.lengths))
+            if self.zeros_are_torn and self.header_size is not None:
+                self._note_zeros(batch, self.header_size)
+
+    def _note_zeros(self, batch: FrameBatch, header_size: int) -> None:
+        size = len(batch.buffer)
+        zeros_begin = size - trailing_zeros(batch.buffer)
+        if zeros_begin == 0 and self.zeros is not None:
+            return
+        # The length may have been written before the zeros begin. The zeros of a payload have the checksum 0 with
+        # CRC-16, for instance.
+        lead = 4 if self.evidence_bytes >= ENOUGH_FOR_ZEROS else 0
+        first = bisect_left(batch.offsets, zeros_begin - lead + header_size)
+        self.zeros = None
+        if zeros_begin < size and first < len(batch.offsets):
+            begin = batch.stream_offset + batch.offsets[first] - header_size
+            self.zeros = begin, self.reader.frames_read - len(batch.offsets) + first
+
+    # What the end is
+
+    def report_clean_end(self) -> RecoveryReport:
+        if self.zeros is not None:
+            self._check_zeros(*self.zeros)
+            return self._torn(*self.zeros)
+        return RecoveryReport(self.reader.frames_read, self.reader.offset, RecoveryEnd.CLEAN_EOF)
+
+    def report_tear(self, tear: UnexpectedEofError) -> RecoveryReport:
+        """The report of a stream that ends inside a frame; raises InvalidFrameError if it is not torn there."""
+        offset, frames = self.reader.offset, self.reader.frames_read
+        self.last = _Held(self.reader._remaining(), True, offset)
+        if self.zeros is not None and _is_zero(self._bytes_from(offset), offset):
+            self._check_zeros(*self.zeros)
+            return self._torn(*self.zeros)
+        if self.guard:
+            self._check_tear(tear, offset)
+        return self._torn(offset, frames)
+
+    def report_zeros(self, error: FlatStreamError) -> RecoveryReport | None:
+        """The report of a stream that ends with zeros in which a frame was refused; None if it does not."""
+        offset, end, frames = error.offset, self.reader.offset, self.reader.frames_read
+        if offset is None:
+            return None
+        if isinstance(error, InvalidFrameError):
+            # Zero bytes that the file system left look like empty frames. No other invalid frame is a torn tail.
+            if error.declared_len != 0 or not self._rest_is_zero(offset):
+                return None
+            if self.guard:
+                self._check_zeros(*(self.zeros or (offset, frames)))
+            return self._torn(*(self.zeros or (offset, frames)))
+        if not isinstance(error, ChecksumMismatchError) or end <= offset:
+            return None
+        if not self.zeros_are_torn or self.evidence_bytes < ENOUGH_FOR_ZEROS:
+            return None
+        stream = self._bytes_from(offset)
+        if not _is_zero(stream, end - 1):
+            return None
+        if _is_zero(stream, offset):
+            return self._torn(*(self.zeros or (offset, frames)))
+        # Foreign files end with zeros too. And a wrong length can make a frame reach over others to the end.
         try:
-            found = StreamReader(first, kind).read_message()
-        except (FlatStreamError, EOFError):
-            continue
+            is_torn = frames and self._find_intact(offset) is None
+        except SearchStoppedError:
+            is_torn = False
+        return self._torn(offset, frames) if is_torn else None
+
+    def _rest_is_zero(self, offset: int) -> bool:
+        """Whether all bytes are zero from the frame at `offset` on, with which reading ended."""
+        stream = self._bytes_from(offset)
+        if stream is not self.last or self.last.ends:
+            return _is_zero(stream, offset)
+        return self.reader._rest_is_zero()
+
+    def _torn(self, offset: int, frames: int) -> RecoveryReport:
+        if frames or not self.guard:
+            return RecoveryReport(frames, offset, RecoveryEnd.TORN_TAIL)
+        first, is_all = self._first_bytes()
+        seems = looks_like(first)
+        if seems is None and is_all and _may_be_torn(first, self.header_size or 4):
+            seems = "a torn frame"
+        return RecoveryReport(0, 0, RecoveryEnd.NOT_A_STREAM, seems)
+
+    # The search for intact frames
+
+    def _check_tear(self, tear: UnexpectedEofError, offset: int) -> None:
+        """Raises InvalidFrameError if there are intact frames beyond the tear, which is at `offset`."""
+        if not self.evidence_bytes:
+            self._check_checksum(tear, "read without one")
+        elif not offset:
+            # No frame was read, so it is not certain that the stream has the checksum that it is read with.
+            self._check_checksum(tear, "read with another")
+        try:
+            found = self._find_intact(offset)
+        except SearchStoppedError:
+            raise self._not_torn(
+                tear,
+                offset,
+                "and the search for intact frames behind it had to stop, because these bytes are full of plausible "
+                "lengths: it is not known whether the stream is torn. Nothing may be cut off here",
+            ) from tear
+        if found is None:
+            return
+        reason = (
+            "only the length of this frame is wrong, and the payload behind it is intact"
+            if found == offset
+            else f"an intact frame begins at stream offset {found}"
+        )
+        error = self._not_torn(tear, offset, f"but the stream is not torn: {reason}. Nothing may be cut off here")
+        if found > offset:
+            error.next_intact_offset = found
+        raise error from tear
+
+    def _check_zeros(self, offset: int, frames: int) -> None:
+        """Raises InvalidFrameError if an intact frame ends with the zeros that begin at `offset`.
+
+        Without a checksum, the frames read may not be those that were written.
+        """
+        if self.evidence_bytes or (self.origin is None and self.reader._whole_buffer() is None):
+            return
+        found = self._find_intact(offset)
         if found is not None:
             raise InvalidFrameError(
-                f"the first frame is intact with the checksum {kind.value!r}, but the stream is {how}: was it written "
-                "with it? Nothing may be cut off here; guard=False reports a torn tail all the same",
-                offset=0,
-                frame=0,
-            ) from tear
+                f"zeros follow to the end of the stream, but the stream is not torn: the frame that begins at stream "
+                f"offset {found} and those behind it lead to the end. Nothing may be cut off here; guard=False reports "
+                "empty frames all the same",
+                declared_len=0,
+                offset=offset,
+                frame=frames,
+            )
+
+    @staticmethod
+    def _not_torn(tear: UnexpectedEofError, offset: int, reason: str) -> InvalidFrameError:
+        return InvalidFrameError(
+            f"the frame's length reaches {tear.needed} bytes, beyond the end of the stream, {reason}; {GUARD_OFF}",
+            buffer_len=tear.got,
+            offset=offset,
+            frame=tear.frame,
+        )
+
+    def _check_checksum(self, tear: UnexpectedEofError, how: str) -> None:
+        """Raises InvalidFrameError if the stream has another checksum than expected."""
+        kind = checksum_of_first_frame(self._first_bytes()[0])
+        if kind is None or kind is ChecksumType.NONE:
+            return
+        raise InvalidFrameError(
+            f"the first frame is intact with the checksum {kind.value!r}, but the stream is {how}: was it written with "
+            f"it? Nothing may be cut off here; {GUARD_OFF}",
+            offset=0,
+            frame=0,
+        ) from tear
+
+    def _find_intact(self, tear: int) -> int | None:
+        """The offset of an intact frame that cutting the stream at `tear` would remove, or None.
+
+        It is `tear` itself if only the length of the frame there is wrong.
+        """
+        stream = self._bytes_from(tear, history=not self.evidence_bytes)
+        window, at_end = stream.read(tear, self._window())
+        if not at_end:
+            return self._next_intact(stream, tear + 1)
+        begin = max(stream.begin, tear - WINDOW) if not self.evidence_bytes else tear
+        if begin < tear:
+            window, at_end = stream.read(begin, tear - begin + len(window))
+        if len(window) < tear - begin:
+            # Another process has truncated the file in the meantime.
+            return None
+        found = find_intact_frame(self.deframer, window, tear - begin, self.longest)
+        return None if found is None else begin + found
+
+    def _next_intact(self, stream: _Bytes, begin: int) -> int | None:
+        """The offset of the nearest intact frame from `begin` on."""
+        size = self._window()
+        while True:
+            window, at_end = stream.read(begin, size)
+            if trailing_zeros(window) < len(window):
+                found = find_frames(self.deframer, window, 0, at_end, self.longest)
+                if found is not None:
+                    return begin + found
+            if len(window) < size or at_end:
+                return None
+            # A frame of up to half a window that began in this one is whole in the next one.
+            begin += size // 2
+
+    def next_intact_offset(self, error: FlatStreamError) -> int | None:
+        """The offset of the nearest intact frame behind the frame that was refused; None if none was found."""
+        begin, end = error.offset, self.reader.offset
+        if begin is None:
+            return None
+        try:
+            stream = self._bytes_from(begin)
+            nearest = self._next_intact(stream, begin + 1)
+            if nearest is None or not begin < nearest < end:
+                return nearest
+            # Frames inside of the payload are not those of this stream, if the length is right.
+            window, at_end = stream.read(end, self._window())
+            if find_frames(self.deframer, window, 0, at_end, self.longest) != 0:
+                return nearest
+            # Or the length is wrong, and ends with another frame by accident: frames may all be of one size.
+            return nearest if has_wrong_length(self.deframer, stream.read(begin, nearest - begin)[0]) else end
+        except (SearchStoppedError, OSError):
+            return None
+
+    def _window(self) -> int:
+        return max(WINDOW, 4 * self.longest)
+
+    # Bytes
+
+    def _bytes_from(self, offset: int, history: bool = False) -> _Bytes:
+        """The bytes of the stream from the frame at `offset` on, the last one that was looked at. With `history`, also
+        those before it, if they can be read again.
+        """
+        whole = self.reader._whole_buffer()
+        if whole is not None:
+            return _Held(memoryview(whole))
+        if self.origin is not None and (self.size_is_known or history):
+            return _File(self.reader.source, self.origin)
+        if self.last is None:
+            self.last = _Held(*self.reader._look_ahead(offset, WINDOW), offset)
+        return self.last
+
+    def _first_bytes(self) -> tuple[memoryview, bool]:
+        """Up to FIRST bytes from the beginning of the stream on, if they can be read, and whether they are all."""
+        if self.reader._whole_buffer() is not None or self.origin is not None:
+            return self._bytes_from(0, history=True).read(0, FIRST)
+        if self.first or self.reader.frames_read:
+            return memoryview(self.first), False
+        stream = self._bytes_from(0)
+        return stream.read(0, FIRST if self.last is None else len(self.last.data))
 
 
-def _with_history(source: Any, reader: StreamReader, window: Any) -> tuple[int, Any]:
-    """The offset and the bytes of the end of the stream, from up to HISTORY bytes before the tear on."""
-    offset = reader.offset
-    before = min(offset, HISTORY)
-    whole = reader._whole_buffer()
-    if whole is not None:
-        return offset - before, memoryview(whole)[offset - before :]
+def _position_of(source: Any) -> int | None:
+    """The position of a seekable file that can be read again; None for any other source."""
     seekable = getattr(source, "seekable", None)
-    if not before or not callable(seekable) or not seekable():
-        return offset, window
-    end = source.tell()
-    begin = end - len(window) - before
-    if begin < 0:
-        return offset, window
-    source.seek(begin)
-    try:
-        pieces = [bytes(window)]
-        while before > 0 and (piece := source.read(before)):
-            pieces.insert(-1, piece)
-            before -= len(piece)
-    finally:
-        source.seek(end)
-    # If bytes are missing, another process truncated the file in the meantime, and there are none to search.
-    return (offset, window) if before else (offset - sum(map(len, pieces[:-1])), b"".join(pieces))
+    if not callable(seekable) or not callable(getattr(source, "read", None)) or not seekable():
+        return None
+    position = source.tell()
+    return position if isinstance(position, int) else None
+
+
+def _has_known_size(file: Any) -> bool:
+    """Whether the size of a file object is known without reading it."""
+    if type(file) is io.BytesIO:
+        return True
+    raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+    return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+
+
+def _is_zero(stream: _Bytes, begin: int) -> bool:
+    """Whether all bytes from `begin` to the end of the stream are zero."""
+    while True:
+        window, at_end = stream.read(begin, FIRST)
+        if trailing_zeros(window) < len(window):
+            return False
+        if at_end or len(window) < FIRST:
+            return at_end
+        begin += len(window)
+
+
+def _may_be_torn(data: memoryview, header_size: int) -> bool:
+    """Whether a stream of which these are all bytes may have been torn in its first frame."""
+    return len(data) >= 4 and len(data) - header_size < int.from_bytes(data[:4], "little") <= LONGEST_TORN

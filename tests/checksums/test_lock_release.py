@@ -222,7 +222,7 @@ def test_read_of_a_frame_below_256_kib_does_not_let_other_threads_run(bystander,
     assert_not_released(bystander, lambda: READS[how](stream), 200)
 
 
-@pytest.mark.parametrize("how", [how for how in READS if how not in ("read_batch", "batches")])
+@pytest.mark.parametrize("how", [how for how in READS if how not in ("read_batch", "batches", "recover")])
 def test_read_of_many_small_frames_one_by_one_does_not_let_other_threads_run(bystander, how):
     stream = frame(LARGE[:4096]) * 1000
     assert_not_released(bystander, lambda: READS[how](stream), 10)

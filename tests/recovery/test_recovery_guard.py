@@ -307,7 +307,7 @@ def test_guard_may_take_a_stream_inside_a_payload_for_evidence_and_can_be_switch
     outer = corpus(mode, [message(4), flatbuffer_of_vector(inner.data + bytes(16), 1)])
     inner_start = outer.data.index(inner.data)
     for cut in range(len(outer.data) + 1):
-        assert recover(outer.data[:cut], mode.deframer(), guard=False) == outer.report(cut)
+        assert recover(outer.data[:cut], mode.deframer(), guard=False) == outer.report(cut, guard=False)
         report = recover_bytes(outer.data[:cut], mode.deframer())
         if report != outer.report(cut):
             assert isinstance(report, InvalidFrameError)
@@ -370,7 +370,7 @@ def test_custom_deframer_cut_at_every_byte_is_a_torn_tail(custom: str, guard: bo
     stream = magic_stream(mode, [message(number) for number in range(6)])
     for cut in range(len(stream.data) + 1):
         for source in (stream.data[:cut], io.BytesIO(stream.data[:cut])):
-            assert recover_bytes(source, make(mode), guard=guard) == stream.report(cut), f"cut at {cut}"
+            assert recover_bytes(source, make(mode), guard=guard) == stream.report(cut, guard), f"cut at {cut}"
 
 
 @every_custom_deframer
@@ -559,13 +559,14 @@ def test_guard_notices_that_a_single_frame_has_another_checksum(
 
 
 @pytest.mark.parametrize("kind", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
-def test_single_frame_cut_anywhere_stays_a_torn_tail(kind: str) -> None:
+def test_single_frame_cut_anywhere_authorises_no_cut(kind: str) -> None:
     stream = io.BytesIO()
     with StreamWriter(stream, kind) as writer:
         writer.write_payload(message(1))
     data = stream.getvalue()
     for size in range(1, len(data)):
-        assert recover(data[:size], kind) == RecoveryReport(0, 0, RecoveryEnd.TORN_TAIL)
+        assert recover(data[:size], kind) == RecoveryReport(0, 0, RecoveryEnd.NOT_A_STREAM)
+        assert recover(data[:size], kind, guard=False) == RecoveryReport(0, 0, RecoveryEnd.TORN_TAIL)
 
 
 def test_first_mismatch_of_a_stream_asks_whether_the_checksum_is_another() -> None:

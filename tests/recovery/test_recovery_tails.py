@@ -37,7 +37,7 @@ def test_reader_of_a_stream_cut_at_every_byte_is_never_wrong(mode: Mode, name: s
     for cut in range(len(stream.data) + 1):
         with SOURCES[name].open(stream.data[:cut], tmp_path) as source:
             payloads, error = read_all(source, mode.deframer())
-        frames, offset, end = stream.report(cut)
+        frames, offset, end = stream.report(cut, guard=False)
         assert payloads == list(stream.payloads[:frames]), f"cut at {cut}"
         if end is RecoveryEnd.CLEAN_EOF:
             assert error is None, f"cut at {cut}"
@@ -55,7 +55,7 @@ def test_recovery_of_a_stream_cut_at_every_byte_is_never_wrong(
     stream = corpus(mode)
     for cut in range(len(stream.data) + 1):
         with SOURCES[name].open(stream.data[:cut], tmp_path) as source:
-            assert recover(source, mode.deframer(), guard=guard) == stream.report(cut), f"cut at {cut}"
+            assert recover(source, mode.deframer(), guard=guard) == stream.report(cut, guard), f"cut at {cut}"
 
 
 # Hazard 1: zero bytes are empty frames
@@ -80,10 +80,11 @@ def test_zero_tail_is_a_torn_tail_where_nothing_may_be_empty(mode: Mode) -> None
 
 @pytest.mark.parametrize("guard", [True, False], ids=["guarded", "unguarded"])
 @every_mode
-def test_zero_tail_of_an_empty_file_is_a_torn_tail_where_nothing_may_be_empty(mode: Mode, guard: bool) -> None:
+def test_file_of_zeros_alone_has_no_frame_where_nothing_may_be_empty(mode: Mode, guard: bool) -> None:
     for zeros in (1, 3, 4, 5, 12, 4096):
         report = recover(bytes(zeros), mode.deframer(allow_empty=False), guard=guard)
-        assert report == (0, 0, RecoveryEnd.TORN_TAIL)
+        assert report == (0, 0, RecoveryEnd.NOT_A_STREAM if guard else RecoveryEnd.TORN_TAIL)
+        assert report.looks_like == ("zeros" if guard else None)
 
 
 @pytest.mark.parametrize("zeros", [1, 4, 4095, 4096, 262_144, 1_000_003])
@@ -109,7 +110,7 @@ def test_zero_tail_is_a_torn_tail_through_adapters() -> None:
 
 
 @PHANTOM_MODES
-def test_zero_tail_is_phantom_empty_frames_by_default(name: str) -> None:
+def test_zero_tail_is_phantom_empty_frames_without_the_guard_or_if_empty_frames_are_allowed(name: str) -> None:
     # The crate's behaviour, which plain readers keep.
     mode = MODES[name]
     stream = corpus(mode, FRAMES)
@@ -119,7 +120,8 @@ def test_zero_tail_is_phantom_empty_frames_by_default(name: str) -> None:
     for zeros in [*range(1, 200), 1000, 4095, 4096, 8191, 8192]:
         phantoms, rest = divmod(zeros, header)
         end = RecoveryEnd.TORN_TAIL if rest else RecoveryEnd.CLEAN_EOF
-        report = recover(data[: len(stream.data) + zeros], deframer)
+        report = recover(data[: len(stream.data) + zeros], deframer, allow_empty=True)
+        assert report == recover(data[: len(stream.data) + zeros], deframer, guard=False)
         assert report == (3 + phantoms, len(stream.data) + phantoms * header, end), f"{zeros} zero bytes"
 
 
@@ -140,7 +142,8 @@ def test_zero_tail_fails_the_checksum_of_xxhash64() -> None:
     mode = MODES["xxhash64"]
     stream = corpus(mode, FRAMES)
     for zeros in range(1, 100):
-        report = recover_bytes(stream.data + bytes(zeros), mode.deframer())
+        report = recover_bytes(stream.data + bytes(zeros), mode.deframer(), guard=False)
+        assert recover(stream.data + bytes(zeros), mode.deframer()) == (3, len(stream.data), RecoveryEnd.TORN_TAIL)
         if zeros < 12:
             assert report == (3, len(stream.data), RecoveryEnd.TORN_TAIL)
         else:
@@ -177,7 +180,7 @@ def test_payloads_of_zero_bytes_are_good_where_nothing_may_be_empty(mode: Mode) 
     assert read_all(stream.data, mode.deframer(allow_empty=False)) == (list(stream.payloads), None)
     for cut in range(len(stream.data) + 1):
         got = recover(stream.data[:cut], mode.deframer(allow_empty=False), guard=False)
-        assert got == stream.report(cut), f"cut at {cut}"
+        assert got == stream.report(cut, guard=False), f"cut at {cut}"
 
 
 def test_reference_says_the_same_of_zero_tails() -> None:

@@ -136,7 +136,10 @@ def test_append_to_a_torn_file_is_refused_at_every_cut(mode, tmp_path):
         if size in (0, first):
             flatstream.open(path, "a", checksum=mode.checksum()).close()
             continue
-        with pytest.raises(UnexpectedEofError, match=f"truncate it to {first * (size > first)} bytes first") as caught:
+        # Without a whole frame it may be a file of any format.
+        expected = UnexpectedEofError if size > first else InvalidFrameError
+        advice = f"truncate it to {first} bytes first" if size > first else "no stream(; it looks like a torn frame)?"
+        with pytest.raises(expected, match=advice) as caught:
             flatstream.open(path, "a", checksum=mode.checksum())
         assert (caught.value.offset, caught.value.frame) == ((first, 1) if size > first else (0, 0))
         assert path.read_bytes() == stream[:size]

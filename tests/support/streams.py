@@ -6,7 +6,7 @@ What a test expects of a stream comes from here, by adding up sizes, and from `r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +37,24 @@ class Corpus:
         """How many frames lie whole before `cut`."""
         return sum(end <= cut for end in self.ends)
 
-    def report(self, cut: int) -> RecoveryReport:
+    def report(self, cut: int, guard: bool = True) -> RecoveryReport:
         """What recovery must say of the first `cut` bytes."""
         frames = self.whole_frames(cut)
         offset = self.ends[frames - 1] if frames else 0
-        return RecoveryReport(frames, offset, RecoveryEnd.CLEAN_EOF if offset == cut else RecoveryEnd.TORN_TAIL)
+        report = RecoveryReport(frames, offset, RecoveryEnd.CLEAN_EOF if offset == cut else RecoveryEnd.TORN_TAIL)
+        return guarded(report, self.data[:cut], self.starts, self.ends[0] - len(self.payloads[0])) if guard else report
+
+
+def guarded(report: RecoveryReport, data: bytes, starts: Sequence[int], header_size: int) -> RecoveryReport:
+    """What recovery must say with the guard of `data`, of which it says `report` without: no zeros at the end are a
+    frame, though a length may stand before them where there is a checksum, and without a frame there is no stream.
+    """
+    frames, offset, end = report
+    lead = 4 if header_size >= 6 else 0
+    while frames and not data[starts[frames - 1] + lead :].strip(b"\x00"):
+        frames -= 1
+        offset, end = starts[frames], RecoveryEnd.TORN_TAIL
+    return RecoveryReport(frames, offset, end if frames or not data else RecoveryEnd.NOT_A_STREAM)
 
 
 def corpus(mode: Mode, payloads: Iterable[bytes] = SMALL_PAYLOADS) -> Corpus:

@@ -34,6 +34,8 @@ cdef class Decoder(ResyncBuffer):
     # Of `losses`, what the batches given so far have told.
     cdef unsigned long long told_skipped
     cdef unsigned long long told_offset
+    # Returns the stream offset at which the source ends; None if that is not known.
+    cdef object source_size
 
     cdef int cache_fast_path(self) except -1
     cdef int check_open(self) except -1
@@ -50,6 +52,8 @@ cdef class Decoder(ResyncBuffer):
     cdef int next_intact_frame(self) except -1
     cdef int next_frame(self) except -1
     cdef int check_frame(self) except -1
+    cdef int check_source_size(self) except -1
+    cdef int note_first(self, object error) except -1
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1
     cdef int index_rest(
         self, FrameBatch batch, Py_ssize_t begin, Py_ssize_t* frames_left, Py_ssize_t* bytes_left

@@ -482,6 +482,7 @@ cdef class Decoder(ResyncBuffer):
                 ):
                     self.over_window = True
                     raise InvalidFrameError(f"the frame has more than {available} bytes, the window")
+                self.check_source_size()
                 filling = True
                 if self.fill():
                     filling = False
@@ -492,6 +493,8 @@ cdef class Decoder(ResyncBuffer):
                 raise UnexpectedEofError(needed=self.needed, got=available)
         except FlatStreamError as error:
             self.locate_error(error)
+            if isinstance(error, (UnexpectedEofError, InvalidFrameError)):
+                self.note_first(error)
             if not accepting:
                 self.failure = error
                 if not filling:
@@ -507,8 +510,8 @@ cdef class Decoder(ResyncBuffer):
         except Exception as error:
             if isinstance(error, FlatStreamError):
                 self.locate_error(error)
-                if isinstance(error, ChecksumMismatchError) and not self.delivered and not self.refused:
-                    error.add_note("nothing was read before it: was the stream written with another checksum?")
+                if isinstance(error, ChecksumMismatchError):
+                    self.note_first(error)
             self.position += size
             self.refused += 1
             raise
@@ -520,6 +523,28 @@ cdef class Decoder(ResyncBuffer):
         self.delivered += 1
         self.delivered_bytes += <unsigned long long>size
         return 1
+
+    cdef int check_source_size(self) except -1:
+        """Raises if a large frame ends behind the end of the source: its bytes are not fetched in vain."""
+        cdef long long rest
+        if self.source_size is not None and self.needed > self.capacity:
+            rest = self.source_size()
+            rest -= <long long>self.base + self.position
+            if self.needed > rest:
+                raise UnexpectedEofError(needed=self.needed, got=max(rest, self.end - self.position))
+        return 0
+
+    def _set_source_size(self, function):
+        """`function` returns the stream offset at which the source ends. With it, a frame that is larger than a chunk
+        and not whole is not fetched.
+        """
+        self.source_size = function
+
+    cdef int note_first(self, object error) except -1:
+        """Adds a note to an error about the first frame: with another checksum, or none, frames begin elsewhere."""
+        if not self.delivered and not self.refused:
+            error.add_note("nothing was read before it: was the stream written with another checksum?")
+        return 0
 
     cdef int locate_error(self, object error) except -1:
         InputBuffer.locate_error(self, error)

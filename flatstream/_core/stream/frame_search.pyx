@@ -15,7 +15,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport owner_view_of
-from flatstream._core.base.endian cimport load_u16, load_u32
+from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
 from flatstream._core.framing.deframer cimport Deframer, Span, checksum_matches, whole_payload_at
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
 
@@ -82,6 +82,8 @@ cdef struct Scan:
     # The payload lengths that are examined in this pass: greater than `low`, at most `high`.
     Py_ssize_t low
     Py_ssize_t high
+    # The longest payload found of frames that are whole.
+    Py_ssize_t longest
     # True: the frames that the end of the stream follows, or a length of at most `high`. False: the others. Or ANY.
     int followed
     bint at_end
@@ -215,6 +217,14 @@ cdef bint is_zero(const uint8_t* p, Py_ssize_t size) noexcept nogil:
     return True
 
 
+cdef Py_ssize_t zeros_before(const uint8_t* data, Py_ssize_t size) noexcept nogil:
+    """How many bytes at the end of the `size` bytes at `data` are zero."""
+    cdef Py_ssize_t at = size
+    while at and not data[at - 1]:
+        at -= 1
+    return size - at
+
+
 cdef bint is_followed(
     const uint8_t* data, Py_ssize_t size, Py_ssize_t at, const HeaderFormat* format, const Scan* scan
 ) noexcept nogil:
@@ -242,6 +252,10 @@ cdef bint next_candidate(
             scan.undecided = min(scan.undecided, at)
             at = end
             break
+        if available >= 16 and not load_u64(data + at) and not load_u64(data + at + 8):
+            # Five headers of zeros begin here, none of which is evidence. Long runs of zeros are common.
+            at += 5
+            continue
         length = load_u32(data + at)
         if length < header.min_length or length > header.max_length:
             at += 1
@@ -251,6 +265,7 @@ cdef bint next_candidate(
             at += 1
             continue
         if length <= scan.low or length > scan.high:
+            scan.longest = max(scan.longest, length)
             at += 1
             continue
         if scan.followed != ANY and (
@@ -295,8 +310,12 @@ cdef class Search:
     cdef Py_ssize_t evidence_bytes
     # Whether the stream ends where the data end.
     cdef bint at_end
-    # How many bytes may still be examined; negative if the search had to stop.
+    # Where the zeros begin with which the stream ends.
+    cdef Py_ssize_t zero_start
+    # How many bytes may still be examined; negative if they were not enough. `stopped` is whether frames were left out
+    # that the search promises to find.
     cdef Py_ssize_t budget
+    cdef bint stopped
     # The first offset that more bytes could turn into a match.
     cdef Py_ssize_t undecided
     # The offsets at which a chain of frames begins that ends where the stream ends; NULL where that is not needed.
@@ -305,7 +324,8 @@ cdef class Search:
     def __dealloc__(self):
         PyMem_RawFree(self.chained)
 
-    cdef int prepare(self, Deframer deframer, object buffer, bint at_end) except -1:
+    cdef int prepare(self, Deframer deframer, object buffer, bint at_end, Py_ssize_t tear=-1) except -1:
+        """Begins a search. No chain of frames leads over the offset `tear`, where the stream may be torn."""
         self.deframer = deframer
         self.is_native = deframer.locate_is_native
         if self.is_native:
@@ -318,9 +338,12 @@ cdef class Search:
         self.at_end = at_end
         self.budget = BUDGET + self.size * (BUDGET_FACTOR if deframer.check_is_native else PYTHON_BUDGET_FACTOR)
         self.undecided = self.size
+        self.zero_start = self.size
+        if at_end:
+            self.zero_start -= zeros_before(self.data, self.size)
         if at_end and not self.evidence_bytes and self.size:
             self.chained = new_set(self.size)
-            self.mark_chains()
+            self.mark_chains(tear)
         return 0
 
     cdef Py_ssize_t frame_size(self, Py_ssize_t at) except -2:
@@ -379,7 +402,8 @@ cdef class Search:
             return ENOUGH
         payload = self.data + at + span.payload_start
         size = span.payload_end - span.payload_start
-        is_last = self.at_end and span.frame_end == self.size - at
+        # Zeros behind a frame are what a file system leaves.
+        is_last = self.at_end and at + span.frame_end >= self.zero_start
         # A deframer written in Python knows its frames better than this search does.
         if not self.is_native:
             return ENOUGH if is_last else ENOUGH // 2
@@ -426,13 +450,17 @@ cdef class Search:
                     return False
             here += size
 
-    cdef int mark_chains(self) except -1:
-        """Adds to the set `chained` the offsets at which a chain of frames begins that ends where the data end."""
+    cdef int mark_chains(self, Py_ssize_t tear) except -1:
+        """Adds to the set `chained` the offsets at which a chain of frames begins that ends where the data end and does
+        not lead over `tear`.
+        """
         cdef Py_ssize_t at, size, begin, end = self.size
         add(self.chained, end)
         while end > 0:
             PyErr_CheckSignals()
             begin = max(end - BLOCK, 0)
+            if begin < tear < end:
+                begin = tear
             if self.is_native:
                 chain_block(self.view, &self.format, begin, end, self.chained)
             else:
@@ -440,6 +468,8 @@ cdef class Search:
                     size = self.frame_size(at)
                     if size > 0 and contains(self.chained, at + size):
                         add(self.chained, at)
+            if begin == tear:
+                remove(self.chained, tear)
             end = begin
         return 0
 
@@ -459,7 +489,7 @@ cdef class Search:
         """The nearest offset from `begin` on at which intact frames begin; -1 if there is none. (If the budget is
         spent: none was found so far.) `longest` is the length of the longest payload seen, or 0.
         """
-        cdef Py_ssize_t at, found = -1, end = self.size, largest
+        cdef Py_ssize_t at, found = -1, end = self.size
         cdef Scan scan
         cdef int followed
         if not self.is_native:
@@ -468,23 +498,27 @@ cdef class Search:
                 if self.begins_row(at):
                     return at
                 if self.budget < 0:
-                    break
+                    self.stopped = True
+                    return -1
             return -1
+        scan.longest = 0
         if not self.evidence_bytes:
             scan.low = -1
             scan.high = MAX_PAYLOAD_LEN
             scan.followed = ANY
             return self.find_in_pass(begin, end, &scan)
-        largest = min(self.format.max_length, self.size)
         for followed in (True, False):
             scan.followed = followed
             scan.low = -1
             scan.high = max(FIRST_CLASS, 4 * min(longest, MAX_PAYLOAD_LEN))
-            while scan.low < largest:
+            # The first pass, which is over all offsets that the others are, finds the longest frame.
+            while scan.low < 0 or scan.low < scan.longest:
                 at = self.find_in_pass(begin, end, &scan)
                 if at >= 0:
                     found = end = at
                 if self.budget < 0:
+                    # Random bytes of this size have a few long frames that are followed, and thousands that are not.
+                    self.stopped = found < 0 and (followed or scan.low < 0)
                     return found
                 scan.low = scan.high
                 scan.high *= CLASS_FACTOR
@@ -535,7 +569,17 @@ cdef class Search:
         return True
 
 
-def find_intact_frame(Deframer deframer not None, buffer, tear):
+class SearchStoppedError(Exception):
+    """The data are so full of plausible lengths that the search for intact frames had to stop."""
+
+
+cdef Py_ssize_t found_or_stopped(Search search, Py_ssize_t found) except -2:
+    if search.stopped:
+        raise SearchStoppedError
+    return found
+
+
+def find_intact_frame(Deframer deframer not None, buffer, Py_ssize_t tear, Py_ssize_t longest=0):
     """Looks for a frame that cutting the stream at `tear` would remove.
 
     Parameters
@@ -545,25 +589,43 @@ def find_intact_frame(Deframer deframer not None, buffer, tear):
     buffer : bytes-like
         The last bytes of the stream, up to its end.
     tear : int
-        The offset in `buffer` of the frame that is not whole. The bytes before it are searched too, for frames that
-        reach over it: without a checksum, a wrong length may not be noticed at once.
+        The offset in `buffer` of the frame that is not whole. Without a checksum, the bytes before it are searched too,
+        for frames that reach over it: there a wrong length may not be noticed at once.
+    longest : int
+        See `find_next_frames`.
 
     Returns
     -------
     int or None
-        The offset in `buffer` of an intact frame; `tear` itself if only the length of that frame is wrong.
+        The offset in `buffer` of the nearest intact frame; `tear` itself if only the length of that frame is wrong.
+
+    Raises
+    ------
+    SearchStoppedError
+        The data are so full of plausible lengths that there may be an intact frame that was not found.
     """
     cdef Search search = Search.__new__(Search)
-    cdef Py_ssize_t found = -1, start = tear
-    search.prepare(deframer, buffer, True)
-    if not 0 <= start <= search.size:
+    cdef Py_ssize_t found = -1
+    search.prepare(deframer, buffer, True, tear)
+    if not 0 <= tear <= search.size:
         raise ValueError(f"tear must lie inside the buffer of {search.size} bytes, got {tear}")
-    if search.is_whole_with_a_wrong_length(start):
-        return start
+    if search.is_whole_with_a_wrong_length(tear):
+        return tear
     if not search.evidence_bytes:
-        found = search.find_chain(0, start)
-    if found < 0:
-        found = search.find(start + 1, 0)
+        found = search.find_chain(0, tear)
+    if found < 0 and tear < search.size:
+        found = found_or_stopped(search, search.find(tear + 1, longest))
+    return None if found < 0 else found
+
+
+def find_frames(Deframer deframer not None, buffer, Py_ssize_t begin, bint at_end, Py_ssize_t longest):
+    """`find_next_frames` that returns the offset or None, and raises SearchStoppedError where that gives up."""
+    cdef Search search = Search.__new__(Search)
+    cdef Py_ssize_t found
+    search.prepare(deframer, buffer, at_end)
+    if not 0 <= begin <= search.size:
+        raise ValueError(f"begin must lie inside the buffer of {search.size} bytes, got {begin}")
+    found = found_or_stopped(search, search.find(begin, longest))
     return None if found < 0 else found
 
 
@@ -616,6 +678,39 @@ cpdef (Py_ssize_t, Py_ssize_t) find_next_frames(
     return found, search.size if at_end else search.undecided
 
 
-def needs_history(Deframer deframer not None):
-    """Whether the search needs bytes before the tear: without a checksum, a wrong length is noticed late."""
-    return deframer.evidence_bytes() == 0
+def has_wrong_length(Deframer deframer not None, buffer):
+    """Whether `buffer` is one frame of which only the length is wrong: the rest of it has the checksum that it stores.
+    (Only with a built-in checksum. With CRC-16, the length must differ in a single bit.)
+    """
+    cdef Search search = Search.__new__(Search)
+    search.prepare(deframer, buffer, False)
+    return bool(search.is_whole_with_a_wrong_length(0))
+
+
+def evidence_bytes_of(Deframer deframer not None):
+    """The size of the checksum that each frame matches, in bytes; 0 if there is none."""
+    return deframer.evidence_bytes()
+
+
+def header_size_of(Deframer deframer not None):
+    """The size of a frame's header, in bytes; None if the ``locate`` of `deframer` is written in Python."""
+    cdef HeaderFormat format
+    if not deframer.locate_is_native:
+        return None
+    deframer.get_format(&format)
+    return format.header_size
+
+
+def trailing_zeros(const unsigned char[::1] data not None):
+    """How many of the last bytes of `data` are zero."""
+    cdef Py_ssize_t size = data.shape[0]
+    return zeros_before(&data[0], size) if size else 0
+
+
+def largest_of(const long long[::1] numbers not None):
+    """The largest of the numbers, or 0."""
+    cdef long long largest = 0
+    cdef Py_ssize_t i
+    for i in range(numbers.shape[0]):
+        largest = max(largest, numbers[i])
+    return largest

@@ -280,6 +280,29 @@ cdef class InputBuffer(Exclusive):
         # A new view: the caller may release it, but not `owner_view`.
         return slice_view(self.owner_view, self.data, self.end)
 
+    def _look_ahead(self, offset, size):
+        """Goes back to the stream offset of the last frame, reads until `size` bytes from there on have arrived or the
+        source ends. Returns a view of the bytes that have arrived, and whether the source ends with them.
+
+        An error of the source stops it too: what the source would have given is not known.
+        """
+        cdef long long begin = offset, wanted = size
+        self.enter()
+        try:
+            if not <long long>self.base <= begin <= <long long>self.base + self.position:
+                raise ValueError(f"the bytes at stream offset {offset} are gone")
+            self.position = <Py_ssize_t>(begin - <long long>self.base)
+            try:
+                while self.end - self.position < wanted:
+                    self.needed = <Py_ssize_t>min(wanted, MAX_CAPACITY)
+                    if not self.fill():
+                        return self._remaining(), True
+            except OSError:
+                pass
+            return self._remaining(), False
+        finally:
+            self.leave()
+
     def _rest_is_zero(self):
         """Reads all bytes up to the end of the source, and returns whether all of them are zero."""
         cdef Py_ssize_t i

@@ -1,0 +1,189 @@
+"""Detection: with which checksum was a stream written, or is it none?"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from flatstream._core.stream.frame_search import find_next_frames
+from flatstream._endpoints import is_path
+from flatstream._file_types import looks_like
+from flatstream.checksums import ChecksumType
+from flatstream.errors import FlatStreamError
+from flatstream.framing import Deframer, deframer_for
+from flatstream.reader import StreamReader
+
+__all__ = ["Detection", "detect"]
+
+# How many bytes are looked at in one place, and how many frames at most.
+PLACE = 1 << 20
+FRAMES = 1000
+
+# How many places there are behind the first.
+QUARTERS = 4
+
+# So many frames with FlatBuffers and without a checksum are no accident.
+FEW = 10
+
+# A first frame of up to this many bytes is read as a whole.
+LARGEST_FIRST = 64 << 20
+
+
+class Detection(NamedTuple):
+    """The result of `detect`.
+
+    Attributes
+    ----------
+    checksum : ChecksumType or None
+        The checksum of the stream; ChecksumType.NONE if its frames have none. None if this is no stream with a built-in
+        checksum, or if it is empty.
+    frames : int
+        How many intact frames were looked at; 0 if `checksum` is None.
+    confidence : float
+        From 0 to 1: 1.0 if frames with a checksum of 4 bytes or more match, or 2 with CRC-16, or 10 without a checksum
+        hold FlatBuffers; 0.5 for fewer of them, and if no frame without a checksum begins where the stream does; 0.0 if
+        `checksum` is None.
+    looks_like : str or None
+        If `checksum` is None: what the source seems to be, as in `RecoveryReport`, or None.
+    """
+
+    checksum: ChecksumType | None
+    frames: int
+    confidence: float
+    looks_like: str | None
+
+
+def detect(source: Any) -> Detection:
+    """Finds out with which built-in checksum a stream was written, without reading all of it.
+
+    Parameters
+    ----------
+    source : path, bytes-like object, or seekable file
+        The position of a file object is left as it is; the stream is thought to begin at the beginning of the file.
+
+    Returns
+    -------
+    Detection
+        ``checksum`` is None for an empty source, for a file of another format, and for zeros.
+
+    Raises
+    ------
+    TypeError
+        `source` is none of these.
+    OSError
+        From the source, as it is.
+
+    Notes
+    -----
+    For each checksum, and for none, up to 1,000 frames are looked at in each of up to five places: at the beginning, at
+    each quarter and near the end, 1 MiB at each. (A larger first frame is read as a whole, up to 64 MiB.) So the answer
+    does not depend on the first frame being intact. Frames without a checksum count only if they hold what a
+    FlatBuffers builder makes: the lengths of other payloads cannot be told from any other bytes.
+
+    Examples
+    --------
+    >>> import io
+    >>> from flatstream import StreamWriter
+    >>> sink = io.BytesIO()
+    >>> with StreamWriter(sink, "crc32") as writer:
+    ...     writer.write_payloads([b"first", b"second"])
+    >>> detect(sink.getvalue())
+    Detection(checksum=<ChecksumType.CRC32: 'crc32'>, frames=2, confidence=1.0, looks_like=None)
+    >>> detect(b"root:x:0:0:root:/root:/bin/sh")
+    Detection(checksum=None, frames=0, confidence=0.0, looks_like='text')
+    """
+    if is_path(source):
+        with open(source, "rb") as file:
+            return _detect(file)
+    if callable(getattr(source, "seek", None)) and callable(getattr(source, "read", None)):
+        if isinstance(source, io.TextIOBase):
+            raise TypeError("source is a text file object: open it in binary mode, as in open(path, 'rb')")
+        before = source.tell()
+        try:
+            return _detect(source)
+        finally:
+            source.seek(before)
+    try:
+        data = memoryview(source).cast("B")
+    except TypeError:
+        raise TypeError(
+            f"source must be a path, a bytes-like object or a seekable file object, got {source!r:.100}"
+        ) from None
+    return _detect(data)
+
+
+def _detect(source: Any) -> Detection:
+    """`detect` for a memoryview or a file."""
+    if isinstance(source, memoryview):
+        size = len(source)
+    else:
+        source.seek(0, os.SEEK_END)
+        size = source.tell()
+    if not size:
+        return Detection(None, 0, 0.0, None)
+    first = _read(source, 0, PLACE)
+    if len(first) < size:
+        # A first frame that is larger than one place.
+        length = int.from_bytes(first[:4], "little")
+        if PLACE - 12 < length <= LARGEST_FIRST:
+            first = _read(source, 0, length + 12)
+    places = list(_places(source, size, first))
+    seems = looks_like(first)
+    # Archives and documents may contain streams; they do not begin with one.
+    is_foreign = seems is not None and seems != "zeros" and not seems.startswith("a stream")
+    best = Detection(None, 0, 0.0, seems)
+    for kind in ChecksumType:
+        deframer = deframer_for(kind)
+        begin, frames = _count(deframer, *places[0])
+        if begin != 0 and is_foreign:
+            continue
+        frames += sum(_count(deframer, *place)[1] for place in places[1:])
+        enough = {0: FEW, 2: 2}.get(kind.checksum().size, 1)
+        is_sure = frames >= enough and (begin == 0 or kind is not ChecksumType.NONE)
+        confidence = 1.0 if is_sure else 0.5
+        if frames and (confidence, frames) > (best.confidence, best.frames):
+            best = Detection(kind, frames, confidence, None)
+    return best
+
+
+def _read(source: Any, begin: int, size: int) -> bytes:
+    if isinstance(source, memoryview):
+        return bytes(source[begin : begin + size])
+    source.seek(begin)
+    pieces = []
+    while size > 0 and (piece := source.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _places(source: Any, size: int, first: bytes) -> Iterator[tuple[bytes, bool]]:
+    """The bytes of each place, and whether the stream ends with them."""
+    yield first, len(first) == size
+    end = len(first)
+    for quarter in range(1, QUARTERS + 1):
+        begin = max(end, (size - PLACE) * quarter // QUARTERS)
+        if begin < size:
+            place = _read(source, begin, PLACE)
+            end = begin + len(place)
+            yield place, end >= size
+
+
+def _count(deframer: Deframer, place: bytes, at_end: bool) -> tuple[int, int]:
+    """Where intact frames begin, and how many there are in a row; -1 and 0 if there are none."""
+    begin, _ = find_next_frames(deframer, place, 0, at_end, 0)
+    if begin < 0:
+        return -1, 0
+    frames = 0
+    with StreamReader(memoryview(place)[begin:], deframer) as reader:
+        try:
+            for payload in reader:
+                # Zeros behind the last frame look like empty ones.
+                frames += bool(len(payload))
+                if frames == FRAMES:
+                    break
+        except FlatStreamError:
+            pass
+    return begin, max(frames, 1)
