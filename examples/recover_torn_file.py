@@ -1,4 +1,4 @@
-"""After a crash: open a file whose writer died in the middle of a frame, read behind damage, and salvage what is intact.
+"""After a crash: open a file whose writer died inside a frame, read on behind damage, and salvage what is intact.
 
 Only a torn tail may be cut off. A file that looks torn because a length is damaged still has intact frames behind the
 damage; recovery searches for them before it reports a torn tail, and raises an error if it finds one.
@@ -57,7 +57,8 @@ def torn_tail(path: str) -> None:
     # With recover=True, the torn tail is saved beside the file and cut off.
     with flatstream.open(path, "a", checksum=CHECKSUM, recover=True) as writer:
         done = writer.recovery
-        assert done is not None and (done.action, done.frames, done.bytes_cut) == ("cut", 99, 9)
+        assert done is not None
+        assert (done.action, done.frames, done.bytes_cut) == ("cut", 99, 9)
         print(f"recovered {done.frames} frames and cut the file to {done.offset} bytes")
         writer.write_payloads([b"00099", b"00100"])
     assert read(path) == list(range(101))
