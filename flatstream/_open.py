@@ -47,6 +47,8 @@ def open(
     capacity: int = ...,
     memory_policy: MemoryPolicy | None = None,
     follow: bool = False,
+    on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
+    resync_window: int = ...,
 ) -> StreamReader: ...
 
 

@@ -22,7 +22,7 @@ class OwnSocket(socket.socket):
 
 class SocketThatLies(socket.socket):
     @property
-    def type(self) -> Any:  # type: ignore[override]
+    def type(self) -> Any:
         return socket.SOCK_STREAM
 
 

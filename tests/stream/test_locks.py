@@ -84,9 +84,9 @@ def test_second_writer_is_refused_and_changes_nothing(first, second, tmp_path):
         writer.write_payload(b"mine")
         writer.flush()
         for told in (refusal(path, second), forked(lambda: refusal(path, second))):
-            assert (
-                f"another writer has the file open: {'this process, ' if told == refusal(path) else 'process '}" in told
-            )
+            holder = "this process, " if told == refusal(path) else "process "
+            assert told is not None
+            assert f"another writer has the file open: {holder}" in told
             assert str(os.getpid()) in told
         writer.write_payload(b"more")
     assert path.read_bytes() == encode(b"mine", b"more")
@@ -373,7 +373,7 @@ def test_child_forked_by_another_thread_while_the_file_is_opened_keeps_no_lock(t
 
         for mode in ("x", "a", "w"):
             monkeypatch.setattr(os, "open", fork_behind)
-            with flatstream.open(path, mode) as writer:  # type: ignore[call-overload]
+            with flatstream.open(path, mode) as writer:
                 assert refusal(path) is not None
                 writer.write_payload(b"one")
             assert refusal(path) is None
@@ -465,7 +465,8 @@ def test_file_that_is_removed_before_it_is_locked_is_made_again(mode, tmp_path, 
     left = [1]
 
     def lock_file(fd: int, name: Any) -> None:
-        if left and not left.clear():
+        if left:
+            left.clear()
             path.unlink()
         real(fd, name)
 
@@ -597,7 +598,7 @@ def test_frame_whose_beginning_a_log_tool_has_removed_makes_the_writer_refuse(tm
     # What is left of the frame is not at its place, and the bytes before it may be another's.
     path = tmp_path / "stream"
     real = os.writev
-    taken = []
+    taken: list[Any] = []
 
     def writev(descriptor: int, pieces: Any) -> int:
         if taken:
@@ -619,7 +620,7 @@ def test_frame_whose_beginning_a_log_tool_has_removed_makes_the_writer_refuse(tm
 
 def test_open_file_has_the_name_and_mode_that_were_asked_for(tmp_path):
     for mode in ("w", "a"):
-        with flatstream.open(tmp_path / "stream", mode) as writer:  # type: ignore[call-overload]
+        with flatstream.open(tmp_path / "stream", mode) as writer:
             assert (writer.sink.name, writer.sink.mode) == (str(tmp_path / "stream"), mode + "b")
             assert not os.get_inheritable(writer.sink.fileno())
     assert stat.S_IMODE(os.stat(tmp_path / "stream").st_mode) & 0o111 == 0

@@ -616,10 +616,16 @@ def test_what_is_cut_off_is_on_the_disk_before_the_file_is_cut(tmp_path, monkeyp
     def name_of(descriptor: int) -> str:
         return os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")).split("-")[0]
 
-    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(("fsync", name_of(fd))), SYNC(fd))[1])
-    monkeypatch.setattr(
-        os, "ftruncate", lambda fd, size: (events.append(("ftruncate", name_of(fd))), real_ftruncate(fd, size))[1]
-    )
+    def fsync(fd: int) -> None:
+        events.append(("fsync", name_of(fd)))
+        SYNC(fd)
+
+    def ftruncate(fd: int, size: int) -> None:
+        events.append(("ftruncate", name_of(fd)))
+        real_ftruncate(fd, size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "ftruncate", ftruncate)
     start(path)
     folder = tmp_path.name.split("-")[0]
     assert events == [
@@ -673,7 +679,7 @@ def test_file_that_another_writer_has_open_is_not_touched(tmp_path):
 def test_file_that_another_process_makes_in_the_place_of_the_moved_one_is_its_own(busy, tmp_path, monkeypatch):
     path = tmp_path / "events.fs"
     path.write_bytes(FOREIGN["text"])
-    real = _startup.open_for_writing
+    real = vars(_startup)["open_for_writing"]
     others = []
 
     def open_for_writing(name: Any, mode: str, **options: Any) -> Any:

@@ -131,7 +131,7 @@ class Discard:
         return len(data)
 
 
-def batch(stream: bytes, deframer: Any = None, **limits: int) -> int:
+def batch(stream: bytes, deframer: Any = None, **limits: Any) -> int:
     found = StreamReader(stream, deframer or Crc32()).read_batch(**limits)
     assert found is not None
     return len(found)
