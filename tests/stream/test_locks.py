@@ -598,7 +598,7 @@ def test_frame_whose_beginning_a_log_tool_has_removed_makes_the_writer_refuse(tm
     # What is left of the frame is not at its place, and the bytes before it may be another's.
     path = tmp_path / "stream"
     real = os.writev
-    taken: list[Any] = []
+    taken: list[int] = []
 
     def writev(descriptor: int, pieces: Any) -> int:
         if taken:
