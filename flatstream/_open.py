@@ -213,6 +213,8 @@ def _check_end(file: io.FileIO, deframer: Deframer, allow_empty: bool | None) ->
         report = recover_stream(source, deframer, allow_empty=allow_empty)
     if report.end is RecoveryEnd.NOT_A_STREAM:
         seems = "" if report.looks_like is None else f"; it looks like {report.looks_like}"
+        if report.looks_like == "zeros":
+            seems += ", which allow_empty=True takes for empty frames"
         raise InvalidFrameError(
             f"the file has no frame, so that nothing may be appended: it is no stream{seems}", offset=0, frame=0
         )

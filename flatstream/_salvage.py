@@ -119,7 +119,11 @@ def salvage(
     """
     algorithm = as_checksum(checksum)
     if not is_path(source):
-        source = memoryview(source)
+        try:
+            source = memoryview(source)
+        except TypeError:
+            raise TypeError(f"source must be a path or a bytes-like object, got {source!r:.100}") from None
+        source = source if source.ndim == 1 and source.format == "B" else source.cast("B")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
     target = os.fspath(out)

@@ -659,7 +659,7 @@ def test_checksum_type_is_accepted_by_open(mode, as_what, tmp_path):
     path = tmp_path / "events.fs"
     with flatstream.open(path, "w", **{as_what: mode.checksum_type}) as writer:
         writer.write_payloads(PAYLOADS[:1])
-    with flatstream.open(path, "a", **{as_what: mode.checksum_type}) as writer:
+    with flatstream.open(path, "a", allow_empty=True, **{as_what: mode.checksum_type}) as writer:
         writer.write_payloads(PAYLOADS[1:])
     assert path.read_bytes() == reference.encode(PAYLOADS, mode.name)
     other = {"checksum": "checksum", "framer": "deframer"}[as_what]

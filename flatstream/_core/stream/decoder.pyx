@@ -77,6 +77,9 @@ cdef class Decoder(ResyncBuffer):
         Whether a frame that is larger than the window, and in whose beginning no others were found, is read whole.
     """
 
+    def __cinit__(self, *args, **kwargs):
+        self.losses = Losses()
+
     def __init__(
         self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None,
         error_takes_nothing=False, follower=None, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW,
@@ -94,7 +97,6 @@ cdef class Decoder(ResyncBuffer):
         self.allow_empty = allow_empty
         self.reads_whole_frames = seekable
         self.trusted = -1
-        self.losses = Losses()
         self.cache_fast_path()
 
     cdef int cache_fast_path(self) except -1:
@@ -780,6 +782,8 @@ cdef class Decoder(ResyncBuffer):
 
     cdef int release_all(self) except -1:
         self.deferred = None
+        # The function may refer to the reader.
+        self.source_size = None
         return ResyncBuffer.release_all(self)
 
 

@@ -55,6 +55,10 @@ cdef extern from "Python.h":
 cdef enum:
     WRITE_THROUGH_CAPACITY = 4096
 
+# A sink that may keep what it gets gets copies of a large payload, of at most this many bytes each.
+cdef enum:
+    MAX_COPY = 1 << 20
+
 
 @cython.auto_pickle(False)
 cdef class OutputBuffer(Exclusive):
@@ -219,9 +223,6 @@ cdef class OutputBuffer(Exclusive):
         """
         cdef Py_ssize_t size = head_size + body_size, done = 0
         cdef bytes header = head[:head_size] if head_size else b""
-        if not self.takes_at_once:
-            source = PyBytes_FromStringAndSize(<const char*>body, body_size)
-            body = <const uint8_t*>PyBytes_AS_STRING(source)
         owner_view = owner_view_of(source, "payload")
         self.is_between_calls = False
         try:
@@ -233,8 +234,7 @@ cdef class OutputBuffer(Exclusive):
                     else:
                         done += self.offer(self.sink_write, pieces[0], head_size - done)
                 else:
-                    piece = slice_view(owner_view, body + (done - head_size), size - done)
-                    done += self.offer(self.sink_write, piece, size - done)
+                    done += self.offer_part(owner_view, body + (done - head_size), size - done)
                 if done < size:
                     self.look_for_signals()
         except BaseException as error:
@@ -327,15 +327,10 @@ cdef class OutputBuffer(Exclusive):
         # How many bytes the sink has, how many frames it has whole, and how many bytes of the one behind them.
         cdef Py_ssize_t done = 0, whole = 0, torn
         cdef const uint8_t* out = data + begin
-        owner_view = frames
-        if not self.takes_at_once:
-            copy = PyBytes_FromStringAndSize(<const char*>out, size)
-            out = <const uint8_t*>PyBytes_AS_STRING(copy)
-            owner_view = PyMemoryView_FromObject(copy)
         self.is_between_calls = False
         try:
             while done < size:
-                done += self.offer(self.sink_write, slice_view(owner_view, out + done, size - done), size - done)
+                done += self.offer_part(frames, out + done, size - done)
                 if done < size:
                     self.look_for_signals()
         except BaseException as error:
@@ -543,6 +538,19 @@ cdef class OutputBuffer(Exclusive):
         if self.is_between_calls or isinstance(error, BlockingIOError):
             return True
         return self.error_takes_nothing and (isinstance(error, TimeoutError) or not isinstance(error, OSError))
+
+    cdef Py_ssize_t offer_part(self, object owner_view, const uint8_t* data, Py_ssize_t size) except -1:
+        """Offers the sink at most `size` bytes at `data`, inside `owner_view`, or a copy of some of them if it may keep
+        what it gets; returns how many it took.
+        """
+        if self.takes_at_once:
+            return self.offer(self.sink_write, slice_view(owner_view, data, size), size)
+        size = min(size, MAX_COPY)
+        # The sink gets nothing if there is no memory.
+        self.is_between_calls = True
+        piece = PyMemoryView_FromObject(PyBytes_FromStringAndSize(<const char*>data, size))
+        self.is_between_calls = False
+        return self.offer(self.sink_write, piece, size)
 
     cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1:
         """Calls `function` with `argument`, of which it takes at most `size` bytes; returns how many it took."""
