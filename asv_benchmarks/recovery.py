@@ -62,7 +62,7 @@ class Intact(OnDisk):
     param_names = ("checksum",)
     params = (["crc32", "xxhash64"],)
     size, count = 1024, 256 * 1024
-    number, repeat = 1, 3
+    rounds, repeat = 1, (2, 3, 2.0)
 
     def setup(self, checksum: str) -> None:
         folder = self.make_directory()
