@@ -24,6 +24,8 @@ __all__ = ["watch"]
 # How long the exit waits for other threads and for pipes, in seconds, for all writers together.
 PATIENCE = 1.0
 
+HANDED_OVER = "were handed over now"
+
 # A set, and not a WeakSet: it can be copied while daemon threads make writers.
 _writers: set[weakref.ref[Encoder]] = set()
 
@@ -45,7 +47,9 @@ def _hand_over_all() -> None:
     # Afterwards, because a warning may be an error.
     for writer, fate in told:
         message = f"{writer!r} is open at the exit of the interpreter: {fate}"
-        warnings.warn(message, ResourceWarning, source=writer, stacklevel=2)
+        # Python does not show a ResourceWarning unless it is asked to. The loss of bytes is shown.
+        category = ResourceWarning if fate.endswith(HANDED_OVER) else RuntimeWarning
+        warnings.warn(message, category, source=writer, stacklevel=2)
 
 
 def _hand_over(writer: Encoder, sink: Any, end: float) -> str:
@@ -64,7 +68,7 @@ def _hand_over(writer: Encoder, sink: Any, end: float) -> str:
                 flush()
     except Exception as error:
         return f"may be lost, because handing them over failed: {type(error).__name__}: {error}"
-    return "were handed over now"
+    return HANDED_OVER
 
 
 @contextmanager

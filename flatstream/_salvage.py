@@ -13,7 +13,8 @@ from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._endpoints import PathToOpen, is_path
 from flatstream._files import give_name
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
-from flatstream.errors import FlatStreamError
+from flatstream.detection import detect, other_checksum
+from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import deframer_for, framer_for
 from flatstream.reader import StreamReader
 from flatstream.writer import StreamWriter
@@ -44,6 +45,8 @@ class SalvageReport(NamedTuple):
         Where each doubtful frame begins and ends in the source. A frame can lie inside of another.
     doubtful : str or None
         The path of the file with the payloads of the doubtful frames; None if there are none.
+    looks_like : str or None
+        If no frame was found: what the source seems to be, as in `RecoveryReport`; otherwise None.
     """
 
     frames: int
@@ -52,6 +55,7 @@ class SalvageReport(NamedTuple):
     lost_bytes: int
     doubtful_ranges: tuple[tuple[int, int], ...]
     doubtful: str | None
+    looks_like: str | None = None
 
 
 def salvage(
@@ -72,7 +76,7 @@ def salvage(
         The damaged stream.
     out : path
         The new file. It must not exist. Until the result is complete and was read back, it is called
-        ``<out>.partial``.
+        ``<out>.partial-<number of the process>``.
     checksum : Checksum, ChecksumType or its name, optional
         The checksum that the stream was written with, and which the new file has.
     doubtful : path, optional
@@ -94,6 +98,8 @@ def salvage(
         `out` or `doubtful` exists.
     OSError
         The source or a file failed, or what was read back differs from what was written. There is no new file then.
+    InvalidFrameError
+        The source is a stream with another checksum.
     TypeError, ValueError
         An argument is wrong.
 
@@ -126,6 +132,7 @@ def salvage(
         source = source if source.ndim == 1 and source.format == "B" else source.cast("B")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
+    _check_checksum(source, algorithm)
     target = os.fspath(out)
     doubtful_target = f"{target}.doubtful" if doubtful is None else os.fspath(doubtful)
     with contextlib.ExitStack() as stack:
@@ -157,7 +164,25 @@ def salvage(
         sum(end - begin for begin, end in lost),
         tuple(copy.doubtful_ranges),
         doubtful_target if copy.doubtful_ranges else None,
+        None if good.frames else detect(source).looks_like,
     )
+
+
+def _check_checksum(source: Any, checksum: Checksum) -> None:
+    """Raises InvalidFrameError if the source is a stream with another checksum."""
+    deframer = deframer_for(checksum)
+    if isinstance(source, memoryview):
+        kind = other_checksum(source, deframer)
+    else:
+        with open(source, "rb") as file:
+            kind = other_checksum(file, deframer)
+    if kind is not None:
+        raise InvalidFrameError(
+            f"the source is a stream with the checksum {kind.value!r}, and not with {checksum.name}: "
+            "nothing was copied",
+            offset=0,
+            frame=0,
+        )
 
 
 class _Copy:
@@ -275,7 +300,7 @@ class _NewFile:
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         self.path = path
-        self.partial = f"{path}.partial"
+        self.partial = f"{path}.partial-{os.getpid()}"
         self.checksum = checksum
         self.writer: StreamWriter | None = None
         self.by_payload = False
@@ -285,9 +310,19 @@ class _NewFile:
 
     def open(self) -> StreamWriter:
         if self.writer is None:
-            # An earlier salvage that was killed may have left a file of this name. Its lock is gone then.
-            self.writer = StreamWriter(PathToOpen(self.partial, "wb"), framer_for(self.checksum), buffer_size=CAPACITY)
+            self.writer = self.open_new()
         return self.writer
+
+    def open_new(self) -> StreamWriter:
+        """Opens a file that did not exist. An earlier salvage that was killed may have left one of the same name."""
+        number = 0
+        while True:
+            try:
+                made = PathToOpen(self.partial, "xb")
+                return StreamWriter(made, framer_for(self.checksum), buffer_size=CAPACITY)
+            except FileExistsError:
+                number += 1
+                self.partial = f"{self.path}.partial-{os.getpid()}.{number}"
 
     def write_frames(self, batch: FrameBatch) -> None:
         self.open().write_frames(batch)

@@ -21,6 +21,7 @@ from flatstream._file_types import checksum_of_first_frame
 from flatstream._lock import open_for_reading, open_for_writing
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import ChecksumType, NoChecksum
+from flatstream.detection import other_checksum
 from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import DefaultDeframer, Deframer
 from flatstream.recovery import RecoveryEnd, recover
@@ -106,6 +107,9 @@ def _check_checksum(source: io.FileIO, deframer: Deframer) -> None:
     kind = checksum_of_first_frame(first)
     if kind is None and find_next_frames(DefaultDeframer(), first, 0, len(first) < CHUNK, 0)[0] == 0:
         kind = ChecksumType.NONE
+    if kind is None:
+        # The first frame may be damaged too.
+        kind = other_checksum(source, deframer)
     if kind is None or type(kind.checksum()) is type(getattr(deframer, "checksum", NoChecksum())):
         return
     raise InvalidFrameError(
