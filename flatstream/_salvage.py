@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -85,8 +86,8 @@ def salvage(
     allow_empty, resync_window
         See `StreamReader`.
     progress : callable, optional
-        ``progress(offset, size)`` gets the offset reached in the source and its size, after every 16 MiB and at the
-        end of reading.
+        ``progress(offset, size)`` gets the offset reached in the source and its size: at the end of reading, and for a
+        path after every 16 MiB.
 
     Returns
     -------
@@ -132,13 +133,16 @@ def salvage(
         source = source if source.ndim == 1 and source.format == "B" else source.cast("B")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
+    watched = source if isinstance(source, memoryview) else _Watched(source, progress)
     _check_checksum(source, algorithm)
     target = os.fspath(out)
     doubtful_target = f"{target}.doubtful" if doubtful is None else os.fspath(doubtful)
     with contextlib.ExitStack() as stack:
+        if isinstance(watched, _Watched):
+            stack.enter_context(watched)
         reader = stack.enter_context(
             StreamReader(
-                source,
+                watched,
                 deframer_for(algorithm),
                 capacity=CAPACITY,
                 on_error="resync",
@@ -149,7 +153,9 @@ def salvage(
         good = stack.enter_context(_NewFile(target, algorithm))
         rest = stack.enter_context(_NewFile(doubtful_target, algorithm))
         copy = _Copy(reader, source, algorithm, good, rest)
-        copy.run(progress)
+        copy.run()
+        if progress is not None:
+            progress(reader.offset, watched.size if isinstance(watched, _Watched) else len(watched))
         # Both files are complete before the first gets its name.
         good.finish()
         if copy.doubtful_ranges:
@@ -185,6 +191,23 @@ def _check_checksum(source: Any, checksum: Checksum) -> None:
         )
 
 
+class _Watched(io.FileIO):
+    """The source, which tells how far it was read."""
+
+    def __init__(self, path: Any, progress: Callable[[int, int], object] | None) -> None:
+        super().__init__(path, "rb")
+        self.size = os.fstat(self.fileno()).st_size
+        self.progress = progress
+        self.told = 0
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = super().readinto(buffer)
+        if self.progress is not None and (here := self.tell()) - self.told >= PROGRESS_STEP:
+            self.told = here
+            self.progress(here, self.size)
+        return count
+
+
 class _Copy:
     """One pass over the source."""
 
@@ -201,24 +224,15 @@ class _Copy:
         # The frames of a run behind damage, until they are enough; None if they are.
         self.run_begin: list[FrameBatch] | None = None
 
-    def run(self, progress: Callable[[int, int], object] | None) -> None:
-        size = (
-            len(self.source) if isinstance(self.source, memoryview) else os.fstat(self.reader.source.fileno()).st_size
-        )
-        told = 0
+    def run(self) -> None:
         for batch in self.reader.batches(max_bytes=PROGRESS_STEP):
             self.skip(batch.lost_ranges)
             self.take(batch)
-            if progress is not None and self.reader.offset - told >= PROGRESS_STEP:
-                told = self.reader.offset
-                progress(told, size)
         known = self.lost_ranges[-1][1] if self.lost_ranges else 0
         self.skip([found for found in self.reader.lost_ranges if found[0] >= known])
         # Frames that lead to the end of the stream are evidence, however few they are.
         for batch in self.run_begin or []:
             self.good.write_frames(batch)
-        if progress is not None:
-            progress(self.reader.offset, size)
 
     def take(self, batch: FrameBatch) -> None:
         """Passes the frames of a batch on, or keeps them while they are too few to be evidence."""

@@ -161,21 +161,26 @@ def test_what_a_killed_salvage_left_is_no_obstacle(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_salvage_leaves_nothing(tmp_path: Path) -> None:
-    data = LONG
+    source = tmp_path / "source.fs"
+    source.write_bytes(LONG)
 
     def stop(offset: int, size: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        salvage(data, tmp_path / "new.fs", "crc32", progress=stop)
-    assert os.listdir(tmp_path) == []
+        salvage(source, tmp_path / "new.fs", "crc32", progress=stop)
+    assert os.listdir(tmp_path) == ["source.fs"]
 
 
-def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
-    data = LONG
+@pytest.mark.parametrize("lost", [False, True])
+def test_progress_is_told_up_to_the_end(lost: bool, tmp_path: Path) -> None:
+    source = tmp_path / "source.fs"
+    # All of it is one lost range, after the first frame.
+    data = LONG[: len(LARGE) + 8] + bytes(40 << 20) if lost else LONG
+    source.write_bytes(data)
     told: list[tuple[int, int]] = []
-    salvage(data, tmp_path / "new.fs", "crc32", progress=lambda offset, size: told.append((offset, size)))
-    assert 0 < told[0][0] < len(data)
+    salvage(source, tmp_path / "new.fs", "crc32", progress=lambda offset, size: told.append((offset, size)))
+    assert len(told) >= 3
     assert told == sorted(told)
     assert told[-1] == (len(data), len(data))
 
