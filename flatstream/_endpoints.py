@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from flatstream._core.stream.encoder import Encoder
 from flatstream._lock import open_for_writing
 
-__all__ = ["PathToOpen", "Sink", "Source", "is_path", "open_sink", "open_source"]
+__all__ = ["PathToOpen", "Sink", "Source", "has_known_size", "is_path", "open_sink", "open_source", "size_of"]
 
 
 class Sink(NamedTuple):
@@ -46,6 +46,22 @@ class Source(NamedTuple):
     target: Any
     arguments: dict[str, Any]
     owned: bool = False
+
+
+def has_known_size(file: Any) -> bool:
+    """Whether the size of a file object is known without reading it."""
+    if type(file) is io.BytesIO:
+        return True
+    raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+    return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+
+
+def size_of(file: Any) -> int:
+    """The size, in bytes, of a file object whose size is known."""
+    if isinstance(file, io.BytesIO):
+        with file.getbuffer() as view:
+            return view.nbytes
+    return os.fstat(file.fileno()).st_size
 
 
 class PathToOpen(NamedTuple):

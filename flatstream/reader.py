@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, Decoder, PayloadIterator, iterates_in_c
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
-from flatstream._endpoints import Source, open_source
+from flatstream._endpoints import Source, has_known_size, open_source, size_of
 from flatstream._follow import follow_path
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
@@ -93,8 +94,9 @@ class StreamReader(Decoder):
         At damage: raise; leave out refused frames, and raise other errors; end as at a clean end, with `stop_error`
         set; or leave out what is damaged, and go on at the next intact frames. A call's own `on_error` wins.
     resync_window : int
-        How many bytes of one frame "resync" reads before it searches for others. More is kept only of a frame in a
-        file that can seek, if so much of it holds no intact frames; a frame of a pipe or socket is then given up.
+        How many bytes of one frame "resync" reads before it searches for others. A frame that is larger is read whole
+        from a file of known size that has all of it, or from one that can seek, if so much of it holds no intact
+        frames; a frame of a pipe or socket is then given up.
 
     Raises
     ------
@@ -148,6 +150,7 @@ class StreamReader(Decoder):
                 resync_window=resync_window,
                 allow_empty=allow_empty,
                 seekable=_can_seek(endpoint.target),
+                bytes_left=partial(_bytes_left, endpoint.target),
                 **endpoint.arguments,
             )
         except BaseException:
@@ -332,6 +335,11 @@ def _can_seek(source: Any) -> bool:
     except Exception:
         # It has no such method, or one that does not work.
         return False
+
+
+def _bytes_left(source: Any) -> int:
+    """How many bytes the source has that were not taken from it; 0 if that is not known."""
+    return size_of(source) - source.tell() if has_known_size(source) else 0  # type: ignore[no-any-return]
 
 
 def _check_callable(fn: Any) -> None:

@@ -12,7 +12,6 @@ import enum
 import errno
 import io
 import os
-import stat
 from bisect import bisect_left
 from typing import Any, NamedTuple, Protocol
 
@@ -26,7 +25,7 @@ from flatstream._core.stream.frame_search import (
     largest_of,
     trailing_zeros,
 )
-from flatstream._endpoints import is_path
+from flatstream._endpoints import has_known_size, is_path, size_of
 from flatstream._file_types import checksum_of_first_frame, looks_like
 from flatstream._lock import lock_file, who_writes
 from flatstream.checksums import Checksum, ChecksumType
@@ -328,7 +327,7 @@ class _Recovery:
         # The offset and the number of the first of the last frames read, if they consist of zeros up to the last byte.
         self.zeros: tuple[int, int] | None = None
         self.origin = _position_of(reader.source)
-        self.size_is_known = self.origin is not None and _has_known_size(reader.source)
+        self.size_is_known = self.origin is not None and has_known_size(reader.source)
         if self.size_is_known:
             reader._set_source_size(self._size)
         # If the source cannot be read again: the first bytes, and those from the frame on with which reading ended.
@@ -337,14 +336,8 @@ class _Recovery:
 
     def _size(self) -> int:
         """The stream offset at which the file ends now."""
-        source = self.reader.source
-        if isinstance(source, io.BytesIO):
-            with source.getbuffer() as view:
-                size = view.nbytes
-        else:
-            size = os.fstat(source.fileno()).st_size
         assert self.origin is not None
-        return size - self.origin
+        return size_of(self.reader.source) - self.origin
 
     def read_to_end(self) -> None:
         for batch in self.reader.batches():
@@ -544,15 +537,23 @@ class _Recovery:
         return None if found is None else begin + found
 
     def _next_intact(self, stream: _Bytes, begin: int) -> int | None:
-        """The offset of the nearest intact frame from `begin` on."""
+        """The offset of the nearest intact frame from `begin` on that was found. SearchStoppedError: none was found,
+        and not everything was examined.
+        """
         size = self._window()
+        stopped: SearchStoppedError | None = None
         while True:
             window, at_end = stream.read(begin, size)
             if trailing_zeros(window) < len(window):
-                found = find_frames(self.deframer, window, 0, at_end, self.longest)
+                try:
+                    found = find_frames(self.deframer, window, 0, at_end, self.longest)
+                except SearchStoppedError as error:
+                    found, stopped = None, error
                 if found is not None:
                     return begin + found
             if len(window) < size or at_end:
+                if stopped is not None:
+                    raise stopped
                 return None
             # A frame of up to half a window that began in this one is whole in the next one.
             begin += size // 2
@@ -611,14 +612,6 @@ def _position_of(source: Any) -> int | None:
         return None
     position = source.tell()
     return position if isinstance(position, int) else None
-
-
-def _has_known_size(file: Any) -> bool:
-    """Whether the size of a file object is known without reading it."""
-    if type(file) is io.BytesIO:
-        return True
-    raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
-    return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
 
 
 def _is_zero(stream: _Bytes, begin: int) -> bool:

@@ -38,6 +38,8 @@ cdef class Decoder(ResyncBuffer):
     cdef unsigned long long told_offset
     # Returns the stream offset at which the source ends; None if that is not known.
     cdef object source_size
+    # Returns how many bytes the source still has, 0 if that is not known; or None.
+    cdef object bytes_left
 
     cdef int cache_fast_path(self) except -1
     cdef int check_open(self) except -1
@@ -58,6 +60,7 @@ cdef class Decoder(ResyncBuffer):
     cdef int look(self) except -1
     cdef bint ends_in_zeros(self) except -1
     cdef int check_frame(self) except -1
+    cdef int is_within_source(self) except -1
     cdef int check_source_size(self) except -1
     cdef int note_first(self, object error) except -1
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1

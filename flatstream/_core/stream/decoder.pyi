@@ -30,6 +30,7 @@ class Decoder(ResyncBuffer):
         resync_window: int = 67108864,
         allow_empty: bool | None = None,
         seekable: bool = False,
+        bytes_left: Callable[[], int] | None = None,
         follower: Any = None,
     ) -> None: ...
     @property

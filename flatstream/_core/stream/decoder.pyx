@@ -75,6 +75,9 @@ cdef class Decoder(ResyncBuffer):
         Whether operations with another `on_error` than that of the decoder take empty payloads. By default not.
     seekable : bool
         Whether a frame that is larger than the window, and in whose beginning no others were found, is read whole.
+    bytes_left : callable, optional
+        Returns how many bytes the source has that were not taken from it, 0 if that is not known. A frame that is
+        larger than the window, and of which all bytes are there, is read whole, and searched only if it is damaged.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -83,7 +86,7 @@ cdef class Decoder(ResyncBuffer):
     def __init__(
         self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None,
         error_takes_nothing=False, follower=None, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW,
-        allow_empty=None, seekable=False,
+        allow_empty=None, seekable=False, bytes_left=None,
     ):
         if not isinstance(deframer, Deframer):
             raise TypeError(f"deframer must be an instance of Deframer, got {deframer!r:.100}")
@@ -96,6 +99,7 @@ cdef class Decoder(ResyncBuffer):
         self.resync_window = window
         self.allow_empty = allow_empty
         self.reads_whole_frames = seekable
+        self.bytes_left = bytes_left
         self.trusted = -1
         self.cache_fast_path()
 
@@ -522,7 +526,7 @@ cdef class Decoder(ResyncBuffer):
                     self.needed = missing or self.span.frame_end
                 if self.mode == ON_ERROR_RESYNC and available >= self.resync_window and not self.is_buffer() and (
                     self.trusted != <long long>(self.base + <unsigned long long>self.position)
-                ):
+                ) and not self.is_within_source():
                     self.over_window = True
                     raise InvalidFrameError(f"the frame has more than {available} bytes, the window")
                 self.check_source_size()
@@ -668,6 +672,15 @@ cdef class Decoder(ResyncBuffer):
             return True
         self.zeros_end_before = self.base + <unsigned long long>i
         return False
+
+    cdef int is_within_source(self) except -1:
+        """Whether the source is known to have the `needed` bytes of the frame at `position`."""
+        cdef long long left
+        if self.bytes_left is None or self.needed <= self.end - self.position:
+            return False
+        left = self.bytes_left()
+        return self.needed - (self.end - self.position) <= left
+
     cdef int check_source_size(self) except -1:
         """Raises if a large frame ends behind the end of the source: its bytes are not fetched in vain."""
         cdef long long rest
@@ -786,6 +799,7 @@ cdef class Decoder(ResyncBuffer):
         self.deferred = None
         # The function may refer to the reader.
         self.source_size = None
+        self.bytes_left = None
         return ResyncBuffer.release_all(self)
 
 

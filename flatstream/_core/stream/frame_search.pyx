@@ -5,17 +5,23 @@ The checksum does not cover the length field. After a bit flip in a length, a wh
 on, and cutting its tail would remove intact frames. So the bytes from the tear on are searched for a frame that is
 intact. If there is none, the stream is torn. A reader that goes on behind damage searches in the same way.
 
-Comparing a checksum costs as much as the frame is long, and in data that is full of small numbers nearly every offset
-could be the length of a long frame. So frames are examined in the order of their cost, and the nearest one wins in the
-end: when a frame is found, the longer ones are examined before it only. What may be spent grows with the size of the
-data, so that the time does too.
+In data that is full of small numbers nearly every offset could be the length of a long frame. The CRC of a frame is
+calculated from those of the bytes before its ends (crc_ranges.pyx), so that all of these frames can be examined.
+Comparing another checksum costs as much as the frame is long. So frames are examined in the order of their cost, those
+that are about as long as the ones already read before all others, and the nearest one wins in the end: when a frame is
+found, the longer ones are examined before it only. What may be spent grows with the size of the data, so that the time
+does too. If that is not enough, the offsets are searched block by block, so that a frame that would have been examined
+soon is found behind others that cost too much.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport owner_view_of
-from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
+from flatstream._core.base.endian cimport load_le, load_u16, load_u32, load_u64, low_bytes
+from flatstream._core.checksums.crc_ranges cimport (
+    RANGE_FROM, CrcKind, CrcRanges, begin_ranges, crc_kind_of, crc_of_range, end_ranges,
+)
 from flatstream._core.framing.deframer cimport Deframer, Span, checksum_matches, whole_payload_at
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
 
@@ -55,15 +61,34 @@ cdef enum:
     CLASS_FACTOR = 16
 
 # How many bytes may be examined: so many, and so many for each byte that is searched. (16 MiB take about a second with
-# a built-in checksum.) A checksum in Python takes about a hundred times as long.
+# a built-in checksum.) A checksum in Python takes about a hundred times as long. With a CRC, it is enough for a frame
+# at each offset.
 cdef enum:
     BUDGET = 64 << 20
     BUDGET_FACTOR = 512
+    CRC_BUDGET_FACTOR = 1024
     PYTHON_BUDGET_FACTOR = 16
 
-# What examining a frame costs at least, counted in bytes.
+# How many bytes may be examined at least before a stream is not known to be torn: about a second. Five mebibytes of
+# random bytes contain frames of so many bytes.
+cdef extern from *:
+    """
+    #define FS_GUARD_BUDGET ((Py_ssize_t)1 << 34)
+    """
+    const Py_ssize_t GUARD_BUDGET "FS_GUARD_BUDGET"
+
+# If the budget is spent, so many offsets at a time are searched, each time with a new one.
+cdef enum:
+    RETRY_BLOCK = 1 << 20
+
+# What examining a frame costs at least, counted in bytes, and what it costs at most with `crc_ranges`.
 cdef enum:
     FRAME_COST = 64
+    MAX_CRC_COST = FRAME_COST + RANGE_FROM
+
+# From this size of the data on, CRCs are calculated with `crc_ranges`.
+cdef enum:
+    CRC_RANGES_FROM = 1 << 13
 
 
 # What `Scan.followed` and `Search.frame_size` may be.
@@ -84,8 +109,11 @@ cdef struct Scan:
     Py_ssize_t high
     # The longest payload found of frames that are whole.
     Py_ssize_t longest
-    # True: the frames that the end of the stream follows, or a length of at most `high`. False: the others. Or ANY.
+    # True: the frames that the end of the stream follows, or a length from `least` to `high`. False: the others. Or ANY.
     int followed
+    Py_ssize_t least
+    # NULL unless the checksum is a CRC and the data are not short.
+    const CrcRanges* ranges
     bint at_end
     Py_ssize_t budget
     # The first offset at which a frame may begin that is not whole.
@@ -233,7 +261,18 @@ cdef bint is_followed(
     if size - at < LENGTH_SIZE:
         return not scan.at_end or size == at
     length = load_u32(data + at)
-    return format.min_length <= length <= scan.high
+    return max(format.min_length, scan.least) <= length <= scan.high
+
+
+cdef inline bint has_its_checksum(
+    const uint8_t* data, Py_ssize_t at, Py_ssize_t length, const HeaderFormat* format, const Scan* scan
+) noexcept nogil:
+    """`checksum_matches` for the whole frame at the offset `at`."""
+    if scan.ranges is NULL:
+        return checksum_matches(data + at, length, format)
+    return load_le(data + at + LENGTH_SIZE, format.checksum_size) == low_bytes(
+        crc_of_range(scan.ranges, at + format.header_size, at + format.header_size + length), format.checksum_size
+    )
 
 
 cdef bint next_candidate(
@@ -285,9 +324,11 @@ cdef bint next_candidate(
             zeros = header.checksum_size + (0 if header.checksum_size >= 4 else length)
             if not is_zero(data + at + LENGTH_SIZE, zeros):
                 cost = FRAME_COST + length
+                if scan.ranges is not NULL:
+                    cost = min(cost, MAX_CRC_COST)
                 spent += cost
                 scan.budget -= cost
-                if scan.budget >= 0 and checksum_matches(data + at, length, &header):
+                if scan.budget >= 0 and has_its_checksum(data, at, length, &header, scan):
                     scan.at = at
                     return True
         at += 1
@@ -312,20 +353,26 @@ cdef class Search:
     cdef bint at_end
     # Where the zeros begin with which the stream ends.
     cdef Py_ssize_t zero_start
-    # How many bytes may still be examined; negative if they were not enough. `stopped` is whether frames were left out
-    # that the search promises to find.
+    # How many bytes may still be examined; negative if they were not enough. `stopped` is whether no frame was found,
+    # and not all of them were examined.
     cdef Py_ssize_t budget
     cdef bint stopped
     # The first offset that more bytes could turn into a match.
     cdef Py_ssize_t undecided
     # The offsets at which a chain of frames begins that ends where the stream ends; NULL where that is not needed.
     cdef uint8_t* chained
+    # Used if `has_ranges`.
+    cdef CrcRanges ranges
+    cdef bint has_ranges
 
     def __dealloc__(self):
         PyMem_RawFree(self.chained)
+        if self.has_ranges:
+            end_ranges(&self.ranges)
 
     cdef int prepare(self, Deframer deframer, object buffer, bint at_end, Py_ssize_t tear=-1) except -1:
         """Begins a search. No chain of frames leads over the offset `tear`, where the stream may be torn."""
+        cdef const CrcKind* kind
         self.deframer = deframer
         self.is_native = deframer.locate_is_native
         if self.is_native:
@@ -336,11 +383,17 @@ cdef class Search:
         self.data = &self.view[0] if self.size else NULL
         self.evidence_bytes = deframer.evidence_bytes()
         self.at_end = at_end
-        self.budget = BUDGET + self.size * (BUDGET_FACTOR if deframer.check_is_native else PYTHON_BUDGET_FACTOR)
+        self.grant(self.size)
         self.undecided = self.size
         self.zero_start = self.size
         if at_end:
             self.zero_start -= zeros_before(self.data, self.size)
+        if self.is_native and deframer.check_is_native and self.size >= CRC_RANGES_FROM:
+            kind = crc_kind_of(self.format.kernel)
+            if kind is not NULL:
+                begin_ranges(&self.ranges, kind, self.data, self.size)
+                self.has_ranges = True
+                self.grant(self.size)
         if at_end and not self.evidence_bytes and self.size:
             self.chained = new_set(self.size)
             self.mark_chains(tear)
@@ -383,6 +436,16 @@ cdef class Search:
             if self.evidence_bytes >= 4:
                 end = LENGTH_SIZE + self.evidence_bytes
         return not is_zero(self.data + at + begin, end - begin)
+
+    cdef int grant(self, Py_ssize_t size) noexcept:
+        """Sets the budget for a search of `size` offsets."""
+        cdef Py_ssize_t factor = PYTHON_BUDGET_FACTOR
+        if self.has_ranges:
+            factor = CRC_BUDGET_FACTOR
+        elif self.deframer.check_is_native:
+            factor = BUDGET_FACTOR
+        self.budget = BUDGET + size * factor
+        return 0
 
     cdef int weight(self, Py_ssize_t at) except -1:
         """How strong the evidence of the whole frame at `at` is, in quarters of what is enough; 0 for a frame that is
@@ -485,11 +548,37 @@ cdef class Search:
                 return at
         return -1
 
-    cdef Py_ssize_t find(self, Py_ssize_t begin, Py_ssize_t longest) except -2:
-        """The nearest offset from `begin` on at which intact frames begin; -1 if there is none. (If the budget is
-        spent: none was found so far.) `longest` is the length of the longest payload seen, or 0.
+    cdef Py_ssize_t find(self, Py_ssize_t begin, Py_ssize_t longest, Py_ssize_t usual) except -2:
+        """The nearest offset from `begin` on at which intact frames begin; -1 if there is none, or, if `stopped`, none
+        was found. `longest` is the length of the longest payload seen, and `usual` that of most of them, or 0.
         """
-        cdef Py_ssize_t at, found = -1, end = self.size
+        cdef Py_ssize_t found, at, size
+        found = self.find_before(begin, self.size, longest, usual)
+        if found >= 0 or self.budget >= 0:
+            return found
+        # Not all offsets were looked at.
+        self.undecided = min(self.undecided, begin)
+        if self.size - begin <= RETRY_BLOCK:
+            self.stopped = True
+            return -1
+        for at in range(begin, self.size, RETRY_BLOCK):
+            size = min(RETRY_BLOCK, self.size - at)
+            self.grant(size)
+            found = self.find_before(at, at + size, longest, usual)
+            if found >= 0:
+                self.stopped = False
+                return found
+            if self.budget < 0:
+                self.stopped = True
+        return -1
+
+    cdef Py_ssize_t find_before(
+        self, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t longest, Py_ssize_t usual
+    ) except -2:
+        """The nearest offset from `begin` on and before `end` at which intact frames begin; -1 if there is none. (If
+        the budget is spent: the nearest one found so far.)
+        """
+        cdef Py_ssize_t at, found = -1
         cdef Scan scan
         cdef int followed
         if not self.is_native:
@@ -498,28 +587,38 @@ cdef class Search:
                 if self.begins_row(at):
                     return at
                 if self.budget < 0:
-                    self.stopped = True
                     return -1
             return -1
         scan.longest = 0
+        scan.least = 0
+        scan.ranges = &self.ranges if self.has_ranges else NULL
         if not self.evidence_bytes:
             scan.low = -1
             scan.high = MAX_PAYLOAD_LEN
             scan.followed = ANY
             return self.find_in_pass(begin, end, &scan)
+        if usual and not self.has_ranges:
+            # Frames that are about as long as most are, and followed by such a length.
+            usual = min(usual, MAX_PAYLOAD_LEN)
+            scan.followed = True
+            scan.least = usual - usual // 8
+            scan.low = scan.least - 1
+            scan.high = usual + usual // 8
+            found = self.find_in_pass(begin, end, &scan)
+            if found >= 0:
+                end = found
+            scan.least = 0
         for followed in (True, False):
             scan.followed = followed
             scan.low = -1
             scan.high = max(FIRST_CLASS, 4 * min(longest, MAX_PAYLOAD_LEN))
             # The first pass, which is over all offsets that the others are, finds the longest frame.
             while scan.low < 0 or scan.low < scan.longest:
+                if self.budget < 0:
+                    return found
                 at = self.find_in_pass(begin, end, &scan)
                 if at >= 0:
                     found = end = at
-                if self.budget < 0:
-                    # Random bytes of this size have a few long frames that are followed, and thousands that are not.
-                    self.stopped = found < 0 and (followed or scan.low < 0)
-                    return found
                 scan.low = scan.high
                 scan.high *= CLASS_FACTOR
         return found
@@ -607,6 +706,8 @@ def find_intact_frame(Deframer deframer not None, buffer, Py_ssize_t tear, Py_ss
     cdef Search search = Search.__new__(Search)
     cdef Py_ssize_t found = -1
     search.prepare(deframer, buffer, True, tear)
+    if deframer.check_is_native:
+        search.budget = max(search.budget, GUARD_BUDGET)
     if not 0 <= tear <= search.size:
         raise ValueError(f"tear must lie inside the buffer of {search.size} bytes, got {tear}")
     if search.is_whole_with_a_wrong_length(tear):
@@ -614,7 +715,7 @@ def find_intact_frame(Deframer deframer not None, buffer, Py_ssize_t tear, Py_ss
     if not search.evidence_bytes:
         found = search.find_chain(0, tear)
     if found < 0 and tear < search.size:
-        found = found_or_stopped(search, search.find(tear + 1, longest))
+        found = found_or_stopped(search, search.find(tear + 1, longest, longest))
     return None if found < 0 else found
 
 
@@ -625,12 +726,12 @@ def find_frames(Deframer deframer not None, buffer, Py_ssize_t begin, bint at_en
     search.prepare(deframer, buffer, at_end)
     if not 0 <= begin <= search.size:
         raise ValueError(f"begin must lie inside the buffer of {search.size} bytes, got {begin}")
-    found = found_or_stopped(search, search.find(begin, longest))
+    found = found_or_stopped(search, search.find(begin, longest, longest))
     return None if found < 0 else found
 
 
 cpdef (Py_ssize_t, Py_ssize_t) find_next_frames(
-    Deframer deframer, object buffer, Py_ssize_t begin, bint at_end, Py_ssize_t longest
+    Deframer deframer, object buffer, Py_ssize_t begin, bint at_end, Py_ssize_t longest, Py_ssize_t usual=0
 ) except *:
     """The nearest offset from `begin` on at which intact frames begin, enough of them to be no accident.
 
@@ -650,12 +751,15 @@ cpdef (Py_ssize_t, Py_ssize_t) find_next_frames(
         Whether the stream ends where `buffer` ends.
     longest : int
         The length of the longest payload of the stream seen so far, 0 for none. Much longer frames are examined last.
+    usual : int, optional
+        The length of most payloads seen so far, 0 if that is not known. Such frames are examined first.
 
     Returns
     -------
     found : int
-        The offset in `buffer`; -1 if there is none, or if the data are so full of plausible lengths that the search had
-        to stop (about a second for 16 MiB).
+        The offset in `buffer`; -1 if none was found. With a CRC, there is none then. With another checksum, the data
+        may be so full of plausible lengths that not all could be examined (in about two seconds for 16 MiB). Of each
+        mebibyte, those of usual lengths were.
     undecided : int
         The first offset that more bytes could turn into an answer, or ``len(buffer)``.
 
@@ -672,9 +776,9 @@ cpdef (Py_ssize_t, Py_ssize_t) find_next_frames(
     search.prepare(deframer, buffer, at_end)
     if not 0 <= begin <= search.size:
         raise ValueError(f"begin must lie inside the buffer of {search.size} bytes, got {begin}")
-    if longest < 0:
-        raise ValueError(f"longest must not be negative, got {longest}")
-    found = search.find(begin, longest)
+    if longest < 0 or usual < 0:
+        raise ValueError(f"longest and usual must not be negative, got {longest} and {usual}")
+    found = search.find(begin, longest, usual or longest)
     return found, search.size if at_end else search.undecided
 
 

@@ -105,6 +105,8 @@ cdef class ResyncBuffer(InputBuffer):
         it came to the end of the stream.
         """
         cdef Py_ssize_t at = self.claimed, available, reach, missing, undecided = 0
+        # A frame that is longer than the window is there already.
+        cdef Py_ssize_t limit = self.resync_window + (self.claimed if self.claimed > self.resync_window else 0)
         cdef int count = 0
         cdef Span span
         while True:
@@ -132,7 +134,7 @@ cdef class ResyncBuffer(InputBuffer):
                 return at == available and (
                     not count or self.find_from(self.claimed, at, True, &undecided) == self.claimed
                 )
-            if reach > max(self.resync_window, available + 1):
+            if reach > max(limit, available + 1):
                 return 0
             self.needed = reach
             at_end[0] = not self.fill()
@@ -173,6 +175,7 @@ cdef class ResyncBuffer(InputBuffer):
         found, undecided[0] = find_next_frames(
             self.active, slice_view(self.owner_view, self.data + self.position, size), begin, at_end,
             self.longest_payload(),
+            <Py_ssize_t>(self.delivered_bytes // self.delivered) if self.delivered else 0,
         )
         return found
 
