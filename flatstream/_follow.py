@@ -29,6 +29,10 @@ SHORTEST_PAUSE = 1e-3
 LONGEST_PAUSE = 20e-3
 # How long bytes may be missing from a part of the file that it already counts as its own. The kernel needs less.
 SETTLING = 10e-3
+# How long a frame may be half written before the bytes behind its header are searched for others. They are searched
+# again after pauses that are twice as long each time, up to the longest, if the file has another size then.
+STALLED_AFTER = 1.0
+LONGEST_SEARCH_PAUSE = 30.0
 # After so many changes that were not reported in a row, reports are no longer waited for.
 MOST_MISSED = 2
 
@@ -75,9 +79,9 @@ def follow_path(path: Any) -> Source:
 class Follower:
     """What a decoder needs to know of a file that is being written.
 
-    The decoder calls `look`, `readinto`, `only_zeros`, `settle` and `close` while it is held, so that no two of them
-    run at once. Any number of threads may be in `wait` meanwhile. Bytes are read at explicit offsets: the position of
-    `file`, which a forked process shares, is not used.
+    The decoder calls all methods but `wait` while it is held, so that no two of them run at once. Any number of threads
+    may be in `wait` meanwhile. Bytes are read at explicit offsets: the position of `file`, which a forked process
+    shares, is not used.
 
     Parameters
     ----------
@@ -97,7 +101,13 @@ class Follower:
         self.position = 0
         # The offset and the size of the last look. The bytes before `_settled` were there SETTLING seconds ago.
         self._offset = 0
-        self._size = 0
+        self.size = 0
+        # Of a frame that was not whole: its offset, when the bytes behind it are to be searched, the pause after that,
+        # and the size of the file that was searched; -1 for none.
+        self._stalled = -1
+        self._next_search = 0.0
+        self._search_pause = 0.0
+        self._searched_size = -1
         self._settled = 0
         # From the first to the second of these offsets, the file was found to have zeros only.
         self._zeros = (0, 0)
@@ -126,11 +136,12 @@ class Follower:
         """
         size = self._file_size()
         self._offset = offset
-        if size != self._size:
-            if size < self._size:
+        if size != self.size:
+            if size < self.size:
                 self._settled = min(self._settled, size)
                 self._zeros = (0, 0)
-            self._size = size
+                self._stalled = -1
+            self.size = size
             self._pause = SHORTEST_PAUSE
         if size < offset:
             raise self._stale(f"the file was cut to {size} bytes, and {offset} were read")
@@ -138,7 +149,7 @@ class Follower:
 
     def readinto(self, buffer: memoryview) -> int:
         """Reads the bytes at `position`: as many as the last look saw, if they fit. Returns how many."""
-        buffer = buffer[: max(0, self._size - self.position)]
+        buffer = buffer[: max(0, self.size - self.position)]
         taken = _read_once(self._file, self.position, buffer)
         # One read gives at most 2 GiB.
         return taken if taken == len(buffer) else taken + self._read_at(self.position + taken, buffer[taken:])
@@ -163,11 +174,11 @@ class Follower:
         begin, end = self._zeros
         if not begin <= offset <= end:
             begin = end = offset
-        if offset >= self._size:
+        if offset >= self.size:
             return True
         piece = bytearray(PIECE)
         view = memoryview(piece)
-        while offset < self._size and (count := self._read_at(offset, view[: self._size - offset])):
+        while offset < self.size and (count := self._read_at(offset, view[: self.size - offset])):
             # Behind `count`, there are the zeros of the piece before.
             if piece != ZEROS:
                 return False
@@ -183,6 +194,29 @@ class Follower:
         time.sleep(SETTLING)
         self._settled = size
         return True
+
+    def is_stalled(self, offset: int) -> bool:
+        """Whether the frame at `offset`, which is not whole, has been so for so long that the bytes behind it should be
+        searched.
+        """
+        now = time.monotonic()
+        if offset != self._stalled:
+            self._stalled = offset
+            self._search_pause = STALLED_AFTER
+            self._next_search = now + STALLED_AFTER
+            self._searched_size = -1
+        return now >= self._next_search and self.size != self._searched_size
+
+    def note_search(self) -> None:
+        """Notes that these bytes were searched."""
+        self._searched_size = self.size
+        self._search_pause = min(2 * self._search_pause, LONGEST_SEARCH_PAUSE)
+        self._next_search = time.monotonic() + self._search_pause
+
+    def read_bytes(self, offset: int, size: int) -> memoryview:
+        """The `size` bytes at `offset`; fewer if the file ends before."""
+        view = memoryview(bytearray(size))
+        return view[: self._read_at(offset, view)]
 
     # Waiting
 
@@ -229,7 +263,7 @@ class Follower:
         if changes & ~IN_MODIFY:
             self._next_lookup = now
             return
-        if self._file_size() != self._size or (changes and self._size != self._offset):
+        if self._file_size() != self.size or (changes and self.size != self._offset):
             return
         if watch.wait(seconds):
             self._missed = 0
@@ -238,7 +272,7 @@ class Follower:
 
     def _notice_missing_reports(self, watch: _Watch) -> None:
         """Gives up waiting for reports if the file grows without any, as one does that another computer writes."""
-        if self._file_size() != self._size and not watch.wait(0):
+        if self._file_size() != self.size and not watch.wait(0):
             self._missed += 1
             if self._missed >= MOST_MISSED:
                 self._watch = None

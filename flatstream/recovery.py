@@ -225,7 +225,7 @@ def recover_file(
     -------
     RecoveryReport
         Offsets are relative to the beginning of the file. Of a path, ``being_written`` says whether a writer has it
-        open.
+        open. If the file grows meanwhile, the report is about the bytes up to the end that reading came to.
 
     Raises
     ------
@@ -234,12 +234,17 @@ def recover_file(
     OSError
         With the number EBUSY: `file` can be written, and another writer has it open.
     ChecksumMismatchError, InvalidFrameError, ValidationFailedError, OSError
-        See `recover`.
+        See `recover`. If a writer has the path open, a note of the error says who: the last frame may be half written.
     """
     if is_path(file):
         # It may have begun or ended in the meantime.
         before = who_writes(file)
-        report = recover(file, deframer, guard=guard, allow_empty=allow_empty)
+        try:
+            report = recover(file, deframer, guard=guard, allow_empty=allow_empty)
+        except FlatStreamError as error:
+            if writer := before or who_writes(file):
+                error.add_note(f"a writer has the file open ({writer}): its last frame may be half written")
+            raise
         report._being_written = before or who_writes(file)
         return report
     if not callable(getattr(file, "seek", None)):
@@ -298,14 +303,19 @@ class _Held:
 
 
 class _File:
-    """A seekable file whose position `origin` is the beginning of the stream."""
+    """A seekable file whose position `origin` is the beginning of the stream, which ends at `end`, if that is known."""
 
     begin = 0
 
-    def __init__(self, file: Any, origin: int) -> None:
-        self.file, self.origin = file, origin
+    def __init__(self, file: Any, origin: int, end: int | None) -> None:
+        self.file, self.origin, self.end = file, origin, end
 
     def read(self, begin: int, size: int) -> tuple[memoryview, bool]:
+        if self.end is not None and begin + size >= self.end:
+            return self._read(begin, max(0, self.end - begin))[0], True
+        return self._read(begin, size)
+
+    def _read(self, begin: int, size: int) -> tuple[memoryview, bool]:
         self.file.seek(self.origin + begin)
         pieces: list[bytes] = []
         while size > 0 and (piece := self.file.read(size)):
@@ -330,6 +340,9 @@ class _Recovery:
         self.size_is_known = self.origin is not None and has_known_size(reader.source)
         if self.size_is_known:
             reader._set_source_size(self._size)
+        # Where the stream ended when that was seen. A file that somebody writes may have more bytes by now, with which
+        # a frame that was half written is whole.
+        self.end: int | None = None
         # If the source cannot be read again: the first bytes, and those from the frame on with which reading ended.
         self.first = b""
         self.last: _Held | None = None
@@ -364,6 +377,7 @@ class _Recovery:
     # What the end is
 
     def report_clean_end(self) -> RecoveryReport:
+        self.end = self.reader.offset
         if self.zeros is not None:
             self._check_zeros(*self.zeros)
             return self._torn(*self.zeros)
@@ -373,6 +387,8 @@ class _Recovery:
         """The report of a stream that ends inside a frame; raises InvalidFrameError if it is not torn there."""
         offset, frames = self.reader.offset, self.reader.frames_read
         self.last = _Held(self.reader._remaining(), True, offset)
+        if tear.got is not None:
+            self.end = offset + tear.got
         if self.zeros is not None and _is_zero(self._bytes_from(offset), offset):
             self._check_zeros(*self.zeros)
             return self._torn(*self.zeros)
@@ -590,7 +606,7 @@ class _Recovery:
         if whole is not None:
             return _Held(memoryview(whole))
         if self.origin is not None and (self.size_is_known or history):
-            return _File(self.reader.source, self.origin)
+            return _File(self.reader.source, self.origin, self.end)
         if self.last is None:
             self.last = _Held(*self.reader._look_ahead(offset, WINDOW), offset)
         return self.last

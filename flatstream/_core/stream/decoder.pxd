@@ -55,8 +55,10 @@ cdef class Decoder(ResyncBuffer):
     cdef object awaited_payload(self, int mode, double seconds)
     cdef FrameBatch next_batch(self, Py_ssize_t max_frames, Py_ssize_t max_bytes, int mode)
     cdef int next_intact_frame(self) except -1
+    cdef bint has_grown(self, object error) except -1
     cdef int next_frame(self) except -1
     cdef int next_followed_frame(self) except -1
+    cdef int check_stalled(self) except -1
     cdef int look(self) except -1
     cdef bint ends_in_zeros(self) except -1
     cdef int check_frame(self) except -1

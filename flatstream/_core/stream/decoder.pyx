@@ -494,17 +494,34 @@ cdef class Decoder(ResyncBuffer):
         """`next_frame`, with damage treated as the `mode` says; also 0 where it stops."""
         while True:
             try:
-                if self.searching and self.failure is self.damage:
-                    self.search()
+                if self.searching and self.failure is self.damage and not self.search():
+                    return 0
                 self.check_open()
                 return self.next_frame()
             except FlatStreamError as error:
                 if self.mode == ON_ERROR_RAISE or (self.failure is not None and self.failure is not self.damage):
                     raise
+                if self.mode == ON_ERROR_RESYNC and self.failure is not None and self.has_grown(error):
+                    continue
                 if not self.get_over(error, self.failure is None):
                     return 0
                 # With a stream in memory, no other statement of this loop runs Python code.
                 PyErr_CheckSignals()
+
+    cdef bint has_grown(self, object error) except -1:
+        """Whether the source has bytes again, after `error`: perhaps it is a file that somebody writes, and the end was
+        seen in the middle of a write. Then the frame is to be found anew.
+        """
+        cdef Py_ssize_t before = self.end - self.position
+        if self.searching or self.is_buffer() or not isinstance(error, UnexpectedEofError):
+            return False
+        try:
+            self.fill()
+        finally:
+            # Even if a signal handler raised. If there was no data yet, the next read tries that again.
+            if self.end - self.position > before and self.failure is error:
+                self.failure = None
+        return self.failure is None
 
     cdef int next_frame(self) except -1:
         """Finds and checks the next frame, and reads from the source as long as it is not whole; 0 at a clean end."""
@@ -634,6 +651,8 @@ cdef class Decoder(ResyncBuffer):
                     # The frame that begins there now may be a shorter one.
                     self.needed = 1
                 if not self.look():
+                    if fresh:
+                        self.check_stalled()
                     return 0
                 fresh = True
         except FlatStreamError as error:
@@ -642,6 +661,26 @@ cdef class Decoder(ResyncBuffer):
                 self.failure = error
                 self.damage = error
             raise
+
+    cdef int check_stalled(self) except -1:
+        """Raises InvalidFrameError if the frame at `position`, which is not whole, never will be: its length is wrong.
+        """
+        cdef unsigned long long here = self.base + <unsigned long long>self.position
+        cdef long long found
+        if not self.follower.is_stalled(here):
+            return 0
+        found = self.find_behind_stalled()
+        self.follower.note_search()
+        if found < 0:
+            return 0
+        error = InvalidFrameError(
+            f"the frame's length reaches {self.needed} bytes, beyond the end of the file, but an intact frame begins "
+            f"at stream offset {found}, and frames lead to the end: the length is damaged, or bytes of something else "
+            "were written",
+            buffer_len=<long long>(self.follower.size - here),
+        )
+        error.next_intact_offset = found
+        raise error
 
     cdef int look(self) except -1:
         """Reads the file from `position` on anew; returns 0 if it has fewer than `needed` bytes there."""

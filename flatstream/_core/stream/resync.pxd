@@ -25,8 +25,11 @@ cdef class ResyncBuffer(InputBuffer):
     # The search for the next intact frames, if `searching`; `failure` is then set, so that only the decoder's
     # `next_intact_frame` reads, which goes on with the search. The damaged frame begins at the stream offset
     # `lost_from`. While `claimed` is not 0, it begins at `position`, and says that it has so many bytes. Intact frames
-    # may begin `search_begin` bytes behind `position`, or later; the next search is shown `search_size` bytes.
+    # may begin `search_begin` bytes behind `position`, or later; the next search is shown `search_size` bytes. If
+    # `ended`, the end of the source was seen, and no more bytes are read: those that come later, because somebody goes
+    # on writing the file, belong to a frame of which the first part is told as lost.
     cdef bint searching
+    cdef bint ended
     cdef unsigned long long lost_from
     cdef Py_ssize_t claimed
     cdef Py_ssize_t search_begin
@@ -42,4 +45,9 @@ cdef class ResyncBuffer(InputBuffer):
     cdef bint is_inside_a_frame(self, Py_ssize_t begin, Py_ssize_t found, Py_ssize_t size) noexcept
     cdef Py_ssize_t longest_payload(self) noexcept
     cdef int await_bytes(self) except -1
+
+    # Following
+    cdef long long find_behind_stalled(self) except -2
+    cdef bint leads_to_end(self, object data, Py_ssize_t* begin) except -1
+
     cdef int release_all(self) except -1

@@ -15,6 +15,8 @@ from flatstream._core.framing.wire cimport HeaderFormat
 from flatstream._core.stream.frame_search cimport find_next_frames
 from flatstream._core.stream.input_buffer cimport InputBuffer
 
+from flatstream.errors import UnexpectedEofError
+
 # A search for intact frames looks at so many bytes first, and then at four times as many, and so on. The nearest intact
 # frames are seldom far, and what a search costs grows with the bytes that it is shown.
 cdef enum:
@@ -31,6 +33,15 @@ cdef enum:
 # How many frames behind a damaged one are looked at to see that they are intact. (A weak checksum needs several.)
 cdef enum:
     MAX_PROBED_FRAMES = 8
+
+# In a file that is followed, so many bytes behind a frame that does not become whole are searched, and as many before
+# the end of the file; or 4 times as many as the longest payload has.
+cdef enum:
+    FOLLOWED_SEARCH = 1 << 20
+
+# How many rows of frames before the end of the file are followed to see whether one leads there.
+cdef enum:
+    MAX_ROWS = 8
 
 
 @cython.auto_pickle(False)
@@ -51,6 +62,7 @@ cdef class ResyncBuffer(InputBuffer):
         self.search_size = FIRST_SEARCH
         self.failure = self.damage = error
         self.searching = True
+        self.ended = isinstance(error, UnexpectedEofError)
         return 1
 
     cdef int end_search(self, Py_ssize_t found) except -1:
@@ -62,13 +74,13 @@ cdef class ResyncBuffer(InputBuffer):
         self.searching = False
         self.over_window = False
         self.failure = None
-        return 0
+        return 1
 
     cdef int search(self) except -1:
-        """Moves `position` from a damaged frame to the next intact frames, or to the end of the stream. If it raises,
-        the next read goes on with the search.
+        """Moves `position` from a damaged frame to the next intact frames; or to the end of the stream, and returns 0.
+        If it raises, the next read goes on with the search.
         """
-        cdef bint at_end = self.is_buffer(), is_last
+        cdef bint at_end = self.is_buffer() or self.ended, is_last
         cdef Py_ssize_t available, size, found, undecided = 0
         self.ensure_owner_view()
         if self.claimed:
@@ -89,15 +101,16 @@ cdef class ResyncBuffer(InputBuffer):
             if size < available:
                 self.search_size *= 4
             elif at_end:
-                return self.end_search(available)
+                self.end_search(available)
+                return 0
             elif self.over_window and self.reads_whole_frames:
                 self.trusted = <long long>self.lost_from
                 self.searching = False
                 self.over_window = False
                 self.failure = None
-                return 0
+                return 1
             else:
-                at_end = not self.await_bytes()
+                at_end = self.ended = not self.await_bytes()
                 self.search_size = max(self.search_size, self.end - self.position)
 
     cdef int is_intact_behind_claim(self, bint* at_end) except -1:
@@ -217,6 +230,66 @@ cdef class ResyncBuffer(InputBuffer):
             available = self.end - self.position
             if available <= SMALL_SEARCH or available - before >= before // 4:
                 return 1
+
+    # Following
+
+    cdef long long find_behind_stalled(self) except -2:
+        """For the frame at `position` of a file that is followed, which has not become whole: the stream offset of the
+        nearest intact frames behind it, if frames lead to the end of the file; -1 if not.
+
+        Intact frames alone are not enough: they may be those of a stream in the payload of a large frame, half of which
+        has been written. But that half hardly ends with one of them.
+        """
+        cdef unsigned long long here = self.base + <unsigned long long>self.position
+        cdef Py_ssize_t longest = self.longest_payload(), rest = self.follower.size - here, size, nearest, at = 0, _
+        cdef const unsigned char[::1] data
+        cdef Span span
+        cdef object head, tail
+        size = min(rest, self.resync_window, max(FOLLOWED_SEARCH, 4 * longest))
+        head = self.follower.read_bytes(here, size)
+        tail = head if size == rest else self.follower.read_bytes(here + rest - size, size)
+        data = head
+        if not data.shape[0]:
+            return -1
+        try:
+            # The writer may have replaced it meanwhile.
+            if not self.active.find(head, &data[0], data.shape[0], &span) and span.frame_end <= rest:
+                return -1
+        except Exception:
+            return -1
+        nearest, _ = find_next_frames(self.active, head, 1, size == rest, longest)
+        if nearest < 0:
+            return -1
+        if size == rest:
+            at = nearest
+        for _ in range(MAX_ROWS):
+            at, _ = find_next_frames(self.active, tail, at, True, longest)
+            if at < 0:
+                return -1
+            if self.leads_to_end(tail, &at):
+                return <long long>here + nearest
+        return -1
+
+    cdef bint leads_to_end(self, object data, Py_ssize_t* begin) except -1:
+        """Whether intact frames lead from `begin` to the end of `data`, or to zeros that run to it. Sets `begin` to
+        where the last of them ends.
+        """
+        cdef const unsigned char[::1] bytes_ = data
+        cdef Py_ssize_t at = begin[0], size = bytes_.shape[0], i
+        cdef Span span
+        try:
+            while at < size and not self.active.find(data, &bytes_[at], size - at, &span) and (
+                span.frame_end <= size - at
+            ):
+                self.active.examine(data, &bytes_[at], &span, True)
+                at += span.frame_end
+        except Exception:
+            pass
+        begin[0] = at = max(at, begin[0] + 1)
+        for i in range(at, size):
+            if bytes_[i]:
+                return False
+        return True
 
     cdef int release_all(self) except -1:
         self.damage = None
