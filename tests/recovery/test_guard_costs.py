@@ -12,7 +12,7 @@ import pytest
 
 from flatstream import InvalidFrameError, RecoveryEnd, StreamWriter, recover
 from support.modes import MODES
-from support.processes import survives
+from support.processes import SANITIZED, survives
 from support.streams import Corpus, recover_bytes
 
 every_checksum = pytest.mark.parametrize("name", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
@@ -100,6 +100,7 @@ print((peak() - before) // 1024)
 """
 
 
+@pytest.mark.skipif(SANITIZED, reason="what is freed stays allocated there for a while")
 @pytest.mark.parametrize("checksum", ["none", "crc32"])
 def test_recovery_of_a_long_torn_frame_in_a_file_holds_one_window(checksum: str, tmp_path: Path) -> None:
     path = tmp_path / "torn.fs"
