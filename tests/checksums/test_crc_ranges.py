@@ -9,12 +9,12 @@ from collections.abc import Callable
 import pytest
 
 from flatstream._core.checksums.crc_ranges import crcs_of_ranges
-from reference.checksums import crc16_xmodem, crc32c, crc64_xz
+from reference.framing import crc16_xmodem, crc32c_iscsi, crc64_xz
 
 REFERENCES: dict[str, Callable[[bytes], int]] = {
     "crc16": crc16_xmodem,
     "crc32": zlib.crc32,
-    "crc32c": crc32c,
+    "crc32c": crc32c_iscsi,
     "crc64": crc64_xz,
 }
 

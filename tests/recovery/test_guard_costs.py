@@ -56,12 +56,59 @@ def test_torn_stream_of_small_integers_is_torn_at_its_last_frame_and_a_wrong_len
     assert (error.offset, error.frame, error.next_intact_offset) == (stream.starts[1], 1, stream.starts[2])
 
 
-@every_checksum
-def test_search_that_had_to_stop_is_an_error_that_says_so(name: str) -> None:
-    # One long torn frame full of small integers: all frames that they could begin are more than can be examined.
+@pytest.mark.parametrize("name", ["crc16", "crc32", "crc32c", "crc64"])
+def test_long_torn_frame_of_small_integers_is_a_torn_tail_with_a_crc(name: str) -> None:
+    # All frames that they could begin have 128 GiB.
     sink = io.BytesIO()
     with StreamWriter(sink, name) as writer:
-        writer.write_payloads([b"first", INTEGERS * 8])
+        writer.write_payloads([b"first", INTEGERS * 2])
+    report = recover(sink.getvalue()[:-3], name)
+    assert report == (1, 9 + MODES[name].size, RecoveryEnd.TORN_TAIL)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [("crc32", INTEGERS), ("crc64", INTEGERS), ("crc32", random.Random(6).randbytes(8 << 20))],
+    ids=["crc32-integers", "crc64-integers", "crc32-random"],
+)
+def test_intact_frame_between_two_wrong_lengths_is_found_behind_a_long_payload(name: str, body: bytes) -> None:
+    # What follows the intact frame is no length of a frame.
+    sink = io.BytesIO()
+    starts = []
+    with StreamWriter(sink, name) as writer:
+        for payload in (b"first", body, random.Random(7).randbytes(3 << 20), b"last" * 1000):
+            starts.append(writer.bytes_written)
+            writer.write_payload(payload)
+    data = bytearray(sink.getvalue())
+    data[starts[1] + 3] ^= 0x40
+    data[starts[3] + 3] ^= 0x40
+    error = recover_bytes(bytes(data), name)
+    assert isinstance(error, InvalidFrameError)
+    assert (error.offset, error.frame, error.next_intact_offset) == (starts[1], 1, starts[2])
+
+
+def test_search_goes_on_behind_a_window_in_which_it_had_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flatstream.recovery.WINDOW", 1 << 20)
+    sink = io.BytesIO()
+    with StreamWriter(sink, "xxhash64") as writer:
+        writer.write_payloads([b"first", INTEGERS * 10])
+        intact = writer.bytes_written
+        writer.write_payload(b"last" * 5000)
+    data = bytearray(sink.getvalue())
+    data[17 + 3] ^= 0x40
+    error = recover_bytes(bytes(data), "xxhash64")
+    assert isinstance(error, InvalidFrameError)
+    assert (error.offset, error.next_intact_offset) == (17, intact)
+
+
+@pytest.mark.parametrize("size", [1 << 21, 3 << 20])
+def test_search_that_had_to_stop_is_an_error_that_says_so(size: int) -> None:
+    # One long torn frame full of small integers: all frames that they could begin are more than can be examined, with a
+    # checksum that is calculated from each byte of each.
+    name = "xxhash64"
+    sink = io.BytesIO()
+    with StreamWriter(sink, name) as writer:
+        writer.write_payloads([b"first", INTEGERS * (size // len(INTEGERS))])
     data = sink.getvalue()[:-3]
     error = recover_bytes(data, name)
     assert isinstance(error, InvalidFrameError), error

@@ -233,6 +233,26 @@ def test_frames_between_small_integers_are_found_at_the_nearest(name: str) -> No
     assert find_next_frames(mode.deframer(), data, 1, True, 0)[0] == len(integers)
 
 
+def test_frame_behind_others_that_cost_too_much_to_examine_is_found() -> None:
+    # A frame among so many that are as long, and seem to follow one another.
+    mode = MODES["xxhash64"]
+    integers = small_integers(1 << 20, 1 << 16)
+    frame = corpus(mode, [integers[:40_000]]).data
+    data = integers + integers[:1000] + frame + integers
+    assert find_next_frames(mode.deframer(), data, 0, False, 0)[0] == len(integers) + 1000
+    # Where nothing was found, no byte is given up.
+    assert find_next_frames(mode.deframer(), integers * 2, 8, False, 0) == (-1, 8)
+
+
+@pytest.mark.parametrize("name", ["crc16", "crc32", "crc64", "xxhash64"])
+def test_frame_of_usual_length_is_found_among_lengths_that_cost_too_much(name: str) -> None:
+    mode = MODES[name]
+    integers = small_integers(1 << 18, 5000)
+    data = integers * 4 + corpus(mode, [integers] * 3).data
+    assert find_next_frames(mode.deframer(), data, 1, True, 4 * len(integers), len(integers))[0] == 4 * len(integers)
+    assert find_next_frames(mode.deframer(), data, 1, True, len(integers))[0] == 4 * len(integers)
+
+
 @pytest.mark.parametrize("name", ["none", "crc16", "crc32", "xxhash64"])
 def test_search_looks_at_signals(name: str) -> None:
     def stop(*_: Any) -> None:
@@ -292,6 +312,8 @@ def test_wrong_arguments_are_refused() -> None:
             find_next_frames(deframer, b"abc", begin, True, 0)
     with pytest.raises(ValueError, match="longest must not be negative, got -1"):
         find_next_frames(deframer, b"abc", 0, True, -1)
+    with pytest.raises(ValueError, match="usual must not be negative"):
+        find_next_frames(deframer, b"abc", 0, True, 0, -1)
     for wrong in (None, "crc32", b""):
         with pytest.raises(TypeError, match="deframer"):
             find_next_frames(wrong, b"abc", 0, True, 0)  # type: ignore[arg-type]

@@ -113,6 +113,84 @@ def test_frame_up_to_the_window_is_read_whole_whatever_is_in_it() -> None:
         assert reader.skipped == 0
 
 
+def nested() -> Corpus:
+    """A stream with a long payload that is itself a stream."""
+    inner = corpus(CRC32, [noise(100, number) for number in range(3000)])
+    return corpus(CRC32, [b"one", b"two", inner.data, b"three", b"four"])
+
+
+def sources_of_known_size(data: bytes, path: Path) -> Iterator[Any]:
+    """A path, file objects whose first bytes were read already, and a buffer."""
+    path.write_bytes(data)
+    yield path
+    for buffering in (0, -1):
+        with open(path, "rb", buffering) as file:
+            yield file
+    stream = io.BytesIO(b"before" + data)
+    stream.seek(6)
+    yield stream
+    yield data
+
+
+@pytest.mark.parametrize("window", [1, 9, 10_000])
+def test_intact_stream_in_a_frame_beyond_the_window_is_one_payload_of_a_file(window: int, tmp_path: Path) -> None:
+    stream = nested()
+    for source in sources_of_known_size(stream.data, tmp_path / "nested.fs"):
+        with reader_of(source, capacity=1000, resync_window=window) as reader:
+            assert payloads_of(reader) == list(stream.payloads)
+            assert (reader.skipped, reader.lost_bytes) == (0, 0)
+
+
+def test_damaged_stream_in_a_frame_beyond_the_window_is_lost_as_a_whole_from_a_file(tmp_path: Path) -> None:
+    stream = nested()
+    data = flip(stream.data, 8 * (stream.starts[2] + 150_000))
+    for source in sources_of_known_size(data, tmp_path / "nested.fs"):
+        with reader_of(source, capacity=1000, resync_window=10_000) as reader:
+            assert payloads_of(reader) == [b"one", b"two", b"three", b"four"]
+            assert reader.lost_ranges == [(stream.starts[2], stream.ends[2])]
+
+
+@pytest.mark.parametrize("length", [20_000, 100_000, 399_000, 1_900_000_000])
+def test_wrong_length_beyond_the_window_loses_one_frame_of_a_file(length: int, tmp_path: Path) -> None:
+    stream = corpus(CRC32, [noise(200, number) for number in range(2000)])
+    data = with_length(stream, 5, length)
+    for source in sources_of_known_size(data, tmp_path / "damaged.fs"):
+        with reader_of(source, capacity=4096, resync_window=10_000) as reader:
+            assert payloads_of(reader) == [payload for number, payload in enumerate(stream.payloads) if number != 5]
+            assert reader.lost_ranges == [(stream.starts[5], stream.ends[5])]
+
+
+def test_length_beyond_the_end_of_a_file_takes_no_memory(tmp_path: Path) -> None:
+    stream = corpus(CRC32, [noise(200, number) for number in range(5000)])
+    path = tmp_path / "damaged.fs"
+    path.write_bytes(with_length(stream, 5, 1_900_000_000))
+    with reader_of(path, capacity=4096, resync_window=1 << 16) as reader:
+        assert len(payloads_of(reader)) == 4999
+        assert reader.buffer_capacity <= (1 << 16) + (1 << 20)
+
+
+def small_integers(size: int, below: int) -> bytes:
+    generator = random.Random(5)
+    return b"".join(generator.randrange(below).to_bytes(4, "little") for _ in range(size // 4))
+
+
+@pytest.mark.parametrize("name", ["crc16", "crc32", "crc64", "xxhash64"])
+@pytest.mark.parametrize("bit", [3, 30])
+def test_wrong_length_among_long_payloads_that_are_full_of_lengths_loses_one_frame(
+    name: str, bit: int, tmp_path: Path
+) -> None:
+    # Nearly each fourth offset could begin a frame of half a megabyte, which another seems to follow.
+    integers = small_integers(1 << 17, 5000)
+    mode = MODES[name]
+    stream = corpus(mode, [integers[4 * number :] + integers[: 4 * number] for number in range(6)])
+    path = tmp_path / "damaged.fs"
+    path.write_bytes(flip(stream.data, 8 * stream.starts[2] + bit))
+    for source in (path, path.read_bytes()):
+        with StreamReader(source, mode.deframer(), on_error="resync") as reader:
+            assert payloads_of(reader) == [payload for number, payload in enumerate(stream.payloads) if number != 2]
+            assert reader.lost_ranges == [(stream.starts[2], stream.ends[2])]
+
+
 def test_damaged_frame_beyond_the_window_is_lost_from_a_file_alone() -> None:
     stream = corpus(CRC32, [b"one", noise(300_000), b"three", b"four"])
     data = flip(stream.data, 8 * 150_000)

@@ -69,13 +69,10 @@ cdef enum:
     CRC_BUDGET_FACTOR = 1024
     PYTHON_BUDGET_FACTOR = 16
 
-# How many bytes may be examined at least before a stream is not known to be torn: about a second. Five mebibytes of
-# random bytes contain frames of so many bytes.
-cdef extern from *:
-    """
-    #define FS_GUARD_BUDGET ((Py_ssize_t)1 << 34)
-    """
-    const Py_ssize_t GUARD_BUDGET "FS_GUARD_BUDGET"
+# The same before it is not known whether a stream is torn. (16 MiB then take about five seconds. In 10 MiB of random
+# bytes, this is enough for all frames.)
+cdef enum:
+    GUARD_BUDGET_FACTOR = 4096
 
 # If the budget is spent, so many offsets at a time are searched, each time with a new one.
 cdef enum:
@@ -707,7 +704,7 @@ def find_intact_frame(Deframer deframer not None, buffer, Py_ssize_t tear, Py_ss
     cdef Py_ssize_t found = -1
     search.prepare(deframer, buffer, True, tear)
     if deframer.check_is_native:
-        search.budget = max(search.budget, GUARD_BUDGET)
+        search.budget = BUDGET + search.size * GUARD_BUDGET_FACTOR
     if not 0 <= tear <= search.size:
         raise ValueError(f"tear must lie inside the buffer of {search.size} bytes, got {tear}")
     if search.is_whole_with_a_wrong_length(tear):
@@ -776,8 +773,10 @@ cpdef (Py_ssize_t, Py_ssize_t) find_next_frames(
     search.prepare(deframer, buffer, at_end)
     if not 0 <= begin <= search.size:
         raise ValueError(f"begin must lie inside the buffer of {search.size} bytes, got {begin}")
-    if longest < 0 or usual < 0:
-        raise ValueError(f"longest and usual must not be negative, got {longest} and {usual}")
+    if longest < 0:
+        raise ValueError(f"longest must not be negative, got {longest}")
+    if usual < 0:
+        raise ValueError(f"usual must not be negative, got {usual}")
     found = search.find(begin, longest, usual or longest)
     return found, search.size if at_end else search.undecided
 
