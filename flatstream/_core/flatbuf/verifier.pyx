@@ -2,7 +2,8 @@
 """The verifier: checks whether untrusted bytes can be read as a FlatBuffer.
 
 It performs the same checks, in the same order, as the verifier of the Rust crate `flatbuffers` with the code that flatc
-generates for Rust, so that both accept the same messages. Every offset is compared with the size of the message before
+generates for Rust, so that both accept the same messages, but for those in which only an empty vector is misaligned:
+flatc writes such messages, and the crate refuses them. Every offset is compared with the size of the message before
 bytes at it are read, and nothing is written. `docs/verifying.md` lists the differences from the documentation of
 FlatBuffers.
 
@@ -193,13 +194,15 @@ cdef inline uint64_t width_of(uint8_t kind) noexcept nogil:
 cdef int check_vector_bounds(
     Verification* state, uint64_t offset, uint64_t width, uint64_t alignment, uint64_t* start, uint64_t* count
 ) noexcept nogil:
-    """Requires the length of the vector at `offset` and all of its elements."""
+    """Requires the length of the vector at `offset` and all of its elements. Without elements, there is nothing to
+    align: flatc ends an empty vector where its length ends.
+    """
     cdef uint32_t length = 0
     if read_u32(state, offset, &length, b"the length of a vector"):
         return -1
     start[0] = offset + 4
     count[0] = length
-    if start[0] & (alignment - 1):
+    if length and start[0] & (alignment - 1):
         return note_fault(state, UNALIGNED, start[0], <int64_t>alignment, b"a vector")
     return check_range(state, start[0], length * width, b"a vector")
 
