@@ -36,6 +36,9 @@ class ColumnOptions(TypedDict, total=False):
     enums: Literal["dictionary", "number"]
     on_error: Literal["raise", "skip"]
     progress: Callable[[int, int], object] | None
+    max_depth: int
+    max_tables: int
+    max_apparent_size: int
 
 
 class _Columnar(Protocol[BatchT_co, StreamT_co]):
@@ -161,14 +164,24 @@ class StreamReader(Decoder):
 
     # Records, of a schema at run time
 
-    def records(self, table: Any, *, verify: bool = True) -> Iterator[RecordView]:
+    def records(
+        self,
+        table: Any,
+        *,
+        verify: bool = True,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> Iterator[RecordView]:
         """Iterates over the messages, which are of `table`, as `RecordView` objects; each is valid while it is held.
 
         After a message that the verifier refuses (ValidationFailedError), the iterator can go on. Without `verify`, no
-        access leads outside of a message either; damage raises FlatbufferError when it is read.
+        access leads outside of a message; damage raises FlatbufferError when it is read. See `Table.view` for limits.
         """
         _check_table(table, "read_records")
-        return table.read_records(self, verify=verify)  # type: ignore[no-any-return]
+        return table.read_records(  # type: ignore[no-any-return]
+            self, verify=verify, max_depth=max_depth, max_tables=max_tables, max_apparent_size=max_apparent_size
+        )
 
     # Columns, of a schema at run time
 
@@ -182,6 +195,9 @@ class StreamReader(Decoder):
         enums: Literal["dictionary", "number"] = "dictionary",
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], object] | None = None,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
     ) -> BatchT_co:
         """Reads all remaining messages, which are of `table` (see `Schema.root`), as columns, into a `ColumnBatch`.
 
@@ -189,15 +205,27 @@ class StreamReader(Decoder):
         variant; the path of a table or struct selects all of its fields. By default all. ``where=(path, low, high)``
         selects messages whose number there is at least `low` and less than `high`; None leaves an end open. An enum is
         its number, a time its integer. NaN and absent numbers without a default are in no range. With `verify`, each
-        message is verified first; otherwise only the offsets that are followed are checked. `enums` are read as names
-        (in Arrow a dictionary) or numbers. With ``on_error="skip"``, damaged messages and refused frames are left out
-        and counted. After each batch of frames, ``progress(rows, offset)`` gets the rows so far and the stream offset.
+        message is verified first, with the limits of `Table.view`; otherwise only the offsets that are followed are
+        checked. `enums` are read as names (in Arrow a dictionary) or numbers. With ``on_error="skip"``, damaged
+        messages and refused frames are left out and counted. After each batch of frames, ``progress(rows, offset)``
+        gets the rows so far and the stream offset.
 
         KeyError, TypeError, ValueError: no such field, a path through a vector, a field selected twice.
         FlatbufferError: a damaged message. The rows before it are lost (not so in `column_batches`); reading can go on.
         """
         _check_table(table, "read_columns")
-        return table.read_columns(self, fields, where, verify=verify, enums=enums, on_error=on_error, progress=progress)
+        return table.read_columns(
+            self,
+            fields,
+            where,
+            verify=verify,
+            enums=enums,
+            on_error=on_error,
+            progress=progress,
+            max_depth=max_depth,
+            max_tables=max_tables,
+            max_apparent_size=max_apparent_size,
+        )
 
     def column_batches(
         self,
@@ -210,6 +238,9 @@ class StreamReader(Decoder):
         enums: Literal["dictionary", "number"] = "dictionary",
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], object] | None = None,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
     ) -> StreamT_co:
         """Reads messages as batches of columns, see `columns`. A `ColumnStream` is an iterator and an Arrow C stream.
 
@@ -227,6 +258,9 @@ class StreamReader(Decoder):
             enums=enums,
             on_error=on_error,
             progress=progress,
+            max_depth=max_depth,
+            max_tables=max_tables,
+            max_apparent_size=max_apparent_size,
         )
 
     # The end

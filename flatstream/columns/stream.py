@@ -114,6 +114,9 @@ def make_reader(
     enums: Literal["dictionary", "number"] = "dictionary",
     on_error: Literal["raise", "skip"] = "raise",
     progress: Callable[[int, int], object] | None = None,
+    max_depth: int = 64,
+    max_tables: int = 1_000_000,
+    max_apparent_size: int = 2**31,
 ) -> ColumnReader:
     """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
     if on_error not in ("raise", "skip"):
@@ -126,7 +129,15 @@ def make_reader(
         path, low, high = where
         filter_plan = ReadPlan(table.layout, table.number, [path], "number")
     return ColumnReader(
-        decoder, plan, filter_plan, low, high, verify=bool(verify), skip=on_error == "skip", progress=progress
+        decoder,
+        plan,
+        filter_plan,
+        low,
+        high,
+        verify=bool(verify),
+        skip=on_error == "skip",
+        progress=progress,
+        limits=(max_depth, max_tables, max_apparent_size),
     )
 
 

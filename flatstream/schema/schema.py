@@ -204,7 +204,15 @@ class Table:
 
     # Records out
 
-    def view(self, payload: Buffer, *, verify: bool = True) -> RecordView:
+    def view(
+        self,
+        payload: Buffer,
+        *,
+        verify: bool = True,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> RecordView:
         """A message of this type as a record that reads each field on access.
 
         Parameters
@@ -215,16 +223,18 @@ class Table:
         verify : bool
             Whether to verify the whole message first. Without verification, no byte outside of the message is read
             either, and reading a damaged field raises FlatbufferError.
+        max_depth, max_tables, max_apparent_size : int
+            The limits of the verification: tables inside one another (at most 1,000), tables, and bytes, where shared
+            parts count each time they are used. The last two are also those of `RecordView.to_dict` and of comparisons.
 
         Raises
         ------
         ValidationFailedError
-            The verifier refuses the message: it is damaged, is nested deeper than 64 tables, has more than 1,000,000
-            tables, or takes more than 2 GiB when shared parts count each time they are used.
+            The verifier refuses the message: it is damaged or exceeds a limit.
         FlatbufferError
             `verify` is false, and the message does not begin with a table.
-        TypeError
-            `payload` is not bytes-like.
+        TypeError, ValueError
+            `payload` is not bytes-like, or a limit has the wrong type or range.
 
         Examples
         --------
@@ -233,11 +243,21 @@ class Table:
         >>> record.sequence, record.host
         (0, None)
         """
-        return view_message(self.schema._record_types, self.number, payload, verify)
+        limits = (max_depth, max_tables, max_apparent_size)
+        return view_message(self.schema._record_types, self.number, payload, verify, limits)
 
-    def read_records(self, reader: Decoder, *, verify: bool = True) -> Iterator[RecordView]:
+    def read_records(
+        self,
+        reader: Decoder,
+        *,
+        verify: bool = True,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> Iterator[RecordView]:
         """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
-        return iterate_records(self.schema._record_types, self.number, reader, verify)
+        limits = (max_depth, max_tables, max_apparent_size)
+        return iterate_records(self.schema._record_types, self.number, reader, verify, limits)
 
     # Columns out
 
@@ -250,7 +270,8 @@ class Table:
     ) -> ColumnBatch:
         """All messages that are left in a stream, as columns; see `StreamReader.columns`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error` and `progress`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error`, `progress`, `max_depth`,
+        `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import make_reader, read_all
 
@@ -267,7 +288,8 @@ class Table:
     ) -> ColumnStream:
         """The messages of a stream as batches of columns; see `StreamReader.column_batches`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error` and `progress`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error`, `progress`, `max_depth`,
+        `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import ColumnStream, make_reader
 

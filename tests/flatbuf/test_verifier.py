@@ -341,8 +341,8 @@ def test_vector_length_is_held_against_what_is_there(name, number, width, alignm
 @pytest.mark.parametrize(("name", "number", "width", "alignment"), VECTORS_OF)
 @pytest.mark.parametrize("shift", [4, 8])
 def test_vector_is_aligned_to_its_numbers(name, number, width, alignment, shift):
-    # The elements begin at a multiple of 8, and `shift` less 4 behind it. The element is zeros, or for a table or string
-    # an offset to itself, where zeros are one: only `named` has a required field.
+    # The elements begin at a multiple of 8, and `shift` less 4 behind it. The element is zeros, or an offset to itself,
+    # where zeros are a string or a table: only `named` has a required field.
     message, place = one_field(number, shift, bytes(shift - 4) + struct.pack("<I", 1) + bytes(64))
     start = place + shift + 4
     wrong = (f"vectors.{name}", f"a vector at byte {start} is not aligned to {alignment} bytes")

@@ -22,6 +22,7 @@ class ColumnReader(Exclusive):
         verify: bool = False,
         skip: bool = False,
         progress: Callable[[int, int], object] | None = None,
+        limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
     ) -> None: ...
     @property
     def total_skipped(self) -> int: ...

@@ -77,10 +77,13 @@ cdef class ColumnReader(Exclusive):
         Whether damaged messages are skipped and counted instead of raising an error.
     progress : callable, optional
         Called with the number of rows read and the offset in the stream, after each batch of frames.
+    limits : tuple of int
+        The limits of the verification: (max_depth, max_tables, max_apparent_size).
     """
 
     def __init__(
-        self, decoder, plan, filter_plan=None, low=None, high=None, *, verify=False, skip=False, progress=None
+        self, decoder, plan, filter_plan=None, low=None, high=None, *, verify=False, skip=False, progress=None,
+        tuple limits not None=(64, 1_000_000, 2**31)
     ):
         cdef Node* node
         if not isinstance(decoder, Decoder):
@@ -96,7 +99,8 @@ cdef class ColumnReader(Exclusive):
             (<ReadPlan>filter_plan).taken or filter_plan is plan
         ):
             raise ValueError("a plan belongs to one reader: make another one for this reader")
-        check_limits(64, 1_000_000, 2**31, &self.limits)
+        max_depth, max_tables, max_apparent_size = limits
+        check_limits(max_depth, max_tables, max_apparent_size, &self.limits)
         if filter_plan is not None:
             node = only_output(filter_plan)
             if node.op != OP_SCALAR:

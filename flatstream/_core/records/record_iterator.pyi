@@ -15,5 +15,17 @@ class RecordIterator:
     def __iter__(self) -> RecordIterator: ...
     def __next__(self) -> RecordView: ...
 
-def view_message(types: RecordTypes, number: int, payload: Buffer, verify: bool) -> RecordView: ...
-def iterate_records(types: RecordTypes, number: int, reader: Decoder, verify: bool) -> RecordIterator: ...
+def view_message(
+    types: RecordTypes,
+    number: int,
+    payload: Buffer,
+    verify: bool,
+    limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
+) -> RecordView: ...
+def iterate_records(
+    types: RecordTypes,
+    number: int,
+    reader: Decoder,
+    verify: bool,
+    limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
+) -> RecordIterator: ...

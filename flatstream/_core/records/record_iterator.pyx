@@ -89,21 +89,29 @@ cdef class RecordIterator:
         )
 
 
-def view_message(RecordTypes types not None, number, payload, bint verify):
-    """The root of `payload` as a record of table `number`; see `Table.view`."""
+def view_message(
+    RecordTypes types not None, number, payload, bint verify, tuple limits not None=(64, 1_000_000, 2**31)
+):
+    """The root of `payload` as a record of table `number`; see `Table.view`. `limits` is (max_depth, max_tables,
+    max_apparent_size).
+    """
     cdef int32_t root = types.check_root(number)
-    return open_message(types, root, owner_view_of(payload, "payload"), verify, -1, -1)
+    return open_message(types.with_limits(limits), root, owner_view_of(payload, "payload"), verify, -1, -1)
 
 
-def iterate_records(RecordTypes types not None, number, reader, bint verify):
-    """An iterator over the messages of `reader` as records of table `number`; see `StreamReader.records`."""
+def iterate_records(
+    RecordTypes types not None, number, reader, bint verify, tuple limits not None=(64, 1_000_000, 2**31)
+):
+    """An iterator over the messages of `reader` as records of table `number`; see `StreamReader.records` and, for
+    `limits`, `view_message`.
+    """
     cdef RecordIterator records
     cdef int32_t root = types.check_root(number)
     if not isinstance(reader, Decoder):
         raise TypeError(f"reader must be a StreamReader, got {type(reader).__name__}: {reader!r:.100}")
     records = RecordIterator.__new__(RecordIterator)
     records.decoder = reader
-    records.types = types
+    records.types = types.with_limits(limits)
     records.number = root
     records.verify = verify
     return records

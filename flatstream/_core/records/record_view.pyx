@@ -22,7 +22,7 @@ from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message cimport (
     Message, field_offset, follow_offset, open_table, open_vector, reach,
 )
-from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType
+from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType, check_limits
 from flatstream._core.records.field_lookup cimport NameEntry, ObjectFields, RecordTypes, find_interned, is_special
 from flatstream._core.records.message_arrays cimport scalar_array, struct_array
 from flatstream._core.records.record_numbers cimport equal_numbers, equal_objects, load_bits, number_from_bits
@@ -53,6 +53,7 @@ cdef struct Traversal:
     # One call of to_dict, to_list or ==. Tables and bytes are counted and limited: in a message that was not verified,
     # many offsets can lead to the same few bytes.
     bint enum_names
+    Limits limits
     Py_ssize_t tables
     uint64_t size
 
@@ -97,8 +98,8 @@ cdef int fail(RecordView record, Py_ssize_t field, Py_ssize_t element, const Mes
 cdef int count_visited(
     Traversal* traversal, RecordView record, Py_ssize_t field, Py_ssize_t element, Py_ssize_t tables, uint64_t size
 ) except -1:
-    """Adds to the counts of a traversal, and compares them with the verifier's default limits."""
-    cdef const Limits* limits = &record.types.limits
+    """Adds to the counts of a traversal, and compares them with its limits."""
+    cdef const Limits* limits = &traversal.limits
     traversal.tables += tables
     # The sum cannot overflow before it exceeds the limit: `size` is at most the size of a message.
     traversal.size += size
@@ -368,6 +369,10 @@ cdef dict record_to_dict(RecordView record, Traversal* conversion):
     cdef list names = record.types.names[record.number]
     cdef Py_ssize_t j
     cdef dict values = {}
+    if record.depth > conversion.limits.max_depth:
+        raise damage_error(
+            record, -1, -1, f"tables are nested deeper than the limit of {conversion.limits.max_depth}"
+        )
     count_visited(conversion, record, -1, -1, not fields.is_struct, 0)
     for j in range(fields.field_count):
         if not fields.layouts[j].deprecated:
@@ -391,13 +396,35 @@ cdef list vector_to_list(VectorView vector, Traversal* conversion):
     return values
 
 
-cdef int begin_traversal(object enums, Traversal* traversal) except -1:
-    """Checks the argument `enums` of to_dict and to_list, and sets the counts to 0."""
-    if not isinstance(enums, str) or enums not in ("number", "name"):
-        raise ValueError(f"enums must be 'number' or 'name', got {enums!r:.100}")
-    traversal.enum_names = enums == "name"
+cdef int begin_traversal(RecordTypes types, Traversal* traversal) noexcept:
+    """Sets the counts to 0, and the limits to those of the types: but views limit the depth, whatever it was verified
+    with.
+    """
+    traversal.enum_names = False
+    traversal.limits = types.limits
+    traversal.limits.max_depth = MAX_RECORD_DEPTH
     traversal.tables = 0
     traversal.size = 0
+    return 0
+
+
+cdef int begin_conversion(
+    RecordTypes types, object enums, object max_depth, object max_tables, object max_apparent_size,
+    Traversal* conversion
+) except -1:
+    """Checks the arguments of to_dict and to_list, and begins a traversal with them."""
+    cdef const Limits* limits = &conversion.limits
+    if not isinstance(enums, str) or enums not in ("number", "name"):
+        raise ValueError(f"enums must be 'number' or 'name', got {enums!r:.100}")
+    begin_traversal(types, conversion)
+    conversion.enum_names = enums == "name"
+    if max_depth is not None or max_tables is not None or max_apparent_size is not None:
+        check_limits(
+            limits.max_depth if max_depth is None else max_depth,
+            limits.max_tables if max_tables is None else max_tables,
+            limits.max_apparent_size if max_apparent_size is None else max_apparent_size,
+            &conversion.limits,
+        )
     return 0
 
 
@@ -648,7 +675,7 @@ cdef class RecordView:
         check_made(self)
         return tuple(self.types.layout.numbers[self.number])
 
-    def to_dict(self, *, enums="number"):
+    def to_dict(self, *, enums="number", max_depth=None, max_tables=None, max_apparent_size=None):
         """Converts the record and everything that it contains to dicts, lists, numbers, str, bytes and None.
 
         A vector or array of ubyte becomes bytes, any other a list. A union ``x`` has two entries: ``x`` is the value,
@@ -659,26 +686,30 @@ cdef class RecordView:
         enums : {"number", "name"}
             How values of enums and types of unions are returned. A value without a name is returned as its number, and
             so is a value of an enum of flags.
+        max_depth : int, optional
+            The largest number of tables inside one another, counted from the root of the message: at most 1,000, which
+            is also the default.
+        max_tables, max_apparent_size : int, optional
+            The most tables and bytes, counting them again each time that an offset leads to them. By default the limits
+            that the record was opened with (see `Table.view`).
 
         Raises
         ------
         FlatbufferError
-            The message is damaged, is nested deeper than 1,000 tables, or has more than 1,000,000 tables or 2 GiB,
-            counting tables and bytes again each time that an offset leads to them. A verified message raises none of
-            these.
-        ValueError
-            `enums` is neither "number" nor "name".
+            The message is damaged or exceeds a limit. A verified message raises neither by default.
+        TypeError, ValueError
+            `enums` is neither "number" nor "name", or a limit has the wrong type or range.
         """
         cdef Traversal conversion
         check_made(self)
-        begin_traversal(enums, &conversion)
+        begin_conversion(self.types, enums, max_depth, max_tables, max_apparent_size, &conversion)
         return record_to_dict(self, &conversion)
 
     def __eq__(self, other):
         cdef Traversal traversal
         if type(other) is not RecordView or self.payload is None or (<RecordView>other).payload is None:
             return NotImplemented
-        begin_traversal("number", &traversal)
+        begin_traversal(self.types, &traversal)
         return equal_records(self, other, &traversal)
 
     def __repr__(self):
@@ -740,11 +771,11 @@ cdef class VectorView:
     def __iter__(self):
         return PySeqIter_New(self)
 
-    def to_list(self, *, enums="number"):
-        """Converts the elements as `RecordView.to_dict` converts fields."""
+    def to_list(self, *, enums="number", max_depth=None, max_tables=None, max_apparent_size=None):
+        """Converts the elements as `RecordView.to_dict` converts fields, with the same arguments."""
         cdef Traversal conversion
         check_made(self.record)
-        begin_traversal(enums, &conversion)
+        begin_conversion(self.record.types, enums, max_depth, max_tables, max_apparent_size, &conversion)
         return vector_to_list(self, &conversion)
 
     def to_numpy(self):
@@ -779,9 +810,9 @@ cdef class VectorView:
     def __eq__(self, other):
         cdef Traversal traversal
         cdef Py_ssize_t i
-        if self.record is None:
+        if self.record is None or self.record.types is None:
             return NotImplemented
-        begin_traversal("number", &traversal)
+        begin_traversal(self.record.types, &traversal)
         if type(other) is VectorView:
             return NotImplemented if (<VectorView>other).record is None else equal_vectors(self, other, &traversal)
         if not isinstance(other, (list, tuple)):
