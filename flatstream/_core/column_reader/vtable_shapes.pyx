@@ -94,7 +94,7 @@ cdef int measure_shape(const Node* node, const uint8_t* key, VtableShape* shape)
         if child.type_offset:
             offset = load_u16(key + child.type_offset - 4)
             if offset:
-                shape.extent = max(shape.extent, offset + (4 if child.op == OP_UNION_VECTOR else 1))
+                shape.extent = max(shape.extent, offset + (4 if child.op == OP_UNION_VECTOR else child.width))
         child = child.next
     return 0
 

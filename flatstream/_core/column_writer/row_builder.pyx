@@ -287,6 +287,7 @@ cdef class RowBuilder(WritePlan):
         With `has_type`, the type of the union is given, and the value must have it.
         """
         cdef const Column* column = binding.column
+        cdef EnumLayout enum
         cdef int64_t at = row
         cdef Binding* chosen = NULL
         cdef Py_ssize_t i, end_offset
@@ -303,10 +304,11 @@ cdef class RowBuilder(WritePlan):
                     chosen = &binding.children[i]
         binding.bits = chosen.variant if chosen is not NULL else 0
         if has_type and type != binding.bits:
-            names = (<EnumLayout>self.layout.enums[binding.enum_index]).by_value
+            enum = self.layout.enums[binding.enum_index]
+            given, found = enum.value_of(type), enum.value_of(binding.bits)
             self.fail(
                 binding, ValueError,
-                f"its type is {names.get(type, type)}, but its value is {names.get(binding.bits, binding.bits)}",
+                f"its type is {enum.by_value.get(given, given)}, but its value is {enum.by_value.get(found, found)}",
             )
         if chosen is NULL:
             return 0
@@ -324,7 +326,7 @@ cdef class RowBuilder(WritePlan):
         cdef const Column* types
         cdef int64_t start = 0, count = 0, types_at = 0, types_start = 0, types_count = 0, i
         cdef uint64_t type = 0
-        cdef Py_ssize_t base = self.end_offset_count
+        cdef Py_ssize_t base = self.end_offset_count, width = self.types.unions[binding.enum_index].type_width
         if list_range(column, at, &start, &count) < 0:
             self.fail_elements(binding)
         if binding.type is not NULL:
@@ -347,9 +349,9 @@ cdef class RowBuilder(WritePlan):
         if count and binding.type is not NULL:
             # Without elements, the binding of the types may have no child: their column can consist of nulls.
             binding.type.children.element = -1
-        builder.start_vector(count, 1)
+        builder.start_vector(count * width, width)
         for i in range(count - 1, -1, -1):
-            builder.store(<uint64_t>self.end_offsets[base + 2 * i + 1], 1)
+            builder.store(<uint64_t>self.end_offsets[base + 2 * i + 1], width)
         binding.bits = <uint64_t>builder.end_vector(count)
         self.start_vector(binding, count)
         for i in range(count - 1, -1, -1):
@@ -400,7 +402,7 @@ cdef class RowBuilder(WritePlan):
         """Builds a table from one row of its parts."""
         cdef MessageBuilder builder = self.builder
         cdef Binding* child
-        cdef Py_ssize_t i, entry_count = 0
+        cdef Py_ssize_t i, width, entry_count = 0
         cdef uint64_t bits = 0
         cdef bint has_unions = False
         for i in range(binding.child_count):
@@ -441,11 +443,13 @@ cdef class RowBuilder(WritePlan):
                 continue
             mark_field(builder, child.entry)
         if has_unions:
-            # The types of unions are single bytes, so they come last.
+            # The types of unions are single bytes mostly, so they come last.
             for i in range(binding.child_count):
                 child = &binding.children[i]
                 if child.action == PUT_UNION and child.end_offset:
-                    builder.store(child.bits, 1)
+                    width = self.types.unions[child.enum_index].type_width
+                    builder.prep(width, 0)
+                    builder.store(child.bits, width)
                     mark_field(builder, child.type_entry)
         return builder.end_table()
 

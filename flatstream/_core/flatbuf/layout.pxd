@@ -42,6 +42,10 @@ cdef class EnumLayout:
     cdef readonly dict by_name
     cdef readonly dict by_value
 
+    # The value that a message stores as these low bytes, and the low bytes of a value.
+    cdef object value_of(self, uint64_t bits)
+    cdef uint64_t bits_of(self, object value) except? 0
+
 
 cdef class Layout:
     """The types of a schema for reading and writing messages: `Types`, with defaults, sizes, alignments and names.

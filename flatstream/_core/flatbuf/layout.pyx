@@ -6,10 +6,10 @@ same numbers.
 """
 
 cimport cython
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 from flatstream._core.flatbuf.kinds cimport (
-    ARRAY, NOTHING, OBJECT, ULONG, UNION, VECTOR, may_be_enum, scalar_width,
+    ARRAY, BYTE, INT, LONG, NOTHING, OBJECT, SHORT, ULONG, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.verifier cimport Field, Types
 
@@ -47,6 +47,17 @@ cdef class EnumLayout:
         for known, value in values:
             self.by_value.setdefault(int(value), str(known))
         self.by_name = {str(known): int(value) for known, value in values}
+
+    cdef object value_of(self, uint64_t bits):
+        # As an int of Python, which does not overflow.
+        cdef object value = bits
+        cdef object end = 2 ** <object>(8 * scalar_width(<uint8_t>self.kind))
+        if self.kind in (BYTE, SHORT, INT, LONG) and value >= end // 2:
+            return value - end
+        return value
+
+    cdef uint64_t bits_of(self, object value) except? 0:
+        return <uint64_t>(value & (2 ** <object>(8 * scalar_width(<uint8_t>self.kind)) - 1))
 
 
 # It holds names, `Types` and enums, so it cannot be part of a cycle.
@@ -133,6 +144,8 @@ cdef class Layout:
             raise ValueError(f"object {i} has no field {j}")
         cdef Field* known = &types.objects[i].fields[j]
         cdef FieldLayout* field = &self.objects[i].fields[j]
+        cdef Field* paired
+        cdef uint8_t kind
         cdef uint64_t element, size
         cdef int32_t paired_field = field.paired_field
         where = f"field {j} of object {i}"
@@ -164,6 +177,14 @@ cdef class Layout:
         inner = known.element if known.kind in (VECTOR, ARRAY) else known.kind
         if inner == UNION and (paired_field == -1 or types.objects[i].fields[paired_field].offset != known.type_offset):
             raise ValueError(f"{where} is a union without a type")
+        if inner == UNION:
+            # Its type is read and written by the width that the verifier checks.
+            paired = &types.objects[i].fields[paired_field]
+            kind = paired.element if known.kind == VECTOR else paired.kind
+            if (paired.kind == VECTOR) != (known.kind == VECTOR) or not is_scalar(kind) or (
+                scalar_width(kind) != types.unions[known.index].type_width
+            ):
+                raise ValueError(f"{where} is a union whose type is stored in another way than the union says")
         if may_be_enum(inner) and known.index != -1 and not 0 <= known.index < len(self.enums):
             raise ValueError(f"{where} has the enum {known.index}, but there are {len(self.enums)} enums")
 

@@ -16,13 +16,15 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from flatstream._core.flatbuf.kinds cimport (
-    ARRAY, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
+    ARRAY, NOTHING, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message cimport (
     Message, field_offset, follow_offset, open_table, open_vector, reach,
 )
-from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType, check_limits
+from flatstream._core.flatbuf.verifier cimport (
+    Field, Limits, UnionType, Variant, check_limits, find_variant, load_type,
+)
 from flatstream._core.records.field_lookup cimport NameEntry, ObjectFields, RecordTypes, find_interned, is_special
 from flatstream._core.records.message_arrays cimport scalar_array, struct_array
 from flatstream._core.records.record_numbers cimport equal_numbers, equal_objects, load_bits, number_from_bits
@@ -219,20 +221,16 @@ cdef object read_object(
 
 
 cdef object read_variant(
-    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t offset, int32_t index, uint8_t type,
+    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t offset, int32_t index, uint64_t type,
     Traversal* conversion
 ):
     """The value of a union, whose offset is stored at `offset`; None if the schema has no variant of this type."""
-    cdef const UnionType* known = &record.types.layout.types.unions[index]
-    cdef Py_ssize_t i
-    for i in range(known.variant_count):
-        if known.variants[i].value == type:
-            if known.variants[i].kind == STRING:
-                return read_string(record, field, element, offset, conversion)
-            if known.variants[i].kind == OBJECT:
-                return read_object(record, field, element, offset, known.variants[i].index, True)
-            return None
-    return None
+    cdef const Variant* variant = find_variant(&record.types.layout.types.unions[index], type)
+    if variant is NULL or variant.kind == NOTHING:
+        return None
+    if variant.kind == STRING:
+        return read_string(record, field, element, offset, conversion)
+    return read_object(record, field, element, offset, variant.index, True)
 
 
 cdef int find_elements(
@@ -264,7 +262,7 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t offset, Traver
     if field.element == UNION:
         set_message(record, &message)
         offset = field_offset(&message, &record.table, field.type_offset)
-        if offset and open_vector(&message, offset, 1, &types, &type_count):
+        if offset and open_vector(&message, offset, union_of(record, j).type_width, &types, &type_count):
             fail(record, fields.layouts[j].paired_field, -1, &message)
         if type_count != count:
             raise damage_error(
@@ -280,6 +278,18 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t offset, Traver
     vector.step = 1
     vector.count = <Py_ssize_t>count
     return vector
+
+
+cdef inline const UnionType* union_of(RecordView record, Py_ssize_t j) noexcept:
+    """The type of field `j`, which is a union or a vector of unions."""
+    return &record.types.layout.types.unions[record.object_fields.fields[j].index]
+
+
+cdef inline uint64_t element_type(VectorView vector, Py_ssize_t i) noexcept:
+    """The type of element `i` of a vector of unions, where 0 <= `i` < `count`."""
+    cdef const UnionType* known = union_of(vector.record, vector.field)
+    cdef uint64_t element = <uint64_t>(vector.first + i * vector.step)
+    return load_type(known, vector.record.data + vector.types_offset + element * known.type_width)
 
 
 cdef inline uint64_t vector_size(VectorView vector) noexcept:
@@ -299,8 +309,7 @@ cdef object read_element(VectorView vector, Py_ssize_t i, Traversal* conversion)
         return read_string(record, vector.field, element, offset, conversion)
     if field.element == UNION:
         return read_variant(
-            record, vector.field, element, offset, field.index,
-            record.data[vector.types_offset + <uint64_t>element], conversion,
+            record, vector.field, element, offset, field.index, element_type(vector, i), conversion,
         )
     return read_object(
         record, vector.field, element, offset, field.index, not record.types.object_fields[field.index].is_struct
@@ -348,7 +357,7 @@ cdef object read_part(RecordView record, Py_ssize_t j, uint64_t offset, Traversa
     return read_vector(record, j, offset, conversion)
 
 
-cdef int read_union_type(RecordView record, Py_ssize_t j) except -1:
+cdef uint64_t read_union_type(RecordView record, Py_ssize_t j) except? 0:
     """The type of the variant in union `j`; 0 if the type is absent."""
     cdef const ObjectFields* fields = record.object_fields
     cdef Message message
@@ -357,9 +366,9 @@ cdef int read_union_type(RecordView record, Py_ssize_t j) except -1:
     offset = field_offset(&message, &record.table, fields.fields[j].type_offset)
     if not offset:
         return 0
-    if reach(&message, offset, 1, b"the type of a union"):
+    if reach(&message, offset, union_of(record, j).type_width, b"the type of a union"):
         fail(record, fields.layouts[j].paired_field, -1, &message)
-    return record.data[offset]
+    return load_type(union_of(record, j), record.data + offset)
 
 
 # Conversion to dicts and lists
@@ -502,9 +511,7 @@ cdef bint equal_vectors(VectorView a, VectorView b, Traversal* traversal) except
     for i in range(a.count):
         if (a.types_offset != 0) != (b.types_offset != 0):
             return False
-        if a.types_offset and a.record.data[a.types_offset + <uint64_t>(a.first + i * a.step)] != (
-            b.record.data[b.types_offset + <uint64_t>(b.first + i * b.step)]
-        ):
+        if a.types_offset and element_type(a, i) != element_type(b, i):
             return False
         if not equal_values(read_element(a, i, NULL), read_element(b, i, NULL), a.record, a.field, traversal):
             return False
