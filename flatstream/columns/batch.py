@@ -150,6 +150,9 @@ class ColumnBatch(Mapping[str, Column]):
         The number of messages.
     skipped : int
         The number of damaged messages that were skipped; always 0 unless ``on_error="skip"`` was given.
+    others : int
+        The number of messages with another file identifier that were skipped; always 0 unless ``on_other="skip"`` was
+        given.
     names : tuple of str
         The names of the columns, in order.
 
@@ -166,13 +169,14 @@ class ColumnBatch(Mapping[str, Column]):
     <ColumnBatch of 0 rows in 2 columns>
     """
 
-    def __init__(self, data: ColumnData, skipped: int = 0) -> None:
+    def __init__(self, data: ColumnData, skipped: int = 0, others: int = 0) -> None:
         if not isinstance(data, ColumnData):
             raise TypeError("a ColumnBatch is made by StreamReader.columns or StreamReader.column_batches")
         self._data = data
         self._columns = {child.type.name: child for child in data.children}
         self.num_rows = data.length
         self.skipped = skipped
+        self.others = others
         self.names = tuple(self._columns)
 
     @property
@@ -256,6 +260,7 @@ class ColumnBatch(Mapping[str, Column]):
 
     def __repr__(self) -> str:
         skipped = f", {self.skipped} skipped" if self.skipped else ""
+        skipped += f", {self.others} others" if self.others else ""
         return f"<ColumnBatch of {self.num_rows} rows in {len(self)} columns{skipped}>"
 
 

@@ -39,6 +39,8 @@ class ColumnStream:
     ----------
     skipped : int
         The number of damaged messages skipped so far.
+    others : int
+        The number of messages skipped so far because they have another file identifier.
 
     Notes
     -----
@@ -64,6 +66,11 @@ class ColumnStream:
     def skipped(self) -> int:
         """The number of damaged messages skipped so far."""
         return self._reader.total_skipped
+
+    @property
+    def others(self) -> int:
+        """The number of messages skipped so far because they have another file identifier."""
+        return self._reader.total_others
 
     @property
     def type(self) -> ColumnType:
@@ -113,6 +120,7 @@ def make_reader(
     verify: bool = False,
     enums: Literal["dictionary", "number"] = "dictionary",
     on_error: Literal["raise", "skip"] = "raise",
+    on_other: Literal["raise", "skip"] = "raise",
     progress: Callable[[int, int], object] | None = None,
     max_depth: int = 64,
     max_tables: int = 1_000_000,
@@ -137,6 +145,7 @@ def make_reader(
         verify=bool(verify),
         skip=on_error == "skip",
         progress=progress,
+        on_other=on_other,
         limits=(max_depth, max_tables, max_apparent_size),
     )
 

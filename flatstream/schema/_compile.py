@@ -86,7 +86,9 @@ def layout_of(schema: SchemaInfo, types: Types) -> Layout:
             )
         objects.append((info.name, info.alignment if info.is_struct else 4, fields))
     identifier = schema.file_identifier.encode()
-    return Layout(types, objects, enums, identifier if len(identifier) == 4 else b"")
+    return Layout(
+        types, objects, enums, identifier if len(identifier) == 4 else b"", -1 if schema.root is None else schema.root
+    )
 
 
 def _stored(schema: SchemaInfo, type_info: TypeInfo, base: BaseType) -> BaseType:

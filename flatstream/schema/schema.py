@@ -11,7 +11,7 @@ from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.record_builder import RecordBuilder
-from flatstream._core.records.record_iterator import iterate_records, view_message
+from flatstream._core.records.record_iterator import RecordIterator, iterate_records, view_message
 from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
 from flatstream.schema._compile import layout_of, types_of
@@ -232,7 +232,8 @@ class Table:
         ValidationFailedError
             The verifier refuses the message: it is damaged or exceeds a limit.
         FlatbufferError
-            `verify` is false, and the message does not begin with a table.
+            The message has another file identifier than the schema, whose root this table is; or `verify` is false, and
+            it does not begin with a table.
         TypeError, ValueError
             `payload` is not bytes-like, or a limit has the wrong type or range.
 
@@ -251,13 +252,14 @@ class Table:
         reader: Decoder,
         *,
         verify: bool = True,
+        on_other: Literal["raise", "skip"] = "raise",
         max_depth: int = 64,
         max_tables: int = 1_000_000,
         max_apparent_size: int = 2**31,
-    ) -> Iterator[RecordView]:
+    ) -> RecordIterator:
         """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
         limits = (max_depth, max_tables, max_apparent_size)
-        return iterate_records(self.schema._record_types, self.number, reader, verify, limits)
+        return iterate_records(self.schema._record_types, self.number, reader, verify, limits, on_other)
 
     # Columns out
 
@@ -270,8 +272,8 @@ class Table:
     ) -> ColumnBatch:
         """All messages that are left in a stream, as columns; see `StreamReader.columns`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error`, `progress`, `max_depth`,
-        `max_tables` and `max_apparent_size`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error`, `on_other`, `progress`,
+        `max_depth`, `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import make_reader, read_all
 
@@ -288,8 +290,8 @@ class Table:
     ) -> ColumnStream:
         """The messages of a stream as batches of columns; see `StreamReader.column_batches`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error`, `progress`, `max_depth`,
-        `max_tables` and `max_apparent_size`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error`, `on_other`, `progress`,
+        `max_depth`, `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import ColumnStream, make_reader
 

@@ -1,3 +1,5 @@
+from libc.stdint cimport uint32_t
+
 from flatstream._core.arrow.exporter cimport ColumnData
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.column_reader.extract cimport BatchCursor
@@ -35,6 +37,12 @@ cdef class ColumnReader(Exclusive):
     cdef Py_ssize_t message_bytes
     cdef unsigned long long total_rows
     cdef readonly unsigned long long total_skipped
+    # The file identifier that messages may carry, or 0; whether messages with another one are skipped; how many were,
+    # for the columns that are being filled and in total.
+    cdef uint32_t identifier
+    cdef bint skipping_others
+    cdef Py_ssize_t others
+    cdef readonly unsigned long long total_others
     # How many frames are read together, now and next.
     cdef Py_ssize_t window
     cdef Py_ssize_t next_window
@@ -57,6 +65,7 @@ cdef class ColumnReader(Exclusive):
     cdef Py_ssize_t drop_marked(self, BatchCursor* cursor) noexcept
     cdef Py_ssize_t row_of(self, Py_ssize_t i) noexcept
     cdef int stop_at(self, BatchCursor* cursor, Py_ssize_t i, object path, object reason) except -1
+    cdef int check_identifiers(self, BatchCursor* cursor) except -1
     cdef int verify_rows(self, BatchCursor* cursor) except -1
     cdef int filter_rows(self, BatchCursor* cursor) except -1
     cdef int read_rows(self, ReadPlan plan, BatchCursor* cursor) except -1

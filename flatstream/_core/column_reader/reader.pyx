@@ -9,7 +9,7 @@ from time import monotonic
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from flatstream._core.arrow.exporter cimport ColumnData
@@ -25,6 +25,8 @@ from flatstream._core.column_reader.extract cimport (
 from flatstream._core.column_reader.plan cimport OP_SCALAR, Node, ReadPlan
 from flatstream._core.column_reader.range_filter cimport limits_of, mark_in_range
 from flatstream._core.column_reader.vtable_shapes cimport forget_shapes
+from flatstream._core.flatbuf.layout cimport identifier_of
+from flatstream._core.flatbuf.message cimport is_other
 from flatstream._core.flatbuf.verifier cimport check_limits, verify_object
 from flatstream._core.stream.decoder cimport Decoder
 from flatstream._core.stream.frame_batch cimport FrameBatch
@@ -79,11 +81,13 @@ cdef class ColumnReader(Exclusive):
         Called with the number of rows read and the offset in the stream, after each batch of frames.
     limits : tuple of int
         The limits of the verification: (max_depth, max_tables, max_apparent_size).
+    on_other : {"raise", "skip"}
+        What happens to a message with another file identifier than the schema's.
     """
 
     def __init__(
         self, decoder, plan, filter_plan=None, low=None, high=None, *, verify=False, skip=False, progress=None,
-        tuple limits not None=(64, 1_000_000, 2**31)
+        tuple limits not None=(64, 1_000_000, 2**31), on_other="raise"
     ):
         cdef Node* node
         if not isinstance(decoder, Decoder):
@@ -101,6 +105,8 @@ cdef class ColumnReader(Exclusive):
             raise ValueError("a plan belongs to one reader: make another one for this reader")
         max_depth, max_tables, max_apparent_size = limits
         check_limits(max_depth, max_tables, max_apparent_size, &self.limits)
+        self.skipping_others = (<ReadPlan>plan).layout.check_on_other(on_other, (<ReadPlan>plan).table)
+        self.identifier = identifier_of((<ReadPlan>plan).layout, (<ReadPlan>plan).table)
         if filter_plan is not None:
             node = only_output(filter_plan)
             if node.op != OP_SCALAR:
@@ -146,8 +152,9 @@ cdef class ColumnReader(Exclusive):
 
         Returns
         -------
-        (ColumnData, int) or None
-            A struct of all columns, and the number of messages that were skipped.
+        (ColumnData, int, int) or None
+            A struct of all columns, and how many messages were skipped because of damage and because of their file
+            identifier.
 
         Raises
         ------
@@ -179,10 +186,10 @@ cdef class ColumnReader(Exclusive):
                 if max_rows is None:
                     self.finish()
                 raise error
-            if max_rows is not None and not self.rows and not self.skipped:
+            if max_rows is not None and not self.rows and not self.skipped and not self.others:
                 return None
-            skipped = self.skipped
-            return self.finish(), skipped
+            skipped, others = self.skipped, self.others
+            return self.finish(), skipped, others
         finally:
             self.leave()
 
@@ -242,6 +249,8 @@ cdef class ColumnReader(Exclusive):
         self.stop_row = end
         self.window_skipped = 0
         self.stop_error = None
+        if self.identifier:
+            self.check_identifiers(&cursor)
         if self.verifying:
             self.verify_rows(&cursor)
         if self.filter_plan is not None:
@@ -335,6 +344,26 @@ cdef class ColumnReader(Exclusive):
         cursor.count = i
         return 0
 
+    cdef int check_identifiers(self, BatchCursor* cursor) except -1:
+        """Skips the messages that carry another file identifier, or stops at the first."""
+        cdef Py_ssize_t i, dropped
+        cdef const uint8_t* data
+        for i in range(cursor.count):
+            data = cursor.data + cursor.offsets[i]
+            if not is_other(data, <uint64_t>cursor.lengths[i], self.identifier):
+                continue
+            if not self.skipping_others:
+                reason = self.plan.layout.reason_of_other(self.plan.table, data)
+                return self.stop_at(cursor, i, self.plan.path_of(self.plan.root.number), reason)
+            self.select_all(cursor)
+            self.frames[i] = -1
+        if self.frames is NULL:
+            return 0
+        dropped = self.drop_marked(cursor)
+        self.others += dropped
+        self.total_others += <unsigned long long>dropped
+        return 0
+
     cdef int verify_rows(self, BatchCursor* cursor) except -1:
         """Skips the messages that the verifier rejects, or stops at the first."""
         cdef Py_ssize_t i
@@ -422,6 +451,7 @@ cdef class ColumnReader(Exclusive):
             # After a MemoryError too: the rest of the rows is incomplete.
             self.rows = 0
             self.skipped = 0
+            self.others = 0
             self.message_bytes = 0
 
     def __dealloc__(self):

@@ -6,7 +6,10 @@ same numbers.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int32_t, uint8_t, uint64_t
+
+from flatstream._core.base.endian cimport load_u32
 
 from flatstream._core.flatbuf.kinds cimport (
     ARRAY, BYTE, INT, LONG, NOTHING, OBJECT, SHORT, ULONG, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
@@ -77,6 +80,8 @@ cdef class Layout:
         In the order of their numbers in `types`.
     file_identifier : bytes
         Four bytes, or none.
+    root : int
+        The number of the root table, or -1.
 
     Notes
     -----
@@ -84,7 +89,7 @@ cdef class Layout:
     checked.
     """
 
-    def __init__(self, Types types not None, objects, enums, bytes file_identifier not None):
+    def __init__(self, Types types not None, objects, enums, bytes file_identifier not None, int32_t root=-1):
         cdef Py_ssize_t i, j
         cdef FieldLayout* field
         if self.objects is not NULL:
@@ -108,6 +113,8 @@ cdef class Layout:
         self.types = types
         self.enums = tuple(enums)
         self.file_identifier = file_identifier
+        self.identifier = load_u32(<const uint8_t*>PyBytes_AS_STRING(file_identifier)) if file_identifier else 0
+        self.root = root
         self.object_names = tuple(str(name) for name, _, _ in objects)
         self.field_names = tuple(tuple(str(described[0]) for described in fields) for _, _, fields in objects)
         self.numbers = tuple(
@@ -194,6 +201,22 @@ cdef class Layout:
             if self.types.objects[index].is_struct:
                 return self.types.objects[index].size
         return scalar_width(<unsigned char>kind)
+
+    cdef bint check_on_other(self, object on_other, int32_t number) except -1:
+        if not isinstance(on_other, str) or on_other not in ("raise", "skip"):
+            raise ValueError(f"on_other must be 'raise' or 'skip', got {on_other!r:.100}")
+        if on_other == "skip" and not identifier_of(self, number):
+            raise ValueError(
+                f"on_other='skip' needs a file identifier, and {self.object_names[number]} has none: it is that of a "
+                "schema's root table"
+            )
+        return on_other == "skip"
+
+    cdef str reason_of_other(self, int32_t number, const uint8_t* data):
+        return (
+            f"the message has the file identifier {(<const char*>data)[4:8].decode('latin-1')!r}, but that of "
+            f"{self.object_names[number]} is {self.file_identifier.decode('latin-1')!r}"
+        )
 
     cdef int32_t check_table(self, object number) except -1:
         if not self.ready:

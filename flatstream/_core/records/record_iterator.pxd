@@ -11,6 +11,9 @@ cdef class RecordIterator:
     # The number of the table.
     cdef int32_t number
     cdef bint verify
+    # Whether messages with another file identifier are skipped, and how many were.
+    cdef bint skipping
+    cdef readonly unsigned long long others
 
 
 cdef RecordView open_message(

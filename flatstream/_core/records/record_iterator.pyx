@@ -2,11 +2,13 @@
 """Messages opened as records: one message, or each message of a stream."""
 
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport owner_view_of
-from flatstream._core.flatbuf.message cimport Message, open_root
+from flatstream._core.flatbuf.layout cimport identifier_of
+from flatstream._core.flatbuf.message cimport Message, is_other, open_root
 from flatstream._core.flatbuf.verifier cimport verify_object
 from flatstream._core.records.field_lookup cimport RecordTypes
 from flatstream._core.records.record_view cimport RecordView, fail
@@ -29,6 +31,14 @@ cdef RecordView open_message(
     cdef Message message
     message.data = <const uint8_t*>buffer.buf
     message.size = <uint64_t>buffer.len
+    if is_other(message.data, message.size, identifier_of(types.layout, number)):
+        error = FlatbufferError(
+            types.layout.reason_of_other(number, message.data),
+            offset=None if offset < 0 else offset, frame=None if frame < 0 else frame,
+        )
+        if not frame:
+            error.add_note(FIRST_FAILED)
+        raise error
     if verify:
         failure = verify_object(types.layout.types, number, message.data, buffer.len, &types.limits)
         if failure is not None:
@@ -68,6 +78,11 @@ cdef class RecordIterator:
 
     A class and not a generator, because a generator ends once it has raised: after an error this iterator continues
     with the next message.
+
+    Attributes
+    ----------
+    others : int
+        How many messages with another file identifier were skipped (``on_other="skip"``).
     """
 
     def __init__(self, *args, **kwargs):
@@ -78,13 +93,23 @@ cdef class RecordIterator:
 
     def __next__(self):
         cdef Decoder decoder = self.decoder
-        if decoder is None or self.types is None:
+        cdef RecordTypes types = self.types
+        cdef Py_buffer* buffer
+        if decoder is None or types is None:
             raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
         payload = decoder.next_payload()
+        while self.skipping and payload is not None:
+            buffer = PyMemoryView_GET_BUFFER(payload)
+            if not is_other(<const uint8_t*>buffer.buf, <uint64_t>buffer.len, identifier_of(types.layout, self.number)):
+                break
+            self.others += 1
+            # This loop can go on for long without running Python code.
+            PyErr_CheckSignals()
+            payload = decoder.next_payload()
         if payload is None:
             raise StopIteration
         return open_message(
-            self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
+            types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
             <int64_t>(decoder.delivered + decoder.refused_before) - 1,
         )
 
@@ -100,7 +125,8 @@ def view_message(
 
 
 def iterate_records(
-    RecordTypes types not None, number, reader, bint verify, tuple limits not None=(64, 1_000_000, 2**31)
+    RecordTypes types not None, number, reader, bint verify, tuple limits not None=(64, 1_000_000, 2**31),
+    on_other="raise"
 ):
     """An iterator over the messages of `reader` as records of table `number`; see `StreamReader.records` and, for
     `limits`, `view_message`.
@@ -111,6 +137,7 @@ def iterate_records(
         raise TypeError(f"reader must be a StreamReader, got {type(reader).__name__}: {reader!r:.100}")
     records = RecordIterator.__new__(RecordIterator)
     records.decoder = reader
+    records.skipping = types.layout.check_on_other(on_other, root)
     records.types = types.with_limits(limits)
     records.number = root
     records.verify = verify
