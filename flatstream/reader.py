@@ -34,6 +34,7 @@ class ColumnOptions(TypedDict, total=False):
 
     verify: bool
     enums: Literal["dictionary", "number"]
+    absent: Literal["default", "null"]
     on_error: Literal["raise", "skip"]
     on_other: Literal["raise", "skip"]
     progress: Callable[[int, int], object] | None
@@ -208,6 +209,7 @@ class StreamReader(Decoder):
         *,
         verify: bool = False,
         enums: Literal["dictionary", "number"] = "dictionary",
+        absent: Literal["default", "null"] = "default",
         on_error: Literal["raise", "skip"] = "raise",
         on_other: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], object] | None = None,
@@ -220,7 +222,8 @@ class StreamReader(Decoder):
         `fields` are paths: ``"name"``, ``"position.x"`` in a table or struct, ``"choice.Named.name"`` in a union's
         variant; the path of a table or struct selects all of its fields. By default all. ``where=(path, low, high)``
         selects messages whose number there is at least `low` and less than `high`; None leaves an end open. An enum is
-        its number, a time its integer. NaN and absent numbers without a default are in no range. With `verify`, each
+        its number, a time its integer. NaN and nulls are in no range. With ``absent="null"``,
+        numbers that a message does not store are null, instead of their default. With `verify`, each
         message is verified first, with the limits of `Table.view`; otherwise only the offsets that are followed are
         checked. `enums` are read as names (in Arrow a dictionary) or numbers. With ``on_error="skip"``, damaged
         messages and refused frames are left out and counted; with ``on_other="skip"`` messages with another file
@@ -237,6 +240,7 @@ class StreamReader(Decoder):
             where,
             verify=verify,
             enums=enums,
+            absent=absent,
             on_error=on_error,
             on_other=on_other,
             progress=progress,
@@ -254,6 +258,7 @@ class StreamReader(Decoder):
         batch_rows: int | None = 65_536,
         verify: bool = False,
         enums: Literal["dictionary", "number"] = "dictionary",
+        absent: Literal["default", "null"] = "default",
         on_error: Literal["raise", "skip"] = "raise",
         on_other: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], object] | None = None,
@@ -275,6 +280,7 @@ class StreamReader(Decoder):
             batch_rows=batch_rows,
             verify=verify,
             enums=enums,
+            absent=absent,
             on_error=on_error,
             on_other=on_other,
             progress=progress,

@@ -102,13 +102,16 @@ class ColumnStream:
 
 
 def make_plan(
-    table: _Table, fields: Iterable[str] | None = None, enums: Literal["dictionary", "number"] = "dictionary"
+    table: _Table,
+    fields: Iterable[str] | None = None,
+    enums: Literal["dictionary", "number"] = "dictionary",
+    absent: Literal["default", "null"] = "default",
 ) -> ReadPlan:
     """The plan for reading fields of a table's messages, with the metadata of `ColumnSchema`."""
     metadata = {"flatstream.table": table.name}
     if table.layout.file_identifier:
         metadata["flatstream.file_identifier"] = table.layout.file_identifier.decode("latin-1")
-    return ReadPlan(table.layout, table.number, fields, enums, metadata)
+    return ReadPlan(table.layout, table.number, fields, enums, metadata, absent)
 
 
 def make_reader(
@@ -119,6 +122,7 @@ def make_reader(
     *,
     verify: bool = False,
     enums: Literal["dictionary", "number"] = "dictionary",
+    absent: Literal["default", "null"] = "default",
     on_error: Literal["raise", "skip"] = "raise",
     on_other: Literal["raise", "skip"] = "raise",
     progress: Callable[[int, int], object] | None = None,
@@ -129,13 +133,13 @@ def make_reader(
     """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r:.100}")
-    plan = make_plan(table, fields, enums)
+    plan = make_plan(table, fields, enums, absent)
     filter_plan = low = high = None
     if where is not None:
         if not isinstance(where, (tuple, list)) or len(where) != 3 or not isinstance(where[0], str):
             raise TypeError(f"where must be (path, low, high), got {where!r:.200}")
         path, low, high = where
-        filter_plan = ReadPlan(table.layout, table.number, [path], "number")
+        filter_plan = ReadPlan(table.layout, table.number, [path], "number", absent=absent)
     return ColumnReader(
         decoder,
         plan,

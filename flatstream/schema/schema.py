@@ -272,8 +272,8 @@ class Table:
     ) -> ColumnBatch:
         """All messages that are left in a stream, as columns; see `StreamReader.columns`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error`, `on_other`, `progress`,
-        `max_depth`, `max_tables` and `max_apparent_size`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `absent`, `on_error`, `on_other`,
+        `progress`, `max_depth`, `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import make_reader, read_all
 
@@ -290,15 +290,19 @@ class Table:
     ) -> ColumnStream:
         """The messages of a stream as batches of columns; see `StreamReader.column_batches`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error`, `on_other`, `progress`,
-        `max_depth`, `max_tables` and `max_apparent_size`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `absent`, `on_error`, `on_other`,
+        `progress`, `max_depth`, `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import ColumnStream, make_reader
 
         return ColumnStream(make_reader(reader, self, fields, where, **options), batch_rows)
 
     def arrow_schema(
-        self, fields: Iterable[str] | None = None, *, enums: Literal["dictionary", "number"] = "dictionary"
+        self,
+        fields: Iterable[str] | None = None,
+        *,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        absent: Literal["default", "null"] = "default",
     ) -> ColumnSchema:
         """The Arrow types of this table's columns; docs/columns.md has the whole mapping.
 
@@ -308,6 +312,8 @@ class Table:
             Paths, as for `StreamReader.columns`; all fields by default.
         enums : {"dictionary", "number"}
             Whether enums become dictionaries of names, or numbers.
+        absent : {"default", "null"}
+            Whether numbers that a message does not store have their default, or are null.
 
         Raises
         ------
@@ -317,7 +323,7 @@ class Table:
         from flatstream.columns import ColumnSchema
         from flatstream.columns.stream import make_plan
 
-        return ColumnSchema(make_plan(self, fields, enums).type)
+        return ColumnSchema(make_plan(self, fields, enums, absent).type)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)

@@ -442,3 +442,41 @@ def test_offsets_of_64_bits_are_refused_when_the_schema_is_loaded(field, tmp_pat
     subprocess.run([flatc(), "--binary", "--schema", "-o", tmp_path, tmp_path / "large.fbs"], check=True, timeout=60)
     with pytest.raises(FlatbufferError, match=r"^unsupported binary schema: field 'v' has 64-bit offsets$"):
         Schema.from_file(tmp_path / "large.bfbs")
+
+
+# The value of a union whose type is not known
+
+
+def misplaced(union: str, value_type: int, beyond: int) -> bytes:
+    """A Root whose union has its value `beyond` bytes behind the end of the message, or before it if negative."""
+    number, _, _ = UNIONS[union]
+    message = bytearray(union_message(union, value_type, "A"))
+    table = root_at(message)
+    entry = table - struct.unpack_from("<i", message, table)[0] + 4 + 2 * (number + 1)
+    struct.pack_into("<H", message, entry, len(message) + beyond - table)
+    return bytes(message)
+
+
+@pytest.mark.parametrize("union", UNIONS)
+@pytest.mark.parametrize("beyond", [-2, -1, 0, 1, 1000, 60_000])
+def test_value_outside_of_the_message_matters_only_if_its_type_is_known(union, beyond):
+    _, _, variants = UNIONS[union]
+    for value_type, known in ((variants["A"], True), (99, False), (0, False)):
+        message = misplaced(union, value_type, beyond)
+        accepted = TABLE.types.verify(TABLE.number, message) is None
+        assert accepted is not known
+        for fields in (None, [union], [f"{union}.A"], [f"{union}.A.a"], [f"{union}_type", "rest"]):
+            # Without the union, nothing but its type is looked at.
+            if known and fields != [f"{union}_type", "rest"]:
+                with pytest.raises(FlatbufferError, match=f"root.{union}: a field at byte"):
+                    StreamReader(framed(message)).columns(TABLE, fields)
+            else:
+                assert StreamReader(framed(message)).columns(TABLE, fields).num_rows == 1
+        record = TABLE.view(message, verify=False)
+        if known:
+            with pytest.raises(FlatbufferError):
+                record.to_dict()
+        else:
+            assert record.to_dict()[union] is None
+            assert TABLE.view(message)[union] is None
+            assert StreamReader(framed(message)).columns(TABLE, [union], verify=True)[union].to_pylist() == [None]

@@ -243,7 +243,7 @@ cdef int note_field_outside(
     while child is not NULL:
         offset = load_u16(key + child.offset - 4)
         needed = child.size
-        if not offset or offset + needed <= size - table_offset:
+        if not offset or child.op == OP_UNION or offset + needed <= size - table_offset:
             offset = load_u16(key + child.type_offset - 4) if child.type_offset else 0
             needed = 4 if child.op == OP_UNION_VECTOR else child.width
         if offset and offset + needed > size - table_offset:
@@ -792,6 +792,19 @@ cdef int read_arrays(BatchCursor* cursor, Node* node) noexcept nogil:
     return read_node(cursor, item)
 
 
+cdef inline const uint8_t* union_value(
+    BatchCursor* cursor, const Node* node, Py_ssize_t i, const uint8_t* location
+) noexcept nogil:
+    """The location of the value of row `i`, whose type is known; NULL if it lies outside of the message."""
+    cdef Py_ssize_t message = message_of(node, i)
+    cdef uint64_t offset = <uint64_t>(location - (cursor.data + cursor.offsets[message]))
+    # A message with locations has at least 4 bytes.
+    if unlikely(offset > <uint64_t>cursor.lengths[message] - 4):
+        note_damage(cursor, message, node, b"a field", offset, 4)
+        return NULL
+    return location
+
+
 cdef int read_unions(BatchCursor* cursor, Node* node) noexcept nogil:
     cdef const uint8_t** locations = <const uint8_t**>node.locations.data
     cdef const uint8_t** objects
@@ -813,11 +826,11 @@ cdef int read_unions(BatchCursor* cursor, Node* node) noexcept nogil:
             for i in range(node.rows):
                 child_locations[i] = NULL
                 if (<const uint32_t*>types)[i] == <uint32_t>child.rank and locations[i] is not NULL:
-                    child_locations[i] = objects[i] = locations[i]
+                    child_locations[i] = objects[i] = union_value(cursor, node, i, locations[i])
         else:
             for i in range(node.rows):
                 if types[i] == child.variant and locations[i] is not NULL:
-                    child_locations[i] = objects[i] = locations[i]
+                    child_locations[i] = objects[i] = union_value(cursor, node, i, locations[i])
                 else:
                     child_locations[i] = NULL
         child.rows = node.rows

@@ -124,6 +124,8 @@ cdef class ReadPlan:
     # Node numbers of the columns, in order.
     cdef list outputs
     cdef bint enum_names
+    # Whether an absent number is null although it has a default.
+    cdef bint absent_is_null
     # Whether any node is inside a vector.
     cdef bint has_vectors
     cdef bint ready

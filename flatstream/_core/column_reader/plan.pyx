@@ -57,15 +57,22 @@ cdef class ReadPlan:
         Whether an enum column has names or numbers.
     metadata : dict of str to str, optional
         Metadata for the schema of the columns. The paths that are left out are added to it.
+    absent : {"default", "null"}
+        Whether a number that a message does not store has its default, or is null.
     """
 
-    def __init__(self, Layout layout not None, table, fields=None, enums="dictionary", metadata=None):
+    def __init__(
+        self, Layout layout not None, table, fields=None, enums="dictionary", metadata=None, absent="default"
+    ):
         cdef Node* root
         cdef int32_t number = layout.check_table(table)
         if self.layout is not None:
             raise TypeError("ReadPlan.__init__ must not be called twice")
         if enums not in ("dictionary", "number"):
             raise ValueError(f"enums must be 'dictionary' or 'number', got {enums!r:.100}")
+        if absent not in ("default", "null"):
+            raise ValueError(f"absent must be 'default' or 'null', got {absent!r:.100}")
+        self.absent_is_null = absent == "null"
         self.layout = layout
         self.table = number
         self.enum_names = enums == "dictionary"
@@ -252,9 +259,9 @@ cdef class ReadPlan:
         cdef Node* item = NULL
         cdef int i
         if is_scalar(field.kind):
-            nullable = in_table and field_layout.optional
+            nullable = in_table and (field_layout.optional or self.absent_is_null)
             node = self.add_value(parent, name, path, field.kind, field.index, nullable, ancestors)
-            if in_table and not field_layout.optional:
+            if in_table and not nullable:
                 node.has_default = True
                 node.fill_bits = field_layout.default_bits
                 for i in range(8):
@@ -445,7 +452,7 @@ cdef class ReadPlan:
             return ColumnType(name, "+L", nullable, children)
         if node.op == OP_ARRAY:
             return ColumnType(name, f"+w:{node.length}", nullable, children)
-        return ColumnType(name, "+s", nullable, children)
+        return ColumnType(name, "+s", nullable, children, presence=not children)
 
     def __dealloc__(self):
         cdef Py_ssize_t i

@@ -112,6 +112,10 @@ cdef Source without_dictionary(Source source):
     return source
 
 
+cdef inline bint is_bool(const Column* column) noexcept:
+    return column.form == BITS or column.form == NUMBERS and column.kind == BOOL
+
+
 # Types of unions
 
 cdef object read_type(const Column* column, int64_t row):
@@ -247,6 +251,8 @@ cdef class WritePlan:
         source = without_dictionary(source)
         if source.column.form == NULLS:
             return None
+        if kind == OBJECT and path and is_bool(&source.column) and self.may_be_bare(index):
+            return parts
         if source.column.form != STRUCT:
             if not path:
                 raise TypeError(f"expected a table of columns, got {source.type_name}")
@@ -259,6 +265,25 @@ cdef class WritePlan:
         return parts
 
     # Tables and structs
+
+    cdef bint may_be_bare(self, int32_t number) noexcept:
+        """Whether a table can have no column for any of its fields, so that its column says only where it is present:
+        it has none, or all of them lead to tables, which are left out if they are around it.
+        """
+        cdef ObjectType* object_type = &self.types.objects[number]
+        cdef const Field* field
+        cdef Py_ssize_t i
+        if object_type.is_struct:
+            return False
+        for i in range(object_type.field_count):
+            field = &object_type.fields[i]
+            if self.layout.objects[number].fields[i].deprecated:
+                continue
+            if (field.element if field.kind == VECTOR else field.kind) != OBJECT or (
+                self.types.objects[field.index].is_struct
+            ):
+                return False
+        return True
 
     cdef int bind_fields(self, Binding* binding, object value, str path) except -1:
         """Binds the parts of an input, or of a Source, to the fields of a table or struct."""

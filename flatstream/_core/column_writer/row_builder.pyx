@@ -10,7 +10,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.arrow.importer cimport Column, Source
+from flatstream._core.arrow.importer cimport BITS, NUMBERS, Column, Source
 from flatstream._core.base.buffers cimport grow
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.column_writer.bound_values cimport (
@@ -35,6 +35,15 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
     void PyMem_RawFree(void* p) nogil
+
+
+cdef bint stands_for_table(const Column* column, int64_t at) noexcept:
+    """Whether a row that is not null has a table: in a column of bools, if it is true."""
+    cdef int64_t value = 1
+    cdef double real = 0.0
+    if column.form == BITS or column.form == NUMBERS:
+        number_at(column, at, &value, &real)
+    return value != 0
 
 
 @cython.no_gc
@@ -387,6 +396,8 @@ cdef class RowBuilder(WritePlan):
         if binding.action == PUT_STRING:
             return self.put_string(binding, column, at)
         if binding.action == PUT_TABLE:
+            if column is not NULL and not stands_for_table(column, at):
+                self.fail(binding, ValueError, "it is false: a table without fields is true where it is, or null")
             return self.put_table(binding, at)
         if binding.action == PUT_VECTOR:
             return self.put_vector(binding, column, at)

@@ -55,6 +55,7 @@ cdef struct Traversal:
     # One call of to_dict, to_list or ==. Tables and bytes are counted and limited: in a message that was not verified,
     # many offsets can lead to the same few bytes.
     bint enum_names
+    bint absent_is_null
     Limits limits
     Py_ssize_t tables
     uint64_t size
@@ -334,7 +335,7 @@ cdef object read_field(RecordView record, Py_ssize_t j, Traversal* conversion):
     if not is_scalar(field.kind):
         return read_part(record, j, offset, conversion) if offset else None
     if not offset:
-        if record.object_fields.layouts[j].optional:
+        if record.object_fields.layouts[j].optional or conversion is not NULL and conversion.absent_is_null:
             return None
         return convert_number(
             record.types, field, field.kind, record.object_fields.layouts[j].default_bits, conversion
@@ -410,6 +411,7 @@ cdef int begin_traversal(RecordTypes types, Traversal* traversal) noexcept:
     with.
     """
     traversal.enum_names = False
+    traversal.absent_is_null = False
     traversal.limits = types.limits
     traversal.limits.max_depth = MAX_RECORD_DEPTH
     traversal.tables = 0
@@ -418,15 +420,18 @@ cdef int begin_traversal(RecordTypes types, Traversal* traversal) noexcept:
 
 
 cdef int begin_conversion(
-    RecordTypes types, object enums, object max_depth, object max_tables, object max_apparent_size,
+    RecordTypes types, object enums, object absent, object max_depth, object max_tables, object max_apparent_size,
     Traversal* conversion
 ) except -1:
     """Checks the arguments of to_dict and to_list, and begins a traversal with them."""
     cdef const Limits* limits = &conversion.limits
     if not isinstance(enums, str) or enums not in ("number", "name"):
         raise ValueError(f"enums must be 'number' or 'name', got {enums!r:.100}")
+    if not isinstance(absent, str) or absent not in ("default", "null"):
+        raise ValueError(f"absent must be 'default' or 'null', got {absent!r:.100}")
     begin_traversal(types, conversion)
     conversion.enum_names = enums == "name"
+    conversion.absent_is_null = absent == "null"
     if max_depth is not None or max_tables is not None or max_apparent_size is not None:
         check_limits(
             limits.max_depth if max_depth is None else max_depth,
@@ -682,7 +687,7 @@ cdef class RecordView:
         check_made(self)
         return tuple(self.types.layout.numbers[self.number])
 
-    def to_dict(self, *, enums="number", max_depth=None, max_tables=None, max_apparent_size=None):
+    def to_dict(self, *, enums="number", absent="default", max_depth=None, max_tables=None, max_apparent_size=None):
         """Converts the record and everything that it contains to dicts, lists, numbers, str, bytes and None.
 
         A vector or array of ubyte becomes bytes, any other a list. A union ``x`` has two entries: ``x`` is the value,
@@ -693,6 +698,8 @@ cdef class RecordView:
         enums : {"number", "name"}
             How values of enums and types of unions are returned. A value without a name is returned as its number, and
             so is a value of an enum of flags.
+        absent : {"default", "null"}
+            What a number that the message does not store becomes: its default, or None.
         max_depth : int, optional
             The largest number of tables inside one another, counted from the root of the message: at most 1,000, which
             is also the default.
@@ -705,11 +712,11 @@ cdef class RecordView:
         FlatbufferError
             The message is damaged or exceeds a limit. A verified message raises neither by default.
         TypeError, ValueError
-            `enums` is neither "number" nor "name", or a limit has the wrong type or range.
+            `enums` or `absent` is none of these, or a limit has the wrong type or range.
         """
         cdef Traversal conversion
         check_made(self)
-        begin_conversion(self.types, enums, max_depth, max_tables, max_apparent_size, &conversion)
+        begin_conversion(self.types, enums, absent, max_depth, max_tables, max_apparent_size, &conversion)
         return record_to_dict(self, &conversion)
 
     def __eq__(self, other):
@@ -778,11 +785,11 @@ cdef class VectorView:
     def __iter__(self):
         return PySeqIter_New(self)
 
-    def to_list(self, *, enums="number", max_depth=None, max_tables=None, max_apparent_size=None):
+    def to_list(self, *, enums="number", absent="default", max_depth=None, max_tables=None, max_apparent_size=None):
         """Converts the elements as `RecordView.to_dict` converts fields, with the same arguments."""
         cdef Traversal conversion
         check_made(self.record)
-        begin_conversion(self.record.types, enums, max_depth, max_tables, max_apparent_size, &conversion)
+        begin_conversion(self.record.types, enums, absent, max_depth, max_tables, max_apparent_size, &conversion)
         return vector_to_list(self, &conversion)
 
     def to_numpy(self):
