@@ -352,7 +352,7 @@ cdef class ColumnReader(Exclusive):
             data = cursor.data + cursor.offsets[i]
             if not is_other(data, <uint64_t>cursor.lengths[i], self.identifier):
                 continue
-            if not self.skipping_others:
+            if not self.skipping_others and not self.skipping:
                 reason = self.plan.layout.reason_of_other(self.plan.table, data)
                 return self.stop_at(cursor, i, self.plan.path_of(self.plan.root.number), reason)
             self.select_all(cursor)
@@ -360,8 +360,12 @@ cdef class ColumnReader(Exclusive):
         if self.frames is NULL:
             return 0
         dropped = self.drop_marked(cursor)
-        self.others += dropped
-        self.total_others += <unsigned long long>dropped
+        if self.skipping_others:
+            self.others += dropped
+            self.total_others += <unsigned long long>dropped
+        else:
+            # An error like any other.
+            self.window_skipped += dropped
         return 0
 
     cdef int verify_rows(self, BatchCursor* cursor) except -1:
