@@ -14,7 +14,7 @@ from flatstream import Builder, FlatbufferError, RecordWriter, StreamReader, Str
 from support.messages import chain, doubling
 from support.schemas import SHAPES
 
-TREE = SHAPES.table("shapes.Tree")
+TREE: Any = SHAPES.table("shapes.Tree")
 
 
 def framed(message: bytes) -> bytes:

@@ -265,7 +265,8 @@ def test_vector_of_unions_of_any_type_is_written(union):
 @pytest.mark.parametrize("union", UNIONS)
 def test_type_out_of_the_range_of_the_union_is_refused_with_its_path(union):
     wrong = {"i": 2**31, "q": 2**63, "Q": 2**64, "H": 2**16, "b": 128}[UNIONS[union][1]]
-    for given in ({union: (wrong, {})}, {union: {}, f"{union}_type": wrong}, {union: ("Nothing", {})}):
+    cases: list[dict[str, Any]] = [{union: (wrong, {})}, {union: {}, f"{union}_type": wrong}, {union: ("Nothing", {})}]
+    for given in cases:
         with pytest.raises(ValueError, match=f"^{union}"):
             TABLE.encode(Builder(), given)
     with pytest.raises(ValueError, match="expected a variant of wide_unions"):
@@ -328,7 +329,7 @@ def test_every_cut_of_a_message_with_wide_unions_is_harmless():
 
 
 def test_binary_schema_of_flatcc_is_the_schema_that_it_was_made_from():
-    table = schema_of("flatcc_union").root
+    table: Any = schema_of("flatcc_union").root
     assert table.name == "T"
     assert table.field_names == ("u_type", "u", "k")
     builder = Builder()
