@@ -41,6 +41,8 @@ class ColumnStream:
     ----------
     skipped, lost_bytes, lost_ranges : int, int, list of (int, int)
         What was left out because of damage so far; see `StreamReader`.
+    others : int
+        The number of messages skipped so far because they have another file identifier.
     stop_error : FlatStreamError or None
         The error at which ``on_error="stop"`` ended.
 
@@ -86,6 +88,11 @@ class ColumnStream:
         return self._reader.stop_error
 
     @property
+    def others(self) -> int:
+        """The number of messages skipped so far because they have another file identifier."""
+        return self._reader.total_others
+
+    @property
     def type(self) -> ColumnType:
         """The type of the batches, for `export_stream`."""
         return self._reader.type
@@ -95,7 +102,7 @@ class ColumnStream:
         found = self._read()
         return None if found is None else found[0]
 
-    def _read(self) -> tuple[ColumnData, int, list[tuple[int, int]]] | None:
+    def _read(self) -> tuple[ColumnData, int, list[tuple[int, int]], int] | None:
         found = self._reader.read(self._rows, self._one_batch)
         self._at_end = found is None
         return found
@@ -124,13 +131,16 @@ class ColumnStream:
 
 
 def make_plan(
-    table: _Table, fields: Iterable[str] | None = None, enums: Literal["dictionary", "number"] = "dictionary"
+    table: _Table,
+    fields: Iterable[str] | None = None,
+    enums: Literal["dictionary", "number"] = "dictionary",
+    absent: Literal["default", "null"] = "default",
 ) -> ReadPlan:
     """The plan for reading fields of a table's messages, with the metadata of `ColumnSchema`."""
     metadata = {"flatstream.table": table.name}
     if table.layout.file_identifier:
         metadata["flatstream.file_identifier"] = table.layout.file_identifier.decode("latin-1")
-    return ReadPlan(table.layout, table.number, fields, enums, metadata)
+    return ReadPlan(table.layout, table.number, fields, enums, metadata, absent)
 
 
 def make_reader(
@@ -141,19 +151,33 @@ def make_reader(
     *,
     verify: bool = False,
     enums: Literal["dictionary", "number"] = "dictionary",
+    absent: Literal["default", "null"] = "default",
     on_error: _OnError | None = None,
+    on_other: Literal["raise", "skip"] = "raise",
     progress: Callable[[int, int], object] | None = None,
+    max_depth: int = 64,
+    max_tables: int = 1_000_000,
+    max_apparent_size: int = 2**31,
 ) -> ColumnReader:
     """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
-    plan = make_plan(table, fields, enums)
+    plan = make_plan(table, fields, enums, absent)
     filter_plan = low = high = None
     if where is not None:
         if not isinstance(where, (tuple, list)) or len(where) != 3 or not isinstance(where[0], str):
             raise TypeError(f"where must be (path, low, high), got {where!r:.200}")
         path, low, high = where
-        filter_plan = ReadPlan(table.layout, table.number, [path], "number")
+        filter_plan = ReadPlan(table.layout, table.number, [path], "number", absent=absent)
     return ColumnReader(
-        decoder, plan, filter_plan, low, high, verify=bool(verify), on_error=on_error, progress=progress
+        decoder,
+        plan,
+        filter_plan,
+        low,
+        high,
+        verify=bool(verify),
+        on_error=on_error,
+        progress=progress,
+        on_other=on_other,
+        limits=(max_depth, max_tables, max_apparent_size),
     )
 
 

@@ -11,7 +11,7 @@ from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.record_builder import RecordBuilder
-from flatstream._core.records.record_iterator import iterate_records, view_message
+from flatstream._core.records.record_iterator import RecordIterator, iterate_records, view_message
 from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
 from flatstream.schema._compile import layout_of, types_of
@@ -204,7 +204,15 @@ class Table:
 
     # Records out
 
-    def view(self, payload: Buffer, *, verify: bool = True) -> RecordView:
+    def view(
+        self,
+        payload: Buffer,
+        *,
+        verify: bool = True,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> RecordView:
         """A message of this type as a record that reads each field on access.
 
         Parameters
@@ -215,16 +223,19 @@ class Table:
         verify : bool
             Whether to verify the whole message first. Without verification, no byte outside of the message is read
             either, and reading a damaged field raises FlatbufferError.
+        max_depth, max_tables, max_apparent_size : int
+            The limits of the verification: tables inside one another (at most 1,000), tables, and bytes, where shared
+            parts count each time they are used. The last two are also those of `RecordView.to_dict` and of comparisons.
 
         Raises
         ------
         ValidationFailedError
-            The verifier refuses the message: it is damaged, is nested deeper than 64 tables, has more than 1,000,000
-            tables, or takes more than 2 GiB when shared parts count each time they are used.
+            The verifier refuses the message: it is damaged or exceeds a limit.
         FlatbufferError
-            `verify` is false, and the message does not begin with a table.
-        TypeError
-            `payload` is not bytes-like.
+            The message has another file identifier than the schema, whose root this table is; or `verify` is false, and
+            it does not begin with a table.
+        TypeError, ValueError
+            `payload` is not bytes-like, or a limit has the wrong type or range.
 
         Examples
         --------
@@ -233,13 +244,23 @@ class Table:
         >>> record.sequence, record.host
         (0, None)
         """
-        return view_message(self.schema._record_types, self.number, payload, verify)
+        limits = (max_depth, max_tables, max_apparent_size)
+        return view_message(self.schema._record_types, self.number, payload, verify, limits)
 
     def read_records(
-        self, reader: Decoder, *, verify: bool = True, on_error: _OnError | None = None
-    ) -> Iterator[RecordView]:
+        self,
+        reader: Decoder,
+        *,
+        verify: bool = True,
+        on_error: _OnError | None = None,
+        on_other: Literal["raise", "skip"] = "raise",
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> RecordIterator:
         """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
-        return iterate_records(self.schema._record_types, self.number, reader, verify, on_error)
+        limits = (max_depth, max_tables, max_apparent_size)
+        return iterate_records(self.schema._record_types, self.number, reader, verify, limits, on_other, on_error)
 
     # Columns out
 
@@ -252,7 +273,8 @@ class Table:
     ) -> ColumnBatch:
         """All messages that are left in a stream, as columns; see `StreamReader.columns`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error` and `progress`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `absent`, `on_error`, `on_other`,
+        `progress`, `max_depth`, `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import make_reader, read_all
 
@@ -269,14 +291,19 @@ class Table:
     ) -> ColumnStream:
         """The messages of a stream as batches of columns; see `StreamReader.column_batches`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error` and `progress`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `absent`, `on_error`, `on_other`,
+        `progress`, `max_depth`, `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import ColumnStream, make_reader
 
         return ColumnStream(make_reader(reader, self, fields, where, **options), batch_rows)
 
     def arrow_schema(
-        self, fields: Iterable[str] | None = None, *, enums: Literal["dictionary", "number"] = "dictionary"
+        self,
+        fields: Iterable[str] | None = None,
+        *,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        absent: Literal["default", "null"] = "default",
     ) -> ColumnSchema:
         """The Arrow types of this table's columns; docs/columns.md has the whole mapping.
 
@@ -286,6 +313,8 @@ class Table:
             Paths, as for `StreamReader.columns`; all fields by default.
         enums : {"dictionary", "number"}
             Whether enums become dictionaries of names, or numbers.
+        absent : {"default", "null"}
+            Whether numbers that a message does not store have their default, or are null.
 
         Raises
         ------
@@ -295,7 +324,7 @@ class Table:
         from flatstream.columns import ColumnSchema
         from flatstream.columns.stream import make_plan
 
-        return ColumnSchema(make_plan(self, fields, enums).type)
+        return ColumnSchema(make_plan(self, fields, enums, absent).type)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)

@@ -229,7 +229,7 @@ class Text:
         found = re.search(r"namespace\s+([\w.]+)\s*;", text)
         self.namespace = f"{found[1]}." if found else ""
         self.enums = {name: SCALARS[base] for name, base in re.findall(r"enum\s+(\w+)\s*:\s*(\w+)", text)}
-        self.unions = dict(re.findall(r"union\s+(\w+)\s*\{(.*?)\}", text, re.DOTALL))
+        self.unions = dict(re.findall(r"union\s+(\w+)\s*(?::\s*\w+\s*)?\{(.*?)\}", text, re.DOTALL))
         # Of each table or struct its fields: (name, type, default, attributes).
         self.objects = {
             name: (
@@ -717,6 +717,42 @@ NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
     "number beyond every vtable": (
         {"objects": [table_type("T", field("f", kind_of(INT), 32766))]},
         "T.f has the number 32766 and the vtable offset 0, expected 65536",
+    ),
+    "number that is required": (
+        {"objects": [table_type("T", field("f", kind_of(INT), 0, None, (7, "Bool", True)))]},
+        "T.f is required, which no number and no field of a struct can be",
+    ),
+    "field of a struct that is required": (
+        {"objects": [struct_type("S", 4, 4, field("f", kind_of(INT), 0, 0, (7, "Bool", True)))]},
+        "S.f is required, which no number and no field of a struct can be",
+    ),
+    "type of a union that is required": (
+        {
+            "objects": [
+                table_type("T", field("u_type", kind_of(UTYPE, 0, 0), 0, None, (7, "Bool", True)), UNION_FIELD)
+            ],
+            "enums": [CHOICE],
+        },
+        "T.u_type is required, which no number and no field of a struct can be",
+    ),
+    "variant too large for a byte": (
+        {"enums": [enum_type("U", UBYTE, enum_value("N", 256), is_union=True)]},
+        "U.N has the number 256, which is no UBYTE",
+    ),
+    "variant too large for its type": (
+        {"enums": [enum_type("U", INT, enum_value("M", -(2**31)), enum_value("N", 2**31), is_union=True)]},
+        "U.N has the number 2147483648, which is no INT",
+    ),
+    "variants of one number": (
+        {"enums": [enum_type("U", UBYTE, enum_value("M", 1), enum_value("N", 1), is_union=True)]},
+        "two variants of U have the number 1",
+    ),
+    "union with the type of another union": (
+        {
+            "objects": [table_type("T", field("u_type", kind_of(UTYPE, 0, 1), 0), UNION_FIELD)],
+            "enums": [CHOICE, enum_type("Other", INT, enum_value("NONE", 0), is_union=True)],
+        },
+        "union T.u has no matching type field 'u_type'",
     ),
     "root that is no object": (
         {"objects": [table_type("T")], "root": table_type("R")},

@@ -40,7 +40,7 @@ PUBLIC = {
     "Column": "to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnBatch": "schema to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnSchema": "to_pyarrow",
-    "ColumnStream": "lost_bytes lost_ranges next_data schema skipped stop_error type",
+    "ColumnStream": "lost_bytes lost_ranges next_data others schema skipped stop_error type",
     "CompositeValidator": "add name validate validators",
     "Crc16": "calculate extend name size verify",
     "Crc32": "calculate extend name size verify",
@@ -126,4 +126,4 @@ def test_help_of_a_stream_class_fits_on_three_screens(cls: type) -> None:
     text = pydoc.render_doc(cls, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
     lines = text.splitlines()
     # Of these, 25 are pydoc's headings and the special methods. Empty lines and rules are not counted.
-    assert sum(bool(line.strip(" |-")) for line in lines) <= 175
+    assert sum(bool(line.strip(" |-")) for line in lines) <= 185

@@ -217,6 +217,15 @@ class Reference:
                 place, number, parts = table.Indirect(place + offset), item.type.index, parts[1:]
 
 
+def in_arrow(value: Any) -> Any:
+    """A value as Arrow has it: a table without columns is true."""
+    if isinstance(value, dict):
+        return {name: in_arrow(each) for name, each in value.items()} or True
+    if isinstance(value, list):
+        return [in_arrow(each) for each in value]
+    return value
+
+
 def bits(value: Any) -> Any:
     """A value in which NaN equals itself, and -0.0 is not 0.0."""
     if isinstance(value, float):

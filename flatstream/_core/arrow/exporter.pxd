@@ -12,6 +12,8 @@ cdef class ColumnType:
     cdef readonly tuple labels
     cdef readonly tuple numbers
     cdef readonly dict metadata
+    # A struct without fields, exported as a column of bools: true where it is not null.
+    cdef readonly bint presence
     # Encoded for the C structures.
     cdef bytes name_bytes
     cdef bytes format_bytes

@@ -66,10 +66,13 @@ cdef class ColumnType:
         numbers.
     metadata : dict of str to str, optional
         Metadata of the type.
+    presence : bool
+        Whether a struct without fields is exported as bools that are true where it is not null. Files of Parquet, and
+        the libraries that read them, have no struct without fields.
     """
 
     def __init__(self, str name not None, str format not None, bint nullable, children=(), labels=None, numbers=None,
-                 metadata=None):
+                 metadata=None, bint presence=False):
         if self.name is not None:
             raise TypeError("ColumnType.__init__ must not be called twice")
         members = tuple(children)
@@ -80,6 +83,8 @@ cdef class ColumnType:
             raise ValueError("labels and numbers must be given together and have the same length")
         if labels is not None and format not in WIDTHS:
             raise ValueError(f"the format of an enum must be that of a number, got {format!r}")
+        if presence and (format != "+s" or members):
+            raise ValueError("only a struct without fields can be exported as its presence")
         # Check again: iterating over the arguments may have run code that called this method.
         if self.name is not None:
             raise TypeError("ColumnType.__init__ must not be called twice")
@@ -90,7 +95,8 @@ cdef class ColumnType:
             self.numbers = tuple(map(int, numbers))
         self.metadata = dict(metadata or {})
         self.name_bytes = name.encode()
-        self.format_bytes = format.encode() if labels is None else b"i"
+        self.format_bytes = b"b" if presence else format.encode() if labels is None else b"i"
+        self.presence = presence
         self.metadata_bytes = encode_metadata(self.metadata) if self.metadata else None
         self.children = members
         self.name = name
@@ -326,6 +332,9 @@ cdef int export_data(ColumnData column, ArrowArray* out) except -1:
         validity = pack_bits(column.validity, column.length)
     if type.labels is not None:
         first = export_labels(column, out)
+    elif type.presence:
+        first = Chunk((column.length + 7) // 8)
+        memset(first.data, 0xFF, <size_t>((column.length + 7) // 8))
     elif format == "b":
         first = pack_bits(column.data, column.length)
     elif format in ("U", "Z"):

@@ -9,7 +9,7 @@ from time import monotonic
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from flatstream._core.arrow.exporter cimport ColumnData
@@ -25,6 +25,8 @@ from flatstream._core.column_reader.extract cimport (
 from flatstream._core.column_reader.plan cimport OP_SCALAR, Node, ReadPlan
 from flatstream._core.column_reader.range_filter cimport limits_of, mark_in_range
 from flatstream._core.column_reader.vtable_shapes cimport forget_shapes
+from flatstream._core.flatbuf.layout cimport identifier_of
+from flatstream._core.flatbuf.message cimport is_other
 from flatstream._core.flatbuf.verifier cimport check_limits, verify_object
 from flatstream._core.stream.decoder cimport Decoder
 from flatstream._core.stream.frame_batch cimport FrameBatch
@@ -80,10 +82,15 @@ cdef class ColumnReader(Exclusive):
         it is "skip" or "resync".
     progress : callable, optional
         Called with the number of rows read and the offset in the stream, after each batch of frames.
+    limits : tuple of int
+        The limits of the verification: (max_depth, max_tables, max_apparent_size).
+    on_other : {"raise", "skip"}
+        What happens to a message with another file identifier than the schema's.
     """
 
     def __init__(
-        self, decoder, plan, filter_plan=None, low=None, high=None, *, verify=False, on_error=None, progress=None
+        self, decoder, plan, filter_plan=None, low=None, high=None, *, verify=False, on_error=None, progress=None,
+        tuple limits not None=(64, 1_000_000, 2**31), on_other="raise"
     ):
         cdef Node* node
         if not isinstance(decoder, Decoder):
@@ -100,7 +107,10 @@ cdef class ColumnReader(Exclusive):
         ):
             raise ValueError("a plan belongs to one reader: make another one for this reader")
         mode = on_error_of(on_error, (<Decoder>decoder).own_mode)
-        check_limits(64, 1_000_000, 2**31, &self.limits)
+        max_depth, max_tables, max_apparent_size = limits
+        check_limits(max_depth, max_tables, max_apparent_size, &self.limits)
+        self.skipping_others = (<ReadPlan>plan).layout.check_on_other(on_other, (<ReadPlan>plan).table)
+        self.identifier = identifier_of((<ReadPlan>plan).layout, (<ReadPlan>plan).table)
         if filter_plan is not None:
             node = only_output(filter_plan)
             if node.op != OP_SCALAR:
@@ -168,8 +178,9 @@ cdef class ColumnReader(Exclusive):
 
         Returns
         -------
-        (ColumnData, int, list of (int, int)) or None
-            A struct of all columns, and the number of messages that were left out because of damage, and where.
+        (ColumnData, int, list of (int, int), int) or None
+            A struct of all columns; the number of messages that were left out because of damage, and where; and how
+            many were skipped because of their file identifier.
 
         Raises
         ------
@@ -202,14 +213,15 @@ cdef class ColumnReader(Exclusive):
                     self.finish()
                 raise error
             skipped = self.decoder.losses.skipped - self.told_skipped
-            if max_rows is not None and not self.rows and not skipped:
+            if max_rows is not None and not self.rows and not skipped and not self.others:
                 return None
             ranges = self.decoder.losses.since(self.told_lost) if skipped else []
+            others = self.others
             columns = self.finish()
             self.told_skipped += <unsigned long long>skipped
             if skipped:
                 self.told_lost = self.decoder.losses.end()
-            return columns, skipped, ranges
+            return columns, skipped, ranges, others
         finally:
             self.leave()
 
@@ -257,12 +269,16 @@ cdef class ColumnReader(Exclusive):
         cdef const long long[::1] lengths = batch.sizes
         cdef BatchCursor cursor
         cdef object error = None, left_out
+        cdef Py_ssize_t i
         open_batch(&cursor, data, offsets[first:end], lengths[first:end])
         self.frames = NULL
         self.next_window = 2 * self.window if self.window < MAX_WINDOW else self.window
         self.stop_row = end
         self.left_out = None
         self.window_error = None
+        self.window_others = 0
+        if self.identifier:
+            self.check_identifiers(&cursor)
         if self.verifying:
             self.verify_rows(&cursor)
         if self.filter_plan is not None:
@@ -273,6 +289,14 @@ cdef class ColumnReader(Exclusive):
             self.expect_rows(cursor.count)
         self.rows += cursor.count
         self.total_rows += <unsigned long long>cursor.count
+        if self.window_others and self.stop_row < end:
+            # The messages behind the damaged one are read again.
+            open_batch(&cursor, data, offsets[first:self.stop_row], lengths[first:self.stop_row])
+            self.window_others = 0
+            for i in range(cursor.count):
+                self.window_others += self.is_other(&cursor, i)
+        self.others += self.window_others
+        self.total_others += <unsigned long long>self.window_others
         left_out = self.left_out
         self.left_out = None
         error = self.window_error
@@ -391,6 +415,31 @@ cdef class ColumnReader(Exclusive):
         cursor.count = i
         return 0
 
+    cdef bint is_other(self, BatchCursor* cursor, Py_ssize_t i) noexcept:
+        """Whether message `i` carries another file identifier."""
+        return is_other(cursor.data + cursor.offsets[i], <uint64_t>cursor.lengths[i], self.identifier)
+
+    cdef int check_identifiers(self, BatchCursor* cursor) except -1:
+        """Skips the messages that carry another file identifier, or stops at the first."""
+        cdef Py_ssize_t i
+        for i in range(cursor.count):
+            if not self.is_other(cursor, i):
+                continue
+            if self.skipping_others:
+                self.window_others += 1
+                self.select_all(cursor)
+                self.frames[i] = -1
+            elif self.skipping:
+                # An error like any other.
+                self.select_all(cursor)
+                self.leave_out(i)
+            else:
+                reason = self.plan.layout.reason_of_other(self.plan.table, cursor.data + cursor.offsets[i])
+                return self.stop_at(cursor, i, self.plan.path_of(self.plan.root.number), reason)
+        if self.frames is not NULL:
+            self.drop_marked(cursor)
+        return 0
+
     cdef int verify_rows(self, BatchCursor* cursor) except -1:
         """Skips the messages that the verifier rejects, or stops at the first."""
         cdef Py_ssize_t i
@@ -477,6 +526,7 @@ cdef class ColumnReader(Exclusive):
         finally:
             # After a MemoryError too: the rest of the rows is incomplete.
             self.rows = 0
+            self.others = 0
             self.message_bytes = 0
 
     def __dealloc__(self):

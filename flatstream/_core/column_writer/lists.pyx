@@ -19,7 +19,7 @@ from flatstream._core.flatbuf.kinds cimport (
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
 from flatstream._core.flatbuf.scalars cimport pack_scalar
-from flatstream._core.flatbuf.verifier cimport Field
+from flatstream._core.flatbuf.verifier cimport Field, Variant, find_variant
 
 from flatstream._core.flatbuf.scalars import RefusalError
 
@@ -94,13 +94,14 @@ cdef list with_variants(
                 tagged.append(value)
                 continue
         try:
-            pack_scalar(UNION_TYPE, enum, variant, &bits)
+            pack_scalar(UNION_TYPE if enum.kind == UBYTE else <uint8_t>enum.kind, enum, variant, &bits)
         except RefusalError as refusal:
             error, text = refusal.args
             fail_value(path, origin, i, error, f"its type: {text}")
         if not bits:
             fail_value(path, origin, i, ValueError, "its type is NONE, so it must not have a value")
-        tagged.append({enum.by_value.get(bits, bits): value})
+        number = enum.value_of(bits)
+        tagged.append({enum.by_value.get(number, number): value})
     return tagged
 
 
@@ -307,17 +308,20 @@ cdef object type_of_part(
 ):
     """The kind, the kind of the elements and the index of the field or variant with this name."""
     cdef Field* field
-    cdef Py_ssize_t i
+    cdef EnumLayout enum
+    cdef const Variant* variant
     if kind == OBJECT:
         number = layout.numbers[index].get(name)
         if number is None:
             fail_value(path, origin, row, ValueError, no_field(layout, index, name))
         field = &layout.types.objects[index].fields[<Py_ssize_t>number]
         return field.kind, field.element, field.index
-    value = (<EnumLayout>layout.enums[index]).by_name.get(name, 0)
-    for i in range(layout.types.unions[index].variant_count):
-        if value and layout.types.unions[index].variants[i].value == value:
-            return layout.types.unions[index].variants[i].kind, 0, layout.types.unions[index].variants[i].index
+    enum = layout.enums[index]
+    value = enum.by_name.get(name, 0)
+    if value:
+        variant = find_variant(&layout.types.unions[index], enum.bits_of(value))
+        if variant is not NULL:
+            return variant.kind, 0, variant.index
     fail_value(
         path, origin, row, ValueError,
         f"{no_variant(layout, index, name)}. A value is {{variant: value}} or (variant, value), or a record if there "

@@ -549,6 +549,7 @@ cdef class Builder(MessageBuilder):
     cdef object finish(self, object root, bint size_prefix, object file_identifier):
         cdef int64_t size = 4
         check_number(UINT, root)
+        self.compare_with_limits()
         if file_identifier is not None:
             size += 4
         if size_prefix:

@@ -21,6 +21,8 @@ cdef struct Checkpoint:
     Py_ssize_t end_offset
     Py_ssize_t minalign
     Py_ssize_t vtable_count
+    Py_ssize_t table_count
+    int64_t read_vtable_bytes
     unsigned long generation
 
 
@@ -42,6 +44,9 @@ cdef class MessageBuilder:
     cdef WrittenVtable* written_vtables
     cdef Py_ssize_t vtable_count
     cdef Py_ssize_t vtable_capacity
+    # The tables of the message, and the bytes of their vtables, where a vtable counts for each table that has it.
+    cdef Py_ssize_t table_count
+    cdef int64_t read_vtable_bytes
     # The vtable that is being put together.
     cdef uint16_t* vtable_scratch
     cdef Py_ssize_t vtable_scratch_capacity
@@ -59,6 +64,7 @@ cdef class MessageBuilder:
     cdef int clear(self) except -1
     cdef const uint8_t* finished_bytes(self, Py_ssize_t* size) noexcept
     cdef Py_ssize_t finish_message(self, int64_t root, bytes file_identifier) except -1
+    cdef int compare_with_limits(self) except -1
     cdef bint is_idle(self) noexcept
     cdef int set_checkpoint(self, Checkpoint* checkpoint) noexcept
     cdef bint is_after(self, const Checkpoint* checkpoint) noexcept

@@ -13,11 +13,18 @@ from flatstream._core.base.buffers cimport Chunk, grow
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.flatbuf.kinds cimport USHORT
 
+import warnings
+
 from flatstream._core.flatbuf.kinds import NUMBER_FLAGS
 
 
 cdef extern from "Python.h":
     void PyMem_RawFree(void* p) nogil
+
+
+# The default limits of verifiers: `Limits` in `verifier`.
+cdef Py_ssize_t MAX_TABLES = 1_000_000
+cdef int64_t MAX_APPARENT_SIZE = <int64_t>1 << 31
 
 
 cdef int fail(str name, str message="") except -1:
@@ -74,6 +81,8 @@ cdef class MessageBuilder:
         self._head = self.capacity
         self._minalign = 1
         self.vtable_count = 0
+        self.table_count = 0
+        self.read_vtable_bytes = 0
         self._nested = False
         self._finished = False
         return 0
@@ -99,12 +108,31 @@ cdef class MessageBuilder:
         `root` is an end offset. The file identifier has four bytes, or none.
         """
         cdef Py_ssize_t size = PyBytes_GET_SIZE(file_identifier)
+        # First: a warning can run code of the program, and raises if the program makes errors of warnings.
+        self.compare_with_limits()
         self.prep(self._minalign, 4 + size)
         if size:
             self.store_bytes(<const uint8_t*>PyBytes_AS_STRING(file_identifier), size)
         self.store_offset(root)
         self._finished = True
         return self._head
+
+    cdef int compare_with_limits(self) except -1:
+        """Warns of a message that readers refuse by default."""
+        # A verifier reads a vtable once as a whole, and once more entry by entry.
+        cdef int64_t size = end_offset_of(self) + 2 * self.read_vtable_bytes
+        if self.table_count <= MAX_TABLES and size <= MAX_APPARENT_SIZE:
+            return 0
+        limits = []
+        if self.table_count > MAX_TABLES:
+            limits.append(f"max_tables={self.table_count}")
+        if size > MAX_APPARENT_SIZE:
+            limits.append(f"max_apparent_size={size}")
+        warnings.warn(
+            f"a message of {self.table_count} tables in {end_offset_of(self)} bytes exceeds a default limit of readers "
+            f"and verifiers: to be read it needs {' and '.join(limits)}", RuntimeWarning, stacklevel=1,
+        )
+        return 0
 
     cdef bint is_idle(self) noexcept:
         """Whether a part can be written: the message is not finished, and no part is being built."""
@@ -114,6 +142,8 @@ cdef class MessageBuilder:
         checkpoint.end_offset = end_offset_of(self)
         checkpoint.minalign = self._minalign
         checkpoint.vtable_count = self.vtable_count
+        checkpoint.table_count = self.table_count
+        checkpoint.read_vtable_bytes = self.read_vtable_bytes
         checkpoint.generation = self.generation
         return 0
 
@@ -128,6 +158,8 @@ cdef class MessageBuilder:
             self._head = self.capacity - checkpoint.end_offset
             self._minalign = checkpoint.minalign
             self.vtable_count = min(self.vtable_count, checkpoint.vtable_count)
+            self.table_count = min(self.table_count, checkpoint.table_count)
+            self.read_vtable_bytes = min(self.read_vtable_bytes, checkpoint.read_vtable_bytes)
             self._nested = False
             self.in_table = False
         return 0
@@ -282,6 +314,8 @@ cdef class MessageBuilder:
             self.written_vtables[self.vtable_count].hash = hash
             self.vtable_count += 1
         store_le(self.data + self.capacity - table, <uint64_t>(vtable - table), 4)
+        self.table_count += 1
+        self.read_vtable_bytes += size
         self.in_table = False
         return table
 

@@ -9,6 +9,7 @@ class Types:
         self,
         objects: Sequence[tuple[str, bool, int, Sequence[tuple[Any, ...]]]],
         unions: Sequence[Sequence[tuple[int, int, int]]],
+        type_widths: Sequence[int] | None = None,
     ) -> None: ...
     def check_reference(self, kind: int, element: int, index: int, is_struct: bool) -> None: ...
     def verify(

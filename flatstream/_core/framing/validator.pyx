@@ -1,9 +1,11 @@
 """Validators: rules for payloads, checked before a payload is written or after it is read."""
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
+from flatstream._core.flatbuf.layout cimport Layout, identifier_of
+from flatstream._core.flatbuf.message cimport is_other
 from flatstream._core.flatbuf.verifier cimport Limits, Types, check_limits, check_root, verify_object, verify_table_root
 from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN
 
@@ -194,6 +196,8 @@ byte 4 needs 4 bytes, but the message ends at 4
 
     cdef str label
     cdef Types types
+    # If file identifiers are compared; else None.
+    cdef Layout layout
     cdef int32_t root
     cdef Limits limits
     cdef object function
@@ -202,7 +206,9 @@ byte 4 needs 4 bytes, but the message ends at 4
         raise TypeError("a TypedValidator is made by for_type(schema, name) or from_verify(name, function)")
 
     @classmethod
-    def for_type(cls, schema, name=None, *, max_depth=64, max_tables=1_000_000, max_apparent_size=2**31):
+    def for_type(
+        cls, schema, name=None, *, max_depth=64, max_tables=1_000_000, max_apparent_size=2**31, identifier=False
+    ):
         """A validator for one table of a schema. It runs no Python code.
 
         Parameters
@@ -215,13 +221,16 @@ byte 4 needs 4 bytes, but the message ends at 4
             The largest nesting depth of tables (at most 1,000), and the largest number of tables.
         max_apparent_size : int
             The largest size of the message in bytes, where shared bytes are counted at each use.
+        identifier : bool
+            Whether a message that carries a file identifier must carry that of the schema, whose root the table is.
 
         Raises
         ------
         KeyError
             The schema has no table of this name.
         TypeError, ValueError
-            `schema` is not a Schema, or has no root and `name` is missing; or a limit has the wrong type or range.
+            `schema` is not a Schema, or has no root and `name` is missing; a limit has the wrong type or range;
+            `identifier` is true, and the table has no file identifier.
         """
         cdef TypedValidator validator
         cdef Limits limits
@@ -239,6 +248,10 @@ byte 4 needs 4 bytes, but the message ends at 4
         validator.types = types
         validator.root = root
         validator.limits = limits
+        if identifier:
+            validator.layout = table.layout
+            if not identifier_of(validator.layout, root):
+                raise ValueError(f"{table.name} has no file identifier: it is that of a schema's root table")
         return validator
 
     @classmethod
@@ -276,6 +289,8 @@ byte 4 needs 4 bytes, but the message ends at 4
         return self.in_python or self.function is not None
 
     cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        if self.layout is not None and is_other(data, <uint64_t>length, identifier_of(self.layout, self.root)):
+            raise ValidationFailedError(validator=self.name, reason=self.layout.reason_of_other(self.root, data))
         if self.types is not None:
             fault = verify_object(self.types, self.root, data, length, &self.limits)
             if fault is not None:

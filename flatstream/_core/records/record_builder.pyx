@@ -21,7 +21,7 @@ from flatstream._core.base.endian cimport store_le
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.kinds cimport (
-    NOTHING, OBJECT, STRING, UNION, UNION_TYPE, VECTOR, is_scalar, may_be_enum, scalar_width,
+    NOTHING, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, Layout
 from flatstream._core.flatbuf.message_builder cimport (
@@ -30,7 +30,7 @@ from flatstream._core.flatbuf.message_builder cimport (
 from flatstream._core.flatbuf.scalars cimport (
     ElementClass, class_of_format, same_layout, store_elements, pack_exact, pack_scalar, UNKNOWN_CLASS,
 )
-from flatstream._core.flatbuf.verifier cimport Field, UnionType, find_not_utf8
+from flatstream._core.flatbuf.verifier cimport Field, UnionType, Variant, find_not_utf8, find_variant
 from flatstream._core.records.record_fields cimport (
     ObjectEncoding, buffer_of, elements_of, fail, field_values, make_encoding, type_name,
 )
@@ -296,7 +296,7 @@ cdef class RecordBuilder(Exclusive):
         cdef int32_t paired_field = self.layout.objects[index].fields[i].paired_field
         cdef uint64_t type_bits = 0
         cdef int64_t end_offset
-        cdef Py_ssize_t k, count, first_cell, types
+        cdef Py_ssize_t k, count, first_cell, types, width
         if values[i] is None and values[paired_field] is None:
             return 0
         items = elements_of([] if values[i] is None else values[i])
@@ -310,18 +310,20 @@ cdef class RecordBuilder(Exclusive):
         if len(kinds) != count:
             fail(ValueError, f"expected as many values as types, got {count} and {len(kinds)}")
         first_cell = self.push_cells(count)
-        types = self.push_scratch(count)
+        width = self.layout.types.unions[self.layout.types.objects[index].fields[i].index].type_width
+        types = self.push_scratch(count * width)
         for k in range(count):
             self.steps[self.depth - 1].element = k
             end_offset = self.put_union(index, i, kinds[k], items[k], &type_bits)
             if not end_offset:
                 fail(ValueError, "an element of a vector of unions must have a value")
             self.cells[first_cell + k].bits = <uint64_t>end_offset
-            self.scratch[types + k] = <uint8_t>type_bits
+            store_le(self.scratch + types + k * width, type_bits, width)
         self.steps[self.depth - 1].element = -1
         self.cells[base + i].bits = <uint64_t>self.put_offset_vector(first_cell, count, 4)
         self.cells[base + i].present = True
-        self.cells[base + paired_field].bits = <uint64_t>self.put_scratch_vector(types, count, 1, count)
+        end_offset = self.put_scratch_vector(types, count * width, <uint32_t>width, count)
+        self.cells[base + paired_field].bits = <uint64_t>end_offset
         self.cells[base + paired_field].present = True
         return 0
 
@@ -334,8 +336,9 @@ cdef class RecordBuilder(Exclusive):
         cdef int32_t union_index = self.layout.types.objects[index].fields[i].index
         cdef int32_t type_field = self.layout.objects[index].fields[i].paired_field
         cdef EnumLayout enum = self.layout.enums[union_index]
-        cdef UnionType* known = &self.layout.types.unions[union_index]
-        cdef Py_ssize_t k = 0
+        cdef const UnionType* known = &self.layout.types.unions[union_index]
+        cdef const Variant* variant
+        cdef uint8_t kind = UNION_TYPE if enum.kind == UBYTE else <uint8_t>enum.kind
         if value is None and type is None:
             return 0
         if type is None:
@@ -350,7 +353,7 @@ cdef class RecordBuilder(Exclusive):
                         f"{self.layout.field_names[index][type_field]!r}; the variants of {enum.name} are "
                         f"{listed(enum.by_name)}; got {type_name(value)}: {value!r:.100}"
                     )
-            pack_scalar(UNION_TYPE, enum, type, type_bits)
+            pack_scalar(kind, enum, type, type_bits)
         else:
             if isinstance(value, tuple) and len(value) == 2 and value[0] in enum.by_name:
                 # Ambiguous: a pair of variant and value, or a record with a variant's name as its first value.
@@ -361,17 +364,15 @@ cdef class RecordBuilder(Exclusive):
                 )
             # An error in the type has the path of the type's field.
             self.steps[self.depth - 1].field = type_field
-            pack_scalar(UNION_TYPE, enum, type, type_bits)
+            pack_scalar(kind, enum, type, type_bits)
             self.steps[self.depth - 1].field = i
-        for k in range(known.variant_count):
-            if known.variants[k].value == <int64_t>type_bits[0]:
-                break
-        else:
+        variant = find_variant(known, type_bits[0])
+        if variant is NULL:
             fail(
                 ValueError, f"expected a variant of {enum.name} ({listed(enum.by_name)}), got {type!r:.100}"
             )
-        name = enum.by_value.get(type_bits[0])
-        if known.variants[k].kind == NOTHING:
+        name = enum.by_value.get(enum.value_of(type_bits[0]))
+        if variant.kind == NOTHING:
             if value is not None:
                 fail(ValueError, f"the type of the union is {name}, which has no value, got {type_name(value)}")
             return 0
@@ -386,10 +387,11 @@ cdef class RecordBuilder(Exclusive):
             value = value[name]
         if value is None:
             fail(ValueError, f"the type of the union is {name}, but its value is missing")
-        return self.put_child(known.variants[k].kind, known.variants[k].index, value)
+        return self.put_child(variant.kind, variant.index, value)
 
     cdef object variant_of(self, int32_t union_index, object value):
         """The type of the variant that a record view is; None if `value` is no view, or not of exactly one variant."""
+        cdef EnumLayout enum = self.layout.enums[union_index]
         cdef UnionType* known = &self.layout.types.unions[union_index]
         cdef Py_ssize_t k
         if type(value) is not RecordView:
@@ -398,7 +400,7 @@ cdef class RecordBuilder(Exclusive):
         found = []
         for k in range(known.variant_count):
             if known.variants[k].kind == OBJECT and self.layout.object_names[known.variants[k].index] == name:
-                found.append(known.variants[k].value)
+                found.append(enum.value_of(known.variants[k].bits))
         return found[0] if len(found) == 1 else None
 
     cdef str example_of(self, int32_t union_index):
@@ -409,7 +411,7 @@ cdef class RecordBuilder(Exclusive):
         for k in range(known.variant_count):
             if known.variants[k].kind != NOTHING:
                 value = "'text'" if known.variants[k].kind == STRING else "{...}"
-                return f", for example ({enum.by_value.get(known.variants[k].value)!r}, {value})"
+                return f", for example ({enum.by_value.get(enum.value_of(known.variants[k].bits))!r}, {value})"
         return ""
 
     # Building. What puts a part of the message returns its end offset.

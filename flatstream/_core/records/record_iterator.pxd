@@ -14,6 +14,9 @@ cdef class RecordIterator:
     # What happens at damage, an OnError; and whether it has stopped the iterator.
     cdef int mode
     cdef bint stopped
+    # Whether messages with another file identifier are skipped, and how many were.
+    cdef bint skipping
+    cdef readonly unsigned long long others
 
 
 cdef RecordView open_message(

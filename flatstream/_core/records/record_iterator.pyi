@@ -12,14 +12,24 @@ FIRST_FAILED: str
 class RecordIterator:
     # Always raises: iterate_records makes them.
     def __init__(self, *args: object, **kwargs: object) -> None: ...
+    @property
+    def others(self) -> int: ...
     def __iter__(self) -> RecordIterator: ...
     def __next__(self) -> RecordView: ...
 
-def view_message(types: RecordTypes, number: int, payload: Buffer, verify: bool) -> RecordView: ...
+def view_message(
+    types: RecordTypes,
+    number: int,
+    payload: Buffer,
+    verify: bool,
+    limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
+) -> RecordView: ...
 def iterate_records(
     types: RecordTypes,
     number: int,
     reader: Decoder,
     verify: bool,
+    limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
+    on_other: str = "raise",
     on_error: Literal["raise", "skip", "stop", "resync"] | None = None,
 ) -> RecordIterator: ...
