@@ -15,6 +15,9 @@ from libc.string cimport memset
 from flatstream._core.column_reader.plan cimport Node
 from flatstream._core.flatbuf.kinds cimport BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG
 
+# A constant: for a tuple of classes of Python in the call itself, Cython's isinstance loses the error.
+cdef tuple TIMES = (datetime.date, datetime.time, datetime.timedelta)
+
 
 # Limits
 
@@ -48,7 +51,7 @@ cdef object number_of(object value, str name):
             pass
     shown = str(value.dtype) if letter in ("m", "M") else type(value).__name__
     hint = ""
-    if letter in ("m", "M") or isinstance(value, (datetime.date, datetime.time, datetime.timedelta)):
+    if letter in ("m", "M") or isinstance(value, TIMES):
         hint = ": give a time as its integer in the unit of the field"
     elif isinstance(value, str):
         hint = ": give an enum as its number, and a time as its integer in the unit of the field"

@@ -213,7 +213,8 @@ cdef Source sequence_column(
             if hasattr(value, "tolist"):
                 value = value.tolist()
             if not isinstance(value, (list, tuple)):
-                if isinstance(value, (str, Mapping)) or not hasattr(type(value), "__iter__"):
+                # Apart: for a tuple of a built-in class and one of Python, Cython's isinstance loses the error.
+                if isinstance(value, str) or isinstance(value, Mapping) or not hasattr(type(value), "__iter__"):
                     fail_value(path, origin, i, TypeError, f"expected a sequence, got {type(value).__name__}")
                 value = list(value)
             flat.extend(value)

@@ -145,7 +145,11 @@ cdef class RecordEncoder(RecordBuilder):
             raise TypeError(
                 f"records must be an iterable of records, got {type_name(records)}: use write_columns() for columns"
             )
-        if isinstance(records, (str, bytes, bytearray, Mapping)) or not hasattr(type(records), "__iter__"):
+        # Apart: for a tuple of built-in classes and one of Python, Cython's isinstance loses the error.
+        if (
+            isinstance(records, (str, bytes, bytearray)) or isinstance(records, Mapping)
+            or not hasattr(type(records), "__iter__")
+        ):
             raise TypeError(
                 f"records must be an iterable of records, got {type_name(records)}: use write_record() for one record"
             )

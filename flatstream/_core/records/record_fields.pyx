@@ -266,7 +266,11 @@ cdef object elements_of(object value):
     """The elements of a vector in a list or tuple that no other code can change."""
     if type(value) is tuple:
         return value
-    if isinstance(value, (str, bytes, bytearray, Mapping)) or not hasattr(type(value), "__iter__"):
+    # Apart: for a tuple of built-in classes and one of Python, Cython's isinstance loses the error.
+    if (
+        isinstance(value, (str, bytes, bytearray)) or isinstance(value, Mapping)
+        or not hasattr(type(value), "__iter__")
+    ):
         fail(TypeError, f"expected a sequence, got {type_name(value)}: {value!r:.100}")
     tolist = getattr(value, "tolist", None)
     if callable(tolist) and getattr(value, "dtype", None) is not None and getattr(value.dtype, "names", None) is None:
