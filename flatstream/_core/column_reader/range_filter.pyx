@@ -7,6 +7,7 @@ smallest float that is not below it.
 """
 
 import datetime
+import operator
 
 from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -40,7 +41,7 @@ cdef object number_of(object value, str name):
             if letter == "b":
                 return int(value)
             if letter != "f" and hasattr(type(value), "__index__"):
-                return value.__index__()
+                return operator.index(value)
             if isinstance(value, float) or hasattr(type(value), "__float__"):
                 number = float(value)
                 if number != number:

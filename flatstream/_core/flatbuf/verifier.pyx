@@ -15,7 +15,7 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire
-from flatstream._core.base.checks cimport checked_int
+from flatstream._core.base.checks cimport checked_int, index_of
 from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
 
 
@@ -448,11 +448,12 @@ cdef int32_t check_root(object types, object number) except -1:
     cdef Types known = types
     if not known.ready:
         raise ValueError("these types were never completed")
-    if not isinstance(number, int) or not 0 <= number < known.object_count:
+    index = index_of(number)
+    if index is None or not 0 <= index < known.object_count:
         raise ValueError(f"object {number!r:.100} is outside the list of {known.object_count} objects")
-    if known.objects[<Py_ssize_t>number].is_struct:
-        raise ValueError(f"object {number} is a struct, not a table")
-    return number
+    if known.objects[<Py_ssize_t>index].is_struct:
+        raise ValueError(f"object {index} is a struct, not a table")
+    return index
 
 
 cdef object verify_object(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits):

@@ -10,6 +10,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport Chunk, acquire, owner_view_of, slice_view
+from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.endian cimport low_bytes, store_le, store_u32
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.flatbuf.builder cimport Builder
@@ -307,8 +308,11 @@ cdef class Encoder(OutputBuffer):
         head = get_head()
         acquire(data, &view, "builder.Bytes")
         try:
-            if not isinstance(head, int):
-                raise TypeError(f"builder.Head() must return an int, got {type(head).__name__}: {head!r:.100}")
+            # An exact int: a subclass can compare as it likes.
+            given = head
+            head = index_of(given)
+            if head is None:
+                raise TypeError(f"builder.Head() must return an int, got {type(given).__name__}: {given!r:.100}")
             if not 0 <= head <= view.len:
                 raise FlatbufferError(
                     f"the builder's head is {head}, outside its {view.len} bytes",
