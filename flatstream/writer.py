@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.base.checks import index_argument
+from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.stream.encoder import Encoder, check_buffer_size
 from flatstream._core.stream.memory_policy import MemoryPolicy, ReclamationInfo, ReclamationReason
 from flatstream._endpoints import Sink, open_sink

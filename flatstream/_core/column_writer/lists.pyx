@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.arrow.importer cimport LIST64, MAX_INPUT_DEPTH, NULLS, NUMBERS, STRUCT, Source
+from flatstream._core.arrow.importer cimport LIST64, NULLS, NUMBERS, STRUCT, Source
 from flatstream._core.base.buffers cimport Chunk, exact_bytes
 from flatstream._core.base.checks cimport exact_str, index_of, listed
 from flatstream._core.base.endian cimport store_le
@@ -27,6 +27,9 @@ from flatstream._core.flatbuf.scalars import RefusalError
 
 cdef extern from "Python.h":
     object PyUnicode_AsUTF8String(object text)
+
+# As deep as a verifier accepts by default: 64 tables, each in a union in a list, and 101 structs inside of the last.
+cdef int MAX_VALUE_DEPTH = 3 * 64 + 101
 
 
 # Errors. The elements of all lists of a column are converted together, as one flat list. The origin of these elements
@@ -117,8 +120,8 @@ cdef Source list_column(
     cdef Source source
     cdef Py_ssize_t i, null_count = 0
     cdef bytearray mask
-    if depth > MAX_INPUT_DEPTH:
-        raise ValueError(f"column {path!r:.100} has values that are nested deeper than {MAX_INPUT_DEPTH}")
+    if depth > MAX_VALUE_DEPTH:
+        raise ValueError(f"column {path!r:.100} has values that are nested deeper than {MAX_VALUE_DEPTH}")
     mask = bytearray(len(values))
     for i in range(len(values)):
         if values[i] is None:

@@ -99,6 +99,9 @@ cdef float nearest_float(object number) except? -1:
 cdef int pack_float(uint8_t kind, object value, uint64_t* bits) except -1:
     cdef float narrow
     cdef uint32_t low = 0
+    if hasattr(type(value), "mask") and getattr(value.mask, "shape", None) == () and value.mask:
+        # float() makes NaN of it.
+        fail(ValueError, f"expected {NUMBER_NAMES[kind]}, got a masked value")
     if hint(value) or not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
         fail(TypeError, f"expected {NUMBER_NAMES[kind]}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
     if kind == FLOAT and isinstance(value, int):

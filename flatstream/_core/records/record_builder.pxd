@@ -59,6 +59,7 @@ cdef class RecordBuilder(Exclusive):
     cdef int64_t put_union(
         self, int32_t index, int32_t i, object type, object value, uint64_t* type_bits
     ) except -1
+    cdef bint is_inside(self, int32_t index) noexcept
     cdef object variant_of(self, int32_t union_index, object value)
     cdef str example_of(self, int32_t union_index)
     cdef int64_t put_table(self, int32_t index, object record) except -1

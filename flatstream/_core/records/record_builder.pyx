@@ -313,8 +313,10 @@ cdef class RecordBuilder(Exclusive):
         types = self.push_scratch(count)
         for k in range(count):
             self.steps[self.depth - 1].element = k
+            type_bits = 0
             end_offset = self.put_union(index, i, kinds[k], items[k], &type_bits)
-            if not end_offset:
+            # With the type NONE, an element has no value: its offset is 0.
+            if not end_offset and kinds[k] is None:
                 fail(ValueError, "an element of a vector of unions must have a value")
             self.cells[first_cell + k].bits = <uint64_t>end_offset
             self.scratch[types + k] = <uint8_t>type_bits
@@ -389,8 +391,20 @@ cdef class RecordBuilder(Exclusive):
                 fail(ValueError, f"the type of the union is {name}, but there is a value for {listed(sorted(others))}")
             value = value[name]
         if value is None:
+            if known.variants[k].kind == OBJECT and self.is_inside(known.variants[k].index):
+                # Columns leave out a table inside itself, and keep the type of the union.
+                type_bits[0] = 0
+                return 0
             fail(ValueError, f"the type of the union is {name}, but its value is missing")
         return self.put_child(known.variants[k].kind, known.variants[k].index, value)
+
+    cdef bint is_inside(self, int32_t index) noexcept:
+        """Whether the current value is inside of a table of this type."""
+        cdef Py_ssize_t i
+        for i in range(self.depth):
+            if self.steps[i].object == index:
+                return True
+        return False
 
     cdef object variant_of(self, int32_t union_index, object value):
         """The type of the variant that a record view is; None if `value` is no view, or not of exactly one variant."""
@@ -524,7 +538,10 @@ cdef class RecordBuilder(Exclusive):
         cdef Py_ssize_t k
         builder.start_vector(4 * count, alignment)
         for k in range(count - 1, -1, -1):
-            builder.store_offset(<int64_t>self.cells[base + k].bits)
+            if self.cells[base + k].bits:
+                builder.store_offset(<int64_t>self.cells[base + k].bits)
+            else:
+                builder.store(0, 4)
         self.cell_count = base
         return builder.end_vector(count)
 

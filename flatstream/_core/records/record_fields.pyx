@@ -340,8 +340,8 @@ cdef list values_by_attribute(ObjectEncoding encoding, object record):
 # Elements of vectors
 
 cdef Py_ssize_t null_in(object value) except -2:
-    """What counts as null: a masked element of NumPy's masked arrays; what `is_null` of a Series of polars or an array of
-    pyarrow says; and what `isna` says of a Series or array of pandas with a nullable type. NaN is a number.
+    """What counts as null: a masked element of NumPy's masked arrays; what `is_null` says of a Series of polars or an
+    array of pyarrow; and what `isna` says of a Series or array of pandas with a nullable type. NaN is a number.
     """
     kind = type(value)
     if kind is list or kind is tuple or kind is bytes or kind is bytearray or kind is memoryview:
