@@ -571,6 +571,7 @@ cdef class Builder(MessageBuilder):
         self.prepend_offset(root)
         if size_prefix:
             self.prepend_number(INT, end_offset_of(self))
+        self.size_prefixed = size_prefix
         self._finished = True
         return self._head
 
@@ -579,7 +580,9 @@ cdef class Builder(MessageBuilder):
         return self.finish(rootTable, False, file_identifier)
 
     def FinishSizePrefixed(self, rootTable, file_identifier=None):
-        """Like `Finish`, with the size of the message in front of it."""
+        """Like `Finish`, with the size of the message in front of it. No writer takes such a message: its frame has a
+        length already, and without the prefix the message would be misaligned.
+        """
         return self.finish(rootTable, True, file_identifier)
 
     # Numbers

@@ -28,6 +28,13 @@ cdef Py_ssize_t MAX_VERIFIER_DEPTH = 1000
 # The largest limit of tables and bytes that can be set.
 cdef Py_ssize_t MAX_LIMIT = <Py_ssize_t>1 << 62
 
+# The bytes of the size in front of a size-prefixed message.
+cdef uint64_t SIZE_PREFIX = 4
+cdef str HINT_AT_PREFIX = (
+    "; counted from 4 bytes before the message it is: to read size-prefixed messages, load the schema with "
+    "size_prefixed=True"
+)
+
 # The high bit of each of eight bytes: none is set if all eight are ASCII.
 cdef uint64_t HIGH_BITS = <uint64_t>0x80808080 << 32 | <uint64_t>0x80808080
 
@@ -70,6 +77,8 @@ cdef struct PathStep:
 cdef struct Verification:
     const uint8_t* data
     uint64_t size
+    # See Types.prefix_size.
+    uint64_t prefix_size
     Limits limits
     Py_ssize_t depth
     Py_ssize_t tables
@@ -104,7 +113,8 @@ cdef inline int check_range(Verification* state, uint64_t offset, uint64_t size,
 
 cdef inline int check_number(Verification* state, uint64_t offset, uint64_t size, const char* item) noexcept nogil:
     """Requires an aligned number of `size` bytes at `offset`."""
-    if offset & (size - 1):
+    # The prefix has 4 bytes: only wider numbers are aligned differently with it.
+    if (offset + state.prefix_size if size > 4 else offset) & (size - 1):
         return note_fault(state, UNALIGNED, offset, <int64_t>size, item)
     return check_range(state, offset, size, item)
 
@@ -199,7 +209,7 @@ cdef int check_vector_bounds(
         return -1
     start[0] = offset + 4
     count[0] = length
-    if start[0] & (alignment - 1):
+    if (start[0] + state.prefix_size) & (alignment - 1):
         return note_fault(state, UNALIGNED, start[0], <int64_t>alignment, b"a vector")
     return check_range(state, start[0], length * width, b"a vector")
 
@@ -419,6 +429,7 @@ cdef int init_verification(Verification* state, const uint8_t* data, Py_ssize_t 
     # Member by member: for a message of a few fields this is faster than `memset` and a copy.
     state.data = data
     state.size = <uint64_t>size
+    state.prefix_size = 0
     state.limits = limits[0]
     state.depth = 0
     state.tables = 0
@@ -461,11 +472,18 @@ cdef object verify_object(Types types, int32_t root, const uint8_t* data, Py_ssi
     cdef uint64_t offset = 0
     cdef bint sound
     init_verification(&state, data, size, limits)
+    state.prefix_size = <uint64_t>types.prefix_size
     sound = not follow(&state, 0, &offset) and not verify_table(types.objects, types.unions, &state, offset, root)
     if sound:
         return None
     # Verify again and record the path, so that valid messages do not pay for it.
-    return find_fault(types, root, data, size, limits)
+    path, reason = find_fault(types, root, data, size, limits)
+    if state.fault == UNALIGNED and not types.prefix_size:
+        init_verification(&state, data, size, limits)
+        state.prefix_size = SIZE_PREFIX
+        if not follow(&state, 0, &offset) and not verify_table(types.objects, types.unions, &state, offset, root):
+            reason += HINT_AT_PREFIX
+    return path, reason
 
 
 cdef object find_fault(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits):
@@ -474,6 +492,7 @@ cdef object find_fault(Types types, int32_t root, const uint8_t* data, Py_ssize_
     cdef uint64_t offset = 0
     cdef Py_ssize_t i
     init_verification(&state, data, size, limits)
+    state.prefix_size = <uint64_t>types.prefix_size
     state.path = <PathStep*>PyMem_RawCalloc(<size_t>(limits.max_depth + 1), sizeof(PathStep))
     if state.path is NULL:
         raise MemoryError("cannot allocate the path of a fault in a message")
@@ -502,13 +521,16 @@ cdef class Types:
         Each field is (name, offset, kind, element, index, type_offset, required, skipped); see `Field`.
     unions : sequence of sequence of (value, kind, index)
         The variants of each enum of the schema, in its order; empty for an enum that is not a union.
+    size_prefixed : bool
+        Whether the alignment of messages is counted from a prefix of 4 bytes in front of them, which is not part of
+        them.
 
     Notes
     -----
     Every index and kind is checked here, so that no message can make the verifier read outside the arrays.
     """
 
-    def __init__(self, objects, unions):
+    def __init__(self, objects, unions, *, bint size_prefixed=False):
         cdef Py_ssize_t i, j
         cdef ObjectType* object_type
         cdef UnionType* union_type
@@ -553,6 +575,7 @@ cdef class Types:
                 union_type.variants[j].value = value
                 union_type.variants[j].kind = kind
                 union_type.variants[j].index = index
+        self.prefix_size = <Py_ssize_t>SIZE_PREFIX if size_prefixed else 0
         self.ready = True
 
     def check_reference(self, kind, element, index, is_struct):

@@ -79,6 +79,10 @@ cdef class RecordBuilder(Exclusive):
         if len(file_identifier) not in (0, 4):
             raise ValueError(f"a file identifier has four bytes, got {file_identifier!r:.100}")
         self.number = layout.check_table(number)
+        if layout.types.prefix_size:
+            raise ValueError(
+                "a schema with size_prefixed=True reads messages only: load it again without to write records"
+            )
         self.layout = layout
         self.builder = Builder(1024)
         self.identifier = file_identifier
