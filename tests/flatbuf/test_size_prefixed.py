@@ -257,9 +257,9 @@ def test_alignment_is_counted_from_the_prefix_for_all_widths() -> None:
 
 
 def test_schema_for_size_prefixed_messages_writes_none() -> None:
-    with StreamWriter(io.BytesIO()) as writer:
-        with pytest.raises(ValueError, match="size_prefixed=True reads messages only"):
-            RecordWriter(writer, PREFIXED.root)
+    message = "size_prefixed=True reads messages only"
+    with StreamWriter(io.BytesIO()) as writer, pytest.raises(ValueError, match=message):
+        RecordWriter(writer, PREFIXED.root)
     with pytest.raises(ValueError, match="size_prefixed=True reads messages only"):
         PREFIXED.root.encode(Builder(), id=1)
 
