@@ -72,14 +72,9 @@ def test_null_is_refused_with_its_place(kind: str, name: str, values: list[Any])
 
 
 def test_nan_is_a_number() -> None:
-    for values in (
-        np.array([np.nan, 1]),
-        pl.Series([float("nan"), 1.0]),
-        pd.Series([np.nan, 1]),
-        pa.array([np.nan, 1]),
-    ):
-        found = encoded("f64s", values)
-        assert str(found) == "[nan, 1.0]"
+    values = [float("nan"), 1.0]
+    for series in (np.array(values), pl.Series(values), pd.Series(values), pa.array(values)):
+        assert str(encoded("f64s", series)) == "[nan, 1.0]"
 
 
 def test_null_inside_of_a_record_has_the_whole_path() -> None:

@@ -283,7 +283,7 @@ def test_mask_with_more_flags_than_values_is_refused() -> None:
 def test_objects_that_contain_themselves_end_in_an_error() -> None:
     flags: list[Any] = []
     flags.append(flags)
-    with pytest.raises(TypeError, match="expected names or numbers of shapes.Access, got list among them"):
+    with pytest.raises(TypeError, match=r"expected names or numbers of shapes\.Access, got list among them"):
         message(scalars={"access": flags})
 
     class Kind:

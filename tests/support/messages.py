@@ -471,7 +471,7 @@ def messages_of(name: str) -> tuple[bytes, ...]:
 
 
 def refusal(validator: Validator, payload: Any) -> tuple[str, str] | None:
-    """The path and the reason why `validator` refuses `payload`; None if it accepts it. Hints at size prefixes are cut."""
+    """The path and the reason why `validator` refuses `payload`, without a hint at prefixes; None if it accepts it."""
     try:
         validator.validate(payload)
     except ValidationFailedError as error:

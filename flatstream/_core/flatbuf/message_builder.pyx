@@ -363,9 +363,9 @@ cdef bint has_size_prefix(const uint8_t* data, uint64_t size) noexcept nogil:
 
     With a prefix, the first number is the size of what follows, and the second leads to the root. Without, the first
     leads to the root: if it had that value, the root would be in the last four bytes, so a table without fields. A
-    message that can be such a table counts as prefixed only if the second number leads to another table. There a message
-    without a prefix has its file identifier, padding, a vtable or the length of a vector: as an offset, all of these
-    lead to no table.
+    message that can be such a table counts as prefixed only if the second number leads to another table. There a
+    message without a prefix has its file identifier, padding, a vtable or the length of a vector: as an offset, all of
+    these lead to no table.
     """
     cdef uint64_t root
     if size < 12 or size > <uint64_t>MAX_MESSAGE_SIZE or load_u32(data) != size - 4:
