@@ -220,14 +220,15 @@ cdef Source sequence_column(
     for i in range(len(values)):
         value = values[i]
         if value is not None:
-            place = null_in(value)
-            if place >= 0:
-                fail_value(f"{path}[]", (origin, i), place, ValueError, "an element of a vector must not be null")
-            if hasattr(type(value), "to_pylist"):
-                # An array of pyarrow; one in chunks has no `tolist`.
-                value = value.to_pylist()
-            elif hasattr(value, "tolist"):
-                value = value.tolist()
+            if type(value) is not list and type(value) is not tuple:
+                place = null_in(value)
+                if place >= 0:
+                    fail_value(f"{path}[]", (origin, i), place, ValueError, "an element of a vector must not be null")
+                if hasattr(type(value), "to_pylist"):
+                    # An array of pyarrow; one in chunks has no `tolist`.
+                    value = value.to_pylist()
+                elif hasattr(value, "tolist"):
+                    value = value.tolist()
             if not isinstance(value, (list, tuple)):
                 # Apart: for a tuple of a built-in class and one of Python, Cython's isinstance loses the error.
                 if isinstance(value, str) or isinstance(value, Mapping) or not hasattr(type(value), "__iter__"):

@@ -45,7 +45,15 @@ cdef enum Origin:
     # It inherits from a class of flatc's object API.
     EXTENDED
 
+# How the objects of a class say which of their elements are null.
+cdef enum Nulls:
+    NO_NULLS
+    BY_MASK
+    BY_IS_NULL
+    BY_ISNA
+
 _access_by_class = {}
+_nulls_by_class = {}
 
 
 cdef int fail(object kind, str text) except -1:
@@ -275,26 +283,22 @@ cdef int origin_of(ObjectEncoding encoding, object cls) except -1:
     return OWN_CLASS
 
 
-cdef dict own_attributes(ObjectEncoding encoding, object record, int origin):
-    """The attributes of an object of a generated class, or of one that extends it; None if it has no dict.
-
-    An attribute of a generated class that belongs to no field is an error: its value would be lost.
-    """
+cdef dict own_attributes(object record):
+    """The attributes of an object of a generated class, or of one that extends it; None if it has no dict."""
     own = getattr(record, "__dict__", None)
     if type(own) is not dict:
         return None
-    # A copy, which no other code changes.
-    own = dict(own)
-    if origin == GENERATED and not own.keys() <= encoding.known_attributes:
-        raise_unknown(encoding, record, own)
     return own
 
 
-cdef int raise_unknown(ObjectEncoding encoding, object record, dict own) except -1:
+cdef int check_all_known(ObjectEncoding encoding, object record, dict own) except -1:
+    """Raises an error if an attribute of a generated class belongs to no field: its value would be lost."""
     unknown = []
-    for name in own:
+    for name in list(own):
         if name not in encoding.known_attributes:
             unknown.append(str(name))
+    if not unknown:
+        return 0
     fail(
         ValueError,
         f"{type_name(record)} has attributes that are no fields of {encoding.name}: {listed(unknown)}. It has "
@@ -318,7 +322,7 @@ cdef list values_by_attribute(ObjectEncoding encoding, object record):
             encoding.checked_classes.clear()
         encoding.checked_classes[type(record)] = origin
     if origin != OWN_CLASS:
-        own = own_attributes(encoding, record, origin)
+        own = own_attributes(record)
     for k in range(encoding.position_count):
         i = encoding.positions[k]
         for name in <tuple>encoding.attribute_names[i]:
@@ -328,6 +332,9 @@ cdef list values_by_attribute(ObjectEncoding encoding, object record):
                 values[i] = value
                 found += 1
                 break
+    # Each field has taken one attribute, so an object with as many attributes has no others.
+    if own is not None and origin == GENERATED and found != len(own):
+        check_all_known(encoding, record, own)
     if not found and encoding.position_count:
         fail(
             TypeError,
@@ -343,21 +350,38 @@ cdef Py_ssize_t null_in(object value) except -2:
     """What counts as null: a masked element of NumPy's masked arrays; what `is_null` says of a Series of polars or an
     array of pyarrow; and what `isna` says of a Series or array of pandas with a nullable type. NaN is a number.
     """
+    cdef int nulls
     kind = type(value)
-    if kind is list or kind is tuple or kind is bytes or kind is bytearray or kind is memoryview:
+    if kind is list or kind is tuple or kind is bytes:
         return -1
-    if hasattr(kind, "mask") and getattr(value.mask, "any", None) is not None:
+    found = _nulls_by_class.get(kind)
+    if found is None:
+        found = (
+            # A Series of pandas has a method of this name.
+            BY_MASK if not callable(getattr(kind, "mask", len)) else BY_IS_NULL if hasattr(kind, "is_null")
+            else BY_ISNA if hasattr(kind, "isna") else NO_NULLS
+        )
+        if len(_nulls_by_class) >= MAX_CACHED_CLASSES:
+            _nulls_by_class.clear()
+        _nulls_by_class[kind] = found
+    nulls = found
+    if nulls == NO_NULLS:
+        return -1
+    if nulls == BY_MASK:
         flags = value.mask
+        if getattr(flags, "any", None) is None:
+            return -1
         if getattr(flags, "ndim", 0) != 1:
             return -1
         # The flags of structures are structures, with a flag for each of their fields.
         if getattr(flags.dtype, "names", None):
             flags = [any(flags_of(each)) for each in flags.tolist()]
-    elif hasattr(kind, "is_null"):
+    elif nulls == BY_IS_NULL:
         flags = value.is_null()
-    elif hasattr(kind, "isna") and hasattr(getattr(value, "dtype", None), "na_value"):
+    elif hasattr(getattr(value, "dtype", None), "na_value"):
         flags = value.isna()
     else:
+        # A type of NumPy.
         return -1
     for name in ("to_pylist", "to_list", "tolist"):
         convert = getattr(flags, name, None)
@@ -401,6 +425,8 @@ cdef object elements_of(object value):
     """The elements of a vector in a list or tuple that no other code can change."""
     if type(value) is tuple:
         return value
+    if type(value) is list:
+        return list(value)
     if hasattr(type(value), "to_pylist"):
         # An array of pyarrow, whose elements are objects of pyarrow.
         value = value.to_pylist()
