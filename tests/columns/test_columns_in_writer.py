@@ -237,8 +237,8 @@ def test_columns_inside_of_columns_without_an_end() -> None:
         value = {"left": value}
     # With the root and the value in `left`, 64 tables: as many as a verifier accepts by default.
     assert len(messages_of(TREE, {"left": [value]})) == 1
-    refused(TREE, {"left": [{"left": value}]}, ValueError, "tables are nested deeper than 64, the default limit")
-    refused(TREE, {"children": [[{"left": value}]]}, ValueError, "tables are nested deeper than 64, the default limit")
+    refused(TREE, {"left": [{"left": value}]}, ValueError, "is nested deeper than 64 tables, the default limit")
+    refused(TREE, {"children": [[{"left": value}]]}, ValueError, "is nested deeper than 64 tables, the default limit")
     for _ in range(300):
         value = {"left": value}
     refused(TREE, {"left": [value]}, ValueError, "nested deeper than 293")

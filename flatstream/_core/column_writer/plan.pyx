@@ -287,7 +287,7 @@ cdef class WritePlan:
             return 0
         if binding.action == PUT_TABLE and tables_around(binding) >= MAX_TABLE_DEPTH:
             raise ValueError(
-                f"column {path!r:.100}: tables are nested deeper than {MAX_TABLE_DEPTH}, the default limit of verifiers"
+                f"column {path!r:.100} is nested deeper than {MAX_TABLE_DEPTH} tables, the default limit of verifiers"
             )
         prefix = path + "." if path else ""
         for name, part in group_parts(parts, numbers, prefix):
