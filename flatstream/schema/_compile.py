@@ -11,8 +11,8 @@ from flatstream.schema._reflection import SIZES, BaseType, EnumInfo, FieldInfo, 
 _FORCED_ALIGNMENTS = tuple(str(1 << bits) for bits in range(9))
 
 
-def types_of(schema: SchemaInfo) -> Types:
-    """The types of a schema in the form that the verifier takes."""
+def types_of(schema: SchemaInfo, *, size_prefixed: bool = False) -> Types:
+    """The types of a schema in the form that the verifier takes; see `Types` for `size_prefixed`."""
     objects = []
     for info in schema.objects:
         by_name = {field.name: field for field in info.fields}
@@ -38,7 +38,8 @@ def types_of(schema: SchemaInfo) -> Types:
     for enum in schema.enums:
         variants = [(value.value, int(value.type.base), value.type.index) for value in enum.values]
         unions.append(variants if enum.is_union else [])
-    return Types(objects, unions, [SIZES[enum.underlying.base] if enum.is_union else 1 for enum in schema.enums])
+    widths = [SIZES[enum.underlying.base] if enum.is_union else 1 for enum in schema.enums]
+    return Types(objects, unions, widths, size_prefixed=size_prefixed)
 
 
 def layout_of(schema: SchemaInfo, types: Types) -> Layout:

@@ -39,6 +39,8 @@ class Schema:
         The four characters that messages of this schema may carry, or "".
     file_extension : str
         The extension of the names of files with such messages, or "".
+    size_prefixed : bool
+        Whether messages are read as size-prefixed ones; see `from_file`.
 
     Notes
     -----
@@ -55,19 +57,30 @@ class Schema:
     ('name', 'counters')
     """
 
-    def __init__(self, info: SchemaInfo) -> None:
+    def __init__(self, info: SchemaInfo, *, size_prefixed: bool = False) -> None:
         if not isinstance(info, SchemaInfo):
             raise TypeError(f"expected a schema from Schema.from_file or Schema.from_bytes, got {type(info).__name__}")
         self._info = info
-        self._types = types_of(info)
+        self._types = types_of(info, size_prefixed=size_prefixed)
         self._layout = layout_of(info, self._types)
         self.numbers = {known.name: number for number, known in enumerate(info.objects)}
+        self.size_prefixed = bool(size_prefixed)
         self.file_identifier = info.file_identifier
         self.file_extension = info.file_extension
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> Schema:
+    def from_file(cls, path: str | os.PathLike[str], *, size_prefixed: bool = False) -> Schema:
         """Loads a binary schema from a file.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file, from ``flatc --binary --schema``.
+        size_prefixed : bool
+            Whether the messages to read are size-prefixed FlatBuffers (`FinishSizePrefixed`, flatc's
+            ``--size-prefixed``). A file of these, one after another, is framed like a stream without checksum. Only
+            alignment differs: it is counted from the prefix, which is not part of the payload. Records, columns, views
+            and validators of this schema then count it so. Such a schema writes no records.
 
         Raises
         ------
@@ -77,11 +90,18 @@ class Schema:
             The content is not a binary schema, or is damaged.
         """
         with open(path, "rb") as file:
-            return cls.from_bytes(file.read())
+            return cls.from_bytes(file.read(), size_prefixed=size_prefixed)
 
     @classmethod
-    def from_bytes(cls, data: Buffer) -> Schema:
+    def from_bytes(cls, data: Buffer, *, size_prefixed: bool = False) -> Schema:
         """Loads a binary schema from a bytes-like object and copies it.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The content of such a file.
+        size_prefixed : bool
+            See `from_file`.
 
         Raises
         ------
@@ -90,7 +110,7 @@ class Schema:
         FlatbufferError
             The content is not a binary schema, or is damaged.
         """
-        return cls(parse(bytes(memoryview(data))))
+        return cls(parse(bytes(memoryview(data))), size_prefixed=size_prefixed)
 
     @property
     def root(self) -> Table | None:

@@ -18,7 +18,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from flatstream._core.arrow.exporter cimport ColumnType
 from flatstream._core.base.buffers cimport grow
-from flatstream._core.base.checks cimport listed
+from flatstream._core.base.checks cimport exact_str, listed
 from flatstream._core.flatbuf.kinds cimport (
     ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, NOTHING, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, UNION_TYPE,
     USHORT, VECTOR, is_scalar, may_be_enum, scalar_width,
@@ -96,6 +96,7 @@ cdef class ReadPlan:
             for path in fields:
                 if not isinstance(path, str):
                     raise TypeError(f"the path of a field must be a str, got {type(path).__name__}: {path!r:.100}")
+                path = exact_str(path)
                 if path in seen:
                     raise ValueError(f"field {path!r:.200} is selected twice")
                 seen.add(path)

@@ -7,6 +7,7 @@ smallest float that is not below it.
 """
 
 import datetime
+import operator
 
 from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -14,6 +15,9 @@ from libc.string cimport memset
 
 from flatstream._core.column_reader.plan cimport Node
 from flatstream._core.flatbuf.kinds cimport BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG
+
+# A constant: for a tuple of classes of Python in the call itself, Cython's isinstance loses the error.
+cdef tuple TIMES = (datetime.date, datetime.time, datetime.timedelta)
 
 
 # Limits
@@ -37,7 +41,7 @@ cdef object number_of(object value, str name):
             if letter == "b":
                 return int(value)
             if letter != "f" and hasattr(type(value), "__index__"):
-                return value.__index__()
+                return operator.index(value)
             if isinstance(value, float) or hasattr(type(value), "__float__"):
                 number = float(value)
                 if number != number:
@@ -48,7 +52,7 @@ cdef object number_of(object value, str name):
             pass
     shown = str(value.dtype) if letter in ("m", "M") else type(value).__name__
     hint = ""
-    if letter in ("m", "M") or isinstance(value, (datetime.date, datetime.time, datetime.timedelta)):
+    if letter in ("m", "M") or isinstance(value, TIMES):
         hint = ": give a time as its integer in the unit of the field"
     elif isinstance(value, str):
         hint = ": give an enum as its number, and a time as its integer in the unit of the field"

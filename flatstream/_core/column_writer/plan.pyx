@@ -39,6 +39,10 @@ cdef extern from "Python.h":
     void PyMem_RawFree(void* p) nogil
 
 
+# The most tables inside one another, the root included: the default limit of verifiers.
+cdef Py_ssize_t MAX_TABLE_DEPTH = 64
+
+
 # Bindings
 
 cdef Binding* allocate_bindings(Py_ssize_t count) except NULL:
@@ -56,6 +60,16 @@ cdef Binding* add_child(Binding* parent) noexcept:
     child.field = -1
     child.element = -1
     return child
+
+
+cdef Py_ssize_t tables_around(const Binding* binding) noexcept:
+    """How many tables the field, element or variant is inside of."""
+    cdef Py_ssize_t count = 0
+    cdef const Binding* around = binding.parent
+    while around is not NULL:
+        count += around.action == PUT_TABLE
+        around = around.parent
+    return count
 
 
 cdef int free_binding(Binding* binding) noexcept:
@@ -298,6 +312,10 @@ cdef class WritePlan:
         title = self.layout.object_names[number]
         if parts is None:
             return 0
+        if binding.action == PUT_TABLE and tables_around(binding) >= MAX_TABLE_DEPTH:
+            raise ValueError(
+                f"column {path!r:.100} is nested deeper than {MAX_TABLE_DEPTH} tables, the default limit of verifiers"
+            )
         prefix = path + "." if path else ""
         for name, part in group_parts(parts, numbers, prefix):
             if name not in numbers:

@@ -22,10 +22,11 @@ from flatstream._core.column_writer.plan cimport (
 from flatstream._core.column_writer.values cimport (
     REAL_NUMBER, ULONG_NUMBER, NumberForm, bit_at, bytes_range, is_bytes_form, list_range, number_at, resolve,
 )
+from flatstream._core.flatbuf.kinds cimport OBJECT
 from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message_builder cimport MAX_MESSAGE_SIZE, MessageBuilder, end_offset_of, mark_field
 from flatstream._core.flatbuf.scalars cimport pack_scalar
-from flatstream._core.flatbuf.verifier cimport find_not_utf8
+from flatstream._core.flatbuf.verifier cimport Variant, find_not_utf8, find_variant
 
 from flatstream._core.flatbuf.kinds import NUMBER_NAMES, NUMBER_RANGES
 from flatstream._core.flatbuf.scalars import RefusalError
@@ -290,6 +291,18 @@ cdef class RowBuilder(WritePlan):
         self.end_offset_count = base
         return builder.end_vector(count)
 
+    cdef bint is_left_out(self, const Binding* binding, uint64_t type) noexcept:
+        """Whether columns leave out the value of a union of this type: a table inside itself. They keep the type."""
+        cdef const Variant* variant = find_variant(&self.types.unions[binding.enum_index], type)
+        cdef const Binding* around = binding.parent
+        if variant is NULL or variant.kind != OBJECT:
+            return False
+        while around is not NULL:
+            if around.object == variant.index:
+                return True
+            around = around.parent
+        return False
+
     cdef Py_ssize_t put_union(self, Binding* binding, int64_t row, bint has_type, uint64_t type) except -1:
         """Builds the value of a union and sets the `bits` of the binding to its type; returns 0 if it has no value.
 
@@ -312,7 +325,7 @@ cdef class RowBuilder(WritePlan):
                         self.fail(binding, ValueError, "it has values for two variants")
                     chosen = &binding.children[i]
         binding.bits = chosen.variant if chosen is not NULL else 0
-        if has_type and type != binding.bits:
+        if has_type and type != binding.bits and (chosen is not NULL or not self.is_left_out(binding, type)):
             enum = self.layout.enums[binding.enum_index]
             given, found = enum.value_of(type), enum.value_of(binding.bits)
             self.fail(

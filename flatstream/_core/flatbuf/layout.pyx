@@ -11,6 +11,7 @@ from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 from flatstream._core.base.endian cimport load_u32
 
+from flatstream._core.base.checks cimport index_of
 from flatstream._core.flatbuf.kinds cimport (
     ARRAY, BYTE, INT, LONG, NOTHING, OBJECT, SHORT, ULONG, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
@@ -221,11 +222,12 @@ cdef class Layout:
     cdef int32_t check_table(self, object number) except -1:
         if not self.ready:
             raise ValueError("this layout was never completed")
-        if not isinstance(number, int) or not 0 <= number < self.object_count:
+        index = index_of(number)
+        if index is None or not 0 <= index < self.object_count:
             raise ValueError(f"there is no object {number!r:.100}: the schema has {self.object_count}")
-        if self.types.objects[<Py_ssize_t>number].is_struct:
-            raise ValueError(f"object {number} is a struct, not a table")
-        return number
+        if self.types.objects[<Py_ssize_t>index].is_struct:
+            raise ValueError(f"object {index} is a struct, not a table")
+        return index
 
     def __dealloc__(self):
         cdef Py_ssize_t i

@@ -53,6 +53,8 @@ cdef class MessageBuilder:
     # Whether a table, a vector or a string is being built.
     cdef bint _nested
     cdef bint _finished
+    # Whether the size of the message is in front of it. Such a message is no payload.
+    cdef bint size_prefixed
     # How many messages were begun.
     cdef unsigned long generation
 
@@ -106,5 +108,7 @@ cdef inline int mark_field(MessageBuilder builder, Py_ssize_t entry) noexcept:
     return 0
 
 
+# Whether a finished message of the `flatbuffers` package has its size in front of it.
+cdef bint has_size_prefix(const uint8_t* data, uint64_t size) noexcept nogil
 # Raises an exception of `flatbuffers.builder`.
 cdef int fail(str name, str message=*) except -1

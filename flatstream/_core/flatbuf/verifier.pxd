@@ -67,6 +67,8 @@ cdef class Types:
     cdef UnionType* unions
     # For the paths in messages: of each object its name and the names of its fields.
     cdef list names
+    # The bytes in front of a message from which its alignment is counted: 4 for size-prefixed messages, 0 for others.
+    cdef readonly Py_ssize_t prefix_size
     # Whether __init__ came to its end, so that every index in them is one.
     cdef bint ready
 

@@ -16,7 +16,7 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire
-from flatstream._core.base.checks cimport checked_int
+from flatstream._core.base.checks cimport checked_int, index_of
 from flatstream._core.base.endian cimport load_u16, load_u32, load_u64, low_bytes
 
 
@@ -31,6 +31,13 @@ cdef Py_ssize_t MAX_LIMIT = <Py_ssize_t>1 << 62
 
 # The mask with which a negative number becomes 64 bits without a sign.
 cdef object ALL_BITS = 0xFFFFFFFFFFFFFFFF
+
+# The bytes of the size in front of a size-prefixed message.
+cdef uint64_t SIZE_PREFIX = 4
+cdef str HINT_AT_PREFIX = (
+    "; counted from 4 bytes before the message it is: to read size-prefixed messages, load the schema with "
+    "size_prefixed=True"
+)
 
 # The high bit of each of eight bytes: none is set if all eight are ASCII.
 cdef uint64_t HIGH_BITS = <uint64_t>0x80808080 << 32 | <uint64_t>0x80808080
@@ -74,6 +81,8 @@ cdef struct PathStep:
 cdef struct Verification:
     const uint8_t* data
     uint64_t size
+    # See Types.prefix_size.
+    uint64_t prefix_size
     Limits limits
     Py_ssize_t depth
     Py_ssize_t tables
@@ -108,7 +117,8 @@ cdef inline int check_range(Verification* state, uint64_t offset, uint64_t size,
 
 cdef inline int check_number(Verification* state, uint64_t offset, uint64_t size, const char* item) noexcept nogil:
     """Requires an aligned number of `size` bytes at `offset`."""
-    if offset & (size - 1):
+    # The prefix has 4 bytes: only wider numbers are aligned differently with it.
+    if (offset + state.prefix_size if size > 4 else offset) & (size - 1):
         return note_fault(state, UNALIGNED, offset, <int64_t>size, item)
     return check_range(state, offset, size, item)
 
@@ -205,7 +215,7 @@ cdef int check_vector_bounds(
         return -1
     start[0] = offset + 4
     count[0] = length
-    if length and start[0] & (alignment - 1):
+    if length and (start[0] + state.prefix_size) & (alignment - 1):
         return note_fault(state, UNALIGNED, start[0], <int64_t>alignment, b"a vector")
     return check_range(state, start[0], length * width, b"a vector")
 
@@ -426,6 +436,7 @@ cdef int init_verification(Verification* state, const uint8_t* data, Py_ssize_t 
     # Member by member: for a message of a few fields this is faster than `memset` and a copy.
     state.data = data
     state.size = <uint64_t>size
+    state.prefix_size = 0
     state.limits = limits[0]
     state.depth = 0
     state.tables = 0
@@ -455,11 +466,12 @@ cdef int32_t check_root(object types, object number) except -1:
     cdef Types known = types
     if not known.ready:
         raise ValueError("these types were never completed")
-    if not isinstance(number, int) or not 0 <= number < known.object_count:
+    index = index_of(number)
+    if index is None or not 0 <= index < known.object_count:
         raise ValueError(f"object {number!r:.100} is outside the list of {known.object_count} objects")
-    if known.objects[<Py_ssize_t>number].is_struct:
-        raise ValueError(f"object {number} is a struct, not a table")
-    return number
+    if known.objects[<Py_ssize_t>index].is_struct:
+        raise ValueError(f"object {index} is a struct, not a table")
+    return index
 
 
 cdef object verify_object(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits):
@@ -467,11 +479,18 @@ cdef object verify_object(Types types, int32_t root, const uint8_t* data, Py_ssi
     cdef uint64_t offset = 0
     cdef bint sound
     init_verification(&state, data, size, limits)
+    state.prefix_size = <uint64_t>types.prefix_size
     sound = not follow(&state, 0, &offset) and not verify_table(types.objects, types.unions, &state, offset, root)
     if sound:
         return None
     # Verify again and record the path, so that valid messages do not pay for it.
-    return find_fault(types, root, data, size, limits)
+    path, reason = find_fault(types, root, data, size, limits)
+    if state.fault == UNALIGNED and not types.prefix_size:
+        init_verification(&state, data, size, limits)
+        state.prefix_size = SIZE_PREFIX
+        if not follow(&state, 0, &offset) and not verify_table(types.objects, types.unions, &state, offset, root):
+            reason += HINT_AT_PREFIX
+    return path, reason
 
 
 cdef object find_fault(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits):
@@ -480,6 +499,7 @@ cdef object find_fault(Types types, int32_t root, const uint8_t* data, Py_ssize_
     cdef uint64_t offset = 0
     cdef Py_ssize_t i
     init_verification(&state, data, size, limits)
+    state.prefix_size = <uint64_t>types.prefix_size
     state.path = <PathStep*>PyMem_RawCalloc(<size_t>(limits.max_depth + 1), sizeof(PathStep))
     if state.path is NULL:
         raise MemoryError("cannot allocate the path of a fault in a message")
@@ -510,13 +530,16 @@ cdef class Types:
         The variants of each enum of the schema, in its order; empty for an enum that is not a union.
     type_widths : sequence of int, optional
         The bytes of the type of each of `unions`; 1 for all by default.
+    size_prefixed : bool
+        Whether the alignment of messages is counted from a prefix of 4 bytes in front of them, which is not part of
+        them.
 
     Notes
     -----
     Every index and kind is checked here, so that no message can make the verifier read outside the arrays.
     """
 
-    def __init__(self, objects, unions, type_widths=None):
+    def __init__(self, objects, unions, type_widths=None, *, bint size_prefixed=False):
         cdef Py_ssize_t i, j
         cdef ObjectType* object_type
         cdef UnionType* union_type
@@ -564,6 +587,7 @@ cdef class Types:
                 union_type.variants[j].bits = low_bytes(<uint64_t>(value & ALL_BITS), union_type.type_width)
                 union_type.variants[j].kind = kind
                 union_type.variants[j].index = index
+        self.prefix_size = <Py_ssize_t>SIZE_PREFIX if size_prefixed else 0
         self.ready = True
 
     def check_reference(self, kind, element, index, is_struct):

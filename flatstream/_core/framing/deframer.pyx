@@ -12,6 +12,7 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
+from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.endian cimport load_le, load_u32
 from flatstream._core.checksums.checksum cimport Checksum, NoChecksum
 from flatstream._core.framing.framer cimport check_callable, checked_depth, checked_limit
@@ -192,17 +193,20 @@ cdef class Deframer:
     cdef Py_ssize_t located(self, object result, Py_ssize_t size, Span* span) except -1:
         """Checks the result of a locate() in Python and returns it as `find` does."""
         name = type(self).__name__
-        if isinstance(result, int) and not isinstance(result, bool):
-            if not size < result <= PY_SSIZE_T_MAX:
-                raise ValueError(f"{name}.locate asked for {result} bytes, but it was shown {size}")
-            return result
+        needed = index_of(result)
+        if needed is not None:
+            if not size < needed <= PY_SSIZE_T_MAX:
+                raise ValueError(f"{name}.locate asked for {needed} bytes, but it was shown {size}")
+            return needed
         if not isinstance(result, tuple) or len(result) != 3:
             raise TypeError(
                 f"{name}.locate must return FrameSpan(payload_start, payload_end, frame_end) or an int, "
                 f"got {result!r:.100}"
             )
         start, end, frame_end = result
-        if not (isinstance(start, int) and isinstance(end, int) and isinstance(frame_end, int)):
+        # Exact ints: a subclass can compare as it likes.
+        start, end, frame_end = index_of(start), index_of(end), index_of(frame_end)
+        if start is None or end is None or frame_end is None:
             raise TypeError(f"{name}.locate must return a span of three ints, got {result!r:.100}")
         if not 0 <= start <= end <= frame_end <= PY_SSIZE_T_MAX or frame_end == 0:
             raise ValueError(

@@ -12,7 +12,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
-from flatstream._core.base.checks cimport check_int
+from flatstream._core.base.checks cimport exact_int
 from flatstream._core.base.endian cimport store_le, store_u32
 from flatstream._core.checksums.checksum cimport Checksum
 from flatstream._core.framing.validator cimport Validator
@@ -36,7 +36,7 @@ cdef enum:
 
 cdef Py_ssize_t checked_limit(str name, object value) except -1:
     """`value` as a payload length: at least 0, and at most what the length field can hold."""
-    check_int(name, value)
+    value = exact_int(name, value)
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
     return min(value, MAX_PAYLOAD_LEN)

@@ -4,6 +4,7 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
+from flatstream._core.base.checks cimport exact_str, index_of
 from flatstream._core.flatbuf.layout cimport Layout, identifier_of
 from flatstream._core.flatbuf.message cimport is_other
 from flatstream._core.flatbuf.verifier cimport Limits, Types, check_limits, check_root, verify_object, verify_table_root
@@ -111,9 +112,11 @@ cdef class SizeValidator(Validator):
     """The largest size accepted, in bytes."""
 
     def __init__(self, min_size, max_size):
-        for size in (min_size, max_size):
-            if not isinstance(size, int) or isinstance(size, bool):
-                raise TypeError(f"sizes must be ints, got {type(size).__name__}: {size!r:.100}")
+        sizes = index_of(min_size), index_of(max_size)
+        for size, given in zip(sizes, (min_size, max_size)):
+            if size is None:
+                raise TypeError(f"sizes must be ints, got {type(given).__name__}: {given!r:.100}")
+        min_size, max_size = sizes
         if not 0 <= min_size <= max_size or min_size > MAX_PAYLOAD_LEN:
             raise ValueError(
                 f"sizes must be 0 <= min_size <= max_size and min_size <= {MAX_PAYLOAD_LEN}, "
@@ -276,7 +279,7 @@ byte 4 needs 4 bytes, but the message ends at 4
         if not callable(function):
             raise TypeError(f"function must be callable, got {type(function).__name__}: {function!r:.100}")
         validator = cls.__new__(cls)
-        validator.label = name
+        validator.label = exact_str(name)
         validator.function = function
         return validator
 

@@ -15,8 +15,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from flatstream._core.base.buffers cimport grow
-from flatstream._core.base.checks cimport listed
+from flatstream._core.base.buffers cimport exact_bytes, grow
+from flatstream._core.base.checks cimport index_of, listed
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.flatbuf.builder cimport Builder
@@ -32,7 +32,7 @@ from flatstream._core.flatbuf.scalars cimport (
 )
 from flatstream._core.flatbuf.verifier cimport Field, UnionType, Variant, find_not_utf8, find_variant
 from flatstream._core.records.record_fields cimport (
-    ObjectEncoding, buffer_of, elements_of, fail, field_values, make_encoding, type_name,
+    ObjectEncoding, buffer_of, elements_of, fail, field_values, make_encoding, null_in, type_name,
 )
 from flatstream._core.records.record_view cimport RecordView
 
@@ -79,6 +79,10 @@ cdef class RecordBuilder(Exclusive):
         if len(file_identifier) not in (0, 4):
             raise ValueError(f"a file identifier has four bytes, got {file_identifier!r:.100}")
         self.number = layout.check_table(number)
+        if layout.types.prefix_size:
+            raise ValueError(
+                "a schema with size_prefixed=True reads messages only: load it again without to write records"
+            )
         self.layout = layout
         self.builder = Builder(1024)
         self.identifier = file_identifier
@@ -305,7 +309,7 @@ cdef class RecordBuilder(Exclusive):
             kinds = [None] * len(items)
         else:
             # A type is a ubyte, so bytes are a valid vector of types, although not of other elements.
-            kinds = list(kinds) if isinstance(kinds, (bytes, bytearray)) else elements_of(kinds)
+            kinds = list(exact_bytes(kinds)) if isinstance(kinds, (bytes, bytearray)) else elements_of(kinds)
         count = len(items)
         if len(kinds) != count:
             fail(ValueError, f"expected as many values as types, got {count} and {len(kinds)}")
@@ -314,8 +318,10 @@ cdef class RecordBuilder(Exclusive):
         types = self.push_scratch(count * width)
         for k in range(count):
             self.steps[self.depth - 1].element = k
+            type_bits = 0
             end_offset = self.put_union(index, i, kinds[k], items[k], &type_bits)
-            if not end_offset:
+            # With the type NONE, an element has no value: its offset is 0.
+            if not end_offset and kinds[k] is None:
                 fail(ValueError, "an element of a vector of unions must have a value")
             self.cells[first_cell + k].bits = <uint64_t>end_offset
             store_le(self.scratch + types + k * width, type_bits, width)
@@ -342,7 +348,9 @@ cdef class RecordBuilder(Exclusive):
         if value is None and type is None:
             return 0
         if type is None:
-            if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], (str, int)):
+            if isinstance(value, tuple) and len(value) == 2 and (
+                isinstance(value[0], str) or index_of(value[0]) is not None
+            ):
                 type, value = value
             else:
                 type = self.variant_of(union_index, value)
@@ -355,7 +363,9 @@ cdef class RecordBuilder(Exclusive):
                     )
             pack_scalar(kind, enum, type, type_bits)
         else:
-            if isinstance(value, tuple) and len(value) == 2 and value[0] in enum.by_name:
+            if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and (
+                value[0] in enum.by_name
+            ):
                 # Ambiguous: a pair of variant and value, or a record with a variant's name as its first value.
                 fail(
                     ValueError,
@@ -386,8 +396,20 @@ cdef class RecordBuilder(Exclusive):
                 fail(ValueError, f"the type of the union is {name}, but there is a value for {listed(sorted(others))}")
             value = value[name]
         if value is None:
+            if variant.kind == OBJECT and self.is_inside(variant.index):
+                # Columns leave out a table inside itself, and keep the type of the union.
+                type_bits[0] = 0
+                return 0
             fail(ValueError, f"the type of the union is {name}, but its value is missing")
         return self.put_child(variant.kind, variant.index, value)
+
+    cdef bint is_inside(self, int32_t index) noexcept:
+        """Whether the current value is inside of a table of this type."""
+        cdef Py_ssize_t i
+        for i in range(self.depth):
+            if self.steps[i].object == index:
+                return True
+        return False
 
     cdef object variant_of(self, int32_t union_index, object value):
         """The type of the variant that a record view is; None if `value` is no view, or not of exactly one variant."""
@@ -503,6 +525,7 @@ cdef class RecordBuilder(Exclusive):
             return self.put_scalars(field.element, field.index, alignment, value)
         if field.element == OBJECT and self.layout.types.objects[field.index].is_struct:
             return self.put_structs(field.index, alignment, value)
+        self.check_no_nulls(value)
         items = elements_of(value)
         count = len(items)
         base = self.push_cells(count)
@@ -521,7 +544,10 @@ cdef class RecordBuilder(Exclusive):
         cdef Py_ssize_t k
         builder.start_vector(4 * count, alignment)
         for k in range(count - 1, -1, -1):
-            builder.store_offset(<int64_t>self.cells[base + k].bits)
+            if self.cells[base + k].bits:
+                builder.store_offset(<int64_t>self.cells[base + k].bits)
+            else:
+                builder.store(0, 4)
         self.cell_count = base
         return builder.end_vector(count)
 
@@ -534,6 +560,7 @@ cdef class RecordBuilder(Exclusive):
 
     cdef int64_t put_structs(self, int32_t index, uint32_t alignment, object value) except -1:
         cdef Py_ssize_t size = self.layout.types.objects[index].size, k, start, count, depth = self.depth
+        self.check_no_nulls(value)
         items = elements_of(value)
         count = len(items)
         if count > MAX_MESSAGE_SIZE // size:
@@ -545,6 +572,15 @@ cdef class RecordBuilder(Exclusive):
         self.steps[depth - 1].element = -1
         return self.put_scratch_vector(start, count * size, alignment, count)
 
+    cdef int check_no_nulls(self, object value) except -1:
+        """Raises an error with the place of the first null of a Series or array. Its conversion could make NaN of it.
+        """
+        cdef Py_ssize_t place = null_in(value)
+        if place >= 0:
+            self.steps[self.depth - 1].element = place
+            fail(ValueError, "an element of a vector must not be null")
+        return 0
+
     cdef int64_t put_scalars(self, uint8_t kind, int32_t index, uint32_t alignment, object value) except -1:
         """A vector of numbers. The elements of a buffer are converted without Python objects, or copied at once if they
         have the type of the field.
@@ -553,6 +589,7 @@ cdef class RecordBuilder(Exclusive):
         cdef Py_ssize_t width = scalar_width(kind), count, start, k = 0
         cdef ElementClass element
         cdef bint swapped = False
+        self.check_no_nulls(value)
         value = buffer_of(value)
         if not PyObject_CheckBuffer(value) or (width > 1 and isinstance(value, (bytes, bytearray))):
             items = elements_of(value)
@@ -650,8 +687,12 @@ cdef class RecordBuilder(Exclusive):
         cdef Field* field = &self.layout.types.objects[index].fields[i]
         cdef Py_ssize_t k, count = self.layout.objects[index].fields[i].length
         cdef Py_ssize_t size = self.layout.objects[index].fields[i].element_size
+        self.check_no_nulls(value)
         # No buffers here, unlike in put_scalars: arrays in structs are short, and elements_of calls `tolist`.
-        items = elements_of(value)
+        if field.element == UBYTE and isinstance(value, (bytes, bytearray)):
+            items = list(exact_bytes(value))
+        else:
+            items = elements_of(value)
         if len(items) != count:
             fail(ValueError, f"expected {count} elements, got {len(items)}")
         if is_scalar(field.element):
