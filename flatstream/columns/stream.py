@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
 from flatstream._core.base.checks import int_argument
@@ -89,6 +89,9 @@ class ColumnStream:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return export_stream(self)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a ColumnStream can be neither pickled nor copied: it reads a stream of this process")
 
     def __repr__(self) -> str:
         return f"<ColumnStream of {', '.join(self.schema.names)}>"

@@ -42,7 +42,8 @@ class Schema:
 
     Notes
     -----
-    A schema does not change after it is made, and any number of threads may use it. Every offset and every number in a
+    A schema does not change after it is made, and any number of threads may use it. Schemas are equal if their bytes
+    are, and can be pickled, as can tables: they are loaded again from these bytes. Every offset and every number in a
     binary schema is checked before it is used; loading a damaged one raises FlatbufferError.
 
     Examples
@@ -64,6 +65,8 @@ class Schema:
         self.numbers = {known.name: number for number, known in enumerate(info.objects)}
         self.file_identifier = info.file_identifier
         self.file_extension = info.file_extension
+        # The binary schema.
+        self._data: bytes | None = None
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Schema:
@@ -90,7 +93,10 @@ class Schema:
         FlatbufferError
             The content is not a binary schema, or is damaged.
         """
-        return cls(parse(bytes(memoryview(data))))
+        content = bytes(memoryview(data))
+        schema = cls(parse(content))
+        schema._data = content
+        return schema
 
     @property
     def root(self) -> Table | None:
@@ -120,6 +126,19 @@ class Schema:
     def __iter__(self) -> Iterator[Table]:
         """Iterates over all tables."""
         return (Table(self, number) for number, info in enumerate(self._info.objects) if not info.is_struct)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schema) or self._data is None:
+            return self is other
+        return self._data == other._data
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._data is None else hash(self._data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._data is None:
+            raise TypeError("this Schema cannot be pickled: it was not made by Schema.from_file or Schema.from_bytes")
+        return type(self).from_bytes, (self._data,)
 
     def __repr__(self) -> str:
         root = self.root
@@ -299,7 +318,10 @@ class Table:
         return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)
 
     def __hash__(self) -> int:
-        return hash((id(self.schema), self.number))
+        return hash((self.schema, self.number))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.schema.table, (self.name,)
 
     def __repr__(self) -> str:
         return f"<Table {self.name} of {len(self._info.fields)} fields>"

@@ -5,6 +5,8 @@ import time
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 
+from flatstream._core.base.pickling cimport refuse_pickling
+
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() nogil
@@ -28,6 +30,9 @@ cdef class Exclusive:
         """Raises RuntimeError if this thread is in the middle of another operation on the object."""
         if self.busy and self.owner == PyThread_get_thread_ident():
             raise RuntimeError(f"reentrant call: this {type(self).__name__} is in the middle of another operation")
+
+    def __reduce__(self):
+        refuse_pickling(self, "it works on a stream or a message of this process; make another one where it is needed")
 
     cdef int enter(self) except -1:
         cdef double pause = MIN_PAUSE

@@ -6,6 +6,7 @@ from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport owner_view_of
+from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.flatbuf.message cimport Message, open_root
 from flatstream._core.flatbuf.verifier cimport verify_object
 from flatstream._core.records.field_lookup cimport RecordTypes
@@ -75,6 +76,9 @@ cdef class RecordIterator:
 
     def __iter__(self):
         return self
+
+    def __reduce__(self):
+        refuse_pickling(self, "it reads a stream of this process")
 
     def __next__(self):
         cdef Decoder decoder = self.decoder
