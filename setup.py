@@ -105,7 +105,7 @@ def remove_outdated() -> None:
 
 
 def pickle_nothing_by_itself() -> None:
-    """Turn automatic pickling off in Cython's own classes too: those of typed memoryviews, which directives do not reach.
+    """Turn automatic pickling off in Cython's own classes too, which directives do not reach: those of memoryviews.
 
     A generated ``__setstate_cython__`` sets members unchecked. Without it, Python itself refuses to pickle a compiled
     class that has members.

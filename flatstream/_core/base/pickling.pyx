@@ -1,7 +1,7 @@
 """How objects of compiled classes are pickled and copied: they are made again by their own checked constructors.
 
-Cython's automatic pickling is off (setup.py): what it generates sets members unchecked. Python itself refuses to pickle a
-compiled class that has members and no `__reduce__`.
+Cython's automatic pickling is off (setup.py): what it generates sets members unchecked. Python itself refuses to pickle
+a compiled class that has members and no `__reduce__`.
 """
 
 

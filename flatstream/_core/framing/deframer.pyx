@@ -352,7 +352,8 @@ cdef class DefaultDeframer(HeaderDeframer):
         self.configure(NO_CHECKSUM, max_frame_len, allow_empty)
 
     def __reduce__(self):
-        return reduced(self, DefaultDeframer, (), {"max_frame_len": self.max_frame_len, "allow_empty": self.allow_empty})
+        limits = {"max_frame_len": self.max_frame_len, "allow_empty": self.allow_empty}
+        return reduced(self, DefaultDeframer, (), limits)
 
 
 cdef class ChecksumDeframer(HeaderDeframer):
