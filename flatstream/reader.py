@@ -45,7 +45,7 @@ class _Columnar(Protocol[BatchT_co, StreamT_co]):
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         **options: Unpack[ColumnOptions],
     ) -> BatchT_co: ...
 
@@ -53,7 +53,7 @@ class _Columnar(Protocol[BatchT_co, StreamT_co]):
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         *,
         batch_rows: int | None = 65_536,
         **options: Unpack[ColumnOptions],
@@ -161,14 +161,26 @@ class StreamReader(Decoder):
 
     # Records, of a schema at run time
 
-    def records(self, table: Any, *, verify: bool = True) -> Iterator[RecordView]:
+    def records(
+        self,
+        table: Any,
+        *,
+        verify: bool = True,
+        where: Any = None,
+        limit: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Iterator[RecordView]:
         """Iterates over the messages, which are of `table`, as `RecordView` objects; each is valid while it is held.
 
         After a message that the verifier refuses (ValidationFailedError), the iterator can go on. Without `verify`, no
-        access leads outside of a message either; damage raises FlatbufferError when it is read.
+        access leads outside of a message either; damage raises FlatbufferError when it is read. `where` selects records
+        as in `columns`. After `limit` records the iterator ends, and reads no further. Every few thousand messages and
+        at the end, ``progress(records, offset)`` gets the records so far and the stream offset.
         """
         _check_table(table, "read_records")
-        return table.read_records(self, verify=verify)  # type: ignore[no-any-return]
+        options = {"where": where, "limit": limit, "progress": progress}
+        given = {name: value for name, value in options.items() if value is not None}
+        return table.read_records(self, verify=verify, **given)  # type: ignore[no-any-return]
 
     # Columns, of a schema at run time
 
@@ -176,7 +188,7 @@ class StreamReader(Decoder):
         self,
         table: _Columnar[BatchT_co, StreamT_co],
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         *,
         verify: bool = False,
         enums: Literal["dictionary", "number"] = "dictionary",
@@ -187,8 +199,11 @@ class StreamReader(Decoder):
 
         `fields` are paths: ``"name"``, ``"position.x"`` in a table or struct, ``"choice.Named.name"`` in a union's
         variant; the path of a table or struct selects all of its fields. By default all. ``where=(path, low, high)``
-        selects messages whose number there is at least `low` and less than `high`; None leaves an end open. An enum is
-        its number, a time its integer. NaN and absent numbers without a default are in no range. With `verify`, each
+        selects messages whose value there is at least `low` and less than `high` (None leaves an end open), and
+        ``where=(path, operator, value)`` those for which it is true: ==, !=, <, <=, >, >=, "in" and "not in" a list,
+        "startswith" for strings. Of a list of conditions, all must hold. Enums are numbers or names; times of Python
+        need the field's unit, "s", "ms", "us" or "ns", as one more item. For NaN and absent values without a default,
+        no condition holds. With `verify`, each
         message is verified first; otherwise only the offsets that are followed are checked. `enums` are read as names
         (in Arrow a dictionary) or numbers. With ``on_error="skip"``, damaged messages and refused frames are left out
         and counted. After each batch of frames, ``progress(rows, offset)`` gets the rows so far and the stream offset.
@@ -203,7 +218,7 @@ class StreamReader(Decoder):
         self,
         table: _Columnar[BatchT_co, StreamT_co],
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         *,
         batch_rows: int | None = 65_536,
         verify: bool = False,

@@ -9,12 +9,14 @@ from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_strea
 from flatstream._core.base.checks import int_argument
 from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.column_reader.reader import ColumnReader
+from flatstream._core.records.conditions import parse_conditions
 from flatstream.columns.batch import ColumnBatch, ColumnSchema
 
 if TYPE_CHECKING:
     from typing import Self
 
     from flatstream._core.flatbuf.layout import Layout
+    from flatstream._core.records.conditions import ParsedCondition
     from flatstream._core.stream.decoder import Decoder
 
 # The limit of rows with `batch_rows=None`, where a batch is the result of one read from the source.
@@ -107,11 +109,18 @@ def make_plan(
     return ReadPlan(table.layout, table.number, fields, enums, metadata)
 
 
+def make_conditions(table: _Table, where: Any) -> tuple[list[ParsedCondition], ReadPlan | None]:
+    """The conditions of a `where`, and a plan of the columns that they are on; None without conditions."""
+    conditions = [] if where is None else parse_conditions(where)
+    paths = dict.fromkeys(condition[0] for condition in conditions)
+    return conditions, ReadPlan(table.layout, table.number, paths, "number") if paths else None
+
+
 def make_reader(
     decoder: Decoder,
     table: _Table,
     fields: Iterable[str] | None = None,
-    where: tuple[str, Any, Any] | None = None,
+    where: Any = None,
     *,
     verify: bool = False,
     enums: Literal["dictionary", "number"] = "dictionary",
@@ -122,14 +131,9 @@ def make_reader(
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r:.100}")
     plan = make_plan(table, fields, enums)
-    filter_plan = low = high = None
-    if where is not None:
-        if not isinstance(where, (tuple, list)) or len(where) != 3 or not isinstance(where[0], str):
-            raise TypeError(f"where must be (path, low, high), got {where!r:.200}")
-        path, low, high = where
-        filter_plan = ReadPlan(table.layout, table.number, [path], "number")
+    conditions, filter_plan = make_conditions(table, where)
     return ColumnReader(
-        decoder, plan, filter_plan, low, high, verify=bool(verify), skip=on_error == "skip", progress=progress
+        decoder, plan, filter_plan, conditions, verify=bool(verify), skip=on_error == "skip", progress=progress
     )
 
 

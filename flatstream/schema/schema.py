@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.record_builder import RecordBuilder
+from flatstream._core.records.record_filter import RecordFilter
 from flatstream._core.records.record_iterator import iterate_records, view_message
 from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
@@ -254,9 +255,24 @@ class Table:
         """
         return view_message(self.schema._record_types, self.number, payload, verify)
 
-    def read_records(self, reader: Decoder, *, verify: bool = True) -> Iterator[RecordView]:
+    def read_records(
+        self,
+        reader: Decoder,
+        *,
+        verify: bool = True,
+        where: Any = None,
+        limit: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Iterator[RecordView]:
         """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
-        return iterate_records(self.schema._record_types, self.number, reader, verify)
+        selected = None
+        if where is not None or limit is not None or progress is not None:
+            from flatstream.columns.stream import make_conditions
+
+            # The plan checks the paths; its columns are not read.
+            conditions, _ = make_conditions(self, where)
+            selected = RecordFilter(self.schema._record_types, self.number, conditions, limit, progress)
+        return iterate_records(self.schema._record_types, self.number, reader, verify, selected)
 
     # Columns out
 
@@ -264,7 +280,7 @@ class Table:
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         **options: Unpack[ColumnOptions],
     ) -> ColumnBatch:
         """All messages that are left in a stream, as columns; see `StreamReader.columns`.
@@ -279,7 +295,7 @@ class Table:
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         *,
         batch_rows: int | None = 65_536,
         **options: Unpack[ColumnOptions],

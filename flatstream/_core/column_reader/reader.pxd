@@ -11,10 +11,9 @@ cdef class ColumnReader(Exclusive):
     """Reads the messages of a decoder as columns."""
     cdef Decoder decoder
     cdef ReadPlan plan
-    # A plan of the one column that is filtered by, or None; and the range.
+    # A plan of the columns that are filtered by, or None; and the conditions on them.
     cdef ReadPlan filter_plan
-    cdef object low
-    cdef object high
+    cdef list conditions
     cdef bint skipping
     cdef bint verifying
     cdef Limits limits

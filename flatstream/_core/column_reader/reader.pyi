@@ -1,10 +1,11 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from typing_extensions import disjoint_base
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType
 from flatstream._core.base.exclusive import Exclusive
 from flatstream._core.column_reader.plan import ReadPlan
+from flatstream._core.records.conditions import ParsedCondition
 from flatstream._core.stream.decoder import Decoder
 
 FIRST_FAILED: str
@@ -16,8 +17,7 @@ class ColumnReader(Exclusive):
         decoder: Decoder,
         plan: ReadPlan,
         filter_plan: ReadPlan | None = None,
-        low: object = None,
-        high: object = None,
+        where: Iterable[ParsedCondition] = (),
         *,
         verify: bool = False,
         skip: bool = False,

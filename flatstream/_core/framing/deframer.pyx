@@ -51,7 +51,10 @@ cdef enum:
     MIN_EQUAL_LENGTHS = 4
 
 FrameSpan = namedtuple("FrameSpan", ["payload_start", "payload_end", "frame_end"], module=__name__)
-FrameSpan.__doc__ = "Where a payload begins and ends and where the next frame begins, from the frame's first byte."
+FrameSpan.__doc__ = (
+    "`payload_start`, `payload_end`: where a payload begins and ends; `frame_end`: where the frame ends; all in bytes from "
+    "the frame's first."
+)
 
 
 cdef class Deframer:

@@ -1,6 +1,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from flatstream._core.records.field_lookup cimport RecordTypes
+from flatstream._core.records.record_filter cimport RecordFilter
 from flatstream._core.records.record_view cimport RecordView
 from flatstream._core.stream.decoder cimport Decoder
 
@@ -11,6 +12,8 @@ cdef class RecordIterator:
     # The number of the table.
     cdef int32_t number
     cdef bint verify
+    # Which records are given; None for all.
+    cdef RecordFilter selected
 
 
 cdef RecordView open_message(

@@ -3,6 +3,7 @@ from typing import final
 from typing_extensions import Buffer
 
 from flatstream._core.records.field_lookup import RecordTypes
+from flatstream._core.records.record_filter import RecordFilter
 from flatstream._core.records.record_view import RecordView
 from flatstream._core.stream.decoder import Decoder
 
@@ -16,4 +17,6 @@ class RecordIterator:
     def __next__(self) -> RecordView: ...
 
 def view_message(types: RecordTypes, number: int, payload: Buffer, verify: bool) -> RecordView: ...
-def iterate_records(types: RecordTypes, number: int, reader: Decoder, verify: bool) -> RecordIterator: ...
+def iterate_records(
+    types: RecordTypes, number: int, reader: Decoder, verify: bool, selected: RecordFilter | None = None
+) -> RecordIterator: ...

@@ -10,6 +10,7 @@ from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.flatbuf.message cimport Message, open_root
 from flatstream._core.flatbuf.verifier cimport verify_object
 from flatstream._core.records.field_lookup cimport RecordTypes
+from flatstream._core.records.record_filter cimport RecordFilter
 from flatstream._core.records.record_view cimport RecordView, fail
 from flatstream._core.stream.decoder cimport Decoder
 
@@ -82,15 +83,23 @@ cdef class RecordIterator:
 
     def __next__(self):
         cdef Decoder decoder = self.decoder
+        cdef RecordView record
         if decoder is None or self.types is None:
             raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
-        payload = decoder.next_payload()
-        if payload is None:
-            raise StopIteration
-        return open_message(
-            self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
-            <int64_t>(decoder.delivered + decoder.refused_before) - 1,
-        )
+        while True:
+            payload = None
+            if self.selected is None or self.selected.wants_more(decoder):
+                payload = decoder.next_payload()
+            if payload is None:
+                if self.selected is not None:
+                    self.selected.report(decoder)
+                raise StopIteration
+            record = open_message(
+                self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
+                <int64_t>(decoder.delivered + decoder.refused_before) - 1,
+            )
+            if self.selected is None or self.selected.takes(record):
+                return record
 
 
 def view_message(RecordTypes types not None, number, payload, bint verify):
@@ -99,7 +108,7 @@ def view_message(RecordTypes types not None, number, payload, bint verify):
     return open_message(types, root, owner_view_of(payload, "payload"), verify, -1, -1)
 
 
-def iterate_records(RecordTypes types not None, number, reader, bint verify):
+def iterate_records(RecordTypes types not None, number, reader, bint verify, RecordFilter selected=None):
     """An iterator over the messages of `reader` as records of table `number`; see `StreamReader.records`."""
     cdef RecordIterator records
     cdef int32_t root = types.check_root(number)
@@ -110,4 +119,5 @@ def iterate_records(RecordTypes types not None, number, reader, bint verify):
     records.types = types
     records.number = root
     records.verify = verify
+    records.selected = selected
     return records
