@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flatstream._core.flatbuf.layout import Layout
-    from flatstream._core.records.conditions import ParsedCondition
+    from flatstream._core.records.conditions import _ParsedCondition
     from flatstream._core.stream.decoder import Decoder
 
 # The limit of rows with `batch_rows=None`, where a batch is the result of one read from the source.
@@ -109,7 +109,7 @@ def make_plan(
     return ReadPlan(table.layout, table.number, fields, enums, metadata)
 
 
-def make_conditions(table: _Table, where: Any) -> tuple[list[ParsedCondition], ReadPlan | None]:
+def make_conditions(table: _Table, where: Any) -> tuple[list[_ParsedCondition], ReadPlan | None]:
     """The conditions of a `where`, and a plan of the columns that they are on; None without conditions."""
     conditions = [] if where is None else parse_conditions(where)
     paths = dict.fromkeys(condition[0] for condition in conditions)

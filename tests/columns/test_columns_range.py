@@ -174,7 +174,7 @@ def test_keys_around_a_limit_are_those_of_the_nearest_integers(limit, kind):
 
 def float_of(key: int) -> float:
     """The float with this key."""
-    return struct.unpack("<d", struct.pack("<q", abs(key)))[0] * (-1 if key < 0 else 1)
+    return float(struct.unpack("<d", struct.pack("<q", abs(key)))[0]) * (-1 if key < 0 else 1)
 
 
 @given(ANY_LIMIT)

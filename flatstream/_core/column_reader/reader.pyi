@@ -5,7 +5,7 @@ from typing_extensions import disjoint_base
 from flatstream._core.arrow.exporter import ColumnData, ColumnType
 from flatstream._core.base.exclusive import Exclusive
 from flatstream._core.column_reader.plan import ReadPlan
-from flatstream._core.records.conditions import ParsedCondition
+from flatstream._core.records.conditions import _ParsedCondition
 from flatstream._core.stream.decoder import Decoder
 
 FIRST_FAILED: str
@@ -17,7 +17,7 @@ class ColumnReader(Exclusive):
         decoder: Decoder,
         plan: ReadPlan,
         filter_plan: ReadPlan | None = None,
-        where: Iterable[ParsedCondition] = (),
+        where: Iterable[_ParsedCondition] = (),
         *,
         verify: bool = False,
         skip: bool = False,

@@ -52,8 +52,8 @@ cdef enum:
 
 FrameSpan = namedtuple("FrameSpan", ["payload_start", "payload_end", "frame_end"], module=__name__)
 FrameSpan.__doc__ = (
-    "`payload_start`, `payload_end`: where a payload begins and ends; `frame_end`: where the frame ends; all in bytes from "
-    "the frame's first."
+    "`payload_start`, `payload_end`: where a payload begins and ends; `frame_end`: where its frame ends; all in bytes "
+    "from the first of the frame."
 )
 
 

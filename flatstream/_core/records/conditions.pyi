@@ -2,7 +2,7 @@ from typing import Any, Final, TypeAlias
 
 from typing_extensions import disjoint_base
 
-ParsedCondition: TypeAlias = tuple[str, str, tuple[Any, ...], str | None]
+_ParsedCondition: TypeAlias = tuple[str, str, tuple[Any, ...], str | None]
 
 OPERATORS: Final[tuple[str, ...]]
 UNITS: Final[dict[str, int]]
@@ -18,5 +18,5 @@ class Condition:
     @property
     def is_text(self) -> bool: ...
 
-def parse_conditions(where: Any) -> list[ParsedCondition]: ...
+def parse_conditions(where: Any) -> list[_ParsedCondition]: ...
 def key_bounds(kind: int, number: Any) -> tuple[int, int]: ...

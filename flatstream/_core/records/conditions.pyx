@@ -5,8 +5,8 @@
     (..., unit)                        with times of Python, of a field that counts in this unit: s, ms, us or ns
     [condition, condition, ...]        all of them hold
 
-Whatever the operator, a condition becomes ranges of the values that it lets through. Limits are converted once, exactly,
-so that the loops over messages compare values of one type. No condition holds for an absent value or for NaN.
+Whatever the operator, a condition becomes ranges of the values that it lets through. Limits are converted once,
+exactly, so that the loops over messages compare values of one type. No condition holds for an absent value or for NaN.
 """
 
 import datetime
@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport nextafter
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp
 
 from flatstream._core.base.checks cimport listed
