@@ -10,6 +10,7 @@ exactly, so that the loops over messages compare values of one type. No conditio
 """
 
 import datetime
+import operator
 import struct
 from fractions import Fraction
 
@@ -43,6 +44,7 @@ cdef dict NUMPY_UNITS = {
 cdef object EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 # Constants: for a tuple of classes of Python in the call itself, Cython's isinstance loses an error.
 cdef tuple TIMES = (datetime.date, datetime.time, datetime.timedelta)
+cdef tuple COUNTABLE_TIMES = (datetime.datetime, datetime.timedelta)
 cdef tuple CONTAINERS = (tuple, list)
 cdef tuple TEXTS = (str, bytes, bytearray)
 
@@ -108,7 +110,7 @@ cdef object number_of(object value, str what, object unit):
             if letter == "b":
                 return int(value)
             if letter != "f" and hasattr(type(value), "__index__"):
-                return int(value.__index__())
+                return operator.index(value)
             if isinstance(value, float) or hasattr(type(value), "__float__"):
                 number = float(value)
                 if number != number:
@@ -126,7 +128,7 @@ cdef object time_number(object value, object letter, str what, object unit):
     """A time as the number of its units since 1970 in UTC, a duration as the number of its units."""
     shown = str(value.dtype) if letter is not None else type(value).__name__
     is_numpy = letter is not None and getattr(value, "ndim", None) == 0
-    is_known = is_numpy or letter is None and isinstance(value, (datetime.datetime, datetime.timedelta))
+    is_known = is_numpy or letter is None and isinstance(value, COUNTABLE_TIMES)
     if not is_known:
         raise TypeError(f"where: {what} must be a number, a datetime or a timedelta, got {shown}")
     if unit is None:
