@@ -112,7 +112,7 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-6) or one != one and other != other
+        return math.isclose(one, other, rel_tol=1e-6) or (one != one and other != other)
     return bool(one == other) or (one is None and other in ([], {}, "", b"")) or (other is None and same(other, one))
 
 

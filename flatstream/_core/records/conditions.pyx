@@ -10,9 +10,9 @@ exactly, so that the loops over messages compare values of one type. No conditio
 """
 
 import datetime
-import operator
 import struct
 from fractions import Fraction
+from operator import index as index_of
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport nextafter
@@ -110,7 +110,7 @@ cdef object number_of(object value, str what, object unit):
             if letter == "b":
                 return int(value)
             if letter != "f" and hasattr(type(value), "__index__"):
-                return operator.index(value)
+                return index_of(value)
             if isinstance(value, float) or hasattr(type(value), "__float__"):
                 number = float(value)
                 if number != number:
@@ -399,7 +399,7 @@ cdef Condition condition_of(Layout layout, tuple parsed, uint8_t kind, int index
             bounds.append(None)
             continue
         if enum is not None and isinstance(operand, str):
-            number = named_number(enum, str(operand), what)
+            number = named_number(enum, str.__str__(operand), what)
         else:
             number = number_of(operand, what, unit)
         bounds.append(key_bounds(kind, number))
