@@ -122,4 +122,4 @@ def test_help_of_a_stream_class_fits_on_two_screens(cls: type) -> None:
     text = pydoc.render_doc(cls, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
     lines = text.splitlines()
     # Of these, 27 are pydoc's headings and the special methods. Empty lines and rules are not counted.
-    assert sum(bool(line.strip(" |-")) for line in lines) <= 127
+    assert sum(bool(line.strip(" |-")) for line in lines) <= 132

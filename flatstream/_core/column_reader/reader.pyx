@@ -99,6 +99,8 @@ cdef class ColumnReader(Exclusive):
         check_limits(64, 1_000_000, 2**31, &self.limits)
         if filter_plan is not None:
             conditions = conditions_on(filter_plan, list(where))
+            if not conditions:
+                raise ValueError("a plan of the columns to filter by needs conditions on them")
         # Check again: methods of the operands may have run, and may have used the plan or this reader.
         if self.plan is not None or (<ReadPlan>plan).taken or filter_plan is not None and (
             (<ReadPlan>filter_plan).taken
