@@ -54,7 +54,7 @@ class _Columnar(Protocol[BatchT_co, StreamT_co]):
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         **options: Unpack[ColumnOptions],
     ) -> BatchT_co: ...
 
@@ -62,7 +62,7 @@ class _Columnar(Protocol[BatchT_co, StreamT_co]):
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         *,
         batch_rows: int | None = 65_536,
         **options: Unpack[ColumnOptions],
@@ -225,6 +225,9 @@ class StreamReader(Decoder):
         verify: bool = True,
         on_error: _OnError | None = None,
         on_other: Literal["raise", "skip"] = "raise",
+        where: Any = None,
+        limit: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
         max_depth: int = 64,
         max_tables: int = 1_000_000,
         max_apparent_size: int = 2**31,
@@ -235,7 +238,9 @@ class StreamReader(Decoder):
         access leads outside of a message; damage raises FlatbufferError when it is read. So does another file
         identifier than the schema's, whose root `table` is. `on_error` is about messages that are refused, too. With
         ``on_other="skip"`` those with another identifier are left out, and counted in the iterator's attribute
-        `others`. See `Table.view` for limits.
+        `others`. See `Table.view` for limits. `where` selects records as in `columns`. After `limit` records the
+        iterator ends, and reads no further. Every few thousand messages and at the end, ``progress(records, offset)``
+        gets the records so far and the stream offset.
         """
         _check_table(table, "read_records")
         return table.read_records(  # type: ignore[no-any-return]
@@ -243,6 +248,9 @@ class StreamReader(Decoder):
             verify=verify,
             on_error=on_error,
             on_other=on_other,
+            where=where,
+            limit=limit,
+            progress=progress,
             max_depth=max_depth,
             max_tables=max_tables,
             max_apparent_size=max_apparent_size,
@@ -254,7 +262,7 @@ class StreamReader(Decoder):
         self,
         table: _Columnar[BatchT_co, StreamT_co],
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         *,
         verify: bool = False,
         enums: Literal["dictionary", "number"] = "dictionary",
@@ -270,13 +278,15 @@ class StreamReader(Decoder):
 
         `fields` are paths: ``"name"``, ``"position.x"`` in a table or struct, ``"choice.Named.name"`` in a union's
         variant; the path of a table or struct selects all of its fields. By default all. ``where=(path, low, high)``
-        selects messages whose number there is at least `low` and less than `high`; None leaves an end open. An enum is
-        its number, a time its integer. NaN and nulls are in no range. With ``absent="null"``, numbers that a message
-        does not store are null, instead of their default. With `verify`, each message is verified first, with the
-        limits of `Table.view`; otherwise only the offsets that are followed are checked. `enums` are read as names (in
-        Arrow a dictionary) or numbers. `on_error` is about damaged messages, too; "stop" keeps the rows before it;
-        `on_other` is about messages with another file identifier, see `records`. After each batch of frames,
-        ``progress(rows, offset)`` gets the rows so far and the stream offset.
+        selects messages whose value there is at least `low` and less than `high` (None leaves an end open), and
+        ``where=(path, operator, value)`` those for which it is true: ==, !=, <, <=, >, >=, "in" and "not in" a list,
+        "startswith" for strings. Of a list of conditions, all must hold. Enums are numbers or names; times of Python
+        need the field's unit, "s", "ms", "us" or "ns", as one more item. For NaN and nulls, no condition holds. With
+        ``absent="null"``, numbers that a message does not store are null, instead of their default. With `verify`,
+        each message is verified first, with the limits of `Table.view`; otherwise only the offsets that are followed
+        are checked. `enums` are read as names (in Arrow a dictionary) or numbers. `on_error` is about damaged messages,
+        too; "stop" keeps the rows before it; `on_other` is about messages with another file identifier, see `records`.
+        After each batch of frames, ``progress(rows, offset)`` gets the rows so far and the stream offset.
 
         KeyError, TypeError, ValueError: no such field, a path through a vector, a field selected twice.
         FlatbufferError: a damaged message. The rows before it are lost (not so in `column_batches`); reading can go on.
@@ -304,7 +314,7 @@ class StreamReader(Decoder):
         self,
         table: _Columnar[BatchT_co, StreamT_co],
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         *,
         batch_rows: int | None = 65_536,
         verify: bool = False,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
 from flatstream._core.base.checks import int_argument
 from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.column_reader.reader import ColumnReader
+from flatstream._core.records.conditions import parse_conditions
 from flatstream.columns.batch import ColumnBatch, ColumnSchema
 
 if TYPE_CHECKING:
     from typing import Self
 
     from flatstream._core.flatbuf.layout import Layout
+    from flatstream._core.records.conditions import _ParsedCondition
     from flatstream._core.stream.decoder import Decoder
     from flatstream.errors import FlatStreamError
     from flatstream.reader import _OnError
@@ -126,6 +128,9 @@ class ColumnStream:
             )
         return export_stream(self)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a ColumnStream can be neither pickled nor copied: it reads a stream of this process")
+
     def __repr__(self) -> str:
         return f"<ColumnStream of {', '.join(self.schema.names)}>"
 
@@ -143,11 +148,20 @@ def make_plan(
     return ReadPlan(table.layout, table.number, fields, enums, metadata, absent)
 
 
+def make_conditions(
+    table: _Table, where: Any, absent: Literal["default", "null"] = "default"
+) -> tuple[list[_ParsedCondition], ReadPlan | None]:
+    """The conditions of a `where`, and a plan of the columns that they are on; None without conditions."""
+    conditions = [] if where is None else parse_conditions(where)
+    paths = dict.fromkeys(condition[0] for condition in conditions)
+    return conditions, ReadPlan(table.layout, table.number, paths, "number", absent=absent) if paths else None
+
+
 def make_reader(
     decoder: Decoder,
     table: _Table,
     fields: Iterable[str] | None = None,
-    where: tuple[str, Any, Any] | None = None,
+    where: Any = None,
     *,
     verify: bool = False,
     enums: Literal["dictionary", "number"] = "dictionary",
@@ -161,18 +175,12 @@ def make_reader(
 ) -> ColumnReader:
     """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
     plan = make_plan(table, fields, enums, absent)
-    filter_plan = low = high = None
-    if where is not None:
-        if not isinstance(where, (tuple, list)) or len(where) != 3 or not isinstance(where[0], str):
-            raise TypeError(f"where must be (path, low, high), got {where!r:.200}")
-        path, low, high = where
-        filter_plan = ReadPlan(table.layout, table.number, [path], "number", absent=absent)
+    conditions, filter_plan = make_conditions(table, where, absent)
     return ColumnReader(
         decoder,
         plan,
         filter_plan,
-        low,
-        high,
+        conditions,
         verify=bool(verify),
         on_error=on_error,
         progress=progress,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.record_builder import RecordBuilder
+from flatstream._core.records.record_filter import RecordFilter
 from flatstream._core.records.record_iterator import RecordIterator, iterate_records, view_message
 from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
@@ -44,8 +45,9 @@ class Schema:
 
     Notes
     -----
-    A schema does not change after it is made, and any number of threads may use it. Every offset and every number in a
-    binary schema is checked before it is used; loading a damaged one raises FlatbufferError.
+    A schema does not change after it is made, and any number of threads may use it. Schemas are equal if their bytes
+    and `size_prefixed` are, and can be pickled, as can tables: they are loaded again from these bytes. Every offset and
+    every number in a binary schema is checked before it is used; loading a damaged one raises FlatbufferError.
 
     Examples
     --------
@@ -67,6 +69,8 @@ class Schema:
         self.size_prefixed = bool(size_prefixed)
         self.file_identifier = info.file_identifier
         self.file_extension = info.file_extension
+        # The binary schema.
+        self._data: bytes | None = None
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, size_prefixed: bool = False) -> Schema:
@@ -110,7 +114,10 @@ class Schema:
         FlatbufferError
             The content is not a binary schema, or is damaged.
         """
-        return cls(parse(bytes(memoryview(data))), size_prefixed=size_prefixed)
+        content = bytes(memoryview(data))
+        schema = cls(parse(content), size_prefixed=size_prefixed)
+        schema._data = content
+        return schema
 
     @property
     def root(self) -> Table | None:
@@ -140,6 +147,19 @@ class Schema:
     def __iter__(self) -> Iterator[Table]:
         """Iterates over all tables."""
         return (Table(self, number) for number, info in enumerate(self._info.objects) if not info.is_struct)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schema) or self._data is None:
+            return self is other
+        return (self._data, self.size_prefixed) == (other._data, other.size_prefixed)
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._data is None else hash((self._data, self.size_prefixed))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._data is None:
+            raise TypeError("this Schema cannot be pickled: it was not made by Schema.from_file or Schema.from_bytes")
+        return functools.partial(type(self).from_bytes, size_prefixed=self.size_prefixed), (self._data,)
 
     def __repr__(self) -> str:
         root = self.root
@@ -274,13 +294,24 @@ class Table:
         verify: bool = True,
         on_error: _OnError | None = None,
         on_other: Literal["raise", "skip"] = "raise",
+        where: Any = None,
+        limit: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
         max_depth: int = 64,
         max_tables: int = 1_000_000,
         max_apparent_size: int = 2**31,
     ) -> RecordIterator:
         """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
+        types = self.schema._record_types
+        selected = None
+        if where is not None or limit is not None or progress is not None:
+            from flatstream.columns.stream import make_conditions
+
+            # The plan checks the paths; its columns are not read.
+            conditions, _ = make_conditions(self, where)
+            selected = RecordFilter(types, self.number, conditions, limit, progress)
         limits = (max_depth, max_tables, max_apparent_size)
-        return iterate_records(self.schema._record_types, self.number, reader, verify, limits, on_other, on_error)
+        return iterate_records(types, self.number, reader, verify, limits, on_other, on_error, selected)
 
     # Columns out
 
@@ -288,7 +319,7 @@ class Table:
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         **options: Unpack[ColumnOptions],
     ) -> ColumnBatch:
         """All messages that are left in a stream, as columns; see `StreamReader.columns`.
@@ -304,7 +335,7 @@ class Table:
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         *,
         batch_rows: int | None = 65_536,
         **options: Unpack[ColumnOptions],
@@ -350,7 +381,10 @@ class Table:
         return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)
 
     def __hash__(self) -> int:
-        return hash((id(self.schema), self.number))
+        return hash((self.schema, self.number))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.schema.table, (self.name,)
 
     def __repr__(self) -> str:
         return f"<Table {self.name} of {len(self._info.fields)} fields>"

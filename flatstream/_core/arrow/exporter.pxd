@@ -18,6 +18,8 @@ cdef class ColumnType:
     cdef bytes name_bytes
     cdef bytes format_bytes
     cdef bytes metadata_bytes
+    # How deep the children are nested: 0 without children.
+    cdef int depth
     cdef int check(self) except -1
 
 
@@ -34,6 +36,9 @@ cdef class ColumnData:
     cdef readonly Chunk offsets
     cdef readonly tuple children
 
+
+# Raises TypeError for a column that was never completed.
+cdef int check_data(ColumnData column) except -1
 
 # Both fill a structure. The caller must release it even if they fail.
 cdef int export_type(ColumnType type, ArrowSchema* out) except -1

@@ -27,6 +27,10 @@ cdef extern from "Python.h":
     int Py_IsInitialized() nogil
     void Py_DecRef(PyObject* obj)
 
+# The deepest plan to read columns has some 60 levels. Types are exported recursively, and the stack is finite.
+cdef enum:
+    MAX_TYPE_DEPTH = 100
+
 # Bytes per number, by format.
 WIDTHS = {"b": 1, "c": 1, "C": 1, "s": 2, "S": 2, "i": 4, "I": 4, "l": 8, "L": 8, "f": 4, "g": 8}
 
@@ -75,10 +79,14 @@ cdef class ColumnType:
                  metadata=None, bint presence=False):
         if self.name is not None:
             raise TypeError("ColumnType.__init__ must not be called twice")
+        cdef int depth = 0
         members = tuple(children)
         for child in members:
             if not isinstance(child, ColumnType) or (<ColumnType>child).children is None:
                 raise TypeError(f"expected a ColumnType, got {child!r:.100}")
+            depth = max(depth, (<ColumnType>child).depth + 1)
+        if depth > MAX_TYPE_DEPTH:
+            raise ValueError(f"the type of a column is nested deeper than {MAX_TYPE_DEPTH}")
         if (labels is None) != (numbers is None) or labels is not None and len(labels) != len(numbers):
             raise ValueError("labels and numbers must be given together and have the same length")
         if labels is not None and format not in WIDTHS:
@@ -98,6 +106,7 @@ cdef class ColumnType:
         self.format_bytes = b"b" if presence else format.encode() if labels is None else b"i"
         self.presence = presence
         self.metadata_bytes = encode_metadata(self.metadata) if self.metadata else None
+        self.depth = depth
         self.children = members
         self.name = name
 
@@ -114,6 +123,13 @@ cdef class ColumnType:
         capsule = PyCapsule_New(out, b"arrow_schema", destroy_schema_capsule)
         export_type(self, out)
         return capsule
+
+    def __reduce__(self):
+        self.check()
+        return ColumnType, (
+            self.name, self.format, self.nullable, self.children, self.labels, self.numbers, self.metadata,
+            self.presence,
+        )
 
     def __repr__(self):
         return f"<ColumnType {self.name!r} {self.format!r}>"
@@ -157,6 +173,11 @@ cdef class ColumnData:
         capsule = PyCapsule_New(out, b"arrow_array", destroy_array_capsule)
         export_data(self, out)
         return self.type.__arrow_c_schema__(), capsule
+
+    def __reduce_ex__(self, protocol):
+        # Imported here, because that module uses this class.
+        from flatstream._core.arrow.column_parts import column_from_parts, parts_of
+        return column_from_parts, parts_of(self, protocol)
 
 
 cdef int check_data(ColumnData column) except -1:

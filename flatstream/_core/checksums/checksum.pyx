@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from flatstream._core.base.buffers cimport acquire, slice_view
 from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.endian cimport low_bytes
+from flatstream._core.base.pickling cimport reduced
 from flatstream._core.checksums.crc cimport (
     checked_crc, crc16_xmodem, crc32_iso_hdlc, crc32c_iscsi, crc64_xz, extend_iscsi, extend_iso_hdlc, extend_xmodem,
     extend_xz,
@@ -129,6 +130,9 @@ cdef class Checksum:
 
     def __repr__(self):
         return f"{type(self).__name__}()"
+
+    def __reduce__(self):
+        return reduced(self, Checksum, (), {})
 
     cdef Py_ssize_t checked_size(self) except -1:
         cdef object given = self.size, size = index_of(given)

@@ -13,10 +13,9 @@ cdef class ColumnReader(Exclusive):
     """Reads the messages of a decoder as columns."""
     cdef Decoder decoder
     cdef ReadPlan plan
-    # A plan of the one column that is filtered by, or None; and the range.
+    # A plan of the columns that are filtered by, or None; and the conditions on them.
     cdef ReadPlan filter_plan
-    cdef object low
-    cdef object high
+    cdef list conditions
     # What happens at damage, an OnError; and whether it has stopped the reader.
     cdef int mode
     cdef bint skipping

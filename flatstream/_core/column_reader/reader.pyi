@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from typing_extensions import disjoint_base
@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 from flatstream._core.arrow.exporter import ColumnData, ColumnType
 from flatstream._core.base.exclusive import Exclusive
 from flatstream._core.column_reader.plan import ReadPlan
+from flatstream._core.records.conditions import _ParsedCondition
 from flatstream._core.stream.decoder import Decoder
 from flatstream.errors import FlatStreamError
 
@@ -18,8 +19,7 @@ class ColumnReader(Exclusive):
         decoder: Decoder,
         plan: ReadPlan,
         filter_plan: ReadPlan | None = None,
-        low: object = None,
-        high: object = None,
+        where: Iterable[_ParsedCondition] = (),
         *,
         verify: bool = False,
         on_error: Literal["raise", "skip", "stop", "resync"] | None = None,

@@ -17,13 +17,13 @@ from flatstream._core.base.checks cimport checked_int
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.column_reader.column_memory cimport (
-    clear_columns, mark_good, only_output, reserve, resize, roll_back, take_columns,
+    clear_columns, mark_good, reserve, resize, roll_back, take_columns,
 )
 from flatstream._core.column_reader.extract cimport (
     BatchCursor, describe_damage, open_batch, read_batch, reset_damage,
 )
-from flatstream._core.column_reader.plan cimport OP_SCALAR, Node, ReadPlan
-from flatstream._core.column_reader.range_filter cimport limits_of, mark_in_range
+from flatstream._core.column_reader.plan cimport ReadPlan
+from flatstream._core.column_reader.range_filter cimport conditions_on, mark_rows
 from flatstream._core.column_reader.vtable_shapes cimport forget_shapes
 from flatstream._core.flatbuf.layout cimport identifier_of
 from flatstream._core.flatbuf.message cimport is_other
@@ -72,9 +72,9 @@ cdef class ColumnReader(Exclusive):
     plan : ReadPlan
         The fields to read. A plan serves one reader.
     filter_plan : ReadPlan, optional
-        A plan of one scalar column. Only messages whose value is at least `low` and less than `high` are read.
-    low, high : number, optional
-        The ends of this range.
+        A plan of the columns that `where` is about. Only messages for which all conditions hold are read.
+    where : list, optional
+        The result of `parse_conditions`.
     verify : bool
         Whether each message is verified as a whole first.
     on_error : str, optional
@@ -89,10 +89,10 @@ cdef class ColumnReader(Exclusive):
     """
 
     def __init__(
-        self, decoder, plan, filter_plan=None, low=None, high=None, *, verify=False, on_error=None, progress=None,
+        self, decoder, plan, filter_plan=None, where=(), *, verify=False, on_error=None, progress=None,
         tuple limits not None=(64, 1_000_000, 2**31), on_other="raise"
     ):
-        cdef Node* node
+        conditions = None
         if not isinstance(decoder, Decoder):
             raise TypeError(f"reader must be a StreamReader, got {type(decoder).__name__}")
         for each in (plan, filter_plan):
@@ -112,12 +112,10 @@ cdef class ColumnReader(Exclusive):
         self.skipping_others = (<ReadPlan>plan).layout.check_on_other(on_other, (<ReadPlan>plan).table)
         self.identifier = identifier_of((<ReadPlan>plan).layout, (<ReadPlan>plan).table)
         if filter_plan is not None:
-            node = only_output(filter_plan)
-            if node.op != OP_SCALAR:
-                path = (<ReadPlan>filter_plan).path_of(node.number)
-                raise ValueError(f"where: {path} is no number; only a number can be in a range")
-            self.low, self.high = limits_of(node, low, high)
-        # Check again: methods of the limits may have run, and may have used the plan or this reader.
+            conditions = conditions_on(filter_plan, list(where))
+            if not conditions:
+                raise ValueError("a plan of the columns to filter by needs conditions on them")
+        # Check again: methods of the operands may have run, and may have used the plan or this reader.
         if self.plan is not None or (<ReadPlan>plan).taken or filter_plan is not None and (
             (<ReadPlan>filter_plan).taken
         ):
@@ -132,6 +130,7 @@ cdef class ColumnReader(Exclusive):
             self.first_skipped = self.told_skipped = self.decoder.losses.skipped
             self.first_lost = self.told_lost = self.decoder.losses.end()
         self.filter_plan = filter_plan
+        self.conditions = conditions
         self.plan = plan
         self.plan.taken = True
         if filter_plan is not None:
@@ -461,8 +460,7 @@ cdef class ColumnReader(Exclusive):
         return 0
 
     cdef int filter_rows(self, BatchCursor* cursor) except -1:
-        """Drops the messages that are not in the range."""
-        cdef Node* node = only_output(self.filter_plan)
+        """Drops the messages for which not all conditions hold."""
         cdef Py_ssize_t i
         cdef uint8_t* keep
         self.read_rows(self.filter_plan, cursor)
@@ -472,7 +470,7 @@ cdef class ColumnReader(Exclusive):
         if resize(&self.in_range, <size_t>cursor.count):
             raise MemoryError("no memory to select messages")
         keep = self.in_range.data
-        mark_in_range(node, self.low, self.high, keep, cursor.count)
+        mark_rows(self.filter_plan, self.conditions, keep, cursor.count)
         for i in range(cursor.count):
             if not keep[i]:
                 self.frames[i] = -1

@@ -21,6 +21,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire
 from flatstream._core.base.endian cimport load_u16
+from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.flatbuf.kinds cimport (
     BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, USHORT, Kind, scalar_width,
 )
@@ -153,6 +154,9 @@ cdef class Builder(MessageBuilder):
         if not self._finished:
             fail("BuilderNotFinishedError")
         return PyByteArray_FromStringAndSize(<char*>self.data + self._head, end_offset_of(self))
+
+    def __reduce__(self):
+        refuse_pickling(self, "take bytes(memoryview(builder)) of a finished message")
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         self.check_made()

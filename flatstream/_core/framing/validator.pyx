@@ -1,10 +1,13 @@
 """Validators: rules for payloads, checked before a payload is written or after it is read."""
 
+import functools
+
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
 from flatstream._core.base.checks cimport exact_str, index_of
+from flatstream._core.base.pickling cimport reduced
 from flatstream._core.flatbuf.layout cimport Layout, identifier_of
 from flatstream._core.flatbuf.message cimport is_other
 from flatstream._core.flatbuf.verifier cimport Limits, Types, check_limits, check_root, verify_object, verify_table_root
@@ -71,6 +74,9 @@ cdef class Validator:
 
     def __repr__(self):
         return f"{type(self).__name__}()"
+
+    def __reduce__(self):
+        return reduced(self, Validator, (), {})
 
     cdef int needs_view(self) except -1:
         """Whether inspect() needs a memoryview. If not, it accepts None."""
@@ -139,6 +145,9 @@ cdef class SizeValidator(Validator):
     def __repr__(self):
         return f"{type(self).__name__}({self.min_size}, {self.max_size})"
 
+    def __reduce__(self):
+        return reduced(self, SizeValidator, (self.min_size, self.max_size), {})
+
 
 cdef class TableRootValidator(Validator):
     """Accepts payloads that begin with the offset of a table with a valid vtable. It needs no schema.
@@ -180,6 +189,9 @@ cdef class TableRootValidator(Validator):
     def __repr__(self):
         return f"{type(self).__name__}(max_depth={self.max_depth}, max_tables={self.max_tables})"
 
+    def __reduce__(self):
+        return reduced(self, TableRootValidator, (self.max_depth, self.max_tables), {})
+
 
 cdef class TypedValidator(Validator):
     """Accepts payloads that are messages of one type. All data that can be reached from the root is verified.
@@ -204,6 +216,8 @@ byte 4 needs 4 bytes, but the message ends at 4
     cdef int32_t root
     cdef Limits limits
     cdef object function
+    # What made it, for pickling: the function and its arguments.
+    cdef object made_by
 
     def __init__(self, *args, **kwargs):
         raise TypeError("a TypedValidator is made by for_type(schema, name) or from_verify(name, function)")
@@ -255,6 +269,11 @@ byte 4 needs 4 bytes, but the message ends at 4
             validator.layout = table.layout
             if not identifier_of(validator.layout, root):
                 raise ValueError(f"{table.name} has no file identifier: it is that of a schema's root table")
+        options = {
+            "max_depth": max_depth, "max_tables": max_tables, "max_apparent_size": max_apparent_size,
+            "identifier": bool(identifier),
+        }
+        validator.made_by = functools.partial(cls.for_type, schema, table.name, **options)
         return validator
 
     @classmethod
@@ -281,6 +300,7 @@ byte 4 needs 4 bytes, but the message ends at 4
         validator = cls.__new__(cls)
         validator.label = exact_str(name)
         validator.function = function
+        validator.made_by = functools.partial(cls.from_verify, name, function)
         return validator
 
     @property
@@ -321,6 +341,11 @@ byte 4 needs 4 bytes, but the message ends at 4
         constructor = "for_type" if self.types is not None else "from_verify"
         return f"<{type(self).__name__}.{constructor}({self.label!r})>"
 
+    def __reduce__(self):
+        if self.made_by is None:
+            raise TypeError(f"{type(self).__name__} is made by for_type or from_verify")
+        return self.made_by, (), self.__getstate__()
+
 
 cdef class CompositeValidator(Validator):
     """Accepts the payloads that all of `validators` accept. They are called in order, up to the first that raises.
@@ -360,3 +385,6 @@ cdef class CompositeValidator(Validator):
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(map(repr, self.validators))})"
+
+    def __reduce__(self):
+        return reduced(self, CompositeValidator, self.validators or (), {})

@@ -1,6 +1,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from flatstream._core.records.field_lookup cimport RecordTypes
+from flatstream._core.records.record_filter cimport RecordFilter
 from flatstream._core.records.record_view cimport RecordView
 from flatstream._core.stream.decoder cimport Decoder
 
@@ -17,6 +18,8 @@ cdef class RecordIterator:
     # Whether messages with another file identifier are skipped, and how many were.
     cdef bint skipping
     cdef readonly unsigned long long others
+    # Which records are given; None for all.
+    cdef RecordFilter selected
 
 
 cdef RecordView open_message(

@@ -3,6 +3,7 @@ from typing import Literal, final
 from typing_extensions import Buffer
 
 from flatstream._core.records.field_lookup import RecordTypes
+from flatstream._core.records.record_filter import RecordFilter
 from flatstream._core.records.record_view import RecordView
 from flatstream._core.stream.decoder import Decoder
 
@@ -32,4 +33,5 @@ def iterate_records(
     limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
     on_other: str = "raise",
     on_error: Literal["raise", "skip", "stop", "resync"] | None = None,
+    selected: RecordFilter | None = None,
 ) -> RecordIterator: ...

@@ -8,10 +8,12 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport owner_view_of
+from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.flatbuf.layout cimport identifier_of
 from flatstream._core.flatbuf.message cimport Message, is_other, open_root
 from flatstream._core.flatbuf.verifier cimport verify_object
 from flatstream._core.records.field_lookup cimport RecordTypes
+from flatstream._core.records.record_filter cimport RecordFilter
 from flatstream._core.records.record_view cimport RecordView, fail
 from flatstream._core.stream.decoder cimport Decoder
 from flatstream._core.stream.losses cimport ON_ERROR_RAISE, ON_ERROR_STOP
@@ -93,18 +95,26 @@ cdef class RecordIterator:
     def __iter__(self):
         return self
 
+    def __reduce__(self):
+        refuse_pickling(self, "it reads a stream of this process")
+
     def __next__(self):
         cdef Decoder decoder = self.decoder
         cdef RecordTypes types = self.types
+        cdef RecordView record
         cdef Py_buffer* buffer
         cdef unsigned long long end
         if decoder is None or types is None:
             raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
         while True:
-            payload = None if self.stopped else decoder.next_payload(self.mode)
-            if payload is None and not self.stopped:
-                payload = decoder.awaited_payload(self.mode, INFINITY)
+            payload = None
+            if not self.stopped and (self.selected is None or self.selected.wants_more(decoder)):
+                payload = decoder.next_payload(self.mode)
+                if payload is None:
+                    payload = decoder.awaited_payload(self.mode, INFINITY)
             if payload is None:
+                if self.selected is not None:
+                    self.selected.report(decoder)
                 raise StopIteration
             if self.skipping:
                 buffer = PyMemoryView_GET_BUFFER(payload)
@@ -116,10 +126,12 @@ cdef class RecordIterator:
                     PyErr_CheckSignals()
                     continue
             try:
-                return open_message(
+                record = open_message(
                     types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
                     <int64_t>(decoder.delivered + decoder.refused_before) - 1,
                 )
+                if self.selected is None or self.selected.takes(record):
+                    return record
             except (FlatbufferError, ValidationFailedError) as error:
                 if self.mode == ON_ERROR_RAISE:
                     raise
@@ -144,7 +156,7 @@ def view_message(
 
 def iterate_records(
     RecordTypes types not None, number, reader, bint verify, tuple limits not None=(64, 1_000_000, 2**31),
-    on_other="raise", on_error=None
+    on_other="raise", on_error=None, RecordFilter selected=None
 ):
     """An iterator over the messages of `reader` as records of table `number`; see `StreamReader.records` and, for
     `limits`, `view_message`.
@@ -161,4 +173,5 @@ def iterate_records(
     records.number = root
     records.verify = verify
     records.mode = mode
+    records.selected = selected
     return records

@@ -15,6 +15,7 @@ from cpython.object cimport PyObject_GenericGetAttr
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
+from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.flatbuf.kinds cimport (
     ARRAY, NOTHING, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
@@ -726,6 +727,9 @@ cdef class RecordView:
         begin_traversal(self.types, &traversal)
         return equal_records(self, other, &traversal)
 
+    def __reduce__(self):
+        refuse_pickling(self, "it is a view of a message; take to_dict() or the bytes of the message")
+
     def __repr__(self):
         cdef const ObjectFields* fields
         cdef Py_ssize_t j
@@ -839,6 +843,9 @@ cdef class VectorView:
             if not equal_values(read_element(self, i, NULL), others[i], self.record, self.field, &traversal):
                 return False
         return True
+
+    def __reduce__(self):
+        refuse_pickling(self, "it is a view of a message; take to_list() or the bytes of the message")
 
     def __repr__(self):
         cdef RecordView record = self.record
