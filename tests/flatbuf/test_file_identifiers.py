@@ -310,3 +310,84 @@ def test_identifier_of_the_layout_is_that_of_the_root():
     assert (SHAPES.file_identifier, schema_of("tiny").file_identifier) == ("SHAP", "TINY")
     assert Schema.from_file(SCHEMAS / "shapes.bfbs")._layout.root == ROOT.number
     assert schema_of("wide_unions")._layout.file_identifier == b""
+
+
+# Together with the options for damage and for selecting
+
+DAMAGED = b"\xff" * 20
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("others", [1, 3])
+def test_messages_left_out_are_counted_once_though_damage_makes_readers_read_them_again(verify, others):
+    messages = ([OWN] * 2 + [OTHER] * others + [DAMAGED] + [OTHER] * 2) * 5 + [OWN]
+    batches = StreamReader(framed(*messages)).column_batches(ROOT, verify=verify, on_other="skip")
+    rows = errors = counted = 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except FlatbufferError:
+            errors += 1
+            continue
+        if batch is None:
+            break
+        rows, counted = rows + batch.num_rows, counted + batch.others
+    assert (rows, errors, counted, batches.others) == (11, 5, 5 * (others + 2), 5 * (others + 2))
+
+
+@pytest.mark.parametrize("mode", ["skip", "resync"])
+def test_message_with_another_identifier_is_lost_like_a_damaged_one(mode):
+    stream = framed(OWN, OTHER, OWN)
+    lost = [(len(framed(OWN)), len(framed(OWN, OTHER)))]
+    for verify in (True, False):
+        reader = StreamReader(stream)
+        assert len(list(reader.records(ROOT, verify=verify, on_error=mode))) == 2
+        assert (reader.skipped, reader.lost_ranges) == (1, lost)
+        batch = StreamReader(stream).columns(ROOT, verify=verify, on_error=mode)
+        assert (batch.num_rows, batch.skipped, batch.lost_ranges, batch.others) == (2, 1, lost, 0)
+
+
+def test_reading_stops_before_a_message_with_another_identifier():
+    reader = StreamReader(framed(OWN, OTHER, OWN))
+    assert len(list(reader.records(ROOT, on_error="stop"))) == 1
+    assert "'UNIO'" in str(reader.stop_error)
+    batch = StreamReader(framed(OWN, OTHER, OWN)).columns(ROOT, on_error="stop")
+    assert batch.num_rows == 1
+    assert "'UNIO'" in str(batch.stop_error)
+
+
+@pytest.mark.parametrize("mode", ["skip", "resync"])
+def test_damage_and_other_identifiers_are_left_out_apart(mode):
+    stream = framed(OWN, OTHER, DAMAGED, OTHER, OWN)
+    reader = StreamReader(stream)
+    records = reader.records(ROOT, on_error=mode, on_other="skip")
+    assert (len(list(records)), records.others, reader.skipped, reader.lost_bytes) == (2, 2, 1, len(framed(DAMAGED)))
+    batch = StreamReader(stream).columns(ROOT, on_error=mode, on_other="skip")
+    assert (batch.num_rows, batch.others, batch.skipped, batch.lost_bytes) == (2, 2, 1, len(framed(DAMAGED)))
+
+
+def test_records_are_selected_among_those_with_the_identifier():
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        own = RecordWriter(writer, ROOT, file_identifier=True)
+        for title in ["a", "b", "c", "b", "b"]:
+            own.write(title=title)
+            writer.write_payloads([OTHER, DAMAGED])
+    options: dict[str, Any] = {"on_error": "skip", "on_other": "skip", "where": ("title", "==", "b")}
+    reader = StreamReader(sink.getvalue())
+    told: list[int] = []
+    records = reader.records(ROOT, limit=2, progress=lambda count, offset: told.append(count), **options)
+    assert [record.title for record in records] == ["b", "b"]
+    assert (records.others, reader.skipped, told) == (3, 3, [2])
+    batch = StreamReader(sink.getvalue()).columns(ROOT, ["title"], **options)
+    assert (batch["title"].to_pylist(), batch.others, batch.skipped) == (["b", "b", "b"], 5, 5)
+
+
+def test_typed_messages_leave_out_what_their_checksum_refuses_and_other_identifiers():
+    sink = io.BytesIO()
+    with StreamWriter(sink, "crc32") as writer:
+        writer.write_payloads([OWN, OTHER, OWN, OWN])
+    stream = bytearray(sink.getvalue())
+    stream[-1] ^= 1
+    messages = StreamReader(stream, "crc32").typed_messages(generated("Shape").Shape, on_error="skip", on_other="skip")
+    assert (len(list(messages)), messages.others) == (2, 1)  # type: ignore[attr-defined]

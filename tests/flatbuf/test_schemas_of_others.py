@@ -481,3 +481,39 @@ def test_value_outside_of_the_message_matters_only_if_its_type_is_known(union, b
             assert record.to_dict()[union] is None
             assert TABLE.view(message)[union] is None
             assert StreamReader(framed(message)).columns(TABLE, [union], verify=True)[union].to_pylist() == [None]
+
+
+# Conditions
+
+CONDITIONS: list[tuple[Any, list[int]]] = [
+    (("signed.Text", "==", "one"), [0]),
+    (("signed.B.b", "startswith", "b"), [1]),
+    (("signed.Point.x", ">", -10), [2]),
+    (("signed_type", "==", "Text"), [0]),
+    (("signed_type", "<", 0), [0]),
+    (("signed_type", "in", ["B", 70000]), [1, 2]),
+    (("long.B.b", "==", "long"), [1]),
+    (("long_type", "==", "B"), [1]),
+    (("huge.B.b", "==", "huge"), [2]),
+    (("huge_type", "==", "B"), [2]),
+    (("huge_type", "<=", 1), [0, 1, 3]),
+    (("byte.A.a", "==", 7), [3]),
+    (("byte_type", "<", -2), [3]),
+]
+
+
+@pytest.mark.parametrize(("where", "expected"), CONDITIONS, ids=[str(where) for where, _ in CONDITIONS])
+def test_conditions_go_through_unions_with_wide_types(where, expected):
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        RecordWriter(writer, TABLE).write_records(
+            [
+                {"rest": 10, "signed": ("Text", "one")},
+                {"rest": 11, "signed": ("B", {"b": "b"}), "long": ("B", {"b": "long"}), "huge": ("A", {"a": 1})},
+                {"rest": 12, "signed": ("Point", (-9, 1)), "huge": ("B", {"b": "huge"})},
+                {"rest": 13, "signed": ("A", {"a": 7}), "byte": ("A", {"a": 7})},
+            ]
+        )
+    wanted = [10 + row for row in expected]
+    assert [record.rest for record in StreamReader(sink.getvalue()).records(TABLE, where=where)] == wanted
+    assert StreamReader(sink.getvalue()).columns(TABLE, ["rest"], where=where)["rest"].to_pylist() == wanted

@@ -174,6 +174,20 @@ def test_object_generated_from_a_later_schema_is_an_error_not_a_record_with_hole
         assert encoded(table, later)
 
 
+@pytest.mark.parametrize("value", [None, 0, 7, "text"])
+def test_attribute_of_a_deprecated_field_is_ignored(value: Any) -> None:
+    table = schema_of("shapes").table("shapes.Numbered")
+    made = generated("Numbered").NumberedT()
+    made.last = 6
+    message = encoded(table, made)
+    assert table.view(message).to_dict()["last"] == 6
+    # flatc makes attributes of deprecated fields too, from some version on.
+    made.old = value
+    assert encoded(table, made) == message
+    made.older = value
+    assert "no fields of shapes.Numbered: older. It has" in error_of(made, table)
+
+
 def test_other_objects_may_have_attributes_of_their_own() -> None:
     class Reading:
         def __init__(self) -> None:

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow
 import pytest
 
 from flatstream import Builder, RecordWriter, Schema, StreamReader, StreamWriter
@@ -176,6 +177,24 @@ def test_type_of_a_union_without_a_value_is_an_error_unless_columns_leave_the_va
     builder = Builder()
     HOLDER.encode(builder, must=[], choice_type="Holder")
     assert HOLDER.view(bytes(builder)).to_dict()["choice_type"] == 0
+
+
+def test_bool_for_a_union_says_that_columns_left_its_value_out() -> None:
+    tree = schema_of("monster_test").root
+    assert tree is not None
+    left_out = {"name": ["a"], "any_ambiguous_type": ["M1"], "any_ambiguous": pyarrow.array([True])}
+    assert tree.view(messages_of(tree, left_out)[0]).any_ambiguous is None
+    nothing = {"name": ["a"], "any_ambiguous_type": ["NONE"], "any_ambiguous": pyarrow.array([None], pyarrow.bool_())}
+    assert tree.view(messages_of(tree, nothing)[0]).any_ambiguous is None
+    for columns, text in [
+        ({"any_ambiguous_type": ["NONE"], "any_ambiguous": pyarrow.array([True])}, "it is true, but its type is not"),
+        ({"any_ambiguous": pyarrow.array([True])}, "it is true, but its type is not that of a table around it"),
+        ({"any_ambiguous_type": ["M1"], "any_ambiguous": pyarrow.array([False])}, "it is false: a union without"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            messages_of(tree, {"name": ["a"], **columns})
+    with pytest.raises(TypeError, match=r"union unions\.Anything needs a struct with one nullable child per variant"):
+        messages_of(UNIONS.root, {"anything": pyarrow.array([True])})
 
 
 ARRAYS = [b"\1\2", bytearray(b"\1\2"), memoryview(b"\1\2"), [1, 2], (1, 2)]

@@ -54,7 +54,7 @@ def test_every_public_class_is_carried_or_refused() -> None:
     assert not CARRIED.keys() & REFUSED.keys()
 
 
-@pytest.mark.parametrize("name", CARRIED.keys() | REFUSED.keys())
+@pytest.mark.parametrize("name", sorted(CARRIED.keys() | REFUSED.keys()))
 def test_samples_of_a_class_are_its_instances(name: str) -> None:
     cls = public_classes().get(name)
     assert cls is None or all(isinstance(value, cls) for value in CARRIED.get(name, []) + REFUSED.get(name, []))

@@ -24,7 +24,7 @@ from flatstream._core.column_writer.values cimport (
     INT_NUMBER, bytes_range, is_bytes_form, is_list_form, list_range, number_at, resolve,
 )
 from flatstream._core.flatbuf.kinds cimport (
-    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum,
+    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, NOTHING, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum,
     scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout
@@ -265,7 +265,9 @@ cdef class WritePlan:
         source = without_dictionary(source)
         if source.column.form == NULLS:
             return None
-        if kind == OBJECT and path and is_bool(&source.column) and self.may_be_bare(index):
+        if path and is_bool(&source.column) and (
+            self.may_be_bare(index) if kind == OBJECT else self.has_only_tables(index)
+        ):
             return parts
         if source.column.form != STRUCT:
             if not path:
@@ -296,6 +298,16 @@ cdef class WritePlan:
             if (field.element if field.kind == VECTOR else field.kind) != OBJECT or (
                 self.types.objects[field.index].is_struct
             ):
+                return False
+        return True
+
+    cdef bint has_only_tables(self, int32_t index) noexcept:
+        """Whether a union can have no column for any of its variants: columns leave out tables inside themselves."""
+        cdef const Variant* variant
+        cdef Py_ssize_t i
+        for i in range(self.types.unions[index].variant_count):
+            variant = &self.types.unions[index].variants[i]
+            if variant.kind != NOTHING and (variant.kind != OBJECT or self.types.objects[variant.index].is_struct):
                 return False
         return True
 

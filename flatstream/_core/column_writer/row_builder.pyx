@@ -325,6 +325,12 @@ cdef class RowBuilder(WritePlan):
                         self.fail(binding, ValueError, "it has values for two variants")
                     chosen = &binding.children[i]
         binding.bits = chosen.variant if chosen is not NULL else 0
+        if present and column is not NULL and (column.form == BITS or column.form == NUMBERS):
+            # Bools, which say where a value was left out.
+            if not stands_for_table(column, at):
+                self.fail(binding, ValueError, "it is false: a union without columns is true where it is, or null")
+            if not has_type or not self.is_left_out(binding, type):
+                self.fail(binding, ValueError, "it is true, but its type is not that of a table around it")
         if has_type and type != binding.bits and (chosen is not NULL or not self.is_left_out(binding, type)):
             enum = self.layout.enums[binding.enum_index]
             given, found = enum.value_of(type), enum.value_of(binding.bits)

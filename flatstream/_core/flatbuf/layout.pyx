@@ -9,9 +9,8 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 
-from flatstream._core.base.endian cimport load_u32
-
 from flatstream._core.base.checks cimport index_of
+from flatstream._core.base.endian cimport load_u32
 from flatstream._core.flatbuf.kinds cimport (
     ARRAY, BYTE, INT, LONG, NOTHING, OBJECT, SHORT, ULONG, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
 )

@@ -12,8 +12,9 @@ cdef class ObjectEncoding:
     # By the numbers of the fields: a tuple of the names that an attribute for the field can have. The first is the
     # field's own, the others are those of flatc's object API.
     cdef tuple attribute_names
-    # All of these names, those of deprecated fields excepted.
+    # All of these names, those of deprecated fields excepted; and those of deprecated fields.
     cdef frozenset known_attributes
+    cdef frozenset ignored_attributes
     # The numbers of the fields that are not deprecated, by their names.
     cdef dict numbers
     # By class, for classes whose declared fields have been compared with these names: its Origin.

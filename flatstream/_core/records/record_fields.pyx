@@ -138,6 +138,7 @@ cdef ObjectEncoding make_encoding(Layout layout, int32_t index):
     # Loop, not comprehension: Cython decrefs the item twice if the append fails with MemoryError.
     attribute_names = []
     known_attributes = set(encoding.numbers)
+    ignored_attributes = set()
     for name in encoding.field_names:
         names = (name,)
         for other in generated_names(name):
@@ -145,10 +146,10 @@ cdef ObjectEncoding make_encoding(Layout layout, int32_t index):
             if other not in encoding.field_names and other not in names:
                 names += (other,)
         attribute_names.append(names)
-        if name in encoding.numbers:
-            known_attributes.update(names)
+        (known_attributes if name in encoding.numbers else ignored_attributes).update(names)
     encoding.attribute_names = tuple(attribute_names)
     encoding.known_attributes = frozenset(known_attributes)
+    encoding.ignored_attributes = frozenset(ignored_attributes)
     encoding.checked_classes = {}
     encoding.field_count = layout.types.objects[index].field_count
     encoding.positions = <int32_t*>PyMem_RawCalloc(<size_t>max(encoding.field_count, 1), sizeof(int32_t))
@@ -292,10 +293,12 @@ cdef dict own_attributes(object record):
 
 
 cdef int check_all_known(ObjectEncoding encoding, object record, dict own) except -1:
-    """Raises an error if an attribute of a generated class belongs to no field: its value would be lost."""
+    """Raises an error if an attribute of a generated class belongs to no field: its value would be lost. flatc makes
+    attributes of deprecated fields too.
+    """
     unknown = []
     for name in list(own):
-        if name not in encoding.known_attributes:
+        if name not in encoding.known_attributes and name not in encoding.ignored_attributes:
             unknown.append(str(name))
     if not unknown:
         return 0
