@@ -33,6 +33,7 @@ from . import (
     memory,
     records_in,
     records_out,
+    recovery,
     stream_io,
     threads,
     verifying,
@@ -320,6 +321,12 @@ def goals() -> Iterator[Goal]:
         ("track_share_of_processor", "follow: share of a processor, percent", 2),
     ):
         yield Goal("J3", work, following.Delivery, method, "", (300,), "at most", target)
+    for method, work in (
+        ("time_recover_file", "recover_file of 256 MiB, beside reading it by batches"),
+        ("time_resync", 'on_error="resync" without damage, beside the same'),
+        ("time_salvage", "salvage without damage, beside the same"),
+    ):
+        yield Goal("J4", work, recovery.Intact, method, "time_read_batches", ("xxhash64",), "times slower", 1.3)
     for size in (64 * KIB, MIB):
         yield Goal(
             "M1",

@@ -1,10 +1,13 @@
-"""Recovery: the speed of examining a complete stream and a stream that ends inside a frame."""
+"""Recovery: the speed of examining a complete stream and a stream that ends inside a frame, and of salvaging one."""
 
 from __future__ import annotations
+
+import os
 
 import flatstream
 
 from .common import CHECKSUMS, Benchmark, repeated_frame
+from .stream_io import OnDisk
 
 
 class Recover(Benchmark):
@@ -51,3 +54,41 @@ class Search(Benchmark):
         report = flatstream.recover(self.stream, checksum)
         assert (report.frames, report.last_good_offset) == (100, len(self.frames))
         assert report.end is flatstream.RecoveryEnd.TORN_TAIL
+
+
+class Intact(OnDisk):
+    """A file of 256 MiB in frames of 1 KiB, without damage (J4)."""
+
+    param_names = ("checksum",)
+    params = (["crc32", "xxhash64"],)
+    size, count = 1024, 256 * 1024
+    rounds, repeat = 1, (2, 3, 2.0)
+
+    def setup(self, checksum: str) -> None:
+        folder = self.make_directory()
+        self.path, self.out = folder / "stream.fs", folder / "salvaged.fs"
+        self.path.write_bytes(repeated_frame(self.size, self.count, checksum))
+
+    def units(self, checksum: str) -> int:
+        """The number of frames per sample."""
+        return self.count
+
+    def time_recover_file(self, checksum: str) -> None:
+        report = flatstream.recover_file(self.path, checksum)
+        assert (report.frames, report.end) == (self.count, flatstream.RecoveryEnd.CLEAN_EOF)
+
+    def time_resync(self, checksum: str) -> None:
+        with flatstream.open(self.path, checksum=checksum, on_error="resync") as reader:
+            assert sum(len(batch) for batch in reader.batches()) == self.count
+            assert not reader.lost_bytes
+
+    def time_salvage(self, checksum: str) -> None:
+        """Reading, writing a second file, waiting for the disk, and reading that file back."""
+        report = flatstream.salvage(self.path, self.out, checksum)
+        os.unlink(self.out)
+        assert (report.frames, report.lost_bytes) == (self.count, 0)
+
+    def time_read_batches(self, checksum: str) -> None:
+        """The yardstick: reading the same file by batches."""
+        with flatstream.open(self.path, checksum=checksum) as reader:
+            assert sum(len(batch) for batch in reader.batches()) == self.count

@@ -40,8 +40,8 @@ class StreamWriter(Encoder):
     Parameters
     ----------
     sink : path, socket or object with ``write(buffer)``
-        A path is created or emptied, and closed by `close`; any other sink is flushed and stays open. ``write`` may
-        take a part of its argument. None means that it took all; from an `io.RawIOBase`, that it would block.
+        A path is created or emptied, locked, and closed by `close`; any other sink is flushed and stays open. ``write``
+        may take a part of its argument. None means that it took all; from an `io.RawIOBase`, that it would block.
     framer : Framer, Checksum, ChecksumType or its name, optional
         Makes the frames; without a checksum by default.
     builder : Builder or flatbuffers.Builder, optional
