@@ -454,9 +454,7 @@ def run_agent(path: Path, arguments: argparse.Namespace) -> Iterator[str]:
     """Sample, then replay; yields the lines of the report."""
     progress = Progress(arguments.seconds, quiet=arguments.quiet)
     try:
-        with Stop() as stop, flatstream.open(
-            path, "a", checksum=arguments.checksum, recover=True
-        ) as writer:
+        with Stop() as stop, flatstream.open(path, "a", checksum=arguments.checksum, recover=True) as writer:
             begin = path.stat().st_size
             run = record(writer, arguments.rate, arguments.seconds, progress, stop)
     finally:

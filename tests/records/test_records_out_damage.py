@@ -225,7 +225,8 @@ def test_mutant_is_read_or_refused_and_what_the_verifier_accepts_is_read(name):
             continue
         except FlatbufferError as error:
             # The verifier does not look at the file identifier.
-            assert "has the file identifier" in str(error)
+            if "has the file identifier" not in str(error):
+                raise
             continue
         accepted += 1
         assert not errors

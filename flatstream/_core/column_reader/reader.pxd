@@ -74,7 +74,7 @@ cdef class ColumnReader(Exclusive):
     cdef int tell_left_out(self, FrameBatch batch, list rows) except -1
     cdef Py_ssize_t row_of(self, Py_ssize_t i) noexcept
     cdef int stop_at(self, BatchCursor* cursor, Py_ssize_t i, object path, object reason) except -1
-    cdef bint is_other(self, BatchCursor* cursor, Py_ssize_t i) noexcept
+    cdef bint is_of_others(self, BatchCursor* cursor, Py_ssize_t i) noexcept
     cdef int check_identifiers(self, BatchCursor* cursor) except -1
     cdef int verify_rows(self, BatchCursor* cursor) except -1
     cdef int filter_rows(self, BatchCursor* cursor) except -1

@@ -293,7 +293,7 @@ cdef class ColumnReader(Exclusive):
             open_batch(&cursor, data, offsets[first:self.stop_row], lengths[first:self.stop_row])
             self.window_others = 0
             for i in range(cursor.count):
-                self.window_others += self.is_other(&cursor, i)
+                self.window_others += self.is_of_others(&cursor, i)
         self.others += self.window_others
         self.total_others += <unsigned long long>self.window_others
         left_out = self.left_out
@@ -414,7 +414,7 @@ cdef class ColumnReader(Exclusive):
         cursor.count = i
         return 0
 
-    cdef bint is_other(self, BatchCursor* cursor, Py_ssize_t i) noexcept:
+    cdef bint is_of_others(self, BatchCursor* cursor, Py_ssize_t i) noexcept:
         """Whether message `i` carries another file identifier."""
         return is_other(cursor.data + cursor.offsets[i], <uint64_t>cursor.lengths[i], self.identifier)
 
@@ -422,7 +422,7 @@ cdef class ColumnReader(Exclusive):
         """Skips the messages that carry another file identifier, or stops at the first."""
         cdef Py_ssize_t i
         for i in range(cursor.count):
-            if not self.is_other(cursor, i):
+            if not self.is_of_others(cursor, i):
                 continue
             if self.skipping_others:
                 self.window_others += 1
