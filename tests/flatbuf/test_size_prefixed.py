@@ -29,6 +29,8 @@ from support.columns import messages_of
 from support.schemas import SCHEMAS, SHAPES, TINY, UNIONS, generated
 
 PREFIXED = Schema.from_file(SCHEMAS / "shapes.bfbs", size_prefixed=True)
+SHAPE: Any = SHAPES.root
+PREFIXED_SHAPE: Any = PREFIXED.root
 SCALARS = SHAPES.table("shapes.Scalars")
 
 REASON = "finished with FinishSizePrefixed.*call Finish"
@@ -58,7 +60,7 @@ class Finished:
 
 class Item:
     def __init__(self, build: Callable[[Any], object]) -> None:
-        self.serialize = build
+        self.serialize: Any = build
 
 
 def scalar(builder: Any) -> int:
@@ -207,7 +209,7 @@ EXPECTED = [(i + 2**40, f"title {i}", i / 2, -i) for i in range(5)]
 
 def test_file_of_size_prefixed_messages_is_read_as_records_columns_and_views() -> None:
     data = size_prefixed()
-    root = PREFIXED.root
+    root = PREFIXED_SHAPE
     assert PREFIXED.size_prefixed
     assert not SHAPES.size_prefixed
     records = list(StreamReader(data).records(root))
@@ -225,16 +227,16 @@ def test_error_of_an_ordinary_schema_says_how_to_read_them() -> None:
     data = size_prefixed()
     hint = "is not aligned to 8 bytes; counted from 4 bytes before.*load the schema with size_prefixed=True"
     with pytest.raises(ValidationFailedError, match=hint):
-        list(StreamReader(data).records(SHAPES.root))
+        list(StreamReader(data).records(SHAPE))
     with pytest.raises(FlatbufferError, match=hint):
-        StreamReader(data).columns(SHAPES.root, verify=True)
+        StreamReader(data).columns(SHAPE, verify=True)
     with pytest.raises(ValidationFailedError, match=hint):
-        SHAPES.root.view(next(iter(StreamReader(data))))
+        SHAPE.view(next(iter(StreamReader(data))))
 
 
 def message(**fields: Any) -> bytes:
     builder = Builder(8)
-    SHAPES.root.encode(builder, fields)
+    SHAPE.encode(builder, fields)
     return bytes(builder)
 
 
@@ -243,25 +245,25 @@ def test_damaged_message_gets_no_such_hint() -> None:
     payload = bytearray(message(id=2**40, title="t"))
     root = struct.unpack_from("<I", payload)[0]
     payload[0:4] = struct.pack("<I", root + 2)
-    path, reason = SHAPES.root.types.verify(SHAPES.root.number, payload)
+    path, reason = SHAPE.types.verify(SHAPE.number, payload)
     assert "not aligned to 4 bytes" in reason
     assert "size_prefixed" not in path + reason
 
 
 def test_alignment_is_counted_from_the_prefix_for_all_widths() -> None:
     # Without a prefix in front, a message with numbers of 8 bytes is misaligned for such a schema; one without is not.
-    assert PREFIXED.root.types.verify(PREFIXED.root.number, message(title="t")) is None
+    assert PREFIXED_SHAPE.types.verify(PREFIXED_SHAPE.number, message(title="t")) is None
     for fields in ({"id": 1}, {"vectors": {"u64s": [1]}}, {"vectors": {"f64s": [1]}}):
-        assert SHAPES.root.types.verify(SHAPES.root.number, message(**fields)) is None
-        assert "is not aligned to" in PREFIXED.root.types.verify(PREFIXED.root.number, message(**fields))[1]
+        assert SHAPE.types.verify(SHAPE.number, message(**fields)) is None
+        assert "is not aligned to" in PREFIXED_SHAPE.types.verify(PREFIXED_SHAPE.number, message(**fields))[1]
 
 
 def test_schema_for_size_prefixed_messages_writes_none() -> None:
     message = "size_prefixed=True reads messages only"
     with StreamWriter(io.BytesIO()) as writer, pytest.raises(ValueError, match=message):
-        RecordWriter(writer, PREFIXED.root)
+        RecordWriter(writer, PREFIXED_SHAPE)
     with pytest.raises(ValueError, match="size_prefixed=True reads messages only"):
-        PREFIXED.root.encode(Builder(), id=1)
+        PREFIXED_SHAPE.encode(Builder(), id=1)
 
 
 def test_schema_from_bytes_takes_the_option_too() -> None:

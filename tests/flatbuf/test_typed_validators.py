@@ -60,7 +60,7 @@ def shapes() -> Schema:
     return Schema.from_file(SCHEMAS / "shapes.bfbs")
 
 
-def named(**limits: int) -> TypedValidator:
+def named(**limits: Any) -> TypedValidator:
     return TypedValidator.for_type(shapes(), "shapes.Named", **limits)
 
 

@@ -98,7 +98,7 @@ def test_messages_accepted_against_the_reference_have_a_misaligned_empty_vector(
     payload = reference_payloads()[number]
     assert struct.unpack_from("<I", payload, place) == (0,)
     assert (place + 4) % 8 == 4
-    monster = schema_of("monster_test").root.view(payload)
+    monster = schema_of("monster_test").table("MyGame.Example.Monster").view(payload)
     assert monster.vector_of_longs.tolist() == []
 
 

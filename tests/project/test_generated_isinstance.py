@@ -71,12 +71,12 @@ class Odd:
 
 
 def write_with(method: str, *arguments: Any, **fields: Any) -> Callable[[], object]:
-    writer = RecordWriter(StreamWriter(io.BytesIO()), SHAPES.root)
+    writer = RecordWriter(StreamWriter(io.BytesIO()), SHAPES.table("shapes.Shape"))
     return lambda: getattr(writer, method)(*arguments, **fields)
 
 
 def columns_where(bounds: Callable[[], tuple[Any, Any]]) -> Callable[[], object]:
-    return lambda: StreamReader(io.BytesIO()).columns(SHAPES.root, ["id"], where=("id", *bounds()))
+    return lambda: StreamReader(io.BytesIO()).columns(SHAPES.table("shapes.Shape"), ["id"], where=("id", *bounds()))
 
 
 CALLS: dict[str, Callable[[Any], Callable[[], object]]] = {

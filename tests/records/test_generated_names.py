@@ -16,8 +16,7 @@ from support.records import encoded
 from support.schemas import SCHEMAS, generated, schema_of
 
 NAMES = schema_of("names")
-TABLE = NAMES.root
-assert TABLE is not None
+TABLE = NAMES.table("names.Attributes")
 
 VERSIONS = ["names", "names_25"]
 
@@ -215,4 +214,4 @@ def test_attribute_with_the_name_of_a_field_belongs_to_that_field() -> None:
 
 
 def test_schema_is_that_of_the_generated_code() -> None:
-    assert Schema.from_file(SCHEMAS / "names.bfbs").root.field_names == TABLE.field_names
+    assert Schema.from_file(SCHEMAS / "names.bfbs").table(TABLE.name).field_names == TABLE.field_names

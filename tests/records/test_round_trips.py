@@ -24,7 +24,12 @@ from support.schemas import SHAPES, SHAPES_V2, TELEMETRY, TINY, UNIONS, schema_o
 SCHEMAS = [SHAPES, SHAPES_V2, UNIONS, TINY, TELEMETRY, schema_of("names"), schema_of("monster_test")]
 TABLES = [pytest.param(table, id=f"{i} {table.name}") for i, schema in enumerate(SCHEMAS) for table in schema]
 
-ENUMS = ["number", "name"]
+TREE = SHAPES.table("shapes.Tree")
+HOLDER, ROOT = UNIONS.table("unions.Holder"), UNIONS.table("unions.Root")
+T = TINY.table("T")
+
+ENUMS: Any = ["number", "name"]
+COLUMN_ENUMS: Any = ["dictionary", "number"]
 
 every_seed = pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 7))])
 
@@ -36,7 +41,7 @@ def random_messages(table: Table, seed: int, count: int = 4) -> list[bytes]:
     return messages_of(table, mapping.arrow(table.number, records))
 
 
-def stream_of(table: Table, write: Callable[[RecordWriter], object]) -> bytes:
+def stream_of(table: Table, write: Any) -> bytes:
     sink = io.BytesIO()
     with StreamWriter(sink) as writer:
         write(RecordWriter(writer, table))
@@ -55,10 +60,15 @@ def encode_all(writer: RecordWriter, records: list[Any]) -> None:
         writer._columns_to[0].write_finished(builder)
 
 
+def write_each(writer: RecordWriter, records: list[Any]) -> None:
+    for record in records:
+        writer.write_record(record)
+
+
 # Each of these writes records that are dicts by the names of the fields.
 WAYS: dict[str, Callable[[RecordWriter, list[dict[str, Any]]], object]] = {
     "write": lambda writer, records: [writer.write(**record) for record in records],
-    "write_record": lambda writer, records: [writer.write_record(record) for record in records],
+    "write_record": write_each,
     "write_records": lambda writer, records: writer.write_records(records),
     "encode": encode_all,
     "write_columns": lambda writer, records: writer.write_columns(
@@ -104,7 +114,7 @@ def without_lone_types(table: Table, value: Any) -> Any:
 def test_rows_and_columns_of_batches_go_in_again(table: Table, seed: int) -> None:
     messages = random_messages(table, seed)
     data = stream_of(table, lambda writer: writer._columns_to[0].write_payloads(messages))
-    for enums in ("dictionary", "number"):
+    for enums in COLUMN_ENUMS:
         batch = StreamReader(data).columns(table, enums=enums)
         if not batch.names:
             continue
@@ -112,7 +122,7 @@ def test_rows_and_columns_of_batches_go_in_again(table: Table, seed: int) -> Non
         # unions whose values were left out: a message has no type without a value.
         wanted = repr(without_lone_types(table, batch.to_pylist()))
 
-        def again(write: Callable[[RecordWriter], object], enums: str = enums) -> str:
+        def again(write: Any, enums: Any = enums) -> str:
             return repr(StreamReader(stream_of(table, write)).columns(table, enums=enums).to_pylist())
 
         for name, way in WAYS.items():
@@ -129,15 +139,12 @@ def nested(depth: int, around: Callable[[Any], dict[str, Any]], record: dict[str
     return record
 
 
-TREE = SHAPES.table("shapes.Tree")
-HOLDER = UNIONS.table("unions.Holder")
-
-DEEP = {
+DEEP: dict[str, tuple[Table, Any, Any]] = {
     "tables": (TREE, lambda record: {"left": record}, {"value": 1}),
     "vectors of tables": (TREE, lambda record: {"children": [record, record][:1]}, {"value": 1}),
     "unions": (HOLDER, lambda record: {"must": [], "choice": ("Holder", record)}, {"must": []}),
     "vectors of unions": (HOLDER, lambda record: {"must": [("Holder", record)]}, {"must": []}),
-    "unions of the whole schema": (TINY.root, lambda record: {"t": [], "u": ("T", record)}, {"t": ["x"]}),
+    "unions of the whole schema": (T, lambda record: {"t": [], "u": ("T", record)}, {"t": ["x"]}),
 }
 
 
@@ -155,7 +162,7 @@ def test_tables_inside_themselves_go_in_again_as_deep_as_they_may_be(name: str, 
 
 
 def test_element_of_a_vector_of_unions_without_a_value_goes_in_again() -> None:
-    table = UNIONS.root
+    table = ROOT
     data = stream_of(
         table, lambda writer: writer.write_columns({"choices": [[{"Named": {"name": "a"}}, None]], "title": ["x"]})
     )
@@ -171,17 +178,16 @@ def test_element_of_a_vector_of_unions_without_a_value_goes_in_again() -> None:
 def test_type_of_a_union_without_a_value_is_an_error_unless_columns_leave_the_value_out() -> None:
     message = "^anything: the type of the union is Named, but its value is missing$"
     with pytest.raises(ValueError, match=message):
-        UNIONS.root.encode(Builder(), anything_type="Named")
+        ROOT.encode(Builder(), anything_type="Named")
     with pytest.raises(ValueError, match="its type is Named, but its value is NONE"):
-        messages_of(UNIONS.root, {"anything_type": ["Named"], "anything": [None]})
+        messages_of(ROOT, {"anything_type": ["Named"], "anything": [None]})
     builder = Builder()
     HOLDER.encode(builder, must=[], choice_type="Holder")
     assert HOLDER.view(bytes(builder)).to_dict()["choice_type"] == 0
 
 
 def test_bool_for_a_union_says_that_columns_left_its_value_out() -> None:
-    tree = schema_of("monster_test").root
-    assert tree is not None
+    tree = schema_of("monster_test").table("MyGame.Example.Monster")
     left_out = {"name": ["a"], "any_ambiguous_type": ["M1"], "any_ambiguous": pyarrow.array([True])}
     assert tree.view(messages_of(tree, left_out)[0]).any_ambiguous is None
     nothing = {"name": ["a"], "any_ambiguous_type": ["NONE"], "any_ambiguous": pyarrow.array([None], pyarrow.bool_())}
@@ -194,7 +200,7 @@ def test_bool_for_a_union_says_that_columns_left_its_value_out() -> None:
         with pytest.raises(ValueError, match=text):
             messages_of(tree, {"name": ["a"], **columns})
     with pytest.raises(TypeError, match=r"union unions\.Anything needs a struct with one nullable child per variant"):
-        messages_of(UNIONS.root, {"anything": pyarrow.array([True])})
+        messages_of(ROOT, {"anything": pyarrow.array([True])})
 
 
 ARRAYS = [b"\1\2", bytearray(b"\1\2"), memoryview(b"\1\2"), [1, 2], (1, 2)]
@@ -206,8 +212,8 @@ def test_array_of_ubyte_in_a_struct_takes_bytes(value: Any) -> None:
     record = {"t": [], "s": {"x": 5, "y": value}}
     expected = {"x": 5, "y": b"\1\2"}
     for way in WAYS.values():
-        data = stream_of(TINY.root, lambda writer, way=way: way(writer, [record]))
-        assert [each.to_dict()["s"] for each in StreamReader(data).records(TINY.root)] == [expected]
+        data = stream_of(T, lambda writer, way=way: way(writer, [record]))
+        assert [each.to_dict()["s"] for each in StreamReader(data).records(T)] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +223,7 @@ def test_array_of_ubyte_in_a_struct_takes_bytes(value: Any) -> None:
 )
 def test_array_of_ubyte_takes_bytes_of_its_own_length_only(value: Any) -> None:
     with pytest.raises(ValueError, match=rf"^s\.y: expected 2 elements, got {len(value)}$"):
-        TINY.root.encode(Builder(), t=[], s={"x": 5, "y": value})
+        T.encode(Builder(), t=[], s={"x": 5, "y": value})
 
 
 def test_array_of_other_numbers_takes_no_bytes() -> None:

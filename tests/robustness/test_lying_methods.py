@@ -28,7 +28,7 @@ from flatstream import (
 from flatstream._core.flatbuf.template import Template
 from support.schemas import SHAPES, UNIONS
 
-SHAPE = SHAPES.root
+SHAPE: Any = SHAPES.root
 assert SHAPE is not None
 HUGE = 2**62
 
@@ -97,7 +97,7 @@ class Real(float):
         return 1e300
 
 
-class Items(list):
+class Items(list[Any]):
     def __len__(self) -> int:
         return 10**6
 
@@ -105,14 +105,14 @@ class Items(list):
         return 5
 
 
-class Few(tuple):
+class Few(tuple[Any, ...]):
     __slots__ = ()
 
     def __len__(self) -> int:
         return 2
 
 
-class Fields(dict):
+class Fields(dict[str, Any]):
     def __len__(self) -> int:
         return 10**6
 
@@ -203,7 +203,7 @@ def test_lists_are_what_iteration_gives() -> None:
     leaf.encode(builder, Items([5]))
     assert leaf.view(bytes(builder)).to_dict()["value"] == 5
     with pytest.raises((TypeError, ValueError)):
-        UNIONS.root.encode(Builder(), anything=Few(("Named",)))
+        UNIONS.table("unions.Root").encode(Builder(), anything=Few(("Named",)))
 
 
 def test_mappings_are_what_they_give_once() -> None:
@@ -252,7 +252,7 @@ def test_sizes_of_a_builder_are_checked_as_what_they_are() -> None:
 def test_arrays_of_numpy_with_other_sizes_are_refused() -> None:
     class Sized(np.ndarray):
         @property
-        def size(self) -> int:  # type: ignore[override]
+        def size(self) -> int:
             return 10**6
 
     with pytest.raises(ValueError, match="expected 1000000 elements of 4 bytes, got 12 bytes"):

@@ -68,7 +68,7 @@ NUMBERS: dict[str, Callable[[int], Any]] = {
     "uint8": np.uint8,
 }
 
-SHAPE = SHAPES.root
+SHAPE: Any = SHAPES.root
 assert SHAPE is not None
 
 
@@ -106,8 +106,8 @@ def reader(**options: Any) -> StreamReader:
 
 
 def columns(fields: Any, **options: Any) -> list[Any]:
-    batch = reader().columns(SHAPE, fields, **options)
-    return batch[batch.names[0]].to_pylist()
+    batch: Any = reader().columns(SHAPE, fields, **options)
+    return list(batch[batch.names[0]].to_pylist())
 
 
 def view() -> Any:
@@ -199,8 +199,8 @@ WITH_NUMBER: dict[str, Callable[[Any], object]] = {
     "capacity of a writer": lambda value: StreamWriter(io.BytesIO(), capacity=value).frames_written,
     "buffer_size": lambda value: StreamWriter(io.BytesIO(), buffer_size=value).frames_written,
     "capacity of a reader": lambda value: len(list(reader(capacity=value))),
-    "max_frames": lambda value: len(reader().read_batch(max_frames=value)),
-    "max_bytes": lambda value: len(reader().read_batch(max_bytes=value)),
+    "max_frames": lambda value: len(reader().read_batch(max_frames=value) or []),
+    "max_bytes": lambda value: len(reader().read_batch(max_bytes=value) or []),
     "batch_rows": lambda value: [len(b) for b in reader().column_batches(SHAPE, ["id"], batch_rows=value)],
     "low end": lambda value: columns(["id"], where=("id", value, None)),
     "high end": lambda value: columns(["id"], where=("id", None, value)),
@@ -211,7 +211,7 @@ WITH_NUMBER: dict[str, Callable[[Any], object]] = {
         AdaptiveWatermarkPolicy(size_ratio_threshold=value, messages_to_wait=value, baseline_capacity=value)
     ),
     "start of a CRC": lambda value: (crc16(b"abc", value), crc32c(b"abc", value), crc64(b"abc", value)),
-    "frame of a batch": lambda value: bytes(reader().read_batch()[value]),
+    "frame of a batch": lambda value: bytes(next(reader().batches())[value]),
     "number": lambda value: written(id=value),
     "numbers": lambda value: written(vectors={"i8s": [value], "f32s": [value], "u64s": [value]}),
     "float": lambda value: written(scalars={"f32": value, "f64": value}),

@@ -237,8 +237,8 @@ def carried() -> dict[str, list[Any]]:
     no_stream = fs.RecoveryReport(0, 0, fs.RecoveryEnd.NOT_A_STREAM, "gzip")
     written = fs.RecoveryReport(1, 9, fs.RecoveryEnd.CLEAN_EOF)
     written._being_written = "process 7"
-    damage = noted(fs.InvalidFrameError("text", declared_len=1, buffer_len=2, limit=3, offset=4))
-    damage.next_intact_offset = 90  # type: ignore[attr-defined]
+    damage: Any = noted(fs.InvalidFrameError("text", declared_len=1, buffer_len=2, limit=3, offset=4))
+    damage.next_intact_offset = 90
     prefixed = Schema.from_bytes(SHAPES._data or b"", size_prefixed=True)
     return {
         "AdaptiveWatermarkPolicy": [

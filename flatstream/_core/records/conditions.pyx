@@ -19,7 +19,7 @@ from libc.math cimport nextafter
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp
 
-from flatstream._core.base.checks cimport listed
+from flatstream._core.base.checks cimport exact_str, listed
 from flatstream._core.flatbuf.kinds cimport (
     BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, STRING, ULONG, is_scalar, may_be_enum, scalar_width,
 )
@@ -71,10 +71,14 @@ def parse_conditions(where):
         if not isinstance(condition, CONTAINERS) or len(condition) not in (3, 4) or not isinstance(condition[0], str):
             raise TypeError(wrong_form(condition))
         path, second, third, *rest = condition
+        # Subclasses of str may say of themselves what they like.
+        path = exact_str(path)
         unit = rest[0] if rest else None
         if unit is not None and (not isinstance(unit, str) or unit not in UNITS):
             raise ValueError(f"where: the unit of {path!r:.200} must be one of {listed(UNITS)}, got {unit!r:.100}")
-        if not isinstance(second, str):
+        if isinstance(second, str):
+            second = exact_str(second)
+        else:
             parsed.append((path, "range", (second, third), unit))
             continue
         if second not in OPERATORS:
