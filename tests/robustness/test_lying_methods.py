@@ -29,7 +29,6 @@ from flatstream._core.flatbuf.template import Template
 from support.schemas import SHAPES, UNIONS
 
 SHAPE: Any = SHAPES.root
-assert SHAPE is not None
 HUGE = 2**62
 
 
@@ -364,6 +363,35 @@ def test_answers_of_sources_deframers_and_checksums_are_what_they_are() -> None:
 
     with StreamWriter(io.BytesIO()) as writer, pytest.raises(FlatbufferError, match="the builder's head is -1000"):
         writer.write_finished(Built())
+
+
+@pytest.mark.parametrize("taken", [-(2**40), -1, 2**70, 0, 3])
+def test_number_of_bytes_before_a_sink_would_block_is_what_it_is(taken: int) -> None:
+    class BlockedError(BlockingIOError):
+        characters_written = Number(taken)
+
+    class Sink(io.RawIOBase):
+        def __init__(self) -> None:
+            self.got: list[bytes] = []
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            self.got.append(bytes(data))
+            if len(self.got) == 1:
+                raise BlockedError
+            return len(data)
+
+    sink = Sink()
+    writer = StreamWriter(sink)
+    writer.write_payload(b"x" * 1000)
+    with pytest.raises(BlockedError):
+        writer.flush()
+    writer.close()
+    rest = 1004 - min(max(taken, 0), 1004)
+    assert sum(map(len, sink.got)) == 1004 + rest
+    assert b"".join(sink.got[1:]) == sink.got[0][1004 - rest :]
 
 
 def test_buffer_that_is_another_the_second_time_is_refused() -> None:
