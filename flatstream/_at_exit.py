@@ -24,19 +24,27 @@ __all__ = ["watch"]
 # How long the exit waits for other threads and for pipes, in seconds, for all writers together.
 PATIENCE = 1.0
 
-# A set, and not a WeakSet: it can be copied while daemon threads make writers.
-_writers: set[weakref.ref[Encoder]] = set()
+HANDED_OVER = "were handed over now"
+
+# By the identity of the reference: a reference has the hash of its writer, and a subclass may have none. (A dictionary
+# can be copied while daemon threads make writers.)
+_writers: dict[int, weakref.ref[Any]] = {}
 
 
 def watch(writer: Encoder) -> None:
-    """Has `writer` looked at when the interpreter exits, if it still exists then."""
-    _writers.add(weakref.ref(writer, _writers.discard))
+    """Has `writer`, a StreamWriter, looked at when the interpreter exits, if it still exists then."""
+    reference = weakref.ref(writer, _forget)
+    _writers[id(reference)] = reference
+
+
+def _forget(reference: weakref.ref[Any]) -> None:
+    _writers.pop(id(reference), None)
 
 
 def _hand_over_all() -> None:
     end = time.monotonic() + PATIENCE
     told = []
-    for writer in [reference() for reference in list(_writers)]:
+    for writer in [reference() for reference in list(_writers.values())]:
         # A forked child leaves the bytes to its parent. What is closed or refuses has reported its bytes.
         if writer is None or writer._endpoint is None or writer._is_forked_copy or writer.is_refusing:
             continue
@@ -44,8 +52,11 @@ def _hand_over_all() -> None:
             told.append((writer, f"{pending} bytes in its buffer {_hand_over(writer, writer._endpoint.target, end)}"))
     # Afterwards, because a warning may be an error.
     for writer, fate in told:
+        writer._is_told = True
         message = f"{writer!r} is open at the exit of the interpreter: {fate}"
-        warnings.warn(message, ResourceWarning, source=writer, stacklevel=2)
+        # Python does not show a ResourceWarning unless it is asked to. The loss of bytes is shown.
+        category = ResourceWarning if fate.endswith(HANDED_OVER) else RuntimeWarning
+        warnings.warn(message, category, source=writer, stacklevel=2)
 
 
 def _hand_over(writer: Encoder, sink: Any, end: float) -> str:
@@ -64,7 +75,7 @@ def _hand_over(writer: Encoder, sink: Any, end: float) -> str:
                 flush()
     except Exception as error:
         return f"may be lost, because handing them over failed: {type(error).__name__}: {error}"
-    return "were handed over now"
+    return HANDED_OVER
 
 
 @contextmanager

@@ -34,10 +34,11 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def give_name(path: str, name: str) -> None:
+def give_name(path: str, name: str, *, keep: bool = False) -> None:
     """Gives the file at `path` another name in the same folder, and never takes that of another file.
 
-    If the work ends in the middle, the file has both names.
+    If the work ends in the middle, the file has both names. With `keep`, it has both afterwards too, where the file
+    system has links.
 
     Raises
     ------
@@ -52,8 +53,13 @@ def give_name(path: str, name: str) -> None:
     except OSError:
         # No links here. An empty file holds the name, which the other one takes.
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)))
-        os.replace(path, name)
+        try:
+            os.replace(path, name)
+        except OSError:
+            os.unlink(name)
+            raise
     else:
-        sync_folder(name)
-        os.unlink(path)
+        if not keep:
+            sync_folder(name)
+            os.unlink(path)
     sync_folder(name)

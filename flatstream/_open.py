@@ -159,6 +159,8 @@ def open(
             raise TypeError(f"{name} must be a bool, got {value!r:.100}")
     if allow_empty is not None and not isinstance(allow_empty, bool):
         raise TypeError(f"allow_empty must be a bool or None, got {allow_empty!r:.100}")
+    if kind != "r" and options.pop("follow", False):
+        raise ValueError(f"follow=True needs the mode 'r', got {mode!r}")
     if recover and kind != "a":
         raise ValueError(f"recover=True needs the mode 'a', got {mode!r}")
     if kind == "r":

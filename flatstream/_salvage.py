@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._endpoints import PathToOpen, is_path
 from flatstream._files import give_name
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
-from flatstream.errors import FlatStreamError
+from flatstream.detection import detect, other_checksum
+from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import deframer_for, framer_for
 from flatstream.reader import StreamReader
 from flatstream.writer import StreamWriter
@@ -44,6 +46,8 @@ class SalvageReport(NamedTuple):
         Where each doubtful frame begins and ends in the source. A frame can lie inside of another.
     doubtful : str or None
         The path of the file with the payloads of the doubtful frames; None if there are none.
+    looks_like : str or None
+        If no frame was found: what the source seems to be, as in `RecoveryReport`; otherwise None.
     """
 
     frames: int
@@ -52,6 +56,7 @@ class SalvageReport(NamedTuple):
     lost_bytes: int
     doubtful_ranges: tuple[tuple[int, int], ...]
     doubtful: str | None
+    looks_like: str | None = None
 
 
 def salvage(
@@ -72,7 +77,7 @@ def salvage(
         The damaged stream.
     out : path
         The new file. It must not exist. Until the result is complete and was read back, it is called
-        ``<out>.partial``.
+        ``<out>.partial-<number of the process>``.
     checksum : Checksum, ChecksumType or its name, optional
         The checksum that the stream was written with, and which the new file has.
     doubtful : path, optional
@@ -81,8 +86,8 @@ def salvage(
     allow_empty, resync_window
         See `StreamReader`.
     progress : callable, optional
-        ``progress(offset, size)`` gets the offset reached in the source and its size, after every 16 MiB and at the
-        end of reading.
+        ``progress(offset, size)`` gets the offset reached in the source and its size: at the end of reading, and for a
+        path after every 16 MiB.
 
     Returns
     -------
@@ -94,6 +99,8 @@ def salvage(
         `out` or `doubtful` exists.
     OSError
         The source or a file failed, or what was read back differs from what was written. There is no new file then.
+    InvalidFrameError
+        The source is a stream with another checksum.
     TypeError, ValueError
         An argument is wrong.
 
@@ -126,12 +133,16 @@ def salvage(
         source = source if source.ndim == 1 and source.format == "B" else source.cast("B")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
+    watched = source if isinstance(source, memoryview) else _Watched(source, progress)
+    _check_checksum(source, algorithm)
     target = os.fspath(out)
     doubtful_target = f"{target}.doubtful" if doubtful is None else os.fspath(doubtful)
     with contextlib.ExitStack() as stack:
+        if isinstance(watched, _Watched):
+            stack.enter_context(watched)
         reader = stack.enter_context(
             StreamReader(
-                source,
+                watched,
                 deframer_for(algorithm),
                 capacity=CAPACITY,
                 on_error="resync",
@@ -142,7 +153,9 @@ def salvage(
         good = stack.enter_context(_NewFile(target, algorithm))
         rest = stack.enter_context(_NewFile(doubtful_target, algorithm))
         copy = _Copy(reader, source, algorithm, good, rest)
-        copy.run(progress)
+        copy.run()
+        if progress is not None:
+            progress(reader.offset, watched.size if isinstance(watched, _Watched) else len(watched))
         # Both files are complete before the first gets its name.
         good.finish()
         if copy.doubtful_ranges:
@@ -157,7 +170,42 @@ def salvage(
         sum(end - begin for begin, end in lost),
         tuple(copy.doubtful_ranges),
         doubtful_target if copy.doubtful_ranges else None,
+        None if good.frames else detect(source).looks_like,
     )
+
+
+def _check_checksum(source: Any, checksum: Checksum) -> None:
+    """Raises InvalidFrameError if the source is a stream with another checksum."""
+    deframer = deframer_for(checksum)
+    if isinstance(source, memoryview):
+        kind = other_checksum(source, deframer)
+    else:
+        with open(source, "rb") as file:
+            kind = other_checksum(file, deframer)
+    if kind is not None:
+        raise InvalidFrameError(
+            f"the source is a stream with the checksum {kind.value!r}, and not with {checksum.name}: "
+            "nothing was copied",
+            offset=0,
+            frame=0,
+        )
+
+
+class _Watched(io.FileIO):
+    """The source, which tells how far it was read."""
+
+    def __init__(self, path: Any, progress: Callable[[int, int], object] | None) -> None:
+        super().__init__(path, "rb")
+        self.size = os.fstat(self.fileno()).st_size
+        self.progress = progress
+        self.told = 0
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = super().readinto(buffer)
+        if self.progress is not None and (here := self.tell()) - self.told >= PROGRESS_STEP:
+            self.told = here
+            self.progress(here, self.size)
+        return count
 
 
 class _Copy:
@@ -176,24 +224,15 @@ class _Copy:
         # The frames of a run behind damage, until they are enough; None if they are.
         self.run_begin: list[FrameBatch] | None = None
 
-    def run(self, progress: Callable[[int, int], object] | None) -> None:
-        size = (
-            len(self.source) if isinstance(self.source, memoryview) else os.fstat(self.reader.source.fileno()).st_size
-        )
-        told = 0
+    def run(self) -> None:
         for batch in self.reader.batches(max_bytes=PROGRESS_STEP):
             self.skip(batch.lost_ranges)
             self.take(batch)
-            if progress is not None and self.reader.offset - told >= PROGRESS_STEP:
-                told = self.reader.offset
-                progress(told, size)
         known = self.lost_ranges[-1][1] if self.lost_ranges else 0
         self.skip([found for found in self.reader.lost_ranges if found[0] >= known])
         # Frames that lead to the end of the stream are evidence, however few they are.
         for batch in self.run_begin or []:
             self.good.write_frames(batch)
-        if progress is not None:
-            progress(self.reader.offset, size)
 
     def take(self, batch: FrameBatch) -> None:
         """Passes the frames of a batch on, or keeps them while they are too few to be evidence."""
@@ -275,7 +314,7 @@ class _NewFile:
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         self.path = path
-        self.partial = f"{path}.partial"
+        self.partial = f"{path}.partial-{os.getpid()}"
         self.checksum = checksum
         self.writer: StreamWriter | None = None
         self.by_payload = False
@@ -285,9 +324,19 @@ class _NewFile:
 
     def open(self) -> StreamWriter:
         if self.writer is None:
-            # An earlier salvage that was killed may have left a file of this name. Its lock is gone then.
-            self.writer = StreamWriter(PathToOpen(self.partial, "wb"), framer_for(self.checksum), buffer_size=CAPACITY)
+            self.writer = self.open_new()
         return self.writer
+
+    def open_new(self) -> StreamWriter:
+        """Opens a file that did not exist. An earlier salvage that was killed may have left one of the same name."""
+        number = 0
+        while True:
+            try:
+                made = PathToOpen(self.partial, "xb")
+                return StreamWriter(made, framer_for(self.checksum), buffer_size=CAPACITY)
+            except FileExistsError:
+                number += 1
+                self.partial = f"{self.path}.partial-{os.getpid()}.{number}"
 
     def write_frames(self, batch: FrameBatch) -> None:
         self.open().write_frames(batch)

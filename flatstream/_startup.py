@@ -18,9 +18,11 @@ from datetime import UTC, datetime
 
 from flatstream._core.stream.frame_search import find_next_frames
 from flatstream._file_types import checksum_of_first_frame
+from flatstream._files import give_name, sync, sync_folder
 from flatstream._lock import open_for_reading, open_for_writing
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import ChecksumType, NoChecksum
+from flatstream.detection import other_checksum
 from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import DefaultDeframer, Deframer
 from flatstream.recovery import RecoveryEnd, recover
@@ -76,8 +78,13 @@ def start_up(
             error.__cause__ = error.__context__ = None
         else:
             if report.end is RecoveryEnd.CLEAN_EOF:
-                _sync(file.fileno())
-                _sync_folder(path)
+                for name in [] if existed else _left_empty(path):
+                    # Where there are no links, the path names no file for a moment while a file is moved.
+                    if hasattr(os, "fchmod"):
+                        os.fchmod(file.fileno(), stat.S_IMODE(os.lstat(name).st_mode))
+                    os.unlink(name)
+                sync(file.fileno())
+                sync_folder(path)
                 return file, StartupReport("nothing" if existed else "created", report.frames, report.last_good_offset)
             zeros = _is_zero(source, report.last_good_offset)
             if zeros or report.end is RecoveryEnd.TORN_TAIL:
@@ -86,7 +93,7 @@ def start_up(
                 if os.fstat(file.fileno()).st_size != size:
                     raise OSError(errno.EBUSY, "another process writes to the file without a lock", file.name)
                 os.ftruncate(file.fileno(), good)
-                _sync(file.fileno())
+                sync(file.fileno())
                 return file, StartupReport("cut", report.frames, good, size - good, saved)
             looks_like = report.looks_like
         _check_checksum(source, deframer)
@@ -106,6 +113,17 @@ def _check_checksum(source: io.FileIO, deframer: Deframer) -> None:
     kind = checksum_of_first_frame(first)
     if kind is None and find_next_frames(DefaultDeframer(), first, 0, len(first) < CHUNK, 0)[0] == 0:
         kind = ChecksumType.NONE
+    if kind is None:
+        # The first frame may be damaged too.
+        kind = other_checksum(source, deframer)
+    if kind is None and type(getattr(deframer, "checksum", NoChecksum())) is not NoChecksum:
+        # Payloads that are no FlatBuffers are evidence only if frame follows frame from the first byte to the last.
+        source.seek(0)
+        with contextlib.suppress(FlatStreamError):
+            report = recover(source, ChecksumType.NONE)
+            # One frame may be a first one of the checksum that lacks a few bytes.
+            is_stream = report.frames > 1 and report.end is RecoveryEnd.CLEAN_EOF
+            kind = ChecksumType.NONE if is_stream else None
     if kind is None or type(kind.checksum()) is type(getattr(deframer, "checksum", NoChecksum())):
         return
     raise InvalidFrameError(
@@ -175,8 +193,8 @@ def _complete(copy: io.FileIO, source: io.FileIO, path: str) -> str:
         view = memoryview(chunk)
         while view:
             view = view[copy.write(view) :]
-    _sync(copy.fileno())
-    _sync_folder(path)
+    sync(copy.fileno())
+    sync_folder(path)
     return str(copy.name)
 
 
@@ -188,50 +206,58 @@ def _move(file: io.FileIO, path: str, lock: bool) -> tuple[io.FileIO, str]:
     if sys.platform == "win32":
         # An open file cannot be renamed there.
         file.close()
-    moved = _rename(path, status)
-    _sync_folder(path)
+    # The new file takes the place of the old one when it has its permissions, and the old one another name.
+    empty = _make_empty(path, stat.S_IMODE(status.st_mode))
+    try:
+        moved = _rename(path, status)
+        os.replace(empty, path)
+    except OSError:
+        os.unlink(empty)
+        raise
+    sync_folder(path)
     # By the path as it was given: a symbolic link is followed.
     fresh = open_for_writing(file.name, "ab", lock=lock)
     file.close()
-    if hasattr(os, "fchmod"):
-        # It may hold secrets. Another owner's file cannot be changed, and stays as it is.
-        with contextlib.suppress(PermissionError):
-            os.fchmod(fresh.fileno(), stat.S_IMODE(status.st_mode))
     return fresh, moved
 
 
-def _rename(path: str, status: os.stat_result) -> str:
-    # Only a link is certain not to take the place of another file. If the work ended behind it, the file has two names.
-    for name in _beside(path, "damaged"):
-        if os.path.samestat(status, os.lstat(name)):
-            os.unlink(path)
-            return name
-    for name in _new_names(path, "damaged"):
+def _make_empty(path: str, mode: int) -> str:
+    """Makes an empty file beside `path`, with the permissions of the file there, and returns its name."""
+    for name in _left_empty(path):
+        os.unlink(name)
+    for name in _new_names(path, "new"):
         try:
-            _give_name(path, name)
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
             continue
+        try:
+            if hasattr(os, "fchmod"):
+                # The file may hold secrets. This one belongs to the process, whoever owns the other.
+                os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
         return name
     raise AssertionError("there is always another name")
 
 
-def _give_name(path: str, name: str) -> None:
-    """Renames the file. Raises FileExistsError if there is another file of that name."""
-    try:
-        os.link(path, name)
-    except FileExistsError:
-        raise
-    except OSError:
-        # This file system may have no links. An empty file holds the name, which the other one takes.
-        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+def _left_empty(path: str) -> list[str]:
+    """The empty files that `_make_empty` made in a start-up that was killed."""
+    return [name for name in _beside(path, "new") if os.lstat(name).st_size == 0]
+
+
+def _rename(path: str, status: os.stat_result) -> str:
+    """Gives the file a second name; where there are no links, it has no other then."""
+    for name in _beside(path, "damaged"):
+        # A start-up that was killed has done so.
+        if os.path.samestat(status, os.lstat(name)):
+            return name
+    for name in _new_names(path, "damaged"):
         try:
-            os.replace(path, name)
-        except OSError:
-            os.unlink(name)
-            raise
-    else:
-        _sync_folder(path)
-        os.unlink(path)
+            give_name(path, name, keep=True)
+        except FileExistsError:
+            continue
+        return name
+    raise AssertionError("there is always another name")
 
 
 def _new_names(path: str, kind: str, end: str = "") -> Iterator[str]:
@@ -257,27 +283,3 @@ def _beside(path: str, kind: str, end: str = "") -> list[str]:
         for name in sorted(names)
         if name.startswith(f"{base}.{kind}-") and name.endswith(end)
     ]
-
-
-def _sync(fd: int) -> None:
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        # Some file systems cannot do this at all. An I/O error is none of these.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-            raise
-
-
-def _sync_folder(path: str) -> None:
-    """Makes the names in the folder of `path` lasting."""
-    if sys.platform == "win32":
-        return
-    try:
-        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:
-        # A folder in which one may write and not look cannot be synced.
-        return
-    try:
-        _sync(fd)
-    finally:
-        os.close(fd)

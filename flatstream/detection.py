@@ -15,7 +15,7 @@ from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, deframer_for
 from flatstream.reader import StreamReader
 
-__all__ = ["Detection", "detect"]
+__all__ = ["Detection", "detect", "other_checksum"]
 
 # How many bytes are looked at in one place, and how many frames at most.
 PLACE = 1 << 20
@@ -146,6 +146,20 @@ def _detect(source: Any) -> Detection:
         if frames and (confidence, frames) > (best.confidence, best.frames):
             best = Detection(kind, frames, confidence, None)
     return best
+
+
+def other_checksum(source: Any, deframer: Deframer) -> ChecksumType | None:
+    """The checksum of the stream in a memoryview or file, if it is certain, and not that of `deframer`; otherwise None.
+
+    It is not certain if any of the bytes that `detect` looks at are frames for `deframer`: then the others may be those
+    of streams in its payloads.
+    """
+    found = _detect(source)
+    if found.checksum is None or found.confidence < 1.0:
+        return None
+    size = len(source) if isinstance(source, memoryview) else source.seek(0, os.SEEK_END)
+    own = (_count(deframer, *place)[1] for place in _places(source, size, _read(source, 0, PLACE)))
+    return None if any(own) else found.checksum
 
 
 def _read(source: Any, begin: int, size: int) -> bytes:

@@ -37,7 +37,7 @@ from flatstream.errors import (
     UnexpectedEofError,
     ValidationFailedError,
 )
-from flatstream.framing import Deframer, as_deframer
+from flatstream.framing import Deframer, as_deframer, deframer_for
 from flatstream.reader import FrameBatch, StreamReader
 
 __all__ = ["RecoveryEnd", "RecoveryReport", "recover", "recover_file"]
@@ -49,6 +49,9 @@ WINDOW = 16 << 20
 
 # How many bytes of the stream are read to see what it is: whether its first frame has another checksum, for instance.
 FIRST = 16 << 20
+
+# How many bytes behind a tear are searched for frames with other checksums.
+OTHERS = 1 << 20
 
 # How many of them are kept of a source that cannot be read again.
 ENOUGH_TO_NAME = 4096
@@ -420,6 +423,9 @@ class _Recovery:
         return self.reader._rest_is_zero()
 
     def _torn(self, offset: int, frames: int) -> RecoveryReport:
+        if frames and self.guard and not self.evidence_bytes:
+            # Without a checksum, the frames that were read may be none, but parts of frames with one.
+            self._check_other_checksums(0, *self._first_bytes(), offset)
         if frames or not self.guard:
             return RecoveryReport(frames, offset, RecoveryEnd.TORN_TAIL)
         first, is_all = self._first_bytes()
@@ -447,6 +453,7 @@ class _Recovery:
                 "lengths: it is not known whether the stream is torn. Nothing may be cut off here",
             ) from tear
         if found is None:
+            self._check_other_checksums(offset, *self._bytes_from(offset).read(offset, OTHERS), offset)
             return
         reason = (
             "only the length of this frame is wrong, and the payload behind it is intact"
@@ -496,6 +503,27 @@ class _Recovery:
             offset=0,
             frame=0,
         ) from tear
+
+    def _check_other_checksums(self, begin: int, data: memoryview, at_end: bool, tear: int) -> None:
+        """Raises InvalidFrameError if `data`, from the stream offset `begin` on, has frames with another checksum."""
+        inner: Any = self.deframer
+        while (wrapped := getattr(inner, "inner", None)) is not None:
+            inner = wrapped
+        at_end = at_end and len(data) <= OTHERS
+        for kind in ChecksumType:
+            if kind is ChecksumType.NONE or type(kind.checksum()) is type(getattr(inner, "checksum", None)):
+                continue
+            try:
+                found = find_frames(deframer_for(kind), data[:OTHERS], 0, at_end, self.longest)
+            except SearchStoppedError:
+                continue
+            if found is not None:
+                raise InvalidFrameError(
+                    f"the stream ends inside a frame, but an intact frame with the checksum {kind.value!r} begins at "
+                    f"stream offset {begin + found}: was the stream written with it? Nothing may be cut off here; "
+                    f"{GUARD_OFF}",
+                    offset=tear,
+                )
 
     def _find_intact(self, tear: int) -> int | None:
         """The offset of an intact frame that cutting the stream at `tear` would remove, or None.

@@ -82,6 +82,8 @@ class StreamWriter(Encoder):
 
     # What `flatstream.open` with ``recover=True`` did to the file; otherwise None.
     recovery: StartupReport | None = None
+    # Whether the exit of the interpreter has said that it is open.
+    _is_told = False
 
     def __init__(
         self,
@@ -306,7 +308,7 @@ class StreamWriter(Encoder):
         if endpoint is None or self._is_forked_copy:
             return
         try:
-            if self.pending_bytes or endpoint.owned:
+            if (self.pending_bytes or endpoint.owned) and not self._is_told:
                 warnings.warn(f"unclosed stream writer {self!r}", ResourceWarning, source=self, stacklevel=2)
         finally:
             with contextlib.suppress(Exception):

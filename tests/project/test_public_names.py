@@ -69,7 +69,7 @@ PUBLIC = {
     "RecordWriter": "table write write_columns write_record write_records",
     "RecoveryEnd": "CLEAN_EOF NOT_A_STREAM TORN_TAIL",
     "RecoveryReport": "being_written end frames last_good_offset looks_like",
-    "SalvageReport": "doubtful doubtful_ranges frames lost_bytes lost_ranges size",
+    "SalvageReport": "doubtful doubtful_ranges frames looks_like lost_bytes lost_ranges size",
     "Schema": "from_bytes from_file root table",
     "SizeThresholdPolicy": (
         "baseline_capacity grow_above_bytes messages_to_wait on_reclaim should_reset shrink_below_bytes"

@@ -117,7 +117,7 @@ def test_none_is_named_where_none_is_intact(mode: Mode) -> None:
 
 
 def test_first_frame_that_is_not_whole_asks_whether_the_checksum_is_another() -> None:
-    note = ["nothing was read before it: was the stream written with another checksum?"]
+    note = ["nothing was read before it: was the stream written with another checksum? (flatstream.detect tells)"]
     for data, kind in ((b"text, and no stream", UnexpectedEofError), (b"\xff" * 20, InvalidFrameError)):
         with pytest.raises(kind) as caught:
             StreamReader(data).read_message()

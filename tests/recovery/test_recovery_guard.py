@@ -575,4 +575,6 @@ def test_first_mismatch_of_a_stream_asks_whether_the_checksum_is_another() -> No
         writer.write_payload(message(1))
     with pytest.raises(ChecksumMismatchError) as caught:
         StreamReader(sink.getvalue(), "crc32c").read_message()
-    assert caught.value.__notes__ == ["nothing was read before it: was the stream written with another checksum?"]
+    assert caught.value.__notes__ == [
+        "nothing was read before it: was the stream written with another checksum? (flatstream.detect tells)"
+    ]

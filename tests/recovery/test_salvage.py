@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import flatstream
-from flatstream import SalvageReport, StreamReader, salvage
+from flatstream import InvalidFrameError, SalvageReport, StreamReader, salvage
 from reference import framing as reference
 from support import corruption
 from support.modes import MODES
@@ -112,14 +112,25 @@ def test_a_run_that_is_too_short_to_be_evidence_is_put_apart(tmp_path: Path) -> 
 
 
 def test_an_empty_source_gives_an_empty_file(tmp_path: Path) -> None:
-    assert salvage(b"", tmp_path / "new.fs", "crc32") == (0, 0, (), 0, (), None)
+    assert salvage(b"", tmp_path / "new.fs", "crc32") == (0, 0, (), 0, (), None, None)
     assert (tmp_path / "new.fs").read_bytes() == b""
 
 
 def test_a_foreign_file_gives_an_empty_file_and_is_lost_as_a_whole(tmp_path: Path) -> None:
     text = b"a line of a log\n" * 1000
     report = salvage(text, tmp_path / "new.fs", "xxhash64")
-    assert (report.frames, report.lost_ranges) == (0, ((0, len(text)),))
+    assert (report.frames, report.lost_ranges, report.looks_like) == (0, ((0, len(text)),), "text")
+
+
+@pytest.mark.parametrize("given", ["none", "crc16", "crc32", "crc64"])
+@pytest.mark.parametrize("damage", [None, 5, 30])
+def test_a_stream_with_another_checksum_is_refused(given: str, damage: int | None, tmp_path: Path) -> None:
+    data = bytearray(corpus(MODES["xxhash64"], PAYLOADS).data)
+    if damage is not None:
+        data[damage] ^= 1
+    with pytest.raises(InvalidFrameError, match=r"checksum 'xxhash64', and not with \w+: nothing was copied"):
+        salvage(bytes(data), tmp_path / "new.fs", given)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["new.fs", "new.fs.doubtful"])
@@ -141,28 +152,35 @@ def test_the_source_itself_is_no_target(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_salvage_left_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / "new.fs.partial").write_bytes(b"the beginning of a result")
+    left = tmp_path / f"new.fs.partial-{os.getpid()}"
+    left.write_bytes(b"the beginning of a result")
     salvage(corpus(MODES["crc32"], PAYLOADS).data, tmp_path / "new.fs", "crc32")
     assert read(tmp_path / "new.fs", "crc32") == PAYLOADS
-    assert os.listdir(tmp_path) == ["new.fs"]
+    assert left.read_bytes() == b"the beginning of a result"
+    assert sorted(os.listdir(tmp_path)) == ["new.fs", left.name]
 
 
 def test_an_interrupted_salvage_leaves_nothing(tmp_path: Path) -> None:
-    data = LONG
+    source = tmp_path / "source.fs"
+    source.write_bytes(LONG)
 
     def stop(offset: int, size: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        salvage(data, tmp_path / "new.fs", "crc32", progress=stop)
-    assert os.listdir(tmp_path) == []
+        salvage(source, tmp_path / "new.fs", "crc32", progress=stop)
+    assert os.listdir(tmp_path) == ["source.fs"]
 
 
-def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
-    data = LONG
+@pytest.mark.parametrize("lost", [False, True])
+def test_progress_is_told_up_to_the_end(lost: bool, tmp_path: Path) -> None:
+    source = tmp_path / "source.fs"
+    # All of it is one lost range, after the first frame.
+    data = LONG[: len(LARGE) + 8] + bytes(40 << 20) if lost else LONG
+    source.write_bytes(data)
     told: list[tuple[int, int]] = []
-    salvage(data, tmp_path / "new.fs", "crc32", progress=lambda offset, size: told.append((offset, size)))
-    assert 0 < told[0][0] < len(data)
+    salvage(source, tmp_path / "new.fs", "crc32", progress=lambda offset, size: told.append((offset, size)))
+    assert len(told) >= 3
     assert told == sorted(told)
     assert told[-1] == (len(data), len(data))
 

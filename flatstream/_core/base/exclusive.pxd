@@ -23,6 +23,7 @@ cdef class Exclusive:
     cdef int leave(self) except -1
     cdef bint is_abandoned(self) noexcept
     cdef int add_waiter(self, Waiter* waiter) noexcept
+    cdef bint is_waiting(self, const Waiter* waiter) noexcept
     cdef int remove_waiter(self, Waiter* waiter) noexcept
     cdef int wake_first(self) noexcept
     cdef int forget_waiters_of_the_parent(self) except -1

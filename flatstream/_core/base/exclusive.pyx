@@ -88,6 +88,7 @@ cdef class Exclusive:
     cdef bint enter_within(self, double seconds) except -1:
         """`enter` that waits for at most that many seconds; negative: for ever. Returns whether it has entered."""
         cdef double end = time.monotonic() + seconds
+        cdef unsigned long forks = FORKS
         cdef Waiter* waiter
         cdef bint is_acquired
         self._check_can_enter()
@@ -115,10 +116,13 @@ cdef class Exclusive:
                     waiter.is_woken = False
                 # If a handler raises, the turn passes to the next waiter, below.
                 PyErr_CheckSignals()
-                if self.entered_in != FORKS:
-                    # The handler has forked, and this is the child.
-                    self.forget_waiters_of_the_parent()
-                    self.add_waiter(waiter)
+                if forks != FORKS:
+                    # The handler has forked, and this is the child. It may also have used the object there.
+                    forks = FORKS
+                    if self.entered_in != FORKS:
+                        self.forget_waiters_of_the_parent()
+                    if not self.is_waiting(waiter):
+                        self.add_waiter(waiter)
             self.busy = True
             self.owner = waiter.thread
             self.entered_in = FORKS
@@ -156,6 +160,13 @@ cdef class Exclusive:
         waiter.next = link[0]
         link[0] = waiter
         return 0
+
+    cdef bint is_waiting(self, const Waiter* waiter) noexcept:
+        """Whether a waiter is in the queue."""
+        cdef const Waiter* other = self.first
+        while other is not NULL and other is not waiter:
+            other = other.next
+        return other is waiter
 
     cdef int remove_waiter(self, Waiter* waiter) noexcept:
         """Takes a waiter out of the queue. If its turn had come and it has not entered, wakes the next one."""

@@ -687,7 +687,9 @@ cdef class Decoder(ResyncBuffer):
     cdef int note_first(self, object error) except -1:
         """Adds a note to an error about the first frame: with another checksum, or none, frames begin elsewhere."""
         if not self.delivered and not self.refused:
-            error.add_note("nothing was read before it: was the stream written with another checksum?")
+            error.add_note(
+                "nothing was read before it: was the stream written with another checksum? (flatstream.detect tells)"
+            )
         return 0
 
     cdef int locate_error(self, object error) except -1:
