@@ -18,7 +18,7 @@ import pytest
 
 from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream.schema import Schema, Table
-from reference.columns import Reference, bits
+from reference.columns import Reference, bits, in_arrow
 from support.columns import stream_of
 from support.records import encoded
 from support.schema_sweep import (
@@ -38,6 +38,13 @@ FILES = schema_files()
 FLATCS = flatcs()
 SEEDS = range(6)
 RECORDS = 4
+
+
+# Schemas that flatc loads, and of whose messages it makes no JSON.
+UNFIT_FOR_JSON = {
+    "flatcc_union": "flatc finds no type of the union in a schema of flatcc",
+    "wide_unions": "flatc reads the types of unions as bytes here, whatever their width",
+}
 
 
 @functools.cache
@@ -90,7 +97,7 @@ def test_libraries_take_the_columns(name):
         rows = batch.to_pylist()
         arrow = batch.to_arrow()
         arrow.validate(full=True)
-        assert bits(arrow.to_pylist()) == bits(rows)
+        assert bits(arrow.to_pylist()) == bits([in_arrow(row) if row else row for row in rows])
         assert isinstance(arrow, pyarrow.Table)
         if not batch.names:
             continue
@@ -122,6 +129,8 @@ def same(one: Any, other: Any) -> bool:
 @every_schema
 @pytest.mark.parametrize("version", FLATCS or [pytest.param("none", marks=pytest.mark.skip("no flatc is here"))])
 def test_flatc_reads_and_writes_the_same_messages(name, version, tmp_path):
+    if name in UNFIT_FOR_JSON:
+        pytest.skip(UNFIT_FOR_JSON[name])
     flatc = Flatc(FLATCS[version], FILES[name], tmp_path)
     for table in tables_of(name):
         messages = [
