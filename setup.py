@@ -58,6 +58,7 @@ if COVERAGE:
 
 directives: dict[str, object] = {
     "language_level": "3",
+    "auto_pickle": False,  # what may be pickled has a `__reduce__` that goes through checked constructors
     "embedsignature": False,
     "linetrace": COVERAGE,
     "show_performance_hints": not DEBUG,  # they advise against the checks that DEBUG asks for
@@ -103,6 +104,17 @@ def remove_outdated() -> None:
         SETTINGS.write_text(settings)
 
 
+def pickle_nothing_by_itself() -> None:
+    """Turn automatic pickling off in Cython's own classes too, which directives do not reach: those of memoryviews.
+
+    A generated ``__setstate_cython__`` sets members unchecked. Without it, Python itself refuses to pickle a compiled
+    class that has members.
+    """
+    from Cython.Compiler import Options
+
+    Options.get_directive_defaults()["auto_pickle"] = False
+
+
 def check_bounds_everywhere() -> None:
     """Check the bounds of indices also where a module turns these checks off.
 
@@ -121,6 +133,7 @@ def compiled_modules() -> list[Extension]:
     from Cython.Build import cythonize
 
     remove_outdated()
+    pickle_nothing_by_itself()
     if DEBUG:
         check_bounds_everywhere()
     sources: dict[str, list[Path]] = {SHARED: []}

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -118,6 +120,33 @@ def used_columns(parquet: Path) -> pa.Table:
         return file.read(columns=USED).flatten()
 
 
+def continued(table: pa.Table) -> pa.Table:
+    """The same table with the growth of each counter since the first event, in place of the counter.
+
+    A counter that goes down began anew, with its process or its machine. So did the others then, and what each counted
+    in between is unknown: it does not count as growth. An event without a value has the one before it.
+    """
+    counters = ["monotonic_ns", *(f"cpu_total.{state}" for state in STATES)]
+    growth = {}
+    for name in counters:
+        # Signed, so that a counter that goes down has negative growth.
+        kind = pa.int64() if pa.types.is_integer(table[name].type) else pa.float64()
+        values = pc.fill_null(pc.fill_null_forward(table[name].combine_chunks().cast(kind)), 0).to_numpy()
+        growth[name] = np.diff(values, prepend=values[:1])
+    begun_anew = np.any([grown < 0 for grown in growth.values()], axis=0)
+    for name, grown in growth.items():
+        table = table.set_column(
+            table.column_names.index(name), name, pa.array(np.cumsum(np.where(begun_anew, 0, grown)))
+        )
+    return table
+
+
+def missing_events(sequence: pa.ChunkedArray) -> int:
+    """How many numbers are missing. The numbers begin anew when the agent is started again."""
+    steps = np.diff(sequence.combine_chunks().cast(pa.int64()).to_numpy())
+    return int(np.maximum(steps - 1, 0).sum())
+
+
 def window_of(table: pa.Table) -> tuple[int, int]:
     """The time of the first event, and the length of a window of the series, in nanoseconds."""
     times = table["monotonic_ns"]
@@ -197,7 +226,7 @@ def summarise(table: pa.Table, series: dict[str, list[Any]]) -> None:
     seconds = (times[-1].as_py() - times[0].as_py()) / SECOND_NS
     host, events = table["host"][0].as_py(), table.num_rows
     begun = datetime.datetime.fromtimestamp(table["wall_time_ns"][0].as_py() / SECOND_NS, datetime.UTC)
-    missing = table["sequence"][-1].as_py() - table["sequence"][0].as_py() + 1 - events
+    missing = missing_events(table["sequence"])
     print(f"host      {host}, from {begun:%Y-%m-%d %H:%M:%S} UTC for {seconds:.1f} s")
     print(f"events    {events}, {events / seconds if seconds else 0:.1f}/s, {missing} missing")
     print(f"deadlines {sum(series['missed'])} missed, at worst {max(series['lateness_us']):.0f} us late")
@@ -295,7 +324,7 @@ def main(argv: list[str] | None = None) -> int:
     if not loaded.rows:
         print("there is nothing to summarise")
         return status
-    table = used_columns(parquet)
+    table = continued(used_columns(parquet))
     series = SERIES[arguments.engine](table)
     summarise(table, series)
     draw(table, series, png)

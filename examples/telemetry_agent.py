@@ -3,8 +3,9 @@
     python telemetry_agent.py --rate 1000 --seconds 10
 
 Each tick samples the processors, memory, disks, network and the agent's own process, builds one `telemetry.Event`
-(telemetry.fbs) with the code flatc generated from it, and writes the event as one checksummed frame. The replay reads
-every event back, checks that none is missing, and prints a report. Needs flatstream, flatbuffers and psutil.
+(telemetry.fbs) with the code flatc generated from it, and writes the event as one checksummed frame. A file that exists
+is continued, so an agent that is started again loses nothing. The replay reads every event of this run back, checks
+that none is missing, and prints a report. Needs flatstream, flatbuffers and psutil.
 """
 
 # mypy: allow-untyped-calls
@@ -301,14 +302,15 @@ def describe(event: Event.Event) -> str:
     return f"{host}: {kernel} {architecture}, {event.LogicalCpus()} CPUs, sampled by {process} (pid {event.Pid()})"
 
 
-def replay(path: Path, checksum: str, written: int) -> Replay:
-    """Read every event back; raise ReplayError unless all `written` events are there, in order."""
+def replay(path: Path, checksum: str, begin: int, written: int) -> Replay:
+    """Read every event from byte `begin` on; raise ReplayError unless all `written` events are there, in order."""
     gauges, rates = make_metrics()
     events = payload_bytes = window_start = before = 0
     title = ""
     event = None
     began = time.perf_counter_ns()
-    with flatstream.open(path, "r", checksum=checksum) as reader:
+    with path.open("rb") as file, flatstream.StreamReader(file, checksum) as reader:
+        file.seek(begin)  # the reader reads nothing before it is asked for a message
         for payload in reader:
             event = Event.Event.GetRootAs(payload)
             sequence, now = event.Sequence(), event.MonotonicNs()
@@ -381,7 +383,7 @@ def metric_rows(metrics: Sequence[Metric]) -> Iterator[Sequence[str]]:
 
 
 def report(run: Run, found: Replay, file: str, file_bytes: int) -> Iterator[str]:
-    """The lines of the report on a run of at least one event."""
+    """The lines of the report on a run of at least one event, which added `file_bytes` to the file."""
     lateness = sorted(run.lateness)
     late, late_p99, late_worst = (percentile(lateness, fraction) // 1000 for fraction in (0.5, 0.99, 1.0))
     framing = (file_bytes - found.payload_bytes) / found.events
@@ -392,7 +394,7 @@ def report(run: Run, found: Replay, file: str, file_bytes: int) -> Iterator[str]
     yield f"deadlines  {run.missed} missed, {run.never_begun} events never begun"
     yield f"lateness   {late} us at the median, {late_p99} us at p99, {late_worst} us at worst"
     yield f"size       {file_bytes / found.events:.1f} bytes per event, {framing:g} of them for the frame"
-    yield f"file       {file}, {file_bytes} bytes"
+    yield f"file       {file}, {file_bytes} bytes of this run"
     if run.interrupted:
         yield "ended      early, on request"
     if run.absent:
@@ -422,7 +424,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Sample this machine into a flatstream file; replay it.")
     parser.add_argument("--rate", type=positive, default=1000.0, help="events a second (default: 1000)")
     parser.add_argument("--seconds", type=positive, default=10.0, help="how long to sample (default: 10)")
-    parser.add_argument("--output", type=Path, help="the file to write (default: a temporary file, removed at the end)")
+    parser.add_argument(
+        "--output", type=Path, help="the file to continue (default: a temporary file, removed at the end)"
+    )
     parser.add_argument("--keep", action="store_true", help="do not remove the temporary file")
     parser.add_argument(
         "--checksum", choices=CHECKSUMS, default="xxhash64", help="the checksum of each frame (default: xxhash64)"
@@ -450,17 +454,18 @@ def run_agent(path: Path, arguments: argparse.Namespace) -> Iterator[str]:
     """Sample, then replay; yields the lines of the report."""
     progress = Progress(arguments.seconds, quiet=arguments.quiet)
     try:
-        with Stop() as stop, flatstream.open(path, "w", checksum=arguments.checksum) as writer:
+        with Stop() as stop, flatstream.open(path, "a", checksum=arguments.checksum, recover=True) as writer:
+            begin = path.stat().st_size
             run = record(writer, arguments.rate, arguments.seconds, progress, stop)
     finally:
         progress.finish()
-    found = replay(path, arguments.checksum, run.events)
+    found = replay(path, arguments.checksum, begin, run.events)
     if not run.events:
         yield "no events: stopped before the first"
         return
     removed = arguments.output is None and not arguments.keep
     file = "temporary, removed" if removed else str(path)
-    yield from report(run, found, file, path.stat().st_size)
+    yield from report(run, found, file, path.stat().st_size - begin)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -57,7 +57,7 @@ class FlatStreamError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # By default, pickle calls the class with `args`, which lacks the keyword-only arguments.
-        return (self.__class__.__new__, (self.__class__,), self.__dict__)
+        return (self.__class__.__new__, (self.__class__, *self.args), self.__dict__)
 
 
 class InvalidFrameError(FlatStreamError, ValueError):

@@ -34,7 +34,8 @@ class RecordWriter(RecordEncoder):
     TypeError
         An argument has the wrong type.
     ValueError
-        `file_identifier` is true, and the schema has no file identifier.
+        `file_identifier` is true, and the schema has no file identifier; or the schema was loaded with
+        `size_prefixed`.
 
     Notes
     -----
@@ -42,8 +43,10 @@ class RecordWriter(RecordEncoder):
     An enum field also takes the name of an enumerator, and an enum of flags several names separated by spaces. A string
     field takes a str or bytes of UTF-8, a table or struct a record, a vector a list or another iterable. A vector of
     numbers also takes an object that exports a buffer (bytes, `array`, NumPy), which is converted without a Python
-    object for each element. A union ``x`` takes ``x=(variant, value)``, or two fields, ``x_type=variant`` and
-    ``x=value``, or a `RecordView`, whose type is the variant. `docs/records.md` has the complete list.
+    object for each element; an array of ubyte in a struct takes bytes. A null in a Series or an array is an error, and
+    does not become NaN. A union ``x`` takes ``x=(variant, value)``, or two fields, ``x_type=variant`` and ``x=value``,
+    or a `RecordView`, whose type is the variant. What `RecordView.to_dict` returns is a record. `docs/records.md` has
+    the complete list.
 
     A value that does not fit its field is an error with the path of the field, and nothing of the record is written:
     values never wrap around and are never truncated. A number for a float field is rounded to the nearest float. A

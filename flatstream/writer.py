@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from flatstream._at_exit import watch
+from flatstream._core.base.checks import index_argument
 from flatstream._core.base.exclusive import Exclusive
 from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.stream.encoder import Encoder, check_buffer_size
@@ -98,14 +99,12 @@ class StreamWriter(Encoder):
         if memory_policy is not None and not isinstance(memory_policy, MemoryPolicy):
             raise TypeError(f"memory_policy must be an instance of MemoryPolicy, got {memory_policy!r:.100}")
         baseline = 0 if memory_policy is None else memory_policy.baseline_capacity
-        if not isinstance(baseline, int) or isinstance(baseline, bool):
-            raise TypeError(f"memory_policy.baseline_capacity must be an int, got {baseline!r:.100}")
+        baseline = index_argument("memory_policy.baseline_capacity", baseline)
         if baseline < 0:
             raise ValueError(f"memory_policy.baseline_capacity must be at least 0, got {baseline}")
         if make_builder is not None and not callable(make_builder):
             raise TypeError(f"make_builder must be callable, got {make_builder!r:.100}")
-        if capacity is not None and (not isinstance(capacity, int) or isinstance(capacity, bool)):
-            raise TypeError(f"capacity must be an int, got {type(capacity).__name__}: {capacity!r:.100}")
+        capacity = None if capacity is None else index_argument("capacity", capacity)
         if capacity is not None and capacity < 0:
             raise ValueError(f"capacity must not be negative, got {capacity}")
         if builder is not None:

@@ -25,6 +25,8 @@ NUMBERS = {
 
 def type_text(type: ColumnType) -> str:
     """Arrow's name of a type."""
+    if type.presence:
+        return "bool"
     if type.labels is not None:
         return "dictionary<values=string, indices=int32>"
     if type.format in NUMBERS:

@@ -154,6 +154,9 @@ class ColumnBatch(Mapping[str, Column]):
     skipped, lost_bytes, lost_ranges : int, int, list of (int, int)
         What was left out because of damage since the batch before; see `StreamReader`. Always 0 and empty unless
         `on_error` is "skip" or "resync".
+    others : int
+        The number of messages with another file identifier that were skipped; always 0 unless ``on_other="skip"`` was
+        given.
     stop_error : FlatStreamError or None
         The error at which ``on_error="stop"`` ended.
     names : tuple of str
@@ -177,6 +180,7 @@ class ColumnBatch(Mapping[str, Column]):
         data: ColumnData,
         skipped: int = 0,
         lost_ranges: Sequence[tuple[int, int]] = (),
+        others: int = 0,
         stop_error: FlatStreamError | None = None,
     ) -> None:
         if not isinstance(data, ColumnData):
@@ -187,6 +191,7 @@ class ColumnBatch(Mapping[str, Column]):
         self.skipped = skipped
         self.lost_ranges = list(lost_ranges)
         self.lost_bytes = sum(end - start for start, end in lost_ranges)
+        self.others = others
         self.stop_error = stop_error
         self.names = tuple(self._columns)
 
@@ -271,6 +276,7 @@ class ColumnBatch(Mapping[str, Column]):
 
     def __repr__(self) -> str:
         skipped = f", {self.skipped} skipped" if self.skipped else ""
+        skipped += f", {self.others} others" if self.others else ""
         return f"<ColumnBatch of {self.num_rows} rows in {len(self)} columns{skipped}>"
 
 

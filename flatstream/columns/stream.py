@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
 from flatstream._core.base.checks import int_argument
 from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.column_reader.reader import ColumnReader
+from flatstream._core.records.conditions import parse_conditions
 from flatstream.columns.batch import ColumnBatch, ColumnSchema
 
 if TYPE_CHECKING:
     from typing import Self
 
     from flatstream._core.flatbuf.layout import Layout
+    from flatstream._core.records.conditions import _ParsedCondition
     from flatstream._core.stream.decoder import Decoder
     from flatstream.errors import FlatStreamError
     from flatstream.reader import _OnError
@@ -41,6 +43,8 @@ class ColumnStream:
     ----------
     skipped, lost_bytes, lost_ranges : int, int, list of (int, int)
         What was left out because of damage so far; see `StreamReader`.
+    others : int
+        The number of messages skipped so far because they have another file identifier.
     stop_error : FlatStreamError or None
         The error at which ``on_error="stop"`` ended.
 
@@ -86,6 +90,11 @@ class ColumnStream:
         return self._reader.stop_error
 
     @property
+    def others(self) -> int:
+        """The number of messages skipped so far because they have another file identifier."""
+        return self._reader.total_others
+
+    @property
     def type(self) -> ColumnType:
         """The type of the batches, for `export_stream`."""
         return self._reader.type
@@ -95,7 +104,7 @@ class ColumnStream:
         found = self._read()
         return None if found is None else found[0]
 
-    def _read(self) -> tuple[ColumnData, int, list[tuple[int, int]]] | None:
+    def _read(self) -> tuple[ColumnData, int, list[tuple[int, int]], int] | None:
         found = self._reader.read(self._rows, self._one_batch)
         self._at_end = found is None
         return found
@@ -119,41 +128,64 @@ class ColumnStream:
             )
         return export_stream(self)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a ColumnStream can be neither pickled nor copied: it reads a stream of this process")
+
     def __repr__(self) -> str:
         return f"<ColumnStream of {', '.join(self.schema.names)}>"
 
 
 def make_plan(
-    table: _Table, fields: Iterable[str] | None = None, enums: Literal["dictionary", "number"] = "dictionary"
+    table: _Table,
+    fields: Iterable[str] | None = None,
+    enums: Literal["dictionary", "number"] = "dictionary",
+    absent: Literal["default", "null"] = "default",
 ) -> ReadPlan:
     """The plan for reading fields of a table's messages, with the metadata of `ColumnSchema`."""
     metadata = {"flatstream.table": table.name}
     if table.layout.file_identifier:
         metadata["flatstream.file_identifier"] = table.layout.file_identifier.decode("latin-1")
-    return ReadPlan(table.layout, table.number, fields, enums, metadata)
+    return ReadPlan(table.layout, table.number, fields, enums, metadata, absent)
+
+
+def make_conditions(
+    table: _Table, where: Any, absent: Literal["default", "null"] = "default"
+) -> tuple[list[_ParsedCondition], ReadPlan | None]:
+    """The conditions of a `where`, and a plan of the columns that they are on; None without conditions."""
+    conditions = [] if where is None else parse_conditions(where)
+    paths = dict.fromkeys(condition[0] for condition in conditions)
+    return conditions, ReadPlan(table.layout, table.number, paths, "number", absent=absent) if paths else None
 
 
 def make_reader(
     decoder: Decoder,
     table: _Table,
     fields: Iterable[str] | None = None,
-    where: tuple[str, Any, Any] | None = None,
+    where: Any = None,
     *,
     verify: bool = False,
     enums: Literal["dictionary", "number"] = "dictionary",
+    absent: Literal["default", "null"] = "default",
     on_error: _OnError | None = None,
+    on_other: Literal["raise", "skip"] = "raise",
     progress: Callable[[int, int], object] | None = None,
+    max_depth: int = 64,
+    max_tables: int = 1_000_000,
+    max_apparent_size: int = 2**31,
 ) -> ColumnReader:
     """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
-    plan = make_plan(table, fields, enums)
-    filter_plan = low = high = None
-    if where is not None:
-        if not isinstance(where, (tuple, list)) or len(where) != 3 or not isinstance(where[0], str):
-            raise TypeError(f"where must be (path, low, high), got {where!r:.200}")
-        path, low, high = where
-        filter_plan = ReadPlan(table.layout, table.number, [path], "number")
+    plan = make_plan(table, fields, enums, absent)
+    conditions, filter_plan = make_conditions(table, where, absent)
     return ColumnReader(
-        decoder, plan, filter_plan, low, high, verify=bool(verify), on_error=on_error, progress=progress
+        decoder,
+        plan,
+        filter_plan,
+        conditions,
+        verify=bool(verify),
+        on_error=on_error,
+        progress=progress,
+        on_other=on_other,
+        limits=(max_depth, max_tables, max_apparent_size),
     )
 
 

@@ -6,13 +6,13 @@ import struct
 
 from flatstream._core.flatbuf.layout import EnumLayout, Layout
 from flatstream._core.flatbuf.verifier import Types
-from flatstream.schema._reflection import SIZES, BaseType, EnumInfo, FieldInfo, SchemaInfo, invalid_schema
+from flatstream.schema._reflection import SIZES, BaseType, EnumInfo, FieldInfo, SchemaInfo, TypeInfo, invalid_schema
 
 _FORCED_ALIGNMENTS = tuple(str(1 << bits) for bits in range(9))
 
 
-def types_of(schema: SchemaInfo) -> Types:
-    """The types of a schema in the form that the verifier takes."""
+def types_of(schema: SchemaInfo, *, size_prefixed: bool = False) -> Types:
+    """The types of a schema in the form that the verifier takes; see `Types` for `size_prefixed`."""
     objects = []
     for info in schema.objects:
         by_name = {field.name: field for field in info.fields}
@@ -25,8 +25,8 @@ def types_of(schema: SchemaInfo) -> Types:
                 (
                     field.name,
                     field.offset,
-                    int(field.type.base),
-                    int(field.type.element),
+                    int(_stored(schema, field.type, field.type.base)),
+                    int(_stored(schema, field.type, field.type.element)),
                     field.type.index,
                     type_offset,
                     field.required,
@@ -38,7 +38,8 @@ def types_of(schema: SchemaInfo) -> Types:
     for enum in schema.enums:
         variants = [(value.value, int(value.type.base), value.type.index) for value in enum.values]
         unions.append(variants if enum.is_union else [])
-    return Types(objects, unions)
+    widths = [SIZES[enum.underlying.base] if enum.is_union else 1 for enum in schema.enums]
+    return Types(objects, unions, widths, size_prefixed=size_prefixed)
 
 
 def layout_of(schema: SchemaInfo, types: Types) -> Layout:
@@ -58,10 +59,14 @@ def layout_of(schema: SchemaInfo, types: Types) -> Layout:
         numbers = {field.name: number for number, field in enumerate(info.fields)}
         fields = []
         for field in info.fields:
-            size, alignment = _inline_size(schema, field.type.base, field.type.index)
+            base, element = (
+                _stored(schema, field.type, field.type.base),
+                _stored(schema, field.type, field.type.element),
+            )
+            size, alignment = _inline_size(schema, base, field.type.index)
             element_size, element_alignment = 0, 1
             if field.type.base in (BaseType.VECTOR, BaseType.ARRAY):
-                element_size, element_alignment = _inline_size(schema, field.type.element, field.type.index)
+                element_size, element_alignment = _inline_size(schema, element, field.type.index)
                 if field.type.base is BaseType.ARRAY:
                     size, alignment = element_size * field.type.fixed_length, element_alignment
                 else:
@@ -82,7 +87,17 @@ def layout_of(schema: SchemaInfo, types: Types) -> Layout:
             )
         objects.append((info.name, info.alignment if info.is_struct else 4, fields))
     identifier = schema.file_identifier.encode()
-    return Layout(types, objects, enums, identifier if len(identifier) == 4 else b"")
+    return Layout(
+        types, objects, enums, identifier if len(identifier) == 4 else b"", -1 if schema.root is None else schema.root
+    )
+
+
+def _stored(schema: SchemaInfo, type_info: TypeInfo, base: BaseType) -> BaseType:
+    """How `base`, the type or the element type in `type_info`, is stored: a union's type as what the union says."""
+    if base is not BaseType.UTYPE:
+        return base
+    underlying = schema.enums[type_info.index].underlying.base
+    return BaseType.UTYPE if underlying in (BaseType.UBYTE, BaseType.BOOL) else underlying
 
 
 def _enum_value(enum: EnumInfo, value: int) -> int:

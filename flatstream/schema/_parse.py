@@ -8,6 +8,7 @@ number 99, a struct that contains itself); `parse` checks for that.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 from flatstream.errors import FlatbufferError
@@ -32,6 +33,9 @@ IDENTIFIER = b"BFBS"
 MAX_APPARENT_COPIES = 16
 # The check of structs inside structs recurses once per level.
 MAX_STRUCT_DEPTH = 100
+
+# A binary schema stores numbers of 64 bits with a sign, whatever their type.
+_SIGNED = (BaseType.BYTE, BaseType.SHORT, BaseType.INT, BaseType.LONG, BaseType.ULONG)
 
 # Numbers of the tables of reflection.fbs, which `TypeInfo.index` refers to.
 TYPE, KEY_VALUE, ENUM_VALUE, ENUM, FIELD, OBJECT, CALL, SERVICE, FILE, SCHEMA = range(10)
@@ -254,13 +258,17 @@ def parse(data: bytes) -> SchemaInfo:
     Parameters
     ----------
     data : bytes
-        The whole file, as ``flatc --binary --schema`` writes it.
+        The whole file, as ``flatc --binary --schema`` writes it, or flatcc with its option ``--schema``.
 
     Raises
     ------
     FlatbufferError
         `data` is no binary schema, is damaged, contradicts itself or uses 64-bit offsets, which are not supported.
     """
+    if len(data) >= 12 and data[8:12] == IDENTIFIER and struct.unpack_from("<I", data)[0] == len(data) - 4:
+        # flatcc can put the size in front, and aligns from there on. With the offset of the root in place of the size,
+        # everything stays where it is.
+        data = struct.pack("<I", (struct.unpack_from("<I", data, 4)[0] + 4) & 0xFFFFFFFF) + IDENTIFIER + data[8:]
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         raise FlatbufferError(
             f"not a binary schema: expected the file identifier {IDENTIFIER!r} at byte 4, got {data[4:8]!r} in "
@@ -317,16 +325,35 @@ def _parse_field(reader: _TableReader) -> FieldInfo:
 
 
 def _parse_object(reader: _TableReader) -> ObjectInfo:
-    fields = sorted((_parse_field(each) for each in reader.tables_of("fields", FIELD)), key=lambda field: field.id)
+    is_struct = reader.number_of("is_struct", False)
+    fields = [_parse_field(each) for each in reader.tables_of("fields", FIELD)]
+    if is_struct:
+        # flatcc does not number the fields of structs. Their order is that of their offsets. None of them is optional,
+        # which flatc says of arrays up to some version.
+        fields.sort(key=lambda field: field.offset)
+        fields = [replace(field, id=number, optional=False) for number, field in enumerate(fields)]
+    else:
+        fields = _with_unions(sorted(fields, key=lambda field: field.id))
     return ObjectInfo(
         name=reader.string_of("name"),
         fields=tuple(fields),
-        is_struct=reader.number_of("is_struct", False),
+        is_struct=is_struct,
         alignment=reader.number_of("minalign"),
         size=reader.number_of("bytesize"),
         attributes=reader.attributes(),
         documentation=reader.strings_of("documentation"),
     )
+
+
+def _with_unions(fields: list[FieldInfo]) -> list[FieldInfo]:
+    """The fields of a table, where the type of a union refers to the union: flatcc leaves that out."""
+    unions = {f"{field.name}_type": field.type.index for field in fields if field.type.inner is BaseType.UNION}
+    return [
+        replace(field, type=replace(field.type, index=unions[field.name]))
+        if field.type.inner is BaseType.UTYPE and field.type.index == -1 and field.name in unions
+        else field
+        for field in fields
+    ]
 
 
 def _parse_enum(reader: _TableReader) -> EnumInfo:
@@ -365,12 +392,29 @@ def _check(schema: SchemaInfo) -> None:
             _check_index(schema, value.type, where)
         if enum.underlying.base not in INTEGERS:
             raise invalid_schema(f"enum {enum.name} has the type {enum.underlying.base.name}, expected an integer type")
+        if enum.is_union:
+            _check_variants(enum)
     for info in schema.objects:
         _check_fields(schema, info)
     depths: dict[int, int] = {}
     for number, info in enumerate(schema.objects):
         if info.is_struct:
             _check_struct(schema, number, (), depths)
+
+
+def _check_variants(enum: EnumInfo) -> None:
+    """Checks that the types of a union can be told apart in a message, where they have the union's underlying type."""
+    bits = 8 * SIZES[enum.underlying.base]
+    least = -(1 << bits - 1) if enum.underlying.base in _SIGNED else 0
+    types: set[int] = set()
+    for variant in enum.values:
+        if not least <= variant.value < least + (1 << bits):
+            raise invalid_schema(
+                f"{enum.name}.{variant.name} has the number {variant.value}, which is no {enum.underlying.base.name}"
+            )
+        if variant.value in types:
+            raise invalid_schema(f"two variants of {enum.name} have the number {variant.value}")
+        types.add(variant.value)
 
 
 def _check_fields(schema: SchemaInfo, info: ObjectInfo) -> None:
@@ -392,6 +436,8 @@ def _check_fields(schema: SchemaInfo, info: ObjectInfo) -> None:
         ):
             raise invalid_schema(f"{where} has the type {field.type.base.name} of {field.type.element.name}")
         _check_index(schema, field.type, where)
+        if field.required and (info.is_struct or field.type.base in SIZES):
+            raise invalid_schema(f"{where} is required, which no number and no field of a struct can be")
         if not info.is_struct:
             if field.type.base is BaseType.ARRAY:
                 raise invalid_schema(f"{where} is an array, which only a struct can hold")
@@ -407,6 +453,7 @@ def _check_fields(schema: SchemaInfo, info: ObjectInfo) -> None:
                 paired_field is None
                 or paired_field.type.inner is not BaseType.UTYPE
                 or (paired_field.type.base is BaseType.VECTOR) is not (field.type.base is BaseType.VECTOR)
+                or paired_field.type.index != field.type.index
             ):
                 raise invalid_schema(f"union {info.name}.{field.name} has no matching type field '{field.name}_type'")
 

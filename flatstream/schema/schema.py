@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.record_builder import RecordBuilder
-from flatstream._core.records.record_iterator import iterate_records, view_message
+from flatstream._core.records.record_filter import RecordFilter
+from flatstream._core.records.record_iterator import RecordIterator, iterate_records, view_message
 from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
 from flatstream.schema._compile import layout_of, types_of
@@ -39,11 +40,14 @@ class Schema:
         The four characters that messages of this schema may carry, or "".
     file_extension : str
         The extension of the names of files with such messages, or "".
+    size_prefixed : bool
+        Whether messages are read as size-prefixed ones; see `from_file`.
 
     Notes
     -----
-    A schema does not change after it is made, and any number of threads may use it. Every offset and every number in a
-    binary schema is checked before it is used; loading a damaged one raises FlatbufferError.
+    A schema does not change after it is made, and any number of threads may use it. Schemas are equal if their bytes
+    and `size_prefixed` are, and can be pickled, as can tables: they are loaded again from these bytes. Every offset and
+    every number in a binary schema is checked before it is used; loading a damaged one raises FlatbufferError.
 
     Examples
     --------
@@ -55,19 +59,32 @@ class Schema:
     ('name', 'counters')
     """
 
-    def __init__(self, info: SchemaInfo) -> None:
+    def __init__(self, info: SchemaInfo, *, size_prefixed: bool = False) -> None:
         if not isinstance(info, SchemaInfo):
             raise TypeError(f"expected a schema from Schema.from_file or Schema.from_bytes, got {type(info).__name__}")
         self._info = info
-        self._types = types_of(info)
+        self._types = types_of(info, size_prefixed=size_prefixed)
         self._layout = layout_of(info, self._types)
         self.numbers = {known.name: number for number, known in enumerate(info.objects)}
+        self.size_prefixed = bool(size_prefixed)
         self.file_identifier = info.file_identifier
         self.file_extension = info.file_extension
+        # The binary schema.
+        self._data: bytes | None = None
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> Schema:
+    def from_file(cls, path: str | os.PathLike[str], *, size_prefixed: bool = False) -> Schema:
         """Loads a binary schema from a file.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file, from ``flatc --binary --schema``.
+        size_prefixed : bool
+            Whether the messages to read are size-prefixed FlatBuffers (`FinishSizePrefixed`, flatc's
+            ``--size-prefixed``). A file of these, one after another, is framed like a stream without checksum. Only
+            alignment differs: it is counted from the prefix, which is not part of the payload. Records, columns, views
+            and validators of this schema then count it so. Such a schema writes no records.
 
         Raises
         ------
@@ -77,11 +94,18 @@ class Schema:
             The content is not a binary schema, or is damaged.
         """
         with open(path, "rb") as file:
-            return cls.from_bytes(file.read())
+            return cls.from_bytes(file.read(), size_prefixed=size_prefixed)
 
     @classmethod
-    def from_bytes(cls, data: Buffer) -> Schema:
+    def from_bytes(cls, data: Buffer, *, size_prefixed: bool = False) -> Schema:
         """Loads a binary schema from a bytes-like object and copies it.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The content of such a file.
+        size_prefixed : bool
+            See `from_file`.
 
         Raises
         ------
@@ -90,7 +114,10 @@ class Schema:
         FlatbufferError
             The content is not a binary schema, or is damaged.
         """
-        return cls(parse(bytes(memoryview(data))))
+        content = bytes(memoryview(data))
+        schema = cls(parse(content), size_prefixed=size_prefixed)
+        schema._data = content
+        return schema
 
     @property
     def root(self) -> Table | None:
@@ -120,6 +147,19 @@ class Schema:
     def __iter__(self) -> Iterator[Table]:
         """Iterates over all tables."""
         return (Table(self, number) for number, info in enumerate(self._info.objects) if not info.is_struct)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schema) or self._data is None:
+            return self is other
+        return (self._data, self.size_prefixed) == (other._data, other.size_prefixed)
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._data is None else hash((self._data, self.size_prefixed))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._data is None:
+            raise TypeError("this Schema cannot be pickled: it was not made by Schema.from_file or Schema.from_bytes")
+        return functools.partial(type(self).from_bytes, size_prefixed=self.size_prefixed), (self._data,)
 
     def __repr__(self) -> str:
         root = self.root
@@ -204,7 +244,15 @@ class Table:
 
     # Records out
 
-    def view(self, payload: Buffer, *, verify: bool = True) -> RecordView:
+    def view(
+        self,
+        payload: Buffer,
+        *,
+        verify: bool = True,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> RecordView:
         """A message of this type as a record that reads each field on access.
 
         Parameters
@@ -215,16 +263,19 @@ class Table:
         verify : bool
             Whether to verify the whole message first. Without verification, no byte outside of the message is read
             either, and reading a damaged field raises FlatbufferError.
+        max_depth, max_tables, max_apparent_size : int
+            The limits of the verification: tables inside one another (at most 1,000), tables, and bytes, where shared
+            parts count each time they are used. The last two are also those of `RecordView.to_dict` and of comparisons.
 
         Raises
         ------
         ValidationFailedError
-            The verifier refuses the message: it is damaged, is nested deeper than 64 tables, has more than 1,000,000
-            tables, or takes more than 2 GiB when shared parts count each time they are used.
+            The verifier refuses the message: it is damaged or exceeds a limit.
         FlatbufferError
-            `verify` is false, and the message does not begin with a table.
-        TypeError
-            `payload` is not bytes-like.
+            The message has another file identifier than the schema, whose root this table is; or `verify` is false, and
+            it does not begin with a table.
+        TypeError, ValueError
+            `payload` is not bytes-like, or a limit has the wrong type or range.
 
         Examples
         --------
@@ -233,13 +284,34 @@ class Table:
         >>> record.sequence, record.host
         (0, None)
         """
-        return view_message(self.schema._record_types, self.number, payload, verify)
+        limits = (max_depth, max_tables, max_apparent_size)
+        return view_message(self.schema._record_types, self.number, payload, verify, limits)
 
     def read_records(
-        self, reader: Decoder, *, verify: bool = True, on_error: _OnError | None = None
-    ) -> Iterator[RecordView]:
+        self,
+        reader: Decoder,
+        *,
+        verify: bool = True,
+        on_error: _OnError | None = None,
+        on_other: Literal["raise", "skip"] = "raise",
+        where: Any = None,
+        limit: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> RecordIterator:
         """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
-        return iterate_records(self.schema._record_types, self.number, reader, verify, on_error)
+        types = self.schema._record_types
+        selected = None
+        if where is not None or limit is not None or progress is not None:
+            from flatstream.columns.stream import make_conditions
+
+            # The plan checks the paths; its columns are not read.
+            conditions, _ = make_conditions(self, where)
+            selected = RecordFilter(types, self.number, conditions, limit, progress)
+        limits = (max_depth, max_tables, max_apparent_size)
+        return iterate_records(types, self.number, reader, verify, limits, on_other, on_error, selected)
 
     # Columns out
 
@@ -247,12 +319,13 @@ class Table:
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         **options: Unpack[ColumnOptions],
     ) -> ColumnBatch:
         """All messages that are left in a stream, as columns; see `StreamReader.columns`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error` and `progress`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `absent`, `on_error`, `on_other`,
+        `progress`, `max_depth`, `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import make_reader, read_all
 
@@ -262,21 +335,26 @@ class Table:
         self,
         reader: Decoder,
         fields: Iterable[str] | None = None,
-        where: tuple[str, Any, Any] | None = None,
+        where: Any = None,
         *,
         batch_rows: int | None = 65_536,
         **options: Unpack[ColumnOptions],
     ) -> ColumnStream:
         """The messages of a stream as batches of columns; see `StreamReader.column_batches`.
 
-        The options are those of `StreamReader.columns`: `verify`, `enums`, `on_error` and `progress`.
+        The options are those of `StreamReader.columns`: `verify`, `enums`, `absent`, `on_error`, `on_other`,
+        `progress`, `max_depth`, `max_tables` and `max_apparent_size`.
         """
         from flatstream.columns.stream import ColumnStream, make_reader
 
         return ColumnStream(make_reader(reader, self, fields, where, **options), batch_rows)
 
     def arrow_schema(
-        self, fields: Iterable[str] | None = None, *, enums: Literal["dictionary", "number"] = "dictionary"
+        self,
+        fields: Iterable[str] | None = None,
+        *,
+        enums: Literal["dictionary", "number"] = "dictionary",
+        absent: Literal["default", "null"] = "default",
     ) -> ColumnSchema:
         """The Arrow types of this table's columns; docs/columns.md has the whole mapping.
 
@@ -286,6 +364,8 @@ class Table:
             Paths, as for `StreamReader.columns`; all fields by default.
         enums : {"dictionary", "number"}
             Whether enums become dictionaries of names, or numbers.
+        absent : {"default", "null"}
+            Whether numbers that a message does not store have their default, or are null.
 
         Raises
         ------
@@ -295,13 +375,16 @@ class Table:
         from flatstream.columns import ColumnSchema
         from flatstream.columns.stream import make_plan
 
-        return ColumnSchema(make_plan(self, fields, enums).type)
+        return ColumnSchema(make_plan(self, fields, enums, absent).type)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and (self.schema, self.number) == (other.schema, other.number)
 
     def __hash__(self) -> int:
-        return hash((id(self.schema), self.number))
+        return hash((self.schema, self.number))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.schema.table, (self.name,)
 
     def __repr__(self) -> str:
         return f"<Table {self.name} of {len(self._info.fields)} fields>"

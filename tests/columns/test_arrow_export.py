@@ -26,7 +26,7 @@ import pytest
 
 from flatstream import ColumnBatch, StreamReader
 from flatstream._core.arrow.exporter import ColumnType, export_stream
-from reference.columns import Reference, bits
+from reference.columns import Reference, bits, in_arrow
 from support.arrow_abi import ArrowArray, ArrowArrayStream, ArrowSchema, copy_of, release, structure
 from support.columns import LEVEL1, SHAPE, columns_of, stream_of
 from support.messages import (
@@ -95,7 +95,7 @@ def test_pyarrow_reads_batches_arrays_and_streams(kind):
     ):
         made.validate(full=True)
         assert made.num_rows == len(rows)
-        assert bits(made.to_pylist()) == bits(rows)
+        assert bits(made.to_pylist()) == bits(in_arrow(rows))
     assert pa.schema(batch) == batch.schema.to_pyarrow() == pa.RecordBatchReader.from_stream(batch).schema
     assert pa.schema(batch).equals(table.arrow_schema().to_pyarrow(), check_metadata=True)
 
@@ -240,7 +240,7 @@ def test_column_becomes_a_series(kind):
         assert column.to_polars().name == name
         assert column.to_polars().equals(polars[name], null_equal=True)
         assert pl.Series(column).equals(polars[name], null_equal=True)
-        assert bits(pa.array(column).to_pylist()) == bits(column.to_pylist())
+        assert bits(pa.array(column).to_pylist()) == bits(in_arrow(column.to_pylist()))
 
 
 def test_pandas_makes_a_series_of_a_column():
@@ -719,7 +719,7 @@ def test_memory_that_runs_out_anywhere_is_an_error_and_harms_nothing():
     code = """
 import _testcapi
 import pyarrow
-from reference.columns import bits
+from reference.columns import bits, in_arrow
 from support.columns import SHAPE, stream_of
 from support.messages import grid_message, sample_messages
 stream = stream_of([grid_message(2), *sample_messages(6)])
@@ -752,7 +752,7 @@ for place in range(0, 6000, 11):
     capsules = fails(batch.__arrow_c_array__, place)
     failed += capsules is None
     del capsules
-assert bits(pyarrow.table(batch).to_pylist()) == expected
+assert bits(pyarrow.table(batch).to_pylist()) == in_arrow(expected)
 print(failed > 100)
 """
     assert survives(code) == ["True True", "True"]

@@ -85,7 +85,8 @@ def test_damage_at_any_byte_gives_an_error_or_a_row_and_harms_no_other_row(numbe
     schema = schema_of(name)
     table = schema.table(table_name)
     reference = Reference(schema)
-    validator = TypedValidator.for_type(schema, table_name)
+    # Columns compare the file identifier, which only the message of an event has.
+    validator = TypedValidator.for_type(schema, table_name, identifier=name == "telemetry")
     versions = list(damaged_versions(payload, number))
     good = reference.record(table_name, payload)
     stream = StreamReader(stream_of(each for version in versions for each in (version, payload))).column_batches(table)

@@ -233,9 +233,15 @@ def test_columns_inside_of_columns_without_an_end() -> None:
     refused(TREE, endless, ValueError, "nested deeper than 64 mappings")
     refused(TREE, {"left." * 100 + "value": [1]}, ValueError, "nested deeper than 64 mappings")
     value: dict[str, Any] = {"value": 1}
-    for _ in range(100):
+    for _ in range(62):
         value = {"left": value}
-    refused(TREE, {"left": [value]}, ValueError, "nested deeper than 64")
+    # With the root and the value in `left`, 64 tables: as many as a verifier accepts by default.
+    assert len(messages_of(TREE, {"left": [value]})) == 1
+    refused(TREE, {"left": [{"left": value}]}, ValueError, "is nested deeper than 64 tables, the default limit")
+    refused(TREE, {"children": [[{"left": value}]]}, ValueError, "is nested deeper than 64 tables, the default limit")
+    for _ in range(300):
+        value = {"left": value}
+    refused(TREE, {"left": [value]}, ValueError, "nested deeper than 293")
 
 
 def test_record_writer_writes_columns() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+import struct
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from flatstream import (
     FlatbufferError,
 )
-from flatstream._core.column_reader.range_filter import float_limits, integer_limits
+from flatstream._core.records.conditions import key_bounds
 from reference.columns import Reference, bits
 from support.columns import LEVEL1, SHAPE, columns_of
 from support.messages import (
@@ -102,16 +103,17 @@ def test_filter_looks_at_nothing_else_of_other_messages():
         (("id", 1), TypeError, r"where must be \(path, low, high\)"),
         ((1, 2, 3), TypeError, r"where must be \(path, low, high\)"),
         (("nome", 1, 2), KeyError, "no field 'nome'"),
-        (("title", 1, 2), ValueError, "where: shape.title is no number"),
-        (("vectors", 1, 2), ValueError, "where: shape.vectors is no number"),
+        (("title", 1, 2), TypeError, "where: title is a string: the low end of the range must be a str, got int"),
+        (("vectors", 1, 2), ValueError, "where: vectors is no number, enum or string"),
         (("vectors.named.code", 1, 2), ValueError, "goes through 'named'"),
-        (("id", "1", 2), TypeError, "where: the low end of the range must be a number or None, got str"),
+        (("id", "1", 2), ValueError, "where: '1' is no operator: use one of ==, !=, "),
+        (("id", None, "1"), TypeError, "where: the high end of the range must be a number or None, got str"),
         (("id", 1, []), TypeError, "where: the high end of the range must be a number or None, got list$"),
         *(
             (
                 ("id", 1, time),
                 TypeError,
-                f"high end .* or None, got {re.escape(name)}: give a time as its integer in the unit of the field$",
+                f"high end .* is a {re.escape(name)}, which needs the unit that the field counts in",
             )
             for time, name in [
                 (np.datetime64("2025-11-24", "ns"), "datetime64[ns]"),
@@ -122,16 +124,12 @@ def test_filter_looks_at_nothing_else_of_other_messages():
                 (np.array(5, "M8[ns]"), "datetime64[ns]"),
                 (datetime.datetime(2025, 11, 24), "datetime"),
                 (datetime.timedelta(1), "timedelta"),
-                (datetime.date(2025, 11, 24), "date"),
-                (datetime.time(1), "time"),
             ]
         ),
-        (
-            ("scalars.color", "Red", None),
-            TypeError,
-            "low end .* got str: give an enum as its number, and a time as its integer",
-        ),
-        (("scalars.f64", None, np.str_("1")), TypeError, "high end .* got str_: give an enum as its number"),
+        (("id", 1, datetime.date(2025, 11, 24)), TypeError, "number, a datetime or a timedelta, got date$"),
+        (("id", 1, datetime.time(1)), TypeError, "number, a datetime or a timedelta, got time$"),
+        (("scalars.color", "Red", None), ValueError, r"no operator: .*, as in \('scalars.color', '>=', 'Red'\)"),
+        (("scalars.f64", None, np.str_("1")), TypeError, "high end .* got str_: the field is no string and no enum"),
         (("scalars.f64", None, np.bytes_(b"1")), TypeError, "high end .* or None, got bytes_$"),
         (("scalars.f64", None, b"1"), TypeError, "high end .* or None, got bytes$"),
         (("scalars.f64", np.complex128(1), None), TypeError, "low end .* or None, got complex128$"),
@@ -161,18 +159,31 @@ def test_numbers_of_numpy_are_ends_of_a_range():
         assert columns_of(payloads, LEVEL1, ["value"], ("value", low, 3))["value"].to_pylist() == [1, 2]
 
 
-@given(ANY_LIMIT, ANY_LIMIT, st.sampled_from([(3, 1), (4, 1), (7, 4), (9, 8), (10, 8)]))
-def test_integer_limits_are_the_integers_in_the_range(low, high, kind):
-    least, most = integer_limits(low, high, *kind)
-    signed, width = kind[0] in (3, 7, 9), kind[1]
+@given(ANY_LIMIT, st.sampled_from([(3, True, 1), (4, False, 1), (7, True, 4), (9, True, 8), (10, False, 8)]))
+def test_keys_around_a_limit_are_those_of_the_nearest_integers(limit, kind):
+    number, signed, width = kind
     bottom, top = (-(2 ** (8 * width - 1)), 2 ** (8 * width - 1) - 1) if signed else (0, 2 ** (8 * width) - 1)
-    for value in {bottom, bottom + 1, 0, 1, top - 1, top, least, most, least - 1, most + 1}:
+    # The keys of a ulong begin with the smallest int64.
+    shift = 2**63 if number == 10 else 0
+    below, above = (each + shift for each in key_bounds(number, 0 if limit is None else limit))
+    for value in {bottom, bottom + 1, 0, 1, top - 1, top, below, above, below + 1, above - 1}:
         if bottom <= value <= top:
-            assert (least <= value <= most) == in_range(value, low, high)
+            assert (value <= below) == (value <= (limit or 0))
+            assert (value >= above) == (value >= (limit or 0))
 
 
-@given(ANY_LIMIT, ANY_LIMIT, st.floats(allow_nan=False))
-def test_float_limits_are_exact(low, high, value):
-    first, last = float_limits(low, high)
-    for number in (value, *(end for end in (first, last) if end is not None)):
-        assert (first <= number and (last is None or number < last)) == in_range(number, low, high)
+def float_of(key: int) -> float:
+    """The float with this key."""
+    return float(struct.unpack("<d", struct.pack("<q", abs(key)))[0]) * (-1 if key < 0 else 1)
+
+
+@given(ANY_LIMIT)
+def test_keys_around_a_limit_are_those_of_the_nearest_floats(limit):
+    limit = 0 if limit is None else limit
+    below, above = key_bounds(12, limit)
+    assert float_of(below) <= limit <= float_of(above)
+    if below != above:
+        assert above == below + 1
+        assert math.nextafter(float_of(below), math.inf) == float_of(above)
+    else:
+        assert float_of(below) == limit

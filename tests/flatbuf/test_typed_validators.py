@@ -60,7 +60,7 @@ def shapes() -> Schema:
     return Schema.from_file(SCHEMAS / "shapes.bfbs")
 
 
-def named(**limits: int) -> TypedValidator:
+def named(**limits: Any) -> TypedValidator:
     return TypedValidator.for_type(shapes(), "shapes.Named", **limits)
 
 
@@ -763,14 +763,14 @@ def test_struct_is_no_root_even_of_a_table_made_by_hand():
         TypedValidator.for_type(Own())
 
 
-def test_copies_and_pickles_of_validators_are_refused_or_work():
+def test_copies_and_pickles_of_validators_and_schemas_work():
     code = f"""
 import copy, pickle
 schema = Schema.from_file({str(SCHEMAS / "shapes.bfbs")!r})
 good = {GOOD!r}
 bad = {BAD!r}
 things = [named := TypedValidator.for_type(schema, "shapes.Named"), TableRootValidator()]
-things.append(TypedValidator.from_verify("print", print))
+things.append(TypedValidator.from_verify("bool", bool))
 for thing in things + [CompositeValidator(*things), schema, schema.root, schema.root.types]:
     for make in (copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))):
         try:
@@ -789,9 +789,10 @@ for thing in things + [CompositeValidator(*things), schema, schema.root, schema.
             except ValidationFailedError:
                 pass
 """
-    lines = survives(code)
-    assert len(lines) == 21
-    assert set(lines) <= {"refused", "copied Schema", "copied Table"}
+    validators = ["TypedValidator", "TableRootValidator", "TypedValidator", "CompositeValidator"]
+    copied = [f"copied {name}" for name in [*validators, "Schema", "Table"] for _ in range(3)]
+    # `Types` is no public class.
+    assert survives(code) == [*copied, "refused", "refused", "refused"]
 
 
 def test_adapter_keeps_its_validator_and_the_validator_its_types():

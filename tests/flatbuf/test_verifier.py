@@ -64,6 +64,20 @@ def reference_verdicts(bit: int) -> list[bool]:
     return [bool(verdict >> bit & 1) for verdict in (VECTORS / "verifier" / "verdicts.bin").read_bytes()]
 
 
+# The messages that the reference refuses although nothing in them is wrong: in each, an empty vector of longs (at the
+# byte after the number) ends where its length does, so that no element could be aligned. flatc writes such vectors.
+ACCEPTED_EMPTY_VECTORS = {1627: 88, 7393: 88, 7695: 88, 9260: 216, 18394: 88, 19142: 152}
+
+
+def expected_verdicts(bit: int) -> list[bool]:
+    verdicts = reference_verdicts(bit)
+    if bit:
+        for number in ACCEPTED_EMPTY_VECTORS:
+            assert not verdicts[number]
+            verdicts[number] = True
+    return verdicts
+
+
 WITH_A_BIT = pytest.mark.parametrize(
     ("bit", "make"),
     [
@@ -79,15 +93,24 @@ def test_reference_has_all_verdicts_of_both_kinds():
     assert (sum(reference_verdicts(0)), sum(reference_verdicts(1))) == (17_518, 5_597)
 
 
+@pytest.mark.parametrize(("number", "place"), ACCEPTED_EMPTY_VECTORS.items())
+def test_messages_accepted_against_the_reference_have_a_misaligned_empty_vector(number, place):
+    payload = reference_payloads()[number]
+    assert struct.unpack_from("<I", payload, place) == (0,)
+    assert (place + 4) % 8 == 4
+    monster = schema_of("monster_test").table("MyGame.Example.Monster").view(payload)
+    assert monster.vector_of_longs.tolist() == []
+
+
 @WITH_A_BIT
-def test_verdicts_of_validate_are_those_of_the_reference(bit, make):
+def test_verdicts_of_validate_are_those_of_the_reference_but_for_empty_vectors(bit, make):
     validator = make()
     verdicts = [refusal(validator, payload) is None for payload in reference_payloads()]
-    assert [i for i, pair in enumerate(zip(verdicts, reference_verdicts(bit), strict=True)) if pair[0] != pair[1]] == []
+    assert [i for i, pair in enumerate(zip(verdicts, expected_verdicts(bit), strict=True)) if pair[0] != pair[1]] == []
 
 
 @WITH_A_BIT
-def test_verdicts_of_a_validating_reader_are_those_of_the_reference(bit, make):
+def test_verdicts_of_a_validating_reader_are_those_of_the_reference_but_for_empty_vectors(bit, make):
     # A list of payloads with their lengths is a stream of frames without a checksum.
     stream = lzma.decompress((VECTORS / "verifier" / "payloads.bin.xz").read_bytes())
     verdicts = []
@@ -104,7 +127,7 @@ def test_verdicts_of_a_validating_reader_are_those_of_the_reference(bit, make):
                 break
             assert payload == reference_payloads()[len(verdicts)]
             verdicts.append(True)
-    assert verdicts == reference_verdicts(bit)
+    assert verdicts == expected_verdicts(bit)
     assert refused == [number for number, verdict in enumerate(verdicts) if not verdict]
 
 
@@ -318,11 +341,32 @@ def test_vector_length_is_held_against_what_is_there(name, number, width, alignm
 @pytest.mark.parametrize(("name", "number", "width", "alignment"), VECTORS_OF)
 @pytest.mark.parametrize("shift", [4, 8])
 def test_vector_is_aligned_to_its_numbers(name, number, width, alignment, shift):
-    # The elements begin at a multiple of 8, and `shift` less 4 behind it.
-    message, place = one_field(number, shift, bytes(shift - 4) + struct.pack("<I", 0) + bytes(8))
+    # The elements begin at a multiple of 8, and `shift` less 4 behind it. The element is zeros, or an offset to itself,
+    # where zeros are a string or a table: only `named` has a required field.
+    message, place = one_field(number, shift, bytes(shift - 4) + struct.pack("<I", 1) + bytes(64))
     start = place + shift + 4
     wrong = (f"vectors.{name}", f"a vector at byte {start} is not aligned to {alignment} bytes")
-    assert refusal(validator_of("shapes", "Vectors"), message) == (wrong if start % alignment else None)
+    if name == "named":
+        wrong = ("vectors.named[0].name", f"a required field is missing from the table at byte {start}")
+        assert refusal(validator_of("shapes", "Vectors"), message) == wrong
+    else:
+        assert refusal(validator_of("shapes", "Vectors"), message) == (wrong if start % alignment else None)
+
+
+@pytest.mark.parametrize(("name", "number", "width", "alignment"), VECTORS_OF)
+@pytest.mark.parametrize("shift", [4, 8])
+def test_empty_vector_need_not_be_aligned_to_its_numbers(name, number, width, alignment, shift):
+    # Nothing follows the length: the message ends there.
+    message, place = one_field(number, shift, bytes(shift - 4) + struct.pack("<I", 0))
+    assert len(message) == place + shift + 4
+    table = schema_of("shapes").table("shapes.Vectors")
+    assert refusal(validator_of("shapes", "Vectors"), message) is None
+    record = table.view(message)
+    assert len(record[name]) == 0
+    assert record.to_dict()[name] in ([], b"")
+    for verify in (False, True):
+        stream = struct.pack("<I", len(message)) + message
+        assert StreamReader(stream).columns(table, [name], verify=verify)[name].to_pylist() in ([[]], [b""])
 
 
 @pytest.mark.parametrize("offset", [5, 6, 7])

@@ -113,6 +113,37 @@ def test_window_of_time_and_names_of_what_is_written(recorded, tmp_path):
     assert not recorded.with_suffix(".parquet").exists()
 
 
+@pytest.mark.parametrize("engine", ["polars", "pandas"])
+def test_counters_that_begin_anew_give_no_negative_rates(tmp_path, engine):
+    """Three runs in one file: the agent started again, and then the machine, whose counters begin near 0."""
+    path = tmp_path / "machine.telemetry"
+    again = [event(number) for number in range(EVENTS)]
+    for number, record in enumerate(again):
+        # An hour of work before this run. The machine worked on between the runs.
+        record["monotonic_ns"] += 3_600_000_000_000
+        record["cpu_total"] = tuple(value + 900 for value in event(number)["cpu_total"])
+    rebooted = [event(number) for number in range(EVENTS)]
+    for number, record in enumerate(rebooted):
+        if number % 7 == 3:
+            # An agent that could not read them for once.
+            record["cpu_total"] = None
+    for records in (again[:500], again[500:], rebooted):
+        with flatstream.open(path, "a", checksum="xxhash64") as writer:
+            assert SCHEMA.root is not None
+            first = records[0]["sequence"]
+            flatstream.RecordWriter(writer, SCHEMA.root).write_records(
+                {**record, "sequence": record["sequence"] - first} for record in records
+            )
+    done = replay(path, "--with", engine)
+    assert done.stderr == ""
+    assert "for 20.0 s" in done.stdout
+    assert "events    2000, 100.1/s, 0 missing" in done.stdout
+    table = {" ".join(line.split()[:-3]): line.split()[-3:] for line in done.stdout.splitlines()[5:-1]}
+    least, mean, most = map(float, table["cpu busy %"])
+    assert 0 <= least <= mean <= most <= 50
+    assert mean == pytest.approx(25, abs=1)
+
+
 def test_damaged_and_torn_files_are_told_or_skipped(recorded):
     data = bytearray(recorded.read_bytes())
     data[data.index("näme".encode(), len(data) // 2)] ^= 0xFF
@@ -176,3 +207,25 @@ def test_file_of_the_agent_is_loaded_value_for_value(tmp_path):
         assert [one.Cores(i).User() for i in range(one.CoresLength())] == [core["user"] for core in row["cores"]]
         assert one.Host().decode() == row["host"]
         assert (one.Load1(), one.ProcessStarted()) == (row["load_1"], row["process_started"])
+
+
+def test_agent_that_is_started_again_continues_its_file(tmp_path):
+    path = tmp_path / "live.telemetry"
+    contents = [b""]
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, str(EXAMPLES / "telemetry_agent.py"), "--rate", "50", "--seconds", "0.4", "--quiet",
+             "--output", str(path)], check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+        assert path.read_bytes().startswith(contents[-1])
+        contents.append(path.read_bytes())
+    first, both = (len(list(flatstream.StreamReader(content, "xxhash64"))) for content in contents[1:])
+    assert both > first > 0
+    assert f"events    {both}, " in replay(path).stdout
+    # Another checksum is an error, not a new file.
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "telemetry_agent.py"), "--seconds", "0.1", "--quiet", "--checksum", "crc32",
+         "--output", str(path)], capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert path.read_bytes() == contents[-1]
+    assert done.returncode == 1

@@ -247,7 +247,7 @@ def test_wrong_arguments_are_type_errors():
 
 
 class Recorder:
-    def read_records(self, reader: Any, *, verify: bool) -> tuple[str, bool]:
+    def read_records(self, reader: Any, *, verify: bool, **limits: Any) -> tuple[str, bool]:
         assert isinstance(reader, StreamReader)
         return "read", verify
 

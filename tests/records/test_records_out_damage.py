@@ -223,6 +223,11 @@ def test_mutant_is_read_or_refused_and_what_the_verifier_accepts_is_read(name):
             record = table.view(payload)
         except ValidationFailedError:
             continue
+        except FlatbufferError as error:
+            # The verifier does not look at the file identifier.
+            if "has the file identifier" not in str(error):
+                raise
+            continue
         accepted += 1
         assert not errors
         root = RawTable(payload, struct.unpack_from("<I", payload)[0])

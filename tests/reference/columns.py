@@ -73,7 +73,8 @@ class Reference:
         known = self.enums[kind.index]
         if "bit_flags" in known.attributes:
             return value
-        wrapped = value - 2**64 if kind.inner is BaseType.ULONG and value >= 2**63 else value
+        # A binary schema stores all numbers with a sign.
+        wrapped = value - 2**64 if value >= 2**63 else value
         return next((item.name for item in known.values if item.value == wrapped), str(value))
 
     def inline(self, kind: TypeInfo, data: bytearray, place: int) -> Any:
@@ -84,12 +85,16 @@ class Reference:
             return [self.inline(element, data, place + size * i) for i in range(kind.fixed_length)]
         if kind.base is BaseType.OBJ:
             return self.members(kind.index, data, place, ())
-        return self.number(kind, RawTable(data, 0).Get(FLAGS[kind.base], place))
+        return self.number(kind, RawTable(data, 0).Get(self.flags(kind), place))
+
+    def flags(self, kind: TypeInfo) -> Any:
+        """How a number is stored; the type of a union as the union says."""
+        return FLAGS[self.enums[kind.index].underlying.base if kind.base is BaseType.UTYPE else kind.base]
 
     def size(self, kind: TypeInfo) -> int:
         if kind.base is BaseType.OBJ:
             return self.objects[kind.index].size if self.objects[kind.index].is_struct else 4
-        return FLAGS[kind.base].bytewidth if kind.base in FLAGS else 4
+        return self.flags(kind).bytewidth if kind.base in FLAGS else 4
 
     def value(self, info: ObjectInfo, item: FieldInfo, data: bytearray, place: int, around: tuple[int, ...]) -> Any:
         """A field of a table."""
@@ -115,12 +120,19 @@ class Reference:
             if not offset:
                 return None
             if base is BaseType.UNION:
-                number = data[place + type_offset] if type_offset else 0
+                number = table.Get(self.flags(companion.type), place + type_offset) if type_offset else 0
                 return self.union(item.type.index, number, data, place + offset, around)
             types = table.Vector(type_offset)
+            kind = TypeInfo(BaseType.UTYPE, index=item.type.index)
             start = table.Vector(offset)
             return [
-                self.union(item.type.index, data[types + i], data, start + 4 * i, around)
+                self.union(
+                    item.type.index,
+                    table.Get(self.flags(kind), types + i * self.size(kind)),
+                    data,
+                    start + 4 * i,
+                    around,
+                )
                 for i in range(table.VectorLen(offset))
             ]
         if not offset:
@@ -146,6 +158,7 @@ class Reference:
 
     def union(self, index: int, number: int, data: bytearray, place: int, around: tuple[int, ...]) -> Any:
         variants = [item for item in self.enums[index].values if item.value and not self.is_left_out(item.type, around)]
+        number = number - 2**64 if number >= 2**63 else number
         if number not in [item.value for item in variants]:
             return None
         found: dict[str, Any] = {}
@@ -215,6 +228,15 @@ class Reference:
                 place, number, parts = place + offset, item.type.index, parts[1:]
             else:
                 place, number, parts = table.Indirect(place + offset), item.type.index, parts[1:]
+
+
+def in_arrow(value: Any) -> Any:
+    """A value as Arrow has it: a table without columns is true."""
+    if isinstance(value, dict):
+        return {name: in_arrow(each) for name, each in value.items()} or True
+    if isinstance(value, list):
+        return [in_arrow(each) for each in value]
+    return value
 
 
 def bits(value: Any) -> Any:

@@ -209,10 +209,17 @@ READER_CASES = [
     *refusals(
         "columns(where)",
         lambda reader, value: reader.columns(TABLE, where=value),
-        (5, TypeError, r"where must be \(path, low, high\), got 5"),
-        (("name", 1, 2), ValueError, "name is no number"),
-        (("code", "a", 2), TypeError, "the low end of the range must be a number or None, got str"),
+        (5, TypeError, r"where must be \(path, low, high\), \(path, operator, value\) or a list of these, got 5"),
+        (("name", 1, 2), TypeError, "name is a string: the low end of the range must be a str, got int"),
+        (("code", "a", 2), ValueError, "'a' is no operator"),
         (("nme", 1, 2), KeyError, "nme"),
+    ),
+    *refusals(
+        "records(where)",
+        lambda reader, value: reader.records(TABLE, where=value),
+        (5, TypeError, "where must be"),
+        (("name", "==", 2), TypeError, "name is a string: the value must be a str, got int"),
+        ([("code", 1, 2), ("nme", 1, 2)], KeyError, "nme"),
     ),
     *refusals(
         "columns(on_error)",

@@ -19,6 +19,7 @@ Messages
     messages           FlatBuffers made by hand, by generated code, and damaged
     builders           the builder of the `flatbuffers` package and ours, side by side
     records            messages of records
+    schema_sweep       every schema that can be had, and flatc as a referee
     record_views       records read in every way
     columns            writing columns and reading them back
     arrow_types        the Arrow types of a schema, and random records
@@ -28,6 +29,7 @@ Python
     bad_input          tables of calls, each with the error that must come
     errors             how the tests catch and compare errors
     memory             measurements of memory
+    pickling           objects of every public class, and what can be seen of them in any process
     processes          code that runs in a process of its own
     threads            threads that start at once
     bystander          a thread that notices when the interpreter's lock is released

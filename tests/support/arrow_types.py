@@ -157,7 +157,8 @@ class Making:
         if base is BaseType.VECTOR and kind.element is BaseType.UBYTE and kind.index == -1:
             return chance.randbytes(chance.randrange(5))
         if base is BaseType.VECTOR:
-            return [self.value(kind.element, kind, around) for _ in range(chance.randrange(4))]
+            values = [self.value(kind.element, kind, around) for _ in range(chance.randrange(4))]
+            return [value for value in values if kind.element is not BaseType.UNION or value]
         if base is BaseType.ARRAY:
             return [self.value(kind.element, kind, around) for _ in range(kind.fixed_length)]
         if base is BaseType.OBJ:
@@ -171,6 +172,9 @@ class Making:
                 if value.value
                 and not (value.type.base is BaseType.OBJ and around.count(value.type.index) > self.mapping.repeats)
             ]
+            if not known:
+                # Deep enough: each variant is a table that is around it already.
+                return {}
             chosen = chance.choice(known)
             return {chosen.name: self.value(chosen.type.base, chosen.type, around)}
         if base is BaseType.BOOL:

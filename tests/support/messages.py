@@ -471,9 +471,9 @@ def messages_of(name: str) -> tuple[bytes, ...]:
 
 
 def refusal(validator: Validator, payload: Any) -> tuple[str, str] | None:
-    """The path and the reason why `validator` refuses `payload`; None if it accepts it."""
+    """The path and the reason why `validator` refuses `payload`, without a hint at prefixes; None if it accepts it."""
     try:
         validator.validate(payload)
     except ValidationFailedError as error:
-        return error.path, error.reason
+        return error.path, error.reason.partition("; counted from 4 bytes before")[0]
     return None

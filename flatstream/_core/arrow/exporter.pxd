@@ -12,10 +12,14 @@ cdef class ColumnType:
     cdef readonly tuple labels
     cdef readonly tuple numbers
     cdef readonly dict metadata
+    # A struct without fields, exported as a column of bools: true where it is not null.
+    cdef readonly bint presence
     # Encoded for the C structures.
     cdef bytes name_bytes
     cdef bytes format_bytes
     cdef bytes metadata_bytes
+    # How deep the children are nested: 0 without children.
+    cdef int depth
     cdef int check(self) except -1
 
 
@@ -32,6 +36,9 @@ cdef class ColumnData:
     cdef readonly Chunk offsets
     cdef readonly tuple children
 
+
+# Raises TypeError for a column that was never completed.
+cdef int check_data(ColumnData column) except -1
 
 # Both fill a structure. The caller must release it even if they fail.
 cdef int export_type(ColumnType type, ArrowSchema* out) except -1

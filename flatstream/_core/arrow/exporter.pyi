@@ -28,6 +28,8 @@ class ColumnType:
     def numbers(self) -> tuple[int, ...] | None: ...
     @property
     def metadata(self) -> dict[str, str]: ...
+    @property
+    def presence(self) -> bool: ...
     def __init__(
         self,
         name: str,
@@ -37,6 +39,7 @@ class ColumnType:
         labels: Iterable[str] | None = None,
         numbers: Iterable[int] | None = None,
         metadata: Mapping[str, str] | None = None,
+        presence: bool = False,
     ) -> None: ...
     def __arrow_c_schema__(self) -> object: ...
 

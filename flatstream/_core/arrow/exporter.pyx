@@ -27,6 +27,10 @@ cdef extern from "Python.h":
     int Py_IsInitialized() nogil
     void Py_DecRef(PyObject* obj)
 
+# The deepest plan to read columns has some 60 levels. Types are exported recursively, and the stack is finite.
+cdef enum:
+    MAX_TYPE_DEPTH = 100
+
 # Bytes per number, by format.
 WIDTHS = {"b": 1, "c": 1, "C": 1, "s": 2, "S": 2, "i": 4, "I": 4, "l": 8, "L": 8, "f": 4, "g": 8}
 
@@ -66,20 +70,29 @@ cdef class ColumnType:
         numbers.
     metadata : dict of str to str, optional
         Metadata of the type.
+    presence : bool
+        Whether a struct without fields is exported as bools that are true where it is not null. Files of Parquet, and
+        the libraries that read them, have no struct without fields.
     """
 
     def __init__(self, str name not None, str format not None, bint nullable, children=(), labels=None, numbers=None,
-                 metadata=None):
+                 metadata=None, bint presence=False):
         if self.name is not None:
             raise TypeError("ColumnType.__init__ must not be called twice")
+        cdef int depth = 0
         members = tuple(children)
         for child in members:
             if not isinstance(child, ColumnType) or (<ColumnType>child).children is None:
                 raise TypeError(f"expected a ColumnType, got {child!r:.100}")
+            depth = max(depth, (<ColumnType>child).depth + 1)
+        if depth > MAX_TYPE_DEPTH:
+            raise ValueError(f"the type of a column is nested deeper than {MAX_TYPE_DEPTH}")
         if (labels is None) != (numbers is None) or labels is not None and len(labels) != len(numbers):
             raise ValueError("labels and numbers must be given together and have the same length")
         if labels is not None and format not in WIDTHS:
             raise ValueError(f"the format of an enum must be that of a number, got {format!r}")
+        if presence and (format != "+s" or members):
+            raise ValueError("only a struct without fields can be exported as its presence")
         # Check again: iterating over the arguments may have run code that called this method.
         if self.name is not None:
             raise TypeError("ColumnType.__init__ must not be called twice")
@@ -90,8 +103,10 @@ cdef class ColumnType:
             self.numbers = tuple(map(int, numbers))
         self.metadata = dict(metadata or {})
         self.name_bytes = name.encode()
-        self.format_bytes = format.encode() if labels is None else b"i"
+        self.format_bytes = b"b" if presence else format.encode() if labels is None else b"i"
+        self.presence = presence
         self.metadata_bytes = encode_metadata(self.metadata) if self.metadata else None
+        self.depth = depth
         self.children = members
         self.name = name
 
@@ -108,6 +123,13 @@ cdef class ColumnType:
         capsule = PyCapsule_New(out, b"arrow_schema", destroy_schema_capsule)
         export_type(self, out)
         return capsule
+
+    def __reduce__(self):
+        self.check()
+        return ColumnType, (
+            self.name, self.format, self.nullable, self.children, self.labels, self.numbers, self.metadata,
+            self.presence,
+        )
 
     def __repr__(self):
         return f"<ColumnType {self.name!r} {self.format!r}>"
@@ -151,6 +173,11 @@ cdef class ColumnData:
         capsule = PyCapsule_New(out, b"arrow_array", destroy_array_capsule)
         export_data(self, out)
         return self.type.__arrow_c_schema__(), capsule
+
+    def __reduce_ex__(self, protocol):
+        # Imported here, because that module uses this class.
+        from flatstream._core.arrow.column_parts import column_from_parts, parts_of
+        return column_from_parts, parts_of(self, protocol)
 
 
 cdef int check_data(ColumnData column) except -1:
@@ -326,6 +353,9 @@ cdef int export_data(ColumnData column, ArrowArray* out) except -1:
         validity = pack_bits(column.validity, column.length)
     if type.labels is not None:
         first = export_labels(column, out)
+    elif type.presence:
+        first = Chunk((column.length + 7) // 8)
+        memset(first.data, 0xFF, <size_t>((column.length + 7) // 8))
     elif format == "b":
         first = pack_bits(column.data, column.length)
     elif format in ("U", "Z"):

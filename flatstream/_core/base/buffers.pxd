@@ -3,6 +3,8 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t
 
 cdef int acquire(object obj, Py_buffer* view, str what) except -1
+# The bytes of a bytes or bytearray object, or of an instance of a subclass, without calling its methods.
+cdef bytes exact_bytes(object value)
 # An array with room for `needed` items: `memory` reallocated if `capacity` is less, and the new `capacity`. The caller
 # stores the pointer that comes back; after an error its array is as it was.
 cdef void* grow(void* memory, Py_ssize_t* capacity, Py_ssize_t needed, size_t item_size, str what) except NULL

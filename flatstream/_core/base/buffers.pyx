@@ -5,7 +5,9 @@ which holds the caller's object, or a `Chunk`, which is allocated here. `slice_v
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release
-from cpython.buffer cimport PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_IsContiguous, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t
@@ -38,6 +40,16 @@ cdef int acquire(object obj, Py_buffer* view, str what) except -1:
             raise BufferError(f"{what} must be C-contiguous, got a strided {type(obj).__name__}") from error
         raise
     return 0
+
+
+cdef bytes exact_bytes(object value):
+    if PyBytes_CheckExact(value):
+        return value
+    if isinstance(value, bytes):
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    if isinstance(value, bytearray):
+        return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(value), PyByteArray_GET_SIZE(value))
+    raise TypeError(f"expected bytes or bytearray, got {type(value).__name__}")
 
 
 cdef void* try_grow(void* memory, Py_ssize_t* capacity, Py_ssize_t needed, size_t item_size) noexcept nogil:
@@ -74,6 +86,9 @@ cdef class Lease:
         acquire(obj, &checked, what)
         PyBuffer_Release(&checked)
         self.source = PyMemoryView_FromObject(obj)
+        # A class in Python can export another buffer each time.
+        if not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(self.source), c"C"):
+            raise BufferError(f"{what} must be C-contiguous, got a strided {type(obj).__name__}")
         self.data = PyMemoryView_GET_BUFFER(self.source).buf
         self.size = PyMemoryView_GET_BUFFER(self.source).len
 

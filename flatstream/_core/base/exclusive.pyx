@@ -7,6 +7,8 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
+from flatstream._core.base.pickling cimport refuse_pickling
+
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() nogil
@@ -69,6 +71,9 @@ cdef class Exclusive:
             return function()
         finally:
             self.leave()
+
+    def __reduce__(self):
+        refuse_pickling(self, "it works on a stream or a message of this process; make another one where it is needed")
 
     cdef int enter(self) except -1:
         """Begins an operation, after those of the threads that wait already."""

@@ -6,7 +6,9 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire, slice_view
+from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.endian cimport low_bytes
+from flatstream._core.base.pickling cimport reduced
 from flatstream._core.checksums.crc cimport (
     checked_crc, crc16_xmodem, crc32_iso_hdlc, crc32c_iscsi, crc64_xz, extend_iscsi, extend_iso_hdlc, extend_xmodem,
     extend_xz,
@@ -117,10 +119,11 @@ cdef class Checksum:
             The values differ.
         """
         cdef Py_ssize_t size = self.checked_size()
-        if not isinstance(expected, int):
+        number = int(expected) if isinstance(expected, bool) else index_of(expected)
+        if number is None:
             raise TypeError(f"expected must be an int, got {type(expected).__name__}")
         cdef uint64_t mask = low_bytes(~<uint64_t>0, size)
-        stored = expected & mask
+        stored = number & mask
         calculated = checked_value(self, self.calculate(payload)) & mask
         if stored != calculated:
             raise ChecksumMismatchError(expected=stored, calculated=calculated)
@@ -128,10 +131,13 @@ cdef class Checksum:
     def __repr__(self):
         return f"{type(self).__name__}()"
 
+    def __reduce__(self):
+        return reduced(self, Checksum, (), {})
+
     cdef Py_ssize_t checked_size(self) except -1:
-        cdef object size = self.size
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise TypeError(f"{type(self).__name__}.size must be an int from 0 to 8, got {size!r}")
+        cdef object given = self.size, size = index_of(given)
+        if size is None:
+            raise TypeError(f"{type(self).__name__}.size must be an int from 0 to 8, got {given!r}")
         if not 0 <= size <= MAX_CHECKSUM_SIZE:
             raise ValueError(f"{type(self).__name__}.size must be from 0 to 8 bytes, got {size}")
         return size
@@ -167,11 +173,12 @@ cdef class Checksum:
 
 
 cdef object checked_value(Checksum checksum, object value):
-    if not isinstance(value, int):
+    number = int(value) if isinstance(value, bool) else index_of(value)
+    if number is None:
         raise TypeError(
             f"{type(checksum).__name__}.calculate must return an int, got {type(value).__name__}: {value!r:.100}"
         )
-    return value
+    return number
 
 
 cdef object builtin_of(object cls):

@@ -29,7 +29,7 @@ import os
 
 from libc.stdint cimport uint8_t, uint64_t
 
-from flatstream._core.base.checks cimport check_int
+from flatstream._core.base.checks cimport exact_int
 from flatstream._core.base.endian cimport load_u64, low_bytes
 from flatstream._core.checksums.kernel cimport RELEASE_FROM, extension_kernel
 
@@ -240,7 +240,7 @@ cdef uint64_t crc64_of(const unsigned char[::1] data, uint64_t value=0) noexcept
 
 cdef uint64_t checked_crc(object value, Py_ssize_t size) except? 0xFFFFFFFFFFFFFFFFULL:
     """`value`, which must be an int from 0 to the largest CRC of `size` bytes."""
-    check_int("value", value)
+    value = exact_int("value", value)
     if not 0 <= value <= low_bytes(~<uint64_t>0, size):
         raise ValueError(f"value must be a checksum of {size} bytes, got {value}")
     return value

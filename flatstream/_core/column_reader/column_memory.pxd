@@ -44,6 +44,3 @@ cdef int clear_columns(ReadPlan plan) noexcept
 
 # Moves the columns of a plan into a struct column of `rows` rows. The plan's columns are cleared, also after an error.
 cdef ColumnData take_columns(ReadPlan plan, Py_ssize_t rows)
-
-# The node of the only column of a plan.
-cdef Node* only_output(ReadPlan plan) except NULL

@@ -173,9 +173,3 @@ cdef ColumnData take_columns(ReadPlan plan, Py_ssize_t rows):
     finally:
         # After a MemoryError too: the remaining columns belong to incomplete rows.
         clear_columns(plan)
-
-
-cdef Node* only_output(ReadPlan plan) except NULL:
-    if len(plan.outputs) != 1:
-        raise ValueError(f"expected a plan with one column, got {len(plan.outputs)}")
-    return plan.nodes[<Py_ssize_t>plan.outputs[0]]

@@ -18,7 +18,7 @@ from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
+from flatstream._core.base.endian cimport load_le, load_u16, load_u32, load_u64
 from flatstream._core.column_reader.column_memory cimport (
     begin_offsets, clear_columns, make_room, resize, take_columns,
 )
@@ -243,9 +243,9 @@ cdef int note_field_outside(
     while child is not NULL:
         offset = load_u16(key + child.offset - 4)
         needed = child.size
-        if not offset or offset + needed <= size - table_offset:
+        if not offset or child.op == OP_UNION or offset + needed <= size - table_offset:
             offset = load_u16(key + child.type_offset - 4) if child.type_offset else 0
-            needed = 4 if child.op == OP_UNION_VECTOR else 1
+            needed = 4 if child.op == OP_UNION_VECTOR else child.width
         if offset and offset + needed > size - table_offset:
             return note_damage(cursor, message, child, b"a field", table_offset + offset, needed)
         child = child.next
@@ -467,13 +467,34 @@ cdef int read_members(BatchCursor* cursor, Node* node) noexcept nogil:
     return 0
 
 
+cdef uint32_t rank_of_type(const Node* node, const uint8_t* p) noexcept nogil:
+    """The rank of the variant whose type is stored at `p`; 0 if there is none."""
+    cdef uint64_t type = load_le(p, node.width)
+    cdef const Node* child = node.child
+    while child is not NULL:
+        if child.variant == type:
+            return <uint32_t>child.rank
+        child = child.next
+    return 0
+
+
 cdef int load_types(Node* node) noexcept nogil:
-    """Replaces the locations of the types of unions by the types. A union without a value has type 0."""
+    """Replaces the locations of the types of unions by the types, or wide types by the ranks of their variants. A union
+    without a value has type 0.
+    """
     cdef const uint8_t** type_locations = <const uint8_t**>node.union_types.data
     cdef const uint8_t** locations = <const uint8_t**>node.locations.data
     cdef uint8_t* types = node.union_types.data
     cdef Py_ssize_t i
     cdef const uint8_t* type_location
+    if node.width != 1:
+        for i in range(node.rows):
+            type_location = type_locations[i]
+            # In place, as below: no pointer has less than 4 bytes.
+            (<uint32_t*>types)[i] = rank_of_type(node, type_location) if (
+                type_location is not NULL and locations[i] is not NULL
+            ) else 0
+        return 0
     for i in range(node.rows):
         # In place: type i is stored in a byte of a pointer that has been loaded already.
         type_location = type_locations[i]
@@ -640,6 +661,7 @@ cdef int add_items(
     """Appends the locations of the elements of a vector; -1 without memory."""
     cdef const uint8_t** locations
     cdef uint32_t* messages
+    cdef uint32_t* ranks
     cdef uint64_t i
     if make_room(&item.locations, count * sizeof(uint8_t*)) or (
         make_room(&item.message_indices, count * sizeof(uint32_t))
@@ -653,7 +675,14 @@ cdef int add_items(
     item.locations.size += count * sizeof(uint8_t*)
     item.message_indices.size += count * sizeof(uint32_t)
     item.rows += <Py_ssize_t>count
-    if types is not NULL:
+    if types is not NULL and item.width != 1:
+        if make_room(&item.union_types, count * sizeof(uint32_t)):
+            return -1
+        ranks = <uint32_t*>(item.union_types.data + item.union_types.size)
+        for i in range(count):
+            ranks[i] = rank_of_type(item, types + i * item.width)
+        item.union_types.size += count * sizeof(uint32_t)
+    elif types is not NULL:
         if make_room(&item.union_types, count):
             return -1
         memcpy(item.union_types.data + item.union_types.size, types, count)
@@ -712,7 +741,7 @@ cdef int read_vectors(BatchCursor* cursor, Node* node) noexcept nogil:
             elif unions:
                 if type_locations[i] is NULL:
                     type_count = 0
-                elif open_elements(cursor, node, message, type_locations[i], 1, &types, &type_count):
+                elif open_elements(cursor, node, message, type_locations[i], node.width, &types, &type_count):
                     type_count = count = 0
                 if count != type_count:
                     note_damage(
@@ -763,6 +792,19 @@ cdef int read_arrays(BatchCursor* cursor, Node* node) noexcept nogil:
     return read_node(cursor, item)
 
 
+cdef inline const uint8_t* union_value(
+    BatchCursor* cursor, const Node* node, Py_ssize_t i, const uint8_t* location
+) noexcept nogil:
+    """The location of the value of row `i`, whose type is known; NULL if it lies outside of the message."""
+    cdef Py_ssize_t message = message_of(node, i)
+    cdef uint64_t offset = <uint64_t>(location - (cursor.data + cursor.offsets[message]))
+    # A message with locations has at least 4 bytes.
+    if unlikely(offset > <uint64_t>cursor.lengths[message] - 4):
+        note_damage(cursor, message, node, b"a field", offset, 4)
+        return NULL
+    return location
+
+
 cdef int read_unions(BatchCursor* cursor, Node* node) noexcept nogil:
     cdef const uint8_t** locations = <const uint8_t**>node.locations.data
     cdef const uint8_t** objects
@@ -780,11 +822,17 @@ cdef int read_unions(BatchCursor* cursor, Node* node) noexcept nogil:
         if resize(&child.locations, <size_t>node.rows * sizeof(uint8_t*)):
             return -1
         child_locations = <const uint8_t**>child.locations.data
-        for i in range(node.rows):
-            if types[i] == child.variant and locations[i] is not NULL:
-                child_locations[i] = objects[i] = locations[i]
-            else:
+        if node.width != 1:
+            for i in range(node.rows):
                 child_locations[i] = NULL
+                if (<const uint32_t*>types)[i] == <uint32_t>child.rank and locations[i] is not NULL:
+                    child_locations[i] = objects[i] = union_value(cursor, node, i, locations[i])
+        else:
+            for i in range(node.rows):
+                if types[i] == child.variant and locations[i] is not NULL:
+                    child_locations[i] = objects[i] = union_value(cursor, node, i, locations[i])
+                else:
+                    child_locations[i] = NULL
         child.rows = node.rows
         child.row_messages = node.row_messages
         if read_node(cursor, child):

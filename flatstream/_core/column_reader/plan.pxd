@@ -40,7 +40,7 @@ cdef struct VtableShape:
 cdef struct Node:
     Op op
     uint8_t kind
-    # Bytes of a scalar.
+    # Bytes of a scalar, or of the type of a union (of each, in a vector of unions).
     uint32_t width
     # Whether the node produces a column. If not, it is only a step on the path to one.
     bint has_column
@@ -61,8 +61,8 @@ cdef struct Node:
     # the field.
     uint16_t offset
     uint16_t type_offset
-    # Of a variant of a union: its type.
-    int64_t variant
+    # Of a variant of a union: its type, as a message stores it.
+    uint64_t variant
     # Value of rows that have none, and the default as the bytes of a message.
     uint64_t fill_bits
     uint8_t default_bytes[8]
@@ -124,6 +124,8 @@ cdef class ReadPlan:
     # Node numbers of the columns, in order.
     cdef list outputs
     cdef bint enum_names
+    # Whether an absent number is null although it has a default.
+    cdef bint absent_is_null
     # Whether any node is inside a vector.
     cdef bint has_vectors
     cdef bint ready
@@ -142,12 +144,13 @@ cdef class ReadPlan:
     cdef int set_offset(self, Node* node, Node* parent, uint16_t offset) except -1
     cdef bint shows_names(self, uint8_t kind, int32_t index)
     cdef Node* add_variant(
-        self, Node* parent, int32_t index, str name, int64_t value, str path, tuple ancestors
+        self, Node* parent, int32_t index, str name, uint64_t type, str path, tuple ancestors
     ) except? NULL
-    cdef int set_variant(self, Node* node, int64_t value) except -1
+    cdef int set_union(self, Node* node, int32_t index) except -1
+    cdef int set_variant(self, Node* node, uint64_t type) except -1
     cdef Node* find_step(self, Node* parent, str name) except? NULL
     cdef Node* add_field_step(self, Node* parent, Py_ssize_t number, str name, str path) except NULL
-    cdef Node* add_variant_step(self, Node* parent, str name, int64_t value, str prefix, str path) except NULL
+    cdef Node* add_variant_step(self, Node* parent, str name, uint64_t type, str prefix, str path) except NULL
     cdef int add_variants(self, Node* parent, int32_t index, str path, tuple ancestors) except -1
     cdef int set_scalar(self, Node* node, uint8_t kind, int32_t index) except -1
     cdef int add_path(self, str path) except -1

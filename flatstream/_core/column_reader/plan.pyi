@@ -22,4 +22,5 @@ class ReadPlan:
         fields: Iterable[str] | None = None,
         enums: str = "dictionary",
         metadata: Mapping[str, str] | None = None,
+        absent: str = "default",
     ) -> None: ...

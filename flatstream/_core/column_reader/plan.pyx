@@ -14,17 +14,17 @@ locations of its children. The tree follows the schema, so its depth and its num
 message is read. All names are resolved here, once.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from flatstream._core.arrow.exporter cimport ColumnType
 from flatstream._core.base.buffers cimport grow
-from flatstream._core.base.checks cimport listed
+from flatstream._core.base.checks cimport exact_str, listed
 from flatstream._core.flatbuf.kinds cimport (
     ARRAY, BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, NOTHING, OBJECT, SHORT, STRING, UBYTE, UINT, ULONG, UNION, UNION_TYPE,
     USHORT, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, Layout
-from flatstream._core.flatbuf.verifier cimport Field, UnionType
+from flatstream._core.flatbuf.verifier cimport Field, Variant, find_variant
 
 
 cdef extern from "Python.h":
@@ -57,15 +57,22 @@ cdef class ReadPlan:
         Whether an enum column has names or numbers.
     metadata : dict of str to str, optional
         Metadata for the schema of the columns. The paths that are left out are added to it.
+    absent : {"default", "null"}
+        Whether a number that a message does not store has its default, or is null.
     """
 
-    def __init__(self, Layout layout not None, table, fields=None, enums="dictionary", metadata=None):
+    def __init__(
+        self, Layout layout not None, table, fields=None, enums="dictionary", metadata=None, absent="default"
+    ):
         cdef Node* root
         cdef int32_t number = layout.check_table(table)
         if self.layout is not None:
             raise TypeError("ReadPlan.__init__ must not be called twice")
         if enums not in ("dictionary", "number"):
             raise ValueError(f"enums must be 'dictionary' or 'number', got {enums!r:.100}")
+        if absent not in ("default", "null"):
+            raise ValueError(f"absent must be 'default' or 'null', got {absent!r:.100}")
+        self.absent_is_null = absent == "null"
         self.layout = layout
         self.table = number
         self.enum_names = enums == "dictionary"
@@ -89,6 +96,7 @@ cdef class ReadPlan:
             for path in fields:
                 if not isinstance(path, str):
                     raise TypeError(f"the path of a field must be a str, got {type(path).__name__}: {path!r:.100}")
+                path = exact_str(path)
                 if path in seen:
                     raise ValueError(f"field {path!r:.200} is selected twice")
                 seen.add(path)
@@ -209,33 +217,34 @@ cdef class ReadPlan:
 
     cdef int add_variants(self, Node* parent, int32_t index, str path, tuple ancestors) except -1:
         """Adds all variants of a union."""
+        cdef EnumLayout enum = self.layout.enums[index]
         self.depth += 1
         if self.depth > MAX_COLUMN_DEPTH:
             raise ValueError(f"{path} is nested deeper than {MAX_COLUMN_DEPTH}: select fields in it by their paths")
-        for name, value in (<EnumLayout>self.layout.enums[index]).by_name.items():
-            self.add_variant(parent, index, name, value, f"{path}.{name}", ancestors)
+        for name, value in enum.by_name.items():
+            self.add_variant(parent, index, name, enum.bits_of(value), f"{path}.{name}", ancestors)
         self.depth -= 1
         return 0
 
     cdef Node* add_variant(
-        self, Node* parent, int32_t index, str name, int64_t value, str path, tuple ancestors
+        self, Node* parent, int32_t index, str name, uint64_t type, str path, tuple ancestors
     ) except? NULL:
-        cdef const UnionType* union_type = &self.layout.types.unions[index]
+        cdef const Variant* variant = find_variant(&self.layout.types.unions[index], type)
         cdef Node* node
-        cdef Py_ssize_t i
-        for i in range(union_type.variant_count):
-            if union_type.variants[i].value != value or union_type.variants[i].kind == NOTHING:
-                continue
-            node = self.add_value(
-                parent, name, path, union_type.variants[i].kind, union_type.variants[i].index, True, ancestors
-            )
-            if node is not NULL:
-                self.set_variant(node, value)
-            return node
-        return NULL
+        if variant is NULL or variant.kind == NOTHING:
+            return NULL
+        node = self.add_value(parent, name, path, variant.kind, variant.index, True, ancestors)
+        if node is not NULL:
+            self.set_variant(node, type)
+        return node
 
-    cdef int set_variant(self, Node* node, int64_t value) except -1:
-        node.variant = value
+    cdef int set_union(self, Node* node, int32_t index) except -1:
+        node.type_index = index
+        node.width = self.layout.types.unions[index].type_width
+        return 0
+
+    cdef int set_variant(self, Node* node, uint64_t type) except -1:
+        node.variant = type
         if node.op == OP_STRUCT:
             node.op = OP_STRUCT_REFERENCE
         return 0
@@ -251,20 +260,22 @@ cdef class ReadPlan:
         cdef Node* item = NULL
         cdef int i
         if is_scalar(field.kind):
-            nullable = in_table and field_layout.optional
+            nullable = in_table and (field_layout.optional or self.absent_is_null)
             node = self.add_value(parent, name, path, field.kind, field.index, nullable, ancestors)
-            if in_table and not field_layout.optional:
+            if in_table and not nullable:
                 node.has_default = True
                 node.fill_bits = field_layout.default_bits
                 for i in range(8):
                     node.default_bytes[i] = <uint8_t>(field_layout.default_bits >> 8 * i)
         elif field.kind == UNION:
             node = self.add(parent, OP_UNION, name)
-            node.type_index = field.index
+            self.set_union(node, field.index)
             self.add_variants(node, field.index, path, ancestors)
         elif field.kind == VECTOR and field.element == UNION:
             node = self.add(parent, OP_UNION_VECTOR, name)
+            node.width = self.layout.types.unions[field.index].type_width
             item = self.add(node, OP_UNION, "item")
+            self.set_union(item, field.index)
             item.has_column = True
             item.keeps_validity = True
             self.add_variants(item, field.index, path, ancestors)
@@ -305,6 +316,7 @@ cdef class ReadPlan:
         cdef Node* end
         cdef int32_t object
         cdef bint optional = False
+        cdef EnumLayout enum
         cdef list parts = path.split(".")
         cdef str prefix = ""
         if len(parts) > MAX_COLUMN_DEPTH:
@@ -312,16 +324,17 @@ cdef class ReadPlan:
         for i, part in enumerate(parts):
             last = i == len(parts) - 1
             if node.op == OP_UNION:
-                variants = (<EnumLayout>self.layout.enums[node.type_index]).by_name
+                enum = self.layout.enums[node.type_index]
+                variants = enum.by_name
                 if part not in variants or part == "NONE":
                     names = listed(repr(name) for name in variants if name != "NONE")
                     raise KeyError(f"no variant {part!r:.200} in union {prefix!r}; it has {names}")
                 end = self.find_step(node, part)
                 if end is NULL or last:
                     if last:
-                        end = self.add_variant(node, node.type_index, part, variants[part], path, ())
+                        end = self.add_variant(node, node.type_index, part, enum.bits_of(variants[part]), path, ())
                     else:
-                        end = self.add_variant_step(node, part, variants[part], prefix, path)
+                        end = self.add_variant_step(node, part, enum.bits_of(variants[part]), prefix, path)
                 optional = True
             else:
                 object = node.type_index
@@ -367,6 +380,7 @@ cdef class ReadPlan:
             )
         elif field.kind == UNION:
             node = self.add(parent, OP_UNION, name)
+            self.set_union(node, field.index)
         else:
             kind = "a vector" if field.kind == VECTOR else "an array" if field.kind == ARRAY else "no table or struct"
             raise ValueError(
@@ -380,21 +394,17 @@ cdef class ReadPlan:
         self.set_offset(node, parent, field.offset)
         return node
 
-    cdef Node* add_variant_step(self, Node* parent, str name, int64_t value, str prefix, str path) except NULL:
-        cdef const UnionType* union_type = &self.layout.types.unions[parent.type_index]
-        cdef Py_ssize_t i
-        cdef int32_t index
+    cdef Node* add_variant_step(self, Node* parent, str name, uint64_t type, str prefix, str path) except NULL:
+        cdef const Variant* variant = find_variant(&self.layout.types.unions[parent.type_index], type)
         cdef Node* node
-        for i in range(union_type.variant_count):
-            if union_type.variants[i].value == value and union_type.variants[i].kind == OBJECT:
-                index = union_type.variants[i].index
-                node = self.add(parent, OP_STRUCT if self.layout.types.objects[index].is_struct else OP_TABLE, name)
-                node.type_index = index
-                if node.op == OP_STRUCT:
-                    node.size = self.layout.types.objects[index].size
-                self.set_variant(node, value)
-                return node
-        raise ValueError(f"path {path!r:.200} goes through {prefix}.{name}, which is no table or struct")
+        if variant is NULL or variant.kind != OBJECT:
+            raise ValueError(f"path {path!r:.200} goes through {prefix}.{name}, which is no table or struct")
+        node = self.add(parent, OP_STRUCT if self.layout.types.objects[variant.index].is_struct else OP_TABLE, name)
+        node.type_index = variant.index
+        if node.op == OP_STRUCT:
+            node.size = self.layout.types.objects[variant.index].size
+        self.set_variant(node, type)
+        return node
 
     cdef str path_of(self, int32_t number):
         """The path from the root to a node, for error messages."""
@@ -443,7 +453,7 @@ cdef class ReadPlan:
             return ColumnType(name, "+L", nullable, children)
         if node.op == OP_ARRAY:
             return ColumnType(name, f"+w:{node.length}", nullable, children)
-        return ColumnType(name, "+s", nullable, children)
+        return ColumnType(name, "+s", nullable, children, presence=not children)
 
     def __dealloc__(self):
         cdef Py_ssize_t i

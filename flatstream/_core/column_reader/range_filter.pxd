@@ -1,10 +1,11 @@
 from libc.stdint cimport uint8_t
 
-from flatstream._core.column_reader.plan cimport Node
+from flatstream._core.column_reader.plan cimport ReadPlan
 
 
-# The two limits of a filter on a scalar column, as `mark_in_range` takes them.
-cdef tuple limits_of(const Node* node, object low, object high)
+# The conditions that `parse_conditions` gives, each with the node of its column in a plan that has them by their paths:
+# tuples (number of the node, Condition).
+cdef list conditions_on(ReadPlan plan, list parsed)
 
-# Sets keep[i] to whether row i of a scalar column is in the range.
-cdef int mark_in_range(const Node* node, object low, object high, uint8_t* keep, Py_ssize_t count) except -1
+# Sets keep[i] to whether all conditions hold for row i of the plan's columns.
+cdef int mark_rows(ReadPlan plan, list conditions, uint8_t* keep, Py_ssize_t count) except -1

@@ -1,3 +1,5 @@
+from libc.stdint cimport uint32_t
+
 from flatstream._core.arrow.exporter cimport ColumnData
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.column_reader.extract cimport BatchCursor
@@ -11,10 +13,9 @@ cdef class ColumnReader(Exclusive):
     """Reads the messages of a decoder as columns."""
     cdef Decoder decoder
     cdef ReadPlan plan
-    # A plan of the one column that is filtered by, or None; and the range.
+    # A plan of the columns that are filtered by, or None; and the conditions on them.
     cdef ReadPlan filter_plan
-    cdef object low
-    cdef object high
+    cdef list conditions
     # What happens at damage, an OnError; and whether it has stopped the reader.
     cdef int mode
     cdef bint skipping
@@ -41,6 +42,13 @@ cdef class ColumnReader(Exclusive):
     cdef unsigned long long first_lost
     cdef unsigned long long told_skipped
     cdef unsigned long long told_lost
+    # The file identifier that messages may carry, or 0; whether messages with another one are skipped; how many were,
+    # in the current window, for the columns that are being filled and in total.
+    cdef uint32_t identifier
+    cdef bint skipping_others
+    cdef Py_ssize_t window_others
+    cdef Py_ssize_t others
+    cdef readonly unsigned long long total_others
     # How many frames are read together, now and next.
     cdef Py_ssize_t window
     cdef Py_ssize_t next_window
@@ -66,6 +74,8 @@ cdef class ColumnReader(Exclusive):
     cdef int tell_left_out(self, FrameBatch batch, list rows) except -1
     cdef Py_ssize_t row_of(self, Py_ssize_t i) noexcept
     cdef int stop_at(self, BatchCursor* cursor, Py_ssize_t i, object path, object reason) except -1
+    cdef bint is_of_others(self, BatchCursor* cursor, Py_ssize_t i) noexcept
+    cdef int check_identifiers(self, BatchCursor* cursor) except -1
     cdef int verify_rows(self, BatchCursor* cursor) except -1
     cdef int filter_rows(self, BatchCursor* cursor) except -1
     cdef int read_rows(self, ReadPlan plan, BatchCursor* cursor) except -1

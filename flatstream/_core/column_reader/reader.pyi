@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from typing_extensions import disjoint_base
@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 from flatstream._core.arrow.exporter import ColumnData, ColumnType
 from flatstream._core.base.exclusive import Exclusive
 from flatstream._core.column_reader.plan import ReadPlan
+from flatstream._core.records.conditions import _ParsedCondition
 from flatstream._core.stream.decoder import Decoder
 from flatstream.errors import FlatStreamError
 
@@ -18,12 +19,13 @@ class ColumnReader(Exclusive):
         decoder: Decoder,
         plan: ReadPlan,
         filter_plan: ReadPlan | None = None,
-        low: object = None,
-        high: object = None,
+        where: Iterable[_ParsedCondition] = (),
         *,
         verify: bool = False,
         on_error: Literal["raise", "skip", "stop", "resync"] | None = None,
         progress: Callable[[int, int], object] | None = None,
+        limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
+        on_other: str = "raise",
     ) -> None: ...
     @property
     def skipped(self) -> int: ...
@@ -32,8 +34,10 @@ class ColumnReader(Exclusive):
     @property
     def stop_error(self) -> FlatStreamError | None: ...
     @property
+    def total_others(self) -> int: ...
+    @property
     def type(self) -> ColumnType: ...
     def check(self) -> None: ...
     def read(
         self, max_rows: int | None, one_batch: bool = False
-    ) -> tuple[ColumnData, int, list[tuple[int, int]]] | None: ...
+    ) -> tuple[ColumnData, int, list[tuple[int, int]], int] | None: ...

@@ -9,7 +9,7 @@ from time import monotonic
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from flatstream._core.arrow.exporter cimport ColumnData
@@ -17,14 +17,16 @@ from flatstream._core.base.checks cimport checked_int
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.column_reader.column_memory cimport (
-    clear_columns, mark_good, only_output, reserve, resize, roll_back, take_columns,
+    clear_columns, mark_good, reserve, resize, roll_back, take_columns,
 )
 from flatstream._core.column_reader.extract cimport (
     BatchCursor, describe_damage, open_batch, read_batch, reset_damage,
 )
-from flatstream._core.column_reader.plan cimport OP_SCALAR, Node, ReadPlan
-from flatstream._core.column_reader.range_filter cimport limits_of, mark_in_range
+from flatstream._core.column_reader.plan cimport ReadPlan
+from flatstream._core.column_reader.range_filter cimport conditions_on, mark_rows
 from flatstream._core.column_reader.vtable_shapes cimport forget_shapes
+from flatstream._core.flatbuf.layout cimport identifier_of
+from flatstream._core.flatbuf.message cimport is_other
 from flatstream._core.flatbuf.verifier cimport check_limits, verify_object
 from flatstream._core.stream.decoder cimport Decoder
 from flatstream._core.stream.frame_batch cimport FrameBatch
@@ -70,9 +72,9 @@ cdef class ColumnReader(Exclusive):
     plan : ReadPlan
         The fields to read. A plan serves one reader.
     filter_plan : ReadPlan, optional
-        A plan of one scalar column. Only messages whose value is at least `low` and less than `high` are read.
-    low, high : number, optional
-        The ends of this range.
+        A plan of the columns that `where` is about. Only messages for which all conditions hold are read.
+    where : list, optional
+        The result of `parse_conditions`.
     verify : bool
         Whether each message is verified as a whole first.
     on_error : str, optional
@@ -80,12 +82,17 @@ cdef class ColumnReader(Exclusive):
         it is "skip" or "resync".
     progress : callable, optional
         Called with the number of rows read and the offset in the stream, after each batch of frames.
+    limits : tuple of int
+        The limits of the verification: (max_depth, max_tables, max_apparent_size).
+    on_other : {"raise", "skip"}
+        What happens to a message with another file identifier than the schema's.
     """
 
     def __init__(
-        self, decoder, plan, filter_plan=None, low=None, high=None, *, verify=False, on_error=None, progress=None
+        self, decoder, plan, filter_plan=None, where=(), *, verify=False, on_error=None, progress=None,
+        tuple limits not None=(64, 1_000_000, 2**31), on_other="raise"
     ):
-        cdef Node* node
+        conditions = None
         if not isinstance(decoder, Decoder):
             raise TypeError(f"reader must be a StreamReader, got {type(decoder).__name__}")
         for each in (plan, filter_plan):
@@ -100,14 +107,15 @@ cdef class ColumnReader(Exclusive):
         ):
             raise ValueError("a plan belongs to one reader: make another one for this reader")
         mode = on_error_of(on_error, (<Decoder>decoder).own_mode)
-        check_limits(64, 1_000_000, 2**31, &self.limits)
+        max_depth, max_tables, max_apparent_size = limits
+        check_limits(max_depth, max_tables, max_apparent_size, &self.limits)
+        self.skipping_others = (<ReadPlan>plan).layout.check_on_other(on_other, (<ReadPlan>plan).table)
+        self.identifier = identifier_of((<ReadPlan>plan).layout, (<ReadPlan>plan).table)
         if filter_plan is not None:
-            node = only_output(filter_plan)
-            if node.op != OP_SCALAR:
-                path = (<ReadPlan>filter_plan).path_of(node.number)
-                raise ValueError(f"where: {path} is no number; only a number can be in a range")
-            self.low, self.high = limits_of(node, low, high)
-        # Check again: methods of the limits may have run, and may have used the plan or this reader.
+            conditions = conditions_on(filter_plan, list(where))
+            if not conditions:
+                raise ValueError("a plan of the columns to filter by needs conditions on them")
+        # Check again: methods of the operands may have run, and may have used the plan or this reader.
         if self.plan is not None or (<ReadPlan>plan).taken or filter_plan is not None and (
             (<ReadPlan>filter_plan).taken
         ):
@@ -122,6 +130,7 @@ cdef class ColumnReader(Exclusive):
             self.first_skipped = self.told_skipped = self.decoder.losses.skipped
             self.first_lost = self.told_lost = self.decoder.losses.end()
         self.filter_plan = filter_plan
+        self.conditions = conditions
         self.plan = plan
         self.plan.taken = True
         if filter_plan is not None:
@@ -168,8 +177,9 @@ cdef class ColumnReader(Exclusive):
 
         Returns
         -------
-        (ColumnData, int, list of (int, int)) or None
-            A struct of all columns, and the number of messages that were left out because of damage, and where.
+        (ColumnData, int, list of (int, int), int) or None
+            A struct of all columns; the number of messages that were left out because of damage, and where; and how
+            many were skipped because of their file identifier.
 
         Raises
         ------
@@ -202,14 +212,15 @@ cdef class ColumnReader(Exclusive):
                     self.finish()
                 raise error
             skipped = self.decoder.losses.skipped - self.told_skipped
-            if max_rows is not None and not self.rows and not skipped:
+            if max_rows is not None and not self.rows and not skipped and not self.others:
                 return None
             ranges = self.decoder.losses.since(self.told_lost) if skipped else []
+            others = self.others
             columns = self.finish()
             self.told_skipped += <unsigned long long>skipped
             if skipped:
                 self.told_lost = self.decoder.losses.end()
-            return columns, skipped, ranges
+            return columns, skipped, ranges, others
         finally:
             self.leave()
 
@@ -257,12 +268,16 @@ cdef class ColumnReader(Exclusive):
         cdef const long long[::1] lengths = batch.sizes
         cdef BatchCursor cursor
         cdef object error = None, left_out
+        cdef Py_ssize_t i
         open_batch(&cursor, data, offsets[first:end], lengths[first:end])
         self.frames = NULL
         self.next_window = 2 * self.window if self.window < MAX_WINDOW else self.window
         self.stop_row = end
         self.left_out = None
         self.window_error = None
+        self.window_others = 0
+        if self.identifier:
+            self.check_identifiers(&cursor)
         if self.verifying:
             self.verify_rows(&cursor)
         if self.filter_plan is not None:
@@ -273,6 +288,14 @@ cdef class ColumnReader(Exclusive):
             self.expect_rows(cursor.count)
         self.rows += cursor.count
         self.total_rows += <unsigned long long>cursor.count
+        if self.window_others and self.stop_row < end:
+            # The messages behind the damaged one are read again.
+            open_batch(&cursor, data, offsets[first:self.stop_row], lengths[first:self.stop_row])
+            self.window_others = 0
+            for i in range(cursor.count):
+                self.window_others += self.is_of_others(&cursor, i)
+        self.others += self.window_others
+        self.total_others += <unsigned long long>self.window_others
         left_out = self.left_out
         self.left_out = None
         error = self.window_error
@@ -391,6 +414,31 @@ cdef class ColumnReader(Exclusive):
         cursor.count = i
         return 0
 
+    cdef bint is_of_others(self, BatchCursor* cursor, Py_ssize_t i) noexcept:
+        """Whether message `i` carries another file identifier."""
+        return is_other(cursor.data + cursor.offsets[i], <uint64_t>cursor.lengths[i], self.identifier)
+
+    cdef int check_identifiers(self, BatchCursor* cursor) except -1:
+        """Skips the messages that carry another file identifier, or stops at the first."""
+        cdef Py_ssize_t i
+        for i in range(cursor.count):
+            if not self.is_of_others(cursor, i):
+                continue
+            if self.skipping_others:
+                self.window_others += 1
+                self.select_all(cursor)
+                self.frames[i] = -1
+            elif self.skipping:
+                # An error like any other.
+                self.select_all(cursor)
+                self.leave_out(i)
+            else:
+                reason = self.plan.layout.reason_of_other(self.plan.table, cursor.data + cursor.offsets[i])
+                return self.stop_at(cursor, i, self.plan.path_of(self.plan.root.number), reason)
+        if self.frames is not NULL:
+            self.drop_marked(cursor)
+        return 0
+
     cdef int verify_rows(self, BatchCursor* cursor) except -1:
         """Skips the messages that the verifier rejects, or stops at the first."""
         cdef Py_ssize_t i
@@ -412,8 +460,7 @@ cdef class ColumnReader(Exclusive):
         return 0
 
     cdef int filter_rows(self, BatchCursor* cursor) except -1:
-        """Drops the messages that are not in the range."""
-        cdef Node* node = only_output(self.filter_plan)
+        """Drops the messages for which not all conditions hold."""
         cdef Py_ssize_t i
         cdef uint8_t* keep
         self.read_rows(self.filter_plan, cursor)
@@ -423,7 +470,7 @@ cdef class ColumnReader(Exclusive):
         if resize(&self.in_range, <size_t>cursor.count):
             raise MemoryError("no memory to select messages")
         keep = self.in_range.data
-        mark_in_range(node, self.low, self.high, keep, cursor.count)
+        mark_rows(self.filter_plan, self.conditions, keep, cursor.count)
         for i in range(cursor.count):
             if not keep[i]:
                 self.frames[i] = -1
@@ -477,6 +524,7 @@ cdef class ColumnReader(Exclusive):
         finally:
             # After a MemoryError too: the rest of the rows is incomplete.
             self.rows = 0
+            self.others = 0
             self.message_bytes = 0
 
     def __dealloc__(self):

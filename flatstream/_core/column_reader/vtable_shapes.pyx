@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from flatstream._core.base.endian cimport load_u16
 from flatstream._core.column_reader.column_memory cimport make_room, resize
-from flatstream._core.column_reader.plan cimport OP_TABLE, OP_UNION_VECTOR, Node, ReadPlan, VtableShape
+from flatstream._core.column_reader.plan cimport OP_TABLE, OP_UNION, OP_UNION_VECTOR, Node, ReadPlan, VtableShape
 
 
 cdef extern from *:
@@ -88,13 +88,15 @@ cdef int measure_shape(const Node* node, const uint8_t* key, VtableShape* shape)
     while child is not NULL:
         offset = load_u16(key + child.offset - 4)
         if offset:
-            shape.extent = max(shape.extent, offset + child.size)
+            # The value of a union is looked at only if its type is known, as by the verifier: see `union_value`.
+            if child.op != OP_UNION:
+                shape.extent = max(shape.extent, offset + child.size)
         elif child.required and not shape.missing:
             shape.missing = child.rank
         if child.type_offset:
             offset = load_u16(key + child.type_offset - 4)
             if offset:
-                shape.extent = max(shape.extent, offset + (4 if child.op == OP_UNION_VECTOR else 1))
+                shape.extent = max(shape.extent, offset + (4 if child.op == OP_UNION_VECTOR else child.width))
         child = child.next
     return 0
 

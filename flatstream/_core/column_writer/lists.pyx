@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.arrow.importer cimport LIST64, MAX_INPUT_DEPTH, NULLS, NUMBERS, STRUCT, Source
-from flatstream._core.base.buffers cimport Chunk
-from flatstream._core.base.checks cimport listed
+from flatstream._core.arrow.importer cimport LIST64, NULLS, NUMBERS, STRUCT, Source
+from flatstream._core.base.buffers cimport Chunk, exact_bytes
+from flatstream._core.base.checks cimport exact_str, index_of, listed
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.column_writer.sources cimport apply_mask, bytes_column
 from flatstream._core.flatbuf.kinds cimport (
@@ -19,9 +19,17 @@ from flatstream._core.flatbuf.kinds cimport (
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
 from flatstream._core.flatbuf.scalars cimport pack_scalar
-from flatstream._core.flatbuf.verifier cimport Field
+from flatstream._core.flatbuf.verifier cimport Field, Variant, find_variant
+from flatstream._core.records.record_fields cimport null_in
 
 from flatstream._core.flatbuf.scalars import RefusalError
+
+
+cdef extern from "Python.h":
+    object PyUnicode_AsUTF8String(object text)
+
+# As deep as a verifier accepts by default: 64 tables, each in a union in a list, and 101 structs inside of the last.
+cdef int MAX_VALUE_DEPTH = 3 * 64 + 101
 
 
 # Errors. The elements of all lists of a column are converted together, as one flat list. The origin of these elements
@@ -94,13 +102,14 @@ cdef list with_variants(
                 tagged.append(value)
                 continue
         try:
-            pack_scalar(UNION_TYPE, enum, variant, &bits)
+            pack_scalar(UNION_TYPE if enum.kind == UBYTE else <uint8_t>enum.kind, enum, variant, &bits)
         except RefusalError as refusal:
             error, text = refusal.args
             fail_value(path, origin, i, error, f"its type: {text}")
         if not bits:
             fail_value(path, origin, i, ValueError, "its type is NONE, so it must not have a value")
-        tagged.append({enum.by_value.get(bits, bits): value})
+        number = enum.value_of(bits)
+        tagged.append({enum.by_value.get(number, number): value})
     return tagged
 
 
@@ -112,8 +121,8 @@ cdef Source list_column(
     cdef Source source
     cdef Py_ssize_t i, null_count = 0
     cdef bytearray mask
-    if depth > MAX_INPUT_DEPTH:
-        raise ValueError(f"column {path!r:.100} has values that are nested deeper than {MAX_INPUT_DEPTH}")
+    if depth > MAX_VALUE_DEPTH:
+        raise ValueError(f"column {path!r:.100} has values that are nested deeper than {MAX_VALUE_DEPTH}")
     mask = bytearray(len(values))
     for i in range(len(values)):
         if values[i] is None:
@@ -148,10 +157,10 @@ cdef Source string_column(list values, object origin, str path):
             encoded.append(b"")
         elif isinstance(value, bytes):
             # Checked for UTF-8 when its row is written, as a column of bytes from any other source.
-            encoded.append(value)
+            encoded.append(exact_bytes(value))
         elif isinstance(value, str):
             try:
-                encoded.append(value.encode())
+                encoded.append(PyUnicode_AsUTF8String(value))
             except UnicodeEncodeError as error:
                 fail_value(path, origin, i, ValueError, f"it cannot be encoded as UTF-8: {error}")
         else:
@@ -197,8 +206,10 @@ cdef Source sequence_column(
         for value in values:
             if value is None:
                 flat.append(b"")
-            elif isinstance(value, (bytes, bytearray)) or isinstance(value, memoryview) and value.format == "B":
-                flat.append(bytes(value))
+            elif isinstance(value, (bytes, bytearray)):
+                flat.append(exact_bytes(value))
+            elif isinstance(value, memoryview) and value.format == "B" and value.ndim == 1:
+                flat.append(value.tobytes())
             else:
                 break
         if len(flat) == len(values):
@@ -210,10 +221,18 @@ cdef Source sequence_column(
     for i in range(len(values)):
         value = values[i]
         if value is not None:
-            if hasattr(value, "tolist"):
-                value = value.tolist()
+            if type(value) is not list and type(value) is not tuple:
+                place = null_in(value)
+                if place >= 0:
+                    fail_value(f"{path}[]", (origin, i), place, ValueError, "an element of a vector must not be null")
+                if hasattr(type(value), "to_pylist"):
+                    # An array of pyarrow; one in chunks has no `tolist`.
+                    value = value.to_pylist()
+                elif hasattr(value, "tolist"):
+                    value = value.tolist()
             if not isinstance(value, (list, tuple)):
-                if isinstance(value, (str, Mapping)) or not hasattr(type(value), "__iter__"):
+                # Apart: for a tuple of a built-in class and one of Python, Cython's isinstance loses the error.
+                if isinstance(value, str) or isinstance(value, Mapping) or not hasattr(type(value), "__iter__"):
                     fail_value(path, origin, i, TypeError, f"expected a sequence, got {type(value).__name__}")
                 value = list(value)
             flat.extend(value)
@@ -254,9 +273,17 @@ cdef Source mapping_column(
     for i in range(len(values)):
         value = values[i]
         if isinstance(value, tuple):
-            value = mapping_from_tuple(layout, kind, index, value, path, origin, i)
+            names = getattr(value, "_fields", None) if kind == OBJECT else None
+            # A named tuple has the names of fields, as in a record writer; any other tuple has the fields in order.
+            value = (
+                mapping_from_tuple(layout, kind, index, tuple(value), path, origin, i) if names is None
+                else dict(zip(names, value))
+            )
         if value is not None and not isinstance(value, Mapping):
             fail_value(path, origin, i, TypeError, f"expected a mapping or a tuple, got {type(value).__name__}")
+        if value is not None and type(value) is not dict:
+            # A copy: the class can have methods that say something else each time.
+            value = dict(value)
         mappings.append(value)
         for name in value or ():
             if name not in part_types:
@@ -273,7 +300,7 @@ cdef Source mapping_column(
                     f"{path}.{name}",
                 )
         part = list_column(layout, column, origin, part_kind, element, part_index, f"{path}.{name}", depth + 1)
-        (<Source>part).name = name
+        (<Source>part).name = exact_str(name)
         parts.append(part)
     source.column.form = STRUCT
     source.column.length = len(values)
@@ -297,8 +324,9 @@ cdef object mapping_from_tuple(
     if len(value) != 2:
         fail_value(path, origin, row, ValueError, f"expected a variant and its value, got {len(value)} values")
     variant, inner = value
-    if type(variant) is int:
-        variant = (<EnumLayout>layout.enums[index]).by_value.get(variant, variant)
+    number = index_of(variant)
+    if number is not None:
+        variant = (<EnumLayout>layout.enums[index]).by_value.get(number, number)
     return None if variant is None or variant == "NONE" else {variant: inner}
 
 
@@ -307,17 +335,20 @@ cdef object type_of_part(
 ):
     """The kind, the kind of the elements and the index of the field or variant with this name."""
     cdef Field* field
-    cdef Py_ssize_t i
+    cdef EnumLayout enum
+    cdef const Variant* variant
     if kind == OBJECT:
         number = layout.numbers[index].get(name)
         if number is None:
             fail_value(path, origin, row, ValueError, no_field(layout, index, name))
         field = &layout.types.objects[index].fields[<Py_ssize_t>number]
         return field.kind, field.element, field.index
-    value = (<EnumLayout>layout.enums[index]).by_name.get(name, 0)
-    for i in range(layout.types.unions[index].variant_count):
-        if value and layout.types.unions[index].variants[i].value == value:
-            return layout.types.unions[index].variants[i].kind, 0, layout.types.unions[index].variants[i].index
+    enum = layout.enums[index]
+    value = enum.by_name.get(name, 0)
+    if value:
+        variant = find_variant(&layout.types.unions[index], enum.bits_of(value))
+        if variant is not NULL:
+            return variant.kind, 0, variant.index
     fail_value(
         path, origin, row, ValueError,
         f"{no_variant(layout, index, name)}. A value is {{variant: value}} or (variant, value), or a record if there "

@@ -95,5 +95,7 @@ cdef class WritePlan:
     cdef int bind(
         self, Binding* binding, uint8_t kind, uint8_t element, int32_t index, object value, str path
     ) except -1
+    cdef bint may_be_bare(self, int32_t number) noexcept
+    cdef bint has_only_tables(self, int32_t index) noexcept
     cdef int bind_variants(self, Binding* binding, int32_t index, object value, str path) except -1
     cdef str path_of(self, const Binding* binding)

@@ -24,11 +24,11 @@ from flatstream._core.column_writer.values cimport (
     INT_NUMBER, bytes_range, is_bytes_form, is_list_form, list_range, number_at, resolve,
 )
 from flatstream._core.flatbuf.kinds cimport (
-    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, is_scalar, may_be_enum,
+    ARRAY, BOOL, BYTE, DOUBLE, FLOAT, NOTHING, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum,
     scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout
-from flatstream._core.flatbuf.verifier cimport Field, ObjectType, UnionType, find_not_utf8
+from flatstream._core.flatbuf.verifier cimport Field, ObjectType, Variant, find_not_utf8, find_variant
 
 from flatstream._core.flatbuf.kinds import KIND_NAMES
 
@@ -37,6 +37,10 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
     void PyMem_RawFree(void* p) nogil
+
+
+# The most tables inside one another, the root included: the default limit of verifiers.
+cdef Py_ssize_t MAX_TABLE_DEPTH = 64
 
 
 # Bindings
@@ -56,6 +60,16 @@ cdef Binding* add_child(Binding* parent) noexcept:
     child.field = -1
     child.element = -1
     return child
+
+
+cdef Py_ssize_t tables_around(const Binding* binding) noexcept:
+    """How many tables the field, element or variant is inside of."""
+    cdef Py_ssize_t count = 0
+    cdef const Binding* around = binding.parent
+    while around is not NULL:
+        count += around.action == PUT_TABLE
+        around = around.parent
+    return count
 
 
 cdef int free_binding(Binding* binding) noexcept:
@@ -110,6 +124,10 @@ cdef Source without_dictionary(Source source):
     while source.dictionary is not None:
         source = source.dictionary
     return source
+
+
+cdef inline bint is_bool(const Column* column) noexcept:
+    return column.form == BITS or column.form == NUMBERS and column.kind == BOOL
 
 
 # Types of unions
@@ -189,6 +207,7 @@ cdef class WritePlan:
     cdef str path_of(self, const Binding* binding):
         """The path of a field by the names of the schema, with the index of each element that is being written."""
         cdef Binding* parent = binding.parent
+        cdef EnumLayout enum
         if parent is NULL:
             return ""
         path = self.path_of(parent)
@@ -196,8 +215,9 @@ cdef class WritePlan:
             name = self.layout.field_names[parent.object][binding.field]
             path = f"{path}.{name}" if path else name
         elif binding.variant:
-            variants = (<EnumLayout>self.layout.enums[parent.enum_index]).by_value
-            path = f"{path}.{variants.get(binding.variant, binding.variant)}"
+            enum = self.layout.enums[parent.enum_index]
+            number = enum.value_of(binding.variant)
+            path = f"{path}.{enum.by_value.get(number, number)}"
         return f"{path}[{binding.element}]" if binding.element >= 0 else path
 
     cdef int fail_mismatch(self, Source source, uint8_t kind, uint8_t element, int32_t index, str path) except -1:
@@ -245,6 +265,10 @@ cdef class WritePlan:
         source = without_dictionary(source)
         if source.column.form == NULLS:
             return None
+        if path and is_bool(&source.column) and (
+            self.may_be_bare(index) if kind == OBJECT else self.has_only_tables(index)
+        ):
+            return parts
         if source.column.form != STRUCT:
             if not path:
                 raise TypeError(f"expected a table of columns, got {source.type_name}")
@@ -257,6 +281,35 @@ cdef class WritePlan:
         return parts
 
     # Tables and structs
+
+    cdef bint may_be_bare(self, int32_t number) noexcept:
+        """Whether a table can have no column for any of its fields, so that its column says only where it is present:
+        it has none, or all of them lead to tables, which are left out if they are around it.
+        """
+        cdef ObjectType* object_type = &self.types.objects[number]
+        cdef const Field* field
+        cdef Py_ssize_t i
+        if object_type.is_struct:
+            return False
+        for i in range(object_type.field_count):
+            field = &object_type.fields[i]
+            if self.layout.objects[number].fields[i].deprecated:
+                continue
+            if (field.element if field.kind == VECTOR else field.kind) != OBJECT or (
+                self.types.objects[field.index].is_struct
+            ):
+                return False
+        return True
+
+    cdef bint has_only_tables(self, int32_t index) noexcept:
+        """Whether a union can have no column for any of its variants: columns leave out tables inside themselves."""
+        cdef const Variant* variant
+        cdef Py_ssize_t i
+        for i in range(self.types.unions[index].variant_count):
+            variant = &self.types.unions[index].variants[i]
+            if variant.kind != NOTHING and (variant.kind != OBJECT or self.types.objects[variant.index].is_struct):
+                return False
+        return True
 
     cdef int bind_fields(self, Binding* binding, object value, str path) except -1:
         """Binds the parts of an input, or of a Source, to the fields of a table or struct."""
@@ -271,6 +324,10 @@ cdef class WritePlan:
         title = self.layout.object_names[number]
         if parts is None:
             return 0
+        if binding.action == PUT_TABLE and tables_around(binding) >= MAX_TABLE_DEPTH:
+            raise ValueError(
+                f"column {path!r:.100} is nested deeper than {MAX_TABLE_DEPTH} tables, the default limit of verifiers"
+            )
         prefix = path + "." if path else ""
         for name, part in group_parts(parts, numbers, prefix):
             if name not in numbers:
@@ -352,7 +409,7 @@ cdef class WritePlan:
         """Whether a field is the type of a union, or the types of a vector of unions."""
         cdef Field* field = &self.types.objects[number].fields[i]
         cdef int32_t paired_field = self.layout.objects[number].fields[i].paired_field
-        return paired_field >= 0 and (field.kind == UNION_TYPE or field.kind == VECTOR and field.element == UNION_TYPE)
+        return paired_field >= 0 and is_scalar(field.element if field.kind == VECTOR else field.kind)
 
     cdef int bind_field(self, Binding* binding, int32_t number, Py_ssize_t i, object value, str path) except -1:
         cdef Field* field = &self.types.objects[number].fields[i]
@@ -450,9 +507,8 @@ cdef class WritePlan:
 
     cdef int bind_variants(self, Binding* binding, int32_t index, object value, str path) except -1:
         """Binds the parts of an input, or of a Source, to the variants of a union with the same names."""
-        cdef UnionType* union_type = &self.types.unions[index]
         cdef EnumLayout enum = self.layout.enums[index]
-        cdef Py_ssize_t i
+        cdef const Variant* variant
         cdef Binding* child
         cdef dict given = {}
         cdef list parts
@@ -468,17 +524,12 @@ cdef class WritePlan:
             given[name] = part
         binding.children = allocate_bindings(len(given))
         for name, part in given.items():
-            for i in range(union_type.variant_count):
-                if union_type.variants[i].value == enum.by_name[name]:
-                    child = add_child(binding)
-                    child.variant = <uint64_t>union_type.variants[i].value
-                    if union_type.variants[i].kind == OBJECT and (
-                        self.types.objects[union_type.variants[i].index].is_struct
-                    ):
-                        child.size = self.types.objects[union_type.variants[i].index].size
-                        child.alignment = self.layout.objects[union_type.variants[i].index].alignment
-                    self.bind(
-                        child, union_type.variants[i].kind, 0, union_type.variants[i].index, part, f"{path}.{name}"
-                    )
-                    break
+            variant = find_variant(&self.types.unions[index], enum.bits_of(enum.by_name[name]))
+            if variant is not NULL:
+                child = add_child(binding)
+                child.variant = variant.bits
+                if variant.kind == OBJECT and self.types.objects[variant.index].is_struct:
+                    child.size = self.types.objects[variant.index].size
+                    child.alignment = self.layout.objects[variant.index].alignment
+                self.bind(child, variant.kind, 0, variant.index, part, f"{path}.{name}")
         return 0

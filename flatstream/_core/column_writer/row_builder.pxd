@@ -81,6 +81,7 @@ cdef class RowBuilder(WritePlan):
     cdef Py_ssize_t put_vector(self, Binding* binding, const Column* column, int64_t at) except -1
 
     @cython.final
+    cdef bint is_left_out(self, const Binding* binding, uint64_t type) noexcept
     cdef Py_ssize_t put_union(self, Binding* binding, int64_t row, bint has_type, uint64_t type) except -1
 
     @cython.final

@@ -10,7 +10,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.arrow.importer cimport Column, Source
+from flatstream._core.arrow.importer cimport BITS, NUMBERS, Column, Source
 from flatstream._core.base.buffers cimport grow
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.column_writer.bound_values cimport (
@@ -22,10 +22,11 @@ from flatstream._core.column_writer.plan cimport (
 from flatstream._core.column_writer.values cimport (
     REAL_NUMBER, ULONG_NUMBER, NumberForm, bit_at, bytes_range, is_bytes_form, list_range, number_at, resolve,
 )
+from flatstream._core.flatbuf.kinds cimport OBJECT
 from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message_builder cimport MAX_MESSAGE_SIZE, MessageBuilder, end_offset_of, mark_field
 from flatstream._core.flatbuf.scalars cimport pack_scalar
-from flatstream._core.flatbuf.verifier cimport find_not_utf8
+from flatstream._core.flatbuf.verifier cimport Variant, find_not_utf8, find_variant
 
 from flatstream._core.flatbuf.kinds import NUMBER_NAMES, NUMBER_RANGES
 from flatstream._core.flatbuf.scalars import RefusalError
@@ -35,6 +36,15 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
     void PyMem_RawFree(void* p) nogil
+
+
+cdef bint stands_for_table(const Column* column, int64_t at) noexcept:
+    """Whether a row that is not null has a table: in a column of bools, if it is true."""
+    cdef int64_t value = 1
+    cdef double real = 0.0
+    if column.form == BITS or column.form == NUMBERS:
+        number_at(column, at, &value, &real)
+    return value != 0
 
 
 @cython.no_gc
@@ -281,12 +291,25 @@ cdef class RowBuilder(WritePlan):
         self.end_offset_count = base
         return builder.end_vector(count)
 
+    cdef bint is_left_out(self, const Binding* binding, uint64_t type) noexcept:
+        """Whether columns leave out the value of a union of this type: a table inside itself. They keep the type."""
+        cdef const Variant* variant = find_variant(&self.types.unions[binding.enum_index], type)
+        cdef const Binding* around = binding.parent
+        if variant is NULL or variant.kind != OBJECT:
+            return False
+        while around is not NULL:
+            if around.object == variant.index:
+                return True
+            around = around.parent
+        return False
+
     cdef Py_ssize_t put_union(self, Binding* binding, int64_t row, bint has_type, uint64_t type) except -1:
         """Builds the value of a union and sets the `bits` of the binding to its type; returns 0 if it has no value.
 
         With `has_type`, the type of the union is given, and the value must have it.
         """
         cdef const Column* column = binding.column
+        cdef EnumLayout enum
         cdef int64_t at = row
         cdef Binding* chosen = NULL
         cdef Py_ssize_t i, end_offset
@@ -302,11 +325,18 @@ cdef class RowBuilder(WritePlan):
                         self.fail(binding, ValueError, "it has values for two variants")
                     chosen = &binding.children[i]
         binding.bits = chosen.variant if chosen is not NULL else 0
-        if has_type and type != binding.bits:
-            names = (<EnumLayout>self.layout.enums[binding.enum_index]).by_value
+        if present and column is not NULL and (column.form == BITS or column.form == NUMBERS):
+            # Bools, which say where a value was left out.
+            if not stands_for_table(column, at):
+                self.fail(binding, ValueError, "it is false: a union without columns is true where it is, or null")
+            if not has_type or not self.is_left_out(binding, type):
+                self.fail(binding, ValueError, "it is true, but its type is not that of a table around it")
+        if has_type and type != binding.bits and (chosen is not NULL or not self.is_left_out(binding, type)):
+            enum = self.layout.enums[binding.enum_index]
+            given, found = enum.value_of(type), enum.value_of(binding.bits)
             self.fail(
                 binding, ValueError,
-                f"its type is {names.get(type, type)}, but its value is {names.get(binding.bits, binding.bits)}",
+                f"its type is {enum.by_value.get(given, given)}, but its value is {enum.by_value.get(found, found)}",
             )
         if chosen is NULL:
             return 0
@@ -324,7 +354,7 @@ cdef class RowBuilder(WritePlan):
         cdef const Column* types
         cdef int64_t start = 0, count = 0, types_at = 0, types_start = 0, types_count = 0, i
         cdef uint64_t type = 0
-        cdef Py_ssize_t base = self.end_offset_count
+        cdef Py_ssize_t base = self.end_offset_count, width = self.types.unions[binding.enum_index].type_width
         if list_range(column, at, &start, &count) < 0:
             self.fail_elements(binding)
         if binding.type is not NULL:
@@ -347,9 +377,9 @@ cdef class RowBuilder(WritePlan):
         if count and binding.type is not NULL:
             # Without elements, the binding of the types may have no child: their column can consist of nulls.
             binding.type.children.element = -1
-        builder.start_vector(count, 1)
+        builder.start_vector(count * width, width)
         for i in range(count - 1, -1, -1):
-            builder.store(<uint64_t>self.end_offsets[base + 2 * i + 1], 1)
+            builder.store(<uint64_t>self.end_offsets[base + 2 * i + 1], width)
         binding.bits = <uint64_t>builder.end_vector(count)
         self.start_vector(binding, count)
         for i in range(count - 1, -1, -1):
@@ -385,6 +415,8 @@ cdef class RowBuilder(WritePlan):
         if binding.action == PUT_STRING:
             return self.put_string(binding, column, at)
         if binding.action == PUT_TABLE:
+            if column is not NULL and not stands_for_table(column, at):
+                self.fail(binding, ValueError, "it is false: a table without fields is true where it is, or null")
             return self.put_table(binding, at)
         if binding.action == PUT_VECTOR:
             return self.put_vector(binding, column, at)
@@ -400,7 +432,7 @@ cdef class RowBuilder(WritePlan):
         """Builds a table from one row of its parts."""
         cdef MessageBuilder builder = self.builder
         cdef Binding* child
-        cdef Py_ssize_t i, entry_count = 0
+        cdef Py_ssize_t i, width, entry_count = 0
         cdef uint64_t bits = 0
         cdef bint has_unions = False
         for i in range(binding.child_count):
@@ -441,11 +473,13 @@ cdef class RowBuilder(WritePlan):
                 continue
             mark_field(builder, child.entry)
         if has_unions:
-            # The types of unions are single bytes, so they come last.
+            # The types of unions are single bytes mostly, so they come last.
             for i in range(binding.child_count):
                 child = &binding.children[i]
                 if child.action == PUT_UNION and child.end_offset:
-                    builder.store(child.bits, 1)
+                    width = self.types.unions[child.enum_index].type_width
+                    builder.prep(width, 0)
+                    builder.store(child.bits, width)
                     mark_field(builder, child.type_entry)
         return builder.end_table()
 

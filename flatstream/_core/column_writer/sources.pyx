@@ -21,6 +21,7 @@ from flatstream._core.arrow.importer cimport (
     take_schema, take_stream,
 )
 from flatstream._core.base.buffers cimport Chunk
+from flatstream._core.base.checks cimport exact_str
 from flatstream._core.flatbuf.kinds cimport (
     BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, USHORT,
 )
@@ -191,12 +192,14 @@ cdef Source bytes_column(str path, str type_name, list values):
     cdef Chunk offsets = Chunk(8 * (len(values) + 1))
     cdef int64_t end = 0
     cdef Py_ssize_t i
+    # The values are exact: what `join` takes of an instance of a subclass need not be its bytes.
     cdef bytes data = b"".join(values)
     memcpy(offsets.data, &end, 8)
     for i in range(len(values)):
-        # Not len(), which a subclass of bytes can override.
-        end += PyBytes_GET_SIZE(values[i])
+        end += PyBytes_GET_SIZE(<bytes>values[i])
         memcpy(offsets.data + 8 * (i + 1), &end, 8)
+    if end != PyBytes_GET_SIZE(data):
+        raise SystemError("flatstream: byte strings that changed while they were joined")
     source.column.form = BYTES64
     source.column.length = len(values)
     source.column.offsets = offsets.data
@@ -228,6 +231,8 @@ cdef object mask_of_times(object integers):
 cdef object as_input(str name, object value, int depth):
     """The input for one column. `depth` is the number of mappings around it."""
     cdef Source source
+    if depth > MAX_INPUT_DEPTH + 1:
+        raise ValueError(f"column {name!r:.100} is nested deeper than {MAX_INPUT_DEPTH} mappings")
     if has_arrow(value):
         return open_arrow(name, value)
     if isinstance(value, Mapping):
@@ -256,10 +261,12 @@ cdef object as_input(str name, object value, int depth):
         values = list(values)
         if is_mask(mask):
             check_mask(name, mask)
-            if len(mask) != len(values):
-                raise TypeError(f"column {name!r} has {len(values)} values, but its mask has {len(mask)}")
-            for i, hidden in enumerate(mask.tolist()):
-                if hidden:
+            # Both are copies, so their lengths are what they are.
+            flags = list(mask.tolist())
+            if len(flags) != len(values):
+                raise TypeError(f"column {name!r} has {len(values)} values, but its mask has {len(flags)}")
+            for i in range(len(values)):
+                if flags[i]:
                     values[i] = None
         return PythonList(values)
     times_mask = None
@@ -272,7 +279,8 @@ cdef object as_input(str name, object value, int depth):
         # An index or an extension array of pandas.
         array = value.__array__()
         if PyObject_CheckBuffer(array) or getattr(getattr(array, "dtype", None), "kind", None) == "O":
-            return as_input(name, array, depth)
+            # One level deeper: an object can return itself.
+            return as_input(name, array, depth + 1)
     if not PyObject_CheckBuffer(value):
         raise TypeError(
             f"column {name!r} must be a NumPy array, a buffer, a list or an object with the Arrow C data interface, "
@@ -296,16 +304,18 @@ cdef dict group_columns(object columns, int depth):
     for name in columns:
         if not isinstance(name, str):
             raise TypeError(f"the names of columns must be str, got {name!r:.100}")
+        column = columns[name]
+        name = exact_str(name)
         head, dot, rest = name.partition(".")
         if dot:
             parts = names.setdefault(head, {})
             if not isinstance(parts, dict):
                 raise ValueError(f"column {head!r} is given both as a whole and in parts: {name!r}")
-            parts[rest] = columns[name]
+            parts[rest] = column
         elif head in names:
             raise ValueError(f"column {head!r} is given both as a whole and in parts")
         else:
-            names[head] = WholeColumn(columns[name])
+            names[head] = WholeColumn(column)
     for head, parts in names.items():
         inputs[head] = (
             group_columns(parts, depth + 1) if isinstance(parts, dict)

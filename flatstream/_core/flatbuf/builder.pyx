@@ -21,6 +21,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire
 from flatstream._core.base.endian cimport load_u16
+from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.flatbuf.kinds cimport (
     BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, USHORT, Kind, scalar_width,
 )
@@ -153,6 +154,9 @@ cdef class Builder(MessageBuilder):
         if not self._finished:
             fail("BuilderNotFinishedError")
         return PyByteArray_FromStringAndSize(<char*>self.data + self._head, end_offset_of(self))
+
+    def __reduce__(self):
+        refuse_pickling(self, "take bytes(memoryview(builder)) of a finished message")
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         self.check_made()
@@ -304,11 +308,14 @@ cdef class Builder(MessageBuilder):
 
     def Pad(self, n):
         """Puts `n` zero bytes in front of the message."""
+        cdef int64_t count
         if n <= 0:
             return
-        if n > MAX_MESSAGE_SIZE:
+        count = checked_size(n)
+        if count > MAX_MESSAGE_SIZE:
             fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
-        self.store_zeros(n)
+        if count > 0:
+            self.store_zeros(count)
 
     def Prep(self, size, additionalBytes):
         """Makes room for an element of `size` bytes that is followed by `additionalBytes` more, and aligns it."""
@@ -483,8 +490,11 @@ cdef class Builder(MessageBuilder):
             text = PyUnicode_AsUTF8AndSize(s, &size)
             return self.end_bytes(self.put_string(<const uint8_t*>text, size))
         if isinstance(s, str):
+            # As in the package also by an `encode` of a subclass: the buffer that comes back is measured, not trusted.
             s = s.encode(encoding, errors)
-        elif not isinstance(s, (bytes, bytearray)):
+        elif isinstance(s, bytes):
+            return self.end_bytes(self.put_string(<const uint8_t*>PyBytes_AS_STRING(s), PyBytes_GET_SIZE(s)))
+        elif not isinstance(s, bytearray):
             raise TypeError("non-string passed to CreateString")
         acquire(s, &view, "s")
         try:
@@ -508,10 +518,10 @@ cdef class Builder(MessageBuilder):
         cdef Py_buffer view
         self.check_not_nested()
         self._nested = True
-        if type(x) is bytes:
+        if isinstance(x, bytes):
             size = PyBytes_GET_SIZE(x)
             return self.end_bytes(self.put_vector(<const uint8_t*>PyBytes_AS_STRING(x), size, 1, size))
-        if not isinstance(x, (bytes, bytearray)):
+        if not isinstance(x, bytearray):
             raise TypeError("non-byte vector passed to CreateByteVector")
         acquire(x, &view, "x")
         try:
@@ -532,16 +542,19 @@ cdef class Builder(MessageBuilder):
             raise TypeError("numpy-ndarray holds elements of unsupported datatype")
         if x.ndim > 1:
             raise TypeError("multidimensional-ndarray passed to CreateNumpyVector")
-        self.StartVector(x.itemsize, x.size, x.dtype.alignment)
+        item_size, count = x.itemsize, x.size
+        self.StartVector(item_size, count, x.dtype.alignment)
         little = x if x.dtype.str[0] == "<" else x.byteswap(inplace=False)
         # A subclass may define its own bytes: a masked array fills in the masked elements.
         data = numpy.ascontiguousarray(little) if type(little) is numpy.ndarray else little.tobytes(order="C")
         acquire(data, &view, "x")
         try:
+            if view.len != item_size * count:
+                raise ValueError(f"expected {count} elements of {item_size} bytes, got {view.len} bytes")
             self.store_bytes(<const uint8_t*>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
-        self._vector_length = x.size
+        self._vector_length = count
         return self.close_vector()
 
     # Finishing
@@ -549,6 +562,7 @@ cdef class Builder(MessageBuilder):
     cdef object finish(self, object root, bint size_prefix, object file_identifier):
         cdef int64_t size = 4
         check_number(UINT, root)
+        self.compare_with_limits()
         if file_identifier is not None:
             size += 4
         if size_prefix:
@@ -562,6 +576,7 @@ cdef class Builder(MessageBuilder):
         self.prepend_offset(root)
         if size_prefix:
             self.prepend_number(INT, end_offset_of(self))
+        self.size_prefixed = size_prefix
         self._finished = True
         return self._head
 
@@ -570,7 +585,9 @@ cdef class Builder(MessageBuilder):
         return self.finish(rootTable, False, file_identifier)
 
     def FinishSizePrefixed(self, rootTable, file_identifier=None):
-        """Like `Finish`, with the size of the message in front of it."""
+        """Like `Finish`, with the size of the message in front of it. No writer takes such a message: its frame has a
+        length already, and without the prefix the message would be misaligned.
+        """
         return self.finish(rootTable, True, file_identifier)
 
     # Numbers
@@ -742,9 +759,13 @@ cdef class Builder(MessageBuilder):
 
 cdef int64_t checked_size(object value) except? -1:
     """Returns `value`, a number of bytes, limited so that sums of a few of them do not overflow."""
-    # Compare before converting, so that a value of a wrong type fails as it does in flatbuffers.
+    # Compare before converting, so that a value of a wrong type fails as it does in flatbuffers; and again afterwards,
+    # because a class can compare as it likes.
     if value > 2 * MAX_MESSAGE_SIZE:
         fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
-    if value < -2 * MAX_MESSAGE_SIZE:
-        raise ValueError(f"expected a number of bytes, got {value}")
-    return operator.index(value)
+    number = operator.index(value)
+    if number > 2 * MAX_MESSAGE_SIZE:
+        fail("BuilderSizeError", "flatbuffers: cannot grow buffer beyond 2 gigabytes")
+    if number < -2 * MAX_MESSAGE_SIZE:
+        raise ValueError(f"expected a number of bytes, got {number}")
+    return number

@@ -42,6 +42,10 @@ cdef class EnumLayout:
     cdef readonly dict by_name
     cdef readonly dict by_value
 
+    # The value that a message stores as these low bytes, and the low bytes of a value.
+    cdef object value_of(self, uint64_t bits)
+    cdef uint64_t bits_of(self, object value) except? 0
+
 
 cdef class Layout:
     """The types of a schema for reading and writing messages: `Types`, with defaults, sizes, alignments and names.
@@ -59,8 +63,21 @@ cdef class Layout:
     # EnumLayout by the number of the enum.
     cdef readonly tuple enums
     cdef readonly bytes file_identifier
+    # The number of the root table, whose messages may carry the file identifier; -1 if there is none.
+    cdef readonly int32_t root
+    # The identifier as a little-endian number; 0 if there is none.
+    cdef uint32_t identifier
     # Whether __init__ completed.
     cdef bint ready
 
     # Returns `number` if it is the number of a table.
     cdef int32_t check_table(self, object number) except -1
+    # Whether the argument `on_other` of reading this table says to skip; raises an error unless it is valid.
+    cdef bint check_on_other(self, object on_other, int32_t number) except -1
+    # The reason why a message of this table is refused: it carries another file identifier.
+    cdef str reason_of_other(self, int32_t number, const uint8_t* data)
+
+
+cdef inline uint32_t identifier_of(Layout layout, int32_t number) noexcept:
+    """The file identifier that messages of this table may carry; 0 if any will do: it belongs to the root table."""
+    return layout.identifier if number == layout.root else 0

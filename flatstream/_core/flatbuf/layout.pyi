@@ -25,12 +25,14 @@ class Layout:
     numbers: tuple[dict[str, int], ...]
     enums: tuple[EnumLayout, ...]
     file_identifier: bytes
+    root: int
     def __init__(
         self,
         types: Types,
         objects: Sequence[tuple[str, int, Sequence[tuple[Any, ...]]]],
         enums: Sequence[EnumLayout],
         file_identifier: bytes,
+        root: int = -1,
     ) -> None: ...
     def check_field(self, i: int, j: int) -> None: ...
     def inline_size(self, kind: int, index: int) -> int: ...

@@ -6,10 +6,13 @@ same numbers.
 """
 
 cimport cython
-from libc.stdint cimport int32_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport int32_t, uint8_t, uint64_t
 
+from flatstream._core.base.checks cimport index_of
+from flatstream._core.base.endian cimport load_u32
 from flatstream._core.flatbuf.kinds cimport (
-    ARRAY, NOTHING, OBJECT, ULONG, UNION, VECTOR, may_be_enum, scalar_width,
+    ARRAY, BYTE, INT, LONG, NOTHING, OBJECT, SHORT, ULONG, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.verifier cimport Field, Types
 
@@ -48,6 +51,17 @@ cdef class EnumLayout:
             self.by_value.setdefault(int(value), str(known))
         self.by_name = {str(known): int(value) for known, value in values}
 
+    cdef object value_of(self, uint64_t bits):
+        # As an int of Python, which does not overflow.
+        cdef object value = bits
+        cdef object end = 2 ** <object>(8 * scalar_width(<uint8_t>self.kind))
+        if self.kind in (BYTE, SHORT, INT, LONG) and value >= end // 2:
+            return value - end
+        return value
+
+    cdef uint64_t bits_of(self, object value) except? 0:
+        return <uint64_t>(value & (2 ** <object>(8 * scalar_width(<uint8_t>self.kind)) - 1))
+
 
 # It holds names, `Types` and enums, so it cannot be part of a cycle.
 @cython.no_gc
@@ -66,6 +80,8 @@ cdef class Layout:
         In the order of their numbers in `types`.
     file_identifier : bytes
         Four bytes, or none.
+    root : int
+        The number of the root table, or -1.
 
     Notes
     -----
@@ -73,7 +89,7 @@ cdef class Layout:
     checked.
     """
 
-    def __init__(self, Types types not None, objects, enums, bytes file_identifier not None):
+    def __init__(self, Types types not None, objects, enums, bytes file_identifier not None, int32_t root=-1):
         cdef Py_ssize_t i, j
         cdef FieldLayout* field
         if self.objects is not NULL:
@@ -97,6 +113,8 @@ cdef class Layout:
         self.types = types
         self.enums = tuple(enums)
         self.file_identifier = file_identifier
+        self.identifier = load_u32(<const uint8_t*>PyBytes_AS_STRING(file_identifier)) if file_identifier else 0
+        self.root = root
         self.object_names = tuple(str(name) for name, _, _ in objects)
         self.field_names = tuple(tuple(str(described[0]) for described in fields) for _, _, fields in objects)
         self.numbers = tuple(
@@ -133,6 +151,8 @@ cdef class Layout:
             raise ValueError(f"object {i} has no field {j}")
         cdef Field* known = &types.objects[i].fields[j]
         cdef FieldLayout* field = &self.objects[i].fields[j]
+        cdef Field* paired
+        cdef uint8_t kind
         cdef uint64_t element, size
         cdef int32_t paired_field = field.paired_field
         where = f"field {j} of object {i}"
@@ -164,6 +184,14 @@ cdef class Layout:
         inner = known.element if known.kind in (VECTOR, ARRAY) else known.kind
         if inner == UNION and (paired_field == -1 or types.objects[i].fields[paired_field].offset != known.type_offset):
             raise ValueError(f"{where} is a union without a type")
+        if inner == UNION:
+            # Its type is read and written by the width that the verifier checks.
+            paired = &types.objects[i].fields[paired_field]
+            kind = paired.element if known.kind == VECTOR else paired.kind
+            if (paired.kind == VECTOR) != (known.kind == VECTOR) or not is_scalar(kind) or (
+                scalar_width(kind) != types.unions[known.index].type_width
+            ):
+                raise ValueError(f"{where} is a union whose type is stored in another way than the union says")
         if may_be_enum(inner) and known.index != -1 and not 0 <= known.index < len(self.enums):
             raise ValueError(f"{where} has the enum {known.index}, but there are {len(self.enums)} enums")
 
@@ -174,14 +202,31 @@ cdef class Layout:
                 return self.types.objects[index].size
         return scalar_width(<unsigned char>kind)
 
+    cdef bint check_on_other(self, object on_other, int32_t number) except -1:
+        if not isinstance(on_other, str) or on_other not in ("raise", "skip"):
+            raise ValueError(f"on_other must be 'raise' or 'skip', got {on_other!r:.100}")
+        if on_other == "skip" and not identifier_of(self, number):
+            raise ValueError(
+                f"on_other='skip' needs a file identifier, and {self.object_names[number]} has none: it is that of a "
+                "schema's root table"
+            )
+        return on_other == "skip"
+
+    cdef str reason_of_other(self, int32_t number, const uint8_t* data):
+        return (
+            f"the message has the file identifier {(<const char*>data)[4:8].decode('latin-1')!r}, but that of "
+            f"{self.object_names[number]} is {self.file_identifier.decode('latin-1')!r}"
+        )
+
     cdef int32_t check_table(self, object number) except -1:
         if not self.ready:
             raise ValueError("this layout was never completed")
-        if not isinstance(number, int) or not 0 <= number < self.object_count:
+        index = index_of(number)
+        if index is None or not 0 <= index < self.object_count:
             raise ValueError(f"there is no object {number!r:.100}: the schema has {self.object_count}")
-        if self.types.objects[<Py_ssize_t>number].is_struct:
-            raise ValueError(f"object {number} is a struct, not a table")
-        return number
+        if self.types.objects[<Py_ssize_t>index].is_struct:
+            raise ValueError(f"object {index} is a struct, not a table")
+        return index
 
     def __dealloc__(self):
         cdef Py_ssize_t i

@@ -73,6 +73,28 @@ cdef inline int open_root(Message* message, OpenTable* table) noexcept nogil:
     return open_table(message, root, table)
 
 
+cdef inline bint is_identifier(uint32_t bytes) noexcept nogil:
+    """Whether four bytes are printable ASCII, as file identifiers are."""
+    cdef int i
+    for i in range(4):
+        if not 0x20 <= (bytes >> 8 * i & 0xFF) <= 0x7E:
+            return False
+    return True
+
+
+cdef inline bint is_other(const uint8_t* data, uint64_t size, uint32_t identifier) noexcept nogil:
+    """Whether a message carries another file identifier than `identifier`, which is 0 if any will do.
+
+    A message carries one if there is room for it before the root, and the bytes there are printable ASCII: without one
+    these bytes are padding, or a vtable that begins with its size, and so hardly ever printable.
+    """
+    cdef uint32_t found
+    if not identifier or size < 8:
+        return False
+    found = load_u32(data + 4)
+    return found != identifier and load_u32(data) >= 8 and is_identifier(found)
+
+
 cdef inline uint64_t field_offset(const Message* message, const OpenTable* table, uint16_t entry) noexcept nogil:
     """The offset of the field whose entry is at `entry` in the vtable, or 0 if the field is absent. The caller checks
     with `reach` that it lies in the message.

@@ -21,6 +21,8 @@ cdef struct Checkpoint:
     Py_ssize_t end_offset
     Py_ssize_t minalign
     Py_ssize_t vtable_count
+    Py_ssize_t table_count
+    int64_t read_vtable_bytes
     unsigned long generation
 
 
@@ -42,12 +44,17 @@ cdef class MessageBuilder:
     cdef WrittenVtable* written_vtables
     cdef Py_ssize_t vtable_count
     cdef Py_ssize_t vtable_capacity
+    # The tables of the message, and the bytes of their vtables, where a vtable counts for each table that has it.
+    cdef Py_ssize_t table_count
+    cdef int64_t read_vtable_bytes
     # The vtable that is being put together.
     cdef uint16_t* vtable_scratch
     cdef Py_ssize_t vtable_scratch_capacity
     # Whether a table, a vector or a string is being built.
     cdef bint _nested
     cdef bint _finished
+    # Whether the size of the message is in front of it. Such a message is no payload.
+    cdef bint size_prefixed
     # How many messages were begun.
     cdef unsigned long generation
 
@@ -59,6 +66,7 @@ cdef class MessageBuilder:
     cdef int clear(self) except -1
     cdef const uint8_t* finished_bytes(self, Py_ssize_t* size) noexcept
     cdef Py_ssize_t finish_message(self, int64_t root, bytes file_identifier) except -1
+    cdef int compare_with_limits(self) except -1
     cdef bint is_idle(self) noexcept
     cdef int set_checkpoint(self, Checkpoint* checkpoint) noexcept
     cdef bint is_after(self, const Checkpoint* checkpoint) noexcept
@@ -100,5 +108,7 @@ cdef inline int mark_field(MessageBuilder builder, Py_ssize_t entry) noexcept:
     return 0
 
 
+# Whether a finished message of the `flatbuffers` package has its size in front of it.
+cdef bint has_size_prefix(const uint8_t* data, uint64_t size) noexcept nogil
 # Raises an exception of `flatbuffers.builder`.
 cdef int fail(str name, str message=*) except -1

@@ -6,18 +6,25 @@ part's first byte to the end of the buffer: it stays the same when the buffer gr
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from flatstream._core.base.buffers cimport Chunk, grow
-from flatstream._core.base.endian cimport store_le
+from flatstream._core.base.endian cimport load_u16, load_u32, store_le
 from flatstream._core.flatbuf.kinds cimport USHORT
+
+import warnings
 
 from flatstream._core.flatbuf.kinds import NUMBER_FLAGS
 
 
 cdef extern from "Python.h":
     void PyMem_RawFree(void* p) nogil
+
+
+# The default limits of verifiers: `Limits` in `verifier`.
+cdef Py_ssize_t MAX_TABLES = 1_000_000
+cdef int64_t MAX_APPARENT_SIZE = <int64_t>1 << 31
 
 
 cdef int fail(str name, str message="") except -1:
@@ -74,8 +81,11 @@ cdef class MessageBuilder:
         self._head = self.capacity
         self._minalign = 1
         self.vtable_count = 0
+        self.table_count = 0
+        self.read_vtable_bytes = 0
         self._nested = False
         self._finished = False
+        self.size_prefixed = False
         return 0
 
     cdef int clear(self) except -1:
@@ -87,8 +97,10 @@ cdef class MessageBuilder:
         return self.reset()
 
     cdef const uint8_t* finished_bytes(self, Py_ssize_t* size) noexcept:
-        """Returns the finished message, which is valid until the builder is used again, or NULL."""
-        if not self._finished or self.chunk is None:
+        """Returns the finished message, which is valid until the builder is used again, or NULL. A size-prefixed one
+        counts as none.
+        """
+        if not self._finished or self.size_prefixed or self.chunk is None:
             return NULL
         size[0] = self.capacity - self._head
         return self.data + self._head
@@ -99,12 +111,31 @@ cdef class MessageBuilder:
         `root` is an end offset. The file identifier has four bytes, or none.
         """
         cdef Py_ssize_t size = PyBytes_GET_SIZE(file_identifier)
+        # First: a warning can run code of the program, and raises if the program makes errors of warnings.
+        self.compare_with_limits()
         self.prep(self._minalign, 4 + size)
         if size:
             self.store_bytes(<const uint8_t*>PyBytes_AS_STRING(file_identifier), size)
         self.store_offset(root)
         self._finished = True
         return self._head
+
+    cdef int compare_with_limits(self) except -1:
+        """Warns of a message that readers refuse by default."""
+        # A verifier reads a vtable once as a whole, and once more entry by entry.
+        cdef int64_t size = end_offset_of(self) + 2 * self.read_vtable_bytes
+        if self.table_count <= MAX_TABLES and size <= MAX_APPARENT_SIZE:
+            return 0
+        limits = []
+        if self.table_count > MAX_TABLES:
+            limits.append(f"max_tables={self.table_count}")
+        if size > MAX_APPARENT_SIZE:
+            limits.append(f"max_apparent_size={size}")
+        warnings.warn(
+            f"a message of {self.table_count} tables in {end_offset_of(self)} bytes exceeds a default limit of readers "
+            f"and verifiers: to be read it needs {' and '.join(limits)}", RuntimeWarning, stacklevel=1,
+        )
+        return 0
 
     cdef bint is_idle(self) noexcept:
         """Whether a part can be written: the message is not finished, and no part is being built."""
@@ -114,6 +145,8 @@ cdef class MessageBuilder:
         checkpoint.end_offset = end_offset_of(self)
         checkpoint.minalign = self._minalign
         checkpoint.vtable_count = self.vtable_count
+        checkpoint.table_count = self.table_count
+        checkpoint.read_vtable_bytes = self.read_vtable_bytes
         checkpoint.generation = self.generation
         return 0
 
@@ -128,6 +161,8 @@ cdef class MessageBuilder:
             self._head = self.capacity - checkpoint.end_offset
             self._minalign = checkpoint.minalign
             self.vtable_count = min(self.vtable_count, checkpoint.vtable_count)
+            self.table_count = min(self.table_count, checkpoint.table_count)
+            self.read_vtable_bytes = min(self.read_vtable_bytes, checkpoint.read_vtable_bytes)
             self._nested = False
             self.in_table = False
         return 0
@@ -282,6 +317,8 @@ cdef class MessageBuilder:
             self.written_vtables[self.vtable_count].hash = hash
             self.vtable_count += 1
         store_le(self.data + self.capacity - table, <uint64_t>(vtable - table), 4)
+        self.table_count += 1
+        self.read_vtable_bytes += size
         self.in_table = False
         return table
 
@@ -336,6 +373,42 @@ cdef class MessageBuilder:
         self.store(0, 1)
         self.store_bytes(text, size)
         return self.end_vector(size)
+
+
+cdef bint is_table(const uint8_t* data, uint64_t size, uint64_t offset, uint64_t first) noexcept nogil:
+    """Whether a table can be at `offset`, with a vtable at `first` or later, so that both end inside of the message."""
+    cdef int64_t vtable
+    cdef uint64_t vtable_size, table_size
+    if offset & 3 or offset + 4 > size:
+        return False
+    vtable = <int64_t>offset - <int64_t><int32_t>load_u32(data + offset)
+    if vtable & 1 or vtable < <int64_t>first or <uint64_t>vtable + 4 > size:
+        return False
+    vtable_size = load_u16(data + vtable)
+    table_size = load_u16(data + vtable + 2)
+    return (
+        vtable_size >= 4 and not vtable_size & 1 and <uint64_t>vtable + vtable_size <= size
+        and table_size >= 4 and offset + table_size <= size
+    )
+
+
+cdef bint has_size_prefix(const uint8_t* data, uint64_t size) noexcept nogil:
+    """The builder of the package does not know whether it wrote one, so this judges by the bytes.
+
+    With a prefix, the first number is the size of what follows, and the second leads to the root. Without, the first
+    leads to the root: if it had that value, the root would be in the last four bytes, so a table without fields. A
+    message that can be such a table counts as prefixed only if the second number leads to another table. There a
+    message without a prefix has its file identifier, padding, a vtable or the length of a vector: as an offset, all of
+    these lead to no table.
+    """
+    cdef uint64_t root
+    if size < 12 or size > <uint64_t>MAX_MESSAGE_SIZE or load_u32(data) != size - 4:
+        return False
+    root = 4 + <uint64_t>load_u32(data + 4)
+    if root < 8 or root > size - 4:
+        return False
+    # If both lead to the same table, the message reads the same in both ways.
+    return root != size - 4 if is_table(data, size, root, 8) else not is_table(data, size, size - 4, 4)
 
 
 cdef Chunk zeros(Py_ssize_t capacity):

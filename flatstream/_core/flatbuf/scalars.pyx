@@ -8,11 +8,12 @@ The one exception is Python's own: a number becomes the nearest float.
 import operator
 
 from cpython.buffer cimport Py_buffer
+from cpython.float cimport PyFloat_AS_DOUBLE
 from libc.math cimport INFINITY, isinf, ldexpf
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.base.checks cimport listed
+from flatstream._core.base.checks cimport exact_str, listed
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.flatbuf.kinds cimport (
     BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, ULONG, least_of, most_of, scalar_width,
@@ -50,7 +51,7 @@ cdef int pack_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits
     if isinstance(value, str):
         if enum is None:
             fail(TypeError, f"expected {NUMBER_NAMES[kind]}, got str: {value!r:.100}")
-        value = number_of_name(enum, value)
+        value = number_of_name(enum, exact_str(value))
     elif enum is not None and enum.bit_flags and isinstance(value, (list, tuple, set, frozenset)):
         value = number_of_flags(enum, value)
     elif kind >= FLOAT:
@@ -60,6 +61,7 @@ cdef int pack_scalar(uint8_t kind, EnumLayout enum, object value, uint64_t* bits
         value = bool(value)
     else:
         try:
+            # An exact int, also for an instance of a subclass of int.
             value = operator.index(value)
         except TypeError:
             fail(
@@ -97,20 +99,23 @@ cdef float nearest_float(object number) except? -1:
 cdef int pack_float(uint8_t kind, object value, uint64_t* bits) except -1:
     cdef float narrow
     cdef uint32_t low = 0
+    if hasattr(type(value), "mask") and getattr(value.mask, "shape", None) == () and value.mask:
+        # float() makes NaN of it.
+        fail(ValueError, f"expected {NUMBER_NAMES[kind]}, got a masked value")
     if hint(value) or not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
         fail(TypeError, f"expected {NUMBER_NAMES[kind]}, got {type(value).__name__}: {value!r:.100}{hint(value)}")
     if kind == FLOAT and isinstance(value, int):
         # Rounded once: by way of a double it would be rounded twice.
-        narrow = nearest_float(int(value))
+        narrow = nearest_float(operator.index(value))
         if not isinf(narrow):
             memcpy(&low, &narrow, 4)
             bits[0] = low
             return 0
     try:
-        wide = float(value)
+        # An exact float, which `pack_exact` needs: for an instance of a subclass of float without its methods.
+        wide = PyFloat_AS_DOUBLE(value) if isinstance(value, float) else float(value)
     except OverflowError:
         wide = None
-    # float() makes an exact float of an instance of a subclass, which `pack_exact` needs.
     if wide is None or not pack_exact(kind, wide, bits):
         fail(ValueError, f"expected {NUMBER_NAMES[kind]}, {NUMBER_RANGES[kind]}, got {value!r:.100}")
     return 0
@@ -145,6 +150,9 @@ cdef object number_of_flags(EnumLayout enum, object names):
     cdef uint64_t bits = 0
     total = 0
     for name in names:
+        if isinstance(name, (list, tuple, set, frozenset)):
+            # Also ends a list that contains itself.
+            fail(TypeError, f"expected names or numbers of {enum.name}, got {type(name).__name__} among them")
         pack_scalar(<uint8_t>enum.kind, enum, name, &bits)
         total |= bits
     return total

@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from flatstream._core.base.buffers cimport Chunk
+from flatstream._core.base.checks cimport index_of
 from flatstream._core.flatbuf.kinds cimport OBJECT, is_scalar
 from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
 from flatstream._core.flatbuf.message_builder cimport MessageBuilder, end_offset_of, mark_field
@@ -50,9 +51,10 @@ cdef class Template:
         if self.chunk is not None:
             raise TypeError("Template.__init__ must not be called twice")
         for field in fields:
-            if not isinstance(field, int) or not 0 <= field < count:
+            index = index_of(field)
+            if index is None or not 0 <= index < count:
                 raise ValueError(f"{layout.object_names[table]} has {count} fields, there is no {field!r:.100}")
-            i = field
+            i = index
             present[i] = 1
         fill(self, layout, table, <const uint8_t*><char*>present, identifier)
 
@@ -63,9 +65,10 @@ cdef class Template:
 
     def offset(self, field):
         """The offset of the value of this field from the beginning of the message, or None."""
-        if not isinstance(field, int) or not 0 <= field < self.field_count or self.offsets[<Py_ssize_t>field] < 0:
+        index = index_of(field)
+        if index is None or not 0 <= index < self.field_count or self.offsets[<Py_ssize_t>index] < 0:
             return None
-        return self.offsets[<Py_ssize_t>field]
+        return self.offsets[<Py_ssize_t>index]
 
     def __dealloc__(self):
         PyMem_RawFree(self.offsets)

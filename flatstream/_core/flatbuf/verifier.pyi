@@ -9,7 +9,12 @@ class Types:
         self,
         objects: Sequence[tuple[str, bool, int, Sequence[tuple[Any, ...]]]],
         unions: Sequence[Sequence[tuple[int, int, int]]],
+        type_widths: Sequence[int] | None = None,
+        *,
+        size_prefixed: bool = False,
     ) -> None: ...
+    @property
+    def prefix_size(self) -> int: ...
     def check_reference(self, kind: int, element: int, index: int, is_struct: bool) -> None: ...
     def verify(
         self,

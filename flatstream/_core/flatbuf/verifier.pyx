@@ -2,7 +2,8 @@
 """The verifier: checks whether untrusted bytes can be read as a FlatBuffer.
 
 It performs the same checks, in the same order, as the verifier of the Rust crate `flatbuffers` with the code that flatc
-generates for Rust, so that both accept the same messages. Every offset is compared with the size of the message before
+generates for Rust, so that both accept the same messages, but for those in which only an empty vector is misaligned:
+flatc writes such messages, and the crate refuses them. Every offset is compared with the size of the message before
 bytes at it are read, and nothing is written. `docs/verifying.md` lists the differences from the documentation of
 FlatBuffers.
 
@@ -15,8 +16,8 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire
-from flatstream._core.base.checks cimport checked_int
-from flatstream._core.base.endian cimport load_u16, load_u32, load_u64
+from flatstream._core.base.checks cimport checked_int, index_of
+from flatstream._core.base.endian cimport load_u16, load_u32, load_u64, low_bytes
 
 
 cdef extern from "Python.h":
@@ -27,6 +28,16 @@ cdef extern from "Python.h":
 cdef Py_ssize_t MAX_VERIFIER_DEPTH = 1000
 # The largest limit of tables and bytes that can be set.
 cdef Py_ssize_t MAX_LIMIT = <Py_ssize_t>1 << 62
+
+# The mask with which a negative number becomes 64 bits without a sign.
+cdef object ALL_BITS = 0xFFFFFFFFFFFFFFFF
+
+# The bytes of the size in front of a size-prefixed message.
+cdef uint64_t SIZE_PREFIX = 4
+cdef str HINT_AT_PREFIX = (
+    "; counted from 4 bytes before the message it is: to read size-prefixed messages, load the schema with "
+    "size_prefixed=True"
+)
 
 # The high bit of each of eight bytes: none is set if all eight are ASCII.
 cdef uint64_t HIGH_BITS = <uint64_t>0x80808080 << 32 | <uint64_t>0x80808080
@@ -70,6 +81,8 @@ cdef struct PathStep:
 cdef struct Verification:
     const uint8_t* data
     uint64_t size
+    # See Types.prefix_size.
+    uint64_t prefix_size
     Limits limits
     Py_ssize_t depth
     Py_ssize_t tables
@@ -104,7 +117,8 @@ cdef inline int check_range(Verification* state, uint64_t offset, uint64_t size,
 
 cdef inline int check_number(Verification* state, uint64_t offset, uint64_t size, const char* item) noexcept nogil:
     """Requires an aligned number of `size` bytes at `offset`."""
-    if offset & (size - 1):
+    # The prefix has 4 bytes: only wider numbers are aligned differently with it.
+    if (offset + state.prefix_size if size > 4 else offset) & (size - 1):
         return note_fault(state, UNALIGNED, offset, <int64_t>size, item)
     return check_range(state, offset, size, item)
 
@@ -193,13 +207,15 @@ cdef inline uint64_t width_of(uint8_t kind) noexcept nogil:
 cdef int check_vector_bounds(
     Verification* state, uint64_t offset, uint64_t width, uint64_t alignment, uint64_t* start, uint64_t* count
 ) noexcept nogil:
-    """Requires the length of the vector at `offset` and all of its elements."""
+    """Requires the length of the vector at `offset` and all of its elements. Without elements, there is nothing to
+    align: flatc ends an empty vector where its length ends.
+    """
     cdef uint32_t length = 0
     if read_u32(state, offset, &length, b"the length of a vector"):
         return -1
     start[0] = offset + 4
     count[0] = length
-    if start[0] & (alignment - 1):
+    if length and (start[0] + state.prefix_size) & (alignment - 1):
         return note_fault(state, UNALIGNED, start[0], <int64_t>alignment, b"a vector")
     return check_range(state, start[0], length * width, b"a vector")
 
@@ -278,19 +294,13 @@ cdef int verify_target(
 
 cdef int verify_variant(
     const ObjectType* objects, const UnionType* unions, Verification* state, uint64_t offset, int32_t index,
-    uint8_t type
+    uint64_t type
 ) noexcept nogil:
     """Verifies the value of a union, whose offset is stored at `offset`. A value of an unknown type is not verified."""
-    cdef const UnionType* union_type = &unions[index]
-    cdef Py_ssize_t i
-    for i in range(union_type.variant_count):
-        if union_type.variants[i].value == type:
-            if union_type.variants[i].kind == NOTHING:
-                return 0
-            return verify_target(
-                objects, unions, state, offset, union_type.variants[i].kind, union_type.variants[i].index
-            )
-    return 0
+    cdef const Variant* variant = find_variant(&unions[index], type)
+    if variant is NULL or variant.kind == NOTHING:
+        return 0
+    return verify_target(objects, unions, state, offset, variant.kind, variant.index)
 
 
 cdef int verify_vector(
@@ -325,7 +335,8 @@ cdef int verify_union_vector(
 ) noexcept nogil:
     """Verifies a vector of unions and the vector of their types. (The reference does not support them.)"""
     cdef uint64_t target = 0, start = 0, count = 0, types = 0, type_count = 0, i
-    if follow(state, types_offset, &target) or check_vector_bounds(state, target, 1, 1, &types, &type_count):
+    cdef uint64_t width = unions[field.index].type_width
+    if follow(state, types_offset, &target) or check_vector_bounds(state, target, width, width, &types, &type_count):
         return -1
     if follow(state, offset, &target) or check_vector_bounds(state, target, 4, 4, &start, &count):
         return -1
@@ -334,7 +345,10 @@ cdef int verify_union_vector(
     for i in range(count):
         if step is not NULL:
             step.element = <Py_ssize_t>i
-        if verify_variant(objects, unions, state, start + 4 * i, field.index, state.data[types + i]):
+        if verify_variant(
+            objects, unions, state, start + 4 * i, field.index,
+            load_type(&unions[field.index], state.data + types + width * i),
+        ):
             return -1
     if step is not NULL:
         step.element = -1
@@ -376,9 +390,12 @@ cdef int verify_table(
                 return note_fault(state, MISSING, offset, 0, b"")
             continue
         if field.kind == UNION:
-            if check_number(state, type_offset, 1, b"the type of a union"):
+            if check_number(state, type_offset, unions[field.index].type_width, b"the type of a union"):
                 return -1
-            if verify_variant(objects, unions, state, field_offset, field.index, state.data[type_offset]):
+            if verify_variant(
+                objects, unions, state, field_offset, field.index,
+                load_type(&unions[field.index], state.data + type_offset),
+            ):
                 return -1
         elif field.kind == STRING:
             if verify_target(objects, unions, state, field_offset, STRING, -1):
@@ -419,6 +436,7 @@ cdef int init_verification(Verification* state, const uint8_t* data, Py_ssize_t 
     # Member by member: for a message of a few fields this is faster than `memset` and a copy.
     state.data = data
     state.size = <uint64_t>size
+    state.prefix_size = 0
     state.limits = limits[0]
     state.depth = 0
     state.tables = 0
@@ -448,11 +466,12 @@ cdef int32_t check_root(object types, object number) except -1:
     cdef Types known = types
     if not known.ready:
         raise ValueError("these types were never completed")
-    if not isinstance(number, int) or not 0 <= number < known.object_count:
+    index = index_of(number)
+    if index is None or not 0 <= index < known.object_count:
         raise ValueError(f"object {number!r:.100} is outside the list of {known.object_count} objects")
-    if known.objects[<Py_ssize_t>number].is_struct:
-        raise ValueError(f"object {number} is a struct, not a table")
-    return number
+    if known.objects[<Py_ssize_t>index].is_struct:
+        raise ValueError(f"object {index} is a struct, not a table")
+    return index
 
 
 cdef object verify_object(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits):
@@ -460,11 +479,18 @@ cdef object verify_object(Types types, int32_t root, const uint8_t* data, Py_ssi
     cdef uint64_t offset = 0
     cdef bint sound
     init_verification(&state, data, size, limits)
+    state.prefix_size = <uint64_t>types.prefix_size
     sound = not follow(&state, 0, &offset) and not verify_table(types.objects, types.unions, &state, offset, root)
     if sound:
         return None
     # Verify again and record the path, so that valid messages do not pay for it.
-    return find_fault(types, root, data, size, limits)
+    path, reason = find_fault(types, root, data, size, limits)
+    if state.fault == UNALIGNED and not types.prefix_size:
+        init_verification(&state, data, size, limits)
+        state.prefix_size = SIZE_PREFIX
+        if not follow(&state, 0, &offset) and not verify_table(types.objects, types.unions, &state, offset, root):
+            reason += HINT_AT_PREFIX
+    return path, reason
 
 
 cdef object find_fault(Types types, int32_t root, const uint8_t* data, Py_ssize_t size, const Limits* limits):
@@ -473,6 +499,7 @@ cdef object find_fault(Types types, int32_t root, const uint8_t* data, Py_ssize_
     cdef uint64_t offset = 0
     cdef Py_ssize_t i
     init_verification(&state, data, size, limits)
+    state.prefix_size = <uint64_t>types.prefix_size
     state.path = <PathStep*>PyMem_RawCalloc(<size_t>(limits.max_depth + 1), sizeof(PathStep))
     if state.path is NULL:
         raise MemoryError("cannot allocate the path of a fault in a message")
@@ -501,13 +528,18 @@ cdef class Types:
         Each field is (name, offset, kind, element, index, type_offset, required, skipped); see `Field`.
     unions : sequence of sequence of (value, kind, index)
         The variants of each enum of the schema, in its order; empty for an enum that is not a union.
+    type_widths : sequence of int, optional
+        The bytes of the type of each of `unions`; 1 for all by default.
+    size_prefixed : bool
+        Whether the alignment of messages is counted from a prefix of 4 bytes in front of them, which is not part of
+        them.
 
     Notes
     -----
     Every index and kind is checked here, so that no message can make the verifier read outside the arrays.
     """
 
-    def __init__(self, objects, unions):
+    def __init__(self, objects, unions, type_widths=None, *, bint size_prefixed=False):
         cdef Py_ssize_t i, j
         cdef ObjectType* object_type
         cdef UnionType* union_type
@@ -540,6 +572,9 @@ cdef class Types:
         for i in range(self.union_count):
             union_type = &self.unions[i]
             variants = unions[i]
+            union_type.type_width = 1 if type_widths is None else type_widths[i]
+            if union_type.type_width not in (1, 2, 4, 8):
+                raise ValueError(f"the type of union {i} has {union_type.type_width} bytes, expected 1, 2, 4 or 8")
             union_type.variants = <Variant*>PyMem_RawCalloc(<size_t>max(len(variants), 1), sizeof(Variant))
             if union_type.variants is NULL:
                 raise MemoryError("cannot allocate the unions of a schema")
@@ -549,9 +584,10 @@ cdef class Types:
                 if kind not in (NOTHING, STRING, OBJECT):
                     raise ValueError(f"a union cannot hold base type {kind}")
                 self.check_reference(kind, 0, index, False)
-                union_type.variants[j].value = value
+                union_type.variants[j].bits = low_bytes(<uint64_t>(value & ALL_BITS), union_type.type_width)
                 union_type.variants[j].kind = kind
                 union_type.variants[j].index = index
+        self.prefix_size = <Py_ssize_t>SIZE_PREFIX if size_prefixed else 0
         self.ready = True
 
     def check_reference(self, kind, element, index, is_struct):

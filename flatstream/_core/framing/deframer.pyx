@@ -12,7 +12,9 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
+from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.endian cimport load_le, load_u32
+from flatstream._core.base.pickling cimport reduced
 from flatstream._core.checksums.checksum cimport Checksum, NoChecksum
 from flatstream._core.framing.framer cimport check_callable, checked_depth, checked_limit
 from flatstream._core.framing.validator cimport Validator
@@ -49,8 +51,11 @@ cdef enum:
     PREFETCH_BYTES = 2048
     MIN_EQUAL_LENGTHS = 4
 
-FrameSpan = namedtuple("FrameSpan", ["payload_start", "payload_end", "frame_end"])
-FrameSpan.__doc__ = "Where a payload begins and ends and where the next frame begins, from the frame's first byte."
+FrameSpan = namedtuple("FrameSpan", ["payload_start", "payload_end", "frame_end"], module=__name__)
+FrameSpan.__doc__ = (
+    "`payload_start`, `payload_end`: where a payload begins and ends; `frame_end`: where its frame ends; all in bytes "
+    "from the first of the frame."
+)
 
 
 cdef class Deframer:
@@ -173,6 +178,9 @@ cdef class Deframer:
     def __repr__(self):
         return f"{type(self).__name__}()"
 
+    def __reduce__(self):
+        return reduced(self, Deframer, (), {})
+
     cdef Py_ssize_t find(
         self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
@@ -192,17 +200,20 @@ cdef class Deframer:
     cdef Py_ssize_t located(self, object result, Py_ssize_t size, Span* span) except -1:
         """Checks the result of a locate() in Python and returns it as `find` does."""
         name = type(self).__name__
-        if isinstance(result, int) and not isinstance(result, bool):
-            if not size < result <= PY_SSIZE_T_MAX:
-                raise ValueError(f"{name}.locate asked for {result} bytes, but it was shown {size}")
-            return result
+        needed = index_of(result)
+        if needed is not None:
+            if not size < needed <= PY_SSIZE_T_MAX:
+                raise ValueError(f"{name}.locate asked for {needed} bytes, but it was shown {size}")
+            return needed
         if not isinstance(result, tuple) or len(result) != 3:
             raise TypeError(
                 f"{name}.locate must return FrameSpan(payload_start, payload_end, frame_end) or an int, "
                 f"got {result!r:.100}"
             )
         start, end, frame_end = result
-        if not (isinstance(start, int) and isinstance(end, int) and isinstance(frame_end, int)):
+        # Exact ints: a subclass can compare as it likes.
+        start, end, frame_end = index_of(start), index_of(end), index_of(frame_end)
+        if start is None or end is None or frame_end is None:
             raise TypeError(f"{name}.locate must return a span of three ints, got {result!r:.100}")
         if not 0 <= start <= end <= frame_end <= PY_SSIZE_T_MAX or frame_end == 0:
             raise ValueError(
@@ -347,6 +358,10 @@ cdef class DefaultDeframer(HeaderDeframer):
     def __init__(self, *, max_frame_len=DEFAULT_MAX_FRAME_LEN, allow_empty=True):
         self.configure(NO_CHECKSUM, max_frame_len, allow_empty)
 
+    def __reduce__(self):
+        limits = {"max_frame_len": self.max_frame_len, "allow_empty": self.allow_empty}
+        return reduced(self, DefaultDeframer, (), limits)
+
 
 cdef class ChecksumDeframer(HeaderDeframer):
     """``[u32 LE length][checksum, LE][payload]``, with the checksum compared.
@@ -375,6 +390,10 @@ cdef class ChecksumDeframer(HeaderDeframer):
 
     def __repr__(self):
         return f"{type(self).__name__}({self._checksum!r})"
+
+    def __reduce__(self):
+        limits = {"max_frame_len": self.max_frame_len, "allow_empty": self.allow_empty}
+        return reduced(self, ChecksumDeframer, (self._checksum,), limits)
 
 
 cdef Checksum NO_CHECKSUM = NoChecksum()
@@ -451,6 +470,9 @@ cdef class BoundedDeframer(DeframerAdapter):
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self.max_len})"
 
+    def __reduce__(self):
+        return reduced(self, BoundedDeframer, (self._inner, self.max_len), {})
+
 
 cdef class NonEmptyDeframer(DeframerAdapter):
     """Refuses empty payloads; `inner` does the rest. What ``allow_empty=False`` puts around a deframer that takes them.
@@ -485,6 +507,9 @@ cdef class NonEmptyDeframer(DeframerAdapter):
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r})"
 
+    def __reduce__(self):
+        return reduced(self, NonEmptyDeframer, (self._inner,), {})
+
 
 cdef class ObserverDeframer(DeframerAdapter):
     """Calls ``callback(payload)`` once for each frame that `inner` accepts.
@@ -515,6 +540,9 @@ cdef class ObserverDeframer(DeframerAdapter):
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self.callback!r})"
+
+    def __reduce__(self):
+        return reduced(self, ObserverDeframer, (self._inner, self.callback), {})
 
 
 cdef class ValidatingDeframer(DeframerAdapter):
@@ -552,6 +580,9 @@ cdef class ValidatingDeframer(DeframerAdapter):
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self._validator!r})"
+
+    def __reduce__(self):
+        return reduced(self, ValidatingDeframer, (self._inner, self._validator), {})
 
 
 # Many frames

@@ -12,8 +12,9 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
-from flatstream._core.base.checks cimport check_int
+from flatstream._core.base.checks cimport exact_int
 from flatstream._core.base.endian cimport store_le, store_u32
+from flatstream._core.base.pickling cimport reduced
 from flatstream._core.checksums.checksum cimport Checksum
 from flatstream._core.framing.validator cimport Validator
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
@@ -36,7 +37,7 @@ cdef enum:
 
 cdef Py_ssize_t checked_limit(str name, object value) except -1:
     """`value` as a payload length: at least 0, and at most what the length field can hold."""
-    check_int(name, value)
+    value = exact_int(name, value)
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
     return min(value, MAX_PAYLOAD_LEN)
@@ -150,6 +151,9 @@ cdef class Framer:
     def __repr__(self):
         return f"{type(self).__name__}()"
 
+    def __reduce__(self):
+        return reduced(self, Framer, (), {})
+
     cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         """The adapter's own step, before the inner framer gets the payload."""
         return 0
@@ -218,6 +222,9 @@ cdef class ChecksumFramer(Framer):
     def __repr__(self):
         return f"{type(self).__name__}({self._checksum!r})"
 
+    def __reduce__(self):
+        return reduced(self, ChecksumFramer, (self._checksum,), {})
+
 
 cdef int checked_depth(int depth, object already) except -1:
     """The depth of an adapter whose inner object has `depth`. Raises if the chain is too deep, or for a second
@@ -279,6 +286,9 @@ cdef class BoundedFramer(FramerAdapter):
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self.max_len})"
 
+    def __reduce__(self):
+        return reduced(self, BoundedFramer, (self._inner, self.max_len), {})
+
 
 cdef class ObserverFramer(FramerAdapter):
     """Calls ``callback(payload)`` once for each payload, then passes the payload to `inner`.
@@ -305,6 +315,9 @@ cdef class ObserverFramer(FramerAdapter):
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self.callback!r})"
+
+    def __reduce__(self):
+        return reduced(self, ObserverFramer, (self._inner, self.callback), {})
 
 
 cdef class ValidatingFramer(FramerAdapter):
@@ -335,6 +348,9 @@ cdef class ValidatingFramer(FramerAdapter):
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self._validator!r})"
+
+    def __reduce__(self):
+        return reduced(self, ValidatingFramer, (self._inner, self._validator), {})
 
 
 cdef class FrameCollector:

@@ -45,6 +45,7 @@ class TypedValidator(Validator):
         max_depth: int = 64,
         max_tables: int = 1_000_000,
         max_apparent_size: int = 2147483648,
+        identifier: bool = False,
     ) -> TypedValidator: ...
     @classmethod
     def from_verify(cls, name: str, function: Callable[[memoryview], object]) -> TypedValidator: ...

@@ -1,9 +1,15 @@
 """Validators: rules for payloads, checked before a payload is written or after it is read."""
 
+import functools
+
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
+from flatstream._core.base.checks cimport exact_str, index_of
+from flatstream._core.base.pickling cimport reduced
+from flatstream._core.flatbuf.layout cimport Layout, identifier_of
+from flatstream._core.flatbuf.message cimport is_other
 from flatstream._core.flatbuf.verifier cimport Limits, Types, check_limits, check_root, verify_object, verify_table_root
 from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN
 
@@ -69,6 +75,9 @@ cdef class Validator:
     def __repr__(self):
         return f"{type(self).__name__}()"
 
+    def __reduce__(self):
+        return reduced(self, Validator, (), {})
+
     cdef int needs_view(self) except -1:
         """Whether inspect() needs a memoryview. If not, it accepts None."""
         return self.in_python
@@ -109,9 +118,11 @@ cdef class SizeValidator(Validator):
     """The largest size accepted, in bytes."""
 
     def __init__(self, min_size, max_size):
-        for size in (min_size, max_size):
-            if not isinstance(size, int) or isinstance(size, bool):
-                raise TypeError(f"sizes must be ints, got {type(size).__name__}: {size!r:.100}")
+        sizes = index_of(min_size), index_of(max_size)
+        for size, given in zip(sizes, (min_size, max_size)):
+            if size is None:
+                raise TypeError(f"sizes must be ints, got {type(given).__name__}: {given!r:.100}")
+        min_size, max_size = sizes
         if not 0 <= min_size <= max_size or min_size > MAX_PAYLOAD_LEN:
             raise ValueError(
                 f"sizes must be 0 <= min_size <= max_size and min_size <= {MAX_PAYLOAD_LEN}, "
@@ -133,6 +144,9 @@ cdef class SizeValidator(Validator):
 
     def __repr__(self):
         return f"{type(self).__name__}({self.min_size}, {self.max_size})"
+
+    def __reduce__(self):
+        return reduced(self, SizeValidator, (self.min_size, self.max_size), {})
 
 
 cdef class TableRootValidator(Validator):
@@ -175,6 +189,9 @@ cdef class TableRootValidator(Validator):
     def __repr__(self):
         return f"{type(self).__name__}(max_depth={self.max_depth}, max_tables={self.max_tables})"
 
+    def __reduce__(self):
+        return reduced(self, TableRootValidator, (self.max_depth, self.max_tables), {})
+
 
 cdef class TypedValidator(Validator):
     """Accepts payloads that are messages of one type. All data that can be reached from the root is verified.
@@ -194,15 +211,21 @@ byte 4 needs 4 bytes, but the message ends at 4
 
     cdef str label
     cdef Types types
+    # If file identifiers are compared; else None.
+    cdef Layout layout
     cdef int32_t root
     cdef Limits limits
     cdef object function
+    # What made it, for pickling: the function and its arguments.
+    cdef object made_by
 
     def __init__(self, *args, **kwargs):
         raise TypeError("a TypedValidator is made by for_type(schema, name) or from_verify(name, function)")
 
     @classmethod
-    def for_type(cls, schema, name=None, *, max_depth=64, max_tables=1_000_000, max_apparent_size=2**31):
+    def for_type(
+        cls, schema, name=None, *, max_depth=64, max_tables=1_000_000, max_apparent_size=2**31, identifier=False
+    ):
         """A validator for one table of a schema. It runs no Python code.
 
         Parameters
@@ -215,13 +238,16 @@ byte 4 needs 4 bytes, but the message ends at 4
             The largest nesting depth of tables (at most 1,000), and the largest number of tables.
         max_apparent_size : int
             The largest size of the message in bytes, where shared bytes are counted at each use.
+        identifier : bool
+            Whether a message that carries a file identifier must carry that of the schema, whose root the table is.
 
         Raises
         ------
         KeyError
             The schema has no table of this name.
         TypeError, ValueError
-            `schema` is not a Schema, or has no root and `name` is missing; or a limit has the wrong type or range.
+            `schema` is not a Schema, or has no root and `name` is missing; a limit has the wrong type or range;
+            `identifier` is true, and the table has no file identifier.
         """
         cdef TypedValidator validator
         cdef Limits limits
@@ -239,6 +265,15 @@ byte 4 needs 4 bytes, but the message ends at 4
         validator.types = types
         validator.root = root
         validator.limits = limits
+        if identifier:
+            validator.layout = table.layout
+            if not identifier_of(validator.layout, root):
+                raise ValueError(f"{table.name} has no file identifier: it is that of a schema's root table")
+        options = {
+            "max_depth": max_depth, "max_tables": max_tables, "max_apparent_size": max_apparent_size,
+            "identifier": bool(identifier),
+        }
+        validator.made_by = functools.partial(cls.for_type, schema, table.name, **options)
         return validator
 
     @classmethod
@@ -263,8 +298,9 @@ byte 4 needs 4 bytes, but the message ends at 4
         if not callable(function):
             raise TypeError(f"function must be callable, got {type(function).__name__}: {function!r:.100}")
         validator = cls.__new__(cls)
-        validator.label = name
+        validator.label = exact_str(name)
         validator.function = function
+        validator.made_by = functools.partial(cls.from_verify, name, function)
         return validator
 
     @property
@@ -276,6 +312,8 @@ byte 4 needs 4 bytes, but the message ends at 4
         return self.in_python or self.function is not None
 
     cdef int inspect_natively(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        if self.layout is not None and is_other(data, <uint64_t>length, identifier_of(self.layout, self.root)):
+            raise ValidationFailedError(validator=self.name, reason=self.layout.reason_of_other(self.root, data))
         if self.types is not None:
             fault = verify_object(self.types, self.root, data, length, &self.limits)
             if fault is not None:
@@ -302,6 +340,11 @@ byte 4 needs 4 bytes, but the message ends at 4
     def __repr__(self):
         constructor = "for_type" if self.types is not None else "from_verify"
         return f"<{type(self).__name__}.{constructor}({self.label!r})>"
+
+    def __reduce__(self):
+        if self.made_by is None:
+            raise TypeError(f"{type(self).__name__} is made by for_type or from_verify")
+        return self.made_by, (), self.__getstate__()
 
 
 cdef class CompositeValidator(Validator):
@@ -342,3 +385,6 @@ cdef class CompositeValidator(Validator):
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(map(repr, self.validators))})"
+
+    def __reduce__(self):
+        return reduced(self, CompositeValidator, self.validators or (), {})

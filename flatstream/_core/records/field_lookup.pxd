@@ -41,11 +41,14 @@ cdef class RecordTypes:
     cdef list names
     # None until the first array is requested.
     cdef ArrayTypes arrays
-    # The verifier's default limits. They apply to verification and to each call of `to_dict` and ``==``.
+    # They apply to verification and to each call of `to_dict` and ``==``.
     cdef Limits limits
+    # The types that own `object_fields`, if these differ from them in their limits only; else None.
+    cdef RecordTypes origin
     # Whether __init__ has finished.
     cdef bint ready
 
+    cdef RecordTypes with_limits(self, tuple limits)
     cdef int32_t check_root(self, object number) except -1
     cdef int32_t find(self, int32_t object, object name) except -2
     cdef ArrayTypes array_types(self)

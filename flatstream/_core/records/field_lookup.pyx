@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, uint8_t
 
 from flatstream._core.flatbuf.kinds cimport is_scalar, scalar_width
 from flatstream._core.flatbuf.layout cimport Layout
-from flatstream._core.flatbuf.verifier cimport check_limits
+from flatstream._core.flatbuf.verifier cimport Limits, check_limits
 from flatstream._core.records.message_arrays cimport ArrayTypes, load_array_types
 
 from sys import intern
@@ -78,6 +78,29 @@ cdef class RecordTypes:
                     entry.width = <uint8_t>scalar_width(entry.kind)
         self.ready = True
 
+    cdef RecordTypes with_limits(self, tuple limits):
+        """The same types with other limits, given as `check_limits` takes them; these types if the limits are theirs.
+
+        Records refer to the limits that they were opened with by referring to their types.
+        """
+        cdef RecordTypes other
+        cdef Limits checked
+        max_depth, max_tables, max_apparent_size = limits
+        check_limits(max_depth, max_tables, max_apparent_size, &checked)
+        if (
+            checked.max_depth == self.limits.max_depth and checked.max_tables == self.limits.max_tables
+            and checked.max_apparent_size == self.limits.max_apparent_size
+        ):
+            return self
+        other = RecordTypes.__new__(RecordTypes)
+        other.origin = self if self.origin is None else self.origin
+        other.layout = self.layout
+        other.object_fields = self.object_fields
+        other.names = self.names
+        other.limits = checked
+        other.ready = self.ready
+        return other
+
     cdef int32_t check_root(self, object number) except -1:
         """`number`, checked to be that of a table: the root of a message is always one."""
         if not self.ready:
@@ -91,12 +114,16 @@ cdef class RecordTypes:
 
     cdef ArrayTypes array_types(self):
         """The types of arrays. The first call imports NumPy."""
+        if self.origin is not None:
+            return self.origin.array_types()
         if self.arrays is None:
             self.arrays = load_array_types(self.layout)
         return self.arrays
 
     def __dealloc__(self):
         cdef Py_ssize_t i
+        if self.origin is not None:
+            return
         if self.object_fields is not NULL:
             for i in range(self.layout.object_count):
                 PyMem_RawFree(self.object_fields[i])

@@ -1,7 +1,5 @@
 from typing import final
 
-from typing_extensions import Buffer
-
 FORMATS: tuple[str | None, ...]
 
 @final
@@ -10,5 +8,6 @@ class ArrayTypes:
     def __init__(self, *args: object, **kwargs: object) -> None: ...
 
 @final
-class ArrayMemory(Buffer):
+class ArrayMemory:
     def __init__(self, *args: object, **kwargs: object) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...

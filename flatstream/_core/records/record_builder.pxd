@@ -59,6 +59,7 @@ cdef class RecordBuilder(Exclusive):
     cdef int64_t put_union(
         self, int32_t index, int32_t i, object type, object value, uint64_t* type_bits
     ) except -1
+    cdef bint is_inside(self, int32_t index) noexcept
     cdef object variant_of(self, int32_t union_index, object value)
     cdef str example_of(self, int32_t union_index)
     cdef int64_t put_table(self, int32_t index, object record) except -1
@@ -66,6 +67,7 @@ cdef class RecordBuilder(Exclusive):
     cdef int64_t put_child(self, uint8_t kind, int32_t index, object value) except -1
     cdef int64_t put_string(self, object value) except -1
     cdef int64_t put_vector(self, int32_t index, int32_t i, object value) except -1
+    cdef int check_no_nulls(self, object value) except -1
     cdef int64_t put_scalars(self, uint8_t kind, int32_t index, uint32_t alignment, object value) except -1
     cdef int64_t put_structs(self, int32_t index, uint32_t alignment, object value) except -1
     cdef int64_t put_offset_vector(self, Py_ssize_t base, Py_ssize_t count, uint32_t alignment) except -1

@@ -15,13 +15,13 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from flatstream._core.base.buffers cimport grow
-from flatstream._core.base.checks cimport listed
+from flatstream._core.base.buffers cimport exact_bytes, grow
+from flatstream._core.base.checks cimport index_of, listed
 from flatstream._core.base.endian cimport store_le
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.kinds cimport (
-    NOTHING, OBJECT, STRING, UNION, UNION_TYPE, VECTOR, is_scalar, may_be_enum, scalar_width,
+    NOTHING, OBJECT, STRING, UBYTE, UNION, UNION_TYPE, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout, FieldLayout, Layout
 from flatstream._core.flatbuf.message_builder cimport (
@@ -30,9 +30,9 @@ from flatstream._core.flatbuf.message_builder cimport (
 from flatstream._core.flatbuf.scalars cimport (
     ElementClass, class_of_format, same_layout, store_elements, pack_exact, pack_scalar, UNKNOWN_CLASS,
 )
-from flatstream._core.flatbuf.verifier cimport Field, UnionType, find_not_utf8
+from flatstream._core.flatbuf.verifier cimport Field, UnionType, Variant, find_not_utf8, find_variant
 from flatstream._core.records.record_fields cimport (
-    ObjectEncoding, buffer_of, elements_of, fail, field_values, make_encoding, type_name,
+    ObjectEncoding, buffer_of, elements_of, fail, field_values, make_encoding, null_in, type_name,
 )
 from flatstream._core.records.record_view cimport RecordView
 
@@ -79,6 +79,10 @@ cdef class RecordBuilder(Exclusive):
         if len(file_identifier) not in (0, 4):
             raise ValueError(f"a file identifier has four bytes, got {file_identifier!r:.100}")
         self.number = layout.check_table(number)
+        if layout.types.prefix_size:
+            raise ValueError(
+                "a schema with size_prefixed=True reads messages only: load it again without to write records"
+            )
         self.layout = layout
         self.builder = Builder(1024)
         self.identifier = file_identifier
@@ -296,7 +300,7 @@ cdef class RecordBuilder(Exclusive):
         cdef int32_t paired_field = self.layout.objects[index].fields[i].paired_field
         cdef uint64_t type_bits = 0
         cdef int64_t end_offset
-        cdef Py_ssize_t k, count, first_cell, types
+        cdef Py_ssize_t k, count, first_cell, types, width
         if values[i] is None and values[paired_field] is None:
             return 0
         items = elements_of([] if values[i] is None else values[i])
@@ -305,23 +309,27 @@ cdef class RecordBuilder(Exclusive):
             kinds = [None] * len(items)
         else:
             # A type is a ubyte, so bytes are a valid vector of types, although not of other elements.
-            kinds = list(kinds) if isinstance(kinds, (bytes, bytearray)) else elements_of(kinds)
+            kinds = list(exact_bytes(kinds)) if isinstance(kinds, (bytes, bytearray)) else elements_of(kinds)
         count = len(items)
         if len(kinds) != count:
             fail(ValueError, f"expected as many values as types, got {count} and {len(kinds)}")
         first_cell = self.push_cells(count)
-        types = self.push_scratch(count)
+        width = self.layout.types.unions[self.layout.types.objects[index].fields[i].index].type_width
+        types = self.push_scratch(count * width)
         for k in range(count):
             self.steps[self.depth - 1].element = k
+            type_bits = 0
             end_offset = self.put_union(index, i, kinds[k], items[k], &type_bits)
-            if not end_offset:
+            # With the type NONE, an element has no value: its offset is 0.
+            if not end_offset and kinds[k] is None:
                 fail(ValueError, "an element of a vector of unions must have a value")
             self.cells[first_cell + k].bits = <uint64_t>end_offset
-            self.scratch[types + k] = <uint8_t>type_bits
+            store_le(self.scratch + types + k * width, type_bits, width)
         self.steps[self.depth - 1].element = -1
         self.cells[base + i].bits = <uint64_t>self.put_offset_vector(first_cell, count, 4)
         self.cells[base + i].present = True
-        self.cells[base + paired_field].bits = <uint64_t>self.put_scratch_vector(types, count, 1, count)
+        end_offset = self.put_scratch_vector(types, count * width, <uint32_t>width, count)
+        self.cells[base + paired_field].bits = <uint64_t>end_offset
         self.cells[base + paired_field].present = True
         return 0
 
@@ -334,12 +342,15 @@ cdef class RecordBuilder(Exclusive):
         cdef int32_t union_index = self.layout.types.objects[index].fields[i].index
         cdef int32_t type_field = self.layout.objects[index].fields[i].paired_field
         cdef EnumLayout enum = self.layout.enums[union_index]
-        cdef UnionType* known = &self.layout.types.unions[union_index]
-        cdef Py_ssize_t k = 0
+        cdef const UnionType* known = &self.layout.types.unions[union_index]
+        cdef const Variant* variant
+        cdef uint8_t kind = UNION_TYPE if enum.kind == UBYTE else <uint8_t>enum.kind
         if value is None and type is None:
             return 0
         if type is None:
-            if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], (str, int)):
+            if isinstance(value, tuple) and len(value) == 2 and (
+                isinstance(value[0], str) or index_of(value[0]) is not None
+            ):
                 type, value = value
             else:
                 type = self.variant_of(union_index, value)
@@ -350,9 +361,11 @@ cdef class RecordBuilder(Exclusive):
                         f"{self.layout.field_names[index][type_field]!r}; the variants of {enum.name} are "
                         f"{listed(enum.by_name)}; got {type_name(value)}: {value!r:.100}"
                     )
-            pack_scalar(UNION_TYPE, enum, type, type_bits)
+            pack_scalar(kind, enum, type, type_bits)
         else:
-            if isinstance(value, tuple) and len(value) == 2 and value[0] in enum.by_name:
+            if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and (
+                value[0] in enum.by_name
+            ):
                 # Ambiguous: a pair of variant and value, or a record with a variant's name as its first value.
                 fail(
                     ValueError,
@@ -361,17 +374,15 @@ cdef class RecordBuilder(Exclusive):
                 )
             # An error in the type has the path of the type's field.
             self.steps[self.depth - 1].field = type_field
-            pack_scalar(UNION_TYPE, enum, type, type_bits)
+            pack_scalar(kind, enum, type, type_bits)
             self.steps[self.depth - 1].field = i
-        for k in range(known.variant_count):
-            if known.variants[k].value == <int64_t>type_bits[0]:
-                break
-        else:
+        variant = find_variant(known, type_bits[0])
+        if variant is NULL:
             fail(
                 ValueError, f"expected a variant of {enum.name} ({listed(enum.by_name)}), got {type!r:.100}"
             )
-        name = enum.by_value.get(type_bits[0])
-        if known.variants[k].kind == NOTHING:
+        name = enum.by_value.get(enum.value_of(type_bits[0]))
+        if variant.kind == NOTHING:
             if value is not None:
                 fail(ValueError, f"the type of the union is {name}, which has no value, got {type_name(value)}")
             return 0
@@ -385,11 +396,24 @@ cdef class RecordBuilder(Exclusive):
                 fail(ValueError, f"the type of the union is {name}, but there is a value for {listed(sorted(others))}")
             value = value[name]
         if value is None:
+            if variant.kind == OBJECT and self.is_inside(variant.index):
+                # Columns leave out a table inside itself, and keep the type of the union.
+                type_bits[0] = 0
+                return 0
             fail(ValueError, f"the type of the union is {name}, but its value is missing")
-        return self.put_child(known.variants[k].kind, known.variants[k].index, value)
+        return self.put_child(variant.kind, variant.index, value)
+
+    cdef bint is_inside(self, int32_t index) noexcept:
+        """Whether the current value is inside of a table of this type."""
+        cdef Py_ssize_t i
+        for i in range(self.depth):
+            if self.steps[i].object == index:
+                return True
+        return False
 
     cdef object variant_of(self, int32_t union_index, object value):
         """The type of the variant that a record view is; None if `value` is no view, or not of exactly one variant."""
+        cdef EnumLayout enum = self.layout.enums[union_index]
         cdef UnionType* known = &self.layout.types.unions[union_index]
         cdef Py_ssize_t k
         if type(value) is not RecordView:
@@ -398,7 +422,7 @@ cdef class RecordBuilder(Exclusive):
         found = []
         for k in range(known.variant_count):
             if known.variants[k].kind == OBJECT and self.layout.object_names[known.variants[k].index] == name:
-                found.append(known.variants[k].value)
+                found.append(enum.value_of(known.variants[k].bits))
         return found[0] if len(found) == 1 else None
 
     cdef str example_of(self, int32_t union_index):
@@ -409,7 +433,7 @@ cdef class RecordBuilder(Exclusive):
         for k in range(known.variant_count):
             if known.variants[k].kind != NOTHING:
                 value = "'text'" if known.variants[k].kind == STRING else "{...}"
-                return f", for example ({enum.by_value.get(known.variants[k].value)!r}, {value})"
+                return f", for example ({enum.by_value.get(enum.value_of(known.variants[k].bits))!r}, {value})"
         return ""
 
     # Building. What puts a part of the message returns its end offset.
@@ -501,6 +525,7 @@ cdef class RecordBuilder(Exclusive):
             return self.put_scalars(field.element, field.index, alignment, value)
         if field.element == OBJECT and self.layout.types.objects[field.index].is_struct:
             return self.put_structs(field.index, alignment, value)
+        self.check_no_nulls(value)
         items = elements_of(value)
         count = len(items)
         base = self.push_cells(count)
@@ -519,7 +544,10 @@ cdef class RecordBuilder(Exclusive):
         cdef Py_ssize_t k
         builder.start_vector(4 * count, alignment)
         for k in range(count - 1, -1, -1):
-            builder.store_offset(<int64_t>self.cells[base + k].bits)
+            if self.cells[base + k].bits:
+                builder.store_offset(<int64_t>self.cells[base + k].bits)
+            else:
+                builder.store(0, 4)
         self.cell_count = base
         return builder.end_vector(count)
 
@@ -532,6 +560,7 @@ cdef class RecordBuilder(Exclusive):
 
     cdef int64_t put_structs(self, int32_t index, uint32_t alignment, object value) except -1:
         cdef Py_ssize_t size = self.layout.types.objects[index].size, k, start, count, depth = self.depth
+        self.check_no_nulls(value)
         items = elements_of(value)
         count = len(items)
         if count > MAX_MESSAGE_SIZE // size:
@@ -543,6 +572,15 @@ cdef class RecordBuilder(Exclusive):
         self.steps[depth - 1].element = -1
         return self.put_scratch_vector(start, count * size, alignment, count)
 
+    cdef int check_no_nulls(self, object value) except -1:
+        """Raises an error with the place of the first null of a Series or array. Its conversion could make NaN of it.
+        """
+        cdef Py_ssize_t place = null_in(value)
+        if place >= 0:
+            self.steps[self.depth - 1].element = place
+            fail(ValueError, "an element of a vector must not be null")
+        return 0
+
     cdef int64_t put_scalars(self, uint8_t kind, int32_t index, uint32_t alignment, object value) except -1:
         """A vector of numbers. The elements of a buffer are converted without Python objects, or copied at once if they
         have the type of the field.
@@ -551,6 +589,7 @@ cdef class RecordBuilder(Exclusive):
         cdef Py_ssize_t width = scalar_width(kind), count, start, k = 0
         cdef ElementClass element
         cdef bint swapped = False
+        self.check_no_nulls(value)
         value = buffer_of(value)
         if not PyObject_CheckBuffer(value) or (width > 1 and isinstance(value, (bytes, bytearray))):
             items = elements_of(value)
@@ -648,8 +687,12 @@ cdef class RecordBuilder(Exclusive):
         cdef Field* field = &self.layout.types.objects[index].fields[i]
         cdef Py_ssize_t k, count = self.layout.objects[index].fields[i].length
         cdef Py_ssize_t size = self.layout.objects[index].fields[i].element_size
+        self.check_no_nulls(value)
         # No buffers here, unlike in put_scalars: arrays in structs are short, and elements_of calls `tolist`.
-        items = elements_of(value)
+        if field.element == UBYTE and isinstance(value, (bytes, bytearray)):
+            items = list(exact_bytes(value))
+        else:
+            items = elements_of(value)
         if len(items) != count:
             fail(ValueError, f"expected {count} elements, got {len(items)}")
         if is_scalar(field.element):

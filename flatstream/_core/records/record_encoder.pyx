@@ -116,7 +116,8 @@ cdef class RecordEncoder(RecordBuilder):
             A mapping, or another object with ``keys``, has field names as its keys. A tuple or list has values in the
             order of the schema, without deprecated fields; missing values at the end are absent. Any other object (a
             data class, a named tuple, a `RecordView`, an object of flatc's object API) has attributes with the names of
-            fields, or with the names that generated code gives to them (``timeNs`` for ``time_ns``). A field is absent
+            fields, or with the names that flatc 2.0.8 or 25 gives to them (``timeNs`` for ``time_ns``). An object whose
+            class flatc made, which has the name of the table and "T", must have no other attributes. A field is absent
             if its value is None or if the record has no value for it.
 
         Raises
@@ -145,7 +146,11 @@ cdef class RecordEncoder(RecordBuilder):
             raise TypeError(
                 f"records must be an iterable of records, got {type_name(records)}: use write_columns() for columns"
             )
-        if isinstance(records, (str, bytes, bytearray, Mapping)) or not hasattr(type(records), "__iter__"):
+        # Apart: for a tuple of built-in classes and one of Python, Cython's isinstance loses the error.
+        if (
+            isinstance(records, (str, bytes, bytearray)) or isinstance(records, Mapping)
+            or not hasattr(type(records), "__iter__")
+        ):
             raise TypeError(
                 f"records must be an iterable of records, got {type_name(records)}: use write_record() for one record"
             )

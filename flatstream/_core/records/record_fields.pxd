@@ -9,12 +9,16 @@ cdef class ObjectEncoding:
     cdef str name
     # The names of the fields, by their numbers.
     cdef tuple field_names
-    # The names that flatc's object API gives to the fields, by their numbers; None where the name is the same.
-    cdef tuple generated_names
+    # By the numbers of the fields: a tuple of the names that an attribute for the field can have. The first is the
+    # field's own, the others are those of flatc's object API.
+    cdef tuple attribute_names
+    # All of these names, those of deprecated fields excepted; and those of deprecated fields.
+    cdef frozenset known_attributes
+    cdef frozenset ignored_attributes
     # The numbers of the fields that are not deprecated, by their names.
     cdef dict numbers
-    # The classes whose declared fields have been compared with these names.
-    cdef set checked_classes
+    # By class, for classes whose declared fields have been compared with these names: its Origin.
+    cdef dict checked_classes
     cdef Py_ssize_t field_count
     # The numbers of the fields that are not deprecated, in ascending order: positional values belong to these.
     cdef int32_t* positions
@@ -34,4 +38,6 @@ cdef list field_values(ObjectEncoding encoding, object record)
 cdef int set_value(ObjectEncoding encoding, list values, object name, object value) except -1
 cdef str type_name(object value)
 cdef object buffer_of(object value)
+# The place of the first null of a Series or array, or -1.
+cdef Py_ssize_t null_in(object value) except -2
 cdef object elements_of(object value)

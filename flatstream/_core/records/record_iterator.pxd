@@ -1,6 +1,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from flatstream._core.records.field_lookup cimport RecordTypes
+from flatstream._core.records.record_filter cimport RecordFilter
 from flatstream._core.records.record_view cimport RecordView
 from flatstream._core.stream.decoder cimport Decoder
 
@@ -14,6 +15,11 @@ cdef class RecordIterator:
     # What happens at damage, an OnError; and whether it has stopped the iterator.
     cdef int mode
     cdef bint stopped
+    # Whether messages with another file identifier are skipped, and how many were.
+    cdef bint skipping
+    cdef readonly unsigned long long others
+    # Which records are given; None for all.
+    cdef RecordFilter selected
 
 
 cdef RecordView open_message(

@@ -8,9 +8,12 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from flatstream._core.base.buffers cimport owner_view_of
-from flatstream._core.flatbuf.message cimport Message, open_root
+from flatstream._core.base.pickling cimport refuse_pickling
+from flatstream._core.flatbuf.layout cimport identifier_of
+from flatstream._core.flatbuf.message cimport Message, is_other, open_root
 from flatstream._core.flatbuf.verifier cimport verify_object
 from flatstream._core.records.field_lookup cimport RecordTypes
+from flatstream._core.records.record_filter cimport RecordFilter
 from flatstream._core.records.record_view cimport RecordView, fail
 from flatstream._core.stream.decoder cimport Decoder
 from flatstream._core.stream.losses cimport ON_ERROR_RAISE, ON_ERROR_STOP
@@ -32,6 +35,14 @@ cdef RecordView open_message(
     cdef Message message
     message.data = <const uint8_t*>buffer.buf
     message.size = <uint64_t>buffer.len
+    if is_other(message.data, message.size, identifier_of(types.layout, number)):
+        error = FlatbufferError(
+            types.layout.reason_of_other(number, message.data),
+            offset=None if offset < 0 else offset, frame=None if frame < 0 else frame,
+        )
+        if not frame:
+            error.add_note(FIRST_FAILED)
+        raise error
     if verify:
         failure = verify_object(types.layout.types, number, message.data, buffer.len, &types.limits)
         if failure is not None:
@@ -71,6 +82,11 @@ cdef class RecordIterator:
 
     A class and not a generator, because a generator ends once it has raised: after an error this iterator continues
     with the next message.
+
+    Attributes
+    ----------
+    others : int
+        How many messages with another file identifier were skipped (``on_other="skip"``).
     """
 
     def __init__(self, *args, **kwargs):
@@ -79,22 +95,43 @@ cdef class RecordIterator:
     def __iter__(self):
         return self
 
+    def __reduce__(self):
+        refuse_pickling(self, "it reads a stream of this process")
+
     def __next__(self):
         cdef Decoder decoder = self.decoder
+        cdef RecordTypes types = self.types
+        cdef RecordView record
+        cdef Py_buffer* buffer
         cdef unsigned long long end
-        if decoder is None or self.types is None:
+        if decoder is None or types is None:
             raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
         while True:
-            payload = None if self.stopped else decoder.next_payload(self.mode)
-            if payload is None and not self.stopped:
-                payload = decoder.awaited_payload(self.mode, INFINITY)
+            payload = None
+            if not self.stopped and (self.selected is None or self.selected.wants_more(decoder)):
+                payload = decoder.next_payload(self.mode)
+                if payload is None:
+                    payload = decoder.awaited_payload(self.mode, INFINITY)
             if payload is None:
+                if self.selected is not None:
+                    self.selected.report(decoder)
                 raise StopIteration
+            if self.skipping:
+                buffer = PyMemoryView_GET_BUFFER(payload)
+                if is_other(
+                    <const uint8_t*>buffer.buf, <uint64_t>buffer.len, identifier_of(types.layout, self.number)
+                ):
+                    self.others += 1
+                    # This loop can go on for long without running Python code.
+                    PyErr_CheckSignals()
+                    continue
             try:
-                return open_message(
-                    self.types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
+                record = open_message(
+                    types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
                     <int64_t>(decoder.delivered + decoder.refused_before) - 1,
                 )
+                if self.selected is None or self.selected.takes(record):
+                    return record
             except (FlatbufferError, ValidationFailedError) as error:
                 if self.mode == ON_ERROR_RAISE:
                     raise
@@ -107,14 +144,23 @@ cdef class RecordIterator:
                 PyErr_CheckSignals()
 
 
-def view_message(RecordTypes types not None, number, payload, bint verify):
-    """The root of `payload` as a record of table `number`; see `Table.view`."""
+def view_message(
+    RecordTypes types not None, number, payload, bint verify, tuple limits not None=(64, 1_000_000, 2**31)
+):
+    """The root of `payload` as a record of table `number`; see `Table.view`. `limits` is (max_depth, max_tables,
+    max_apparent_size).
+    """
     cdef int32_t root = types.check_root(number)
-    return open_message(types, root, owner_view_of(payload, "payload"), verify, -1, -1)
+    return open_message(types.with_limits(limits), root, owner_view_of(payload, "payload"), verify, -1, -1)
 
 
-def iterate_records(RecordTypes types not None, number, reader, bint verify, on_error=None):
-    """An iterator over the messages of `reader` as records of table `number`; see `StreamReader.records`."""
+def iterate_records(
+    RecordTypes types not None, number, reader, bint verify, tuple limits not None=(64, 1_000_000, 2**31),
+    on_other="raise", on_error=None, RecordFilter selected=None
+):
+    """An iterator over the messages of `reader` as records of table `number`; see `StreamReader.records` and, for
+    `limits`, `view_message`.
+    """
     cdef RecordIterator records
     cdef int32_t root = types.check_root(number)
     if not isinstance(reader, Decoder):
@@ -122,8 +168,10 @@ def iterate_records(RecordTypes types not None, number, reader, bint verify, on_
     cdef int mode = (<Decoder>reader).mode_of(on_error)
     records = RecordIterator.__new__(RecordIterator)
     records.decoder = reader
-    records.types = types
+    records.skipping = types.layout.check_on_other(on_other, root)
+    records.types = types.with_limits(limits)
     records.number = root
     records.verify = verify
     records.mode = mode
+    records.selected = selected
     return records

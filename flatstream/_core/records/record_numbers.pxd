@@ -9,7 +9,7 @@ from flatstream._core.flatbuf.kinds cimport (
 )
 
 
-cdef inline uint64_t load_bits(const uint8_t* p, uint32_t width) noexcept:
+cdef inline uint64_t load_bits(const uint8_t* p, uint32_t width) noexcept nogil:
     if width == 1:
         return p[0]
     if width == 2:

@@ -45,5 +45,7 @@ cdef class VectorView:
     cdef Py_ssize_t count
 
 
+# The FlatbufferError for a field of a record and an element of it, or -1.
+cdef object damage_error(RecordView record, Py_ssize_t field, Py_ssize_t element, str reason)
 # Raises the FlatbufferError that `message` describes, for a field of a record and an element of it, or -1.
 cdef int fail(RecordView record, Py_ssize_t field, Py_ssize_t element, const Message* message) except -1

@@ -15,14 +15,17 @@ from cpython.object cimport PyObject_GenericGetAttr
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
+from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.flatbuf.kinds cimport (
-    ARRAY, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
+    ARRAY, NOTHING, OBJECT, STRING, UBYTE, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.layout cimport EnumLayout
 from flatstream._core.flatbuf.message cimport (
     Message, field_offset, follow_offset, open_table, open_vector, reach,
 )
-from flatstream._core.flatbuf.verifier cimport Field, Limits, UnionType
+from flatstream._core.flatbuf.verifier cimport (
+    Field, Limits, UnionType, Variant, check_limits, find_variant, load_type,
+)
 from flatstream._core.records.field_lookup cimport NameEntry, ObjectFields, RecordTypes, find_interned, is_special
 from flatstream._core.records.message_arrays cimport scalar_array, struct_array
 from flatstream._core.records.record_numbers cimport equal_numbers, equal_objects, load_bits, number_from_bits
@@ -53,6 +56,8 @@ cdef struct Traversal:
     # One call of to_dict, to_list or ==. Tables and bytes are counted and limited: in a message that was not verified,
     # many offsets can lead to the same few bytes.
     bint enum_names
+    bint absent_is_null
+    Limits limits
     Py_ssize_t tables
     uint64_t size
 
@@ -97,8 +102,8 @@ cdef int fail(RecordView record, Py_ssize_t field, Py_ssize_t element, const Mes
 cdef int count_visited(
     Traversal* traversal, RecordView record, Py_ssize_t field, Py_ssize_t element, Py_ssize_t tables, uint64_t size
 ) except -1:
-    """Adds to the counts of a traversal, and compares them with the verifier's default limits."""
-    cdef const Limits* limits = &record.types.limits
+    """Adds to the counts of a traversal, and compares them with its limits."""
+    cdef const Limits* limits = &traversal.limits
     traversal.tables += tables
     # The sum cannot overflow before it exceeds the limit: `size` is at most the size of a message.
     traversal.size += size
@@ -218,20 +223,16 @@ cdef object read_object(
 
 
 cdef object read_variant(
-    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t offset, int32_t index, uint8_t type,
+    RecordView record, Py_ssize_t field, Py_ssize_t element, uint64_t offset, int32_t index, uint64_t type,
     Traversal* conversion
 ):
     """The value of a union, whose offset is stored at `offset`; None if the schema has no variant of this type."""
-    cdef const UnionType* known = &record.types.layout.types.unions[index]
-    cdef Py_ssize_t i
-    for i in range(known.variant_count):
-        if known.variants[i].value == type:
-            if known.variants[i].kind == STRING:
-                return read_string(record, field, element, offset, conversion)
-            if known.variants[i].kind == OBJECT:
-                return read_object(record, field, element, offset, known.variants[i].index, True)
-            return None
-    return None
+    cdef const Variant* variant = find_variant(&record.types.layout.types.unions[index], type)
+    if variant is NULL or variant.kind == NOTHING:
+        return None
+    if variant.kind == STRING:
+        return read_string(record, field, element, offset, conversion)
+    return read_object(record, field, element, offset, variant.index, True)
 
 
 cdef int find_elements(
@@ -263,7 +264,7 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t offset, Traver
     if field.element == UNION:
         set_message(record, &message)
         offset = field_offset(&message, &record.table, field.type_offset)
-        if offset and open_vector(&message, offset, 1, &types, &type_count):
+        if offset and open_vector(&message, offset, union_of(record, j).type_width, &types, &type_count):
             fail(record, fields.layouts[j].paired_field, -1, &message)
         if type_count != count:
             raise damage_error(
@@ -279,6 +280,18 @@ cdef object read_vector(RecordView record, Py_ssize_t j, uint64_t offset, Traver
     vector.step = 1
     vector.count = <Py_ssize_t>count
     return vector
+
+
+cdef inline const UnionType* union_of(RecordView record, Py_ssize_t j) noexcept:
+    """The type of field `j`, which is a union or a vector of unions."""
+    return &record.types.layout.types.unions[record.object_fields.fields[j].index]
+
+
+cdef inline uint64_t element_type(VectorView vector, Py_ssize_t i) noexcept:
+    """The type of element `i` of a vector of unions, where 0 <= `i` < `count`."""
+    cdef const UnionType* known = union_of(vector.record, vector.field)
+    cdef uint64_t element = <uint64_t>(vector.first + i * vector.step)
+    return load_type(known, vector.record.data + vector.types_offset + element * known.type_width)
 
 
 cdef inline uint64_t vector_size(VectorView vector) noexcept:
@@ -298,8 +311,7 @@ cdef object read_element(VectorView vector, Py_ssize_t i, Traversal* conversion)
         return read_string(record, vector.field, element, offset, conversion)
     if field.element == UNION:
         return read_variant(
-            record, vector.field, element, offset, field.index,
-            record.data[vector.types_offset + <uint64_t>element], conversion,
+            record, vector.field, element, offset, field.index, element_type(vector, i), conversion,
         )
     return read_object(
         record, vector.field, element, offset, field.index, not record.types.object_fields[field.index].is_struct
@@ -324,7 +336,7 @@ cdef object read_field(RecordView record, Py_ssize_t j, Traversal* conversion):
     if not is_scalar(field.kind):
         return read_part(record, j, offset, conversion) if offset else None
     if not offset:
-        if record.object_fields.layouts[j].optional:
+        if record.object_fields.layouts[j].optional or conversion is not NULL and conversion.absent_is_null:
             return None
         return convert_number(
             record.types, field, field.kind, record.object_fields.layouts[j].default_bits, conversion
@@ -347,7 +359,7 @@ cdef object read_part(RecordView record, Py_ssize_t j, uint64_t offset, Traversa
     return read_vector(record, j, offset, conversion)
 
 
-cdef int read_union_type(RecordView record, Py_ssize_t j) except -1:
+cdef uint64_t read_union_type(RecordView record, Py_ssize_t j) except? 0:
     """The type of the variant in union `j`; 0 if the type is absent."""
     cdef const ObjectFields* fields = record.object_fields
     cdef Message message
@@ -356,9 +368,9 @@ cdef int read_union_type(RecordView record, Py_ssize_t j) except -1:
     offset = field_offset(&message, &record.table, fields.fields[j].type_offset)
     if not offset:
         return 0
-    if reach(&message, offset, 1, b"the type of a union"):
+    if reach(&message, offset, union_of(record, j).type_width, b"the type of a union"):
         fail(record, fields.layouts[j].paired_field, -1, &message)
-    return record.data[offset]
+    return load_type(union_of(record, j), record.data + offset)
 
 
 # Conversion to dicts and lists
@@ -368,6 +380,10 @@ cdef dict record_to_dict(RecordView record, Traversal* conversion):
     cdef list names = record.types.names[record.number]
     cdef Py_ssize_t j
     cdef dict values = {}
+    if record.depth > conversion.limits.max_depth:
+        raise damage_error(
+            record, -1, -1, f"tables are nested deeper than the limit of {conversion.limits.max_depth}"
+        )
     count_visited(conversion, record, -1, -1, not fields.is_struct, 0)
     for j in range(fields.field_count):
         if not fields.layouts[j].deprecated:
@@ -391,13 +407,39 @@ cdef list vector_to_list(VectorView vector, Traversal* conversion):
     return values
 
 
-cdef int begin_traversal(object enums, Traversal* traversal) except -1:
-    """Checks the argument `enums` of to_dict and to_list, and sets the counts to 0."""
-    if not isinstance(enums, str) or enums not in ("number", "name"):
-        raise ValueError(f"enums must be 'number' or 'name', got {enums!r:.100}")
-    traversal.enum_names = enums == "name"
+cdef int begin_traversal(RecordTypes types, Traversal* traversal) noexcept:
+    """Sets the counts to 0, and the limits to those of the types: but views limit the depth, whatever it was verified
+    with.
+    """
+    traversal.enum_names = False
+    traversal.absent_is_null = False
+    traversal.limits = types.limits
+    traversal.limits.max_depth = MAX_RECORD_DEPTH
     traversal.tables = 0
     traversal.size = 0
+    return 0
+
+
+cdef int begin_conversion(
+    RecordTypes types, object enums, object absent, object max_depth, object max_tables, object max_apparent_size,
+    Traversal* conversion
+) except -1:
+    """Checks the arguments of to_dict and to_list, and begins a traversal with them."""
+    cdef const Limits* limits = &conversion.limits
+    if not isinstance(enums, str) or enums not in ("number", "name"):
+        raise ValueError(f"enums must be 'number' or 'name', got {enums!r:.100}")
+    if not isinstance(absent, str) or absent not in ("default", "null"):
+        raise ValueError(f"absent must be 'default' or 'null', got {absent!r:.100}")
+    begin_traversal(types, conversion)
+    conversion.enum_names = enums == "name"
+    conversion.absent_is_null = absent == "null"
+    if max_depth is not None or max_tables is not None or max_apparent_size is not None:
+        check_limits(
+            limits.max_depth if max_depth is None else max_depth,
+            limits.max_tables if max_tables is None else max_tables,
+            limits.max_apparent_size if max_apparent_size is None else max_apparent_size,
+            &conversion.limits,
+        )
     return 0
 
 
@@ -475,9 +517,7 @@ cdef bint equal_vectors(VectorView a, VectorView b, Traversal* traversal) except
     for i in range(a.count):
         if (a.types_offset != 0) != (b.types_offset != 0):
             return False
-        if a.types_offset and a.record.data[a.types_offset + <uint64_t>(a.first + i * a.step)] != (
-            b.record.data[b.types_offset + <uint64_t>(b.first + i * b.step)]
-        ):
+        if a.types_offset and element_type(a, i) != element_type(b, i):
             return False
         if not equal_values(read_element(a, i, NULL), read_element(b, i, NULL), a.record, a.field, traversal):
             return False
@@ -648,7 +688,7 @@ cdef class RecordView:
         check_made(self)
         return tuple(self.types.layout.numbers[self.number])
 
-    def to_dict(self, *, enums="number"):
+    def to_dict(self, *, enums="number", absent="default", max_depth=None, max_tables=None, max_apparent_size=None):
         """Converts the record and everything that it contains to dicts, lists, numbers, str, bytes and None.
 
         A vector or array of ubyte becomes bytes, any other a list. A union ``x`` has two entries: ``x`` is the value,
@@ -659,27 +699,36 @@ cdef class RecordView:
         enums : {"number", "name"}
             How values of enums and types of unions are returned. A value without a name is returned as its number, and
             so is a value of an enum of flags.
+        absent : {"default", "null"}
+            What a number that the message does not store becomes: its default, or None.
+        max_depth : int, optional
+            The largest number of tables inside one another, counted from the root of the message: at most 1,000, which
+            is also the default.
+        max_tables, max_apparent_size : int, optional
+            The most tables and bytes, counting them again each time that an offset leads to them. By default the limits
+            that the record was opened with (see `Table.view`).
 
         Raises
         ------
         FlatbufferError
-            The message is damaged, is nested deeper than 1,000 tables, or has more than 1,000,000 tables or 2 GiB,
-            counting tables and bytes again each time that an offset leads to them. A verified message raises none of
-            these.
-        ValueError
-            `enums` is neither "number" nor "name".
+            The message is damaged or exceeds a limit. A verified message raises neither by default.
+        TypeError, ValueError
+            `enums` or `absent` is none of these, or a limit has the wrong type or range.
         """
         cdef Traversal conversion
         check_made(self)
-        begin_traversal(enums, &conversion)
+        begin_conversion(self.types, enums, absent, max_depth, max_tables, max_apparent_size, &conversion)
         return record_to_dict(self, &conversion)
 
     def __eq__(self, other):
         cdef Traversal traversal
         if type(other) is not RecordView or self.payload is None or (<RecordView>other).payload is None:
             return NotImplemented
-        begin_traversal("number", &traversal)
+        begin_traversal(self.types, &traversal)
         return equal_records(self, other, &traversal)
+
+    def __reduce__(self):
+        refuse_pickling(self, "it is a view of a message; take to_dict() or the bytes of the message")
 
     def __repr__(self):
         cdef const ObjectFields* fields
@@ -740,11 +789,11 @@ cdef class VectorView:
     def __iter__(self):
         return PySeqIter_New(self)
 
-    def to_list(self, *, enums="number"):
-        """Converts the elements as `RecordView.to_dict` converts fields."""
+    def to_list(self, *, enums="number", absent="default", max_depth=None, max_tables=None, max_apparent_size=None):
+        """Converts the elements as `RecordView.to_dict` converts fields, with the same arguments."""
         cdef Traversal conversion
         check_made(self.record)
-        begin_traversal(enums, &conversion)
+        begin_conversion(self.record.types, enums, absent, max_depth, max_tables, max_apparent_size, &conversion)
         return vector_to_list(self, &conversion)
 
     def to_numpy(self):
@@ -779,9 +828,9 @@ cdef class VectorView:
     def __eq__(self, other):
         cdef Traversal traversal
         cdef Py_ssize_t i
-        if self.record is None:
+        if self.record is None or self.record.types is None:
             return NotImplemented
-        begin_traversal("number", &traversal)
+        begin_traversal(self.record.types, &traversal)
         if type(other) is VectorView:
             return NotImplemented if (<VectorView>other).record is None else equal_vectors(self, other, &traversal)
         if not isinstance(other, (list, tuple)):
@@ -794,6 +843,9 @@ cdef class VectorView:
             if not equal_values(read_element(self, i, NULL), others[i], self.record, self.field, &traversal):
                 return False
         return True
+
+    def __reduce__(self):
+        refuse_pickling(self, "it is a view of a message; take to_list() or the bytes of the message")
 
     def __repr__(self):
         cdef RecordView record = self.record

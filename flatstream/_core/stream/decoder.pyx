@@ -13,7 +13,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport slice_view, try_reuse_view
-from flatstream._core.base.checks cimport checked_int
+from flatstream._core.base.checks cimport checked_int, index_of
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.framing.deframer cimport (
     Deframer, FrameIndex, NonEmptyDeframer, checksum_matches, index_frames_of, whole_payload_at,
@@ -557,7 +557,7 @@ cdef class Decoder(ResyncBuffer):
                 raise UnexpectedEofError(needed=self.needed, got=available)
         except FlatStreamError as error:
             self.locate_error(error)
-            if isinstance(error, (UnexpectedEofError, InvalidFrameError)):
+            if isinstance(error, UnexpectedEofError) or isinstance(error, InvalidFrameError):
                 self.note_first(error)
             if not accepting:
                 self.failure = error
@@ -843,12 +843,18 @@ cdef class Decoder(ResyncBuffer):
 
 
 cdef double checked_timeout(object timeout) except -1:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+    cdef double seconds
+    number = index_of(timeout)
+    if number is not None:
+        # An int can be larger than any float.
+        seconds = INFINITY if number > 2**1000 else number
+    elif isinstance(timeout, float):
+        seconds = timeout
+    else:
         raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r:.100}")
-    if not timeout >= 0:
+    if not seconds >= 0:
         raise ValueError(f"timeout must be at least 0 seconds, got {timeout!r:.100}")
-    # An int can be larger than any float.
-    return INFINITY if timeout > 1e300 else timeout
+    return seconds
 
 
 @cython.final

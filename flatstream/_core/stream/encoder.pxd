@@ -52,5 +52,6 @@ cdef class Encoder(OutputBuffer):
     cdef int put_exclusively(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_held(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_builder(self, object builder, bint held) except -1
+    cdef int fail_prefixed(self) except -1
     cdef int fail_unfinished(self) except -1
     cdef int locate_error(self, object error) except -1

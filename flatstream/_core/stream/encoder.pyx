@@ -6,14 +6,15 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.ref cimport PyObject
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from flatstream._core.base.buffers cimport Chunk, acquire, owner_view_of, slice_view
+from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.endian cimport load_u32, low_bytes, store_le, store_u32
 from flatstream._core.base.exclusive cimport FORKS
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.flatbuf.builder cimport Builder
-from flatstream._core.flatbuf.message_builder cimport MessageBuilder
+from flatstream._core.flatbuf.message_builder cimport MessageBuilder, has_size_prefix
 from flatstream._core.framing.framer cimport (
     FrameEnds, Framer, FrameRun, checked_limit, collect_frame, frame_payloads_into, fs_copy, get_framer_format,
     start_run,
@@ -326,9 +327,12 @@ cdef class Encoder(OutputBuffer):
         cdef Chunk chunk
         cdef const uint8_t* message
         cdef Py_ssize_t size = 0
+        cdef bint prefixed
         if type(builder) is Builder or type(builder) is MessageBuilder:
             message = (<MessageBuilder>builder).finished_bytes(&size)
             if message is NULL:
+                if (<MessageBuilder>builder).size_prefixed:
+                    self.fail_prefixed()
                 self.fail_unfinished()
             # While the chunk counts as exported, the builder does not reuse it, whatever code the sink runs.
             chunk = (<MessageBuilder>builder).chunk
@@ -353,18 +357,36 @@ cdef class Encoder(OutputBuffer):
         head = get_head()
         acquire(data, &view, "builder.Bytes")
         try:
-            if not isinstance(head, int):
-                raise TypeError(f"builder.Head() must return an int, got {type(head).__name__}: {head!r:.100}")
+            # An exact int: a subclass can compare as it likes.
+            given = head
+            head = index_of(given)
+            if head is None:
+                raise TypeError(f"builder.Head() must return an int, got {type(given).__name__}: {given!r:.100}")
             if not 0 <= head <= view.len:
                 raise FlatbufferError(
                     f"the builder's head is {head}, outside its {view.len} bytes",
                     frame=self.frame_count, offset=self.byte_count,
                 )
+            if isinstance(builder, MessageBuilder):
+                prefixed = (<MessageBuilder>builder).size_prefixed
+            else:
+                prefixed = has_size_prefix(
+                    <const uint8_t*>view.buf + <Py_ssize_t>head, <uint64_t>(view.len - <Py_ssize_t>head)
+                )
+            if prefixed:
+                self.fail_prefixed()
             if held:
                 return self.put_held(data, <const uint8_t*>view.buf + <Py_ssize_t>head, view.len - <Py_ssize_t>head)
             return self.put(data, <const uint8_t*>view.buf + <Py_ssize_t>head, view.len - <Py_ssize_t>head)
         finally:
             PyBuffer_Release(&view)
+
+    cdef int fail_prefixed(self) except -1:
+        raise FlatbufferError(
+            "the builder was finished with FinishSizePrefixed, but a frame has its own length, and without the prefix "
+            "the message would be misaligned: call Finish(root) instead",
+            frame=self.frame_count, offset=self.byte_count,
+        )
 
     cdef int fail_unfinished(self) except -1:
         raise FlatbufferError(

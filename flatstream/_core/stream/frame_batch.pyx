@@ -7,6 +7,7 @@ from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport IndexArray, slice_view
+from flatstream._core.base.pickling cimport refuse_pickling
 
 
 cdef class FrameBatch:
@@ -66,6 +67,9 @@ cdef class FrameBatch:
 
     def __repr__(self):
         return f"<FrameBatch of {self.starts.length} frames at stream offset {self.stream_offset}>"
+
+    def __reduce__(self):
+        refuse_pickling(self, "its payloads are views of memory; take bytes(payload) of each")
 
     cdef object view(self, Py_ssize_t i):
         return slice_view(

@@ -33,7 +33,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
 
 from flatstream._core.base.buffers cimport Chunk, acquire, owner_view_of, slice_view
-from flatstream._core.base.checks cimport checked_int
+from flatstream._core.base.checks cimport checked_int, index_of
 from flatstream._core.base.exclusive cimport Exclusive
 
 from flatstream._core.stream.memory_policy import MemoryPolicy, ReclamationInfo, ReclamationReason
@@ -169,11 +169,13 @@ cdef class InputBuffer(Exclusive):
         if result is None:
             raise BlockingIOError(errno.EAGAIN, "the source has no data now: read again later, nothing was lost")
         if self.readinto is not None:
-            if not isinstance(result, int) or not 0 <= result <= size:
+            # An exact int: a subclass can compare as it likes.
+            count = index_of(result)
+            if count is None or not 0 <= count <= size:
                 raise OSError(
                     errno.EIO, f"the source's readinto() was offered {size} bytes and returned {result!r:.100}"
                 )
-            return result
+            return count
         if isinstance(result, str):
             raise TypeError("the source's read() returned str: open the file in binary mode")
         acquire(result, &view, "what the source's read() returned")

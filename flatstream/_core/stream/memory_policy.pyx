@@ -5,6 +5,7 @@ import time
 from typing import NamedTuple
 
 from flatstream._core.base.checks cimport checked_minimum
+from flatstream._core.base.pickling cimport reduced
 
 DEFAULT_BASELINE_CAPACITY = 16 * 1024
 
@@ -56,6 +57,9 @@ cdef class MemoryPolicy:
 
     def on_reclaim(self, info):
         """Called after memory was given back, with a ReclamationInfo."""
+
+    def __reduce__(self):
+        return reduced(self, MemoryPolicy, (), {})
 
 
 cdef class NoOpPolicy(MemoryPolicy):
@@ -117,6 +121,13 @@ cdef class AdaptiveWatermarkPolicy(MemoryPolicy):
         self.count = 0
         self.since = None
 
+    def __reduce__(self):
+        # Not the messages seen so far: they are those of one stream, and the clock is that of one process.
+        return reduced(
+            self, AdaptiveWatermarkPolicy, (self.size_ratio_threshold, self.messages_to_wait, self.cooldown),
+            {"baseline_capacity": self.baseline_capacity, "clock": self.clock},
+        )
+
     def should_reset(self, last_message_size, current_capacity):
         """MESSAGE_COUNT, TIME_COOLDOWN or None."""
         if last_message_size == 0 or current_capacity < last_message_size * self.size_ratio_threshold:
@@ -176,6 +187,12 @@ cdef class SizeThresholdPolicy(MemoryPolicy):
         self.baseline_capacity = checked_minimum("baseline_capacity", baseline_capacity, 0)
         self.large_seen = False
         self.count = 0
+
+    def __reduce__(self):
+        return reduced(
+            self, SizeThresholdPolicy, (self.grow_above_bytes, self.shrink_below_bytes, self.messages_to_wait),
+            {"baseline_capacity": self.baseline_capacity},
+        )
 
     def should_reset(self, last_message_size, current_capacity):
         """SIZE_THRESHOLD or None."""

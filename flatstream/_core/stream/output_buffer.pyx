@@ -42,6 +42,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memmove
 
 from flatstream._core.base.buffers cimport Chunk, grow, owner_view_of, slice_view
+from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.exclusive cimport Exclusive
 
 from flatstream.errors import FlatStreamError
@@ -678,5 +679,8 @@ cdef class OutputBuffer(Exclusive):
 
 cdef Py_ssize_t blocked_after(object error) except -1:
     """How many bytes the sink took before it would block, as its error says."""
-    taken = getattr(error, "characters_written", 0)
-    return taken if isinstance(taken, int) and taken > 0 else 0
+    # An exact int: a subclass can compare as it likes.
+    taken = index_of(getattr(error, "characters_written", 0))
+    if taken is None or taken <= 0:
+        return 0
+    return min(taken, 0x7FFFFFFFFFFFFFFF)

@@ -1,0 +1,341 @@
+"""Objects to be pickled, and what can be seen of them in any process."""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+from typing import Any
+
+import flatstream
+from flatstream import (
+    AdaptiveWatermarkPolicy,
+    BoundedFramer,
+    Checksum,
+    ChecksumDeframer,
+    Deframer,
+    FlatStreamError,
+    Framer,
+    MemoryPolicy,
+    SizeThresholdPolicy,
+    StreamReader,
+    StreamWriter,
+    TypedValidator,
+    ValidationFailedError,
+    Validator,
+)
+from flatstream.columns import Column, ColumnBatch, ColumnSchema
+from flatstream.schema import Schema, Table
+
+PAYLOADS = [b"", b"abc", b"x" * 30, bytes.fromhex("08000000 04000400 04000000")]
+
+seen: list[bytes] = []
+
+
+def observe(payload: Any) -> None:
+    """An observer of frames, which a pickle refers to by its name."""
+    seen.append(bytes(payload))
+
+
+def even(payload: Any) -> bool:
+    """A function for `TypedValidator.from_verify`."""
+    return len(payload) % 2 == 0
+
+
+def one_second_each(_count: Any = itertools.count()) -> float:  # noqa: B008 - one for all calls
+    """A clock for memory policies."""
+    return float(next(_count))
+
+
+class Sum24(Checksum):
+    """A checksum of a user, with settings of its own."""
+
+    size = 3
+
+    def __init__(self, start: int, *, step: int = 1) -> None:
+        self.start, self.step = start, step
+
+    def calculate(self, payload: Any) -> int:
+        return int(self.start + self.step * sum(payload))
+
+
+class ShortFramer(BoundedFramer):
+    """A built-in adapter whose subclass takes other arguments."""
+
+    def __init__(self, checksum: Checksum) -> None:
+        super().__init__(flatstream.ChecksumFramer(checksum), 20)
+        self.note = "short"
+
+
+class SlottedDeframer(ChecksumDeframer):
+    """A subclass with slots."""
+
+    __slots__ = ("note",)
+
+    def __init__(self) -> None:
+        super().__init__(flatstream.Crc16(), max_frame_len=20, allow_empty=False)
+        self.note = "slots"
+
+
+class Longer(Validator):
+    """A validator of a user that decides itself what is pickled."""
+
+    def __init__(self, least: int) -> None:
+        self.least, self._used = least, 0
+
+    def validate(self, payload: Any) -> None:
+        self._used += 1
+        if len(payload) < self.least:
+            raise ValidationFailedError(validator=self.name, reason="short")
+
+    def __getstate__(self) -> Any:
+        return {"least": self.least, "_used": 0}
+
+
+class Never(MemoryPolicy):
+    """A policy of a user."""
+
+    baseline_capacity = 100
+
+    def __init__(self, note: str) -> None:
+        self.note = note
+
+    def should_reset(self, last_message_size: int, current_capacity: int) -> None:
+        return None
+
+
+class AppError(FlatStreamError):
+    """An error of a user, with another constructor."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code}", offset=code)
+        self.code = code
+
+
+def outcome(function: Any, *arguments: Any) -> str:
+    """The result of a call, or its error, as text."""
+    try:
+        return repr(function(*arguments))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def frame_of(framer: Framer, payload: bytes) -> bytes:
+    sink = io.BytesIO()
+    with StreamWriter(sink, framer) as writer:
+        writer.write_payload(payload)
+    return sink.getvalue()
+
+
+def payloads_of(deframer: Deframer, stream: bytes) -> list[bytes]:
+    return [bytes(payload) for payload in StreamReader(stream, deframer)]
+
+
+@functools.cache
+def streams() -> list[bytes]:
+    """The payloads in frames of each built-in checksum."""
+    frames = [flatstream.ChecksumFramer(kind.checksum()) for kind in flatstream.ChecksumType]
+    return [frame_of(framer, payload) for framer in frames for payload in PAYLOADS]
+
+
+def attributes_of(value: Any) -> list[str]:
+    """What the attributes of an object show, other than its methods and views of memory."""
+    names = [name for name in dir(value) if not name.startswith("_")]
+    found = [(name, getattr(value, name, None)) for name in names]
+    return [f"{name}={shown(one)}" for name, one in found if not callable(one) or isinstance(one, type)]
+
+
+def shown(value: Any) -> str:
+    """A representation without addresses."""
+    text = repr(value)
+    return type(value).__name__ if " at 0x" in text else text
+
+
+def describe(value: Any) -> Any:
+    """What can be seen of an object, in objects of Python that compare equal if nothing differs."""
+    seen.clear()
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, Checksum):
+        return kind, value.size, [outcome(value.calculate, payload) for payload in PAYLOADS], attributes_of(value)
+    if isinstance(value, Framer):
+        return kind, [outcome(frame_of, value, payload) for payload in PAYLOADS], seen[:], attributes_of(value)
+    if isinstance(value, Deframer):
+        return kind, [outcome(payloads_of, value, stream) for stream in streams()], seen[:], attributes_of(value)
+    if isinstance(value, Validator):
+        return kind, value.name, [outcome(value.validate, payload) for payload in PAYLOADS], attributes_of(value)
+    if isinstance(value, (AdaptiveWatermarkPolicy, SizeThresholdPolicy)):
+        sizes = [1 << 20 if i % 7 == 0 else 10 for i in range(40)]
+        return kind, attributes_of(value), [outcome(value.should_reset, size, 1 << 24) for size in sizes]
+    if isinstance(value, BaseException):
+        return kind, str(value), repr(value), value.args, attributes_of(value), getattr(value, "__notes__", None)
+    if isinstance(value, Schema):
+        tables = [(table.name, table.field_names) for table in value]
+        return kind, repr(value), tables, value.numbers, value.size_prefixed
+    if isinstance(value, Table):
+        return kind, repr(value), describe(value.schema), value.number
+    if isinstance(value, ColumnBatch):
+        left_out = value.skipped, value.lost_ranges, value.lost_bytes, value.others, repr(value.stop_error)
+        return kind, repr(value.to_pylist()), describe(value.schema), value.num_rows, left_out, value.names
+    if isinstance(value, Column):
+        return kind, repr(value.to_pylist()), value.name, value.type, value.null_count
+    if isinstance(value, ColumnSchema):
+        return kind, repr(value), value.names, value.types, value.metadata
+    return kind, shown(value), attributes_of(value)
+
+
+def describe_pickled(data: bytes) -> Any:
+    """What can be seen of a pickled object in the process that calls this."""
+    import pickle
+
+    return describe(pickle.loads(data))
+
+
+# Objects of every public class that can be pickled, by the name of the class.
+
+
+@functools.cache
+def batches() -> list[ColumnBatch]:
+    """Batches of random messages of every table of `shapes`, two of which were damaged and skipped."""
+    import random
+
+    from support.arrow_types import Making, Mapping
+    from support.records import encoded
+    from support.schemas import SHAPES
+
+    making = Making(Mapping(SHAPES._info), random.Random(4))
+    found = []
+    for table in SHAPES:
+        sink = io.BytesIO()
+        with StreamWriter(sink) as writer:
+            for _ in range(10):
+                writer.write_payload(encoded(table, making.record(table.number)))
+            writer.write_payloads([b"", b"abc"])
+        found.append(StreamReader(sink.getvalue()).columns(table, on_error="skip"))
+        assert found[-1].skipped == 2
+    return found
+
+
+def noted(error: BaseException) -> BaseException:
+    error.add_note("a note")
+    error.custom = [1, 2]  # type: ignore[attr-defined]
+    return error
+
+
+def typed() -> Any:
+    from support.schemas import TELEMETRY
+
+    return TypedValidator.for_type(TELEMETRY, max_depth=3, max_tables=20, max_apparent_size=1000, identifier=True)
+
+
+def carried() -> dict[str, list[Any]]:
+    """Objects by the public name of their class; users' subclasses are with the class that they inherit from."""
+    from support.schemas import SHAPES, TELEMETRY
+
+    fs = flatstream
+    default, checked = fs.DefaultDeframer(max_frame_len=9, allow_empty=False), fs.ChecksumDeframer(fs.Crc32())
+    report = fs.RecoveryReport(3, 40, fs.RecoveryEnd.TORN_TAIL)
+    no_stream = fs.RecoveryReport(0, 0, fs.RecoveryEnd.NOT_A_STREAM, "gzip")
+    written = fs.RecoveryReport(1, 9, fs.RecoveryEnd.CLEAN_EOF)
+    written._being_written = "process 7"
+    damage: Any = noted(fs.InvalidFrameError("text", declared_len=1, buffer_len=2, limit=3, offset=4))
+    damage.next_intact_offset = 90
+    prefixed = Schema.from_bytes(SHAPES._data or b"", size_prefixed=True)
+    return {
+        "AdaptiveWatermarkPolicy": [
+            fs.AdaptiveWatermarkPolicy(),
+            fs.AdaptiveWatermarkPolicy(3, 2, 1.5, baseline_capacity=77, clock=one_second_each),
+        ],
+        "BoundedDeframer": [fs.BoundedDeframer(default, 4), checked.bounded(10).bounded(2)],
+        "BoundedFramer": [fs.BoundedFramer(fs.DefaultFramer(), 4), ShortFramer(Sum24(5))],
+        "Checksum": [Sum24(7, step=2)],
+        "ChecksumDeframer": [
+            fs.ChecksumDeframer(fs.XxHash64(), max_frame_len=10, allow_empty=False),
+            fs.ChecksumDeframer(Sum24(1)),
+            SlottedDeframer(),
+        ],
+        "ChecksumFramer": [fs.ChecksumFramer(fs.Crc64()), fs.ChecksumFramer(Sum24(1))],
+        "ChecksumMismatchError": [noted(fs.ChecksumMismatchError(expected=1, calculated=2, offset=3, frame=4))],
+        "ChecksumType": list(fs.ChecksumType),
+        "Column": [column for batch in batches() for column in batch.values()],
+        "ColumnBatch": batches(),
+        "ColumnSchema": [batch.schema for batch in batches()],
+        "CompositeValidator": [
+            fs.CompositeValidator(),
+            fs.CompositeValidator(fs.SizeValidator(1, 12), fs.CompositeValidator(fs.TableRootValidator())),
+        ],
+        "Crc16": [fs.Crc16()],
+        "Crc32": [fs.Crc32()],
+        "Crc32c": [fs.Crc32c()],
+        "Crc64": [fs.Crc64()],
+        "DefaultDeframer": [fs.DefaultDeframer(), default],
+        "DefaultFramer": [fs.DefaultFramer()],
+        "Detection": [fs.Detection(fs.ChecksumType.CRC32, 3, 1.0, None), fs.Detection(None, 0, 0.0, "gzip")],
+        "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
+        "FlatStreamError": [noted(fs.FlatStreamError("text", offset=1)), AppError(9)],
+        "FlatbufferError": [noted(fs.FlatbufferError("text", frame=2))],
+        "FrameSpan": [fs.FrameSpan(4, 7, 9)],
+        "Framer": [MagicFramer(fs.ChecksumFramer(fs.Crc16()))],
+        "InvalidFrameError": [damage],
+        "MemoryPolicy": [Never("a note")],
+        "NoChecksum": [fs.NoChecksum()],
+        "NoOpPolicy": [fs.NoOpPolicy()],
+        "NoValidator": [fs.NoValidator()],
+        "ObserverDeframer": [fs.ObserverDeframer(default, observe)],
+        "ObserverFramer": [fs.ObserverFramer(fs.DefaultFramer(), observe)],
+        "ReclamationInfo": [fs.ReclamationInfo(fs.ReclamationReason.TIME_COOLDOWN, 1, 2, 3)],
+        "ReclamationReason": list(fs.ReclamationReason),
+        "RecoveryEnd": list(fs.RecoveryEnd),
+        "RecoveryReport": [report, no_stream, written],
+        "SalvageReport": [fs.SalvageReport(3, 60, ((5, 9),), 4, ((7, 9),), "doubtful.fs")],
+        "Schema": [SHAPES, TELEMETRY, prefixed],
+        "SizeThresholdPolicy": [fs.SizeThresholdPolicy(), fs.SizeThresholdPolicy(5, 3, 2, baseline_capacity=1)],
+        "SizeValidator": [fs.SizeValidator(2, 20)],
+        "StartupReport": [fs.StartupReport("moved", 0, 0, 3, "old.fs", damage, "gzip")],
+        "Table": [TELEMETRY.root, SHAPES.table("shapes.Tree"), prefixed.table("shapes.Tree")],
+        "TableRootValidator": [fs.TableRootValidator(3, 4)],
+        "TypedValidator": [typed(), TypedValidator.from_verify("even", even)],
+        "UnexpectedEofError": [noted(fs.UnexpectedEofError(needed=1, got=0, offset=7))],
+        "ValidatingDeframer": [fs.ValidatingDeframer(fs.DefaultDeframer(), fs.SizeValidator(1, 3))],
+        "ValidatingFramer": [
+            fs.ValidatingFramer(fs.DefaultFramer(), Longer(2)),
+            fs.DefaultFramer().with_validator(typed()),
+        ],
+        "ValidationFailedError": [noted(fs.ValidationFailedError(validator="v", reason="r", path="p", offset=1))],
+        "Validator": [Longer(3)],
+        "XxHash64": [fs.XxHash64()],
+    }
+
+
+class MagicFramer(Framer):
+    """A framer of a user around another."""
+
+    def __init__(self, inner: Framer) -> None:
+        self.inner = inner
+
+    def frame_and_write(self, writer: Any, payload: Any) -> None:
+        writer.write(b"MAGC")
+        self.inner.frame_and_write(writer, payload)
+
+
+def refused() -> dict[str, list[Any]]:
+    """Objects that belong to a process, by the public name of their class."""
+    from support.records import encoded
+    from support.schemas import TELEMETRY
+
+    table: Any = TELEMETRY.root
+    builder = flatstream.Builder()
+    message = encoded(table, {"host": "alpha", "disks": [{"name": "sda"}]})
+    stream = frame_of(flatstream.DefaultFramer(), message)
+    record = table.view(message)
+    writer = StreamWriter(io.BytesIO())
+    return {
+        "Builder": [builder],
+        "ColumnStream": [StreamReader(stream).column_batches(table)],
+        "FrameBatch": [StreamReader(stream).read_batch()],
+        "RecordView": [record, record.disks[0]],
+        "RecordWriter": [flatstream.RecordWriter(writer, table)],
+        "StreamReader": [StreamReader(stream), StreamReader(io.BytesIO(stream))],
+        "StreamWriter": [writer],
+        "VectorView": [record.disks],
+        "RecordIterator": [StreamReader(stream).records(table)],
+    }
