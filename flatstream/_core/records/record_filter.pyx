@@ -101,7 +101,7 @@ cdef class RecordFilter:
         """Whether all conditions hold for a record, which is then counted as given."""
         cdef Condition condition
         cdef Message message
-        cdef Value value
+        cdef Value value = Value(0, 0, 0)
         cdef Py_ssize_t i, begin, end
         cdef int found
         self.seen += 1
