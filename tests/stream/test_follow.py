@@ -526,7 +526,12 @@ OPENING = [
         OSError,
         "needs a regular file, got '/dev/null'",
     ),
-    Case("writing", lambda path: flatstream.open(path, "a", follow=True), TypeError, "follow"),  # type: ignore[call-overload]
+    Case(
+        "writing",
+        lambda path: flatstream.open(path, "a", follow=True),
+        ValueError,
+        "follow=True needs the mode .r., got .a.",
+    ),  # type: ignore[call-overload]
 ]
 
 
