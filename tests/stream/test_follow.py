@@ -528,10 +528,10 @@ OPENING = [
     ),
     Case(
         "writing",
-        lambda path: flatstream.open(path, "a", follow=True),
+        lambda path: flatstream.open(path, "a", follow=True),  # type: ignore[call-overload]
         ValueError,
         "follow=True needs the mode .r., got .a.",
-    ),  # type: ignore[call-overload]
+    ),
 ]
 
 
