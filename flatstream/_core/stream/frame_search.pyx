@@ -106,7 +106,7 @@ cdef struct Scan:
     Py_ssize_t high
     # The longest payload found of frames that are whole.
     Py_ssize_t longest
-    # True: the frames that the end of the stream follows, or a length from `least` to `high`. False: the others. Or ANY.
+    # True: the frames that the end of the stream follows, or a length from `least` to `high`. False: all others. ANY.
     int followed
     Py_ssize_t least
     # NULL unless the checksum is a CRC and the data are not short.
