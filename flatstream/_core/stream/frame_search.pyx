@@ -69,7 +69,7 @@ cdef enum:
     CRC_BUDGET_FACTOR = 1024
     PYTHON_BUDGET_FACTOR = 16
 
-# The same before it is not known whether a stream is torn. (16 MiB then take about five seconds. In 10 MiB of random
+# The same before it is not known whether a stream is torn. (16 MiB then take about five seconds. In 8 MiB of random
 # bytes, this is enough for all frames.)
 cdef enum:
     GUARD_BUDGET_FACTOR = 4096
