@@ -411,7 +411,7 @@ def _can_seek(source: Any) -> bool:
 
 def _bytes_left(source: Any) -> int:
     """How many bytes the source has that were not taken from it; 0 if that is not known."""
-    return size_of(source) - source.tell() if has_known_size(source) else 0  # type: ignore[no-any-return]
+    return size_of(source) - source.tell() if has_known_size(source) else 0
 
 
 def _check_callable(fn: Any) -> None:

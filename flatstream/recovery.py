@@ -166,7 +166,8 @@ def recover(
         ``next_intact_offset`` is the offset of the nearest intact frame behind the damage, None if none was found or
         without the guard. In a source that is neither a buffer nor seekable, only 16 MiB are searched for it.
     InvalidFrameError
-        Also if the search of the guard had to stop, in a long torn frame that is full of plausible lengths.
+        Also if the search of the guard had to stop, in a long torn frame that is full of plausible lengths: not with a
+        CRC, but with another checksum (with XXH3 also in more than about 8 MiB of random bytes).
     OSError
         From the source, as it is.
 

@@ -526,7 +526,12 @@ OPENING = [
         OSError,
         "needs a regular file, got '/dev/null'",
     ),
-    Case("writing", lambda path: flatstream.open(path, "a", follow=True), TypeError, "follow"),  # type: ignore[call-overload]
+    Case(
+        "writing",
+        lambda path: flatstream.open(path, "a", follow=True),  # type: ignore[call-overload]
+        ValueError,
+        "follow=True needs the mode .r., got .a.",
+    ),
 ]
 
 

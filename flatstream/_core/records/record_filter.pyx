@@ -107,6 +107,9 @@ cdef class RecordFilter:
         self.seen += 1
         message.data = record.data
         message.size = record.size
+        # The compiler does not see that these are set whenever a string is found.
+        value.start = 0
+        value.length = 0
         for i in range(len(self.conditions)):
             condition = self.conditions[i]
             begin = self.starts[i]

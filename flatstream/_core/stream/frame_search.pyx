@@ -69,7 +69,7 @@ cdef enum:
     CRC_BUDGET_FACTOR = 1024
     PYTHON_BUDGET_FACTOR = 16
 
-# The same before it is not known whether a stream is torn. (16 MiB then take about five seconds. In 10 MiB of random
+# The same before it is not known whether a stream is torn. (16 MiB then take about five seconds. In 8 MiB of random
 # bytes, this is enough for all frames.)
 cdef enum:
     GUARD_BUDGET_FACTOR = 4096
@@ -106,7 +106,7 @@ cdef struct Scan:
     Py_ssize_t high
     # The longest payload found of frames that are whole.
     Py_ssize_t longest
-    # True: the frames that the end of the stream follows, or a length from `least` to `high`. False: the others. Or ANY.
+    # True: the frames that the end of the stream follows, or a length from `least` to `high`. False: all others. ANY.
     int followed
     Py_ssize_t least
     # NULL unless the checksum is a CRC and the data are not short.
