@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -60,6 +60,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("xdist_group") is None:
             name = item.path.stem
             item.add_marker(pytest.mark.xdist_group("timed" if name in TIMED else name))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """Runs a test without what others have hung on the garbage collector (Hypothesis does).
+
+    An exception that a signal handler raises in there is swallowed, and a test of signals waits for it in vain.
+    """
+    callbacks = gc.callbacks[:]
+    gc.callbacks.clear()
+    try:
+        return (yield)
+    finally:
+        gc.callbacks[:] = callbacks
 
 
 def pytest_collection_finish() -> None:
