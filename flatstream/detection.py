@@ -154,12 +154,13 @@ def other_checksum(source: Any, deframer: Deframer) -> ChecksumType | None:
     It is not certain if any of the bytes that `detect` looks at are frames for `deframer`: then the others may be those
     of streams in its payloads.
     """
-    found = _detect(source)
-    if found.checksum is None or found.confidence < 1.0:
-        return None
     size = len(source) if isinstance(source, memoryview) else source.seek(0, os.SEEK_END)
-    own = (_count(deframer, *place)[1] for place in _places(source, size, _read(source, 0, PLACE)))
-    return None if any(own) else found.checksum
+    places = list(_places(source, size, _read(source, 0, PLACE)))
+    # First, because it is quick where there are frames, and all that is needed for a stream with the right checksum.
+    if any(_count(deframer, *place)[1] for place in places):
+        return None
+    found = _detect(source)
+    return found.checksum if found.confidence == 1.0 else None
 
 
 def _read(source: Any, begin: int, size: int) -> bytes:

@@ -20,6 +20,8 @@ cdef class RecordIterator:
     cdef readonly unsigned long long others
     # Which records are given; None for all.
     cdef RecordFilter selected
+    # Whether each message is given, or raises: the usual case, which takes a shorter way (R1).
+    cdef bint is_plain
 
 
 cdef RecordView open_message(

@@ -106,6 +106,13 @@ cdef class RecordIterator:
         cdef unsigned long long end
         if decoder is None or types is None:
             raise ValueError("this RecordIterator is uninitialized: StreamReader.records makes iterators over records")
+        if self.is_plain:
+            payload = decoder.next_payload(ON_ERROR_RAISE)
+            if payload is not None:
+                return open_message(
+                    types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
+                    <int64_t>(decoder.delivered + decoder.refused_before) - 1,
+                )
         while True:
             payload = None
             if not self.stopped and (self.selected is None or self.selected.wants_more(decoder)):
@@ -174,4 +181,5 @@ def iterate_records(
     records.verify = verify
     records.mode = mode
     records.selected = selected
+    records.is_plain = mode == ON_ERROR_RAISE and not records.skipping and selected is None
     return records
