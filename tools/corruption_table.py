@@ -24,7 +24,7 @@ from support.corruption import CHECKSUMS, FRAMES, KINDS, Verdict, applies, judge
 MEASURES = {
     "wrong": "Payloads delivered that no writer wrote",
     "undelivered": "Intact frames that resync did not deliver",
-    "inside": "Intact frames that now lie in the payload of another frame, like a stream that a payload contains",
+    "inside": "Intact frames that seem to lie in the payload of another frame, like a stream that a payload contains",
     "cut": "Bytes of intact frames that recovery authorised to cut",
     "moved": "Frames delivered twice, or after one that was written later (not wrong: their bytes are intact)",
     "unaccounted": "Streams of which bytes were neither delivered nor told as lost",

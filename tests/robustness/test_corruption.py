@@ -16,6 +16,8 @@ def check(kind: str, checksum: str, verdict: Verdict) -> None:
     assert not verdict.unaccounted, f"seeds {verdict.seeds}"
     if CHECKSUMS[checksum] >= 4:
         assert (verdict.wrong, verdict.undelivered, verdict.cut) == (0, 0, 0), f"seeds {verdict.seeds}"
+        # No frame was moved into another.
+        assert not (kind.startswith("bit") and verdict.inside), f"seeds {verdict.seeds}"
 
 
 @pytest.mark.parametrize(("kind", "checksum"), CASES, ids=lambda value: value.replace(" ", "_"))

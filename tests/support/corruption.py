@@ -176,21 +176,6 @@ def intact_frames(pieces: Pieces, checksum: str) -> Iterator[tuple[int, bytes]]:
                 yield offset + starts[i] - piece.begin, payload
 
 
-def headers(pieces: Pieces, checksum: str) -> set[int]:
-    """Where, in the damaged stream, the length of a frame is as it was written."""
-    found: set[int] = set()
-    offset = 0
-    for piece in pieces:
-        if piece.writer >= 0:
-            found.update(
-                offset + start - piece.begin
-                for start in stream(checksum, piece.writer)[1][:-1]
-                if piece.begin <= start and start + 4 <= piece.end
-            )
-        offset += len(piece.data)
-    return found
-
-
 @dataclass
 class Verdict:
     """What became of one damaged stream, or the sum over many.
@@ -202,8 +187,9 @@ class Verdict:
     undelivered : int
         Intact frames that resync did not deliver, but for those that count as `inside`.
     inside : int
-        Intact frames that it did not deliver because they now lie in the payload of another frame, whose header is
-        intact and which ends where an intact frame begins. They cannot be told from a stream that a payload contains.
+        Intact frames that it did not deliver because they now lie in what seems to be the payload of another frame:
+        the bytes before them name a length that ends where reading goes on. They cannot be told from a stream that a
+        payload contains.
     moved : int
         Frames delivered again, or before one that was written earlier.
     cut : int
@@ -252,13 +238,16 @@ def judge(pieces: Pieces, checksum: str) -> Verdict:
                 newest = max(newest, number)
         lost = reader.lost_ranges
         verdict.unaccounted = int(reader.bytes_read + reader.lost_bytes != len(data))
-    enclosing = headers(pieces, checksum)
     for offset, payload in intact.items():
         if delivered.get(offset) == payload:
             continue
-        begin = max((begin for begin, _ in lost if begin <= offset), default=len(data))
-        end = begin + 4 + CHECKSUMS[checksum] + int.from_bytes(data[begin : begin + 4], "little")
-        if begin in enclosing and offset < end and (end in delivered or end == len(data)):
+        # What seems to be the frame around it, in a row of lost ones.
+        begin, edge = max((found for found in lost if found[0] <= offset), default=(0, 0))
+        end = begin
+        while end <= offset and end + 4 <= edge:
+            begin = end
+            end = begin + 4 + CHECKSUMS[checksum] + int.from_bytes(data[begin : begin + 4], "little")
+        if begin < offset < end <= edge:
             verdict.inside += 1
         else:
             verdict.undelivered += 1
