@@ -133,13 +133,16 @@ def salvage(
         source = source if source.ndim == 1 and source.format == "B" else source.cast("B")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
-    watched = source if isinstance(source, memoryview) else _Watched(source, progress)
-    _check_checksum(source, algorithm)
     target = os.fspath(out)
     doubtful_target = f"{target}.doubtful" if doubtful is None else os.fspath(doubtful)
     with contextlib.ExitStack() as stack:
-        if isinstance(watched, _Watched):
-            stack.enter_context(watched)
+        watched: memoryview | _Watched
+        if isinstance(source, memoryview):
+            watched, size = source, len(source)
+        else:
+            watched = stack.enter_context(_Watched(source, progress))
+            size = watched.size
+        _check_checksum(watched, algorithm)
         reader = stack.enter_context(
             StreamReader(
                 watched,
@@ -155,7 +158,7 @@ def salvage(
         copy = _Copy(reader, source, algorithm, good, rest)
         copy.run()
         if progress is not None:
-            progress(reader.offset, watched.size if isinstance(watched, _Watched) else len(watched))
+            progress(reader.offset, size)
         # Both files are complete before the first gets its name.
         good.finish()
         if copy.doubtful_ranges:
@@ -174,14 +177,11 @@ def salvage(
     )
 
 
-def _check_checksum(source: Any, checksum: Checksum) -> None:
-    """Raises InvalidFrameError if the source is a stream with another checksum."""
-    deframer = deframer_for(checksum)
-    if isinstance(source, memoryview):
-        kind = other_checksum(source, deframer)
-    else:
-        with open(source, "rb") as file:
-            kind = other_checksum(file, deframer)
+def _check_checksum(source: memoryview | _Watched, checksum: Checksum) -> None:
+    """Raises InvalidFrameError if the source is a stream with another checksum. Leaves a file at its beginning."""
+    kind = other_checksum(source, deframer_for(checksum))
+    if not isinstance(source, memoryview):
+        source.seek(0)
     if kind is not None:
         raise InvalidFrameError(
             f"the source is a stream with the checksum {kind.value!r}, and not with {checksum.name}: "
