@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -241,8 +242,9 @@ def _make_empty(path: str, mode: int) -> str:
 
 
 def _left_empty(path: str) -> list[str]:
-    """The empty files that `_make_empty` made in a start-up that was killed."""
-    return [name for name in _beside(path, "new") if os.lstat(name).st_size == 0]
+    """The empty files that `_make_empty` made in a start-up that was killed, and no other files."""
+    made = re.compile(re.escape(path) + r"\.new-\d{8}T\d{6}\.\d{6}Z(\.\d+)?")
+    return [name for name in _beside(path, "new") if made.fullmatch(name) and os.lstat(name).st_size == 0]
 
 
 def _rename(path: str, status: os.stat_result) -> str:

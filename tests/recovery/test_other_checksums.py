@@ -15,6 +15,7 @@ from support.streams import corpus
 # With lengths that no other checksum takes for a chain of frames by accident.
 PAYLOADS = [flatbuffer_of_event(number) for number in range(100)]
 STRONG = ["crc32", "crc32c", "crc64", "xxhash64"]
+PAIRS = [(written, given) for written in STRONG for given in MODES if given != written]
 
 
 def damaged(checksum: str, at: int) -> bytes:
@@ -24,11 +25,8 @@ def damaged(checksum: str, at: int) -> bytes:
 
 
 @pytest.mark.parametrize("at", [0, 2, 5, 13, 30])
-@pytest.mark.parametrize("given", list(MODES))
-@pytest.mark.parametrize("written", STRONG)
+@pytest.mark.parametrize(("written", "given"), PAIRS)
 def test_recovery_never_allows_a_cut(written: str, given: str, at: int) -> None:
-    if given == written:
-        return
     data = damaged(written, at)
     try:
         report = recover(data, MODES[given].deframer())
@@ -48,11 +46,8 @@ def test_recovery_names_the_checksum_behind_the_tear() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 2, 5, 13, 30])
-@pytest.mark.parametrize("given", [name for name in MODES if MODES[name].checksum_type is not None])
-@pytest.mark.parametrize("written", STRONG)
+@pytest.mark.parametrize(("written", "given"), [pair for pair in PAIRS if MODES[pair[1]].checksum_type is not None])
 def test_opening_with_recover_raises_and_changes_nothing(written: str, given: str, at: int, tmp_path: Path) -> None:
-    if given == written:
-        return
     path = tmp_path / "events.fs"
     data = damaged(written, at)
     path.write_bytes(data)

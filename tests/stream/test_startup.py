@@ -824,3 +824,18 @@ def test_error_of_the_system_is_raised_as_it_is(tmp_path, monkeypatch):
         start(path)
     assert not isinstance(caught.value, FlatStreamError)
     assert path.read_bytes() == STREAM
+
+
+def test_empty_file_of_an_interrupted_move_is_removed_and_no_other(tmp_path):
+    path = tmp_path / "events.fs"
+    path.write_bytes(FOREIGN["text"])
+    left = tmp_path / "events.fs.new-20260102T030405.123456Z"
+    others = [tmp_path / "events.fs.new-version", tmp_path / "events.fs.new-20260102T030405.123457Z"]
+    left.touch()
+    others[0].touch()
+    others[1].write_bytes(b"not empty")
+    with flatstream.open(path, "a", checksum="crc32", recover=True) as writer:
+        assert writer.recovery is not None
+        assert writer.recovery.action == "moved"
+    assert not left.exists()
+    assert [other.read_bytes() for other in others] == [b"", b"not empty"]
