@@ -23,6 +23,8 @@ cdef class RecordIterator:
     # Whether each message is given, or raises: the usual case, which takes a shorter way (R1).
     cdef bint is_plain
 
+    cdef RecordView next_selected(self, Decoder decoder)
+
 
 cdef RecordView open_message(
     RecordTypes types, int32_t number, object payload, bint verify, int64_t offset, int64_t frame
