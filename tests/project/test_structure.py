@@ -33,6 +33,7 @@ LAYERS = [
     {"columns"},
     {"schema"},
     {"records"},
+    {"journal"},
     {"__init__"},
 ]
 LAYER_OF = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,267 @@
+"""The files of a journal's folder: their names, and the file `journal.json`.
+
+A segment is a plain stream of frames. Its name is the number of its first frame, so that the names alone say in which
+segment a frame is. `journal.json` has the identity of the journal, its checksum, and the segments that are sealed: those
+that nobody writes any more and that are on the disk. Its loss loses no frame: the checksum can be found by
+`flatstream.detect`, and segments that are not known to be sealed are read once more when the journal is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from flatstream._files import sync, sync_folder
+from flatstream.errors import FlatStreamError
+from flatstream.journal.cursor import Cursor
+
+__all__ = [
+    "CURSORS",
+    "LOCK",
+    "MANIFEST",
+    "Manifest",
+    "Sealed",
+    "Segment",
+    "cursor_path",
+    "files_of_segment",
+    "list_cursors",
+    "list_segments",
+    "read_cursor",
+    "read_manifest",
+    "segment_path",
+    "write_atomically",
+    "write_manifest",
+]
+
+MANIFEST = "journal.json"
+LOCK = "writer.lock"
+CURSORS = "cursors"
+SUFFIX = ".fs"
+CURSOR_SUFFIX = ".cursor"
+
+# As many digits as the largest number of 64 bits has, so that names sort as numbers.
+DIGITS = 20
+SEGMENT_NAME = re.compile(rf"(\d{{{DIGITS}}}){re.escape(SUFFIX)}")
+# A name that is one file in the folder on every system.
+CURSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+FORMAT = 1
+
+
+class Segment(NamedTuple):
+    """A file of frames.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    first : int
+        The number of its first frame.
+    """
+
+    path: str
+    first: int
+
+
+class Sealed(NamedTuple):
+    """What is known of a segment that nobody writes any more and that is on the disk.
+
+    Attributes
+    ----------
+    frames : int
+        How many intact frames it has.
+    bytes : int
+        Its size.
+    next : int
+        The number of the frame behind its last one.
+    began, ended : float
+        When the segment was begun, and when its last frame was handed to the system, in seconds since 1970, by the
+        clock of the writer.
+    damaged : bool
+        Whether bytes were found in it that are no frame.
+    """
+
+    frames: int
+    bytes: int
+    next: int
+    began: float
+    ended: float
+    damaged: bool = False
+
+
+@dataclass
+class Manifest:
+    """The content of `journal.json`.
+
+    Attributes
+    ----------
+    id : str
+        32 hexadecimal digits that no other journal has.
+    checksum : str or None
+        The value of the ChecksumType; None for a checksum or framer of one's own.
+    sealed : dict
+        By the name of the file.
+    """
+
+    id: str
+    checksum: str | None
+    sealed: dict[str, Sealed] = field(default_factory=dict)
+
+
+def segment_path(directory: str, first: int) -> str:
+    """The path of the segment that begins with the frame `first`."""
+    return os.path.join(directory, f"{first:0{DIGITS}d}{SUFFIX}")
+
+
+def list_segments(directory: str) -> list[Segment]:
+    """The segments in a folder, in the order of their frames.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be read.
+    """
+    found = []
+    for name in os.listdir(directory):
+        if match := SEGMENT_NAME.fullmatch(name):
+            found.append(Segment(os.path.join(directory, name), int(match[1])))
+    return sorted(found, key=lambda segment: segment.first)
+
+
+def files_of_segment(segment: Segment) -> list[str]:
+    """The paths of the files that belong to a segment: tails that were cut off it, and last itself."""
+    folder, base = os.path.split(segment.path)
+    tails = [name for name in os.listdir(folder) if name.startswith(f"{base}.torn-")]
+    return [*(os.path.join(folder, name) for name in sorted(tails)), segment.path]
+
+
+def read_manifest(directory: str) -> Manifest | None:
+    """The content of `journal.json`; None if the file does not exist, or is not one that this version writes.
+
+    Raises
+    ------
+    FlatStreamError
+        A later version wrote it.
+    OSError
+        It cannot be read.
+    """
+    path = os.path.join(directory, MANIFEST)
+    try:
+        with open(path, "rb") as file:
+            content = json.loads(file.read())
+        if content["format"] != FORMAT:
+            raise FlatStreamError(
+                f"{path} has the format {content['format']!r:.20}, and this version of flatstream reads format {FORMAT}"
+            )
+        return _manifest_of(content)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        # Damaged. What it says can be found again.
+        return None
+
+
+def _manifest_of(content: dict[str, Any]) -> Manifest:
+    identity, checksum = content["id"], content["checksum"]
+    if not isinstance(identity, str) or not re.fullmatch("[0-9a-f]{32}", identity):
+        raise ValueError("no identity")
+    if checksum is not None and not isinstance(checksum, str):
+        raise ValueError("no checksum")
+    sealed = {}
+    for name, values in content["sealed"].items():
+        one = Sealed(**values)
+        if not all(type(number) is int and number >= 0 for number in one[:3]):
+            raise ValueError("not a number")
+        sealed[name] = one._replace(began=float(one.began), ended=float(one.ended), damaged=bool(one.damaged))
+    return Manifest(identity, checksum, sealed)
+
+
+def write_manifest(directory: str, manifest: Manifest) -> None:
+    """Replaces `journal.json`. Returns when that is on the disk."""
+    content = {
+        "format": FORMAT,
+        "id": manifest.id,
+        "checksum": manifest.checksum,
+        "sealed": {name: one._asdict() for name, one in sorted(manifest.sealed.items())},
+    }
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(os.path.join(directory, MANIFEST), text.encode())
+
+
+def write_atomically(path: str, data: bytes) -> None:
+    """Writes a file so that it has either its old content or the new one, whenever the work ends. Returns when the new
+    content is on the disk.
+    """
+    new = f"{path}.new"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        sync(fd)
+    except BaseException:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+    os.close(fd)
+    os.replace(new, path)
+    sync_folder(path)
+
+
+def cursor_path(directory: str, name: str) -> str:
+    """The path of the cursor file of a registered reader.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `name` is no str, or not a name of letters, digits, "_", "-" and ".", of at most 100 characters.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a reader must be a str, got {name!r:.100}")
+    if not CURSOR_NAME.fullmatch(name):
+        raise ValueError(
+            'the name of a reader must have letters of ASCII, digits, "_", "-" and "." only, begin with a letter, a digit '
+            f'or "_", and have at most 100 characters, got {name!r:.120}'
+        )
+    return os.path.join(directory, CURSORS, name + CURSOR_SUFFIX)
+
+
+def read_cursor(path: str) -> Cursor | None:
+    """The cursor in a file; None if there is no such file.
+
+    Raises
+    ------
+    ValueError
+        The file holds no cursor.
+    """
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read().strip()
+    except FileNotFoundError:
+        return None
+    try:
+        return Cursor.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{path} holds no cursor: {error}") from None
+
+
+def list_cursors(directory: str) -> dict[str, Cursor]:
+    """The cursors of the registered readers, by name. A file that holds no cursor is left out."""
+    found = {}
+    try:
+        names = os.listdir(os.path.join(directory, CURSORS))
+    except FileNotFoundError:
+        return {}
+    for name in sorted(names):
+        stem = name.removesuffix(CURSOR_SUFFIX)
+        if stem == name or not CURSOR_NAME.fullmatch(stem):
+            continue
+        with contextlib.suppress(ValueError):
+            if (cursor := read_cursor(cursor_path(directory, stem))) is not None:
+                found[stem] = cursor
+    return found
