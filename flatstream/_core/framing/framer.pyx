@@ -90,7 +90,9 @@ cdef class Framer:
         cdef object cls = type(self)
         self.in_python = True
         for base in cls.__mro__:
-            if base in (DefaultFramer, ChecksumFramer, BoundedFramer, ObserverFramer, ValidatingFramer):
+            if base in (
+                DefaultFramer, ChecksumFramer, BoundedFramer, NonEmptyFramer, ObserverFramer, ValidatingFramer
+            ):
                 self.in_python = cls.frame_and_write is not base.frame_and_write
                 break
         self.needs_view = self.in_python
