@@ -84,6 +84,16 @@ def _of(name: str) -> Callable[[Snapshot], float | None]:
     return read
 
 
+def _known(name: str) -> Callable[[Snapshot], float | None]:
+    """A number that is -1 if it is not known."""
+
+    def read(snapshot: Snapshot) -> float | None:
+        value = _of(name)(snapshot)
+        return value if value is not None and value >= 0 else None
+
+    return read
+
+
 def _problems(snapshot: Snapshot) -> int | None:
     return None if snapshot.metrics is None else snapshot.problems
 
@@ -93,7 +103,9 @@ ERRORS = ("errors", "Errors, by kind.")
 SYNC_SECONDS = ("sync", "How long the disk took to sync.")
 
 SERIES = [
-    Series("up", "gauge", "", "", "1 if the metrics could be read, 0 if not.", lambda shot: int(shot.metrics is not None)),
+    Series(
+        "up", "gauge", "", "", "1 if the metrics could be read, 0 if not.", lambda shot: int(shot.metrics is not None)
+    ),
     Series("frames", "counter", "", "frame", "Frames accepted.", _of("frames")),
     Series("written", "counter", "bytes", "", "Bytes of the frames accepted.", _of("bytes")),
     Series("position", "gauge", "", "frame", "The number of the next frame.", _of("position")),
@@ -106,23 +118,31 @@ SERIES = [
         _of("durable_position"),
     ),
     Series("pending", "gauge", "bytes", "", "Bytes in the writer's buffer.", _of("pending_bytes")),
-    Series("dropped_frames", "counter", "", "frame", "Frames dropped because the disk was full.", _of("dropped_frames")),
     Series(
-        "drop_episodes", "counter", "", "episode", "How often frames began to be dropped.", _of("drop_episodes")
+        "dropped_frames", "counter", "", "frame", "Frames dropped because the disk was full.", _of("dropped_frames")
     ),
-    Series("last_sync_timestamp", "gauge", "seconds", "", "When the last sync succeeded, since 1970.", _of("last_sync")),
+    Series("drop_episodes", "counter", "", "episode", "How often frames began to be dropped.", _of("drop_episodes")),
+    Series(
+        "last_sync_timestamp", "gauge", "seconds", "", "When the last sync succeeded, since 1970.", _of("last_sync")
+    ),
     Series("rotations", "counter", "", "rotation", "Segments begun behind another one.", _of("rotations")),
     Series("rotation_max", "gauge", "seconds", "", "The longest rotation.", _of("rotation_seconds_max")),
     Series("segments", "gauge", "", "segment", "Segments of the journal.", _of("segments")),
     Series("size", "gauge", "bytes", "", "The size of all segments.", _of("journal_bytes")),
     Series("removed_segments", "counter", "", "segment", "Segments removed by retention.", _of("removed_segments")),
     Series("cut_backs", "counter", "", "cut", "How often half a frame was cut off after an error.", _of("cut_backs")),
-    Series("disk_free", "gauge", "bytes", "", "Free space of the file system.", _of("disk_free")),
+    Series("disk_free", "gauge", "bytes", "", "Bytes of the file system that are free.", _known("disk_free")),
+    Series("disk_size", "gauge", "bytes", "", "The size of the file system.", _known("disk_size")),
     Series("poisoned", "gauge", "", "", "1 if the writer refuses all writes after a failed sync.", _of("poisoned")),
     Series("problems", "gauge", "", "problem", "How many things are wrong; health() tells them.", _problems),
     Series("queued", "gauge", "", "payload", "Payloads in the queue before the writer.", lambda shot: shot.queued),
     Series(
-        "queue_dropped", "counter", "", "payload", "Payloads dropped because the queue was full.", lambda shot: shot.dropped
+        "queue_dropped",
+        "counter",
+        "",
+        "payload",
+        "Payloads dropped because the queue was full.",
+        lambda shot: shot.dropped,
     ),
 ]
 
@@ -177,4 +197,6 @@ def _snapshot(journal: Journal) -> Snapshot:
         # "up" says so.
         pass
     queue = journal.queue
-    return Snapshot(metrics, problems, queue and queue.queued, queue and queue.dropped)
+    if queue is None:
+        return Snapshot(metrics, problems, None, None)
+    return Snapshot(metrics, problems, queue.queued, queue.dropped)
