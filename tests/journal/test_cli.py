@@ -389,7 +389,7 @@ def test_interrupted_salvage_leaves_nothing(
     paths = make_journal(folder, [10, 10, 10])
     damage_frame(paths[0], 1)
     damage_frame(paths[2], 1)
-    copied = []
+    copied: list[str] = []
 
     def interrupt_the_second(source: str, *arguments: Any, **options: Any) -> Any:
         if copied:
