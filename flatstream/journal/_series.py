@@ -32,6 +32,14 @@ class Queue(Protocol):
     def dropped(self) -> int:
         """How many payloads were dropped because the queue was full."""
 
+    @property
+    def refused(self) -> int:
+        """How many payloads the framer refused."""
+
+    @property
+    def lost(self) -> int:
+        """How many payloads were queued when the writer began to refuse."""
+
 
 class Journal(NamedTuple):
     """A journal that is exported."""
@@ -45,8 +53,10 @@ class Snapshot(NamedTuple):
 
     metrics: JournalMetrics | None
     problems: int
-    queued: int | None
-    dropped: int | None
+    queued: int | None = None
+    dropped: int | None = None
+    refused: int | None = None
+    lost: int | None = None
 
 
 class Series(NamedTuple):
@@ -144,6 +154,17 @@ SERIES = [
         "Payloads dropped because the queue was full.",
         lambda shot: shot.dropped,
     ),
+    Series(
+        "queue_refused", "counter", "", "payload", "Payloads of the queue that were refused.", lambda shot: shot.refused
+    ),
+    Series(
+        "queue_lost",
+        "counter",
+        "",
+        "payload",
+        "Payloads in the queue when the writer began to refuse.",
+        lambda shot: shot.lost,
+    ),
 ]
 
 
@@ -198,5 +219,5 @@ def _snapshot(journal: Journal) -> Snapshot:
         pass
     queue = journal.queue
     if queue is None:
-        return Snapshot(metrics, problems, None, None)
-    return Snapshot(metrics, problems, queue.queued, queue.dropped)
+        return Snapshot(metrics, problems)
+    return Snapshot(metrics, problems, queue.queued, queue.dropped, queue.refused, queue.lost)

@@ -78,7 +78,7 @@ def test_scrape_has_every_number_under_its_name_with_the_journal_as_label() -> N
         counts = any(sample.name.endswith("_total") for sample in family.samples)
         assert family.type == ("histogram" if name == "sync_seconds" else "counter" if counts else "gauge") or (
             # Without a queue, nothing was dropped in one.
-            name == "queue_dropped"
+            name in ("queue_dropped", "queue_refused", "queue_lost")
         )
         assert family.documentation.endswith(".")
 
@@ -109,7 +109,13 @@ def test_journals_share_one_collector_and_can_be_added_replaced_and_removed() ->
     families = scrape(collector)
     assert samples(families, journal="a")["frames_total"] == 10
     assert samples(families, journal="b")["frames_total"] == 20
-    assert (samples(families, journal="b")["queued"], samples(families, journal="b")["queue_dropped_total"]) == (13, 14)
+    found = samples(families, journal="b")
+    assert {name: found[name] for name in found if name.startswith("queue")} == {
+        "queued": 13,
+        "queue_dropped_total": 14,
+        "queue_refused_total": 15,
+        "queue_lost_total": 16,
+    }
     assert "queued" not in samples(families, journal="a")
     collector.add("a", MadeUp(METRICS._replace(frames=30)))
     collector.remove("b")

@@ -56,3 +56,5 @@ class MadeUpQueue:
 
     queued = 13
     dropped = 14
+    refused = 15
+    lost = 16
