@@ -16,7 +16,7 @@ import pytest
 
 import flatstream
 from flatstream._lock import open_for_writing
-from flatstream.journal import _cli, _salvage
+from flatstream.journal import JournalWriter, RotationPolicy, _cli, _salvage
 from flatstream.journal._cli import main
 from flatstream.journal._examine import deframer_of, examine, read_folder
 from flatstream.journal._layout import LOCK, MANIFEST, Manifest, list_segments, read_manifest, write_manifest
@@ -402,6 +402,66 @@ def test_interrupted_salvage_leaves_nothing(
     assert copied == [str(paths[0])]
     assert os.listdir(folder.parent) == [folder.name]
     assert capsys.readouterr().err == "python -m flatstream.journal: interrupted\n"
+
+
+# A JournalWriter
+
+
+def test_journal_of_a_running_writer_is_listed_and_verified_and_not_repaired(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JournalWriter(folder, rotate=RotationPolicy(max_frames=10)) as journal:
+        journal.write_payloads([payload(number) for number in range(25)])
+        journal.sync()
+        result = as_json(capsys, "ls", folder)
+        assert (result["frames"], result["next"], result["id"]) == (25, 25, journal.id)
+        assert str(os.getpid()) in result["writer"]
+        result = as_json(capsys, "verify", folder)
+        assert (result["status"], states(result)[-1]) == (CLEAN, "growing")
+        assert main(["recover", str(folder)]) == ERROR
+        capsys.readouterr()
+        journal.write_payload(payload(25))
+    result = as_json(capsys, "verify", folder)
+    assert (states(result), result["frames"], result["writer"]) == (["sealed"] * 3, 26, None)
+    assert as_json(capsys, "recover", folder)["status"] == CLEAN
+
+
+def test_writer_that_was_killed_leaves_what_recover_repairs_and_the_next_writer_goes_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from flatstream.journal import JournalWriter\n"
+        "journal = JournalWriter(sys.argv[1])\n"
+        "journal.write_payloads([b'frame%08d' % number for number in range(10)])\n"
+        "journal.flush()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=False, timeout=60)
+    (path,) = folder.glob("*.fs")
+    tear(path)
+    assert states(as_json(capsys, "verify", folder)) == ["torn"]
+    assert as_json(capsys, "recover", folder)["status"] == REPAIRED
+    with JournalWriter(folder) as journal:
+        assert journal.position == 9
+        assert [report.action for report in journal.recovery] == ["nothing"]
+    assert frames_by_number(folder) == {number: payload(number) for number in range(9)}
+
+
+def test_writer_goes_on_in_the_salvaged_journal_behind_all_numbers_of_the_old_one(folder: Path) -> None:
+    with JournalWriter(folder) as journal:
+        journal.write_payloads([payload(number) for number in range(10)])
+    damage_frame(folder / "00000000000000000000.fs", 9)
+    with JournalWriter(folder) as journal:
+        went_on_at = journal.position
+        identity = journal.id
+    assert went_on_at > 9
+    out = folder.with_name("out")
+    assert main(["salvage", str(folder), str(out), "--all"]) == LOST
+    with JournalWriter(out) as journal:
+        assert (journal.position, journal.id) == (went_on_at, identity)
+        journal.write_payload(payload(went_on_at))
+    assert frames_by_number(out) == {number: payload(number) for number in [*range(9), went_on_at]}
 
 
 # errors
