@@ -23,6 +23,7 @@ from flatstream.journal._layout import (
     LOCK,
     Manifest,
     list_cursors,
+    list_segments,
     read_manifest,
     write_manifest,
 )
@@ -389,9 +390,9 @@ def _recover(options: argparse.Namespace, output: _Output) -> int:
             checksum = ChecksumType.XXHASH64
         if manifest is None:
             manifest = Manifest(uuid.uuid4().hex, checksum.value)
-        reports = recover_segments(
-            options.directory, deframer_of(checksum), manifest, output.progress.report(options.directory)
-        )
+        progress = output.progress.report(options.directory)
+        progress(0, sum(os.stat(segment.path).st_size for segment in list_segments(options.directory)))
+        reports = recover_segments(options.directory, deframer_of(checksum), manifest, progress)
         write_manifest(options.directory, manifest)
     status = CLEAN
     for report in reports:
