@@ -85,6 +85,25 @@ def test_null_inside_of_a_record_has_the_whole_path() -> None:
         RecordWriter(writer, shape).write_records([{}, {"vectors": {"i16s": pl.Series([1, None])}}])
 
 
+TIMES: dict[str, Callable[[list[Any]], Any]] = {
+    "durations": lambda values: np.array(values, "m8[ms]"),
+    "times": lambda values: np.array(values, "M8[ns]"),
+    "times of the other byte order": lambda values: np.array(values, ">M8[us]"),
+    "every second time": lambda values: np.array([each for value in values for each in (value, 77)], "M8[ns]")[::2],
+    "index of pandas": lambda values: pd.DatetimeIndex(np.array(values, "M8[ns]")),
+    "pandas": lambda values: pd.Series(np.array(values, "m8[ns]")),
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_times_are_their_integers_and_nat_is_a_null(kind: str) -> None:
+    for name in ("i64s", "f64s", "u8s", "u64s"):
+        plain = [1, 2, 3] if name != "u8s" else b"\1\2\3"
+        assert encoded(name, TIMES[kind]([1, 2, 3])) == plain
+        with pytest.raises(ValueError, match=rf"^{name}\[2\]: an element of a vector must not be null$"):
+            encoded(name, TIMES[kind]([1, 2, "NaT", 3]))
+
+
 def test_null_in_the_array_of_a_struct_has_its_place() -> None:
     grid = {"tag": 0, "cells": pa.array([1, None, 3]), "days": [1, 1], "corners": [(0, 0)] * 2, "bits": [0] * 5}
     with pytest.raises(ValueError, match=r"^grid\.cells\[1\]: an element of a vector must not be null$"):

@@ -234,7 +234,7 @@ cdef Source sequence_column(
                 # Apart: for a tuple of a built-in class and one of Python, Cython's isinstance loses the error.
                 if isinstance(value, str) or isinstance(value, Mapping) or not hasattr(type(value), "__iter__"):
                     fail_value(path, origin, i, TypeError, f"expected a sequence, got {type(value).__name__}")
-                value = list(value)
+                value = list(exact_bytes(value) if isinstance(value, (bytes, bytearray)) else value)
             flat.extend(value)
             end = len(flat)
         ends.append(end)
@@ -324,6 +324,9 @@ cdef object mapping_from_tuple(
     if len(value) != 2:
         fail_value(path, origin, row, ValueError, f"expected a variant and its value, got {len(value)} values")
     variant, inner = value
+    if isinstance(variant, str):
+        # A subclass can compare as it likes.
+        variant = exact_str(variant)
     number = index_of(variant)
     if number is not None:
         variant = (<EnumLayout>layout.enums[index]).by_value.get(number, number)

@@ -576,21 +576,24 @@ cdef class RecordBuilder(Exclusive):
         """Raises an error with the place of the first null of a Series or array. Its conversion could make NaN of it.
         """
         cdef Py_ssize_t place = null_in(value)
-        if place >= 0:
-            self.steps[self.depth - 1].element = place
-            fail(ValueError, "an element of a vector must not be null")
-        return 0
+        return self.fail_null(place) if place >= 0 else 0
+
+    cdef int fail_null(self, Py_ssize_t place) except -1:
+        self.steps[self.depth - 1].element = place
+        fail(ValueError, "an element of a vector must not be null")
 
     cdef int64_t put_scalars(self, uint8_t kind, int32_t index, uint32_t alignment, object value) except -1:
         """A vector of numbers. The elements of a buffer are converted without Python objects, or copied at once if they
         have the type of the field.
         """
         cdef Py_buffer view
-        cdef Py_ssize_t width = scalar_width(kind), count, start, k = 0
+        cdef Py_ssize_t width = scalar_width(kind), count, start, k = 0, null = -1
         cdef ElementClass element
         cdef bint swapped = False
         self.check_no_nulls(value)
-        value = buffer_of(value)
+        value = buffer_of(value, &null)
+        if null >= 0:
+            self.fail_null(null)
         if not PyObject_CheckBuffer(value) or (width > 1 and isinstance(value, (bytes, bytearray))):
             items = elements_of(value)
             count = len(items)

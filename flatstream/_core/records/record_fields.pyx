@@ -27,6 +27,9 @@ cdef Py_ssize_t MAX_CACHED_CLASSES = 256
 
 cdef object MISSING = object()
 
+# NumPy's time that is none, as its integer.
+cdef object NAT = -(2**63)
+
 # How the field values of a record are found.
 cdef enum Access:
     BY_NAME
@@ -351,7 +354,8 @@ cdef list values_by_attribute(ObjectEncoding encoding, object record):
 
 cdef Py_ssize_t null_in(object value) except -2:
     """What counts as null: a masked element of NumPy's masked arrays; what `is_null` says of a Series of polars or an
-    array of pyarrow; and what `isna` says of a Series or array of pandas with a nullable type. NaN is a number.
+    array of pyarrow; and what `isna` says of a Series or array of pandas with a nullable type. NaN is a number. For
+    NaT see `buffer_of`.
     """
     cdef int nulls
     kind = type(value)
@@ -407,8 +411,11 @@ cdef list flags_of(object flag):
     return flat
 
 
-cdef object buffer_of(object value):
-    """An object that exports the elements of an array as a buffer, or `value` itself if there is none."""
+cdef object buffer_of(object value, Py_ssize_t* null):
+    """An object that exports the elements of an array as a buffer, or `value` itself if there is none. `null` becomes
+    the index of the first NaT among times, which `null_in` does not look for, or -1.
+    """
+    null[0] = -1
     kind = type(value)
     if kind is list or kind is tuple or kind is bytes:
         return value
@@ -420,7 +427,9 @@ cdef object buffer_of(object value):
     dtype = getattr(value, "dtype", None)
     if getattr(dtype, "kind", None) in ("m", "M"):
         # Times: NumPy stores them as integers of 64 bits, but the buffer protocol has no format for them.
-        return value.view("i8")
+        value = value.view(">i8" if getattr(dtype, "byteorder", "=") == ">" else "i8")
+        if value.ndim == 1:
+            null[0] = (value == NAT).tobytes().find(b"\x01")
     return value
 
 
