@@ -20,7 +20,7 @@ from flatstream._core.flatbuf.kinds cimport (
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
 from flatstream._core.flatbuf.scalars cimport pack_scalar
 from flatstream._core.flatbuf.verifier cimport Field, Variant, find_variant
-from flatstream._core.records.record_fields cimport null_in
+from flatstream._core.records.record_fields cimport integers_of_times, null_in
 
 from flatstream._core.flatbuf.scalars import RefusalError
 
@@ -198,7 +198,7 @@ cdef Source sequence_column(
     Layout layout, list values, object origin, uint8_t element, int32_t index, str path, int depth
 ):
     cdef Source source, part
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, place
     cdef Chunk offsets
     cdef int64_t end = 0
     cdef list flat = [], ends = []
@@ -223,6 +223,9 @@ cdef Source sequence_column(
         if value is not None:
             if type(value) is not list and type(value) is not tuple:
                 place = null_in(value)
+                if place >= 0:
+                    fail_value(f"{path}[]", (origin, i), place, ValueError, "an element of a vector must not be null")
+                value = integers_of_times(value, &place)
                 if place >= 0:
                     fail_value(f"{path}[]", (origin, i), place, ValueError, "an element of a vector must not be null")
                 if hasattr(type(value), "to_pylist"):
@@ -330,7 +333,11 @@ cdef object mapping_from_tuple(
     number = index_of(variant)
     if number is not None:
         variant = (<EnumLayout>layout.enums[index]).by_value.get(number, number)
-    return None if variant is None or variant == "NONE" else {variant: inner}
+    if variant is None or variant == "NONE":
+        return None
+    if inner is None and isinstance(variant, str) and variant in (<EnumLayout>layout.enums[index]).by_name:
+        fail_value(path, origin, row, ValueError, f"its type is {variant}, but its value is None")
+    return {variant: inner}
 
 
 cdef object type_of_part(

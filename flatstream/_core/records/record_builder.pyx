@@ -32,7 +32,7 @@ from flatstream._core.flatbuf.scalars cimport (
 )
 from flatstream._core.flatbuf.verifier cimport Field, UnionType, Variant, find_not_utf8, find_variant
 from flatstream._core.records.record_fields cimport (
-    ObjectEncoding, buffer_of, elements_of, fail, field_values, make_encoding, null_in, type_name,
+    ObjectEncoding, buffer_of, elements_of, fail, field_values, integers_of_times, make_encoding, null_in, type_name,
 )
 from flatstream._core.records.record_view cimport RecordView
 
@@ -689,8 +689,11 @@ cdef class RecordBuilder(Exclusive):
         """Stores an array of a struct. The number of elements must be that of the schema."""
         cdef Field* field = &self.layout.types.objects[index].fields[i]
         cdef Py_ssize_t k, count = self.layout.objects[index].fields[i].length
-        cdef Py_ssize_t size = self.layout.objects[index].fields[i].element_size
+        cdef Py_ssize_t size = self.layout.objects[index].fields[i].element_size, null = -1
         self.check_no_nulls(value)
+        value = integers_of_times(value, &null)
+        if null >= 0:
+            self.fail_null(null)
         # No buffers here, unlike in put_scalars: arrays in structs are short, and elements_of calls `tolist`.
         if field.element == UBYTE and isinstance(value, (bytes, bytearray)):
             items = list(exact_bytes(value))
