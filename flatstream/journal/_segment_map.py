@@ -1,0 +1,171 @@
+"""What a segment holds: its intact frames, what is lost in it, and which numbers they have."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from flatstream._endpoints import Source
+from flatstream._follow import read_once
+from flatstream.framing import Deframer
+from flatstream.journal._numbers import header_size_of, numbers_of_ranges
+from flatstream.reader import StreamReader
+
+__all__ = ["LostRange", "SegmentMap", "count_frames", "map_segment", "open_piece"]
+
+
+class _Piece:
+    """The bytes of a file from `begin` to `end`, as a source. The position of the file is not used."""
+
+    def __init__(self, file: io.FileIO, begin: int, end: int) -> None:
+        self._file = file
+        self._at = begin
+        self._end = end
+
+    def readinto(self, buffer: memoryview) -> int:
+        taken = read_once(self._file, self._at, buffer[: max(0, self._end - self._at)])
+        self._at += taken
+        return taken
+
+    def bytes_left(self) -> int:
+        return self._end - self._at
+
+
+def open_piece(file: io.FileIO, begin: int, end: int, deframer: Deframer) -> StreamReader:
+    """A reader of the intact frames between two offsets of a file, which stays open."""
+    piece = _Piece(file, begin, end)
+    arguments = {"readinto": piece.readinto, "seekable": True, "bytes_left": piece.bytes_left}
+    return StreamReader(Source(piece, arguments), deframer, allow_empty=False, on_error="resync")
+
+
+class _Lost(NamedTuple):
+    """A range of bytes that are no intact frames, in offsets of the file, and how many intact frames lie before it."""
+
+    start: int
+    end: int
+    before: int
+
+
+def count_frames(file: io.FileIO, begin: int, end: int, deframer: Deframer) -> tuple[int, list[_Lost]]:
+    """The number of intact frames between two offsets of a file, and the ranges between them."""
+    frames = 0
+    batches: list[tuple[int, int]] = []
+    with open_piece(file, begin, end, deframer) as reader:
+        for batch in reader.batches():
+            batches.append((batch.stream_offset, frames))
+            frames += len(batch)
+        ranges = reader.lost_ranges
+    lost = []
+    # What is lost lies between two batches, or behind the last one.
+    for start, stop in ranges:
+        at = bisect_left(batches, (stop, 0))
+        lost.append(_Lost(begin + start, begin + stop, batches[at][1] if at < len(batches) else frames))
+    return frames, lost
+
+
+class LostRange(NamedTuple):
+    """A range of bytes that are no intact frames.
+
+    Attributes
+    ----------
+    start, end : int
+        In offsets of the file.
+    before : int
+        How many intact frames lie before it.
+    first, next : int
+        The numbers from the first to the second, exclusive, are those that it stands for.
+    """
+
+    start: int
+    end: int
+    before: int
+    first: int
+    next: int
+
+
+class SegmentMap(NamedTuple):
+    """What a segment holds.
+
+    Attributes
+    ----------
+    first : int
+        The number of its first frame.
+    frames : int
+        How many intact frames it has.
+    ranges : sequence of LostRange
+        What lies between them.
+    end : int
+        The offset where it ends; of a segment that may still be written, where its last intact frame ends.
+    next : int
+        The number behind all that it holds.
+    last : int
+        The number of the last intact frame; `first` - 1 if there is none.
+    """
+
+    first: int
+    frames: int
+    ranges: Sequence[LostRange]
+    end: int
+    next: int
+    last: int
+
+    def offset_of(self, number: int, file: io.FileIO, deframer: Deframer) -> tuple[int, int]:
+        """Where the intact frame with this number begins, or the nearest one behind it; and its number. If there is
+        none, `end` and `next`.
+        """
+        begin = frames_before = shift = 0
+        runs = [(one.before, one.end, one.next - one.first) for one in self.ranges]
+        for before, end, missing in [*runs, (self.frames, self.end, 0)]:
+            run_first = self.first + frames_before + shift
+            if number < run_first + before - frames_before:
+                skipped = max(0, number - run_first)
+                return _offset_behind(file, begin, self.end, skipped, deframer), run_first + skipped
+            begin, frames_before, shift = end, before, shift + missing
+        return self.end, self.next
+
+
+def _offset_behind(file: io.FileIO, begin: int, end: int, frames: int, deframer: Deframer) -> int:
+    """The offset behind so many frames from `begin` on."""
+    if not frames:
+        return begin
+    with open_piece(file, begin, end, deframer) as reader:
+        while frames and (batch := reader.read_batch(max_frames=frames)) is not None:
+            frames -= len(batch)
+        return begin + reader.offset
+
+
+def map_segment(
+    file: io.FileIO, first: int, end: int, deframer: Deframer, *, next_known: int | None, is_final: bool
+) -> SegmentMap:
+    """Reads a segment up to the offset `end`.
+
+    Parameters
+    ----------
+    first : int
+        The number of its first frame.
+    next_known : int or None
+        The number behind its last frame, if that is known.
+    is_final : bool
+        Whether nobody writes to it any more. Otherwise bytes at the end may be half a frame, and stand for nothing.
+    """
+    frames, lost = count_frames(file, 0, end, deframer)
+    if not is_final and lost and lost[-1].end == end:
+        end = lost[-1].start
+        lost = lost[:-1]
+    pairs = [(one.start, one.end) for one in lost]
+    missing = None if next_known is None else next_known - first - frames
+    numbers = numbers_of_ranges(pairs, missing, header_size_of(deframer))
+    ranges: list[LostRange] = []
+    shift = 0
+    last = first - 1
+    for one, count in zip(lost, numbers, strict=True):
+        begin = first + one.before + shift
+        ranges.append(LostRange(*one, begin, begin + count))
+        if one.before < frames:
+            shift += count
+    # Ranges behind the last intact frame do not shift it.
+    if frames:
+        last = first + frames - 1 + shift
+    return SegmentMap(first, frames, ranges, end, first + frames + sum(numbers), last)
