@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 from flatstream._endpoints import Source
 from flatstream._follow import LONGEST_PAUSE, PATH_INTERVAL, SHORTEST_PAUSE, Follower, Watch, open_watch, read_once
 from flatstream.framing import Deframer
-from flatstream.journal._layout import Manifest, Segment, list_segments, read_manifest
+from flatstream.journal._layout import DIGITS, SEGMENT_NAME, Manifest, Segment, list_segments, read_manifest
 from flatstream.journal._numbers import header_size_of, plain_deframer, possible_frames
 from flatstream.journal._segment_map import SegmentMap, count_frames, map_segment
 
-__all__ = ["UNKNOWN", "Gap", "Parts", "Start", "logger", "next_after"]
+__all__ = ["UNKNOWN", "Gap", "Parts", "Start", "list_complete", "logger", "next_after"]
 
 logger = logging.getLogger("flatstream.journal")
 
@@ -133,6 +133,16 @@ class _State(NamedTuple):
 
     part: _Part | None
     follower: Follower | None
+
+
+def list_complete(directory: str) -> list[Segment]:
+    """The segments in a folder, none missing between two others.
+
+    A listing that is made while files are created can have a later one and not an earlier one. A second listing has all
+    that were created before the last one of the first.
+    """
+    seen = list_segments(directory)
+    return [segment for segment in list_segments(directory) if seen and segment.first <= seen[-1].first]
 
 
 def next_after(segments: list[Segment], first: int) -> Segment | None:
@@ -262,6 +272,16 @@ class Parts:
             if part is not None and not self._is_recreated and part.size() > offset - part.base:
                 file.close()
                 return True
+            if part is not None and not self._is_recreated and (
+                refused != part.refused or segment.first != part.anchor.number + delivered - part.anchor.delivered
+            ):  # fmt: skip
+                # Frames seem to be missing. The folder was perhaps listed while segments were created, and is listed
+                # again, now that this one exists: all before it are seen then.
+                self._list(part)
+                nearest = self._next_in_list(part)
+                if nearest is not None and nearest != segment:
+                    file.close()
+                    segment, file = nearest, io.FileIO(nearest.path, "rb")
             last, gaps = self._leave(part, delivered, refused, None if self._is_recreated else segment.first)
             if self._is_recreated:
                 last = segment.first - 1
@@ -311,10 +331,17 @@ class Parts:
                 self.id = manifest.id
             else:
                 self._begin_anew(manifest)
+        self._segments = self._list_behind(part)
+
+    def _list_behind(self, part: _Part | None) -> list[Segment]:
+        """The segments behind `part`, in order; all if there is none or if the journal was made anew."""
+        # Only these names are looked at closely: a folder can have thousands.
+        least = "" if part is None or self._is_recreated else os.path.basename(part.path)
         try:
-            self._segments = list_segments(self.directory)
+            names = [name for name in os.listdir(self.directory) if name > least and SEGMENT_NAME.fullmatch(name)]
         except (FileNotFoundError, NotADirectoryError):
-            self._segments = []
+            return []
+        return [Segment(os.path.join(self.directory, name), int(name[:DIGITS])) for name in sorted(names)]
 
     def _begin_anew(self, manifest: Manifest) -> None:
         """Goes on with another journal that was made in the same folder."""
@@ -368,10 +395,7 @@ class Parts:
     def _map_of(self, part: _Part) -> SegmentMap | None:
         """What the segment holds; None while it may still be written."""
         if part.map is None and self._state.part is part and self._state.follower is None:
-            after = next_after(self._segments, part.first)
-            if after is None:
-                self._list(part)
-                after = None if self._is_recreated else next_after(self._segments, part.first)
+            after = next_after(list_complete(self.directory), part.first) if part.is_in_place() else None
             if after is not None:
                 part.map = self._make_map(part, after.first)
         return part.map
@@ -500,13 +524,11 @@ class Parts:
         """
         part = self._state.part
         try:
-            segments = list_segments(self.directory)
+            found = bool(self._list_behind(part)) or (
+                part is not None and not self._is_recreated and not part.is_in_place()
+            )
         except OSError:
             return False
-        if part is None or self._is_recreated:
-            found = bool(segments)
-        else:
-            found = next_after(segments, part.first) is not None or not part.is_in_place()
         if found:
             self.folder_changed = True
         return found

@@ -11,9 +11,9 @@ from typing import Any
 
 from flatstream._core.base.checks import index_argument
 from flatstream.framing import Deframer
-from flatstream.journal._layout import Segment, list_segments
+from flatstream.journal._layout import Segment
 from flatstream.journal._numbers import plain_deframer
-from flatstream.journal._parts import Start
+from flatstream.journal._parts import Start, list_complete
 from flatstream.journal._segment_map import map_segment, open_piece
 from flatstream.reader import StreamReader
 
@@ -92,7 +92,7 @@ def find_start(
     """
     plain = plain_deframer(deframer)
     for _ in range(ATTEMPTS):
-        segments = list_segments(directory)
+        segments = list_complete(directory)
         try:
             return _find(segments, start, plain, time, clamp)
         except FileNotFoundError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -158,7 +157,8 @@ class JournalReader(StreamReader):
             resync_window=resync_window,
         )
         self._parts = parts
-        self._closed_at: tuple[int, Cursor, list[Gap]] | None = None
+        # What they were when the reader was closed.
+        self._closed_at: tuple[Cursor, list[Gap]] | None = None
         if self._cursor_path is not None and not is_registered:
             try:
                 self.commit()
@@ -191,20 +191,22 @@ class JournalReader(StreamReader):
     @property
     def position(self) -> int:
         """The number behind the last frame delivered, or where reading began: where a reader goes on."""
-        return self.cursor.number
+        if self._closed_at is not None:
+            return self._closed_at[0].number
+        return self._parts.last_number(self.offset, self.frames_read, self._frames_refused) + 1
 
     @property
     def cursor(self) -> Cursor:
         """The `position` and the `id`: a `start` for another reader, to go on there. ``str(cursor)`` can be stored."""
         if self._closed_at is not None:
-            return self._closed_at[1]
-        return Cursor(self._parts.id, self._parts.last_number(self.offset, self.frames_read, self._frames_refused) + 1)
+            return self._closed_at[0]
+        return Cursor(self._parts.id, self.position)
 
     @property
     def gaps(self) -> list[Gap]:
         """The numbers before `position` of which no frame was given, since reading began."""
         if self._closed_at is not None:
-            return list(self._closed_at[2])
+            return list(self._closed_at[1])
         return self._parts.gaps(self.offset, self._frames_refused)
 
     def commit(self) -> None:
@@ -233,10 +235,10 @@ class JournalReader(StreamReader):
 
     def close(self) -> None:
         """Closes the reader. Payloads already handed out stay valid, as do `cursor`, `number` and `gaps`."""
-        if self._closed_at is None and not self.closed:
-            self._check_can_enter()
-            self._closed_at = (0, self.cursor, self.gaps)
-        super().close()
+        if not self.closed:
+            at = (self.cursor, self.gaps)
+            super().close()
+            self._closed_at = at
 
     def detach(self) -> tuple[Any, bytes | memoryview]:
         """Raises io.UnsupportedOperation: the source is many files. Store the `cursor` instead."""

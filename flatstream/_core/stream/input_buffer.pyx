@@ -381,5 +381,4 @@ cdef class InputBuffer(Exclusive):
         self.watched = False
         if self.follower is not None:
             self.follower.close()
-        self.parts = None
         return 0
