@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from flatstream._core.framing.deframer import DeframerAdapter
+from flatstream._core.framing.deframer import DeframerAdapter, NonEmptyDeframer
 from flatstream.framing import (
     BoundedDeframer,
     ChecksumDeframer,
     Deframer,
-    NonEmptyDeframer,
     ObserverDeframer,
     ValidatingDeframer,
 )

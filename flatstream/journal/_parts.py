@@ -395,7 +395,8 @@ class Parts:
     def _map_of(self, part: _Part) -> SegmentMap | None:
         """What the segment holds; None while it may still be written."""
         if part.map is None and self._state.part is part and self._state.follower is None:
-            after = next_after(list_complete(self.directory), part.first) if part.is_in_place() else None
+            self._list(part)
+            after = None if self._is_recreated else next_after(list_complete(self.directory), part.first)
             if after is not None:
                 part.map = self._make_map(part, after.first)
         return part.map
@@ -520,8 +521,7 @@ class Parts:
             follower.close()
 
     def holds_more(self) -> bool:
-        """Whether the folder seems to hold more than the part that is followed. Changes nothing; called by any thread.
-        """
+        """Whether the folder seems to hold more than the part that is followed. Any thread may call it."""
         part = self._state.part
         try:
             found = bool(self._list_behind(part)) or (
@@ -580,7 +580,8 @@ class Parts:
 
     def _followed(self, offset: int) -> tuple[Follower, int]:
         part, follower = self._state
-        assert part is not None and follower is not None
+        assert part is not None
+        assert follower is not None
         return follower, offset - part.base
 
     def note_damage(self, error: Exception) -> None:
@@ -592,7 +593,7 @@ class Parts:
         if place != self._noted:
             self._noted = place
             logger.warning(
-                "%s: damage at offset %d of the segment that is written: reading waits until the next segment begins (%s)",
+                "%s: damage at offset %d, in the segment that is written: reading waits until the next one begins (%s)",
                 part.path, place[1] - part.base, error,
             )  # fmt: skip
 

@@ -72,13 +72,18 @@ def check_start(start: Any, time: Any) -> TimeField | None:
     if isinstance(start, str) and start in ("oldest", "newest"):
         return None
     if isinstance(start, (str, float)) or start is None:
-        raise ValueError(f"start must be 'oldest', 'newest', a frame number, a Cursor or a datetime, got {start!r:.100}")
+        raise ValueError(f"start must be 'oldest', 'newest', a number, a Cursor or a datetime, got {start!r:.100}")
     index_argument("start", start)
     return None
 
 
 def find_start(
-    directory: str, start: Any, deframer: Deframer, time: TimeField | None, *, clamp: Callable[[int], None] | None = None
+    directory: str,
+    start: Any,
+    deframer: Deframer,
+    time: TimeField | None,
+    *,
+    clamp: Callable[[int], None] | None = None,
 ) -> Start:
     """Where reading begins.
 
@@ -245,7 +250,7 @@ def _begins_before(segment: Segment, time: TimeField, bound: int, plain: Deframe
     with _open(segment) as file, open_piece(file, 0, _size(file), plain) as reader:
         records = reader.records(time.table, on_error="resync", on_other="skip")
         for record in records:
-            value = record
+            value: Any = record
             for name in time.field.split("."):
                 value = getattr(value, name, None)
             if value is not None:

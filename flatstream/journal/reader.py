@@ -7,7 +7,6 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from flatstream._core.base.checks import index_argument
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, iterates_in_c
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._files import sync_folder
@@ -141,8 +140,8 @@ class JournalReader(StreamReader):
 
         def clamp(end: int) -> None:
             logger.warning(
-                "%s ends before frame %d, and the cursor is at %d: the frames between were lost, and their numbers will be "
-                "used again", folder, end, place,
+                "%s ends before frame %d, and the cursor is at %d: the frames between were lost, and their numbers will "
+                "be used again", folder, end, place,
             )  # fmt: skip
 
         begin = find_start(folder, place, made, field, clamp=clamp if is_cursor else None)
@@ -249,9 +248,7 @@ class JournalReader(StreamReader):
         return f"<JournalReader {state}, {self.frames_read} frames>"
 
 
-def _parts(
-    folder: str, deframer: Deframer, manifest: Manifest | None, begin: Start, follow: bool, check: Any
-) -> Parts:
+def _parts(folder: str, deframer: Deframer, manifest: Manifest | None, begin: Start, follow: bool, check: Any) -> Parts:
     try:
         return Parts(folder, deframer, manifest, begin, follow=follow, check=check)
     except BaseException:
