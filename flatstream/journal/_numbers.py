@@ -1,19 +1,18 @@
-"""How many frame numbers the lost bytes of a segment stand for. docs/journal.md describes the numbers."""
+"""How many frame numbers the lost bytes of a segment stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from flatstream._core.framing.deframer import DeframerAdapter, NonEmptyDeframer
+from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream.framing import (
     BoundedDeframer,
-    ChecksumDeframer,
     Deframer,
     ObserverDeframer,
     ValidatingDeframer,
 )
 
-__all__ = ["distribute", "header_size_of", "numbers_of_ranges", "plain_deframer", "possible_frames"]
+__all__ = ["distribute", "numbers_of_ranges", "plain_deframer", "possible_frames"]
 
 
 def possible_frames(ranges: Iterable[tuple[int, int]], header_size: int) -> int:
@@ -67,13 +66,6 @@ def numbers_of_ranges(ranges: Sequence[tuple[int, int]], missing: int | None, he
     if missing is None or missing >= sum(each):
         return each
     return distribute(max(0, missing), ranges)
-
-
-def header_size_of(deframer: Deframer) -> int:
-    """The size of a frame's header in bytes, as far as it is known: that of a deframer of one's own counts as 4."""
-    while isinstance(deframer, DeframerAdapter):
-        deframer = deframer.inner
-    return 4 + deframer.checksum.size if isinstance(deframer, ChecksumDeframer) else 4
 
 
 def plain_deframer(deframer: Deframer) -> Deframer:

@@ -18,11 +18,12 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flatstream._core.stream.frame_search import header_size_of
 from flatstream._endpoints import Source
 from flatstream._follow import LONGEST_PAUSE, PATH_INTERVAL, SHORTEST_PAUSE, Follower, Watch, open_watch, read_once
 from flatstream.framing import Deframer
 from flatstream.journal._layout import DIGITS, SEGMENT_NAME, Manifest, Segment, list_segments, read_manifest
-from flatstream.journal._numbers import header_size_of, plain_deframer, possible_frames
+from flatstream.journal._numbers import plain_deframer, possible_frames
 from flatstream.journal._segment_map import SegmentMap, count_frames, map_segment
 
 __all__ = ["UNKNOWN", "Gap", "Parts", "Start", "list_complete", "logger", "next_after"]
@@ -386,7 +387,7 @@ class Parts:
             end, tail = lost.pop().start, -1
         known = self._map_of(part)
         if known is None:
-            shift = possible_frames([(one.start, one.end) for one in lost], header_size_of(self._plain))
+            shift = possible_frames([(one.start, one.end) for one in lost], header_size_of(self._plain) or 4)
         else:
             shift = sum(one.next - one.first for one in known.ranges if anchor.offset <= one.start < end)
         part.anchor = _Anchor(anchor.number + frames + shift, delivered, tail, end)
@@ -404,8 +405,11 @@ class Parts:
     def _make_map(self, part: _Part, next_first: int | None) -> SegmentMap:
         manifest = self._manifest()
         sealed = manifest.sealed.get(os.path.basename(part.path)) if manifest and manifest.id == part.journal else None
-        known = next_first if sealed is None else sealed.next
-        return map_segment(part.file, part.first, part.size(), self._plain, next_known=known, is_final=True)
+        # What a damaged segment was sealed with is an estimate, and may be too high.
+        known = [number for number in (next_first, sealed and sealed.next) if number is not None]
+        return map_segment(
+            part.file, part.first, part.size(), self._plain, next_known=min(known, default=None), is_final=True
+        )
 
     def _leave(self, part: _Part | None, delivered: int, refused: int, next_first: int | None) -> tuple[int, list[Gap]]:
         """The number of the last frame delivered when `part` was read to its end, and all gaps up to `next_first`."""

@@ -7,10 +7,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from flatstream._core.stream.frame_search import header_size_of
 from flatstream._endpoints import Source
 from flatstream._follow import read_once
 from flatstream.framing import Deframer
-from flatstream.journal._numbers import header_size_of, numbers_of_ranges
+from flatstream.journal._numbers import numbers_of_ranges
 from flatstream.reader import StreamReader
 
 __all__ = ["LostRange", "SegmentMap", "count_frames", "map_segment", "open_piece"]
@@ -156,7 +157,7 @@ def map_segment(
         lost = lost[:-1]
     pairs = [(one.start, one.end) for one in lost]
     missing = None if next_known is None else next_known - first - frames
-    numbers = numbers_of_ranges(pairs, missing, header_size_of(deframer))
+    numbers = numbers_of_ranges(pairs, missing, header_size_of(deframer) or 4)
     ranges: list[LostRange] = []
     shift = 0
     last = first - 1

@@ -140,8 +140,8 @@ class JournalReader(StreamReader):
 
         def clamp(end: int) -> None:
             logger.warning(
-                "%s ends before frame %d, and the cursor is at %d: the frames between were lost, and their numbers will "
-                "be used again", folder, end, place,
+                "%s ends before frame %d, and the cursor is at %d: the frames between were lost, and their numbers "
+                "will be used again", folder, end, place,
             )  # fmt: skip
 
         begin = find_start(folder, place, made, field, clamp=clamp if is_cursor else None)
