@@ -193,7 +193,8 @@ class Parts:
         self._segments: list[Segment] = []
         # Whether the folder may hold another segment than the one that is followed. Set by any thread.
         self.folder_changed = True
-        self._is_recreated = False
+        # The part whose journal was replaced by another one since.
+        self._replaced: _Part | None = None
         self._folder_time = -1
         self._noted: tuple[str, int] | None = None
         self._watch: Watch | None = None
@@ -270,28 +271,23 @@ class Parts:
         segment, file = found
         try:
             # The file has its final size since the next one is there.
-            if part is not None and not self._is_recreated and part.size() > offset - part.base:
+            if part is not None and not self._is_replaced(part) and part.size() > offset - part.base:
                 file.close()
                 return True
-            if part is not None and not self._is_recreated and (
-                refused != part.refused or segment.first != part.anchor.number + delivered - part.anchor.delivered
-            ):  # fmt: skip
-                # Frames seem to be missing. The folder was perhaps listed while segments were created, and is listed
-                # again, now that this one exists: all before it are seen then.
-                self._list(part)
-                nearest = self._next_in_list(part)
-                if nearest is not None and nearest != segment:
-                    file.close()
-                    segment, file = nearest, io.FileIO(nearest.path, "rb")
-            last, gaps = self._leave(part, delivered, refused, None if self._is_recreated else segment.first)
-            if self._is_recreated:
+            if (
+                part is not None
+                and not self._is_replaced(part)
+                and segment.first != self._clean_end(part, delivered, refused)
+            ):
+                segment, file = self._nearest(part, segment, file)
+            last, gaps = self._leave(part, delivered, refused, None if self._is_replaced(part) else segment.first)
+            if self._is_replaced(part):
                 last = segment.first - 1
             made = _Part(segment, file, offset, _Anchor(segment.first, delivered, refused, 0), last, self.id, gaps)
             state = self._entered(made) if self._follow else _State(made, None)
         except BaseException:
             file.close()
             raise
-        self._is_recreated = False
         self._state = state
         if part is not None:
             part.file.close()
@@ -303,7 +299,7 @@ class Parts:
         if part is not None and not part.is_in_place():
             self._list(part)
             listed = True
-            if self._is_recreated and not self._follow:
+            if self._is_replaced(part) and not self._follow:
                 return None
         while True:
             found = self._next_in_list(part)
@@ -318,6 +314,30 @@ class Parts:
             self._list(part)
             listed = True
 
+    def _is_replaced(self, part: _Part | None) -> bool:
+        """Whether another journal has taken the place of that of `part`."""
+        return part is not None and self._replaced is part
+
+    def _clean_end(self, part: _Part, delivered: int, refused: int) -> int:
+        """The number behind the last frame of a part without damage that was read to its end; -1 for another one."""
+        return part.anchor.number + delivered - part.anchor.delivered if refused == part.refused else -1
+
+    def _nearest(self, part: _Part, segment: Segment, file: io.FileIO) -> tuple[Segment, io.FileIO]:
+        """The segment behind `part`, if it is nearer than `segment`, which is open.
+
+        A folder that is listed while segments are created may have shown a later one only. When it is listed again, now
+        that this one exists, all before it are seen.
+        """
+        while True:
+            self._list(part)
+            found = self._next_in_list(part)
+            if found is None or found.first >= segment.first:
+                return segment, file
+            with contextlib.suppress(FileNotFoundError):
+                nearer = io.FileIO(found.path, "rb")
+                file.close()
+                return found, nearer
+
     def _list(self, part: _Part | None) -> None:
         """Lists the folder anew, and finds out whether it has another journal by now."""
         if part is None or part.is_in_place():
@@ -326,25 +346,25 @@ class Parts:
                 self.id = manifest.id
                 if part is not None:
                     part.journal = manifest.id
-        elif not self._is_recreated and (manifest := self._manifest()) is not None and manifest.id != self.id:
+        elif not self._is_replaced(part) and (manifest := self._manifest()) is not None and manifest.id != self.id:
             if self.id == UNKNOWN and part.is_in_place() is None:
                 # Removed by the retention, as far as anybody knows.
                 self.id = manifest.id
             else:
-                self._begin_anew(manifest)
+                self._begin_anew(part, manifest)
         self._segments = self._list_behind(part)
 
     def _list_behind(self, part: _Part | None) -> list[Segment]:
         """The segments behind `part`, in order; all if there is none or if the journal was made anew."""
         # Only these names are looked at closely: a folder can have thousands.
-        least = "" if part is None or self._is_recreated else os.path.basename(part.path)
+        least = "" if part is None or self._is_replaced(part) else os.path.basename(part.path)
         try:
             names = [name for name in os.listdir(self.directory) if name > least and SEGMENT_NAME.fullmatch(name)]
         except (FileNotFoundError, NotADirectoryError):
             return []
         return [Segment(os.path.join(self.directory, name), int(name[:DIGITS])) for name in sorted(names)]
 
-    def _begin_anew(self, manifest: Manifest) -> None:
+    def _begin_anew(self, part: _Part | None, manifest: Manifest) -> None:
         """Goes on with another journal that was made in the same folder."""
         if self._follow:
             self._check(manifest)
@@ -353,7 +373,7 @@ class Parts:
                 self.directory, self.id, manifest.id,
             )  # fmt: skip
             self.id = manifest.id
-        self._is_recreated = True
+        self._replaced = part
 
     def _manifest(self) -> Manifest | None:
         try:
@@ -362,6 +382,12 @@ class Parts:
             return None
 
     # Numbers
+
+    @property
+    def journal(self) -> str:
+        """The identity of the journal whose frames are read."""
+        part = self._state.part
+        return self.id if part is None else part.journal
 
     def last_number(self, offset: int, delivered: int, refused: int) -> int:
         """The number of the last frame that was delivered. The arguments are those of `advance`."""
@@ -397,7 +423,7 @@ class Parts:
         """What the segment holds; None while it may still be written."""
         if part.map is None and self._state.part is part and self._state.follower is None:
             self._list(part)
-            after = None if self._is_recreated else next_after(list_complete(self.directory), part.first)
+            after = None if self._is_replaced(part) else next_after(list_complete(self.directory), part.first)
             if after is not None:
                 part.map = self._make_map(part, after.first)
         return part.map
@@ -463,16 +489,16 @@ class Parts:
         """The state in which `part` is read. Only if it is the last one, it is followed."""
         if part is None or next_after(self._segments, part.first) is None:
             # The watch is set before the folder is listed, so that each later change is reported.
-            waits = part is None or self._is_recreated
+            waits = part is None or self._is_replaced(part)
             follower = _FolderFollower(self) if part is None or waits else _SegmentFollower(self, part)
             self._list(part)
-            if waits == (part is None or self._is_recreated) and self._next_in_list(part) is None:
+            if waits == (part is None or self._is_replaced(part)) and self._next_in_list(part) is None:
                 return _State(part, follower)
             follower.close()
         return _State(part, None)
 
     def _next_in_list(self, part: _Part | None) -> Segment | None:
-        return next_after(self._segments, -1 if part is None or self._is_recreated else part.first)
+        return next_after(self._segments, -1 if part is None or self._is_replaced(part) else part.first)
 
     def look(self, offset: int) -> int:
         """The number of bytes that the part has from the stream offset on; 0 if it is final, so that `is_growing` ends.
@@ -504,7 +530,7 @@ class Parts:
             if manifest is None or manifest.id == self.id:
                 error.offset = offset  # type: ignore[attr-defined]
                 raise
-            self._begin_anew(manifest)
+            self._begin_anew(part, manifest)
             self._end_following()
             return 0
 
@@ -512,9 +538,9 @@ class Parts:
         """Whether no segment is behind the part that is followed, and no other journal took its place."""
         part = self._state.part
         self._list(part)
-        if part is not None and not self._is_recreated and part.is_in_place() is False:
+        if part is not None and not self._is_replaced(part) and part.is_in_place() is False:
             raise OSError(errno.ESTALE, "the segment was replaced by another file: open the journal again", part.path)
-        if self._is_recreated and not isinstance(self._state.follower, _FolderFollower):
+        if self._is_replaced(part) and not isinstance(self._state.follower, _FolderFollower):
             return False
         return self._next_in_list(part) is None
 
@@ -529,7 +555,7 @@ class Parts:
         part = self._state.part
         try:
             found = bool(self._list_behind(part)) or (
-                part is not None and not self._is_recreated and not part.is_in_place()
+                part is not None and not self._is_replaced(part) and not part.is_in_place()
             )
         except OSError:
             return False

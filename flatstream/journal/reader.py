@@ -180,7 +180,7 @@ class JournalReader(StreamReader):
     @property
     def id(self) -> str:
         """The identity of the journal, 32 hexadecimal digits; zeros if its `journal.json` is lost."""
-        return self._parts.id
+        return self._parts.journal
 
     @property
     def number(self) -> int:
@@ -199,7 +199,7 @@ class JournalReader(StreamReader):
         """The `position` and the `id`: a `start` for another reader, to go on there. ``str(cursor)`` can be stored."""
         if self._closed_at is not None:
             return self._closed_at[0]
-        return Cursor(self._parts.id, self.position)
+        return Cursor(self._parts.journal, self.position)
 
     @property
     def gaps(self) -> list[Gap]:
@@ -274,7 +274,7 @@ def _deframer(
         return deframer, None
     if checksum is not None:
         made = as_deframer(checksum)
-        kind = as_checksum(checksum).name
+        kind = _kind_of(as_checksum(checksum))
         if manifest is not None:
             _check_checksum(folder, kind, manifest)
         return made, kind
@@ -288,6 +288,11 @@ def _deframer(
         if found is not None:
             return as_deframer(found), found.value
     return as_deframer(USUAL_CHECKSUM), USUAL_CHECKSUM
+
+
+def _kind_of(checksum: Checksum) -> str | None:
+    """The name of a built-in checksum, as in `journal.json`; None for another one."""
+    return next((kind.value for kind in ChecksumType if type(kind.checksum()) is type(checksum)), None)
 
 
 def _check_checksum(folder: str, kind: str | None, manifest: Manifest) -> None:
