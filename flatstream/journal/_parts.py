@@ -91,6 +91,8 @@ class _Part:
         The offset in the file where reading began.
     delivered, refused : int
         How many frames the decoder had delivered and refused before.
+    start : int
+        The number of the frame at `begin`.
     last : int
         The number of the last frame that was delivered before.
     journal : str
@@ -110,6 +112,7 @@ class _Part:
         self.begin = anchor.offset
         self.delivered = anchor.delivered
         self.refused = anchor.refused
+        self.start = anchor.number
         self.anchor = anchor
         self.last = last
         self.journal = journal
@@ -395,18 +398,24 @@ class Parts:
         if part is None:
             return self._start_number - 1
         anchor = part.anchor
-        if delivered <= part.delivered:
-            return part.last
         if refused != anchor.refused:
-            anchor = self._anchor_at(part, offset - part.base, delivered, refused)
+            found = self._anchor_at(part, offset - part.base, delivered, refused)
+            if found is None:
+                is_new = delivered <= part.delivered and anchor.number == part.start
+                return part.last if is_new else anchor.number - 1
+            anchor = found
+        elif delivered <= part.delivered and anchor.number == part.start:
+            return part.last
         return anchor.number + delivered - anchor.delivered - 1
 
-    def _anchor_at(self, part: _Part, offset: int, delivered: int, refused: int) -> _Anchor:
-        """Finds the number of the frame that ends before `offset` in the file, behind damage."""
+    def _anchor_at(self, part: _Part, offset: int, delivered: int, refused: int) -> _Anchor | None:
+        """The place behind the last intact frame before `offset` in the file, where damage lies before it; None if no
+        intact frame was passed since the last such place.
+        """
         anchor = part.anchor
         frames, lost = count_frames(part.file, anchor.offset, offset, self._plain)
         if not frames:
-            return anchor._replace(delivered=delivered)
+            return None
         end, tail = offset, refused
         if lost and lost[-1].end == offset:
             # The frames behind it are not read yet.
@@ -453,7 +462,7 @@ class Parts:
                 part.map = self._make_map(part, next_first)
             end = part.map.next
             gaps = self._gaps_of(part, part.map.ranges)
-            if delivered > part.delivered:
+            if part.map.last >= part.start:
                 last = part.map.last
         if next_first is not None and next_first > end:
             gaps.append(Gap(end, next_first, self._bytes_cut_off(part), part.path))
@@ -511,7 +520,7 @@ class Parts:
         if self.folder_changed:
             self.folder_changed = False
             try:
-                is_last = self._is_last()
+                is_last = self._is_last(offset)
             except BaseException:
                 self.folder_changed = True
                 raise
@@ -528,18 +537,17 @@ class Parts:
                 raise
             manifest = self._manifest()
             if manifest is None or manifest.id == self.id:
-                error.offset = offset  # type: ignore[attr-defined]
-                raise
+                raise _stale(f"the segment was cut to {part.size()} bytes", part, offset) from None
             self._begin_anew(part, manifest)
             self._end_following()
             return 0
 
-    def _is_last(self) -> bool:
+    def _is_last(self, offset: int) -> bool:
         """Whether no segment is behind the part that is followed, and no other journal took its place."""
         part = self._state.part
         self._list(part)
         if part is not None and not self._is_replaced(part) and part.is_in_place() is False:
-            raise OSError(errno.ESTALE, "the segment was replaced by another file: open the journal again", part.path)
+            raise _stale("the segment was replaced by another file", part, offset)
         if self._is_replaced(part) and not isinstance(self._state.follower, _FolderFollower):
             return False
         return self._next_in_list(part) is None
@@ -648,6 +656,14 @@ class Parts:
         self._watch = None
         if part is not None:
             part.file.close()
+
+
+def _stale(reason: str, part: _Part, offset: int) -> OSError:
+    error = OSError(
+        errno.ESTALE, f"{reason}, and {offset - part.base} bytes of it were read: open the journal again", part.path
+    )
+    error.offset = offset  # type: ignore[attr-defined]
+    return error
 
 
 class _SegmentFollower(Follower):

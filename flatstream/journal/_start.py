@@ -121,10 +121,12 @@ def _find(
     oldest = segments[0].first
     if start == "oldest":
         return _begin(segments[0])
-    if start == "newest" or number < 0:
+    if start == "newest":
+        return _end_of(segments[-1], plain)
+    if number < 0:
         end = _end_of(segments[-1], plain)
-        if start == "newest" or end.number + number >= segments[-1].first:
-            return _seek(segments, end.number + number, plain, None) if number else end
+        if end.file is not None:
+            end.file.close()
         number = max(oldest, end.number + number)
     if number < oldest:
         return _begin(segments[0])._replace(wanted=number)
