@@ -18,12 +18,11 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from flatstream._core.stream.frame_search import header_size_of
 from flatstream._endpoints import Source
 from flatstream._follow import LONGEST_PAUSE, PATH_INTERVAL, SHORTEST_PAUSE, Follower, Watch, open_watch, read_once
 from flatstream.framing import Deframer
-from flatstream.journal._layout import DIGITS, SEGMENT_NAME, Manifest, Segment, list_segments, read_manifest
-from flatstream.journal._numbers import plain_deframer, possible_frames
+from flatstream.journal._layout import DIGITS, SEGMENT_NAME, Manifest, Sealed, Segment, list_segments, read_manifest
+from flatstream.journal._numbers import plain_deframer
 from flatstream.journal._segment_map import SegmentMap, count_frames, map_segment
 
 __all__ = ["UNKNOWN", "Gap", "Parts", "Start", "list_complete", "logger", "next_after"]
@@ -117,8 +116,11 @@ class _Part:
         self.last = last
         self.journal = journal
         self.gaps = gaps
-        # Made when damage is met, once the segment is final.
+        # Made when damage is met; and the one by which the anchor's number was found.
         self.map: SegmentMap | None = None
+        self.anchor_map: SegmentMap | None = None
+        # When the folder had been changed last before the map was made.
+        self.map_time = 0
 
     def size(self) -> int:
         return os.fstat(self.file.fileno()).st_size
@@ -276,6 +278,7 @@ class Parts:
             # The file has its final size since the next one is there.
             if part is not None and not self._is_replaced(part) and part.size() > offset - part.base:
                 file.close()
+                self._note_final(part)
                 return True
             if (
                 part is not None
@@ -397,6 +400,8 @@ class Parts:
         part = self._state.part
         if part is None:
             return self._start_number - 1
+        if part.map is not None and not part.map.is_final and self._folder_mtime() != part.map_time:
+            self._note_final(part)
         anchor = part.anchor
         if refused != anchor.refused:
             found = self._anchor_at(part, offset - part.base, delivered, refused)
@@ -410,36 +415,64 @@ class Parts:
 
     def _anchor_at(self, part: _Part, offset: int, delivered: int, refused: int) -> _Anchor | None:
         """The place behind the last intact frame before `offset` in the file, where damage lies before it; None if no
-        intact frame was passed since the last such place.
+        intact frame was passed.
         """
+        known = self._map_of(part, offset)
         anchor = part.anchor
-        frames, lost = count_frames(part.file, anchor.offset, offset, self._plain)
-        if not frames:
+        run = next((run for run in reversed(known.runs) if run.start < offset), None)
+        if run is None or (offset >= run.end <= anchor.offset):
             return None
-        end, tail = offset, refused
-        if lost and lost[-1].end == offset:
-            # The frames behind it are not read yet.
-            end, tail = lost.pop().start, -1
-        known = self._map_of(part)
-        if known is None:
-            shift = possible_frames([(one.start, one.end) for one in lost], header_size_of(self._plain) or 4)
+        if offset >= run.end:
+            at, number = run.end, run.number + run.frames
         else:
-            shift = sum(one.next - one.first for one in known.ranges if anchor.offset <= one.start < end)
-        part.anchor = _Anchor(anchor.number + frames + shift, delivered, tail, end)
+            at, begin, number = offset, run.start, run.number
+            if part.anchor_map is known and begin < anchor.offset:
+                begin, number = anchor.offset, anchor.number
+            number += count_frames(part.file, begin, offset, self._plain)[0]
+        # In the middle of damage, or behind it, the frames there are not read yet.
+        part.anchor = _Anchor(number, delivered, refused if at == offset else -1, at)
+        part.anchor_map = known
         return part.anchor
 
-    def _map_of(self, part: _Part) -> SegmentMap | None:
-        """What the segment holds; None while it may still be written."""
-        if part.map is None and self._state.part is part and self._state.follower is None:
+    def _map_of(self, part: _Part, offset: int) -> SegmentMap:
+        """What the segment holds, up to `offset` in the file at least."""
+        known = part.map
+        if known is not None and (known.is_final or offset <= known.end):
+            return known
+        part.map_time = self._folder_mtime()
+        if self._state.part is part and self._state.follower is None:
             self._list(part)
             after = None if self._is_replaced(part) else next_after(list_complete(self.directory), part.first)
             if after is not None:
                 part.map = self._make_map(part, after.first)
+                return part.map
+        part.map = self._provisional_map(part, part.anchor)
         return part.map
 
-    def _make_map(self, part: _Part, next_first: int | None) -> SegmentMap:
+    def _provisional_map(self, part: _Part, anchor: _Anchor) -> SegmentMap:
+        size, sealed = part.size(), self._sealed(part)
+        if sealed is not None and sealed.bytes == size:
+            # The writer was closed, and has noted how many frames it wrote.
+            return map_segment(part.file, part.first, size, self._plain, next_known=sealed.next, is_final=False)
+        return map_segment(
+            part.file, anchor.number, size, self._plain, begin=anchor.offset, next_known=None, is_final=False
+        )
+
+    def _sealed(self, part: _Part) -> Sealed | None:
+        """What the journal knows of the segment."""
         manifest = self._manifest()
-        sealed = manifest.sealed.get(os.path.basename(part.path)) if manifest and manifest.id == part.journal else None
+        if manifest is None or manifest.id != part.journal:
+            return None
+        return manifest.sealed.get(os.path.basename(part.path))
+
+    def _note_final(self, part: _Part) -> None:
+        """Has the numbers behind damage found again: they are known exactly, if the segment has a successor by now."""
+        if part.map is not None and not part.map.is_final:
+            part.map = None
+            part.anchor = part.anchor._replace(refused=-1)
+
+    def _make_map(self, part: _Part, next_first: int | None) -> SegmentMap:
+        sealed = self._sealed(part)
         # What a damaged segment was sealed with is an estimate, and may be too high.
         known = [number for number in (next_first, sealed and sealed.next) if number is not None]
         return map_segment(
@@ -458,7 +491,7 @@ class Parts:
             if delivered > part.delivered:
                 last = end - 1
         else:
-            if part.map is None:
+            if part.map is None or not part.map.is_final:
                 part.map = self._make_map(part, next_first)
             end = part.map.next
             gaps = self._gaps_of(part, part.map.ranges)
@@ -470,8 +503,7 @@ class Parts:
 
     def _bytes_cut_off(self, part: _Part) -> int:
         """How many bytes the segment had when it was sealed and has no more."""
-        manifest = self._manifest()
-        sealed = manifest.sealed.get(os.path.basename(part.path)) if manifest and manifest.id == part.journal else None
+        sealed = self._sealed(part)
         return 0 if sealed is None else max(0, sealed.bytes - part.size())
 
     def _gaps_of(self, part: _Part, ranges: Any) -> list[Gap]:
@@ -486,9 +518,9 @@ class Parts:
         if refused == part.refused:
             return list(part.gaps)
         end = offset - part.base
-        known = self._map_of(part)
-        if known is None:
-            known = map_segment(part.file, part.first, end, self._plain, next_known=None, is_final=False)
+        known = self._map_of(part, end)
+        if not known.is_final:
+            known = self._provisional_map(part, _Anchor(part.first, 0, 0, 0))
         # A range in which the position lies is not passed yet.
         return [*part.gaps, *self._gaps_of(part, [one for one in known.ranges if one.end < end])]
 
@@ -555,6 +587,8 @@ class Parts:
     def _end_following(self) -> None:
         part, follower = self._state
         self._state = _State(part, None)
+        if part is not None:
+            self._note_final(part)
         if follower is not None:
             follower.close()
 
@@ -573,12 +607,14 @@ class Parts:
 
     def has_folder_changed(self) -> bool:
         """Whether the folder has another modification time than at the last call."""
+        before, self._folder_time = self._folder_time, self._folder_mtime()
+        return self._folder_time != before
+
+    def _folder_mtime(self) -> int:
         try:
-            now = os.stat(self.directory).st_mtime_ns
+            return os.stat(self.directory).st_mtime_ns
         except OSError:
-            now = 0
-        before, self._folder_time = self._folder_time, now
-        return now != before
+            return 0
 
     def wait(self, seconds: float) -> None:
         """Waits until there may be another frame, for at most `seconds` and at most about one second."""

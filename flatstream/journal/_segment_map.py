@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from flatstream._core.stream.frame_search import header_size_of
@@ -14,7 +13,7 @@ from flatstream.framing import Deframer
 from flatstream.journal._numbers import numbers_of_ranges
 from flatstream.reader import StreamReader
 
-__all__ = ["LostRange", "SegmentMap", "count_frames", "map_segment", "open_piece"]
+__all__ = ["LostRange", "Run", "SegmentMap", "count_frames", "map_segment", "open_piece"]
 
 
 class _Piece:
@@ -86,44 +85,61 @@ class LostRange(NamedTuple):
     next: int
 
 
-class SegmentMap(NamedTuple):
-    """What a segment holds.
+class Run(NamedTuple):
+    """Intact frames that follow each other.
 
     Attributes
     ----------
-    first : int
-        The number of its first frame.
+    start, end : int
+        In offsets of the file.
+    number : int
+        The number of the first of them.
     frames : int
-        How many intact frames it has.
-    ranges : sequence of LostRange
-        What lies between them.
+        How many there are.
+    """
+
+    start: int
+    end: int
+    number: int
+    frames: int
+
+
+class SegmentMap(NamedTuple):
+    """What a segment holds, or the rest of it from an intact frame on.
+
+    Attributes
+    ----------
+    runs : list of Run
+    ranges : list of LostRange
+        What lies between the runs, before and behind them.
+    frames : int
+        How many intact frames there are.
     end : int
         The offset where it ends; of a segment that may still be written, where its last intact frame ends.
     next : int
         The number behind all that it holds.
     last : int
-        The number of the last intact frame; `first` - 1 if there is none.
+        The number of the last intact frame; the number before the first one if there is none.
+    is_final : bool
+        Whether nobody writes to it any more.
     """
 
-    first: int
+    runs: list[Run]
+    ranges: list[LostRange]
     frames: int
-    ranges: Sequence[LostRange]
     end: int
     next: int
     last: int
+    is_final: bool
 
     def offset_of(self, number: int, file: io.FileIO, deframer: Deframer) -> tuple[int, int]:
         """Where the intact frame with this number begins, or the nearest one behind it; and its number. If there is
         none, `end` and `next`.
         """
-        begin = frames_before = shift = 0
-        runs = [(one.before, one.end, one.next - one.first) for one in self.ranges]
-        for before, end, missing in [*runs, (self.frames, self.end, 0)]:
-            run_first = self.first + frames_before + shift
-            if number < run_first + before - frames_before:
-                skipped = max(0, number - run_first)
-                return _offset_behind(file, begin, self.end, skipped, deframer), run_first + skipped
-            begin, frames_before, shift = end, before, shift + missing
+        for run in self.runs:
+            if number < run.number + run.frames:
+                skipped = max(0, number - run.number)
+                return _offset_behind(file, run.start, self.end, skipped, deframer), run.number + skipped
         return self.end, self.next
 
 
@@ -138,35 +154,41 @@ def _offset_behind(file: io.FileIO, begin: int, end: int, frames: int, deframer:
 
 
 def map_segment(
-    file: io.FileIO, first: int, end: int, deframer: Deframer, *, next_known: int | None, is_final: bool
+    file: io.FileIO,
+    first: int,
+    end: int,
+    deframer: Deframer,
+    *,
+    begin: int = 0,
+    next_known: int | None,
+    is_final: bool,
 ) -> SegmentMap:
-    """Reads a segment up to the offset `end`.
+    """Reads a segment from the offset `begin`, where an intact frame should begin, to the offset `end`.
 
     Parameters
     ----------
     first : int
-        The number of its first frame.
+        The number of the frame at `begin`.
     next_known : int or None
         The number behind its last frame, if that is known.
     is_final : bool
         Whether nobody writes to it any more. Otherwise bytes at the end may be half a frame, and stand for nothing.
     """
-    frames, lost = count_frames(file, 0, end, deframer)
+    frames, lost = count_frames(file, begin, end, deframer)
     if not is_final and lost and lost[-1].end == end:
-        end = lost[-1].start
-        lost = lost[:-1]
+        end = lost.pop().start
     pairs = [(one.start, one.end) for one in lost]
     missing = None if next_known is None else next_known - first - frames
-    numbers = numbers_of_ranges(pairs, missing, header_size_of(deframer) or 4)
+    counts = numbers_of_ranges(pairs, missing, header_size_of(deframer) or 4)
+    runs: list[Run] = []
     ranges: list[LostRange] = []
-    shift = 0
-    last = first - 1
-    for one, count in zip(lost, numbers, strict=True):
-        begin = first + one.before + shift
-        ranges.append(LostRange(*one, begin, begin + count))
-        if one.before < frames:
-            shift += count
-    # Ranges behind the last intact frame do not shift it.
-    if frames:
-        last = first + frames - 1 + shift
-    return SegmentMap(first, frames, ranges, end, first + frames + sum(numbers), last)
+    at, number, before = begin, first, 0
+    for one, count in zip([*lost, _Lost(end, end, frames)], [*counts, 0], strict=True):
+        if one.before > before:
+            runs.append(Run(at, one.start, number, one.before - before))
+        number += one.before - before
+        if one.end > one.start:
+            ranges.append(LostRange(*one, number, number + count))
+        at, number, before = one.end, number + count, one.before
+    last = runs[-1].number + runs[-1].frames - 1 if runs else first - 1
+    return SegmentMap(runs, ranges, frames, end, number, last, is_final)

@@ -16,7 +16,7 @@ from flatstream import ChecksumMismatchError, SizeValidator, StreamReader, Valid
 from flatstream.journal import Cursor, Gap, JournalReader, JournalWriter, RotationPolicy, _parts
 from reference import framing as reference
 from support.bad_input import Case, refusals, table
-from support.journals import PAYLOADS, add_frames, make_segment, make_segments, numbered
+from support.journal_segments import PAYLOADS, add_frames, make_segment, make_segments, numbered
 from support.modes import MODES, Mode, every_mode
 from support.records import encoded
 from support.schemas import TELEMETRY
