@@ -305,21 +305,22 @@ class WritingThread:
         """Writes what was taken out of the queue; returns whether the writer accepted or refused each of it."""
         while batch := self._batch:
             before = self.writer.frames_written
-            error = None
             try:
                 self.writer.write_payloads(batch)
-                accepted = len(batch)
-            except BaseException as caught:
-                error = caught
-                accepted = min(max(self.writer.frames_written - before, 0), len(batch))
-            if accepted and self._unflushed_since is None:
-                self._unflushed_since = time.monotonic()
-            with self._mutex:
-                del batch[:accepted]
-                self._finished += accepted
-            if error is not None and not self._refuses_payload(error):
-                return self._fail(error)
+            except BaseException as error:
+                self._accept(min(max(self.writer.frames_written - before, 0), len(batch)))
+                if not self._refuses_payload(error):
+                    return self._fail(error)
+            else:
+                self._accept(len(batch))
         return True
+
+    def _accept(self, count: int) -> None:
+        if count and self._unflushed_since is None:
+            self._unflushed_since = time.monotonic()
+        with self._mutex:
+            del self._batch[:count]
+            self._finished += count
 
     def _refuses_payload(self, error: BaseException) -> bool:
         """Whether an error is about the payload, not about the sink. That payload is left out then."""
