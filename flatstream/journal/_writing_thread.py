@@ -108,6 +108,7 @@ class WritingThread:
         # The thread. `_wake` is released when it sleeps and is to wake.
         self._wake = held_lock()
         self._is_asleep = True
+        self._is_turning = False
         self._wake_at = 1
         # Whether something happened that it must look at before it sleeps.
         self._has_news = False
@@ -253,6 +254,10 @@ class WritingThread:
         """Does what there is to do. Returns how many seconds to sleep then, -1 for ever; None at the end."""
         try:
             with self._mutex:
+                if self._is_closed:
+                    # It is being collected.
+                    return None
+                self._is_turning = True
                 self._is_asleep = False
                 # It is released still if somebody woke the thread when its time was over.
                 self._wake.acquire(blocking=False)
@@ -290,6 +295,7 @@ class WritingThread:
     def _fall_asleep(self, has_failed: bool) -> float:
         """Decides how long to sleep, and how many payloads in the queue end that before. With the mutex."""
         self._is_asleep = True
+        self._is_turning = False
         if has_failed:
             seconds, self._wake_at = self._pause, self.capacity + 1
         elif self._unflushed_since is not None:

@@ -310,23 +310,36 @@ class ThreadedWriter(WritingThread):
             error.add_note(f"closing the threaded writer failed too: {type(second).__name__}: {second}")
 
     def __del__(self) -> None:
-        # While the thread does anything, it holds a reference, so it sleeps, and does so for ever.
-        if not self._is_made or self._is_closed or self._is_forked or self._is_told:
+        if not self._is_made or self._is_closed or self._is_forked:
             return
-        queued = self.queued
+        with self._mutex:
+            queued, endpoint = len(self._queue) + len(self._batch), self.writer._endpoint
+            is_open = endpoint is not None and (endpoint.owned or queued or self.writer.pending_bytes)
+            self._refuse(ValueError, f"this {type(self).__name__} is closed")
+            if self._is_turning:
+                # The thread has a reference again, because it can get one until this method has returned.
+                self._is_closing = True
+            else:
+                self._is_closed = True
+            self._wake_thread()
         try:
-            warnings.warn(f"unclosed threaded writer {self!r}", ResourceWarning, source=self, stacklevel=2)
+            if is_open and not self._is_told:
+                warnings.warn(f"unclosed threaded writer {self!r}", ResourceWarning, source=self, stacklevel=2)
         finally:
-            self._is_closed = True
-            with self._mutex:
-                self._wake_thread()
-            try:
-                self.writer.write_payloads([*self._batch, *self._queue])
-                self.writer.close()
-            except Exception as error:
-                if lost := queued or (0 if self._is_loss_told else self.lost):
-                    message = f"{self!r} was not closed, and {lost} payloads in its queue may be lost: {error}"
-                    warnings.warn(message, RuntimeWarning, source=self, stacklevel=2)
+            if self._is_closed:
+                self._close_at_collection()
+
+    def _close_at_collection(self) -> None:
+        try:
+            self.writer.write_payloads([*self._batch, *self._queue])
+            self.writer.close()
+        except Exception as error:
+            lost = len(self._batch) + len(self._queue)
+            if self._fatal is not None and not self._is_loss_told:
+                lost = self.lost
+            if lost and not self._is_told:
+                message = f"{self!r} was not closed, and {lost} payloads in its queue may be lost: {error}"
+                warnings.warn(message, RuntimeWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         return f"<ThreadedWriter over {self.writer!r:.200}>"

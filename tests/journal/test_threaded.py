@@ -9,7 +9,7 @@ import io
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -514,7 +514,13 @@ def test_closed_writer_is_refused() -> None:
 def test_closed_threaded_writer_refuses_everything_but_close() -> None:
     threaded = ThreadedWriter(StreamWriter(io.BytesIO(), ChecksumFramer(Crc32())), 5)
     threaded.close()
-    for function in (lambda: threaded.write_payload(A), lambda: threaded.write("x"), threaded.flush, threaded.sync):
+    functions: list[Callable[[], None]] = [
+        lambda: threaded.write_payload(A),
+        lambda: threaded.write("x"),
+        threaded.flush,
+        threaded.sync,
+    ]
+    for function in functions:
         with pytest.raises(ValueError, match="this ThreadedWriter is closed"):
             function()
     threaded.close()

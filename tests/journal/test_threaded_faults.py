@@ -161,7 +161,13 @@ def test_loss_is_told_with_its_number(log: list[str]) -> None:
         threaded.write_payload(payload)
     threaded._mutex.release()
     wait_until(lambda: threaded.is_refusing)
-    for function in (lambda: threaded.write_payload(D), threaded.flush, threaded.sync, threaded.close):
+    functions: list[Callable[[], None]] = [
+        lambda: threaded.write_payload(D),
+        threaded.flush,
+        threaded.sync,
+        threaded.close,
+    ]
+    for function in functions:
         with pytest.raises(
             FlatStreamError, match=r"3 payloads that were queued are lost: OSError: .*Input/output"
         ) as caught:
@@ -298,13 +304,19 @@ def test_death_of_the_thread_ends_all_waiting(method: str, monkeypatch: pytest.M
 
 
 def test_sink_that_calls_its_own_writer_is_refused() -> None:
-    told = []
+    told: list[str] = []
 
     class Sink:
         def write(self, data: Any) -> None:
             if told:
                 return
-            for function in (threaded.flush, threaded.sync, threaded.close, lambda: threaded.write_payloads([B, C])):
+            functions: list[Callable[[], None]] = [
+                threaded.flush,
+                threaded.sync,
+                threaded.close,
+                lambda: threaded.write_payloads([B, C]),
+            ]
+            for function in functions:
                 try:
                     function()
                 except RuntimeError as error:
