@@ -78,7 +78,7 @@ EMPTY = SHAPES.table("shapes.Empty")
         (SCALARS, {"i32": b"abc"}, TypeError, "must be a column of values, got a single bytes"),
         (SCALARS, {"i32": 5}, TypeError, "must be a NumPy array, a buffer, a list or .* got int"),
         (SCALARS, {"i32": None}, TypeError, "got NoneType"),
-        (SCALARS, [1, 2], TypeError, "columns must be a mapping of names to arrays, .* got list"),
+        (SCALARS, [1, 2], TypeError, "columns must be a mapping of names to arrays, .* got list: write_records"),
         (SCALARS, None, TypeError, "got NoneType"),
         (
             VECTORS,
@@ -124,6 +124,14 @@ EMPTY = SHAPES.table("shapes.Empty")
         (SCALARS, {"color": pa.array([1.0])}, TypeError, "byte shapes.Color needs integers"),
         (SCALARS, {"i32": pa.array([{"a": 1}])}, TypeError, "column 'i32' is struct, which cannot be stored as int"),
         (TREE, {"label": pa.array([1])}, TypeError, "column 'label' is int64, which cannot be stored as string"),
+        (TREE, {"label": pa.array([1], pa.timestamp("us"))}, TypeError, r"'label' is timestamp\[us\], which cannot"),
+        (TREE, {"label": pa.array([1], pa.timestamp("s"))}, TypeError, r"'label' is timestamp\[s\], which cannot"),
+        (
+            TREE,
+            {"label": pa.array([1], pa.timestamp("ms", "Europe/Berlin"))},
+            TypeError,
+            r"'label' is timestamp\[ms, Europe/Berlin\], which cannot",
+        ),
         (TREE, {"left": pa.array([1])}, TypeError, "column 'left' is int64: table shapes.Tree needs a struct"),
         (STRUCTS, {"point_required": pa.array([1])}, TypeError, "struct shapes.Point needs a struct"),
         (VECTORS, {"i32s": pa.array([1])}, TypeError, r"column 'i32s' is int64, which cannot be stored as \[int\]"),

@@ -280,6 +280,11 @@ def test_names_of_enums_flags_and_variants_are_values():
     assert places(("color", None, "Blue")) == [0, 1, 3]
     assert places(("access", "==", "Read Write")) == [1]
     assert places(("access", "in", ["Read", "Write Execute"])) == [0, 2]
+    # As writing takes them, and as columns show numbers without a name.
+    assert places(("access", "==", "Read|Write")) == [1]
+    assert places(("access", "==", "7")) == [3]
+    assert places(("color", "in", ["-2", "5"])) == [0, 2, 3]
+    assert places(("color", "!=", "77")) == [0, 1, 2, 3]
 
     named = stream_of([encoded(SHAPE, {"choice": ("Named", {"name": "n"})}), encoded(SHAPE, {})])
     for where in (("choice_type", "==", "Named"), ("choice_type", "!=", "NONE"), ("choice.Named.name", "==", "n")):
@@ -296,6 +301,11 @@ WRONG = [
     ([[("id", 1, 2)]], TypeError, "where must be"),
     (("id", 1, 2, "s", 3), TypeError, "where must be"),
     (("id", "=", 1), ValueError, "'=' is no operator: use one of ==, !="),
+    (
+        ("title", "a", "c"),
+        ValueError,
+        r"a range of strings .* is two conditions, \('title', '>=', low\) and \('title', '<'",
+    ),
     (("id", "==", 1, "seconds"), ValueError, "unit of 'id' must be one of s, ms, us, ns, got 'seconds'"),
     (("id", "==", 1, 1), ValueError, "unit of 'id'"),
     (("id", "==", None), TypeError, "the value must be a number, got NoneType"),

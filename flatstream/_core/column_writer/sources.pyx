@@ -359,7 +359,11 @@ cdef object table_input(object columns):
     else:
         raise TypeError(
             "columns must be a mapping of names to arrays, or have the Arrow C data interface, got "
-            f"{type(columns).__name__}" + (": collect() it first" if hasattr(columns, "collect") else "")
+            f"{type(columns).__name__}" + (
+                ": collect() it first" if hasattr(columns, "collect")
+                else ": write_records() takes a list of records" if isinstance(columns, (list, tuple))
+                else ""
+            )
         )
     append_lengths(inputs, "", lengths)
     if not lengths:

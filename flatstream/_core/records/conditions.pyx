@@ -83,8 +83,8 @@ def parse_conditions(where):
             continue
         if second not in OPERATORS:
             raise ValueError(
-                f"where: {second!r:.100} is no operator: use one of {', '.join(OPERATORS)}, as in "
-                f"({path!r:.200}, '>=', {second!r:.100})"
+                f"where: {second!r:.100} is no operator: use one of {', '.join(OPERATORS)}; a range of strings or "
+                f"names is two conditions, ({path!r:.200}, '>=', low) and ({path!r:.200}, '<', high)"
             )
         operand = third
         if second in ("in", "not in"):
@@ -173,10 +173,13 @@ cdef object numpy_nanoseconds(object value, str what):
 
 
 cdef object named_number(EnumLayout enum, str name, str what):
-    """The number of a name of an enum; of several names of flags, separated by spaces, that of all together."""
-    names = name.split() if enum.bit_flags else [name]
+    """The number of a name of an enum; of several names of flags, that of all together. As writing takes names."""
+    names = name.replace("|", " ").split() if enum.bit_flags and name not in enum.by_name else [name]
     for each in names:
         if each not in enum.by_name:
+            if name.isascii() and name.removeprefix("-").isdecimal():
+                # Columns show a number that has no name as its digits.
+                return int(name)
             raise ValueError(f"where: {what}, {name!r:.100}, is no name of {enum.name}; it has {listed(enum.by_name)}")
     numbers = [enum.by_name[each] for each in names]
     total = 0
