@@ -30,6 +30,7 @@ from . import (
     following,
     framing,
     imports,
+    journal_threaded,
     memory,
     records_in,
     records_out,
@@ -321,6 +322,12 @@ def goals() -> Iterator[Goal]:
         ("track_share_of_processor", "follow: share of a processor, percent", 2),
     ):
         yield Goal("J3", work, following.Delivery, method, "", (300,), "at most", target)
+    for method, work, target in (
+        ("track_put", "put into a ThreadedWriter, bytes, ns", 1000.0),
+        ("track_put_of_builder", "put into a ThreadedWriter, a finished message, ns", 2000.0),
+        ("track_put_beside_queue_put", "put into a ThreadedWriter, times queue.Queue.put", 1.0),
+    ):
+        yield Goal("J5", work, journal_threaded.Put, method, "", ("xxhash64",), "at most", target)
     for method, work in (
         ("time_recover_file", "recover_file of 256 MiB, beside reading it by batches"),
         ("time_resync", 'on_error="resync" without damage, beside the same'),

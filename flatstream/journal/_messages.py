@@ -34,7 +34,7 @@ class MessageCopier:
     def __init__(self, make_builder: Callable[[], Any]) -> None:
         self._make_builder = make_builder
         self._builders: list[Any] = []
-        self._encoders: list[tuple[Encoder, list[bytes]]] = []
+        self._encoders: list[tuple[Encoder, list[memoryview]]] = []
 
     def of_builder(self, builder: Any) -> bytes:
         """A copy of the message that `builder` has finished.
@@ -45,18 +45,19 @@ class MessageCopier:
             As from `StreamWriter.write_finished`.
         """
         try:
-            encoder, pieces = self._encoders.pop()
+            pair = self._encoders.pop()
         except IndexError:
-            encoder, pieces = _capturing_encoder()
+            pair = _capturing_encoder()
+        encoder, pieces = pair
         try:
             encoder.write_finished(builder)
         except FlatStreamError as error:
             # The place in the stream of this encoder says nothing.
             error.frame = error.offset = None
             raise
-        frame = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        frame = b"".join(pieces)
         pieces.clear()
-        self._encoders.append((encoder, pieces))
+        self._encoders.append(pair)
         return frame[LENGTH_SIZE:]
 
     def of_item(self, item: str | StreamSerialize | Packable) -> bytes:
@@ -79,11 +80,7 @@ class MessageCopier:
         return payload
 
 
-def _capturing_encoder() -> tuple[Encoder, list[bytes]]:
-    """An encoder that hands over each frame at once, and the list that gets its pieces."""
-    pieces: list[bytes] = []
-
-    def take(view: memoryview) -> None:
-        pieces.append(bytes(view))
-
-    return Encoder(as_framer(None), 0, take, takes_at_once=True), pieces
+def _capturing_encoder() -> tuple[Encoder, list[memoryview]]:
+    """An encoder that hands over each frame at once, and the list that gets its pieces, which never change."""
+    pieces: list[memoryview] = []
+    return Encoder(as_framer(None), 0, pieces.append), pieces
