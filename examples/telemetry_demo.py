@@ -272,8 +272,8 @@ def check(found: Replay, killed_ns: int) -> Iterator[str]:
     if lost > SYNC_SECONDS + SLACK_SECONDS:
         raise DemoError(f"the last event before the kill is {lost:.3f} s older than it; {SYNC_SECONDS:g} s are allowed")
     yield (
-        f"killed     {lost * 1000:.0f} ms after the last event in the journal: what the agent had in memory is lost, the "
-        f"events of {SYNC_SECONDS * 1000:g} ms by the policy"
+        f"killed     {lost * 1000:.0f} ms after the last event in the journal: what the agent had in memory is lost, "
+        f"the events of {SYNC_SECONDS * 1000:g} ms by the policy"
     )
 
 
@@ -289,13 +289,6 @@ def number(value: float) -> str:
     if math.isnan(value) or math.isinf(value):
         return "-"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.2f}"
-
-
-def metric_rows(metrics: Sequence[Metric]) -> Iterator[Sequence[str]]:
-    yield "metric", "unit", "first", "last", "min", "mean", "max"
-    for metric in metrics:
-        values = (metric.first, metric.last, metric.least, metric.mean, metric.greatest)
-        yield metric.label, metric.unit, *map(number, values)
 
 
 def metric_rows(metrics: Sequence[Metric]) -> Iterator[Sequence[str]]:
