@@ -238,7 +238,7 @@ def status_line(run: Run, journal: JournalWriter, writer: ThreadedWriter) -> str
     late, worst = run.lateness.percentile(0.99) // 1000, run.lateness.worst // 1000
     return (
         f"{run.events} events, {run.rate_held:.1f}/s, late by {late} us at p99 and {worst} us at worst, "
-        f"{writer.queued} queued, {writer.dropped} dropped, {journal.position - journal.durable_position} not synced yet"
+        f"{writer.queued} queued, {writer.dropped} dropped, {journal.position - journal.durable_position} not synced"
     )
 
 

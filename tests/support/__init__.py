@@ -12,6 +12,8 @@ Streams
     shared_writers     framers and sinks for writers that several threads share
     views              payloads, and every way to keep a view of one
     clock              a clock for memory policies
+    journal_folders    folders of journals made by hand, and damage to them
+    journal_metrics    metrics of a journal that are made up
 
 Messages
     schemas            the schemas of ``data/schemas`` and ``examples``, and the code that flatc generated from them
