@@ -102,6 +102,7 @@ def test_there_is_a_module_for_each_concern():
         "verifying",
         "following",
         "journal_threaded",
+        "journal_writing",
     }
     assert concerns <= set(MODULES)
     assert concerns == {name.split(".")[0] for name in ALL}
