@@ -65,6 +65,24 @@ def test_open_writer_hands_over_its_queue_at_the_exit_and_says_so(tmp_path: Path
     assert "RuntimeWarning" not in told
 
 
+def test_queue_before_a_journal_is_handed_over_at_the_exit(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    script = """
+        from flatstream.journal import JournalWriter, SyncPolicy
+        journal = JournalWriter(sys.argv[1], sync=SyncPolicy(seconds=3600))
+        writer = ThreadedWriter(journal, 2000, flush_interval=3600)
+        for number in range(1000):
+            writer.write_payload(b"%d" % number)
+    """
+    status, _, told = run_script(script, path)
+    assert status == 0
+    (segment,) = path.glob("*.fs")
+    assert segment.read_bytes() == reference.encode([b"%d" % number for number in range(1000)], "xxhash64")
+    assert "ResourceWarning: <ThreadedWriter over <JournalWriter in " in told
+    assert "were handed over now" in told
+    assert "RuntimeWarning" not in told
+
+
 def test_writer_that_has_handed_over_everything_is_silent(tmp_path: Path) -> None:
     path = tmp_path / "stream"
     for end in ("flush", "close"):

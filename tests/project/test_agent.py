@@ -42,6 +42,13 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.fs"))
 
 
+def wait_for_segments(folder: Path, count: int) -> None:
+    """Waits until the journal has so many segments, and frames in the last one: without them it would not be left."""
+    wait_until(lambda: len(list(folder.glob("*.fs"))) == count)
+    size = size_of(folder)
+    wait_until(lambda: size_of(folder) > size)
+
+
 def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[str, str]:
     """What it has printed and logged when it has ended."""
     process.send_signal(number)
@@ -76,10 +83,7 @@ def test_sighup_begins_a_segment(tmp_path: Path) -> None:
     with agent(folder) as process:
         for count in (2, 3):
             process.send_signal(signal.SIGHUP)
-            wait_until(lambda count=count: len(list(folder.glob("*.fs"))) == count)
-            # A segment without frames is not left.
-            size = size_of(folder)
-            wait_until(lambda size=size: size_of(folder) > size)
+            wait_for_segments(folder, count)
         _, logged = end(process, signal.SIGTERM)
     assert logged.count("SIGHUP: the next event is the first of a new segment") == 2
     numbers = numbers_of(folder)
