@@ -80,8 +80,8 @@ clean: ## remove everything that these targets made
 
 ##@ Running
 
-demo: $(EXAMPLES) rebuild ## run the telemetry agent on this machine's metrics for 10 seconds, and replay its file
-	$(BIN)/python examples/telemetry_agent.py --rate 1000 --seconds 10
+demo: $(EXAMPLES) rebuild ## record this machine's metrics for 10 seconds, with a kill in the middle, and replay them
+	$(BIN)/python examples/telemetry_demo.py --rate 1000 --seconds 10
 
 ##@ Testing
 
