@@ -4,9 +4,10 @@ At the end every frame that the writer acknowledged is found, once and in order:
 
     python examples/endurance.py --seconds 60
 
-The writer is a process of its own (``--writer``). It writes frames with their numbers, in bursts; a thread of the journal
-syncs them together (group commit), and the writer prints up to which number the disk has them. The parent process kills
-it with SIGKILL in the middle of whatever it does, and starts the next one, which recovers the journal and goes on.
+The writer is a process of its own (``--writer``). It writes frames with their numbers, in bursts; a thread of the
+journal syncs them together (group commit), and the writer prints up to which number the disk has them. The parent
+process kills it with SIGKILL in the middle of whatever it does, and starts the next one, which recovers the journal and
+goes on.
 """
 
 from __future__ import annotations
@@ -111,9 +112,7 @@ def verify(directory: str, runs: Runs) -> tuple[int, int]:
             words = bytes(payload).split()
             run, number = int(words[1]), int(words[3])
             assert bytes(payload) == payload_of(run, number), f"frame {reader.number} is {bytes(payload)!r}"
-            assert number == reader.number == frames, (
-                f"frame {reader.number} was written as {number}, expected {frames}"
-            )
+            assert number == reader.number == frames, f"{number} is number {reader.number}, expected {frames}"
             assert run >= last_run, f"frame {number} of run {run} came behind run {last_run}"
             last_run = run
             first, durable = runs.acknowledged[run]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.fault_counts import PROPERTY, TABLE, table_of, write_table
+from support.fault_counts import PROPERTY, TABLE, Count, table_of, write_table
 from support.journal_faults import Programs
 
 IN_MEMORY = Path("/dev/shm")
@@ -35,7 +35,7 @@ def memory_path(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def count(record_property: Callable[[str, Any], None]) -> Callable[[str, int, list[str]], None]:
+def count(record_property: Callable[[str, Any], None]) -> Count:
     """Counts the cases of a kind for the table, and fails the test if anything is wrong."""
 
     def count(kind: str, cases: int, problems: list[str]) -> None:

@@ -8,12 +8,13 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support import journal_strace
+from support.fault_counts import Count
 from support.journal_child import Plan
 from support.journal_faults import Programs, random_plan, share_of
 from support.journal_frames import judge, read_journal
@@ -74,7 +75,7 @@ def injected(programs: Programs, template: Template, folder: Path, injection: st
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("name", WRITINGS)
 def test_error_of_each_call_leaves_no_frame_behind_torn_bytes(
-    name: str, error: str, programs: Programs, memory_path: Path, count: Callable
+    name: str, error: str, programs: Programs, memory_path: Path, count: Count
 ) -> None:
     template = Template(programs, WRITINGS[name], memory_path / "template")
     calls = counted_calls(programs, template, memory_path)
@@ -100,7 +101,7 @@ def test_error_of_each_call_leaves_no_frame_behind_torn_bytes(
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 @pytest.mark.parametrize("name", WRITINGS)
 def test_disk_that_takes_nothing_more_keeps_what_it_has(
-    name: str, error: str, programs: Programs, memory_path: Path, count: Callable
+    name: str, error: str, programs: Programs, memory_path: Path, count: Count
 ) -> None:
     template = Template(programs, WRITINGS[name], memory_path / "template")
     calls = [call for call in counted_calls(programs, template, memory_path) if call.name in WRITES]
@@ -117,7 +118,7 @@ def test_disk_that_takes_nothing_more_keeps_what_it_has(
 
 @pytest.mark.parametrize("part", range(4))
 def test_limit_on_the_size_of_files_leaves_no_frame_behind_torn_bytes(
-    part: int, programs: Programs, memory_path: Path, count: Callable
+    part: int, programs: Programs, memory_path: Path, count: Count
 ) -> None:
     # The last write before the limit is a short one, whatever the limit is: each number of bytes of a frame.
     limits = list(range(600 + part, 1000, 4))
@@ -162,7 +163,7 @@ POLICIES = ("raise", "drop_newest", "drop_oldest")
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("policy", POLICIES)
 def test_full_disk_loses_what_its_policy_says_and_goes_on_when_there_is_room(
-    policy: str, seed: int, programs: Programs, tmp_path: Path, count: Callable
+    policy: str, seed: int, programs: Programs, tmp_path: Path, count: Count
 ) -> None:
     random_ = random.Random(seed)
     rounds = share_of(4)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support import journal_strace
+from support.fault_counts import Count
 from support.journal_faults import Programs, kill_at_random, share_of
 from support.journal_frames import judge, read_journal
 from support.journal_scenarios import RECOVERIES, WRITINGS, Scenario, Template, bytes_of_segments, tails_of
@@ -29,7 +30,7 @@ PARTS = 4
 
 @pytest.mark.parametrize("seed", range(CHAINS))
 def test_sigkill_at_random_moments_loses_no_acknowledged_frame(
-    seed: int, programs: Programs, tmp_path: Path, memory_path: Path, count: Callable
+    seed: int, programs: Programs, tmp_path: Path, memory_path: Path, count: Count
 ) -> None:
     kills = share_of(KILLS)
     # Half of them where syncing takes its time.
@@ -53,7 +54,7 @@ def part_of(calls: list[Call], part: int) -> list[Call]:
     return chosen[:: max(1, len(chosen) // share_of(len(chosen)))]
 
 
-def every_part(scenarios: dict[str, Scenario]) -> Callable:
+def every_part(scenarios: dict[str, Scenario]) -> pytest.MarkDecorator:
     names = [(name, part) for name in scenarios for part in range(PARTS)]
     return pytest.mark.parametrize(("name", "part"), names, ids=[f"{name}-{part}" for name, part in names])
 
@@ -61,7 +62,7 @@ def every_part(scenarios: dict[str, Scenario]) -> Callable:
 @needs_strace
 @every_part(WRITINGS)
 def test_sigkill_at_each_call_of_a_writer_loses_no_acknowledged_frame(
-    name: str, part: int, programs: Programs, memory_path: Path, count: Callable
+    name: str, part: int, programs: Programs, memory_path: Path, count: Count
 ) -> None:
     scenario = WRITINGS[name]
     template = Template(programs, scenario, memory_path / "template")
@@ -77,9 +78,8 @@ def test_sigkill_at_each_call_of_a_writer_loses_no_acknowledged_frame(
         if not again.is_finished:
             problems.append(f"{call}: the next writer did not finish: {again}")
         reading = read_journal(directory, plan.seed)
-        found = judge(
-            reading, [template.ledger, killed.ledger, again], removed=bool(plan.retain), gaps=scenario.has_gaps
-        )
+        ledgers = [template.ledger, killed.ledger, again]
+        found = judge(reading, ledgers, removed=bool(plan.retain), gaps=scenario.has_gaps)
         problems += [f"{name}, {call}: {text}" for text in found]
         shutil.rmtree(directory)
     count("SIGKILL at a system call, while a journal is made, written, rotated and thinned out", len(calls), problems)
@@ -88,7 +88,7 @@ def test_sigkill_at_each_call_of_a_writer_loses_no_acknowledged_frame(
 def recovered_as_without_a_crash(
     programs: Programs, scenario: Scenario, directory: Path, undisturbed: Path
 ) -> Iterator[str]:
-    """What differs between a journal that was recovered after crashes of recovery, and one that was recovered at once."""
+    """What differs between a journal recovered after crashes of recovery, and one recovered at once."""
     last = programs.run(scenario.plan(directory, run=9, does="recover"))
     yield from last.violations
     if not last.is_finished:
@@ -108,7 +108,7 @@ def recovered_as_without_a_crash(
 @needs_strace
 @every_part(RECOVERIES)
 def test_sigkill_at_each_call_of_recovery_leaves_a_journal_that_recovers_to_the_same(
-    name: str, part: int, programs: Programs, memory_path: Path, count: Callable
+    name: str, part: int, programs: Programs, memory_path: Path, count: Count
 ) -> None:
     scenario = RECOVERIES[name]
     template = Template(programs, scenario, memory_path / "template")

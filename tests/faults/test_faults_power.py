@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support import power_disk
+from support.fault_counts import Count
 from support.journal_child import Plan
 from support.journal_faults import Programs, Running, random_plan, share_of
 from support.journal_frames import Ledger, judge, read_journal
@@ -52,7 +52,7 @@ class Observed:
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("name", DISKS)
 def test_power_cut_keeps_what_was_synced_and_makes_no_frame(
-    name: str, seed: int, programs: Programs, memory_path: Path, count: Callable
+    name: str, seed: int, programs: Programs, memory_path: Path, count: Count
 ) -> None:
     kind, options = DISKS[name]
     if (missing := power_disk.missing_for(kind)) is not None:

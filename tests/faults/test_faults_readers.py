@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flatstream.journal import JournalReader
+from support.fault_counts import Count
 from support.journal_child import Plan
 from support.journal_faults import Programs, follow, share_of
 from support.journal_frames import Claim, Reading, claim_of, judge, read_journal
@@ -23,7 +23,7 @@ FRAMES_PER_SEGMENT = 10
 
 @pytest.mark.parametrize("sync", [None, 0.002])
 def test_follower_sees_every_frame_once_through_rotations_while_the_writer_is_killed(
-    sync: float | None, programs: Programs, memory_path: Path, count: Callable
+    sync: float | None, programs: Programs, memory_path: Path, count: Count
 ) -> None:
     rotations = share_of(ROTATIONS)
     plan = Plan(
@@ -44,7 +44,7 @@ def test_follower_sees_every_frame_once_through_rotations_while_the_writer_is_ki
 @pytest.mark.parametrize("is_registered", [True, False])
 @pytest.mark.parametrize("seed", range(5))
 def test_slow_reader_under_retention_misses_nothing_that_it_registered_for_and_is_told_of_the_rest(
-    seed: int, is_registered: bool, programs: Programs, memory_path: Path, count: Callable
+    seed: int, is_registered: bool, programs: Programs, memory_path: Path, count: Count
 ) -> None:
     random_ = random.Random(seed)
     plan = Plan(
@@ -80,7 +80,7 @@ def test_slow_reader_under_retention_misses_nothing_that_it_registered_for_and_i
     count("retention under a slow reader, with and without a name", frames, problems)
 
 
-def test_second_writer_is_refused_and_changes_nothing(programs: Programs, tmp_path: Path, count: Callable) -> None:
+def test_second_writer_is_refused_and_changes_nothing(programs: Programs, tmp_path: Path, count: Count) -> None:
     problems: list[str] = []
     cases = share_of(20)
     plan = Plan(str(tmp_path / "journal"), 3, 0, "steadily", rotate={"max_frames": 40}, options={"buffer_size": 300})
@@ -99,7 +99,7 @@ def test_second_writer_is_refused_and_changes_nothing(programs: Programs, tmp_pa
 
 @pytest.mark.parametrize("sync", [None, "each", 0.002])
 def test_forked_child_neither_writes_nor_keeps_the_lock(
-    sync: Any, programs: Programs, tmp_path: Path, count: Callable
+    sync: Any, programs: Programs, tmp_path: Path, count: Count
 ) -> None:
     problems: list[str] = []
     cases = share_of(20)
@@ -114,7 +114,7 @@ def test_forked_child_neither_writes_nor_keeps_the_lock(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_clock_that_jumps_disturbs_neither_order_nor_numbers(
-    seed: int, programs: Programs, tmp_path: Path, count: Callable
+    seed: int, programs: Programs, tmp_path: Path, count: Count
 ) -> None:
     random_ = random.Random(seed)
     cases = share_of(8)

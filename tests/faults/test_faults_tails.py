@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.fault_counts import Count
 from support.journal_faults import share_of
 from support.journal_tails import CutJournal
 
@@ -33,7 +34,7 @@ def problems_of(
 
 
 @pytest.mark.parametrize("checksum", ["none", "crc16", "crc32", "crc64", "xxhash64"])
-def test_zeros_behind_a_cut_make_no_frame(checksum: str, memory_path: Path, count: Callable) -> None:
+def test_zeros_behind_a_cut_make_no_frame(checksum: str, memory_path: Path, count: Count) -> None:
     journal = CutJournal(memory_path / "journal", checksum, 1)
     cases, problems = problems_of(journal, 1, lambda _, size: bytes(size))
     count("zeros behind a cut of the last segment", cases, problems)
@@ -41,7 +42,7 @@ def test_zeros_behind_a_cut_make_no_frame(checksum: str, memory_path: Path, coun
 
 # Two bytes of checksum match by chance in one of 65,536 places, and without a checksum there is nothing to match.
 @pytest.mark.parametrize("checksum", ["crc32", "crc64", "xxhash64"])
-def test_random_bytes_behind_a_cut_make_no_frame(checksum: str, memory_path: Path, count: Callable) -> None:
+def test_random_bytes_behind_a_cut_make_no_frame(checksum: str, memory_path: Path, count: Count) -> None:
     journal = CutJournal(memory_path / "journal", checksum, 2)
     cases, problems = problems_of(journal, 2, lambda random_, size: random_.randbytes(size))
     count("random bytes behind a cut of the last segment", cases, problems)

@@ -118,6 +118,12 @@ def test_random_bytes_behind_a_cut_make_no_frame(tmp_path: Path) -> None:
 # Errors
 
 
+def write_durably(writer: JournalWriter, numbers: range) -> None:
+    for number in numbers:
+        writer.write_payload(payload_of(1, 0, 0, number))
+        writer.wait_durable()
+
+
 @pytest.mark.parametrize("limit", [1, 500, 511, 700, 777])
 def test_limit_on_the_size_of_files_leaves_no_frame_behind_torn_bytes(
     limit: int, programs: Programs, tmp_path: Path
@@ -145,9 +151,7 @@ def test_failed_sync_poisons_the_journal(policy: Any, tmp_path: Path, monkeypatc
     for name in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, name, fail)
     with pytest.raises((OSError, FlatStreamError)):
-        for number in range(1, 4):
-            writer.write_payload(payload_of(1, 0, 0, number))
-            writer.wait_durable()
+        write_durably(writer, range(1, 4))
     monkeypatch.undo()
     for call in (
         lambda: writer.write_payload(b"later"),

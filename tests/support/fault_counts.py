@@ -1,9 +1,9 @@
-"""How many faults of each kind were tried: counted by the tests of ``faults/``, printed, and kept in docs/reliability.md."""
+"""How many faults of each kind the tests of ``faults/`` tried: printed, and kept in docs/reliability.md."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ PROPERTY = "fault cases"
 # If set: the document that gets the table, between the markers.
 TABLE = os.environ.get("FLATSTREAM_FAULT_TABLE")
 BEGIN, END = "<!-- counts -->", "<!-- /counts -->"
+
+# The fixture `count`: counts cases of a kind for the table, and fails if anything is wrong.
+Count = Callable[[str, int, list[str]], None]
 
 # The kinds of cases, in the order of the table.
 KINDS = (
@@ -67,7 +70,7 @@ def write_table(lines: Iterable[str], document: Path) -> None:
     """Puts the table between the markers of a document."""
     text = document.read_text() if document.exists() else f"# Reliability\n\n{BEGIN}\n{END}\n"
     before, found, rest = text.partition(BEGIN)
-    inner, ended, behind = rest.partition(END)
+    _, ended, behind = rest.partition(END)
     if not found or not ended:
         raise ValueError(f"{document} has no {BEGIN} ... {END}")
     table = "\n".join(lines)

@@ -1,7 +1,7 @@
 """Programs that write journals, started, killed and judged by the tests.
 
-`Programs` starts them (`support.journal_child`) and kills them; what they told is in a `Ledger`. `judge` compares it with
-what a reader finds (`support.journal_frames`).
+`Programs` starts them (`support.journal_child`) and kills them; what they told is in a `Ledger`. `judge` compares it
+with what a reader finds (`support.journal_frames`).
 """
 
 from __future__ import annotations

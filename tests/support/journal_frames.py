@@ -1,7 +1,7 @@
 """Frames that say what they are, and the judge who compares a journal with what its writers were told.
 
-A payload names the run of the program that wrote it, its stream (one for each producer) and its place in the stream, and
-the rest of it follows from these and a seed. So a frame that nobody wrote is noticed, as is one in the wrong place.
+A payload names the run of the program that wrote it, its stream (one for each producer) and its place in the stream,
+and the rest of it follows from these and a seed. So a frame that nobody wrote is noticed, as is one in the wrong place.
 """
 
 from __future__ import annotations

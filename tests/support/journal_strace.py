@@ -1,7 +1,7 @@
 """Programs whose calls of the system are counted, fail, or are their last: by strace, which attaches to them.
 
-A program waits until strace is there (`Plan.is_gated`), so that calls are counted from the opening of the journal on. The
-programs make the same calls each time: so each call of a first run has its number in the next ones.
+A program waits until strace is there (`Plan.is_gated`), so that calls are counted from the opening of the journal on.
+The programs make the same calls each time: so each call of a first run has its number in the next ones.
 """
 
 from __future__ import annotations
@@ -24,33 +24,9 @@ from support.journal_frames import Ledger
 
 # Calls that change something, or that could fail in a journal. Those that a machine does not have are passed over.
 CALLS = [
-    "write",
-    "writev",
-    "pwrite64",
-    "pwritev",
-    "pwritev2",
-    "open",
-    "openat",
-    "creat",
-    "fdatasync",
-    "fsync",
-    "sync_file_range",
-    "ftruncate",
-    "truncate",
-    "fallocate",
-    "rename",
-    "renameat",
-    "renameat2",
-    "unlink",
-    "unlinkat",
-    "close",
-    "link",
-    "linkat",
-    "flock",
-    "mkdir",
-    "mkdirat",
-    "copy_file_range",
-    "sendfile",
+    *("write", "writev", "pwrite64", "pwritev", "pwritev2", "open", "openat", "creat", "fdatasync", "fsync"),
+    *("sync_file_range", "ftruncate", "truncate", "fallocate", "rename", "renameat", "renameat2", "unlink", "unlinkat"),
+    *("close", "link", "linkat", "flock", "mkdir", "mkdirat", "copy_file_range", "sendfile"),
 ]
 READS = ("read", "pread64", "getdents64", "fstat", "newfstatat")
 

@@ -1,9 +1,11 @@
-"""A disk that loses power: every write and every flush that reaches it is kept, so that what is on it at any moment, and
-what could be on it if the rest was still in its cache, can be looked at.
+"""A disk that loses power.
 
-The disk is the only file of a FUSE file system that is served here, with a loop device over it and a real file system in
-that. A flush of the loop device arrives as FSYNC: writes before it are on the disk for ever; of those behind it, any may
-be lost when the power fails.
+Every write and every flush that reaches it is kept, so that what was on it at any moment, and what could have been on it
+if the rest was still in its cache, can be looked at.
+
+The disk is the only file of a FUSE file system that is served here, with a loop device over it and a real file system
+in that. A flush of the loop device arrives as FSYNC: writes before it are on the disk for ever; of those behind it, any
+may be lost when the power fails.
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ ROOT, DISK = 1, 2
 LONGEST_WRITE = 1 << 20
 
 SECTOR = 512
+
+# How large the disks are, in MiB: little more than mkfs asks for.
+SIZES = {"ext4": 24, "xfs": 300}
 
 
 def missing_for(kind: str) -> str | None:
@@ -87,15 +92,12 @@ class PowerDisk:
         The writes that arrived, as (position, bytes), and None for each flush.
     """
 
-    # The smallest sizes that mkfs takes, in MiB.
-    SIZES = {"ext4": 24, "xfs": 300}
-
     def __init__(self, folder: Path, kind: str, options: str, watch: Callable[[], object]) -> None:
         self.folder = folder
         self.kind = kind
         self.options = options
         self.watch = watch
-        self.size = self.SIZES[kind] << 20
+        self.size = SIZES[kind] << 20
         self.base = folder / "base"
         self.current = folder / "current"
         self.mounted = folder / "mounted"
