@@ -142,7 +142,8 @@ def _rollback(file: io.FileIO) -> Callable[[int], bool]:
 
 
 def open_sink(sink: Any) -> Sink:
-    """The Sink for a path, which is created or emptied, for a PathToOpen, or for an object with ``write``.
+    """The Sink for a path, which is created or emptied, for a PathToOpen, or for an object with ``write``. A Sink itself
+    is returned.
 
     Raises
     ------
@@ -155,6 +156,8 @@ def open_sink(sink: Any) -> Sink:
     OSError
         The path cannot be opened, or another writer has the file open.
     """
+    if isinstance(sink, Sink):
+        return sink
     if is_path(sink):
         sink = PathToOpen(sink, "wb")
     if isinstance(sink, PathToOpen):

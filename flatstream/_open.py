@@ -20,6 +20,7 @@ from flatstream.framing import (
     DefaultFramer,
     Deframer,
     Framer,
+    NonEmptyFramer,
     ObserverFramer,
     ValidatingFramer,
     as_deframer,
@@ -195,7 +196,7 @@ def open(
 
 def _deframer_of(framer: Framer) -> Deframer | None:
     """The deframer of what `framer` writes; None if its format is not known, because it is written in Python."""
-    while type(framer) in (BoundedFramer, ObserverFramer, ValidatingFramer):
+    while type(framer) in (BoundedFramer, NonEmptyFramer, ObserverFramer, ValidatingFramer):
         framer = framer.inner  # type: ignore[attr-defined]
     if type(framer) is ChecksumFramer:
         deframer = deframer_for(framer.checksum)

@@ -28,7 +28,7 @@ from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import DefaultDeframer, Deframer
 from flatstream.recovery import RecoveryEnd, recover
 
-__all__ = ["start_up"]
+__all__ = ["check_checksum", "is_zero_from", "save_tail", "start_up"]
 
 CHUNK = 1 << 20
 
@@ -87,17 +87,17 @@ def start_up(
                 sync(file.fileno())
                 sync_folder(path)
                 return file, StartupReport("nothing" if existed else "created", report.frames, report.last_good_offset)
-            zeros = _is_zero(source, report.last_good_offset)
+            zeros = is_zero_from(source, report.last_good_offset)
             if zeros or report.end is RecoveryEnd.TORN_TAIL:
                 good = report.last_good_offset
-                saved = None if zeros else _save(source, good, path)
+                saved = None if zeros else save_tail(source, good, path)
                 if os.fstat(file.fileno()).st_size != size:
                     raise OSError(errno.EBUSY, "another process writes to the file without a lock", file.name)
                 os.ftruncate(file.fileno(), good)
                 sync(file.fileno())
                 return file, StartupReport("cut", report.frames, good, size - good, saved)
             looks_like = report.looks_like
-        _check_checksum(source, deframer)
+        check_checksum(source, deframer)
     fresh, moved = _move(file, path, lock)
     try:
         fresh, after = start_up(fresh, deframer, existed=False, lock=lock, allow_empty=allow_empty)
@@ -107,7 +107,7 @@ def start_up(
     return fresh, after._replace(action="moved", saved_as=moved, error=error, looks_like=looks_like)
 
 
-def _check_checksum(source: io.FileIO, deframer: Deframer) -> None:
+def check_checksum(source: io.FileIO, deframer: Deframer) -> None:
     """Raises InvalidFrameError if the stream was written with another checksum than that of `deframer`."""
     source.seek(0)
     first = memoryview(_read_exactly(source, CHUNK))
@@ -135,7 +135,7 @@ def _check_checksum(source: io.FileIO, deframer: Deframer) -> None:
     )
 
 
-def _is_zero(source: io.FileIO, begin: int) -> bool:
+def is_zero_from(source: io.FileIO, begin: int) -> bool:
     """Whether all bytes from `begin` to the end are zero."""
     source.seek(begin)
     while chunk := source.read(CHUNK):
@@ -144,7 +144,7 @@ def _is_zero(source: io.FileIO, begin: int) -> bool:
     return True
 
 
-def _save(source: io.FileIO, begin: int, path: str) -> str:
+def save_tail(source: io.FileIO, begin: int, path: str) -> str:
     """Copies the bytes from `begin` to the end into a file beside `path`, and returns the path of the copy.
 
     A copy that an earlier call began is completed: a file of the right name that has the first bytes, or all.

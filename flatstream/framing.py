@@ -18,6 +18,7 @@ from flatstream._core.framing.framer import (
     ChecksumFramer,
     DefaultFramer,
     Framer,
+    NonEmptyFramer,
     ObserverFramer,
     ValidatingFramer,
 )
@@ -33,6 +34,8 @@ __all__ = [
     "Deframer",
     "FrameSpan",
     "Framer",
+    "NonEmptyDeframer",
+    "NonEmptyFramer",
     "ObserverDeframer",
     "ObserverFramer",
     "ValidatingDeframer",

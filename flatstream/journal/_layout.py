@@ -1,8 +1,8 @@
 """The files of a journal's folder: their names, and the file `journal.json`.
 
 A segment is a plain stream of frames. Its name is the number of its first frame, so that the names alone say in which
-segment a frame is. `journal.json` has the identity of the journal, its checksum, and the segments that are sealed: those
-that nobody writes any more and that are on the disk. Its loss loses no frame: the checksum can be found by
+segment a frame is. `journal.json` has the identity of the journal, its checksum, and the segments that are sealed:
+those that nobody writes any more and that are on the disk. Its loss loses no frame: the checksum can be found by
 `flatstream.detect`, and segments that are not known to be sealed are read once more when the journal is opened.
 """
 
@@ -105,11 +105,14 @@ class Manifest:
         The value of the ChecksumType; None for a checksum or framer of one's own.
     sealed : dict
         By the name of the file.
+    begun : dict
+        When other segments were begun, in seconds since 1970, by the name of the file.
     """
 
     id: str
     checksum: str | None
     sealed: dict[str, Sealed] = field(default_factory=dict)
+    begun: dict[str, float] = field(default_factory=dict)
 
 
 def segment_path(directory: str, first: int) -> str:
@@ -177,7 +180,8 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
         if not all(type(number) is int and number >= 0 for number in one[:3]):
             raise ValueError("not a number")
         sealed[name] = one._replace(began=float(one.began), ended=float(one.ended), damaged=bool(one.damaged))
-    return Manifest(identity, checksum, sealed)
+    begun = {str(name): float(time) for name, time in content.get("begun", {}).items()}
+    return Manifest(identity, checksum, sealed, begun)
 
 
 def write_manifest(directory: str, manifest: Manifest) -> None:
@@ -187,6 +191,7 @@ def write_manifest(directory: str, manifest: Manifest) -> None:
         "id": manifest.id,
         "checksum": manifest.checksum,
         "sealed": {name: one._asdict() for name, one in sorted(manifest.sealed.items())},
+        "begun": manifest.begun,
     }
     text = json.dumps(content, indent=1) + "\n"
     write_atomically(os.path.join(directory, MANIFEST), text.encode())
@@ -225,8 +230,8 @@ def cursor_path(directory: str, name: str) -> str:
         raise TypeError(f"the name of a reader must be a str, got {name!r:.100}")
     if not CURSOR_NAME.fullmatch(name):
         raise ValueError(
-            'the name of a reader must have letters of ASCII, digits, "_", "-" and "." only, begin with a letter, a digit '
-            f'or "_", and have at most 100 characters, got {name!r:.120}'
+            'the name of a reader must have letters of ASCII, digits, "_", "-" and "." only, begin with none of the '
+            f"last two, and have at most 100 characters, got {name!r:.120}"
         )
     return os.path.join(directory, CURSORS, name + CURSOR_SUFFIX)
 

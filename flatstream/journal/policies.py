@@ -95,7 +95,7 @@ class RetentionPolicy:
     max_bytes : int, optional
         The size of all segments together.
     max_reader_bytes : int, optional
-        The limit on what readers can keep: segments are removed as the other limits say, whoever needs them, when all
+        The limit on what readers can keep: a segment that a reader still needs is removed all the same while all
         segments together have more bytes than this. By default a reader that is never read again keeps all.
 
     Raises

@@ -735,14 +735,14 @@ def test_agents_that_start_at_once_and_are_killed_lose_nothing_that_was_written(
 def test_file_that_grows_meanwhile_is_not_cut(tmp_path, monkeypatch):
     path = tmp_path / "events.fs"
     path.write_bytes(STREAM + b"\x05\0")
-    real = _startup._save
+    real = _startup.save_tail
 
     def save(*arguments: Any) -> Any:
         with open(path, "ab") as file:
             file.write(b"\0\0more")
         return real(*arguments)
 
-    monkeypatch.setattr(_startup, "_save", save)
+    monkeypatch.setattr(_startup, "save_tail", save)
     with pytest.raises(OSError, match="another process writes to the file without a lock"):
         start(path)
     assert path.read_bytes() == STREAM + b"\x05\0\0\0more"

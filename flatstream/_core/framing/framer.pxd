@@ -67,7 +67,10 @@ cdef inline uint8_t* payload_room(FrameRun* run, Py_ssize_t length) noexcept nog
 
     The bytes become a frame only by `end_frame`; a second call of this function discards them.
     """
-    if length > run.format.max_length or length > run.room - run.format.header_size or not run.slots:
+    if (
+        length > run.format.max_length or length < run.format.min_length
+        or length > run.room - run.format.header_size or not run.slots
+    ):
         return NULL
     return run.out + run.format.header_size
 
@@ -123,6 +126,10 @@ cdef class FramerAdapter(Framer):
 
 cdef class BoundedFramer(FramerAdapter):
     cdef readonly Py_ssize_t max_len
+
+
+cdef class NonEmptyFramer(FramerAdapter):
+    pass
 
 
 cdef class ObserverFramer(FramerAdapter):

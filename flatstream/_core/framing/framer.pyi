@@ -42,6 +42,10 @@ class BoundedFramer(FramerAdapter):
     def __init__(self, inner: Framer, max_len: int) -> None: ...
 
 @disjoint_base
+class NonEmptyFramer(FramerAdapter):
+    def __init__(self, inner: Framer) -> None: ...
+
+@disjoint_base
 class ObserverFramer(FramerAdapter):
     @property
     def callback(self) -> Callable[[memoryview], object]: ...

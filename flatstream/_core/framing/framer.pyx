@@ -290,6 +290,34 @@ cdef class BoundedFramer(FramerAdapter):
         return reduced(self, BoundedFramer, (self._inner, self.max_len), {})
 
 
+cdef class NonEmptyFramer(FramerAdapter):
+    """Raises InvalidFrameError for empty payloads; `inner` frames the others. What a journal puts around its framer: the
+    zeros that a power cut leaves are no frames then.
+
+    Raises
+    ------
+    TypeError
+        `inner` is not a Framer.
+    """
+
+    def __init__(self, inner):
+        self.adapt(inner)
+
+    cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        if not length:
+            raise InvalidFrameError(
+                "the payload is empty: in this stream empty frames are not told from the zeros that a power cut leaves",
+                declared_len=0, buffer_len=0,
+            )
+        return 0
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._inner!r})"
+
+    def __reduce__(self):
+        return reduced(self, NonEmptyFramer, (self._inner,), {})
+
+
 cdef class ObserverFramer(FramerAdapter):
     """Calls ``callback(payload)`` once for each payload, then passes the payload to `inner`.
 
@@ -405,9 +433,14 @@ cdef bint get_framer_format(Framer framer, HeaderFormat* format) noexcept:
     format.kernel = NULL
     if framer.needs_view:
         return False
-    while type(framer) is BoundedFramer and (<BoundedFramer>framer)._inner is not None:
-        format.max_length = min(format.max_length, (<BoundedFramer>framer).max_len)
-        framer = (<BoundedFramer>framer)._inner
+    while isinstance(framer, FramerAdapter) and (<FramerAdapter>framer)._inner is not None:
+        if type(framer) is BoundedFramer:
+            format.max_length = min(format.max_length, (<BoundedFramer>framer).max_len)
+        elif type(framer) is NonEmptyFramer:
+            format.min_length = 1
+        else:
+            return False
+        framer = (<FramerAdapter>framer)._inner
     if type(framer) is ChecksumFramer and (<ChecksumFramer>framer)._checksum is not None:
         format.checksum_size = (<ChecksumFramer>framer).size
         format.header_size += format.checksum_size

@@ -400,7 +400,7 @@ cdef class Encoder(OutputBuffer):
         cdef uint8_t* out
         if (
             not self.has_fast_path or self.busy or length > self.format.max_length
-            or self.end_count == self.end_capacity or self.generation != FORKS
+            or length < self.format.min_length or self.end_count == self.end_capacity or self.generation != FORKS
             or head + length > self.chunk.capacity - self.used
         ):
             return False
@@ -498,11 +498,11 @@ cdef bint is_one_run(
     the bytes (W1 of asv_benchmarks/framing.py).
     """
     cdef Py_ssize_t i, head = format.header_size
-    cdef long long total = 0, signs = 0, longest = format.max_length
+    cdef long long total = 0, signs = 0, longest = format.max_length, shortest = format.min_length
     cdef uint32_t differing = 0
     for i in range(count):
-        # Negative if a size is negative or over the limit.
-        signs |= sizes[i] | (longest - sizes[i])
+        # Negative if a size is outside of the limits.
+        signs |= (sizes[i] - shortest) | (longest - sizes[i])
         total += sizes[i]
     if signs < 0 or total + count * head != size:
         return False
@@ -538,7 +538,7 @@ cdef Py_ssize_t count_of_run(
         return count - first
     while i < count and starts[i] == begin + head:
         length = sizes[i]
-        if length > format.max_length or length > view.len - begin - head:
+        if length > format.max_length or length < format.min_length or length > view.len - begin - head:
             break
         if batch.may_change and load_u32(data + begin) != <uint32_t>length:
             raise ValueError(

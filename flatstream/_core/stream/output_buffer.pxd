@@ -23,6 +23,11 @@ cdef class OutputBuffer(Exclusive):
     # The usual size of the chunk; `write_through` hands over each frame at once.
     cdef Py_ssize_t capacity
     cdef bint write_through
+    # How many frames the buffer holds at most; 0 for as many as have room. `end_capacity` is never larger.
+    cdef Py_ssize_t max_frames
+    # Whether every frame, but for one that is larger than the buffer, goes through the buffer: the sink asks by
+    # `_whole_frames` where they end.
+    cdef bint gathers_all
     cdef Py_ssize_t start
     cdef Py_ssize_t used
     # Where the frames in the chunk end.
@@ -61,10 +66,15 @@ cdef class OutputBuffer(Exclusive):
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size,
         bint may_wait
     ) except -1
+    cdef bint is_full(self) noexcept
+    cdef int reserve_ends(self, Py_ssize_t count) except -1
     cdef int append(
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size
     ) except -1
     cdef int pass_on(
+        self, object frames, const long long* starts, const long long* sizes, Py_ssize_t count, Py_ssize_t head_size
+    ) except -1
+    cdef int gather_frames(
         self, object frames, const long long* starts, const long long* sizes, Py_ssize_t count, Py_ssize_t head_size
     ) except -1
     cdef Py_ssize_t append_frames(
@@ -83,6 +93,7 @@ cdef class OutputBuffer(Exclusive):
     cdef Py_ssize_t offer_part(self, object owner_view, const uint8_t* data, Py_ssize_t size) except -1
     cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1
     cdef int renew(self, Py_ssize_t extra) except -1
+    cdef Py_ssize_t first_pending(self) noexcept
     cdef Py_ssize_t frame_begin(self) noexcept
     cdef int handle_failure(self, object error, Py_ssize_t torn, bint buffered) except -1
     cdef int mark_broken(self, object error, str where) except -1

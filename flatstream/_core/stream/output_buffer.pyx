@@ -143,7 +143,7 @@ cdef class OutputBuffer(Exclusive):
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
     ) except -1:
         """Accepts a frame of `head_size` bytes and then `body_size` bytes that lie inside `source`, or raises."""
-        if not self.write_through and head_size + body_size <= self.chunk.capacity - self.used:
+        if not self.write_through and head_size + body_size <= self.chunk.capacity - self.used and not self.is_full():
             return self.append(head, head_size, body, body_size)
         self.enter()
         try:
@@ -160,7 +160,7 @@ cdef class OutputBuffer(Exclusive):
         """`emit`, while this thread holds the buffer. With `may_wait`, it is accepted even if the sink blocks."""
         cdef Py_ssize_t size = head_size + body_size
         cdef Py_ssize_t begin
-        if size > self.chunk.capacity - self.used:
+        if size > self.chunk.capacity - self.used or self.is_full():
             try:
                 self.drain()
             except (BlockingIOError, TimeoutError):
@@ -170,6 +170,9 @@ cdef class OutputBuffer(Exclusive):
                 ):
                     raise
                 self.renew(size if may_wait else 0)
+                if self.is_full():
+                    # The number of frames is a promise to the caller (they are not synced).
+                    raise
         if size > self.chunk.capacity - self.used:
             return self.emit_large(head, head_size, source, body, body_size, may_wait)
         self.append(head, head_size, body, body_size)
@@ -197,14 +200,24 @@ cdef class OutputBuffer(Exclusive):
                 raise
         return 0
 
+    cdef bint is_full(self) noexcept:
+        """Whether the buffer holds as many frames as it may."""
+        return self.max_frames and self.end_count >= self.max_frames
+
+    cdef int reserve_ends(self, Py_ssize_t count) except -1:
+        """Makes room for the ends of `count` frames in the buffer, or of `max_frames`."""
+        cdef Py_ssize_t capacity = self.end_capacity
+        self.ends = <Py_ssize_t*>grow(self.ends, &capacity, count, sizeof(Py_ssize_t), "ends of frames")
+        # Frames are put into the buffer without a call as long as there is room for their ends.
+        self.end_capacity = min(capacity, max(self.max_frames, self.end_count + 1)) if self.max_frames else capacity
+        return 0
+
     cdef int append(
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size
     ) except -1:
         """Copies a frame into the buffer, which has room for it."""
         if self.end_count == self.end_capacity:
-            self.ends = <Py_ssize_t*>grow(
-                self.ends, &self.end_capacity, self.end_count + 64, sizeof(Py_ssize_t), "ends of frames"
-            )
+            self.reserve_ends(self.end_count + 64)
         if head_size:
             memcpy(self.chunk.data + self.used, head, <size_t>head_size)
         if body_size:
@@ -272,6 +285,8 @@ cdef class OutputBuffer(Exclusive):
         cdef const uint8_t* data = <const uint8_t*>PyMemoryView_GET_BUFFER(frames).buf
         cdef Py_ssize_t size = head_size + <Py_ssize_t>(starts[count - 1] + sizes[count - 1] - starts[0])
         self.frame_committed = False
+        if self.gathers_all:
+            return self.gather_frames(frames, starts, sizes, count, head_size)
         if self.write_through or size > self.chunk.capacity - self.used:
             try:
                 self.drain()
@@ -289,6 +304,23 @@ cdef class OutputBuffer(Exclusive):
         self.append_frames(data, starts, sizes, count, head_size)
         return 0
 
+    cdef int gather_frames(
+        self, object frames, const long long* starts, const long long* sizes, Py_ssize_t count, Py_ssize_t head_size
+    ) except -1:
+        """`pass_on` through the buffer."""
+        cdef const uint8_t* data = <const uint8_t*>PyMemoryView_GET_BUFFER(frames).buf
+        cdef Py_ssize_t i = 0
+        while i < count:
+            if not self.write_through:
+                i += self.append_frames(data, starts + i, sizes + i, count - i, head_size)
+            if i < count:
+                # It has no room for this one, or hands over each frame at once.
+                self.emit_held(
+                    data + starts[i] - head_size, head_size, frames, data + starts[i], <Py_ssize_t>sizes[i], False
+                )
+                i += 1
+        return 0
+
     cdef Py_ssize_t append_frames(
         self, const uint8_t* data, const long long* starts, const long long* sizes, Py_ssize_t count,
         Py_ssize_t head_size
@@ -300,9 +332,9 @@ cdef class OutputBuffer(Exclusive):
         if self.end_capacity - self.end_count < count:
             # No more of them than have room.
             count = min(count, room // head_size)
-            self.ends = <Py_ssize_t*>grow(
-                self.ends, &self.end_capacity, self.end_count + count + 64, sizeof(Py_ssize_t), "ends of frames"
-            )
+            self.reserve_ends(self.end_count + count + 64)
+            if self.max_frames:
+                count = min(count, max(0, self.end_capacity - self.end_count))
         while i < count:
             next_size = head_size + <Py_ssize_t>(starts[i] + sizes[i] - starts[0])
             if next_size > room:
@@ -402,6 +434,34 @@ cdef class OutputBuffer(Exclusive):
             self.drain()
         finally:
             self.leave()
+
+    def _gather_all(self, max_frames):
+        """Has every frame go through the buffer, but for one that is larger than it, and hands it over when it has
+        `max_frames` frames, if that is not 0.
+
+        For a sink that has to know where frames end: it asks `_whole_frames` while it is offered bytes.
+        """
+        self.gathers_all = True
+        self.max_frames = max_frames
+        if max_frames and self.end_capacity > max_frames:
+            self.end_capacity = max(max_frames, self.end_count)
+
+    @property
+    def _frames_taken(self):
+        """How many frames the sink has whole."""
+        return self.frame_count - <unsigned long long>(self.end_count - self.first_pending())
+
+    def _whole_frames(self, size, count):
+        """Of the bytes in the buffer that the sink does not have yet, those up to the end of a frame: at most `size`
+        bytes and `count` ends of frames. Returns the two numbers.
+
+        If the sink has a part of a frame already, its end is the first one.
+        """
+        cdef Py_ssize_t first = self.first_pending(), i = first
+        cdef long long limit = size, ends = count
+        while i < self.end_count and i - first < ends and self.ends[i] - self.start <= limit:
+            i += 1
+        return (self.ends[i - 1] - self.start if i > first else 0), i - first
 
     def _drain_within(self, seconds):
         """`_drain_buffer` that waits for at most that many seconds for other threads; returns whether it did it."""
@@ -622,6 +682,13 @@ cdef class OutputBuffer(Exclusive):
         self.start = 0
         self.used = rest
         return 0
+
+    cdef Py_ssize_t first_pending(self) noexcept:
+        """The number in the buffer of the first frame that the sink does not have whole."""
+        cdef Py_ssize_t i = 0
+        while i < self.end_count and self.ends[i] <= self.start:
+            i += 1
+        return i
 
     cdef Py_ssize_t frame_begin(self) noexcept:
         """The offset in the buffer of the frame to which the byte at `start` belongs."""

@@ -1,0 +1,171 @@
+"""What opening a journal does to the segments that a crash may have left.
+
+A segment that is sealed is not read. Of each other one, a torn tail is copied to a file beside it and cut off; a
+segment that is damaged stays as it is, and its frames are numbered on as if the lost bytes were frames of the least
+size. Each step is on the disk before the next one begins, and doing it again gives the same journal.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from flatstream._core.stream.frame_search import header_size_of
+from flatstream._files import sync
+from flatstream._lock import open_for_reading, open_for_writing
+from flatstream._startup import check_checksum, is_zero_from, save_tail
+from flatstream.errors import FlatStreamError
+from flatstream.framing import Deframer
+from flatstream.journal._layout import Manifest, Sealed, Segment, list_segments
+from flatstream.journal._numbers import possible_frames
+from flatstream.reader import StreamReader
+from flatstream.recovery import RecoveryEnd, RecoveryReport, recover
+
+__all__ = ["SegmentReport", "recover_segments"]
+
+
+class SegmentReport(NamedTuple):
+    """What opening a journal found in a segment and did to it.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    first : int
+        The number of its first frame.
+    action : {"sealed", "nothing", "cut", "damaged"}
+        It is known to be whole, and was not read; it was intact; a torn tail was cut off; it is damaged, and was not
+        changed.
+    frames : int
+        How many intact frames it has.
+    bytes : int
+        Its size now.
+    next : int
+        The number of the frame behind its last one.
+    bytes_cut : int
+        How many bytes were cut off.
+    saved_as : str or None
+        The path of the copy of these bytes; None if they were zeros.
+    lost_bytes : int
+        How many bytes of a damaged segment are no frame.
+    error : FlatStreamError or None
+        The damage.
+    """
+
+    path: str
+    first: int
+    action: Literal["sealed", "nothing", "cut", "damaged"]
+    frames: int
+    bytes: int
+    next: int
+    bytes_cut: int = 0
+    saved_as: str | None = None
+    lost_bytes: int = 0
+    error: FlatStreamError | None = None
+
+
+def recover_segments(
+    directory: str, deframer: Deframer, manifest: Manifest, progress: Callable[[int, int], object] | None = None
+) -> list[SegmentReport]:
+    """Makes each segment one that ends with a whole frame, or is known to be damaged, and notes it in `manifest`.
+
+    The caller holds the lock of the journal, and writes the manifest afterwards.
+
+    Parameters
+    ----------
+    directory : str
+        The folder.
+    deframer : Deframer
+        Reads the frames, and refuses empty ones.
+    manifest : Manifest
+        Its `sealed` is brought up to date: every segment that has a successor is in it, and only existing ones are.
+    progress : callable, optional
+        Is called with the number of bytes of the segments that are done, and of all that are to be read.
+
+    Returns
+    -------
+    list of SegmentReport
+        One for each segment, in the order of their frames.
+
+    Raises
+    ------
+    InvalidFrameError
+        A segment is an intact stream with another checksum. Nothing was changed.
+    OSError
+        From the file system. Nothing is lost, and a further call goes on with the work.
+    """
+    segments = list_segments(directory)
+    sizes = [os.stat(segment.path).st_size for segment in segments]
+    known = [_sealed_one(manifest, segment, size) for segment, size in zip(segments, sizes, strict=True)]
+    total = sum(size for size, one in zip(sizes, known, strict=True) if one is None)
+    done, reports = 0, []
+    for segment, size, one in zip(segments, sizes, known, strict=True):
+        if one is not None:
+            reports.append(SegmentReport(*segment, "sealed", one.frames, one.bytes, one.next))
+            continue
+        reports.append(_recover_segment(segment, deframer))
+        done += size
+        if progress is not None:
+            progress(done, total)
+    sealed = {}
+    for report in reports:
+        name = os.path.basename(report.path)
+        before = manifest.sealed.get(name)
+        if report.action == "sealed" and before is not None:
+            sealed[name] = before
+        elif report is not reports[-1] or report.action == "damaged":
+            status = os.stat(report.path)
+            began = before.began if before is not None else min(status.st_mtime, time.time())
+            sealed[name] = Sealed(
+                report.frames, report.bytes, report.next, began, status.st_mtime, report.action == "damaged"
+            )
+    manifest.sealed = sealed
+    return reports
+
+
+def _sealed_one(manifest: Manifest, segment: Segment, size: int) -> Sealed | None:
+    """What is known of a segment, if it has the size that it was sealed with."""
+    one = manifest.sealed.get(os.path.basename(segment.path))
+    return one if one is not None and one.bytes == size else None
+
+
+def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
+    with open_for_writing(segment.path, "ab") as file, open_for_reading(file) as source:
+        size = os.fstat(file.fileno()).st_size
+        error: FlatStreamError | None = None
+        report: RecoveryReport | None = None
+        try:
+            report = recover(source, deframer, allow_empty=False)
+        except FlatStreamError as damage:
+            # The causes and the tracebacks would keep the bytes that were read in memory.
+            error = damage.with_traceback(None)
+            error.__cause__ = error.__context__ = None
+        if report is not None and report.end is RecoveryEnd.CLEAN_EOF:
+            sync(file.fileno())
+            return SegmentReport(*segment, "nothing", report.frames, size, segment.first + report.frames)
+        if report is not None:
+            good = report.last_good_offset
+            zeros = is_zero_from(source, good)
+            # The frames of a journal are handed over whole, so a first frame that is not whole is torn, too.
+            if zeros or report.end is RecoveryEnd.TORN_TAIL or report.looks_like == "a torn frame":
+                saved = None if zeros else save_tail(source, good, os.path.realpath(segment.path))
+                if os.fstat(file.fileno()).st_size != size:
+                    raise OSError(errno.EBUSY, "another process writes to the file without a lock", segment.path)
+                os.ftruncate(file.fileno(), good)
+                sync(file.fileno())
+                return SegmentReport(
+                    *segment, "cut", report.frames, good, segment.first + report.frames, size - good, saved
+                )
+        check_checksum(source, deframer)
+        source.seek(0)
+        with StreamReader(source, deframer, on_error="resync", allow_empty=False) as reader:
+            for _ in reader.batches():
+                pass
+            frames, ranges, lost = reader.frames_read, reader.lost_ranges, reader.lost_bytes
+        sync(file.fileno())
+    header_size = header_size_of(deframer) or 4
+    behind = segment.first + frames + possible_frames(ranges, header_size)
+    return SegmentReport(*segment, "damaged", frames, size, behind, lost_bytes=lost, error=error)

@@ -1,0 +1,694 @@
+"""JournalWriter: writes frames into a folder of segments, and keeps it in order."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import logging
+import os
+import shutil
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable
+from typing import Any, Literal
+
+from flatstream._core.base.checks import index_argument
+from flatstream._core.framing.deframer import NonEmptyDeframer
+from flatstream._core.framing.framer import NonEmptyFramer
+from flatstream._endpoints import Sink
+from flatstream._files import sync_folder
+from flatstream._lock import open_for_writing
+from flatstream.checksums import Checksum, ChecksumType, as_checksum
+from flatstream.errors import FlatStreamError
+from flatstream.framing import deframer_for, framer_for
+from flatstream.journal._layout import (
+    LOCK,
+    Manifest,
+    Sealed,
+    Segment,
+    list_cursors,
+    read_manifest,
+    segment_path,
+    write_manifest,
+)
+from flatstream.journal._recovery import SegmentReport, recover_segments
+from flatstream.journal._retention import first_needed, list_sizes, remove_segment, surplus
+from flatstream.journal._segments import EndedSegment, SegmentSink, WhenFull
+from flatstream.journal.metrics import JournalMetrics, health_of
+from flatstream.journal.policies import RetentionPolicy, RotationPolicy, SyncPolicy
+from flatstream.memory_policy import MemoryPolicy
+from flatstream.writer import DEFAULT_BUFFER_SIZE, StreamWriter
+
+__all__ = ["JournalWriter"]
+
+log = logging.getLogger("flatstream.journal")
+
+# After the keeper's work failed, it rests for so many seconds.
+PAUSE_AFTER_ERROR = 0.25
+
+# How long `close` waits for the keeper, in seconds: a sync on a disk that hangs may take longer.
+PATIENCE = 60.0
+
+
+class JournalWriter(StreamWriter):
+    """Writes messages into a journal: a folder of segments, each a plain stream of frames.
+
+    Frames are numbered from 0 through all segments, and a number names a frame for ever. Opening makes the journal one
+    that can be written after any crash: a torn tail is saved beside its segment and cut off, a damaged segment stays as
+    it is and a new one begins (see `recovery`). No frame is empty.
+
+    Parameters
+    ----------
+    directory : str or os.PathLike
+        The folder. It is created if it does not exist; its parent must exist.
+    checksum : Checksum, ChecksumType or its name
+        The checksum of the frames. A journal keeps the one that it was begun with.
+    sync : {"never", "each"} or SyncPolicy
+        When the writer waits for the disk by itself: never, in each write, or as the policy says. `sync` and
+        `wait_durable` do so whenever they are called. Without a sync a frame survives the end of the process once it
+        was handed over (`flush`), and a power cut only by chance.
+    rotate : RotationPolicy or None
+        When a new segment begins; None for only when `rotate` is called.
+    retain : RetentionPolicy, optional
+        Which segments are removed. By default none.
+    when_full : {"raise", "drop_newest", "drop_oldest"}
+        What happens when the disk is full: the write raises OSError; frames are dropped and counted until there is room
+        again; or the oldest segments are removed, except those that a registered reader needs, and if there are none
+        the write raises.
+    builder, capacity, buffer_size, memory_policy, make_builder
+        As for `StreamWriter`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is wrong; the journal has another checksum.
+    OSError
+        The folder cannot be used. EBUSY: another writer has it open, and the message says which process.
+    InvalidFrameError
+        The segments have another checksum; or, from a write, the payload is empty.
+    FlatStreamError
+        From every write, sync, flush and close after a sync failed: what the system could not store may be lost.
+
+    Notes
+    -----
+    Threads may share a writer. A thread syncs by the clock and for those who wait, seals segments that ended, and
+    removes segments; writes wait for it only where the policy says so. The logger "flatstream.journal" gets one line
+    for each recovery, rotation, episode of dropping and error. Otherwise as `StreamWriter`.
+
+    Examples
+    --------
+    >>> import tempfile, os
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     with JournalWriter(os.path.join(parent, "events")) as journal:
+    ...         journal.write_payload(b"abc")
+    ...         journal.wait_durable()
+    ...         journal.durable_position
+    1
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        checksum: Checksum | ChecksumType | str | None = "xxhash64",
+        *,
+        sync: Literal["never", "each"] | SyncPolicy = "never",
+        rotate: RotationPolicy | None = RotationPolicy(),  # noqa: B008 - it is frozen
+        retain: RetentionPolicy | None = None,
+        when_full: WhenFull = "raise",
+        builder: Any = None,
+        capacity: int | None = None,
+        buffer_size: int = DEFAULT_BUFFER_SIZE,
+        memory_policy: MemoryPolicy | None = None,
+        make_builder: Callable[[int], Any] | None = None,
+    ) -> None:
+        if not isinstance(directory, (str, os.PathLike)):
+            raise TypeError(f"directory must be a str or os.PathLike, got {directory!r:.100}")
+        if sync not in ("never", "each") and not isinstance(sync, SyncPolicy):
+            raise ValueError(f"sync must be 'never', 'each' or a SyncPolicy, got {sync!r:.100}")
+        if rotate is not None and not isinstance(rotate, RotationPolicy):
+            raise TypeError(f"rotate must be a RotationPolicy or None, got {rotate!r:.100}")
+        if retain is not None and not isinstance(retain, RetentionPolicy):
+            raise TypeError(f"retain must be a RetentionPolicy or None, got {retain!r:.100}")
+        if when_full not in ("raise", "drop_newest", "drop_oldest"):
+            raise ValueError(f"when_full must be 'raise', 'drop_newest' or 'drop_oldest', got {when_full!r:.100}")
+        algorithm = as_checksum(checksum)
+        policy = sync if isinstance(sync, SyncPolicy) else SyncPolicy(frames=1 if sync == "each" else None)
+        # Absolute, because the process may change its folder.
+        self._directory = os.path.abspath(os.fspath(directory))
+        self._sync_policy = policy
+        self._retain = retain
+        self._opened = time.time()
+        self._removed_segments = 0
+        # When the keeper last synced by the clock, or tried to.
+        self._last_try = time.monotonic()
+        self._rotation_seconds = None if rotate is None else rotate.max_seconds
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._directory)
+            sync_folder(self._directory)
+        self._lock_file = open_for_writing(os.path.join(self._directory, LOCK), "ab")
+        segments: SegmentSink | None = None
+        self._keeper = _Keeper(self)
+        try:
+            self._manifest, self._reports = _recover(self._directory, algorithm)
+            rotation = rotate if rotate is not None else RotationPolicy(max_bytes=None)
+            segments = self._open_segment(rotation, when_full, policy.frames or 0)
+            sink = Sink(
+                segments,
+                segments.write,
+                writev=segments.writev if hasattr(os, "writev") else None,
+                rollback=segments.rollback,
+                error_takes_nothing=True,
+                none_blocks=True,
+                takes_at_once=True,
+                owned=True,
+            )
+            super().__init__(
+                sink,
+                NonEmptyFramer(framer_for(algorithm)),
+                builder=builder,
+                capacity=capacity,
+                buffer_size=0 if policy.frames == 1 else buffer_size,
+                memory_policy=memory_policy,
+                make_builder=make_builder,
+            )
+        except BaseException:
+            if segments is not None:
+                segments.file.close()
+            self._lock_file.close()
+            raise
+        self._base = segments.number
+        self._segments = segments
+        try:
+            self._gather_all(0 if policy.frames is None else policy.frames)
+            segments.attach(self)
+            self._remove_surplus()
+            if policy.seconds is not None or rotation.max_seconds is not None:
+                self._keeper.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_segment(self, rotation: RotationPolicy, when_full: WhenFull, sync_every: int) -> SegmentSink:
+        """Opens the segment to go on with: the last one, or a new one."""
+        manifest = self._manifest
+        last = self._reports[-1] if self._reports else None
+        # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
+        cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
+        number = max(0 if last is None else last.next, *cursors, 0)
+        began = time.time()
+        if last is not None and number == last.next and not _is_damaged(last, manifest):
+            first, name = last.first, os.path.basename(last.path)
+            known = manifest.sealed.pop(name, None)
+            began = manifest.begun.get(name, began if known is None else known.began)
+            file = open_for_writing(last.path, "ab")
+        else:
+            first = number
+            file = open_for_writing(segment_path(self._directory, first), "xb")
+        try:
+            manifest.begun = {os.path.basename(segment_path(self._directory, first)): began}
+            write_manifest(self._directory, manifest)
+            return SegmentSink(
+                self._directory,
+                file,
+                first,
+                number,
+                began,
+                rotation=rotation,
+                when_full=when_full,
+                sync_every=sync_every,
+                wake=self._keeper.wake,
+            )
+        except BaseException:
+            file.close()
+            raise
+
+    # State
+
+    @property
+    def directory(self) -> str:
+        """The folder of the journal, as an absolute path."""
+        return self._directory
+
+    @property
+    def id(self) -> str:
+        """The identity of the journal: 32 hexadecimal digits that no other journal has."""
+        return self._manifest.id
+
+    @property
+    def recovery(self) -> list[SegmentReport]:  # type: ignore[override]
+        """What opening the journal found in each segment, and did to it."""
+        return self._reports
+
+    @property
+    def position(self) -> int:
+        """The number of the next frame. Frames with smaller numbers were accepted; some may still be in the buffer."""
+        return self._base + self.frames_written
+
+    @property
+    def durable_position(self) -> int:
+        """All frames with smaller numbers are on the disk, but those that were dropped."""
+        return self._segments.durable
+
+    # Syncing
+
+    def sync(self) -> None:
+        """Flushes, and returns when the disk has every message that was accepted before (fdatasync).
+
+        Other threads can write meanwhile. An OSError of the sync is final: every later write, sync, flush and close
+        raises FlatStreamError. An OSError of the flush is not.
+        """
+        self._drain_buffer()
+        self._sync_handed_over()
+
+    def _sync_handed_over(self) -> None:
+        """Returns when the disk has what the system has."""
+        segments = self._segments
+        snapshot = self._call_exclusively(self._snapshot)
+        try:
+            segments.sync(snapshot)
+        except OSError as error:
+            self._poison(error)
+            raise
+        finally:
+            self._keeper.tell()
+
+    def _snapshot(self) -> Any:
+        if self._endpoint is None:
+            raise ValueError("this JournalWriter is closed")
+        return self._segments.snapshot()
+
+    def _poison(self, error: OSError) -> None:
+        """Refuses every later write after a sync failed."""
+        if not self.is_refusing:
+            log.error("%s: a sync failed, so nothing more is written: %s", self._directory, error)
+        self._segments.is_poisoned = True
+        self._segments.errors[f"sync {errno.errorcode.get(error.errno or 0, 'unknown')}"] += 1
+        self._refuse_after_failed_sync(error)
+        self._keeper.tell()
+
+    def wait_durable(self, position: int | None = None, timeout: float | None = None) -> None:
+        """Returns when the disk has all frames with smaller numbers than `position`.
+
+        One thread syncs for all who wait, so many producers together get many more frames acknowledged than one.
+
+        Parameters
+        ----------
+        position : int, optional
+            A number that `position` had; by default what it is now.
+        timeout : float, optional
+            How many seconds to wait at most; by default without a limit.
+
+        Raises
+        ------
+        TimeoutError
+            The time is over. The frames are not known to be on the disk yet.
+        FlatStreamError
+            A sync failed, or some of the frames were dropped because the disk was full.
+        OSError
+            The system takes no more bytes, so that the frames cannot be handed over now.
+        ValueError
+            No frame has that number yet, or the writer was closed before.
+        """
+        known = self.position
+        number = known if position is None else index_argument("position", position)
+        if not 0 <= number <= known:
+            raise ValueError(f"position must be from 0 to {known}, the number of the next frame, got {number}")
+        limit = None if timeout is None else checked_seconds("timeout", timeout)
+        segments, floor = self._segments, self._segments.durable
+        if floor < number and not self._keeper.wait_for(self, number, limit):
+            raise TimeoutError(
+                errno.ETIMEDOUT, f"the disk did not have all frames before number {number} within {limit:g} s"
+            )
+        if segments.durable < number:
+            # Raises the error that says why.
+            self._drain_buffer()
+            raise ValueError("this JournalWriter was closed while its frames were waited for")
+        for begin, end in list(segments.dropped_ranges):
+            if begin < number and end > min(floor, number - 1):
+                raise FlatStreamError(f"the frames from number {begin} to {end - 1} were dropped: the disk was full")
+
+    # Segments
+
+    def rotate(self) -> None:
+        """Begins a new segment, if the one in use has frames. What is in the buffer is handed over first.
+
+        Raises
+        ------
+        OSError
+            The new segment cannot be made. The one in use stays in use.
+        """
+        self._drain_buffer()
+        self._call_exclusively(self._segments.rotate)
+
+    def _remove_oldest(self) -> bool:
+        """Removes the oldest segment that may be removed, because the disk is full; returns whether there was one."""
+        sizes = list_sizes(self._directory)
+        needed = first_needed(self._directory, self.id)
+        if len(sizes) < 2 or (needed is not None and needed < sizes[1].segment.first):
+            return False
+        if sizes[0].segment.first >= self._segments.first:
+            return False
+        self._remove(sizes[0].segment, "the disk is full")
+        return True
+
+    def _remove_surplus(self) -> None:
+        """Removes the segments that the retention policy does not keep."""
+        if self._retain is None:
+            return
+        needed = first_needed(self._directory, self.id)
+        for segment in surplus(list_sizes(self._directory), self._retain, needed):
+            if segment.first < self._segments.first:
+                self._remove(segment, "retention")
+
+    def _remove(self, segment: Segment, reason: str) -> None:
+        segments = self._segments
+        with segments.sync_lock:
+            for one in list(segments.ended):
+                # Its blocks are free only when no descriptor is open.
+                if one.segment.first == segment.first:
+                    segments.ended.remove(one)
+                    one.file.close()
+        remove_segment(segment)
+        self._manifest.sealed.pop(os.path.basename(segment.path), None)
+        self._removed_segments += 1
+        log.info("%s: removed segment %d (%s)", self._directory, segment.first, reason)
+
+    def _seal_ended(self) -> None:
+        """Syncs, seals and closes the segments that are no longer written."""
+        segments = self._segments
+        changed = False
+        while segments.ended:
+            with segments.sync_lock:
+                if not segments.ended:
+                    break
+                one = segments.ended[0]
+                if segments.is_poisoned:
+                    return
+                failure: OSError | None = None
+                if one.bytes:
+                    try:
+                        segments.sync_descriptor(one.file.fileno())
+                    except OSError as error:
+                        failure = error
+                else:
+                    # Its name has the number of a frame that was dropped.
+                    os.unlink(one.segment.path)
+                if failure is None:
+                    segments.ended.popleft()
+                    one.file.close()
+            if failure is not None:
+                self._poison(failure)
+                raise failure
+            if one.bytes:
+                self._manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
+                changed = True
+        if changed:
+            name = os.path.basename(segment_path(self._directory, segments.first))
+            self._manifest.begun = {name: segments.began}
+            write_manifest(self._directory, self._manifest)
+
+    def _seconds_until_sync(self) -> float | None:
+        """In how many seconds the policy wants a sync; None if it does not."""
+        if self._sync_policy.seconds is None:
+            return None
+        left = self._last_try + self._sync_policy.seconds - time.monotonic()
+        # While nothing is written, there is nothing to sync, and it is looked at again after an interval.
+        return left if left > 0 or self.position > self._segments.durable else self._sync_policy.seconds
+
+    def _seconds_until_work(self) -> float | None:
+        """In how many seconds the keeper has work to do, as far as it is known now."""
+        known = [left for left in (self._seconds_until_sync(), self._segments.seconds_until_due()) if left is not None]
+        if self._rotation_seconds is not None:
+            known.append(self._rotation_seconds)
+        return min(known, default=None)
+
+    def _keep(self, wanted: int) -> None:
+        """The keeper's work: to sync for those who wait and by the clock, to seal, and to remove segments."""
+        segments = self._segments
+        left = segments.seconds_until_due()
+        if left is not None and left <= 0:
+            with contextlib.suppress(OSError):
+                self._drain_buffer()
+            self._call_exclusively(segments.rotate_if_due)
+        until_sync = self._seconds_until_sync()
+        if wanted > segments.durable or (until_sync is not None and until_sync <= 0):
+            self._last_try = time.monotonic()
+            failure: OSError | None = None
+            try:
+                self._drain_buffer()
+            except OSError as error:
+                failure = error
+            self._sync_handed_over()
+            if failure is not None:
+                raise failure
+        if segments.ended:
+            self._seal_ended()
+            self._remove_surplus()
+
+    # Metrics
+
+    def metrics(self) -> JournalMetrics:
+        """A snapshot of what was written, and of the disk. It reads the folder; nothing is counted for it meanwhile."""
+        segments = self._segments
+        sizes = list_sizes(self._directory)
+        try:
+            disk = shutil.disk_usage(self._directory)
+            free, size = disk.free, disk.total
+        except OSError:
+            free = size = -1
+        return JournalMetrics(
+            frames=self.frames_written,
+            bytes=self.bytes_written,
+            position=self.position,
+            durable_position=segments.durable,
+            pending_bytes=self.pending_bytes,
+            dropped_frames=segments.dropped_frames,
+            drop_episodes=segments.drop_episodes,
+            syncs=segments.syncs,
+            sync_seconds=segments.latencies.histogram(),
+            last_sync=segments.last_sync,
+            rotations=segments.rotations,
+            rotation_seconds_max=segments.longest_rotation,
+            segments=len(sizes),
+            journal_bytes=sum(one.bytes for one in sizes),
+            removed_segments=self._removed_segments,
+            cut_backs=segments.cut_backs,
+            errors=dict(segments.errors),
+            disk_free=free,
+            disk_size=size,
+            poisoned=segments.is_poisoned,
+        )
+
+    def health(self) -> list[str]:
+        """What is wrong at the moment, in sentences; an empty list if nothing is."""
+        problems = list(self._segments.problems.values())
+        if self.is_refusing:
+            problems.append("nothing more is written, because a sync failed or a write failed inside a frame")
+        if self._keeper.problem is not None:
+            problems.append(self._keeper.problem)
+        return health_of(self.metrics(), problems, self._sync_policy.seconds, self._opened)
+
+    # The end
+
+    def close(self) -> None:
+        """Flushes, syncs, seals the last segment and frees the lock. A second call does nothing.
+
+        Raises
+        ------
+        OSError, FlatStreamError
+            Frames could not be handed over, or a sync failed, now or earlier. The journal is closed all the same.
+        """
+        if self._is_forked_copy:
+            super().close()
+            return
+        was_open = not self.closed
+        try:
+            self._keeper.stop()
+            super().close()
+            if was_open:
+                self._seal_last()
+        finally:
+            if self.closed:
+                self._lock_file.close()
+                self._keeper.tell()
+            else:
+                # A signal handler raised: nothing is lost, and a further call finishes the work.
+                self._keeper.resume()
+
+    def detach(self) -> Any:
+        """Not possible: a journal is more than one file. io.UnsupportedOperation."""
+        raise io.UnsupportedOperation("a JournalWriter has no single sink: close it")
+
+    def _seal_last(self) -> None:
+        """Notes that all segments are on the disk."""
+        segments, manifest = self._segments, self._manifest
+        for one in [*segments.ended, segments.in_use()]:
+            manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
+        manifest.begun = {}
+        write_manifest(self._directory, manifest)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"in {self._directory!r:.100}"
+        return f"<JournalWriter {state}, position {self.position}>"
+
+
+def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[SegmentReport]]:
+    """Makes a journal one that can be written: see `recover_segments`. A new one gets an identity."""
+    kind = next((kind.value for kind in ChecksumType if type(kind.checksum()) is type(checksum)), None)
+    manifest = read_manifest(directory)
+    if manifest is None:
+        manifest = Manifest(uuid.uuid4().hex, kind)
+    elif manifest.checksum != kind:
+        raise ValueError(f"the journal in {directory} has the checksum {manifest.checksum!r}, got {checksum!r:.100}")
+    reports = recover_segments(directory, NonEmptyDeframer(deframer_for(checksum)), manifest)
+    for report in reports:
+        if report.action == "cut":
+            saved = f"saved as {report.saved_as}" if report.saved_as is not None else "all of them zeros"
+            log.warning("%s: cut off %d bytes of an unfinished frame, %s", report.path, report.bytes_cut, saved)
+        elif report.action == "damaged":
+            log.error("%s: is damaged, and stays as it is: %s", report.path, report.error)
+    if reports:
+        log.info("%s: opened %d segments, the next frame is %d", directory, len(reports), reports[-1].next)
+    return manifest, reports
+
+
+def checked_seconds(name: str, value: float) -> float:
+    """`value`, a number of seconds that is not negative; TypeError or ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds or None, got {value!r:.100}")
+    if not value >= 0:
+        raise ValueError(f"{name} must be at least 0 seconds, got {value!r}")
+    # Longer waits than a thread can make are without an end.
+    return min(float(value), threading.TIMEOUT_MAX)
+
+
+def _is_damaged(report: SegmentReport, manifest: Manifest) -> bool:
+    known = manifest.sealed.get(os.path.basename(report.path))
+    return report.action == "damaged" or (known is not None and known.damaged)
+
+
+def _seal(one: EndedSegment) -> Sealed:
+    return Sealed(one.next - one.segment.first, one.bytes, one.next, one.began, one.ended)
+
+
+class _Keeper:
+    """The thread that works for a JournalWriter, which it does not keep alive."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        self._writer = weakref.ref(writer)
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._wanted = 0
+        self._is_woken = False
+        self._is_stopping = False
+        # How often the thread's work failed, and the last error.
+        self._failures = 0
+        self._failure: Exception | None = None
+        # What is wrong at the moment, in words.
+        self.problem: str | None = None
+
+    def start(self) -> None:
+        """Starts the thread, unless it runs already or the journal is being closed."""
+        with self._condition:
+            if self._thread is not None or self._is_stopping:
+                return
+            thread = threading.Thread(target=self._run, name="flatstream-journal", daemon=True)
+            # At the end of the interpreter there are no new threads. `close` does what is left.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
+
+    def wake(self) -> None:
+        """Has the thread look for work."""
+        with self._condition:
+            self._is_woken = True
+            self._condition.notify_all()
+        self.start()
+
+    def tell(self) -> None:
+        """Wakes those who wait for the disk."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def wait_for(self, writer: JournalWriter, number: int, seconds: float | None) -> bool:
+        """Waits until the disk has the frames before `number`, or never will; False if the time is over.
+
+        Raises
+        ------
+        OSError
+            What the thread met when it handed over what is in the buffer.
+        """
+        segments = writer._segments
+        deadline = None if seconds is None else time.monotonic() + seconds
+        self.start()
+        if self._thread is None:
+            writer._keep(number)
+        with self._condition:
+            failures = self._failures
+            self._wanted = max(self._wanted, number)
+            self._condition.notify_all()
+            while segments.durable < number and not writer.is_refusing and not writer.closed:
+                if self._failures != failures and isinstance(self._failure, OSError):
+                    raise OSError(self._failure.errno, str(self._failure)) from self._failure
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._condition.wait(left)
+        return True
+
+    def stop(self) -> None:
+        """Ends the thread, and waits until it has ended."""
+        with self._condition:
+            self._is_stopping = True
+            self._condition.notify_all()
+            thread = self._thread
+        # The thread may be the one that drops the last reference to the writer.
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(PATIENCE)
+
+    def resume(self) -> None:
+        """Lets the thread begin again after `stop`."""
+        with self._condition:
+            self._is_stopping = False
+            if self._thread is not None and not self._thread.is_alive():
+                self._thread = None
+        self.start()
+
+    def _run(self) -> None:
+        pause: float | None = None
+        while True:
+            writer = self._writer()
+            if writer is None or writer.closed:
+                return
+            timeout = writer._seconds_until_work() if pause is None else pause
+            durable = writer._segments.durable
+            del writer
+            with self._condition:
+                is_idle = pause is not None or not (self._is_woken or self._wanted > durable)
+                if is_idle and not self._is_stopping and (timeout is None or timeout > 0):
+                    self._condition.wait(timeout)
+                if self._is_stopping:
+                    return
+                self._is_woken = False
+                wanted = self._wanted
+            writer = self._writer()
+            if writer is None or writer.closed:
+                return
+            try:
+                writer._keep(wanted)
+                self.problem = pause = None
+            except Exception as error:
+                pause = PAUSE_AFTER_ERROR
+                with self._condition:
+                    if self.problem is None:
+                        log.error("%s: the journal's thread failed, and tries again: %s", writer.directory, error)
+                    self.problem = f"the journal's thread failed, and tries again: {error}"
+                    self._failures += 1
+                    self._failure = error.with_traceback(None)
+                    # Those who waited are told. Whoever waits anew says so.
+                    self._wanted = 0
+                    self._condition.notify_all()
+            del writer
