@@ -1,7 +1,8 @@
 """The program that writes a journal and is killed, and the server that starts it again and again.
 
 The server imports everything once and forks for each program, because the start of an interpreter takes longer than
-what most of the programs do. It is a process of its own, so that a test's process, which may have threads, need not fork.
+what most of the programs do. It is a process of its own, so that a process of tests, which may have threads, need not
+fork.
 
 A program tells what its writer promised on a socket, one line of JSON at a time. It uses send(), which no test makes
 fail: write() would be one of the calls under test.

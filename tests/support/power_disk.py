@@ -1,7 +1,7 @@
 """A disk that loses power.
 
-Every write and every flush that reaches it is kept, so that what was on it at any moment, and what could have been on it
-if the rest was still in its cache, can be looked at.
+Every write and every flush that reaches it is kept, so that what was on it at any moment, and what could have been on
+it if the rest was still in its cache, can be looked at.
 
 The disk is the only file of a FUSE file system that is served here, with a loop device over it and a real file system
 in that. A flush of the loop device arrives as FSYNC: writes before it are on the disk for ever; of those behind it, any
