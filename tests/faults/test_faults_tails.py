@@ -33,7 +33,8 @@ def problems_of(
     return len(lengths), problems
 
 
-@pytest.mark.parametrize("checksum", ["none", "crc16", "crc32", "crc64", "xxhash64"])
+# Without a checksum, zeros that fill up a frame cannot be told from its payload (docs/recovery.md).
+@pytest.mark.parametrize("checksum", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
 def test_zeros_behind_a_cut_make_no_frame(checksum: str, memory_path: Path, count: Count) -> None:
     journal = CutJournal(memory_path / "journal", checksum, 1)
     cases, problems = problems_of(journal, 1, lambda _, size: bytes(size))

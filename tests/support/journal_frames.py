@@ -181,7 +181,8 @@ def judge(
     removed : bool
         Whether the oldest frames may be missing, because retention removed them.
     numbered : bool
-        Whether the frames of stream 0 carry their numbers as their places.
+        Whether the frames of stream 0 carry their numbers as their places. Only then it is looked for those that were
+        handed over or are on the disk.
     """
     problems = [*reading.problems]
     runs = {ledger.run for ledger in ledgers}

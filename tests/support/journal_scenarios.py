@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -115,12 +116,31 @@ def zero_tail(directory: Path) -> None:
         file.write(bytes(3000))
 
 
-def damage_frame(directory: Path) -> None:
-    """Changes a byte in the middle of the last segment."""
+def damage_sealed_frame(directory: Path) -> None:
+    """Changes a byte in the middle of the last segment, of which journal.json says that it is whole."""
     last = segments_in(directory)[-1]
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 0xFF
     last.write_bytes(content)
+
+
+def damage_frame(directory: Path) -> None:
+    """Changes a byte in the middle of the last segment, which was not closed."""
+    damage_sealed_frame(directory)
+    unseal(directory)
+
+
+def damage_and_tear(directory: Path) -> None:
+    damage_sealed_frame(directory)
+    tear(directory)
+
+
+def unseal(directory: Path) -> None:
+    """Makes journal.json one of a writer that was killed."""
+    path = directory / "journal.json"
+    content = json.loads(path.read_text())
+    content["sealed"] = {}
+    path.write_text(json.dumps(content))
 
 
 def forget(directory: Path) -> None:
@@ -131,8 +151,6 @@ def forget(directory: Path) -> None:
 
 def register(directory: Path) -> None:
     """Registers a reader that needs the second segment."""
-    import json
-
     identity = json.loads((directory / "journal.json").read_text())["id"]
     (directory / "cursors").mkdir(exist_ok=True)
     number = int(segments_in(directory)[1].stem)
@@ -176,5 +194,9 @@ RECOVERIES: dict[str, Scenario] = {
     "an empty segment": Scenario(before=WROTE, damage=empty_last, settings=ROTATED),
     "a tail of zeros": Scenario(before=WROTE, damage=zero_tail, settings=ROTATED),
     "a damaged frame": Scenario(before=(("write", 6, 40),), damage=damage_frame, has_gaps=True),
+    "a damaged frame in a sealed segment": Scenario(
+        before=(("write", 6, 40),), damage=damage_sealed_frame, has_gaps=True
+    ),
+    "a damaged frame and a torn one": Scenario(before=(("write", 8, 40),), damage=damage_and_tear, has_gaps=True),
     "no journal.json": Scenario(before=WROTE, damage=forget, settings=ROTATED),
 }
