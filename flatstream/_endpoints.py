@@ -142,8 +142,9 @@ def _rollback(file: io.FileIO) -> Callable[[int], bool]:
 
 
 def open_sink(sink: Any) -> Sink:
-    """The Sink for a path, which is created or emptied, for a PathToOpen, or for an object with ``write``. A Sink itself
-    is returned.
+    """The Sink for a path, which is created or emptied, for a PathToOpen, or for an object with ``write``.
+
+    A Sink is returned as it is.
 
     Raises
     ------

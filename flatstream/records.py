@@ -25,7 +25,8 @@ class RecordWriter(RecordEncoder):
     table : Table
         The type of the records; see `Schema.table` and `Schema.root`.
     file_identifier : bool
-        Whether each message carries the schema's file identifier. Without it, messages are 4 to 8 bytes smaller.
+        Whether each message carries the schema's file identifier, by which readers tell the types in a stream apart; it
+        is that of the root table. Without it, messages are 4 to 8 bytes smaller.
     force_defaults : bool
         Whether values that equal the default are stored.
 
@@ -34,8 +35,8 @@ class RecordWriter(RecordEncoder):
     TypeError
         An argument has the wrong type.
     ValueError
-        `file_identifier` is true, and the schema has no file identifier; or the schema was loaded with
-        `size_prefixed`.
+        `file_identifier` is true, and the schema has no file identifier or `table` is not its root; or the schema was
+        loaded with `size_prefixed`.
 
     Notes
     -----
@@ -83,6 +84,10 @@ class RecordWriter(RecordEncoder):
         identifier = layout.file_identifier if file_identifier else b""
         if file_identifier and not identifier:
             raise ValueError(f"the schema of {table.name} has no file identifier")
+        if file_identifier and table != table.schema.root:
+            # A reader would take the message for one of the root table.
+            name = identifier.decode("latin-1")
+            raise ValueError(f"{table.name} has no file identifier: {name!r} is that of the schema's root table")
         super().__init__(
             layout,
             number,

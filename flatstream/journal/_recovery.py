@@ -8,6 +8,7 @@ size. Each step is on the disk before the next one begins, and doing it again gi
 from __future__ import annotations
 
 import errno
+import io
 import os
 import time
 from collections.abc import Callable
@@ -79,7 +80,7 @@ def recover_segments(
     directory : str
         The folder.
     deframer : Deframer
-        Reads the frames, and refuses empty ones.
+        Reads the frames. (Empty ones are refused.)
     manifest : Manifest
         Its `sealed` is brought up to date: every segment that has a successor is in it, and only existing ones are.
     progress : callable, optional
@@ -110,6 +111,13 @@ def recover_segments(
         done += size
         if progress is not None:
             progress(done, total)
+    for i, report in enumerate(reports):
+        # What was sealed had these numbers, even if the file has become shorter.
+        before = manifest.sealed.get(os.path.basename(report.path))
+        behind = report.next if before is None else max(report.next, before.next)
+        if i + 1 < len(reports):
+            behind = min(behind, reports[i + 1].first)
+        reports[i] = report._replace(next=behind)
     sealed = {}
     for report in reports:
         name = os.path.basename(report.path)
@@ -149,8 +157,7 @@ def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
         if report is not None:
             good = report.last_good_offset
             zeros = is_zero_from(source, good)
-            # The frames of a journal are handed over whole, so a first frame that is not whole is torn, too.
-            if zeros or report.end is RecoveryEnd.TORN_TAIL or report.looks_like == "a torn frame":
+            if zeros or report.end is RecoveryEnd.TORN_TAIL or _is_torn_frame(source, size, report, deframer):
                 saved = None if zeros else save_tail(source, good, os.path.realpath(segment.path))
                 if os.fstat(file.fileno()).st_size != size:
                     raise OSError(errno.EBUSY, "another process writes to the file without a lock", segment.path)
@@ -169,3 +176,15 @@ def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
     header_size = header_size_of(deframer) or 4
     behind = segment.first + frames + possible_frames(ranges, header_size)
     return SegmentReport(*segment, "damaged", frames, size, behind, lost_bytes=lost, error=error)
+
+
+def _is_torn_frame(source: io.FileIO, size: int, report: RecoveryReport, deframer: Deframer) -> bool:
+    """Whether a segment without a whole frame holds the beginning of its first one. (In other files it may as well be
+    something else.)
+    """
+    if report.looks_like not in (None, "a torn frame"):
+        # A segment of fewer bytes than a header has is nothing else, whatever these look like.
+        return size < (header_size_of(deframer) or 4)
+    source.seek(0)
+    length = source.read(4)
+    return len(length) < 4 or int.from_bytes(length, "little") + (header_size_of(deframer) or 4) > size

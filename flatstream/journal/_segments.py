@@ -298,11 +298,9 @@ class SegmentSink:
         limit = self._rotation.max_seconds
         return self._must_rotate or (limit is not None and now - self._began_monotonic >= limit)
 
-    def seconds_until_due(self) -> float | None:
-        """In how many seconds the segment in use, which has frames, is to end because of its age."""
-        if self._rotation.max_seconds is None or self.number == self.first:
-            return None
-        return self._began_monotonic + self._rotation.max_seconds - time.monotonic()
+    def age(self) -> float:
+        """How old the segment in use is, in seconds."""
+        return time.monotonic() - self._began_monotonic
 
     def rotate_if_due(self) -> None:
         """Begins a new segment if the age of the one in use says so."""
@@ -473,7 +471,7 @@ class SegmentSink:
         Raises
         ------
         OSError
-            The sync failed, now or earlier. The files are closed all the same.
+            The sync failed. The files are closed all the same.
         """
         if self.closed:
             return
@@ -483,9 +481,11 @@ class SegmentSink:
             if self._has_gap:
                 # So that the numbers of these frames are not used again.
                 self.begin_segment()
-            with self.sync_lock:
-                self._wait_for_disk(list(self.ended), self.file.fileno(), self.has_new_names)
-                self.durable = self.number
+            # After a failed sync, the writer has raised that already.
+            if not self.is_poisoned:
+                with self.sync_lock:
+                    self._wait_for_disk(list(self.ended), self.file.fileno(), self.has_new_names)
+                    self.durable = self.number
         finally:
             for one in self.ended:
                 one.file.close()

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from flatstream._core.base.checks import index_argument
-from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream._core.framing.framer import NonEmptyFramer
 from flatstream._endpoints import Sink
 from flatstream._files import sync_folder
@@ -36,7 +35,7 @@ from flatstream.journal._layout import (
 )
 from flatstream.journal._recovery import SegmentReport, recover_segments
 from flatstream.journal._retention import first_needed, list_sizes, remove_segment, surplus
-from flatstream.journal._segments import EndedSegment, SegmentSink, WhenFull
+from flatstream.journal._segments import ROTATION_PAUSE, EndedSegment, SegmentSink, WhenFull
 from flatstream.journal.metrics import JournalMetrics, health_of
 from flatstream.journal.policies import RetentionPolicy, RotationPolicy, SyncPolicy
 from flatstream.memory_policy import MemoryPolicy
@@ -199,7 +198,8 @@ class JournalWriter(StreamWriter):
         cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
         number = max(0 if last is None else last.next, *cursors, 0)
         began = time.time()
-        if last is not None and number == last.next and not _is_damaged(last, manifest):
+        is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
+        if last is not None and is_whole and number == last.next:
             first, name = last.first, os.path.basename(last.path)
             known = manifest.sealed.pop(name, None)
             began = manifest.begun.get(name, began if known is None else known.began)
@@ -420,16 +420,22 @@ class JournalWriter(StreamWriter):
 
     def _seconds_until_work(self) -> float | None:
         """In how many seconds the keeper has work to do, as far as it is known now."""
-        known = [left for left in (self._seconds_until_sync(), self._segments.seconds_until_due()) if left is not None]
+        known = [] if (left := self._seconds_until_sync()) is None else [left]
         if self._rotation_seconds is not None:
-            known.append(self._rotation_seconds)
+            left = self._rotation_seconds - self._segments.age()
+            # While the segment has no frames, and if it cannot end now, it is looked at again after such a time.
+            known.append(left if left > 0 else min(self._rotation_seconds, ROTATION_PAUSE))
         return min(known, default=None)
+
+    def _is_old(self) -> bool:
+        """Whether the segment in use, with frames in it or in the buffer, is older than the policy says."""
+        limit, segments = self._rotation_seconds, self._segments
+        return limit is not None and self.position > segments.first and segments.age() >= limit
 
     def _keep(self, wanted: int) -> None:
         """The keeper's work: to sync for those who wait and by the clock, to seal, and to remove segments."""
         segments = self._segments
-        left = segments.seconds_until_due()
-        if left is not None and left <= 0:
+        if self._is_old():
             with contextlib.suppress(OSError):
                 self._drain_buffer()
             self._call_exclusively(segments.rotate_if_due)
@@ -526,6 +532,9 @@ class JournalWriter(StreamWriter):
         """Notes that all segments are on the disk."""
         segments, manifest = self._segments, self._manifest
         for one in [*segments.ended, segments.in_use()]:
+            if not one.bytes and one.segment.first != segments.first:
+                os.unlink(one.segment.path)
+                continue
             manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
         manifest.begun = {}
         write_manifest(self._directory, manifest)
@@ -543,7 +552,7 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
         manifest = Manifest(uuid.uuid4().hex, kind)
     elif manifest.checksum != kind:
         raise ValueError(f"the journal in {directory} has the checksum {manifest.checksum!r}, got {checksum!r:.100}")
-    reports = recover_segments(directory, NonEmptyDeframer(deframer_for(checksum)), manifest)
+    reports = recover_segments(directory, deframer_for(checksum).with_max_frame_len(2**32 - 1), manifest)
     for report in reports:
         if report.action == "cut":
             saved = f"saved as {report.saved_as}" if report.saved_as is not None else "all of them zeros"

@@ -166,7 +166,12 @@ def test_error_says_where_and_rows_before_it_come_first_and_reading_goes_on_behi
         reader.columns(LEVEL1, ["value"])
 
 
-FIRST = ["nothing was read before it: was the stream written with another checksum, or with another schema?"]
+FIRST = [
+    (
+        "nothing was read before it: was the stream written with another checksum (flatstream.detect tells), "
+        "or with another schema?"
+    )
+]
 
 
 def notes_of(stream: bytes, checksum: str = "none", **options: Any) -> list[list[str]]:

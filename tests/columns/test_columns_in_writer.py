@@ -249,11 +249,13 @@ def test_record_writer_writes_columns() -> None:
     columns = {"i32": np.array([1, 0, 3])}
     with StreamWriter(sink) as writer:
         assert RecordWriter(writer, SCALARS).write_columns(columns) == 3
-        assert RecordWriter(writer, SCALARS, force_defaults=True, file_identifier=True).write_columns(columns) == 3
+        assert RecordWriter(writer, SCALARS, force_defaults=True).write_columns(columns) == 3
+        root = SHAPES.table("shapes.Shape")
+        assert RecordWriter(writer, root, file_identifier=True).write_columns({"id": [1, 2, 3]}) == 3
     messages = [bytes(payload) for payload in StreamReader(sink.getvalue())]
     assert messages[:3] == messages_of(SCALARS, columns)
-    assert [message[4:8] for message in messages[3:]] == [b"SHAP"] * 3
-    assert len({len(message) for message in messages[3:]}) == 1
+    assert len({len(message) for message in messages[3:6]}) == 1
+    assert [message[4:8] for message in messages[6:]] == [b"SHAP"] * 3
     with StreamWriter(io.BytesIO()) as writer, pytest.raises(ValueError, match="'i8', row 2") as caught:
         RecordWriter(writer, SCALARS).write_columns({"i8": np.array([0, 1, 200])})
     assert caught.value.rows_written == 2  # type: ignore[attr-defined]
@@ -467,6 +469,15 @@ def test_indices_and_arrays_of_pandas() -> None:
     assert values(TREE, "label", {"label": pd.Index(["a", "b"])}) == ["a", "b"]
     with pytest.raises(TypeError, match=r"got LazyFrame: collect\(\) it first"):
         write(SCALARS, pl.LazyFrame({"i64": [1]}))
+
+
+def test_nan_of_pandas_is_null_and_that_of_its_numpy_array_is_a_number() -> None:
+    frame = pd.DataFrame({"f64": [1.5, np.nan]})
+    assert values(OPTIONALS, "f64", frame) == values(OPTIONALS, "f64", {"f64": frame["f64"]}) == ["1.5", None]
+    assert values(SCALARS, "f64", frame) == ["1.5", "0.0"]
+    for columns in ({"f64": frame["f64"].to_numpy()}, pl.from_pandas(frame, nan_to_null=False)):
+        for table in (SCALARS, OPTIONALS):
+            assert values(table, "f64", columns) == ["1.5", "nan"]
 
 
 def test_number_without_a_name_goes_in_as_its_text_from_a_list_too() -> None:

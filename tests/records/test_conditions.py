@@ -196,6 +196,14 @@ def events() -> bytes:
         (("sequence", "in", iter([1, 8])), [1, 8]),
         (("sequence", "==", 2.5), []),
         (("sequence", ">", 6.5), [7, 8]),
+        (("sequence", ">", Fraction(13, 2)), [7, 8]),
+        (("sequence", "<=", Decimal("1.9")), [0, 1]),
+        (("wall_time_ns", "==", Decimal(10**18 + 10**9)), [1]),
+        (("wall_time_ns", "==", Decimal(10**18 + 1)), []),
+        (("wall_time_ns", ">", Fraction(10**18 + 7 * 10**9 - 1)), [7, 8]),
+        (("wall_time_ns", ">", Decimal(10**18 + 7 * 10**9)), [8]),
+        (("sequence", "<", Decimal("1e999999")), [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (("sequence", "<", Decimal("-Infinity")), []),
     ],
 )
 def test_condition_selects_these_messages(where, expected):
@@ -280,6 +288,11 @@ def test_names_of_enums_flags_and_variants_are_values():
     assert places(("color", None, "Blue")) == [0, 1, 3]
     assert places(("access", "==", "Read Write")) == [1]
     assert places(("access", "in", ["Read", "Write Execute"])) == [0, 2]
+    # As writing takes them, and as columns show numbers without a name.
+    assert places(("access", "==", "Read|Write")) == [1]
+    assert places(("access", "==", "7")) == [3]
+    assert places(("color", "in", ["-2", "5"])) == [0, 2, 3]
+    assert places(("color", "!=", "77")) == [0, 1, 2, 3]
 
     named = stream_of([encoded(SHAPE, {"choice": ("Named", {"name": "n"})}), encoded(SHAPE, {})])
     for where in (("choice_type", "==", "Named"), ("choice_type", "!=", "NONE"), ("choice.Named.name", "==", "n")):
@@ -296,15 +309,21 @@ WRONG = [
     ([[("id", 1, 2)]], TypeError, "where must be"),
     (("id", 1, 2, "s", 3), TypeError, "where must be"),
     (("id", "=", 1), ValueError, "'=' is no operator: use one of ==, !="),
+    (
+        ("title", "a", "c"),
+        ValueError,
+        r"a range of strings .* is two conditions, \('title', '>=', low\) and \('title', '<'",
+    ),
     (("id", "==", 1, "seconds"), ValueError, "unit of 'id' must be one of s, ms, us, ns, got 'seconds'"),
     (("id", "==", 1, 1), ValueError, "unit of 'id'"),
     (("id", "==", None), TypeError, "the value must be a number, got NoneType"),
     (("id", "==", "5"), TypeError, "the value must be a number, got str: the field is no string and no enum"),
-    (("id", "in", 5), TypeError, "iterable"),
+    (("id", "in", 5), TypeError, "'in' needs a list of values, got 5"),
     (("id", "in", "abc"), TypeError, "'in' needs a list of values, got 'abc'"),
     (("id", "in", [1, "abc"]), TypeError, "the value must be a number, got str"),
     (("id", "startswith", 1), ValueError, "id is no string: 'startswith' is for strings"),
     (("id", "==", float("nan")), ValueError, "the value is NaN"),
+    (("id", "==", Decimal("NaN")), ValueError, "the value is NaN"),
     (("title", "==", 5), TypeError, "title is a string: the value must be a str, got int"),
     (("title", "==", b"a"), TypeError, "title is a string: the value must be a str, got bytes"),
     (("title", "==", None), TypeError, "title is a string: the value must be a str, got NoneType"),
@@ -347,6 +366,24 @@ class _Text(str):
 
     def __len__(self) -> int:
         return 1 << 40
+
+
+class _Real(float):
+    """Its own methods say something else than the number."""
+
+    def __float__(self) -> float:
+        return 5.0
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = float.__hash__
+
+
+def test_number_that_says_something_else_of_itself_is_taken_as_it_is():
+    assert hosts(("sequence", "==", _Real(2))) == [2]
+    with pytest.raises(ValueError, match="the value is NaN"):
+        hosts(("sequence", "==", _Real("nan")))
 
 
 def test_string_that_says_something_else_of_itself_is_taken_as_it_is():

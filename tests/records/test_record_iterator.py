@@ -177,7 +177,12 @@ def test_error_of_the_first_message_asks_for_the_checksum_and_the_schema(verify,
             next(records)
         return getattr(caught.value, "__notes__", [])
 
-    first = ["nothing was read before it: was the stream written with another checksum, or with another schema?"]
+    first = [
+        (
+            "nothing was read before it: was the stream written with another checksum (flatstream.detect tells), "
+            "or with another schema?"
+        )
+    ]
     bad = b"\xff" * 12
     # The checksum was forgotten.
     assert notes_of(StreamReader(stream_of(PAYLOADS, "crc32")).records(NAMED_TABLE, verify=verify)) == first

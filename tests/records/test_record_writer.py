@@ -297,6 +297,11 @@ def test_arguments_of_a_record_writer_are_checked():
         assert bare.root is not None
         with pytest.raises(ValueError, match="the schema of T has no file identifier"):
             RecordWriter(writer, bare.root, file_identifier=True)
+        # Readers of the root table would take its messages for their own.
+        with pytest.raises(
+            ValueError, match=r"shapes\.Named has no file identifier: 'SHAP' is that of the schema's root"
+        ):
+            RecordWriter(writer, table_of("Named"), file_identifier=True)
         records = RecordWriter(writer, table_of("Named"))
         assert records.table == table_of("Named")
         assert repr(records) == "<RecordWriter of shapes.Named>"

@@ -453,7 +453,7 @@ def test_what_is_no_field_is_an_attribute_error_or_a_key_error():
     with pytest.raises(KeyError, match=r"shapes\.Named has no field 'nothing'"):
         record["nothing"]
     for key in (0, None, b"name", slice(1)):
-        with pytest.raises(TypeError, match="expected the name of a field, got "):
+        with pytest.raises(TypeError, match=r"expected the name of a field, got .*; to_dict\(\) gives all fields"):
             record[key]
         assert key not in record
     with pytest.raises(TypeError):

@@ -76,9 +76,22 @@ def test_first_frame_larger_than_a_place_is_read(kind: ChecksumType) -> None:
         (b"root:x:0:0:root:/root:/bin/sh\n" * 40, "text"),
         (b"\x1f\x8b" + random.Random(1).randbytes(100_000), "gzip"),
         (random.Random(2).randbytes(100_000), None),
+        (EVENTS[0], "a FlatBuffer"),
+        (EVENTS[0][:-1] + b"??????", "a FlatBuffer"),
         (b"PK\x03\x04" + bytes(26) + corpus(MODES["crc32"], EVENTS).data, "zip"),
     ],
-    ids=["empty", "one byte", "zeros", "many zeros", "text", "gzip", "random", "zip with a stream"],
+    ids=[
+        "empty",
+        "one byte",
+        "zeros",
+        "many zeros",
+        "text",
+        "gzip",
+        "random",
+        "message",
+        "message and more",
+        "zip with a stream",
+    ],
 )
 def test_what_is_no_stream_has_no_checksum(data: bytes, seems: str | None) -> None:
     assert detect(data) == Detection(None, 0, 0.0, seems)

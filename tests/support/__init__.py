@@ -12,6 +12,8 @@ Streams
     shared_writers     framers and sinks for writers that several threads share
     views              payloads, and every way to keep a view of one
     clock              a clock for memory policies
+    journal_folders    folders of journals made by hand, and damage to them
+    journal_metrics    metrics of a journal that are made up
 
 Journals
     journal_frames     frames that say what they are, and the judge of a journal

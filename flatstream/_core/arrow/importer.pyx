@@ -238,7 +238,7 @@ cdef Source describe(const ArrowSchema* schema, str path, int depth):
         source.type_name = "bool"
     elif format in NUMBER_FORMATS or format[:2] == "ts":
         column.form = NUMBERS
-        column.kind, column.stride, source.type_name = NUMBER_FORMATS.get(format, (LONG, 8, f"timestamp[{format[2:]}]"))
+        column.kind, column.stride, source.type_name = NUMBER_FORMATS.get(format, (LONG, 8, timestamp_name(format)))
         column.big = sys.byteorder == "big"
     elif format in BYTES_FORMATS:
         column.form, column.text, source.type_name = BYTES_FORMATS[format]
@@ -287,6 +287,13 @@ cdef Source describe(const ArrowSchema* schema, str path, int depth):
     elif wanted and column.form != STRUCT:
         source.type_name += f"<{(<Source>source.parts[0]).type_name}>"
     return source
+
+
+cdef str timestamp_name(str format):
+    """The name that pyarrow gives to a format such as "tsu:UTC": timestamp[us, UTC]."""
+    unit, _, zone = format[2:].partition(":")
+    unit = {"m": "ms", "u": "us", "n": "ns"}.get(unit, unit)
+    return f"timestamp[{unit}, {zone}]" if zone else f"timestamp[{unit}]"
 
 
 cdef int64_t checked_width(str where, str text) except -1:

@@ -663,7 +663,10 @@ cdef class RecordView:
         cdef int32_t j
         check_made(self)
         if not isinstance(name, str):
-            raise TypeError(f"expected the name of a field, got {type(name).__name__}: {name!r:.100}")
+            # iter() and dict() of a record ask for 0.
+            raise TypeError(
+                f"expected the name of a field, got {type(name).__name__}: {name!r:.100}; to_dict() gives all fields"
+            )
         j = self.types.find(self.number, name)
         if j < 0:
             raise KeyError(f"{self.types.layout.object_names[self.number]} has no field {name!r:.100}")

@@ -43,7 +43,10 @@ cdef enum:
 DEFAULT_RESYNC_WINDOW = 64 << 20
 
 # A note for an error about the first message of a stream: with another checksum, or none, messages begin elsewhere.
-FIRST_FAILED = "nothing was read before it: was the stream written with another checksum, or with another schema?"
+FIRST_FAILED = (
+    "nothing was read before it: was the stream written with another checksum (flatstream.detect tells), or with "
+    "another schema?"
+)
 
 
 @cython.auto_pickle(False)
