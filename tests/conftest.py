@@ -63,7 +63,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: 60 if item.path.stem in TIMED else SLOWEST.get(item.path.stem, 0), reverse=True)
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            name = item.path.stem
+            # The faults of a file can be shared out: each is a program of its own.
+            name = item.nodeid if item.get_closest_marker("faults") else item.path.stem
             item.add_marker(pytest.mark.xdist_group("timed" if name in TIMED else name))
 
 
