@@ -24,6 +24,11 @@ SHOWN: dict[str, list[str]] = {
     ],
     "custom_checksum": [r"4 bytes of Adler32", r"detected: .*0x11e60398, its payload gives 0x11dd0397"],
     "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],
+    "endurance": [
+        r"[1-9]\d* writers killed in ",
+        r"[1-9]\d* frames found, ",
+        r"[1-9]\d* frames acknowledged, all found, once, in order",
+    ],
     "memory_policies": [
         r"size_threshold: from \d{6} to 4096 bytes",
         r"reading: from 10\d{5} to 4096 bytes",
@@ -80,6 +85,7 @@ SHOWN: dict[str, list[str]] = {
     ],
 }
 ARGUMENTS = {
+    "endurance": ["--seconds", "3"],
     "telemetry_agent": ["--seconds", "1", "--rate", "200"],
     "telemetry_demo": ["--seconds", "2", "--rate", "200"],
 }
