@@ -30,6 +30,8 @@ from . import (
     following,
     framing,
     imports,
+    journal_threaded,
+    journal_writing,
     memory,
     records_in,
     records_out,
@@ -315,6 +317,26 @@ def goals() -> Iterator[Goal]:
         820,
         "message",
     )
+    yield Goal(
+        "J1",
+        "journal, write_payload, beside a StreamWriter's",
+        journal_writing.WriteOneByOne,
+        "time_journal",
+        "time_stream_writer",
+        (GOAL_COUNT,),
+        "times slower",
+        1.3,
+    )
+    yield Goal(
+        "J2",
+        "frames on the disk, 16 producers, times pwrite and fdatasync",
+        journal_writing.Acknowledged,
+        "track_beside_bare_loop",
+        "",
+        (16,),
+        "at least",
+        5,
+    )
     for method, work, target in (
         ("track_median_beside_spinning", "follow: median delay, as a multiple of spinning's", 2),
         ("track_slowest_hundredth", "follow: delay of 99 of 100 frames, us", 500),
@@ -327,6 +349,26 @@ def goals() -> Iterator[Goal]:
         ("time_salvage", "salvage without damage, beside the same"),
     ):
         yield Goal("J4", work, recovery.Intact, method, "time_read_batches", ("xxhash64",), "times slower", 1.3)
+    yield Goal(
+        "J4",
+        "opening a journal whose segment of 256 MiB is not sealed, beside the same",
+        journal_writing.Opening,
+        "time_opening",
+        "time_read_batches",
+        (),
+        "times slower",
+        1.3,
+        "byte",
+    )
+    yield Goal(
+        "J5", "longest wait for a new segment, us", journal_writing.Rotation, "track_longest", "", (), "at most", 5000
+    )
+    for method, work, target in (
+        ("track_put", "put into a ThreadedWriter, bytes, ns", 1000.0),
+        ("track_put_of_builder", "put into a ThreadedWriter, a finished message, ns", 2000.0),
+        ("track_put_beside_queue_put", "put into a ThreadedWriter, times queue.Queue.put", 1.0),
+    ):
+        yield Goal("J6", work, journal_threaded.Put, method, "", ("xxhash64",), "at most", target)
     for size in (64 * KIB, MIB):
         yield Goal(
             "M1",
@@ -462,7 +504,7 @@ def measure(goal: Goal) -> Result:
             best, _ = best_in_turn(lambda: running.time(goal.subject), lambda: 0.0)
             value = best / running.units() * 1e9
             return judge(goal, value, duration(value * 1e-9), "")
-        if goal.kind == "at most":
+        if goal.subject.startswith("track_"):
             value = getattr(running.instance, goal.subject)(*goal.params)
             return judge(goal, value, f"{value:.4g}", "")
         if goal.yardstick_params is not None:

@@ -15,7 +15,7 @@ from flatstream._follow import follow_path
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
-from flatstream.serialization import SelectedMessages, payload_decoder
+from flatstream.serialization import SelectedMessages, payload_decoder, required_comparer
 
 if TYPE_CHECKING:
     from typing import Self, Unpack
@@ -187,12 +187,11 @@ class StreamReader(Decoder):
         FlatbufferError is raised, and the iterator can go on. With ``on_other="skip"``, payloads with another
         identifier are left out, and counted in the iterator's attribute `others`.
         """
-        if on_other == "skip":
-            return SelectedMessages(self.messages(on_error=on_error), cls, self._decoder(cls))
-        if on_other != "raise":
-            raise ValueError(f"on_other must be 'raise' or 'skip', got {on_other!r:.100}")
+        decode = self._decoder(cls)
+        if _leaves_out_others(on_other):
+            return SelectedMessages(self.messages(on_error=on_error), cls, decode)
         # map() and not a generator: a generator that has raised is at its end, so the next message could not be read.
-        return map(self._decoder(cls), self.messages(on_error=on_error))
+        return map(decode, self.messages(on_error=on_error))
 
     def _decoder(self, cls: type[T]) -> Callable[[memoryview], T]:
         decode = payload_decoder(cls)
@@ -207,19 +206,52 @@ class StreamReader(Decoder):
 
         return decode_here
 
-    def process_typed(self, cls: type[T], fn: Callable[[T], object], *, on_error: _OnError | None = None) -> int:
+    def process_typed(
+        self,
+        cls: type[T],
+        fn: Callable[[T], object],
+        *,
+        on_error: _OnError | None = None,
+        on_other: Literal["raise", "skip"] = "raise",
+    ) -> int:
         """`process_all` with ``fn(message)`` for each message, as an instance of `cls` (see `typed_messages`)."""
         decode = self._decoder(cls)
         _check_callable(fn)
-        return self.process_all(lambda payload: fn(decode(payload)), on_error=on_error)
+        return self._process(lambda payload: fn(decode(payload)), cls, on_error, on_other)
 
     def process_typed_with_payload(
-        self, cls: type[T], fn: Callable[[T, memoryview], object], *, on_error: _OnError | None = None
+        self,
+        cls: type[T],
+        fn: Callable[[T, memoryview], object],
+        *,
+        on_error: _OnError | None = None,
+        on_other: Literal["raise", "skip"] = "raise",
     ) -> int:
         """`process_typed` with ``fn(message, payload)``."""
         decode = self._decoder(cls)
         _check_callable(fn)
-        return self.process_all(lambda payload: fn(decode(payload), payload), on_error=on_error)
+        return self._process(lambda payload: fn(decode(payload), payload), cls, on_error, on_other)
+
+    def _process(
+        self,
+        fn: Callable[[memoryview], object],
+        cls: type,
+        on_error: _OnError | None,
+        on_other: Literal["raise", "skip"],
+    ) -> int:
+        if not _leaves_out_others(on_other):
+            return self.process_all(fn, on_error=on_error)
+        other_identifier = required_comparer(cls)
+        others = 0
+
+        def process(payload: memoryview) -> None:
+            nonlocal others
+            if other_identifier(payload):
+                others += 1
+            else:
+                fn(payload)
+
+        return self.process_all(process, on_error=on_error) - others
 
     # Records, of a schema at run time
 
@@ -419,6 +451,12 @@ def _bytes_left(source: Any) -> int:
 def _check_callable(fn: Any) -> None:
     if not callable(fn):
         raise TypeError(f"fn must be callable, got {type(fn).__name__}")
+
+
+def _leaves_out_others(on_other: Any) -> bool:
+    if on_other not in ("raise", "skip"):
+        raise ValueError(f"on_other must be 'raise' or 'skip', got {on_other!r:.100}")
+    return bool(on_other == "skip")
 
 
 def _check_table(table: Any, method: str) -> None:

@@ -142,12 +142,15 @@ def _generated(cls: type, method: Callable[[memoryview, int], T]) -> Callable[[m
 def _has_identifier(cls: type) -> Callable[[Any, int], bool] | None:
     """The method of generated code that compares file identifiers; None if the schema has none.
 
-    A class of the object API, ``<Name>T``, stands in one module with the class of its table.
+    A class of the object API, ``<Name>T``, stands in one module with the class of its table. `cls` can inherit from
+    either.
     """
-    table = getattr(sys.modules.get(cls.__module__), cls.__name__.removesuffix("T"), cls)
-    for owner in (cls, table):
-        if (method := getattr(owner, f"{owner.__name__}BufferHasIdentifier", None)) is not None:
-            return method  # type: ignore[no-any-return]
+    for base in getattr(cls, "__mro__", ()):
+        table = getattr(sys.modules.get(base.__module__), base.__name__.removesuffix("T"), base)
+        for owner in (base, table):
+            name = f"{getattr(owner, '__name__', '')}BufferHasIdentifier"
+            if (method := getattr(owner, name, None)) is not None:
+                return method  # type: ignore[no-any-return]
     return None
 
 
@@ -181,6 +184,20 @@ def identifier_comparer(cls: type) -> Callable[[memoryview], bytes | None] | Non
     return other_identifier
 
 
+def required_comparer(cls: type) -> Callable[[memoryview], bytes | None]:
+    """`identifier_comparer`, for ``on_other="skip"``.
+
+    Raises
+    ------
+    ValueError
+        `cls` knows no file identifier.
+    """
+    other_identifier = identifier_comparer(cls)
+    if other_identifier is None:
+        raise ValueError(f"on_other='skip' needs a file identifier, and {cls.__name__} knows none")
+    return other_identifier
+
+
 class SelectedMessages(Iterator[T]):
     """The messages of `payloads` that have the file identifier of `cls`, or none, as instances of `cls`.
 
@@ -196,12 +213,9 @@ class SelectedMessages(Iterator[T]):
     """
 
     def __init__(self, payloads: Iterator[memoryview], cls: type, decode: Callable[[memoryview], T]) -> None:
-        other_identifier = identifier_comparer(cls)
-        if other_identifier is None:
-            raise ValueError(f"on_other='skip' needs a file identifier, and {cls.__name__} knows none")
         self.others = 0
         self._payloads = payloads
-        self._other_identifier = other_identifier
+        self._other_identifier = required_comparer(cls)
         self._decode = decode
 
     def __next__(self) -> T:

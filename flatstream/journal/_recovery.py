@@ -111,6 +111,13 @@ def recover_segments(
         done += size
         if progress is not None:
             progress(done, total)
+    for i, report in enumerate(reports):
+        # What was sealed had these numbers, even if the file has become shorter.
+        before = manifest.sealed.get(os.path.basename(report.path))
+        behind = report.next if before is None else max(report.next, before.next)
+        if i + 1 < len(reports):
+            behind = min(behind, reports[i + 1].first)
+        reports[i] = report._replace(next=behind)
     sealed = {}
     for report in reports:
         name = os.path.basename(report.path)

@@ -198,7 +198,8 @@ class JournalWriter(StreamWriter):
         cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
         number = max(0 if last is None else last.next, *cursors, 0)
         began = time.time()
-        if last is not None and number == last.next and not _is_damaged(last, manifest):
+        is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
+        if last is not None and is_whole and number == last.next:
             first, name = last.first, os.path.basename(last.path)
             known = manifest.sealed.pop(name, None)
             began = manifest.begun.get(name, began if known is None else known.began)

@@ -145,6 +145,7 @@ EMPTY = SHAPES.table("shapes.Empty")
             ValueError,
             "column 'choice.X': shapes.Choice has no variant 'X'; it has Named, ",
         ),
+        (SHAPE, {"choice": [("Empty", None)]}, ValueError, "'choice', row 0: its type is Empty, but its value is None"),
         (SHAPE, {"choice": pa.array([{"NONE": 1}])}, ValueError, "shapes.Choice has no variant 'NONE'; it has Named"),
         (SCALARS, pa.array([1, 2]), TypeError, "expected a table of columns, got int64"),
         (SCALARS, pa.table([pa.array([1]), pa.array([2])], ["i32", "i32"]), ValueError, "there are two columns 'i32'"),

@@ -255,6 +255,45 @@ def test_typed_messages_that_are_left_out_are_counted(cls):
     assert messages.others == 3
 
 
+class OwnShape(generated("Shape").Shape):  # type: ignore[misc]
+    @classmethod
+    def GetRootAs(cls, buf: Any, offset: int = 0) -> OwnShape:  # noqa: N802 - the name is flatc's
+        made = cls()
+        made.Init(buf, flatbuffers.encode.Get(flatbuffers.packer.uoffset, buf, offset) + offset)
+        return made
+
+
+class OwnShapeT(generated("Shape").ShapeT):  # type: ignore[misc]
+    pass
+
+
+@pytest.mark.parametrize("cls", [OwnShape, OwnShapeT])
+def test_class_that_inherits_from_a_generated_one_has_its_identifier(cls):
+    with pytest.raises(FlatbufferError, match=f"'UNIO', but that of {cls.__name__} is 'SHAP'"):
+        list(StreamReader(framed(OTHER)).typed_messages(cls))
+    messages: Any = StreamReader(framed(OTHER, OWN, NONE)).typed_messages(cls, on_other="skip")
+    assert (len(list(messages)), messages.others) == (2, 1)
+
+
+@pytest.mark.parametrize("cls", [generated("Shape").Shape, generated("Shape").ShapeT])
+def test_functions_are_called_with_messages_of_the_identifier_only(cls):
+    data = framed(OTHER, OWN, NONE, OTHER)
+    seen: list[Any] = []
+    assert StreamReader(data).process_typed(cls, seen.append, on_other="skip") == 2
+    assert [type(each) for each in seen] == [cls, cls]
+    payloads: list[bytes] = []
+    count = StreamReader(data).process_typed_with_payload(
+        cls, lambda message, payload: payloads.append(bytes(payload)), on_other="skip"
+    )
+    assert (count, payloads) == (2, [OWN, NONE])
+    processes: list[Any] = [StreamReader(data).process_typed, StreamReader(data).process_typed_with_payload]
+    for process in processes:
+        with pytest.raises(FlatbufferError, match="the file identifier 'UNIO'"):
+            process(cls, lambda *arguments: None)
+        with pytest.raises(ValueError, match="on_other must be 'raise' or 'skip', got 'all'"):
+            process(cls, lambda *arguments: None, on_other="all")
+
+
 @pytest.mark.parametrize("verify", [True, False])
 def test_rows_of_a_long_mixed_stream_are_those_with_the_identifier(verify):
     builder = flatbuffers.Builder(64)
@@ -291,6 +330,7 @@ def test_leaving_out_needs_an_identifier():
         lambda: reader.columns(empty, on_other="skip"),
         lambda: reader.column_batches(empty, on_other="skip"),
         lambda: reader.typed_messages(dict, on_other="skip"),
+        lambda: reader.process_typed(dict, len, on_other="skip"),
     ):
         with pytest.raises((ValueError, TypeError), match=r"on_other='skip' needs a file identifier|expected a class"):
             read()

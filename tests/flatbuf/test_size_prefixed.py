@@ -14,12 +14,16 @@ from hypothesis import given
 
 from flatstream import (
     Builder,
+    ChecksumFramer,
+    Crc32,
     DefaultDeframer,
+    DefaultFramer,
     FlatbufferError,
     RecordWriter,
     Schema,
     StreamReader,
     StreamWriter,
+    TableRootValidator,
     TypedValidator,
     ValidationFailedError,
 )
@@ -126,6 +130,40 @@ def test_every_way_of_writing_refuses_a_size_prefixed_message(make: Any, identif
         message = bytes(builder.Output())
         writer.write_message(builder)
     assert [bytes(payload) for payload in StreamReader(sink.getvalue(), "crc32")] == [message]
+
+
+@pytest.mark.parametrize("make", [Builder, OwnBuilder])
+@pytest.mark.parametrize("root", [*ROOTS, "empty"])
+def test_size_prefixed_message_in_a_builder_is_no_payload(make: Any, root: str) -> None:
+    table = SHAPES.table("shapes.Empty")
+    builder = make(64)
+    builder.FinishSizePrefixed((ROOTS | {"empty": empty})[root](builder))
+    sink = io.BytesIO()
+    with StreamWriter(sink, "crc32") as writer:
+        for take in (
+            lambda: writer.write_payload(builder),
+            lambda: writer.write_payloads([builder]),
+            lambda: writer.write_payloads([b"x", builder]),
+            lambda: writer.write_payloads(iter([builder])),
+            lambda: DefaultFramer().frame_and_write(sink, builder),
+            lambda: ChecksumFramer(Crc32()).bounded(100).frame_and_write(sink, builder),
+            lambda: TableRootValidator().validate(builder),
+            lambda: TypedValidator.for_type(SHAPES, "shapes.Empty").validate(builder),
+            lambda: table.view(builder),
+            lambda: table.view(builder, verify=False),
+        ):
+            with pytest.raises(FlatbufferError, match=REASON):
+                take()
+        assert writer.frames_written == 1
+        # Its bytes are what the application makes of them, for example a file of such messages.
+        prefixed = bytes(memoryview(builder))
+        assert prefixed == bytes(builder.Output())
+        assert struct.unpack_from("<I", prefixed)[0] == len(prefixed) - 4
+        builder.Clear()
+        builder.Finish(empty(builder))
+        writer.write_payload(builder)
+        assert table.view(builder) == table.view(bytes(builder.Output()))
+    assert [len(payload) for payload in StreamReader(sink.getvalue(), "crc32")] == [1, len(bytes(builder))]
 
 
 @pytest.mark.parametrize("identifier", IDENTIFIERS, ids=repr)

@@ -295,6 +295,33 @@ def test_a_damaged_last_segment_stays_and_numbers_go_on_above_all_it_can_have_he
         assert journal.position == behind
 
 
+@pytest.mark.parametrize("cut", [0, 5])
+def test_numbers_of_a_sealed_segment_that_became_shorter_are_not_used_again(tmp_path: Path, cut: int) -> None:
+    with JournalWriter(tmp_path / "j") as journal:
+        write_some(journal, 10)
+    (path,) = segments_of(tmp_path / "j").values()
+    os.truncate(path, sum(HEADER + len(payload_of(number)) for number in range(7)) + cut)
+    for _ in range(2):
+        with JournalWriter(tmp_path / "j") as journal:
+            assert journal.position == 10
+    with JournalWriter(tmp_path / "j") as journal:
+        write_some(journal, 1)
+    assert frames_of(tmp_path / "j") == expected((0, 7), (10, 11))
+
+
+def test_the_numbers_of_a_damaged_segment_end_where_the_next_one_begins(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path / "j", rotate=RotationPolicy(max_frames=10)) as journal:
+        write_some(journal, 15)
+    first = segments_of(tmp_path / "j")[0]
+    data = bytearray(first.read_bytes())
+    data[HEADER] ^= 1
+    first.write_bytes(data)
+    os.unlink(tmp_path / "j" / "journal.json")
+    with JournalWriter(tmp_path / "j") as journal:
+        assert [(one.action, one.next) for one in journal.recovery] == [("damaged", 10), ("nothing", 15)]
+        assert journal.position == 15
+
+
 def test_damage_to_a_sealed_segment_is_not_looked_for_and_not_touched(tmp_path: Path) -> None:
     with JournalWriter(tmp_path / "j", rotate=RotationPolicy(max_frames=5)) as journal:
         write_some(journal, 12)

@@ -14,7 +14,19 @@ MAX_LINES = 1000
 
 TEST_FILES = sorted(path for path in TESTS.rglob("test_*.py") if "data" not in path.relative_to(TESTS).parts)
 PYTHON_FILES = sorted(path for path in TESTS.rglob("*.py") if "data" not in path.relative_to(TESTS).parts)
-FOLDERS = {"checksums", "columns", "flatbuf", "framing", "project", "records", "recovery", "robustness", "stream"}
+FOLDERS = {
+    "checksums",
+    "columns",
+    "faults",
+    "flatbuf",
+    "framing",
+    "journal",
+    "project",
+    "records",
+    "recovery",
+    "robustness",
+    "stream",
+}
 
 
 def name_of(path: Path) -> str:

@@ -170,7 +170,8 @@ def test_core_knows_nothing_of_files() -> None:
 
 def test_import_brings_in_nothing_optional_and_no_builder() -> None:
     optional = ["numpy", "flatbuffers", "psutil", "pyarrow", "pandas", "polars", "ssl", "asyncio"]
-    code = f"import sys, flatstream; print([name for name in {optional!r} if name in sys.modules])"
+    optional += ["prometheus_client", "opentelemetry", "argparse"]
+    code = f"import sys, flatstream, flatstream.journal; print([name for name in {optional!r} if name in sys.modules])"
     done = run_python(code)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 

@@ -85,6 +85,52 @@ def test_null_inside_of_a_record_has_the_whole_path() -> None:
         RecordWriter(writer, shape).write_records([{}, {"vectors": {"i16s": pl.Series([1, None])}}])
 
 
+TIMES: dict[str, Callable[[list[Any]], Any]] = {
+    "durations": lambda values: np.array(values, "m8[ms]"),
+    "times": lambda values: np.array(values, "M8[ns]"),
+    "times of the other byte order": lambda values: np.array(values, ">M8[us]"),
+    "every second time": lambda values: np.array([each for value in values for each in (value, 77)], "M8[ns]")[::2],
+    "index of pandas": lambda values: pd.DatetimeIndex(np.array(values, "M8[ns]")),
+    "pandas": lambda values: pd.Series(np.array(values, "m8[ns]")),
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_times_are_their_integers_and_nat_is_a_null(kind: str) -> None:
+    for name in ("i64s", "f64s", "u8s", "u64s"):
+        plain = [1, 2, 3] if name != "u8s" else b"\1\2\3"
+        assert encoded(name, TIMES[kind]([1, 2, 3])) == plain
+        assert in_columns(name, TIMES[kind]([1, 2, 3])) == plain
+        holed = TIMES[kind]([1, 2, "NaT", 3])
+        with pytest.raises(ValueError, match=rf"^{name}\[2\]: an element of a vector must not be null$"):
+            encoded(name, holed)
+        with pytest.raises(
+            ValueError, match=rf"^column '{name}\[2\]', row 1: an element of a vector must not be null$"
+        ):
+            in_columns(name, holed)
+
+
+def test_nat_in_rows_of_times_has_its_place() -> None:
+    times = np.array([[1, 2, 3], [4, 5, 6]], ">M8[ms]")
+    with StreamWriter(io.BytesIO()) as writer:
+        assert RecordWriter(writer, VECTORS).write_columns({"i64s": times}) == 2
+        times[1, 2] = "NaT"
+        message = r"^column 'i64s\[2\]', row 1: an element of a vector must not be null$"
+        with pytest.raises(ValueError, match=message) as refused:
+            RecordWriter(writer, VECTORS).write_columns({"i64s": times})
+        assert (refused.value.rows_written, writer.frames_written) == (0, 2)  # type: ignore[attr-defined]
+
+
+def test_times_in_the_array_of_a_struct_are_their_integers() -> None:
+    grid = {"tag": 0, "days": [1, 1], "corners": [(0, 0)] * 2, "bits": [0] * 5, "weights": [0, 0]}
+    structs = SHAPES.table("shapes.Structs")
+    builder = Builder()
+    structs.encode(builder, grid={**grid, "cells": np.array([1, 2, 3], ">m8[s]")}, point_required=(0, 0))
+    assert structs.view(bytes(builder)).grid.cells.tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match=r"^grid\.cells\[1\]: an element of a vector must not be null$"):
+        structs.encode(Builder(), grid={**grid, "cells": np.array([1, "NaT", 3], "m8[s]")}, point_required=(0, 0))
+
+
 def test_null_in_the_array_of_a_struct_has_its_place() -> None:
     grid = {"tag": 0, "cells": pa.array([1, None, 3]), "days": [1, 1], "corners": [(0, 0)] * 2, "bits": [0] * 5}
     with pytest.raises(ValueError, match=r"^grid\.cells\[1\]: an element of a vector must not be null$"):

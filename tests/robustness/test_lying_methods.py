@@ -48,6 +48,15 @@ class Text(str):
         return iter(["x"] * 1000)
 
 
+class Equal(Text):
+    """Equal to everything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
 class Data(bytes):
     def __len__(self) -> int:
         return 10**9
@@ -155,12 +164,22 @@ def test_names_are_what_a_str_holds() -> None:
     assert columns(SHAPE, **{Text("title"): ["x"]})[0]["title"] == "x"
 
 
+def test_variants_of_unions_in_columns_are_what_a_str_holds() -> None:
+    root = UNIONS.table("unions.Root")
+    for anything in ((Equal("Text"), "x"), ("Text", Equal("x"))):
+        assert columns(root, anything=[anything])[0]["anything"] == "x"
+    assert columns(root, anything_type=[Equal("Text")], anything=["x"])[0]["anything"] == "x"
+    assert columns(root, things=[[(Equal("Text"), "x"), (Equal("NONE"), None)]])[0]["things"] == ["x", None]
+
+
 @pytest.mark.parametrize("kind", [Data, Bytes])
 def test_bytes_are_what_the_object_holds(kind: Any) -> None:
     data = kind(b"abc")
     for _ in range(2):
         rows = columns(VECTORS, u8s=[b"x" * 63, *[data] * 50])
         assert [row["u8s"] for row in rows] == [b"x" * 63] + [b"abc"] * 50
+    assert columns(VECTORS, i8s=[data])[0]["i8s"] == [97, 98, 99]
+    assert message(vectors={"i8s": data}) == message(vectors={"i8s": b"abc"})
     assert message(holder={"raw": bytearray(b"abc")}) == message(holder={"raw": b"abc"})
     if kind is Data:
         rows = columns(SHAPE, title=["x" * 63, *[data] * 50])

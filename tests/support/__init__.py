@@ -12,6 +12,18 @@ Streams
     shared_writers     framers and sinks for writers that several threads share
     views              payloads, and every way to keep a view of one
     clock              a clock for memory policies
+    journal_folders    folders of journals made by hand, and damage to them
+    journal_metrics    metrics of a journal that are made up
+
+Journals
+    journal_frames     frames that say what they are, and the judge of a journal
+    journal_child      programs that write journals, and the server that starts them
+    journal_faults     starting, killing and judging them
+    journal_scenarios  short programs in which each call of the system fails
+    journal_strace     the calls of a program counted, failing or its last
+    journal_tails      tails behind a cut
+    power_disk         a disk that loses power
+    fault_counts       how many faults of each kind were tried
 
 Messages
     schemas            the schemas of ``data/schemas`` and ``examples``, and the code that flatc generated from them

@@ -20,7 +20,7 @@ from flatstream._core.flatbuf.kinds cimport (
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
 from flatstream._core.flatbuf.scalars cimport pack_scalar
 from flatstream._core.flatbuf.verifier cimport Field, Variant, find_variant
-from flatstream._core.records.record_fields cimport null_in
+from flatstream._core.records.record_fields cimport integers_of_times, null_in
 
 from flatstream._core.flatbuf.scalars import RefusalError
 
@@ -198,7 +198,7 @@ cdef Source sequence_column(
     Layout layout, list values, object origin, uint8_t element, int32_t index, str path, int depth
 ):
     cdef Source source, part
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, place
     cdef Chunk offsets
     cdef int64_t end = 0
     cdef list flat = [], ends = []
@@ -225,6 +225,9 @@ cdef Source sequence_column(
                 place = null_in(value)
                 if place >= 0:
                     fail_value(f"{path}[]", (origin, i), place, ValueError, "an element of a vector must not be null")
+                value = integers_of_times(value, &place)
+                if place >= 0:
+                    fail_value(f"{path}[]", (origin, i), place, ValueError, "an element of a vector must not be null")
                 if hasattr(type(value), "to_pylist"):
                     # An array of pyarrow; one in chunks has no `tolist`.
                     value = value.to_pylist()
@@ -234,7 +237,7 @@ cdef Source sequence_column(
                 # Apart: for a tuple of a built-in class and one of Python, Cython's isinstance loses the error.
                 if isinstance(value, str) or isinstance(value, Mapping) or not hasattr(type(value), "__iter__"):
                     fail_value(path, origin, i, TypeError, f"expected a sequence, got {type(value).__name__}")
-                value = list(value)
+                value = list(exact_bytes(value) if isinstance(value, (bytes, bytearray)) else value)
             flat.extend(value)
             end = len(flat)
         ends.append(end)
@@ -324,10 +327,17 @@ cdef object mapping_from_tuple(
     if len(value) != 2:
         fail_value(path, origin, row, ValueError, f"expected a variant and its value, got {len(value)} values")
     variant, inner = value
+    if isinstance(variant, str):
+        # A subclass can compare as it likes.
+        variant = exact_str(variant)
     number = index_of(variant)
     if number is not None:
         variant = (<EnumLayout>layout.enums[index]).by_value.get(number, number)
-    return None if variant is None or variant == "NONE" else {variant: inner}
+    if variant is None or variant == "NONE":
+        return None
+    if inner is None and isinstance(variant, str) and variant in (<EnumLayout>layout.enums[index]).by_name:
+        fail_value(path, origin, row, ValueError, f"its type is {variant}, but its value is None")
+    return {variant: inner}
 
 
 cdef object type_of_part(

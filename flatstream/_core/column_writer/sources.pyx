@@ -275,6 +275,9 @@ cdef object as_input(str name, object value, int depth):
         # integers, because the buffer protocol has no format for times.
         value = value.asi8 if hasattr(value, "asi8") else value.view("i8" if dtype.byteorder != ">" else ">i8")
         times_mask = mask_of_times(value)
+        if times_mask is not None and getattr(value, "ndim", 1) == 2:
+            row, element = divmod(times_mask.find(b"\x01"), value.shape[1])
+            raise ValueError(f"column '{name}[{element}]', row {row}: an element of a vector must not be null")
     if not PyObject_CheckBuffer(value) and hasattr(type(value), "__array__"):
         # An index or an extension array of pandas.
         array = value.__array__()

@@ -110,5 +110,7 @@ cdef inline int mark_field(MessageBuilder builder, Py_ssize_t entry) noexcept:
 
 # Whether a finished message of the `flatbuffers` package has its size in front of it.
 cdef bint has_size_prefix(const uint8_t* data, uint64_t size) noexcept nogil
+# Raises FlatbufferError if `payload` is a builder whose message has its size in front of it: it is no payload.
+cdef int check_no_prefix(object payload) except -1
 # Raises an exception of `flatbuffers.builder`.
 cdef int fail(str name, str message=*) except -1

@@ -16,6 +16,7 @@ from flatstream._core.flatbuf.kinds cimport USHORT
 import warnings
 
 from flatstream._core.flatbuf.kinds import NUMBER_FLAGS
+from flatstream.errors import FlatbufferError
 
 
 cdef extern from "Python.h":
@@ -409,6 +410,15 @@ cdef bint has_size_prefix(const uint8_t* data, uint64_t size) noexcept nogil:
         return False
     # If both lead to the same table, the message reads the same in both ways.
     return root != size - 4 if is_table(data, size, root, 8) else not is_table(data, size, size - 4, 4)
+
+
+cdef int check_no_prefix(object payload) except -1:
+    if isinstance(payload, MessageBuilder) and (<MessageBuilder>payload).size_prefixed:
+        raise FlatbufferError(
+            "the builder was finished with FinishSizePrefixed, but a frame has its own length, and without the prefix "
+            "the message would be misaligned: call Finish(root) instead"
+        )
+    return 0
 
 
 cdef Chunk zeros(Py_ssize_t capacity):

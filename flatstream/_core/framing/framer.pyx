@@ -16,6 +16,7 @@ from flatstream._core.base.checks cimport exact_int
 from flatstream._core.base.endian cimport store_le, store_u32
 from flatstream._core.base.pickling cimport reduced
 from flatstream._core.checksums.checksum cimport Checksum
+from flatstream._core.flatbuf.message_builder cimport check_no_prefix
 from flatstream._core.framing.validator cimport Validator
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
 
@@ -90,7 +91,9 @@ cdef class Framer:
         cdef object cls = type(self)
         self.in_python = True
         for base in cls.__mro__:
-            if base in (DefaultFramer, ChecksumFramer, BoundedFramer, ObserverFramer, ValidatingFramer):
+            if base in (
+                DefaultFramer, ChecksumFramer, BoundedFramer, NonEmptyFramer, ObserverFramer, ValidatingFramer
+            ):
                 self.in_python = cls.frame_and_write is not base.frame_and_write
                 break
         self.needs_view = self.in_python
@@ -119,6 +122,7 @@ cdef class Framer:
             inner = (<FramerAdapter>self)._inner
         elif not isinstance(self, (DefaultFramer, ChecksumFramer)):
             raise TypeError(f"{type(self).__name__} must define frame_and_write(writer, payload)")
+        check_no_prefix(payload)
         owner_view = owner_view_of(payload, "payload")
         acquire(owner_view, &view, "payload")
         try:

@@ -10,6 +10,7 @@ from flatstream._core.base.checks cimport exact_str, index_of
 from flatstream._core.base.pickling cimport reduced
 from flatstream._core.flatbuf.layout cimport Layout, identifier_of
 from flatstream._core.flatbuf.message cimport is_other
+from flatstream._core.flatbuf.message_builder cimport check_no_prefix
 from flatstream._core.flatbuf.verifier cimport Limits, Types, check_limits, check_root, verify_object, verify_table_root
 from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN
 
@@ -65,6 +66,7 @@ cdef class Validator:
         cdef Py_buffer view
         if not isinstance(self, (NoValidator, SizeValidator, TableRootValidator, TypedValidator, CompositeValidator)):
             raise TypeError(f"{type(self).__name__} must define validate(payload)")
+        check_no_prefix(payload)
         owner_view = owner_view_of(payload, "payload")
         acquire(owner_view, &view, "payload")
         try:

@@ -11,10 +11,12 @@ exactly, so that the loops over messages compare values of one type. No conditio
 
 import datetime
 import struct
+from decimal import Decimal
 from fractions import Fraction
 from operator import index as index_of
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.float cimport PyFloat_AS_DOUBLE
 from libc.math cimport nextafter
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp
@@ -31,6 +33,9 @@ cdef extern from "Python.h":
     void PyMem_RawFree(void* p) nogil
 
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "startswith")
+
+# Decimal numbers with more digits than this are compared as floats.
+cdef int MAX_EXPONENT = 400
 
 # Nanoseconds of each unit that a field may count in.
 UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -88,7 +93,7 @@ def parse_conditions(where):
             )
         operand = third
         if second in ("in", "not in"):
-            if isinstance(third, TEXTS):
+            if isinstance(third, TEXTS) or not hasattr(type(third), "__iter__"):
                 raise TypeError(f"where: {second!r} needs a list of values, got {third!r:.100}")
             operand = list(third)
         parsed.append((path, second, (operand,), unit))
@@ -115,17 +120,28 @@ cdef object number_of(object value, str what, object unit):
                 return int(value)
             if letter != "f" and hasattr(type(value), "__index__"):
                 return index_of(value)
-            if isinstance(value, float) or hasattr(type(value), "__float__"):
-                number = float(value)
-                if number != number:
-                    raise ValueError(f"where: {what} is NaN")
-                return number
+            if isinstance(value, float):
+                # Not its own method: a subclass may have another one.
+                return not_nan(PyFloat_AS_DOUBLE(value), what)
+            if isinstance(value, Fraction):
+                return value
+            if hasattr(type(value), "__float__"):
+                number = not_nan(float(value), what)
+                # As a float, a decimal number would be rounded. An int of a large power of ten would fill memory.
+                is_exact = isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < MAX_EXPONENT
+                return Fraction(value) if is_exact else number
         except TypeError:
             # For example an array of more than one element.
             pass
     hint = ": the field is no string and no enum" if isinstance(value, str) else ""
     raise TypeError(f"where: {what} must be a number{'' if what == 'the value' else ' or None'}, got "
                     f"{type(value).__name__}{hint}")
+
+
+cdef double not_nan(double number, str what) except? -1:
+    if number != number:
+        raise ValueError(f"where: {what} is NaN")
+    return number
 
 
 cdef object time_number(object value, object letter, str what, object unit):
@@ -355,7 +371,9 @@ cdef class Condition:
 cdef int compare(bytes text, const uint8_t* data, Py_ssize_t size) noexcept:
     """Whether `text` is less than (-1), equal to or greater than (1) these bytes."""
     cdef Py_ssize_t own = PyBytes_GET_SIZE(text)
-    cdef int order = memcmp(PyBytes_AS_STRING(text), data, <size_t>min(own, size))
+    cdef Py_ssize_t common = min(own, size)
+    # Not with 0 bytes: a column of nothing but empty strings has no memory, and `memcmp` may not be given NULL.
+    cdef int order = memcmp(PyBytes_AS_STRING(text), data, <size_t>common) if common else 0
     if order == 0:
         return (own > size) - (own < size)
     return 1 if order > 0 else -1

@@ -68,6 +68,7 @@ cdef class RecordBuilder(Exclusive):
     cdef int64_t put_string(self, object value) except -1
     cdef int64_t put_vector(self, int32_t index, int32_t i, object value) except -1
     cdef int check_no_nulls(self, object value) except -1
+    cdef int fail_null(self, Py_ssize_t place) except -1
     cdef int64_t put_scalars(self, uint8_t kind, int32_t index, uint32_t alignment, object value) except -1
     cdef int64_t put_structs(self, int32_t index, uint32_t alignment, object value) except -1
     cdef int64_t put_offset_vector(self, Py_ssize_t base, Py_ssize_t count, uint32_t alignment) except -1

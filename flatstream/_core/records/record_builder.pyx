@@ -32,7 +32,7 @@ from flatstream._core.flatbuf.scalars cimport (
 )
 from flatstream._core.flatbuf.verifier cimport Field, UnionType, Variant, find_not_utf8, find_variant
 from flatstream._core.records.record_fields cimport (
-    ObjectEncoding, buffer_of, elements_of, fail, field_values, make_encoding, null_in, type_name,
+    ObjectEncoding, buffer_of, elements_of, fail, field_values, integers_of_times, make_encoding, null_in, type_name,
 )
 from flatstream._core.records.record_view cimport RecordView
 
@@ -576,21 +576,24 @@ cdef class RecordBuilder(Exclusive):
         """Raises an error with the place of the first null of a Series or array. Its conversion could make NaN of it.
         """
         cdef Py_ssize_t place = null_in(value)
-        if place >= 0:
-            self.steps[self.depth - 1].element = place
-            fail(ValueError, "an element of a vector must not be null")
-        return 0
+        return self.fail_null(place) if place >= 0 else 0
+
+    cdef int fail_null(self, Py_ssize_t place) except -1:
+        self.steps[self.depth - 1].element = place
+        fail(ValueError, "an element of a vector must not be null")
 
     cdef int64_t put_scalars(self, uint8_t kind, int32_t index, uint32_t alignment, object value) except -1:
         """A vector of numbers. The elements of a buffer are converted without Python objects, or copied at once if they
         have the type of the field.
         """
         cdef Py_buffer view
-        cdef Py_ssize_t width = scalar_width(kind), count, start, k = 0
+        cdef Py_ssize_t width = scalar_width(kind), count, start, k = 0, null = -1
         cdef ElementClass element
         cdef bint swapped = False
         self.check_no_nulls(value)
-        value = buffer_of(value)
+        value = buffer_of(value, &null)
+        if null >= 0:
+            self.fail_null(null)
         if not PyObject_CheckBuffer(value) or (width > 1 and isinstance(value, (bytes, bytearray))):
             items = elements_of(value)
             count = len(items)
@@ -686,8 +689,11 @@ cdef class RecordBuilder(Exclusive):
         """Stores an array of a struct. The number of elements must be that of the schema."""
         cdef Field* field = &self.layout.types.objects[index].fields[i]
         cdef Py_ssize_t k, count = self.layout.objects[index].fields[i].length
-        cdef Py_ssize_t size = self.layout.objects[index].fields[i].element_size
+        cdef Py_ssize_t size = self.layout.objects[index].fields[i].element_size, null = -1
         self.check_no_nulls(value)
+        value = integers_of_times(value, &null)
+        if null >= 0:
+            self.fail_null(null)
         # No buffers here, unlike in put_scalars: arrays in structs are short, and elements_of calls `tolist`.
         if field.element == UBYTE and isinstance(value, (bytes, bytearray)):
             items = list(exact_bytes(value))

@@ -37,7 +37,8 @@ cdef int fail(object kind, str text) except -1
 cdef list field_values(ObjectEncoding encoding, object record)
 cdef int set_value(ObjectEncoding encoding, list values, object name, object value) except -1
 cdef str type_name(object value)
-cdef object buffer_of(object value)
+cdef object buffer_of(object value, Py_ssize_t* null)
+cdef object integers_of_times(object value, Py_ssize_t* null)
 # The place of the first null of a Series or array, or -1.
 cdef Py_ssize_t null_in(object value) except -2
 cdef object elements_of(object value)

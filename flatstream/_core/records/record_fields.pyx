@@ -27,6 +27,12 @@ cdef Py_ssize_t MAX_CACHED_CLASSES = 256
 
 cdef object MISSING = object()
 
+# NumPy's time that is none, as its integer.
+cdef object NAT = -(2**63)
+
+# Of the dtypes of durations and of points in time.
+cdef tuple TIME_KINDS = ("m", "M")
+
 # How the field values of a record are found.
 cdef enum Access:
     BY_NAME
@@ -351,7 +357,8 @@ cdef list values_by_attribute(ObjectEncoding encoding, object record):
 
 cdef Py_ssize_t null_in(object value) except -2:
     """What counts as null: a masked element of NumPy's masked arrays; what `is_null` says of a Series of polars or an
-    array of pyarrow; and what `isna` says of a Series or array of pandas with a nullable type. NaN is a number.
+    array of pyarrow; and what `isna` says of a Series or array of pandas with a nullable type. NaN is a number. For
+    NaT see `integers_of_times`.
     """
     cdef int nulls
     kind = type(value)
@@ -407,8 +414,33 @@ cdef list flags_of(object flag):
     return flat
 
 
-cdef object buffer_of(object value):
-    """An object that exports the elements of an array as a buffer, or `value` itself if there is none."""
+cdef object integers_of_times(object value, Py_ssize_t* null):
+    """An array of times of NumPy, or a Series of them, as an array of their integers; any other value as it is. `null`
+    becomes the index of the first NaT, which `null_in` does not look for, or -1.
+    """
+    null[0] = -1
+    kind = type(value)
+    if kind is list or kind is tuple or kind is bytes:
+        return value
+    if getattr(getattr(value, "dtype", None), "kind", None) not in TIME_KINDS:
+        return value
+    if not PyObject_CheckBuffer(value) and hasattr(kind, "__array__"):
+        # Of times with a zone, __array__() returns objects.
+        value = value.__array__()
+        if getattr(getattr(value, "dtype", None), "kind", None) not in TIME_KINDS:
+            return value
+    # NumPy stores them as integers of 64 bits, but the buffer protocol has no format for them.
+    value = value.view(">i8" if getattr(value.dtype, "byteorder", "=") == ">" else "i8")
+    if value.ndim == 1:
+        null[0] = (value == NAT).tobytes().find(b"\x01")
+    return value
+
+
+cdef object buffer_of(object value, Py_ssize_t* null):
+    """An object that exports the elements of an array as a buffer, or `value` itself if there is none. For `null` see
+    `integers_of_times`.
+    """
+    null[0] = -1
     kind = type(value)
     if kind is list or kind is tuple or kind is bytes:
         return value
@@ -417,11 +449,7 @@ cdef object buffer_of(object value):
             return value
         # For example a Series of pandas: __array__() returns a NumPy array.
         value = value.__array__()
-    dtype = getattr(value, "dtype", None)
-    if getattr(dtype, "kind", None) in ("m", "M"):
-        # Times: NumPy stores them as integers of 64 bits, but the buffer protocol has no format for them.
-        return value.view("i8")
-    return value
+    return integers_of_times(value, null)
 
 
 cdef object elements_of(object value):

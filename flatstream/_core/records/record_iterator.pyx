@@ -11,6 +11,7 @@ from flatstream._core.base.buffers cimport owner_view_of
 from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.flatbuf.layout cimport identifier_of
 from flatstream._core.flatbuf.message cimport Message, is_other, open_root
+from flatstream._core.flatbuf.message_builder cimport check_no_prefix
 from flatstream._core.flatbuf.verifier cimport verify_object
 from flatstream._core.records.field_lookup cimport RecordTypes
 from flatstream._core.records.record_filter cimport RecordFilter
@@ -163,6 +164,7 @@ def view_message(
     max_apparent_size).
     """
     cdef int32_t root = types.check_root(number)
+    check_no_prefix(payload)
     return open_message(types.with_limits(limits), root, owner_view_of(payload, "payload"), verify, -1, -1)
 
 

@@ -214,6 +214,8 @@ cdef class Encoder(OutputBuffer):
         cdef Py_buffer view
         if type(payload) is bytes:
             return self.put(payload, <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+        if isinstance(payload, MessageBuilder) and (<MessageBuilder>payload).size_prefixed:
+            self.fail_prefixed()
         acquire(payload, &view, "payload")
         try:
             return self.put(payload, <const uint8_t*>view.buf, view.len)

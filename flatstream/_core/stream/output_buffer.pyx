@@ -327,14 +327,14 @@ cdef class OutputBuffer(Exclusive):
     ) except -1:
         """Copies as many of `count` frames, see `pass_on`, into the buffer as it has room for; returns how many."""
         cdef Py_ssize_t i = 0, room = self.chunk.capacity - self.used, size = 0, next_size
-        if not count:
+        if self.max_frames:
+            count = min(count, self.max_frames - self.end_count)
+        if count <= 0:
             return 0
         if self.end_capacity - self.end_count < count:
             # No more of them than have room.
             count = min(count, room // head_size)
             self.reserve_ends(self.end_count + count + 64)
-            if self.max_frames:
-                count = min(count, max(0, self.end_capacity - self.end_count))
         while i < count:
             next_size = head_size + <Py_ssize_t>(starts[i] + sizes[i] - starts[0])
             if next_size > room:
@@ -442,9 +442,8 @@ cdef class OutputBuffer(Exclusive):
         For a sink that has to know where frames end: it asks `_whole_frames` while it is offered bytes.
         """
         self.gathers_all = True
+        # It holds when the buffer is handed over the next time.
         self.max_frames = max_frames
-        if max_frames and self.end_capacity > max_frames:
-            self.end_capacity = max(max_frames, self.end_count)
 
     @property
     def _frames_taken(self):
@@ -679,6 +678,8 @@ cdef class OutputBuffer(Exclusive):
                     self.ends[kept] = self.ends[i] - self.start
                     kept += 1
         self.end_count = kept
+        if self.max_frames and self.end_capacity > self.max_frames:
+            self.end_capacity = max(self.max_frames, kept)
         self.start = 0
         self.used = rest
         return 0

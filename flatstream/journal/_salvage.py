@@ -1,0 +1,228 @@
+"""Copies what is intact in the damaged segments of a journal to a new journal, with the same numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import NamedTuple
+
+from flatstream._core.stream.frame_search import header_size_of
+from flatstream._files import sync, sync_folder
+from flatstream._salvage import salvage
+from flatstream.checksums import ChecksumType
+from flatstream.errors import FlatStreamError
+from flatstream.framing import deframer_for
+from flatstream.journal._examine import (
+    BATCH_BYTES,
+    Content,
+    Damage,
+    Examined,
+    Folder,
+    Watch,
+    deframer_of,
+    examine,
+    number_damage,
+)
+from flatstream.journal._layout import Manifest, Sealed, segment_path, write_manifest
+from flatstream.reader import StreamReader
+
+__all__ = ["Salvaged", "salvage_journal"]
+
+CHUNK = 1 << 20
+
+
+class Salvaged(NamedTuple):
+    """What became of a segment.
+
+    Attributes
+    ----------
+    examined : Examined
+        The segment, as it was read before.
+    files : list of (str, Sealed)
+        The names of the new segments, and what is in them.
+    damage : list of Damage
+        What is lost.
+    doubtful : str or None
+        The name of the file with doubtful frames.
+    doubtful_frames : int
+        How many it has.
+    """
+
+    examined: Examined
+    files: list[tuple[str, Sealed]]
+    damage: list[Damage]
+    doubtful: str | None = None
+    doubtful_frames: int = 0
+
+
+def salvage_journal(
+    folder: Folder,
+    out: str,
+    checksum: ChecksumType,
+    *,
+    everything: bool = False,
+    watch: Callable[[str], Watch] | None = None,
+    progress: Callable[[str], Callable[[int, int], object]] | None = None,
+) -> list[Salvaged]:
+    """Copies the intact frames of damaged and torn segments to a new folder. The journal is not changed.
+
+    Behind lost frames a new segment begins, so that each frame keeps its number. The new journal has the identity of
+    the old one, so that cursors go on to be right.
+
+    Parameters
+    ----------
+    folder : Folder
+        The journal.
+    out : str
+        The new folder. It must not exist. Until it is complete, it is called ``<out>.partial-<number of the process>``.
+        It is not made if nothing is to be copied.
+    checksum : ChecksumType
+        That of the journal.
+    everything : bool
+        Whether to copy intact segments too.
+    watch, progress : callable, optional
+        Get the name of a segment, and return what is told how far it is read and copied.
+
+    Returns
+    -------
+    list of Salvaged
+        One for each segment that was copied.
+
+    Raises
+    ------
+    FileExistsError
+        `out` exists.
+    OSError, FlatStreamError
+        A segment cannot be read, or a file not written. There is no new folder then.
+    """
+    partial = f"{out}.partial-{os.getpid()}"
+    if os.path.lexists(out):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), out)
+    os.mkdir(partial)
+    try:
+        done = []
+        for found in examine(folder, deframer_of(checksum), everything=True, watch=watch):
+            if found.state == "unreadable":
+                raise OSError(errno.EIO, found.reason, found.segment.path)
+            if found.state == "damaged":
+                name = os.path.basename(found.segment.path)
+                done.append(_salvage(found, partial, checksum, progress and progress(name)))
+            elif everything or found.state == "torn":
+                done.append(_copy(found, partial))
+        if not done:
+            os.rmdir(partial)
+            return []
+        _reserve_numbers(done[-1], partial)
+        known = folder.manifest
+        sealed = {name: one for salvaged in done for name, one in salvaged.files}
+        identity = uuid.uuid4().hex if known is None else known.id
+        write_manifest(partial, Manifest(identity, checksum.value, sealed))
+        os.rename(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    sync_folder(out)
+    return done
+
+
+def _reserve_numbers(last: Salvaged, folder: str) -> None:
+    """Makes an empty segment behind frames that are lost at the end: no writer uses their numbers again."""
+    found = last.examined
+    behind = last.files[-1][1].next if last.files else found.segment.first
+    number = max([behind, *(damage.next for damage in last.damage)])
+    if number > behind:
+        last.files.append(_piece(found, found.segment.path, folder, number, 0, 0, 0))
+
+
+def _copy(found: Examined, folder: str) -> Salvaged:
+    """Copies the frames of a segment that is not damaged: all but a torn tail."""
+    content = found.content
+    assert content is not None
+    end = content.size if content.torn is None else content.torn
+    damage = [] if content.torn is None else [Damage(end, content.size, found.next, found.next)]
+    return Salvaged(
+        found, [_piece(found, found.segment.path, folder, found.segment.first, found.frames, 0, end)], damage
+    )
+
+
+def _salvage(
+    found: Examined, folder: str, checksum: ChecksumType, progress: Callable[[int, int], object] | None
+) -> Salvaged:
+    base = os.path.basename(found.segment.path)
+    whole = os.path.join(folder, f"{base}.salvaged")
+    report = salvage(
+        found.segment.path,
+        whole,
+        checksum,
+        doubtful=os.path.join(folder, f"{base}.doubtful"),
+        allow_empty=False,
+        progress=progress,
+    )
+    # Where each lost range would be in the new file.
+    places = []
+    lost = 0
+    for begin, end in report.lost_ranges:
+        places.append(begin - lost)
+        lost += end - begin
+    before = _frames_before(whole, checksum, places)
+    content = Content(report.size + lost, report.frames, lost_ranges=list(report.lost_ranges), frames_before=before)
+    # Frames that are missing at the end of the segment are behind what was read, too.
+    header_size = header_size_of(deframer_of(checksum)) or 4
+    damage, end_number = number_damage(found.segment.first, found.expected, content, header_size)
+    files = []
+    number, start, counted = found.segment.first, 0, 0
+    # A new file begins where numbers are missing.
+    for place, count, one in [
+        *zip(places, before, damage, strict=False),
+        (report.size, report.frames, Damage(0, 0, 0, end_number)),
+    ]:
+        if one.first == one.next and place != report.size:
+            continue
+        if count > counted:
+            files.append(_piece(found, whole, folder, number, count - counted, start, place))
+        number, start, counted = one.next, place, count
+    os.unlink(whole)
+    doubtful = None if report.doubtful is None else os.path.basename(report.doubtful)
+    return Salvaged(found, files, damage, doubtful, len(report.doubtful_ranges))
+
+
+def _frames_before(path: str, checksum: ChecksumType, places: list[int]) -> list[int]:
+    """How many frames an intact file has before each of these offsets, at which frames begin."""
+    counts: list[int] = []
+    frames = 0
+    with StreamReader(path, deframer_for(checksum)) as reader:
+        for batch in reader.batches(max_bytes=BATCH_BYTES):
+            end = batch.stream_offset + len(batch.buffer)
+            while len(counts) < len(places) and places[len(counts)] < end:
+                counts.append(frames + bisect_left(batch.offsets, places[len(counts)] - batch.stream_offset))
+            frames += len(batch)
+    return counts + [frames] * (len(places) - len(counts))
+
+
+def _piece(
+    found: Examined, source: str, folder: str, first: int, frames: int, begin: int, end: int
+) -> tuple[str, Sealed]:
+    """Copies whole frames of a file into a segment, durably. It gets the time of the old one."""
+    path = segment_path(folder, first)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+    with open(source, "rb", buffering=0) as old, open(os.open(path, flags, 0o666), "wb", buffering=0) as new:
+        old.seek(begin)
+        left = end - begin
+        while left and (chunk := old.read(min(CHUNK, left))):
+            view = memoryview(chunk)
+            left -= len(view)
+            while view:
+                view = view[new.write(view) :]
+        if left:
+            raise FlatStreamError(f"{source} became shorter while it was copied")
+        sync(new.fileno())
+    ended = found.ended or 0.0
+    with contextlib.suppress(OSError):
+        os.utime(path, (ended, ended))
+    began = ended if found.began is None else found.began
+    return os.path.basename(path), Sealed(frames, end - begin, first + frames, began, ended)
