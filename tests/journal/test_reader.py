@@ -13,7 +13,7 @@ import pytest
 
 import flatstream
 from flatstream import ChecksumMismatchError, SizeValidator, StreamReader, ValidationFailedError
-from flatstream.journal import Cursor, Gap, JournalReader, JournalWriter, RotationPolicy, _parts
+from flatstream.journal import Cursor, Gap, JournalReader, JournalWriter, RotationPolicy
 from reference import framing as reference
 from support.bad_input import Case, refusals, table
 from support.journal_segments import PAYLOADS, add_frames, make_segment, make_segments, numbered
@@ -124,14 +124,14 @@ def _segment(folder: Path, first: int) -> str:
 
 
 def test_what_is_added_after_the_end_is_read_next(folder: Path) -> None:
-    with JournalWriter(folder, "crc32", rotate=RotationPolicy(max_frames=3)) as writer:
-        with JournalReader(folder) as reader:
-            for number in range(20):
-                writer.write_payload(b"%d" % number)
-                writer.flush()
-                assert numbered(reader) == [(number, b"%d" % number)]
-                assert reader.read_message() is None
-            assert reader.gaps == []
+    rotate = RotationPolicy(max_frames=3)
+    with JournalWriter(folder, "crc32", rotate=rotate) as writer, JournalReader(folder) as reader:
+        for number in range(20):
+            writer.write_payload(b"%d" % number)
+            writer.flush()
+            assert numbered(reader) == [(number, b"%d" % number)]
+            assert reader.read_message() is None
+        assert reader.gaps == []
 
 
 def test_bytes_that_came_before_the_next_segment_are_read_first(folder: Path) -> None:
@@ -150,7 +150,7 @@ def test_incomplete_listing_loses_no_segment(folder: Path, monkeypatch: pytest.M
     real, names = os.listdir, [os.path.basename(_segment(folder, first)) for first in range(0, 60, 10)]
     reader = JournalReader(folder, "crc32")
     shown = iter([[names[0], names[3]], names[:4], [*names[:3], names[5]]])
-    monkeypatch.setattr(_parts.os, "listdir", lambda path: next(shown, None) or real(path))
+    monkeypatch.setattr(os, "listdir", lambda path: next(shown, None) or real(path))
     with reader:
         assert numbered(reader) == list(enumerate(PAYLOADS))
         assert reader.gaps == []
@@ -232,7 +232,7 @@ def test_time_chooses_the_first_segment_that_was_written_since(folder: Path) -> 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("size", [1, 7, 60])
-def test_time_of_a_field_is_found_exactly(folder: Path, unit: str, size: int) -> None:
+def test_time_of_a_field_is_found_exactly(folder: Path, unit: Any, size: int) -> None:
     make_segments(folder, records(60), [size] * (60 // size))
     step = {"s": timedelta(seconds=10), "ms": timedelta(milliseconds=10), "us": timedelta(microseconds=10)}
     begin = datetime(1970, 1, 1, tzinfo=UTC)
@@ -407,8 +407,9 @@ def test_start_in_an_empty_journal(folder: Path) -> None:
     folder.mkdir()
     with pytest.raises(ValueError, match="start is 1, and the journal has no frame"):
         JournalReader(folder, start=1)
-    for start in (0, -3, "newest", datetime.now(UTC)):
-        with JournalReader(folder, start=start) as reader:  # type: ignore[arg-type]
+    starts: list[Any] = [0, -3, "newest", datetime.now(UTC)]
+    for start in starts:
+        with JournalReader(folder, start=start) as reader:
             assert (reader.position, reader.read_message()) == (0, None)
 
 

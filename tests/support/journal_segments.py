@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Sequence
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from flatstream.journal import JournalReader
@@ -41,6 +42,21 @@ def numbered(reader: JournalReader) -> list[tuple[int, bytes]]:
     return [(reader.number, bytes(payload)) for payload in reader]
 
 
-def copy(folder: Path, name: str) -> Path:
-    """A copy of a journal beside it."""
-    return Path(shutil.copytree(folder, folder.with_name(name)))
+class _Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[list[logging.LogRecord]]:
+    """What the logger of journals is given."""
+    handler = _Records()
+    logging.getLogger("flatstream.journal").addHandler(handler)
+    try:
+        yield handler.records
+    finally:
+        logging.getLogger("flatstream.journal").removeHandler(handler)
