@@ -59,8 +59,8 @@ class Plan:
         Further arguments of JournalWriter.
     script : tuple
         The calls of the program "script".
-    is_gated : bool
-        Whether it waits for a byte before it begins.
+    gate : str
+        Where it waits for a byte: "begin", "opened" (when the journal is open), or nowhere.
     file_size_limit : int or None
         RLIMIT_FSIZE.
     clock_steps : tuple of float
@@ -77,7 +77,7 @@ class Plan:
     retain: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     script: tuple[Any, ...] = ()
-    is_gated: bool = False
+    gate: str = ""
     file_size_limit: int | None = None
     clock_steps: tuple[float, ...] = ()
 
@@ -180,6 +180,8 @@ class Program:
     def opened(self) -> JournalWriter:
         writer = self.plan.open()
         self.tell("opened", writer.position)
+        if self.plan.gate == "opened":
+            self.channel.recv(1)
         return writer
 
     # Programs
@@ -348,7 +350,7 @@ def _step_the_clock(steps: tuple[float, ...]) -> None:
 
 def _run(plan: Plan, channel: socket.socket) -> None:
     signal.alarm(LONGEST)
-    if plan.is_gated:
+    if plan.gate == "begin":
         channel.recv(1)
     if plan.file_size_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (plan.file_size_limit, resource.RLIM_INFINITY))

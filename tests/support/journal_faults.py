@@ -65,7 +65,7 @@ class Running:
         return self.channel.fileno()
 
     def release(self) -> None:
-        """Lets a program begin that waits for it (`Plan.is_gated`)."""
+        """Lets a program begin that waits for it (`Plan.gate`)."""
         self.channel.send(b"!")
 
     def listen(self, seconds: float = 0.0) -> bool:
