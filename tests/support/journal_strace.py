@@ -73,6 +73,8 @@ def missing() -> str | None:
 def run_traced(programs: Programs, plan: Plan, log: Path, *injections: str, reads: bool = False) -> Traced:
     """Runs a program under strace, which does `injections` (as in ``strace --inject``)."""
     running = programs.start(plan if plan.gate else Plan(**{**vars(plan), "gate": "begin"}))
+    # What it does before is not counted.
+    running.await_gate()
     calls = [*CALLS, *(READS if reads else ())]
     command = ["strace", "-f", "-y", "-s", "8", "-o", str(log), "-p", str(running.pid)]
     command += ["-e", "trace=" + ",".join(f"?{name}" for name in calls), "-e", "signal=none"]
