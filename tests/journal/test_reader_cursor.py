@@ -117,9 +117,8 @@ def test_cursor_file_that_holds_none_is_an_error(folder: Path) -> None:
 def test_cursor_above_the_end_begins_there_with_a_warning(folder: Path) -> None:
     """A power cut can take back frames that were read."""
     make_segments(folder, PAYLOADS[:20], [10])
-    with logged() as records:
-        with JournalReader(folder, "crc32", start=Cursor("0" * 32, 25)) as reader:
-            assert (reader.position, list(reader), reader.gaps) == (20, [], [])
+    with logged() as records, JournalReader(folder, "crc32", start=Cursor("0" * 32, 25)) as reader:
+        assert (reader.position, list(reader), reader.gaps) == (20, [], [])
     assert [record.levelname for record in records] == ["WARNING"]
     with pytest.raises(ValueError, match="start is 25, and the journal ends before the frame 20"):
         JournalReader(folder, "crc32", start=25)
