@@ -123,7 +123,7 @@ class SegmentSink:
         self.first = first
         # The number of the frame behind the last one that the system has whole, or that was dropped.
         self.number = number
-        # Open all the time, so that a process without free descriptors can sync. Names are lasting only with the folder.
+        # Open all the time, because names are lasting only when the folder is synced, and descriptors can be short.
         self._folder = _open_folder(directory)
         # The size of the file, and how many of its last bytes belong to a frame that is not whole.
         self.size = os.fstat(file.fileno()).st_size

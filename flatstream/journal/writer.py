@@ -50,8 +50,8 @@ log = logging.getLogger("flatstream.journal")
 # After the keeper's work failed, it rests for so many seconds.
 PAUSE_AFTER_ERROR = 0.25
 
-# How long `close` waits for the keeper, in seconds: a sync on a disk that hangs may take longer. And how long the end of
-# the interpreter waits for all of them.
+# How long `close` waits for the keeper, in seconds: a sync on a disk that hangs may take longer. And how long the
+# end of the interpreter waits for all of them.
 PATIENCE = 60.0
 PATIENCE_AT_EXIT = 1.0
 
