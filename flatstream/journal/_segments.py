@@ -52,6 +52,9 @@ DROP_PAUSE = 0.05
 # How many ranges of dropped frames are remembered for those who wait for them. Neighbouring ones are one range.
 MAX_DROPPED_RANGES = 1000
 
+# How many lines for the log are kept until they are written.
+MAX_LINES = 1000
+
 # Errors of fdatasync on a file system that cannot sync at all.
 CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -138,7 +141,9 @@ class SegmentSink:
         self._begun: str | None = None
         # The frame of which the file has a part is to be dropped, and the part may have been cut off already.
         self._must_drop = False
-        self._rotation = rotation
+        self._max_bytes = UNLIMITED if rotation.max_bytes is None else min(rotation.max_bytes, UNLIMITED)
+        self._max_frames = UNLIMITED if rotation.max_frames is None else min(rotation.max_frames, UNLIMITED)
+        self._max_seconds = rotation.max_seconds
         self._when_full = when_full
         self._sync_every = sync_every
         self._wake = wake
@@ -154,7 +159,7 @@ class SegmentSink:
         self._write_not_before = 0.0
         self.dropped_ranges: deque[tuple[int, int]] = deque(maxlen=MAX_DROPPED_RANGES)
         self.ended: deque[EndedSegment] = deque()
-        # How many names of segments were made, and how many of them the disk has. The latter changes with `sync_lock` held.
+        # How many names of segments were made, and how many of them the disk has, which changes with `sync_lock` held.
         self._names = 1
         self._synced_names = 0
         # One sync at a time: the system reports an error to one of several, and the others would return as if all was
@@ -176,6 +181,21 @@ class SegmentSink:
         self.last_sync: float | None = None
         # What is wrong at the moment, by its kind.
         self.problems: dict[str, str] = {}
+        # What the log is to be told when nothing is held: its handlers may wait for a lock, and a thread that has it
+        # may wait for this journal, because it writes what is logged into it.
+        self.lines: deque[tuple[int, str, tuple[Any, ...]]] = deque(maxlen=MAX_LINES)
+
+    def tell(self, level: int, text: str, *arguments: Any) -> None:
+        """Has the keeper tell the log something, and look for work."""
+        self.lines.append((level, text, arguments))
+        self._wake()
+
+    def write_log(self) -> None:
+        """Tells the log what there is to tell. To be called while nothing is held."""
+        while self.lines:
+            with contextlib.suppress(IndexError):
+                level, text, arguments = self.lines.popleft()
+                log.log(level, f"%s: {text}", self.directory, *arguments)
 
     def attach(self, writer: JournalWriter) -> None:
         """Sets the writer that is asked where frames end."""
@@ -317,8 +337,8 @@ class SegmentSink:
         self, writer: JournalWriter, offered: int, is_buffered: bool, used_bytes: int, used_frames: int
     ) -> tuple[int, int]:
         """How many bytes and frames of those offered a segment has room for that has so many already."""
-        room = UNLIMITED if self._rotation.max_bytes is None else max(0, self._rotation.max_bytes - used_bytes)
-        count = UNLIMITED if self._rotation.max_frames is None else max(0, self._rotation.max_frames - used_frames)
+        room = max(0, self._max_bytes - used_bytes)
+        count = max(0, self._max_frames - used_frames)
         if is_buffered:
             return writer._whole_frames(room, count)
         return (offered, 1) if offered <= room and count else (0, 0)
@@ -327,7 +347,7 @@ class SegmentSink:
         """Whether the segment in use has frames and is too old, or has to end for another reason."""
         if self.number == self.first:
             return False
-        limit = self._rotation.max_seconds
+        limit = self._max_seconds
         return self._must_rotate or (limit is not None and now - self._began_monotonic >= limit)
 
     def age(self) -> float:
@@ -389,13 +409,10 @@ class SegmentSink:
         self.problems.pop("rotation", None)
         if dropped is not None:
             self.problems.pop("full", None)
-            log.warning(
-                "%s: %d frames were dropped, from number %d on", self.directory, dropped[1] - dropped[0], dropped[0]
-            )
+            self.tell(logging.WARNING, "%d frames were dropped, from number %d on", dropped[1] - dropped[0], dropped[0])
         self.rotations += 1
         self.longest_rotation = max(self.longest_rotation, time.perf_counter() - started)
-        log.info("%s: begins segment %d after %d frames", self.directory, self.first, ended.next - ended.segment.first)
-        self._wake()
+        self.tell(logging.INFO, "begins segment %d after %d frames", self.first, ended.next - ended.segment.first)
 
     def _make_segment(self, path: str) -> io.FileIO:
         """Makes a file that does not exist; or opens the one that an attempt has made which an exception ended."""
@@ -448,7 +465,7 @@ class SegmentSink:
         begin = self.dropped_ranges[-1][0]
         is_first = not self._has_gap
         if is_first:
-            log.warning("%s: the disk is full, so frames are dropped from number %d on", self.directory, number)
+            self.tell(logging.WARNING, "the disk is full, so frames are dropped from number %d on", number)
         self.problems["full"] = f"the disk is full, so frames are dropped: {end - begin} since number {begin}"
         self._write_not_before = time.monotonic() + DROP_PAUSE
         # No call among these lines, so no signal handler can come between them.
@@ -469,7 +486,7 @@ class SegmentSink:
         self.errors[errno.errorcode.get(error.errno or 0, "unknown")] += 1
         if not (error.errno in FULL and self._when_full != "raise"):
             self.problems["write"] = f"{doing} failed: {error}"
-            log.error("%s: %s failed: %s", self.directory, doing, error)
+            self.tell(logging.ERROR, "%s failed: %s", doing, error)
 
     # Syncing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from datetime import datetime
@@ -226,7 +227,9 @@ class JournalReader(StreamReader):
         try:
             write_atomically(path, data)
         except FileNotFoundError:
-            os.mkdir(folder)
+            # Another reader may have made it meanwhile.
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
             sync_folder(folder)
             write_atomically(path, data)
 
@@ -234,10 +237,14 @@ class JournalReader(StreamReader):
 
     def close(self) -> None:
         """Closes the reader. Payloads already handed out stay valid, as do `cursor`, `number` and `gaps`."""
-        if not self.closed:
+        if self.closed:
+            return
+        try:
+            # Behind damage, this reads the segment again.
             at = (self.cursor, self.gaps)
+        finally:
             super().close()
-            self._closed_at = at
+        self._closed_at = at
 
     def detach(self) -> tuple[Any, bytes | memoryview]:
         """Raises io.UnsupportedOperation: the source is many files. Store the `cursor` instead."""

@@ -31,13 +31,15 @@ from flatstream.journal._layout import (
     Sealed,
     Segment,
     list_cursors,
+    list_segments,
+    list_tails,
     read_manifest,
     segment_path,
     write_manifest,
 )
 from flatstream.journal._recovery import SegmentReport, recover_segments
 from flatstream.journal._retention import first_needed, list_sizes, remove_segment, surplus
-from flatstream.journal._segments import ROTATION_PAUSE, EndedSegment, SegmentSink, WhenFull
+from flatstream.journal._segments import ROTATION_PAUSE, UNLIMITED, EndedSegment, SegmentSink, WhenFull
 from flatstream.journal._writing_thread import held_lock
 from flatstream.journal.metrics import JournalMetrics, health_of
 from flatstream.journal.policies import RetentionPolicy, RotationPolicy, SyncPolicy
@@ -160,9 +162,10 @@ class JournalWriter(StreamWriter):
         segments: SegmentSink | None = None
         self._keeper = _Keeper(self)
         try:
-            self._manifest, self._reports = _recover(self._directory, algorithm)
+            self._manifest, self._reports, least = _recover(self._directory, algorithm)
             rotation = rotate if rotate is not None else RotationPolicy(max_bytes=None)
-            segments = self._open_segment(rotation, when_full, policy.frames or 0)
+            frames = min(policy.frames or 0, UNLIMITED)
+            segments = self._open_segment(rotation, when_full, frames, least)
             sink = Sink(
                 segments,
                 segments.write,
@@ -190,7 +193,7 @@ class JournalWriter(StreamWriter):
         self._base = segments.number
         self._segments = segments
         try:
-            self._gather_all(0 if policy.frames is None else policy.frames)
+            self._gather_all(frames)
             segments.attach(self)
             self._remove_surplus()
             if policy.seconds is not None or rotation.max_seconds is not None:
@@ -199,13 +202,13 @@ class JournalWriter(StreamWriter):
             self.close()
             raise
 
-    def _open_segment(self, rotation: RotationPolicy, when_full: WhenFull, sync_every: int) -> SegmentSink:
-        """Opens the segment to go on with: the last one, or a new one."""
+    def _open_segment(self, rotation: RotationPolicy, when_full: WhenFull, sync_every: int, least: int) -> SegmentSink:
+        """Opens the segment to go on with: the last one, or a new one. The next number is at least `least`."""
         manifest = self._manifest
         last = self._reports[-1] if self._reports else None
         # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
         cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
-        number = max(0 if last is None else last.next, *cursors, 0)
+        number = max(0 if last is None else last.next, *cursors, least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
         if last is not None and is_whole and number == last.next:
@@ -297,7 +300,7 @@ class JournalWriter(StreamWriter):
     def _poison(self, error: OSError) -> None:
         """Refuses every later write after a sync failed."""
         if not self.is_refusing:
-            log.error("%s: a sync failed, so nothing more is written: %s", self._directory, error)
+            self._segments.tell(logging.ERROR, "a sync failed, so nothing more is written: %s", error)
         self._segments.is_poisoned = True
         self._segments.errors[f"sync {errno.errorcode.get(error.errno or 0, 'unknown')}"] += 1
         self._refuse_after_failed_sync(error)
@@ -362,6 +365,7 @@ class JournalWriter(StreamWriter):
         """
         self._drain_buffer()
         self._call_exclusively(self._rotate)
+        self._segments.write_log()
 
     def _rotate(self) -> None:
         self._check_open()
@@ -369,13 +373,13 @@ class JournalWriter(StreamWriter):
 
     def _remove_oldest(self) -> bool:
         """Removes the oldest segment that may be removed, because the disk is full; returns whether there was one."""
-        sizes = list_sizes(self._directory)
+        segments = list_segments(self._directory)
         needed = first_needed(self._directory, self.id)
-        if len(sizes) < 2 or (needed is not None and needed < sizes[1].segment.first):
+        if len(segments) < 2 or (needed is not None and needed < segments[1].first):
             return False
-        if sizes[0].segment.first >= self._segments.first:
+        if segments[0].first >= self._segments.first:
             return False
-        self._remove(sizes[0].segment, "the disk is full")
+        self._remove(segments[0], list_tails(self._directory), "the disk is full")
         return True
 
     def _remove_surplus(self) -> None:
@@ -383,11 +387,16 @@ class JournalWriter(StreamWriter):
         if self._retain is None:
             return
         needed = first_needed(self._directory, self.id)
-        for segment in surplus(list_sizes(self._directory), self._retain, needed):
+        found = surplus(list_sizes(self._directory), self._retain, needed)
+        if not found:
+            return
+        tails = list_tails(self._directory)
+        for segment in found:
             if segment.first < self._segments.first:
-                self._remove(segment, "retention")
+                self._remove(segment, tails, "retention")
+        sync_folder(found[0].path)
 
-    def _remove(self, segment: Segment, reason: str) -> None:
+    def _remove(self, segment: Segment, tails: list[str], reason: str) -> None:
         segments = self._segments
         with segments.sync_lock:
             for one in list(segments.ended):
@@ -395,10 +404,10 @@ class JournalWriter(StreamWriter):
                 if one.segment.first == segment.first:
                     segments.ended.remove(one)
                     one.file.close()
-        remove_segment(segment)
+        remove_segment(segment, tails)
         self._manifest.sealed.pop(os.path.basename(segment.path), None)
         self._removed_segments += 1
-        log.info("%s: removed segment %d (%s)", self._directory, segment.first, reason)
+        segments.tell(logging.INFO, "removed segment %d (%s)", segment.first, reason)
 
     def _seal_ended(self) -> None:
         """Syncs, seals and closes the segments that are no longer written."""
@@ -409,7 +418,7 @@ class JournalWriter(StreamWriter):
                 if not segments.ended:
                     break
                 one = segments.ended[0]
-                if segments.is_poisoned:
+                if segments.is_poisoned or segments.closed:
                     return
                 failure: OSError | None = None
                 if one.bytes:
@@ -549,6 +558,8 @@ class JournalWriter(StreamWriter):
             if self.closed:
                 self._lock_file.close()
                 self._keeper.tell()
+                if not sys.is_finalizing():
+                    self._segments.write_log()
             else:
                 # A signal handler raised: nothing is lost, and a further call finishes the work.
                 self._keeper.resume()
@@ -580,14 +591,18 @@ class JournalWriter(StreamWriter):
         return f"<JournalWriter {state}, position {self.position}>"
 
 
-def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[SegmentReport]]:
-    """Makes a journal one that can be written: see `recover_segments`. A new one gets an identity."""
+def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[SegmentReport], int]:
+    """Makes a journal one that can be written: see `recover_segments`. A new one gets an identity. Returns also a
+    number that is above those of all frames which the journal is known to have had.
+    """
     kind = next((kind.value for kind in ChecksumType if type(kind.checksum()) is type(checksum)), None)
     manifest = read_manifest(directory)
     if manifest is None:
         manifest = Manifest(uuid.uuid4().hex, kind)
     elif manifest.checksum != kind:
         raise ValueError(f"the journal in {directory} has the checksum {manifest.checksum!r}, got {checksum!r:.100}")
+    # Also those of segments that somebody has deleted.
+    least = max((one.next for one in manifest.sealed.values()), default=0)
     reports = recover_segments(directory, deframer_for(checksum).with_max_frame_len(2**32 - 1), manifest)
     for report in reports:
         if report.action == "cut":
@@ -597,7 +612,7 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
             log.error("%s: is damaged, and stays as it is: %s", report.path, report.error)
     if reports:
         log.info("%s: opened %d segments, the next frame is %d", directory, len(reports), reports[-1].next)
-    return manifest, reports
+    return manifest, reports, least
 
 
 def checked_seconds(name: str, value: float) -> float:
@@ -769,7 +784,8 @@ class _Keeper:
                 self._bell.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
             with self._mutex:
                 if self._is_stopping:
-                    # For another thread: an exception of a signal handler can have ended the start of one in the middle.
+                    # For another one: an exception of a signal handler can have ended the start of a thread in the
+                    # middle.
                     self._ring()
                     return
                 self._is_woken = False
@@ -786,6 +802,7 @@ class _Keeper:
                 self.problem = pause = None
             # A write may have synced for them.
             self.tell()
+            writer._segments.write_log()
             del writer
 
     def _note_failure(self, writer: JournalWriter, error: Exception) -> None:
