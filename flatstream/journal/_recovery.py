@@ -117,6 +117,9 @@ def recover_segments(
         behind = report.next if before is None else max(report.next, before.next)
         if i + 1 < len(reports):
             behind = min(behind, reports[i + 1].first)
+            if before is not None:
+                # Readers have numbered its frames so, and the next segment may have been a later one before.
+                behind = min(behind, max(before.next, report.first + report.frames))
         reports[i] = report._replace(next=behind)
     sealed = {}
     for report in reports:

@@ -145,7 +145,7 @@ class JournalReader(StreamReader):
                 "will be used again", folder, end, place,
             )  # fmt: skip
 
-        begin = find_start(folder, place, made, field, clamp=clamp if is_cursor else None)
+        begin = find_start(folder, place, made, field, manifest=manifest, clamp=clamp if is_cursor else None)
         parts = _parts(folder, made, manifest, begin, follow, check)
         super().__init__(
             parts.source(),
