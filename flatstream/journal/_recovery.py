@@ -1,8 +1,9 @@
 """What opening a journal does to the segments that a crash may have left.
 
-A segment that is sealed is not read. Of each other one, a torn tail is copied to a file beside it and cut off; a
-segment that is damaged stays as it is, and its frames are numbered on as if the lost bytes were frames of the least
-size. Each step is on the disk before the next one begins, and doing it again gives the same journal.
+A segment that is sealed is not read, but for the last one, which will be written further, if it is not very large. Of
+each other one, a torn tail is copied to a file beside it and cut off; a segment that is damaged stays as it is, and its
+frames are numbered on as if the lost bytes were frames of the least size. Each step is on the disk before the next one
+begins, and doing it again gives the same journal.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from flatstream.journal._numbers import possible_frames
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover
 
-__all__ = ["SegmentReport", "recover_segments"]
+__all__ = ["VERIFIED_SIZE", "SegmentReport", "recover_segments"]
+
+# The last segment is read before it is written further, even if it is sealed, because the numbers of frames behind
+# damage are known only of a segment that has ended. Behind one with more bytes, a new segment is begun instead.
+VERIFIED_SIZE = 256 << 20
 
 
 class SegmentReport(NamedTuple):
@@ -105,7 +110,10 @@ def recover_segments(
     done, reports = 0, []
     for segment, size, one in zip(segments, sizes, known, strict=True):
         if one is not None:
-            reports.append(SegmentReport(*segment, "sealed", one.frames, one.bytes, one.next))
+            report = SegmentReport(*segment, "sealed", one.frames, one.bytes, one.next)
+            if segment is segments[-1] and size <= VERIFIED_SIZE and not one.damaged:
+                report = _verify(segment, deframer, report)
+            reports.append(report)
             continue
         reports.append(_recover_segment(segment, deframer))
         done += size
@@ -114,7 +122,7 @@ def recover_segments(
     for i, report in enumerate(reports):
         # What was sealed had these numbers, even if the file has become shorter.
         before = manifest.sealed.get(os.path.basename(report.path))
-        behind = report.next if before is None else max(report.next, before.next)
+        behind = report.next if before is None or before.bytes == report.bytes else max(report.next, before.next)
         if i + 1 < len(reports):
             behind = min(behind, reports[i + 1].first)
             if before is not None:
@@ -143,7 +151,23 @@ def _sealed_one(manifest: Manifest, segment: Segment, size: int) -> Sealed | Non
     return one if one is not None and one.bytes == size else None
 
 
-def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
+def _verify(segment: Segment, deframer: Deframer, report: SegmentReport) -> SegmentReport:
+    """Reads a sealed segment, and changes nothing. If it is damaged, it still has the numbers that it was sealed with."""
+    try:
+        found = _recover_segment(segment, deframer, may_cut=False)
+    except OSError as error:
+        damage = FlatStreamError(f"{segment.path} cannot be read: {error}")
+        return report._replace(action="damaged", error=damage)
+    if found.action == "nothing" and found.frames == report.frames:
+        return report
+    behind = max(report.next, report.first + found.frames)
+    if found.action == "nothing":
+        damage = FlatStreamError(f"{segment.path} has {found.frames} frames, and was sealed with {report.frames}")
+        return report._replace(action="damaged", frames=found.frames, next=behind, error=damage)
+    return found._replace(next=behind)
+
+
+def _recover_segment(segment: Segment, deframer: Deframer, *, may_cut: bool = True) -> SegmentReport:
     with open_for_writing(segment.path, "ab") as file, open_for_reading(file) as source:
         size = os.fstat(file.fileno()).st_size
         error: FlatStreamError | None = None
@@ -157,7 +181,7 @@ def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
         if report is not None and report.end is RecoveryEnd.CLEAN_EOF:
             sync(file.fileno())
             return SegmentReport(*segment, "nothing", report.frames, size, segment.first + report.frames)
-        if report is not None:
+        if report is not None and may_cut:
             good = report.last_good_offset
             zeros = is_zero_from(source, good)
             if zeros or report.end is RecoveryEnd.TORN_TAIL or _is_torn_frame(source, size, report, deframer):

@@ -37,7 +37,7 @@ from flatstream.journal._layout import (
     segment_path,
     write_manifest,
 )
-from flatstream.journal._recovery import SegmentReport, recover_segments
+from flatstream.journal._recovery import VERIFIED_SIZE, SegmentReport, recover_segments
 from flatstream.journal._retention import first_needed, list_sizes, remove_segment, surplus
 from flatstream.journal._segments import ROTATION_PAUSE, UNLIMITED, EndedSegment, SegmentSink, WhenFull
 from flatstream.journal._writing_thread import held_lock
@@ -211,7 +211,8 @@ class JournalWriter(StreamWriter):
         number = max(0 if last is None else last.next, *cursors, least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
-        if last is not None and is_whole and number == last.next:
+        is_read = last is not None and (last.action != "sealed" or last.bytes <= VERIFIED_SIZE)
+        if last is not None and is_whole and is_read and number == last.next:
             first, name = last.first, os.path.basename(last.path)
             known = manifest.sealed.pop(name, None)
             began = manifest.begun.get(name, began if known is None else known.began)
