@@ -152,7 +152,7 @@ def _sealed_one(manifest: Manifest, segment: Segment, size: int) -> Sealed | Non
 
 
 def _verify(segment: Segment, deframer: Deframer, report: SegmentReport) -> SegmentReport:
-    """Reads a sealed segment, and changes nothing. If it is damaged, it still has the numbers that it was sealed with."""
+    """Reads a sealed segment, and changes nothing. If it is damaged, it has the numbers that it was sealed with."""
     try:
         found = _recover_segment(segment, deframer, may_cut=False)
     except OSError as error:
