@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flatstream._lock import open_for_writing
 from flatstream.journal._layout import Segment, segment_path
+from flatstream.journal._recovery import FULL
 from flatstream.journal.metrics import LatencyRecorder
 from flatstream.journal.policies import RotationPolicy
 
@@ -35,9 +36,6 @@ __all__ = ["EndedSegment", "SegmentSink", "WhenFull"]
 log = logging.getLogger("flatstream.journal")
 
 WhenFull = Literal["raise", "drop_newest", "drop_oldest"]
-
-# What the system says when there is no room, for this user or at all.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # No limit on bytes or frames.
 UNLIMITED = 2**62

@@ -27,6 +27,7 @@ from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
 from flatstream.journal._layout import (
     LOCK,
+    MANIFEST,
     Manifest,
     Sealed,
     Segment,
@@ -35,7 +36,7 @@ from flatstream.journal._layout import (
     segment_path,
     write_manifest,
 )
-from flatstream.journal._recovery import SegmentReport, recover_segments
+from flatstream.journal._recovery import FULL, SegmentReport, recover_segments
 from flatstream.journal._retention import first_needed, list_sizes, remove_segment, surplus
 from flatstream.journal._segments import ROTATION_PAUSE, EndedSegment, SegmentSink, WhenFull
 from flatstream.journal.metrics import JournalMetrics, health_of
@@ -213,7 +214,13 @@ class JournalWriter(StreamWriter):
             file = open_for_writing(segment_path(self._directory, first), "xb")
         try:
             manifest.begun = {os.path.basename(segment_path(self._directory, first)): began}
-            write_manifest(self._directory, manifest)
+            try:
+                write_manifest(self._directory, manifest)
+            except OSError as error:
+                # A journal can be opened on a full disk: what is not noted is read once more.
+                if error.errno not in FULL or not os.path.exists(os.path.join(self._directory, MANIFEST)):
+                    raise
+                log.warning("%s: %s could not be written: %s", self._directory, MANIFEST, error)
             return SegmentSink(
                 self._directory,
                 file,
@@ -543,7 +550,11 @@ class JournalWriter(StreamWriter):
                 continue
             manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
         manifest.begun = {}
-        write_manifest(self._directory, manifest)
+        try:
+            write_manifest(self._directory, manifest)
+        except OSError as error:
+            # All frames are on the disk. The segments are read once more when the journal is opened.
+            log.warning("%s: %s could not be written: %s", self._directory, MANIFEST, error)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"in {self._directory!r:.100}"
