@@ -80,8 +80,8 @@ clean: ## remove everything that these targets made
 
 ##@ Running
 
-demo: $(EXAMPLES) rebuild ## run the telemetry agent on this machine's metrics for 10 seconds, and replay its file
-	$(BIN)/python examples/telemetry_agent.py --rate 1000 --seconds 10
+demo: $(EXAMPLES) rebuild ## record this machine's metrics for 10 seconds, with a kill in the middle, and replay them
+	$(BIN)/python examples/telemetry_demo.py --rate 1000 --seconds 10
 
 ##@ Testing
 
@@ -106,7 +106,8 @@ test-faults: $(DEV_FULL) rebuild ## kills, failing system calls, full disks and 
 
 # The modules are built into a copy of the package, so that the ordinary ones stay. Python itself is not built with the
 # sanitizers: their run time has to be there before it starts (LD_PRELOAD), memory must come from malloc to be watched,
-# and leaks are left to tests/robustness/test_leaks.py, since the interpreter itself never frees everything.
+# and leaks are left to tests/robustness/test_leaks.py, since the interpreter itself never frees everything. pytest does
+# not keep the standard error output (--capture=sys): a report that it held would be lost with the process.
 PROJECT   := flatstream asv_benchmarks setup.py pyproject.toml README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs examples tests
 SANITIZED := build/sanitized
 test-sanitize: $(DEV_FULL) ## the tests on modules with address and undefined-behaviour sanitizers
@@ -115,9 +116,10 @@ test-sanitize: $(DEV_FULL) ## the tests on modules with address and undefined-be
 	find $(SANITIZED) -name '*.so' -delete
 	cd $(SANITIZED) && FLATSTREAM_SANITIZE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+		ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1 \
+		UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:abort_on_error=1 \
 		PYTHONMALLOC=malloc PYTHONPATH=$(abspath $(SANITIZED)) FLATSTREAM_SANITIZED=1 \
-		$(abspath $(BIN))/python -m pytest $(PARALLEL) -p no:cacheprovider -m "not long and not faults" $(PYTEST_ARGS)
+		$(abspath $(BIN))/python -m pytest $(PARALLEL) -p no:cacheprovider --capture=sys -m "not long and not faults" $(PYTEST_ARGS)
 
 # Not the tests with threads, nor those that count blocks of memory: a tracer is called at every line and keeps notes, so
 # that compiled code which otherwise runs no Python, and relies on that, can be interrupted anywhere. They run in all

@@ -1,11 +1,12 @@
-"""Load a file that telemetry_agent.py wrote into Parquet, summarise it, and draw its CPU and memory series.
+"""Load what telemetry_agent.py recorded into Parquet, summarise it, and draw its CPU and memory series.
 
-    python telemetry_agent.py --rate 1000 --seconds 60 --output machine.telemetry
-    python replay.py machine.telemetry
+    python telemetry_agent.py --rate 1000 --seconds 60 --output machine
+    python replay.py machine
 
-The file is read as columns through its schema (telemetry.bfbs), batch by batch, so it may be larger than memory.
+Takes the folder of a journal, also while the agent writes it, or a file: a segment of a journal, or what was salvaged.
+It is read as columns through its schema (telemetry.bfbs), batch by batch, so it may be larger than memory.
 pyarrow writes the Parquet file, polars or pandas computes the summary from it, and matplotlib draws. On a terminal, a
-progress bar is shown for a long file. Needs flatstream[columns], matplotlib and tqdm.
+progress bar is shown for a long one. Needs flatstream[columns], matplotlib and tqdm.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import datetime
 import itertools
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 import flatstream
+from flatstream.journal import Gap, JournalReader
 
 PROGRAM = "replay"
 HERE = Path(__file__).parent
@@ -61,35 +63,44 @@ USED = [
 
 @dataclass
 class Loaded:
-    """How much of a stream is in the Parquet file, and the error that ended reading, if any."""
+    """How much of a stream is in the Parquet file, what is missing, and the error that ended reading, if any."""
 
     rows: int = 0
     skipped: int = 0
+    gaps: list[Gap] = field(default_factory=list)
     error: Exception | None = None
+
+
+def open_recorded(path: Path, checksum: str | None) -> tuple[flatstream.StreamReader, int]:
+    """A reader of a journal or a file, and its size in bytes. A journal knows its checksum."""
+    if path.is_dir():
+        return JournalReader(path, checksum), sum(segment.stat().st_size for segment in path.glob("*.fs"))
+    return flatstream.StreamReader(path, checksum or "xxhash64"), path.stat().st_size
 
 
 def load(arguments: argparse.Namespace, parquet: Path) -> Loaded:
     """Reads the stream as columns and writes them to a Parquet file.
 
     A file that was copied while the agent wrote it, or cut off by a power failure, ends inside a frame. The events
-    before that frame are loaded.
+    before that frame are loaded. Of a journal everything is loaded that is intact.
     """
     schema = flatstream.Schema.from_file(arguments.schema)
     assert schema.root is not None
     window = None
     if arguments.begin is not None or arguments.end is not None:
         window = ("wall_time_ns", nanoseconds(arguments.begin), nanoseconds(arguments.end))
-    size = arguments.file.stat().st_size
     loaded = Loaded()
+    opened, size = open_recorded(arguments.file, arguments.checksum)
+    on_error: Any = "skip" if arguments.skip_damaged else "raise"
     with (
-        flatstream.StreamReader(arguments.file, arguments.checksum) as reader,
+        opened as reader,
         # There is no bar without a terminal, or in the first half second.
         tqdm(total=size, unit="B", unit_scale=True, delay=0.5, disable=None, desc=arguments.file.name) as bar,
     ):
         stream = reader.column_batches(
             schema.root,
             where=window,
-            on_error="skip" if arguments.skip_damaged else "raise",
+            on_error="resync" if isinstance(reader, JournalReader) else on_error,
             progress=lambda _, offset: bar.update(offset - bar.n),
         )
         batches = pa.RecordBatchReader.from_stream(stream)
@@ -101,6 +112,8 @@ def load(arguments: argparse.Namespace, parquet: Path) -> Loaded:
             except (OSError, pa.ArrowException) as error:
                 loaded.error = error
         loaded.skipped = stream.skipped
+        if isinstance(reader, JournalReader):
+            loaded.gaps = reader.gaps
     if loaded.error is not None and not loaded.rows:
         parquet.unlink()
     return loaded
@@ -285,12 +298,12 @@ def draw(table: pa.Table, series: dict[str, list[Any]], path: Path) -> None:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="A telemetry file to Parquet, a summary and a picture.")
-    parser.add_argument("file", type=Path, help="a file written by telemetry_agent.py --output")
+    parser.add_argument("file", type=Path, help="the folder of telemetry_agent.py --output, or a file of frames")
     parser.add_argument(
         "--schema", type=Path, default=HERE / "telemetry.bfbs", help="the schema of the file, from flatc"
     )
     parser.add_argument(
-        "--checksum", choices=CHECKSUMS, default="xxhash64", help="the checksum of the file (default: xxhash64)"
+        "--checksum", choices=CHECKSUMS, help="the checksum (default: that of the journal; xxhash64 of a file)"
     )
     parser.add_argument("--parquet", type=Path, help="the Parquet file to write (default: beside the file)")
     parser.add_argument("--png", type=Path, help="the picture to write (default: beside the file)")
@@ -321,6 +334,8 @@ def main(argv: list[str] | None = None) -> int:
         if not loaded.rows:
             return status
     print(f"loaded    {loaded.rows} events into {parquet} ({parquet.stat().st_size} bytes), {loaded.skipped} skipped")
+    for gap in loaded.gaps:
+        print(f"gap       events {gap.first} to {gap.next - 1}, {gap.lost_bytes} bytes: {gap.segment}")
     if not loaded.rows:
         print("there is nothing to summarise")
         return status

@@ -236,7 +236,7 @@ def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:
 
 
 def open_source(source: Any) -> Source:
-    """The Source for a path, a socket, an object with ``readinto`` or ``read``, or a bytes-like object.
+    """The Source for a path, a socket, an object with ``readinto`` or ``read``, or a bytes-like object; or a Source.
 
     The first of these methods that an object has is used: ``readinto1``, ``readinto``, ``read1``, ``read``. They are in
     this order so that a read returns the bytes that are there and does not wait until its buffer is full: frames then
@@ -253,6 +253,8 @@ def open_source(source: Any) -> Source:
     OSError
         The path cannot be opened.
     """
+    if isinstance(source, Source):
+        return source
     if is_path(source):
         file = io.FileIO(source, "rb")
         return Source(file, {"readinto": file.readinto, "error_takes_nothing": True}, owned=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flatstream._core.stream.frame_search import trailing_zeros
 from flatstream.checksums import ChecksumType
-from flatstream.errors import FlatStreamError
+from flatstream.errors import FlatStreamError, ValidationFailedError
 from flatstream.reader import StreamReader
+from flatstream.validation import TableRootValidator
 
-__all__ = ["checksum_of_first_frame", "looks_like"]
+__all__ = ["begins_with_table", "checksum_of_first_frame", "looks_like"]
 
 # How many of the first bytes say what a text is.
 TEXT = 4096
@@ -109,3 +110,24 @@ def _is_text(data: bytes) -> bool:
             return False
         text = data[: error.start].decode()
     return all(character.isprintable() or character in "\t\n\r\f\x1b" for character in text)
+
+
+def begins_with_table(first_bytes: bytes | memoryview) -> bool:
+    """Whether these bytes are one FlatBuffer without a frame, as ``flatc --binary`` writes it, or begin one."""
+    try:
+        TableRootValidator().validate(first_bytes)
+    except ValidationFailedError:
+        return False
+    # Numbers and zeros can be tables, too. One that a builder made is aligned, and has fields, which lie inside of it.
+    root = int.from_bytes(first_bytes[:4], "little")
+    vtable = root - int.from_bytes(first_bytes[root : root + 4], "little", signed=True)
+    sizes = [int.from_bytes(first_bytes[at : at + 2], "little") for at in (vtable, vtable + 2)]
+    vtable_size, table_size = sizes
+    fields = range(vtable + 4, vtable + vtable_size, 2)
+    offsets = [int.from_bytes(first_bytes[at : at + 2], "little") for at in fields]
+    return (
+        root >= 4
+        and root % 4 == vtable % 2 == 0
+        and any(offsets)
+        and all(not offset or 4 <= offset < table_size for offset in offsets)
+    )

@@ -20,7 +20,7 @@ from typing import Any
 
 from flatstream._endpoints import Source, is_path
 
-__all__ = ["follow_path"]
+__all__ = ["PATH_INTERVAL", "Follower", "Watch", "follow_path", "open_watch", "read_once"]
 
 # In seconds. How often the path is looked up.
 PATH_INTERVAL = 1.0
@@ -43,11 +43,16 @@ ZEROS = bytes(PIECE)
 # From <sys/inotify.h>.
 IN_MODIFY = 0x2
 IN_ATTRIB = 0x4
+IN_MOVED_TO = 0x80
+IN_CREATE = 0x100
+IN_DELETE = 0x200
 IN_DELETE_SELF = 0x400
 IN_MOVE_SELF = 0x800
-# Descriptor of the watch, mask, cookie, length of the name, which is 0 when a file is watched.
+IN_ONLYDIR = 0x1000000
+# Descriptor of the watch, mask, cookie, length of the name that follows, which is 0 when a file is watched.
 EVENT = struct.Struct("iIII")
-# Enough for many events of a watched file. They stay queued until they are read, and equal ones become one.
+# Enough for many events of a watched file, and for some with names of a folder's files. They stay queued until they are
+# read, and equal ones become one.
 EVENTS_SIZE = 256 * EVENT.size
 
 
@@ -122,7 +127,10 @@ class Follower:
         self._closed = False
         self._process = os.getpid()
         # Before the first look, so that each later change is reported.
-        self._watch = _watch_file(file)
+        self._watch = self._make_watch()
+
+    def _make_watch(self) -> Watch | None:
+        return _watch_file(self._file)
 
     # Looking
 
@@ -150,7 +158,7 @@ class Follower:
     def readinto(self, buffer: memoryview) -> int:
         """Reads the bytes at `position`: as many as the last look saw, if they fit. Returns how many."""
         buffer = buffer[: max(0, self.size - self.position)]
-        taken = _read_once(self._file, self.position, buffer)
+        taken = read_once(self._file, self.position, buffer)
         # One read gives at most 2 GiB.
         return taken if taken == len(buffer) else taken + self._read_at(self.position + taken, buffer[taken:])
 
@@ -161,7 +169,7 @@ class Follower:
     def _read_at(self, offset: int, buffer: memoryview) -> int:
         """Fills `buffer` with the bytes at `offset`; returns how many, fewer only if the file ends."""
         taken = 0
-        while taken < len(buffer) and (count := _read_once(self._file, offset + taken, buffer[taken:])):
+        while taken < len(buffer) and (count := read_once(self._file, offset + taken, buffer[taken:])):
             taken += count
         return taken
 
@@ -235,15 +243,8 @@ class Follower:
             self._renew_in_child()
             return
         now = time.monotonic()
-        if self._gone or now >= self._next_lookup:
-            known = self._gone
-            self._gone = self._lookup()
-            self._next_lookup = now + PATH_INTERVAL
-            if self._gone:
-                if known:
-                    raise self._stale(self._gone)
-                # The writer may have written to the file until now, so it is looked at once more.
-                return
+        if (self._gone or now >= self._next_lookup) and self._look_up(now):
+            return
         seconds = max(0.0, min(seconds, self._next_lookup - now))
         # A thread that reads the report of a change, or all that was written, leaves none for the others.
         thread = threading.get_ident()
@@ -270,12 +271,28 @@ class Follower:
         elif seconds >= PATH_INTERVAL / 2:
             self._notice_missing_reports(watch)
 
-    def _notice_missing_reports(self, watch: _Watch) -> None:
+    def _notice_missing_reports(self, watch: Watch) -> None:
         """Gives up waiting for reports if the file grows without any, as one does that another computer writes."""
         if self._file_size() != self.size and not watch.wait(0):
             self._missed += 1
             if self._missed >= MOST_MISSED:
                 self._watch = None
+
+    def _look_up(self, now: float) -> bool:
+        """Looks the path up at the time `now`; returns whether the file is to be looked at without waiting.
+
+        Raises
+        ------
+        OSError
+            See `wait`.
+        """
+        known = self._gone
+        self._gone = self._lookup()
+        self._next_lookup = now + PATH_INTERVAL
+        if self._gone and known:
+            raise self._stale(self._gone)
+        # If it is gone, the writer may have written to the file until now, so it is looked at once more.
+        return bool(self._gone)
 
     def _lookup(self) -> str:
         """What the path names, if that is not the file; else an empty string."""
@@ -302,7 +319,7 @@ class Follower:
         self._shared = False
         # Closes the inherited descriptor. The watch belongs to both and stays.
         self._watch = None
-        self._watch = _watch_file(self._file)
+        self._watch = self._make_watch()
 
     def close(self) -> None:
         """Wakes the threads that wait. Later calls of `wait` return at once."""
@@ -316,12 +333,12 @@ class Follower:
 
 if hasattr(os, "preadv"):
 
-    def _read_once(file: io.FileIO, offset: int, buffer: memoryview) -> int:
+    def read_once(file: io.FileIO, offset: int, buffer: memoryview) -> int:
         return os.preadv(file.fileno(), (buffer,), offset)
 
 else:
 
-    def _read_once(file: io.FileIO, offset: int, buffer: memoryview) -> int:
+    def read_once(file: io.FileIO, offset: int, buffer: memoryview) -> int:
         file.seek(offset)
         return file.readinto(buffer) or 0
 
@@ -329,8 +346,9 @@ else:
 # inotify
 
 
-class _Watch:
-    """An inotify instance that reports the changes of one file. It is closed when nothing refers to it any more.
+class Watch:
+    """An inotify instance that reports the changes of a file, or of several. It is closed when nothing refers to it any
+    more.
 
     Parameters
     ----------
@@ -345,6 +363,25 @@ class _Watch:
         self.libc = libc
         self.number = -1
 
+    def add_file(self, file: io.FileIO) -> int:
+        """Watches an open file too; returns the number of the watch, -1 if that cannot be."""
+        # By its descriptor: something else may be at the path by now.
+        return self._add(b"/proc/self/fd/%d" % file.fileno(), IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
+
+    def add_folder(self, path: str) -> int:
+        """Watches which files are created in a folder, renamed and deleted; returns the number of the watch, or -1."""
+        changes = IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF
+        return self._add(os.fsencode(path), changes | IN_ONLYDIR)
+
+    def _add(self, path: bytes, changes: int) -> int:
+        import ctypes
+
+        return int(self.libc.inotify_add_watch(self.descriptor, path, ctypes.c_uint32(changes)))
+
+    def remove(self, number: int) -> None:
+        """Ends a watch, which is reported itself."""
+        self.libc.inotify_rm_watch(self.descriptor, number)
+
     def wait(self, seconds: float) -> bool:
         """Whether there is a report, now or within `seconds`."""
         poll = select.poll()
@@ -357,21 +394,32 @@ class _Watch:
             events = os.read(self.descriptor, EVENTS_SIZE)
         except BlockingIOError:
             return 0
-        kinds = 0
-        for _, mask, _, _ in EVENT.iter_unpack(events):
+        kinds = at = 0
+        while at < len(events):
+            _, mask, _, size = EVENT.unpack_from(events, at)
             kinds |= mask
+            at += EVENT.size + size
         return kinds
 
     def wake(self) -> None:
         """Ends the waits of all threads: the end of the watch is a report too."""
-        self.libc.inotify_rm_watch(self.descriptor, self.number)
+        self.remove(self.number)
 
     def __del__(self, close: Any = os.close) -> None:
         close(self.descriptor)
 
 
-def _watch_file(file: io.FileIO) -> _Watch | None:
+def _watch_file(file: io.FileIO) -> Watch | None:
     """A watch of an open file. None if there is no inotify here, or no more of it for this user."""
+    watch = open_watch()
+    if watch is None:
+        return None
+    watch.number = watch.add_file(file)
+    return watch if watch.number >= 0 else None
+
+
+def open_watch() -> Watch | None:
+    """A Watch of nothing so far. None if there is no inotify here, or no more of it for this user."""
     if not sys.platform.startswith("linux"):
         return None
     import ctypes
@@ -381,12 +429,4 @@ def _watch_file(file: io.FileIO) -> _Watch | None:
         descriptor = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, AttributeError):
         return None
-    if descriptor < 0:
-        return None
-    watch = _Watch(descriptor, libc)
-    # By its descriptor: something else may be at the path by now.
-    target = b"/proc/self/fd/%d" % file.fileno()
-    watch.number = libc.inotify_add_watch(
-        descriptor, target, ctypes.c_uint32(IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
-    )
-    return watch if watch.number >= 0 else None
+    return Watch(descriptor, libc) if descriptor >= 0 else None

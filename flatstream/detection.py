@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 from flatstream._core.stream.frame_search import find_next_frames
 from flatstream._endpoints import is_path
-from flatstream._file_types import looks_like
+from flatstream._file_types import begins_with_table, looks_like
 from flatstream.checksums import ChecksumType
-from flatstream.errors import FlatStreamError, ValidationFailedError
+from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, deframer_for
 from flatstream.reader import StreamReader
-from flatstream.validation import TableRootValidator
 
 __all__ = ["Detection", "detect", "other_checksum"]
 
@@ -147,18 +146,9 @@ def _detect(source: Any) -> Detection:
         confidence = 1.0 if is_sure else 0.5
         if frames and (confidence, frames) > (best.confidence, best.frames):
             best = Detection(kind, frames, confidence, None)
-    if best.checksum is None and seems is None and _begins_with_table(first):
+    if best.checksum is None and seems is None and begins_with_table(first):
         return Detection(None, 0, 0.0, "a FlatBuffer")
     return best
-
-
-def _begins_with_table(data: bytes) -> bool:
-    """Whether these bytes are one message without a frame, as ``flatc --binary`` writes them, or begin one."""
-    try:
-        TableRootValidator().validate(data)
-    except ValidationFailedError:
-        return False
-    return True
 
 
 def other_checksum(source: Any, deframer: Deframer) -> ChecksumType | None:

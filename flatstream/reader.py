@@ -146,6 +146,10 @@ class StreamReader(Decoder):
         if follow and on_error not in ("raise", "skip", None):
             raise ValueError(f'with follow=True, on_error must be "raise" or "skip", got {on_error!r:.100}')
         endpoint = follow_path(source) if follow else open_source(source)
+        arguments: dict[str, Any] = {
+            "seekable": _can_seek(endpoint.target),
+            "bytes_left": partial(_bytes_left, endpoint.target),
+        }
         try:
             super().__init__(
                 made,
@@ -154,9 +158,7 @@ class StreamReader(Decoder):
                 on_error=on_error,
                 resync_window=resync_window,
                 allow_empty=allow_empty,
-                seekable=_can_seek(endpoint.target),
-                bytes_left=partial(_bytes_left, endpoint.target),
-                **endpoint.arguments,
+                **(arguments | endpoint.arguments),
             )
         except BaseException:
             if endpoint.owned:

@@ -26,7 +26,7 @@ from flatstream._core.stream.frame_search import (
     trailing_zeros,
 )
 from flatstream._endpoints import has_known_size, is_path, size_of
-from flatstream._file_types import checksum_of_first_frame, looks_like
+from flatstream._file_types import begins_with_table, checksum_of_first_frame, looks_like
 from flatstream._lock import lock_file, who_writes
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import (
@@ -436,10 +436,15 @@ class _Recovery:
         if frames and self.guard and not self.evidence_bytes:
             # Without a checksum, the frames that were read may be none, but parts of frames with one.
             self._check_other_checksums(0, *self._first_bytes(), offset)
+            # The offset of its root, taken for a length, leads to bytes that may look like more frames.
+            if begins_with_table(self._first_bytes()[0]):
+                return RecoveryReport(0, 0, RecoveryEnd.NOT_A_STREAM, "a FlatBuffer")
         if frames or not self.guard:
             return RecoveryReport(frames, offset, RecoveryEnd.TORN_TAIL)
         first, is_all = self._first_bytes()
         seems = looks_like(first)
+        if seems is None and not self.evidence_bytes and begins_with_table(first):
+            seems = "a FlatBuffer"
         if seems is None and is_all and _may_be_torn(first, self.header_size or 4):
             seems = "a torn frame"
         return RecoveryReport(0, 0, RecoveryEnd.NOT_A_STREAM, seems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -12,6 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.modes import Mode
+
+# A shell that runs a command in the background has it ignore SIGINT, and so do its children. Tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: under the sanitizers, and while two test runs share a machine, time says nothing. `derandomize` keeps a
 # run the same as the one before it; `make test-long` looks further.

@@ -190,7 +190,8 @@ class ColumnBatch(Mapping[str, Column]):
         self.num_rows = data.length
         self.skipped = skipped
         self.lost_ranges = list(lost_ranges)
-        self.lost_bytes = sum(end - start for start, end in lost_ranges)
+        # Not a generator: if there is no memory for one, CPython 3.12.1 and 3.13.0 release its code once too often.
+        self.lost_bytes = sum([end - start for start, end in lost_ranges])
         self.others = others
         self.stop_error = stop_error
         self.names = tuple(self._columns)

@@ -57,9 +57,19 @@ SHOWN: dict[str, list[str]] = {
     ],
     "socket_stream": [r"received \['one', 'two', 'three'\], then a clean end", r"broken: .*11 .* needed, 10 are there"],
     "telemetry_agent": [
-        r"events +(?P<events>\d+) written, (?P=events) read back in .* none missing, in order",
+        r"begun +a new journal",
+        r"events +(?P<events>\d+) sampled, (?P=events) written, 0 lost",
         r"rate +200\.0/s asked, ",
+        r"syncs +\d+, .* on average; (?P=events) events on the disk",
         r"us per event +median +p99 +worst",
+    ],
+    "telemetry_demo": [
+        r"killed by SIGKILL",
+        r"continued +\d+ segments, the next event is number (?P<first>\d+)",
+        r"events +(?P<both>\d+) read back in .*, in order: (?P=first) before the kill, \d+ after it",
+        r"gaps +none",
+        r"killed +\d+ ms after the last event in the journal",
+        r"rate +200\.0/s asked, ",
         r"memory used +MiB",
     ],
     "untrusted_socket": [
@@ -74,7 +84,11 @@ SHOWN: dict[str, list[str]] = {
         r"refused: +a payload of 1 bytes is no Event",
     ],
 }
-ARGUMENTS = {"endurance": ["--seconds", "3"], "telemetry_agent": ["--seconds", "1", "--rate", "200"]}
+ARGUMENTS = {
+    "endurance": ["--seconds", "3"],
+    "telemetry_agent": ["--seconds", "1", "--rate", "200"],
+    "telemetry_demo": ["--seconds", "2", "--rate", "200"],
+}
 
 # What the scripts import, and is none itself; and what needs a file to work on, and has tests of its own.
 MODULES = {"telemetry_sources", "replay"}

@@ -1,4 +1,4 @@
-"""examples/replay.py over files of known content: what it loads, says and draws; and over one that the agent wrote."""
+"""examples/replay.py over files of known content: what it loads, says and draws; and over journals."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import flatstream
+from flatstream.journal import JournalReader, JournalWriter
 from support.schemas import EXAMPLES
 
 SCHEMA = flatstream.Schema.from_file(EXAMPLES / "telemetry.bfbs")
@@ -181,18 +182,23 @@ def test_one_event_has_no_series_and_is_no_error(recorded):
     assert "cpu" not in done.stdout
 
 
-def test_file_of_the_agent_is_loaded_value_for_value(tmp_path):
-    path = tmp_path / "live.telemetry"
+def agent(folder: Path, *arguments: str) -> None:
     subprocess.run(
-        [sys.executable, str(EXAMPLES / "telemetry_agent.py"), "--rate", "100", "--seconds", "1", "--quiet", "--output",
-         str(path)], check=True, capture_output=True, timeout=60,
+        [sys.executable, "-W", "error", str(EXAMPLES / "telemetry_agent.py"), "--quiet", "--output", str(folder),
+         *arguments], check=True, capture_output=True, timeout=60,
     )  # fmt: skip
-    replay(path)
+
+
+def test_journal_of_the_agent_is_loaded_value_for_value(tmp_path):
+    folder = tmp_path / "live"
+    agent(folder, "--rate", "100", "--seconds", "1")
+    done = replay(folder)
+    assert "gap" not in done.stdout
     if str(EXAMPLES) not in sys.path:
         sys.path.append(str(EXAMPLES))
     cls = importlib.import_module("telemetry.Event").Event
-    rows = pq.read_table(path.with_suffix(".parquet")).to_pylist()
-    with flatstream.open(path, checksum="xxhash64") as reader:
+    rows = pq.read_table(folder.with_suffix(".parquet")).to_pylist()
+    with JournalReader(folder) as reader:
         read = list(reader.typed_messages(cls))
     assert len(read) == len(rows) > 0
     for one, row in zip(read, rows, strict=True):
@@ -207,25 +213,23 @@ def test_file_of_the_agent_is_loaded_value_for_value(tmp_path):
         assert [one.Cores(i).User() for i in range(one.CoresLength())] == [core["user"] for core in row["cores"]]
         assert one.Host().decode() == row["host"]
         assert (one.Load1(), one.ProcessStarted()) == (row["load_1"], row["process_started"])
+    # A segment is a file of frames.
+    (segment,) = folder.glob("*.fs")
+    assert f"loaded    {len(rows)} events" in replay(segment).stdout
 
 
-def test_agent_that_is_started_again_continues_its_file(tmp_path):
-    path = tmp_path / "live.telemetry"
-    contents = [b""]
-    for _ in range(2):
-        subprocess.run(
-            [sys.executable, str(EXAMPLES / "telemetry_agent.py"), "--rate", "50", "--seconds", "0.4", "--quiet",
-             "--output", str(path)], check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
-        assert path.read_bytes().startswith(contents[-1])
-        contents.append(path.read_bytes())
-    first, both = (len(list(flatstream.StreamReader(content, "xxhash64"))) for content in contents[1:])
-    assert both > first > 0
-    assert f"events    {both}, " in replay(path).stdout
-    # Another checksum is an error, not a new file.
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "telemetry_agent.py"), "--seconds", "0.1", "--quiet", "--checksum", "crc32",
-         "--output", str(path)], capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert path.read_bytes() == contents[-1]
-    assert done.returncode == 1
+def test_damage_in_a_journal_is_told_and_all_other_events_are_loaded(tmp_path):
+    folder = tmp_path / "journal"
+    with JournalWriter(folder) as writer:
+        assert SCHEMA.root is not None
+        flatstream.RecordWriter(writer, SCHEMA.root).write_records(map(event, range(EVENTS)))
+    (segment,) = folder.glob("*.fs")
+    data = bytearray(segment.read_bytes())
+    data[data.index("näme".encode(), len(data) // 2)] ^= 0xFF
+    segment.write_bytes(data)
+    done = replay(folder)
+    assert "loaded    999 events" in done.stdout
+    gap = re.search(r"^gap       events (\d+) to (\d+), [1-9]\d* bytes: ", done.stdout, re.MULTILINE)
+    assert gap, done.stdout
+    assert gap[1] == gap[2]
+    assert ", 1 missing" in done.stdout

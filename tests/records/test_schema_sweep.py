@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import io
 import math
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,10 +21,11 @@ from reference.columns import Reference, bits, in_arrow
 from support.columns import stream_of
 from support.records import encoded
 from support.schema_sweep import (
+    FLATCS,
     PACKAGES,
     Flatc,
     PlainMaking,
-    flatcs,
+    every_flatc,
     packed_by_object_api,
     random_records,
     schema_files,
@@ -35,7 +35,6 @@ from support.schema_sweep import (
 pytestmark = pytest.mark.long
 
 FILES = schema_files()
-FLATCS = flatcs()
 SEEDS = range(6)
 RECORDS = 4
 
@@ -127,7 +126,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @every_schema
-@pytest.mark.parametrize("version", FLATCS or [pytest.param("none", marks=pytest.mark.skip("no flatc is here"))])
+@every_flatc
 def test_flatc_reads_and_writes_the_same_messages(name, version, tmp_path):
     if name in UNFIT_FOR_JSON:
         pytest.skip(UNFIT_FOR_JSON[name])
@@ -146,7 +145,7 @@ def test_flatc_reads_and_writes_the_same_messages(name, version, tmp_path):
 
 
 @every_schema
-@pytest.mark.parametrize("version", FLATCS or [pytest.param("none", marks=pytest.mark.skip("no flatc is here"))])
+@every_flatc
 def test_generated_objects_are_records(name, version, tmp_path):
     folder = Flatc(FLATCS[version], FILES[name], tmp_path).generate()
     messages = {
@@ -167,15 +166,13 @@ def test_generated_objects_are_records(name, version, tmp_path):
             assert same(ours, expected) or same(ours, packed), table
 
 
-def test_messages_are_not_all_refused_by_generated_code(tmp_path: Path):
-    for version, path in FLATCS.items():
-        folder = tmp_path / version
-        folder.mkdir()
-        generated = Flatc(path, FILES["telemetry"], folder).generate()
-        schema = Schema.from_file(FILES["telemetry"])
-        messages = {
-            table.name: [encoded(table, record) for record in random_records(table, 0, RECORDS, PlainMaking)]
-            for table in schema
-        }
-        for table, outcomes in packed_by_object_api(generated, FILES["telemetry"], messages).items():
-            assert all(isinstance(outcome, list) for outcome in outcomes), (version, table, outcomes)
+@every_flatc
+def test_messages_are_not_all_refused_by_generated_code(version, tmp_path):
+    generated = Flatc(FLATCS[version], FILES["telemetry"], tmp_path).generate()
+    schema = Schema.from_file(FILES["telemetry"])
+    messages = {
+        table.name: [encoded(table, record) for record in random_records(table, 0, RECORDS, PlainMaking)]
+        for table in schema
+    }
+    for table, outcomes in packed_by_object_api(generated, FILES["telemetry"], messages).items():
+        assert all(isinstance(outcome, list) for outcome in outcomes), (table, outcomes)

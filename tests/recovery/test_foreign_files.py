@@ -183,3 +183,19 @@ def test_report_of_a_stream_looks_like_nothing() -> None:
     assert repr(report).endswith("end=<RecoveryEnd.TORN_TAIL: 'torn_tail'>)")
     assert pickle.loads(pickle.dumps(report)).looks_like is None
     assert report._replace(frames=7) == (7, *report[1:])
+
+
+@pytest.mark.parametrize("fill", [b"", bytes(100), b"x" * 5000])
+def test_a_flatbuffer_without_a_frame_is_no_torn_stream(tmp_path: Path, fill: bytes) -> None:
+    # The offset of its root is taken for the length of a frame, so it seems to be a whole frame and a torn one.
+    for number in range(12):
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(flatbuffer_of_event(number) + fill)
+        data = path.read_bytes()
+        report = recover_file(path)
+        assert (report, report.looks_like) == ((0, 0, RecoveryEnd.NOT_A_STREAM), "a FlatBuffer")
+        with flatstream.open(path, "a", recover=True) as writer:
+            assert writer.recovery is not None
+            assert writer.recovery.action == "moved"
+            assert writer.recovery.saved_as is not None
+            assert Path(writer.recovery.saved_as).read_bytes() == data

@@ -409,8 +409,8 @@ def test_growth_without_a_report_is_noticed_and_reports_are_given_up(
 ) -> None:
     # As on a file system where others write.
     monkeypatch.setattr(_follow, "PATH_INTERVAL", 0.02)
-    monkeypatch.setattr(_follow._Watch, "wait", lambda watch, seconds: time.sleep(seconds))
-    monkeypatch.setattr(_follow._Watch, "take_events", lambda watch: 0)
+    monkeypatch.setattr(_follow.Watch, "wait", lambda watch, seconds: time.sleep(seconds))
+    monkeypatch.setattr(_follow.Watch, "take_events", lambda watch: 0)
     frame = reference.encode([b"abc"], "crc32")
     followers: list[_follow.Follower] = []
     look = _follow.Follower.look

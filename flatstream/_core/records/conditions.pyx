@@ -371,7 +371,9 @@ cdef class Condition:
 cdef int compare(bytes text, const uint8_t* data, Py_ssize_t size) noexcept:
     """Whether `text` is less than (-1), equal to or greater than (1) these bytes."""
     cdef Py_ssize_t own = PyBytes_GET_SIZE(text)
-    cdef int order = memcmp(PyBytes_AS_STRING(text), data, <size_t>min(own, size))
+    cdef Py_ssize_t common = min(own, size)
+    # Not with 0 bytes: a column of nothing but empty strings has no memory, and `memcmp` may not be given NULL.
+    cdef int order = memcmp(PyBytes_AS_STRING(text), data, <size_t>common) if common else 0
     if order == 0:
         return (own > size) - (own < size)
     return 1 if order > 0 else -1

@@ -33,6 +33,8 @@ cdef class Decoder(ResyncBuffer):
     cdef object allow_empty
     cdef Deframer strict
     cdef object stopped_by
+    # Whether the operation in progress, or the last one, ended at damage, because its mode is "stop".
+    cdef bint stopped
     # Of `losses`, what the batches given so far have told.
     cdef unsigned long long told_skipped
     cdef unsigned long long told_offset
@@ -55,6 +57,8 @@ cdef class Decoder(ResyncBuffer):
     cdef object awaited_payload(self, int mode, double seconds)
     cdef FrameBatch next_batch(self, Py_ssize_t max_frames, Py_ssize_t max_bytes, int mode)
     cdef int next_intact_frame(self) except -1
+    cdef int advance_part(self) except -1
+    cdef int leave_for_later(self, object error) except -1
     cdef bint has_grown(self, object error) except -1
     cdef int next_frame(self) except -1
     cdef int next_followed_frame(self) except -1

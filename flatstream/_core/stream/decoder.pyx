@@ -72,6 +72,10 @@ cdef class Decoder(ResyncBuffer):
         for code that runs after one).
     follower : flatstream._follow.Follower, optional
         The source is a file that is being written, and `readinto` is the follower's. Reads wait for frames.
+    parts : flatstream.journal._parts.Parts, optional
+        The source has parts, whose bytes `readinto` gives one after the other: it returns 0 at the end of each one,
+        until ``parts.advance()`` has begun the next. Damage, and a frame that is not whole, never reach into the next
+        part. If `parts` is the follower too, it is so while ``parts.is_growing``; other parts are read as any file.
     on_error, resync_window
         See `StreamReader`. With an `on_error` other than "raise", `deframer` refuses empty payloads already.
     allow_empty : bool, optional
@@ -88,7 +92,7 @@ cdef class Decoder(ResyncBuffer):
 
     def __init__(
         self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None,
-        error_takes_nothing=False, follower=None, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW,
+        error_takes_nothing=False, follower=None, parts=None, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW,
         allow_empty=None, seekable=False, bytes_left=None,
     ):
         if not isinstance(deframer, Deframer):
@@ -98,6 +102,7 @@ cdef class Decoder(ResyncBuffer):
         self.set_source(capacity, readinto, read, buffer, memory_policy, error_takes_nothing)
         self._deframer = deframer
         self.follower = follower
+        self.parts = parts
         self.own_mode = mode
         self.resync_window = window
         self.allow_empty = allow_empty
@@ -140,6 +145,11 @@ cdef class Decoder(ResyncBuffer):
         return self.follower is not None
 
     @property
+    def _frames_refused(self):
+        """The number of frames that were refused or left out; a range that was searched counts as one."""
+        return self.refused
+
+    @property
     def message_offset(self):
         """Where the last frame delivered begins, in bytes from where reading began. (A batch has its own offsets.)"""
         return self.last_offset
@@ -175,9 +185,10 @@ cdef class Decoder(ResyncBuffer):
 
     cdef int set_mode(self, int mode) except -1:
         """Sets what the operation that begins does at damage."""
-        if self.follower is not None and mode in (ON_ERROR_STOP, ON_ERROR_RESYNC):
+        if self.follower is not None and self.parts is None and mode in (ON_ERROR_STOP, ON_ERROR_RESYNC):
             raise ValueError('a reader that follows a file takes on_error="raise" or "skip": the file has no end yet')
         self.mode = mode
+        self.stopped = False
         self.active = self._deframer
         if mode != ON_ERROR_RAISE and self.own_mode == ON_ERROR_RAISE and self.allow_empty is None and (
             self._deframer is not None
@@ -290,7 +301,7 @@ cdef class Decoder(ResyncBuffer):
                     return batch
             finally:
                 self.leave()
-            if self.follower is None:
+            if self.follower is None or self.stopped:
                 return None
             self.follower.wait(INFINITY)
 
@@ -397,7 +408,7 @@ cdef class Decoder(ResyncBuffer):
     cdef int next_buffered_frame(self, Py_ssize_t bytes_left) except -1:
         """`next_frame` without the source. Leaves a payload that is larger than `bytes_left`, and defers errors."""
         cdef Py_ssize_t missing, available = self.end - self.position
-        if available < self.needed or (self.follower is not None and self.ends_in_zeros()):
+        if available < self.needed or (self.follows_now() and self.ends_in_zeros()):
             return 0
         try:
             missing = self.active.find(
@@ -497,19 +508,47 @@ cdef class Decoder(ResyncBuffer):
         """`next_frame`, with damage treated as the `mode` says; also 0 where it stops."""
         while True:
             try:
-                if self.searching and self.failure is self.damage and not self.search():
+                if not self.searching or self.failure is not self.damage or self.search():
+                    self.check_open()
+                    if self.next_frame():
+                        return 1
+                if not self.advance_part():
                     return 0
-                self.check_open()
-                return self.next_frame()
             except FlatStreamError as error:
                 if self.mode == ON_ERROR_RAISE or (self.failure is not None and self.failure is not self.damage):
                     raise
+                if self.mode == ON_ERROR_RESYNC and self.follows_now() and self.leave_for_later(error):
+                    return 0
                 if self.mode == ON_ERROR_RESYNC and self.failure is not None and self.has_grown(error):
                     continue
                 if not self.get_over(error, self.failure is None):
                     return 0
                 # With a stream in memory, no other statement of this loop runs Python code.
                 PyErr_CheckSignals()
+
+    cdef int advance_part(self) except -1:
+        """At the end of a part, or of what it has now: begins the next; returns 0 if there is none."""
+        if self.parts is None or not self.parts.advance(
+            self.base + <unsigned long long>self.position, self.delivered, self.refused
+        ):
+            return 0
+        self.ended = False
+        self.needed = 1
+        return 1
+
+    cdef int leave_for_later(self, object error) except -1:
+        """In a part that is still written: undoes the reading of a frame that is damaged, or that is still written,
+        until the part is at its end. Returns 0 if the frame can be left out now, because its length is right.
+        """
+        if self.failure is None:
+            if isinstance(error, ValidationFailedError) and self._deframer.evidence_bytes() > 0:
+                return 0
+            self.position -= self.span.frame_end
+            self.refused -= 1
+        self.failure = None
+        self.needed = 1
+        self.parts.note_damage(error)
+        return 1
 
     cdef bint has_grown(self, object error) except -1:
         """Whether the source has bytes again, after `error`: perhaps it is a file that somebody writes, and the end was
@@ -530,7 +569,7 @@ cdef class Decoder(ResyncBuffer):
         """Finds and checks the next frame, and reads from the source as long as it is not whole; 0 at a clean end."""
         cdef Py_ssize_t available, missing
         cdef bint accepting = False, filling = False
-        if self.follower is not None:
+        if self.follows_now():
             return self.next_followed_frame()
         self.ensure_owner_view()
         try:
@@ -599,14 +638,14 @@ cdef class Decoder(ResyncBuffer):
         """
         cdef double deadline, left = seconds
         cdef object view
-        if self.follower is None:
+        if self.follower is None or self.stopped:
             return None
         deadline = <double>monotonic() + seconds
         while True:
             # The decoder is not held meanwhile, so that another thread may close it.
             self.follower.wait(left)
             view = self.next_payload(mode)
-            if view is not None:
+            if view is not None or self.stopped:
                 return view
             left = deadline - <double>monotonic()
             if left <= 0:
@@ -769,6 +808,7 @@ cdef class Decoder(ResyncBuffer):
         self.enter()
         try:
             self.stopped_by = error
+            self.stopped = True
             if self.base <= offset and self.base + <unsigned long long>self.position == end and not self.shut:
                 self.position = <Py_ssize_t>(offset - self.base)
                 self.needed = 1
@@ -794,6 +834,7 @@ cdef class Decoder(ResyncBuffer):
                 self.deferred = error
                 self.deferred_size = size
             self.stopped_by = error
+            self.stopped = True
             return 0
         if refused and (
             self.mode == ON_ERROR_SKIP

@@ -39,6 +39,9 @@ cdef class InputBuffer(Exclusive):
     cdef bint shut
     # For a file that is followed, what the decoder needs to know of it (flatstream._follow.Follower); else None.
     cdef object follower
+    # For a source of many parts, one after the other, which part is read (flatstream.journal._parts.Parts); else None.
+    # It gives the bytes of one part, and those of the next after `advance` was called.
+    cdef object parts
     # The memory policy, or None. `watched` is whether it is to be asked, `shrinking` whether it wants a smaller chunk.
     cdef object policy
     cdef Py_ssize_t baseline
@@ -50,6 +53,7 @@ cdef class InputBuffer(Exclusive):
         bint error_takes_nothing
     ) except -1
     cdef int ensure_owner_view(self) except -1
+    cdef int follows_now(self) except -1
     cdef int fill(self) except -1
     cdef int make_room(self) except -1
     cdef Py_ssize_t receive(self, object function, Py_ssize_t size) except -1

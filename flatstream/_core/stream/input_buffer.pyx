@@ -113,6 +113,10 @@ cdef class InputBuffer(Exclusive):
             self.owner_view = PyMemoryView_FromObject(self.chunk)
         return 0
 
+    cdef int follows_now(self) except -1:
+        """Whether the bytes are those of a file that is being written. Of a source with parts, only the last is."""
+        return self.follower is not None and (self.parts is None or self.parts.is_growing)
+
     cdef int fill(self) except -1:
         """Reads more bytes from the source; returns 0 at its end."""
         cdef Py_ssize_t taken
@@ -121,6 +125,8 @@ cdef class InputBuffer(Exclusive):
         self.make_room()
         if self.follower is not None:
             self.follower.position = self.base + <unsigned long long>self.end
+        elif self.parts is not None:
+            self.parts.position = self.base + <unsigned long long>self.end
         try:
             taken = self.receive(
                 self.readinto if self.readinto is not None else self.read, self.chunk.capacity - self.end
@@ -192,7 +198,7 @@ cdef class InputBuffer(Exclusive):
         cdef Py_ssize_t available = self.end - self.position
         # The bytes that the frame is known to need, but at most GROWTH_STEP more than have arrived.
         cdef Py_ssize_t wanted = min(max(self.needed, available + 1), available + GROWTH_STEP)
-        if self.follower is not None:
+        if self.follows_now():
             # The file has these bytes. They are read at once, so that they belong together.
             wanted = max(self.needed, available + 1)
         # A chunk that shrinks gets the size that the memory policy was told.

@@ -1,0 +1,260 @@
+"""Where a JournalReader begins: the segment and the offset for a number, a time, a cursor, or a count from the end."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from flatstream._core.base.checks import index_argument
+from flatstream.framing import Deframer
+from flatstream.journal._layout import Segment
+from flatstream.journal._numbers import plain_deframer
+from flatstream.journal._parts import Start, list_complete
+from flatstream.journal._segment_map import map_segment, open_piece
+from flatstream.reader import StreamReader
+
+__all__ = ["TimeField", "check_start", "find_start"]
+
+# How often the folder is listed anew because a segment was removed meanwhile.
+ATTEMPTS = 1000
+
+# In nanoseconds.
+UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+
+class TimeField:
+    """The field of a table that has the time of a message."""
+
+    def __init__(self, time: Any) -> None:
+        if not isinstance(time, tuple) or not 2 <= len(time) <= 3:
+            raise TypeError(f"time must be (table, field) or (table, field, unit), got {time!r:.100}")
+        table, field, unit = (*time, "ns")[:3]
+        if isinstance(table, type) or not hasattr(table, "read_records"):
+            raise TypeError(f"time must begin with a Table of a schema (schema.root), got {table!r:.100}")
+        if not isinstance(field, str):
+            raise TypeError(f"the field of time must be a str, got {field!r:.100}")
+        if unit not in UNITS:
+            raise ValueError(f"the unit of time must be 's', 'ms', 'us' or 'ns', got {unit!r:.100}")
+        self.table, self.field, self.unit = table, field, unit
+
+    def bound(self, moment: datetime) -> int:
+        """The smallest value of the field that is not before `moment`."""
+        whole = moment.timestamp()
+        # Exactly: a float has not enough digits for nanoseconds.
+        nanoseconds = math.floor(whole) * 1_000_000_000 + moment.microsecond * 1000
+        return -(-nanoseconds // UNITS[self.unit])
+
+    def first_not_before(self, reader: StreamReader, bound: int | None) -> StreamReader | None:
+        """Reads up to the first message that has the time, and at least `bound`; None if there is none."""
+        where = (self.field, ">=", bound) if bound is not None else None
+        records = reader.records(self.table, where=where, limit=1, on_error="resync", on_other="skip")
+        return reader if next(records, None) is not None else None
+
+
+def check_start(start: Any, time: Any) -> TimeField | None:
+    """Raises for a `start` that is none; returns the field of `time`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is wrong.
+    """
+    if isinstance(start, datetime):
+        if start.tzinfo is None or start.utcoffset() is None:
+            raise ValueError(f"start must be a datetime with a time zone, as in datetime.now(UTC), got {start!r}")
+        return None if time is None else TimeField(time)
+    if time is not None:
+        raise ValueError(f"time is for a start that is a datetime, got start={start!r:.100}")
+    if isinstance(start, str) and start in ("oldest", "newest"):
+        return None
+    if isinstance(start, (str, float)) or start is None:
+        raise ValueError(f"start must be 'oldest', 'newest', a number, a Cursor or a datetime, got {start!r:.100}")
+    index_argument("start", start)
+    return None
+
+
+def find_start(
+    directory: str,
+    start: Any,
+    deframer: Deframer,
+    time: TimeField | None,
+    *,
+    clamp: Callable[[int], None] | None = None,
+) -> Start:
+    """Where reading begins.
+
+    Parameters
+    ----------
+    start : "oldest", "newest", int or datetime
+        As `check_start` takes it.
+    clamp : callable, optional
+        Gets the end of the journal if `start` is a number above it; reading then begins at the end. By default that is
+        a ValueError.
+    """
+    plain = plain_deframer(deframer)
+    for _ in range(ATTEMPTS):
+        segments = list_complete(directory)
+        try:
+            return _find(segments, start, plain, time, clamp)
+        except FileNotFoundError:
+            # The retention has removed it since.
+            continue
+    raise OSError(f"the segments in {directory} are removed faster than they can be opened")
+
+
+def _find(
+    segments: list[Segment], start: Any, plain: Deframer, time: TimeField | None, clamp: Callable[[int], None] | None
+) -> Start:
+    if isinstance(start, datetime):
+        return _at_time(segments, start, plain, time)
+    number = 0 if start in ("oldest", "newest") else index_argument("start", start)
+    if not segments:
+        if number > 0:
+            if clamp is None:
+                raise ValueError(f"start is {number}, and the journal has no frame")
+            clamp(0)
+        return Start(None, None, 0, 0, 0)
+    oldest = segments[0].first
+    if start == "oldest":
+        return _begin(segments[0])
+    if start == "newest":
+        return _end_of(segments[-1], plain)
+    if number < 0:
+        end = _end_of(segments[-1], plain)
+        if end.file is not None:
+            end.file.close()
+        number = max(oldest, end.number + number)
+    if number < oldest:
+        return _begin(segments[0])._replace(wanted=number)
+    return _seek(segments, number, plain, clamp)
+
+
+def _open(segment: Segment) -> io.FileIO:
+    return io.FileIO(segment.path, "rb")
+
+
+def _begin(segment: Segment) -> Start:
+    return Start(segment, _open(segment), 0, segment.first, segment.first)
+
+
+def _size(file: io.FileIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _end_of(segment: Segment, plain: Deframer) -> Start:
+    """Where the last segment ends."""
+    file = _open(segment)
+    try:
+        found = map_segment(file, segment.first, _size(file), plain, next_known=None, is_final=False)
+    except BaseException:
+        file.close()
+        raise
+    return Start(segment, file, found.end, found.next, found.next)
+
+
+def _seek(segments: list[Segment], number: int, plain: Deframer, clamp: Callable[[int], None] | None) -> Start:
+    """Where the frame with this number begins, or the nearest one behind it."""
+    at = max(i for i, segment in enumerate(segments) if segment.first <= number)
+    segment = segments[at]
+    next_known = segments[at + 1].first if at + 1 < len(segments) else None
+    if number == segment.first:
+        return _begin(segment)
+    file = _open(segment)
+    try:
+        offset = _offset_without_damage(file, number - segment.first, plain)
+        if offset is not None:
+            return Start(segment, file, offset, number, number)
+        found = map_segment(
+            file, segment.first, _size(file), plain, next_known=next_known, is_final=next_known is not None
+        )
+        offset, reached = found.offset_of(number, file, plain)
+        if next_known is None and reached < number:
+            if clamp is None:
+                raise ValueError(f"start is {number}, and the journal ends before the frame {reached}")
+            clamp(reached)
+            number = reached
+        lost = [one for one in found.ranges if one.first <= number < one.next]
+        return Start(segment, file, offset, max(number, reached), number, lost[0].end - lost[0].start if lost else 0)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _offset_without_damage(file: io.FileIO, frames: int, plain: Deframer) -> int | None:
+    """The offset behind the first `frames` frames; None if there is damage before it, or if there are fewer."""
+    with open_piece(file, 0, _size(file), plain) as reader:
+        while frames and (batch := reader.read_batch(max_frames=frames)) is not None and not reader.skipped:
+            frames -= len(batch)
+        return None if frames or reader.skipped else reader.offset
+
+
+def _at_time(segments: list[Segment], moment: datetime, plain: Deframer, time: TimeField | None) -> Start:
+    """Where the messages begin that are not before `moment`."""
+    if not segments:
+        return Start(None, None, 0, 0, 0)
+    if time is None:
+        bound = moment.timestamp()
+        for segment in segments:
+            file = _open(segment)
+            if os.fstat(file.fileno()).st_mtime >= bound:
+                return Start(segment, file, 0, segment.first, segment.first)
+            file.close()
+        return _end_of(segments[-1], plain)
+    return _at_recorded_time(segments, time, time.bound(moment), plain)
+
+
+def _at_recorded_time(segments: list[Segment], time: TimeField, bound: int, plain: Deframer) -> Start:
+    # The last segment whose first message is before `bound`: the first message that is not lies in it, or is the first
+    # one of the segments behind it.
+    low, high = 0, len(segments)
+    while low < high:
+        middle = (low + high) // 2
+        if _begins_before(segments[middle], time, bound, plain):
+            low = middle + 1
+        else:
+            high = middle
+    for at in range(max(0, low - 1), len(segments)):
+        segment = segments[at]
+        file = _open(segment)
+        try:
+            size = _size(file)
+            with open_piece(file, 0, size, plain) as reader:
+                found = time.first_not_before(reader, bound)
+                if found is not None:
+                    offset, before = reader.message_offset, reader.message_number
+                    if not reader.skipped:
+                        number = segment.first + before
+                    else:
+                        number = _number_at(file, segments, at, offset, plain)
+                    return Start(segment, file, offset, number, number)
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+    return _end_of(segments[-1], plain)
+
+
+def _number_at(file: io.FileIO, segments: list[Segment], at: int, offset: int, plain: Deframer) -> int:
+    """The number of the intact frame at an offset behind damage."""
+    segment = segments[at]
+    next_known = segments[at + 1].first if at + 1 < len(segments) else None
+    whole = map_segment(file, segment.first, _size(file), plain, next_known=next_known, is_final=next_known is not None)
+    before = map_segment(file, segment.first, offset, plain, next_known=None, is_final=True)
+    return segment.first + before.frames + sum(one.next - one.first for one in whole.ranges if one.start < offset)
+
+
+def _begins_before(segment: Segment, time: TimeField, bound: int, plain: Deframer) -> bool:
+    """Whether the first message of a segment that has a time is before `bound`."""
+    with _open(segment) as file, open_piece(file, 0, _size(file), plain) as reader:
+        records = reader.records(time.table, on_error="resync", on_other="skip")
+        for record in records:
+            value: Any = record
+            for name in time.field.split("."):
+                value = getattr(value, name, None)
+            if value is not None:
+                return bool(value < bound)
+    return False
