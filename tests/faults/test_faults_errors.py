@@ -174,7 +174,7 @@ def test_full_disk_loses_what_its_policy_says_and_goes_on_when_there_is_room(
     for index in range(rounds):
         with small_disk(tmp_path / f"disk-{index}", 256 << 10) as disk:
             ballast = disk / "ballast"
-            ballast.write_bytes(bytes(random_.randrange(40, 160) << 10))
+            ballast.write_bytes(bytes(random_.randrange(110, 160) << 10))
             plan = random_plan(
                 random_, disk / "journal", seed * 100 + index, does="until full", sync=random_.choice([None, 7, 0.002]),
                 rotate=random_.choice([{"max_frames": 100}, {"max_bytes": 20_000}, {"max_bytes": 1 << 20}]),
@@ -187,10 +187,17 @@ def test_full_disk_loses_what_its_policy_says_and_goes_on_when_there_is_room(
             status = running.end()
             ledger = running.ledger
             again = programs.run(Plan(**{**vars(plan), "run": 1, "does": "recover"}))
-            where = f"{plan}: "
+            where = f"{plan.seed}, {plan.sync}, {plan.rotate}, {plan.options}: "
             if status or not ledger.is_finished or not again.is_finished:
                 problems.append(f"{where}status {status}, {ledger}, then {again}")
             reading = read_journal(plan.directory, plan.seed)
+            has_met_it = {
+                "raise": bool(ledger.errors),
+                "drop_newest": ledger.dropped > 0,
+                "drop_oldest": reading.frames[0].number > 0,
+            }
+            if not has_met_it[policy]:
+                problems.append(f"{where}the disk was never full: {ledger}")
             gaps, removed = policy == "drop_newest", policy == "drop_oldest"
             problems += [where + text for text in judge(reading, [ledger, again], gaps=gaps, removed=removed)]
     count("a tmpfs that is full, then has room again", rounds, problems)
