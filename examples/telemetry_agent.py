@@ -225,7 +225,7 @@ class Housekeeper:
                 if order == "rotate":
                     self._writer.flush(CLOSE_SECONDS)
                     self._journal.rotate()
-                    log.info("SIGHUP: the next event is the first of a new segment, number %d", self._journal.position)
+                    log.info("SIGHUP: began a new segment")
                 log.info("%s", status_line(self._run, self._journal, self._writer))
                 before, problems = problems, self._journal.health()
                 for problem in set(problems) - set(before):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -382,3 +383,45 @@ def test_signal_handler_may_put_while_a_put_waits() -> None:
     writer.open(10)
     threaded.close()
     assert writer.memory.getvalue() == reference.encode([A, D], "none")
+
+
+def test_signals_that_raise_at_any_moment_lose_nothing_and_stop_nobody() -> None:
+    chance = random.Random(1)
+    sink = io.BytesIO()
+    threaded = ThreadedWriter(StreamWriter(sink), 3, "block", flush_interval=0)
+    calls: list[Callable[[bytes], object]] = [threaded.write_payload] * 20 + [lambda payload: threaded.flush()]
+    is_on = False
+    put: list[bytes] = []
+    doubtful: set[bytes] = set()
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal is_on
+        if is_on:
+            is_on = False
+            raise InterruptError
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        for number in range(3000):
+            payload = b"%d" % number
+            call = chance.choice(calls)
+            try:
+                is_on = True
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 1e-3))
+                call(payload)
+                is_on = False
+            except InterruptError:
+                # It is not known whether it was put.
+                doubtful.add(payload)
+                continue
+            if call == threaded.write_payload:
+                put.append(payload)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    threaded.close(60)
+    written = [bytes(payload) for payload in StreamReader(sink.getvalue())]
+    assert [payload for payload in written if payload not in doubtful] == put
+    assert written == sorted(written, key=int)
+    assert len(set(written)) == len(written)
+    assert doubtful

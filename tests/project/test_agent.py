@@ -85,7 +85,7 @@ def test_sighup_begins_a_segment(tmp_path: Path) -> None:
             process.send_signal(signal.SIGHUP)
             wait_for_segments(folder, count)
         _, logged = end(process, signal.SIGTERM)
-    assert logged.count("SIGHUP: the next event is the first of a new segment") == 2
+    assert logged.count("SIGHUP: began a new segment") == 2
     numbers = numbers_of(folder)
     assert numbers == list(range(len(numbers)))
     assert len(list(folder.glob("*.fs"))) == 3

@@ -64,8 +64,17 @@ class Running:
     def fileno(self) -> int:
         return self.channel.fileno()
 
+    def await_gate(self) -> None:
+        """Returns when the program waits to be released (`Plan.gate`)."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.ledger.is_waiting:
+            assert self.listen(1), f"the program has ended: {self.ledger}"
+            assert time.monotonic() < deadline, f"the program does not wait: {self.ledger}"
+
     def release(self) -> None:
-        """Lets a program begin that waits for it (`Plan.is_gated`)."""
+        """Lets it go on."""
+        self.await_gate()
+        self.ledger.is_waiting = False
         self.channel.send(b"!")
 
     def listen(self, seconds: float = 0.0) -> bool:

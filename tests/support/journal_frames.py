@@ -150,7 +150,8 @@ def read_journal(directory: str | os.PathLike[str], seed: int, **options: Any) -
                 if number <= before:
                     reading.problems.append(f"frame {number} came after frame {before}")
                 before = number
-            reading.gaps = list(reader.gaps)
+            # The same in every folder.
+            reading.gaps = [gap._replace(segment=os.path.basename(gap.segment or "")) for gap in reader.gaps]
             reading.position = reader.position
     except (OSError, ValueError, FlatStreamError) as error:
         reading.problems.append(f"reading failed behind frame {before}: {type(error).__name__}: {error}")

@@ -1,7 +1,8 @@
 """Programs whose calls of the system are counted, fail, or are their last: by strace, which attaches to them.
 
-A program waits until strace is there (`Plan.is_gated`), so that calls are counted from the opening of the journal on.
-The programs make the same calls each time: so each call of a first run has its number in the next ones.
+A program waits until strace is there (`Plan.gate`), so that calls are counted from there on. The programs make nearly
+the same calls each time: so each call of a first run has its number in the next ones. strace counts the calls of each
+thread for itself, and the journal's own thread makes a few more or less from time to time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,11 +31,11 @@ CALLS = [
 ]
 READS = ("read", "pread64", "getdents64", "fstat", "newfstatat")
 
-LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)")
+LINE = re.compile(r"^(?:(\d+) +)?(\w+)\((.*)")
 
 
 class Call(NamedTuple):
-    """One call of a first run: the `number`-th of its name, counted from 1, and how strace shows it."""
+    """One call of a first run: the `number`-th of its name in its thread, counted from 1, and how strace shows it."""
 
     name: str
     number: int
@@ -71,7 +72,9 @@ def missing() -> str | None:
 
 def run_traced(programs: Programs, plan: Plan, log: Path, *injections: str, reads: bool = False) -> Traced:
     """Runs a program under strace, which does `injections` (as in ``strace --inject``)."""
-    running = programs.start(Plan(**{**vars(plan), "is_gated": True}))
+    running = programs.start(plan if plan.gate else Plan(**{**vars(plan), "gate": "begin"}))
+    # What it does before is not counted.
+    running.await_gate()
     calls = [*CALLS, *(READS if reads else ())]
     command = ["strace", "-f", "-y", "-s", "8", "-o", str(log), "-p", str(running.pid)]
     command += ["-e", "trace=" + ",".join(f"?{name}" for name in calls), "-e", "signal=none"]
@@ -84,6 +87,11 @@ def run_traced(programs: Programs, plan: Plan, log: Path, *injections: str, read
         # It ends with the last process that it has attached to.
         strace.wait(PATIENCE)
     return Traced(running.ledger, status, list(_calls_in(log)))
+
+
+def calls_to_hit(calls: Iterable[Call], names: Iterable[str]) -> list[Call]:
+    """One call for each name and number: a run stops at the thread that comes to this number first."""
+    return list({(call.name, call.number): call for call in calls if call.name in names}.values())
 
 
 def _await_attached(strace: subprocess.Popen[bytes], running: Running) -> None:
@@ -100,8 +108,9 @@ def _await_attached(strace: subprocess.Popen[bytes], running: Running) -> None:
 
 
 def _calls_in(log: Path) -> Iterator[Call]:
-    counts: Counter[str] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for line in log.read_text(errors="replace").splitlines():
         if match := LINE.match(line):
-            counts[match[1]] += 1
-            yield Call(match[1], counts[match[1]], match[2])
+            thread, name, text = match.groups()
+            counts[thread, name] += 1
+            yield Call(name, counts[thread, name], text)
