@@ -30,6 +30,7 @@ KINDS = (
     "EDQUOT from one system call",
     "EFBIG from one system call",
     "ENOSPC or EIO from each write from one on",
+    "ENOSPC or EIO from one system call of recovery",
     "a failed fsync or fdatasync",
     "short writes: the limit on the size of files (RLIMIT_FSIZE)",
     "a tmpfs that is full, then has room again",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,29 @@ def bytes_of_segments(directory: Path) -> dict[str, bytes]:
 def tails_of(directory: Path) -> set[bytes]:
     """The tails that were cut off and saved."""
     return {path.read_bytes() for path in directory.iterdir() if ".fs.torn-" in path.name}
+
+
+# Recovery
+
+
+def differences_after_recovery(
+    programs: Programs, scenario: Scenario, directory: Path, undisturbed: Path
+) -> Iterator[str]:
+    """What differs between a journal recovered after recovery had failed, and one recovered at once."""
+    last = programs.run(scenario.plan(directory, run=9, does="recover"))
+    yield from last.violations
+    if not last.is_finished:
+        yield f"recovery failed: {last}"
+        return
+    expected = read_journal(undisturbed, scenario.seed)
+    found = read_journal(directory, scenario.seed)
+    if (found.frames, found.gaps, found.position) != (expected.frames, expected.gaps, expected.position):
+        yield f"it was read as {found}, expected {expected}"
+    yield from found.problems
+    if bytes_of_segments(directory) != bytes_of_segments(undisturbed):
+        yield "the segments have other bytes"
+    if not tails_of(undisturbed) <= tails_of(directory):
+        yield "a tail was cut and not saved"
 
 
 # Damage
