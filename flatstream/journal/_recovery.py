@@ -18,7 +18,7 @@ from flatstream._core.stream.frame_search import header_size_of
 from flatstream._files import sync
 from flatstream._lock import open_for_reading, open_for_writing
 from flatstream._startup import check_checksum, is_zero_from, save_tail
-from flatstream.errors import FlatStreamError
+from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.framing import Deframer
 from flatstream.journal._layout import Manifest, Sealed, Segment, list_segments
 from flatstream.journal._numbers import possible_frames
@@ -26,6 +26,10 @@ from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover
 
 __all__ = ["SegmentReport", "recover_segments"]
+
+
+# What the system says when there is no room, for this user or at all.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SegmentReport(NamedTuple):
@@ -158,7 +162,13 @@ def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
             good = report.last_good_offset
             zeros = is_zero_from(source, good)
             if zeros or report.end is RecoveryEnd.TORN_TAIL or _is_torn_frame(source, size, report, deframer):
-                saved = None if zeros else save_tail(source, good, os.path.realpath(segment.path))
+                try:
+                    saved = None if zeros else save_tail(source, good, os.path.realpath(segment.path))
+                except OSError as full:
+                    if full.errno not in FULL:
+                        raise
+                    # Nothing is cut off that is not saved. Writing goes on in a new segment.
+                    return _damaged(segment, source, size, deframer, UnexpectedEofError(needed=0, offset=good))
                 if os.fstat(file.fileno()).st_size != size:
                     raise OSError(errno.EBUSY, "another process writes to the file without a lock", segment.path)
                 os.ftruncate(file.fileno(), good)
@@ -167,14 +177,20 @@ def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
                     *segment, "cut", report.frames, good, segment.first + report.frames, size - good, saved
                 )
         check_checksum(source, deframer)
-        source.seek(0)
-        with StreamReader(source, deframer, on_error="resync", allow_empty=False) as reader:
-            for _ in reader.batches():
-                pass
-            frames, ranges, lost = reader.frames_read, reader.lost_ranges, reader.lost_bytes
         sync(file.fileno())
-    header_size = header_size_of(deframer) or 4
-    behind = segment.first + frames + possible_frames(ranges, header_size)
+        return _damaged(segment, source, size, deframer, error)
+
+
+def _damaged(
+    segment: Segment, source: io.FileIO, size: int, deframer: Deframer, error: FlatStreamError | None
+) -> SegmentReport:
+    """The report of a segment that stays as it is."""
+    source.seek(0)
+    with StreamReader(source, deframer, on_error="resync", allow_empty=False) as reader:
+        for _ in reader.batches():
+            pass
+        frames, ranges, lost = reader.frames_read, reader.lost_ranges, reader.lost_bytes
+    behind = segment.first + frames + possible_frames(ranges, header_size_of(deframer) or 4)
     return SegmentReport(*segment, "damaged", frames, size, behind, lost_bytes=lost, error=error)
 
 

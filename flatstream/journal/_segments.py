@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -19,9 +20,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from flatstream._files import sync_folder
 from flatstream._lock import open_for_writing
 from flatstream.journal._layout import Segment, segment_path
+from flatstream.journal._recovery import FULL
 from flatstream.journal.metrics import LatencyRecorder
 from flatstream.journal.policies import RotationPolicy
 
@@ -35,9 +36,6 @@ __all__ = ["EndedSegment", "SegmentSink", "WhenFull"]
 log = logging.getLogger("flatstream.journal")
 
 WhenFull = Literal["raise", "drop_newest", "drop_oldest"]
-
-# What the system says when there is no room, for this user or at all.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # No limit on bytes or frames.
 UNLIMITED = 2**62
@@ -123,6 +121,8 @@ class SegmentSink:
         self.first = first
         # The number of the frame behind the last one that the system has whole, or that was dropped.
         self.number = number
+        # Open all the time, because names are lasting only when the folder is synced, and descriptors can be short.
+        self._folder = _open_folder(directory)
         # The size of the file, and how many of its last bytes belong to a frame that is not whole.
         self.size = os.fstat(file.fileno()).st_size
         self.torn = 0
@@ -406,8 +406,9 @@ class SegmentSink:
     def snapshot(self) -> Snapshot:
         """What is to be synced now. The caller closes the descriptor, another one of the segment in use."""
         self._settle()
+        descriptor = os.dup(self.file.fileno())
         has_new_names, self.has_new_names = self.has_new_names, False
-        return Snapshot(self.number, list(self.ended), os.dup(self.file.fileno()), has_new_names)
+        return Snapshot(self.number, list(self.ended), descriptor, has_new_names)
 
     def sync(self, snapshot: Snapshot) -> None:
         """Returns when the disk has what the snapshot names. Closes its descriptor.
@@ -450,8 +451,8 @@ class SegmentSink:
             if not one.file.closed:
                 self.sync_descriptor(one.file.fileno())
         self.sync_descriptor(descriptor)
-        if has_new_names:
-            sync_folder(os.path.join(self.directory, ""))
+        if has_new_names and self._folder is not None:
+            self.sync_descriptor(self._folder)
         self.latencies.add(time.perf_counter() - started)
         self.syncs += 1
         self.last_sync = time.time()
@@ -481,15 +482,23 @@ class SegmentSink:
             if self._has_gap:
                 # So that the numbers of these frames are not used again.
                 self.begin_segment()
-            # After a failed sync, the writer has raised that already.
-            if not self.is_poisoned:
+            # After a failed sync, the writer has raised that already. At the end of the interpreter, a thread may have
+            # ended with the lock.
+            if not self.is_poisoned and not sys.is_finalizing():
                 with self.sync_lock:
                     self._wait_for_disk(list(self.ended), self.file.fileno(), self.has_new_names)
                     self.durable = self.number
         finally:
-            for one in self.ended:
-                one.file.close()
-            self.file.close()
+            self.close_files()
+
+    def close_files(self) -> None:
+        """Closes all files as they are."""
+        for one in self.ended:
+            one.file.close()
+        self.file.close()
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
 
     def in_use(self) -> EndedSegment:
         """The segment in use, as if it had ended now."""
@@ -497,3 +506,12 @@ class SegmentSink:
         # Frames that were dropped belong to no segment.
         behind = self.dropped_ranges[-1][0] if self._has_gap else self.number
         return EndedSegment(self.file, segment, behind, self.size, self.began, time.time())
+
+
+def _open_folder(directory: str) -> int | None:
+    """A descriptor of a folder to sync it; None where that is not possible."""
+    try:
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (PermissionError, AttributeError):
+        # A folder in which one may write and not look cannot be synced, nor can one on Windows.
+        return None

@@ -51,7 +51,7 @@ class JournalReader(StreamReader):
         Instead of `checksum`: a validator or observer around it, or a format of one's own.
     follow : bool
         At the end, reads wait for further frames, across all that a writer does: new segments, removal of old ones,
-        its restart. A journal that is made anew in the same folder is read from its first frame. See docs/following.md.
+        its restart. A journal that is made anew in the same folder is read from its first frame. See docs/journal.md.
     start : "oldest", "newest", int, Cursor or datetime
         The first frame there is; only frames that are written from now on; a number, or -n for the newest n; a place;
         or a time with a time zone: the first segment that was written to since, by its modification time. If the

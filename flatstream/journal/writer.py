@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import io
 import logging
 import os
 import shutil
+import sys
 import threading
 import time
 import uuid
@@ -25,6 +27,7 @@ from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
 from flatstream.journal._layout import (
     LOCK,
+    MANIFEST,
     Manifest,
     Sealed,
     Segment,
@@ -33,7 +36,7 @@ from flatstream.journal._layout import (
     segment_path,
     write_manifest,
 )
-from flatstream.journal._recovery import SegmentReport, recover_segments
+from flatstream.journal._recovery import FULL, SegmentReport, recover_segments
 from flatstream.journal._retention import first_needed, list_sizes, remove_segment, surplus
 from flatstream.journal._segments import ROTATION_PAUSE, EndedSegment, SegmentSink, WhenFull
 from flatstream.journal.metrics import JournalMetrics, health_of
@@ -48,8 +51,10 @@ log = logging.getLogger("flatstream.journal")
 # After the keeper's work failed, it rests for so many seconds.
 PAUSE_AFTER_ERROR = 0.25
 
-# How long `close` waits for the keeper, in seconds: a sync on a disk that hangs may take longer.
+# How long `close` waits for the keeper, in seconds: a sync on a disk that hangs may take longer. And how long the
+# end of the interpreter waits for all of them.
 PATIENCE = 60.0
+PATIENCE_AT_EXIT = 1.0
 
 
 class JournalWriter(StreamWriter):
@@ -175,7 +180,7 @@ class JournalWriter(StreamWriter):
             )
         except BaseException:
             if segments is not None:
-                segments.file.close()
+                segments.close_files()
             self._lock_file.close()
             raise
         self._base = segments.number
@@ -209,7 +214,13 @@ class JournalWriter(StreamWriter):
             file = open_for_writing(segment_path(self._directory, first), "xb")
         try:
             manifest.begun = {os.path.basename(segment_path(self._directory, first)): began}
-            write_manifest(self._directory, manifest)
+            try:
+                write_manifest(self._directory, manifest)
+            except OSError as error:
+                # A journal can be opened on a full disk: what is not noted is read once more.
+                if error.errno not in FULL or not os.path.exists(os.path.join(self._directory, MANIFEST)):
+                    raise
+                log.warning("%s: %s could not be written: %s", self._directory, MANIFEST, error)
             return SegmentSink(
                 self._directory,
                 file,
@@ -270,7 +281,9 @@ class JournalWriter(StreamWriter):
         try:
             segments.sync(snapshot)
         except OSError as error:
-            self._poison(error)
+            # Only a failed sync is final.
+            if segments.is_poisoned:
+                self._poison(error)
             raise
         finally:
             self._keeper.tell()
@@ -537,7 +550,11 @@ class JournalWriter(StreamWriter):
                 continue
             manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
         manifest.begun = {}
-        write_manifest(self._directory, manifest)
+        try:
+            write_manifest(self._directory, manifest)
+        except OSError as error:
+            # All frames are on the disk. The segments are read once more when the journal is opened.
+            log.warning("%s: %s could not be written: %s", self._directory, MANIFEST, error)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"in {self._directory!r:.100}"
@@ -588,6 +605,7 @@ class _Keeper:
 
     def __init__(self, writer: JournalWriter) -> None:
         self._writer = weakref.ref(writer)
+        _keepers.add(self)
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._wanted = 0
@@ -612,6 +630,8 @@ class _Keeper:
 
     def wake(self) -> None:
         """Has the thread look for work."""
+        if sys.is_finalizing():
+            return
         with self._condition:
             self._is_woken = True
             self._condition.notify_all()
@@ -619,6 +639,8 @@ class _Keeper:
 
     def tell(self) -> None:
         """Wakes those who wait for the disk."""
+        if sys.is_finalizing():
+            return
         with self._condition:
             self._condition.notify_all()
 
@@ -648,18 +670,23 @@ class _Keeper:
                 self._condition.wait(left)
         return True
 
-    def stop(self) -> None:
-        """Ends the thread, and waits until it has ended."""
+    def stop(self, patience: float = PATIENCE) -> None:
+        """Ends the thread, and waits until it has ended, but not longer than `patience` seconds."""
+        if sys.is_finalizing():
+            # Threads end there wherever they are, and may have the lock.
+            return
         with self._condition:
             self._is_stopping = True
             self._condition.notify_all()
             thread = self._thread
         # The thread may be the one that drops the last reference to the writer.
         if thread is not None and thread is not threading.current_thread():
-            thread.join(PATIENCE)
+            thread.join(patience)
 
     def resume(self) -> None:
         """Lets the thread begin again after `stop`."""
+        if sys.is_finalizing():
+            return
         with self._condition:
             self._is_stopping = False
             if self._thread is not None and not self._thread.is_alive():
@@ -701,3 +728,21 @@ class _Keeper:
                     self._wanted = 0
                     self._condition.notify_all()
             del writer
+
+
+# A set of its own, because a keeper lives as long as its thread.
+_keepers: weakref.WeakSet[_Keeper] = weakref.WeakSet()
+
+
+def _stop_keepers() -> None:
+    """Ends the threads before the interpreter does, which would end them wherever they are, with the locks they have.
+
+    The writers are handed over afterwards (`flatstream._at_exit`).
+    """
+    end = time.monotonic() + PATIENCE_AT_EXIT
+    for keeper in list(_keepers):
+        keeper.stop(max(0.0, end - time.monotonic()))
+
+
+# Before what `flatstream._at_exit` has registered, because functions are called in the opposite order.
+atexit.register(_stop_keepers)

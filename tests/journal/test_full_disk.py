@@ -237,3 +237,35 @@ def test_a_signal_in_the_middle_of_a_write_neither_loses_nor_doubles_a_frame(
             accepted.append(b"d")
             journal.close()
             assert frames_of(directory) == dict(enumerate(accepted))
+
+
+def test_a_journal_is_opened_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "j"
+    with JournalWriter(directory) as journal:
+        journal.write_payloads(PAYLOADS[:10])
+    (path,) = segments_of(directory).values()
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\x20\x00\x00\x00torn")
+
+    def fail(*arguments: object) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        # Neither the copy of the tail nor the list of segments has room.
+        patch.setattr("flatstream.journal._recovery.save_tail", fail)
+        patch.setattr("flatstream.journal.writer.write_manifest", fail)
+        with JournalWriter(directory, when_full="drop_newest") as journal:
+            report = journal.recovery[0]
+            assert (report.action, report.frames, report.lost_bytes) == ("damaged", 10, 8)
+            behind = journal.position
+            assert behind == 11
+            journal.write_payload(b"goes on")
+        # A journal that is new needs its identity.
+        with pytest.raises(OSError, match="No space left"):
+            JournalWriter(tmp_path / "new")
+    assert path.read_bytes() == whole + b"\x20\x00\x00\x00torn"
+    with JournalWriter(directory) as journal:
+        # There is room again: the tail is saved and cut off, and the numbers stay.
+        assert [report.action for report in journal.recovery] == ["cut", "nothing"]
+        assert journal.position == behind + 1
+    assert frames_of(directory) == {**dict(enumerate(PAYLOADS[:10])), behind: b"goes on"}

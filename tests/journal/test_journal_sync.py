@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -271,3 +274,27 @@ def test_health_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         usage = __import__("shutil").disk_usage(tmp_path)
         monkeypatch.setattr("shutil.disk_usage", lambda path: type(usage)(1000, 999, 1))
         assert journal.health() == ["the disk is nearly full: 1 of 1000 bytes are free"]
+
+
+def test_a_process_without_free_descriptors_does_not_poison_the_journal(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path / "j", rotate=RotationPolicy(max_frames=2), buffer_size=0) as journal:
+        journal.write_payload(b"a")
+        held = []
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, before[1]))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.open("/dev/null", os.O_RDONLY))
+            with pytest.raises(OSError, match="Too many open files"):
+                journal.sync()
+            # No new segment can be begun now. The old one grows.
+            journal.write_payloads([b"b", b"c", b"d"])
+            assert not journal.is_refusing
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        journal.sync()
+        assert journal.durable_position == 4
+    assert frames_of(tmp_path / "j") == dict(enumerate([b"a", b"b", b"c", b"d"]))

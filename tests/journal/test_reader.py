@@ -350,10 +350,14 @@ def commit_without_name(folder: Path) -> None:
         reader.commit()
 
 
+# Without types, so that wrong arguments can be passed.
+READER: Any = JournalReader
+
+
 @table(
     *refusals(
         "start",
-        lambda folder, value: JournalReader(folder, "crc32", start=value),
+        lambda folder, value: READER(folder, "crc32", start=value),
         ("latest", ValueError, "start must be 'oldest', 'newest'"),
         (None, ValueError, "start must be"),
         (1.5, ValueError, "start must be"),
@@ -363,7 +367,7 @@ def commit_without_name(folder: Path) -> None:
     ),
     *refusals(
         "time",
-        lambda folder, value: JournalReader(folder, "crc32", start=datetime.now(UTC), time=value),
+        lambda folder, value: READER(folder, "crc32", start=datetime.now(UTC), time=value),
         (5, TypeError, "time must be"),
         ((ROOT,), TypeError, "time must be"),
         ((ROOT, 5), TypeError, "field of time"),
@@ -373,27 +377,25 @@ def commit_without_name(folder: Path) -> None:
     ),
     *refusals(
         "name",
-        lambda folder, value: JournalReader(folder, "crc32", name=value),
+        lambda folder, value: READER(folder, "crc32", name=value),
         (5, TypeError, "name of a reader"),
         ("../x", ValueError, "name of a reader"),
     ),
-    Case(
-        "time without datetime", lambda folder: JournalReader(folder, "crc32", time=(ROOT, "x")), ValueError, "datetime"
-    ),
-    Case("directory", lambda folder: JournalReader(5), TypeError, "directory must be a path"),  # type: ignore[arg-type]
-    Case("bytes", lambda folder: JournalReader(bytes(folder)), TypeError, "directory must be a path"),
-    Case("no folder", lambda folder: JournalReader(folder / "x"), FileNotFoundError, "x"),
-    Case("a file", lambda folder: JournalReader(_segment(folder, 0)), NotADirectoryError, ""),
-    Case("follow", lambda folder: JournalReader(folder, follow=1), TypeError, "follow must be"),
-    Case("checksum", lambda folder: JournalReader(folder, "md5"), ValueError, "unknown checksum 'md5'"),
-    Case("deframer", lambda folder: JournalReader(folder, deframer=5), TypeError, "deframer must be"),
+    Case("time without datetime", lambda folder: READER(folder, "crc32", time=(ROOT, "x")), ValueError, "datetime"),
+    Case("directory", lambda folder: READER(5), TypeError, "directory must be a path"),
+    Case("bytes", lambda folder: READER(bytes(folder)), TypeError, "directory must be a path"),
+    Case("no folder", lambda folder: READER(folder / "x"), FileNotFoundError, "x"),
+    Case("a file", lambda folder: READER(_segment(folder, 0)), NotADirectoryError, ""),
+    Case("follow", lambda folder: READER(folder, follow=1), TypeError, "follow must be"),
+    Case("checksum", lambda folder: READER(folder, "md5"), ValueError, "unknown checksum 'md5'"),
+    Case("deframer", lambda folder: READER(folder, deframer=5), TypeError, "deframer must be"),
     Case(
         "both",
-        lambda folder: JournalReader(folder, "crc32", deframer=MODES["crc32"].deframer()),
+        lambda folder: READER(folder, "crc32", deframer=MODES["crc32"].deframer()),
         ValueError,
         "expected a checksum or a deframer",
     ),
-    Case("on_error", lambda folder: JournalReader(folder, "crc32", on_error="ignore"), ValueError, "on_error must be"),
+    Case("on_error", lambda folder: READER(folder, "crc32", on_error="ignore"), ValueError, "on_error must be"),
     Case("commit", commit_without_name, ValueError, "reader with a name"),
 )
 def test_wrong_argument_is_refused_and_leaves_nothing_open(folder: Path, case: Case) -> None:

@@ -264,7 +264,9 @@ def test_what_is_no_bytes_is_copied_at_the_put() -> None:
     assert finish(writer, threaded) == [A, b"before", b"efore", before]
 
 
-@pytest.mark.parametrize("payload", ["text", 5, None, memoryview(b"strided")[::2]], ids=["text", "number", "None", "strided"])
+@pytest.mark.parametrize(
+    "payload", ["text", 5, None, memoryview(b"strided")[::2]], ids=["text", "number", "None", "strided"]
+)
 def test_payload_is_refused_at_the_put_with_the_error_of_a_stream_writer(payload: Any) -> None:
     errors = []
     with StreamWriter(io.BytesIO()) as plain, ThreadedWriter(StreamWriter(io.BytesIO()), 1) as threaded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import tempfile
 from typing import Any
 
 import flatstream
@@ -25,6 +26,7 @@ from flatstream import (
     Validator,
 )
 from flatstream.columns import Column, ColumnBatch, ColumnSchema
+from flatstream.journal import Cursor, Gap, JournalReader
 from flatstream.schema import Schema, Table
 
 PAYLOADS = [b"", b"abc", b"x" * 30, bytes.fromhex("08000000 04000400 04000000")]
@@ -269,12 +271,14 @@ def carried() -> dict[str, list[Any]]:
         "Crc64": [fs.Crc64()],
         "DefaultDeframer": [fs.DefaultDeframer(), default],
         "DefaultFramer": [fs.DefaultFramer()],
+        "Cursor": [Cursor("0123456789abcdef" * 2, 17)],
         "Detection": [fs.Detection(fs.ChecksumType.CRC32, 3, 1.0, None), fs.Detection(None, 0, 0.0, "gzip")],
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
         "FlatStreamError": [noted(fs.FlatStreamError("text", offset=1)), AppError(9)],
         "FlatbufferError": [noted(fs.FlatbufferError("text", frame=2))],
         "FrameSpan": [fs.FrameSpan(4, 7, 9)],
         "Framer": [MagicFramer(fs.ChecksumFramer(fs.Crc16()))],
+        "Gap": [Gap(3, 5, 40, "00000000000000000000.fs")],
         "InvalidFrameError": [damage],
         "MemoryPolicy": [Never("a note")],
         "NoChecksum": [fs.NoChecksum()],
@@ -328,10 +332,14 @@ def refused() -> dict[str, list[Any]]:
     stream = frame_of(flatstream.DefaultFramer(), message)
     record = table.view(message)
     writer = StreamWriter(io.BytesIO())
+    with tempfile.TemporaryDirectory() as folder:
+        # Of an empty journal, so that it has no file open.
+        journal_reader = JournalReader(folder)
     return {
         "Builder": [builder],
         "ColumnStream": [StreamReader(stream).column_batches(table)],
         "FrameBatch": [StreamReader(stream).read_batch()],
+        "JournalReader": [journal_reader],
         "RecordView": [record, record.disks[0]],
         "RecordWriter": [flatstream.RecordWriter(writer, table)],
         "StreamReader": [StreamReader(stream), StreamReader(io.BytesIO(stream))],
