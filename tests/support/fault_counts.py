@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def table_of(reports: Iterable[Any]) -> list[str]:
         return []
     total = f"| **all** | **{sum(cases.values()):,}** | **{sum(failures.values()):,}** |"
     return ["| what | cases | failures |", "|---|--:|--:|", *lines, total]
+
+
+def left_out(skipped: Iterable[Any]) -> list[str]:
+    """Lines that say which tests were skipped, and what the machine lacks for them."""
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    if not reasons:
+        return []
+    return ["", *(f"Left out: {count} tests, because {reason}." for reason, count in sorted(reasons.items()))]
 
 
 def write_table(lines: Iterable[str], document: Path) -> None:
