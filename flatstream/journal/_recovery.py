@@ -1,8 +1,9 @@
 """What opening a journal does to the segments that a crash may have left.
 
-A segment that is sealed is not read. Of each other one, a torn tail is copied to a file beside it and cut off; a
-segment that is damaged stays as it is, and its frames are numbered on as if the lost bytes were frames of the least
-size. Each step is on the disk before the next one begins, and doing it again gives the same journal.
+A segment that is sealed is not read, but for the last one, in which writing goes on. Of each other one, a torn tail is
+copied to a file beside it and cut off; a segment that is damaged stays as it is, and its frames are numbered on as if
+the lost bytes were frames of the least size. Each step is on the disk before the next one begins, and doing it again
+gives the same journal.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class SegmentReport(NamedTuple):
     first : int
         The number of its first frame.
     action : {"sealed", "nothing", "cut", "damaged"}
-        It is known to be whole, and was not read; it was intact; a torn tail was cut off; it is damaged, and was not
-        changed.
+        It is known to be whole, and was not read (of the last one, that is not enough); it was intact; a torn tail was
+        cut off; it is damaged, and was not changed.
     frames : int
         How many intact frames it has.
     bytes : int
@@ -105,20 +106,27 @@ def recover_segments(
     segments = list_segments(directory)
     sizes = [os.stat(segment.path).st_size for segment in segments]
     known = [_sealed_one(manifest, segment, size) for segment, size in zip(segments, sizes, strict=True)]
-    total = sum(size for size, one in zip(sizes, known, strict=True) if one is None)
+    # The last one is read in any case, because writing goes on in it.
+    is_read = [
+        one is None or (number == len(known) and size > 0)
+        for number, (one, size) in enumerate(zip(known, sizes, strict=True), 1)
+    ]
+    total = sum(size for size, one in zip(sizes, is_read, strict=True) if one)
     done, reports = 0, []
-    for segment, size, one in zip(segments, sizes, known, strict=True):
-        if one is not None:
+    for segment, size, one, is_to_read in zip(segments, sizes, known, is_read, strict=True):
+        if one is not None and not is_to_read:
             reports.append(SegmentReport(*segment, "sealed", one.frames, one.bytes, one.next))
             continue
-        reports.append(_recover_segment(segment, deframer))
+        reports.append(_recover_segment(segment, deframer, one))
         done += size
         if progress is not None:
             progress(done, total)
     for i, report in enumerate(reports):
         # What was sealed had these numbers, even if the file has become shorter.
         before = manifest.sealed.get(os.path.basename(report.path))
-        behind = report.next if before is None else max(report.next, before.next)
+        behind = report.next
+        if before is not None:
+            behind = before.next if before.bytes == report.bytes else max(behind, before.next)
         if i + 1 < len(reports):
             behind = min(behind, reports[i + 1].first)
         reports[i] = report._replace(next=behind)
@@ -144,7 +152,10 @@ def _sealed_one(manifest: Manifest, segment: Segment, size: int) -> Sealed | Non
     return one if one is not None and one.bytes == size else None
 
 
-def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
+def _recover_segment(segment: Segment, deframer: Deframer, seal: Sealed | None) -> SegmentReport:
+    """Makes a segment one that ends with a whole frame, unless it is damaged. `seal` is what is known of it, if it has
+    its size: then no crash has torn it, and what is not whole is damaged.
+    """
     with open_for_writing(segment.path, "ab") as file, open_for_reading(file) as source:
         size = os.fstat(file.fileno()).st_size
         error: FlatStreamError | None = None
@@ -158,7 +169,7 @@ def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
         if report is not None and report.end is RecoveryEnd.CLEAN_EOF:
             sync(file.fileno())
             return SegmentReport(*segment, "nothing", report.frames, size, segment.first + report.frames)
-        if report is not None:
+        if report is not None and seal is None:
             good = report.last_good_offset
             zeros = is_zero_from(source, good)
             if zeros or report.end is RecoveryEnd.TORN_TAIL or _is_torn_frame(source, size, report, deframer):
@@ -176,7 +187,8 @@ def _recover_segment(segment: Segment, deframer: Deframer) -> SegmentReport:
                 return SegmentReport(
                     *segment, "cut", report.frames, good, segment.first + report.frames, size - good, saved
                 )
-        check_checksum(source, deframer)
+        if seal is None:
+            check_checksum(source, deframer)
         sync(file.fileno())
         return _damaged(segment, source, size, deframer, error)
 
