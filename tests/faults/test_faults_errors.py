@@ -136,7 +136,7 @@ def test_error_of_each_call_of_recovery_leaves_a_journal_that_recovers_to_the_sa
         # It is opened again if it fails.
         failed = run_traced(programs, scenario.plan(directory, run=1), memory_path / "log", injection, reads=True)
         wrong = [] if failed.ledger.is_finished else [f"it did not come to its end: {failed.ledger}"]
-        wrong += differences_after_recovery(programs, scenario, directory, undisturbed)
+        wrong += differences_after_recovery(programs, scenario, directory, undisturbed, is_full=error == "ENOSPC")
         problems += [f"{name}, {call.text}: {text}" for text in wrong]
         shutil.rmtree(directory)
     count("ENOSPC or EIO from one system call of recovery", len(calls), problems)
