@@ -17,8 +17,8 @@ from support.fault_counts import Count
 from support.journal_child import Plan
 from support.journal_faults import Programs, random_plan, share_of
 from support.journal_frames import judge, read_journal
-from support.journal_scenarios import WRITINGS, Template
-from support.journal_strace import Call, Traced, calls_to_hit, run_traced
+from support.journal_scenarios import RECOVERIES, WRITINGS, Template, differences_after_recovery
+from support.journal_strace import READS, Call, Traced, calls_to_hit, run_traced
 
 pytestmark = pytest.mark.faults
 
@@ -114,6 +114,32 @@ def test_disk_that_takes_nothing_more_keeps_what_it_has(
         _, wrong = injected(programs, template, memory_path, f"{call.name}:error={error}:when={call.number}+")
         problems += [f"{name}, {call.text}: {text}" for text in wrong]
     count("ENOSPC or EIO from each write from one on", len(calls), problems)
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("name", RECOVERIES)
+def test_error_of_each_call_of_recovery_leaves_a_journal_that_recovers_to_the_same(
+    name: str, error: str, programs: Programs, memory_path: Path, count: Count
+) -> None:
+    scenario = RECOVERIES[name]
+    template = Template(programs, scenario, memory_path / "template")
+    undisturbed = template.copy(memory_path / "undisturbed")
+    traced = run_traced(programs, scenario.plan(undisturbed, run=1), memory_path / "log", reads=True)
+    assert traced.ledger.is_finished
+    calls = calls_to_hit(traced.calls, [*FAILING, *READS])
+    calls = calls[:: max(1, len(calls) // share_of(len(calls)))]
+    problems: list[str] = []
+    for index, call in enumerate(calls):
+        directory = template.copy(memory_path / f"{index}")
+        injection = f"{call.name}:error={error}:when={call.number}"
+        # It is opened again if it fails.
+        failed = run_traced(programs, scenario.plan(directory, run=1), memory_path / "log", injection, reads=True)
+        wrong = [] if failed.ledger.is_finished else [f"it did not come to its end: {failed.ledger}"]
+        wrong += differences_after_recovery(programs, scenario, directory, undisturbed, is_full=error == "ENOSPC")
+        problems += [f"{name}, {call.text}: {text}" for text in wrong]
+        shutil.rmtree(directory)
+    count("ENOSPC or EIO from one system call of recovery", len(calls), problems)
 
 
 # Short writes

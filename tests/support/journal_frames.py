@@ -204,6 +204,7 @@ def judge(
     for ledger in ledgers:
         problems += [f"run {ledger.run}: {text}" for text in ledger.violations]
     by_number = {found.number: found.claim for found in reading.frames}
+    missing_numbers = {number for gap in reading.gaps for number in range(gap.first, gap.next)}
     seen: set[Claim] = set()
     last_run = -1
     before: int | None = None
@@ -218,7 +219,8 @@ def judge(
         last_run = claim.run
         if numbered and claim.stream == 0 and claim.place != number:
             problems.append(f"frame {number} was written as number {claim.place}")
-        if before is not None and number != before + 1 and not (gaps and _is_gap(reading, before + 1, number)):
+        between = () if before is None else range(before + 1, number)
+        if number == before or (between and not (gaps and missing_numbers.issuperset(between))):
             problems.append(f"frame {number} came behind frame {before}, gaps {reading.gaps}")
         before = number
     if not gaps and any(gap.next > gap.first for gap in reading.gaps if not (removed and gap is reading.gaps[0])):
@@ -228,7 +230,7 @@ def judge(
         if ledger.first is not None and numbered:
             behind = max(ledger.durable, ledger.handed_over if handed_over else 0)
             for number in range(max(ledger.first, oldest), behind):
-                if number not in by_number and ledger.dropped and _is_gap(reading, number, number + 1):
+                if number not in by_number and ledger.dropped and number in missing_numbers:
                     continue
                 if by_number.get(number) != Claim(ledger.run, 0, number):
                     kind = "acknowledged" if number < ledger.durable else "handed over"
@@ -237,17 +239,10 @@ def judge(
         if missing and not removed:
             problems.append(f"{len(missing)} frames were acknowledged and are missing, as {min(missing)}")
     dropped = sum(ledger.dropped for ledger in ledgers)
-    missing_numbers = sum(gap.next - gap.first for gap in reading.gaps)
-    if dropped and missing_numbers != dropped:
-        problems.append(f"{dropped} frames were dropped, {missing_numbers} are missing")
+    if dropped and len(missing_numbers) != dropped:
+        problems.append(f"{dropped} frames were dropped, {len(missing_numbers)} are missing")
     problems += _disorder_of_streams(reading.frames)
     return problems
-
-
-def _is_gap(reading: Reading, first: int, behind: int) -> bool:
-    """Whether the reader reported that all these numbers are missing."""
-    missing = {number for gap in reading.gaps for number in range(max(gap.first, first), min(gap.next, behind))}
-    return len(missing) == behind - first
 
 
 def _disorder_of_streams(frames: Iterable[Found]) -> list[str]:
