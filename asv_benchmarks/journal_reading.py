@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from collections.abc import Iterator
 
@@ -70,9 +71,9 @@ class JournalDelivery(Delivery):
     writer = WRITER
 
     def prepare(self) -> None:
-        self.journal = self.make_directory() / "stream.fs.journal"
-        self.path = self.journal.with_suffix("")
+        self.journal = Path(f"{self.path}.journal")
         self.path.touch()
+        shutil.rmtree(self.journal, ignore_errors=True)
         self.journal.mkdir()
 
     def _following(self) -> Iterator[int]:

@@ -371,10 +371,11 @@ class JournalWriter(StreamWriter):
         """Removes the segments that the retention policy does not keep."""
         if self._retain is None:
             return
-        needed = first_needed(self._directory, self.id)
-        for segment in surplus(list_sizes(self._directory), self._retain, needed):
-            if segment.first < self._segments.first:
-                self._remove(segment, "retention")
+        # One at a time, and each time the readers are asked anew, because one may register meanwhile.
+        while found := surplus(list_sizes(self._directory), self._retain, first_needed(self._directory, self.id)):
+            if found[0].first >= self._segments.first:
+                break
+            self._remove(found[0], "retention")
 
     def _remove(self, segment: Segment, reason: str) -> None:
         segments = self._segments
