@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import flatstream
 from flatstream.journal import JournalReader, JournalWriter, RotationPolicy
