@@ -330,9 +330,6 @@ class JournalWriter(StreamWriter):
         if not 0 <= number <= known:
             raise ValueError(f"position must be from 0 to {known}, the number of the next frame, got {number}")
         limit = None if timeout is None else checked_seconds("timeout", timeout)
-        if self._is_forked_copy:
-            # Raises the error that says so. The thread is in the parent process.
-            self._drain_buffer()
         segments, floor = self._segments, self._segments.durable
         if floor < number and not self._keeper.wait_for(self, number, limit):
             raise TimeoutError(
@@ -527,8 +524,6 @@ class JournalWriter(StreamWriter):
         if self._is_forked_copy:
             super().close()
             return
-        # In a signal handler that came in the middle of a write, the thread would wait for that.
-        self._check_can_enter()
         was_open = not self.closed
         try:
             self._keeper.stop()
