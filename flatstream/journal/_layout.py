@@ -12,10 +12,12 @@ import contextlib
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flatstream._files import sync, sync_folder
+from flatstream._lock import open_for_writing
 from flatstream.errors import FlatStreamError
 from flatstream.journal.cursor import Cursor
 
@@ -30,6 +32,7 @@ __all__ = [
     "files_of_segment",
     "list_cursors",
     "list_segments",
+    "list_tails",
     "read_cursor",
     "read_manifest",
     "segment_path",
@@ -42,10 +45,13 @@ LOCK = "writer.lock"
 CURSORS = "cursors"
 SUFFIX = ".fs"
 CURSOR_SUFFIX = ".cursor"
+# In the name of a tail that was cut off a segment.
+TAIL = f"{SUFFIX}.torn-"
 
-# As many digits as the largest number of 64 bits has, so that names sort as numbers.
+# As many digits as the largest number of 64 bits has, so that names sort as numbers. The first one is always 0: there
+# must be room for the numbers behind a segment.
 DIGITS = 20
-SEGMENT_NAME = re.compile(rf"(\d{{{DIGITS}}}){re.escape(SUFFIX)}")
+SEGMENT_NAME = re.compile(rf"(0[0-9]{{{DIGITS - 1}}}){re.escape(SUFFIX)}")
 # A name that is one file in the folder on every system.
 CURSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -135,11 +141,23 @@ def list_segments(directory: str) -> list[Segment]:
     return sorted(found, key=lambda segment: segment.first)
 
 
-def files_of_segment(segment: Segment) -> list[str]:
-    """The paths of the files that belong to a segment: tails that were cut off it, and last itself."""
+def list_tails(directory: str) -> list[str]:
+    """The names of all tails in a folder that were cut off segments."""
+    return sorted(name for name in os.listdir(directory) if TAIL in name)
+
+
+def files_of_segment(segment: Segment, tails: list[str] | None = None) -> list[str]:
+    """The paths of the files that belong to a segment: tails that were cut off it, and last itself.
+
+    `tails` is the list of all tails, by default read from the folder. (Which takes long if it has thousands of files.)
+    """
     folder, base = os.path.split(segment.path)
-    tails = [name for name in os.listdir(folder) if name.startswith(f"{base}.torn-")]
-    return [*(os.path.join(folder, name) for name in sorted(tails)), segment.path]
+    if tails is None:
+        tails = list_tails(folder)
+    return [
+        *(os.path.join(folder, name) for name in tails if name.startswith(base + TAIL[len(SUFFIX) :])),
+        segment.path,
+    ]
 
 
 def read_manifest(directory: str) -> Manifest | None:
@@ -163,7 +181,7 @@ def read_manifest(directory: str) -> Manifest | None:
         return _manifest_of(content)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         # Damaged. What it says can be found again.
         return None
 
@@ -186,35 +204,43 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
 
 def write_manifest(directory: str, manifest: Manifest) -> None:
     """Replaces `journal.json`. Returns when that is on the disk."""
-    content = {
-        "format": FORMAT,
-        "id": manifest.id,
-        "checksum": manifest.checksum,
-        "sealed": {name: one._asdict() for name, one in sorted(manifest.sealed.items())},
-        "begun": manifest.begun,
-    }
-    text = json.dumps(content, indent=1) + "\n"
+    # A line for each segment: there may be a hundred thousand, and the encoder of the standard library is slow when it
+    # indents, and keeps other threads from running when it does not.
+    sealed = ",".join(
+        f"\n  {json.dumps(name)}: {json.dumps(one._asdict())}" for name, one in sorted(manifest.sealed.items())
+    )
+    text = (
+        f'{{\n "format": {FORMAT},\n "id": {json.dumps(manifest.id)},\n "checksum": {json.dumps(manifest.checksum)},\n'
+        f' "sealed": {{{sealed}\n }},\n "begun": {json.dumps(manifest.begun)}\n}}\n'
+    )
     write_atomically(os.path.join(directory, MANIFEST), text.encode())
 
 
 def write_atomically(path: str, data: bytes) -> None:
     """Writes a file so that it has either its old content or the new one, whenever the work ends. Returns when the new
     content is on the disk.
+
+    Raises
+    ------
+    OSError
+        The file has its old content. EBUSY: another thread or process writes it now.
     """
     new = f"{path}.new"
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        sync(fd)
-    except BaseException:
-        os.close(fd)
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise
-    os.close(fd)
-    os.replace(new, path)
+    # Locked, so that of two who write it each one replaces it with what itself has written.
+    with open_for_writing(new, "wb") as file:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(file.fileno(), view) :]
+            sync(file.fileno())
+            if sys.platform == "win32":
+                # An open file cannot be renamed there.
+                file.close()
+            os.replace(new, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
     sync_folder(path)
 
 
@@ -255,8 +281,10 @@ def read_cursor(path: str) -> Cursor | None:
         raise ValueError(f"{path} holds no cursor: {error}") from None
 
 
-def list_cursors(directory: str) -> dict[str, Cursor]:
-    """The cursors of the registered readers, by name. A file that holds no cursor is left out."""
+def list_cursors(directory: str, unreadable: list[str] | None = None) -> dict[str, Cursor]:
+    """The cursors of the registered readers, by name. A file that holds no cursor is left out; and one that cannot be
+    read, whose name is appended to `unreadable`.
+    """
     found = {}
     try:
         names = os.listdir(os.path.join(directory, CURSORS))
@@ -266,7 +294,12 @@ def list_cursors(directory: str) -> dict[str, Cursor]:
         stem = name.removesuffix(CURSOR_SUFFIX)
         if stem == name or not CURSOR_NAME.fullmatch(stem):
             continue
-        with contextlib.suppress(ValueError):
+        try:
             if (cursor := read_cursor(cursor_path(directory, stem))) is not None:
                 found[stem] = cursor
+        except (ValueError, IsADirectoryError):
+            continue
+        except OSError:
+            if unreadable is not None:
+                unreadable.append(stem)
     return found

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flatstream._files import sync_folder
 from flatstream.journal._layout import Segment, files_of_segment, list_cursors, list_segments
 from flatstream.journal.policies import RetentionPolicy
 
@@ -35,8 +34,14 @@ def list_sizes(directory: str) -> list[SegmentSize]:
 
 
 def first_needed(directory: str, journal: str) -> int | None:
-    """The number of the first frame that a registered reader of this journal still needs; None if there is none."""
-    return min((one.number for one in list_cursors(directory).values() if one.journal == journal), default=None)
+    """The number of the first frame that a registered reader of this journal still needs; None if there is none. A
+    reader whose cursor cannot be read may need all.
+    """
+    unreadable: list[str] = []
+    cursors = list_cursors(directory, unreadable)
+    if unreadable:
+        return 0
+    return min((one.number for one in cursors.values() if one.journal == journal), default=None)
 
 
 def surplus(
@@ -77,9 +82,10 @@ def surplus(
     return removed
 
 
-def remove_segment(segment: Segment) -> None:
-    """Removes the files of a segment, itself last. What does not exist is left out."""
-    for path in files_of_segment(segment):
+def remove_segment(segment: Segment, tails: list[str]) -> None:
+    """Removes the files of a segment, itself last. What does not exist is left out. `tails` are those of all segments
+    (`list_tails`). That is on the disk only when the folder is synced.
+    """
+    for path in files_of_segment(segment, tails):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    sync_folder(segment.path)

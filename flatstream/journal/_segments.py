@@ -9,6 +9,7 @@ All methods but `snapshot`'s callers run while the writer is held, so no two of 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -49,6 +50,9 @@ DROP_PAUSE = 0.05
 # How many ranges of dropped frames are remembered for those who wait for them. Neighbouring ones are one range.
 MAX_DROPPED_RANGES = 1000
 
+# How many lines for the log are kept until they are written.
+MAX_LINES = 1000
+
 # Errors of fdatasync on a file system that cannot sync at all.
 CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -70,12 +74,13 @@ class EndedSegment(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What is to be synced, so that all frames with a smaller number than `number` are on the disk."""
+    """What is to be synced, so that all frames with a smaller number than `number` are on the disk: files, and so many
+    names of new segments.
+    """
 
     number: int
-    ended: list[EndedSegment]
-    descriptor: int
-    has_new_names: bool
+    files: list[io.FileIO]
+    names: int
 
 
 class SegmentSink:
@@ -129,7 +134,14 @@ class SegmentSink:
         # Whether a system call is in progress. An exception of a signal handler can end it between the call and the
         # lines that count what it took; what was not counted is cut off then.
         self._is_writing = False
-        self._rotation = rotation
+        # The path of a new segment while it is made. If an exception ends that, the segment is the next one all the
+        # same if it exists: readers may have seen it, and believe that the one in use is final.
+        self._begun: str | None = None
+        # The frame of which the file has a part is to be dropped, and the part may have been cut off already.
+        self._must_drop = False
+        self._max_bytes = UNLIMITED if rotation.max_bytes is None else min(rotation.max_bytes, UNLIMITED)
+        self._max_frames = UNLIMITED if rotation.max_frames is None else min(rotation.max_frames, UNLIMITED)
+        self._max_seconds = rotation.max_seconds
         self._when_full = when_full
         self._sync_every = sync_every
         self._wake = wake
@@ -145,11 +157,13 @@ class SegmentSink:
         self._write_not_before = 0.0
         self.dropped_ranges: deque[tuple[int, int]] = deque(maxlen=MAX_DROPPED_RANGES)
         self.ended: deque[EndedSegment] = deque()
-        # Names of new segments that are not on the disk yet.
-        self.has_new_names = True
+        # How many names of segments were made, and how many of them the disk has, which changes with `sync_lock` held.
+        self._names = 1
+        self._synced_names = 0
         # One sync at a time: the system reports an error to one of several, and the others would return as if all was
-        # well. Whoever has it never waits for the writer.
-        self.sync_lock = threading.Lock()
+        # well. Whoever has it never waits for the writer. Files are closed only with it. Reentrant, because a signal
+        # handler that writes may run in the middle of a sync.
+        self.sync_lock = threading.RLock()
         self.durable = number
         self.is_poisoned = False
         self.closed = False
@@ -165,6 +179,21 @@ class SegmentSink:
         self.last_sync: float | None = None
         # What is wrong at the moment, by its kind.
         self.problems: dict[str, str] = {}
+        # What the log is to be told when nothing is held: its handlers may wait for a lock, and a thread that has it
+        # may wait for this journal, because it writes what is logged into it.
+        self.lines: deque[tuple[int, str, tuple[Any, ...]]] = deque(maxlen=MAX_LINES)
+
+    def tell(self, level: int, text: str, *arguments: Any) -> None:
+        """Has the keeper tell the log something, and look for work."""
+        self.lines.append((level, text, arguments))
+        self._wake()
+
+    def write_log(self) -> None:
+        """Tells the log what there is to tell. To be called while nothing is held."""
+        while self.lines:
+            with contextlib.suppress(IndexError):
+                level, text, arguments = self.lines.popleft()
+                log.log(level, f"%s: {text}", self.directory, *arguments)
 
     def attach(self, writer: JournalWriter) -> None:
         """Sets the writer that is asked where frames end."""
@@ -190,6 +219,8 @@ class SegmentSink:
         self._settle()
         # Empty while a frame is handed over that is larger than the buffer.
         is_buffered = writer.pending_bytes > 0
+        if self._must_drop:
+            return self._drop(writer, offered, is_buffered)
         if not self.torn and self._has_gap and not self._begin_after_gap():
             return self._drop(writer, offered, is_buffered)
         size, frames = offered, 1
@@ -216,18 +247,36 @@ class SegmentSink:
         if taken < size:
             self._count_part(writer, taken, is_buffered)
             return taken
-        if self._sync_every and self.number + frames - self.durable >= self._sync_every:
-            self._sync_now(self.number + frames)
-        # No call among these lines, so no signal handler can come between them.
+        if self.problems:
+            self.problems.pop("write", None)
+        is_synced = self._sync_every and self.number + frames - self.durable >= self._sync_every
+        if is_synced:
+            self._sync_now()
+        # No call among these lines, so no signal handler can come between them. What was synced is durable only now,
+        # because bytes that were not counted are cut off again.
         self.size += taken
         self.number += frames
         self.torn = 0
         self._is_writing = False
-        if self.problems:
-            self.problems.pop("write", None)
+        if is_synced and self.number > self.durable:
+            self.durable = self.number
         return taken
 
     def _settle(self) -> None:
+        """Finishes what an exception of a signal handler has ended in the middle. To be called before all else.
+
+        Raises
+        ------
+        OSError
+            A segment that was made cannot be used, and the one in use must not grow any more.
+        """
+        self._cut_uncounted()
+        if self._begun is not None:
+            if os.path.lexists(self._begun):
+                self._begin_segment()
+            self._begun = None
+
+    def _cut_uncounted(self) -> None:
         """Cuts off bytes that a call wrote which an exception ended before they were counted: the buffer offers them
         again, or has dropped them.
         """
@@ -253,6 +302,7 @@ class SegmentSink:
         if count != self.torn or os.fstat(fd).st_size != self.size:
             return False
         self._cut_torn()
+        self._must_drop = False
         return True
 
     def _cut_torn(self) -> None:
@@ -285,8 +335,8 @@ class SegmentSink:
         self, writer: JournalWriter, offered: int, is_buffered: bool, used_bytes: int, used_frames: int
     ) -> tuple[int, int]:
         """How many bytes and frames of those offered a segment has room for that has so many already."""
-        room = UNLIMITED if self._rotation.max_bytes is None else max(0, self._rotation.max_bytes - used_bytes)
-        count = UNLIMITED if self._rotation.max_frames is None else max(0, self._rotation.max_frames - used_frames)
+        room = max(0, self._max_bytes - used_bytes)
+        count = max(0, self._max_frames - used_frames)
         if is_buffered:
             return writer._whole_frames(room, count)
         return (offered, 1) if offered <= room and count else (0, 0)
@@ -295,7 +345,7 @@ class SegmentSink:
         """Whether the segment in use has frames and is too old, or has to end for another reason."""
         if self.number == self.first:
             return False
-        limit = self._rotation.max_seconds
+        limit = self._max_seconds
         return self._must_rotate or (limit is not None and now - self._began_monotonic >= limit)
 
     def age(self) -> float:
@@ -322,10 +372,18 @@ class SegmentSink:
             self._begin_segment()
 
     def begin_segment(self) -> bool:
-        """Begins a new segment; False if that is not possible now, and then the one in use stays in use."""
+        """Begins a new segment; False if that is not possible now, and then the one in use stays in use.
+
+        Raises
+        ------
+        OSError
+            The new segment exists and cannot be used, so that the one in use must not grow any more.
+        """
         try:
             self._begin_segment()
         except OSError as error:
+            if self._begun is not None:
+                raise
             self._note_error(error, "beginning a segment")
             self._rotate_not_before = time.monotonic() + ROTATION_PAUSE
             self.problems["rotation"] = f"a new segment could not be begun, so the old one grows: {error}"
@@ -334,33 +392,54 @@ class SegmentSink:
 
     def _begin_segment(self) -> None:
         started = time.perf_counter()
-        path = segment_path(self.directory, self.number)
-        try:
-            file = open_for_writing(path, "xb")
-        except FileExistsError:
-            # Left by an attempt that a signal handler ended.
-            file = open_for_writing(path, "ab")
-            if os.fstat(file.fileno()).st_size:
-                file.close()
-                raise
-        now = time.time()
+        file = self._make_segment(segment_path(self.directory, self.number))
         ended = self.in_use()
-        self.has_new_names = True
-        self.ended.append(ended)
+        dropped = self.dropped_ranges[-1] if self._has_gap else None
+        now, monotonic = time.time(), time.monotonic()
+        # No call among these lines but the last one, so that an exception of a signal handler finds all done, or none.
+        self._begun = None
         self.file, self.first, self.size, self.torn = file, self.number, 0, 0
-        self.began, self._began_monotonic = now, time.monotonic()
-        self._must_rotate = False
+        self.began, self._began_monotonic = now, monotonic
+        self._must_rotate = self._has_gap = False
         self._rotate_not_before = 0.0
+        self._names += 1
+        self.ended.append(ended)
         self.problems.pop("rotation", None)
-        if self._has_gap:
-            begin, end = self.dropped_ranges[-1]
-            self._has_gap = False
+        if dropped is not None:
             self.problems.pop("full", None)
-            log.warning("%s: %d frames were dropped, from number %d on", self.directory, end - begin, begin)
+            self.tell(logging.WARNING, "%d frames were dropped, from number %d on", dropped[1] - dropped[0], dropped[0])
         self.rotations += 1
         self.longest_rotation = max(self.longest_rotation, time.perf_counter() - started)
-        log.info("%s: begins segment %d after %d frames", self.directory, self.first, ended.next - ended.segment.first)
-        self._wake()
+        self.tell(logging.INFO, "begins segment %d after %d frames", self.first, ended.next - ended.segment.first)
+
+    def _make_segment(self, path: str) -> io.FileIO:
+        """Makes a file that does not exist; or opens the one that an attempt has made which an exception ended."""
+        is_ours = self._begun == path
+        self._begun = path
+        try:
+            return open_for_writing(path, "xb")
+        except FileExistsError:
+            if is_ours:
+                file = self._open_again(path)
+                if not os.fstat(file.fileno()).st_size:
+                    return file
+                file.close()
+            # Somebody else's.
+            self._begun = None
+            raise
+        except OSError:
+            if not os.path.lexists(path):
+                self._begun = None
+            raise
+
+    def _open_again(self, path: str) -> io.FileIO:
+        try:
+            return open_for_writing(path, "ab")
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            # The traceback of the exception still has the file, and its lock. The lock of the journal is enough.
+            return open_for_writing(path, "ab", lock=False)
 
     # A full disk
 
@@ -375,19 +454,25 @@ class SegmentSink:
     def _drop(self, writer: JournalWriter, offered: int, is_buffered: bool) -> int:
         """Drops all frames that are offered, and returns how many bytes they have."""
         if self.torn:
+            self._must_drop = True
             self._cut_torn()
         frames = writer._whole_frames(UNLIMITED, UNLIMITED)[1] if is_buffered else 1
-        begin, end = self.number, self.number + frames
-        if self.dropped_ranges and self.dropped_ranges[-1][1] == begin:
-            begin = self.dropped_ranges.pop()[0]
-        self.dropped_ranges.append((begin, end))
-        self.dropped_frames += frames
-        if not self._has_gap:
-            self._has_gap = True
-            self.drop_episodes += 1
-            log.warning("%s: the disk is full, so frames are dropped from number %d on", self.directory, self.number)
+        number, end = self.number, self.number + frames
+        if not (self.dropped_ranges and self.dropped_ranges[-1][1] == number):
+            self.dropped_ranges.append((number, number))
+        begin = self.dropped_ranges[-1][0]
+        is_first = not self._has_gap
+        if is_first:
+            self.tell(logging.WARNING, "the disk is full, so frames are dropped from number %d on", number)
         self.problems["full"] = f"the disk is full, so frames are dropped: {end - begin} since number {begin}"
         self._write_not_before = time.monotonic() + DROP_PAUSE
+        # No call among these lines, so no signal handler can come between them.
+        if is_first:
+            self.drop_episodes += 1
+        self._must_drop = False
+        self._has_gap = True
+        self.dropped_frames += frames
+        self.dropped_ranges[-1] = (begin, end)
         self.number = end
         return offered
 
@@ -399,60 +484,59 @@ class SegmentSink:
         self.errors[errno.errorcode.get(error.errno or 0, "unknown")] += 1
         if not (error.errno in FULL and self._when_full != "raise"):
             self.problems["write"] = f"{doing} failed: {error}"
-            log.error("%s: %s failed: %s", self.directory, doing, error)
+            self.tell(logging.ERROR, "%s failed: %s", doing, error)
 
     # Syncing
 
     def snapshot(self) -> Snapshot:
-        """What is to be synced now. The caller closes the descriptor, another one of the segment in use."""
+        """What is to be synced now."""
         self._settle()
-        descriptor = os.dup(self.file.fileno())
-        has_new_names, self.has_new_names = self.has_new_names, False
-        return Snapshot(self.number, list(self.ended), descriptor, has_new_names)
+        return Snapshot(self.number, self._files(), self._names)
+
+    def _files(self) -> list[io.FileIO]:
+        """The files that are not synced."""
+        return [*(one.file for one in self.ended), self.file]
 
     def sync(self, snapshot: Snapshot) -> None:
-        """Returns when the disk has what the snapshot names. Closes its descriptor.
+        """Returns when the disk has what the snapshot names.
 
         Raises
         ------
         OSError
             It failed. What the system could not store may be lost, and no later sync would say so.
         """
-        try:
-            with self.sync_lock:
-                self._wait_for_disk(snapshot.ended, snapshot.descriptor, snapshot.has_new_names)
-                self.durable = max(self.durable, snapshot.number)
-        except OSError:
-            self.has_new_names = True
-            raise
-        finally:
-            os.close(snapshot.descriptor)
+        with self.sync_lock:
+            self._wait_for_disk(snapshot.files, snapshot.names)
+            # No call between these lines: a write in another thread may set it too.
+            if snapshot.number > self.durable:
+                self.durable = snapshot.number
 
-    def _sync_now(self, number: int) -> None:
-        """Syncs in the middle of a write, up to the frame before `number`."""
+    def _sync_now(self) -> None:
+        """Syncs in the middle of a write, what it wrote included."""
         try:
             with self.sync_lock:
-                self._wait_for_disk(list(self.ended), self.file.fileno(), self.has_new_names)
-                self.has_new_names = False
-                self.durable = number
+                self._wait_for_disk(self._files(), self._names)
         except OSError as error:
             writer = self._writer() if self._writer is not None else None
             if writer is not None:
                 writer._poison(error)
             raise
+        # The keeper tells those who wait. It looks when the frames are counted.
         self._wake()
 
-    def _wait_for_disk(self, ended: Sequence[EndedSegment], descriptor: int, has_new_names: bool) -> None:
+    def _wait_for_disk(self, files: Sequence[io.FileIO], names: int) -> None:
+        """Syncs files, and the folder if it has names that the disk has not. With `sync_lock`."""
         if self.is_poisoned:
             raise OSError(errno.EIO, "an earlier sync failed", self.directory)
         started = time.perf_counter()
-        for one in ended:
-            # One that is sealed meanwhile was synced.
-            if not one.file.closed:
-                self.sync_descriptor(one.file.fileno())
-        self.sync_descriptor(descriptor)
-        if has_new_names and self._folder is not None:
-            self.sync_descriptor(self._folder)
+        for file in files:
+            # One that is closed meanwhile was synced, or removed.
+            if not file.closed:
+                self.sync_descriptor(file.fileno())
+        if names > self._synced_names:
+            if self._folder is not None:
+                self.sync_descriptor(self._folder)
+            self._synced_names = names
         self.latencies.add(time.perf_counter() - started)
         self.syncs += 1
         self.last_sync = time.time()
@@ -472,23 +556,32 @@ class SegmentSink:
         Raises
         ------
         OSError
-            The sync failed. The files are closed all the same.
+            The sync failed. The files are closed all the same. After another exception they are open, and a further
+            call finishes the work.
         """
         if self.closed:
+            # An exception may have ended this in the middle.
+            self.close_files()
             return
-        self.closed = True
-        try:
-            self._settle()
-            if self._has_gap:
-                # So that the numbers of these frames are not used again.
-                self.begin_segment()
-            # After a failed sync, the writer has raised that already. At the end of the interpreter, a thread may have
-            # ended with the lock.
-            if not self.is_poisoned and not sys.is_finalizing():
-                with self.sync_lock:
-                    self._wait_for_disk(list(self.ended), self.file.fileno(), self.has_new_names)
-                    self.durable = self.number
-        finally:
+        # At the end of the interpreter, a thread may have ended with the lock.
+        with contextlib.nullcontext() if sys.is_finalizing() else self.sync_lock:
+            try:
+                self._cut_uncounted()
+                if self._has_gap:
+                    # So that the numbers of these frames are not used again. If it is made and cannot be used, it is
+                    # there all the same.
+                    with contextlib.suppress(OSError):
+                        self.begin_segment()
+                # After a failed sync, the writer has raised that already.
+                if not self.is_poisoned and not sys.is_finalizing():
+                    self._wait_for_disk(self._files(), self._names)
+                    if self.number > self.durable:
+                        self.durable = self.number
+            except OSError:
+                self.closed = True
+                self.close_files()
+                raise
+            self.closed = True
             self.close_files()
 
     def close_files(self) -> None:
@@ -496,9 +589,9 @@ class SegmentSink:
         for one in self.ended:
             one.file.close()
         self.file.close()
-        if self._folder is not None:
-            os.close(self._folder)
-            self._folder = None
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.close(folder)
 
     def in_use(self) -> EndedSegment:
         """The segment in use, as if it had ended now."""

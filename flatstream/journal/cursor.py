@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 __all__ = ["Cursor"]
 
-TEXT = re.compile(r"fsc1:([0-9a-f]{32}):(\d{1,20})")
+TEXT = re.compile(r"fsc1:([0-9a-f]{32}):([0-9]{1,19})")
+
+# Numbers have at most 63 bits.
+LIMIT = 2**63
 
 
 class Cursor(NamedTuple):
@@ -38,7 +41,7 @@ class Cursor(NamedTuple):
         if not isinstance(text, str):
             raise TypeError(f"the text of a cursor must be a str, got {text!r:.100}")
         match = TEXT.fullmatch(text)
-        if match is None:
+        if match is None or int(match[2]) >= LIMIT:
             raise ValueError(f"the text of a cursor is 'fsc1:<32 hexadecimal digits>:<number>', got {text!r:.100}")
         return cls(match[1], int(match[2]))
 

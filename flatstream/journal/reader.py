@@ -238,10 +238,14 @@ class JournalReader(StreamReader):
 
     def close(self) -> None:
         """Closes the reader. Payloads already handed out stay valid, as do `cursor`, `number` and `gaps`."""
-        if not self.closed:
+        if self.closed:
+            return
+        try:
+            # Behind damage, this reads the segment again.
             at = (self.cursor, self.gaps)
+        finally:
             super().close()
-            self._closed_at = at
+        self._closed_at = at
 
     def detach(self) -> tuple[Any, bytes | memoryview]:
         """Raises io.UnsupportedOperation: the source is many files. Store the `cursor` instead."""

@@ -15,7 +15,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from flatstream._core.base.checks import index_argument
 from flatstream._core.framing.framer import NonEmptyFramer
@@ -32,13 +32,16 @@ from flatstream.journal._layout import (
     Sealed,
     Segment,
     list_cursors,
+    list_segments,
+    list_tails,
     read_manifest,
     segment_path,
     write_manifest,
 )
 from flatstream.journal._recovery import FULL, SegmentReport, recover_segments
 from flatstream.journal._retention import first_needed, list_sizes, remove_segment, surplus
-from flatstream.journal._segments import ROTATION_PAUSE, EndedSegment, SegmentSink, WhenFull
+from flatstream.journal._segments import ROTATION_PAUSE, UNLIMITED, EndedSegment, SegmentSink, WhenFull
+from flatstream.journal._writing_thread import held_lock
 from flatstream.journal.metrics import JournalMetrics, health_of
 from flatstream.journal.policies import RetentionPolicy, RotationPolicy, SyncPolicy
 from flatstream.memory_policy import MemoryPolicy
@@ -55,6 +58,9 @@ PAUSE_AFTER_ERROR = 0.25
 # end of the interpreter waits for all of them.
 PATIENCE = 60.0
 PATIENCE_AT_EXIT = 1.0
+
+# How long one who waits for the disk sleeps before it looks, in seconds, if nobody wakes it.
+LOOK_EVERY = 1.0
 
 
 class JournalWriter(StreamWriter):
@@ -151,14 +157,16 @@ class JournalWriter(StreamWriter):
         self._rotation_seconds = None if rotate is None else rotate.max_seconds
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._directory)
-            sync_folder(self._directory)
+        # Each time: whoever made it may have been killed before this.
+        sync_folder(self._directory)
         self._lock_file = open_for_writing(os.path.join(self._directory, LOCK), "ab")
         segments: SegmentSink | None = None
         self._keeper = _Keeper(self)
         try:
-            self._manifest, self._reports = _recover(self._directory, algorithm)
+            self._manifest, self._reports, least = _recover(self._directory, algorithm)
             rotation = rotate if rotate is not None else RotationPolicy(max_bytes=None)
-            segments = self._open_segment(rotation, when_full, policy.frames or 0)
+            frames = min(policy.frames or 0, UNLIMITED)
+            segments = self._open_segment(rotation, when_full, frames, least)
             sink = Sink(
                 segments,
                 segments.write,
@@ -186,7 +194,7 @@ class JournalWriter(StreamWriter):
         self._base = segments.number
         self._segments = segments
         try:
-            self._gather_all(0 if policy.frames is None else policy.frames)
+            self._gather_all(frames)
             segments.attach(self)
             self._remove_surplus()
             if policy.seconds is not None or rotation.max_seconds is not None:
@@ -195,13 +203,13 @@ class JournalWriter(StreamWriter):
             self.close()
             raise
 
-    def _open_segment(self, rotation: RotationPolicy, when_full: WhenFull, sync_every: int) -> SegmentSink:
-        """Opens the segment to go on with: the last one, or a new one."""
+    def _open_segment(self, rotation: RotationPolicy, when_full: WhenFull, sync_every: int, least: int) -> SegmentSink:
+        """Opens the segment to go on with: the last one, or a new one. The next number is at least `least`."""
         manifest = self._manifest
         last = self._reports[-1] if self._reports else None
         # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
         cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
-        number = max(0 if last is None else last.next, *cursors, 0)
+        number = max(0 if last is None else last.next, *cursors, least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
         if last is not None and is_whole and number == last.next:
@@ -289,14 +297,17 @@ class JournalWriter(StreamWriter):
             self._keeper.tell()
 
     def _snapshot(self) -> Any:
+        self._check_open()
+        return self._segments.snapshot()
+
+    def _check_open(self) -> None:
         if self._endpoint is None:
             raise ValueError("this JournalWriter is closed")
-        return self._segments.snapshot()
 
     def _poison(self, error: OSError) -> None:
         """Refuses every later write after a sync failed."""
         if not self.is_refusing:
-            log.error("%s: a sync failed, so nothing more is written: %s", self._directory, error)
+            self._segments.tell(logging.ERROR, "a sync failed, so nothing more is written: %s", error)
         self._segments.is_poisoned = True
         self._segments.errors[f"sync {errno.errorcode.get(error.errno or 0, 'unknown')}"] += 1
         self._refuse_after_failed_sync(error)
@@ -324,7 +335,13 @@ class JournalWriter(StreamWriter):
             The system takes no more bytes, so that the frames cannot be handed over now.
         ValueError
             No frame has that number yet, or the writer was closed before.
+        RuntimeError
+            It is called by a signal handler, or a builder, in the middle of a write; or in a forked child.
         """
+        # In a forked child, and for a signal handler in the middle of a write, this raises.
+        if self._is_forked_copy:
+            self._drain_buffer()
+        self._check_can_enter()
         known = self.position
         number = known if position is None else index_argument("position", position)
         if not 0 <= number <= known:
@@ -340,7 +357,7 @@ class JournalWriter(StreamWriter):
             self._drain_buffer()
             raise ValueError("this JournalWriter was closed while its frames were waited for")
         for begin, end in list(segments.dropped_ranges):
-            if begin < number and end > min(floor, number - 1):
+            if begin < min(end, number) and end > min(floor, number - 1):
                 raise FlatStreamError(f"the frames from number {begin} to {end - 1} were dropped: the disk was full")
 
     # Segments
@@ -354,30 +371,41 @@ class JournalWriter(StreamWriter):
             The new segment cannot be made. The one in use stays in use.
         """
         self._drain_buffer()
-        self._call_exclusively(self._segments.rotate)
+        self._call_exclusively(self._rotate)
+        self._segments.write_log()
+
+    def _rotate(self) -> None:
+        self._check_open()
+        self._segments.rotate()
 
     def _remove_oldest(self) -> bool:
         """Removes the oldest segment that may be removed, because the disk is full; returns whether there was one."""
-        sizes = list_sizes(self._directory)
+        segments = list_segments(self._directory)
         needed = first_needed(self._directory, self.id)
-        if len(sizes) < 2 or (needed is not None and needed < sizes[1].segment.first):
+        if len(segments) < 2 or (needed is not None and needed < segments[1].first):
             return False
-        if sizes[0].segment.first >= self._segments.first:
+        if segments[0].first >= self._segments.first:
             return False
-        self._remove(sizes[0].segment, "the disk is full")
+        self._remove(segments[0], list_tails(self._directory), "the disk is full")
         return True
 
     def _remove_surplus(self) -> None:
         """Removes the segments that the retention policy does not keep."""
         if self._retain is None:
             return
-        # One at a time, and each time the readers are asked anew, because one may register meanwhile.
-        while found := surplus(list_sizes(self._directory), self._retain, first_needed(self._directory, self.id)):
-            if found[0].first >= self._segments.first:
+        needed = first_needed(self._directory, self.id)
+        found = surplus(list_sizes(self._directory), self._retain, needed)
+        if not found:
+            return
+        tails = list_tails(self._directory)
+        for segment in found:
+            # Readers are asked anew each time, because one may register meanwhile: then the next rotation decides.
+            if segment.first >= self._segments.first or first_needed(self._directory, self.id) != needed:
                 break
-            self._remove(found[0], "retention")
+            self._remove(segment, tails, "retention")
+        sync_folder(found[0].path)
 
-    def _remove(self, segment: Segment, reason: str) -> None:
+    def _remove(self, segment: Segment, tails: list[str], reason: str) -> None:
         segments = self._segments
         with segments.sync_lock:
             for one in list(segments.ended):
@@ -385,10 +413,10 @@ class JournalWriter(StreamWriter):
                 if one.segment.first == segment.first:
                     segments.ended.remove(one)
                     one.file.close()
-        remove_segment(segment)
+        remove_segment(segment, tails)
         self._manifest.sealed.pop(os.path.basename(segment.path), None)
         self._removed_segments += 1
-        log.info("%s: removed segment %d (%s)", self._directory, segment.first, reason)
+        segments.tell(logging.INFO, "removed segment %d (%s)", segment.first, reason)
 
     def _seal_ended(self) -> None:
         """Syncs, seals and closes the segments that are no longer written."""
@@ -399,7 +427,7 @@ class JournalWriter(StreamWriter):
                 if not segments.ended:
                     break
                 one = segments.ended[0]
-                if segments.is_poisoned:
+                if segments.is_poisoned or segments.closed:
                     return
                 failure: OSError | None = None
                 if one.bytes:
@@ -409,7 +437,8 @@ class JournalWriter(StreamWriter):
                         failure = error
                 else:
                     # Its name has the number of a frame that was dropped.
-                    os.unlink(one.segment.path)
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(one.segment.path)
                 if failure is None:
                     segments.ended.popleft()
                     one.file.close()
@@ -446,13 +475,17 @@ class JournalWriter(StreamWriter):
         limit, segments = self._rotation_seconds, self._segments
         return limit is not None and self.position > segments.first and segments.age() >= limit
 
+    def _rotate_if_due(self) -> None:
+        self._check_open()
+        self._segments.rotate_if_due()
+
     def _keep(self, wanted: int) -> None:
         """The keeper's work: to sync for those who wait and by the clock, to seal, and to remove segments."""
         segments = self._segments
         if self._is_old():
             with contextlib.suppress(OSError):
                 self._drain_buffer()
-            self._call_exclusively(segments.rotate_if_due)
+            self._call_exclusively(self._rotate_if_due)
         until_sync = self._seconds_until_sync()
         if wanted > segments.durable or (until_sync is not None and until_sync <= 0):
             self._last_try = time.monotonic()
@@ -534,6 +567,8 @@ class JournalWriter(StreamWriter):
             if self.closed:
                 self._lock_file.close()
                 self._keeper.tell()
+                if not sys.is_finalizing():
+                    self._segments.write_log()
             else:
                 # A signal handler raised: nothing is lost, and a further call finishes the work.
                 self._keeper.resume()
@@ -545,9 +580,16 @@ class JournalWriter(StreamWriter):
     def _seal_last(self) -> None:
         """Notes that all segments are on the disk."""
         segments, manifest = self._segments, self._manifest
+        if segments.is_poisoned:
+            # In another thread, since the last look.
+            raise FlatStreamError(f"{self._directory}: a sync failed, and what it should have stored may be lost")
+        if segments.durable < segments.number:
+            # At the end of the interpreter nothing is synced.
+            return
         for one in [*segments.ended, segments.in_use()]:
             if not one.bytes and one.segment.first != segments.first:
-                os.unlink(one.segment.path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(one.segment.path)
                 continue
             manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
         manifest.begun = {}
@@ -562,14 +604,18 @@ class JournalWriter(StreamWriter):
         return f"<JournalWriter {state}, position {self.position}>"
 
 
-def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[SegmentReport]]:
-    """Makes a journal one that can be written: see `recover_segments`. A new one gets an identity."""
+def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[SegmentReport], int]:
+    """Makes a journal one that can be written: see `recover_segments`. A new one gets an identity. Returns also a
+    number that is above those of all frames which the journal is known to have had.
+    """
     kind = next((kind.value for kind in ChecksumType if type(kind.checksum()) is type(checksum)), None)
     manifest = read_manifest(directory)
     if manifest is None:
         manifest = Manifest(uuid.uuid4().hex, kind)
     elif manifest.checksum != kind:
         raise ValueError(f"the journal in {directory} has the checksum {manifest.checksum!r}, got {checksum!r:.100}")
+    # Also those of segments that somebody has deleted.
+    least = max((one.next for one in manifest.sealed.values()), default=0)
     reports = recover_segments(directory, deframer_for(checksum).with_max_frame_len(2**32 - 1), manifest)
     for report in reports:
         if report.action == "cut":
@@ -579,7 +625,7 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
             log.error("%s: is damaged, and stays as it is: %s", report.path, report.error)
     if reports:
         log.info("%s: opened %d segments, the next frame is %d", directory, len(reports), reports[-1].next)
-    return manifest, reports
+    return manifest, reports, least
 
 
 def checked_seconds(name: str, value: float) -> float:
@@ -607,7 +653,13 @@ class _Keeper:
     def __init__(self, writer: JournalWriter) -> None:
         self._writer = weakref.ref(writer)
         _keepers.add(self)
-        self._condition = threading.Condition()
+        # Held for a few instructions, never while anything waits or runs code of others. Reentrant, because a signal
+        # handler can run in the middle. (Not a Condition, which an exception of a handler can leave locked.)
+        self._mutex = threading.RLock()
+        # Released to have the thread look for work. Held by nobody.
+        self._bell = held_lock()
+        # Of those who wait for the disk: each is released to have one of them look.
+        self._waiters: list[threading.Lock] = []
         self._thread: threading.Thread | None = None
         self._wanted = 0
         self._is_woken = False
@@ -618,32 +670,44 @@ class _Keeper:
         # What is wrong at the moment, in words.
         self.problem: str | None = None
 
-    def start(self) -> None:
-        """Starts the thread, unless it runs already or the journal is being closed."""
-        with self._condition:
-            if self._thread is not None or self._is_stopping:
-                return
-            thread = threading.Thread(target=self._run, name="flatstream-journal", daemon=True)
-            # At the end of the interpreter there are no new threads. `close` does what is left.
-            with contextlib.suppress(RuntimeError):
-                thread.start()
-                self._thread = thread
+    def start(self) -> bool:
+        """Starts the thread, unless it runs already or the journal is being closed; returns whether it runs."""
+        with self._mutex:
+            if self._thread is not None and self._thread.is_alive():
+                return True
+            if self._is_stopping:
+                return False
+            self._thread = threading.Thread(target=self._run, name="flatstream-journal", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:
+                # At the end of the interpreter there are no new threads. `close` does what is left.
+                self._thread = None
+                return False
+            return True
 
     def wake(self) -> None:
         """Has the thread look for work."""
         if sys.is_finalizing():
             return
-        with self._condition:
+        with self._mutex:
             self._is_woken = True
-            self._condition.notify_all()
+        self._ring()
         self.start()
+
+    def _ring(self) -> None:
+        # It is released still if the thread has not looked since.
+        with contextlib.suppress(RuntimeError):
+            self._bell.release()
 
     def tell(self) -> None:
         """Wakes those who wait for the disk."""
         if sys.is_finalizing():
             return
-        with self._condition:
-            self._condition.notify_all()
+        with self._mutex:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.release()
 
     def wait_for(self, writer: JournalWriter, number: int, seconds: float | None) -> bool:
         """Waits until the disk has the frames before `number`, or never will; False if the time is over.
@@ -652,47 +716,70 @@ class _Keeper:
         ------
         OSError
             What the thread met when it handed over what is in the buffer.
+        FlatStreamError
+            The thread's work failed in another way.
         """
         segments = writer._segments
         deadline = None if seconds is None else time.monotonic() + seconds
-        self.start()
-        if self._thread is None:
-            writer._keep(number)
-        with self._condition:
-            failures = self._failures
-            self._wanted = max(self._wanted, number)
-            self._condition.notify_all()
-            while segments.durable < number and not writer.is_refusing and not writer.closed:
-                if self._failures != failures and isinstance(self._failure, OSError):
-                    raise OSError(self._failure.errno, str(self._failure)) from self._failure
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+        failures = self._failures
+        while True:
+            waiter = held_lock()
+            with self._mutex:
+                if segments.durable >= number or writer.is_refusing or writer.closed:
+                    return True
+                if self._failures != failures:
+                    self._raise_failure()
+                self._wanted = max(self._wanted, number)
+                self._waiters.append(waiter)
+            try:
+                left = LOOK_EVERY if deadline is None else min(deadline - time.monotonic(), LOOK_EVERY)
+                self._ring()
+                if not self.start():
+                    writer._keep(number)
+                elif left <= 0:
                     return False
-                self._condition.wait(left)
-        return True
+                else:
+                    # It looks again after a while, because a signal handler can have ended a call that would have told
+                    # it, and the thread.
+                    waiter.acquire(timeout=left)
+            finally:
+                with self._mutex, contextlib.suppress(ValueError):
+                    self._waiters.remove(waiter)
+
+    def _raise_failure(self) -> NoReturn:
+        failure = self._failure
+        if isinstance(failure, OSError):
+            raise OSError(failure.errno, str(failure)) from failure
+        raise FlatStreamError(f"the journal's thread failed: {type(failure).__name__}: {failure}") from failure
 
     def stop(self, patience: float = PATIENCE) -> None:
         """Ends the thread, and waits until it has ended, but not longer than `patience` seconds."""
         if sys.is_finalizing():
             # Threads end there wherever they are, and may have the lock.
             return
-        with self._condition:
+        with self._mutex:
             self._is_stopping = True
-            self._condition.notify_all()
             thread = self._thread
+        self._ring()
         # The thread may be the one that drops the last reference to the writer.
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(patience)
 
     def resume(self) -> None:
         """Lets the thread begin again after `stop`."""
         if sys.is_finalizing():
             return
-        with self._condition:
+        with self._mutex:
             self._is_stopping = False
-            if self._thread is not None and not self._thread.is_alive():
-                self._thread = None
         self.start()
+
+    def leave_to_parent(self) -> None:
+        """What a forked child does first: it has no thread, and another one may have had the lock."""
+        self._mutex = threading.RLock()
+        self._bell = held_lock()
+        self._waiters = []
+        self._thread = None
+        self._is_stopping = True
 
     def _run(self) -> None:
         pause: float | None = None
@@ -703,11 +790,16 @@ class _Keeper:
             timeout = writer._seconds_until_work() if pause is None else pause
             durable = writer._segments.durable
             del writer
-            with self._condition:
+            with self._mutex:
                 is_idle = pause is not None or not (self._is_woken or self._wanted > durable)
-                if is_idle and not self._is_stopping and (timeout is None or timeout > 0):
-                    self._condition.wait(timeout)
+                is_stopping = self._is_stopping
+            if is_idle and not is_stopping and (timeout is None or timeout > 0):
+                self._bell.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            with self._mutex:
                 if self._is_stopping:
+                    # For another one: an exception of a signal handler can have ended the start of a thread in the
+                    # middle.
+                    self._ring()
                     return
                 self._is_woken = False
                 wanted = self._wanted
@@ -716,19 +808,26 @@ class _Keeper:
                 return
             try:
                 writer._keep(wanted)
-                self.problem = pause = None
             except Exception as error:
                 pause = PAUSE_AFTER_ERROR
-                with self._condition:
-                    if self.problem is None:
-                        log.error("%s: the journal's thread failed, and tries again: %s", writer.directory, error)
-                    self.problem = f"the journal's thread failed, and tries again: {error}"
-                    self._failures += 1
-                    self._failure = error.with_traceback(None)
-                    # Those who waited are told. Whoever waits anew says so.
-                    self._wanted = 0
-                    self._condition.notify_all()
+                self._note_failure(writer, error)
+            else:
+                self.problem = pause = None
+            # A write may have synced for them.
+            self.tell()
+            writer._segments.write_log()
             del writer
+
+    def _note_failure(self, writer: JournalWriter, error: Exception) -> None:
+        is_first = self.problem is None
+        with self._mutex:
+            self.problem = f"the journal's thread failed, and tries again: {error}"
+            self._failures += 1
+            self._failure = error.with_traceback(None)
+            # Those who waited are told. Whoever waits anew says so.
+            self._wanted = 0
+        if is_first:
+            log.error("%s: the journal's thread failed, and tries again: %s", writer.directory, error)
 
 
 # A set of its own, because a keeper lives as long as its thread.
@@ -745,5 +844,12 @@ def _stop_keepers() -> None:
         keeper.stop(max(0.0, end - time.monotonic()))
 
 
+def _leave_keepers_to_parent() -> None:
+    for keeper in list(_keepers):
+        keeper.leave_to_parent()
+
+
 # Before what `flatstream._at_exit` has registered, because functions are called in the opposite order.
 atexit.register(_stop_keepers)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_keepers_to_parent)

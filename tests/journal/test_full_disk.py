@@ -132,9 +132,9 @@ def test_the_oldest_segments_make_room(tmp_path: Path, disk: Disk, reader: int |
     removed: list[int] = []
     real = journal._remove
 
-    def remove(segment: Any, reason: str) -> None:
+    def remove(segment: Any, *arguments: Any) -> None:
         size = os.stat(segment.path).st_size
-        real(segment, reason)
+        real(segment, *arguments)
         removed.append(segment.first)
         disk.room = (disk.room or 0) + size
 
