@@ -32,6 +32,8 @@ from flatstream.journal._layout import (
     Sealed,
     Segment,
     list_cursors,
+    list_segments,
+    lost_segments,
     read_manifest,
     segment_path,
     write_manifest,
@@ -201,7 +203,9 @@ class JournalWriter(StreamWriter):
         last = self._reports[-1] if self._reports else None
         # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
         cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
-        number = max(0 if last is None else last.next, *cursors, 0)
+        # Nor are those of a last segment that is lost.
+        sealed = (one.next for one in manifest.sealed.values())
+        number = max(0 if last is None else last.next, *cursors, *sealed, 0)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
         if last is not None and is_whole and number == last.next:
@@ -385,7 +389,10 @@ class JournalWriter(StreamWriter):
                     segments.ended.remove(one)
                     one.file.close()
         remove_segment(segment)
-        self._manifest.sealed.pop(os.path.basename(segment.path), None)
+        # Older ones were lost before, or removed by hand.
+        sealed, name = self._manifest.sealed, os.path.basename(segment.path)
+        for other in [known for known in list(sealed) if known <= name]:
+            sealed.pop(other, None)
         self._removed_segments += 1
         log.info("%s: removed segment %d (%s)", self._directory, segment.first, reason)
 
@@ -576,6 +583,8 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
             log.warning("%s: cut off %d bytes of an unfinished frame, %s", report.path, report.bytes_cut, saved)
         elif report.action == "damaged":
             log.error("%s: is damaged, and stays as it is: %s", report.path, report.error)
+    for name, one in lost_segments(manifest, list_segments(directory)).items():
+        log.error("%s is lost: it was sealed with %d frames", os.path.join(directory, name), one.frames)
     if reports:
         log.info("%s: opened %d segments, the next frame is %d", directory, len(reports), reports[-1].next)
     return manifest, reports
@@ -663,7 +672,7 @@ class _Keeper:
             self._condition.notify_all()
             while segments.durable < number and not writer.is_refusing and not writer.closed:
                 if self._failures != failures and isinstance(self._failure, OSError):
-                    raise OSError(self._failure.errno, str(self._failure)) from self._failure
+                    raise OSError(self._failure.errno, self._failure.strerror) from self._failure
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
