@@ -21,7 +21,7 @@ from flatstream._lock import open_for_reading, open_for_writing
 from flatstream._startup import check_checksum, is_zero_from, save_tail
 from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.framing import Deframer
-from flatstream.journal._layout import Manifest, Sealed, Segment, list_segments
+from flatstream.journal._layout import Manifest, Sealed, Segment, list_segments, lost_segments
 from flatstream.journal._numbers import possible_frames
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover
@@ -87,7 +87,7 @@ def recover_segments(
     deframer : Deframer
         Reads the frames. (Empty ones are refused.)
     manifest : Manifest
-        Its `sealed` is brought up to date: every segment that has a successor is in it, and only existing ones are.
+        Its `sealed` is brought up to date: every segment that has a successor is in it, and those that are lost stay.
     progress : callable, optional
         Is called with the number of bytes of the segments that are done, and of all that are to be read.
 
@@ -130,7 +130,8 @@ def recover_segments(
         if i + 1 < len(reports):
             behind = min(behind, reports[i + 1].first)
         reports[i] = report._replace(next=behind)
-    sealed = {}
+    # Their numbers are not used again.
+    sealed = lost_segments(manifest, segments)
     for report in reports:
         name = os.path.basename(report.path)
         before = manifest.sealed.get(name)

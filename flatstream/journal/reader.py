@@ -13,11 +13,14 @@ from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._files import sync_folder
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.detection import detect
+from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
 from flatstream.journal._layout import (
+    MANIFEST,
     Manifest,
     cursor_path,
     list_segments,
+    may_be_of_journal,
     read_cursor,
     read_manifest,
     write_atomically,
@@ -75,6 +78,9 @@ class JournalReader(StreamReader):
     TypeError, ValueError
         An argument is wrong; the checksum is not that of the journal; `start` is a number above the end, or a cursor of
         another journal.
+    FlatStreamError
+        The folder is no journal: it has files, and none of a journal. (An empty one may become a journal: it has no
+        frames. With `follow`, so has any other.)
     OSError
         The folder or a segment cannot be read. ESTALE, from every read: the followed segment was cut or replaced.
 
@@ -116,8 +122,10 @@ class JournalReader(StreamReader):
         field = check_start(start.number if isinstance(start, Cursor) else start, time)
         self._cursor_path = None if name is None else cursor_path(folder, name)
         # Raises for a folder that does not exist, and for a file.
-        os.listdir(folder)
+        names = os.listdir(folder)
         manifest = read_manifest(folder)
+        if manifest is None and not follow and not all(map(may_be_of_journal, names)) and not list_segments(folder):
+            raise FlatStreamError(f"{folder} is no journal: it has other files, and no segments and no {MANIFEST}")
         made, kind = _deframer(folder, checksum, deframer, manifest)
 
         def check(found: Manifest) -> None:

@@ -34,6 +34,7 @@ from flatstream.journal._layout import (
     list_cursors,
     list_segments,
     list_tails,
+    lost_segments,
     read_manifest,
     segment_path,
     write_manifest,
@@ -209,7 +210,9 @@ class JournalWriter(StreamWriter):
         last = self._reports[-1] if self._reports else None
         # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
         cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
-        number = max(0 if last is None else last.next, *cursors, least)
+        # Nor are those of a last segment that is lost.
+        sealed = (one.next for one in manifest.sealed.values())
+        number = max(0 if last is None else last.next, *cursors, *sealed, least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
         if last is not None and is_whole and number == last.next:
@@ -414,7 +417,10 @@ class JournalWriter(StreamWriter):
                     segments.ended.remove(one)
                     one.file.close()
         remove_segment(segment, tails)
-        self._manifest.sealed.pop(os.path.basename(segment.path), None)
+        # Older ones were lost before, or removed by hand.
+        sealed, name = self._manifest.sealed, os.path.basename(segment.path)
+        for other in [known for known in list(sealed) if known <= name]:
+            sealed.pop(other, None)
         self._removed_segments += 1
         segments.tell(logging.INFO, "removed segment %d (%s)", segment.first, reason)
 
@@ -623,6 +629,8 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
             log.warning("%s: cut off %d bytes of an unfinished frame, %s", report.path, report.bytes_cut, saved)
         elif report.action == "damaged":
             log.error("%s: is damaged, and stays as it is: %s", report.path, report.error)
+    for name, one in lost_segments(manifest, list_segments(directory)).items():
+        log.error("%s is lost: it was sealed with %d frames", os.path.join(directory, name), one.frames)
     if reports:
         log.info("%s: opened %d segments, the next frame is %d", directory, len(reports), reports[-1].next)
     return manifest, reports, least
@@ -749,7 +757,7 @@ class _Keeper:
     def _raise_failure(self) -> NoReturn:
         failure = self._failure
         if isinstance(failure, OSError):
-            raise OSError(failure.errno, str(failure)) from failure
+            raise OSError(failure.errno, failure.strerror) from failure
         raise FlatStreamError(f"the journal's thread failed: {type(failure).__name__}: {failure}") from failure
 
     def stop(self, patience: float = PATIENCE) -> None:

@@ -15,6 +15,7 @@ from flatstream.journal import Cursor, JournalWriter, RotationPolicy
 from flatstream.journal._layout import cursor_path, write_atomically
 from support.faults import file_size_limit
 from support.journals import Disk, failing_disk, frames_of, segments_of
+from support.logs import log_lines
 
 PAYLOADS = [b"%d:" % number + b"x" * (number % 29) for number in range(200)]
 
@@ -50,6 +51,33 @@ def test_with_raise_nothing_is_lost(tmp_path: Path, disk: Disk, buffer_size: int
         assert refused <= {number}
         if buffer_size == 0:
             assert refused
+
+
+def test_the_log_has_one_line_however_often_a_write_fails(tmp_path: Path, disk: Disk) -> None:
+    with log_lines() as log, JournalWriter(tmp_path / "j", buffer_size=0) as journal:
+        for episode in (1, 2):
+            disk.room = 0
+            for number in (errno.ENOSPC, errno.EIO):
+                disk.number = number
+                for _ in range(50):
+                    with pytest.raises(OSError, match=os.strerror(number)):
+                        journal.write_payload(b"a")
+                assert os.strerror(number) in journal.health()[0]
+            disk.room = None
+            journal.write_payload(b"a")
+            assert journal.health() == []
+            assert sum("writing failed" in line for line in log) == 2 * episode
+        assert journal.metrics().errors == {"ENOSPC": 100, "EIO": 100}
+
+
+def test_who_waits_for_the_disk_gets_the_error_that_the_thread_met(tmp_path: Path, disk: Disk) -> None:
+    with JournalWriter(tmp_path / "j") as journal:
+        journal.write_payload(b"a")
+        disk.room = 0
+        with pytest.raises(OSError) as caught:
+            journal.wait_durable(timeout=30)
+        assert str(caught.value) == str(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        disk.room = None
 
 
 @pytest.mark.parametrize("buffer_size", [0, 300, 64 * 1024])

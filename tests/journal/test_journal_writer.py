@@ -19,8 +19,9 @@ from flatstream.journal import (
     RotationPolicy,
     SyncPolicy,
 )
-from flatstream.journal._layout import cursor_path, write_atomically
+from flatstream.journal._layout import cursor_path, read_manifest, write_atomically
 from support.journals import frames_of, segments_of
+from support.logs import log_lines
 from support.processes import run_python
 
 HEADER = 12
@@ -308,6 +309,41 @@ def test_numbers_of_a_sealed_segment_that_became_shorter_are_not_used_again(tmp_
     with JournalWriter(tmp_path / "j") as journal:
         write_some(journal, 1)
     assert frames_of(tmp_path / "j") == expected((0, 7), (10, 11))
+
+
+@pytest.mark.parametrize("counts", [(10,), (10, 15)])
+def test_numbers_of_a_last_segment_that_is_lost_are_not_used_again(tmp_path: Path, counts: tuple[int, ...]) -> None:
+    directory = tmp_path / "j"
+    for count in counts:
+        with JournalWriter(directory) as journal:
+            journal.rotate()
+            write_some(journal, count)
+    last = list(segments_of(directory).values())[-1]
+    last.unlink()
+    with log_lines() as log:
+        for _ in range(2):
+            with JournalWriter(directory) as journal:
+                assert journal.position == sum(counts)
+    with JournalWriter(directory) as journal:
+        write_some(journal, 1)
+    assert list(frames_of(directory))[-1] == sum(counts)
+    if len(counts) > 1:
+        assert any(f"{last} is lost: it was sealed with 15 frames" in line for line in log)
+
+
+def test_retention_forgets_a_segment_that_was_lost(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    with JournalWriter(directory, rotate=RotationPolicy(max_frames=10), buffer_size=0) as journal:
+        write_some(journal, 40)
+    segments_of(directory)[10].unlink()
+    JournalWriter(directory).close()
+    manifest = read_manifest(str(directory))
+    assert manifest is not None
+    assert [name[-5:-3] for name in manifest.sealed] == ["00", "10", "20", "30"]
+    JournalWriter(directory, retain=RetentionPolicy(max_segments=1)).close()
+    manifest = read_manifest(str(directory))
+    assert manifest is not None
+    assert [name[-5:-3] for name in manifest.sealed] == ["30"]
 
 
 def test_the_numbers_of_a_damaged_segment_end_where_the_next_one_begins(tmp_path: Path) -> None:

@@ -119,6 +119,28 @@ def test_empty_segments_and_empty_folders_have_no_frames(folder: Path) -> None:
         assert numbered(reader) == [(1, b"b")]
 
 
+def test_a_folder_of_other_files_is_no_journal(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("notes")
+    with pytest.raises(flatstream.FlatStreamError, match=r"is no journal: it has other files, and no segments and no"):
+        JournalReader(folder)
+    # A writer may begin one there.
+    with JournalReader(folder, follow=True) as reader, JournalWriter(folder) as writer:
+        writer.write_payload(b"a")
+        writer.flush()
+        assert bytes(reader.read_message(timeout=30)) == b"a"
+    with JournalReader(folder) as reader:
+        assert numbered(reader) == [(0, b"a")]
+
+
+def test_a_folder_in_which_a_writer_is_just_beginning_is_a_journal(folder: Path) -> None:
+    folder.mkdir()
+    for name in ("writer.lock", "journal.json.new"):
+        (folder / name).touch()
+    JournalReader(folder, name="early").close()
+    JournalReader(folder).close()
+
+
 def _segment(folder: Path, first: int) -> str:
     return os.path.join(folder, f"{first:020d}.fs")
 
