@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import flatstream
 from flatstream.journal import JournalReader, JournalWriter, RotationPolicy
@@ -70,9 +72,9 @@ class JournalDelivery(Delivery):
     writer = WRITER
 
     def prepare(self) -> None:
-        self.journal = self.make_directory() / "stream.fs.journal"
-        self.path = self.journal.with_suffix("")
+        self.journal = Path(f"{self.path}.journal")
         self.path.touch()
+        shutil.rmtree(self.journal, ignore_errors=True)
         self.journal.mkdir()
 
     def _following(self) -> Iterator[int]:

@@ -117,6 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             output.result["error"] = message
             output.finish(ERROR)
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            # The interpreter would try again at its end, and change the exit status.
+            output.give_up()
         return ERROR
     return status
 

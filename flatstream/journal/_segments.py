@@ -70,12 +70,13 @@ class EndedSegment(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What is to be synced, so that all frames with a smaller number than `number` are on the disk."""
+    """What is to be synced, so that all frames with a smaller number than `number` are on the disk: files, and so many
+    names in the folder.
+    """
 
     number: int
-    ended: list[EndedSegment]
-    descriptor: int
-    has_new_names: bool
+    files: list[io.FileIO]
+    names: int
 
 
 class SegmentSink:
@@ -129,6 +130,8 @@ class SegmentSink:
         # Whether a system call is in progress. An exception of a signal handler can end it between the call and the
         # lines that count what it took; what was not counted is cut off then.
         self._is_writing = False
+        # The segment that is being replaced by a new one.
+        self._ending: EndedSegment | None = None
         self._rotation = rotation
         self._when_full = when_full
         self._sync_every = sync_every
@@ -145,11 +148,13 @@ class SegmentSink:
         self._write_not_before = 0.0
         self.dropped_ranges: deque[tuple[int, int]] = deque(maxlen=MAX_DROPPED_RANGES)
         self.ended: deque[EndedSegment] = deque()
-        # Names of new segments that are not on the disk yet.
-        self.has_new_names = True
+        # How many names of new segments there were, and how many of them are on the disk.
+        self._names = 1
+        self._names_synced = 0
         # One sync at a time: the system reports an error to one of several, and the others would return as if all was
-        # well. Whoever has it never waits for the writer.
-        self.sync_lock = threading.Lock()
+        # well. Whoever has it never waits for the writer. Files of ended segments are closed with it only. A signal
+        # handler may sync in the middle of a sync of its thread.
+        self.sync_lock = threading.RLock()
         self.durable = number
         self.is_poisoned = False
         self.closed = False
@@ -213,39 +218,38 @@ class SegmentSink:
                 if error.errno in FULL and self._when_full == "drop_newest":
                     return self._drop(writer, offered, is_buffered)
                 raise
+        torn, synced = 0, self.durable
         if taken < size:
-            self._count_part(writer, taken, is_buffered)
-            return taken
-        if self._sync_every and self.number + frames - self.durable >= self._sync_every:
-            self._sync_now(self.number + frames)
-        # No call among these lines, so no signal handler can come between them.
+            # The disk is nearly full, for example.
+            whole, frames = writer._whole_frames(taken, UNLIMITED) if is_buffered else (0, 0)
+            torn = taken - whole if frames else self.torn + taken
+        else:
+            if self._sync_every and self.number + frames - synced >= self._sync_every:
+                synced = self._sync_now(self.number + frames)
+            if self.problems:
+                self.problems.pop("write", None)
+        # No call behind this line, so that no signal handler can come between what is counted and the return.
         self.size += taken
         self.number += frames
-        self.torn = 0
+        self.torn = torn
+        self.durable = synced if synced > self.durable else self.durable
         self._is_writing = False
-        if self.problems:
-            self.problems.pop("write", None)
         return taken
 
     def _settle(self) -> None:
-        """Cuts off bytes that a call wrote which an exception ended before they were counted: the buffer offers them
-        again, or has dropped them.
+        """Completes what an exception of a signal handler ended. Bytes that a call wrote and that were not counted are
+        cut off: the buffer offers them again, or has dropped them.
         """
+        if (ended := self._ending) is not None:
+            if ended.file is not self.file and not ended.file.closed and ended not in self.ended:
+                self.ended.append(ended)
+            self._ending = None
         if self._is_writing:
             fd = self.file.fileno()
             if os.fstat(fd).st_size > self.size:
                 os.ftruncate(fd, self.size)
                 self.cut_backs += 1
             self._is_writing = False
-
-    def _count_part(self, writer: JournalWriter, taken: int, is_buffered: bool) -> None:
-        """Counts a write that took only a part of what it was offered: the disk is nearly full, for example."""
-        whole, frames = writer._whole_frames(taken, UNLIMITED) if is_buffered else (0, 0)
-        torn = taken - whole if frames else self.torn + taken
-        self.size += taken
-        self.number += frames
-        self.torn = torn
-        self._is_writing = False
 
     def rollback(self, count: int) -> bool:
         """Removes the last `count` bytes, those of a frame that is not whole; False if that is not what they are."""
@@ -343,14 +347,16 @@ class SegmentSink:
             if os.fstat(file.fileno()).st_size:
                 file.close()
                 raise
-        now = time.time()
-        ended = self.in_use()
-        self.has_new_names = True
-        self.ended.append(ended)
+        now, now_monotonic, ended = time.time(), time.monotonic(), self.in_use()
+        # A signal handler can come behind each call. `_settle` completes what is begun here.
+        self._ending = ended
+        self._names += 1
         self.file, self.first, self.size, self.torn = file, self.number, 0, 0
-        self.began, self._began_monotonic = now, time.monotonic()
+        self.began, self._began_monotonic = now, now_monotonic
         self._must_rotate = False
         self._rotate_not_before = 0.0
+        self.ended.append(ended)
+        self._ending = None
         self.problems.pop("rotation", None)
         if self._has_gap:
             begin, end = self.dropped_ranges[-1]
@@ -377,17 +383,19 @@ class SegmentSink:
         if self.torn:
             self._cut_torn()
         frames = writer._whole_frames(UNLIMITED, UNLIMITED)[1] if is_buffered else 1
-        begin, end = self.number, self.number + frames
-        if self.dropped_ranges and self.dropped_ranges[-1][1] == begin:
+        begin, end, is_first = self.number, self.number + frames, not self._has_gap
+        # A signal handler can have ended an earlier call behind the append.
+        if self.dropped_ranges and self.dropped_ranges[-1][1] >= begin and self.dropped_ranges[-1][0] <= begin:
             begin = self.dropped_ranges.pop()[0]
         self.dropped_ranges.append((begin, end))
-        self.dropped_frames += frames
-        if not self._has_gap:
-            self._has_gap = True
-            self.drop_episodes += 1
-            log.warning("%s: the disk is full, so frames are dropped from number %d on", self.directory, self.number)
+        if is_first:
+            log.warning("%s: the disk is full, so frames are dropped from number %d on", self.directory, begin)
         self.problems["full"] = f"the disk is full, so frames are dropped: {end - begin} since number {begin}"
         self._write_not_before = time.monotonic() + DROP_PAUSE
+        # No call behind this line.
+        self._has_gap = True
+        self.drop_episodes += is_first
+        self.dropped_frames += frames
         self.number = end
         return offered
 
@@ -404,61 +412,56 @@ class SegmentSink:
     # Syncing
 
     def snapshot(self) -> Snapshot:
-        """What is to be synced now. The caller closes the descriptor, another one of the segment in use."""
+        """What is to be synced now."""
         self._settle()
-        descriptor = os.dup(self.file.fileno())
-        has_new_names, self.has_new_names = self.has_new_names, False
-        return Snapshot(self.number, list(self.ended), descriptor, has_new_names)
+        return Snapshot(self.number, [*(one.file for one in list(self.ended)), self.file], self._names)
 
     def sync(self, snapshot: Snapshot) -> None:
-        """Returns when the disk has what the snapshot names. Closes its descriptor.
+        """Returns when the disk has what the snapshot names.
 
         Raises
         ------
         OSError
             It failed. What the system could not store may be lost, and no later sync would say so.
         """
-        try:
-            with self.sync_lock:
-                self._wait_for_disk(snapshot.ended, snapshot.descriptor, snapshot.has_new_names)
-                self.durable = max(self.durable, snapshot.number)
-        except OSError:
-            self.has_new_names = True
-            raise
-        finally:
-            os.close(snapshot.descriptor)
+        with self.sync_lock:
+            self._wait_for_disk(snapshot)
+            self.durable = max(self.durable, snapshot.number)
 
-    def _sync_now(self, number: int) -> None:
-        """Syncs in the middle of a write, up to the frame before `number`."""
+    def _sync_now(self, number: int) -> int:
+        """Syncs in the middle of a write, up to the frame before `number`, and returns that."""
+        snapshot = Snapshot(number, [*(one.file for one in list(self.ended)), self.file], self._names)
         try:
             with self.sync_lock:
-                self._wait_for_disk(list(self.ended), self.file.fileno(), self.has_new_names)
-                self.has_new_names = False
-                self.durable = number
+                self._wait_for_disk(snapshot)
         except OSError as error:
             writer = self._writer() if self._writer is not None else None
             if writer is not None:
                 writer._poison(error)
             raise
         self._wake()
+        return number
 
-    def _wait_for_disk(self, ended: Sequence[EndedSegment], descriptor: int, has_new_names: bool) -> None:
+    def _wait_for_disk(self, snapshot: Snapshot) -> None:
+        started = time.perf_counter()
+        for file in snapshot.files:
+            # One that is closed meanwhile was synced before, or removed.
+            if not file.closed:
+                self.sync_descriptor(file.fileno())
+        if self._names_synced < snapshot.names:
+            if self._folder is not None:
+                self.sync_descriptor(self._folder)
+            self._names_synced = max(self._names_synced, snapshot.names)
         if self.is_poisoned:
             raise OSError(errno.EIO, "an earlier sync failed", self.directory)
-        started = time.perf_counter()
-        for one in ended:
-            # One that is sealed meanwhile was synced.
-            if not one.file.closed:
-                self.sync_descriptor(one.file.fileno())
-        self.sync_descriptor(descriptor)
-        if has_new_names and self._folder is not None:
-            self.sync_descriptor(self._folder)
         self.latencies.add(time.perf_counter() - started)
         self.syncs += 1
         self.last_sync = time.time()
 
     def sync_descriptor(self, descriptor: int) -> None:
         """Waits for the disk, while the caller has `sync_lock`. A failure is final."""
+        if self.is_poisoned:
+            raise OSError(errno.EIO, "an earlier sync failed", self.directory)
         try:
             fdatasync(descriptor)
         except OSError as error:
@@ -477,19 +480,21 @@ class SegmentSink:
         if self.closed:
             return
         self.closed = True
-        try:
-            self._settle()
-            if self._has_gap:
-                # So that the numbers of these frames are not used again.
-                self.begin_segment()
-            # After a failed sync, the writer has raised that already. At the end of the interpreter, a thread may have
-            # ended with the lock.
-            if not self.is_poisoned and not sys.is_finalizing():
-                with self.sync_lock:
-                    self._wait_for_disk(list(self.ended), self.file.fileno(), self.has_new_names)
-                    self.durable = self.number
-        finally:
+        if sys.is_finalizing():
+            # A thread may have ended with the lock.
             self.close_files()
+            return
+        with self.sync_lock:
+            try:
+                self._settle()
+                if self._has_gap:
+                    # So that the numbers of these frames are not used again.
+                    self.begin_segment()
+                # After a failed sync, the writer has raised that already.
+                if not self.is_poisoned:
+                    self.sync(self.snapshot())
+            finally:
+                self.close_files()
 
     def close_files(self) -> None:
         """Closes all files as they are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from datetime import datetime
@@ -144,17 +145,27 @@ class JournalReader(StreamReader):
                 "will be used again", folder, end, place,
             )  # fmt: skip
 
-        begin = find_start(folder, place, made, field, clamp=clamp if is_cursor else None)
-        parts = _parts(folder, made, manifest, begin, follow, check)
-        super().__init__(
-            parts.source(),
-            made,
-            capacity=capacity,
-            memory_policy=memory_policy,
-            allow_empty=False,
-            on_error=on_error,
-            resync_window=resync_window,
-        )
+        if self._cursor_path is not None and not is_registered:
+            # First of all, so that nothing is removed while the place is looked for.
+            oldest = next((segment.first for segment in list_segments(folder)), 0)
+            _store(self._cursor_path, Cursor(UNKNOWN if manifest is None else manifest.id, oldest))
+        try:
+            begin = find_start(folder, place, made, field, clamp=clamp if is_cursor else None)
+            parts = _parts(folder, made, manifest, begin, follow, check)
+            super().__init__(
+                parts.source(),
+                made,
+                capacity=capacity,
+                memory_policy=memory_policy,
+                allow_empty=False,
+                on_error=on_error,
+                resync_window=resync_window,
+            )
+        except BaseException:
+            if self._cursor_path is not None and not is_registered:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._cursor_path)
+            raise
         self._parts = parts
         # What they were when the reader was closed.
         self._closed_at: tuple[Cursor, list[Gap]] | None = None
@@ -221,14 +232,7 @@ class JournalReader(StreamReader):
         path = self._cursor_path
         if path is None:
             raise ValueError("commit is for a reader with a name: JournalReader(directory, name=...)")
-        folder = os.path.dirname(path)
-        data = f"{self.cursor}\n".encode()
-        try:
-            write_atomically(path, data)
-        except FileNotFoundError:
-            os.mkdir(folder)
-            sync_folder(folder)
-            write_atomically(path, data)
+        _store(path, self.cursor)
 
     # The end
 
@@ -298,3 +302,16 @@ def _kind_of(checksum: Checksum) -> str | None:
 def _check_checksum(folder: str, kind: str | None, manifest: Manifest) -> None:
     if kind is not None and manifest.checksum is not None and manifest.checksum != kind:
         raise ValueError(f"the journal in {folder} has the checksum {manifest.checksum!r}, and the reader has {kind!r}")
+
+
+def _store(path: str, cursor: Cursor) -> None:
+    """Replaces a cursor file, and makes its folder if it does not exist. Returns when the disk has it."""
+    data = f"{cursor}\n".encode()
+    try:
+        write_atomically(path, data)
+    except FileNotFoundError:
+        folder = os.path.dirname(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        sync_folder(folder)
+        write_atomically(path, data)

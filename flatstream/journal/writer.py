@@ -330,6 +330,9 @@ class JournalWriter(StreamWriter):
         if not 0 <= number <= known:
             raise ValueError(f"position must be from 0 to {known}, the number of the next frame, got {number}")
         limit = None if timeout is None else checked_seconds("timeout", timeout)
+        if self._is_forked_copy:
+            # Raises the error that says so. The thread is in the parent process.
+            self._drain_buffer()
         segments, floor = self._segments, self._segments.durable
         if floor < number and not self._keeper.wait_for(self, number, limit):
             raise TimeoutError(
@@ -371,10 +374,11 @@ class JournalWriter(StreamWriter):
         """Removes the segments that the retention policy does not keep."""
         if self._retain is None:
             return
-        needed = first_needed(self._directory, self.id)
-        for segment in surplus(list_sizes(self._directory), self._retain, needed):
-            if segment.first < self._segments.first:
-                self._remove(segment, "retention")
+        # One at a time, and each time the readers are asked anew, because one may register meanwhile.
+        while found := surplus(list_sizes(self._directory), self._retain, first_needed(self._directory, self.id)):
+            if found[0].first >= self._segments.first:
+                break
+            self._remove(found[0], "retention")
 
     def _remove(self, segment: Segment, reason: str) -> None:
         segments = self._segments
@@ -523,6 +527,8 @@ class JournalWriter(StreamWriter):
         if self._is_forked_copy:
             super().close()
             return
+        # In a signal handler that came in the middle of a write, the thread would wait for that.
+        self._check_can_enter()
         was_open = not self.closed
         try:
             self._keeper.stop()

@@ -34,8 +34,8 @@ def problems_of(
 
 
 # Without a checksum, zeros that fill up a frame cannot be told from its payload (docs/recovery.md).
-# A reader gives a frame of zeros if the zeros begin behind the first bytes of a header: the CRC-16 of zeros is 0. A writer
-# cuts it off.
+# A reader gives a frame of zeros if the zeros begin behind the first bytes of a header, because the CRC-16 of zeros is
+# 0; a writer cuts it off.
 CRC16 = pytest.param("crc16", marks=pytest.mark.xfail(strict=True, reason="the CRC-16 of zeros is 0"))
 
 

@@ -286,8 +286,8 @@ def test_a_process_without_free_descriptors_does_not_poison_the_journal(tmp_path
             with contextlib.suppress(OSError):
                 while True:
                     held.append(os.open("/dev/null", os.O_RDONLY))
-            with pytest.raises(OSError, match="Too many open files"):
-                journal.sync()
+            journal.sync()
+            assert journal.durable_position == 1
             # No new segment can be begun now. The old one grows.
             journal.write_payloads([b"b", b"c", b"d"])
             assert not journal.is_refusing
