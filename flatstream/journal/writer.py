@@ -617,7 +617,7 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
     kind = next((kind.value for kind in ChecksumType if type(kind.checksum()) is type(checksum)), None)
     manifest = read_manifest(directory)
     if manifest is None:
-        manifest = Manifest(uuid.uuid4().hex, kind)
+        manifest = Manifest(_identity_in(directory) or uuid.uuid4().hex, kind)
     elif manifest.checksum != kind:
         raise ValueError(f"the journal in {directory} has the checksum {manifest.checksum!r}, got {checksum!r:.100}")
     # Also those of segments that somebody has deleted.
@@ -634,6 +634,14 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
     if reports:
         log.info("%s: opened %d segments, the next frame is %d", directory, len(reports), reports[-1].next)
     return manifest, reports, least
+
+
+def _identity_in(directory: str) -> str | None:
+    """The identity of a journal whose `journal.json` is lost, if its registered readers know it. Otherwise they would
+    begin anew, and the retention would not keep what they need.
+    """
+    known = {one.journal for one in list_cursors(directory).values()}
+    return known.pop() if len(known) == 1 and list_segments(directory) else None
 
 
 def checked_seconds(name: str, value: float) -> float:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
+import signal
 import stat
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,11 @@ import pytest
 
 from flatstream import StreamReader
 from flatstream.errors import FlatStreamError
-from flatstream.journal import JournalWriter, RotationPolicy, SyncPolicy, _segments
+from flatstream.journal import JournalReader, JournalWriter, RotationPolicy, SyncPolicy, _segments
 from support.interrupts import Interrupted, Interruption
-from support.journals import failing_disk, frames_of, segments_of
+from support.journals import Disk, failing_disk, frames_of, segments_of
+from support.processes import run_python
+from support.threads import JOIN_SECONDS, run_threads
 
 FILES = ("journal/_segments.py", "journal/writer.py", "flatstream/_lock.py")
 
@@ -163,3 +169,311 @@ def test_an_exception_of_a_handler_while_frames_are_dropped(tmp_path: Path, monk
         assert journal.metrics().dropped_frames == len(dropped), place
         assert 0 < len(dropped) < 6
     assert at > 50
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    with failing_disk(monkeypatch) as disk:
+        yield disk
+
+
+def ends(function: Callable[[], Any]) -> None:
+    """Calls a function in a thread, which must come to its end, and raises what it raises."""
+    run_threads(function)
+
+
+def test_a_handler_can_write_in_the_middle_of_a_sync(tmp_path: Path, disk: Disk) -> None:
+    with JournalWriter(tmp_path / "j", sync="each") as journal:
+        journal.write_payload(b"a")
+
+        def handler() -> None:
+            disk.on_sync = None
+            journal.write_payload(b"b")
+
+        disk.on_sync = handler
+        ends(journal.sync)
+        assert journal.durable_position == journal.position == 2
+    assert frames_of(tmp_path / "j") == {0: b"a", 1: b"b"}
+
+
+def test_a_handler_in_the_middle_of_a_write_cannot_wait(tmp_path: Path, disk: Disk) -> None:
+    with JournalWriter(tmp_path / "j", sync=SyncPolicy(frames=2)) as journal:
+        journal.write_payload(b"a")
+        told: list[str] = []
+
+        def handler() -> None:
+            disk.on_sync = None
+            try:
+                journal.wait_durable(1)
+            except RuntimeError as error:
+                told.append(str(error))
+
+        disk.on_sync = handler
+        ends(lambda: journal.write_payloads([b"b", b"c"]))
+        assert told == ["reentrant call: this JournalWriter is in the middle of another operation"]
+        journal.wait_durable()
+
+
+def test_an_exception_in_the_middle_of_a_sync_leaves_names_to_sync(
+    tmp_path: Path, synced: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JournalWriter(tmp_path / "j") as journal:
+        journal.write_payload(b"a")
+
+        def interrupt(descriptor: int) -> None:
+            raise Interrupted
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_segments, "fdatasync", interrupt)
+            with pytest.raises(Interrupted):
+                journal.sync()
+        journal.sync()
+        assert synced.has(tmp_path / "j", 1)
+
+
+def test_a_sync_that_overtakes_another_one_syncs_the_names_too(tmp_path: Path, synced: Synced) -> None:
+    with JournalWriter(tmp_path / "j") as journal:
+        journal.write_payload(b"a")
+        journal.flush()
+        # As a thread does that has not come to its sync yet.
+        slow = journal._call_exclusively(journal._snapshot)
+        journal.sync()
+        assert synced.has(tmp_path / "j", 1)
+        journal._segments.sync(slow)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_a_real_signal_at_random_moments(tmp_path: Path) -> None:
+    class Alarm(BaseException):
+        """What the handler raises."""
+
+    def alarm(*_: object) -> None:
+        raise Alarm
+
+    accepted: list[bytes] = []
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        with JournalWriter(tmp_path / "j", sync=SyncPolicy(frames=3), rotate=RotationPolicy(max_frames=5)) as journal:
+            interruptions = 0
+            while interruptions < 300:
+                payload = b""
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00003 * (interruptions % 13))
+                    while True:
+                        payload = b"%d" % len(accepted)
+                        journal.write_payload(payload)
+                        accepted.append(payload)
+                        if len(accepted) % 7 == 0:
+                            journal.wait_durable(timeout=JOIN_SECONDS)
+                except Alarm:
+                    interruptions += 1
+                    if journal.position > len(accepted):
+                        accepted.append(payload)
+                assert journal.position == len(accepted)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert frames_of(tmp_path / "j") == dict(enumerate(accepted))
+
+
+# New segments
+
+
+def test_a_segment_that_was_made_and_cannot_be_locked_is_the_next_one_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JournalWriter(tmp_path / "j", buffer_size=0) as journal, JournalReader(tmp_path / "j", follow=True) as reader:
+        journal.write_payload(b"a")
+        assert bytes(reader.read_message(timeout=JOIN_SECONDS) or b"") == b"a"
+
+        def fail(*arguments: object, **options: object) -> bool:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        with monkeypatch.context() as patch:
+            patch.setattr("flatstream._lock._try_lock", fail)
+            for act in (journal.rotate, journal.rotate, lambda: journal.write_payload(b"refused")):
+                with pytest.raises(OSError, match="cannot be locked"):
+                    act()
+            # A reader has seen the new segment, and is done with the old one.
+            with pytest.raises(TimeoutError):
+                reader.read_message(timeout=0.05)
+        journal.write_payload(b"b")
+        assert bytes(reader.read_message(timeout=JOIN_SECONDS) or b"") == b"b"
+        assert reader.number == 1
+    assert frames_of(tmp_path / "j") == {0: b"a", 1: b"b"}
+    assert list(segments_of(tmp_path / "j")) == [0, 1]
+
+
+# Threads, processes and their ends
+
+
+class Journaling(logging.Handler):
+    """Writes what is logged into a journal."""
+
+    def __init__(self, journal: JournalWriter) -> None:
+        super().__init__()
+        self.journal = journal
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+        self.journal.write_payload(record.getMessage().encode())
+
+
+def test_a_logging_handler_can_write_into_the_journal(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path / "j", rotate=RotationPolicy(max_frames=10), buffer_size=0)
+    handler = Journaling(journal)
+    loggers = [logging.getLogger("flatstream.journal"), logging.getLogger("flatstream.tests")]
+    before = [(one.level, one.propagate) for one in loggers]
+    for one in loggers:
+        one.addHandler(handler)
+        one.setLevel(logging.INFO)
+        one.propagate = False
+
+    def log() -> None:
+        for _ in range(500):
+            loggers[1].info("a line")
+
+    def write_all() -> None:
+        for _ in range(500):
+            journal.write_payload(b"abc")
+
+    try:
+        run_threads(log, write_all)
+        deadline = time.monotonic() + JOIN_SECONDS
+        while not any("begins segment" in line for line in list(handler.lines)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        for one, (level, propagate) in zip(loggers, before, strict=True):
+            one.removeHandler(handler)
+            one.level, one.propagate = level, propagate
+    journal.close()
+    assert set(frames_of(tmp_path / "j").values()) >= {b"abc", b"a line"}
+
+
+def test_those_who_wait_are_told_that_the_thread_failed_and_can_wait_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JournalWriter(tmp_path / "j") as journal:
+        journal.write_payload(b"a")
+
+        def fail(wanted: int) -> None:
+            raise MemoryError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(journal, "_keep", fail)
+            with pytest.raises(FlatStreamError, match="the journal's thread failed: MemoryError"):
+                journal.wait_durable(timeout=JOIN_SECONDS)
+        journal.wait_durable(timeout=JOIN_SECONDS)
+        assert journal.durable_position == 1
+
+
+@pytest.mark.filterwarnings("ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with JournalWriter(tmp_path / "j") as journal:
+        journal.write_payload(b"a")
+
+        def fail(wanted: int) -> None:
+            raise SystemExit
+
+        with monkeypatch.context() as patch:
+            patch.setattr(journal, "_keep", fail)
+            with pytest.raises(TimeoutError):
+                journal.wait_durable(timeout=0.1)
+        journal.wait_durable(timeout=JOIN_SECONDS)
+        assert journal.durable_position == 1
+
+
+def test_long_intervals_do_not_end_the_thread(tmp_path: Path) -> None:
+    policy = SyncPolicy(seconds=1e300)
+    with JournalWriter(tmp_path / "j", sync=policy, rotate=RotationPolicy(max_seconds=1e300)) as journal:
+        time.sleep(0.05)
+        journal.write_payload(b"a")
+        journal.wait_durable(timeout=JOIN_SECONDS)
+        assert journal.durable_position == 1
+
+
+def test_huge_limits_are_no_limits(tmp_path: Path) -> None:
+    rotate = RotationPolicy(max_bytes=2**200, max_frames=2**200)
+    with JournalWriter(tmp_path / "j", sync=SyncPolicy(frames=2**200), rotate=rotate) as journal:
+        journal.write_payloads([b"a"] * 10)
+    assert len(frames_of(tmp_path / "j")) == 10
+
+
+def test_a_closed_journal_begins_no_segment(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path / "j")
+    journal.write_payload(b"a")
+    journal.close()
+    # As a thread does that was in `rotate` when another one closed the journal.
+    with pytest.raises(ValueError, match="is closed"):
+        journal._call_exclusively(journal._rotate)
+    assert list(segments_of(tmp_path / "j")) == [0]
+
+
+def test_a_sync_that_fails_while_another_thread_closes_fails_both(tmp_path: Path, disk: Disk) -> None:
+    journal = JournalWriter(tmp_path / "j")
+    journal.write_payload(b"a")
+    disk.failing_syncs = 1
+    # As a thread does that has not told the writer yet.
+    snapshot = journal._call_exclusively(journal._snapshot)
+    with pytest.raises(OSError, match="Input/output error"):
+        journal._segments.sync(snapshot)
+    with pytest.raises(FlatStreamError, match="a sync failed"):
+        journal.close()
+    assert journal.closed
+
+
+AT_EXIT = """
+import atexit
+late = []
+# Called after the functions of the package, which ended the thread.
+atexit.register(lambda: (late[0].wait_durable(timeout=20), print("durable", late[0].durable_position), late[0].close()))
+from flatstream.journal import JournalWriter
+late.append(JournalWriter({path!r}))
+late[0].write_payload(b"a")
+late[0].wait_durable()
+late[0].write_payload(b"b")
+"""
+
+
+def test_the_end_of_the_interpreter_can_wait_for_the_disk(tmp_path: Path) -> None:
+    done = run_python(AT_EXIT.format(path=str(tmp_path / "j")))
+    assert done.stdout == "durable 2\n", done.stderr
+    assert frames_of(tmp_path / "j") == {0: b"a", 1: b"b"}
+
+
+FORK = """
+import os, signal, sys, threading
+from flatstream.journal import JournalWriter
+journal = JournalWriter({path!r})
+journal.write_payload(b"a")
+journal.wait_durable()
+journal.write_payload(b"b")
+held, free = threading.Event(), threading.Event()
+def hold():
+    with journal._keeper._mutex:
+        held.set()
+        free.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    try:
+        journal.wait_durable()
+    except RuntimeError as error:
+        print(str(error)[:53], flush=True)
+    sys.exit(7)
+free.set()
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+journal.close()
+"""
+
+
+def test_a_forked_child_neither_waits_nor_hangs_at_its_end(tmp_path: Path) -> None:
+    done = run_python(FORK.format(path=str(tmp_path / "j")))
+    assert done.stdout == "this JournalWriter belongs to the process that made i\n7\n", done.stderr
+    assert frames_of(tmp_path / "j") == {0: b"a", 1: b"b"}

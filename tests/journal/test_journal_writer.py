@@ -401,6 +401,9 @@ def test_a_journal_without_its_json_file_is_read_once_more(tmp_path: Path) -> No
         b"[]",
         b"\xff",
         b'{"format": 1, "id": "x", "checksum": null, "sealed": {}}',
+        b'{"format": 1, "id": "%032d", "checksum": null, "sealed": []}' % 0,
+        b'{"format": 1, "id": "%032d", "checksum": null, "sealed": {}, "begun": 1}' % 0,
+        b"[" * 100_000,
     ):
         (tmp_path / "j" / "journal.json").write_bytes(damage)
         with JournalWriter(tmp_path / "j") as journal:
