@@ -236,7 +236,7 @@ def write_manifest(directory: str, manifest: Manifest) -> None:
     # A line for each segment: there may be a hundred thousand, and the encoder of the standard library is slow when it
     # indents, and keeps other threads from running when it does not.
     sealed = ",".join(
-        f"\n  {json.dumps(name)}: {json.dumps(one._asdict())}" for name, one in sorted(manifest.sealed.items())
+        f"\n  {json.dumps(name)}: {json.dumps(one._asdict())}" for name, one in sorted(manifest.sealed.copy().items())
     )
     text = (
         f'{{\n "format": {FORMAT},\n "id": {json.dumps(manifest.id)},\n "checksum": {json.dumps(manifest.checksum)},\n'

@@ -334,7 +334,9 @@ class JournalWriter(StreamWriter):
         TimeoutError
             The time is over. The frames are not known to be on the disk yet.
         FlatStreamError
-            A sync failed, or some of the frames were dropped because the disk was full.
+            A sync failed, or the thread that syncs; or frames before `position` that the disk did not have at the call
+            were dropped because it was full. (Those that were dropped before the last sync are not told here, but for
+            the last one before `position`: see `metrics`.)
         OSError
             The system takes no more bytes, so that the frames cannot be handed over now.
         ValueError
@@ -450,12 +452,13 @@ class JournalWriter(StreamWriter):
                 if failure is None:
                     segments.ended.popleft()
                     one.file.close()
+                    if one.bytes:
+                        # With the lock, because a write that finds the disk full may remove the segment.
+                        self._manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
+                        changed = True
             if failure is not None:
                 self._poison(failure)
                 raise failure
-            if one.bytes:
-                self._manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
-                changed = True
         if changed:
             name = os.path.basename(segment_path(self._directory, segments.first))
             self._manifest.begun = {name: segments.began}
