@@ -39,6 +39,7 @@ __all__ = [
     "read_cursor",
     "read_manifest",
     "segment_path",
+    "time_of_cursors",
     "write_atomically",
     "write_manifest",
 ]
@@ -331,3 +332,11 @@ def list_cursors(directory: str, unreadable: list[str] | None = None) -> dict[st
             if unreadable is not None:
                 unreadable.append(stem)
     return found
+
+
+def time_of_cursors(directory: str) -> int | None:
+    """When a cursor file was last written or removed, in nanoseconds; None if there never was one."""
+    try:
+        return os.stat(os.path.join(directory, CURSORS)).st_mtime_ns
+    except FileNotFoundError:
+        return None

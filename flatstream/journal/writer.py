@@ -37,6 +37,7 @@ from flatstream.journal._layout import (
     lost_segments,
     read_manifest,
     segment_path,
+    time_of_cursors,
     write_manifest,
 )
 from flatstream.journal._recovery import FULL, SegmentReport, recover_segments
@@ -395,14 +396,15 @@ class JournalWriter(StreamWriter):
         """Removes the segments that the retention policy does not keep."""
         if self._retain is None:
             return
+        asked = time_of_cursors(self._directory)
         needed = first_needed(self._directory, self.id)
         found = surplus(list_sizes(self._directory), self._retain, needed)
         if not found:
             return
         tails = list_tails(self._directory)
         for segment in found:
-            # Readers are asked anew each time, because one may register meanwhile: then the next rotation decides.
-            if segment.first >= self._segments.first or first_needed(self._directory, self.id) != needed:
+            # A reader may register meanwhile. Then the next rotation decides.
+            if segment.first >= self._segments.first or time_of_cursors(self._directory) != asked:
                 break
             self._remove(segment, tails, "retention")
         sync_folder(found[0].path)
