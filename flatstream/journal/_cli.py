@@ -363,10 +363,7 @@ def _verify(options: argparse.Namespace, output: _Output) -> int:
                     output.line(f"  {_damage(damage)}")
         _tell_lost(folder.lost, output)
         if folder.manifest is None:
-            output.line(
-                f"{MANIFEST} is missing or damaged: a writer makes it again with another identity, and registered "
-                "readers then begin anew"
-            )
+            output.line(f"{MANIFEST} is missing or damaged: the next writer reads all segments, and makes it again")
     damages = [damage for one in found for damage in one.damage]
     gone = folder.lost.values()
     lost = sum(damage.end - damage.begin for damage in damages) + sum(one.bytes for one in gone)

@@ -211,9 +211,7 @@ class JournalWriter(StreamWriter):
         last = self._reports[-1] if self._reports else None
         # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
         cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
-        # Nor are those of a last segment that is lost.
-        sealed = (one.next for one in manifest.sealed.values())
-        number = max(0 if last is None else last.next, *cursors, *sealed, least)
+        number = max(0 if last is None else last.next, *cursors, least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
         if last is not None and is_whole and number == last.next:
@@ -393,6 +391,7 @@ class JournalWriter(StreamWriter):
         if segments[0].first >= self._segments.first:
             return False
         self._remove(segments[0], list_tails(self._directory), "the disk is full")
+        self._forget_older()
         return True
 
     def _remove_surplus(self) -> None:
@@ -411,6 +410,13 @@ class JournalWriter(StreamWriter):
                 break
             self._remove(segment, tails, "retention")
         sync_folder(found[0].path)
+        self._forget_older()
+
+    def _forget_older(self) -> None:
+        """Forgets sealed segments that are older than all there are: they were lost, or removed by hand."""
+        oldest = os.path.basename(list_segments(self._directory)[0].path)
+        for name in [known for known in list(self._manifest.sealed) if known < oldest]:
+            self._manifest.sealed.pop(name, None)
 
     def _remove(self, segment: Segment, tails: list[str], reason: str) -> None:
         segments = self._segments
@@ -421,10 +427,7 @@ class JournalWriter(StreamWriter):
                     segments.ended.remove(one)
                     one.file.close()
         remove_segment(segment, tails)
-        # Older ones were lost before, or removed by hand.
-        sealed, name = self._manifest.sealed, os.path.basename(segment.path)
-        for other in [known for known in list(sealed) if known <= name]:
-            sealed.pop(other, None)
+        self._manifest.sealed.pop(os.path.basename(segment.path), None)
         self._removed_segments += 1
         segments.tell(logging.INFO, "removed segment %d (%s)", segment.first, reason)
 
