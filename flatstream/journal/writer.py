@@ -414,7 +414,7 @@ class JournalWriter(StreamWriter):
 
     def _forget_older(self) -> None:
         """Forgets sealed segments that are older than all there are: they were lost, or removed by hand."""
-        oldest = os.path.basename(list_segments(self._directory)[0].path)
+        oldest = min((os.path.basename(one.path) for one in list_segments(self._directory)), default="")
         for name in [known for known in list(self._manifest.sealed) if known < oldest]:
             self._manifest.sealed.pop(name, None)
 
