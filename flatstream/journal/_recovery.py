@@ -129,6 +129,9 @@ def recover_segments(
             behind = before.next if before.bytes == report.bytes else max(behind, before.next)
         if i + 1 < len(reports):
             behind = min(behind, reports[i + 1].first)
+            if before is not None:
+                # Readers have numbered its frames so, and the next segment may have been a later one before.
+                behind = min(behind, max(before.next, report.first + report.frames))
         reports[i] = report._replace(next=behind)
     # Their numbers are not used again.
     sealed = lost_segments(manifest, segments)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from flatstream._core.base.checks import index_argument
 from flatstream.framing import Deframer
-from flatstream.journal._layout import Segment
+from flatstream.journal._layout import Manifest, Sealed, Segment
 from flatstream.journal._numbers import plain_deframer
 from flatstream.journal._parts import Start, list_complete
-from flatstream.journal._segment_map import map_segment, open_piece
+from flatstream.journal._segment_map import SegmentMap, map_segment, open_piece
 from flatstream.reader import StreamReader
 
 __all__ = ["TimeField", "check_start", "find_start"]
@@ -83,6 +83,7 @@ def find_start(
     deframer: Deframer,
     time: TimeField | None,
     *,
+    manifest: Manifest | None = None,
     clamp: Callable[[int], None] | None = None,
 ) -> Start:
     """Where reading begins.
@@ -91,26 +92,59 @@ def find_start(
     ----------
     start : "oldest", "newest", int or datetime
         As `check_start` takes it.
+    manifest : Manifest, optional
+        The content of `journal.json`, as it was read before.
     clamp : callable, optional
         Gets the end of the journal if `start` is a number above it; reading then begins at the end. By default that is
         a ValueError.
     """
     plain = plain_deframer(deframer)
     for _ in range(ATTEMPTS):
-        segments = list_complete(directory)
+        folder = _Folder(list_complete(directory), {} if manifest is None else manifest.sealed)
         try:
-            return _find(segments, start, plain, time, clamp)
+            return _find(folder, start, plain, time, clamp)
         except FileNotFoundError:
             # The retention has removed it since.
             continue
     raise OSError(f"the segments in {directory} are removed faster than they can be opened")
 
 
+class _Folder(NamedTuple):
+    """The segments of a journal, in order, and what is known of the sealed ones, by the name of the file."""
+
+    segments: list[Segment]
+    sealed: Mapping[str, Sealed]
+
+    def map(self, at: int, file: io.FileIO, plain: Deframer) -> SegmentMap:
+        """What the segment number `at` holds, with the numbers that `Parts` gives its frames."""
+        segment, size = self.segments[at], _size(file)
+        known = self.sealed.get(os.path.basename(segment.path))
+        if at + 1 < len(self.segments):
+            behind = self.segments[at + 1].first
+            if known is not None:
+                behind = min(behind, known.next)
+            return map_segment(file, segment.first, size, plain, next_known=behind, is_final=True)
+        behind_last = known.next if known is not None and known.bytes == size else None
+        return map_segment(file, segment.first, size, plain, next_known=behind_last, is_final=False)
+
+    def end(self, plain: Deframer) -> Start:
+        """Where the last segment ends."""
+        segment = self.segments[-1]
+        file = _open(segment)
+        try:
+            found = self.map(len(self.segments) - 1, file, plain)
+        except BaseException:
+            file.close()
+            raise
+        return Start(segment, file, found.end, found.next, found.next)
+
+
 def _find(
-    segments: list[Segment], start: Any, plain: Deframer, time: TimeField | None, clamp: Callable[[int], None] | None
+    folder: _Folder, start: Any, plain: Deframer, time: TimeField | None, clamp: Callable[[int], None] | None
 ) -> Start:
+    segments = folder.segments
     if isinstance(start, datetime):
-        return _at_time(segments, start, plain, time)
+        return _at_time(folder, start, plain, time)
     number = 0 if start in ("oldest", "newest") else index_argument("start", start)
     if not segments:
         if number > 0:
@@ -122,15 +156,15 @@ def _find(
     if start == "oldest":
         return _begin(segments[0])
     if start == "newest":
-        return _end_of(segments[-1], plain)
+        return folder.end(plain)
     if number < 0:
-        end = _end_of(segments[-1], plain)
+        end = folder.end(plain)
         if end.file is not None:
             end.file.close()
         number = max(oldest, end.number + number)
     if number < oldest:
         return _begin(segments[0])._replace(wanted=number)
-    return _seek(segments, number, plain, clamp)
+    return _seek(folder, number, plain, clamp)
 
 
 def _open(segment: Segment) -> io.FileIO:
@@ -145,22 +179,11 @@ def _size(file: io.FileIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _end_of(segment: Segment, plain: Deframer) -> Start:
-    """Where the last segment ends."""
-    file = _open(segment)
-    try:
-        found = map_segment(file, segment.first, _size(file), plain, next_known=None, is_final=False)
-    except BaseException:
-        file.close()
-        raise
-    return Start(segment, file, found.end, found.next, found.next)
-
-
-def _seek(segments: list[Segment], number: int, plain: Deframer, clamp: Callable[[int], None] | None) -> Start:
+def _seek(folder: _Folder, number: int, plain: Deframer, clamp: Callable[[int], None] | None) -> Start:
     """Where the frame with this number begins, or the nearest one behind it."""
+    segments = folder.segments
     at = max(i for i, segment in enumerate(segments) if segment.first <= number)
     segment = segments[at]
-    next_known = segments[at + 1].first if at + 1 < len(segments) else None
     if number == segment.first:
         return _begin(segment)
     file = _open(segment)
@@ -168,11 +191,9 @@ def _seek(segments: list[Segment], number: int, plain: Deframer, clamp: Callable
         offset = _offset_without_damage(file, number - segment.first, plain)
         if offset is not None:
             return Start(segment, file, offset, number, number)
-        found = map_segment(
-            file, segment.first, _size(file), plain, next_known=next_known, is_final=next_known is not None
-        )
+        found = folder.map(at, file, plain)
         offset, reached = found.offset_of(number, file, plain)
-        if next_known is None and reached < number:
+        if at + 1 == len(segments) and reached < number:
             if clamp is None:
                 raise ValueError(f"start is {number}, and the journal ends before the frame {reached}")
             clamp(reached)
@@ -192,8 +213,9 @@ def _offset_without_damage(file: io.FileIO, frames: int, plain: Deframer) -> int
         return None if frames or reader.skipped else reader.offset
 
 
-def _at_time(segments: list[Segment], moment: datetime, plain: Deframer, time: TimeField | None) -> Start:
+def _at_time(folder: _Folder, moment: datetime, plain: Deframer, time: TimeField | None) -> Start:
     """Where the messages begin that are not before `moment`."""
+    segments = folder.segments
     if not segments:
         return Start(None, None, 0, 0, 0)
     if time is None:
@@ -203,11 +225,12 @@ def _at_time(segments: list[Segment], moment: datetime, plain: Deframer, time: T
             if os.fstat(file.fileno()).st_mtime >= bound:
                 return Start(segment, file, 0, segment.first, segment.first)
             file.close()
-        return _end_of(segments[-1], plain)
-    return _at_recorded_time(segments, time, time.bound(moment), plain)
+        return folder.end(plain)
+    return _at_recorded_time(folder, time, time.bound(moment), plain)
 
 
-def _at_recorded_time(segments: list[Segment], time: TimeField, bound: int, plain: Deframer) -> Start:
+def _at_recorded_time(folder: _Folder, time: TimeField, bound: int, plain: Deframer) -> Start:
+    segments = folder.segments
     # The last segment whose first message is before `bound`: the first message that is not lies in it, or is the first
     # one of the segments behind it.
     low, high = 0, len(segments)
@@ -229,20 +252,19 @@ def _at_recorded_time(segments: list[Segment], time: TimeField, bound: int, plai
                     if not reader.skipped:
                         number = segment.first + before
                     else:
-                        number = _number_at(file, segments, at, offset, plain)
+                        number = _number_at(file, folder, at, offset, plain)
                     return Start(segment, file, offset, number, number)
         except BaseException:
             file.close()
             raise
         file.close()
-    return _end_of(segments[-1], plain)
+    return folder.end(plain)
 
 
-def _number_at(file: io.FileIO, segments: list[Segment], at: int, offset: int, plain: Deframer) -> int:
+def _number_at(file: io.FileIO, folder: _Folder, at: int, offset: int, plain: Deframer) -> int:
     """The number of the intact frame at an offset behind damage."""
-    segment = segments[at]
-    next_known = segments[at + 1].first if at + 1 < len(segments) else None
-    whole = map_segment(file, segment.first, _size(file), plain, next_known=next_known, is_final=next_known is not None)
+    segment = folder.segments[at]
+    whole = folder.map(at, file, plain)
     before = map_segment(file, segment.first, offset, plain, next_known=None, is_final=True)
     return segment.first + before.frames + sum(one.next - one.first for one in whole.ranges if one.start < offset)
 

@@ -133,7 +133,8 @@ class JournalReader(StreamReader):
 
         place: Any = start
         is_registered = False
-        if self._cursor_path is not None and (found := read_cursor(self._cursor_path)) is not None:
+        before = None if self._cursor_path is None else read_cursor(self._cursor_path)
+        if (found := before) is not None:
             is_registered = _is_of(found, manifest)
             if is_registered:
                 place, is_cursor = found, True
@@ -158,7 +159,7 @@ class JournalReader(StreamReader):
             oldest = next((segment.first for segment in list_segments(folder)), 0)
             _store(self._cursor_path, Cursor(UNKNOWN if manifest is None else manifest.id, oldest))
         try:
-            begin = find_start(folder, place, made, field, clamp=clamp if is_cursor else None)
+            begin = find_start(folder, place, made, field, manifest=manifest, clamp=clamp if is_cursor else None)
             parts = _parts(folder, made, manifest, begin, follow, check)
             super().__init__(
                 parts.source(),
@@ -171,8 +172,11 @@ class JournalReader(StreamReader):
             )
         except BaseException:
             if self._cursor_path is not None and not is_registered:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._cursor_path)
+                if before is not None:
+                    _store(self._cursor_path, before)
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self._cursor_path)
             raise
         self._parts = parts
         # What they were when the reader was closed.

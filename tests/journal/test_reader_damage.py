@@ -196,6 +196,42 @@ def test_damaged_last_segment_of_a_closed_writer_has_exact_numbers(folder: Path)
         assert (reader.position, reader.gaps) == (10, [Gap(4, 5, FRAME, str(path))])
 
 
+def test_a_start_in_a_damaged_last_segment_finds_the_same_numbers(folder: Path) -> None:
+    with JournalWriter(folder, "crc32", rotate=RotationPolicy(max_frames=10)) as writer:
+        writer.write_payloads(PAYLOADS[:20])
+    for path in folder.glob("*.fs"):
+        damage(path, 4 * FRAME + 1)
+    found = [one for one in ALL[:20] if one[0] not in (4, 14)]
+    for start in range(21):
+        with JournalReader(folder, start=start) as reader:
+            assert numbered(reader) == [one for one in found if one[0] >= start]
+    for start in range(-7, 0):
+        with JournalReader(folder, start=start) as reader:
+            assert numbered(reader) == [one for one in found if one[0] >= 20 + start]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_opening_a_writer_changes_no_number(folder: Path, gone: bool) -> None:
+    with JournalWriter(folder, "crc32", rotate=RotationPolicy(max_frames=10)) as writer:
+        writer.write_payloads(PAYLOADS[:40])
+    paths = sorted(folder.glob("*.fs"))
+    # Bytes are lost in the middle, so that the segment has not the size that it was sealed with.
+    data = paths[1].read_bytes()
+    paths[1].write_bytes(data[: 3 * FRAME + 12] + data[3 * FRAME + 15 :])
+    if gone:
+        paths[2].unlink()
+    with JournalReader(folder) as reader:
+        found, lost = numbered(reader), missing(reader.gaps)
+    assert found == ALL[:13] + ALL[14 : 20 if gone else 30] + ALL[30:40]
+    with JournalWriter(folder, "crc32") as writer:
+        assert writer.position == 40
+    with JournalReader(folder) as reader:
+        assert (numbered(reader), missing(reader.gaps)) == (found, lost)
+    for start in (11, 15, 17, 19, 25):
+        with JournalReader(folder, start=start) as reader:
+            assert numbered(reader) == [one for one in found if one[0] >= start]
+
+
 @pytest.mark.parametrize("mode", ["none", "crc16", "xxhash64"])
 def test_torn_end_of_the_last_segment_has_no_number(folder: Path, mode: str) -> None:
     paths = make_segments(folder, PAYLOADS[:20], [10], mode)
