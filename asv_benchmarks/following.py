@@ -43,16 +43,22 @@ class Delivery(OnDisk):
     unit = "us"
     count = 450
     runs = 3
+    # The program that writes: its arguments are the path, the number of frames and the rate.
+    writer = WRITER
 
     def setup(self, rate: int) -> None:
         self.path = self.make_directory() / "stream.fs"
         # The share of a processor that the last run took.
         self.share = 0.0
 
+    def prepare(self) -> None:
+        """Makes an empty stream, before each run."""
+        self.path.write_bytes(b"")
+
     def _delays(self, rate: int, stamps: Iterator[int]) -> list[float]:
         """The sorted delays of one run in microseconds."""
-        self.path.write_bytes(b"")
-        command = [sys.executable, "-c", WRITER, str(self.path), str(self.count), str(rate)]
+        self.prepare()
+        command = [sys.executable, "-c", self.writer, str(self.path), str(self.count), str(rate)]
         folder = str(Path(flatstream.__file__).parent.parent)
         delays = []
         with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": folder}) as writer:

@@ -30,6 +30,7 @@ from . import (
     following,
     framing,
     imports,
+    journal_reading,
     journal_threaded,
     journal_writing,
     memory,
@@ -343,6 +344,18 @@ def goals() -> Iterator[Goal]:
         ("track_share_of_processor", "follow: share of a processor, percent", 2),
     ):
         yield Goal("J3", work, following.Delivery, method, "", (300,), "at most", target)
+        through = work.replace("follow", "follow a journal", 1)
+        yield Goal("J3", through, journal_reading.JournalDelivery, method, "", (300,), "at most", target)
+    yield Goal(
+        "J3",
+        "journal, read one by one, beside one file",
+        journal_reading.ReadOneByOne,
+        "time_journal",
+        "time_stream",
+        (10_000, 1_000_000),
+        "times slower",
+        1.3,
+    )
     for method, work in (
         ("time_recover_file", "recover_file of 256 MiB, beside reading it by batches"),
         ("time_resync", 'on_error="resync" without damage, beside the same'),

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
+from flatstream._core.framing.framer import NonEmptyFramer
 from flatstream._endpoints import PathToOpen
 from flatstream._lock import open_for_reading
 from flatstream._startup import start_up
@@ -20,7 +21,6 @@ from flatstream.framing import (
     DefaultFramer,
     Deframer,
     Framer,
-    NonEmptyFramer,
     ObserverFramer,
     ValidatingFramer,
     as_deframer,

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream._core.stream.frame_search import find_next_frames
 from flatstream._file_types import checksum_of_first_frame
 from flatstream._files import give_name, sync, sync_folder
@@ -25,7 +26,7 @@ from flatstream._startup_report import StartupReport
 from flatstream.checksums import ChecksumType, NoChecksum
 from flatstream.detection import other_checksum
 from flatstream.errors import FlatStreamError, InvalidFrameError
-from flatstream.framing import DefaultDeframer, Deframer, NonEmptyDeframer
+from flatstream.framing import DefaultDeframer, Deframer
 from flatstream.recovery import RecoveryEnd, recover
 
 __all__ = ["check_checksum", "is_zero_from", "save_tail", "start_up"]

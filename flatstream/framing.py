@@ -18,7 +18,6 @@ from flatstream._core.framing.framer import (
     ChecksumFramer,
     DefaultFramer,
     Framer,
-    NonEmptyFramer,
     ObserverFramer,
     ValidatingFramer,
 )
@@ -34,8 +33,6 @@ __all__ = [
     "Deframer",
     "FrameSpan",
     "Framer",
-    "NonEmptyDeframer",
-    "NonEmptyFramer",
     "ObserverDeframer",
     "ObserverFramer",
     "ValidatingDeframer",

@@ -77,7 +77,10 @@ class RecordWriter(RecordEncoder):
         self, stream_writer: Encoder, table: Table, *, file_identifier: bool = False, force_defaults: bool = False
     ) -> None:
         if not isinstance(stream_writer, Encoder):
-            raise TypeError(f"stream_writer must be a StreamWriter, got {type(stream_writer).__name__}")
+            hint = ""
+            if hasattr(stream_writer, "write_message"):
+                hint = ": build each record with table.encode(builder, ...), and pass the builder to its write_message"
+            raise TypeError(f"stream_writer must be a StreamWriter, got {type(stream_writer).__name__}{hint}")
         layout, number = getattr(table, "layout", None), getattr(table, "number", None)
         if layout is None or number is None:
             raise TypeError(f"table must be a Table of a Schema, got {type(table).__name__}: {table!r:.100}")

@@ -21,9 +21,12 @@ from flatstream.journal._layout import (
     CURSOR_SUFFIX,
     CURSORS,
     LOCK,
+    MANIFEST,
     Manifest,
+    Sealed,
     list_cursors,
     list_segments,
+    lost_segments,
     read_manifest,
     write_manifest,
 )
@@ -117,6 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             output.result["error"] = message
             output.finish(ERROR)
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            # The interpreter would try again at its end, and change the exit status.
+            output.give_up()
         return ERROR
     return status
 
@@ -205,6 +213,7 @@ def _ls(options: argparse.Namespace, output: _Output) -> int:
                 output.line(
                     f"{'':20} a tail of {bytes_cut} bytes was cut off: {os.path.basename(path)}", is_problem=False
                 )
+        _tell_lost(folder.lost, output)
         for reader in readers:
             output.line(f"reader {reader.name}: {reader.text}", is_problem=reader.lag is None)
     return ERROR if any(one.state == "unreadable" for one in found) else CLEAN
@@ -233,7 +242,7 @@ class _Reader(NamedTuple):
 
 def _readers(folder: Folder, found: list[Examined]) -> list[_Reader]:
     """The registered readers, and how far they are behind the last frame."""
-    end = found[-1].next if found else 0
+    end = _end_of(folder, found)
     cursors = list_cursors(folder.directory)
     names = set(cursors)
     with contextlib.suppress(FileNotFoundError):
@@ -263,9 +272,30 @@ def _journal_json(folder: Folder, checksum: ChecksumType | None, found: list[Exa
         "writer": folder.writer,
         "frames": sum(one.frames for one in found),
         "bytes": sum(one.size for one in found),
-        "next": found[-1].next if found else 0,
+        "next": _end_of(folder, found),
         "segments": [_segment_json(one) for one in found],
+        "lost_segments": _lost_json(folder.lost),
     }
+
+
+def _end_of(folder: Folder, found: Sequence[Examined]) -> int:
+    """The number behind the last frame, lost ones included."""
+    return max([0, *(one.next for one in found[-1:]), *(one.next for one in folder.lost.values())])
+
+
+def _lost_json(lost: dict[str, Sealed]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "first": int(name.split(".")[0]), "next": one.next, "frames": one.frames, "bytes": one.bytes}
+        for name, one in lost.items()
+    ]
+
+
+def _tell_lost(lost: dict[str, Sealed], output: _Output) -> None:
+    for one in _lost_json(lost):
+        numbers = _numbers(one["first"], one["next"])
+        output.line(
+            f"{one['name']}: lost: it was sealed with {one['bytes']} bytes, and there is no such file: {numbers}"
+        )
 
 
 def _segment_json(one: Examined) -> dict[str, Any]:
@@ -331,16 +361,20 @@ def _verify(options: argparse.Namespace, output: _Output) -> int:
                 )
                 for damage in one.damage:
                     output.line(f"  {_damage(damage)}")
+        _tell_lost(folder.lost, output)
+        if folder.manifest is None:
+            output.line(f"{MANIFEST} is missing or damaged: the next writer reads all segments, and makes it again")
     damages = [damage for one in found for damage in one.damage]
-    lost = sum(damage.end - damage.begin for damage in damages)
-    missing = sum(damage.next - damage.first for damage in damages)
+    gone = folder.lost.values()
+    lost = sum(damage.end - damage.begin for damage in damages) + sum(one.bytes for one in gone)
+    missing = sum(damage.next - damage.first for damage in damages) + sum(one.frames for one in gone)
     output.result |= _journal_json(folder, checksum, found) | {"lost_bytes": lost, "missing_numbers": missing}
     output.line(
         f"{_count(len(found), 'segment')}, {_count(output.result['frames'], 'intact frame')}; "
         f"{_count(sum(one.state == 'torn' for one in found), 'torn tail')}; {_count(lost, 'byte')} lost, "
         f"{_count(missing, 'frame number')} missing"
     )
-    return _status_of(found)
+    return _status_of(found, folder.lost)
 
 
 def _examine(folder: Folder, checksum: ChecksumType, output: _Output, *, everything: bool) -> Any:
@@ -354,26 +388,26 @@ def _examine(folder: Folder, checksum: ChecksumType, output: _Output, *, everyth
     )
 
 
-def _status_of(found: Sequence[Examined]) -> int:
+def _status_of(found: Sequence[Examined], lost: dict[str, Sealed]) -> int:
     states = {one.state for one in found}
     if "unreadable" in states:
         return ERROR
-    if "damaged" in states:
+    if "damaged" in states or lost:
         return LOST
     return REPAIRED if "torn" in states else CLEAN
 
 
 def _damage(damage: Damage) -> str:
-    count = damage.next - damage.first
-    if count == 0:
-        numbers = "no frame number"
-    elif count == 1:
-        numbers = f"frame number {damage.first}"
-    else:
-        numbers = f"frame numbers {damage.first} to {damage.next - 1}"
+    numbers = _numbers(damage.first, damage.next)
     if damage.begin == damage.end:
         return f"at offset {damage.begin}: frames are missing, {numbers}"
     return f"bytes {damage.begin} to {damage.end} ({damage.end - damage.begin}): {numbers}"
+
+
+def _numbers(first: int, behind: int) -> str:
+    if first == behind:
+        return "no frame number"
+    return f"frame number {first}" if behind - first == 1 else f"frame numbers {first} to {behind - 1}"
 
 
 # recover
@@ -394,7 +428,8 @@ def _recover(options: argparse.Namespace, output: _Output) -> int:
         progress(0, sum(os.stat(segment.path).st_size for segment in list_segments(options.directory)))
         reports = recover_segments(options.directory, deframer_of(checksum), manifest, progress)
         write_manifest(options.directory, manifest)
-    status = CLEAN
+        lost = lost_segments(manifest, list_segments(options.directory))
+    status = LOST if lost else CLEAN
     for report in reports:
         name = os.path.basename(report.path)
         before = known.get(name)
@@ -405,12 +440,15 @@ def _recover(options: argparse.Namespace, output: _Output) -> int:
         elif report.action == "cut" and status == CLEAN:
             status = REPAIRED
         _tell_recovery(name, report, is_damaged, missing, output)
+    _tell_lost(lost, output)
     cut = sum(report.action == "cut" for report in reports)
+    output.result["lost_segments"] = _lost_json(lost)
     output.result["segments"] = [_report_json(report) for report in reports]
     output.result["id"] = manifest.id
+    lost_bytes = sum(report.lost_bytes for report in reports) + sum(one.bytes for one in lost.values())
     output.line(
         f"{_count(len(reports), 'segment')}, {_count(sum(report.frames for report in reports), 'intact frame')}; "
-        f"{_count(cut, 'torn tail')} cut off; {_count(sum(report.lost_bytes for report in reports), 'byte')} lost"
+        f"{_count(cut, 'torn tail')} cut off; {_count(lost_bytes, 'byte')} lost"
     )
     return status
 
@@ -473,11 +511,14 @@ def _salvage(options: argparse.Namespace, output: _Output) -> int:
         _tell_salvage(salvaged, output)
     frames = sum(one.frames for salvaged in done for _, one in salvaged.files)
     lost = sum(damage.end - damage.begin for salvaged in done for damage in salvaged.damage)
+    lost += sum(one.bytes for one in folder.lost.values())
+    _tell_lost(folder.lost, output)
     output.result |= {
         "out": options.out if done else None,
         "frames": frames,
         "lost_bytes": lost,
         "segments": [_salvaged_json(salvaged) for salvaged in done],
+        "lost_segments": _lost_json(folder.lost),
     }
     if done:
         output.line(
@@ -485,7 +526,7 @@ def _salvage(options: argparse.Namespace, output: _Output) -> int:
         )
     else:
         output.line("no segment is damaged or torn: nothing was copied")
-    return _status_of(states)
+    return _status_of(states, folder.lost)
 
 
 def _tell_salvage(salvaged: Salvaged, output: _Output) -> None:

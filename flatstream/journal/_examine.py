@@ -20,6 +20,7 @@ from flatstream.journal._layout import (
     Segment,
     files_of_segment,
     list_segments,
+    lost_segments,
     read_manifest,
 )
 from flatstream.journal._numbers import distribute, possible_frames
@@ -34,6 +35,7 @@ __all__ = [
     "checksum_of",
     "deframer_of",
     "examine",
+    "find_lost",
     "number_damage",
     "read_content",
     "read_folder",
@@ -147,12 +149,15 @@ class Folder(NamedTuple):
     segments : list of Segment
     writer : str or None
         Which process writes, as text.
+    lost : dict of Sealed
+        The sealed segments whose files are gone, by name.
     """
 
     directory: str
     manifest: Manifest | None
     segments: list[Segment]
     writer: str | None
+    lost: dict[str, Sealed]
 
 
 def read_folder(directory: str) -> Folder:
@@ -173,7 +178,17 @@ def read_folder(directory: str) -> Folder:
         writer = who_writes(os.path.join(directory, LOCK))
     except FileNotFoundError:
         writer = None
-    return Folder(directory, manifest, segments, writer)
+    return Folder(directory, manifest, segments, writer, {} if manifest is None else find_lost(directory, manifest))
+
+
+def find_lost(directory: str, manifest: Manifest) -> dict[str, Sealed]:
+    """The sealed segments whose files are gone, while a writer may remove others: see `lost_segments`."""
+    lost = lost_segments(manifest, list_segments(directory))
+    if lost:
+        # While the folder was listed, the oldest segments may have been removed behind what was listed already.
+        again = lost_segments(manifest, list_segments(directory))
+        lost = {name: one for name, one in lost.items() if name in again}
+    return lost
 
 
 def checksum_of(folder: Folder, given: str | None = None) -> ChecksumType:

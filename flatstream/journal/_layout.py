@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -33,9 +34,12 @@ __all__ = [
     "list_cursors",
     "list_segments",
     "list_tails",
+    "lost_segments",
+    "may_be_of_journal",
     "read_cursor",
     "read_manifest",
     "segment_path",
+    "time_of_cursors",
     "write_atomically",
     "write_manifest",
 ]
@@ -110,7 +114,7 @@ class Manifest:
     checksum : str or None
         The value of the ChecksumType; None for a checksum or framer of one's own.
     sealed : dict
-        By the name of the file.
+        By the name of the file. Some of these files can be lost: see `lost_segments`.
     begun : dict
         When other segments were begun, in seconds since 1970, by the name of the file.
     """
@@ -139,6 +143,31 @@ def list_segments(directory: str) -> list[Segment]:
         if match := SEGMENT_NAME.fullmatch(name):
             found.append(Segment(os.path.join(directory, name), int(match[1])))
     return sorted(found, key=lambda segment: segment.first)
+
+
+def may_be_of_journal(name: str) -> bool:
+    """Whether a file or folder with this name can be one of a journal, or of one that is just being made."""
+    return name.startswith((MANIFEST, LOCK, CURSORS)) or SEGMENT_NAME.match(name) is not None
+
+
+def lost_segments(manifest: Manifest, segments: Iterable[Segment]) -> dict[str, Sealed]:
+    """The sealed segments that have no file any more, although an older one has, by the name of the file.
+
+    Retention removes the oldest segments first, so something else took these.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    segments : iterable of Segment
+        Those that the folder has, as a listing says that is not older than `manifest`.
+    """
+    names = {os.path.basename(segment.path) for segment in segments}
+    oldest = min(names, default="")
+    return {
+        name: one
+        for name, one in sorted(manifest.sealed.items())
+        if one.frames and name > oldest and name not in names and SEGMENT_NAME.fullmatch(name)
+    }
 
 
 def list_tails(directory: str) -> list[str]:
@@ -303,3 +332,11 @@ def list_cursors(directory: str, unreadable: list[str] | None = None) -> dict[st
             if unreadable is not None:
                 unreadable.append(stem)
     return found
+
+
+def time_of_cursors(directory: str) -> int | None:
+    """When a cursor file was last written or removed, in nanoseconds; None if there never was one."""
+    try:
+        return os.stat(os.path.join(directory, CURSORS)).st_mtime_ns
+    except FileNotFoundError:
+        return None

@@ -1,9 +1,9 @@
 """What opening a journal does to the segments that a crash may have left.
 
-A segment that is sealed is not read, but for the last one, which will be written further, if it is not very large. Of
-each other one, a torn tail is copied to a file beside it and cut off; a segment that is damaged stays as it is, and its
-frames are numbered on as if the lost bytes were frames of the least size. Each step is on the disk before the next one
-begins, and doing it again gives the same journal.
+A segment that is sealed is not read, but for the last one, in which writing goes on. Of each other one, a torn tail is
+copied to a file beside it and cut off; a segment that is damaged stays as it is, and its frames are numbered on as if
+the lost bytes were frames of the least size. Each step is on the disk before the next one begins, and doing it again
+gives the same journal.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from flatstream._core.stream.frame_search import header_size_of
 from flatstream._files import sync
 from flatstream._lock import open_for_reading, open_for_writing
 from flatstream._startup import check_checksum, is_zero_from, save_tail
-from flatstream.errors import FlatStreamError
+from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.framing import Deframer
-from flatstream.journal._layout import Manifest, Sealed, Segment, list_segments
+from flatstream.journal._layout import Manifest, Sealed, Segment, list_segments, lost_segments
 from flatstream.journal._numbers import possible_frames
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover
 
-__all__ = ["VERIFIED_SIZE", "SegmentReport", "recover_segments"]
+__all__ = ["SegmentReport", "recover_segments"]
 
-# The last segment is read before it is written further, even if it is sealed, because the numbers of frames behind
-# damage are known only of a segment that has ended. Behind one with more bytes, a new segment is begun instead.
-VERIFIED_SIZE = 256 << 20
+
+# What the system says when there is no room, for this user or at all.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SegmentReport(NamedTuple):
@@ -43,8 +43,8 @@ class SegmentReport(NamedTuple):
     first : int
         The number of its first frame.
     action : {"sealed", "nothing", "cut", "damaged"}
-        It is known to be whole, and was not read; it was intact; a torn tail was cut off; it is damaged, and was not
-        changed.
+        It is known to be whole, and was not read (of the last one, that is not enough); it was intact; a torn tail was
+        cut off; it is damaged, and was not changed.
     frames : int
         How many intact frames it has.
     bytes : int
@@ -87,7 +87,7 @@ def recover_segments(
     deframer : Deframer
         Reads the frames. (Empty ones are refused.)
     manifest : Manifest
-        Its `sealed` is brought up to date: every segment that has a successor is in it, and only existing ones are.
+        Its `sealed` is brought up to date: every segment that has a successor is in it, and those that are lost stay.
     progress : callable, optional
         Is called with the number of bytes of the segments that are done, and of all that are to be read.
 
@@ -106,30 +106,35 @@ def recover_segments(
     segments = list_segments(directory)
     sizes = [os.stat(segment.path).st_size for segment in segments]
     known = [_sealed_one(manifest, segment, size) for segment, size in zip(segments, sizes, strict=True)]
-    total = sum(size for size, one in zip(sizes, known, strict=True) if one is None)
+    # The last one is read in any case, because writing goes on in it.
+    is_read = [
+        one is None or (number == len(known) and size > 0)
+        for number, (one, size) in enumerate(zip(known, sizes, strict=True), 1)
+    ]
+    total = sum(size for size, one in zip(sizes, is_read, strict=True) if one)
     done, reports = 0, []
-    for segment, size, one in zip(segments, sizes, known, strict=True):
-        if one is not None:
-            report = SegmentReport(*segment, "sealed", one.frames, one.bytes, one.next)
-            if segment is segments[-1] and size <= VERIFIED_SIZE and not one.damaged:
-                report = _verify(segment, deframer, report)
-            reports.append(report)
+    for segment, size, one, is_to_read in zip(segments, sizes, known, is_read, strict=True):
+        if one is not None and not is_to_read:
+            reports.append(SegmentReport(*segment, "sealed", one.frames, one.bytes, one.next))
             continue
-        reports.append(_recover_segment(segment, deframer))
+        reports.append(_recover_segment(segment, deframer, one))
         done += size
         if progress is not None:
             progress(done, total)
     for i, report in enumerate(reports):
         # What was sealed had these numbers, even if the file has become shorter.
         before = manifest.sealed.get(os.path.basename(report.path))
-        behind = report.next if before is None or before.bytes == report.bytes else max(report.next, before.next)
+        behind = report.next
+        if before is not None:
+            behind = before.next if before.bytes == report.bytes else max(behind, before.next)
         if i + 1 < len(reports):
             behind = min(behind, reports[i + 1].first)
             if before is not None:
                 # Readers have numbered its frames so, and the next segment may have been a later one before.
                 behind = min(behind, max(before.next, report.first + report.frames))
         reports[i] = report._replace(next=behind)
-    sealed = {}
+    # Their numbers are not used again.
+    sealed = lost_segments(manifest, segments)
     for report in reports:
         name = os.path.basename(report.path)
         before = manifest.sealed.get(name)
@@ -151,23 +156,10 @@ def _sealed_one(manifest: Manifest, segment: Segment, size: int) -> Sealed | Non
     return one if one is not None and one.bytes == size else None
 
 
-def _verify(segment: Segment, deframer: Deframer, report: SegmentReport) -> SegmentReport:
-    """Reads a sealed segment, and changes nothing. If it is damaged, it has the numbers that it was sealed with."""
-    try:
-        found = _recover_segment(segment, deframer, may_cut=False)
-    except OSError as error:
-        damage = FlatStreamError(f"{segment.path} cannot be read: {error}")
-        return report._replace(action="damaged", error=damage)
-    if found.action == "nothing" and found.frames == report.frames:
-        return report
-    behind = max(report.next, report.first + found.frames)
-    if found.action == "nothing":
-        damage = FlatStreamError(f"{segment.path} has {found.frames} frames, and was sealed with {report.frames}")
-        return report._replace(action="damaged", frames=found.frames, next=behind, error=damage)
-    return found._replace(next=behind)
-
-
-def _recover_segment(segment: Segment, deframer: Deframer, *, may_cut: bool = True) -> SegmentReport:
+def _recover_segment(segment: Segment, deframer: Deframer, seal: Sealed | None) -> SegmentReport:
+    """Makes a segment one that ends with a whole frame, unless it is damaged. `seal` is what is known of it, if it has
+    its size: then no crash has torn it, and what is not whole is damaged.
+    """
     with open_for_writing(segment.path, "ab") as file, open_for_reading(file) as source:
         size = os.fstat(file.fileno()).st_size
         error: FlatStreamError | None = None
@@ -181,11 +173,17 @@ def _recover_segment(segment: Segment, deframer: Deframer, *, may_cut: bool = Tr
         if report is not None and report.end is RecoveryEnd.CLEAN_EOF:
             sync(file.fileno())
             return SegmentReport(*segment, "nothing", report.frames, size, segment.first + report.frames)
-        if report is not None and may_cut:
+        if report is not None and seal is None:
             good = report.last_good_offset
             zeros = is_zero_from(source, good)
             if zeros or report.end is RecoveryEnd.TORN_TAIL or _is_torn_frame(source, size, report, deframer):
-                saved = None if zeros else save_tail(source, good, os.path.realpath(segment.path))
+                try:
+                    saved = None if zeros else save_tail(source, good, os.path.realpath(segment.path))
+                except OSError as full:
+                    if full.errno not in FULL:
+                        raise
+                    # Nothing is cut off that is not saved. Writing goes on in a new segment.
+                    return _damaged(segment, source, size, deframer, UnexpectedEofError(needed=0, offset=good))
                 if os.fstat(file.fileno()).st_size != size:
                     raise OSError(errno.EBUSY, "another process writes to the file without a lock", segment.path)
                 os.ftruncate(file.fileno(), good)
@@ -193,15 +191,22 @@ def _recover_segment(segment: Segment, deframer: Deframer, *, may_cut: bool = Tr
                 return SegmentReport(
                     *segment, "cut", report.frames, good, segment.first + report.frames, size - good, saved
                 )
-        check_checksum(source, deframer)
-        source.seek(0)
-        with StreamReader(source, deframer, on_error="resync", allow_empty=False) as reader:
-            for _ in reader.batches():
-                pass
-            frames, ranges, lost = reader.frames_read, reader.lost_ranges, reader.lost_bytes
+        if seal is None:
+            check_checksum(source, deframer)
         sync(file.fileno())
-    header_size = header_size_of(deframer) or 4
-    behind = segment.first + frames + possible_frames(ranges, header_size)
+        return _damaged(segment, source, size, deframer, error)
+
+
+def _damaged(
+    segment: Segment, source: io.FileIO, size: int, deframer: Deframer, error: FlatStreamError | None
+) -> SegmentReport:
+    """The report of a segment that stays as it is."""
+    source.seek(0)
+    with StreamReader(source, deframer, on_error="resync", allow_empty=False) as reader:
+        for _ in reader.batches():
+            pass
+        frames, ranges, lost = reader.frames_read, reader.lost_ranges, reader.lost_bytes
+    behind = segment.first + frames + possible_frames(ranges, header_size_of(deframer) or 4)
     return SegmentReport(*segment, "damaged", frames, size, behind, lost_bytes=lost, error=error)
 
 

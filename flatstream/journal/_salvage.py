@@ -117,7 +117,8 @@ def salvage_journal(
         if not done:
             os.rmdir(partial)
             return []
-        _reserve_numbers(done[-1], partial)
+        lost = [one.next for one in folder.lost.values()] if everything else []
+        _reserve_numbers(done[-1], partial, max(lost, default=0))
         known = folder.manifest
         sealed = {name: one for salvaged in done for name, one in salvaged.files}
         identity = uuid.uuid4().hex if known is None else known.id
@@ -130,11 +131,13 @@ def salvage_journal(
     return done
 
 
-def _reserve_numbers(last: Salvaged, folder: str) -> None:
-    """Makes an empty segment behind frames that are lost at the end: no writer uses their numbers again."""
+def _reserve_numbers(last: Salvaged, folder: str, floor: int) -> None:
+    """Makes an empty segment behind frames that are lost at the end, or at `floor` if that is more: no writer uses
+    their numbers again.
+    """
     found = last.examined
     behind = last.files[-1][1].next if last.files else found.segment.first
-    number = max([behind, *(damage.next for damage in last.damage)])
+    number = max([behind, floor, *(damage.next for damage in last.damage)])
     if number > behind:
         last.files.append(_piece(found, found.segment.path, folder, number, 0, 0, 0))
 

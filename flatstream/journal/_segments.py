@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flatstream._lock import open_for_writing
 from flatstream.journal._layout import Segment, segment_path
+from flatstream.journal._recovery import FULL
 from flatstream.journal.metrics import LatencyRecorder
 from flatstream.journal.policies import RotationPolicy
 
@@ -36,9 +37,6 @@ __all__ = ["EndedSegment", "SegmentSink", "WhenFull"]
 log = logging.getLogger("flatstream.journal")
 
 WhenFull = Literal["raise", "drop_newest", "drop_oldest"]
-
-# What the system says when there is no room, for this user or at all.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # No limit on bytes or frames.
 UNLIMITED = 2**62
@@ -181,6 +179,8 @@ class SegmentSink:
         self.last_sync: float | None = None
         # What is wrong at the moment, by its kind.
         self.problems: dict[str, str] = {}
+        # The error of each that the log has.
+        self._told: dict[str, int | None] = {}
         # What the log is to be told when nothing is held: its handlers may wait for a lock, and a thread that has it
         # may wait for this journal, because it writes what is logged into it.
         self.lines: deque[tuple[int, str, tuple[Any, ...]]] = deque(maxlen=MAX_LINES)
@@ -239,7 +239,7 @@ class SegmentSink:
                 break
             except OSError as error:
                 self._is_writing = False
-                self._note_error(error, "writing")
+                self._note_error("write", f"writing failed: {error}", error)
                 if self._makes_room(writer, error):
                     self._is_writing = True
                     continue
@@ -386,9 +386,11 @@ class SegmentSink:
         except OSError as error:
             if self._begun is not None:
                 raise
-            self._note_error(error, "beginning a segment")
+            problem = f"a new segment could not be begun, so the old one grows: {error}"
+            self._note_error("rotation", problem, error)
             self._rotate_not_before = time.monotonic() + ROTATION_PAUSE
-            self.problems["rotation"] = f"a new segment could not be begun, so the old one grows: {error}"
+            # Also where a full disk is expected.
+            self.problems["rotation"] = problem
             return False
         return True
 
@@ -482,11 +484,15 @@ class SegmentSink:
         """Begins the segment behind frames that were dropped; False if there is no room yet."""
         return time.monotonic() >= self._write_not_before and self.begin_segment()
 
-    def _note_error(self, error: OSError, doing: str) -> None:
+    def _note_error(self, kind: str, problem: str, error: OSError) -> None:
+        """Counts an error, and notes what is wrong until it works again."""
         self.errors[errno.errorcode.get(error.errno or 0, "unknown")] += 1
         if not (error.errno in FULL and self._when_full != "raise"):
-            self.problems["write"] = f"{doing} failed: {error}"
-            self.tell(logging.ERROR, "%s failed: %s", doing, error)
+            # One line, however often a program tries again: thousands in a second would fill a disk.
+            if kind not in self.problems or self._told.get(kind) != error.errno:
+                self.tell(logging.ERROR, "%s", problem)
+            self._told[kind] = error.errno
+            self.problems[kind] = problem
 
     # Syncing
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol
+
+from flatstream._core.base.pickling import fail_to_pickle
 
 if TYPE_CHECKING:
     from flatstream.journal.metrics import JournalMetrics
@@ -170,6 +172,9 @@ SERIES = [
 
 class Exporter:
     """The journals of an exporter, by name. Threads may add and remove journals while others read them."""
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def __init__(self, journals: Mapping[str, Measured] | None = None) -> None:
         self._journals: dict[str, Journal] = {}

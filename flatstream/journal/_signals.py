@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Iterable
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from flatstream._core.base.pickling import fail_to_pickle
 
 if TYPE_CHECKING:
     from typing import Self
@@ -50,6 +52,9 @@ class stop_on_signals:  # noqa: N801 - used like a function, as `contextlib.supp
     ...             break
     ...         stop.request()
     """
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def __init__(self, signals: Iterable[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
         self.requested = False

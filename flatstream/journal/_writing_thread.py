@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, NoReturn
 
 from flatstream._at_exit import PATIENCE
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream.errors import FlatStreamError
 from flatstream.writer import StreamWriter
 
@@ -74,6 +75,9 @@ class WritingThread:
 
     # Whether `__init__` has come to its end, so that there is something to close.
     _is_made = False
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def __init__(self, writer: StreamWriter, capacity: int, flush_interval: float) -> None:
         self.writer = writer

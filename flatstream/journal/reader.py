@@ -13,11 +13,14 @@ from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._files import sync_folder
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.detection import detect
+from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
 from flatstream.journal._layout import (
+    MANIFEST,
     Manifest,
     cursor_path,
     list_segments,
+    may_be_of_journal,
     read_cursor,
     read_manifest,
     write_atomically,
@@ -52,7 +55,7 @@ class JournalReader(StreamReader):
         Instead of `checksum`: a validator or observer around it, or a format of one's own.
     follow : bool
         At the end, reads wait for further frames, across all that a writer does: new segments, removal of old ones,
-        its restart. A journal that is made anew in the same folder is read from its first frame. See docs/following.md.
+        its restart. A journal that is made anew in the same folder is read from its first frame. See docs/journal.md.
     start : "oldest", "newest", int, Cursor or datetime
         The first frame there is; only frames that are written from now on; a number, or -n for the newest n; a place;
         or a time with a time zone: the first segment that was written to since, by its modification time. If the
@@ -75,6 +78,9 @@ class JournalReader(StreamReader):
     TypeError, ValueError
         An argument is wrong; the checksum is not that of the journal; `start` is a number above the end, or a cursor of
         another journal.
+    FlatStreamError
+        The folder is no journal: it has files, and none of a journal. (An empty one may become a journal: it has no
+        frames. With `follow`, so has any other.)
     OSError
         The folder or a segment cannot be read. ESTALE, from every read: the followed segment was cut or replaced.
 
@@ -116,8 +122,10 @@ class JournalReader(StreamReader):
         field = check_start(start.number if isinstance(start, Cursor) else start, time)
         self._cursor_path = None if name is None else cursor_path(folder, name)
         # Raises for a folder that does not exist, and for a file.
-        os.listdir(folder)
+        names = os.listdir(folder)
         manifest = read_manifest(folder)
+        if manifest is None and not follow and not all(map(may_be_of_journal, names)) and not list_segments(folder):
+            raise FlatStreamError(f"{folder} is no journal: it has other files, and no segments and no {MANIFEST}")
         made, kind = _deframer(folder, checksum, deframer, manifest)
 
         def check(found: Manifest) -> None:
@@ -125,7 +133,8 @@ class JournalReader(StreamReader):
 
         place: Any = start
         is_registered = False
-        if self._cursor_path is not None and (found := read_cursor(self._cursor_path)) is not None:
+        before = None if self._cursor_path is None else read_cursor(self._cursor_path)
+        if (found := before) is not None:
             is_registered = _is_of(found, manifest)
             if is_registered:
                 place, is_cursor = found, True
@@ -145,17 +154,30 @@ class JournalReader(StreamReader):
                 "will be used again", folder, end, place,
             )  # fmt: skip
 
-        begin = find_start(folder, place, made, field, manifest=manifest, clamp=clamp if is_cursor else None)
-        parts = _parts(folder, made, manifest, begin, follow, check)
-        super().__init__(
-            parts.source(),
-            made,
-            capacity=capacity,
-            memory_policy=memory_policy,
-            allow_empty=False,
-            on_error=on_error,
-            resync_window=resync_window,
-        )
+        if self._cursor_path is not None and not is_registered:
+            # First of all, so that nothing is removed while the place is looked for.
+            oldest = next((segment.first for segment in list_segments(folder)), 0)
+            _store(self._cursor_path, Cursor(UNKNOWN if manifest is None else manifest.id, oldest))
+        try:
+            begin = find_start(folder, place, made, field, manifest=manifest, clamp=clamp if is_cursor else None)
+            parts = _parts(folder, made, manifest, begin, follow, check)
+            super().__init__(
+                parts.source(),
+                made,
+                capacity=capacity,
+                memory_policy=memory_policy,
+                allow_empty=False,
+                on_error=on_error,
+                resync_window=resync_window,
+            )
+        except BaseException:
+            if self._cursor_path is not None and not is_registered:
+                if before is not None:
+                    _store(self._cursor_path, before)
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self._cursor_path)
+            raise
         self._parts = parts
         # What they were when the reader was closed.
         self._closed_at: tuple[Cursor, list[Gap]] | None = None
@@ -222,16 +244,7 @@ class JournalReader(StreamReader):
         path = self._cursor_path
         if path is None:
             raise ValueError("commit is for a reader with a name: JournalReader(directory, name=...)")
-        folder = os.path.dirname(path)
-        data = f"{self.cursor}\n".encode()
-        try:
-            write_atomically(path, data)
-        except FileNotFoundError:
-            # Another reader may have made it meanwhile.
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder)
-            sync_folder(folder)
-            write_atomically(path, data)
+        _store(path, self.cursor)
 
     # The end
 
@@ -305,3 +318,16 @@ def _kind_of(checksum: Checksum) -> str | None:
 def _check_checksum(folder: str, kind: str | None, manifest: Manifest) -> None:
     if kind is not None and manifest.checksum is not None and manifest.checksum != kind:
         raise ValueError(f"the journal in {folder} has the checksum {manifest.checksum!r}, and the reader has {kind!r}")
+
+
+def _store(path: str, cursor: Cursor) -> None:
+    """Replaces a cursor file, and makes its folder if it does not exist. Returns when the disk has it."""
+    data = f"{cursor}\n".encode()
+    try:
+        write_atomically(path, data)
+    except FileNotFoundError:
+        folder = os.path.dirname(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        sync_folder(folder)
+        write_atomically(path, data)

@@ -27,17 +27,20 @@ from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
 from flatstream.journal._layout import (
     LOCK,
+    MANIFEST,
     Manifest,
     Sealed,
     Segment,
     list_cursors,
     list_segments,
     list_tails,
+    lost_segments,
     read_manifest,
     segment_path,
+    time_of_cursors,
     write_manifest,
 )
-from flatstream.journal._recovery import VERIFIED_SIZE, SegmentReport, recover_segments
+from flatstream.journal._recovery import FULL, SegmentReport, recover_segments
 from flatstream.journal._retention import first_needed, list_sizes, remove_segment, surplus
 from flatstream.journal._segments import ROTATION_PAUSE, UNLIMITED, EndedSegment, SegmentSink, WhenFull
 from flatstream.journal._writing_thread import held_lock
@@ -211,8 +214,7 @@ class JournalWriter(StreamWriter):
         number = max(0 if last is None else last.next, *cursors, least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
-        is_read = last is not None and (last.action != "sealed" or last.bytes <= VERIFIED_SIZE)
-        if last is not None and is_whole and is_read and number == last.next:
+        if last is not None and is_whole and number == last.next:
             first, name = last.first, os.path.basename(last.path)
             known = manifest.sealed.pop(name, None)
             began = manifest.begun.get(name, began if known is None else known.began)
@@ -222,7 +224,13 @@ class JournalWriter(StreamWriter):
             file = open_for_writing(segment_path(self._directory, first), "xb")
         try:
             manifest.begun = {os.path.basename(segment_path(self._directory, first)): began}
-            write_manifest(self._directory, manifest)
+            try:
+                write_manifest(self._directory, manifest)
+            except OSError as error:
+                # A journal can be opened on a full disk: what is not noted is read once more.
+                if error.errno not in FULL or not os.path.exists(os.path.join(self._directory, MANIFEST)):
+                    raise
+                log.warning("%s: %s could not be written: %s", self._directory, MANIFEST, error)
             return SegmentSink(
                 self._directory,
                 file,
@@ -383,21 +391,32 @@ class JournalWriter(StreamWriter):
         if segments[0].first >= self._segments.first:
             return False
         self._remove(segments[0], list_tails(self._directory), "the disk is full")
+        self._forget_older()
         return True
 
     def _remove_surplus(self) -> None:
         """Removes the segments that the retention policy does not keep."""
         if self._retain is None:
             return
+        asked = time_of_cursors(self._directory)
         needed = first_needed(self._directory, self.id)
         found = surplus(list_sizes(self._directory), self._retain, needed)
         if not found:
             return
         tails = list_tails(self._directory)
         for segment in found:
-            if segment.first < self._segments.first:
-                self._remove(segment, tails, "retention")
+            # A reader may register meanwhile. Then the next rotation decides.
+            if segment.first >= self._segments.first or time_of_cursors(self._directory) != asked:
+                break
+            self._remove(segment, tails, "retention")
         sync_folder(found[0].path)
+        self._forget_older()
+
+    def _forget_older(self) -> None:
+        """Forgets sealed segments that are older than all there are: they were lost, or removed by hand."""
+        oldest = min((os.path.basename(one.path) for one in list_segments(self._directory)), default="")
+        for name in [known for known in list(self._manifest.sealed) if known < oldest]:
+            self._manifest.sealed.pop(name, None)
 
     def _remove(self, segment: Segment, tails: list[str], reason: str) -> None:
         segments = self._segments
@@ -588,7 +607,11 @@ class JournalWriter(StreamWriter):
                 continue
             manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
         manifest.begun = {}
-        write_manifest(self._directory, manifest)
+        try:
+            write_manifest(self._directory, manifest)
+        except OSError as error:
+            # All frames are on the disk. The segments are read once more when the journal is opened.
+            log.warning("%s: %s could not be written: %s", self._directory, MANIFEST, error)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"in {self._directory!r:.100}"
@@ -614,6 +637,8 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
             log.warning("%s: cut off %d bytes of an unfinished frame, %s", report.path, report.bytes_cut, saved)
         elif report.action == "damaged":
             log.error("%s: is damaged, and stays as it is: %s", report.path, report.error)
+    for name, one in lost_segments(manifest, list_segments(directory)).items():
+        log.error("%s is lost: it was sealed with %d frames", os.path.join(directory, name), one.frames)
     if reports:
         log.info("%s: opened %d segments, the next frame is %d", directory, len(reports), reports[-1].next)
     return manifest, reports, least
@@ -748,7 +773,7 @@ class _Keeper:
     def _raise_failure(self) -> NoReturn:
         failure = self._failure
         if isinstance(failure, OSError):
-            raise OSError(failure.errno, str(failure)) from failure
+            raise OSError(failure.errno, failure.strerror) from failure
         raise FlatStreamError(f"the journal's thread failed: {type(failure).__name__}: {failure}") from failure
 
     def stop(self, patience: float = PATIENCE) -> None:

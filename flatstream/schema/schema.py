@@ -71,6 +71,8 @@ class Schema:
         self.file_extension = info.file_extension
         # The binary schema.
         self._data: bytes | None = None
+        # By the number of a table: its encoders that no call is using.
+        self._spare_encoders: dict[int, list[RecordBuilder]] = {}
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, size_prefixed: bool = False) -> Schema:
@@ -173,8 +175,6 @@ class Table:
         self.schema = schema
         # The index in the schema's objects.
         self.number = number
-        # Made by the first call of `encode`.
-        self._record_builder: RecordBuilder | None = None
 
     @property
     def _info(self) -> ObjectInfo:
@@ -238,9 +238,18 @@ class Table:
         """
         if record is not None and fields:
             raise TypeError("encode() takes a record or fields as keywords, not both")
-        if self._record_builder is None:
-            self._record_builder = RecordBuilder(self.layout, self.number)
-        return self._record_builder._encode(builder, fields if record is None else record)
+        # A new encoder costs a thousand times as much as a small record. The schema keeps it, because ``schema.root``
+        # is another Table each time. Another thread, or a record that encodes another one meanwhile, takes one of its
+        # own.
+        spare = self.schema._spare_encoders.setdefault(self.number, [])
+        try:
+            encoder = spare.pop()
+        except IndexError:
+            encoder = RecordBuilder(self.layout, self.number)
+        try:
+            return encoder._encode(builder, fields if record is None else record)
+        finally:
+            spare.append(encoder)
 
     # Records out
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.fault_counts import PROPERTY, TABLE, Count, table_of, write_table
+from support.fault_counts import PROPERTY, TABLE, Count, left_out, table_of, write_table
 from support.journal_faults import Programs
 
 IN_MEMORY = Path("/dev/shm")
@@ -50,6 +50,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     lines = table_of(report for report in reports if report.when == "call")
     if not lines:
         return
+    lines += left_out(terminalreporter.getreports("skipped"))
     terminalreporter.section("faults")
     for line in lines:
         terminalreporter.line(line)

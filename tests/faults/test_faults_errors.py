@@ -17,8 +17,8 @@ from support.fault_counts import Count
 from support.journal_child import Plan
 from support.journal_faults import Programs, random_plan, share_of
 from support.journal_frames import judge, read_journal
-from support.journal_scenarios import WRITINGS, Template
-from support.journal_strace import Call, Traced, calls_to_hit, run_traced
+from support.journal_scenarios import RECOVERIES, WRITINGS, Template, differences_after_recovery, tear
+from support.journal_strace import READS, Call, Traced, calls_to_hit, run_traced
 
 pytestmark = pytest.mark.faults
 
@@ -57,7 +57,9 @@ def judged(programs: Programs, template: Template, directory: Path, traced: Trac
         problems.append(f"the next writer failed: {again}")
     reading = read_journal(directory, scenario.seed)
     ledgers = [template.ledger, traced.ledger, again]
-    return problems + judge(reading, ledgers, removed=removed, gaps=scenario.has_gaps)
+    # On a full disk a torn tail that cannot be saved stays where it is, as damage.
+    is_kept = scenario.damage is tear and any("ENOSPC" in text or "EDQUOT" in text for text in traced.injected)
+    return problems + judge(reading, ledgers, removed=removed, gaps=is_kept)
 
 
 def injected(programs: Programs, template: Template, folder: Path, injection: str) -> tuple[Traced, list[str]]:
@@ -93,6 +95,8 @@ def test_error_of_each_call_leaves_no_frame_behind_torn_bytes(
             failed_syncs += was_opened
             if was_opened and not traced.ledger.is_poisoned:
                 wrong.append(f"{call} failed, and the journal is not poisoned: {traced.ledger.errors}")
+        if call.name not in SYNCS and traced.ledger.is_poisoned:
+            wrong.append(f"no sync failed, and the journal is poisoned: {traced.ledger.errors}")
         problems += [f"{name}, {call.text}: {text}" for text in wrong]
     assert cases > len(calls) // 2
     count(f"{error} from one system call", cases, problems)
@@ -114,6 +118,32 @@ def test_disk_that_takes_nothing_more_keeps_what_it_has(
         _, wrong = injected(programs, template, memory_path, f"{call.name}:error={error}:when={call.number}+")
         problems += [f"{name}, {call.text}: {text}" for text in wrong]
     count("ENOSPC or EIO from each write from one on", len(calls), problems)
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("name", RECOVERIES)
+def test_error_of_each_call_of_recovery_leaves_a_journal_that_recovers_to_the_same(
+    name: str, error: str, programs: Programs, memory_path: Path, count: Count
+) -> None:
+    scenario = RECOVERIES[name]
+    template = Template(programs, scenario, memory_path / "template")
+    undisturbed = template.copy(memory_path / "undisturbed")
+    traced = run_traced(programs, scenario.plan(undisturbed, run=1), memory_path / "log", reads=True)
+    assert traced.ledger.is_finished
+    calls = calls_to_hit(traced.calls, [*FAILING, *READS])
+    calls = calls[:: max(1, len(calls) // share_of(len(calls)))]
+    problems: list[str] = []
+    for index, call in enumerate(calls):
+        directory = template.copy(memory_path / f"{index}")
+        injection = f"{call.name}:error={error}:when={call.number}"
+        # It is opened again if it fails.
+        failed = run_traced(programs, scenario.plan(directory, run=1), memory_path / "log", injection, reads=True)
+        wrong = [] if failed.ledger.is_finished else [f"it did not come to its end: {failed.ledger}"]
+        wrong += differences_after_recovery(programs, scenario, directory, undisturbed, is_full=error == "ENOSPC")
+        problems += [f"{name}, {call.text}: {text}" for text in wrong]
+        shutil.rmtree(directory)
+    count("ENOSPC or EIO from one system call of recovery", len(calls), problems)
 
 
 # Short writes
@@ -174,7 +204,7 @@ def test_full_disk_loses_what_its_policy_says_and_goes_on_when_there_is_room(
     for index in range(rounds):
         with small_disk(tmp_path / f"disk-{index}", 256 << 10) as disk:
             ballast = disk / "ballast"
-            ballast.write_bytes(bytes(random_.randrange(40, 160) << 10))
+            ballast.write_bytes(bytes(random_.randrange(110, 160) << 10))
             plan = random_plan(
                 random_, disk / "journal", seed * 100 + index, does="until full", sync=random_.choice([None, 7, 0.002]),
                 rotate=random_.choice([{"max_frames": 100}, {"max_bytes": 20_000}, {"max_bytes": 1 << 20}]),
@@ -187,10 +217,18 @@ def test_full_disk_loses_what_its_policy_says_and_goes_on_when_there_is_room(
             status = running.end()
             ledger = running.ledger
             again = programs.run(Plan(**{**vars(plan), "run": 1, "does": "recover"}))
-            where = f"{plan}: "
+            where = f"{plan.seed}, {plan.sync}, {plan.rotate}, {plan.options}: "
             if status or not ledger.is_finished or not again.is_finished:
                 problems.append(f"{where}status {status}, {ledger}, then {again}")
             reading = read_journal(plan.directory, plan.seed)
+            has_met_it = {
+                "raise": bool(ledger.errors),
+                "drop_newest": ledger.dropped > 0,
+                # If there is no older segment, it fails.
+                "drop_oldest": reading.frames[0].number > 0 or bool(ledger.errors),
+            }
+            if not has_met_it[policy]:
+                problems.append(f"{where}the disk was never full: {ledger}")
             gaps, removed = policy == "drop_newest", policy == "drop_oldest"
             problems += [where + text for text in judge(reading, [ledger, again], gaps=gaps, removed=removed)]
     count("a tmpfs that is full, then has room again", rounds, problems)

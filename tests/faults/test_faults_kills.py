@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from support import journal_strace
 from support.fault_counts import Count
 from support.journal_faults import Programs, kill_at_random, share_of
 from support.journal_frames import judge, read_journal
-from support.journal_scenarios import RECOVERIES, WRITINGS, Scenario, Template, bytes_of_segments, tails_of
+from support.journal_scenarios import RECOVERIES, WRITINGS, Scenario, Template, differences_after_recovery
 from support.journal_strace import CALLS, Call, calls_to_hit, run_traced
 
 pytestmark = pytest.mark.faults
@@ -89,26 +88,6 @@ def test_sigkill_at_each_call_of_a_writer_loses_no_acknowledged_frame(
     count("SIGKILL at a system call, while a journal is made, written, rotated and thinned out", cases, problems)
 
 
-def recovered_as_without_a_crash(
-    programs: Programs, scenario: Scenario, directory: Path, undisturbed: Path
-) -> Iterator[str]:
-    """What differs between a journal recovered after crashes of recovery, and one recovered at once."""
-    last = programs.run(scenario.plan(directory, run=9, does="recover"))
-    yield from last.violations
-    if not last.is_finished:
-        yield f"recovery failed: {last}"
-        return
-    expected = read_journal(undisturbed, scenario.seed)
-    found = read_journal(directory, scenario.seed)
-    if (found.frames, found.gaps, found.position) != (expected.frames, expected.gaps, expected.position):
-        yield f"it was read as {found}, expected {expected}"
-    yield from found.problems
-    if bytes_of_segments(directory) != bytes_of_segments(undisturbed):
-        yield "the segments have other bytes"
-    if not tails_of(undisturbed) <= tails_of(directory):
-        yield "a tail was cut and not saved"
-
-
 @needs_strace
 @every_part(RECOVERIES)
 def test_sigkill_at_each_call_of_recovery_leaves_a_journal_that_recovers_to_the_same(
@@ -136,7 +115,7 @@ def test_sigkill_at_each_call_of_recovery_leaves_a_journal_that_recovers_to_the_
             injection = f"{second.name}:signal=SIGKILL:when={second.number}"
             run_traced(programs, plan, memory_path / "log", injection)
             where += f", then {second}"
-        different = recovered_as_without_a_crash(programs, scenario, directory, undisturbed)
+        different = differences_after_recovery(programs, scenario, directory, undisturbed)
         problems += [f"{name}, {where}: {text}" for text in different]
         shutil.rmtree(directory)
     count("SIGKILL at a system call of recovery, then recovery again", len(calls) - twice, problems)

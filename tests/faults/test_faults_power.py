@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -33,16 +34,33 @@ class Observed:
     """What a program had been told at each moment of a disk's log."""
 
     def __init__(self) -> None:
-        self.running: Running | None = None
-        self.disk: PowerDisk | None = None
+        # The thread of the disk calls this, and the test looks at it.
+        self._turn = threading.Lock()
+        self._running: Running | None = None
+        self._disk: PowerDisk | None = None
         self.durable: list[tuple[int, int]] = []
+
+    def begin(self, disk: PowerDisk, running: Running) -> int:
+        """Begins to watch; returns how long the log is."""
+        with self._turn:
+            self._disk, self._running = disk, running
+            return len(disk.log)
+
+    def end(self) -> int:
+        """Stops watching; returns how long the log is."""
+        with self._turn:
+            assert self._disk is not None
+            self._running = None
+            return len(self._disk.log)
 
     def __call__(self) -> None:
         """Takes in what the program told before the next write arrives at the disk: that must be on it by now."""
-        if self.running is not None and self.disk is not None:
-            self.running.listen()
-            if not self.durable or self.running.ledger.durable > self.durable[-1][1]:
-                self.durable.append((len(self.disk.log), self.running.ledger.durable))
+        with self._turn:
+            running, disk = self._running, self._disk
+            if running is not None and disk is not None:
+                running.listen()
+                if not self.durable or running.ledger.durable > self.durable[-1][1]:
+                    self.durable.append((len(disk.log), running.ledger.durable))
 
     def durable_at(self, moment: int) -> int:
         """The frames that the program knew on the disk when it had received `moment` entries."""
@@ -65,15 +83,12 @@ def test_power_cut_keeps_what_was_synced_and_makes_no_frame(
             random_, disk.mounted / "journal", seed, sync=(None, "each", 7, 0.002, 50, None)[seed % 6],
             does=("random", "durably", "steadily", "random", "random", "steadily")[seed % 6],
         )  # fmt: skip
-        begin = len(disk.log)
-        observed.disk = disk
-        observed.running = programs.start(plan)
+        running = programs.start(plan)
+        begin = observed.begin(disk, running)
         deadline = time.monotonic() + WRITING
         while time.monotonic() < deadline:
             time.sleep(0.02)
-        # Not by the thread of the disk any more.
-        running, observed.running = observed.running, None
-        end = len(disk.log)
+        end = observed.end()
         ledger = running.kill()
         problems += ledger.violations
     cuts = share_of(CUTS)

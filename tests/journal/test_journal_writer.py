@@ -19,8 +19,9 @@ from flatstream.journal import (
     RotationPolicy,
     SyncPolicy,
 )
-from flatstream.journal._layout import cursor_path, write_atomically
+from flatstream.journal._layout import cursor_path, read_manifest, write_atomically
 from support.journals import frames_of, segments_of
+from support.logs import log_lines
 from support.processes import run_python
 
 HEADER = 12
@@ -223,11 +224,12 @@ def test_a_torn_tail_is_saved_and_cut_at_every_byte(tmp_path: Path, checksum: st
         directory = tmp_path / str(size)
         directory.mkdir()
         (directory / path.name).write_bytes(whole[:size])
-        for _ in range(2):
+        for action in ("cut", "nothing"):
             with JournalWriter(directory, checksum) as journal:
                 assert journal.position == 3
-                if (report := journal.recovery[0]).action != "sealed":
-                    assert report.action == "cut"
+                report = journal.recovery[0]
+                assert report.action == action
+                if action == "cut":
                     assert report.bytes_cut == size - begin
                     assert report.saved_as is not None
                     assert Path(report.saved_as).read_bytes() == whole[begin:size]
@@ -291,7 +293,7 @@ def test_a_damaged_last_segment_stays_and_numbers_go_on_above_all_it_can_have_he
     assert list(segments_of(tmp_path / "j")) == [0, report.next]
     # It is known now, and not read again. The journal goes on in the new segment.
     with JournalWriter(tmp_path / "j") as journal:
-        assert [one.action for one in journal.recovery] == ["sealed", "sealed"]
+        assert [one.action for one in journal.recovery] == ["sealed", "nothing"]
         assert journal.position == behind
 
 
@@ -309,6 +311,41 @@ def test_numbers_of_a_sealed_segment_that_became_shorter_are_not_used_again(tmp_
     assert frames_of(tmp_path / "j") == expected((0, 7), (10, 11))
 
 
+@pytest.mark.parametrize("counts", [(10,), (10, 15)])
+def test_numbers_of_a_last_segment_that_is_lost_are_not_used_again(tmp_path: Path, counts: tuple[int, ...]) -> None:
+    directory = tmp_path / "j"
+    for count in counts:
+        with JournalWriter(directory) as journal:
+            journal.rotate()
+            write_some(journal, count)
+    last = list(segments_of(directory).values())[-1]
+    last.unlink()
+    with log_lines() as log:
+        for _ in range(2):
+            with JournalWriter(directory) as journal:
+                assert journal.position == sum(counts)
+    with JournalWriter(directory) as journal:
+        write_some(journal, 1)
+    assert list(frames_of(directory))[-1] == sum(counts)
+    if len(counts) > 1:
+        assert any(f"{last} is lost: it was sealed with 15 frames" in line for line in log)
+
+
+def test_retention_forgets_a_segment_that_was_lost(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    with JournalWriter(directory, rotate=RotationPolicy(max_frames=10), buffer_size=0) as journal:
+        write_some(journal, 40)
+    segments_of(directory)[10].unlink()
+    JournalWriter(directory).close()
+    manifest = read_manifest(str(directory))
+    assert manifest is not None
+    assert [name[-5:-3] for name in manifest.sealed] == ["00", "10", "20", "30"]
+    JournalWriter(directory, retain=RetentionPolicy(max_segments=1)).close()
+    manifest = read_manifest(str(directory))
+    assert manifest is not None
+    assert [name[-5:-3] for name in manifest.sealed] == ["30"]
+
+
 def test_the_numbers_of_a_damaged_segment_end_where_the_next_one_begins(tmp_path: Path) -> None:
     with JournalWriter(tmp_path / "j", rotate=RotationPolicy(max_frames=10)) as journal:
         write_some(journal, 15)
@@ -320,6 +357,25 @@ def test_the_numbers_of_a_damaged_segment_end_where_the_next_one_begins(tmp_path
     with JournalWriter(tmp_path / "j") as journal:
         assert [(one.action, one.next) for one in journal.recovery] == [("damaged", 10), ("nothing", 15)]
         assert journal.position == 15
+
+
+@pytest.mark.parametrize("offset", [0, HEADER + 1, -1])
+def test_a_sealed_last_segment_that_was_damaged_keeps_its_numbers(tmp_path: Path, offset: int) -> None:
+    with JournalWriter(tmp_path / "j") as journal:
+        write_some(journal, 10)
+    (path,) = segments_of(tmp_path / "j").values()
+    data = bytearray(path.read_bytes())
+    # Damage of the last frame's length looks like a torn tail, and nothing is cut off a segment that was whole.
+    last = len(data) - HEADER - len(payload_of(9))
+    data[last if offset == 0 else offset] ^= 0x40
+    path.write_bytes(data)
+    for action in ("damaged", "sealed"):
+        with JournalWriter(tmp_path / "j") as journal:
+            assert (journal.recovery[0].action, journal.recovery[0].frames) == (action, 9)
+            assert journal.recovery[0].next == 10 <= journal.position
+            write_some(journal, 1)
+    assert path.read_bytes() == data
+    assert list(segments_of(tmp_path / "j")) == [0, 10]
 
 
 def test_damage_to_a_sealed_segment_is_not_looked_for_and_not_touched(tmp_path: Path) -> None:

@@ -119,6 +119,28 @@ def test_empty_segments_and_empty_folders_have_no_frames(folder: Path) -> None:
         assert numbered(reader) == [(1, b"b")]
 
 
+def test_a_folder_of_other_files_is_no_journal(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("notes")
+    with pytest.raises(flatstream.FlatStreamError, match=r"is no journal: it has other files, and no segments and no"):
+        JournalReader(folder)
+    # A writer may begin one there.
+    with JournalReader(folder, follow=True) as reader, JournalWriter(folder) as writer:
+        writer.write_payload(b"a")
+        writer.flush()
+        assert bytes(next(reader)) == b"a"
+    with JournalReader(folder) as reader:
+        assert numbered(reader) == [(0, b"a")]
+
+
+def test_a_folder_in_which_a_writer_is_just_beginning_is_a_journal(folder: Path) -> None:
+    folder.mkdir()
+    for name in ("writer.lock", "journal.json.new"):
+        (folder / name).touch()
+    JournalReader(folder, name="early").close()
+    JournalReader(folder).close()
+
+
 def _segment(folder: Path, first: int) -> str:
     return os.path.join(folder, f"{first:020d}.fs")
 
@@ -350,10 +372,14 @@ def commit_without_name(folder: Path) -> None:
         reader.commit()
 
 
+# Without types, so that wrong arguments can be passed.
+READER: Any = JournalReader
+
+
 @table(
     *refusals(
         "start",
-        lambda folder, value: JournalReader(folder, "crc32", start=value),
+        lambda folder, value: READER(folder, "crc32", start=value),
         ("latest", ValueError, "start must be 'oldest', 'newest'"),
         (None, ValueError, "start must be"),
         (1.5, ValueError, "start must be"),
@@ -363,7 +389,7 @@ def commit_without_name(folder: Path) -> None:
     ),
     *refusals(
         "time",
-        lambda folder, value: JournalReader(folder, "crc32", start=datetime.now(UTC), time=value),
+        lambda folder, value: READER(folder, "crc32", start=datetime.now(UTC), time=value),
         (5, TypeError, "time must be"),
         ((ROOT,), TypeError, "time must be"),
         ((ROOT, 5), TypeError, "field of time"),
@@ -373,27 +399,25 @@ def commit_without_name(folder: Path) -> None:
     ),
     *refusals(
         "name",
-        lambda folder, value: JournalReader(folder, "crc32", name=value),
+        lambda folder, value: READER(folder, "crc32", name=value),
         (5, TypeError, "name of a reader"),
         ("../x", ValueError, "name of a reader"),
     ),
-    Case(
-        "time without datetime", lambda folder: JournalReader(folder, "crc32", time=(ROOT, "x")), ValueError, "datetime"
-    ),
-    Case("directory", lambda folder: JournalReader(5), TypeError, "directory must be a path"),  # type: ignore[arg-type]
-    Case("bytes", lambda folder: JournalReader(bytes(folder)), TypeError, "directory must be a path"),
-    Case("no folder", lambda folder: JournalReader(folder / "x"), FileNotFoundError, "x"),
-    Case("a file", lambda folder: JournalReader(_segment(folder, 0)), NotADirectoryError, ""),
-    Case("follow", lambda folder: JournalReader(folder, follow=1), TypeError, "follow must be"),
-    Case("checksum", lambda folder: JournalReader(folder, "md5"), ValueError, "unknown checksum 'md5'"),
-    Case("deframer", lambda folder: JournalReader(folder, deframer=5), TypeError, "deframer must be"),
+    Case("time without datetime", lambda folder: READER(folder, "crc32", time=(ROOT, "x")), ValueError, "datetime"),
+    Case("directory", lambda folder: READER(5), TypeError, "directory must be a path"),
+    Case("bytes", lambda folder: READER(bytes(folder)), TypeError, "directory must be a path"),
+    Case("no folder", lambda folder: READER(folder / "x"), FileNotFoundError, "x"),
+    Case("a file", lambda folder: READER(_segment(folder, 0)), NotADirectoryError, ""),
+    Case("follow", lambda folder: READER(folder, follow=1), TypeError, "follow must be"),
+    Case("checksum", lambda folder: READER(folder, "md5"), ValueError, "unknown checksum 'md5'"),
+    Case("deframer", lambda folder: READER(folder, deframer=5), TypeError, "deframer must be"),
     Case(
         "both",
-        lambda folder: JournalReader(folder, "crc32", deframer=MODES["crc32"].deframer()),
+        lambda folder: READER(folder, "crc32", deframer=MODES["crc32"].deframer()),
         ValueError,
         "expected a checksum or a deframer",
     ),
-    Case("on_error", lambda folder: JournalReader(folder, "crc32", on_error="ignore"), ValueError, "on_error must be"),
+    Case("on_error", lambda folder: READER(folder, "crc32", on_error="ignore"), ValueError, "on_error must be"),
     Case("commit", commit_without_name, ValueError, "reader with a name"),
 )
 def test_wrong_argument_is_refused_and_leaves_nothing_open(folder: Path, case: Case) -> None:

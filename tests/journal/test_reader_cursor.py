@@ -9,7 +9,8 @@ import pytest
 
 from flatstream.journal import Cursor, Gap, JournalReader, JournalWriter, RetentionPolicy, RotationPolicy
 from flatstream.journal._layout import list_cursors, read_cursor
-from support.journal_segments import PAYLOADS, logged, make_segments, numbered
+from support.journal_segments import PAYLOADS, make_segments, numbered
+from support.logs import log_lines
 from support.processes import forked
 
 ALL = list(enumerate(PAYLOADS))
@@ -117,9 +118,10 @@ def test_cursor_file_that_holds_none_is_an_error(folder: Path) -> None:
 def test_cursor_above_the_end_begins_there_with_a_warning(folder: Path) -> None:
     """A power cut can take back frames that were read."""
     make_segments(folder, PAYLOADS[:20], [10])
-    with logged() as records, JournalReader(folder, "crc32", start=Cursor("0" * 32, 25)) as reader:
+    with log_lines() as lines, JournalReader(folder, "crc32", start=Cursor("0" * 32, 25)) as reader:
         assert (reader.position, list(reader), reader.gaps) == (20, [], [])
-    assert [record.levelname for record in records] == ["WARNING"]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"WARNING {folder} ends before frame 20, and the cursor is at 25")
     with pytest.raises(ValueError, match="start is 25, and the journal ends before the frame 20"):
         JournalReader(folder, "crc32", start=25)
 

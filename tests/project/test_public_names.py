@@ -10,6 +10,7 @@ import pytest
 import flatstream
 import flatstream.columns
 import flatstream.schema
+from flatstream.journal import JournalReader
 
 # Names from the classes of this package. Attributes that `__init__` sets are not here.
 PUBLIC = {
@@ -121,7 +122,7 @@ def test_public_class_shows_the_listed_names(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("cls", [flatstream.StreamWriter, flatstream.StreamReader])
+@pytest.mark.parametrize("cls", [flatstream.StreamWriter, flatstream.StreamReader, JournalReader])
 def test_help_of_a_stream_class_fits_on_three_screens(cls: type) -> None:
     text = pydoc.render_doc(cls, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
     lines = text.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ KINDS = (
     "EDQUOT from one system call",
     "EFBIG from one system call",
     "ENOSPC or EIO from each write from one on",
+    "ENOSPC or EIO from one system call of recovery",
     "a failed fsync or fdatasync",
     "short writes: the limit on the size of files (RLIMIT_FSIZE)",
     "a tmpfs that is full, then has room again",
@@ -64,6 +66,14 @@ def table_of(reports: Iterable[Any]) -> list[str]:
         return []
     total = f"| **all** | **{sum(cases.values()):,}** | **{sum(failures.values()):,}** |"
     return ["| what | cases | failures |", "|---|--:|--:|", *lines, total]
+
+
+def left_out(skipped: Iterable[Any]) -> list[str]:
+    """Lines that say which tests were skipped, and what the machine lacks for them."""
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    if not reasons:
+        return []
+    return ["", *(f"Left out: {count} tests, because {reason}." for reason, count in sorted(reasons.items()))]
 
 
 def write_table(lines: Iterable[str], document: Path) -> None:

@@ -154,6 +154,8 @@ class Program:
             elif name == "wait":
                 writer.wait_durable(position)
                 self.tell("durable", position)
+                # If any of them was dropped, it fails.
+                self.tell("kept", durable, position)
             elif name == "rotate":
                 writer.rotate()
             elif name == "look":
@@ -229,7 +231,7 @@ class Program:
         full_since = None
         count = 0
         while full_since is None or count < full_since + 200:
-            self.call(writer, self.random.choice(["write"] * 8 + ["batch", "flush"]))
+            self.call(writer, self.random.choice(["write"] * 40 + ["batch"] * 5 + ["flush"] * 5 + ["wait"]))
             metrics = writer.metrics()
             count += 1
             if full_since is None and (metrics.errors or metrics.dropped_frames or metrics.removed_segments):
@@ -247,6 +249,7 @@ class Program:
                 if not self.call(writer, "sync") and writer.metrics().dropped_frames == dropped:
                     self.tell("violation", "sync failed though there is room")
         self.call(writer, "close")
+        self.tell("dropped", writer.metrics().dropped_frames)
         self.tell("finished")
 
     def write_steadily(self) -> None:

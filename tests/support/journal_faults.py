@@ -278,6 +278,7 @@ def follow(
         while True:
             try:
                 view = reader.read_message(timeout=0.002 if quiet_since is None else 0.05)
+                assert view is not None
                 payload = bytes(view)
                 claim = claim_of(payload, plan.seed)
                 if claim is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ def claim_of(payload: bytes, seed: int) -> Claim | None:
     return Claim(run, stream, place)
 
 
-@dataclass
+@dataclass(repr=False)
 class Ledger:
     """What the program of one run was told by its writer.
 
@@ -65,7 +66,9 @@ class Ledger:
     handed_over, durable : int
         Frames with smaller numbers were given to the system (flush), and on the disk (sync).
     promised : set of Claim
-        Frames of producers that waited for the disk.
+        Frames of producers that waited for the disk, and those that one waited for that can drop frames.
+    dropped : int
+        How many frames were dropped because the disk was full.
     errors : list
         What failed: the call, and the number or the class of the error.
     violations : list of str
@@ -83,11 +86,18 @@ class Ledger:
     handed_over: int = 0
     durable: int = 0
     promised: set[Claim] = field(default_factory=set)
+    dropped: int = 0
     errors: list[list[Any]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     is_poisoned: bool = False
     is_waiting: bool = False
     is_finished: bool = False
+
+    def __repr__(self) -> str:
+        told = f"from {self.first}, handed over {self.handed_over}, durable {self.durable}"
+        kinds = Counter(f"{call}: {error}" for call, error, *_ in self.errors)
+        end = "finished" if self.is_finished else "not finished"
+        return f"<run {self.run} {told}, {dict(kinds)}, {self.violations}, {end}>"
 
     def note(self, record: list[Any]) -> None:
         """Adds what the program tells (`support.journal_child.Program.tell`)."""
@@ -100,6 +110,10 @@ class Ledger:
             self.durable = max(self.durable, values[0])
         elif kind == "promised":
             self.promised.add(Claim(*values))
+        elif kind == "kept":
+            self.promised.update(Claim(self.run, 0, number) for number in range(*values))
+        elif kind == "dropped":
+            self.dropped = values[0]
         elif kind == "error":
             self.errors.append(values)
         elif kind == "violation":
@@ -190,6 +204,7 @@ def judge(
     for ledger in ledgers:
         problems += [f"run {ledger.run}: {text}" for text in ledger.violations]
     by_number = {found.number: found.claim for found in reading.frames}
+    missing_numbers = {number for gap in reading.gaps for number in range(gap.first, gap.next)}
     seen: set[Claim] = set()
     last_run = -1
     before: int | None = None
@@ -204,7 +219,8 @@ def judge(
         last_run = claim.run
         if numbered and claim.stream == 0 and claim.place != number:
             problems.append(f"frame {number} was written as number {claim.place}")
-        if before is not None and number != before + 1 and not (gaps and _is_gap(reading, before + 1, number)):
+        between = () if before is None else range(before + 1, number)
+        if number == before or (between and not (gaps and missing_numbers.issuperset(between))):
             problems.append(f"frame {number} came behind frame {before}, gaps {reading.gaps}")
         before = number
     if not gaps and any(gap.next > gap.first for gap in reading.gaps if not (removed and gap is reading.gaps[0])):
@@ -214,20 +230,19 @@ def judge(
         if ledger.first is not None and numbered:
             behind = max(ledger.durable, ledger.handed_over if handed_over else 0)
             for number in range(max(ledger.first, oldest), behind):
+                if number not in by_number and ledger.dropped and number in missing_numbers:
+                    continue
                 if by_number.get(number) != Claim(ledger.run, 0, number):
                     kind = "acknowledged" if number < ledger.durable else "handed over"
                     problems.append(f"frame {number} of run {ledger.run} was {kind}, found {by_number.get(number)}")
         missing = ledger.promised - seen
         if missing and not removed:
             problems.append(f"{len(missing)} frames were acknowledged and are missing, as {min(missing)}")
+    dropped = sum(ledger.dropped for ledger in ledgers)
+    if dropped and len(missing_numbers) != dropped:
+        problems.append(f"{dropped} frames were dropped, {len(missing_numbers)} are missing")
     problems += _disorder_of_streams(reading.frames)
     return problems
-
-
-def _is_gap(reading: Reading, first: int, behind: int) -> bool:
-    """Whether the reader reported that all these numbers are missing."""
-    missing = {number for gap in reading.gaps for number in range(max(gap.first, first), min(gap.next, behind))}
-    return len(missing) == behind - first
 
 
 def _disorder_of_streams(frames: Iterable[Found]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,36 @@ def bytes_of_segments(directory: Path) -> dict[str, bytes]:
 def tails_of(directory: Path) -> set[bytes]:
     """The tails that were cut off and saved."""
     return {path.read_bytes() for path in directory.iterdir() if ".fs.torn-" in path.name}
+
+
+# Recovery
+
+
+def differences_after_recovery(
+    programs: Programs, scenario: Scenario, directory: Path, undisturbed: Path, *, is_full: bool = False
+) -> Iterator[str]:
+    """What differs between a journal recovered after recovery had failed, and one recovered at once.
+
+    If the disk was full (`is_full`), so that a torn tail could not be saved, it is left where it was, as damage.
+    """
+    last = programs.run(scenario.plan(directory, run=9, does="recover"))
+    yield from last.violations
+    if not last.is_finished:
+        yield f"recovery failed: {last}"
+        return
+    expected = read_journal(undisturbed, scenario.seed)
+    found = read_journal(directory, scenario.seed)
+    yield from found.problems
+    if found.frames != expected.frames:
+        yield f"the frames are {found.frames}, expected {expected.frames}"
+    if is_full and found.gaps:
+        return
+    if (found.gaps, found.position) != (expected.gaps, expected.position):
+        yield f"gaps {found.gaps}, position {found.position}, expected {expected.gaps}, {expected.position}"
+    if bytes_of_segments(directory) != bytes_of_segments(undisturbed):
+        yield "the segments have other bytes"
+    if not tails_of(undisturbed) <= tails_of(directory):
+        yield "a tail was cut and not saved"
 
 
 # Damage
@@ -198,13 +228,9 @@ RECOVERIES: dict[str, Scenario] = {
     "an empty segment": Scenario(before=WROTE, damage=empty_last, settings=ROTATED),
     "a tail of zeros": Scenario(before=WROTE, damage=zero_tail, settings=ROTATED),
     "a damaged frame": Scenario(before=(("write", 6, 40),), damage=damage_frame, has_gaps=True),
-    "a damaged frame and a torn one": Scenario(before=(("write", 8, 40),), damage=damage_and_tear, has_gaps=True),
-    "no journal.json": Scenario(before=WROTE, damage=forget, settings=ROTATED),
-}
-
-# Opening does not read a segment that is known to be whole, so its damage is found later.
-LATE_DISCOVERIES: dict[str, Scenario] = {
     "a damaged frame in a sealed segment": Scenario(
         before=(("write", 6, 40),), damage=damage_sealed_frame, has_gaps=True
     ),
+    "a damaged frame and a torn one": Scenario(before=(("write", 8, 40),), damage=damage_and_tear, has_gaps=True),
+    "no journal.json": Scenario(before=WROTE, damage=forget, settings=ROTATED),
 }

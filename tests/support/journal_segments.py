@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flatstream.journal import JournalReader
@@ -40,23 +38,3 @@ def add_frames(path: Path, payloads: Iterable[bytes], mode: str = "crc32") -> No
 def numbered(reader: JournalReader) -> list[tuple[int, bytes]]:
     """All frames with their numbers."""
     return [(reader.number, bytes(payload)) for payload in reader]
-
-
-class _Records(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
-@contextlib.contextmanager
-def logged() -> Iterator[list[logging.LogRecord]]:
-    """What the logger of journals is given."""
-    handler = _Records()
-    logging.getLogger("flatstream.journal").addHandler(handler)
-    try:
-        yield handler.records
-    finally:
-        logging.getLogger("flatstream.journal").removeHandler(handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import tempfile
 from typing import Any
 
 import flatstream
@@ -25,6 +26,21 @@ from flatstream import (
     Validator,
 )
 from flatstream.columns import Column, ColumnBatch, ColumnSchema
+from flatstream.journal import (
+    Cursor,
+    Gap,
+    Histogram,
+    JournalReader,
+    JournalWriter,
+    RetentionPolicy,
+    RotationPolicy,
+    SegmentReport,
+    SyncPolicy,
+    ThreadedWriter,
+    stop_on_signals,
+)
+from flatstream.journal.opentelemetry import JournalInstruments
+from flatstream.journal.prometheus import JournalCollector
 from flatstream.schema import Schema, Table
 
 PAYLOADS = [b"", b"abc", b"x" * 30, bytes.fromhex("08000000 04000400 04000000")]
@@ -227,6 +243,12 @@ def typed() -> Any:
     return TypedValidator.for_type(TELEMETRY, max_depth=3, max_tables=20, max_apparent_size=1000, identifier=True)
 
 
+def journal_metrics() -> Any:
+    with tempfile.TemporaryDirectory() as folder, JournalWriter(folder) as journal:
+        journal.write_payload(b"abc")
+        return journal.metrics()
+
+
 def carried() -> dict[str, list[Any]]:
     """Objects by the public name of their class; users' subclasses are with the class that they inherit from."""
     from support.schemas import SHAPES, TELEMETRY
@@ -269,12 +291,20 @@ def carried() -> dict[str, list[Any]]:
         "Crc64": [fs.Crc64()],
         "DefaultDeframer": [fs.DefaultDeframer(), default],
         "DefaultFramer": [fs.DefaultFramer()],
+        "Cursor": [Cursor("0123456789abcdef" * 2, 17)],
         "Detection": [fs.Detection(fs.ChecksumType.CRC32, 3, 1.0, None), fs.Detection(None, 0, 0.0, "gzip")],
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
         "FlatStreamError": [noted(fs.FlatStreamError("text", offset=1)), AppError(9)],
         "FlatbufferError": [noted(fs.FlatbufferError("text", frame=2))],
         "FrameSpan": [fs.FrameSpan(4, 7, 9)],
         "Framer": [MagicFramer(fs.ChecksumFramer(fs.Crc16()))],
+        "Gap": [Gap(3, 5, 40, "00000000000000000000.fs")],
+        "Histogram": [Histogram((0.5, 1.0), (1, 2, 3), 4.5)],
+        "JournalMetrics": [journal_metrics()],
+        "RetentionPolicy": [RetentionPolicy(max_bytes=5)],
+        "RotationPolicy": [RotationPolicy(max_seconds=1.5)],
+        "SegmentReport": [SegmentReport("0.fs", 3, "damaged", 4, 90, 9, 0, None, 40, damage)],
+        "SyncPolicy": [SyncPolicy(frames=3)],
         "InvalidFrameError": [damage],
         "MemoryPolicy": [Never("a note")],
         "NoChecksum": [fs.NoChecksum()],
@@ -328,14 +358,28 @@ def refused() -> dict[str, list[Any]]:
     stream = frame_of(flatstream.DefaultFramer(), message)
     record = table.view(message)
     writer = StreamWriter(io.BytesIO())
+    with tempfile.TemporaryDirectory() as folder:
+        # Of an empty journal, so that it has no file open.
+        journal_reader = JournalReader(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = JournalWriter(folder)
+        journal.close()
+    threaded = ThreadedWriter(StreamWriter(io.BytesIO()), 10)
+    threaded.close()
     return {
         "Builder": [builder],
         "ColumnStream": [StreamReader(stream).column_batches(table)],
         "FrameBatch": [StreamReader(stream).read_batch()],
+        "JournalCollector": [JournalCollector()],
+        "JournalInstruments": [object.__new__(JournalInstruments)],
+        "JournalReader": [journal_reader],
+        "JournalWriter": [journal],
         "RecordView": [record, record.disks[0]],
         "RecordWriter": [flatstream.RecordWriter(writer, table)],
         "StreamReader": [StreamReader(stream), StreamReader(io.BytesIO(stream))],
         "StreamWriter": [writer],
+        "ThreadedWriter": [threaded],
+        "stop_on_signals": [stop_on_signals()],
         "VectorView": [record.disks],
         "RecordIterator": [StreamReader(stream).records(table)],
     }

@@ -102,6 +102,8 @@ class PowerDisk:
         self.current = folder / "current"
         self.mounted = folder / "mounted"
         self.log: list[tuple[int, bytes] | None] = []
+        # What `watch` raised.
+        self._failures: list[Exception] = []
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> PowerDisk:
@@ -132,6 +134,8 @@ class PowerDisk:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        if self._failures:
+            raise self._failures[0]
 
     # The server
 
@@ -178,12 +182,12 @@ class PowerDisk:
         if code == WRITE:
             _, position, size, *_ = READ_OR_WRITE.unpack_from(body)
             data = bytes(body[READ_OR_WRITE.size : READ_OR_WRITE.size + size])
-            self.watch()
+            self._call_watch()
             self.log.append((position, data))
             os.pwrite(self._image, data, position)
             return struct.pack("<II", size, 0)
         if code == FSYNC:
-            self.watch()
+            self._call_watch()
             self.log.append(None)
             return b""
         if code == STATFS:
@@ -191,6 +195,13 @@ class PowerDisk:
         if code in (RELEASE, FLUSH, DESTROY):
             return b""
         raise OSError(errno.ENOSYS, "not served")
+
+    def _call_watch(self) -> None:
+        # The disk must go on, or everything that waits for it hangs.
+        try:
+            self.watch()
+        except Exception as error:
+            self._failures.append(error)
 
     def _attributes(self, node: int) -> bytes:
         mode, size = (stat.S_IFREG | 0o600, self.size) if node == DISK else (stat.S_IFDIR | 0o700, 0)

@@ -30,6 +30,11 @@ cdef tuple reduced(object instance, object base, tuple args, dict kwargs):
     return rebuild, (type(instance), base, args, kwargs), instance.__getstate__()
 
 
+def fail_to_pickle(instance):
+    """`refuse_pickling` for classes in Python."""
+    refuse_pickling(instance, "it belongs to this process")
+
+
 cdef int refuse_pickling(object instance, str reason) except -1:
     """Raises the error for an object that cannot be pickled or copied."""
     raise TypeError(f"a {type(instance).__name__} can be neither pickled nor copied: {reason}")

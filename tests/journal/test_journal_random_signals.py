@@ -1,0 +1,117 @@
+"""JournalWriter: exceptions of signal handlers at any moment neither lose nor double a frame, nor change its number."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatstream.journal import JournalWriter, RetentionPolicy, RotationPolicy, SyncPolicy
+from support.journals import frames_of
+
+
+class Interrupt(BaseException):
+    """What the handler raises."""
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[float], None]]:
+    """Gives a function that has a signal raise after so many seconds."""
+
+    def handle(number: int, frame: Any) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# A file that was made is dropped if the exception comes before anybody has it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("sync", "buffer_size"),
+    [("never", 0), ("never", 150), ("each", 150), (SyncPolicy(frames=3), 150), (SyncPolicy(seconds=0.002), 150)],
+    ids=["through", "buffer", "each", "frames", "clock"],
+)
+def test_signals_at_random_moments(tmp_path: Path, sync: Any, buffer_size: int) -> None:
+    draw = random.Random(5)
+    # By number, what was accepted; and what may have been, because the exception came on the way back to the caller.
+    accepted: dict[int, bytes] = {}
+    raised = 0
+    journal = JournalWriter(
+        tmp_path / "j",
+        sync=sync,
+        buffer_size=buffer_size,
+        rotate=RotationPolicy(max_frames=7),
+        retain=RetentionPolicy(max_segments=10_000),
+    )
+    with interrupts() as arm:
+        for step in range(1500):
+            payload = b"%d:" % step + b"x" * draw.choice([1, 5, 40, 200])
+            work: Callable[[], None] = draw.choice(
+                [
+                    lambda payload=payload: journal.write_payload(payload),
+                    lambda payload=payload: journal.write_payload(payload),
+                    lambda payload=payload: journal.write_payloads([payload]),
+                    journal.flush,
+                    journal.sync,
+                    journal.rotate,
+                    journal.wait_durable,
+                ]
+            )
+            before = journal.position
+            try:
+                arm(draw.random() * 3e-4 + 1e-6)
+                work()
+                arm(0)
+            except Interrupt:
+                raised += 1
+            finally:
+                with contextlib.suppress(Interrupt):
+                    arm(0)
+            if journal.position > before:
+                accepted[before] = payload
+            assert journal.position - before <= 1
+            assert journal.durable_position <= journal.position
+    durable = journal.durable_position
+    journal.close()
+    assert raised > 20
+    frames = frames_of(tmp_path / "j")
+    assert frames == accepted
+    assert sorted(accepted) == list(range(journal.position))
+    assert durable <= journal.position
+
+
+def test_a_signal_in_the_middle_of_a_sync_may_sync_and_may_not_close(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path / "j", buffer_size=0)
+    seen: list[str] = []
+
+    def handle(number: int, frame: Any) -> None:
+        for way in (journal.sync, journal.wait_durable):
+            try:
+                way()
+                seen.append("done")
+            except RuntimeError as error:
+                seen.append(str(error))
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        for step in range(200):
+            signal.setitimer(signal.ITIMER_REAL, 1e-5 + step * 2e-6)
+            journal.write_payload(b"abc")
+            journal.sync()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert "done" in seen
+    assert journal.durable_position == 200
+    journal.close()
+    assert sorted(frames_of(tmp_path / "j")) == list(range(200))
