@@ -682,8 +682,9 @@ class _Keeper:
         self._mutex = threading.RLock()
         # Released to have the thread look for work. Held by nobody.
         self._bell = held_lock()
-        # Of those who wait for the disk: each is released to have one of them look.
-        self._waiters: list[threading.Lock] = []
+        # Of those who wait for the disk: the number up to which they want the frames, and a lock that is released to
+        # have one of them look. Only those are woken who have what they want: a wake-up costs more than a write (J2).
+        self._waiters: list[tuple[int, threading.Lock]] = []
         self._thread: threading.Thread | None = None
         self._wanted = 0
         self._is_woken = False
@@ -691,11 +692,16 @@ class _Keeper:
         # How often the thread's work failed, and the last error.
         self._failures = 0
         self._failure: Exception | None = None
+        # How many of these those who wait were told of.
+        self._told = 0
         # What is wrong at the moment, in words.
         self.problem: str | None = None
 
     def start(self) -> bool:
         """Starts the thread, unless it runs already or the journal is being closed; returns whether it runs."""
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            return True
         with self._mutex:
             if self._thread is not None and self._thread.is_alive():
                 return True
@@ -721,17 +727,26 @@ class _Keeper:
 
     def _ring(self) -> None:
         # It is released still if the thread has not looked since.
-        with contextlib.suppress(RuntimeError):
-            self._bell.release()
+        if self._bell.locked():
+            with contextlib.suppress(RuntimeError):
+                self._bell.release()
 
     def tell(self) -> None:
         """Wakes those who wait for the disk."""
         if sys.is_finalizing():
             return
+        writer = self._writer()
+        is_over = writer is None or writer.closed or writer.is_refusing
         with self._mutex:
+            durable = 0 if writer is None else writer._segments.durable
+            is_over = is_over or self._failures != self._told
+            self._told = self._failures
             waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.release()
+            for number, waiter in waiters:
+                if is_over or number <= durable:
+                    waiter.release()
+                else:
+                    self._waiters.append((number, waiter))
 
     def wait_for(self, writer: JournalWriter, number: int, seconds: float | None) -> bool:
         """Waits until the disk has the frames before `number`, or never will; False if the time is over.
@@ -746,15 +761,16 @@ class _Keeper:
         segments = writer._segments
         deadline = None if seconds is None else time.monotonic() + seconds
         failures = self._failures
-        while True:
-            waiter = held_lock()
+        while not (segments.durable >= number or writer.is_refusing or writer.closed):
+            entry = number, waiter = number, held_lock()
             with self._mutex:
+                # Again, because nobody is told who is not among those who wait.
                 if segments.durable >= number or writer.is_refusing or writer.closed:
-                    return True
+                    break
                 if self._failures != failures:
                     self._raise_failure()
                 self._wanted = max(self._wanted, number)
-                self._waiters.append(waiter)
+                self._waiters.append(entry)
             try:
                 left = LOOK_EVERY if deadline is None else min(deadline - time.monotonic(), LOOK_EVERY)
                 self._ring()
@@ -767,8 +783,10 @@ class _Keeper:
                     # it, and the thread.
                     waiter.acquire(timeout=left)
             finally:
-                with self._mutex, contextlib.suppress(ValueError):
-                    self._waiters.remove(waiter)
+                with self._mutex:
+                    if entry in self._waiters:
+                        self._waiters.remove(entry)
+        return True
 
     def _raise_failure(self) -> NoReturn:
         failure = self._failure
