@@ -376,12 +376,12 @@ def goals() -> Iterator[Goal]:
     yield Goal(
         "J5", "longest wait for a new segment, us", journal_writing.Rotation, "track_longest", "", (), "at most", 5000
     )
-    for method, work, target in (
+    for method, work, limit in (
         ("track_put", "put into a ThreadedWriter, bytes, ns", 1000.0),
         ("track_put_of_builder", "put into a ThreadedWriter, a finished message, ns", 2000.0),
         ("track_put_beside_queue_put", "put into a ThreadedWriter, times queue.Queue.put", 1.0),
     ):
-        yield Goal("J6", work, journal_threaded.Put, method, "", ("xxhash64",), "at most", target)
+        yield Goal("J6", work, journal_threaded.Put, method, "", ("xxhash64",), "at most", limit)
     for size in (64 * KIB, MIB):
         yield Goal(
             "M1",

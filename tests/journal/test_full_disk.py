@@ -12,7 +12,7 @@ import pytest
 
 import flatstream
 from flatstream.journal import Cursor, JournalWriter, RotationPolicy
-from flatstream.journal._layout import cursor_path, write_atomically
+from flatstream.journal._layout import Segment, cursor_path, write_atomically
 from support.faults import file_size_limit
 from support.journals import Disk, failing_disk, frames_of, segments_of
 from support.logs import log_lines
@@ -166,9 +166,9 @@ def test_the_oldest_segments_make_room(tmp_path: Path, disk: Disk, reader: int |
     removed: list[int] = []
     real = journal._remove
 
-    def remove(segment: Any, *arguments: Any) -> None:
+    def remove(segment: Segment, tails: list[str], reason: str) -> None:
         size = os.stat(segment.path).st_size
-        real(segment, *arguments)
+        real(segment, tails, reason)
         removed.append(segment.first)
         disk.room = (disk.room or 0) + size
 

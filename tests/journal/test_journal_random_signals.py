@@ -6,6 +6,7 @@ import contextlib
 import random
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +57,16 @@ def test_signals_at_random_moments(tmp_path: Path, sync: Any, buffer_size: int) 
     with interrupts() as arm:
         for step in range(1500):
             payload = b"%d:" % step + b"x" * draw.choice([1, 5, 40, 200])
-            work: Callable[[], None] = draw.choice(
-                [
-                    lambda payload=payload: journal.write_payload(payload),
-                    lambda payload=payload: journal.write_payload(payload),
-                    lambda payload=payload: journal.write_payloads([payload]),
-                    journal.flush,
-                    journal.sync,
-                    journal.rotate,
-                    journal.wait_durable,
-                ]
-            )
+            ways: list[Callable[[], None]] = [
+                partial(journal.write_payload, payload),
+                partial(journal.write_payload, payload),
+                partial(journal.write_payloads, [payload]),
+                journal.flush,
+                journal.sync,
+                journal.rotate,
+                journal.wait_durable,
+            ]
+            work = draw.choice(ways)
             before = journal.position
             try:
                 arm(draw.random() * 3e-4 + 1e-6)
