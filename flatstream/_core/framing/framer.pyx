@@ -295,8 +295,9 @@ cdef class BoundedFramer(FramerAdapter):
 
 
 cdef class NonEmptyFramer(FramerAdapter):
-    """Raises InvalidFrameError for empty payloads; `inner` frames the others. What a journal puts around its framer: the
-    zeros that a power cut leaves are no frames then.
+    """Raises InvalidFrameError for empty payloads; `inner` frames the others.
+
+    What a journal puts around its framer: the zeros that a power cut leaves are no frames then.
 
     Raises
     ------
