@@ -407,7 +407,7 @@ def test_signal_during_the_wait_loses_nothing(folder: Path) -> None:
 
 
 # A signal between the opening of a file and the statement that stores it leaves the file to the garbage collector.
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signals_between_any_two_steps_lose_nothing(folder: Path) -> None:
     count = 2000
 
@@ -424,7 +424,10 @@ def test_signals_between_any_two_steps_lose_nothing(folder: Path) -> None:
         with following(folder) as reader, running(write):
             while len(found) < count:
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0001 * (interruptions % 17))
+                    # Ever later, so that a step that takes long comes to its end. Again, because an exception is
+                    # swallowed in a finalizer.
+                    first = 0.0005 + 0.0001 * (interruptions % 17) + 0.00002 * interruptions
+                    signal.setitimer(signal.ITIMER_REAL, first, 0.05)
                     while len(found) < count:
                         payload = reader.read_message(timeout=30)
                         assert payload is not None
