@@ -24,17 +24,21 @@ LAYERS = [
     {"_lock", "_startup_report", "_files"},
     {"_endpoints", "_at_exit"},
     {"_follow"},
+    {"description"},
     {"writer", "reader"},
     {"_file_types"},
     {"recovery", "detection"},
     {"_startup"},
+    {"_compressed", "_remote"},
     {"_open"},
     {"_salvage"},
     {"columns"},
     {"schema"},
     {"records"},
     {"journal"},
-    {"__init__"},
+    {"tools"},
+    {"cli"},
+    {"__init__", "__main__"},
 ]
 LAYER_OF = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

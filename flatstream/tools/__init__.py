@@ -1,0 +1,1 @@
+"""What the command line does, as functions: looking at files, checking, merging and converting them."""
