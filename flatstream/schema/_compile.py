@@ -105,7 +105,9 @@ def _json_attributes(
 ) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], str], dict[int, int]]:
     """The attributes of fields that JSON depends on, as `Layout` takes them."""
     tables = {info.name: number for number, info in enumerate(schema.objects) if not info.is_struct}
-    nested, hashes, keys = {}, {}, {}
+    nested: dict[tuple[int, int], int] = {}
+    hashes: dict[tuple[int, int], str] = {}
+    keys: dict[int, int] = {}
     for number, info in enumerate(schema.objects):
         for place, field in enumerate(info.fields):
             if field.key:

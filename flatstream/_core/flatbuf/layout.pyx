@@ -93,7 +93,7 @@ cdef class Layout:
 
     def __init__(
         self, Types types not None, objects, enums, bytes file_identifier not None, int32_t root=-1, *,
-        dict nested not None={}, dict hashes not None={}, dict keys not None={}
+        dict nested=None, dict hashes=None, dict keys=None
     ):
         cdef Py_ssize_t i, j
         cdef FieldLayout* field
@@ -145,15 +145,15 @@ cdef class Layout:
                     field.length, field.paired_field, field.optional, field.deprecated,
                 ) = fields[j]
                 self.check_field(i, j)
-        for (i, j), number in nested.items():
+        self.nested = dict(nested or {})
+        self.hashes = dict(hashes or {})
+        self.keys = dict(keys or {})
+        for (i, j), number in self.nested.items():
             if not 0 <= i < self.object_count or not 0 <= j < types.objects[i].field_count or (
                 types.objects[i].fields[j].element != UBYTE
             ):
                 raise ValueError(f"field {j} of object {i} is no vector of ubyte, so it holds no message")
             self.check_is_table(number)
-        self.nested = dict(nested)
-        self.hashes = dict(hashes)
-        self.keys = dict(keys)
         self.ready = True
 
     def check_field(self, Py_ssize_t i, Py_ssize_t j):

@@ -92,7 +92,37 @@ cdef class JsonLines:
 
 
 def json_lines(records, *, enums="name", defaults=False, nonfinite="string", chunk_size=None):
-    """An iterator over chunks of JSON lines, from an iterable of records; see `Table.json_lines`."""
+    """Records as JSON lines.
+
+    Parameters
+    ----------
+    records : iterable of RecordView
+        Records of any tables, for example `StreamReader.records`, or a generator that selects some of them.
+    enums, defaults, nonfinite
+        See `RecordView.to_json`.
+    chunk_size : int, optional
+        See `Table.json_lines`.
+
+    Returns
+    -------
+    JsonLines
+        An iterator over chunks, see `Table.json_lines`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has the wrong type or value; during the iteration, an object of `records` is no record.
+    FlatbufferError
+        During the iteration: a record of a message that was not verified is damaged, or exceeds a limit.
+
+    Examples
+    --------
+    >>> from flatstream.schema import Schema, json_lines
+    >>> table = Schema.from_file("examples/telemetry.bfbs").root
+    >>> record = table.view(bytes.fromhex("08000000 04000400 04000000"))
+    >>> list(json_lines([record, record]))
+    [b'{}\\n{}\\n']
+    """
     cdef JsonLines lines = JsonLines.__new__(JsonLines)
     check_options(enums, defaults, nonfinite, None, &lines.options)
     if chunk_size is None:

@@ -23,6 +23,8 @@ cdef struct JsonField:
     Py_ssize_t key_size
     # The number of the table that the bytes of this vector are a message of (the attribute `nested_flatbuffer`), or -1.
     int32_t nested
+    # Whether it is the key of its table: flatc writes its default, too.
+    bint is_key
 
 
 cdef class JsonTypes:

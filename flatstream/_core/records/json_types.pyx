@@ -3,7 +3,7 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
 from flatstream._core.records.json_numbers cimport prepare_numbers
@@ -47,6 +47,7 @@ cdef class JsonTypes:
                 field = &self.objects[i][j]
                 field.key = self.text_of(names[j], b":", &field.key_size)
                 field.nested = nested.get((i, j), -1)
+                field.is_key = layout.keys.get(i) == j
         for i in range(<Py_ssize_t>len(layout.enums)):
             enum = layout.enums[i]
             self.enums[i].bit_flags = enum.bit_flags

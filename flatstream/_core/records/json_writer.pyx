@@ -9,7 +9,7 @@ Every offset is compared with the size of the message before it is followed (`me
 behind a `reserve` of as many bytes.
 """
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from flatstream._core.base.checks cimport index_of
@@ -25,7 +25,8 @@ from flatstream._core.flatbuf.verifier cimport (
     Field, ObjectType, UnionType, Variant, find_not_utf8, find_variant, load_type,
 )
 from flatstream._core.records.json_numbers cimport (
-    MAX_NUMBER_SIZE, NONFINITE_BARE, NONFINITE_NULL, NONFINITE_STRING, Nonfinite, write_double, write_float, write_signed, write_unsigned,
+    MAX_NUMBER_SIZE, NONFINITE_BARE, NONFINITE_NULL, NONFINITE_STRING, Nonfinite, write_double, write_float,
+    write_signed, write_unsigned,
 )
 from flatstream._core.records.json_types cimport JsonEnum, JsonField, JsonName, JsonTypes, find_name
 from flatstream._core.records.record_numbers cimport load_bits
@@ -94,14 +95,14 @@ cdef str reason_of(const JsonWriter* writer):
     if writer.fault == NOT_UTF8:
         return f"the string at byte {writer.message.offset} is not UTF-8: see its byte {writer.detail}"
     if writer.fault == UNEQUAL_VECTORS:
-        return f"a vector of unions and the vector of their types differ in length, in the table at byte {writer.detail}"
+        return f"a vector of unions has another length than that of their types, in the table at byte {writer.detail}"
     if writer.fault == TOO_DEEP:
         return f"tables are nested deeper than the limit of {writer.limits.max_depth}"
     if writer.fault == TOO_MANY_TABLES:
         return f"there are more tables than the limit of {writer.limits.max_tables}"
     return (
-        f"the message has more than the limit of {writer.limits.max_apparent_size} bytes, counting bytes again each time "
-        "that an offset leads to them"
+        f"the message has more than the limit of {writer.limits.max_apparent_size} bytes, counting bytes again each "
+        "time that an offset leads to them"
     )
 
 
@@ -402,7 +403,7 @@ cdef int write_object(
                     note_fault(writer, OUTSIDE, 0)
                     return add_step(writer, number, j, -1)
                 bits = load_bits(writer.message.data + offset, width)
-            elif writer.options.defaults:
+            elif writer.options.defaults or names[j].is_key:
                 bits = layouts[j].default_bits
             else:
                 continue

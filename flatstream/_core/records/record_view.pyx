@@ -28,7 +28,7 @@ from flatstream._core.flatbuf.verifier cimport (
 )
 from flatstream._core.records.field_lookup cimport NameEntry, ObjectFields, RecordTypes, find_interned, is_special
 from flatstream._core.records.json_writer cimport (
-    NO_MEMORY, JsonOptions, JsonWriter, check_options, reason_of, set_types, write_elements, write_object,
+    NO_MEMORY, JsonWriter, check_options, reason_of, set_types, write_elements, write_object,
 )
 from flatstream._core.records.message_arrays cimport scalar_array, struct_array
 from flatstream._core.records.record_numbers cimport equal_numbers, equal_objects, load_bits, number_from_bits
@@ -843,11 +843,11 @@ cdef class RecordView:
         Examples
         --------
         >>> from flatstream import Builder, Schema
-        >>> table = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Disk")
+        >>> table = Schema.from_file("examples/telemetry.bfbs").root
         >>> builder = Builder(64)
-        >>> _ = table.encode(builder, name="sda", counters=(1, 2, 3, 4, 5, 6))
+        >>> _ = table.encode(builder, host="alpha", load_1=0.1)
         >>> table.view(builder).to_json()
-        '{"name":"sda","counters":[1,2]}'
+        '{"host":"alpha","load_1":0.1}'
         """
         return to_json(self, enums, defaults, nonfinite, indent, max_depth, max_tables, max_apparent_size)
 
