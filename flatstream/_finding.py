@@ -7,15 +7,19 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from flatstream._core.checksums.checksum import Checksum
+from flatstream._core.stream.frame_search import find_next_frames
 from flatstream._file_types import begins_with_table
 from flatstream._peeked import PeekedFile, read_fully
 from flatstream.checksums import ChecksumType
-from flatstream.detection import HEADER, PLACE, count_frames, detect_in, first_bytes
+from flatstream.detection import HEADER, PLACE, count_frames, detect, first_bytes
 from flatstream.errors import FlatStreamError, InvalidFrameError, UnexpectedEofError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
 
 __all__ = ["Found", "find_checksum"]
+
+# So many bytes are searched for frames if there are none at the beginning. (In random bytes, that takes 0.1 seconds.)
+SEARCHED = 256 << 10
 
 # How many frames are compared with each checksum.
 FRAMES = 1000
@@ -43,6 +47,7 @@ class _Walk(NamedTuple):
     # How many were read, and whether one of them cannot be zeros.
     frames: int
     has_content: bool
+    has_empty: bool
     # Whether the stream ends with the last of them; or what follows is no frame.
     to_the_end: bool
     failed: bool
@@ -82,9 +87,14 @@ def find_checksum(file: Any, name: str) -> Found:
 
 
 def _head_of(file: Any) -> Callable[[int], bytes]:
+    known = b""
+
     def head(size: int) -> bytes:
-        file.seek(0)
-        return read_fully(file.read, size)
+        nonlocal known
+        if len(known) < size:
+            file.seek(len(known))
+            known += read_fully(file.read, size - len(known))
+        return known[:size]
 
     return head
 
@@ -100,21 +110,25 @@ def _find(file: Any, head: Callable[[int], bytes], name: str) -> Found:
         if found is not None:
             return found
     first = first_bytes(head, PLACE)
+    if len(first) > PLACE:
+        # A large first frame, and some that follow it.
+        first = head(len(first) + PLACE)
     is_all = len(head(len(first) + 1)) == len(first) and getattr(file, "error", None) is None
     walks = [_walk(kind, first, is_all) for kind in ChecksumType]
     certain = [walk.kind for walk in walks if walk.is_evidence and walk.kind.checksum().size >= ENOUGH]
     if not certain:
-        walks[0] = _walk_without_checksum(file, first, is_all, walks[0])
+        whole = _whole(file, first, is_all)
+        walks[0] = _walk_without_checksum(whole, walks[0])
         certain = [
             walk.kind
             for walk in walks
-            if walk.kind.checksum().size < ENOUGH and walk.is_evidence and walk.kind is not ChecksumType.NONE
+            if 0 < walk.kind.checksum().size < ENOUGH and (walk.is_evidence or _goes_on(walk, first, is_all))
         ]
-        if _is_without_checksum(walks[0], first, is_all):
+        if _is_without_checksum(walks[0], whole, first, is_all):
             certain.append(ChecksumType.NONE)
     if len(certain) == 1:
         return Found(certain[0], "detection")
-    detected = detect_in(file)
+    detected = detect(first[:SEARCHED])
     if not certain and detected.confidence == 1.0 and detected.checksum not in (None, ChecksumType.NONE):
         # It is damaged at its beginning.
         assert detected.checksum is not None
@@ -150,7 +164,8 @@ def _find_in_first_frame(head: Callable[[int], bytes]) -> Found | None:
 
 def _walk(kind: ChecksumType, data: bytes, is_all: bool) -> _Walk:
     """Reads up to FRAMES frames of `data`, which `is_all` of the stream or its beginning."""
-    frames, has_content, ended, failed = 0, any(data[4 : 4 + kind.checksum().size]), False, False
+    frames, has_content, has_empty = 0, any(data[4 : 4 + kind.checksum().size]), False
+    ended = failed = False
     reason = "the frames that were looked at are whole"
     with StreamReader(data, kind) as reader:
         try:
@@ -161,12 +176,13 @@ def _walk(kind: ChecksumType, data: bytes, is_all: bool) -> _Walk:
                     break
                 frames += len(batch)
                 has_content = has_content or any(batch.lengths)
+                has_empty = has_empty or not all(batch.lengths)
         except UnexpectedEofError as error:
             if is_all:
                 failed, reason = True, _reason(error)
         except FlatStreamError as error:
             failed, reason = True, _reason(error)
-    return _Walk(kind, frames, has_content and frames > 0, ended, failed, reason)
+    return _Walk(kind, frames, has_content and frames > 0, has_empty, ended, failed, reason)
 
 
 def _reason(error: FlatStreamError) -> str:
@@ -177,34 +193,59 @@ def _reason(error: FlatStreamError) -> str:
     return f"frame {error.frame} at offset {error.offset} does not match"
 
 
-def _walk_without_checksum(file: Any, first: bytes, is_all: bool, walk: _Walk) -> _Walk:
-    """`walk`, over more of the stream: all frames if it is not larger than WALKED."""
+def _whole(file: Any, first: bytes, is_all: bool) -> Any:
+    """The whole stream as a source, at its beginning; None if it is too large."""
+    if is_all:
+        return first
+    if isinstance(file, PeekedFile):
+        data = file.peek(WALKED_FROM_MEMORY)
+        return data if len(file.peek(WALKED_FROM_MEMORY + 1)) == len(data) and file.error is None else None
+    if file.seek(0, io.SEEK_END) > WALKED:
+        return None
+    file.seek(0)
+    return file
+
+
+def _walk_without_checksum(source: Any, walk: _Walk) -> _Walk:
+    """`walk` over the whole stream."""
     if walk.failed or walk.to_the_end:
         return walk
-    too_large = "the lengths of the first {} MiB are plausible, which is not enough"
-    source: Any = first if is_all else file
-    if not is_all and isinstance(file, PeekedFile):
-        source = file.peek(WALKED_FROM_MEMORY)
-        if len(file.peek(WALKED_FROM_MEMORY + 1)) > len(source) or file.error is not None:
-            return walk._replace(reason=too_large.format(WALKED_FROM_MEMORY >> 20))
-    elif not is_all:
-        if file.seek(0, io.SEEK_END) > WALKED:
-            return walk._replace(reason=too_large.format(WALKED >> 20))
-        file.seek(0)
-    frames = 0
+    if source is None:
+        return walk._replace(reason="the lengths are plausible, but it is too large to look at all of them")
+    has_empty = False
     with StreamReader(source, None) as reader:
         try:
             for batch in reader.batches():
-                frames += len(batch)
+                has_empty = has_empty or not all(batch.lengths)
         except FlatStreamError as error:
-            return walk._replace(frames=frames, failed=True, reason=_reason(error))
-    return walk._replace(frames=frames, to_the_end=True, reason="the lengths lead to the end")
+            return walk._replace(failed=True, reason=_reason(error))
+    return walk._replace(has_empty=has_empty, to_the_end=True, reason="the lengths lead to the end")
 
 
-def _is_without_checksum(walk: _Walk, first: bytes, is_all: bool) -> bool:
+def _has_lengths(kind: ChecksumType, source: Any) -> bool:
+    """Whether the lengths lead to the end, if the frames have a checksum as long as this one, which need not match."""
+    if not isinstance(source, bytes):
+        source.seek(0)
+    with StreamReader(source, kind, on_error="skip", allow_empty=True) as reader:
+        try:
+            for _ in reader.batches():
+                pass
+        except FlatStreamError:
+            return False
+    return True
+
+
+def _goes_on(walk: _Walk, first: bytes, is_all: bool) -> bool:
+    """Whether there are intact frames behind the damage that ended the walk after its first frame."""
+    return walk.has_content and find_next_frames(deframer_for(walk.kind), first, 1, is_all, 0)[0] > 0
+
+
+def _is_without_checksum(walk: _Walk, whole: Any, first: bytes, is_all: bool) -> bool:
     if walk.to_the_end and walk.has_content:
-        # The offset of a root can be the length of a frame that ends where the message does.
-        return not begins_with_table(first)
+        # The offset of a root can be the length of a frame that ends where the message does. And the zeros at the end of
+        # the payloads of damaged frames that have a checksum can be empty frames.
+        others = (ChecksumType.CRC16, ChecksumType.CRC32, ChecksumType.CRC64) if walk.has_empty else ()
+        return not begins_with_table(first) and not any(_has_lengths(kind, whole) for kind in others)
     # Torn, damaged or large, but it begins with frames whose payloads are such as a builder makes.
     begin, frames = count_frames(deframer_for(None), first, is_all)
     return begin == 0 and frames > 1

@@ -13,7 +13,7 @@ from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Source, has_known_size, open_source, size_of
 from flatstream._follow import follow_path
-from flatstream.checksums import Checksum, ChecksumType, NoChecksum
+from flatstream.checksums import Checksum, ChecksumType, name_of
 from flatstream.errors import FlatStreamError
 from flatstream.framing import (
     BoundedDeframer,
@@ -191,7 +191,7 @@ class StreamReader(Decoder):
         while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
             deframer = deframer.inner  # type: ignore[attr-defined]
         if type(deframer) is ChecksumDeframer:
-            return ChecksumType.NONE.value if type(deframer.checksum) is NoChecksum else deframer.checksum.name
+            return name_of(deframer.checksum)
         return ChecksumType.NONE.value if type(deframer) is DefaultDeframer else None
 
     @property
