@@ -168,7 +168,7 @@ def test_garbage_collector_may_clear_a_reader_that_awaits_its_description() -> N
 import gc, io
 from flatstream import StreamReader
 
-class Source(io.RawIOBase):
+class Source:
     def readinto(self, buffer):
         return 0
 
