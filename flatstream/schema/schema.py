@@ -198,6 +198,18 @@ class Schema:
         schema._data = content
         return schema
 
+    def to_bytes(self) -> bytes:
+        """The binary schema, as it was loaded or as flatc made it: the content of a .bfbs file.
+
+        Raises
+        ------
+        TypeError
+            The schema was not made by `from_fbs`, `from_file` or `from_bytes`.
+        """
+        if self._data is None:
+            raise TypeError("this Schema has no binary schema: it was not made by Schema.from_file or Schema.from_bytes")
+        return self._data
+
     @property
     def root(self) -> Table | None:
         """The table that the schema declares as its `root_type`; None if it declares none."""

@@ -96,14 +96,14 @@ def check_random_schema(chance: random.Random) -> None:
             assert repr(again.tables[table.name].view(message).to_dict()) == repr(table.view(message).to_dict())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.randoms(use_true_random=False))
 def test_random_schema_is_compiled_to_the_same_types(chance):
     check_random_schema(chance)
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.randoms(use_true_random=False))
 def test_300_random_schemas_are_compiled_to_the_same_types(chance):
     check_random_schema(chance)
