@@ -208,7 +208,9 @@ class Schema:
             The schema was not made by `from_fbs`, `from_file` or `from_bytes`.
         """
         if self._data is None:
-            raise TypeError("this Schema has no binary schema: it was not made by Schema.from_file or Schema.from_bytes")
+            raise TypeError(
+                "this Schema has no binary schema: it was not made by Schema.from_file or Schema.from_bytes"
+            )
         return self._data
 
     @property
