@@ -65,7 +65,11 @@ def test_checksum_of_a_torn_or_damaged_file_is_found(name: str, tmp_path: Path) 
 @every_checksum
 def test_first_frame_that_is_larger_than_what_is_looked_at_is_read_whole(name: str, tmp_path: Path) -> None:
     large = random.Random(name).randbytes(1_100_000)
-    assert opened(tmp_path / "stream", reference.encode([large, b"next"], name)) == (name, "detection", [large, b"next"])
+    assert opened(tmp_path / "stream", reference.encode([large, b"next"], name)) == (
+        name,
+        "detection",
+        [large, b"next"],
+    )
 
 
 def test_lengths_that_lead_to_the_end_of_a_large_file_are_enough(tmp_path: Path) -> None:
