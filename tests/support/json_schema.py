@@ -26,7 +26,8 @@ table All {
   bytes:[ubyte]; point:Point; grid:Grid; choice:Choice; choices:[Choice];
   keyed:[Keyed]; named:[Named]; entries:[Entry]; colors:[Color]; accesses:[Access]; texts:[string]; truths:[bool];
   points:[Point]; f32s:[float]; f64s:[double]; leaf:Leaf; nested:[ubyte] (nested_flatbuffer: "Leaf"); inner:All;
-  hash16:ushort (hash: "fnv1a_16"); hash32:uint (hash: "fnv1_32"); hash64:ulong (hash: "fnv1a_64");
+  hash32:uint (hash: "fnv1_32"); hash32a:int (hash: "fnv1a_32"); hash64:ulong (hash: "fnv1a_64");
+  hash64s:long (hash: "fnv1_64");
   old:int (deprecated); i8s:[byte];
 }
 table Needs { must:string (required); may:int; }
