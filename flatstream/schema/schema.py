@@ -11,6 +11,7 @@ from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.json_lines import JsonLines, json_lines
+from flatstream._core.records.json_reader import JsonReader
 from flatstream._core.records.record_builder import RecordBuilder
 from flatstream._core.records.record_filter import RecordFilter
 from flatstream._core.records.record_iterator import RecordIterator, iterate_records, view_message
@@ -78,6 +79,7 @@ class Schema:
         self._data: bytes | None = None
         # By the number of a table: its encoders that no call is using.
         self._spare_encoders: dict[int, list[RecordBuilder]] = {}
+        self._spare_json_readers: dict[int, list[JsonReader]] = {}
 
     @classmethod
     def from_fbs(
@@ -462,6 +464,96 @@ class Table:
             return encoder._encode(builder, fields if record is None else record)
         finally:
             spare.append(encoder)
+
+    # JSON in
+
+    def from_json(
+        self,
+        text: str | Buffer,
+        *,
+        file_identifier: bool = False,
+        force_defaults: bool = False,
+        unknown: Literal["raise", "skip"] = "raise",
+    ) -> bytes:
+        """The message of a record that is written as JSON, as ``flatc --binary`` makes it; see docs/json.md.
+
+        Parameters
+        ----------
+        text : str or bytes-like
+            One object of JSON, in UTF-8; what `RecordView.to_json` returns is one.
+        file_identifier : bool
+            Whether the message carries the schema's file identifier, as flatc's do.
+        force_defaults : bool
+            Whether values that equal the default are stored.
+        unknown : {"raise", "skip"}
+            Whether a field that the table does not have is an error, or is left out.
+
+        Returns
+        -------
+        bytes
+            A finished message.
+
+        Raises
+        ------
+        JsonError
+            The text is no JSON, or no record of this table: a value does not fit its field, a required field is
+            missing, a name is no field. The error has the path of the field, and the line and column.
+        ValueError
+            `file_identifier` is true, and the schema has none or this is not its root.
+        TypeError
+            `text` is neither str nor bytes-like.
+
+        Examples
+        --------
+        >>> table = Schema.from_file("examples/telemetry.bfbs").root
+        >>> message = table.from_json('{"sequence": 7, "host": "alpha"}')
+        >>> table.view(message)
+        <telemetry.Event sequence=7 host='alpha'>
+        """
+        from flatstream._core.flatbuf.builder import Builder
+
+        builder = Builder(1024)
+        self.encode_json(builder, text, file_identifier=file_identifier, force_defaults=force_defaults, unknown=unknown)
+        return bytes(memoryview(builder))
+
+    def encode_json(
+        self,
+        builder: Builder,
+        text: str | Buffer,
+        *,
+        file_identifier: bool = False,
+        force_defaults: bool = False,
+        unknown: Literal["raise", "skip"] = "raise",
+    ) -> int:
+        """Builds such a message with `builder`, and finishes it; returns its offset, as `encode` does.
+
+        After an error the builder keeps its previous content. For the arguments and the errors see `from_json`, and
+        `encode` for those of the builder.
+        """
+        identifier = self._identifier() if file_identifier else b""
+        # See `encode`.
+        spare = self.schema._spare_json_readers.setdefault(self.number, [])
+        try:
+            reader = spare.pop()
+        except IndexError:
+            reader = JsonReader(self.layout, self.number)
+        try:
+            return reader._encode_json(
+                builder, text, file_identifier=identifier, force_defaults=force_defaults, unknown=unknown
+            )
+        finally:
+            spare.append(reader)
+
+    def _identifier(self) -> bytes:
+        """The file identifier that messages of this table may carry."""
+        identifier = self.layout.file_identifier
+        if not identifier:
+            raise ValueError(f"the schema of {self.name} has no file identifier")
+        if self.number != self.layout.root:
+            # A reader would take the message for one of the root table.
+            name = identifier.decode("latin-1")
+            raise ValueError(f"{self.name} has no file identifier: {name!r} is that of the schema's root table")
+        return identifier
 
     # Records out
 
