@@ -24,8 +24,8 @@ SEARCHED = 256 << 10
 # How many frames are compared with each checksum.
 FRAMES = 1000
 
-# Without a checksum, lengths that lead from the first byte to the very last one are evidence. So many bytes are read for
-# that; of a stream that cannot seek, from memory.
+# Without a checksum, lengths that lead from the first byte to the very last one are evidence. So many bytes are read to
+# see that; of a stream that cannot seek, from memory.
 WALKED = 64 << 20
 WALKED_FROM_MEMORY = 16 << 20
 
@@ -242,7 +242,7 @@ def _goes_on(walk: _Walk, first: bytes, is_all: bool) -> bool:
 
 def _is_without_checksum(walk: _Walk, whole: Any, first: bytes, is_all: bool) -> bool:
     if walk.to_the_end and walk.has_content:
-        # The offset of a root can be the length of a frame that ends where the message does. And the zeros at the end of
+        # The offset of a root can be the length of a frame that ends where the message does. And zeros at the end of
         # the payloads of damaged frames that have a checksum can be empty frames.
         others = (ChecksumType.CRC16, ChecksumType.CRC32, ChecksumType.CRC64) if walk.has_empty else ()
         return not begins_with_table(first) and not any(_has_lengths(kind, whole) for kind in others)

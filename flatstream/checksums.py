@@ -6,7 +6,18 @@ import enum
 
 from flatstream._core.checksums.checksum import Checksum, Crc16, Crc32, Crc32c, Crc64, NoChecksum, XxHash64
 
-__all__ = ["Checksum", "ChecksumType", "Crc16", "Crc32", "Crc32c", "Crc64", "NoChecksum", "XxHash64", "as_checksum", "name_of"]
+__all__ = [
+    "Checksum",
+    "ChecksumType",
+    "Crc16",
+    "Crc32",
+    "Crc32c",
+    "Crc64",
+    "NoChecksum",
+    "XxHash64",
+    "as_checksum",
+    "name_of",
+]
 
 
 class ChecksumType(enum.Enum):

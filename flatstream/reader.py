@@ -179,6 +179,7 @@ class StreamReader(Decoder):
                 endpoint.target.close()
             raise
         self._endpoint: Source | None = endpoint
+
     @property
     def source(self) -> Any:
         """The source; None after `close` or `detach`."""

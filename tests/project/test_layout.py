@@ -21,6 +21,7 @@ FOLDERS = {
     "flatbuf",
     "framing",
     "journal",
+    "opening",
     "project",
     "records",
     "recovery",
