@@ -219,13 +219,17 @@ def open(
     found: list[Description | None] = []
     existed = os.path.exists(path)
 
+    any_format = asked is None or isinstance(asked, bool)
+
     def prepare(file: io.FileIO) -> io.FileIO:
         if recover and counterpart is not None:
+            # A file with another description is left as it is.
+            _check_description(_read_description(file, counterpart), wanted, any_format)
             file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
             reports.append(report)
         elif counterpart is not None:
             _check_end(file, counterpart, allow_empty)
-        found.append(_found_description(file, counterpart, wanted, asked is None or isinstance(asked, bool)))
+        found.append(_found_description(file, counterpart, wanted, any_format))
         return file
 
     writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, **options)
@@ -290,16 +294,28 @@ def _found_description(
                 "not known, because the framer is written in Python"
             )
         return None
-    with open_for_reading(file) as source:
-        found = StreamReader(source, deframer).description
-    if wanted is None:
-        return found
-    if found is None:
+    found = _read_description(file, deframer)
+    if found is None and wanted is not None:
         raise ValueError(f"describe= asks for {wanted!r}, and the file has messages and no description")
-    if not found.matches(wanted) and not (any_format and found.checksum == wanted.checksum):
+    _check_description(found, wanted, any_format)
+    return found
+
+
+def _read_description(file: io.FileIO, deframer: Deframer) -> Description | None:
+    """The description of a file that was opened for appending; None if it has none that is intact."""
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return None
+    with open_for_reading(file) as source:
+        return StreamReader(source, deframer).description
+
+
+def _check_description(found: Description | None, wanted: Description | None, any_format: bool) -> None:
+    """Raises ValueError if the description of a file has another format than the one that is wanted."""
+    if found is None or wanted is None or found.matches(wanted):
+        return
+    if not any_format or found.checksum != wanted.checksum:
         differences = _differences(found, wanted)
         raise ValueError(f"describe= asks for {wanted!r}, and the file has {found!r}: their {differences}")
-    return found
 
 
 def _differences(one: Description, other: Description) -> str:
