@@ -352,10 +352,10 @@ class StreamReader(Decoder):
             return table.read_records(self, where=where, **options)  # type: ignore[no-any-return]
         if where is not None:
             raise ValueError(
-                "where= is about the fields of one table, and the stream has messages of several: pass the name of one, "
-                f"as in records({table.name!r}, where=...)"
+                "where= is about the fields of one table, and the stream has messages of several: pass the name of "
+                f"one, as in records({table.name!r}, where=...)"
             )
-        return table.read_mixed_records(mixed, self, **options)  # type: ignore[no-any-return]
+        return table._read_mixed_records(mixed, self, **options)  # type: ignore[no-any-return]
 
     def write_json_lines(self, file: Any, table: Any = None, **options: Any) -> int:
         """Writes the messages, which are of `table`, to a binary file as JSON lines; returns how many lines it wrote.

@@ -507,7 +507,7 @@ class Table:
 
     # Columns out
 
-    def read_mixed_records(
+    def _read_mixed_records(
         self,
         tables: Mapping[str, Table],
         reader: Decoder,

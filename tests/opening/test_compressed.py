@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
 import io
 import itertools
@@ -180,7 +181,7 @@ def test_compressed_file_is_neither_followed_nor_appended_to_nor_recovered_nor_s
         salvage(path, tmp_path / "out", "crc32")
     # The offsets of the stream are not those of the file, which somebody may cut there.
     for function in (recover, recover_file):
-        found = attempted(lambda call=function: call(path, "crc32"))
+        found = attempted(functools.partial(function, path, "crc32"))
         if name in ("Zstandard", "LZ4"):
             # The first bytes are a length over the limit, or an uncompressed piece holds whole frames.
             assert isinstance(found, InvalidFrameError)

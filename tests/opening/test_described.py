@@ -26,15 +26,16 @@ from support.errors import raised_by
 from support.modes import Sum24
 
 # Two schemas with identifiers, and one table of the second that is not its root.
-EVENTS = Schema.from_fbs(
+EVENTS: Any = Schema.from_fbs(
     text='namespace a; table Event { time_ns:ulong; value:int; } root_type Event; file_identifier "EVNT";'
 ).root
 OTHERS = Schema.from_fbs(
-    text="namespace b; table Note { text:string; } table Mark { value:int; } root_type Note; file_identifier 'NOTE';".replace(
-        "'", '"'
-    )
+    text="""
+    namespace b; table Note { text:string; } table Mark { value:int; } root_type Note; file_identifier "NOTE";
+    """
 )
-NOTES, MARKS = OTHERS.root, OTHERS.table("b.Mark")
+NOTES: Any = OTHERS.root
+MARKS = OTHERS.table("b.Mark")
 every_checksum = pytest.mark.parametrize("name", [kind.value for kind in ChecksumType])
 
 
@@ -149,9 +150,7 @@ def test_without_a_table_and_a_description_of_one_an_error_says_what_to_pass(met
     for arguments in ((), (None,), ("a.Event",)):
         error = call(plain, *arguments)
         assert type(error) is TypeError
-        assert str(error).startswith(
-            f"{method}() needs a table, because the stream has no description: pass one, as in"
-        )
+        assert str(error).startswith(f"{method}() needs a table, because the stream has no description: pass one")
         error = call(stream_of(True, ONE), *arguments)
         assert type(error) is TypeError
         assert "the stream has a description without a schema" in str(error)
@@ -182,9 +181,7 @@ def test_each_message_of_a_mixed_stream_is_a_record_of_its_own_table() -> None:
     told: list[tuple[int, int]] = []
     list(_records(data, progress=lambda *numbers: told.append(numbers)))
     assert told[-1] == (5, len(data))
-    with pytest.raises(
-        ValueError, match=r"where= is about the fields of one table.*records\('a.Event', where=\.\.\.\)"
-    ):
+    with pytest.raises(ValueError, match=r"where= is about the fields of one table.*records\('a\.Event', where="):
         _records(data, where=("value", ">", 1))
     for name, values in (("a.Event", [1, 2]), ("EVNT", [1, 2]), ("Mark", [7])):
         assert [record.value for record in _records(data, name)] == values
@@ -207,10 +204,8 @@ def test_messages_of_a_mixed_stream_that_are_of_no_table() -> None:
     assert next(records).value == 1
     error = raised_by(lambda: next(records))
     assert type(error) is FlatbufferError
-    assert (
-        "expected a message with one of the file identifiers b'EVNT', b'NOTE': it has the file identifier b'WHAT'"
-        in (str(error))
-    )
+    known = "expected a message with one of the file identifiers b'EVNT', b'NOTE'"
+    assert f"{known}: it has the file identifier b'WHAT' (frame 1, " in str(error)
     assert (error.frame, error.offset is not None) == (1, True)
     error = raised_by(lambda: next(records))
     assert "it has none (frame 2" in str(error)
@@ -225,9 +220,8 @@ def test_messages_of_a_mixed_stream_that_are_of_no_table() -> None:
     with StreamReader(data, "crc32", on_error="stop", allow_empty=True) as reader:
         assert len(list(reader.records())) == 1
     # A table without an identifier is that of all others.
-    data = stream_of(
-        {"NOTE": NOTES, "": MARKS}, [MIXED[1], message(MARKS, "", value=8), message(MARKS, "WHAT", value=9)]
-    )
+    others = [message(MARKS, "", value=8), message(MARKS, "WHAT", value=9)]
+    data = stream_of({"NOTE": NOTES, "": MARKS}, [MIXED[1], *others])
     assert [record.to_dict() for record in _records(data)] == [{"text": "a"}, {"value": 8}, {"value": 9}]
 
 

@@ -73,7 +73,8 @@ def test_what_is_a_url() -> None:
 def test_urls_are_not_written() -> None:
     url = "memory://folder/new.fs"
     for mode in ("w", "x", "a"):
-        for options in ({}, {"checksum": "crc32"}, *([{"recover": True}] if mode == "a" else [])):
+        several: list[dict[str, Any]] = [{}, {"checksum": "crc32"}, *([{"recover": True}] if mode == "a" else [])]
+        for options in several:
             with pytest.raises(ValueError, match=r"a URL can only be read, not written: got 'memory://folder/new\.fs'"):
                 flatstream.open(url, mode, **options)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="a URL can only be read"):
