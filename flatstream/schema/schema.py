@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.flatbuf.layout import Layout
@@ -14,7 +15,12 @@ from flatstream._core.records.json_lines import JsonLines, json_lines
 from flatstream._core.records.json_reader import JsonReader
 from flatstream._core.records.record_builder import RecordBuilder
 from flatstream._core.records.record_filter import RecordFilter
-from flatstream._core.records.record_iterator import RecordIterator, iterate_records, view_message
+from flatstream._core.records.record_iterator import (
+    RecordIterator,
+    iterate_mixed_records,
+    iterate_records,
+    view_message,
+)
 from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
 from flatstream.schema._compile import layout_of, types_of
@@ -683,6 +689,44 @@ class Table:
         return json_lines(records, enums=enums, defaults=defaults, nonfinite=nonfinite, chunk_size=chunk_size)
 
     # Columns out
+
+    def _read_mixed_records(
+        self,
+        tables: Mapping[str, Table],
+        reader: Decoder,
+        *,
+        verify: bool = True,
+        on_error: _OnError | None = None,
+        on_other: Literal["raise", "skip"] = "raise",
+        limit: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> RecordIterator:
+        """Iterates over the messages of a StreamReader, each as a record of its own table; see `StreamReader.records`.
+
+        `tables` are by the file identifiers of their messages, "" for all other messages; this table is one of them.
+        """
+        selected = None
+        if limit is not None or progress is not None:
+            selected = RecordFilter(self.schema._record_types, self.number, [], limit, progress)
+        made = {
+            identifier.encode("latin-1"): (table.schema._record_types, table.number)
+            for identifier, table in tables.items()
+        }
+        limits = (max_depth, max_tables, max_apparent_size)
+        return iterate_mixed_records(made, reader, verify, limits, on_other, on_error, selected)
+
+    def _identified(self, file_identifier: str) -> Table:
+        """This table as the root of its schema, with a file identifier: as a description names it."""
+        info = self.schema._info
+        if (info.root, info.file_identifier) == (self.number, file_identifier):
+            return self
+        info = dataclasses.replace(info, root=self.number, file_identifier=file_identifier)
+        schema = Schema(info, size_prefixed=self.schema.size_prefixed)
+        schema._data = self.schema._data
+        return Table(schema, self.number)
 
     def read_columns(
         self,

@@ -22,6 +22,7 @@ FOLDERS = {
     "flatbuf",
     "framing",
     "journal",
+    "opening",
     "project",
     "records",
     "recovery",
