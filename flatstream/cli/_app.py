@@ -23,6 +23,7 @@ PROGRAM = "flatstream"
 COMMANDS = {
     "Look": {
         "info": "Say what files, journals and pipes are.",
+        "verify": "Check every frame, and every message by its schema.",
     },
 }
 
