@@ -19,7 +19,7 @@ from flatstream.cli._output import (
     time_text,
 )
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
-from flatstream.tools.info import StreamInfo, info
+from flatstream.tools.inspection import StreamInfo, info
 
 __all__ = ["command"]
 
@@ -153,8 +153,8 @@ def intact_text(found: StreamInfo) -> str:
     where = f"offset {first.begin:,}" if first.segment is None else f"offset {first.begin:,} of {first.segment}"
     if found.state == "torn":
         return (
-            f"no, it is torn: from {where} on, {size_text(first.end - first.begin)} are no whole frame ({first.reason}); "
-            f"flatstream recover {path} cuts them off, and keeps a copy"
+            f"no: a torn tail of {count_text(first.end - first.begin, 'byte')} from {where} on ({first.reason}); "
+            f"flatstream recover {path} cuts it off, and keeps a copy"
         )
     places = count_text(found.damaged_places, "damaged place")
     return (

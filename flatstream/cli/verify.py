@@ -16,7 +16,7 @@ from flatstream.cli._inputs import (
 )
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
 from flatstream.cli._status import DAMAGED, INTACT, for_each
-from flatstream.tools.verify import VerifyReport, verify
+from flatstream.tools.checking import VerifyReport, verify
 
 __all__ = ["command"]
 
@@ -80,12 +80,14 @@ def tell(report: VerifyReport) -> None:
     for damage in report.damage:
         place = f"{damage.segment}, " if damage.segment is not None else ""
         size = f"{count_text(damage.end - damage.begin, 'byte')} from offset {damage.begin:,} on"
-        print_line(f"  {place}{size}, behind frame {damage.frame:,}: {WORDS[damage.kind]}: {damage.reason}")
+        print_line(
+            f"  {place}{size}, after {count_text(damage.frame, 'intact frame')}: {WORDS[damage.kind]}: {damage.reason}"
+        )
     if report.damaged_places > len(report.damage):
         print_line(f"  and {count_text(report.damaged_places - len(report.damage), 'more place')}")
     if report.lost_segments:
         print_line(f"  {count_text(report.lost_segments, 'sealed segment')} lost: there are no such files")
-    if report.state != "intact":
+    if report.state == "damaged":
         missing = f", {count_text(report.missing, 'frame number')} missing" if report.missing else ""
         print_line(
             f"  {count_text(report.damaged_places, 'place')}, {count_text(report.lost_bytes, 'byte')} lost{missing}"

@@ -87,7 +87,7 @@ def what_is(path: str, first: bytes, size: int, detection: Detection, seems: str
     begin = " ".join(f"{byte:02x}" for byte in first[:16])
     return Foreign(
         f"nothing that is known, and no stream with a built-in checksum; it begins with {begin}",
-        "if it is a stream that is damaged at its beginning, flatstream salvage --checksum NAME finds its intact frames",
+        "if it is a damaged stream, flatstream salvage --checksum NAME finds its intact frames",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from flatstream._core.checksums.checksum import UncheckedChecksum
 from flatstream._core.stream.frame_batch import FrameBatch
-from flatstream._core.stream.frame_search import header_size_of, largest_of
+from flatstream._core.stream.frame_search import evidence_bytes_of, header_size_of, largest_of
 from flatstream.errors import (
     ChecksumMismatchError,
     FlatbufferError,
@@ -40,6 +41,9 @@ LARGE_FRAMES = 256 << 10
 
 # How many damaged places are kept; all are counted.
 MOST_DAMAGE = 10_000
+
+# A checksum of so many bytes that matches is evidence of a frame.
+ENOUGH_EVIDENCE = 4
 
 # In bytes.
 LONGEST_HEADER = 12
@@ -161,6 +165,7 @@ def read_to_end(
 
     `validator` is for readers whose deframer has none. The frames that it refuses do not count as intact.
     """
+    error: FlatStreamError | None = None
     while True:
         batch = reader.read_batch(on_error="stop")
         if batch is not None:
@@ -170,12 +175,20 @@ def read_to_end(
             if step is not None:
                 step(reader.offset)
             continue
-        error = reader.stop_error
-        if error is None:
+        # At the end of the stream, that of the last damage is still there.
+        error, known = reader.stop_error, error
+        if error is None or error is known:
             break
+        kind, reason = kind_of(error), reason_of(error)
+        if kind == "payload" and evidence_bytes_of(reader.deframer) >= ENOUGH_EVIDENCE:
+            # The frame is as it was written, and the next one is behind it.
+            begin = reader.offset
+            with contextlib.suppress(ValidationFailedError, FlatbufferError):
+                reader.read_batch(1, on_error="raise")
+            totals.add_damage(Damage(begin, reader.offset, kind, reason, totals.frames))
+            continue
         # One frame behind the damage; then it is looked for the next one.
         batch = reader.read_batch(1, on_error="resync")
-        kind, reason = kind_of(error), reason_of(error)
         if kind == "torn" and batch is not None:
             kind, reason = "frame", "the header declares a payload that reaches beyond the end of the stream"
         lost = reader.lost_ranges[-1:] if batch is None else batch.lost_ranges

@@ -335,8 +335,8 @@ def _of_journal(one: Input, checksum: Any, schema: Any, table: str | None) -> St
         last = None
         if first is not None:
             totals.look_at(first)
-            with one.open(checksum, schema, table, on_error="resync", start=-1) as end:
-                last = end.reader.read_message()
+            with one.open(checksum, schema, table, on_error="resync", start=-1) as newest:
+                last = newest.reader.read_message()
         return StreamInfo(
             one.name,
             "journal",
