@@ -114,7 +114,7 @@ def run(arguments: Sequence[str]) -> int:
     _output.set_command(None)
     try:
         status = _invoke(arguments)
-        sys.stdout.flush()
+        _output.flush_output()
         return status
     except click.UsageError as error:
         context = error.ctx
@@ -127,6 +127,10 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _output.complain("interrupted")
         return INTERRUPTED
+    except _output.OutputError as error:
+        _output.give_up_output()
+        _output.complain(str(error))
+        return ERROR
     except click.ClickException as error:
         _output.complain(error.format_message())
         return ERROR

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from flatstream.cli._app import exit_statuses
@@ -29,15 +31,8 @@ def command(paths: tuple[str, ...], allow_empty: bool | None, as_json: bool, che
     """
 
     def mend(one: Input) -> int:
-        if one.kind not in ("file", "journal"):
-            raise click.UsageError(f"{one.name}: only files and journals are repaired")
         with Progress(one.name, one.size) as progress:
-            try:
-                report = repair(one, checksum=checksum, allow_empty=allow_empty, progress=progress)
-            except ValueError as error:
-                if type(error) is not ValueError:
-                    raise
-                raise click.UsageError(str(error)) from None
+            report = repair(one, checksum=checksum, allow_empty=allow_empty, progress=progress)
         if as_json:
             print_json(report.to_dict())
         else:
@@ -48,7 +43,11 @@ def command(paths: tuple[str, ...], allow_empty: bool | None, as_json: bool, che
         if as_json:
             print_json({"path": one.name, "error": str(error), "status": status})
 
-    return for_each(expand(paths), mend, failed)
+    inputs = expand(paths)
+    for one in inputs:
+        if one.kind not in ("file", "journal"):
+            raise click.UsageError(f"{one.name}: only files and journals are repaired")
+    return for_each(inputs, mend, failed)
 
 
 def tell(report: RepairReport, indent: str = "") -> None:
@@ -61,7 +60,9 @@ def tell(report: RepairReport, indent: str = "") -> None:
             tell(segment, "  ")
         return
     if report.action == "cut":
-        copy = "they were zeros" if report.saved_as is None else f"their copy is {report.saved_as}"
+        copy = "they were zeros"
+        if report.saved_as is not None:
+            copy = f"their copy beside it is {os.path.basename(report.saved_as)}"
         tail = count_text(report.bytes_cut, "byte")
         print_line(f"{indent}{report.path}: {tail} of a torn tail were cut off ({copy}); now {whole}")
     elif report.action == "damaged":

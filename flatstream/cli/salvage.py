@@ -54,11 +54,14 @@ def command(
             return copy_journal(one, target, checksum, everything, as_json)
         with one.open(checksum) as opened:
             kind = opened.checksum if checksum is None else checksum
+            # It is copied as a frame, and is no message.
+            heads = int(opened.description is not None)
         with Progress(one.name, one.size) as progress:
             report = salvage(one.name, target, kind, allow_empty=allow_empty, progress=progress)
         if not report.frames and report.looks_like is not None:
             os.unlink(target)
             raise NotAStreamError(f"no frame is intact (it looks like {report.looks_like}): nothing was copied")
+        report = report._replace(frames=max(0, report.frames - heads))
         if as_json:
             print_json({"path": one.name, "out": target, **report._asdict()})
         else:

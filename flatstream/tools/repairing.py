@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import uuid
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class RepairReport:
         It was intact; a torn tail was cut off; it is damaged, and was not changed. Of a journal: the worst of its
         segments.
     frames, size : int
-        How many intact frames it has now, and its size in bytes.
+        How many messages are intact now (of a damaged file, those before the damage), and its size in bytes.
     bytes_cut : int
         How many bytes were cut off.
     saved_as : str or None
@@ -99,8 +100,10 @@ def repair(
         It is no stream, or not certainly; nothing was changed.
     OSError
         It cannot be read or written. With the number EBUSY, a writer has it open.
+    io.UnsupportedOperation
+        It is compressed.
     ValueError
-        It is neither a file nor a journal, or it is compressed.
+        It is neither a file nor a journal.
 
     Examples
     --------
@@ -121,9 +124,11 @@ def repair(
         raise ValueError(f"{one.name}: only files and journals are repaired")
     with one.open(checksum) as opened:
         if opened.compression is not None:
-            raise ValueError(f"{one.name}: compressed files are not repaired: decompress it first")
+            raise io.UnsupportedOperation("compressed files are not repaired: decompress it first")
         deframer = opened.reader.deframer
         kind = opened.checksum if checksum is None else checksum
+        # It is a frame, and no message.
+        heads = int(opened.description is not None)
     if one.size == 0:
         return RepairReport(one.name, "nothing", 0, 0)
     try:
@@ -132,7 +137,7 @@ def repair(
         return RepairReport(
             one.name,
             "damaged",
-            error.frame or 0,
+            max(0, (error.frame or 0) - heads),
             os.path.getsize(one.name),
             offset=error.offset,
             error=error.message,
@@ -143,7 +148,7 @@ def repair(
     if report.being_written is not None:
         raise OSError(errno.EBUSY, f"a writer has it open ({report.being_written}); nothing was changed", one.name)
     if report.end is RecoveryEnd.CLEAN_EOF:
-        return RepairReport(one.name, "nothing", report.frames, report.last_good_offset)
+        return RepairReport(one.name, "nothing", report.frames - heads, report.last_good_offset)
     # Takes the lock, looks again, copies and cuts.
     with open_stream(one.name, "a", checksum=kind, recover=True, allow_empty=allow_empty) as writer:
         done = writer.recovery
@@ -151,7 +156,7 @@ def repair(
     return RepairReport(
         one.name,
         "nothing" if done.action == "nothing" else "cut",
-        done.frames,
+        done.frames - heads,
         done.offset,
         done.bytes_cut,
         done.saved_as,

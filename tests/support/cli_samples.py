@@ -60,14 +60,15 @@ def make_samples(folder: Path) -> Path:
         write_events(folder / f"{checksum}.fs", checksum=checksum)
     write_events(folder / "described.fs", **described())
     whole = (folder / "xxhash64.fs").read_bytes()
-    frame = len(whole) // 50
     (folder / "torn.fs").write_bytes(whole[:-5])
     (folder / "zeros.fs").write_bytes(whole + bytes(1000))
     (folder / "damaged.fs").write_bytes(whole)
-    # A payload, the length of another frame, and the first frame behind its header.
-    damage(folder / "damaged.fs", [frame * 5 + 40, frame * 20 + 3, 50])
+    # The payloads of the first and of another frame, and the length of a third.
+    damage(folder / "damaged.fs", [40, 500, 1819])
     (folder / "empty.fs").touch()
-    (folder / "compressed.fs.gz").write_bytes(gzip.compress((folder / "described.fs").read_bytes(), mtime=0))
+    # Not really compressed, so that each version of zlib writes the same.
+    with gzip.GzipFile(folder / "compressed.fs.gz", "wb", compresslevel=0, mtime=0) as file:
+        file.write((folder / "described.fs").read_bytes())
     shutil.copy(SCHEMA, folder / "telemetry.bfbs")
     (folder / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4)
     (folder / "table.parquet").write_bytes(b"PAR1" + bytes(range(1, 200)) + b"PAR1")
@@ -75,13 +76,13 @@ def make_samples(folder: Path) -> Path:
     (folder / "rows.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
     (folder / "agent.fbs").write_text("namespace agent;\ntable Event { time_ns:ulong; }\nroot_type Event;\n")
     (folder / "random").write_bytes(bytes(number * number * 7 % 251 for number in range(3000)))
-    header = len(whole) // 50 - len(next(iter(flatstream.StreamReader(whole, "xxhash64"))))
-    (folder / "message.bin").write_bytes(whole[header:frame])
+    with flatstream.open(folder / "xxhash64.fs", checksum="xxhash64") as reader:
+        (folder / "message.bin").write_bytes(next(reader))
     make_journal(folder / "journal", [10, 10, 5], sealed=2)
     tear(make_journal(folder / "torn-journal", [10, 5], sealed=1)[-1])
     paths = make_journal(folder / "damaged-journal", [10, 10, 10, 5], sealed=3)
     damage_frame(paths[0], 3)
-    os.unlink(paths[1])
+    os.unlink(paths[2])
     return folder
 
 
