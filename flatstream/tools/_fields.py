@@ -32,7 +32,10 @@ def field_at(table: Table, path: str) -> FieldInfo | None:
         kind = found.type
         if kind.base is BaseType.UNION and names:
             variant = names.pop(0)
-            kind = next((value.type for value in schema.enums[kind.index].values if value.name == variant), TypeInfo(BaseType.NONE))
+            kind = next(
+                (value.type for value in schema.enums[kind.index].values if value.name == variant),
+                TypeInfo(BaseType.NONE),
+            )
             if not names:
                 # The variant itself.
                 return None

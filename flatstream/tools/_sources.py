@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import flatstream._open
 from flatstream.checksums import Checksum, ChecksumType, NoChecksum, as_checksum
 from flatstream.framing import (
     BoundedDeframer,
@@ -19,9 +18,9 @@ from flatstream.framing import (
     ValidatingDeframer,
     deframer_for,
 )
-from flatstream.journal import JournalReader
 from flatstream.reader import StreamReader
 from flatstream.tools._times import MessageTimes, TimeField, guess_time_field, time_field
+from flatstream.tools.inputs import Input, expand, pick_table
 
 if TYPE_CHECKING:
     from flatstream.description import Description
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SourceReport",
     "SourceStream",
+    "check_single",
     "common_checksum",
     "common_description",
     "open_sources",
@@ -87,7 +87,7 @@ class SourceStream:
 
     @property
     def description(self) -> Description | None:
-        return self.reader.description
+        return getattr(self.reader, "description", None)
 
     def report(self) -> SourceReport:
         """What was read of it until now."""
@@ -103,7 +103,7 @@ def open_sources(
     Raises
     ------
     TypeError
-        A source is neither a path nor a StreamReader.
+        A source is none of a path, an Input and a StreamReader.
     OSError, FlatStreamError
         A source cannot be opened, or its checksum cannot be found out.
     """
@@ -115,16 +115,18 @@ def open_sources(
                     raise ValueError(f"a stream that is followed has no end: {source!r:.100}")
                 opened.append(SourceStream(_name_of(source), source))
                 continue
-            if not isinstance(source, (str, os.PathLike)):
-                raise TypeError(f"expected a path or a StreamReader, got {source!r:.100}")
-            path = os.fspath(source)
-            reader: StreamReader
-            if os.path.isdir(path):
-                reader = JournalReader(path, checksum, on_error=on_error)
-            else:
-                reader = flatstream._open.open(path, checksum=checksum, on_error=on_error)
-            opened.append(SourceStream(str(path), stack.enter_context(reader)))
+            if not isinstance(source, (str, os.PathLike, Input)):
+                raise TypeError(f"expected a path, an Input or a StreamReader, got {source!r:.100}")
+            for one in [source] if isinstance(source, Input) else expand([source]):
+                reader = stack.enter_context(one.open(checksum, on_error=on_error)).reader
+                opened.append(SourceStream(one.name, reader))
         yield opened
+
+
+def check_single(sources: list[SourceStream]) -> None:
+    """Raises ValueError if a path stands for several streams."""
+    if len(sources) != 1:
+        raise ValueError(f"expected one stream, got {len(sources)}: {', '.join(each.name for each in sources)[:200]}")
 
 
 def _name_of(reader: StreamReader) -> str:
@@ -157,7 +159,9 @@ def common_checksum(sources: list[SourceStream], wanted: Checksum | ChecksumType
     first = sources[0]
     for source in sources:
         if source.checksum is None:
-            raise ValueError(f"{source.name} has frames of a deframer's own: say the checksum to write with to_checksum")
+            raise ValueError(
+                f"{source.name} has frames of a deframer's own: say the checksum to write with to_checksum"
+            )
         assert first.checksum is not None
         if (type(source.checksum), source.checksum.name) != (type(first.checksum), first.checksum.name):
             raise ValueError(
@@ -168,7 +172,9 @@ def common_checksum(sources: list[SourceStream], wanted: Checksum | ChecksumType
     return first.checksum
 
 
-def common_description(sources: list[SourceStream], checksum: Checksum, table: Table | None) -> Description | None:
+def common_description(
+    sources: list[SourceStream], checksum: Checksum, table: Table | str | None
+) -> Description | None:
     """The description that goes on with the messages of all sources; None if none has one.
 
     Of the metadata, what all have in common is kept.
@@ -197,7 +203,7 @@ def common_description(sources: list[SourceStream], checksum: Checksum, table: T
     return first if metadata == first.metadata else first.with_metadata(metadata)
 
 
-def times_of(sources: list[SourceStream], table: Table | None, time: Any, what: str) -> MessageTimes:
+def times_of(sources: list[SourceStream], table: Table | str | None, time: Any, what: str) -> MessageTimes:
     """The times of the messages of all sources.
 
     Raises
@@ -206,20 +212,25 @@ def times_of(sources: list[SourceStream], table: Table | None, time: Any, what: 
         There is no table, or no field with the time in it is known.
     """
     description = next((source.description for source in sources if source.description is not None), None)
-    if table is not None:
+    tables: dict[str, Table] = {} if description is None else dict(description.tables)
+    if isinstance(table, str):
+        found = pick_table(tables, None if description is None else description.schema, table)
+        assert found is not None
+        tables = {"": found}
+    elif table is not None:
         tables = {"": table}
-    else:
-        tables = {} if description is None else dict(description.tables)
-        if not tables:
-            raise ValueError(f"{what} by time needs a table, and {sources[0].name} does not describe itself: say it")
+    elif not tables:
+        raise ValueError(f"{what} by time needs a table, and {sources[0].name} does not describe itself: say it")
     fields = {}
     for identifier, each in tables.items():
-        found = _time_field_of(each, time, description)
-        if found is not None:
-            fields[identifier if len(tables) > 1 else ""] = (each, found)
+        field = _time_field_of(each, time, description)
+        if field is not None:
+            fields[identifier if len(tables) > 1 else ""] = (each, field)
     if not fields:
         names = " and ".join(each.name for each in tables.values())
-        raise ValueError(f"{what} by time needs a time field, and none is known in {names}: say it, as time='name:unit'")
+        raise ValueError(
+            f"{what} by time needs a time field, and none is known in {names}: say it, as time='name:unit'"
+        )
     return MessageTimes(fields)
 
 

@@ -64,8 +64,8 @@ def time_field(table: Table, time: Any, unit: str | None = None) -> TimeField:
         The table has no such field, the field is no integer, or its unit is not known.
     """
     if isinstance(time, str):
-        path, _, given = time.partition(":")
-        given = given or None
+        path, _, said = time.partition(":")
+        given: str | None = said or None
     elif isinstance(time, tuple) and len(time) == 2 and all(isinstance(part, str) for part in time):
         path, given = time
     else:
@@ -77,9 +77,7 @@ def time_field(table: Table, time: Any, unit: str | None = None) -> TimeField:
         raise ValueError(f"{path} of {table.name} is no integer, so it is no time")
     found = given or unit_of_name(path) or unit
     if found is None:
-        raise ValueError(
-            f"the unit of {path} is not known: say it, as in '{path}:ns', with one of s, ms, us and ns"
-        )
+        raise ValueError(f"the unit of {path} is not known: say it, as in '{path}:ns', with one of s, ms, us and ns")
     if found not in UNITS:
         raise ValueError(f"the unit of {path} must be one of s, ms, us and ns, got {found!r:.100}")
     return TimeField(path, found)

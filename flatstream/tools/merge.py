@@ -75,7 +75,7 @@ def merge(
     out: str | os.PathLike[str],
     *,
     time: Any = None,
-    table: Table | None = None,
+    table: Table | str | None = None,
     checksum: Checksum | ChecksumType | str | None = None,
     to_checksum: Checksum | ChecksumType | str | None = None,
     on_error: _OnError = "raise",
@@ -85,15 +85,16 @@ def merge(
 
     Parameters
     ----------
-    sources : iterable of path or StreamReader
-        The streams; a folder is a journal. A StreamReader is read from where it is, and stays open.
+    sources : iterable of path, Input or StreamReader
+        The streams; see `flatstream.tools.inputs.expand` for folders and patterns. A StreamReader is read from where it
+        is, and stays open.
     out : path
         The new file. It must not exist. Until it is complete, it is called ``<out>.partial-<number of the process>``.
     time : str or (str, str) or False, optional
         The field with the time of a message and its unit: ``"wall_time"``, ``"wall_time:us"``, ``("wall_time", "us")``.
         By default that of the streams' description, or the one whose name says it. False: one source after the other.
-    table : Table, optional
-        The type of the messages, by default that of the streams' description.
+    table : Table or str, optional
+        The type of the messages, by default that of the streams' description; or its name or file identifier there.
     checksum : Checksum, ChecksumType or its name, optional
         The checksum of the sources that are paths; by default it is found out.
     to_checksum : Checksum, ChecksumType or its name, optional
@@ -119,10 +120,10 @@ def merge(
 
     Notes
     -----
-    The messages of a source stay in their order. One whose time is earlier than that of a message before it, or that has
-    none, follows that message directly. Of messages with equal times, those of the earlier source come first. The bytes
-    of messages are not changed. The description is carried on, with the metadata that all have in common. Memory: for
-    each source, one chunk of its reader.
+    The messages of a source stay in their order. One whose time is earlier than that of a message before it, or that
+    has none, follows that message directly. Of messages with equal times, those of the earlier source come first. The
+    bytes of messages are not changed. The description is carried on, with the metadata that all have in common.
+    Memory: for each source, one chunk of its reader.
 
     Examples
     --------
@@ -157,7 +158,11 @@ def merge(
                         new.write(batch, 0, len(batch), as_they_are=same)
                         told.tell()
             else:
-                out_of_order = _merge([_Head(source, times, same=is_same_checksum(source.checksum, algorithm)) for source in opened], new, told)
+                out_of_order = _merge(
+                    [_Head(source, times, same=is_same_checksum(source.checksum, algorithm)) for source in opened],
+                    new,
+                    told,
+                )
             told.finish()
             new.finish()
         return MergeReport(new.path, new.frames, new.size, tuple(source.report() for source in opened), out_of_order)

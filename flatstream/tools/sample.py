@@ -13,7 +13,7 @@ from flatstream._core.base.checks import int_argument
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.tools._outputs import NewStream, is_same_checksum
 from flatstream.tools._progress import Progress
-from flatstream.tools._sources import SourceReport, common_checksum, common_description, open_sources
+from flatstream.tools._sources import SourceReport, check_single, common_checksum, common_description, open_sources
 
 if TYPE_CHECKING:
     from flatstream.reader import _OnError
@@ -66,7 +66,7 @@ def sample(
 
     Parameters
     ----------
-    source : path or StreamReader
+    source : path, Input or StreamReader
         The stream; a folder is a journal. A StreamReader is read from where it is, and stays open.
     out : path
         The new file. It must not exist. Until it is complete, it is called ``<out>.partial-<number of the process>``.
@@ -108,6 +108,7 @@ def sample(
     """
     chosen = _chosen(every, fraction, seed)
     with open_sources([source], checksum, on_error) as opened:
+        check_single(opened)
         algorithm = common_checksum(opened, to_checksum)
         description = common_description(opened, algorithm, None)
         same = is_same_checksum(opened[0].checksum, algorithm)

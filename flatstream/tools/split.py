@@ -19,6 +19,7 @@ from flatstream.tools._progress import Progress
 from flatstream.tools._sources import (
     SourceReport,
     SourceStream,
+    check_single,
     common_checksum,
     common_description,
     open_sources,
@@ -106,7 +107,7 @@ def split(
     size: int | None = None,
     count: int | None = None,
     time: Any = None,
-    table: Table | None = None,
+    table: Table | str | None = None,
     checksum: Checksum | ChecksumType | str | None = None,
     to_checksum: Checksum | ChecksumType | str | None = None,
     on_error: _OnError = "raise",
@@ -116,7 +117,7 @@ def split(
 
     Parameters
     ----------
-    source : path or StreamReader
+    source : path, Input or StreamReader
         The stream; a folder is a journal. A StreamReader is read from where it is, and stays open.
     pattern : path
         The names of the new files, as ``"day-{time}.fs"`` or ``"part-{number:04}.fs"``. ``{number}`` counts them from
@@ -180,6 +181,7 @@ def split(
     limit = int_argument("size", size, 1, 2**62) if size is not None else 0
     number = int_argument("count", count, 1, 2**62) if count is not None else 0
     with open_sources([source], checksum, on_error) as opened:
+        check_single(opened)
         stream = opened[0]
         algorithm = common_checksum(opened, to_checksum)
         description = common_description(opened, algorithm, table)
