@@ -23,6 +23,15 @@ PROGRAM = "flatstream"
 COMMANDS = {
     "Look": {
         "info": "Say what files, journals and pipes are.",
+        "head": "Show the first messages.",
+        "tail": "Show the last messages.",
+        "cat": "Show all messages.",
+        "follow": "Show messages as they are written.",
+    },
+    "Copy and convert": {
+        "merge": "Write many streams as one, in the order of their times.",
+        "split": "Write one stream as many, by time, size or count.",
+        "sample": "Write every n-th message, or some at random.",
     },
 }
 

@@ -7,14 +7,15 @@ messages have arrived if the stream is `live`. A row is a JSON text, or a tuple 
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flatstream.cli._selection import Selection
 from flatstream.errors import FlatStreamError
-from flatstream.tools._fields import plain_columns
+from flatstream.tools._fields import expanded, plain_columns
 from flatstream.tools._times import TimeField
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ __all__ = ["Json", "Loss", "Plan", "Row", "json_text", "plan_of"]
 
 # How many rows are made before they are printed.
 ROWS = 512
+
+# Of the floats of 32 bits.
+LARGEST = 3.4028234663852886e38
 
 Row = Any
 
@@ -42,13 +46,39 @@ class Loss:
         self.refused: list[tuple[int, str]] = []
         self.others = 0
 
+    def differs_from(self, other: Loss) -> bool:
+        """Whether one of them knows of more."""
+        return (len(self.ranges), len(self.refused), self.others) != (
+            len(other.ranges),
+            len(other.refused),
+            other.others,
+        )
 
-class Plan(Protocol):
-    """See above."""
+    def moved(self, offset: int) -> Loss:
+        """A copy for a reader that began at this offset of a stream."""
+        made = Loss()
+        made.ranges = [(offset + begin, offset + end) for begin, end in self.ranges]
+        made.refused = [(offset + at, reason) for at, reason in self.refused]
+        made.others = self.others
+        return made
 
-    columns: tuple[str, ...] | None
-    # The columns that are times, and the units that they count in.
-    times: Mapping[str, str]
+
+class Plan:
+    """How the messages of one stream become rows.
+
+    Attributes
+    ----------
+    columns : tuple of str or None
+        The names of the cells; None if a row is a JSON text.
+    times : mapping of str to str
+        The columns that are times, and the units that they count in.
+    is_selective : bool
+        Whether conditions leave messages out.
+    """
+
+    columns: tuple[str, ...] | None = None
+    times: Mapping[str, str] = {}
+    is_selective = False
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         """The rows of the messages that the reader has left.
@@ -64,6 +94,11 @@ class Plan(Protocol):
         live : bool
             Whether each row is wanted as soon as there is one.
         """
+        raise NotImplementedError
+
+    def moved(self, rows: list[Row], offset: int) -> list[Row]:
+        """Rows of a reader that began at this offset of a stream."""
+        return rows
 
 
 def json_text(value: Any) -> str:
@@ -84,11 +119,21 @@ def record_text(record: Any) -> Json:
     return Json(json_text(record.to_dict(enums="name")))
 
 
-class HexPlan:
+def _shortest(value: float | None) -> float | None:
+    """The float with the fewest digits that is the same number in 32 bits."""
+    if value is None or value != value or abs(value) == float("inf"):
+        return value
+    for digits in (6, 7, 8):
+        short = float(f"{value:.{digits}g}")
+        if abs(short) <= LARGEST and struct.unpack("<f", struct.pack("<f", short))[0] == value:
+            return short
+    return value
+
+
+class HexPlan(Plan):
     """Payloads of which nothing is known, as hexadecimal digits."""
 
     columns = ("offset", "size", "hex")
-    times: Mapping[str, str] = {}
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         rows: list[Row] = []
@@ -102,16 +147,18 @@ class HexPlan:
         loss.ranges = reader.lost_ranges
         yield rows
 
+    def moved(self, rows: list[Row], offset: int) -> list[Row]:
+        """The rows with offsets from the beginning of the stream."""
+        return [(offset + at, size, text) for at, size, text in rows]
 
-class JsonPlan:
+
+class JsonPlan(Plan):
     """Whole messages of one table as JSON."""
-
-    columns = None
-    times: Mapping[str, str] = {}
 
     def __init__(self, table: Table, conditions: list[tuple[str, str, Any]] | None) -> None:
         self._table = table
         self._conditions = conditions or None
+        self.is_selective = bool(conditions)
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         rows: list[Row] = []
@@ -129,7 +176,7 @@ class JsonPlan:
         yield rows
 
 
-class CellPlan:
+class CellPlan(Plan):
     """Fields of one table, read as columns."""
 
     def __init__(
@@ -141,9 +188,14 @@ class CellPlan:
     ) -> None:
         self._table = table
         self._conditions = conditions or None
+        self.is_selective = bool(conditions)
         self._fields = fields or tuple(plain_columns(table))
-        # The path of a struct stands for all of its fields.
-        self.columns = table.arrow_schema(self._fields).names
+        try:
+            schema = table.arrow_schema(self._fields)
+        except (LookupError, TypeError, ValueError) as error:
+            raise click.UsageError(f"--fields: {error.args[0]}") from None
+        self.columns = schema.names
+        self._floats = [type == "float" for type in schema.types]
         self.times = {} if time is None else {time.path: time.unit}
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
@@ -157,21 +209,25 @@ class CellPlan:
         )
         for batch in batches:
             loss.ranges, loss.others = batches.lost_ranges, batches.others
-            yield list(zip(*(column.to_pylist() for column in batch.values()), strict=True))
+            columns = [
+                list(map(_shortest, column.to_pylist())) if is_float else column.to_pylist()
+                for column, is_float in zip(batch.values(), self._floats, strict=True)
+            ]
+            yield list(zip(*columns, strict=True)) if columns else [()] * batch.num_rows
         loss.ranges, loss.others = batches.lost_ranges, batches.others
 
 
-class MixedPlan:
+class MixedPlan(Plan):
     """Messages of several tables, each by its own file identifier."""
 
     columns = ("table", "message")
-    times: Mapping[str, str] = {}
 
     def __init__(
         self, tables: Mapping[str, Table], conditions: Mapping[str, list[tuple[str, str, Any]] | None]
     ) -> None:
         self._tables = dict(tables)
         self._conditions = dict(conditions)
+        self.is_selective = any(each != [] for each in conditions.values())
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         rows: list[Row] = []
@@ -236,7 +292,8 @@ def plan_of(opened: Opened, selection: Selection) -> Plan:
         conditions = selection.conditions(table, opened.description)
         if selection.format == "jsonl" and not selection.fields:
             return JsonPlan(table, conditions)
-        return CellPlan(table, selection.fields, conditions, selection.time_field(table, opened.description))
+        fields = selection.fields if selection.format == "jsonl" else tuple(expanded(table, selection.fields))
+        return CellPlan(table, fields, conditions, selection.time_field(table, opened.description))
     names = ", ".join(table.name for table in tables.values())
     if selection.fields or selection.format == "csv":
         option = "--fields" if selection.fields else "--format csv"

@@ -10,7 +10,7 @@ import click
 
 from flatstream.cli._inputs import _with_parameters_of
 from flatstream.cli._output import is_terminal
-from flatstream.cli._times import FORMS, field_of, parse_time, time_conditions
+from flatstream.cli._times import FORMS, field_of, is_number, parse_time, time_conditions
 from flatstream.cli._where import Comparison, NoSuchFieldError, WhereError, bind, parse
 from flatstream.tools._fields import field_at, known_paths
 from flatstream.tools._times import TimeField, unit_of_name
@@ -62,7 +62,7 @@ class Selection:
         except WhereError as error:
             raise click.UsageError(f"--where: {error}") from None
         for option, text in (("--since", since), ("--until", until)):
-            if text is not None and not text.strip().lstrip("+-").isdecimal():
+            if text is not None and not is_number(text):
                 try:
                     parse_time(text)
                 except ValueError as error:

@@ -13,7 +13,7 @@ from flatstream.tools._times import UNITS, TimeField, guess_time_field, time_fie
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["field_of", "parse_duration", "parse_time", "time_conditions", "value_in_unit"]
+__all__ = ["field_of", "is_number", "parse_duration", "parse_time", "time_conditions", "value_in_unit"]
 
 # In nanoseconds.
 LENGTHS = {**UNITS, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9, "w": 604_800 * 10**9}
@@ -78,6 +78,11 @@ def parse_time(text: str, now: int | None = None) -> int:
     raise ValueError(f"no time: {text!r:.100}; expected one as {FORMS}")
 
 
+def is_number(text: str) -> bool:
+    """Whether a time is given as the number that the time field has."""
+    return _NUMBER.fullmatch(text.strip()) is not None
+
+
 def value_in_unit(nanoseconds: int, unit: str) -> int | Fraction:
     """A time in nanoseconds as a number of its units, exactly."""
     value = Fraction(nanoseconds, UNITS[unit])
@@ -114,7 +119,7 @@ def time_conditions(
     for operator, text in ((">=", since), ("<", until)):
         if text is None:
             continue
-        if _NUMBER.fullmatch(text.strip()):
+        if is_number(text):
             value: Any = int(text)
         else:
             value = value_in_unit(parse_time(text, now), field.unit)

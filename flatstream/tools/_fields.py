@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from flatstream.schema._reflection import BaseType, FieldInfo, ObjectInfo, TypeInfo
@@ -11,7 +11,7 @@ from flatstream.schema._reflection import BaseType, FieldInfo, ObjectInfo, TypeI
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["field_at", "is_enum", "known_paths", "plain_columns"]
+__all__ = ["expanded", "field_at", "is_enum", "known_paths", "plain_columns"]
 
 # How many names an error lists.
 SHOWN = 8
@@ -71,6 +71,21 @@ def plain_columns(table: Table) -> list[str]:
     Tables inside, vectors and unions are one column each. The type of a union is not a column of its own.
     """
     return list(_columns(table, table._info, ""))
+
+
+def expanded(table: Table, paths: Iterable[str]) -> list[str]:
+    """These paths, where the path of a struct gives those of its fields."""
+    found: list[str] = []
+    for path in paths:
+        field = field_at(table, path)
+        inner = None
+        if field is not None and field.type.base is BaseType.OBJ:
+            inner = table.schema._info.objects[field.type.index]
+        if inner is not None and inner.is_struct:
+            found += _columns(table, inner, f"{path}.")
+        else:
+            found.append(path)
+    return found
 
 
 def _columns(table: Table, owner: ObjectInfo, prefix: str) -> Iterator[str]:
