@@ -97,7 +97,7 @@ def _follow(one: Input, source: Source, selection: Selection, count: int | None,
 
 
 def _print_all(name: str, plan: Plan, reader: StreamReader, selection: Selection, shared: _Shared, begin: int) -> int:
-    """Prints messages as they come, and says what is lost when it is; returns the exit status when there are no more."""
+    """Prints messages as they come, tells what is lost, and returns the exit status when there are no more."""
     shared.readers.append(reader)
     loss, known = Loss(), Loss()
     statuses = []

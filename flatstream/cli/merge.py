@@ -39,7 +39,7 @@ def command(
     Messages pass as they are, and so does the description of the streams, which must be the same. A file that exists is
     never overwritten. What is damaged is told on standard error and left out.
     """
-    from flatstream.tools.merge import merge
+    from flatstream.tools.merging import merge
 
     if concatenate and time_field is not None:
         raise click.UsageError("--concatenate does not look at times, and --time-field is given")

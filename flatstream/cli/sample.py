@@ -38,7 +38,7 @@ def command(
     Messages pass as they are, and so does the description of the stream. A file that exists is never overwritten. What
     is damaged is told on standard error and left out.
     """
-    from flatstream.tools.sample import sample
+    from flatstream.tools.sampling import sample
 
     if (every is None) == (fraction is None):
         raise click.UsageError("say either --every or --fraction")

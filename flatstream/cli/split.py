@@ -65,7 +65,7 @@ def command(
     Messages pass as they are, and each file begins with the description of the stream. A file that exists is never
     overwritten. What is damaged is told on standard error and left out.
     """
-    from flatstream.tools.split import split
+    from flatstream.tools.splitting import split
 
     if sum(value is not None for value in (every, size, count)) != 1:
         raise click.UsageError("say one of --every, --size and --count")

@@ -75,9 +75,11 @@ class SourceReport:
 class SourceStream:
     """One source while it is read."""
 
-    def __init__(self, name: str, reader: StreamReader) -> None:
+    def __init__(self, name: str, reader: StreamReader, *, is_empty: bool = False) -> None:
         self.name = name
         self.reader = reader
+        # An empty file has any checksum, and any description.
+        self.is_empty = is_empty
         self.checksum = _checksum_of(reader.deframer)
         # Reads a batch of frames once more, for nothing but their payloads.
         self.plain: Deframer | None = None
@@ -118,8 +120,8 @@ def open_sources(
             if not isinstance(source, (str, os.PathLike, Input)):
                 raise TypeError(f"expected a path, an Input or a StreamReader, got {source!r:.100}")
             for one in [source] if isinstance(source, Input) else expand([source]):
-                reader = stack.enter_context(one.open(checksum, on_error=on_error)).reader
-                opened.append(SourceStream(one.name, reader))
+                found = stack.enter_context(one.open(checksum, on_error=on_error))
+                opened.append(SourceStream(one.name, found.reader, is_empty=found.found_by == "empty file"))
         yield opened
 
 
@@ -131,7 +133,7 @@ def check_single(sources: list[SourceStream]) -> None:
 
 def _name_of(reader: StreamReader) -> str:
     name = getattr(reader.source, "name", reader.source)
-    return name if isinstance(name, str) else f"{reader!r:.60}"
+    return str(os.fspath(name)) if isinstance(name, (str, os.PathLike)) else f"{reader!r:.60}"
 
 
 def _checksum_of(deframer: Deframer) -> Checksum | None:
@@ -156,8 +158,11 @@ def common_checksum(sources: list[SourceStream], wanted: Checksum | ChecksumType
     """
     if wanted is not None:
         return as_checksum(wanted)
-    first = sources[0]
-    for source in sources:
+    known = [source for source in sources if not source.is_empty]
+    if not known:
+        return NoChecksum()
+    first = known[0]
+    for source in known:
         if source.checksum is None:
             raise ValueError(
                 f"{source.name} has frames of a deframer's own: say the checksum to write with to_checksum"
@@ -197,8 +202,8 @@ def common_description(
         if not first.matches(other.with_checksum(checksum.name)):
             raise ValueError(f"{name} and {other_name} do not describe themselves as streams of the same messages")
         metadata = {key: value for key, value in metadata.items() if other.metadata.get(key) == value}
-    if table is None and len(described) < len(sources):
-        without = next(source.name for source in sources if source.description is None)
+    without = next((source.name for source in sources if source.description is None and not source.is_empty), None)
+    if table is None and without is not None:
         raise ValueError(f"{name} describes itself and {without} does not: say the table of both")
     return first if metadata == first.metadata else first.with_metadata(metadata)
 
