@@ -27,6 +27,7 @@ COMMANDS = {
         "tail": "Show the last messages.",
         "cat": "Show all messages.",
         "follow": "Show messages as they are written.",
+        "verify": "Check every frame, and every message by its schema.",
     },
     "Copy and convert": {
         "merge": "Write many streams as one, in the order of their times.",
