@@ -24,6 +24,9 @@ BUFFER = 1 << 16
 FIRST_ROWS = 100
 WIDEST = 40
 
+# What a cell shows that says little.
+EMPTY = ("", "0", "0.0", "false")
+
 
 class Format(Protocol):
     """Turns rows into text, input by input."""
@@ -155,8 +158,8 @@ def _csv_cell(cell: Any) -> Any:
 class AlignedTable:
     """Aligned columns.
 
-    On a terminal, columns that have no values in the first rows are left out, and those at the end that do not fit the
-    width.
+    On a terminal, columns that have no values in the first rows are left out. If the others do not fit the width, so are
+    columns of zeros, and those at the end.
     """
 
     def __init__(self, *, several: bool, width: int | None) -> None:
@@ -220,6 +223,9 @@ class AlignedTable:
         shown = list(range(len(self._columns)))
         if self._width is not None:
             filled = [number for number in shown if any(row[number] for row in rows)]
+            if sum(widths[number] + 2 for number in filled) > self._width + 2:
+                # Those that say something come before those that do not.
+                filled = [number for number in filled if any(row[number] not in EMPTY for row in rows)] or filled
             shown, room = [], self._width
             for number in filled:
                 if room < widths[number] and shown:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Json", "Loss", "Plan", "Row", "json_text", "plan_of"]
 
-# How many rows are made before they are printed.
+# How many rows are made before they are printed, and of how many characters.
 ROWS = 512
+CHARACTERS = 1 << 20
 
 # Of the floats of 32 bits.
 LARGEST = 3.4028234663852886e38
@@ -130,22 +131,47 @@ def _shortest(value: float | None) -> float | None:
     return value
 
 
+class _Gathered:
+    """Rows that are made one by one, and handed on together.
+
+    Parameters
+    ----------
+    limit : int, optional
+        So many rows are enough.
+    live : bool
+        Each row is handed on at once.
+    """
+
+    def __init__(self, limit: int | None, live: bool) -> None:
+        self._rows: list[Row] = []
+        self._size = 0
+        self._full = 1 if live else min(ROWS, limit or ROWS)
+
+    def add(self, row: Row, size: int) -> bool:
+        """Adds a row of so many characters; returns whether it is time to hand them on."""
+        self._rows.append(row)
+        self._size += size
+        return len(self._rows) >= self._full or self._size >= CHARACTERS
+
+    def take(self) -> list[Row]:
+        """The rows, which are given once."""
+        rows, self._rows, self._size = self._rows, [], 0
+        return rows
+
+
 class HexPlan(Plan):
     """Payloads of which nothing is known, as hexadecimal digits."""
 
     columns = ("offset", "size", "hex")
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
-        rows: list[Row] = []
-        full = 1 if live else min(ROWS, limit or ROWS)
+        gathered = _Gathered(limit, live)
         for payload in reader:
-            rows.append((reader.message_offset, len(payload), payload.hex()))
-            if len(rows) >= full:
+            if gathered.add((reader.message_offset, len(payload), payload.hex()), 2 * len(payload)):
                 loss.ranges = reader.lost_ranges if reader.skipped else []
-                yield rows
-                rows = []
+                yield gathered.take()
         loss.ranges = reader.lost_ranges
-        yield rows
+        yield gathered.take()
 
     def moved(self, rows: list[Row], offset: int) -> list[Row]:
         """The rows with offsets from the beginning of the stream."""
@@ -161,19 +187,17 @@ class JsonPlan(Plan):
         self.is_selective = bool(conditions)
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
-        rows: list[Row] = []
-        full = 1 if live else min(ROWS, limit or ROWS)
+        gathered = _Gathered(limit, live)
         records = reader.records(self._table, where=self._conditions, on_other="skip")
         for record in records:
-            rows.append(record_text(record))
-            if len(rows) >= full:
+            text = record_text(record)
+            if gathered.add(text, len(text)):
                 loss.others = records.others
                 loss.ranges = reader.lost_ranges if reader.skipped else []
-                yield rows
-                rows = []
+                yield gathered.take()
         loss.others = records.others
         loss.ranges = reader.lost_ranges
-        yield rows
+        yield gathered.take()
 
 
 class CellPlan(Plan):
@@ -230,8 +254,7 @@ class MixedPlan(Plan):
         self.is_selective = any(each != [] for each in conditions.values())
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
-        rows: list[Row] = []
-        full = 1 if live else min(ROWS, limit or ROWS)
+        gathered = _Gathered(limit, live)
         for payload in reader:
             identifier = bytes(payload[4:8]).decode("latin-1")
             table = self._tables.get(identifier)
@@ -245,13 +268,12 @@ class MixedPlan(Plan):
                 continue
             if record is None:
                 continue
-            rows.append((table.name, record_text(record)))
-            if len(rows) >= full:
+            text = record_text(record)
+            if gathered.add((table.name, text), len(text)):
                 loss.ranges = reader.lost_ranges if reader.skipped else []
-                yield rows
-                rows = []
+                yield gathered.take()
         loss.ranges = reader.lost_ranges
-        yield rows
+        yield gathered.take()
 
     def _selected(self, identifier: str, table: Table, payload: memoryview) -> Any:
         """The record, if the conditions of its table hold; None otherwise."""

@@ -47,9 +47,7 @@ UNDERSTOOD = {
     "sequence > -1": [("sequence", ">", -1)],
     "wall_time_ns >= 2023-11-14T22:13:20.5Z": [("wall_time_ns", ">=", BEGIN + SECOND // 2)],
     "wall_time_ns < '2023-11-14 22:13:20+01:00'": [("wall_time_ns", "<", BEGIN - 3600 * SECOND)],
-    "wall_time_ns in [2023-11-14, '2023-11-15']": [
-        ("wall_time_ns", "in", [1699920000 * SECOND, 1700006400 * SECOND])
-    ],
+    "wall_time_ns in [2023-11-14, '2023-11-15']": [("wall_time_ns", "in", [1699920000 * SECOND, 1700006400 * SECOND])],
     "wall_time_ns > '5m'": [("wall_time_ns", ">", BEGIN - 300 * SECOND)],
 }
 

@@ -43,7 +43,10 @@ def write_events(writer: Any, numbers: Iterable[int], times: Sequence[int] | Non
             platform="Linux",
             deadline_missed=number % 5 == 0,
             load_1=number / 10,
-            cpu_total={"user": number, **dict.fromkeys(("nice", "system", "idle", "iowait", "irq", "softirq", "steal"), 0)},
+            cpu_total={
+                "user": number,
+                **dict.fromkeys(("nice", "system", "idle", "iowait", "irq", "softirq", "steal"), 0),
+            },
         )
 
 

@@ -133,7 +133,12 @@ def test_the_time_field_and_its_unit_can_be_given(tmp_path: Path) -> None:
             readers = [StreamReader(stream.getvalue(), "crc32") for stream in (sink, other)]
             merge(readers, folder / "out.fs", table=EVENT, time=time)
             assert sequences(folder / "out.fs", "crc32") == [1, 3, 2]
-    for time, problem in (("host", "no integer"), ("none_ns", "no field"), ("sequence", "is not known"), (3, "time must be")):
+    for time, problem in (
+        ("host", "no integer"),
+        ("none_ns", "no field"),
+        ("sequence", "is not known"),
+        (3, "time must be"),
+    ):
         with pytest.raises((ValueError, TypeError), match=problem):
             merge([StreamReader(b"")], tmp_path / "out.fs", table=EVENT, time=time)
     with pytest.raises(ValueError, match="time field"):
