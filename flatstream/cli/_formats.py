@@ -158,8 +158,8 @@ def _csv_cell(cell: Any) -> Any:
 class AlignedTable:
     """Aligned columns.
 
-    On a terminal, columns that have no values in the first rows are left out. If the others do not fit the width, so are
-    columns of zeros, and those at the end.
+    On a terminal, columns that have no values in the first rows are left out. If the others do not fit the width, so
+    are columns of zeros, and those at the end.
     """
 
     def __init__(self, *, several: bool, width: int | None) -> None:

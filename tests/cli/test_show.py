@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ SCHEMA = ("--schema", SCHEMA_FILE)
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield make_inputs(tmp_path_factory.mktemp("inputs"))
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture
@@ -62,7 +61,8 @@ def test_what_is_damaged_is_told_and_left_out(call: Any, inputs: Path) -> None:
         result = call("cat", "damaged.fs", *SCHEMA, *options)
         assert (result.status, numbers(result)) == (1, rest)
         assert result.errors == (
-            f"flatstream cat: damaged.fs: damaged: {end - begin} bytes at offset {begin} cannot be read and are left out\n"
+            f"flatstream cat: damaged.fs: damaged: {end - begin} bytes at offset {begin} cannot be read and are "
+            "left out\n"
         )
         # What is not read is not told.
         assert call("head", "-n", str(DAMAGED), "damaged.fs", *SCHEMA, *options).status == 0

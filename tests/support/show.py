@@ -17,7 +17,7 @@ DAMAGED_RANGE = frames_of(event_stream(range(20)))[DAMAGED]
 
 
 def make_inputs(folder: Path) -> Path:
-    """Files and journals of the events 0 to 19: intact, torn, damaged, with other messages, empty, compressed; a text."""
+    """Files and journals of the events 0 to 19: intact, torn, damaged, mixed, empty, compressed; a text."""
     intact = event_stream(range(20))
     (folder / "intact.fs").write_bytes(intact)
     (folder / "torn.fs").write_bytes(intact[:-5])

@@ -100,7 +100,7 @@ class Scratch:
 
 def test_the_checksum_can_be_another_one(tmp_path: Path) -> None:
     paths = write(tmp_path, event_stream([0, 2], "crc32"), event_stream(range(1, 40, 2), "none"))
-    with pytest.raises(ValueError, match="0.fs has the checksum .*to_checksum"):
+    with pytest.raises(ValueError, match=r"0\.fs has the checksum .*to_checksum"):
         merge(paths, tmp_path / "no.fs", table=EVENT)
     readers = [StreamReader(paths[0], "crc32"), StreamReader(paths[1])]
     merge(readers, tmp_path / "out.fs", table=EVENT, to_checksum="crc64")
