@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
 from flatstream._core.framing.framer import NonEmptyFramer
-from flatstream._endpoints import PathToOpen
+from flatstream._endpoints import PathToOpen, Source, open_source
+from flatstream._finding import find_checksum
+from flatstream._follow import follow_path
 from flatstream._lock import open_for_reading
+from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream._startup import start_up
 from flatstream.checksums import Checksum, ChecksumType
+from flatstream.description.description import Description
+from flatstream.description.head import as_description, begin_description
 from flatstream.errors import InvalidFrameError, UnexpectedEofError
 from flatstream.framing import (
     BoundedFramer,
@@ -68,6 +73,10 @@ def open(
     buffer_size: int = ...,
     memory_policy: MemoryPolicy | None = None,
     make_builder: Callable[[int], Any] | None = None,
+    describe: Any = None,
+    metadata: Mapping[str, str] | None = None,
+    time_field: str | None = None,
+    time_unit: str | None = None,
 ) -> StreamWriter: ...
 
 
@@ -88,11 +97,13 @@ def open(
     Parameters
     ----------
     path : str or os.PathLike
-        The file.
+        The file. To read it, it may be compressed (gzip, bzip2, xz, Zstandard, LZ4), and a URL (through fsspec).
     mode : {"r", "w", "a", "x"}
         Read; write to an emptied file; append; write to a file that must not exist. A "b" may follow.
     checksum : Checksum, ChecksumType or its name, optional
-        The checksum of the frames. The file does not name it: read a file with the checksum that it was written with.
+        The checksum of the frames. By default, a file that is read or appended to is looked at, to find it (then
+        ``reader.checksum`` and ``reader.checksum_found_by`` say what was found), and a new or emptied one has none.
+        "none" means none.
     framer, deframer : Framer, Deframer or ChecksumType, optional
         Instead of `checksum`: `framer` for writing, `deframer` for reading.
     lock : bool
@@ -105,6 +116,10 @@ def open(
     allow_empty : bool, optional
         Mode "r": whether empty frames are read; by default they are, unless `deframer` refuses them. Mode "a": see
         `recover`. Writers write empty frames in any case.
+    describe, metadata, time_field, time_unit
+        Modes "w", "x" and "a": what the stream says of itself, see `StreamWriter`. In mode "a", an empty file gets the
+        description. A file with a description of the same format (see `Description.matches`) keeps its own, as one with
+        any description does for ``describe=True``. Another description, or a file without one, is a ValueError.
     **options
         The keyword arguments of `StreamWriter` or `StreamReader`, as ``follow=True`` to read a file that is being
         written.
@@ -126,9 +141,19 @@ def open(
     ChecksumMismatchError, InvalidFrameError
         Mode "a", and the file is damaged or has another format. With ``recover=True``, only: it is a stream with
         another checksum.
+    InvalidFrameError
+        Mode "r", and the checksum of the file is not certain. The message says what was tried.
+    ImportError
+        Mode "r", and the package for this compression or kind of URL is not installed.
 
     Notes
     -----
+    The checksum is certain if a frame matches one of 4 bytes or more at the beginning of the file; or two match CRC-16,
+    or one that is the whole file; or, of a damaged file, several frames somewhere. That there is none is certain if two
+    frames at the beginning hold what a FlatBuffers builder makes, or if the lengths of all frames lead to the very last
+    byte, in a file of up to 64 MiB. Where a file to be appended to is not certain, it is taken for one without a
+    checksum, and checked as such.
+
     Appending first reads the whole file, to check that it ends with a whole frame. Each write goes to the end of the
     file, wherever that is then, so another program may empty the file meanwhile.
 
@@ -139,9 +164,9 @@ def open(
     ...     path = os.path.join(folder, "events.fs")
     ...     with flatstream.open(path, "w", checksum="xxhash64") as writer:
     ...         writer.write_payload(b"abc")
-    ...     with flatstream.open(path, checksum="xxhash64") as reader:
-    ...         bytes(reader.read_message())
-    b'abc'
+    ...     with flatstream.open(path) as reader:
+    ...         reader.checksum, bytes(reader.read_message())
+    ('xxhash64', b'abc')
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be a str or os.PathLike, got {path!r:.100}")
@@ -165,33 +190,125 @@ def open(
     if recover and kind != "a":
         raise ValueError(f"recover=True needs the mode 'a', got {mode!r}")
     if kind == "r":
+        for name in ("describe", "metadata", "time_field", "time_unit"):
+            if options.pop(name, None) is not None:
+                raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.description")
         if not lock:
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
+        if checksum is None and deframer is None:
+            return _open_found(path, allow_empty, options)
         made = deframer_for(checksum) if deframer is None else as_deframer(deframer)
         return StreamReader(path, made, allow_empty=allow_empty, **options)
+    if kind == "a" and checksum is None and framer is None:
+        checksum = _checksum_to_append(path)
     written_with = framer_for(checksum) if framer is None else as_framer(framer)
+    if kind != "a":
+        return StreamWriter(PathToOpen(path, kind + "b", lock), written_with, **options)
     counterpart = _deframer_of(written_with)
-    if not recover:
-        prepare = None
-        if kind == "a" and counterpart is not None:
-            prepare = functools.partial(_check_end, deframer=counterpart, allow_empty=allow_empty)
-        return StreamWriter(PathToOpen(path, kind + "b", lock, prepare), written_with, **options)
-    if counterpart is None:
+    if recover and counterpart is None:
         raise ValueError(
             "recover=True reads the file, and only a checksum or a built-in framer says how: "
             f"got the framer {written_with!r:.100}. Call recover_file with its deframer instead"
         )
+    asked = options.pop("describe", None)
+    wanted = as_description(asked, *(options.pop(name, None) for name in ("metadata", "time_field", "time_unit")))
+    if wanted is not None:
+        # Errors come before the file is opened.
+        wanted = begin_description(wanted, written_with)
     reports = []
+    found: list[Description | None] = []
     existed = os.path.exists(path)
 
-    def prepare_file(file: io.FileIO) -> io.FileIO:
-        file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
-        reports.append(report)
+    def prepare(file: io.FileIO) -> io.FileIO:
+        if recover and counterpart is not None:
+            file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
+            reports.append(report)
+        elif counterpart is not None:
+            _check_end(file, counterpart, allow_empty)
+        found.append(_found_description(file, counterpart, wanted, asked is None or isinstance(asked, bool)))
         return file
 
-    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare_file), written_with, **options)
-    writer.recovery = reports[0]
+    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, **options)
+    try:
+        writer._append_to(found[0], wanted)
+    except BaseException:
+        writer.close()
+        raise
+    if reports:
+        writer.recovery = reports[0]
     return writer
+
+
+def _found_description(
+    file: io.FileIO, deframer: Deframer | None, wanted: Description | None, any_format: bool
+) -> Description | None:
+    """The description of a file that was opened for appending; None if it has none.
+
+    Raises ValueError if the file has messages and the description is not the one that is wanted.
+    """
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return None
+    if deframer is None:
+        if wanted is not None:
+            raise ValueError(
+                f"describe= asks for {wanted!r}, and the file has {status.st_size} bytes: which description it has is "
+                "not known, because the framer is written in Python"
+            )
+        return None
+    with open_for_reading(file) as source:
+        found = StreamReader(source, deframer).description
+    if wanted is None:
+        return found
+    if found is None:
+        raise ValueError(f"describe= asks for {wanted!r}, and the file has messages and no description")
+    if not found.matches(wanted) and not (any_format and found.checksum == wanted.checksum):
+        differences = _differences(found, wanted)
+        raise ValueError(f"describe= asks for {wanted!r}, and the file has {found!r}: their {differences}")
+    return found
+
+
+def _differences(one: Description, other: Description) -> str:
+    names = [
+        name
+        for name in ("checksum", "schemas", "roots", "transforms", "serializer")
+        if getattr(one, name) != getattr(other, name)
+    ]
+    return f"{' and '.join(names)} differ{'s' if len(names) == 1 and not names[0].endswith('s') else ''}"
+
+
+def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options: dict[str, Any]) -> StreamReader:
+    """A reader of the file at `path`, with the checksum that it seems to have."""
+    endpoint = follow_path(path) if options.get("follow") is True else open_source(path)
+    try:
+        file = endpoint.target
+        if not isinstance(file, PeekedFile) and not file.seekable():
+            file = UnseekableFile(file)
+            endpoint = Source(file, {"readinto": file.readinto}, owned=True)
+        found = find_checksum(file, os.fsdecode(path))
+        if found.by == "empty file" and options.get("follow") is True:
+            raise ValueError(
+                f"the file is empty, so that the checksum of what will be written to it cannot be found: pass "
+                f"checksum=, or checksum='none': {os.fsdecode(path)!r:.200}"
+            )
+        reader = StreamReader(endpoint, deframer_for(found.checksum), allow_empty=allow_empty, **options)
+    except BaseException:
+        endpoint.target.close()
+        raise
+    reader._checksum_found_by = found.by
+    return reader
+
+
+def _checksum_to_append(path: str | os.PathLike[str]) -> Checksum | ChecksumType:
+    """The checksum of the file at `path`, and none for a new or empty one, a pipe, or one of which it is not certain.
+
+    That such a file has none is checked when it is open, as it is if the checksum was given.
+    """
+    with contextlib.suppress(FileNotFoundError, InvalidFrameError):
+        if stat.S_ISREG(os.stat(path).st_mode):
+            with io.FileIO(path, "rb") as file:
+                return find_checksum(file, os.fsdecode(path)).checksum
+    return ChecksumType.NONE
 
 
 def _deframer_of(framer: Framer) -> Deframer | None:

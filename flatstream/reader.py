@@ -7,14 +7,24 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
+from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, Decoder, PayloadIterator, iterates_in_c
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Source, has_known_size, open_source, size_of
 from flatstream._follow import follow_path
-from flatstream.checksums import Checksum, ChecksumType
+from flatstream.checksums import Checksum, ChecksumType, name_of
+from flatstream.description import Description
 from flatstream.errors import FlatStreamError
-from flatstream.framing import Deframer, as_deframer
+from flatstream.framing import (
+    BoundedDeframer,
+    ChecksumDeframer,
+    DefaultDeframer,
+    Deframer,
+    ObserverDeframer,
+    ValidatingDeframer,
+    as_deframer,
+)
 from flatstream.serialization import SelectedMessages, payload_decoder, required_comparer
 
 if TYPE_CHECKING:
@@ -24,6 +34,8 @@ if TYPE_CHECKING:
 
     # What reading does at damage; see `StreamReader`.
     _OnError = Literal["raise", "skip", "stop", "resync"]
+
+    _FoundBy = Literal["description", "detection", "empty file"]
 
 __all__ = ["FrameBatch", "StreamReader"]
 
@@ -79,8 +91,9 @@ class StreamReader(Decoder):
 
     Parameters
     ----------
-    source : path, socket, object with ``readinto(buffer)`` or ``read(size)``, or bytes-like object
-        A path is opened, and closed by `close`; any other source stays open. A file is read from its position on.
+    source : path, URL, socket, object with ``readinto(buffer)`` or ``read(size)``, or bytes-like object
+        A path is opened, and closed by `close`; any other source stays open. A file is read from its position on. A
+        compressed file at a path is decompressed, and a URL is opened through fsspec (docs/opening.md).
         Payloads of a bytes-like object are views of it: it cannot be resized or closed while they, or the reader, live.
     deframer : Deframer, Checksum, ChecksumType or its name, optional
         Finds the frames; without a checksum by default.
@@ -109,6 +122,8 @@ class StreamReader(Decoder):
         An argument is wrong; the source is a text file, closed or write-only; the reader is closed.
     ChecksumMismatchError, ValidationFailedError
         From every read: the frame was read whole and refused. The next read gives the frame after it.
+    FlatbufferError
+        From the first read, at offset 0: the stream's description is damaged. The next read gives the first message.
     UnexpectedEofError, InvalidFrameError, OSError
         The stream ends inside a frame; a length is over the limit; the bytes are no frame; the source failed. Later
         reads raise the same, but after BlockingIOError and TimeoutError they go on.
@@ -126,6 +141,8 @@ class StreamReader(Decoder):
     ...     [bytes(payload) for payload in reader]
     [b'abc', b'd']
     """
+
+    _checksum_found_by: _FoundBy | None = None
 
     def __init__(
         self,
@@ -149,6 +166,7 @@ class StreamReader(Decoder):
         arguments: dict[str, Any] = {
             "seekable": _can_seek(endpoint.target),
             "bytes_left": partial(_bytes_left, endpoint.target),
+            "parse_description": Description.from_bytes,
         }
         try:
             super().__init__(
@@ -170,6 +188,33 @@ class StreamReader(Decoder):
     def source(self) -> Any:
         """The source; None after `close` or `detach`."""
         return None if self._endpoint is None else self._endpoint.target
+
+    @property
+    def description(self) -> Description | None:
+        """What the stream says of itself in its first frame (docs/description.md); None if it says nothing.
+
+        Before the first read it reads as far as this frame, and may wait for it (not for that of a file that is
+        followed). It takes no message, and leaves damage to the first read.
+        """
+        return self._description  # type: ignore[no-any-return]
+
+    @property
+    def checksum(self) -> str | None:
+        """The name of the checksum that frames are compared with, "none" without one; None for a deframer in Python."""
+        deframer = self.deframer
+        while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
+            deframer = deframer.inner  # type: ignore[attr-defined]
+        if type(deframer) is ChecksumDeframer:
+            return name_of(deframer.checksum)
+        return ChecksumType.NONE.value if type(deframer) is DefaultDeframer else None
+
+    @property
+    def checksum_found_by(self) -> _FoundBy | None:
+        """How `flatstream.open` has found the checksum: "description", "detection", or "empty file", which has none.
+
+        None if it was given.
+        """
+        return self._checksum_found_by
 
     def messages(self, *, on_error: _OnError | None = None) -> Iterator[memoryview]:
         """An iterator over the payloads: the reader itself, or one with another `on_error`."""
@@ -292,6 +337,19 @@ class StreamReader(Decoder):
             max_tables=max_tables,
             max_apparent_size=max_apparent_size,
         )
+
+    def write_json_lines(self, file: Any, table: Any, **options: Any) -> int:
+        """Writes the messages, which are of `table`, to a binary file as JSON lines; returns how many lines it wrote.
+
+        For options see `Table.json_lines`. The lines before an error are written.
+        """
+        _check_table(table, "json_lines")
+        if not callable(getattr(file, "write", None)):
+            raise TypeError(f"file must have a method write(bytes), got {type(file).__name__}: {file!r:.100}")
+        lines = table.json_lines(self, **options)
+        for chunk in lines:
+            file.write(chunk)
+        return int(lines.lines)
 
     # Columns, of a schema at run time
 
