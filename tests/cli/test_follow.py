@@ -201,7 +201,7 @@ def test_an_interrupt_ends_reading_a_pipe() -> None:
         process.stdin.write(event_stream(range(3)))
         process.stdin.flush()
         # A message is shown when it has come, and not when the pipe ends.
-        assert b'"sequence": 0' in process.stdout.readline()
+        assert b'"sequence":0' in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
         assert process.stderr.read() == b"flatstream cat: interrupted\n"
