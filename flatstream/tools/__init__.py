@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flatstream.tools.checking import VerifyReport, verify
+    from flatstream.tools.inspection import StreamInfo, info
     from flatstream.tools.merging import MergeReport, merge
+    from flatstream.tools.repairing import RepairReport, repair
     from flatstream.tools.sampling import SampleReport, sample
     from flatstream.tools.splitting import SplitReport, split
 
-__all__ = ["MergeReport", "SampleReport", "SplitReport", "merge", "sample", "split"]
-
-# Where each name is from. Commands start sooner if they import only what they use.
+# Each public name, and its module, which is imported on first access: a command imports only what it uses.
 MODULES = {
-    "MergeReport": "merging",
-    "SampleReport": "sampling",
-    "SplitReport": "splitting",
-    "merge": "merging",
-    "sample": "sampling",
-    "split": "splitting",
+    "MergeReport": "flatstream.tools.merging",
+    "RepairReport": "flatstream.tools.repairing",
+    "SampleReport": "flatstream.tools.sampling",
+    "SplitReport": "flatstream.tools.splitting",
+    "StreamInfo": "flatstream.tools.inspection",
+    "VerifyReport": "flatstream.tools.checking",
+    "info": "flatstream.tools.inspection",
+    "merge": "flatstream.tools.merging",
+    "repair": "flatstream.tools.repairing",
+    "sample": "flatstream.tools.sampling",
+    "split": "flatstream.tools.splitting",
+    "verify": "flatstream.tools.checking",
 }
+
+__all__ = [
+    "MergeReport",
+    "RepairReport",
+    "SampleReport",
+    "SplitReport",
+    "StreamInfo",
+    "VerifyReport",
+    "info",
+    "merge",
+    "repair",
+    "sample",
+    "split",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+    if name in MODULES:
+        import importlib
+
+        return getattr(importlib.import_module(MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
