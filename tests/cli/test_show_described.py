@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import flatstream
-from flatstream.cli._output import size_text
 from flatstream import Description, RecordWriter, Schema
+from flatstream.cli._output import size_text
 from support.cli import Result, call_flatstream, check_expected
 from support.events import BEGIN, EVENT, SCHEMA_FILE, event_stream, frames_of, sequences, write_events
 from support.schemas import SHAPES
