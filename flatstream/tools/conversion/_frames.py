@@ -1,0 +1,69 @@
+"""Frames in memory: the form in which sources without frames hand messages on, and messages that are selected."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from flatstream.reader import StreamReader
+from flatstream.schema import Table
+from flatstream.writer import StreamWriter
+
+__all__ = ["PIECE_BYTES", "frames_of", "prefixed", "selected_payloads", "unprefixed"]
+
+# How many bytes of messages are in memory at a time, roughly.
+PIECE_BYTES = 8 << 20
+
+HEADER = 4
+
+
+def frames_of(payloads: Iterable[Any]) -> memoryview:
+    """The payloads as a stream without a checksum, in memory."""
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        writer.write_payloads(payloads)
+    return sink.getbuffer()
+
+
+def selected_payloads(reader: StreamReader, table: Table | None, where: Any, on_error: Any) -> Iterator[Any]:
+    """The messages for which a condition holds, in sequences of payloads; all messages without a condition."""
+    for batch in reader.batches(max_bytes=PIECE_BYTES):
+        if where is None:
+            yield batch
+            continue
+        assert table is not None
+        frames = frames_of(batch)
+        chosen = []
+        with StreamReader(frames, on_error=on_error) as inner:
+            for _ in inner.records(table, where=where):
+                begin = inner.message_offset
+                size = int.from_bytes(frames[begin : begin + HEADER], "little")
+                chosen.append(frames[begin + HEADER : begin + HEADER + size])
+        yield chosen
+
+
+# Size-prefixed messages count alignment from the prefix, which takes 4 bytes, and others from the message itself. The
+# offset of the root table is the only one that leads across the first bytes of a message, so zeros behind it (and
+# behind the file identifier, which has a fixed place) move all that is aligned.
+
+
+def _insert(payload: Any, count: int, begin: int) -> bytes:
+    root = int.from_bytes(payload[:4], "little") + count
+    return b"".join((root.to_bytes(4, "little"), payload[4:begin], bytes(count), payload[begin:]))
+
+
+def _begin(payload: Any, identifier: bytes) -> int:
+    """Where zeros can be inserted: behind the offset of the root table, and the file identifier if there is one."""
+    return 8 if identifier and payload[4:8] == identifier else 4
+
+
+def prefixed(payload: Any, identifier: bytes, alignment: int) -> bytes:
+    """A message as a size-prefixed one, with its prefix."""
+    moved = _insert(payload, alignment - HEADER, _begin(payload, identifier))
+    return len(moved).to_bytes(HEADER, "little") + moved
+
+
+def unprefixed(payload: Any, identifier: bytes) -> bytes:
+    """A size-prefixed message, given without its prefix, as an ordinary one."""
+    return _insert(payload, HEADER, _begin(payload, identifier))

@@ -1,0 +1,254 @@
+"""MCAP: messages with their binary schemas, so that tools such as Foxglove show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flatstream.reader import StreamReader
+from flatstream.schema import Schema, Table
+from flatstream.schema._reflection import INTEGERS
+from flatstream.tools.conversion._fields import resolve, unit_of
+from flatstream.tools.conversion._formats import FORMATS
+from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, selected_payloads
+from flatstream.tools.conversion._options import NANOSECONDS, Known, Options, table_for_columns
+from flatstream.tools.conversion._sources import FileSource
+from flatstream.tools.conversion._targets import check_whole
+
+__all__ = ["McapSource", "McapTarget"]
+
+ENCODING = "flatbuffer"
+
+# The greatest log time, in nanoseconds since 1970: MCAP has an unsigned number of 64 bits.
+MAX_TIME = 2**64 - 1
+
+# The name of the metadata record that says which field the times are from.
+METADATA = "flatstream"
+
+
+def load_mcap(module: str) -> Any:
+    """A module of the library mcap.
+
+    Raises
+    ------
+    ImportError
+        It is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(f"mcap.{module}")
+    except ImportError as error:
+        raise ImportError("MCAP files need mcap: pip install 'flatstream[mcap]'") from error
+
+
+class _Times:
+    """The log times of the messages of one table."""
+
+    def __init__(self, table: Table, known: Known, options: Options) -> None:
+        self.table = table
+        path, unit = options.time_field, options.time_unit
+        if path is None:
+            path, unit = self.described(known, unit)
+        if path is None:
+            raise ValueError(
+                f"MCAP needs a time for each message, and it is not known which field of {table.name} has it: "
+                "pass time_field= (--time-field), and time_unit= if its name does not end with _s, _ms, _us or _ns"
+            )
+        try:
+            field = resolve(table, path)
+        except KeyError as error:
+            raise ValueError(f"time_field: {error.args[0]}") from None
+        unit = unit or unit_of(path)
+        if field.type.base not in INTEGERS or unit not in NANOSECONDS:
+            problem = "is no integer" if field.type.base not in INTEGERS else "has no unit: pass time_unit="
+            raise ValueError(f"time_field: the field {path!r} of {table.name} {problem}")
+        self.names = path.split(".")
+        self.path, self.unit = path, unit
+        self.factor = NANOSECONDS[unit]
+
+    def described(self, known: Known, unit: str | None) -> tuple[str | None, str | None]:
+        """The field that the source says, or the only one whose name says that it is a time."""
+        if known.time is not None:
+            return known.time[0], unit or known.time[1]
+        names = [
+            field.name
+            for field in self.table._info.fields
+            if field.type.base in INTEGERS and not field.deprecated and _is_time(field.name)
+        ]
+        exact = [name for name in names if name.rpartition("_")[0] in ("time", "timestamp")]
+        chosen = exact if len(names) > 1 else names
+        return (chosen[0], unit) if len(chosen) == 1 else (None, None)
+
+    def of(self, payload: Any, number: int) -> int:
+        """The time of a message, in nanoseconds since 1970."""
+        value: Any = self.table.view(payload, verify=False)
+        for name in self.names:
+            if value is None:
+                return 0
+            value = value[name]
+        time: int = (value or 0) * self.factor
+        if not 0 <= time <= MAX_TIME:
+            raise ValueError(f"message {number}: MCAP cannot carry the time {value} {self.unit} of {self.path!r}")
+        return time
+
+
+def _is_time(name: str) -> bool:
+    stem, _, unit = name.rpartition("_")
+    return unit in NANOSECONDS and (
+        stem in ("time", "timestamp", "ts") or stem.endswith(("_time", "_timestamp", "_ts"))
+    )
+
+
+class McapTarget:
+    """An MCAP file with a channel for each table. Messages pass as they are."""
+
+    omitted: tuple[str, ...] = ()
+    checksum = None
+
+    def __init__(self, file: Any, known: Known, options: Options) -> None:
+        title = FORMATS["mcap"].title
+        check_whole(options, title)
+        writer = load_mcap("writer")
+        self.options = options
+        if options.table is not None or options.where is not None or not known.tables:
+            only = table_for_columns(known, title)
+            tables = {"": only}
+        else:
+            tables = dict(known.tables)
+        self.only = next(iter(tables.values())) if len(tables) == 1 else None
+        self.times = {
+            identifier.encode("latin-1"): _Times(table, known, options) for identifier, table in tables.items()
+        }
+        kinds = writer.CompressionType
+        compressions = {None: kinds.ZSTD, "zstd": kinds.ZSTD, "lz4": kinds.LZ4, "none": kinds.NONE}
+        if options.compression not in compressions:
+            raise ValueError(f"compression must be 'zstd', 'lz4' or 'none' for MCAP, got {options.compression!r}")
+        self.writer = writer.Writer(file, compression=compressions[options.compression])
+        self.writer.start(profile="", library="flatstream")
+        self.channels = {}
+        schemas: dict[Table, int] = {}
+        for identifier, times in self.times.items():
+            table = times.table
+            data = table.schema._data
+            if data is None:
+                raise ValueError(f"MCAP needs the binary schema of {table.name}, and this Schema was not made from one")
+            if table not in schemas:
+                schemas[table] = self.writer.register_schema(name=table.name, encoding=ENCODING, data=data)
+            self.channels[identifier] = self.writer.register_channel(
+                topic=table.name,
+                message_encoding=ENCODING,
+                schema_id=schemas[table],
+                metadata={"time_field": times.path, "time_unit": times.unit},
+            )
+        self.messages = self.others = 0
+
+    def write(self, reader: StreamReader) -> None:
+        """See `Target`."""
+        add = self.writer.add_message
+        only = next(iter(self.times)) if len(self.times) == 1 else None
+        own = self.only.schema.file_identifier.encode("latin-1") if self.only is not None else b""
+        is_root = self.only is not None and self.only == self.only.schema.root
+        for payloads in selected_payloads(reader, self.only, self.options.where, self.options.on_error):
+            for payload in payloads:
+                identifier = bytes(payload[4:8])
+                if only is None:
+                    if identifier not in self.times:
+                        raise ValueError(
+                            f"message {self.messages} has the file identifier {identifier!r} of no known table"
+                        )
+                elif own and is_root and identifier != own and identifier in self.times:
+                    self.others += 1
+                    continue
+                else:
+                    identifier = only
+                time = self.times[identifier].of(payload, self.messages)
+                add(
+                    channel_id=self.channels[identifier],
+                    log_time=time,
+                    publish_time=time,
+                    data=bytes(payload),
+                    sequence=self.messages & 0xFFFFFFFF,
+                )
+                self.messages += 1
+
+    def finish(self) -> None:
+        """See `Target`."""
+        self.writer.finish()
+
+    def abort(self) -> None:
+        """See `Target`."""
+
+
+class McapSource(FileSource):
+    """An MCAP file: the messages of its channels with FlatBuffers, in the order of the file."""
+
+    format = "mcap"
+
+    def read_known(self) -> Known:
+        """See `FileSource`."""
+        module = load_mcap("reader")
+        errors = load_mcap("exceptions")
+        self.error = errors.McapError
+        if not self.file.seekable():
+            raise ValueError("MCAP is read from its end: it cannot come from a pipe")
+        try:
+            self.mcap = module.make_reader(self.file, validate_crcs=True)
+            summary = self.mcap.get_summary()
+        except (errors.McapError, EOFError) as error:
+            raise ValueError(f"the MCAP file is damaged: {error or type(error).__name__}") from error
+        if summary is None:
+            raise ValueError(
+                "the MCAP file has no summary, so that it is not known what is in it: recover it with the tool mcap"
+            )
+        self.topics: list[str] = []
+        found: dict[str, Table] = {}
+        wanted = self.options.table
+        for channel in summary.channels.values():
+            schema = summary.schemas.get(channel.schema_id)
+            if wanted is not None and wanted not in (channel.topic, None if schema is None else schema.name):
+                continue
+            if channel.message_encoding != ENCODING or schema is None or schema.encoding != ENCODING:
+                kind = channel.message_encoding or "no encoding"
+                raise ValueError(
+                    f"the topic {channel.topic!r} has no FlatBuffers ({kind}): choose another one with table="
+                )
+            self.topics.append(channel.topic)
+            table = Schema.from_bytes(schema.data).table(schema.name)
+            found[channel.topic] = table
+            self.channel = channel
+        if wanted is not None and not found:
+            topics = ", ".join(sorted(channel.topic for channel in summary.channels.values()))
+            raise ValueError(f"no topic or table {wanted!r}: the MCAP file has {topics or 'none'}")
+        return self._known_of(found)
+
+    def _known_of(self, found: dict[str, Table]) -> Known:
+        tables = list(dict.fromkeys(found.values()))
+        time = None
+        if len(tables) == 1 and len(found) == 1 and "time_field" in self.channel.metadata:
+            time = (self.channel.metadata["time_field"], self.channel.metadata.get("time_unit", "ns"))
+        if len(tables) <= 1:
+            return Known({table.schema.file_identifier: table for table in tables}, next(iter(tables), None), time=time)
+        by_identifier = {table.schema.file_identifier: table for table in tables if table == table.schema.root}
+        if len(by_identifier) < len(tables) or "" in by_identifier:
+            # In a stream, nothing would tell these messages apart.
+            raise ValueError(
+                "the MCAP file has several topics whose messages have no file identifiers to tell them apart: "
+                f"choose one with table=, of {', '.join(sorted(found))}"
+            )
+        return Known(by_identifier)
+
+    def readers(self) -> Iterator[StreamReader]:
+        """The messages, in the order of the file."""
+        payloads: list[bytes] = []
+        size = 0
+        try:
+            for _, _, message in self.mcap.iter_messages(topics=self.topics, log_time_order=False):
+                payloads.append(message.data)
+                size += len(message.data)
+                if size >= PIECE_BYTES:
+                    yield StreamReader(frames_of(payloads))
+                    payloads, size = [], 0
+        except (self.error, EOFError) as error:
+            raise ValueError(f"the MCAP file is damaged: {error or type(error).__name__}") from error
+        yield StreamReader(frames_of(payloads))

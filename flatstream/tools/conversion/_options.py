@@ -1,0 +1,105 @@
+"""The arguments of one conversion, and what is known of the messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from flatstream.schema import Schema, Table
+from flatstream.tools.inputs import pick_table
+
+__all__ = ["Known", "OnUnsupported", "Options", "known_of_schema", "table_for_columns"]
+
+OnUnsupported = Literal["raise", "json", "omit"]
+
+# By the name of a unit: how many nanoseconds it has.
+NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The arguments of `convert` that sources and targets need."""
+
+    checksum: Any = None
+    to_checksum: Any = None
+    schema: Schema | None = None
+    table: str | None = None
+    fields: tuple[str, ...] | None = None
+    where: Any = None
+    on_error: Literal["raise", "skip", "stop", "resync"] = "raise"
+    on_unsupported: OnUnsupported = "raise"
+    enums: Literal["dictionary", "number"] = "dictionary"
+    time_field: str | None = None
+    time_unit: str | None = None
+    compression: str | None = None
+    progress: Callable[[int, int | None], object] | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the messages: from the source, or from the arguments.
+
+    Attributes
+    ----------
+    tables : dict
+        The tables that messages can have, by file identifier; "" for those without one.
+    table : Table or None
+        The table of all messages that count.
+    checksum : str or None
+        That of the stream that is or was the source.
+    time : (str, str) or None
+        The path of the field with the time of a message, and its unit.
+    description : Description or None
+        The description of the source.
+    """
+
+    tables: dict[str, Table] = field(default_factory=dict)
+    table: Table | None = None
+    checksum: str | None = None
+    time: tuple[str, str] | None = None
+    description: Any = None
+
+    def with_schema(self, options: Options) -> Known:
+        """The same, with the schema and the table that the caller gave."""
+        known = self
+        if options.schema is not None:
+            known = replace(known, tables=tables_of(options.schema), table=None)
+        if options.table is not None or known.table is None:
+            found = pick_table(known.tables, options.schema, options.table)
+            known = replace(known, table=found)
+            if found is not None and options.table is not None and found not in known.tables.values():
+                known = replace(known, tables={"": found})
+        return known
+
+
+def tables_of(schema: Schema) -> dict[str, Table]:
+    """The root of a schema, by its file identifier."""
+    root = schema.root
+    return {} if root is None else {schema.file_identifier: root}
+
+
+def known_of_schema(data: bytes, name: str | None) -> Known:
+    """What a file says that carries a binary schema and the name of the table."""
+    schema = Schema.from_bytes(data)
+    table = schema.root if name is None else schema.table(name)
+    identifier = schema.file_identifier if table == schema.root else ""
+    return Known({} if table is None else {identifier: table}, table)
+
+
+def table_for_columns(known: Known, what: str) -> Table:
+    """The one table that a format needs.
+
+    Raises
+    ------
+    ValueError
+        It is not known, or there are several.
+    """
+    if known.table is not None:
+        return known.table
+    if known.tables:
+        names = ", ".join(sorted(table.name for table in known.tables.values()))
+        raise ValueError(
+            f"{what} has messages of one table, and the source has several: choose one with table=, of {names}"
+        )
+    raise ValueError(f"{what} needs the schema of the messages, which the source does not say: pass schema= (--schema)")
