@@ -23,6 +23,10 @@ PROGRAM = "flatstream"
 COMMANDS = {
     "Look": {
         "info": "Say what files, journals and pipes are.",
+        "plot": "Draw fields of messages over time, in the terminal or as a picture.",
+    },
+    "Copy and convert": {
+        "convert": "Convert streams and journals to other formats, and back.",
     },
 }
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flatstream.tools.conversion import ConvertReport, convert
+    from flatstream.tools.plotting import Plot, plot
 
-__all__ = ["ConvertReport", "convert"]
+__all__ = ["ConvertReport", "Plot", "convert", "plot"]
 
 # Where each name is from. Commands start sooner if they import only what they use.
-MODULES = {"ConvertReport": "conversion", "convert": "conversion"}
+MODULES = {"ConvertReport": "conversion", "Plot": "plotting", "convert": "conversion", "plot": "plotting"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from flatstream._core.base.checks import int_argument
@@ -18,13 +18,13 @@ from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.schema import Schema, Table
 from flatstream.tools.conversion._files import NewFile
 from flatstream.tools.conversion._formats import FORMATS, ending_of, format_of_name, format_of_source, stem_of
-from flatstream.tools.conversion._options import NANOSECONDS, OnUnsupported, Options
+from flatstream.tools.conversion._options import NANOSECONDS, OnUnsupported, Options, table_for_columns
 from flatstream.tools.conversion._report import ConvertReport
 from flatstream.tools.conversion._sources import Source, StreamSource
 from flatstream.tools.conversion._targets import Target
 from flatstream.tools.inputs import Input, expand, load_schema
 
-__all__ = ["convert"]
+__all__ = ["convert", "make_options", "make_tasks_of_sources", "open_source"]
 
 # By format: the module and the class that reads it, and those that write it. Imported when they are needed.
 SOURCES = {
@@ -110,7 +110,7 @@ def convert(
     fields : iterable of str, optional
         Paths of fields, as for `StreamReader.columns`, for Parquet, Arrow, CSV and JSON lines. All by default.
     where : condition or list of conditions, optional
-        Which messages; see `StreamReader.columns`.
+        Which messages; see `StreamReader.columns`. Or a function that gets the Table and returns them.
     on_error : {"raise", "skip", "stop", "resync"}
         What happens at damage of a stream; see `StreamReader`. "raise" leaves no new file.
     on_unsupported : {"raise", "json", "omit"}
@@ -171,33 +171,26 @@ def convert(
     (1, '"name","counters.read_count",')
     """
     _check_choices(from_format, to_format, on_error, on_unsupported, enums, time_unit)
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be callable, got {type(progress).__name__}")
     if isinstance(fields, str):
         raise TypeError(f"fields must be an iterable of paths, got a str: {fields!r:.100}")
-    made = None if schema is None else load_schema(schema)
-    if isinstance(table, Table):
-        if made is not None and made != table.schema:
-            raise ValueError("expected either a schema or a Table, which has one; got both, of different schemas")
-        made, table = table.schema, table.name
-    options = Options(
-        checksum,
-        None if to_checksum is None else as_checksum(to_checksum),
-        made,
+    options = make_options(
+        schema,
         table,
-        None if fields is None else tuple(fields),
-        where,
-        on_error,
-        on_unsupported,
-        enums,
-        time_field,
-        time_unit,
-        compression,
-        progress,
+        checksum=checksum,
+        to_checksum=None if to_checksum is None else as_checksum(to_checksum),
+        fields=None if fields is None else tuple(fields),
+        where=where,
+        on_error=on_error,
+        on_unsupported=on_unsupported,
+        enums=enums,
+        time_field=time_field,
+        time_unit=time_unit,
+        compression=compression,
+        progress=progress,
     )
     int_argument("processes", processes, 1, 1024)
     is_one = is_path(source)
-    inputs = _inputs([source] if is_one else source, from_format)
+    inputs = _inputs([source] if is_one else source)
     is_one = is_one and len(inputs) == 1 and not _stands_for_several(out)
     tasks = _tasks(inputs, out, from_format, to_format, is_one)
     if processes == 1 or len(tasks) == 1:
@@ -205,6 +198,28 @@ def convert(
     else:
         reports = _on_processes(tasks, options, processes)
     return reports[0] if is_one else reports
+
+
+def make_options(schema: Any, table: Any, **others: Any) -> Options:
+    """The options, with the schema loaded."""
+    progress = others.get("progress")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be callable, got {type(progress).__name__}")
+    made = None if schema is None else load_schema(schema)
+    if isinstance(table, Table):
+        if made is not None and made != table.schema:
+            raise ValueError("expected either a schema or a Table, which has one; got both, of different schemas")
+        made, table = table.schema, table.name
+    return Options(schema=made, table=table, **others)
+
+
+def make_tasks_of_sources(sources: Any) -> list[_Task]:
+    """The sources of a tool that writes no files of these formats, for `open_source`."""
+    tasks = []
+    for one in _inputs(sources):
+        found = ("fs", "") if one.kind == "journal" else format_of_source(one.name)
+        tasks.append(_Task(one, None, *found, "", ""))
+    return tasks
 
 
 def _check_choices(*values: Any) -> None:
@@ -223,7 +238,7 @@ def _check_choices(*values: Any) -> None:
             raise ValueError(f"{name} must be one of {listed}, got {value!r:.100}")
 
 
-def _inputs(sources: Any, from_format: str | None) -> list[Input]:
+def _inputs(sources: Any) -> list[Input]:
     try:
         paths = [os.fspath(path) for path in sources]
     except TypeError:
@@ -287,7 +302,8 @@ def _load(place: str) -> Any:
     return getattr(importlib.import_module(f"flatstream.tools.conversion.{module}"), name)
 
 
-def _open_source(task: _Task, options: Options) -> Source:
+def open_source(task: _Task, options: Options) -> Source:
+    """Opens the source of a task."""
     if task.from_format == "fs":
         return StreamSource(task.one, options)
     if task.one.kind == "remote":
@@ -298,7 +314,9 @@ def _open_source(task: _Task, options: Options) -> Source:
 
 def _run(task: _Task, options: Options, report_progress: Callable[[int | None], object]) -> ConvertReport:
     """Converts one source."""
-    with _open_source(task, options) as source, NewFile(task.out, task.to_compression) as new:
+    with open_source(task, options) as source, NewFile(task.out, task.to_compression) as new:
+        if options.where is not None:
+            options = replace(options, where=options.conditions_for(table_for_columns(source.known, "where=")))
         target: Target = _load(TARGETS[task.to_format])(new.file, source.known, options)
         try:
             for reader in source.readers():
@@ -323,6 +341,7 @@ def _run(task: _Task, options: Options, report_progress: Callable[[int | None], 
             target.omitted,
             source.skipped,
             source.lost_bytes,
+            source.stop_error,
         )
 
 
@@ -364,7 +383,7 @@ def _on_processes(tasks: list[_Task], options: Options, processes: int) -> list[
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(processes, len(tasks)), mp_context=context)
     try:
-        silent = Options(**{**options.__dict__, "progress": None})
+        silent = replace(options, progress=None)
         futures = [pool.submit(_run_alone, task, silent) for task in tasks]
         reports = []
         for task, future in zip(tasks, futures, strict=True):

@@ -37,7 +37,7 @@ def resolve(table: Table, path: str) -> FieldInfo:
 def _follow(table: Table, path: str) -> tuple[FieldInfo, tuple[int, ...]]:
     """The field at a path, and the numbers of the tables around it."""
     info: SchemaInfo = table.schema._info
-    around = (table.number,)
+    around: tuple[int, ...] = (table.number,)
     names = path.split(".")
     position = 0
     while True:

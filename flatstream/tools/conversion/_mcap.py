@@ -7,13 +7,12 @@ from typing import Any
 
 from flatstream.reader import StreamReader
 from flatstream.schema import Schema, Table
-from flatstream.schema._reflection import INTEGERS
-from flatstream.tools.conversion._fields import resolve, unit_of
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, selected_payloads
-from flatstream.tools.conversion._options import NANOSECONDS, Known, Options, table_for_columns
+from flatstream.tools.conversion._options import Known, Options, table_for_columns
 from flatstream.tools.conversion._sources import FileSource
 from flatstream.tools.conversion._targets import check_whole
+from flatstream.tools.conversion._times import time_field_of
 
 __all__ = ["McapSource", "McapTarget"]
 
@@ -47,38 +46,15 @@ class _Times:
 
     def __init__(self, table: Table, known: Known, options: Options) -> None:
         self.table = table
-        path, unit = options.time_field, options.time_unit
-        if path is None:
-            path, unit = self.described(known, unit)
-        if path is None:
+        found = time_field_of(table, known, options.time_field, options.time_unit)
+        if found is None:
             raise ValueError(
                 f"MCAP needs a time for each message, and it is not known which field of {table.name} has it: "
                 "pass time_field= (--time-field), and time_unit= if its name does not end with _s, _ms, _us or _ns"
             )
-        try:
-            field = resolve(table, path)
-        except KeyError as error:
-            raise ValueError(f"time_field: {error.args[0]}") from None
-        unit = unit or unit_of(path)
-        if field.type.base not in INTEGERS or unit not in NANOSECONDS:
-            problem = "is no integer" if field.type.base not in INTEGERS else "has no unit: pass time_unit="
-            raise ValueError(f"time_field: the field {path!r} of {table.name} {problem}")
-        self.names = path.split(".")
-        self.path, self.unit = path, unit
-        self.factor = NANOSECONDS[unit]
-
-    def described(self, known: Known, unit: str | None) -> tuple[str | None, str | None]:
-        """The field that the source says, or the only one whose name says that it is a time."""
-        if known.time is not None:
-            return known.time[0], unit or known.time[1]
-        names = [
-            field.name
-            for field in self.table._info.fields
-            if field.type.base in INTEGERS and not field.deprecated and _is_time(field.name)
-        ]
-        exact = [name for name in names if name.rpartition("_")[0] in ("time", "timestamp")]
-        chosen = exact if len(names) > 1 else names
-        return (chosen[0], unit) if len(chosen) == 1 else (None, None)
+        self.names = found.path.split(".")
+        self.path, self.unit = found.path, found.unit
+        self.factor = found.factor
 
     def of(self, payload: Any, number: int) -> int:
         """The time of a message, in nanoseconds since 1970."""
@@ -91,13 +67,6 @@ class _Times:
         if not 0 <= time <= MAX_TIME:
             raise ValueError(f"message {number}: MCAP cannot carry the time {value} {self.unit} of {self.path!r}")
         return time
-
-
-def _is_time(name: str) -> bool:
-    stem, _, unit = name.rpartition("_")
-    return unit in NANOSECONDS and (
-        stem in ("time", "timestamp", "ts") or stem.endswith(("_time", "_timestamp", "_ts"))
-    )
 
 
 class McapTarget:

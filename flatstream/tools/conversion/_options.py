@@ -35,6 +35,10 @@ class Options:
     compression: str | None = None
     progress: Callable[[int, int | None], object] | None = None
 
+    def conditions_for(self, table: Table) -> Any:
+        """`where`, or what it returns for the table if it is a function."""
+        return self.where(table) if callable(self.where) else self.where
+
 
 @dataclass(frozen=True)
 class Known:

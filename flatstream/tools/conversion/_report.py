@@ -30,6 +30,8 @@ class ConvertReport:
         The fields that the format cannot carry and that were left out, with ``on_unsupported="omit"``.
     skipped, lost_bytes : int
         How many damaged messages and bytes of the source were left out, if `on_error` is not "raise".
+    stop_error : str or None
+        The damage at which ``on_error="stop"`` ended.
     """
 
     source: str
@@ -43,6 +45,7 @@ class ConvertReport:
     omitted: tuple[str, ...] = ()
     skipped: int = 0
     lost_bytes: int = 0
+    stop_error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The attributes as a dict of values that JSON has."""

@@ -23,6 +23,7 @@ class Source(Protocol):
     known: Known
     skipped: int
     lost_bytes: int
+    stop_error: str | None
 
     def readers(self) -> Iterator[StreamReader]:
         """Readers of all messages, one after another; each is read to its end before the next is asked for."""
@@ -38,11 +39,23 @@ class Source(Protocol):
     ) -> None: ...
 
 
-class StreamSource:
+class _Damage:
+    """What was left out of a damaged stream."""
+
+    skipped = lost_bytes = 0
+    stop_error: str | None = None
+
+    def note_damage(self, reader: StreamReader) -> None:
+        """Takes over what a reader left out."""
+        self.skipped, self.lost_bytes = reader.skipped, reader.lost_bytes
+        if reader.stop_error is not None:
+            self.stop_error = str(reader.stop_error)
+
+
+class StreamSource(_Damage):
     """A stream or a journal."""
 
     def __init__(self, one: Input, options: Options) -> None:
-        self.skipped = self.lost_bytes = 0
         self.opened: Opened = one.open(options.checksum, on_error=options.on_error)
         try:
             known = Known(
@@ -60,7 +73,7 @@ class StreamSource:
         """The reader itself."""
         reader = self.opened.reader
         yield reader
-        self.skipped, self.lost_bytes = reader.skipped, reader.lost_bytes
+        self.note_damage(reader)
 
     def position(self) -> int | None:
         """The offset of the reader."""
@@ -75,7 +88,7 @@ class StreamSource:
         self.opened.close()
 
 
-class FileSource:
+class FileSource(_Damage):
     """The parts that sources of other formats share: the file, and what is known without reading it."""
 
     format = ""
@@ -83,7 +96,6 @@ class FileSource:
     def __init__(self, one: Input, compression: str, options: Options) -> None:
         self.name = one.name
         self.options = options
-        self.skipped = self.lost_bytes = 0
         self._context = open_binary(sys.stdin.buffer if one.name == "-" else one.name, compression)
         self.file: Any = self._context.__enter__()
         try:
@@ -132,4 +144,4 @@ class PrefixedSource(FileSource):
         with StreamReader(self.file, on_error=self.options.on_error) as reader:
             for batch in reader.batches(max_bytes=PIECE_BYTES):
                 yield StreamReader(frames_of([unprefixed(payload, identifier) for payload in batch]))
-            self.skipped, self.lost_bytes = reader.skipped, reader.lost_bytes
+            self.note_damage(reader)
