@@ -181,6 +181,9 @@ class CsvSource(ColumnSource):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"two columns are called {twice!r}")
+        if not self.file.peek(1):
+            # pyarrow refuses a file without rows.
+            return iter(())
         types = {}
         for name in names:
             try:

@@ -119,7 +119,7 @@ class ColumnTarget:
             self.options.where,
             batch_rows=self.batch_rows,
             enums=self.options.enums,
-            on_other=on_other(self.options),
+            on_other=on_other(self.options, self.table),
         )
         for batch in stream:
             self.messages += batch.num_rows
@@ -132,28 +132,31 @@ class ColumnTarget:
         places = {name: Place(self.table, name) for name in self.json_names}
         for frames in map(frames_of, reader.batches(max_frames=self.batch_rows, max_bytes=PIECE_BYTES)):
             columns = {}
-            other = on_other(options)
+            other = on_other(options, self.table)
             # Both verify, so that they leave out the same messages.
             if self.plain_names:
-                with StreamReader(frames, on_error=options.on_error) as inner:
+                with options.read_piece(frames) as inner:
                     batch = inner.columns(
                         self.table, self.plain_names, options.where, verify=True, enums=options.enums, on_other=other
                     )
                     columns = {name: self.pa.array(batch[name]) for name in self.plain_names}
             texts: dict[str, list[str | None]] = {name: [] for name in self.json_names}
-            with StreamReader(frames, on_error=options.on_error) as inner:
+            with options.read_piece(frames) as inner:
                 records = inner.records(self.table, where=options.where, on_other=other)
                 for record in records:
                     values = record.to_dict(enums="number" if options.enums == "number" else "name")
                     for name, cells in texts.items():
                         value = places[name].value_in(values)
                         cells.append(None if value is None else cell_text(value))
+                options.losses.note(inner)
             self.others += records.others
             for name, cells in texts.items():
                 columns[name] = self.pa.array(cells, self.pa.large_string())
             made = self.pa.RecordBatch.from_arrays([columns[name] for name in self.names], schema=self.schema)
             self.messages += made.num_rows
             yield made
+            if options.losses.stop_error is not None:
+                return
 
 
 class ColumnSource(FileSource):
@@ -202,7 +205,7 @@ class ColumnSource(FileSource):
                     text = ROW.sub(lambda found: str(int(found[0]) + self.rows), str(error), count=1)
                     raise type(error)(text) from None if text != str(error) else error
             self.rows += batch.num_rows
-            yield StreamReader(sink.getbuffer())
+            yield self.options.read_piece(sink.getbuffer())
 
     def prepare(self, name: str, field: FieldInfo, column: Any) -> Any:
         """A column in the form that `RecordWriter.write_columns` takes."""

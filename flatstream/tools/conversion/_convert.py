@@ -18,7 +18,7 @@ from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.schema import Schema, Table
 from flatstream.tools.conversion._files import NewFile
 from flatstream.tools.conversion._formats import FORMATS, ending_of, format_of_name, format_of_source, stem_of
-from flatstream.tools.conversion._options import NANOSECONDS, OnUnsupported, Options, table_for_columns
+from flatstream.tools.conversion._options import NANOSECONDS, Losses, OnUnsupported, Options, table_for_columns
 from flatstream.tools.conversion._report import ConvertReport
 from flatstream.tools.conversion._sources import Source, StreamSource
 from flatstream.tools.conversion._targets import Target
@@ -314,6 +314,7 @@ def open_source(task: _Task, options: Options) -> Source:
 
 def _run(task: _Task, options: Options, report_progress: Callable[[int | None], object]) -> ConvertReport:
     """Converts one source."""
+    options = replace(options, losses=(losses := Losses()))
     with open_source(task, options) as source, NewFile(task.out, task.to_compression) as new:
         if options.where is not None:
             options = replace(options, where=options.conditions_for(table_for_columns(source.known, "where=")))
@@ -321,7 +322,10 @@ def _run(task: _Task, options: Options, report_progress: Callable[[int | None], 
         try:
             for reader in source.readers():
                 target.write(reader)
+                losses.note(reader)
                 report_progress(source.position())
+                if losses.stop_error is not None:
+                    break
             target.finish()
         except BaseException:
             # What it still writes is removed with the file.
@@ -339,9 +343,9 @@ def _run(task: _Task, options: Options, report_progress: Callable[[int | None], 
             target.checksum,
             target.others,
             target.omitted,
-            source.skipped,
-            source.lost_bytes,
-            source.stop_error,
+            losses.skipped,
+            losses.lost_bytes,
+            losses.stop_error,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flatstream.reader import StreamReader
 from flatstream.schema import Table
+from flatstream.tools.conversion._options import Options
 from flatstream.writer import StreamWriter
 
 __all__ = ["PIECE_BYTES", "frames_of", "prefixed", "selected_payloads", "unprefixed"]
@@ -26,21 +27,24 @@ def frames_of(payloads: Iterable[Any]) -> memoryview:
     return sink.getbuffer()
 
 
-def selected_payloads(reader: StreamReader, table: Table | None, where: Any, on_error: Any) -> Iterator[Any]:
+def selected_payloads(reader: StreamReader, table: Table | None, options: Options) -> Iterator[Any]:
     """The messages for which a condition holds, in sequences of payloads; all messages without a condition."""
     for batch in reader.batches(max_bytes=PIECE_BYTES):
-        if where is None:
+        if options.where is None:
             yield batch
             continue
         assert table is not None
         frames = frames_of(batch)
         chosen = []
-        with StreamReader(frames, on_error=on_error) as inner:
-            for _ in inner.records(table, where=where):
+        with options.read_piece(frames) as inner:
+            for _ in inner.records(table, where=options.where):
                 begin = inner.message_offset
                 size = int.from_bytes(frames[begin : begin + HEADER], "little")
                 chosen.append(frames[begin + HEADER : begin + HEADER + size])
+            options.losses.note(inner)
         yield chosen
+        if options.losses.stop_error is not None:
+            return
 
 
 # Size-prefixed messages count alignment from the prefix, which takes 4 bytes, and others from the message itself. The

@@ -49,4 +49,4 @@ class JsonSource(FileSource):
                             if record is not None
                             else ValueError(f"line {number}: expected JSON: {error}")
                         ) from None
-            yield StreamReader(sink.getbuffer())
+            yield self.options.read_piece(sink.getbuffer())

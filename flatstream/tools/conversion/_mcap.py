@@ -118,7 +118,7 @@ class McapTarget:
         only = next(iter(self.times)) if len(self.times) == 1 else None
         own = self.only.schema.file_identifier.encode("latin-1") if self.only is not None else b""
         is_root = self.only is not None and self.only == self.only.schema.root
-        for payloads in selected_payloads(reader, self.only, self.options.where, self.options.on_error):
+        for payloads in selected_payloads(reader, self.only, self.options):
             for payload in payloads:
                 identifier = bytes(payload[4:8])
                 if only is None:
@@ -216,8 +216,8 @@ class McapSource(FileSource):
                 payloads.append(message.data)
                 size += len(message.data)
                 if size >= PIECE_BYTES:
-                    yield StreamReader(frames_of(payloads))
+                    yield self.options.read_piece(frames_of(payloads))
                     payloads, size = [], 0
         except (self.error, EOFError) as error:
             raise ValueError(f"the MCAP file is damaged: {error or type(error).__name__}") from error
-        yield StreamReader(frames_of(payloads))
+        yield self.options.read_piece(frames_of(payloads))

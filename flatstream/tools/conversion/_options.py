@@ -6,15 +6,32 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from flatstream.reader import StreamReader
 from flatstream.schema import Schema, Table
 from flatstream.tools.inputs import pick_table
 
-__all__ = ["Known", "OnUnsupported", "Options", "known_of_schema", "table_for_columns"]
+__all__ = ["Known", "Losses", "OnUnsupported", "Options", "known_of_schema", "table_for_columns"]
 
 OnUnsupported = Literal["raise", "json", "omit"]
 
 # By the name of a unit: how many nanoseconds it has.
 NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+
+@dataclass
+class Losses:
+    """What was left out because of damage. `stop_error` is the damage at which ``on_error="stop"`` ended."""
+
+    skipped: int = 0
+    lost_bytes: int = 0
+    stop_error: str | None = None
+
+    def note(self, reader: StreamReader) -> None:
+        """Adds what a reader left out, which was read to its end."""
+        self.skipped += reader.skipped
+        self.lost_bytes += reader.lost_bytes
+        if reader.stop_error is not None:
+            self.stop_error = str(reader.stop_error)
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,11 @@ class Options:
     time_unit: str | None = None
     compression: str | None = None
     progress: Callable[[int, int | None], object] | None = None
+    losses: Losses = field(default_factory=Losses)
+
+    def read_piece(self, frames: Any) -> StreamReader:
+        """A reader of frames in memory, without a checksum."""
+        return StreamReader(frames, on_error=self.on_error, allow_empty=True)
 
     def conditions_for(self, table: Table) -> Any:
         """`where`, or what it returns for the table if it is a function."""

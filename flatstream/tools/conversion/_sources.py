@@ -18,12 +18,9 @@ __all__ = ["FileSource", "PrefixedSource", "Source", "StreamSource"]
 
 
 class Source(Protocol):
-    """What a target takes messages from. `skipped` and `lost_bytes` say what was left out of damaged streams."""
+    """What a target takes messages from."""
 
     known: Known
-    skipped: int
-    lost_bytes: int
-    stop_error: str | None
 
     def readers(self) -> Iterator[StreamReader]:
         """Readers of all messages, one after another; each is read to its end before the next is asked for."""
@@ -39,20 +36,7 @@ class Source(Protocol):
     ) -> None: ...
 
 
-class _Damage:
-    """What was left out of a damaged stream."""
-
-    skipped = lost_bytes = 0
-    stop_error: str | None = None
-
-    def note_damage(self, reader: StreamReader) -> None:
-        """Takes over what a reader left out."""
-        self.skipped, self.lost_bytes = reader.skipped, reader.lost_bytes
-        if reader.stop_error is not None:
-            self.stop_error = str(reader.stop_error)
-
-
-class StreamSource(_Damage):
+class StreamSource:
     """A stream or a journal."""
 
     def __init__(self, one: Input, options: Options) -> None:
@@ -71,9 +55,7 @@ class StreamSource(_Damage):
 
     def readers(self) -> Iterator[StreamReader]:
         """The reader itself."""
-        reader = self.opened.reader
-        yield reader
-        self.note_damage(reader)
+        yield self.opened.reader
 
     def position(self) -> int | None:
         """The offset of the reader."""
@@ -88,7 +70,7 @@ class StreamSource(_Damage):
         self.opened.close()
 
 
-class FileSource(_Damage):
+class FileSource:
     """The parts that sources of other formats share: the file, and what is known without reading it."""
 
     format = ""
@@ -143,5 +125,5 @@ class PrefixedSource(FileSource):
         identifier = table_for_columns(self.known, self.title).schema.file_identifier.encode("latin-1")
         with StreamReader(self.file, on_error=self.options.on_error) as reader:
             for batch in reader.batches(max_bytes=PIECE_BYTES):
-                yield StreamReader(frames_of([unprefixed(payload, identifier) for payload in batch]))
-            self.note_damage(reader)
+                yield self.options.read_piece(frames_of([unprefixed(payload, identifier) for payload in batch]))
+            self.options.losses.note(reader)

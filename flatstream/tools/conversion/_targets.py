@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from flatstream.framing import framer_for
 from flatstream.reader import StreamReader
@@ -79,7 +79,7 @@ class StreamTarget:
 
     def write(self, reader: StreamReader) -> None:
         """See `Target`."""
-        for payloads in selected_payloads(reader, self.table, self.options.where, self.options.on_error):
+        for payloads in selected_payloads(reader, self.table, self.options):
             self.writer.write_payloads(payloads)
 
     def finish(self) -> None:
@@ -107,7 +107,7 @@ class PrefixedTarget:
 
     def write(self, reader: StreamReader) -> None:
         """See `Target`."""
-        for payloads in selected_payloads(reader, self.table, self.options.where, self.options.on_error):
+        for payloads in selected_payloads(reader, self.table, self.options):
             for payload in payloads:
                 if len(payload) < 8:
                     raise ValueError(f"message {self.messages} has {len(payload)} bytes, and is no FlatBuffer")
@@ -149,7 +149,7 @@ class JsonTarget:
     def write(self, reader: StreamReader) -> None:
         """See `Target`."""
         lines: list[str] = []
-        records = reader.records(self.table, where=self.options.where, on_other=on_other(self.options))
+        records = reader.records(self.table, where=self.options.where, on_other=on_other(self.options, self.table))
         for record in records:
             values = record.to_dict(enums=self.enums)
             if self.options.fields is not None:
@@ -172,6 +172,7 @@ class JsonTarget:
     abort = finish
 
 
-def on_other(options: Options) -> Any:
-    """Messages of other tables are left out if one table was asked for."""
-    return "raise" if options.table is None else "skip"
+def on_other(options: Options, table: Table) -> Literal["raise", "skip"]:
+    """Messages of other tables are left out if one table was asked for, and can be told from others."""
+    has_identifier = bool(table.schema.file_identifier) and table == table.schema.root
+    return "skip" if options.table is not None and has_identifier else "raise"

@@ -158,7 +158,7 @@ class _Collected:
         wanted = dict.fromkeys([*self.names, *([self.by] if self.by else []), *([self.time.path] if self.time else [])])
         make = Sample if self.ranks else Extremes
         where = options.conditions_for(table)
-        batches = reader.column_batches(table, wanted, where, progress=tell, on_other=on_other(options))
+        batches = reader.column_batches(table, wanted, where, progress=tell, on_other=on_other(options, table))
         for batch in batches:
             count = batch.num_rows
             if self.time is None:
