@@ -24,8 +24,6 @@ TABLES = {
     "shapes": (schema_of("shapes").root, "id"),
     "unions": (schema_of("unions").root, None),
     "tiny": (schema_of("tiny").root, None),
-    "wide_unions": (schema_of("wide_unions").root, None),
-    "names": (schema_of("names").root, None),
 }
 
 
@@ -34,14 +32,20 @@ def clear_times(records: list[dict[str, Any]], field: str) -> list[dict[str, Any
     return [record | {field: abs(record.get(field) or 0)} for record in records]
 
 
-@pytest.mark.parametrize("ending", [*ENDINGS, ".jsonl.gz", ".csv.xz", ".fb.lz4"])
-@pytest.mark.parametrize("name", TABLES)
+# MCAP needs a field with a time.
+CASES = [
+    (name, ending)
+    for name, (_, time_field) in TABLES.items()
+    for ending in (*ENDINGS, ".jsonl.gz", ".csv.xz", ".fb.lz4")
+    if (ending != ".mcap" or time_field is not None) and (name == "telemetry" or ending in ENDINGS)
+]
+
+
+@pytest.mark.parametrize(("name", "ending"), CASES)
 def test_way_there_and_back_gives_equal_records(tmp_path: Path, name: str, ending: str) -> None:
     table, time_field = TABLES[name]
     assert table is not None
-    if ending == ".mcap" and time_field is None:
-        pytest.skip("no field with a time")
-    records = random_records(table, 5, 120)
+    records = random_records(table, 5, 60)
     if ending == ".mcap":
         assert time_field is not None
         records = clear_times(records, time_field)

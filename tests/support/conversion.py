@@ -33,7 +33,8 @@ def events(path: Path, table: Table, count: int, checksum: str = "crc32") -> Pat
                 "wall_time_ns": 1_700_000_000_000_000_000 + numbers * 100_000_000,
                 "host": [f"host-{number % 3}" for number in range(count)],
                 "load_1": numbers / 8,
-                "load_5": np.sin(numbers / 100),
+                # With few digits, so that text and floats of other sizes have the same value.
+                "load_5": np.round(np.sin(numbers / 100) * 16) / 16,
                 "platform": ["Linux", "Windows"] * (count // 2) + ["Linux"] * (count % 2),
             }
         )

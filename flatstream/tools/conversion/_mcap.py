@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,6 +151,19 @@ class McapTarget:
         """See `Target`."""
 
 
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Says that the file is damaged, whatever the library stumbles on: it has errors of many kinds."""
+    try:
+        yield
+    except (MemoryError, GeneratorExit):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        raise ValueError(f"the MCAP file is damaged: {error or type(error).__name__}") from error
+
+
 class McapSource(FileSource):
     """An MCAP file: the messages of its channels with FlatBuffers, in the order of the file."""
 
@@ -157,15 +172,11 @@ class McapSource(FileSource):
     def read_known(self) -> Known:
         """See `FileSource`."""
         module = load_mcap("reader")
-        errors = load_mcap("exceptions")
-        self.error = errors.McapError
         if not self.file.seekable():
             raise ValueError("MCAP is read from its end: it cannot come from a pipe")
-        try:
+        with _reading():
             self.mcap = module.make_reader(self.file, validate_crcs=True)
             summary = self.mcap.get_summary()
-        except (errors.McapError, EOFError) as error:
-            raise ValueError(f"the MCAP file is damaged: {error or type(error).__name__}") from error
         if summary is None:
             raise ValueError(
                 "the MCAP file has no summary, so that it is not known what is in it: recover it with the tool mcap"
@@ -197,7 +208,11 @@ class McapSource(FileSource):
         if len(tables) == 1 and len(found) == 1 and "time_field" in self.channel.metadata:
             time = (self.channel.metadata["time_field"], self.channel.metadata.get("time_unit", "ns"))
         if len(tables) <= 1:
-            return Known({table.schema.file_identifier: table for table in tables}, next(iter(tables), None), time=time)
+            only = next(iter(tables), None)
+            is_chosen = self.options.table is not None and self.options.schema is None
+            return Known(
+                {table.schema.file_identifier: table for table in tables}, only, time=time, is_chosen=is_chosen
+            )
         by_identifier = {table.schema.file_identifier: table for table in tables if table == table.schema.root}
         if len(by_identifier) < len(tables) or "" in by_identifier:
             # In a stream, nothing would tell these messages apart.
@@ -211,13 +226,11 @@ class McapSource(FileSource):
         """The messages, in the order of the file."""
         payloads: list[bytes] = []
         size = 0
-        try:
+        with _reading():
             for _, _, message in self.mcap.iter_messages(topics=self.topics, log_time_order=False):
                 payloads.append(message.data)
                 size += len(message.data)
                 if size >= PIECE_BYTES:
                     yield self.options.read_piece(frames_of(payloads))
                     payloads, size = [], 0
-        except (self.error, EOFError) as error:
-            raise ValueError(f"the MCAP file is damaged: {error or type(error).__name__}") from error
         yield self.options.read_piece(frames_of(payloads))

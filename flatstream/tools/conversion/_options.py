@@ -85,9 +85,13 @@ class Known:
     checksum: str | None = None
     time: tuple[str, str] | None = None
     description: Any = None
+    # The source has chosen the messages of the table that was asked for.
+    is_chosen: bool = False
 
     def with_schema(self, options: Options) -> Known:
         """The same, with the schema and the table that the caller gave."""
+        if self.is_chosen:
+            return self
         known = self
         if options.schema is not None:
             known = replace(known, tables=tables_of(options.schema), table=None)
