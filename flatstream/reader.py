@@ -293,6 +293,19 @@ class StreamReader(Decoder):
             max_apparent_size=max_apparent_size,
         )
 
+    def write_json_lines(self, file: Any, table: Any, **options: Any) -> int:
+        """Writes the messages, which are of `table`, to a binary file as JSON lines; returns how many lines it wrote.
+
+        For options see `Table.json_lines`. The lines before an error are written.
+        """
+        _check_table(table, "json_lines")
+        if not callable(getattr(file, "write", None)):
+            raise TypeError(f"file must have a method write(bytes), got {type(file).__name__}: {file!r:.100}")
+        lines = table.json_lines(self, **options)
+        for chunk in lines:
+            file.write(chunk)
+        return int(lines.lines)
+
     # Columns, of a schema at run time
 
     def columns(

@@ -69,7 +69,7 @@ PUBLIC = {
     "Packable": "Pack",
     "ReclamationInfo": "capacity_after capacity_before last_message_size reason",
     "ReclamationReason": "MESSAGE_COUNT SIZE_THRESHOLD TIME_COOLDOWN",
-    "RecordView": "to_dict",
+    "RecordView": "to_dict to_json",
     "RecordWriter": "table write write_columns write_record write_records",
     "RecoveryEnd": "CLEAN_EOF NOT_A_STREAM TORN_TAIL",
     "RecoveryReport": "being_written end frames last_good_offset looks_like",
@@ -85,7 +85,8 @@ PUBLIC = {
     "StreamReader": (
         "batches buffer_capacity bytes_read close closed column_batches columns deframer detach frames_read "
         "lost_bytes lost_ranges message_number message_offset messages offset process_all process_typed "
-        "process_typed_with_payload read_batch read_message records skipped source stop_error typed_messages"
+        "process_typed_with_payload read_batch read_message records skipped source stop_error typed_messages "
+        "write_json_lines"
     ),
     "StreamSerialize": "serialize",
     "StreamWriter": (
@@ -95,8 +96,8 @@ PUBLIC = {
     ),
     "Struct": "",
     "Table": (
-        "arrow_schema attributes documentation encode field_names fields layout name read_column_batches read_columns "
-        "read_records types view"
+        "arrow_schema attributes documentation encode field_names fields json_lines layout name read_column_batches "
+        "read_columns read_records types view"
     ),
     "TableRootValidator": "max_depth max_tables name validate",
     "TypedValidator": "for_type from_verify name validate",
@@ -105,7 +106,7 @@ PUBLIC = {
     "ValidatingFramer": "bounded frame_and_write inner observed validator with_max_frame_len with_validator",
     "ValidationFailedError": "next_intact_offset",
     "Validator": "name validate",
-    "VectorView": "to_list to_numpy",
+    "VectorView": "to_json to_list to_numpy",
     "XxHash64": "calculate name size verify",
 }
 
