@@ -48,12 +48,16 @@ cdef enum:
 cdef class ResyncBuffer(InputBuffer):
     """An input buffer that finds its way from a damaged frame to the next intact ones. The base class of `Decoder`."""
 
+    cdef int end_head(self) except -1:
+        raise SystemError("flatstream: a buffer without a head")
+
     cdef bint is_buffer(self) noexcept:
         """Whether all bytes of the stream are there."""
         return self.readinto is None and self.read is None
 
     cdef int begin_search(self, object error, Py_ssize_t claimed) except -1:
         """Begins the search behind the damaged frame at `position`, which says that it has `claimed` bytes, or 0."""
+        self.description_end = claimed if self.is_description else 0
         if claimed > self.end - self.position and (self.is_buffer() or claimed > self.resync_window):
             claimed = 0
         self.lost_from = self.base + <unsigned long long>self.position
@@ -70,7 +74,12 @@ cdef class ResyncBuffer(InputBuffer):
         self.losses.add(self.lost_from, self.base + <unsigned long long>(self.position + found))
         self.position += found
         self.needed = 1
-        self.refused += 1
+        if self.is_ahead:
+            self.end_head()
+        # The description alone has no number. Behind it, messages are lost as well.
+        if found != self.description_end:
+            self.refused += 1
+        self.description_end = 0
         self.searching = False
         self.over_window = False
         self.failure = None
