@@ -59,6 +59,9 @@ FORMATS = ("fs", "parquet", "arrow", "arrows", "csv", "jsonl", "mcap", "fb")
 @click.option(
     "--compression", metavar="NAME", help="Inside of Parquet, Arrow and MCAP: zstd, lz4, snappy, gzip or none."
 )
+@click.option(
+    "--describe/--no-describe", default=True, help="Whether the new file says its schema.  [default: describe]"
+)
 @click.option("--processes", type=click.IntRange(1, 1024), default=1, help="How many PATHs are converted at a time.")
 @json_option
 def command(
@@ -75,6 +78,7 @@ def command(
     enums: str,
     time_field: str | None,
     compression: str | None,
+    describe: bool,
     processes: int,
     as_json: bool,
 ) -> int:
@@ -111,6 +115,7 @@ def command(
                 time_field=path or None,
                 time_unit=unit or None,  # type: ignore[arg-type]
                 compression=compression,
+                describe=describe,
                 progress=progress,
                 processes=processes,
             )

@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flatstream.columns._convert import import_library
+from flatstream.description import Description
 from flatstream.reader import StreamReader
 from flatstream.records import RecordWriter
 from flatstream.schema import Table
 from flatstream.schema._reflection import BaseType, FieldInfo
 from flatstream.tools.conversion._fields import Leaf, Place, resolve, unit_of
 from flatstream.tools.conversion._formats import FORMATS
-from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of
-from flatstream.tools.conversion._options import Known, Options, known_of_schema, table_for_columns
+from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, on_other
+from flatstream.tools.conversion._options import Known, Options, known_of_description, table_for_columns
 from flatstream.tools.conversion._sources import FileSource
-from flatstream.tools.conversion._targets import cell_text, on_other
+from flatstream.tools.conversion._targets import cell_text
 from flatstream.writer import StreamWriter
 
 __all__ = ["ColumnSource", "ColumnTarget", "load_pyarrow", "metadata_of"]
 
-SCHEMA_KEY = "flatstream.schema"
+DESCRIPTION_KEY = "flatstream.description"
 TABLE_KEY = "flatstream.table"
 
 # The row in an error of `RecordWriter.write_columns`.
@@ -44,11 +45,12 @@ def load_pyarrow(what: str) -> Any:
     return import_library("pyarrow", f"convert from or to {what}: pyarrow")
 
 
-def metadata_of(known: Known, table: Table) -> dict[str, str]:
+def metadata_of(known: Known, table: Table, options: Options) -> dict[str, str]:
     """What files of Arrow and Parquet carry, so that the way back needs no schema."""
     found = {TABLE_KEY: table.name}
-    if table.schema._data is not None:
-        found[SCHEMA_KEY] = base64.b64encode(table.schema._data).decode()
+    description = known.describe(options, table) if options.describe else None
+    if description is not None:
+        found[DESCRIPTION_KEY] = base64.b64encode(description.to_bytes()).decode()
     return found
 
 
@@ -94,8 +96,8 @@ class ColumnTarget:
         self.plain_names = [leaf.path for leaf in leaves if not leaf.trouble]
         if not leaves:
             raise ValueError(f"{title} cannot carry any field of {self.table.name}")
-        self.schema = self._make_schema(metadata_of(known, self.table))
-        self.messages = self.others = 0
+        self.schema = self._make_schema(metadata_of(known, self.table, options))
+        self.messages = 0
 
     def _make_schema(self, metadata: dict[str, str]) -> Any:
         types = {}
@@ -124,7 +126,7 @@ class ColumnTarget:
         for batch in stream:
             self.messages += batch.num_rows
             yield self.pa.record_batch(batch)
-        self.others += stream.others
+        self.options.losses.others += stream.others
 
     def _batches_with_json(self, reader: StreamReader) -> Iterator[Any]:
         """Reads messages twice: as columns, and as records for the columns of JSON text."""
@@ -149,7 +151,7 @@ class ColumnTarget:
                         value = places[name].value_in(values)
                         cells.append(None if value is None else cell_text(value))
                 options.losses.note(inner)
-            self.others += records.others
+            self.options.losses.others += records.others
             for name, cells in texts.items():
                 columns[name] = self.pa.array(cells, self.pa.large_string())
             made = self.pa.RecordBatch.from_arrays([columns[name] for name in self.names], schema=self.schema)
@@ -169,10 +171,13 @@ class ColumnSource(FileSource):
 
     def known_of(self, metadata: dict[bytes, bytes] | None) -> Known:
         """What the metadata of an Arrow schema says of the messages."""
-        found = {key.decode(): value.decode(errors="replace") for key, value in (metadata or {}).items()}
-        if SCHEMA_KEY not in found:
+        text = (metadata or {}).get(DESCRIPTION_KEY.encode())
+        if text is None:
             return Known()
-        return known_of_schema(base64.b64decode(found[SCHEMA_KEY]), found.get(TABLE_KEY))
+        try:
+            return known_of_description(Description.from_bytes(base64.b64decode(text, validate=True)))
+        except ValueError as error:
+            raise ValueError(f"the metadata {DESCRIPTION_KEY!r} of the file is damaged: {error}") from error
 
     def batches(self) -> Iterator[Any]:
         """The content as record batches."""

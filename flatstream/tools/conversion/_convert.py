@@ -81,6 +81,7 @@ def convert(
     time_field: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
     compression: str | None = None,
+    describe: bool = True,
     progress: Callable[[int, int | None], object] | None = None,
     processes: int = 1,
 ) -> ConvertReport | list[ConvertReport]:
@@ -125,6 +126,9 @@ def convert(
         Inside of Parquet ("snappy" by default, "zstd", "gzip", "none"), Arrow ("lz4", "zstd"; none by default) and MCAP
         ("zstd" by default, "lz4", "none"). Streams, CSV, JSON lines and "fb" are compressed as a whole if the name ends
         with .gz, .bz2, .xz, .zst or .lz4.
+    describe : bool
+        Whether a new stream begins with a description, and MCAP, Parquet and Arrow files have it in their metadata, if
+        the schema is known. It is that of the source if it has one.
     progress : callable, optional
         ``progress(done, total)`` gets the bytes of the sources that were read, and how many there are, or None.
     processes : int
@@ -186,6 +190,7 @@ def convert(
         time_field=time_field,
         time_unit=time_unit,
         compression=compression,
+        describe=describe,
         progress=progress,
     )
     int_argument("processes", processes, 1, 1024)
@@ -341,7 +346,7 @@ def _run(task: _Task, options: Options, report_progress: Callable[[int | None], 
             target.messages,
             size,
             target.checksum,
-            target.others,
+            losses.others,
             target.omitted,
             losses.skipped,
             losses.lost_bytes,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from flatstream.reader import StreamReader
 from flatstream.schema import Table
 from flatstream.tools.conversion._options import Options
 from flatstream.writer import StreamWriter
 
-__all__ = ["PIECE_BYTES", "frames_of", "prefixed", "selected_payloads", "unprefixed"]
+__all__ = ["PIECE_BYTES", "frames_of", "on_other", "prefixed", "selected_payloads", "unprefixed"]
 
 # How many bytes of messages are in memory at a time, roughly.
 PIECE_BYTES = 8 << 20
@@ -27,20 +27,31 @@ def frames_of(payloads: Iterable[Any]) -> memoryview:
     return sink.getbuffer()
 
 
+def on_other(options: Options, table: Table | None) -> Literal["raise", "skip"]:
+    """Messages of other tables are left out if one table was asked for, and can be told from others."""
+    if options.table is None or table is None:
+        return "raise"
+    return "skip" if table.schema.file_identifier and table == table.schema.root else "raise"
+
+
 def selected_payloads(reader: StreamReader, table: Table | None, options: Options) -> Iterator[Any]:
-    """The messages for which a condition holds, in sequences of payloads; all messages without a condition."""
+    """The messages of a table for which a condition holds, in sequences of payloads; by default all."""
+    other = on_other(options, table)
     for batch in reader.batches(max_bytes=PIECE_BYTES):
-        if options.where is None:
+        if options.where is None and other == "raise":
             yield batch
             continue
         assert table is not None
         frames = frames_of(batch)
         chosen = []
         with options.read_piece(frames) as inner:
-            for _ in inner.records(table, where=options.where):
+            # Messages that are not looked into pass as they are.
+            records = inner.records(table, where=options.where, on_other=other, verify=options.where is not None)
+            for _ in records:
                 begin = inner.message_offset
                 size = int.from_bytes(frames[begin : begin + HEADER], "little")
                 chosen.append(frames[begin + HEADER : begin + HEADER + size])
+            options.losses.others += records.others
             options.losses.note(inner)
         yield chosen
         if options.losses.stop_error is not None:

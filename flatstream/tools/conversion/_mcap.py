@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 from collections.abc import Iterator
 from typing import Any
 
+from flatstream.description import Description
 from flatstream.reader import StreamReader
 from flatstream.schema import Schema, Table
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, selected_payloads
-from flatstream.tools.conversion._options import Known, Options, table_for_columns
+from flatstream.tools.conversion._options import Known, Options, known_identifier, table_for_columns
 from flatstream.tools.conversion._sources import FileSource
 from flatstream.tools.conversion._targets import check_whole
 from flatstream.tools.conversion._times import time_field_of
@@ -23,7 +25,7 @@ ENCODING = "flatbuffer"
 # The greatest log time, in nanoseconds since 1970: MCAP has an unsigned number of 64 bits.
 MAX_TIME = 2**64 - 1
 
-# The name of the metadata record that says which field the times are from.
+# The name of the metadata record with the description of the stream.
 METADATA = "flatstream"
 
 
@@ -112,27 +114,22 @@ class McapTarget:
                 schema_id=schemas[table],
                 metadata={"time_field": times.path, "time_unit": times.unit},
             )
-        self.messages = self.others = 0
+        description = known.describe(options, self.only) if options.describe else None
+        if description is not None:
+            self.writer.add_metadata(METADATA, {"description": base64.b64encode(description.to_bytes()).decode()})
+        self.messages = 0
 
     def write(self, reader: StreamReader) -> None:
         """See `Target`."""
         add = self.writer.add_message
         only = next(iter(self.times)) if len(self.times) == 1 else None
-        own = self.only.schema.file_identifier.encode("latin-1") if self.only is not None else b""
-        is_root = self.only is not None and self.only == self.only.schema.root
         for payloads in selected_payloads(reader, self.only, self.options):
             for payload in payloads:
-                identifier = bytes(payload[4:8])
-                if only is None:
-                    if identifier not in self.times:
-                        raise ValueError(
-                            f"message {self.messages} has the file identifier {identifier!r} of no known table"
-                        )
-                elif own and is_root and identifier != own and identifier in self.times:
-                    self.others += 1
-                    continue
-                else:
-                    identifier = only
+                identifier = bytes(payload[4:8]) if only is None else only
+                if identifier not in self.times:
+                    raise ValueError(
+                        f"message {self.messages} has the file identifier {identifier!r} of no known table"
+                    )
                 time = self.times[identifier].of(payload, self.messages)
                 add(
                     channel_id=self.channels[identifier],
@@ -209,9 +206,15 @@ class McapSource(FileSource):
             time = (self.channel.metadata["time_field"], self.channel.metadata.get("time_unit", "ns"))
         if len(tables) <= 1:
             only = next(iter(tables), None)
+            description = self._description()
             is_chosen = self.options.table is not None and self.options.schema is None
             return Known(
-                {table.schema.file_identifier: table for table in tables}, only, time=time, is_chosen=is_chosen
+                {known_identifier(table): table for table in tables},
+                only,
+                None if description is None else description.checksum,
+                time,
+                description,
+                is_chosen,
             )
         by_identifier = {table.schema.file_identifier: table for table in tables if table == table.schema.root}
         if len(by_identifier) < len(tables) or "" in by_identifier:
@@ -220,7 +223,16 @@ class McapSource(FileSource):
                 "the MCAP file has several topics whose messages have no file identifiers to tell them apart: "
                 f"choose one with table=, of {', '.join(sorted(found))}"
             )
-        return Known(by_identifier)
+        return Known(by_identifier, description=self._description())
+
+    def _description(self) -> Description | None:
+        """The description that `McapTarget` put into the file."""
+        with _reading():
+            found: dict[str, str] = next(
+                (one.metadata for one in self.mcap.iter_metadata() if one.name == METADATA), {}
+            )
+            text = found.get("description")
+            return None if text is None else Description.from_bytes(base64.b64decode(text, validate=True))
 
     def readers(self) -> Iterator[StreamReader]:
         """The messages, in the order of the file."""

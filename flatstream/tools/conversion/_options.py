@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from flatstream.description import Description
 from flatstream.reader import StreamReader
 from flatstream.schema import Schema, Table
 from flatstream.tools.inputs import pick_table
 
-__all__ = ["Known", "Losses", "OnUnsupported", "Options", "known_of_schema", "table_for_columns"]
+__all__ = ["Known", "Losses", "OnUnsupported", "Options", "known_of_description", "table_for_columns"]
 
 OnUnsupported = Literal["raise", "json", "omit"]
 
@@ -20,8 +21,12 @@ NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 @dataclass
 class Losses:
-    """What was left out because of damage. `stop_error` is the damage at which ``on_error="stop"`` ended."""
+    """What was left out: messages of other tables, and what is damaged.
 
+    `stop_error` is the damage at which ``on_error="stop"`` ended.
+    """
+
+    others: int = 0
     skipped: int = 0
     lost_bytes: int = 0
     stop_error: str | None = None
@@ -50,6 +55,7 @@ class Options:
     time_field: str | None = None
     time_unit: str | None = None
     compression: str | None = None
+    describe: bool = True
     progress: Callable[[int, int | None], object] | None = None
     losses: Losses = field(default_factory=Losses)
 
@@ -78,14 +84,15 @@ class Known:
         The path of the field with the time of a message, and its unit.
     description : Description or None
         The description of the source.
+    is_chosen : bool
+        Whether the source itself has chosen the messages of the table that was asked for.
     """
 
     tables: dict[str, Table] = field(default_factory=dict)
     table: Table | None = None
     checksum: str | None = None
     time: tuple[str, str] | None = None
-    description: Any = None
-    # The source has chosen the messages of the table that was asked for.
+    description: Description | None = None
     is_chosen: bool = False
 
     def with_schema(self, options: Options) -> Known:
@@ -102,6 +109,44 @@ class Known:
                 known = replace(known, tables={"": found})
         return known
 
+    def time_of(self, table: Table) -> tuple[str, str] | None:
+        """The field with the time of the messages of a table, and its unit, as far as the source says it."""
+        if self.time is not None and table == self.table:
+            return self.time
+        for root in () if self.description is None else self.description.roots:
+            if root.table == table.name and root.time_field is not None and root.time_unit is not None:
+                return root.time_field, root.time_unit
+        return None
+
+    def describe(self, options: Options, only: Table | None = None) -> Description | None:
+        """The description of the new file: that of the source, with what the caller gave. None without a schema.
+
+        With `only`, it is about the messages of one table.
+        """
+        tables = dict(self.tables) if only is None else {known_identifier(only): only}
+        old = self.description
+        if old is not None and (tables == old.tables or not tables) and options.time_field is None:
+            return old
+        if not tables or any(table.schema._data is None for table in tables.values()):
+            return None
+        time = None
+        if len(tables) == 1:
+            table = next(iter(tables.values()))
+            time = self.time_of(table) if options.time_field is None else (options.time_field, options.time_unit)
+        return Description(
+            tables,
+            metadata=None if old is None else old.metadata,
+            time_field=None if time is None else time[0],
+            time_unit=None if time is None else time[1],
+            created_ns=None if old is None else old.created_ns,
+            created_by=None if old is None else old.created_by,
+        )
+
+
+def known_identifier(table: Table) -> str:
+    """The file identifier that messages of a table can have."""
+    return table.schema.file_identifier if table == table.schema.root else ""
+
 
 def tables_of(schema: Schema) -> dict[str, Table]:
     """The root of a schema, by its file identifier."""
@@ -109,12 +154,11 @@ def tables_of(schema: Schema) -> dict[str, Table]:
     return {} if root is None else {schema.file_identifier: root}
 
 
-def known_of_schema(data: bytes, name: str | None) -> Known:
-    """What a file says that carries a binary schema and the name of the table."""
-    schema = Schema.from_bytes(data)
-    table = schema.root if name is None else schema.table(name)
-    identifier = schema.file_identifier if table == schema.root else ""
-    return Known({} if table is None else {identifier: table}, table)
+def known_of_description(description: Description) -> Known:
+    """What a description says of the messages."""
+    tables = description.tables
+    only = next(iter(tables.values())) if len(tables) == 1 else None
+    return Known(tables, only, description.checksum, description=description)
 
 
 def table_for_columns(known: Known, what: str) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -11,7 +12,7 @@ from flatstream.reader import StreamReader
 from flatstream.tools.conversion._files import open_binary
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, unprefixed
-from flatstream.tools.conversion._options import Known, Options, table_for_columns
+from flatstream.tools.conversion._options import Known, Options, known_of_description, table_for_columns
 from flatstream.tools.inputs import Input, Opened
 
 __all__ = ["FileSource", "PrefixedSource", "Source", "StreamSource"]
@@ -42,12 +43,9 @@ class StreamSource:
     def __init__(self, one: Input, options: Options) -> None:
         self.opened: Opened = one.open(options.checksum, on_error=options.on_error)
         try:
-            known = Known(
-                self.opened.tables,
-                self.opened.table,
-                self.opened.checksum,
-                description=self.opened.description,
-            )
+            description = self.opened.description or self.opened.reader.description
+            known = Known() if description is None else known_of_description(description)
+            known = replace(known, checksum=self.opened.checksum)
             self.known = known.with_schema(options)
         except BaseException:
             self.opened.close()

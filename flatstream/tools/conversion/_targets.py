@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from flatstream.framing import framer_for
 from flatstream.reader import StreamReader
-from flatstream.schema import Table
 from flatstream.tools.conversion._fields import Place, alignment_of
 from flatstream.tools.conversion._formats import FORMATS
-from flatstream.tools.conversion._frames import prefixed, selected_payloads
+from flatstream.tools.conversion._frames import on_other, prefixed, selected_payloads
 from flatstream.tools.conversion._options import Known, Options, table_for_columns
 from flatstream.tools.inputs import checksum_name
 from flatstream.writer import StreamWriter
 
-__all__ = ["JsonTarget", "PrefixedTarget", "StreamTarget", "Target", "cell_text", "check_whole", "on_other"]
+__all__ = ["JsonTarget", "PrefixedTarget", "StreamTarget", "Target", "cell_text", "check_whole"]
 
 
 class Target(Protocol):
@@ -23,8 +22,8 @@ class Target(Protocol):
 
     Attributes
     ----------
-    messages, others : int
-        How many messages were written, and how many were left out because they are of another table.
+    messages : int
+        How many messages were written.
     omitted : tuple of str
         The fields that the format cannot carry, and which were left out.
     checksum : str or None
@@ -32,7 +31,6 @@ class Target(Protocol):
     """
 
     messages: int
-    others: int
     omitted: tuple[str, ...]
     checksum: str | None
 
@@ -58,19 +56,19 @@ def check_whole(options: Options, what: str) -> None:
 class StreamTarget:
     """A stream. Messages pass as they are."""
 
-    others = 0
     omitted: tuple[str, ...] = ()
 
     def __init__(self, file: Any, known: Known, options: Options) -> None:
         check_whole(options, FORMATS["fs"].title)
-        if options.where is not None:
-            self.table: Table | None = table_for_columns(known, "where=")
-        else:
-            self.table = known.table
+        self.table = known.table
         self.options = options
         checksum = known.checksum if options.to_checksum is None else options.to_checksum
         self.checksum = checksum_name(checksum)
-        self.writer = StreamWriter(file, framer_for(checksum), buffer_size=1 << 18)
+        only = None if options.table is None else self.table
+        description = known.describe(options, only) if options.describe else None
+        if description is not None:
+            description = description.with_checksum(self.checksum)
+        self.writer = StreamWriter(file, framer_for(checksum), buffer_size=1 << 18, describe=description)
 
     @property
     def messages(self) -> int:
@@ -92,7 +90,6 @@ class StreamTarget:
 class PrefixedTarget:
     """Size-prefixed messages, one after another."""
 
-    others = 0
     omitted: tuple[str, ...] = ()
     checksum = None
 
@@ -144,7 +141,7 @@ class JsonTarget:
             self.table.arrow_schema(options.fields)
         self.places = {path: Place(self.table, path) for path in options.fields or ()}
         self.enums: Any = "number" if options.enums == "number" else "name"
-        self.messages = self.others = 0
+        self.messages = 0
 
     def write(self, reader: StreamReader) -> None:
         """See `Target`."""
@@ -158,7 +155,7 @@ class JsonTarget:
             if len(lines) == 1000:
                 self._put(lines)
         self._put(lines)
-        self.others += records.others
+        self.options.losses.others += records.others
 
     def _put(self, lines: list[str]) -> None:
         if lines:
@@ -170,9 +167,3 @@ class JsonTarget:
         """See `Target`."""
 
     abort = finish
-
-
-def on_other(options: Options, table: Table) -> Literal["raise", "skip"]:
-    """Messages of other tables are left out if one table was asked for, and can be told from others."""
-    has_identifier = bool(table.schema.file_identifier) and table == table.schema.root
-    return "skip" if options.table is not None and has_identifier else "raise"

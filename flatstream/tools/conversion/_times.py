@@ -33,7 +33,7 @@ def time_field_of(table: Table, known: Known, path: str | None, unit: str | None
         The field that was named does not exist, is no integer, or has no unit.
     """
     if path is None:
-        described = known.time
+        described = known.time_of(table)
         if described is not None:
             return TimeField(described[0], unit or described[1])
         return _guess(table)

@@ -11,8 +11,8 @@ from flatstream.schema import Schema, Table
 from flatstream.schema._reflection import SIZES, BaseType
 from flatstream.tools.conversion._convert import make_options, make_tasks_of_sources, open_source
 from flatstream.tools.conversion._fields import resolve
+from flatstream.tools.conversion._frames import on_other
 from flatstream.tools.conversion._options import Known, Options, table_for_columns
-from flatstream.tools.conversion._targets import on_other
 from flatstream.tools.conversion._times import TimeField, time_field_of
 from flatstream.tools.plotting._result import Bars, Line, Plot
 
