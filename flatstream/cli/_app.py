@@ -23,10 +23,18 @@ PROGRAM = "flatstream"
 COMMANDS = {
     "Look": {
         "info": "Say what files, journals and pipes are.",
+        "head": "Show the first messages.",
+        "tail": "Show the last messages.",
+        "cat": "Show all messages.",
+        "follow": "Show messages as they are written.",
+        "verify": "Check every frame, and every message by its schema.",
         "plot": "Draw fields of messages over time, in the terminal or as a picture.",
     },
     "Copy and convert": {
         "convert": "Convert streams and journals to other formats, and back.",
+        "merge": "Write many streams as one, in the order of their times.",
+        "split": "Write one stream as many, by time, size or count.",
+        "sample": "Write every n-th message, or some at random.",
     },
 }
 

@@ -14,7 +14,16 @@ from flatstream.tools.inputs import expand as expand_paths
 if TYPE_CHECKING:
     from flatstream.schema import Schema
 
-__all__ = ["Input", "Opened", "Source", "expand", "json_option", "paths_argument", "source_options"]
+__all__ = [
+    "Input",
+    "Opened",
+    "Source",
+    "allow_empty_option",
+    "expand",
+    "json_option",
+    "paths_argument",
+    "source_options",
+]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -100,3 +109,15 @@ def _with_parameters_of(function: FunctionT, wrapper: Any) -> FunctionT:
     wrapper.__click_params__ = [*getattr(function, "__click_params__", []), *own]
     result: FunctionT = wrapper
     return result
+
+
+def allow_empty_option(function: FunctionT) -> FunctionT:
+    """Adds ``--allow-empty``, as `allow_empty`: True or None."""
+    return click.option(
+        "--allow-empty",
+        is_flag=True,
+        default=None,
+        flag_value=True,
+        type=bool,
+        help="Take every empty frame as intact. By default zeros in a damaged file are none.",
+    )(function)

@@ -7,12 +7,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flatstream.tools.conversion import ConvertReport, convert
+    from flatstream.tools.merging import MergeReport, merge
     from flatstream.tools.plotting import Plot, plot
+    from flatstream.tools.sampling import SampleReport, sample
+    from flatstream.tools.splitting import SplitReport, split
 
-__all__ = ["ConvertReport", "Plot", "convert", "plot"]
+__all__ = [
+    "ConvertReport",
+    "MergeReport",
+    "Plot",
+    "SampleReport",
+    "SplitReport",
+    "convert",
+    "merge",
+    "plot",
+    "sample",
+    "split",
+]
 
 # Where each name is from. Commands start sooner if they import only what they use.
-MODULES = {"ConvertReport": "conversion", "Plot": "plotting", "convert": "conversion", "plot": "plotting"}
+MODULES = {
+    "ConvertReport": "conversion",
+    "MergeReport": "merging",
+    "Plot": "plotting",
+    "SampleReport": "sampling",
+    "SplitReport": "splitting",
+    "convert": "conversion",
+    "merge": "merging",
+    "plot": "plotting",
+    "sample": "sampling",
+    "split": "splitting",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from flatstream.reader import StreamReader
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
 
-__all__ = ["Input", "NotAStreamError", "Opened", "checksum_name", "expand", "load_schema"]
+__all__ = ["Input", "NotAStreamError", "Opened", "checksum_name", "expand", "load_schema", "only_input"]
 
 Kind = Literal["file", "journal", "pipe", "remote"]
 
@@ -60,6 +60,8 @@ class Opened:
         The tables that messages may have, by file identifier; "" for those without one.
     table : Table or None
         The table of the messages: the one that was asked for, or the only one.
+    compression : str or None
+        How the input is compressed: "gzip", "zstd" and others.
     """
 
     reader: StreamReader
@@ -68,6 +70,7 @@ class Opened:
     description: Any = None
     tables: dict[str, Table] = field(default_factory=dict)
     table: Table | None = None
+    compression: str | None = None
 
     def close(self) -> None:
         """Closes the reader."""
@@ -325,6 +328,20 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
         else:
             inputs += _of_path(name)
     return inputs
+
+
+def only_input(path: str | os.PathLike[str]) -> Input:
+    """The input that a path stands for.
+
+    Raises
+    ------
+    ValueError
+        It stands for nothing, or for several.
+    """
+    inputs = expand([path])
+    if len(inputs) != 1 or inputs[0].name != os.fspath(path):
+        raise ValueError(f"{os.fspath(path)!r} stands for {len(inputs)} inputs: give each to a call of its own")
+    return inputs[0]
 
 
 def _of_path(path: str) -> list[Input]:
