@@ -134,9 +134,9 @@ def test_mcap_needs_a_time_that_it_can_carry(tmp_path: Path) -> None:
     options: dict[str, Any] = {"table": table, "checksum": "crc32"}
     for field, message in [
         (None, r"MCAP needs a time .* which field of telemetry\.Disk has it: pass time_field="),
-        ("name", r"time_field: the field 'name' of telemetry\.Disk is no integer"),
-        ("size", r"time_field: telemetry\.Disk has no field 'size'"),
-        ("counters.read_count", r"time_field: the field 'counters\.read_count' .* does not say its unit"),
+        ("name", r"name of telemetry\.Disk is no integer"),
+        ("size", r"telemetry\.Disk has no field 'size'"),
+        ("counters.read_count", r"the unit of counters\.read_count is not known"),
     ]:
         with pytest.raises(ValueError, match=message):
             convert(source, tmp_path / "out.mcap", time_field=field, **options)

@@ -176,7 +176,7 @@ def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
         ([], {}, "at least one path"),
         ("load_1", {"percentiles": (50, 101)}, "percentiles must be from 0 to 100"),
         ("load_1", {"time_field": "host"}, "is no integer"),
-        ("load_1", {"time_field": "sequence"}, "does not say its unit"),
+        ("load_1", {"time_field": "sequence"}, "the unit of sequence is not known"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path, fields: Any, options: dict[str, Any], message: str) -> None:

@@ -15,7 +15,8 @@ from flatstream.reader import StreamReader
 from flatstream.records import RecordWriter
 from flatstream.schema import Table
 from flatstream.schema._reflection import BaseType, FieldInfo
-from flatstream.tools.conversion._fields import Leaf, Place, resolve, unit_of
+from flatstream.tools._times import unit_of_name
+from flatstream.tools.conversion._fields import Leaf, Place, resolve
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, on_other
 from flatstream.tools.conversion._options import Known, Options, known_of_description, table_for_columns
@@ -219,7 +220,7 @@ class ColumnSource(FileSource):
         if field.type.base in NESTED and (types.is_string(kind) or types.is_large_string(kind)):
             return self.parse_cells(name, column)
         if types.is_timestamp(kind) or types.is_duration(kind) or types.is_time(kind):
-            unit = unit_of(name)
+            unit = unit_of_name(name)
             if unit is not None and unit != kind.unit:
                 make = self.pa.timestamp if types.is_timestamp(kind) else self.pa.duration
                 return column if types.is_time(kind) else column.cast(make(unit))

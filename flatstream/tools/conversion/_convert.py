@@ -16,9 +16,10 @@ from flatstream._core.base.checks import int_argument
 from flatstream._endpoints import is_path
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.schema import Schema, Table
+from flatstream.tools._times import UNITS
 from flatstream.tools.conversion._files import NewFile
 from flatstream.tools.conversion._formats import FORMATS, ending_of, format_of_name, format_of_source, stem_of
-from flatstream.tools.conversion._options import NANOSECONDS, Losses, OnUnsupported, Options, table_for_columns
+from flatstream.tools.conversion._options import Losses, OnUnsupported, Options, table_for_columns
 from flatstream.tools.conversion._report import ConvertReport
 from flatstream.tools.conversion._sources import Source, StreamSource
 from flatstream.tools.conversion._targets import Target
@@ -235,7 +236,7 @@ def _check_choices(*values: Any) -> None:
         "on_error": ("raise", "skip", "stop", "resync"),
         "on_unsupported": ("raise", "json", "omit"),
         "enums": ("dictionary", "number"),
-        "time_unit": (None, *NANOSECONDS),
+        "time_unit": (None, *UNITS),
     }
     for (name, known), value in zip(choices.items(), values, strict=True):
         if value not in known:

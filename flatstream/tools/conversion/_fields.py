@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 from flatstream.schema import Table
 from flatstream.schema._reflection import BaseType, FieldInfo, SchemaInfo
 
-__all__ = ["Leaf", "Place", "alignment_of", "flat_leaves", "is_flags", "nested_leaves", "resolve", "unit_of"]
-
-UNITS = ("ns", "us", "ms", "s")
+__all__ = ["Leaf", "Place", "alignment_of", "flat_leaves", "is_flags", "nested_leaves", "resolve"]
 
 
 class Leaf(NamedTuple):
@@ -129,12 +127,6 @@ def is_flags(table: Table, field: FieldInfo) -> bool:
     if kind.base in (BaseType.VECTOR, BaseType.ARRAY, BaseType.OBJ, BaseType.UNION, BaseType.UTYPE) or kind.index < 0:
         return False
     return "bit_flags" in table.schema._info.enums[kind.index].attributes
-
-
-def unit_of(name: str) -> str | None:
-    """The unit of time that the name of a field ends with, as in ``time_ns``."""
-    _, found, unit = name.rpartition("_")
-    return unit if found and unit in UNITS else None
 
 
 class Place:

@@ -58,7 +58,7 @@ class _Times:
             )
         self.names = found.path.split(".")
         self.path, self.unit = found.path, found.unit
-        self.factor = found.factor
+        self.factor = found.nanoseconds
 
     def of(self, payload: Any, number: int) -> int:
         """The time of a message, in nanoseconds since 1970."""

@@ -15,9 +15,6 @@ __all__ = ["Known", "Losses", "OnUnsupported", "Options", "known_of_description"
 
 OnUnsupported = Literal["raise", "json", "omit"]
 
-# By the name of a unit: how many nanoseconds it has.
-NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
-
 
 @dataclass
 class Losses:

@@ -258,6 +258,8 @@ def _nanoseconds(column: Any, time: TimeField) -> tuple[Any, Any]:
 
     missing = np.ma.getmaskarray(column)
     values = np.ma.getdata(column)
-    if len(values) and (int(values.max()) * time.factor > MAX_TIME or int(values.min()) * time.factor < -MAX_TIME):
+    if len(values) and (
+        int(values.max()) * time.nanoseconds > MAX_TIME or int(values.min()) * time.nanoseconds < -MAX_TIME
+    ):
         raise ValueError(f"{time.path} has a time that is too far away for a plot, in the unit {time.unit}")
-    return values.astype(np.int64) * time.factor, missing
+    return values.astype(np.int64) * time.nanoseconds, missing
