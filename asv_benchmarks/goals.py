@@ -26,6 +26,7 @@ from . import (
     checksums,
     columns,
     columns_in,
+    converting,
     deframing,
     following,
     framing,
@@ -305,6 +306,17 @@ def goals() -> Iterator[Goal]:
         (100_000,),
         "times faster",
         200,
+        "message",
+    )
+    yield Goal(
+        "D5",
+        "stream of events to Parquet, pyarrow from memory",
+        converting.ToParquet,
+        "time_convert",
+        "time_pyarrow",
+        ("events", 200_000),
+        "times slower",
+        2,
         "message",
     )
     yield Goal(

@@ -74,11 +74,11 @@ def test_reader_of_the_output_that_goes_away_is_no_error(folder: Path) -> None:
 def test_interrupt_ends_cleanly(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     arguments = [*script(), "convert", "pipe", "out.csv", "--checksum", "none", "--fields", "host", *SCHEMA]
-    with subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, env=environment()) as child:
-        with (folder / "pipe").open("wb"):
-            # It has opened the pipe, and waits for it.
-            child.send_signal(signal.SIGINT)
-            _, errors = child.communicate(timeout=60)
+    child = subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, env=environment())
+    # Opening waits until the command has opened the pipe, which then waits for bytes.
+    with child, (folder / "pipe").open("wb"):
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
     assert (child.returncode, errors) == (130, b"flatstream convert: interrupted\n")
     assert names_in(folder) == {"in.fs", "pipe"}
 

@@ -23,8 +23,8 @@ BEGIN = 1_700_000_000_000_000_000
 
 def described(path: Path, checksum: str = "crc32", **options: Any) -> Path:
     """A described stream of 20 events."""
-    options = {"describe": TELEMETRY, "metadata": {"site": "north"}} | options
-    with StreamWriter(path, checksum, **options) as writer:
+    given: dict[str, Any] = {"describe": TELEMETRY, "metadata": {"site": "north"}}
+    with StreamWriter(path, checksum, **(given | options)) as writer:
         columns = {"wall_time_ns": [BEGIN + number for number in range(20)], "load_1": [0.5] * 20}
         RecordWriter(writer, EVENT).write_columns(columns)
     return path

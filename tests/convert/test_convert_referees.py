@@ -50,6 +50,12 @@ def converted(stream: Path, out: Path, **options: Any) -> Path:
     return out
 
 
+def query(text: str) -> list[Any]:
+    found = duckdb.sql(text)
+    assert found is not None
+    return found.fetchall()
+
+
 def test_parquet_is_read_by_pyarrow_polars_duckdb_and_pandas(
     stream: Path, rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -59,7 +65,7 @@ def test_parquet_is_read_by_pyarrow_polars_duckdb_and_pandas(
     assert file.metadata.row_group(0).column(0).compression == "ZSTD"
     assert file.read().to_pylist() == rows
     assert pl.read_parquet(path).to_dicts() == rows
-    found = duckdb.sql(f"select * from '{path}'").fetchall()
+    found = query(f"select * from '{path}'")
     assert [dict(zip(FLAT, row, strict=True)) for row in found] == rows
     assert pd.read_parquet(path)["load_5"].tolist() == [row["load_5"] for row in rows]
 
@@ -85,7 +91,7 @@ def test_csv_is_read_by_the_csv_module_polars_and_duckdb(
         (str(row["sequence"]), row["host"], row["load_5"]) for row in rows
     ]
     assert pl.read_csv(path).to_dicts() == rows
-    found_rows = duckdb.sql(f"select sequence, platform, deadline_missed from '{path}'").fetchall()
+    found_rows = query(f"select sequence, platform, deadline_missed from '{path}'")
     assert found_rows == [(row["sequence"], row["platform"], row["deadline_missed"]) for row in rows]
 
 
@@ -95,7 +101,7 @@ def test_json_lines_are_read_by_orjson_polars_and_duckdb(
     path = converted(stream, tmp_path / "out.jsonl", fields=FLAT)
     assert [orjson.loads(line) for line in path.read_bytes().splitlines()] == rows
     assert pl.read_ndjson(path).to_dicts() == rows
-    found = duckdb.sql(f"select sequence, host from read_json('{path}', format='newline_delimited')").fetchall()
+    found = query(f"select sequence, host from read_json('{path}', format='newline_delimited')")
     assert found == [(row["sequence"], row["host"]) for row in rows]
 
 
@@ -108,7 +114,7 @@ def test_nested_columns_are_read_by_polars_and_duckdb(tmp_path: Path) -> None:
         with StreamReader(source, "crc32") as reader:
             expected = reader.columns(EVENT).to_pylist()
         assert list(map(repr, frame.to_dicts())) == list(map(repr, expected))
-    found = duckdb.sql(f"select disks[1].counters.read_bytes, len(cores) from '{tmp_path / 'out.parquet'}'").fetchall()
+    found = query(f"select disks[1].counters.read_bytes, len(cores) from '{tmp_path / 'out.parquet'}'")
     assert found == [
         (
             ((row["disks"] or [{}])[0].get("counters") or {}).get("read_bytes"),

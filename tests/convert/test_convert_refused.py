@@ -77,17 +77,15 @@ def test_missing_schema_says_how_to_pass_it(tmp_path: Path, ending: str) -> None
 def test_schema_is_a_path_a_schema_or_that_of_a_table(tmp_path: Path) -> None:
     source = events(tmp_path / "in.fs", EVENT, 5)
     expected = None
-    for number, given in enumerate(
-        [
-            {"schema": EXAMPLES / "telemetry.bfbs"},
-            {"schema": EXAMPLES / "telemetry.fbs"},
-            {"schema": TELEMETRY},
-            {"table": EVENT},
-            {"schema": TELEMETRY, "table": "telemetry.Event"},
-            {"schema": TELEMETRY, "table": "Event"},
-        ]
-    ):
-        options: dict[str, Any] = given
+    choices: list[dict[str, Any]] = [
+        {"schema": EXAMPLES / "telemetry.bfbs"},
+        {"schema": EXAMPLES / "telemetry.fbs"},
+        {"schema": TELEMETRY},
+        {"table": EVENT},
+        {"schema": TELEMETRY, "table": "telemetry.Event"},
+        {"schema": TELEMETRY, "table": "Event"},
+    ]
+    for number, options in enumerate(choices):
         out = tmp_path / f"{number}.csv"
         one(source, out, checksum="crc32", fields=["sequence", "host"], **options)
         expected = expected or out.read_bytes()
@@ -118,8 +116,9 @@ def test_wrong_argument_is_refused_before_anything_is_written(
     tmp_path: Path, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     source = events(tmp_path / "in.fs", EVENT, 5)
+    options: dict[str, Any] = {"table": EVENT, "checksum": "crc32"}
     with pytest.raises(error, match=message):
-        convert(source, tmp_path / "out.parquet", **({"table": EVENT, "checksum": "crc32"} | arguments))
+        convert(source, tmp_path / "out.parquet", **(options | arguments))
     assert names_in(tmp_path) == {"in.fs"}
     for out, expected in [("out.xml", "is none of .fs, .parquet"), ("out.parquet.gz", "not compressed as a whole")]:
         with pytest.raises(ValueError, match=expected):

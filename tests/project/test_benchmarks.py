@@ -101,6 +101,7 @@ def test_there_is_a_module_for_each_concern():
         "building",
         "columns",
         "columns_in",
+        "converting",
         "records_in",
         "records_out",
         "verifying",

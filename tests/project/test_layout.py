@@ -17,6 +17,7 @@ PYTHON_FILES = sorted(path for path in TESTS.rglob("*.py") if "data" not in path
 FOLDERS = {
     "checksums",
     "columns",
+    "convert",
     "faults",
     "flatbuf",
     "framing",

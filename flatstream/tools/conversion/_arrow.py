@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from flatstream.reader import StreamReader
@@ -32,27 +33,42 @@ CSV_BLOCK = 16 << 20
 class ParquetTarget(ColumnTarget):
     """A Parquet file with a row group for each batch."""
 
-    batch_rows = 1 << 20
+    # Large enough to be compressed well, and small enough that one is encoded while the next is read.
+    batch_rows = 1 << 17
 
     def __init__(self, file: Any, known: Known, options: Options) -> None:
         super().__init__(FORMATS["parquet"].title, known, options, nested_leaves)
         import pyarrow.parquet
 
-        self.file = file
         self.shape = VariableLists(self.pa)
         self.stored = self.shape.schema(self.schema)
         self.writer = pyarrow.parquet.ParquetWriter(file, self.stored, compression=options.compression or "snappy")
+        # pyarrow encodes and compresses without the interpreter's lock.
+        self.encoder = ThreadPoolExecutor(1)
+        self.pending: Future[None] | None = None
 
     def write(self, reader: StreamReader) -> None:
         """See `Target`."""
         for batch in self.batches(reader):
-            self.writer.write_batch(self.shape.batch(batch, self.stored))
+            made = self.shape.batch(batch, self.stored)
+            self._wait()
+            self.pending = self.encoder.submit(self.writer.write_batch, made)
+
+    def _wait(self) -> None:
+        if self.pending is not None:
+            self.pending.result()
+            self.pending = None
 
     def finish(self) -> None:
         """See `Target`."""
+        self._wait()
+        self.encoder.shutdown()
         self.writer.close()
 
-    abort = finish
+    def abort(self) -> None:
+        """See `Target`."""
+        self.encoder.shutdown()
+        self.writer.close()
 
 
 class ParquetSource(ColumnSource):
