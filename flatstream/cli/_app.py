@@ -27,6 +27,7 @@ COMMANDS = {
         "cat": "Show all messages.",
         "follow": "Show messages as they are written.",
         "verify": "Check every frame, and every message by its schema.",
+        "plot": "Draw fields of messages over time, in the terminal or as a picture.",
         "schema": "Show the schema of a stream or a file, or compare it with an older one.",
     },
     "Repair": {
@@ -34,6 +35,7 @@ COMMANDS = {
         "salvage": "Copy what is intact in damaged files and journals.",
     },
     "Copy and convert": {
+        "convert": "Convert streams and journals to other formats, and back.",
         "merge": "Write many streams as one, in the order of their times.",
         "split": "Write one stream as many, by time, size or count.",
         "sample": "Write every n-th message, or some at random.",

@@ -26,7 +26,35 @@ from flatstream.schema.inspection import default_of, number_of, type_name_of
 
 # The attributes that flatc knows without a declaration.
 _BUILT_IN_ATTRIBUTES = frozenset(
-    ["bit_flags", "cpp_ptr_type", "cpp_ptr_type_get", "cpp_str_flex_ctor", "cpp_str_type", "cpp_type", "csharp_partial", "deprecated", "flexbuffer", "force_align", "hash", "id", "idempotent", "key", "native_custom_alloc", "native_default", "native_inline", "native_type", "native_type_pack_name", "nested_flatbuffer", "offset64", "original_order", "private", "required", "shared", "streaming", "vector64"]
+    [
+        "bit_flags",
+        "cpp_ptr_type",
+        "cpp_ptr_type_get",
+        "cpp_str_flex_ctor",
+        "cpp_str_type",
+        "cpp_type",
+        "csharp_partial",
+        "deprecated",
+        "flexbuffer",
+        "force_align",
+        "hash",
+        "id",
+        "idempotent",
+        "key",
+        "native_custom_alloc",
+        "native_default",
+        "native_inline",
+        "native_type",
+        "native_type_pack_name",
+        "nested_flatbuffer",
+        "offset64",
+        "original_order",
+        "private",
+        "required",
+        "shared",
+        "streaming",
+        "vector64",
+    ]
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
