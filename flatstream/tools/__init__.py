@@ -1,1 +1,56 @@
 """What the command line does, as functions: looking at files, checking, merging and converting them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flatstream.tools.checking import VerifyReport, verify
+    from flatstream.tools.inspection import StreamInfo, info
+    from flatstream.tools.merging import MergeReport, merge
+    from flatstream.tools.repairing import RepairReport, repair
+    from flatstream.tools.sampling import SampleReport, sample
+    from flatstream.tools.splitting import SplitReport, split
+
+# Each public name, and its module, which is imported on first access: a command imports only what it uses.
+MODULES = {
+    "MergeReport": "flatstream.tools.merging",
+    "RepairReport": "flatstream.tools.repairing",
+    "SampleReport": "flatstream.tools.sampling",
+    "SplitReport": "flatstream.tools.splitting",
+    "StreamInfo": "flatstream.tools.inspection",
+    "VerifyReport": "flatstream.tools.checking",
+    "info": "flatstream.tools.inspection",
+    "merge": "flatstream.tools.merging",
+    "repair": "flatstream.tools.repairing",
+    "sample": "flatstream.tools.sampling",
+    "split": "flatstream.tools.splitting",
+    "verify": "flatstream.tools.checking",
+}
+
+__all__ = [
+    "MergeReport",
+    "RepairReport",
+    "SampleReport",
+    "SplitReport",
+    "StreamInfo",
+    "VerifyReport",
+    "info",
+    "merge",
+    "repair",
+    "sample",
+    "split",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        import importlib
+
+        return getattr(importlib.import_module(MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

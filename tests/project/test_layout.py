@@ -17,10 +17,12 @@ PYTHON_FILES = sorted(path for path in TESTS.rglob("*.py") if "data" not in path
 FOLDERS = {
     "checksums",
     "columns",
+    "description",
     "faults",
     "flatbuf",
     "framing",
     "journal",
+    "opening",
     "project",
     "records",
     "recovery",
