@@ -27,6 +27,7 @@ FOLDERS = {
     "records",
     "recovery",
     "robustness",
+    "schemas",
     "stream",
 }
 
