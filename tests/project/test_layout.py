@@ -28,6 +28,7 @@ FOLDERS = {
     "records",
     "recovery",
     "robustness",
+    "schemas",
     "stream",
 }
 
