@@ -18,6 +18,9 @@ __all__ = ["COMMANDS", "app", "exit_statuses", "run"]
 
 PROGRAM = "flatstream"
 
+# What a shell asks for completions by.
+VARIABLE = "_FLATSTREAM_COMPLETE"
+
 # Each command is `command` of the module of its name. What it does is said here too, so that --help imports none.
 COMMANDS = {
     "Look": {
@@ -103,10 +106,10 @@ app.epilog = f"flatstream COMMAND --help shows what a command takes.\n\n{exit_st
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command, prints its errors in one line each, and returns the exit status."""
-    if instruction := os.environ.get(f"_{PROGRAM.upper()}_COMPLETE"):
+    if instruction := os.environ.get(VARIABLE):
         from click.shell_completion import shell_complete
 
-        return shell_complete(app, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE", instruction)
+        return shell_complete(app, {}, PROGRAM, VARIABLE, instruction)
     # Paths may have bytes that are no text.
     for stream in (sys.stdout, sys.stderr):
         if callable(reconfigure := getattr(stream, "reconfigure", None)):
