@@ -78,3 +78,36 @@ class Verify(OnDisk):
         """The yardstick: the same bytes from a process that does not look at them."""
         with open("/dev/null", "wb") as nowhere:
             subprocess.run(["cat", str(self.path)], check=True, stdout=nowhere)
+
+
+class Show(OnDisk):
+    """A described file of `count` telemetry events as JSON lines, whose pages the system has in memory (D2)."""
+
+    param_names = ("count",)
+    params = ([20_000],)
+    warmup_time = 0
+    rounds = 1
+    repeat = (3, 5, 5.0)
+
+    def setup(self, count: int) -> None:
+        self.path = self.make_directory() / "stream.fs"
+        schema = flatstream.Schema.from_file(EXAMPLES / "telemetry.bfbs")
+        with flatstream.open(self.path, "w", checksum="xxhash64", describe=schema) as writer:
+            writer.write_payloads(make_payloads(1000) * (count // 1000))
+
+    def units(self, count: int) -> int:
+        """The number of messages per sample."""
+        return count
+
+    def time_cat_jsonl(self, count: int) -> None:
+        assert run("-m", "flatstream", "cat", "--format", "jsonl", str(self.path)).count("\n") == count
+
+    def time_orjson_of_dicts(self, count: int) -> None:
+        """The yardstick: the same in a program that a user writes."""
+        program = (
+            "import flatstream, orjson, sys\n"
+            "with flatstream.open(sys.argv[1]) as reader:\n"
+            "    for record in reader.records(reader.description.table):\n"
+            "        sys.stdout.buffer.write(orjson.dumps(record.to_dict()) + b'\\n')\n"
+        )
+        assert run("-c", program, str(self.path)).count("\n") == count

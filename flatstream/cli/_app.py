@@ -25,12 +25,23 @@ VARIABLE = "_FLATSTREAM_COMPLETE"
 COMMANDS = {
     "Look": {
         "info": "Say what files, journals and pipes are.",
+        "head": "Show the first messages.",
+        "tail": "Show the last messages.",
+        "cat": "Show all messages.",
+        "follow": "Show messages as they are written.",
         "verify": "Check every frame, and every message by its schema.",
+        "plot": "Draw fields of messages over time, in the terminal or as a picture.",
         "schema": "Show the schema of a stream or a file, or compare it with an older one.",
     },
     "Repair": {
         "recover": "Cut off the torn tails that crashes leave, and keep a copy of them.",
         "salvage": "Copy what is intact in damaged files and journals.",
+    },
+    "Copy and convert": {
+        "convert": "Convert streams and journals to other formats, and back.",
+        "merge": "Write many streams as one, in the order of their times.",
+        "split": "Write one stream as many, by time, size or count.",
+        "sample": "Write every n-th message, or some at random.",
     },
     "Others": {
         "completion": "Print the script by which a shell completes commands, options and paths.",
