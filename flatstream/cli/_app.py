@@ -22,9 +22,9 @@ PROGRAM = "flatstream"
 COMMANDS = {
     "Look": {
         "info": "Say what files, journals and pipes are.",
-        "head": "Show the first messages.",
-        "tail": "Show the last messages.",
-        "cat": "Show all messages.",
+        "head": "Show the first messages of each input.",
+        "tail": "Show the last messages of each input.",
+        "cat": "Show the messages of all inputs, one input after the other.",
         "follow": "Show messages as they are written.",
         "verify": "Check every frame, and every message by its schema.",
         "schema": "Show the schema of a stream or a file, or compare it with an older one.",
@@ -34,9 +34,9 @@ COMMANDS = {
         "salvage": "Copy what is intact in damaged files and journals.",
     },
     "Copy and convert": {
-        "merge": "Write many streams as one, in the order of their times.",
-        "split": "Write one stream as many, by time, size or count.",
-        "sample": "Write every n-th message, or some at random.",
+        "merge": "Write the messages of all inputs to a new stream, in the order of their times.",
+        "split": "Write the messages of a stream to several new ones, by time, size or count.",
+        "sample": "Write every N-th message of a stream to a new one, or some at random.",
     },
     "Others": {
         "completion": "Print the script by which a shell completes commands, options and paths.",
