@@ -27,6 +27,7 @@ COMMANDS = {
         "cat": "Show the messages of all inputs, one input after the other.",
         "follow": "Show messages as they are written.",
         "verify": "Check every frame, and every message by its schema.",
+        "plot": "Draw fields of messages over time, in the terminal or as a picture.",
         "schema": "Show the schema of a stream or a file, or compare it with an older one.",
     },
     "Repair": {
@@ -34,6 +35,7 @@ COMMANDS = {
         "salvage": "Copy what is intact in damaged files and journals.",
     },
     "Copy and convert": {
+        "convert": "Convert streams and journals to other formats, and back.",
         "merge": "Write the messages of all inputs to a new stream, in the order of their times.",
         "split": "Write the messages of a stream to several new ones, by time, size or count.",
         "sample": "Write every N-th message of a stream to a new one, or some at random.",
