@@ -178,11 +178,16 @@ class HexPlan(Plan):
     columns = ("offset", "size", "hex")
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        """See `Plan`."""
         gathered = _Gathered(limit, live)
-        for payload in reader:
-            if gathered.add((reader.message_offset, len(payload), payload.hex()), 2 * len(payload)):
-                loss.ranges = reader.lost_ranges if reader.skipped else []
-                yield gathered.take()
+        try:
+            for payload in reader:
+                if gathered.add((reader.message_offset, len(payload), payload.hex()), 2 * len(payload)):
+                    loss.ranges = reader.lost_ranges if reader.skipped else []
+                    yield gathered.take()
+        except Exception:
+            yield gathered.take()
+            raise
         loss.ranges = reader.lost_ranges
         yield gathered.take()
 
@@ -202,12 +207,16 @@ class JsonPlan(Plan):
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         gathered = _Gathered(limit, live)
         records = reader.records(self._table, where=self._conditions, on_other="skip")
-        for record in records:
-            text = record_text(record)
-            if gathered.add(text, len(text)):
-                loss.others = records.others
-                loss.ranges = reader.lost_ranges if reader.skipped else []
-                yield gathered.take()
+        try:
+            for record in records:
+                text = record_text(record)
+                if gathered.add(text, len(text)):
+                    loss.others = records.others
+                    loss.ranges = reader.lost_ranges if reader.skipped else []
+                    yield gathered.take()
+        except Exception:
+            yield gathered.take()
+            raise
         loss.others = records.others
         loss.ranges = reader.lost_ranges
         yield gathered.take()
@@ -279,28 +288,34 @@ class MixedPlan(Plan):
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         gathered = _Gathered(limit, live)
-        for payload in reader:
-            identifier = bytes(payload[4:8]).decode("latin-1")
-            if identifier not in self._tables:
-                # The table of all other messages, if there is one.
-                identifier = ""
-            table = self._tables.get(identifier)
-            if table is None:
-                loss.others += 1
-                continue
-            try:
-                record = self._selected(identifier, table, payload)
-            except FlatStreamError as error:
-                loss.refused.append((reader.message_offset, str(error)))
-                continue
-            if record is None:
-                continue
-            text = record_text(record)
-            if gathered.add((table.name, text), len(text)):
-                loss.ranges = reader.lost_ranges if reader.skipped else []
-                yield gathered.take()
+        try:
+            for payload in reader:
+                row = self._row(payload, reader.message_offset, loss)
+                if row is not None and gathered.add(row, len(row[1])):
+                    loss.ranges = reader.lost_ranges if reader.skipped else []
+                    yield gathered.take()
+        except Exception:
+            yield gathered.take()
+            raise
         loss.ranges = reader.lost_ranges
         yield gathered.take()
+
+    def _row(self, payload: memoryview, offset: int, loss: Loss) -> tuple[str, Json] | None:
+        """The row of a message; None if it is not selected, damaged or of no known table."""
+        identifier = bytes(payload[4:8]).decode("latin-1")
+        if identifier not in self._tables:
+            # The table of all other messages, if there is one.
+            identifier = ""
+        table = self._tables.get(identifier)
+        if table is None:
+            loss.others += 1
+            return None
+        try:
+            record = self._selected(identifier, table, payload)
+            return None if record is None else (table.name, record_text(record))
+        except FlatStreamError as error:
+            loss.refused.append((offset, str(error)))
+            return None
 
     def _selected(self, identifier: str, table: Table, payload: memoryview) -> Any:
         """The record, if the conditions of its table hold; None otherwise."""

@@ -35,8 +35,8 @@ def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Sel
     """Show messages as they are written.
 
     The last messages of each input come first, and then further ones, until Ctrl-C. Files and journals are followed,
-    also empty ones; pipes are read as they come. A followed file ends when it is renamed, deleted or replaced; a journal
-    goes on in its next segment.
+    also empty ones; pipes are read as they come. A followed file ends when it is renamed, deleted or replaced; a
+    journal goes on in its next segment.
     """
     inputs: list[Input] = []
     for path in paths:
