@@ -96,12 +96,12 @@ def _of_file(file: io.FileIO, known: StreamReader, plan: Plan, count: int) -> La
             with _reader_at(file, known, place) as reader:
                 for found in plan.rows(reader, loss, live=False):
                     rows += plan.moved(found, place)
+                loss.keep()
         # Where reading begins inside of a frame, its rest is no loss.
-        loss.ranges = [
-            (place + first, place + behind) for first, behind in loss.ranges if first or place != begin or not begin
-        ]
+        if place == begin and begin:
+            loss.ranges = [lost for lost in loss.ranges if lost[0]]
         if len(rows) >= count or not begin:
-            return Last(list(rows), loss, end)
+            return Last(list(rows), loss.moved(place), end)
 
 
 def _place_of_last(file: io.FileIO, known: StreamReader, begin: int, count: int) -> tuple[int | None, int]:
@@ -155,6 +155,7 @@ def _of_journal(plan: Plan, count: int, reopen: Callable[..., Opened]) -> Last:
             for found in plan.rows(reader, loss, live=False):
                 rows += found
             end = reader.position
+            loss.keep()
         # Fewer frames than wanted: it began at the oldest one.
         if len(rows) >= count or end - before < wanted:
             return Last(list(rows), loss, end)
@@ -171,13 +172,15 @@ def _of_all(reader: StreamReader, plan: Plan, count: int) -> Last:
                 rows += found
         except ERRORS as caught:
             error = caught
+        loss.keep()
         return Last(list(rows), loss, reader.offset, error)
     # Only the last messages become rows.
     kept: deque[tuple[int, bytes]] = deque(maxlen=count)
     try:
         for batch in reader.batches():
             if count:
-                offsets = [batch.stream_offset + offset for offset in batch.offsets[-count:]]
+                first = batch.stream_offset - batch.offsets[0]
+                offsets = [first + offset for offset in batch.offsets[-count:]]
                 kept.extend(zip(offsets, map(bytes, batch[-count:]), strict=True))
     except ERRORS as caught:
         error = caught

@@ -119,7 +119,8 @@ def tell_loss(name: str, loss: Loss, known: Loss | None = None) -> int:
     known : Loss, optional
         What was told before.
     """
-    ranges = [lost for lost in loss.ranges if known is None or lost not in known.ranges]
+    told = set() if known is None else set(known.ranges)
+    ranges = [lost for lost in loss.ranges if lost not in told]
     refused = loss.refused if known is None else loss.refused[len(known.refused) :]
     for begin, end in ranges[:TOLD]:
         complain(

@@ -111,7 +111,7 @@ def _print_all(name: str, plan: Plan, reader: StreamReader, selection: Selection
     statuses = []
     for rows in thinned(plan.rows(reader, loss, live=True), selection.every, None):
         shared.print(name, plan, plan.moved(rows, begin))
-        if loss.differs_from(known):
+        if loss.size != known.size:
             statuses.append(tell_loss(name, loss.moved(begin), known.moved(begin)))
             known = loss.moved(0)
     return combine(statuses)
