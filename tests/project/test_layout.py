@@ -18,6 +18,7 @@ FOLDERS = {
     "checksums",
     "columns",
     "description",
+    "convert",
     "faults",
     "flatbuf",
     "framing",
