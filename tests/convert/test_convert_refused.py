@@ -127,6 +127,20 @@ def test_wrong_argument_is_refused_before_anything_is_written(
         convert(5, tmp_path / "out.csv")
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".arrow", ".arrows", ".mcap"])
+def test_unknown_compression_is_refused(tmp_path: Path, ending: str) -> None:
+    source = events(tmp_path / "in.fs", EVENT, 5)
+    options: dict[str, Any] = {"table": EVENT, "checksum": "crc32", "time_field": "wall_time_ns"}
+    with pytest.raises(ValueError, match=r"(?i)compression|codec"):
+        convert(source, tmp_path / f"out{ending}", compression="squeezed", **options)
+    assert names_in(tmp_path) == {"in.fs"}
+    sizes = {
+        name: one(source, tmp_path / f"{name}{ending}", compression=name, **options).size
+        for name in ("none", "zstd", "lz4")
+    }
+    assert len(set(sizes.values())) == 3
+
+
 def test_mcap_needs_a_time_that_it_can_carry(tmp_path: Path) -> None:
     table = TELEMETRY.table("telemetry.Disk")
     source = write_stream(tmp_path / "in.fs", table, [{"name": "sda"}])

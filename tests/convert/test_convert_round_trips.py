@@ -36,7 +36,7 @@ def clear_times(records: list[dict[str, Any]], field: str) -> list[dict[str, Any
 CASES = [
     (name, ending)
     for name, (_, time_field) in TABLES.items()
-    for ending in (*ENDINGS, ".jsonl.gz", ".csv.xz", ".fb.lz4")
+    for ending in (*ENDINGS, ".jsonl.gz", ".csv.xz", ".fb.lz4", ".fs.zst", ".fs.bz2")
     if (ending != ".mcap" or time_field is not None) and (name == "telemetry" or ending in ENDINGS)
 ]
 
@@ -164,7 +164,7 @@ def test_messages_are_selected_whole(tmp_path: Path, ending: str) -> None:
     assert table is not None
     source = events(tmp_path / "in.fs", table, 500)
     out = tmp_path / f"out{ending}"
-    report = one(source, out, table=table, checksum="crc32", where=lambda found: [("load_1", "<", 0.5)])
+    report = one(source, out, table=table, checksum="crc32", where=lambda found, description: [("load_1", "<", 0.5)])
     assert report.messages == 4
     one(out, tmp_path / "back.fs", table=table, to_checksum="crc32")
     with StreamReader(source, "crc32") as reader:

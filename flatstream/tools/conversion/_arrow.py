@@ -101,7 +101,8 @@ class _IpcTarget(ColumnTarget):
     def open(self, file: Any) -> None:
         """Begins the file."""
         ipc = self.pa.ipc
-        settings = ipc.IpcWriteOptions(emit_dictionary_deltas=True, compression=self.options.compression)
+        compression = None if self.options.compression == "none" else self.options.compression
+        settings = ipc.IpcWriteOptions(emit_dictionary_deltas=True, compression=compression)
         self.writer = getattr(ipc, self.open_writer)(file, self.schema, options=settings)
 
     def write(self, reader: StreamReader) -> None:
