@@ -26,6 +26,7 @@ from . import (
     checksums,
     columns,
     columns_in,
+    command_line,
     converting,
     deframing,
     following,
@@ -428,6 +429,18 @@ def goals() -> Iterator[Goal]:
         1,
         "import",
     )
+    for work, subject, target in (("info of a described file of 10 MB", "time_info", 3), ("--help", "time_help", 2)):
+        yield Goal(
+            "D1",
+            f"flatstream {work}, import flatstream",
+            command_line.Start,
+            subject,
+            "time_import",
+            (),
+            "times slower",
+            target,
+            "process",
+        )
     batch = ("crc32", GOAL_SIZE, 8192)
     yield Goal(
         "W1",

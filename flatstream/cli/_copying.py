@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flatstream.checksums import ChecksumType
-from flatstream.cli._inputs import Input, Source, expand
+from flatstream.cli._inputs import Source
 from flatstream.cli._output import complain, count_text
 from flatstream.cli._plans import Loss
 from flatstream.cli._show import tell_loss
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from flatstream.tools._sources import SourceReport
 
 __all__ = [
-    "one_input",
     "parse_size",
     "table_of",
     "tell_out_of_order",
@@ -60,20 +59,6 @@ def parse_size(text: str) -> int:
     unit = match["unit"].lower().removesuffix("b")
     base = 1024 if unit.endswith("i") else 1000
     return int(Fraction(match["number"]) * base ** ("kmgt".index(unit[0]) + 1 if unit else 0))
-
-
-def one_input(path: str) -> Input:
-    """The only input that a path stands for.
-
-    Raises
-    ------
-    click.UsageError
-        It stands for several.
-    """
-    inputs = expand([path])
-    if len(inputs) != 1:
-        raise click.UsageError(f"{path} stands for {len(inputs)} inputs, and this takes one")
-    return inputs[0]
 
 
 def table_of(source: Source) -> Table | str | None:

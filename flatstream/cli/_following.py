@@ -99,7 +99,13 @@ def open_when_certain(one: Input, source: Source) -> Opened:
         size = _size(one)
         if size or (source.checksum is not None and source.schema is not None):
             try:
-                return source.open(Input(one.name, one.kind, size), on_error="resync")
+                opened = source.open(Input(one.name, one.kind, size), on_error="resync")
+                if opened.compression is not None:
+                    opened.close()
+                    raise OSError(
+                        errno.EINVAL, f"a file that is compressed ({opened.compression}) cannot be followed", one.name
+                    )
+                return opened
             except NotAStreamError as error:
                 if not began_empty or size > ENOUGH:
                     raise
@@ -116,6 +122,8 @@ def _size(one: Input) -> int:
     if one.kind == "journal":
         with os.scandir(one.name) as entries:
             return sum(entry.stat().st_size for entry in entries if entry.name.endswith(".fs"))
+    if one.kind == "remote":
+        raise OSError(errno.EINVAL, "a URL cannot be followed", one.name)
     status = os.stat(one.name)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "only files, journals and pipes can be followed", one.name)

@@ -61,6 +61,13 @@ class Printer:
         if at_once or self._size >= BUFFER:
             self.flush()
 
+    def write(self, lines: bytes, *, at_once: bool = False) -> None:
+        """Prints lines that are made already."""
+        self.flush()
+        write_bytes(lines)
+        if at_once:
+            sys.stdout.buffer.flush()
+
     def end(self) -> None:
         """Ends with the rows of an input."""
         self._add(self._format.rest())
@@ -76,7 +83,7 @@ class Printer:
         pieces, self._pieces, self._size = self._pieces, [], 0
         if pieces:
             write_bytes("".join(pieces).encode("utf-8", "backslashreplace"))
-        sys.stdout.buffer.flush()
+            sys.stdout.buffer.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +103,7 @@ class JsonLines:
 
     def begin(self, name: str, plan: Plan) -> str:
         """Begins with an input."""
-        self._names = None if plan.columns is None else [f"{json_text(column)}: " for column in plan.columns]
+        self._names = None if plan.columns is None else [f"{json_text(column)}:" for column in plan.columns]
         return ""
 
     def rows(self, rows: Sequence[Row]) -> str:
@@ -108,7 +115,7 @@ class JsonLines:
     def _line(self, row: Row) -> str:
         assert self._names is not None
         cells = [name + json_text(cell) for name, cell in zip(self._names, row, strict=True)]
-        return f"{{{', '.join(cells)}}}\n"
+        return f"{{{','.join(cells)}}}\n"
 
     def rest(self) -> str:
         """Nothing is kept back."""

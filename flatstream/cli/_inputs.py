@@ -80,14 +80,20 @@ class Source:
             raise click.UsageError(f"{one.name}: {error.args[0]}") from None
 
 
+def checksum_option(function: FunctionT) -> FunctionT:
+    """Adds ``--checksum``."""
+    return click.option(
+        "--checksum",
+        type=click.Choice([kind.value for kind in ChecksumType]),
+        metavar="NAME",
+        help=f"The checksum of the frames: {', '.join(kind.value for kind in ChecksumType)}. By default it is found.",
+    )(function)
+
+
 def source_options(function: FunctionT) -> FunctionT:
     """Adds ``--checksum``, ``--schema`` and ``--table``, which the function gets as one argument, `source`."""
 
-    @click.option(
-        "--checksum",
-        type=click.Choice([kind.value for kind in ChecksumType]),
-        help="The checksum of the frames. By default it is found.",
-    )
+    @checksum_option
     @click.option(
         "--schema",
         type=click.Path(dir_okay=False),

@@ -159,7 +159,7 @@ def selection_options(function: FunctionT) -> FunctionT:
         "--where",
         multiple=True,
         metavar="CONDITIONS",
-        help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\". See the end of this page.",
+        help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\". Conditions are listed at the end of --help.",
     )
     @click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}.")
     @click.option("--until", metavar="TIME", help="Only messages before this time.")

@@ -9,7 +9,7 @@ from typing import Any
 from flatstream.cli._formats import Printer
 from flatstream.cli._inputs import Input, Opened, Source
 from flatstream.cli._output import complain, count_text
-from flatstream.cli._plans import Loss, Row, plan_of
+from flatstream.cli._plans import JsonPlan, Loss, Row, plan_of
 from flatstream.cli._selection import Selection
 from flatstream.cli._status import DAMAGED, INTACT
 from flatstream.cli._times import is_number, parse_time
@@ -28,6 +28,10 @@ def show(one: Input, source: Source, selection: Selection, printer: Printer, lim
         printer.begin(one.name, plan)
         if limit != 0:
             is_live = one.kind == "pipe"
+            if isinstance(plan, JsonPlan) and selection.format == "jsonl" and selection.every == 1:
+                for chunk in plan.chunks(opened.reader, loss, limit, live=is_live):
+                    printer.write(chunk, at_once=is_live)
+                return tell_loss(one.name, loss)
             wanted = None if limit is None else (limit - 1) * selection.every + 1
             for rows in thinned(plan.rows(opened.reader, loss, wanted, live=is_live), selection.every, limit):
                 printer.print(rows, at_once=is_live)

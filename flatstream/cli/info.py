@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import click
@@ -19,7 +20,7 @@ from flatstream.cli._output import (
     time_text,
 )
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
-from flatstream.tools.info import StreamInfo, info
+from flatstream.tools.inspection import StreamInfo, info
 
 __all__ = ["command"]
 
@@ -113,7 +114,7 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
             yield "what to do", found.hint
         return
     if found.segments is not None:
-        lost = f"; {found.lost_segments} more are lost" if found.lost_segments else ""
+        lost = f", and {found.lost_segments} lost" if found.lost_segments else ""
         yield "segments", f"{count_text(found.segments)}{lost}"
     assert found.frames is not None
     yield "frames", f"{count_text(found.frames)}{payloads_text(found)}"
@@ -133,8 +134,10 @@ def payloads_text(found: StreamInfo) -> str:
     if not found.frames or found.payload_bytes is None or found.largest is None:
         return ""
     mean = found.payload_bytes / found.frames
-    if found.frames == 1 or found.largest * found.frames == found.payload_bytes:
+    if found.largest * found.frames == found.payload_bytes:
         return f", payloads of {size_text(found.largest)}"
+    if size_text(round(mean)) == size_text(found.largest):
+        return f", payloads of at most {size_text(found.largest)}"
     return f", payloads of {size_text(round(mean))} on average, at most {size_text(found.largest)}"
 
 
@@ -153,8 +156,8 @@ def intact_text(found: StreamInfo) -> str:
     where = f"offset {first.begin:,}" if first.segment is None else f"offset {first.begin:,} of {first.segment}"
     if found.state == "torn":
         return (
-            f"no, it is torn: from {where} on, {size_text(first.end - first.begin)} are no whole frame ({first.reason}); "
-            f"flatstream recover {path} cuts them off, and keeps a copy"
+            f"no: a torn tail of {count_text(first.end - first.begin, 'byte')} from {where} on ({first.reason}); "
+            f"flatstream recover {path} cuts it off, and keeps a copy"
         )
     places = count_text(found.damaged_places, "damaged place")
     return (
@@ -167,7 +170,7 @@ def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     """From when to when, and how fast."""
     if found.time_field is None or found.time_unit is None or found.first_time is None or found.last_time is None:
         return
-    begin, end = (time_text(value, found.time_unit) for value in (found.first_time, found.last_time))
+    begin, end = (shortened(time_text(value, found.time_unit)) for value in (found.first_time, found.last_time))
     seconds = found.seconds
     assert seconds is not None
     yield "time", f"{begin} to {end} ({duration_text(seconds)}), by {found.time_field}"
@@ -178,11 +181,19 @@ def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
         )
 
 
+def shortened(time: str) -> str:
+    """A time without thousandths, millionths or billionths that are 0."""
+    while time.endswith("000Z") and "." in time:
+        time = f"{time.removesuffix('000Z').removesuffix('.')}Z"
+    return time
+
+
 def schema_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     """Which types the messages have."""
     if found.tables:
         source = "as its description says" if found.description is not None else "as --schema says"
-        names = [f"{name} ({identifier})" if identifier else name for identifier, name in found.tables.items()]
+        many = len(found.tables) > 1
+        names = [f"{name} ({identifier})" if many and identifier else name for identifier, name in found.tables.items()]
         yield "schema", f"{', '.join(names)} ({source})"
     else:
         yield "schema", "not known: the stream does not say it; --schema FILE names it"
@@ -212,7 +223,7 @@ def is_unchecked(found: StreamInfo) -> bool:
     return found.state == "intact" and found.checked == "headers"
 
 
-SHORT = ("path", "what", "checksum", "frames", "size", "state", "schema", "from", "for")
+SHORT = ("path", "what", "checksum", "frames", "size", "state", "schema", "from", "span")
 
 
 def short_of(found: StreamInfo) -> list[str | None]:
@@ -222,7 +233,7 @@ def short_of(found: StreamInfo) -> list[str | None]:
         begin = time_text(found.first_time // {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[found.time_unit])
     return [
         found.path,
-        found.what.removeprefix("a ").removeprefix("an ").partition(":")[0],
+        re.split("[,;:]", found.what.removeprefix("a ").removeprefix("an "))[0],
         found.checksum,
         None if found.frames is None else count_text(found.frames),
         None if found.size is None else size_text(found.size),

@@ -8,7 +8,6 @@ import click
 
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._copying import (
-    one_input,
     parse_size,
     table_of,
     tell_out_of_order,
@@ -65,13 +64,14 @@ def command(
     Messages pass as they are, and each file begins with the description of the stream. A file that exists is never
     overwritten. What is damaged is told on standard error and left out.
     """
+    from flatstream.tools.inputs import only_input
     from flatstream.tools.splitting import split
 
     if sum(value is not None for value in (every, size, count)) != 1:
         raise click.UsageError("say one of --every, --size and --count")
     with wrong_usage(), Progress(f"split {path}") as progress:
         report = split(
-            one_input(path),
+            only_input(path),
             pattern,
             every=None if every is None else timedelta(microseconds=parse_duration(every) // 1000),
             size=None if size is None else parse_size(size),

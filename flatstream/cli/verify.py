@@ -16,16 +16,9 @@ from flatstream.cli._inputs import (
 )
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
 from flatstream.cli._status import DAMAGED, INTACT, for_each
-from flatstream.tools.verify import VerifyReport, verify
+from flatstream.tools.checking import VerifyReport, verify
 
 __all__ = ["command"]
-
-WORDS = {
-    "torn": "torn tail",
-    "checksum": "checksum",
-    "frame": "no frame",
-    "payload": "no such message",
-}
 
 
 @click.command(epilog=exit_statuses())
@@ -70,6 +63,9 @@ def command(paths: tuple[str, ...], quiet: bool, allow_empty: bool | None, as_js
 def tell(report: VerifyReport) -> None:
     """Prints what was found in an input."""
     named = "standard input" if report.path == "-" else report.path
+    if not report.bytes and report.segments is None:
+        print_line(f"{named}: empty")
+        return
     facts = [f"{count_text(report.frames, 'intact frame')}, {size_text(report.bytes)}"]
     if report.segments is not None:
         facts.append(count_text(report.segments, "segment"))
@@ -80,12 +76,13 @@ def tell(report: VerifyReport) -> None:
     for damage in report.damage:
         place = f"{damage.segment}, " if damage.segment is not None else ""
         size = f"{count_text(damage.end - damage.begin, 'byte')} from offset {damage.begin:,} on"
-        print_line(f"  {place}{size}, behind frame {damage.frame:,}: {WORDS[damage.kind]}: {damage.reason}")
+        word = "torn tail: " if damage.kind == "torn" else ""
+        print_line(f"  {place}{size}, after {count_text(damage.frame, 'intact frame')}: {word}{damage.reason}")
     if report.damaged_places > len(report.damage):
         print_line(f"  and {count_text(report.damaged_places - len(report.damage), 'more place')}")
     if report.lost_segments:
         print_line(f"  {count_text(report.lost_segments, 'sealed segment')} lost: there are no such files")
-    if report.state != "intact":
+    if report.state == "damaged":
         missing = f", {count_text(report.missing, 'frame number')} missing" if report.missing else ""
         print_line(
             f"  {count_text(report.damaged_places, 'place')}, {count_text(report.lost_bytes, 'byte')} lost{missing}"

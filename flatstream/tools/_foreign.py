@@ -6,10 +6,13 @@ import os
 import re
 from typing import NamedTuple
 
-from flatstream.detection import Detection
+from flatstream.detection import Detection, detect
 from flatstream.errors import FlatStreamError
 
 __all__ = ["Foreign", "what_is"]
+
+# How many of the first bytes are looked at.
+FIRST = 64 << 10
 
 # Formats that `flatstream convert` reads.
 CONVERTIBLE = {"Parquet": "a Parquet file", "Arrow": "an Arrow IPC file", "MCAP": "an MCAP file"}
@@ -41,28 +44,31 @@ class Foreign(NamedTuple):
         With an article: "a Parquet file".
     hint : str or None
         What can be done with it.
+    is_perhaps : bool
+        Whether it may be a stream.
     """
 
     what: str
     hint: str | None = None
+    is_perhaps: bool = False
 
 
-def what_is(path: str, first: bytes, size: int, detection: Detection, seems: str | None) -> Foreign:
+def look_at(path: str) -> Foreign:
     """What a file is that `flatstream.open` does not read.
 
-    Parameters
-    ----------
-    path : str
-        Its name, of which the ending says something.
-    first : bytes
-        Its first bytes.
-    size : int
-        Its size.
-    detection : Detection
-        What `detect` says.
-    seems : str or None
-        What `looks_like` says.
+    Raises
+    ------
+    OSError
+        It cannot be read.
     """
+    with open(path, "rb") as file:
+        first = file.read(FIRST)
+        size = os.fstat(file.fileno()).st_size
+    return what_is(path, first, size, detect(path))
+
+
+def what_is(path: str, first: bytes, size: int, detection: Detection) -> Foreign:
+    """What a file of `size` bytes is, by its name, its first bytes, and what `detect` says."""
     if first[4:8] == b"BFBS":
         return _binary_schema(path, first, size)
     if detection.checksum is not None:
@@ -72,8 +78,9 @@ def what_is(path: str, first: bytes, size: int, detection: Detection, seems: str
         return Foreign(
             f"perhaps a stream {with_it}, in which {frames} would be intact: that is too little to be certain",
             f"if it is one, pass --checksum {name}",
+            is_perhaps=True,
         )
-    seems = detection.looks_like or seems
+    seems = detection.looks_like
     if seems == "a FlatBuffer":
         return _message(first)
     if seems == "text":
@@ -87,7 +94,7 @@ def what_is(path: str, first: bytes, size: int, detection: Detection, seems: str
     begin = " ".join(f"{byte:02x}" for byte in first[:16])
     return Foreign(
         f"nothing that is known, and no stream with a built-in checksum; it begins with {begin}",
-        "if it is a stream that is damaged at its beginning, flatstream salvage --checksum NAME finds its intact frames",
+        "if it is a damaged stream, flatstream salvage --checksum NAME finds its intact frames",
     )
 
 

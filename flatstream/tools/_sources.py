@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream.checksums import Checksum, ChecksumType, NoChecksum, as_checksum
 from flatstream.framing import (
     BoundedDeframer,
@@ -19,6 +20,7 @@ from flatstream.framing import (
     deframer_for,
 )
 from flatstream.reader import StreamReader
+from flatstream.tools._fields import field_at
 from flatstream.tools._times import MessageTimes, TimeField, guess_time_field, time_field
 from flatstream.tools.inputs import Input, expand, pick_table
 
@@ -89,7 +91,7 @@ class SourceStream:
 
     @property
     def description(self) -> Description | None:
-        return getattr(self.reader, "description", None)
+        return self.reader.description
 
     def report(self) -> SourceReport:
         """What was read of it until now."""
@@ -138,10 +140,7 @@ def _name_of(reader: StreamReader) -> str:
 
 def _checksum_of(deframer: Deframer) -> Checksum | None:
     """The checksum of the frames that a deframer finds; None if a deframer written in Python decides."""
-    while type(deframer) in (BoundedDeframer, ObserverDeframer, ValidatingDeframer) or (
-        # Made by `allow_empty`; it has no public name.
-        type(deframer).__name__ == "NonEmptyDeframer"
-    ):
+    while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
         deframer = deframer.inner  # type: ignore[attr-defined]
     if type(deframer) is ChecksumDeframer:
         return deframer.checksum
@@ -195,17 +194,17 @@ def common_description(
         return None
     name, first = described[0]
     assert first is not None
-    first = first.with_checksum(checksum.name)
+    first = first.with_checksum(checksum)
     metadata = dict(first.metadata)
     for other_name, other in described[1:]:
         assert other is not None
-        if not first.matches(other.with_checksum(checksum.name)):
+        if not first.matches(other.with_checksum(checksum)):
             raise ValueError(f"{name} and {other_name} do not describe themselves as streams of the same messages")
         metadata = {key: value for key, value in metadata.items() if other.metadata.get(key) == value}
     without = next((source.name for source in sources if source.description is None and not source.is_empty), None)
     if table is None and without is not None:
         raise ValueError(f"{name} describes itself and {without} does not: say the table of both")
-    return first if metadata == first.metadata else first.with_metadata(metadata)
+    return first if metadata == first.metadata else first._replaced(metadata=metadata)
 
 
 def times_of(sources: list[SourceStream], table: Table | str | None, time: Any, what: str) -> MessageTimes:
@@ -228,15 +227,17 @@ def times_of(sources: list[SourceStream], table: Table | str | None, time: Any, 
         raise ValueError(f"{what} by time needs a table, and {sources[0].name} does not describe itself: say it")
     fields = {}
     for identifier, each in tables.items():
+        if isinstance(time, str) and len(tables) > 1 and field_at(each, time.partition(":")[0]) is None:
+            # Another table may have it.
+            continue
         field = _time_field_of(each, time, description)
         if field is not None:
-            fields[identifier if len(tables) > 1 else ""] = (each, field)
+            fields[identifier] = (each, field)
     if not fields:
         names = " and ".join(each.name for each in tables.values())
-        raise ValueError(
-            f"{what} by time needs a time field, and none is known in {names}: say it, as time='name:unit'"
-        )
-    return MessageTimes(fields)
+        known = "none is known" if time is None else f"there is no {time}"
+        raise ValueError(f"{what} by time needs a time field, and {known} in {names}: say it, as 'name:unit'")
+    return MessageTimes(fields, next(iter(fields.values())) if len(tables) == 1 else None)
 
 
 def _time_field_of(table: Table, time: Any, description: Description | None) -> TimeField | None:

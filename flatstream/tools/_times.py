@@ -109,12 +109,16 @@ class MessageTimes:
     Parameters
     ----------
     fields : mapping of str to (Table, TimeField)
-        The tables of the stream and their time fields, by file identifier. A stream of one table has the key "".
+        The tables of the stream and their time fields, by file identifier; "" is that of messages with any other.
+    only : (Table, TimeField), optional
+        The table and time field of all messages, if they are of one table.
     """
 
-    def __init__(self, fields: Mapping[str, tuple[Table, TimeField]]) -> None:
+    def __init__(
+        self, fields: Mapping[str, tuple[Table, TimeField]], only: tuple[Table, TimeField] | None = None
+    ) -> None:
         self._fields = dict(fields)
-        self._only = self._fields.get("") if len(self._fields) == 1 else None
+        self._only = only
 
     def of(self, batch: FrameBatch, deframer: Deframer | None) -> list[int | None]:
         """The time of each message in nanoseconds; None for a message that has none or is of another table.
@@ -153,7 +157,7 @@ class MessageTimes:
         return [None if value is None else value * scale for value in values]
 
     def _time_of(self, payload: memoryview) -> int | None:
-        found = self._only or self._fields.get(bytes(payload[4:8]).decode("latin-1"))
+        found = self._only or self._fields.get(bytes(payload[4:8]).decode("latin-1")) or self._fields.get("")
         if found is None:
             return None
         table, field = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from flatstream._core.checksums.checksum import UncheckedChecksum
 from flatstream._core.stream.frame_batch import FrameBatch
-from flatstream._core.stream.frame_search import header_size_of, largest_of
+from flatstream._core.stream.frame_search import evidence_bytes_of, header_size_of, largest_of
 from flatstream.errors import (
     ChecksumMismatchError,
     FlatbufferError,
@@ -40,6 +41,9 @@ LARGE_FRAMES = 256 << 10
 
 # How many damaged places are kept; all are counted.
 MOST_DAMAGE = 10_000
+
+# A checksum of so many bytes that matches is evidence of a frame.
+ENOUGH_EVIDENCE = 4
 
 # In bytes.
 LONGEST_HEADER = 12
@@ -102,15 +106,16 @@ class Totals:
         self.payload_bytes += len(batch.buffer) - count * batch.offsets[0]
         self.largest = max(self.largest, largest_of(batch.lengths))
         for index in range(0, count, max(1, count // SAMPLES)):
-            self.look_at(batch[index])
+            payload = batch[index]
+            self.look_at(payload, len(payload))
         if self.first is None:
             self.first = _kept(batch[0])
         self.last = _kept(batch[-1])
 
-    def look_at(self, payload: memoryview | bytes) -> None:
-        """Notes the identifier of one message."""
+    def look_at(self, payload: memoryview | bytes, size: int) -> None:
+        """Notes the identifier of one message of `size` bytes, of which the first are given."""
         self.looked_at += 1
-        self.identifiers[identifier_of(payload)] += 1
+        self.identifiers[identifier_of(payload, size)] += 1
 
     def add_damage(self, damage: Damage) -> None:
         """Notes a damaged place."""
@@ -127,10 +132,12 @@ class Totals:
         return None
 
 
-def identifier_of(payload: memoryview | bytes) -> str:
-    """The file identifier of a message; "" if there seems to be none."""
+def identifier_of(payload: memoryview | bytes, size: int | None = None) -> str:
+    """The file identifier of a message, of which the first bytes are enough; "" if there seems to be none."""
     characters = bytes(payload[4:8])
-    if len(characters) < 4 or not all(0x20 < character < 0x7F for character in characters):
+    # The root table lies behind the identifier.
+    is_behind = 8 <= int.from_bytes(payload[:4], "little") < (len(payload) if size is None else size)
+    if len(characters) < 4 or not is_behind or not all(0x20 < character < 0x7F for character in characters):
         return ""
     return characters.decode("ascii")
 
@@ -161,6 +168,7 @@ def read_to_end(
 
     `validator` is for readers whose deframer has none. The frames that it refuses do not count as intact.
     """
+    error: FlatStreamError | None = None
     while True:
         batch = reader.read_batch(on_error="stop")
         if batch is not None:
@@ -170,12 +178,20 @@ def read_to_end(
             if step is not None:
                 step(reader.offset)
             continue
-        error = reader.stop_error
-        if error is None:
+        # At the end of the stream, that of the last damage is still there.
+        error, known = reader.stop_error, error
+        if error is None or error is known:
             break
+        kind, reason = kind_of(error), reason_of(error)
+        if kind == "payload" and evidence_bytes_of(reader.deframer) >= ENOUGH_EVIDENCE:
+            # The frame is as it was written, and the next one is behind it.
+            begin = reader.offset
+            with contextlib.suppress(ValidationFailedError, FlatbufferError):
+                reader.read_batch(1, on_error="raise")
+            totals.add_damage(Damage(begin, reader.offset, kind, reason, totals.frames))
+            continue
         # One frame behind the damage; then it is looked for the next one.
         batch = reader.read_batch(1, on_error="resync")
-        kind, reason = kind_of(error), reason_of(error)
         if kind == "torn" and batch is not None:
             kind, reason = "frame", "the header declares a payload that reaches beyond the end of the stream"
         lost = reader.lost_ranges[-1:] if batch is None else batch.lost_ranges
@@ -233,6 +249,7 @@ def check_file(path: str, deframer: Deframer, *, allow_empty: bool | None = None
     totals = Totals()
     with StreamReader(path, deframer, capacity=CAPACITY, allow_empty=allow_empty is not False) as reader:
         read_to_end(reader, totals, step)
+        described = reader.description is not None
     ends_with_zeros = allow_empty is None and totals.frames > 0 and not any(_last_bytes(path, LONGEST_HEADER))
     if totals.damage and allow_empty is None:
         # Zeros are no frames in a damaged file.
@@ -240,11 +257,11 @@ def check_file(path: str, deframer: Deframer, *, allow_empty: bool | None = None
         with StreamReader(path, deframer, capacity=CAPACITY, allow_empty=False) as reader:
             read_to_end(reader, totals, step)
     if ends_with_zeros or (totals.damaged_places == 1 and totals.damage[0].end == totals.end):
-        _judge_end(path, deframer, allow_empty, totals)
+        _judge_end(path, deframer, allow_empty, totals, described)
     return totals
 
 
-def _judge_end(path: str, deframer: Deframer, allow_empty: bool | None, totals: Totals) -> None:
+def _judge_end(path: str, deframer: Deframer, allow_empty: bool | None, totals: Totals, described: bool) -> None:
     """Finds out whether what is at the end of a file is a torn tail, as `recover` knows it."""
     try:
         report = recover(path, deframer, allow_empty=allow_empty)
@@ -256,9 +273,11 @@ def _judge_end(path: str, deframer: Deframer, allow_empty: bool | None, totals: 
         reason = reason_of(UnexpectedEofError())
         if not any(_last_bytes(path, min(LONGEST_HEADER, totals.end - report.last_good_offset))):
             reason = "zeros run to the end of the file"
-        torn = Damage(report.last_good_offset, totals.end, "torn", reason, report.frames)
+        # A description is a frame, and no message.
+        frames = report.frames - described
+        torn = Damage(report.last_good_offset, totals.end, "torn", reason, frames)
         totals.damage, totals.damaged_places, totals.lost_bytes = [], 0, 0
-        totals.frames = report.frames
+        totals.frames = frames
         totals.add_damage(torn)
 
 
@@ -306,7 +325,7 @@ def _hop(file: Any, width: int, totals: Totals, step: Step | None) -> bool:
         totals.frames += 1
         totals.payload_bytes += length
         totals.largest = max(totals.largest, length)
-        totals.look_at(header[width : width + min(8, length)])
+        totals.look_at(header[width : width + min(8, length)], length)
         totals.end = at
         at += width + length
         if step is not None and not totals.frames % 1000:

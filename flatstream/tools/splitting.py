@@ -128,7 +128,7 @@ def split(
         A file for each interval of this length. Intervals are counted from the beginning of 1970 in UTC, so that those
         of an hour begin with the hours. Intervals without messages have no file.
     size : int, optional
-        Each file has at most so many bytes of frames, or one larger frame.
+        Each file has at most so many bytes, its description included, or one message that is larger.
     count : int, optional
         Each file has so many messages, and the last one what is left.
     time, table
@@ -218,6 +218,8 @@ def _by_time(stream: SourceStream, files: _Files, length: int, times: MessageTim
 
 def _by_size(stream: SourceStream, files: _Files, limit: int, told: Progress) -> None:
     header = 4 + files.checksum.size
+    if files.description is not None:
+        limit = max(0, limit - header - len(files.description.to_bytes()))
     room = 0
     for batch in stream.reader.batches():
         begin = 0

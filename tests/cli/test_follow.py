@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import queue
@@ -176,9 +177,12 @@ def test_a_pipe_is_read_as_it_comes() -> None:
 
 def test_what_cannot_be_followed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.fs").write_text("This is no stream.\n" * 100)
+    (tmp_path / "events.fs.gz").write_bytes(gzip.compress(event_stream(range(3))))
     for path, status, problem in (
         ("none.fs", 4, "No such file"),
         ("text.fs", 4, "no stream"),
+        ("events.fs.gz", 4, "compressed"),
+        ("https://example.invalid/events.fs", 4, "a URL cannot be followed"),
         ("*.fsx", 2, "no file matches"),
     ):
         result = call_flatstream("follow", path, cwd=tmp_path)
@@ -201,7 +205,7 @@ def test_an_interrupt_ends_reading_a_pipe() -> None:
         process.stdin.write(event_stream(range(3)))
         process.stdin.flush()
         # A message is shown when it has come, and not when the pipe ends.
-        assert b'"sequence": 0' in process.stdout.readline()
+        assert b'"sequence":0' in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
         assert process.stderr.read() == b"flatstream cat: interrupted\n"

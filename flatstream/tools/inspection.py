@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from flatstream._file_types import looks_like
 from flatstream._lock import who_writes
 from flatstream.checksums import Checksum, ChecksumType
-from flatstream.detection import detect
+from flatstream.description import Description
 from flatstream.errors import FlatStreamError
-from flatstream.tools._foreign import Foreign, what_is
+from flatstream.tools._foreign import look_at
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, walk_headers
 from flatstream.tools.inputs import Input, NotAStreamError, Opened, only_input
 
@@ -28,11 +26,7 @@ MOST_CHECKED = 64 << 20
 # Damaged places that are told.
 MOST_TOLD = 10
 
-# How many bytes of a file that is no stream are looked at.
-FIRST = 64 << 10
-
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-TIME_FIELD = re.compile(r"(?:.*_)?(?:time|timestamp|ts)_(s|ms|us|ns)")
 
 State = Literal["intact", "torn", "damaged"]
 
@@ -289,11 +283,10 @@ def _time_field(opened: Opened) -> tuple[Table, str, str] | None:
         table_name, name, unit = opened.description.time
         table = next((one for one in opened.tables.values() if one.name == table_name), None)
         return None if table is None else (table, name, unit)
-    table = opened.table
-    if table is None:
+    if opened.table is None:
         return None
-    matches = [match for match in map(TIME_FIELD.fullmatch, table.field_names) if match is not None]
-    return (table, matches[0][0], matches[0][1]) if len(matches) == 1 else None
+    guessed = Description(opened.table).time
+    return None if guessed is None else (opened.table, guessed[1], guessed[2])
 
 
 def _value_at(table: Table, path: str, payload: bytes | memoryview) -> int | None:
@@ -334,9 +327,9 @@ def _of_journal(one: Input, checksum: Any, schema: Any, table: str | None) -> St
         first = opened.reader.read_message()
         last = None
         if first is not None:
-            totals.look_at(first)
-            with one.open(checksum, schema, table, on_error="resync", start=-1) as end:
-                last = end.reader.read_message()
+            totals.look_at(first, len(first))
+            with one.open(checksum, schema, table, on_error="resync", start=-1) as newest:
+                last = newest.reader.read_message()
         return StreamInfo(
             one.name,
             "journal",
@@ -366,7 +359,5 @@ def _of_journal(one: Input, checksum: Any, schema: Any, table: str | None) -> St
 def _of_foreign(one: Input, error: NotAStreamError) -> StreamInfo:
     if one.kind != "file":
         return StreamInfo(one.name, "foreign", str(error), size=one.size)
-    with open(one.name, "rb") as file:
-        first = file.read(FIRST)
-    found: Foreign = what_is(one.name, first, one.size or 0, detect(one.name), looks_like(first))
+    found = look_at(one.name)
     return StreamInfo(one.name, "foreign", found.what, hint=found.hint, size=one.size)
