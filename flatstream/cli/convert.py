@@ -14,7 +14,7 @@ from flatstream.cli._inputs import Source, _with_parameters_of, json_option, sou
 from flatstream.cli._output import Progress, complain, count_text, message_of, print_json, print_line, size_text
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, status_of
 from flatstream.cli._times import FORMS
-from flatstream.errors import FlatStreamError
+from flatstream.errors import FlatStreamError, JsonError
 
 __all__ = ["command", "failed", "message_options"]
 
@@ -196,4 +196,5 @@ def failed(error: Exception, path: str | None) -> int:
     if isinstance(error, LookupError) and error.args:
         error = ValueError(error.args[0])
     complain(message_of(error, where))
-    return status_of(error) if isinstance(error, FlatStreamError) else ERROR
+    # A line of JSON that does not fit is no damage of a stream.
+    return status_of(error) if isinstance(error, FlatStreamError) and not isinstance(error, JsonError) else ERROR

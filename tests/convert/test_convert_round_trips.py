@@ -15,7 +15,7 @@ from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream.schema import Schema, Table
 from flatstream.tools import convert
 from flatstream.tools.conversion._columns import ColumnTarget
-from support.conversion import ENDINGS, events, one, read_stream, write_stream
+from support.conversion import ENDINGS, Unsorted, events, one, read_stream, write_stream
 from support.schema_sweep import random_records, schema_files
 from support.schemas import EXAMPLES, TELEMETRY, schema_of
 
@@ -45,7 +45,7 @@ CASES = [
 def test_way_there_and_back_gives_equal_records(tmp_path: Path, name: str, ending: str) -> None:
     table, time_field = TABLES[name]
     assert table is not None
-    records = random_records(table, 5, 60)
+    records = random_records(table, 5, 60, Unsorted)
     if ending == ".mcap":
         assert time_field is not None
         records = clear_times(records, time_field)
@@ -80,7 +80,7 @@ def without_empty(values: Any) -> Any:
 def test_every_schema_goes_through_every_format(tmp_path: Path, name: str) -> None:
     schema = Schema.from_file(schema_files()[name])
     for number, table in enumerate(schema):
-        records = random_records(table, number, 40)
+        records = random_records(table, number, 40, Unsorted)
         if not records or not table.arrow_schema(None).names:
             continue
         source = write_stream(tmp_path / f"{number}.fs", table, records)
