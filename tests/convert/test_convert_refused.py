@@ -172,7 +172,7 @@ def refused(folder: Path, name: str, content: str, message: str) -> None:
 
 def test_lines_of_json_that_do_not_fit_are_named(tmp_path: Path) -> None:
     refused(tmp_path, "a.jsonl", '{"pid": 1}\n\n{"pid": -1}\n', r"pid: .*-1.*\(line 3, column")
-    refused(tmp_path, "b.jsonl", '{"pid": 1}\n{"pids": 1}\n', r"pids.*\(line 2, column")
+    refused(tmp_path, "b.jsonl", '{"pid": 1}\n{"pids": 1}\n', r"no such field.*\(line 2, column")
     refused(tmp_path, "c.jsonl", '{"pid": 1}\n{"pid": \n', r"\(line 2, column")
     refused(tmp_path, "d.jsonl", "[1]\n", r"\(line 1, column")
     refused(tmp_path, "e.jsonl", '{"disks": [{"name": 5}]}\n', r"disks\[0\]\.name: .*\(line 1, column")

@@ -335,10 +335,13 @@ def _run(task: _Task, options: Options, report_progress: Callable[[int | None], 
                 if losses.stop_error is not None:
                     break
             target.finish()
-        except BaseException:
+        except BaseException as error:
             # What it still writes is removed with the file.
             with suppress(Exception):
                 target.abort()
+            if type(error).__module__.startswith("pyarrow") and not isinstance(error, (ValueError, OSError)):
+                # Some of its errors are none of Python's kinds.
+                raise ValueError(str(error)) from error
             raise
         size = new.finish()
         return ConvertReport(
