@@ -243,6 +243,40 @@ def open(
     return writer
 
 
+def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options: dict[str, Any]) -> StreamReader:
+    """A reader of the file at `path`, with the checksum that it seems to have."""
+    endpoint = follow_path(path) if options.get("follow") is True else open_source(path)
+    try:
+        file = endpoint.target
+        if not isinstance(file, PeekedFile) and not file.seekable():
+            file = UnseekableFile(file)
+            endpoint = Source(file, {"readinto": file.readinto}, owned=True)
+        found = find_checksum(file, os.fsdecode(path))
+        if found.by == "empty file" and options.get("follow") is True:
+            raise ValueError(
+                f"the file is empty, so that the checksum of what will be written to it cannot be found: pass "
+                f"checksum=, or checksum='none': {os.fsdecode(path)!r:.200}"
+            )
+        reader = StreamReader(endpoint, deframer_for(found.checksum), allow_empty=allow_empty, **options)
+    except BaseException:
+        endpoint.target.close()
+        raise
+    reader._checksum_found_by = found.by
+    return reader
+
+
+def _checksum_to_append(path: str | os.PathLike[str]) -> Checksum | ChecksumType:
+    """The checksum of the file at `path`, and none for a new or empty one, a pipe, or one of which it is not certain.
+
+    That such a file has none is checked when it is open, as it is if the checksum was given.
+    """
+    with contextlib.suppress(FileNotFoundError, InvalidFrameError):
+        if stat.S_ISREG(os.stat(path).st_mode):
+            with io.FileIO(path, "rb") as file:
+                return find_checksum(file, os.fsdecode(path)).checksum
+    return ChecksumType.NONE
+
+
 def _found_description(
     file: io.FileIO, deframer: Deframer | None, wanted: Description | None, any_format: bool
 ) -> Description | None:
@@ -291,40 +325,6 @@ def _differences(one: Description, other: Description) -> str:
         if getattr(one, name) != getattr(other, name)
     ]
     return f"{' and '.join(names)} differ{'s' if len(names) == 1 and not names[0].endswith('s') else ''}"
-
-
-def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options: dict[str, Any]) -> StreamReader:
-    """A reader of the file at `path`, with the checksum that it seems to have."""
-    endpoint = follow_path(path) if options.get("follow") is True else open_source(path)
-    try:
-        file = endpoint.target
-        if not isinstance(file, PeekedFile) and not file.seekable():
-            file = UnseekableFile(file)
-            endpoint = Source(file, {"readinto": file.readinto}, owned=True)
-        found = find_checksum(file, os.fsdecode(path))
-        if found.by == "empty file" and options.get("follow") is True:
-            raise ValueError(
-                f"the file is empty, so that the checksum of what will be written to it cannot be found: pass "
-                f"checksum=, or checksum='none': {os.fsdecode(path)!r:.200}"
-            )
-        reader = StreamReader(endpoint, deframer_for(found.checksum), allow_empty=allow_empty, **options)
-    except BaseException:
-        endpoint.target.close()
-        raise
-    reader._checksum_found_by = found.by
-    return reader
-
-
-def _checksum_to_append(path: str | os.PathLike[str]) -> Checksum | ChecksumType:
-    """The checksum of the file at `path`, and none for a new or empty one, a pipe, or one of which it is not certain.
-
-    That such a file has none is checked when it is open, as it is if the checksum was given.
-    """
-    with contextlib.suppress(FileNotFoundError, InvalidFrameError):
-        if stat.S_ISREG(os.stat(path).st_mode):
-            with io.FileIO(path, "rb") as file:
-                return find_checksum(file, os.fsdecode(path)).checksum
-    return ChecksumType.NONE
 
 
 def _deframer_of(framer: Framer) -> Deframer | None:

@@ -184,8 +184,8 @@ def recover(
     end of the stream. A frame is good if its checksum matches and its validators accept it. A payload that contains a
     flatstream can be such evidence too. If payloads do, use ``guard=False``.
 
-    At most 32 MiB of a file are held at a time, or 8 times the longest payload read. A compressed file is read as it is,
-    and is no stream.
+    At most 32 MiB of a file are held at a time, or 8 times the longest payload read. A compressed file is read as it
+    is, and is no stream.
 
     Examples
     --------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
@@ -12,17 +11,40 @@ from typing import Any
 import click
 
 from flatstream.cli import _output
-from flatstream.cli._status import CLOSED_PIPE, ERROR, INTERRUPTED, STATUSES, USAGE, status_of
+from flatstream.cli._status import CLOSED_PIPE, ERROR, INTERRUPTED, STATUSES, USAGE
 from flatstream.errors import FlatStreamError
 
 __all__ = ["COMMANDS", "app", "exit_statuses", "run"]
 
 PROGRAM = "flatstream"
 
+# What a shell asks for completions by.
+VARIABLE = "_FLATSTREAM_COMPLETE"
+
 # Each command is `command` of the module of its name. What it does is said here too, so that --help imports none.
 COMMANDS = {
     "Look": {
         "info": "Say what files, journals and pipes are.",
+        "head": "Show the first messages of each input.",
+        "tail": "Show the last messages of each input.",
+        "cat": "Show the messages of all inputs, one input after the other.",
+        "follow": "Show the last messages of each input, and further ones as they are written, until Ctrl-C.",
+        "verify": "Check every frame, and every message by its schema.",
+        "plot": "Draw fields of messages over time, in the terminal or as a picture.",
+        "schema": "Show the schema of a stream or a file, or compare it with an older one.",
+    },
+    "Repair": {
+        "recover": "Cut off the torn tails that crashes leave, and keep a copy of them.",
+        "salvage": "Copy what is intact in damaged files and journals.",
+    },
+    "Copy and convert": {
+        "convert": "Convert streams and journals to other formats, and back.",
+        "merge": "Write the messages of all inputs to a new stream, in the order of their times.",
+        "split": "Write the messages of a stream to several new ones, by time, size or count.",
+        "sample": "Write every N-th message of a stream to a new one, or some at random.",
+    },
+    "Others": {
+        "completion": "Print the script by which a shell completes commands, options and paths.",
     },
 }
 
@@ -95,10 +117,10 @@ app.epilog = f"flatstream COMMAND --help shows what a command takes.\n\n{exit_st
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command, prints its errors in one line each, and returns the exit status."""
-    if instruction := os.environ.get(f"_{PROGRAM.upper()}_COMPLETE"):
+    if instruction := os.environ.get(VARIABLE):
         from click.shell_completion import shell_complete
 
-        return shell_complete(app, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE", instruction)
+        return shell_complete(app, {}, PROGRAM, VARIABLE, instruction)
     # Paths may have bytes that are no text.
     for stream in (sys.stdout, sys.stderr):
         if callable(reconfigure := getattr(stream, "reconfigure", None)):
@@ -106,7 +128,7 @@ def run(arguments: Sequence[str]) -> int:
     _output.set_command(None)
     try:
         status = _invoke(arguments)
-        sys.stdout.flush()
+        _output.flush_output()
         return status
     except click.UsageError as error:
         context = error.ctx
@@ -119,18 +141,22 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _output.complain("interrupted")
         return INTERRUPTED
+    except _output.OutputError as error:
+        _output.give_up_output()
+        _output.complain(str(error))
+        return ERROR
     except click.ClickException as error:
         _output.complain(error.format_message())
         return ERROR
     except (OSError, EOFError, FlatStreamError, ImportError) as error:
-        status = ERROR if isinstance(error, ImportError) else status_of(error)
+        # Of no input: those are told by `for_each`.
         _output.complain(_output.message_of(error))
-        with contextlib.suppress(OSError, ValueError):
+        try:
             sys.stdout.flush()
-            return status
-        # The interpreter would try again at its end, and change the exit status.
-        _output.give_up_output()
-        return status
+        except (OSError, ValueError):
+            # The interpreter would try again at its end, and change the exit status.
+            _output.give_up_output()
+        return ERROR
 
 
 def _invoke(arguments: Sequence[str]) -> int:
