@@ -27,6 +27,7 @@ from . import (
     columns,
     columns_in,
     command_line,
+    converting,
     deframing,
     following,
     framing,
@@ -306,6 +307,17 @@ def goals() -> Iterator[Goal]:
         (100_000,),
         "times faster",
         200,
+        "message",
+    )
+    yield Goal(
+        "D5",
+        "stream of events to Parquet, pyarrow from memory",
+        converting.ToParquet,
+        "time_convert",
+        "time_pyarrow",
+        ("events", 200_000),
+        "times slower",
+        2,
         "message",
     )
     yield Goal(

@@ -6,22 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flatstream.tools.checking import VerifyReport, verify
+    from flatstream.tools.conversion import ConvertReport, convert
     from flatstream.tools.inspection import StreamInfo, info
     from flatstream.tools.merging import MergeReport, merge
+    from flatstream.tools.plotting import Plot, plot
     from flatstream.tools.repairing import RepairReport, repair
     from flatstream.tools.sampling import SampleReport, sample
     from flatstream.tools.splitting import SplitReport, split
 
 # Each public name, and its module, which is imported on first access: a command imports only what it uses.
 MODULES = {
+    "ConvertReport": "flatstream.tools.conversion",
     "MergeReport": "flatstream.tools.merging",
+    "Plot": "flatstream.tools.plotting",
     "RepairReport": "flatstream.tools.repairing",
     "SampleReport": "flatstream.tools.sampling",
     "SplitReport": "flatstream.tools.splitting",
     "StreamInfo": "flatstream.tools.inspection",
     "VerifyReport": "flatstream.tools.checking",
+    "convert": "flatstream.tools.conversion",
     "info": "flatstream.tools.inspection",
     "merge": "flatstream.tools.merging",
+    "plot": "flatstream.tools.plotting",
     "repair": "flatstream.tools.repairing",
     "sample": "flatstream.tools.sampling",
     "split": "flatstream.tools.splitting",
@@ -29,14 +35,18 @@ MODULES = {
 }
 
 __all__ = [
+    "ConvertReport",
     "MergeReport",
+    "Plot",
     "RepairReport",
     "SampleReport",
     "SplitReport",
     "StreamInfo",
     "VerifyReport",
+    "convert",
     "info",
     "merge",
+    "plot",
     "repair",
     "sample",
     "split",

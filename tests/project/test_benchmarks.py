@@ -103,6 +103,7 @@ def test_there_is_a_module_for_each_concern():
         "columns",
         "columns_in",
         "command_line",
+        "converting",
         "records_in",
         "records_out",
         "verifying",

@@ -1,0 +1,200 @@
+"""``flatstream convert``: from one format to another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from flatstream.checksums import ChecksumType
+from flatstream.cli._app import exit_statuses
+from flatstream.cli._inputs import Source, _with_parameters_of, json_option, source_options
+from flatstream.cli._output import Progress, complain, count_text, message_of, print_json, print_line, size_text
+from flatstream.cli._status import DAMAGED, ERROR, INTACT, status_of
+from flatstream.cli._times import FORMS
+from flatstream.errors import FlatStreamError, JsonError
+
+__all__ = ["command", "failed", "message_options"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+# Imported by the command alone: the names are needed for --help as well.
+FORMATS = ("fs", "parquet", "arrow", "arrows", "csv", "jsonl", "mcap", "fb")
+
+
+class Messages:
+    """The values of the options of `message_options`.
+
+    Attributes
+    ----------
+    time_field : str or None
+        ``NAME`` or ``NAME:UNIT``.
+    where : function or None
+        The conditions, for a table and a description; see `flatstream.tools.convert`.
+    """
+
+    def __init__(self, where: tuple[str, ...], since: str | None, until: str | None, time_field: str | None) -> None:
+        self.time_field = time_field
+        self.where: Callable[[Any, Any], Any] | None = None
+        if where or since is not None or until is not None:
+            from flatstream.cli._selection import Selection
+
+            self.where = Selection(None, where, since, until, time_field, 1, "jsonl", False).conditions
+
+
+def message_options(function: FunctionT) -> FunctionT:
+    """Adds the options that choose messages, which the function gets as one argument, `messages`."""
+
+    @click.option(
+        "--where",
+        multiple=True,
+        metavar="CONDITIONS",
+        help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\"; see flatstream cat --help.",
+    )
+    @click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}.")
+    @click.option("--until", metavar="TIME", help="Only messages before this time.")
+    @click.option(
+        "--time-field",
+        metavar="NAME[:UNIT]",
+        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
+        "description, or the one with a name as wall_time_ns.",
+    )
+    def with_messages(
+        *args: Any, where: tuple[str, ...], since: str | None, until: str | None, time_field: str | None, **kwargs: Any
+    ) -> Any:
+        return function(*args, messages=Messages(where, since, until, time_field), **kwargs)
+
+    return _with_parameters_of(function, with_messages)
+
+
+@click.command(epilog=exit_statuses())
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.argument("out", metavar="OUT", type=click.Path())
+@click.option("--from", "from_format", type=click.Choice(FORMATS), help="The format of PATH, if its ending is another.")
+@click.option("--to", "to_format", type=click.Choice(FORMATS), help="The format of OUT, if its ending is another.")
+@source_options
+@click.option(
+    "--to-checksum",
+    type=click.Choice([kind.value for kind in ChecksumType]),
+    help="The checksum of a new stream. By default that of PATH.",
+)
+@click.option(
+    "--fields", metavar="A,B.C", help="The paths of the fields to keep, for formats of columns and JSON lines."
+)
+@message_options
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip", "stop", "resync"]),
+    default="raise",
+    show_default=True,
+    help="At damage: fail without a new file; leave out refused messages; end there; or go on at intact frames.",
+)
+@click.option(
+    "--unsupported",
+    type=click.Choice(["raise", "json", "omit"]),
+    default="raise",
+    show_default=True,
+    help="A field that OUT cannot carry: fail; put JSON text in its place; or leave it out.",
+)
+@click.option(
+    "--enums", type=click.Choice(["name", "number"]), default="name", show_default=True, help="Enums as what."
+)
+@click.option(
+    "--compression", metavar="NAME", help="Inside of Parquet, Arrow and MCAP: zstd, lz4, snappy, gzip or none."
+)
+@click.option(
+    "--describe/--no-describe", default=True, help="Whether the new file says its schema.  [default: describe]"
+)
+@click.option("--processes", type=click.IntRange(1, 1024), default=1, help="How many PATHs are converted at a time.")
+@json_option
+def command(
+    paths: tuple[str, ...],
+    out: str,
+    from_format: str | None,
+    to_format: str | None,
+    source: Source,
+    to_checksum: str | None,
+    fields: str | None,
+    messages: Messages,
+    on_error: Any,
+    unsupported: Any,
+    enums: str,
+    compression: str | None,
+    describe: bool,
+    processes: int,
+    as_json: bool,
+) -> int:
+    """Convert streams and journals to other formats, and back.
+
+    OUT is a new file; - for standard output; or for several PATHs a folder, or a path with {name}. The endings say the
+    formats: .fs, .parquet, .arrow, .arrows, .csv, .jsonl, .mcap and .fb (size-prefixed FlatBuffers); .fs.gz, .csv.zst
+    and so on are compressed. Nothing is overwritten, and an error leaves no new file.
+    """
+    from flatstream.tools.conversion import convert
+
+    is_pipe = out == "-"
+    if is_pipe and to_format is None:
+        raise click.UsageError("standard output does not say its format: pass --to")
+    if is_pipe and as_json:
+        raise click.UsageError("--json and the new file cannot both go to standard output")
+    with Progress(paths[0] if len(paths) == 1 else f"{len(paths)} files") as progress:
+        try:
+            found = convert(
+                paths[0] if len(paths) == 1 else paths,
+                sys.stdout.buffer if is_pipe else out,
+                from_format=from_format,
+                to_format=to_format,
+                schema=source.schema,
+                table=source.table,
+                checksum=source.checksum,
+                to_checksum=to_checksum,
+                fields=None if fields is None else [field.strip() for field in fields.split(",")],
+                where=messages.where,
+                on_error=on_error,
+                on_unsupported=unsupported,
+                enums="dictionary" if enums == "name" else "number",
+                time_field=messages.time_field,
+                compression=compression,
+                describe=describe,
+                progress=progress,
+                processes=processes,
+            )
+        except BrokenPipeError:
+            raise
+        except (ValueError, TypeError, LookupError, OSError, EOFError, ImportError, FlatStreamError) as error:
+            return failed(error, paths[0] if len(paths) == 1 else None)
+    statuses = [INTACT]
+    for report in found if isinstance(found, list) else [found]:
+        if report.skipped or report.lost_bytes or report.stop_error is not None:
+            statuses.append(DAMAGED)
+        if as_json:
+            print_json(report.to_dict())
+            continue
+        text = f"{report.source} -> {'standard output' if report.out is None else report.out}: "
+        text += count_text(report.messages, "message")
+        text += f", {size_text(report.size)}" if report.size is not None else ""
+        text += f"; left out: {', '.join(report.omitted)}" if report.omitted else ""
+        text += f"; {count_text(report.others, 'message')} of other tables left out" if report.others else ""
+        if report.skipped or report.lost_bytes:
+            text += f"; damaged, {count_text(report.skipped, 'message')} and {size_text(report.lost_bytes)} left out"
+        text += f"; ended at damage: {report.stop_error}" if report.stop_error is not None else ""
+        if is_pipe:
+            # Standard output has the messages.
+            if statuses[-1]:
+                complain(text)
+        else:
+            print_line(text)
+    return max(statuses)
+
+
+def failed(error: Exception, path: str | None) -> int:
+    """Prints an error in one line, and returns the exit status."""
+    notes = [note.removeprefix("while ").partition(" was ")[0] for note in getattr(error, "__notes__", ())]
+    where = path if path is not None else notes[0] if notes and notes[0] else None
+    if isinstance(error, LookupError) and error.args:
+        error = ValueError(error.args[0])
+    complain(message_of(error, where))
+    # A line of JSON that does not fit is no damage of a stream.
+    return status_of(error) if isinstance(error, FlatStreamError) and not isinstance(error, JsonError) else ERROR
