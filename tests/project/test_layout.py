@@ -21,6 +21,7 @@ FOLDERS = {
     "flatbuf",
     "framing",
     "journal",
+    "json",
     "project",
     "records",
     "recovery",

@@ -38,7 +38,7 @@ PUBLIC = {
     "ChecksumFramer": "bounded checksum frame_and_write observed with_max_frame_len with_validator",
     "ChecksumMismatchError": "next_intact_offset",
     "ChecksumType": "CRC16 CRC32 CRC32C CRC64 NONE XXHASH64 checksum",
-    "Column": "to_arrow to_numpy to_pandas to_polars to_pylist",
+    "Column": "to_array to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnBatch": "schema to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnSchema": "to_pyarrow",
     "ColumnStream": "lost_bytes lost_ranges next_data others schema skipped stop_error type",

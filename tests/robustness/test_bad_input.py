@@ -51,6 +51,7 @@ from flatstream import (
     recover,
     recover_file,
 )
+from flatstream._core.records.json_lines import JsonLines
 from support.bad_input import (
     NO_INTS,
     TWO_FRAMES,
@@ -363,6 +364,7 @@ OTHERS = [
         ],
     ),
     Case("Description", lambda: flatstream.Description(3), TypeError, "expected a Table, a Schema"),
+    Case("JsonLines", JsonLines, TypeError, "made by Table.json_lines"),
     Case("RecordView", flatstream.RecordView, TypeError, "made by Table.view or StreamReader.records"),
     *refusals(
         "ColumnBatch",

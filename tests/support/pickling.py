@@ -387,4 +387,5 @@ def refused() -> dict[str, list[Any]]:
         "stop_on_signals": [stop_on_signals()],
         "VectorView": [record.disks],
         "RecordIterator": [StreamReader(stream).records(table)],
+        "JsonLines": [table.json_lines(StreamReader(stream))],
     }
