@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.flatbuf.layout import Layout
@@ -14,7 +15,12 @@ from flatstream._core.records.json_lines import JsonLines, json_lines
 from flatstream._core.records.json_reader import JsonReader
 from flatstream._core.records.record_builder import RecordBuilder
 from flatstream._core.records.record_filter import RecordFilter
-from flatstream._core.records.record_iterator import RecordIterator, iterate_records, view_message
+from flatstream._core.records.record_iterator import (
+    RecordIterator,
+    iterate_mixed_records,
+    iterate_records,
+    view_message,
+)
 from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
 from flatstream.schema._compile import layout_of, types_of
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from flatstream._core.flatbuf.builder import Builder
     from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream
     from flatstream.reader import ColumnOptions, _OnError
+    from flatstream.schema.evolution import EvolutionIssue
 
 __all__ = ["RecordView", "Schema", "Table", "VectorView"]
 
@@ -200,6 +207,20 @@ class Schema:
         schema._data = content
         return schema
 
+    def to_bytes(self) -> bytes:
+        """The binary schema, as it was loaded or as flatc made it: the content of a .bfbs file.
+
+        Raises
+        ------
+        TypeError
+            The schema was not made by `from_fbs`, `from_file` or `from_bytes`.
+        """
+        if self._data is None:
+            raise TypeError(
+                "this Schema has no binary schema: it was not made by Schema.from_file or Schema.from_bytes"
+            )
+        return self._data
+
     @property
     def root(self) -> Table | None:
         """The table that the schema declares as its `root_type`; None if it declares none."""
@@ -235,6 +256,82 @@ class Schema:
     def enums(self) -> dict[str, Enum]:
         """All enums and unions by their complete names, in the order of the schema."""
         return {info.name: enum_of(self._info, info) for info in self._info.enums}
+
+    def to_fbs(self) -> str:
+        """The schema as text, which flatc compiles to the same types.
+
+        Returns
+        -------
+        str
+            All types, also those of included files, with their defaults, attributes and comments, the root table, the
+            file identifier and the file extension.
+
+        Raises
+        ------
+        FlatbufferError
+            The binary schema was not made by a compiler, and says what no text can, such as a name with a space.
+
+        Notes
+        -----
+        What a binary schema does not have is not in the text: the order of types, comments that begin with ``//``,
+        defaults of strings and vectors, defaults of a ulong above 2**63 - 1, and, without ``--bfbs-comments`` and
+        ``--bfbs-builtins``, comments and some attributes. Services (``rpc_service``) are left out.
+
+        Examples
+        --------
+        >>> schema = Schema.from_fbs(text="namespace n; table Point { x:int; y:int = 7; } root_type Point;")
+        >>> print(schema.to_fbs().strip())
+        namespace n;
+        <BLANKLINE>
+        table Point {
+          x: int;
+          y: int = 7;
+        }
+        <BLANKLINE>
+        root_type Point;
+        """
+        from flatstream.schema._fbs import schema_text
+
+        return schema_text(self._info)
+
+    def check_evolution(self, old: Schema) -> list[EvolutionIssue]:
+        """What would break readers if this schema took the place of `old`.
+
+        Parameters
+        ----------
+        old : Schema
+            The schema of the messages and readers that exist.
+
+        Returns
+        -------
+        list of EvolutionIssue
+            Empty if a reader with either schema can read the messages of the other. It has everything that ``flatc
+            --conform`` refuses, and also removed types, values and variants, required fields, keys, any change of a
+            struct, the root table and the file identifier. Fields, values and variants may get new names; new ones may
+            follow. Types are compared by their complete names.
+
+        Raises
+        ------
+        TypeError
+            `old` is not a Schema.
+
+        Notes
+        -----
+        Defaults of strings and vectors are not in a binary schema, so they are not compared.
+
+        Examples
+        --------
+        >>> old = Schema.from_fbs(text="table Point { x:int; y:int; }")
+        >>> new = Schema.from_fbs(text="table Point { x:int; y:int = 1; z:int; }")
+        >>> for issue in new.check_evolution(old):
+        ...     print(issue)
+        Point.y: the default was 0, is 1: a value that a message does not store changes
+        """
+        from flatstream.schema.evolution import issues_between
+
+        if not isinstance(old, Schema):
+            raise TypeError(f"old must be a Schema, got {type(old).__name__}")
+        return list(issues_between(self, old))
 
     @functools.cached_property
     def _record_types(self) -> RecordTypes:
@@ -592,6 +689,44 @@ class Table:
         return json_lines(records, enums=enums, defaults=defaults, nonfinite=nonfinite, chunk_size=chunk_size)
 
     # Columns out
+
+    def _read_mixed_records(
+        self,
+        tables: Mapping[str, Table],
+        reader: Decoder,
+        *,
+        verify: bool = True,
+        on_error: _OnError | None = None,
+        on_other: Literal["raise", "skip"] = "raise",
+        limit: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> RecordIterator:
+        """Iterates over the messages of a StreamReader, each as a record of its own table; see `StreamReader.records`.
+
+        `tables` are by the file identifiers of their messages, "" for all other messages; this table is one of them.
+        """
+        selected = None
+        if limit is not None or progress is not None:
+            selected = RecordFilter(self.schema._record_types, self.number, [], limit, progress)
+        made = {
+            identifier.encode("latin-1"): (table.schema._record_types, table.number)
+            for identifier, table in tables.items()
+        }
+        limits = (max_depth, max_tables, max_apparent_size)
+        return iterate_mixed_records(made, reader, verify, limits, on_other, on_error, selected)
+
+    def _identified(self, file_identifier: str) -> Table:
+        """This table as the root of its schema, with a file identifier: as a description names it."""
+        info = self.schema._info
+        if (info.root, info.file_identifier) == (self.number, file_identifier):
+            return self
+        info = dataclasses.replace(info, root=self.number, file_identifier=file_identifier)
+        schema = Schema(info, size_prefixed=self.schema.size_prefixed)
+        schema._data = self.schema._data
+        return Table(schema, self.number)
 
     def read_columns(
         self,

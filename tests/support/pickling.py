@@ -41,7 +41,7 @@ from flatstream.journal import (
 )
 from flatstream.journal.opentelemetry import JournalInstruments
 from flatstream.journal.prometheus import JournalCollector
-from flatstream.schema import Schema, Table
+from flatstream.schema import EvolutionIssue, Schema, Table
 
 PAYLOADS = [b"", b"abc", b"x" * 30, bytes.fromhex("08000000 04000400 04000000")]
 
@@ -292,10 +292,15 @@ def carried() -> dict[str, list[Any]]:
         "DefaultDeframer": [fs.DefaultDeframer(), default],
         "DefaultFramer": [fs.DefaultFramer()],
         "Cursor": [Cursor("0123456789abcdef" * 2, 17)],
+        "Description": [
+            fs.Description(),
+            fs.Description(TELEMETRY, checksum="crc32", metadata={"a": "b"}, created_ns=5, serializer="json"),
+        ],
         "Detection": [fs.Detection(fs.ChecksumType.CRC32, 3, 1.0, None), fs.Detection(None, 0, 0.0, "gzip")],
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
         "Enum": [*TELEMETRY.enums.values(), *SHAPES.enums.values()],
         "EnumValue": [value for enum in SHAPES.enums.values() for value in enum.values],
+        "EvolutionIssue": [EvolutionIssue("field_removed", "T.x", "text")],
         "Field": [field for table in SHAPES for field in table.fields.values()],
         "FlatStreamError": [noted(fs.FlatStreamError("text", offset=1)), AppError(9)],
         "FlatbufferError": [noted(fs.FlatbufferError("text", frame=2))],
