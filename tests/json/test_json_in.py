@@ -294,7 +294,18 @@ def test_wrong_line_is_an_error_with_its_number():
     with pytest.raises(TypeError, match="file must have a method write"):
         StreamReader(b"").write_json_lines("out.jsonl", table())
     with pytest.raises(TypeError, match="table must be a Table"):
-        StreamReader(b"").write_json_lines(io.BytesIO(), None)
+        StreamReader(b"").write_json_lines(io.BytesIO(), 1)
+    with pytest.raises(TypeError, match="the stream has no description"):
+        StreamReader(b"").write_json_lines(io.BytesIO())
+
+
+def test_table_of_a_described_stream_is_known():
+    sink = io.BytesIO()
+    with StreamWriter(sink, describe=table()) as writer:
+        RecordWriter(writer, table()).write_json_lines('{"i8":1}')
+    out = io.BytesIO()
+    assert StreamReader(sink.getvalue()).write_json_lines(out) == 1
+    assert out.getvalue() == b'{"i8":1}\n'
 
 
 # Objects that were not made as they should be

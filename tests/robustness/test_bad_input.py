@@ -51,7 +51,6 @@ from flatstream import (
     recover,
     recover_file,
 )
-from flatstream._core.records.json_lines import JsonLines
 from support.bad_input import (
     NO_INTS,
     TWO_FRAMES,
@@ -364,7 +363,6 @@ OTHERS = [
         ],
     ),
     Case("Description", lambda: flatstream.Description(3), TypeError, "expected a Table, a Schema"),
-    Case("JsonLines", JsonLines, TypeError, "made by Table.json_lines"),
     Case("RecordView", flatstream.RecordView, TypeError, "made by Table.view or StreamReader.records"),
     *refusals(
         "ColumnBatch",
@@ -529,6 +527,8 @@ TAKE_ANYTHING = {
     "FlatStreamError",
     "FlatbufferError",
     "InvalidFrameError",
+    "JsonError",
+    "SchemaError",
     "UnexpectedEofError",
     "ValidationFailedError",
     "Detection",
