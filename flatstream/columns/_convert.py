@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from itertools import pairwise
 from typing import Any
 
@@ -120,6 +121,20 @@ def array_of(data: ColumnData) -> Any:
     if values.ndim == 2:
         mask = np.repeat(mask[:, None], values.shape[1], axis=1)
     return np.ma.MaskedArray(values, mask)
+
+
+def plain_array_of(data: ColumnData) -> array[Any]:
+    """A column as an array of the standard library; see `Column.to_array`."""
+    if data.type.format not in NUMBERS:
+        raise TypeError(
+            f"to_array() needs a column of numbers, and {data.type.name!r} has {type_text(data.type)}"
+        )
+    if data.null_count:
+        raise ValueError(
+            f"column {data.type.name!r} has {data.null_count} nulls, for which an array has no value: use to_pylist()"
+        )
+    numbers = numbers_of(data)
+    return array("B" if numbers.format == "?" else numbers.format, numbers.tobytes())
 
 
 def unmasked(data: ColumnData) -> tuple[Any, bool]:

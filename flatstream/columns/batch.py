@@ -7,10 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
-from flatstream.columns._convert import array_of, frame_of, import_library, type_text, unmasked, values_of
+from flatstream.columns._convert import (
+    array_of,
+    frame_of,
+    import_library,
+    plain_array_of,
+    type_text,
+    unmasked,
+    values_of,
+)
 from flatstream.columns._slices import columns_of, rows_of
 
 if TYPE_CHECKING:
+    from array import array
+
     from flatstream.errors import FlatStreamError
 
 # How many values an iterator over a column converts at a time.
@@ -97,6 +107,20 @@ class Column:
             NumPy is not installed.
         """
         return array_of(self._data)
+
+    def to_array(self) -> array[Any]:
+        """The numbers of the column as an array of the standard library, which needs no NumPy; a copy.
+
+        Enums are numbers, and bools are 0 and 1.
+
+        Raises
+        ------
+        TypeError
+            The column has no numbers: use `to_pylist`.
+        ValueError
+            The column has nulls.
+        """
+        return plain_array_of(self._data)
 
     def to_pylist(self) -> list[Any]:
         """The column as a list of Python objects: None for nulls, str, bytes, lists, and dicts for structs.
