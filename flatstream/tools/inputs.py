@@ -11,14 +11,15 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._endpoints import Source
 from flatstream._finding import find_checksum
 from flatstream._open import open as open_stream
 from flatstream._peeked import UnseekableFile
 from flatstream.checksums import Checksum, ChecksumType
-from flatstream.description.description import checksum_name
+from flatstream.description.description import checksum_name as name_of_checksum
 from flatstream.errors import InvalidFrameError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
@@ -83,6 +84,9 @@ class Opened:
     tables: dict[str, Table] = field(default_factory=dict)
     table: Table | None = None
     compression: str | None = None
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def close(self) -> None:
         """Closes the reader."""
@@ -209,6 +213,11 @@ def _open_pipe(name: str, checksum: Any, options: dict[str, Any]) -> tuple[Strea
     except BaseException:
         peeked.close()
         raise
+
+
+def checksum_name(checksum: Checksum | ChecksumType | str | None) -> str:
+    """The name by which a checksum is given to `flatstream.open`; "none" for None."""
+    return ChecksumType.NONE.value if checksum is None else name_of_checksum(checksum)
 
 
 # Schemas
