@@ -62,10 +62,10 @@ class Verify(OnDisk):
 
     def setup(self, checksum: str, total: int) -> None:
         self.path = self.make_directory() / "stream.fs"
-        payload = payload_of(1024)
+        payloads = [payload_of(1024)] * 1024
         with flatstream.open(self.path, "w", checksum=checksum) as writer:
             for _ in range(total // MIB):
-                writer.write_payloads([payload] * 1024)
+                writer.write_payloads(payloads)
 
     def units(self, checksum: str, total: int) -> int:
         """The number of bytes per sample."""
@@ -93,7 +93,7 @@ class Show(OnDisk):
         self.path = self.make_directory() / "stream.fs"
         schema = flatstream.Schema.from_file(EXAMPLES / "telemetry.bfbs")
         with flatstream.open(self.path, "w", checksum="xxhash64", describe=schema) as writer:
-            writer.write_payloads(make_payloads(1000) * (count // 1000))
+            writer.write_payloads([*make_payloads(1000)] * (count // 1000))
 
     def units(self, count: int) -> int:
         """The number of messages per sample."""

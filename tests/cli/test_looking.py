@@ -21,7 +21,7 @@ from support.cli_samples import (
     damage,
     described,
     make_samples,
-    telemetry,
+    root,
     write_events,
 )
 
@@ -97,7 +97,7 @@ def test_wrong_checksum_is_damage(samples):
 def test_messages_that_are_not_of_their_table_are_listed_one_by_one(tmp_path):
     path = tmp_path / "mixed.fs"
     with flatstream.open(path, "w", checksum="crc32") as writer:
-        events = flatstream.RecordWriter(writer, telemetry().root)
+        events = flatstream.RecordWriter(writer, root())
         for number in range(6):
             if number in (2, 3):
                 writer.write_payload(b"no message")
