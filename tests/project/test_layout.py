@@ -29,6 +29,7 @@ FOLDERS = {
     "records",
     "recovery",
     "robustness",
+    "schemas",
     "stream",
 }
 
