@@ -152,9 +152,6 @@ class Input:
         opened = self._open_reader(checksum, options)
         try:
             opened.description = opened.reader.description
-            if opened.description is not None and opened.found_by == "detection":
-                # What was found by trying is what it says, or reading it would have failed.
-                opened.found_by = "description" if opened.description.checksum == opened.checksum else "detection"
             if made is not None:
                 opened.tables = _tables_of(made)
             elif opened.description is not None:

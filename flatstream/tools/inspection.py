@@ -203,12 +203,12 @@ def info(
     except NotAStreamError as error:
         return _of_foreign(one, error)
     with opened:
-        if one.kind == "pipe" or opened.compression is not None:
+        if one.kind != "file" or opened.compression is not None:
             totals, checked = Totals(), True
             read_to_end(opened.reader, totals, step)
         else:
             totals, checked = _totals_of_file(one, opened, check, step)
-        if one.kind == "pipe":
+        if size is None:
             size = totals.end
         if not totals.frames and not totals.damage and not size:
             return StreamInfo(one.name, "empty", "nothing", size=0, found_by="empty file", frames=0, state="intact")

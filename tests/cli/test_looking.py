@@ -211,6 +211,20 @@ def test_input_that_cannot_be_read_is_told_and_others_are_looked_at(samples, tmp
         assert second["frames"] == 50
 
 
+def test_url_is_read_like_a_file(samples):
+    pytest.importorskip("fsspec")
+    url = f"file://{samples / 'described.fs'}"
+    for command in ("info", "verify"):
+        there, here = (json.loads(call_flatstream(command, name, "--json").output) for name in (url, url[7:]))
+        same = ("state", "checksum", "found_by", "frames", "tables")
+        assert {key: there[key] for key in same} == {key: here[key] for key in same}
+    assert call_flatstream("recover", url).status == 2
+    missing = call_flatstream("info", f"{url}.nothing")
+    assert (missing.status, missing.output) == (4, "")
+    assert missing.errors.startswith(f"flatstream info: {url}.nothing: ")
+    assert missing.errors.count("\n") == 1
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("checksum", ["none", "xxhash64"])
 def test_file_of_a_gibibyte(tmp_path, checksum):
