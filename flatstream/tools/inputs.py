@@ -169,7 +169,11 @@ class Input:
         if self.kind == "journal":
             from flatstream.journal import JournalReader
 
-            journal = JournalReader(self.name, checksum, **options)
+            try:
+                journal = JournalReader(self.name, checksum, **options)
+            except ValueError as error:
+                # Its checksum is another one.
+                raise NotAStreamError(str(error)) from error
             return Opened(journal, journal.checksum, None if checksum is not None else "journal")
         try:
             if self.kind == "pipe":
@@ -179,6 +183,9 @@ class Input:
                 found_by = reader.checksum_found_by
         except InvalidFrameError as error:
             raise NotAStreamError(self._why_not()) from error
+        except ValueError as error:
+            # A URL of an unknown kind, for instance.
+            raise NotAStreamError(str(error)) from error
         return Opened(reader, reader.checksum, found_by, compression=getattr(reader.source, "format", None))
 
     def _why_not(self) -> str:

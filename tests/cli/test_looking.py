@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -223,6 +224,25 @@ def test_url_is_read_like_a_file(samples):
     assert (missing.status, missing.output) == (4, "")
     assert missing.errors.startswith(f"flatstream info: {url}.nothing: ")
     assert missing.errors.count("\n") == 1
+
+
+def test_inputs_that_cannot_be_opened_are_one_line_each(samples, tmp_path):
+    write_events(tmp_path / "a.fs", 2000)
+    data = gzip.compress((tmp_path / "a.fs").read_bytes(), mtime=0)
+    (tmp_path / "cut.fs.gz").write_bytes(data[:-100])
+    shutil.copytree(samples / "journal", tmp_path / "journal")
+    cut = call_flatstream("verify", "cut.fs.gz", cwd=tmp_path)
+    assert (cut.status, cut.output) == (1, "")
+    for names, status, message in (
+        (["cut.fs.gz"], 1, "cut.fs.gz: the gzip data is cut off"),
+        (["nothing://host/a.fs"], 4, "nothing://host/a.fs: "),
+        (["journal", "--checksum", "crc32"], 4, "journal: "),
+        (["/dev/zero"], 4, "/dev/zero: no stream, or its checksum is not certain"),
+    ):
+        result = call_flatstream("verify", *names, cwd=tmp_path)
+        assert (result.status, result.output, result.errors.count("\n")) == (status, "", 1)
+        assert result.errors.startswith(f"flatstream verify: {message}")
+        assert not result.errors.startswith(f"flatstream verify: {names[0]}: {names[0]}")
 
 
 @pytest.mark.long
