@@ -25,6 +25,7 @@ from support.cli_samples import (
     root,
     write_events,
 )
+from support.journal_folders import damage_frame, make_journal, tear
 
 COMPRESSED = "compressed.fs.gz"
 COMMANDS = ["info", "info --short", "info --json", "verify", "verify --json", "verify --quiet"]
@@ -210,6 +211,22 @@ def test_input_that_cannot_be_read_is_told_and_others_are_looked_at(samples, tmp
         first, second = map(json.loads, result.lines)
         assert (first["path"], first["status"]) == ("nothing.fs", 4)
         assert second["frames"] == 50
+
+
+def test_journal_that_is_large_is_not_read_and_one_that_is_shorter_than_it_was_is_damaged(tmp_path, monkeypatch):
+    paths = make_journal(tmp_path / "j", [10, 10, 5], sealed=2)
+    damage_frame(paths[0], 3)
+    assert (info(tmp_path / "j").state, info(tmp_path / "j").frames) == ("damaged", 24)
+    monkeypatch.setattr("flatstream.tools.inspection.MOST_CHECKED", 100)
+    found = info(tmp_path / "j")
+    assert (found.checked, found.state, found.frames) == ("headers", "intact", 25)
+    assert call_flatstream("info", "--check", tmp_path / "j").status == 1
+    tear(paths[1])
+    short = info(tmp_path / "j")
+    assert (short.state, short.damaged_places, short.damage[0].segment) == ("damaged", 1, paths[1].name)
+    result = call_flatstream("recover", tmp_path / "j")
+    assert result.status == 1
+    assert f"{paths[1].name}: damaged: 1 frame is missing that it had when it was sealed" in result.output
 
 
 def test_url_is_read_like_a_file(samples):
