@@ -23,6 +23,7 @@ from support.cli_samples import (
     described,
     make_samples,
     root,
+    telemetry,
     write_events,
 )
 from support.journal_folders import damage_frame, make_journal, tear
@@ -126,6 +127,40 @@ def test_description_is_the_schema_that_messages_are_verified_by(tmp_path):
         writer.write_payload(b"no message")
     report = verify(path)
     assert [(one.kind, one.frame) for one in report.damage] == [("payload", 3)]
+
+
+def test_messages_of_a_mixed_stream_are_verified_by_their_own_tables(tmp_path):
+    tables = {"TELE": root(), "DISK": telemetry().table("telemetry.Disk")}
+    path = tmp_path / "a.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=flatstream.Description(tables)) as writer:
+        events = flatstream.RecordWriter(writer, root(), file_identifier=True)
+        for number in range(4):
+            events.write(sequence=number, wall_time_ns=BEGIN + number)
+        # A table without fields, one that is none, and one that is not described.
+        writer.write_payload(bytes.fromhex("0c000000") + b"DISK" + bytes.fromhex("04000400 04000000"))
+        writer.write_payload(bytes.fromhex("0c000000") + b"DISK" + b"\xff" * 8)
+        writer.write_payload(bytes.fromhex("0c000000") + b"ELSE" + bytes.fromhex("04000400 04000000"))
+    report = verify(path)
+    assert (report.tables, report.frames) == (("telemetry.Event", "telemetry.Disk"), 5)
+    assert [(one.kind, one.frame) for one in report.damage] == [("payload", 5), ("payload", 5)]
+    assert report.damage[0].reason.startswith("telemetry.Disk refused the payload")
+    assert "the file identifier is 'ELSE', and those described are TELE, DISK" in report.damage[1].reason
+    shown = info(path)
+    assert (shown.identifiers, shown.first_time) == ({"TELE": 4, "DISK": 2, "ELSE": 1}, BEGIN)
+    assert shown.tables == {"TELE": "telemetry.Event", "DISK": "telemetry.Disk"}
+    text = call_flatstream("info", path).output
+    assert "schema        telemetry.Event (TELE), telemetry.Disk (DISK) (as its description says)" in text
+    assert "identifiers   TELE 4, DISK 2, ELSE 1" in text
+
+
+def test_description_that_is_damaged_is_damage(tmp_path):
+    path = write_events(tmp_path / "a.fs", 20, **described())
+    damage(path, [100])
+    for command in ("info", "verify"):
+        result = call_flatstream(command, path, "--json")
+        found = json.loads(result.output)
+        assert (result.status, found["state"], found["frames"], found["damaged_places"]) == (1, "damaged", 20, 1)
+    assert call_flatstream("recover", path).status == 1
 
 
 def test_empty_frames_are_intact_where_they_are_no_zeros_of_a_crash(tmp_path):
