@@ -18,6 +18,9 @@ __all__ = ["COMMANDS", "app", "exit_statuses", "run"]
 
 PROGRAM = "flatstream"
 
+# What a shell asks for completions by.
+VARIABLE = "_FLATSTREAM_COMPLETE"
+
 # Each command is `command` of the module of its name. What it does is said here too, so that --help imports none.
 COMMANDS = {
     "Look": {
@@ -25,7 +28,7 @@ COMMANDS = {
         "head": "Show the first messages of each input.",
         "tail": "Show the last messages of each input.",
         "cat": "Show the messages of all inputs, one input after the other.",
-        "follow": "Show messages as they are written.",
+        "follow": "Show the last messages of each input, and further ones as they are written, until Ctrl-C.",
         "verify": "Check every frame, and every message by its schema.",
         "plot": "Draw fields of messages over time, in the terminal or as a picture.",
         "schema": "Show the schema of a stream or a file, or compare it with an older one.",
@@ -114,10 +117,10 @@ app.epilog = f"flatstream COMMAND --help shows what a command takes.\n\n{exit_st
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command, prints its errors in one line each, and returns the exit status."""
-    if instruction := os.environ.get(f"_{PROGRAM.upper()}_COMPLETE"):
+    if instruction := os.environ.get(VARIABLE):
         from click.shell_completion import shell_complete
 
-        return shell_complete(app, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE", instruction)
+        return shell_complete(app, {}, PROGRAM, VARIABLE, instruction)
     # Paths may have bytes that are no text.
     for stream in (sys.stdout, sys.stderr):
         if callable(reconfigure := getattr(stream, "reconfigure", None)):
