@@ -8,6 +8,8 @@ file inside a member, and damaged data, are errors: never a clean end.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -88,19 +90,17 @@ def _xz() -> _Decompressor:
 
 
 def _zstd() -> _Decompressor:
-    try:
-        from compression import zstd  # type: ignore[import-not-found]
-    except ImportError:
-        try:
-            from backports import zstd
-        except ImportError:
-            raise ImportError(f"reading Zstandard needs the package backports.zstd: {INSTALL}") from None
-    return zstd.ZstdDecompressor()  # type: ignore[no-any-return]
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            zstd: Any = importlib.import_module(name)
+            return zstd.ZstdDecompressor()  # type: ignore[no-any-return]
+    raise ImportError(f"reading Zstandard needs the package backports.zstd: {INSTALL}")
 
 
 def _lz4() -> _Decompressor:
     try:
-        from lz4 import frame
+        # By name, because its types are not known to type checkers.
+        frame: Any = importlib.import_module("lz4.frame")
     except ImportError:
         raise ImportError(f"reading LZ4 needs the package lz4: {INSTALL}") from None
     return frame.LZ4FrameDecompressor()  # type: ignore[no-any-return]
