@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+from array import array
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from flatstream._core.stream.frame_search import find_next_frames
+from flatstream._core.framing.deframer import index_frames
 from flatstream._peeked import PeekedFile, read_fully
 from flatstream.checksums import ChecksumType
 from flatstream.framing import deframer_for
@@ -32,6 +33,11 @@ XZ_MEMORY = 260 << 20
 # A first frame of up to this many bytes is read, to see whether the file is an intact stream.
 LARGEST_FIRST = 64 << 20
 HEADER = 12
+
+# One frame with a checksum of so many bytes is evidence; with a shorter one, and without, so many frames are, or frames
+# that lead to the end of the file.
+ENOUGH = 4
+FEW = 3
 
 INSTALL = "pip install 'flatstream[compression]'"
 
@@ -176,7 +182,12 @@ def _is_intact_stream(file: Any, head: bytes) -> bool:
     # Without a checksum, a few frames more.
     data = read_fully(file.read, HEADER + length + CHUNK)
     at_end = len(data) < HEADER + length + CHUNK
-    return any(find_next_frames(deframer_for(kind), data, 0, at_end, 0)[0] == 0 for kind in ChecksumType)
+    for kind in ChecksumType:
+        offsets, lengths = array("q", bytes(8 * FEW)), array("q", bytes(8 * FEW))
+        count, end = index_frames(data, deframer_for(kind), offsets, lengths)
+        if (count and kind.checksum().size >= ENOUGH) or count == FEW or (at_end and end == len(data)):
+            return True
+    return False
 
 
 class DecompressedFile(PeekedFile):
