@@ -55,7 +55,7 @@ class ColumnOptions(TypedDict, total=False):
     enums: Literal["dictionary", "number"]
     absent: Literal["default", "null"]
     on_error: _OnError | None
-    on_other: Literal["raise", "skip"]
+    on_other: Literal["raise", "skip"] | None
     progress: Callable[[int, int], object] | None
     max_depth: int
     max_tables: int

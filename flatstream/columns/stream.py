@@ -174,7 +174,7 @@ def make_reader(
     enums: Literal["dictionary", "number"] = "dictionary",
     absent: Literal["default", "null"] = "default",
     on_error: _OnError | None = None,
-    on_other: Literal["raise", "skip"] = "raise",
+    on_other: Literal["raise", "skip"] | None = None,
     progress: Callable[[int, int], object] | None = None,
     max_depth: int = 64,
     max_tables: int = 1_000_000,
@@ -191,7 +191,7 @@ def make_reader(
         verify=bool(verify),
         on_error=on_error,
         progress=progress,
-        on_other=on_other,
+        on_other="raise" if on_other is None else on_other,
         limits=(max_depth, max_tables, max_apparent_size),
     )
 
