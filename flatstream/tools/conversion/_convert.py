@@ -122,8 +122,9 @@ def convert(
     enums : {"dictionary", "number"}
         Enums as names or as numbers.
     time_field, time_unit : str, optional
-        For MCAP: the integer field with the time of a message, and its unit, "s", "ms", "us" or "ns", since 1970. By
-        default the one that the source says, or whose name says it, as ``time_ns``.
+        For MCAP and descriptions: the integer field with the time of a message, and its unit, "s", "ms", "us" or "ns",
+        since 1970; or both, as in ``"sampled:ms"``. By default the one that the source says, or whose name says it, as
+        ``time_ns``.
     compression : str, optional
         Inside of Parquet ("snappy" by default, "zstd", "gzip", "none"), Arrow ("lz4", "zstd"; none by default) and MCAP
         ("zstd" by default, "lz4", "none"). Streams, CSV, JSON lines and "fb" are compressed as a whole if the name ends
@@ -212,6 +213,11 @@ def make_options(schema: Any, table: Any, **others: Any) -> Options:
     progress = others.get("progress")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
+    path, _, unit = (others.get("time_field") or "").partition(":")
+    if unit:
+        if others.get("time_unit") not in (None, unit):
+            raise ValueError(f"time_field says the unit {unit!r}, and time_unit {others['time_unit']!r}")
+        others |= {"time_field": path, "time_unit": unit}
     made = None if schema is None else load_schema(schema)
     if isinstance(table, Table):
         if made is not None and made != table.schema:

@@ -103,11 +103,10 @@ class McapTarget:
         schemas: dict[Table, int] = {}
         for identifier, times in self.times.items():
             table = times.table
-            data = table.schema._data
-            if data is None:
-                raise ValueError(f"MCAP needs the binary schema of {table.name}, and this Schema was not made from one")
             if table not in schemas:
-                schemas[table] = self.writer.register_schema(name=table.name, encoding=ENCODING, data=data)
+                schemas[table] = self.writer.register_schema(
+                    name=table.name, encoding=ENCODING, data=table.schema.to_bytes()
+                )
             self.channels[identifier] = self.writer.register_channel(
                 topic=table.name,
                 message_encoding=ENCODING,
@@ -204,18 +203,12 @@ class McapSource(FileSource):
         time = None
         if len(tables) == 1 and len(found) == 1 and "time_field" in self.channel.metadata:
             time = (self.channel.metadata["time_field"], self.channel.metadata.get("time_unit", "ns"))
+        description = self._description()
+        checksum = None if description is None else description.checksum
         if len(tables) <= 1:
-            only = next(iter(tables), None)
-            description = self._description()
             is_chosen = self.options.table is not None and self.options.schema is None
-            return Known(
-                {known_identifier(table): table for table in tables},
-                only,
-                None if description is None else description.checksum,
-                time,
-                description,
-                is_chosen,
-            )
+            by_identifier = {known_identifier(table): table for table in tables}
+            return Known(by_identifier, next(iter(tables), None), checksum, time, description, is_chosen)
         by_identifier = {table.schema.file_identifier: table for table in tables if table == table.schema.root}
         if len(by_identifier) < len(tables) or "" in by_identifier:
             # In a stream, nothing would tell these messages apart.
@@ -223,7 +216,7 @@ class McapSource(FileSource):
                 "the MCAP file has several topics whose messages have no file identifiers to tell them apart: "
                 f"choose one with table=, of {', '.join(sorted(found))}"
             )
-        return Known(by_identifier, description=self._description())
+        return Known(by_identifier, checksum=checksum, description=description)
 
     def _description(self) -> Description | None:
         """The description that `McapTarget` put into the file."""

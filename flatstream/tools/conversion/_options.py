@@ -124,7 +124,7 @@ class Known:
         old = self.description
         if old is not None and (tables == old.tables or not tables) and options.time_field is None:
             return old
-        if not tables or any(table.schema._data is None for table in tables.values()):
+        if not tables:
             return None
         time = None
         if len(tables) == 1:
