@@ -11,7 +11,12 @@ from flatstream.reader import StreamReader
 from flatstream.schema import Schema, Table
 from flatstream.tools.inputs import pick_table
 
-__all__ = ["Known", "Losses", "OnUnsupported", "Options", "known_of_description", "table_for_columns"]
+__all__ = ["ArgumentError", "Known", "Losses", "OnUnsupported", "Options", "known_of_description", "table_for_columns"]
+
+
+class ArgumentError(ValueError):
+    """An argument does not fit: the source, the new file or another argument. Nothing was written."""
+
 
 OnUnsupported = Literal["raise", "json", "omit"]
 
@@ -170,7 +175,9 @@ def table_for_columns(known: Known, what: str) -> Table:
         return known.table
     if known.tables:
         names = ", ".join(sorted(table.name for table in known.tables.values()))
-        raise ValueError(
+        raise ArgumentError(
             f"{what} has messages of one table, and the source has several: choose one with table=, of {names}"
         )
-    raise ValueError(f"{what} needs the schema of the messages, which the source does not say: pass schema= (--schema)")
+    raise ArgumentError(
+        f"{what} needs the schema of the messages, which the source does not say: pass schema= (--schema)"
+    )

@@ -13,7 +13,7 @@ from flatstream.schema import json_lines
 from flatstream.tools.conversion._fields import Place, alignment_of
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import on_other, prefixed, selected_payloads
-from flatstream.tools.conversion._options import Known, Options, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Known, Options, table_for_columns
 from flatstream.writer import StreamWriter
 
 __all__ = ["JsonTarget", "PrefixedTarget", "StreamTarget", "Target", "cell_text", "check_whole"]
@@ -52,7 +52,7 @@ class Target(Protocol):
 def check_whole(options: Options, what: str) -> None:
     """Raises if fields were chosen for a format that has whole messages."""
     if options.fields is not None:
-        raise ValueError(f"{what} has whole messages, so that no fields can be chosen: leave out fields=")
+        raise ArgumentError(f"{what} has whole messages, so that no fields can be chosen: leave out fields=")
 
 
 class StreamTarget:
