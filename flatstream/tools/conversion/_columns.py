@@ -127,6 +127,7 @@ class ColumnTarget:
         for batch in stream:
             self.messages += batch.num_rows
             yield self.pa.record_batch(batch)
+            self.options.tick()
         self.options.losses.others += stream.others
 
     def _batches_with_json(self, reader: StreamReader) -> Iterator[Any]:
@@ -158,6 +159,7 @@ class ColumnTarget:
             made = self.pa.RecordBatch.from_arrays([columns[name] for name in self.names], schema=self.schema)
             self.messages += made.num_rows
             yield made
+            options.tick()
             if options.losses.stop_error is not None:
                 return
 

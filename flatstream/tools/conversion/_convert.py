@@ -334,6 +334,7 @@ def _run(task: _Task, options: Options, report_progress: Callable[[int | None], 
         if options.where is not None:
             table = table_for_columns(source.known, "where=")
             options = replace(options, where=options.conditions_for(table, source.known))
+        options = replace(options, tick=lambda: report_progress(source.position()))
         target: Target = _load(TARGETS[task.to_format])(new.file, source.known, options)
         try:
             for reader in source.readers():

@@ -41,6 +41,10 @@ class Losses:
             self.stop_error = str(reader.stop_error)
 
 
+def _nothing() -> None:
+    """Tells nobody how far a conversion is."""
+
+
 @dataclass(frozen=True)
 class Options:
     """The arguments of `convert` that sources and targets need."""
@@ -60,6 +64,8 @@ class Options:
     describe: bool = True
     progress: Callable[[int, int | None], object] | None = None
     losses: Losses = field(default_factory=Losses)
+    # Called after each batch.
+    tick: Callable[[], object] = _nothing
 
     def read_piece(self, frames: Any) -> StreamReader:
         """A reader of frames in memory, without a checksum."""

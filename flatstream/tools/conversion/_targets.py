@@ -152,6 +152,7 @@ class JsonTarget:
             lines = json_lines(records, enums=self.enums, defaults=True)
             for chunk in lines:
                 self.file.write(chunk)
+                self.options.tick()
             self.messages += lines.lines
         else:
             self._write_fields(records)
@@ -172,6 +173,7 @@ class JsonTarget:
             self.file.write(("\n".join(lines) + "\n").encode())
             self.messages += len(lines)
             lines.clear()
+            self.options.tick()
 
     def finish(self) -> None:
         """See `Target`."""
