@@ -30,6 +30,7 @@ from flatstream.errors import (
     FlatbufferError,
     FlatStreamError,
     InvalidFrameError,
+    SchemaError,
     UnexpectedEofError,
     ValidationFailedError,
 )
@@ -120,6 +121,7 @@ __all__ = [
     "RecoveryReport",
     "SalvageReport",
     "Schema",
+    "SchemaError",
     "SizeThresholdPolicy",
     "SizeValidator",
     "StartupReport",

@@ -12,6 +12,7 @@ __all__ = [
     "FlatStreamError",
     "FlatbufferError",
     "InvalidFrameError",
+    "SchemaError",
     "UnexpectedEofError",
     "ValidationFailedError",
 ]
@@ -181,3 +182,28 @@ class ValidationFailedError(FlatStreamError, ValueError):
 
 class FlatbufferError(FlatStreamError, ValueError):
     """A payload that is not a FlatBuffer of the expected type, or a builder whose message is not finished."""
+
+
+class SchemaError(FlatStreamError, ValueError):
+    """The text of a schema (.fbs) that flatc does not compile.
+
+    Attributes
+    ----------
+    path : str or None
+        The file with the fault: the schema, or one that it includes; None if the schema was given as text.
+    line : int or None
+        The line with the fault, counted from 1; None if flatc tells none.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        path: str | None = None,
+        line: int | None = None,
+        offset: int | None = None,
+        frame: int | None = None,
+    ) -> None:
+        super().__init__(message, offset=offset, frame=frame)
+        self.path = path
+        self.line = line

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+
 __all__ = ["main"]
 
 
-def main() -> int:
-    """Runs the command that the process was started with, and returns its exit status."""
-    raise NotImplementedError
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command, and returns its exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the process by default.
+
+    Returns
+    -------
+    int
+        See `flatstream.cli._status`; ``flatstream --help`` lists them.
+    """
+    try:
+        import click  # noqa: F401 - checks that it is there
+    except ModuleNotFoundError as missing:
+        if missing.name != "click":
+            raise
+        print("flatstream: the command line needs the package click: pip install 'flatstream[cli]'", file=sys.stderr)
+        return 2
+    from flatstream.cli._app import run
+
+    return run(sys.argv[1:] if arguments is None else list(arguments))

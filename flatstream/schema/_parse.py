@@ -248,8 +248,13 @@ class _TableReader:
         return tuple(self._string_at(offset) for offset in self._elements(name))
 
     def attributes(self) -> dict[str, str]:
-        """The attributes of a field, an object or an enum."""
+        """The attributes of a field, an object, an enum or a value of an enum."""
         return {pair.string_of("key"): pair.string_of("value") for pair in self.tables_of("attributes", KEY_VALUE)}
+
+
+def is_binary_schema(data: bytes) -> bool:
+    """Whether these bytes begin like a binary schema of flatc, or one of flatcc with its size in front."""
+    return IDENTIFIER in (data[4:8], data[8:12])
 
 
 def parse(data: bytes) -> SchemaInfo:
@@ -362,6 +367,7 @@ def _parse_enum(reader: _TableReader) -> EnumInfo:
             name=each.string_of("name"),
             value=each.number_of("value"),
             type=_parse_type(each.table_of("union_type", TYPE)),
+            attributes=each.attributes(),
             documentation=each.strings_of("documentation"),
         )
         for each in reader.tables_of("values", ENUM_VALUE)

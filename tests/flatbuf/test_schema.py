@@ -116,12 +116,6 @@ def write(folder: Path, data: bytes) -> Path:
     return path
 
 
-def test_text_of_a_schema_is_refused():
-    path = SCHEMA_FOLDER / "tiny.fbs"
-    with pytest.raises(FlatbufferError, match="flatc --binary --schema makes one"):
-        Schema.from_file(path)
-
-
 def test_base_types_of_the_schema_have_the_numbers_and_sizes_of_the_compiled_core():
     # VECTOR64 is refused when a schema is read, so the core does not know it.
     assert {kind.name: kind.value for kind in BaseType} == {**kinds.BASE_TYPES, "VECTOR64": 18}

@@ -51,6 +51,9 @@ PUBLIC = {
     "DefaultFramer": "bounded frame_and_write observed with_max_frame_len with_validator",
     "Deframer": "bounded check locate observed with_max_frame_len with_validator",
     "Detection": "checksum confidence frames looks_like",
+    "Enum": "",
+    "EnumValue": "",
+    "Field": "",
     "FlatStreamError": "next_intact_offset",
     "FlatbufferError": "next_intact_offset",
     "FrameBatch": "buffer lengths lost_bytes lost_ranges offsets skipped stream_offset",
@@ -71,7 +74,8 @@ PUBLIC = {
     "RecoveryEnd": "CLEAN_EOF NOT_A_STREAM TORN_TAIL",
     "RecoveryReport": "being_written end frames last_good_offset looks_like",
     "SalvageReport": "doubtful doubtful_ranges frames looks_like lost_bytes lost_ranges size",
-    "Schema": "from_bytes from_file root table",
+    "Schema": "enums from_bytes from_fbs from_file root structs table tables",
+    "SchemaError": "next_intact_offset",
     "SizeThresholdPolicy": (
         "baseline_capacity grow_above_bytes messages_to_wait on_reclaim should_reset shrink_below_bytes"
     ),
@@ -89,7 +93,11 @@ PUBLIC = {
         "pending_bytes recovery sink sync write write_batch write_finished write_frames write_message write_payload "
         "write_payloads"
     ),
-    "Table": "arrow_schema encode field_names layout name read_column_batches read_columns read_records types view",
+    "Struct": "",
+    "Table": (
+        "arrow_schema attributes documentation encode field_names fields layout name read_column_batches read_columns "
+        "read_records types view"
+    ),
     "TableRootValidator": "max_depth max_tables name validate",
     "TypedValidator": "for_type from_verify name validate",
     "UnexpectedEofError": "next_intact_offset",

@@ -1,0 +1,102 @@
+"""The arguments and options by which commands take their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from flatstream.checksums import ChecksumType
+from flatstream.tools.inputs import Input, Opened, load_schema
+from flatstream.tools.inputs import expand as expand_paths
+
+if TYPE_CHECKING:
+    from flatstream.schema import Schema
+
+__all__ = ["Input", "Opened", "Source", "expand", "json_option", "paths_argument", "source_options"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def expand(paths: Iterable[str]) -> list[Input]:
+    """`flatstream.tools.inputs.expand`, which ends the command as wrong usage if a path stands for nothing."""
+    try:
+        return expand_paths(paths)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def paths_argument(function: FunctionT) -> FunctionT:
+    """Adds the argument `paths`: one path or more."""
+    return click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())(function)
+
+
+def json_option(function: FunctionT) -> FunctionT:
+    """Adds the option ``--json``, as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")(function)
+
+
+class Source:
+    """The values of the options that say how inputs are read; see `source_options`.
+
+    Attributes
+    ----------
+    checksum : str or None
+        None: it is found.
+    schema : Schema or None
+        The one of ``--schema``.
+    table : str or None
+        The name or file identifier of ``--table``.
+    """
+
+    def __init__(self, checksum: str | None, schema: str | None, table: str | None) -> None:
+        self.checksum = checksum
+        self.schema: Schema | None = None if schema is None else load_schema(schema)
+        self.table = table
+
+    def open(self, one: Input, **options: Any) -> Opened:
+        """Opens an input with these options, and those of `StreamReader`.
+
+        Raises
+        ------
+        click.UsageError
+            There is no such table.
+        NotAStreamError, OSError, FlatStreamError
+            See `Input.open`.
+        """
+        try:
+            return one.open(self.checksum, self.schema, self.table, **options)
+        except LookupError as error:
+            raise click.UsageError(f"{one.name}: {error.args[0]}") from None
+
+
+def source_options(function: FunctionT) -> FunctionT:
+    """Adds ``--checksum``, ``--schema`` and ``--table``, which the function gets as one argument, `source`."""
+
+    @click.option(
+        "--checksum",
+        type=click.Choice([kind.value for kind in ChecksumType]),
+        help="The checksum of the frames. By default it is found.",
+    )
+    @click.option(
+        "--schema",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="The schema of the messages (.fbs or .bfbs), instead of the one that the stream describes.",
+    )
+    @click.option("--table", metavar="NAME", help="The table of the messages: a name or a file identifier.")
+    def with_source(*args: Any, checksum: str | None, schema: str | None, table: str | None, **kwargs: Any) -> Any:
+        return function(*args, source=Source(checksum, schema, table), **kwargs)
+
+    return _with_parameters_of(function, with_source)
+
+
+def _with_parameters_of(function: FunctionT, wrapper: Any) -> FunctionT:
+    """Gives `wrapper` the name, the text and the parameters of the function that it wraps."""
+    wrapper.__name__, wrapper.__doc__, wrapper.__module__ = function.__name__, function.__doc__, function.__module__
+    # click collects them in this attribute, from the last decorator to the first.
+    own = getattr(wrapper, "__click_params__", [])
+    wrapper.__click_params__ = [*getattr(function, "__click_params__", []), *own]
+    result: FunctionT = wrapper
+    return result

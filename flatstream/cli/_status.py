@@ -1,0 +1,82 @@
+"""Exit statuses, and the work on several inputs that ends with one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from flatstream.cli._output import complain, message_of
+from flatstream.errors import FlatStreamError
+from flatstream.tools.inputs import Input, NotAStreamError
+
+__all__ = [
+    "CLOSED_PIPE",
+    "DAMAGED",
+    "ERROR",
+    "INTACT",
+    "INTERRUPTED",
+    "REPAIRED",
+    "STATUSES",
+    "USAGE",
+    "combine",
+    "for_each",
+    "status_of",
+]
+
+INTACT = 0
+DAMAGED = 1
+USAGE = 2
+REPAIRED = 3
+ERROR = 4
+INTERRUPTED = 130
+CLOSED_PIPE = 141
+
+STATUSES = {
+    INTACT: "intact; the command did what it was asked to do",
+    DAMAGED: "damage was found, or data is lost",
+    USAGE: "the command line is wrong",
+    REPAIRED: "repaired, and nothing is lost (recover)",
+    ERROR: "something cannot be read or written, or is no stream",
+    INTERRUPTED: "interrupted (Ctrl-C)",
+    CLOSED_PIPE: "the reader of the output went away",
+}
+
+# From the mildest to the worst.
+SEVERITY = (INTACT, REPAIRED, DAMAGED, ERROR, USAGE)
+
+InputT = TypeVar("InputT", bound=Input)
+
+
+def combine(statuses: Iterable[int]) -> int:
+    """The worst of the statuses of several inputs; INTACT if there are none."""
+    return max(statuses, key=SEVERITY.index, default=INTACT)
+
+
+def status_of(error: Exception) -> int:
+    """DAMAGED for damage that reading a stream found, ERROR for anything else."""
+    return DAMAGED if isinstance(error, FlatStreamError) and not isinstance(error, NotAStreamError) else ERROR
+
+
+def for_each(
+    inputs: Iterable[InputT],
+    action: Callable[[InputT], int | None],
+    failed: Callable[[InputT, Exception, int], object] | None = None,
+) -> int:
+    """Calls `action` for each input, and returns the worst status.
+
+    The action returns a status (None is INTACT). If it raises an OSError or a FlatStreamError, a line on standard error
+    says so, `failed` is called with the input, the error and its status, and the next input follows. Other errors, such
+    as those of wrong usage, and of a closed standard output, end the command.
+    """
+    statuses = []
+    for one in inputs:
+        try:
+            statuses.append(action(one) or INTACT)
+        except BrokenPipeError:
+            raise
+        except (OSError, EOFError, FlatStreamError) as error:
+            complain(message_of(error, one.name))
+            statuses.append(status_of(error))
+            if failed is not None:
+                failed(one, error, statuses[-1])
+    return combine(statuses)
