@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import sys
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -17,6 +16,7 @@ from flatstream._lock import open_for_writing
 from flatstream.checksums import ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.journal._examine import Damage, Examined, Folder, checksum_of, deframer_of, examine, read_folder
+from flatstream.journal._heads import find_identity
 from flatstream.journal._layout import (
     CURSOR_SUFFIX,
     CURSORS,
@@ -426,7 +426,7 @@ def _recover(options: argparse.Namespace, output: _Output) -> Outcome:
         if checksum is None:
             checksum = ChecksumType.XXHASH64
         if manifest is None:
-            manifest = Manifest(uuid.uuid4().hex, checksum.value)
+            manifest = Manifest(find_identity(options.directory, deframer_of(checksum)), checksum.value)
         progress = output.progress.report(options.directory)
         progress(0, sum(os.stat(segment.path).st_size for segment in list_segments(options.directory)))
         reports = recover_segments(options.directory, deframer_of(checksum), manifest, progress)

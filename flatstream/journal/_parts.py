@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 
 from flatstream._endpoints import Source
 from flatstream._follow import LONGEST_PAUSE, PATH_INTERVAL, SHORTEST_PAUSE, Follower, Watch, open_watch, read_once
+from flatstream.description import Description
 from flatstream.framing import Deframer
+from flatstream.journal._heads import newest_description, read_description
 from flatstream.journal._layout import DIGITS, SEGMENT_NAME, Manifest, Sealed, Segment, list_segments, read_manifest
-from flatstream.journal._numbers import plain_deframer
+from flatstream.journal._numbers import find_first_frame, plain_deframer
 from flatstream.journal._segment_map import SegmentMap, count_frames, map_segment
 
 __all__ = ["UNKNOWN", "Gap", "Parts", "Start", "list_complete", "logger", "next_after"]
@@ -121,6 +123,9 @@ class _Part:
         self.anchor_map: SegmentMap | None = None
         # When the folder had been changed last before the map was made.
         self.map_time = 0
+        # What it begins with, once that is known.
+        self.description: Description | None = None
+        self.is_description_known = False
 
     def size(self) -> int:
         return os.fstat(self.file.fileno()).st_size
@@ -394,6 +399,20 @@ class Parts:
         """The identity of the journal whose frames are read."""
         part = self._state.part
         return self.id if part is None else part.journal
+
+    def description(self) -> Description | None:
+        """The description of the segment that is read; while that has no frame, of the one before it."""
+        part = self._state.part
+        if part is None:
+            return None
+        if not part.is_description_known and not part.file.closed:
+            first = find_first_frame(part.file, self._plain)
+            if first is None or not first.is_whole:
+                before = [segment for segment in list_segments(self.directory) if segment.first < part.first]
+                return newest_description(before, self._plain)
+            part.description = read_description(part.file, self._plain)
+            part.is_description_known = True
+        return part.description
 
     def last_number(self, offset: int, delivered: int, refused: int) -> int:
         """The number of the last frame that was delivered. The arguments are those of `advance`."""

@@ -13,6 +13,7 @@ from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._files import sync_folder
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.detection import detect
+from flatstream.description import Description
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
 from flatstream.journal._layout import (
@@ -58,9 +59,10 @@ class JournalReader(StreamReader):
         its restart. A journal that is made anew in the same folder is read from its first frame. See docs/journal.md.
     start : "oldest", "newest", int, Cursor or datetime
         The first frame there is; only frames that are written from now on; a number, or -n for the newest n; a place;
-        or a time with a time zone: the first segment that was written to since, by its modification time. If the
-        frames there were removed, reading begins at the oldest, and tells a gap. A cursor above the end, as after a
-        power cut, begins at the end, with a warning to the log.
+        or a time with a time zone: by the time field of the description, as with `time`; without one, the first segment
+        that was written to since, by its modification time. If the frames there were removed, reading begins at the
+        oldest, and tells a gap. A cursor above the end, as after a power cut, begins at the end, with a warning to the
+        log.
     name : str, optional
         Registers the reader: it begins where it last called `commit`, and at `start` for the first time. Retention
         keeps the segments that it needs.
@@ -230,6 +232,14 @@ class JournalReader(StreamReader):
         if self._closed_at is not None:
             return list(self._closed_at[1])
         return self._parts.gaps(self.offset, self._frames_refused)
+
+    @property
+    def description(self) -> Description | None:
+        """The description with which the segment begins that is read; None if it has none.
+
+        Of a segment without frames, it is that of the segment before it.
+        """
+        return self._call_exclusively(self._parts.description)
 
     def commit(self) -> None:
         """Stores the `cursor` of a reader with a name, so that it goes on there. Returns when it is on the disk.
