@@ -24,6 +24,8 @@ from flatstream.checksums import (
     NoChecksum,
     XxHash64,
 )
+from flatstream.description import Description
+from flatstream.description._schemas import register_schemas_lazily
 from flatstream.detection import Detection, detect
 from flatstream.errors import (
     ChecksumMismatchError,
@@ -99,6 +101,7 @@ __all__ = [
     "DefaultDeframer",
     "DefaultFramer",
     "Deframer",
+    "Description",
     "Detection",
     "FlatStreamError",
     "FlatbufferError",
@@ -162,6 +165,13 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _import_schemas() -> None:
+    import flatstream.schema  # noqa: F401
+
+
+register_schemas_lazily(_import_schemas)
 
 
 def __dir__() -> list[str]:

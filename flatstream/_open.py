@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
 from flatstream._core.framing.framer import NonEmptyFramer
@@ -14,6 +13,8 @@ from flatstream._endpoints import PathToOpen
 from flatstream._lock import open_for_reading
 from flatstream._startup import start_up
 from flatstream.checksums import Checksum, ChecksumType
+from flatstream.description.description import Description
+from flatstream.description.head import as_description, begin_description
 from flatstream.errors import InvalidFrameError, UnexpectedEofError
 from flatstream.framing import (
     BoundedFramer,
@@ -68,6 +69,10 @@ def open(
     buffer_size: int = ...,
     memory_policy: MemoryPolicy | None = None,
     make_builder: Callable[[int], Any] | None = None,
+    describe: Any = None,
+    metadata: Mapping[str, str] | None = None,
+    time_field: str | None = None,
+    time_unit: str | None = None,
 ) -> StreamWriter: ...
 
 
@@ -105,6 +110,10 @@ def open(
     allow_empty : bool, optional
         Mode "r": whether empty frames are read; by default they are, unless `deframer` refuses them. Mode "a": see
         `recover`. Writers write empty frames in any case.
+    describe, metadata, time_field, time_unit
+        Modes "w", "x" and "a": what the stream says of itself, see `StreamWriter`. In mode "a", an empty file gets the
+        description. A file with a description of the same format (see `Description.matches`) keeps its own, as one with
+        any description does for ``describe=True``. Another description, or a file without one, is a ValueError.
     **options
         The keyword arguments of `StreamWriter` or `StreamReader`, as ``follow=True`` to read a file that is being
         written.
@@ -165,33 +174,87 @@ def open(
     if recover and kind != "a":
         raise ValueError(f"recover=True needs the mode 'a', got {mode!r}")
     if kind == "r":
+        for name in ("describe", "metadata", "time_field", "time_unit"):
+            if options.pop(name, None) is not None:
+                raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.description")
         if not lock:
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
         made = deframer_for(checksum) if deframer is None else as_deframer(deframer)
         return StreamReader(path, made, allow_empty=allow_empty, **options)
     written_with = framer_for(checksum) if framer is None else as_framer(framer)
+    if kind != "a":
+        return StreamWriter(PathToOpen(path, kind + "b", lock), written_with, **options)
     counterpart = _deframer_of(written_with)
-    if not recover:
-        prepare = None
-        if kind == "a" and counterpart is not None:
-            prepare = functools.partial(_check_end, deframer=counterpart, allow_empty=allow_empty)
-        return StreamWriter(PathToOpen(path, kind + "b", lock, prepare), written_with, **options)
-    if counterpart is None:
+    if recover and counterpart is None:
         raise ValueError(
             "recover=True reads the file, and only a checksum or a built-in framer says how: "
             f"got the framer {written_with!r:.100}. Call recover_file with its deframer instead"
         )
+    asked = options.pop("describe", None)
+    wanted = as_description(asked, *(options.pop(name, None) for name in ("metadata", "time_field", "time_unit")))
+    if wanted is not None:
+        # Errors come before the file is opened.
+        wanted = begin_description(wanted, written_with)
     reports = []
+    found: list[Description | None] = []
     existed = os.path.exists(path)
 
-    def prepare_file(file: io.FileIO) -> io.FileIO:
-        file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
-        reports.append(report)
+    def prepare(file: io.FileIO) -> io.FileIO:
+        if recover and counterpart is not None:
+            file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
+            reports.append(report)
+        elif counterpart is not None:
+            _check_end(file, counterpart, allow_empty)
+        found.append(_found_description(file, counterpart, wanted, asked is None or isinstance(asked, bool)))
         return file
 
-    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare_file), written_with, **options)
-    writer.recovery = reports[0]
+    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, **options)
+    try:
+        writer._append_to(found[0], wanted)
+    except BaseException:
+        writer.close()
+        raise
+    if reports:
+        writer.recovery = reports[0]
     return writer
+
+
+def _found_description(
+    file: io.FileIO, deframer: Deframer | None, wanted: Description | None, any_format: bool
+) -> Description | None:
+    """The description of a file that was opened for appending; None if it has none.
+
+    Raises ValueError if the file has messages and the description is not the one that is wanted.
+    """
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return None
+    if deframer is None:
+        if wanted is not None:
+            raise ValueError(
+                f"describe= asks for {wanted!r}, and the file has {status.st_size} bytes: which description it has is "
+                "not known, because the framer is written in Python"
+            )
+        return None
+    with open_for_reading(file) as source:
+        found = StreamReader(source, deframer).description
+    if wanted is None:
+        return found
+    if found is None:
+        raise ValueError(f"describe= asks for {wanted!r}, and the file has messages and no description")
+    if not found.matches(wanted) and not (any_format and found.checksum == wanted.checksum):
+        differences = _differences(found, wanted)
+        raise ValueError(f"describe= asks for {wanted!r}, and the file has {found!r}: their {differences}")
+    return found
+
+
+def _differences(one: Description, other: Description) -> str:
+    names = [
+        name
+        for name in ("checksum", "schemas", "roots", "transforms", "serializer")
+        if getattr(one, name) != getattr(other, name)
+    ]
+    return f"{' and '.join(names)} differ{'s' if len(names) == 1 and not names[0].endswith('s') else ''}"
 
 
 def _deframer_of(framer: Framer) -> Deframer | None:

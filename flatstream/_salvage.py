@@ -14,6 +14,7 @@ from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._endpoints import PathToOpen, is_path
 from flatstream._files import give_name
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
+from flatstream.description import Description
 from flatstream.detection import detect, other_checksum
 from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import deframer_for, framer_for
@@ -37,7 +38,7 @@ class SalvageReport(NamedTuple):
     Attributes
     ----------
     frames, size : int
-        How many frames the new file has, and its size in bytes.
+        How many frames the new file has, with a description, and its size in bytes.
     lost_ranges : tuple of (int, int)
         Where the bytes that were not copied begin and end, in ascending order. Doubtful frames are in these ranges.
     lost_bytes : int
@@ -70,6 +71,8 @@ def salvage(
     progress: Callable[[int, int], object] | None = None,
 ) -> SalvageReport:
     """Copies the intact frames of a damaged stream to a new file. The source is not changed.
+
+    If the stream has a description, and it is intact, both new files begin with it.
 
     Parameters
     ----------
@@ -225,6 +228,7 @@ class _Copy:
         self.run_begin: list[FrameBatch] | None = None
 
     def run(self) -> None:
+        self.good.description = self.rest.description = self.reader.description
         for batch in self.reader.batches(max_bytes=PROGRESS_STEP):
             self.skip(batch.lost_ranges)
             self.take(batch)
@@ -316,6 +320,7 @@ class _NewFile:
         self.path = path
         self.partial = f"{path}.partial-{os.getpid()}"
         self.checksum = checksum
+        self.description: Description | None = None
         self.writer: StreamWriter | None = None
         self.by_payload = False
         self.crc = 0
@@ -333,7 +338,8 @@ class _NewFile:
         while True:
             try:
                 made = PathToOpen(self.partial, "xb")
-                return StreamWriter(made, framer_for(self.checksum), buffer_size=CAPACITY)
+                framer = framer_for(self.checksum)
+                return StreamWriter(made, framer, buffer_size=CAPACITY, describe=self.description)
             except FileExistsError:
                 number += 1
                 self.partial = f"{self.path}.partial-{os.getpid()}.{number}"
@@ -351,17 +357,24 @@ class _NewFile:
         """Makes the file durable, and reads it back."""
         writer = self.open()
         writer.sync()
-        self.frames, self.size = writer.frames_written, writer.bytes_written
+        described = self.description is not None
+        self.frames = writer.frames_written + described
         writer.close()
+        self.size = os.stat(self.partial).st_size
         crc = 0
         with StreamReader(self.partial, deframer_for(self.checksum), capacity=CAPACITY) as reader:
             try:
+                if not described:
+                    # The first frame may look like a description.
+                    reader._deliver_description()
+                elif reader.description != self.description:
+                    raise OSError(errno.EIO, "the description that was read back differs", self.partial)
                 for batch in reader.batches():
                     for part in batch if self.by_payload else [batch.buffer]:
                         crc = Crc32c().extend(crc, part)
             except FlatStreamError as error:
                 raise OSError(errno.EIO, f"the new file cannot be read back: {error}", self.partial) from error
-            found = (reader.frames_read, reader.bytes_read, crc)
+            found = (reader.frames_read + described, reader.offset, crc)
         if found != (self.frames, self.size, self.crc):
             raise OSError(errno.EIO, "what was read back from the new file is not what was written", self.partial)
 

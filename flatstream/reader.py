@@ -13,6 +13,7 @@ from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Source, has_known_size, open_source, size_of
 from flatstream._follow import follow_path
 from flatstream.checksums import Checksum, ChecksumType
+from flatstream.description import Description
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
 from flatstream.serialization import SelectedMessages, payload_decoder, required_comparer
@@ -109,6 +110,8 @@ class StreamReader(Decoder):
         An argument is wrong; the source is a text file, closed or write-only; the reader is closed.
     ChecksumMismatchError, ValidationFailedError
         From every read: the frame was read whole and refused. The next read gives the frame after it.
+    FlatbufferError
+        From the first read, at offset 0: the stream's description is damaged. The next read gives the first message.
     UnexpectedEofError, InvalidFrameError, OSError
         The stream ends inside a frame; a length is over the limit; the bytes are no frame; the source failed. Later
         reads raise the same, but after BlockingIOError and TimeoutError they go on.
@@ -149,6 +152,7 @@ class StreamReader(Decoder):
         arguments: dict[str, Any] = {
             "seekable": _can_seek(endpoint.target),
             "bytes_left": partial(_bytes_left, endpoint.target),
+            "parse_description": Description.from_bytes,
         }
         try:
             super().__init__(
@@ -170,6 +174,15 @@ class StreamReader(Decoder):
     def source(self) -> Any:
         """The source; None after `close` or `detach`."""
         return None if self._endpoint is None else self._endpoint.target
+
+    @property
+    def description(self) -> Description | None:
+        """What the stream says of itself in its first frame (docs/description.md); None if it says nothing.
+
+        Before the first read it reads as far as this frame, and may wait for it (not for that of a file that is
+        followed). It takes no message, and leaves damage to the first read.
+        """
+        return self._description  # type: ignore[no-any-return]
 
     def messages(self, *, on_error: _OnError | None = None) -> Iterator[memoryview]:
         """An iterator over the payloads: the reader itself, or one with another `on_error`."""
@@ -292,6 +305,19 @@ class StreamReader(Decoder):
             max_tables=max_tables,
             max_apparent_size=max_apparent_size,
         )
+
+    def write_json_lines(self, file: Any, table: Any, **options: Any) -> int:
+        """Writes the messages, which are of `table`, to a binary file as JSON lines; returns how many lines it wrote.
+
+        For options see `Table.json_lines`. The lines before an error are written.
+        """
+        _check_table(table, "json_lines")
+        if not callable(getattr(file, "write", None)):
+            raise TypeError(f"file must have a method write(bytes), got {type(file).__name__}: {file!r:.100}")
+        lines = table.json_lines(self, **options)
+        for chunk in lines:
+            file.write(chunk)
+        return int(lines.lines)
 
     # Columns, of a schema at run time
 

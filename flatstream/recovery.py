@@ -31,6 +31,7 @@ from flatstream._lock import lock_file, who_writes
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import (
     ChecksumMismatchError,
+    FlatbufferError,
     FlatStreamError,
     InvalidFrameError,
     UnexpectedEofError,
@@ -87,7 +88,7 @@ class RecoveryReport(_Report):
     Attributes
     ----------
     frames : int
-        How many intact frames the stream begins with.
+        How many intact frames the stream begins with, its description included.
     last_good_offset : int
         The offset in bytes at which the last of them ends; 0 if there is none.
     end : RecoveryEnd
@@ -161,10 +162,11 @@ def recover(
 
     Raises
     ------
-    ChecksumMismatchError, InvalidFrameError, ValidationFailedError
-        The stream is damaged, or not of this format. Cutting it here might destroy intact frames. The error's
-        ``next_intact_offset`` is the offset of the nearest intact frame behind the damage, None if none was found or
-        without the guard. In a source that is neither a buffer nor seekable, only 16 MiB are searched for it.
+    ChecksumMismatchError, InvalidFrameError, ValidationFailedError, FlatbufferError
+        The stream is damaged, or not of this format, or its description is damaged. Cutting it here might destroy
+        intact frames. The error's ``next_intact_offset`` is the offset of the nearest intact frame behind the damage,
+        None if none was found or without the guard. In a source that is neither a buffer nor seekable, only 16 MiB are
+        searched for it.
     InvalidFrameError
         Also if the search of the guard had to stop, in a long torn frame that is full of plausible lengths: not with a
         CRC, but with another checksum (with XXH3 also in more than about 8 MiB of random bytes).
@@ -194,7 +196,7 @@ def recover(
             return recovery.report_clean_end()
         except UnexpectedEofError as tear:
             return recovery.report_tear(tear)
-        except (ChecksumMismatchError, InvalidFrameError, ValidationFailedError) as error:
+        except (ChecksumMismatchError, InvalidFrameError, ValidationFailedError, FlatbufferError) as error:
             report = recovery.report_zeros(error)
             if report is None:
                 if guard:
@@ -353,6 +355,11 @@ class _Recovery:
         assert self.origin is not None
         return size_of(self.reader.source) - self.origin
 
+    @property
+    def frames(self) -> int:
+        """How many frames were read, with the description."""
+        return self.reader.frames_read + (self.reader._description_size > 0)
+
     def read_to_end(self) -> None:
         for batch in self.reader.batches():
             if not batch.stream_offset and self.origin is None and self.zeros_are_torn:
@@ -373,7 +380,7 @@ class _Recovery:
         self.zeros = None
         if zeros_begin < size and first < len(batch.offsets):
             begin = batch.stream_offset + batch.offsets[first] - header_size
-            self.zeros = begin, self.reader.frames_read - len(batch.offsets) + first
+            self.zeros = begin, self.frames - len(batch.offsets) + first
 
     # What the end is
 
@@ -382,11 +389,11 @@ class _Recovery:
         if self.zeros is not None:
             self._check_zeros(*self.zeros)
             return self._torn(*self.zeros)
-        return RecoveryReport(self.reader.frames_read, self.reader.offset, RecoveryEnd.CLEAN_EOF)
+        return RecoveryReport(self.frames, self.reader.offset, RecoveryEnd.CLEAN_EOF)
 
     def report_tear(self, tear: UnexpectedEofError) -> RecoveryReport:
         """The report of a stream that ends inside a frame; raises InvalidFrameError if it is not torn there."""
-        offset, frames = self.reader.offset, self.reader.frames_read
+        offset, frames = self.reader.offset, self.frames
         self.last = _Held(self.reader._remaining(), True, offset)
         if tear.got is not None:
             self.end = offset + tear.got
@@ -399,7 +406,7 @@ class _Recovery:
 
     def report_zeros(self, error: FlatStreamError) -> RecoveryReport | None:
         """The report of a stream that ends with zeros in which a frame was refused; None if it does not."""
-        offset, end, frames = error.offset, self.reader.offset, self.reader.frames_read
+        offset, end, frames = error.offset, self.reader.offset, self.frames
         if offset is None:
             return None
         if isinstance(error, InvalidFrameError):
@@ -621,7 +628,7 @@ class _Recovery:
         """Up to FIRST bytes from the beginning of the stream on, if they can be read, and whether they are all."""
         if self.reader._whole_buffer() is not None or self.origin is not None:
             return self._bytes_from(0, history=True).read(0, FIRST)
-        if self.first or self.reader.frames_read:
+        if self.first or self.frames:
             return memoryview(self.first), False
         stream = self._bytes_from(0)
         return stream.read(0, FIRST if self.last is None else len(self.last.data))

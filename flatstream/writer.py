@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from flatstream._core.stream.memory_policy import MemoryPolicy, ReclamationInfo,
 from flatstream._endpoints import Sink, open_sink
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import Checksum, ChecksumType
+from flatstream.description.description import Description
+from flatstream.description.head import as_description, begin_description, head_frame
 from flatstream.framing import Framer, as_framer
 from flatstream.serialization import Packable, StreamSerialize, serialize
 
@@ -50,6 +52,14 @@ class StreamWriter(Encoder):
         How many bytes are gathered before the sink gets them; 0 hands over each frame at once.
     memory_policy : MemoryPolicy, optional
         Decides when a builder that grew for a large message is replaced: that of `write`, and that of a `RecordWriter`.
+    describe : Table, Schema, tables, Description or True, optional
+        What the stream says of itself in its first frame, which is no message: the types of its messages (of several
+        tables, or of a mapping of file identifiers to tables, each by its file identifier), its checksum, and when it
+        was begun. True: no types. See `Description`, and docs/description.md.
+    metadata : mapping of str to str, optional
+        Of the description.
+    time_field, time_unit : str, optional
+        Of the description, and of its table: the path of the field with the time of a message, and its unit.
 
     Raises
     ------
@@ -95,6 +105,10 @@ class StreamWriter(Encoder):
         buffer_size: int = DEFAULT_BUFFER_SIZE,
         memory_policy: MemoryPolicy | None = None,
         make_builder: Callable[[int], Any] | None = None,
+        describe: Any = None,
+        metadata: Mapping[str, str] | None = None,
+        time_field: str | None = None,
+        time_unit: str | None = None,
     ) -> None:
         if memory_policy is not None and not isinstance(memory_policy, MemoryPolicy):
             raise TypeError(f"memory_policy must be an instance of MemoryPolicy, got {memory_policy!r:.100}")
@@ -111,15 +125,23 @@ class StreamWriter(Encoder):
             _check_builder(builder)
         made = as_framer(framer)
         check_buffer_size(buffer_size)
+        description = as_description(describe, metadata, time_field, time_unit)
+        head = None
+        if description is not None:
+            description = begin_description(description, made)
+            head = head_frame(description, made)
         # Last, so that a wrong argument does not empty a file.
         endpoint = open_sink(sink)
         try:
             super().__init__(made, buffer_size, **endpoint.encoder_arguments())
+            if head is not None:
+                self._put_head(head)
         except BaseException:
             if endpoint.owned:
                 endpoint.target.close()
             raise
         self._endpoint: Sink | None = endpoint
+        self._description = description
         watch(self)
         self._sync_turn = Exclusive()
         self._builder = builder
@@ -132,6 +154,18 @@ class StreamWriter(Encoder):
     def sink(self) -> Any:
         """The sink; None after `close` or `detach`."""
         return None if self._endpoint is None else self._endpoint.target
+
+    @property
+    def description(self) -> Description | None:
+        """The description with which the stream begins; None if it has none, or (in mode "a") if that is not known."""
+        return self._description
+
+    def _append_to(self, found: Description | None, wanted: Description | None) -> None:
+        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`."""
+        if found is None and wanted is not None:
+            found = begin_description(wanted, self.framer)
+            self._put_head(head_frame(found, self.framer))
+        self._description = found
 
     @property
     def builder(self) -> Any:

@@ -260,6 +260,11 @@ class Parts:
         part = self._state.part
         return 0 if part is None else part.size() - self._taken_end
 
+    def begins_at(self, offset: int) -> bool:
+        """Whether the part begins at this stream offset: a description is expected there."""
+        part = self._state.part
+        return part is None or offset == part.base
+
     def advance(self, offset: int, delivered: int, refused: int) -> bool:
         """Begins the next part, or what was added to this one; False if there is neither.
 

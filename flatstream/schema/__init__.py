@@ -1,6 +1,8 @@
 """Schemas at run time: the types of messages, from a schema's text (.fbs) or a binary schema (.bfbs)."""
 
+import flatstream.schema._described  # noqa: F401 - registers schemas with descriptions
+from flatstream._core.records.json_lines import json_lines
 from flatstream.schema.inspection import Enum, EnumValue, Field, Struct
 from flatstream.schema.schema import RecordView, Schema, Table, VectorView
 
-__all__ = ["Enum", "EnumValue", "Field", "RecordView", "Schema", "Struct", "Table", "VectorView"]
+__all__ = ["Enum", "EnumValue", "Field", "RecordView", "Schema", "Struct", "Table", "VectorView", "json_lines"]

@@ -87,9 +87,45 @@ def layout_of(schema: SchemaInfo, types: Types) -> Layout:
             )
         objects.append((info.name, info.alignment if info.is_struct else 4, fields))
     identifier = schema.file_identifier.encode()
+    nested, hashes, keys = _json_attributes(schema)
     return Layout(
-        types, objects, enums, identifier if len(identifier) == 4 else b"", -1 if schema.root is None else schema.root
+        types,
+        objects,
+        enums,
+        identifier if len(identifier) == 4 else b"",
+        -1 if schema.root is None else schema.root,
+        nested=nested,
+        hashes=hashes,
+        keys=keys,
     )
+
+
+def _json_attributes(
+    schema: SchemaInfo,
+) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], str], dict[int, int]]:
+    """The attributes of fields that JSON depends on, as `Layout` takes them."""
+    tables = {info.name: number for number, info in enumerate(schema.objects) if not info.is_struct}
+    nested: dict[tuple[int, int], int] = {}
+    hashes: dict[tuple[int, int], str] = {}
+    keys: dict[int, int] = {}
+    for number, info in enumerate(schema.objects):
+        for place, field in enumerate(info.fields):
+            if field.key:
+                keys.setdefault(number, place)
+            if "hash" in field.attributes:
+                hashes[number, place] = field.attributes["hash"]
+            inner = field.attributes.get("nested_flatbuffer")
+            if inner is None or (field.type.base, field.type.element) != (BaseType.VECTOR, BaseType.UBYTE):
+                continue
+            # The name is looked up in the namespace of the table, then in those around it.
+            namespace = info.name
+            while namespace:
+                namespace = namespace.rpartition(".")[0]
+                full = f"{namespace}.{inner}" if namespace else inner
+                if full in tables:
+                    nested[number, place] = tables[full]
+                    break
+    return nested, hashes, keys
 
 
 def _stored(schema: SchemaInfo, type_info: TypeInfo, base: BaseType) -> BaseType:

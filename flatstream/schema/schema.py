@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
+from flatstream._core.records.json_lines import JsonLines, json_lines
 from flatstream._core.records.record_builder import RecordBuilder
 from flatstream._core.records.record_filter import RecordFilter
 from flatstream._core.records.record_iterator import RecordIterator, iterate_records, view_message
@@ -441,6 +442,62 @@ class Table:
             selected = RecordFilter(types, self.number, conditions, limit, progress)
         limits = (max_depth, max_tables, max_apparent_size)
         return iterate_records(types, self.number, reader, verify, limits, on_other, on_error, selected)
+
+    # JSON out
+
+    def json_lines(
+        self,
+        reader: Decoder,
+        *,
+        enums: Literal["name", "number"] = "name",
+        defaults: bool = False,
+        nonfinite: Literal["string", "null", "bare"] = "string",
+        chunk_size: int | None = None,
+        **options: Any,
+    ) -> JsonLines:
+        """The messages of a StreamReader, which are of this type, as JSON lines.
+
+        Parameters
+        ----------
+        reader : StreamReader
+            The stream. Do not read from it meanwhile.
+        enums, defaults, nonfinite
+            See `RecordView.to_json`.
+        chunk_size : int, optional
+            The least number of bytes of a chunk, the last one and one before an error excepted. By default 65,536; of a
+            file that is followed each line is a chunk.
+        **options
+            Those of `StreamReader.records`: `verify`, `on_error`, `on_other`, `where`, `limit`, `progress`,
+            `max_depth`, `max_tables`, `max_apparent_size`.
+
+        Returns
+        -------
+        JsonLines
+            An iterator over chunks: bytes of whole lines, each of which ends with a line feed. Its attribute `lines` is
+            the number of lines so far. An error comes behind the lines before it, and the iterator can go on after it
+            as that of `StreamReader.records` can.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument has the wrong type or value.
+
+        Examples
+        --------
+        >>> import io
+        >>> from flatstream import RecordWriter, StreamReader, StreamWriter
+        >>> table = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Disk")
+        >>> sink = io.BytesIO()
+        >>> with StreamWriter(sink) as writer:
+        ...     RecordWriter(writer, table).write_records([{"name": "sda"}, {"name": "sdb"}])
+        2
+        >>> for chunk in table.json_lines(StreamReader(sink.getvalue())):
+        ...     print(chunk.decode(), end="")
+        {"name":"sda"}
+        {"name":"sdb"}
+        """
+        records = self.read_records(reader, **options)
+        return json_lines(records, enums=enums, defaults=defaults, nonfinite=nonfinite, chunk_size=chunk_size)
 
     # Columns out
 

@@ -362,6 +362,7 @@ OTHERS = [
             for value in (None, 5, "telemetry.Event", EVENT.schema)
         ],
     ),
+    Case("Description", lambda: flatstream.Description(3), TypeError, "expected a Table, a Schema"),
     Case("RecordView", flatstream.RecordView, TypeError, "made by Table.view or StreamReader.records"),
     *refusals(
         "ColumnBatch",

@@ -65,6 +65,13 @@ cdef class Layout:
     cdef readonly bytes file_identifier
     # The number of the root table, whose messages may carry the file identifier; -1 if there is none.
     cdef readonly int32_t root
+    # By (number of an object, number of a field), what JSON makes of attributes of the schema: the number of the table
+    # that the bytes of the field are a message of (`nested_flatbuffer`); the name of the function by which a string
+    # becomes a number (`hash`). By the number of an object: the number of the field by which a vector of these objects
+    # is sorted (`key`).
+    cdef readonly dict nested
+    cdef readonly dict hashes
+    cdef readonly dict keys
     # The identifier as a little-endian number; 0 if there is none.
     cdef uint32_t identifier
     # Whether __init__ completed.
@@ -72,6 +79,8 @@ cdef class Layout:
 
     # Returns `number` if it is the number of a table.
     cdef int32_t check_table(self, object number) except -1
+    # The same, also before the layout is complete.
+    cdef int32_t check_is_table(self, object number) except -1
     # Whether the argument `on_other` of reading this table says to skip; raises an error unless it is valid.
     cdef bint check_on_other(self, object on_other, int32_t number) except -1
     # The reason why a message of this table is refused: it carries another file identifier.

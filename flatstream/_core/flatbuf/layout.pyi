@@ -26,6 +26,9 @@ class Layout:
     enums: tuple[EnumLayout, ...]
     file_identifier: bytes
     root: int
+    nested: dict[tuple[int, int], int]
+    hashes: dict[tuple[int, int], str]
+    keys: dict[int, int]
     def __init__(
         self,
         types: Types,
@@ -33,6 +36,10 @@ class Layout:
         enums: Sequence[EnumLayout],
         file_identifier: bytes,
         root: int = -1,
+        *,
+        nested: dict[tuple[int, int], int] | None = None,
+        hashes: dict[tuple[int, int], str] | None = None,
+        keys: dict[int, int] | None = None,
     ) -> None: ...
     def check_field(self, i: int, j: int) -> None: ...
     def inline_size(self, kind: int, index: int) -> int: ...

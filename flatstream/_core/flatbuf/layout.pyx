@@ -12,7 +12,7 @@ from libc.stdint cimport int32_t, uint8_t, uint64_t
 from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.endian cimport load_u32
 from flatstream._core.flatbuf.kinds cimport (
-    ARRAY, BYTE, INT, LONG, NOTHING, OBJECT, SHORT, ULONG, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
+    ARRAY, BYTE, INT, LONG, NOTHING, OBJECT, SHORT, UBYTE, ULONG, UNION, VECTOR, is_scalar, may_be_enum, scalar_width,
 )
 from flatstream._core.flatbuf.verifier cimport Field, Types
 
@@ -82,6 +82,8 @@ cdef class Layout:
         Four bytes, or none.
     root : int
         The number of the root table, or -1.
+    nested, hashes, keys : dict, optional
+        Attributes of fields that JSON depends on; see `Layout` in layout.pxd.
 
     Notes
     -----
@@ -89,7 +91,10 @@ cdef class Layout:
     checked.
     """
 
-    def __init__(self, Types types not None, objects, enums, bytes file_identifier not None, int32_t root=-1):
+    def __init__(
+        self, Types types not None, objects, enums, bytes file_identifier not None, int32_t root=-1, *,
+        dict nested=None, dict hashes=None, dict keys=None
+    ):
         cdef Py_ssize_t i, j
         cdef FieldLayout* field
         if self.objects is not NULL:
@@ -140,6 +145,15 @@ cdef class Layout:
                     field.length, field.paired_field, field.optional, field.deprecated,
                 ) = fields[j]
                 self.check_field(i, j)
+        self.nested = dict(nested or {})
+        self.hashes = dict(hashes or {})
+        self.keys = dict(keys or {})
+        for (i, j), number in self.nested.items():
+            if not 0 <= i < self.object_count or not 0 <= j < types.objects[i].field_count or (
+                types.objects[i].fields[j].element != UBYTE
+            ):
+                raise ValueError(f"field {j} of object {i} is no vector of ubyte, so it holds no message")
+            self.check_is_table(number)
         self.ready = True
 
     def check_field(self, Py_ssize_t i, Py_ssize_t j):
@@ -221,6 +235,9 @@ cdef class Layout:
     cdef int32_t check_table(self, object number) except -1:
         if not self.ready:
             raise ValueError("this layout was never completed")
+        return self.check_is_table(number)
+
+    cdef int32_t check_is_table(self, object number) except -1:
         index = index_of(number)
         if index is None or not 0 <= index < self.object_count:
             raise ValueError(f"there is no object {number!r:.100}: the schema has {self.object_count}")

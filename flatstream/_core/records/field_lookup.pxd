@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 
 from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
 from flatstream._core.flatbuf.verifier cimport Field, Limits
+from flatstream._core.records.json_types cimport JsonTypes
 from flatstream._core.records.message_arrays cimport ArrayTypes
 
 
@@ -41,6 +42,8 @@ cdef class RecordTypes:
     cdef list names
     # None until the first array is requested.
     cdef ArrayTypes arrays
+    # None until the first record is written as JSON.
+    cdef JsonTypes json
     # They apply to verification and to each call of `to_dict` and ``==``.
     cdef Limits limits
     # The types that own `object_fields`, if these differ from them in their limits only; else None.
@@ -52,6 +55,7 @@ cdef class RecordTypes:
     cdef int32_t check_root(self, object number) except -1
     cdef int32_t find(self, int32_t object, object name) except -2
     cdef ArrayTypes array_types(self)
+    cdef JsonTypes json_types(self)
 
 
 cdef inline size_t hash_address(PyObject* name, size_t mask) noexcept:

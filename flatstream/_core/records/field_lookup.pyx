@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, uint8_t
 from flatstream._core.flatbuf.kinds cimport is_scalar, scalar_width
 from flatstream._core.flatbuf.layout cimport Layout
 from flatstream._core.flatbuf.verifier cimport Limits, check_limits
+from flatstream._core.records.json_types cimport JsonTypes
 from flatstream._core.records.message_arrays cimport ArrayTypes, load_array_types
 
 from sys import intern
@@ -119,6 +120,14 @@ cdef class RecordTypes:
         if self.arrays is None:
             self.arrays = load_array_types(self.layout)
         return self.arrays
+
+    cdef JsonTypes json_types(self):
+        """The names of the schema as JSON text."""
+        if self.origin is not None:
+            return self.origin.json_types()
+        if self.json is None:
+            self.json = JsonTypes(self.layout)
+        return self.json
 
     def __dealloc__(self):
         cdef Py_ssize_t i

@@ -1,7 +1,9 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from flatstream._core.flatbuf.message cimport Message, OpenTable
+from flatstream._core.flatbuf.verifier cimport Limits
 from flatstream._core.records.field_lookup cimport ObjectFields, RecordTypes
+from flatstream._core.records.json_writer cimport JsonWriter
 
 
 cdef class RecordView:
@@ -49,3 +51,5 @@ cdef class VectorView:
 cdef object damage_error(RecordView record, Py_ssize_t field, Py_ssize_t element, str reason)
 # Raises the FlatbufferError that `message` describes, for a field of a record and an element of it, or -1.
 cdef int fail(RecordView record, Py_ssize_t field, Py_ssize_t element, const Message* message) except -1
+# Appends a record to the text of a writer, whose options are set. With NULL, the limits are those of `to_dict`.
+cdef int write_record(RecordView record, const Limits* limits, JsonWriter* writer) except -1

@@ -21,6 +21,17 @@ class RecordView:
         max_tables: int | None = None,
         max_apparent_size: int | None = None,
     ) -> dict[str, Any]: ...
+    def to_json(
+        self,
+        *,
+        enums: Literal["name", "number"] = "name",
+        defaults: bool = False,
+        nonfinite: Literal["string", "null", "bare"] = "string",
+        indent: int | None = None,
+        max_depth: int | None = None,
+        max_tables: int | None = None,
+        max_apparent_size: int | None = None,
+    ) -> str: ...
     # The type of a field depends on the schema.
     def __getattribute__(self, name: str, /) -> Any: ...
     def __setattr__(self, name: str, value: object, /) -> NoReturn: ...
@@ -49,5 +60,16 @@ class VectorView:
         max_tables: int | None = None,
         max_apparent_size: int | None = None,
     ) -> list[Any]: ...
+    def to_json(
+        self,
+        *,
+        enums: Literal["name", "number"] = "name",
+        defaults: bool = False,
+        nonfinite: Literal["string", "null", "bare"] = "string",
+        indent: int | None = None,
+        max_depth: int | None = None,
+        max_tables: int | None = None,
+        max_apparent_size: int | None = None,
+    ) -> str: ...
     def to_numpy(self) -> Any: ...
     def __eq__(self, other: object, /) -> bool: ...

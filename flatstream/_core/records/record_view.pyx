@@ -27,6 +27,9 @@ from flatstream._core.flatbuf.verifier cimport (
     Field, Limits, UnionType, Variant, check_limits, find_variant, load_type,
 )
 from flatstream._core.records.field_lookup cimport NameEntry, ObjectFields, RecordTypes, find_interned, is_special
+from flatstream._core.records.json_writer cimport (
+    NO_MEMORY, JsonWriter, check_options, reason_of, set_types, write_elements, write_object,
+)
 from flatstream._core.records.message_arrays cimport scalar_array, struct_array
 from flatstream._core.records.record_numbers cimport equal_numbers, equal_objects, load_bits, number_from_bits
 
@@ -40,6 +43,7 @@ cdef extern from "Python.h":
     bint PyUnicode_CHECK_INTERNED(PyObject* text) noexcept
     str PyUnicode_DecodeUTF8(const char* data, Py_ssize_t size, const char* errors)
     object PySeqIter_New(object sequence)
+    void PyMem_RawFree(void* p) nogil
 
 # The largest `max_depth` that the verifier takes: every message that any verifier accepts can be read.
 cdef enum:
@@ -443,6 +447,85 @@ cdef int begin_conversion(
     return 0
 
 
+# Conversion to JSON
+
+cdef int begin_json(RecordTypes types, const Limits* limits, JsonWriter* writer) except -1:
+    """Prepares for a record of these types; the text, the options and `limits`, unless it is NULL, are the caller's."""
+    cdef Traversal traversal
+    set_types(writer, types.layout, types.json_types())
+    begin_traversal(types, &traversal)
+    writer.limits = traversal.limits if limits is NULL else limits[0]
+    writer.tables = 0
+    writer.visited = 0
+    writer.level = 0
+    writer.step_count = 0
+    return 0
+
+
+cdef int fail_json(RecordView record, const JsonWriter* writer) except -1:
+    cdef RecordView root = record
+    cdef Py_ssize_t i
+    cdef str path = path_of(record, -1, -1)
+    if writer.fault == NO_MEMORY:
+        raise MemoryError("no memory for JSON text")
+    for i in range(writer.step_count - 1, -1, -1):
+        path += "." + record.types.names[writer.steps[i].object][writer.steps[i].field]
+        if writer.steps[i].element >= 0:
+            path += f"[{writer.steps[i].element}]"
+    while root.parent is not None:
+        root = root.parent
+    raise FlatbufferError(
+        f"{path}: {reason_of(writer)}",
+        offset=root.offset if root.offset >= 0 else None, frame=root.frame if root.frame >= 0 else None,
+    )
+
+
+cdef int write_record(RecordView record, const Limits* limits, JsonWriter* writer) except -1:
+    check_made(record)
+    begin_json(record.types, limits, writer)
+    set_message(record, &writer.message)
+    if write_object(writer, &record.table, record.table.offset, record.number, record.depth):
+        fail_json(record, writer)
+    return 0
+
+
+cdef int write_vector(VectorView vector, const Limits* limits, JsonWriter* writer) except -1:
+    cdef RecordView record = vector.record
+    check_made(record)
+    begin_json(record.types, limits, writer)
+    set_message(record, &writer.message)
+    if write_elements(
+        writer, record.number, vector.field, vector.elements_offset, vector.types_offset, vector.first, vector.step,
+        vector.count, record.depth,
+    ):
+        fail_json(record, writer)
+    return 0
+
+
+cdef str to_json(
+    object view, object enums, object defaults, object nonfinite, object indent, object max_depth, object max_tables,
+    object max_apparent_size
+):
+    """A record or a vector as JSON text."""
+    cdef RecordView record = view if type(view) is RecordView else (<VectorView>view).record
+    cdef Traversal traversal
+    cdef JsonWriter writer
+    check_made(record)
+    begin_conversion(record.types, "number", "default", max_depth, max_tables, max_apparent_size, &traversal)
+    check_options(enums, defaults, nonfinite, indent, &writer.options)
+    writer.text = NULL
+    writer.size = 0
+    writer.capacity = 0
+    try:
+        if type(view) is RecordView:
+            write_record(view, &traversal.limits, &writer)
+        else:
+            write_vector(view, &traversal.limits, &writer)
+        return PyUnicode_DecodeUTF8(<const char*>writer.text, writer.size, NULL)
+    finally:
+        PyMem_RawFree(writer.text)
+
+
 # Equality
 
 cdef bint same_type(RecordView a, RecordView b) except -1:
@@ -723,6 +806,51 @@ cdef class RecordView:
         begin_conversion(self.types, enums, absent, max_depth, max_tables, max_apparent_size, &conversion)
         return record_to_dict(self, &conversion)
 
+    def to_json(
+        self, *, enums="name", defaults=False, nonfinite="string", indent=None, max_depth=None, max_tables=None,
+        max_apparent_size=None
+    ):
+        """The record as JSON text, as ``flatc --json --strict-json --natural-utf8`` writes it; see docs/json.md.
+
+        Parameters
+        ----------
+        enums : {"name", "number"}
+            How values of enums and types of unions are written. Flags are their names with spaces between them, and a
+            value without a name is a number.
+        defaults : bool
+            Whether numbers that the message does not store are written too, as their defaults or null. Strings,
+            vectors, tables and structs that are absent are left out in any case.
+        nonfinite : {"string", "null", "bare"}
+            How NaN and infinities are written, which JSON does not have: as the strings "nan", "inf" and "-inf", which
+            `Table.from_json` and flatc read as numbers; as null; or as flatc writes them, without quotes.
+        indent : int, optional
+            The spaces of each level, 0 to 16, in a text with lines. By default it is one line.
+        max_depth, max_tables, max_apparent_size : int, optional
+            See `to_dict`.
+
+        Returns
+        -------
+        str
+            Text that `Table.from_json` reads back to the same values.
+
+        Raises
+        ------
+        FlatbufferError
+            The message is damaged or exceeds a limit. A verified message raises neither by default.
+        TypeError, ValueError
+            An argument has the wrong type or value.
+
+        Examples
+        --------
+        >>> from flatstream import Builder, Schema
+        >>> table = Schema.from_file("examples/telemetry.bfbs").root
+        >>> builder = Builder(64)
+        >>> _ = table.encode(builder, host="alpha", load_1=0.1)
+        >>> table.view(builder).to_json()
+        '{"host":"alpha","load_1":0.1}'
+        """
+        return to_json(self, enums, defaults, nonfinite, indent, max_depth, max_tables, max_apparent_size)
+
     def __eq__(self, other):
         cdef Traversal traversal
         if type(other) is not RecordView or self.payload is None or (<RecordView>other).payload is None:
@@ -798,6 +926,13 @@ cdef class VectorView:
         check_made(self.record)
         begin_conversion(self.record.types, enums, absent, max_depth, max_tables, max_apparent_size, &conversion)
         return vector_to_list(self, &conversion)
+
+    def to_json(
+        self, *, enums="name", defaults=False, nonfinite="string", indent=None, max_depth=None, max_tables=None,
+        max_apparent_size=None
+    ):
+        """The elements as a JSON array; see `RecordView.to_json`."""
+        return to_json(self, enums, defaults, nonfinite, indent, max_depth, max_tables, max_apparent_size)
 
     def to_numpy(self):
         """A vector of structs as a read-only structured array that shares the memory of the message.

@@ -42,6 +42,15 @@ cdef class Decoder(ResyncBuffer):
     cdef object source_size
     # Returns how many bytes the source still has, 0 if that is not known; or None.
     cdef object bytes_left
+    # The description with which the stream or the part begins, and the size of its frame; None and 0 if there is none.
+    cdef object parse_description
+    cdef object description
+    cdef Py_ssize_t description_size
+    # How many bytes of the first frame had arrived when more were needed to know that it is none. The deframer is shown
+    # no more of them at first, so that it refuses a length when it would have done without the description.
+    cdef Py_ssize_t first_seen
+    # Whether the last frame refused was one.
+    cdef bint was_description
 
     cdef int cache_fast_path(self) except -1
     cdef int check_open(self) except -1
@@ -66,6 +75,12 @@ cdef class Decoder(ResyncBuffer):
     cdef int look(self) except -1
     cdef bint ends_in_zeros(self) except -1
     cdef int check_frame(self) except -1
+    cdef int count_refused(self) except -1
+    cdef int uncount_refused(self) except -1
+    cdef int begin_head(self) except -1
+    cdef int find_description(self, Py_ssize_t available, Py_ssize_t* missing) except -1
+    cdef int check_description(self) except -1
+    cdef int look_for_description(self) except -1
     cdef int is_within_source(self) except -1
     cdef int check_source_size(self) except -1
     cdef int note_first(self, object error) except -1

@@ -14,11 +14,12 @@ from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport slice_view, try_reuse_view
 from flatstream._core.base.checks cimport checked_int, index_of
+from flatstream._core.base.endian cimport load_u32
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.framing.deframer cimport (
-    Deframer, FrameIndex, NonEmptyDeframer, checksum_matches, index_frames_of, whole_payload_at,
+    Deframer, DeframerAdapter, FrameIndex, NonEmptyDeframer, checksum_matches, index_frames_of, whole_payload_at,
 )
-from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN, HeaderFormat
+from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
 from flatstream._core.stream.frame_batch cimport FrameBatch
 from flatstream._core.stream.input_buffer cimport MAX_CAPACITY, InputBuffer
 from flatstream._core.stream.losses cimport (
@@ -27,10 +28,12 @@ from flatstream._core.stream.losses cimport (
 from flatstream._core.stream.resync cimport ResyncBuffer
 
 from flatstream.errors import (
-    ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError, ValidationFailedError,
+    ChecksumMismatchError, FlatbufferError, FlatStreamError, InvalidFrameError, UnexpectedEofError,
+    ValidationFailedError,
 )
 
 cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
     ctypedef struct TypeSlots "PyTypeObject":
         void* tp_iternext
 
@@ -41,6 +44,14 @@ cdef enum:
     DEFAULT_BATCH = 1 << 13
 
 DEFAULT_RESYNC_WINDOW = 64 << 20
+
+# A description, the frame by which a stream may introduce itself, is recognised by the file identifier of its payload,
+# "FSD1", which stands behind the offset of the root. A table takes 4 bytes more.
+cdef enum:
+    DESCRIPTION_MARK = 0x31445346
+    MARKED_SIZE = 8
+    MIN_DESCRIPTION = 12
+    MAX_DESCRIPTION = 1 << 24
 
 # A note for an error about the first message of a stream: with another checksum, or none, messages begin elsewhere.
 FIRST_FAILED = (
@@ -85,6 +96,9 @@ cdef class Decoder(ResyncBuffer):
     bytes_left : callable, optional
         Returns how many bytes the source has that were not taken from it, 0 if that is not known. A frame that is
         larger than the window, and of which all bytes are there, is read whole, and searched only if it is damaged.
+    parse_description : callable, optional
+        Makes what `_description` returns from the payload of the first frame of the stream, or of a part, if that is a
+        description, or raises FlatbufferError. The frame is then no message. By default every frame is one.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -93,7 +107,7 @@ cdef class Decoder(ResyncBuffer):
     def __init__(
         self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None,
         error_takes_nothing=False, follower=None, parts=None, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW,
-        allow_empty=None, seekable=False, bytes_left=None,
+        allow_empty=None, seekable=False, bytes_left=None, parse_description=None,
     ):
         if not isinstance(deframer, Deframer):
             raise TypeError(f"deframer must be an instance of Deframer, got {deframer!r:.100}")
@@ -109,7 +123,11 @@ cdef class Decoder(ResyncBuffer):
         self.reads_whole_frames = seekable
         self.bytes_left = bytes_left
         self.trusted = -1
+        self.first_seen = PY_SSIZE_T_MAX
+        self.parse_description = parse_description
         self.cache_fast_path()
+        if parts is None or parts.begins_at(0):
+            self.begin_head()
 
     cdef int cache_fast_path(self) except -1:
         """Stores how the deframer finds frames, if it need not be called for each."""
@@ -208,8 +226,7 @@ cdef class Decoder(ResyncBuffer):
             error = self.deferred
             self.deferred = None
             self.span.frame_end = self.deferred_size
-            self.position += self.deferred_size
-            self.refused += 1
+            self.count_refused()
             raise error
         return 0
 
@@ -426,8 +443,7 @@ cdef class Decoder(ResyncBuffer):
             return self.check_frame()
         except Exception as error:
             # The frame is not checked twice, because a check may call observers: the next read raises this error.
-            self.position -= self.span.frame_end
-            self.refused -= 1
+            self.uncount_refused()
             if self.follower is not None and isinstance(error, ChecksumMismatchError):
                 # The next read looks at the file again.
                 return 0
@@ -534,6 +550,8 @@ cdef class Decoder(ResyncBuffer):
             return 0
         self.ended = False
         self.needed = 1
+        if self.parts.begins_at(self.base + <unsigned long long>self.position):
+            self.begin_head()
         return 1
 
     cdef int leave_for_later(self, object error) except -1:
@@ -543,8 +561,7 @@ cdef class Decoder(ResyncBuffer):
         if self.failure is None:
             if isinstance(error, ValidationFailedError) and self._deframer.evidence_bytes() > 0:
                 return 0
-            self.position -= self.span.frame_end
-            self.refused -= 1
+            self.uncount_refused()
         self.failure = None
         self.needed = 1
         self.parts.note_damage(error)
@@ -567,7 +584,7 @@ cdef class Decoder(ResyncBuffer):
 
     cdef int next_frame(self) except -1:
         """Finds and checks the next frame, and reads from the source as long as it is not whole; 0 at a clean end."""
-        cdef Py_ssize_t available, missing
+        cdef Py_ssize_t available, missing = 0
         cdef bint accepting = False, filling = False
         if self.follows_now():
             return self.next_followed_frame()
@@ -576,13 +593,24 @@ cdef class Decoder(ResyncBuffer):
             while True:
                 available = self.end - self.position
                 if available >= self.needed:
-                    missing = self.active.find(
-                        self.owner_view, self.data + self.position, available, &self.span
-                    )
+                    if self.is_ahead and not self.find_description(available, &missing):
+                        continue
+                    if not self.is_ahead:
+                        missing = self.active.find(
+                            self.owner_view, self.data + self.position, min(available, self.first_seen), &self.span
+                        )
+                        self.first_seen = PY_SSIZE_T_MAX
                     if not missing and self.span.frame_end <= available:
                         accepting = True
-                        return self.check_frame()
+                        if not self.is_ahead:
+                            return self.check_frame()
+                        self.check_description()
+                        accepting = False
+                        continue
                     self.needed = missing or self.span.frame_end
+                    if missing and missing <= available:
+                        # It was shown fewer.
+                        continue
                 if self.mode == ON_ERROR_RESYNC and available >= self.resync_window and not self.is_buffer() and (
                     self.trusted != <long long>(self.base + <unsigned long long>self.position)
                 ) and not self.is_within_source():
@@ -594,6 +622,10 @@ cdef class Decoder(ResyncBuffer):
                     filling = False
                     continue
                 filling = False
+                if available and self.is_ahead and not self.is_description:
+                    # They are too few to tell whether it is one: the deframer says what they are.
+                    self.end_head()
+                    continue
                 if not available:
                     return 0
                 raise UnexpectedEofError(needed=self.needed, got=available)
@@ -618,8 +650,7 @@ cdef class Decoder(ResyncBuffer):
                 self.locate_error(error)
                 if isinstance(error, ChecksumMismatchError):
                     self.note_first(error)
-            self.position += size
-            self.refused += 1
+            self.count_refused()
             raise
         self.frame_start = self.position
         self.longest = max(self.longest, self.span.payload_end - self.span.payload_start)
@@ -629,6 +660,192 @@ cdef class Decoder(ResyncBuffer):
         self.delivered += 1
         self.delivered_bytes += <unsigned long long>size
         return 1
+
+    cdef int count_refused(self) except -1:
+        """Moves behind the frame of `span`, which is refused."""
+        self.position += self.span.frame_end
+        self.was_description = self.is_ahead
+        if self.is_ahead:
+            self.end_head()
+        else:
+            self.refused += 1
+        return 0
+
+    cdef int uncount_refused(self) except -1:
+        """Undoes `count_refused`."""
+        self.position -= self.span.frame_end
+        if self.was_description:
+            self.is_ahead = self.is_description = True
+            self.has_fast_path = self.was_description = False
+        else:
+            self.refused -= 1
+        return 0
+
+    # The description
+
+    @property
+    def _description(self):
+        """What `parse_description` made of the description with which the stream, or the part that is read, begins.
+
+        None if it begins with a message. If nothing was read yet, reads as far as the first frame; takes no message.
+        """
+        if self.is_ahead and not self.shut and self.failure is None and self.deferred is None:
+            self.enter()
+            try:
+                self.look_for_description()
+            finally:
+                self.leave()
+        return self.description
+
+    @property
+    def _description_size(self):
+        """The size of the frame of that description in bytes, 0 if there is none or it was not read yet."""
+        return self.description_size
+
+    def _deliver_description(self):
+        """Makes a description an ordinary message, if it was not read yet."""
+        self.parse_description = None
+        if self.is_ahead:
+            self.end_head()
+
+    cdef int begin_head(self) except -1:
+        """Expects a description: at the beginning of the stream or of a part.
+
+        The fast path is off until the description was read, or it is known that there is none. So it costs the frames
+        behind it nothing.
+        """
+        cdef Deframer inner = self._deframer
+        self.description = None
+        self.description_size = 0
+        self.was_description = False
+        self.is_description = False
+        self.is_ahead = self.parse_description is not None
+        if not self.is_ahead:
+            return 0
+        self.has_fast_path = False
+        # It was framed by the innermost framer: adapters bound, observe and validate messages.
+        while isinstance(inner, DeframerAdapter) and not inner.locates_in_python and not inner.checks_in_python and (
+            (<DeframerAdapter>inner)._inner is not None
+        ):
+            inner = (<DeframerAdapter>inner)._inner
+        self.innermost = inner
+        self.first_seen = PY_SSIZE_T_MAX
+        return 0
+
+    cdef int end_head(self) except -1:
+        """No description is expected any more."""
+        self.is_ahead = self.is_description = False
+        self.innermost = None
+        self.needed = 1
+        self.has_fast_path = self._deframer is not None and self._deframer.is_batchable
+        return 0
+
+    cdef int find_description(self, Py_ssize_t available, Py_ssize_t* missing) except -1:
+        """Finds the frame at `position`, of which `available` bytes are there, if it may be a description.
+
+        Returns 0 if it is none. Otherwise it sets `span`; or `missing`, how many bytes are needed to know more.
+        """
+        cdef const uint8_t* frame = self.data + self.position
+        cdef HeaderFormat format
+        cdef Py_ssize_t size
+        missing[0] = 0
+        self.is_description = False
+        if self.innermost is None:
+            # Cleared by the garbage collector.
+            self.end_head()
+            return 0
+        if self.innermost.locate_is_native:
+            # With a limit of its own, so that bounds of messages do not bound it.
+            self.innermost.get_format(&format)
+            if available < LENGTH_SIZE:
+                missing[0] = LENGTH_SIZE
+                return 1
+            self.span.payload_start = format.header_size
+            self.span.payload_end = self.span.frame_end = format.header_size + <Py_ssize_t>load_u32(frame)
+        else:
+            try:
+                missing[0] = self.innermost.find(self.owner_view, frame, available, &self.span)
+            except Exception:
+                # It is called again for the first message, and raises that.
+                self.end_head()
+                return 0
+            if missing[0]:
+                return 1
+        size = self.span.payload_end - self.span.payload_start
+        if not MIN_DESCRIPTION <= size <= MAX_DESCRIPTION:
+            self.end_head()
+            return 0
+        if available < self.span.payload_start + MARKED_SIZE:
+            missing[0] = self.span.payload_start + MARKED_SIZE
+            self.first_seen = min(available, self.first_seen)
+            return 1
+        if load_u32(frame + self.span.payload_start + 4) != DESCRIPTION_MARK:
+            self.end_head()
+            return 0
+        self.is_description = True
+        return 1
+
+    cdef int check_description(self) except -1:
+        """Checks the whole description at `position`, parses it, and moves behind it."""
+        cdef Py_ssize_t size = self.span.frame_end
+        cdef bint accepted = False
+        self.needed = 1
+        try:
+            self.innermost.examine(self.owner_view, self.data + self.position, &self.span, True)
+            accepted = True
+            description = self.parse_description(slice_view(
+                self.owner_view, self.data + self.position + self.span.payload_start,
+                self.span.payload_end - self.span.payload_start,
+            ))
+        except Exception as error:
+            if isinstance(error, FlatStreamError):
+                self.locate_error(error)
+                if isinstance(error, ChecksumMismatchError):
+                    self.note_first(error)
+            elif accepted:
+                # Without memory, for instance: the next read parses it again.
+                raise
+            self.count_refused()
+            raise
+        self.description = description
+        self.description_size = size
+        self.position += size
+        self.end_head()
+        return 0
+
+    cdef int look_for_description(self) except -1:
+        """Reads as far as it takes to know whether there is a description, and takes it.
+
+        Its damage is left to the first read.
+        """
+        cdef Py_ssize_t available, missing = 0
+        if self.shut or self._deframer is None or self.failure is not None or self.deferred is not None:
+            return 0
+        self.ensure_owner_view()
+        if self.follows_now():
+            # What was read earlier may have been replaced.
+            self.needed = 1
+            if not self.look():
+                return 0
+        while self.is_ahead:
+            available = self.end - self.position
+            if available and self.follows_now() and self.ends_in_zeros():
+                return 0
+            if available >= self.needed:
+                if not self.find_description(available, &missing):
+                    return 0
+                if not missing and self.span.frame_end <= available:
+                    try:
+                        self.check_description()
+                    except Exception:
+                        if self.is_ahead:
+                            raise
+                        self.uncount_refused()
+                    return 0
+                self.needed = missing or self.span.frame_end
+            if not (self.look() if self.follows_now() else self.fill()):
+                return 0
+        return 0
 
     # Following a file that is being written
 
@@ -657,7 +874,7 @@ cdef class Decoder(ResyncBuffer):
         The bytes of a frame that is not whole are dropped, and read again by the next call: its writer may cut them off
         and write others. For the same reason a frame that seems damaged is read again before it is refused.
         """
-        cdef Py_ssize_t available, missing
+        cdef Py_ssize_t available, missing = 0
         cdef bint accepting = False
         # Whether the bytes were read by this call.
         cdef bint fresh = False
@@ -672,21 +889,25 @@ cdef class Decoder(ResyncBuffer):
                             self.end = self.position
                             return 0
                     elif available >= self.needed:
-                        missing = self.active.find(
-                            self.owner_view, self.data + self.position, available, &self.span
-                        )
+                        if self.is_ahead and not self.find_description(available, &missing):
+                            continue
+                        if not self.is_ahead:
+                            missing = self.active.find(
+                                self.owner_view, self.data + self.position, available, &self.span
+                            )
                         if not missing and self.span.frame_end <= available:
                             accepting = True
-                            return self.check_frame()
+                            if not self.is_ahead:
+                                return self.check_frame()
+                            self.check_description()
+                            continue
                         self.needed = missing or self.span.frame_end
                 except (ChecksumMismatchError, InvalidFrameError):
                     if accepting:
-                        self.position -= self.span.frame_end
-                        self.refused -= 1
+                        self.uncount_refused()
                     if fresh and not self.follower.settle(self.base + <unsigned long long>self.position):
                         if accepting:
-                            self.position += self.span.frame_end
-                            self.refused += 1
+                            self.count_refused()
                         raise
                     fresh = False
                 if not fresh:
@@ -780,7 +1001,7 @@ cdef class Decoder(ResyncBuffer):
 
     cdef int note_first(self, object error) except -1:
         """Adds a note to an error about the first frame: with another checksum, or none, frames begin elsewhere."""
-        if not self.delivered and not self.refused:
+        if not self.delivered and not self.refused and not self.description_size:
             error.add_note(
                 "nothing was read before it: was the stream written with another checksum? (flatstream.detect tells)"
             )
@@ -788,7 +1009,8 @@ cdef class Decoder(ResyncBuffer):
 
     cdef int locate_error(self, object error) except -1:
         InputBuffer.locate_error(self, error)
-        if error.frame is None:
+        # A description has no number.
+        if error.frame is None and not self.is_description:
             error.frame = self.delivered + self.refused
         return 0
 
@@ -796,7 +1018,9 @@ cdef class Decoder(ResyncBuffer):
 
     cdef unsigned long long end_of_last(self, Py_ssize_t length) noexcept:
         """The stream offset at which the frame last delivered ends, whose payload has `length` bytes."""
-        cdef Py_ssize_t size = self.format.header_size + length if self.has_fast_path else self.span.frame_end
+        cdef Py_ssize_t size = self.span.frame_end
+        if self._deframer.is_batchable:
+            size = self.format.header_size + length
         return self.last_offset + <unsigned long long>size
 
     cdef int stop_before(
@@ -829,8 +1053,7 @@ cdef class Decoder(ResyncBuffer):
         if self.mode == ON_ERROR_STOP:
             if refused:
                 # It stops before the frame. A read that does not stop finds the error there.
-                self.position -= size
-                self.refused -= 1
+                self.uncount_refused()
                 self.deferred = error
                 self.deferred_size = size
             self.stopped_by = error
@@ -839,15 +1062,15 @@ cdef class Decoder(ResyncBuffer):
         if refused and (
             self.mode == ON_ERROR_SKIP
             # The checksum matched, so the length is right.
-            or isinstance(error, ValidationFailedError) and self._deframer.evidence_bytes() > 0
+            or (isinstance(error, ValidationFailedError) or self.was_description and isinstance(error, FlatbufferError))
+            and self._deframer.evidence_bytes() > 0
         ):
             self.losses.add(here - <unsigned long long>size, here)
             return 1
         if self.mode == ON_ERROR_SKIP:
             return self.skip_empty_frame(error)
         if refused:
-            self.position -= size
-            self.refused -= 1
+            self.uncount_refused()
         elif isinstance(error, InvalidFrameError) and error.declared_len is not None and self.active.locate_is_native:
             self.active.get_format(&format)
             size = format.header_size + <Py_ssize_t>error.declared_len
@@ -880,6 +1103,8 @@ cdef class Decoder(ResyncBuffer):
 
     cdef int release_all(self) except -1:
         self.deferred = None
+        self.parse_description = None
+        self.innermost = None
         # The function may refer to the reader.
         self.source_size = None
         self.bytes_left = None

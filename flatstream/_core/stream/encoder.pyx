@@ -367,7 +367,7 @@ cdef class Encoder(OutputBuffer):
             if not 0 <= head <= view.len:
                 raise FlatbufferError(
                     f"the builder's head is {head}, outside its {view.len} bytes",
-                    frame=self.frame_count, offset=self.byte_count,
+                    frame=self.frame_count - self.head_count, offset=self.byte_count,
                 )
             if isinstance(builder, MessageBuilder):
                 prefixed = (<MessageBuilder>builder).size_prefixed
@@ -387,13 +387,13 @@ cdef class Encoder(OutputBuffer):
         raise FlatbufferError(
             "the builder was finished with FinishSizePrefixed, but a frame has its own length, and without the prefix "
             "the message would be misaligned: call Finish(root) instead",
-            frame=self.frame_count, offset=self.byte_count,
+            frame=self.frame_count - self.head_count, offset=self.byte_count,
         )
 
     cdef int fail_unfinished(self) except -1:
         raise FlatbufferError(
             "the builder is not finished: call its Finish(root) after building and before writing",
-            frame=self.frame_count, offset=self.byte_count,
+            frame=self.frame_count - self.head_count, offset=self.byte_count,
         )
 
     cdef inline bint put_directly(self, const uint8_t* data, Py_ssize_t length) noexcept:
@@ -440,7 +440,7 @@ cdef class Encoder(OutputBuffer):
         if error.offset is None:
             error.offset = self.byte_count
         if error.frame is None:
-            error.frame = self.frame_count
+            error.frame = self.frame_count - self.head_count
         return 0
 
     cdef int put_unlocked(self, object source, const uint8_t* data, Py_ssize_t length) except -1:

@@ -38,6 +38,9 @@ cdef class OutputBuffer(Exclusive):
     cdef Py_ssize_t origin
     cdef unsigned long long frame_count
     cdef unsigned long long byte_count
+    # How many of them are the description, which is no message: 0 or 1 frame.
+    cdef unsigned long long head_count
+    cdef unsigned long long head_size
     # Whether the last error was raised for a frame that is accepted all the same: the sink has its first bytes.
     cdef bint frame_committed
     # The error after which nothing is written any more, or None.
@@ -67,6 +70,7 @@ cdef class OutputBuffer(Exclusive):
         bint may_wait
     ) except -1
     cdef bint is_full(self) noexcept
+    cdef object pending_number(self)
     cdef int reserve_ends(self, Py_ssize_t count) except -1
     cdef int append(
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size

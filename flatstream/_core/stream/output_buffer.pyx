@@ -97,13 +97,13 @@ cdef class OutputBuffer(Exclusive):
 
     @property
     def frames_written(self):
-        """The number of frames accepted. Some may still be in the buffer: see `flush`."""
-        return self.frame_count
+        """The number of frames accepted, without a description. Some may still be in the buffer: see `flush`."""
+        return self.frame_count - self.head_count
 
     @property
     def bytes_written(self):
         """The size of these frames in bytes, headers included."""
-        return self.byte_count
+        return self.byte_count - self.head_size
 
     @property
     def buffer_capacity(self):
@@ -131,13 +131,37 @@ cdef class OutputBuffer(Exclusive):
                 f"this {type(self).__name__} refuses to go on, because {self.broken_because}: "
                 f"{type(self.broken_by).__name__}: {self.broken_by}; {self.used - self.start} bytes were not handed "
                 "over",
-                frame=self.frame_count - self.end_count, offset=self.byte_count - (self.used - self.frame_begin()),
+                frame=self.pending_number(), offset=self.byte_count - (self.used - self.frame_begin()),
             ) from self.broken_by
         if self.shut or self.chunk is None:
             raise ValueError(f"this {type(self).__name__} is closed")
         return 0
 
+    cdef object pending_number(self):
+        """The number of the first frame in the buffer, or of the next one; None for the description."""
+        cdef unsigned long long before = self.frame_count - <unsigned long long>self.end_count
+        if before >= self.head_count:
+            return before - self.head_count
+        return 0 if self.first_pending() else None
+
     # Accepting frames
+
+    def _put_head(self, bytes frame not None):
+        """Puts the frame of a description in front of all others. The sink gets it together with what follows."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(frame)
+        self.check_open()
+        self.enter()
+        try:
+            self.check_open()
+            if self.frame_count:
+                raise ValueError("a description must be the first frame, and this writer has written others")
+            if size > self.chunk.capacity - self.used:
+                self.renew(size)
+            self.append(NULL, 0, <const uint8_t*>PyBytes_AS_STRING(frame), size)
+            self.head_count = 1
+            self.head_size = <unsigned long long>size
+        finally:
+            self.leave()
 
     cdef int emit(
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
@@ -448,7 +472,8 @@ cdef class OutputBuffer(Exclusive):
     @property
     def _frames_taken(self):
         """How many frames the sink has whole."""
-        return self.frame_count - <unsigned long long>(self.end_count - self.first_pending())
+        cdef unsigned long long taken = self.frame_count - <unsigned long long>(self.end_count - self.first_pending())
+        return taken - min(taken, self.head_count)
 
     def _whole_frames(self, size, count):
         """Of the bytes in the buffer that the sink does not have yet, those up to the end of a frame: at most `size`
@@ -731,9 +756,10 @@ cdef class OutputBuffer(Exclusive):
         self.broken_by = error
         self.broken_because = "an earlier write failed inside a frame"
         self.has_fast_path = False
+        number = self.pending_number()
         error.add_note(
-            f"the sink ends inside frame {self.frame_count - self.end_count}, {where}: this writer refuses every "
-            "later write"
+            f"the sink ends inside {'the description' if number is None else f'frame {number}'}, {where}: this writer "
+            "refuses every later write"
         )
         return 0
 

@@ -6,6 +6,11 @@ from flatstream._core.stream.losses cimport Losses
 cdef class ResyncBuffer(InputBuffer):
     # The deframer that the operation in progress uses.
     cdef Deframer active
+    # Whether the next frame may be a description, which is no message, and whether it is known to be one. It is found by
+    # the `innermost` deframer.
+    cdef bint is_ahead
+    cdef bint is_description
+    cdef Deframer innermost
     # The numbers of frames delivered and refused, and the size of those delivered in bytes.
     cdef unsigned long long delivered
     cdef unsigned long long refused
@@ -35,6 +40,7 @@ cdef class ResyncBuffer(InputBuffer):
     cdef Py_ssize_t search_begin
     cdef Py_ssize_t search_size
 
+    cdef int end_head(self) except -1
     cdef int begin_search(self, object error, Py_ssize_t claimed) except -1
     cdef int end_search(self, Py_ssize_t found) except -1
     cdef int search(self) except -1

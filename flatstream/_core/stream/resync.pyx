@@ -48,6 +48,9 @@ cdef enum:
 cdef class ResyncBuffer(InputBuffer):
     """An input buffer that finds its way from a damaged frame to the next intact ones. The base class of `Decoder`."""
 
+    cdef int end_head(self) except -1:
+        raise SystemError("flatstream: a buffer without a head")
+
     cdef bint is_buffer(self) noexcept:
         """Whether all bytes of the stream are there."""
         return self.readinto is None and self.read is None
@@ -70,7 +73,11 @@ cdef class ResyncBuffer(InputBuffer):
         self.losses.add(self.lost_from, self.base + <unsigned long long>(self.position + found))
         self.position += found
         self.needed = 1
-        self.refused += 1
+        if self.is_ahead:
+            # It was the description, which has no number.
+            self.end_head()
+        else:
+            self.refused += 1
         self.searching = False
         self.over_window = False
         self.failure = None

@@ -1,0 +1,1 @@
+NONFINITES: dict[str, int]
