@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 from flatstream.checksums import Checksum
 from flatstream.description import Description
-from flatstream.description.description import may_describe
 from flatstream.description.head import begin_description
 from flatstream.framing import Deframer, framer_for
 from flatstream.journal._layout import DIGITS, IDENTITY, Segment, list_cursors, list_segments
-from flatstream.journal._numbers import MARKED_BYTES, find_first_frame
+from flatstream.journal._numbers import MARKED_BYTES, find_first_frame, may_describe
 from flatstream.journal._recovery import SegmentReport
 from flatstream.journal._segment_map import open_piece
 

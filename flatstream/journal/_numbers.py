@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream._follow import read_once
-from flatstream.description.description import may_describe
+from flatstream.description.description import IDENTIFIER, MAX_SIZE
 from flatstream.framing import (
     BoundedDeframer,
     Deframer,
@@ -23,6 +23,7 @@ __all__ = [
     "distribute",
     "find_first_frame",
     "head_size",
+    "may_describe",
     "numbers_of_ranges",
     "plain_deframer",
     "possible_frames",
@@ -30,6 +31,8 @@ __all__ = [
 
 # The first bytes of a payload that say whether it is a description: the offset of the root, and the file identifier.
 MARKED_BYTES = 8
+# A payload that has fewer is no description.
+MIN_SIZE = 12
 # With the longest header.
 FIRST_BYTES = 12 + MARKED_BYTES
 
@@ -152,3 +155,9 @@ def head_size(file: io.FileIO, deframer: Deframer) -> int:
 def _read_beginning(file: io.FileIO, size: int) -> bytes:
     buffer = bytearray(size)
     return bytes(buffer[: read_once(file, 0, memoryview(buffer))])
+
+
+def may_describe(beginning: bytes, size: int) -> bool:
+    """Whether readers take a payload of `size` bytes, of which `beginning` is the first `MARKED_BYTES`, for a description.
+    """
+    return beginning[4:MARKED_BYTES] == IDENTIFIER and MIN_SIZE <= size <= MAX_SIZE

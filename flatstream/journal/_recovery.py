@@ -210,7 +210,8 @@ def _damaged(
             pass
         frames, ranges, lost = reader.frames_read, reader.lost_ranges, reader.lost_bytes
     missing = possible_frames(ranges, header_size_of(deframer) or 4, head_size(source, deframer))
-    behind = segment.first + frames + missing
+    # The next segment has another name, also if nothing but a description is damaged.
+    behind = segment.first + max(1, frames + missing)
     return SegmentReport(*segment, "damaged", frames, size, behind, lost_bytes=lost, error=error)
 
 

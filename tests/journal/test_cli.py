@@ -510,7 +510,7 @@ def test_writer_that_was_killed_leaves_what_recover_repairs_and_the_next_writer_
 
 
 def test_writer_goes_on_in_the_salvaged_journal_behind_all_numbers_of_the_old_one(folder: Path) -> None:
-    with JournalWriter(folder) as journal:
+    with JournalWriter(folder, describe=False) as journal:
         journal.write_payloads([payload(number) for number in range(10)])
     damage_frame(folder / "00000000000000000000.fs", 9)
     with JournalWriter(folder) as journal:
