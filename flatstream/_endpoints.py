@@ -16,10 +16,23 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flatstream._compressed import LONGEST_MAGIC, begins_compressed, decompressed
 from flatstream._core.stream.encoder import Encoder
 from flatstream._lock import open_for_writing
+from flatstream._remote import is_url, open_url
 
-__all__ = ["PathToOpen", "Sink", "Source", "has_known_size", "is_path", "open_sink", "open_source", "size_of"]
+__all__ = [
+    "PathToOpen",
+    "Sink",
+    "Source",
+    "compression_of",
+    "has_known_size",
+    "is_path",
+    "open_file",
+    "open_sink",
+    "open_source",
+    "size_of",
+]
 
 
 class Sink(NamedTuple):
@@ -79,6 +92,52 @@ class PathToOpen(NamedTuple):
 
 def is_path(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike))
+
+
+def open_file(path: str | os.PathLike[str], *, decompress: bool = True) -> Any:
+    """The raw file at a path or URL, open to read its bytes, or what they were before they were compressed.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened.
+    ImportError, ValueError
+        There is no package for this compression or kind of URL.
+    """
+    file: Any = open_url(path) if isinstance(path, str) and is_url(path) else io.FileIO(path, "rb")
+    try:
+        found = _decompressed(file, os.fspath(path)) if decompress else None
+    except BaseException:
+        file.close()
+        raise
+    return file if found is None else found
+
+
+def _decompressed(file: Any, path: Any) -> Any:
+    if type(file) is io.FileIO:
+        # Nothing is taken from pipes and devices.
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return None
+        head = file.read(LONGEST_MAGIC)
+        file.seek(0)
+        if not begins_compressed(head):
+            return None
+    return decompressed(file, os.fsdecode(path))
+
+
+def compression_of(path: str | os.PathLike[str]) -> str | None:
+    """The name of the format if the file at `path` is a compressed one, otherwise None.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened.
+    """
+    # To open a pipe would wait for its writer.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return None
+    with open_file(path) as file:
+        return getattr(file, "format", None)
 
 
 def _check_file(value: Any, role: str, able: str) -> None:
@@ -162,6 +221,8 @@ def open_sink(sink: Any) -> Sink:
     if is_path(sink):
         sink = PathToOpen(sink, "wb")
     if isinstance(sink, PathToOpen):
+        if is_url(sink.path):
+            raise ValueError(f"a URL can only be read, not written: got {sink.path!r:.200}")
         file = open_for_writing(sink.path, sink.mode, lock=sink.lock)
         if sink.prepare is not None:
             try:
@@ -235,8 +296,9 @@ def _file_sink(file: io.FileIO, *, owned: bool) -> Sink:
     )
 
 
-def open_source(source: Any) -> Source:
-    """The Source for a path, a socket, an object with ``readinto`` or ``read``, or a bytes-like object; or a Source.
+def open_source(source: Any, *, decompress: bool = True) -> Source:
+    """The Source for a path or URL, a socket, an object with ``readinto`` or ``read``, or a bytes-like object; or a
+    Source. With `decompress`, a compressed file at a path or URL is decompressed while it is read.
 
     The first of these methods that an object has is used: ``readinto1``, ``readinto``, ``read1``, ``read``. They are in
     this order so that a read returns the bytes that are there and does not wait until its buffer is full: frames then
@@ -256,8 +318,8 @@ def open_source(source: Any) -> Source:
     if isinstance(source, Source):
         return source
     if is_path(source):
-        file = io.FileIO(source, "rb")
-        return Source(file, {"readinto": file.readinto, "error_takes_nothing": True}, owned=True)
+        file = open_file(source, decompress=decompress)
+        return Source(file, {"readinto": file.readinto, "error_takes_nothing": type(file) is io.FileIO}, owned=True)
     if isinstance(source, socket.socket):
         if source.fileno() < 0:
             raise ValueError(f"source is closed: {source!r:.100}")

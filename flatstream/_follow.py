@@ -18,7 +18,8 @@ import threading
 import time
 from typing import Any
 
-from flatstream._endpoints import Source, is_path
+from flatstream._endpoints import Source, compression_of, is_path
+from flatstream._remote import is_url
 
 __all__ = ["PATH_INTERVAL", "Follower", "Watch", "follow_path", "open_watch", "read_once"]
 
@@ -57,7 +58,7 @@ EVENTS_SIZE = 256 * EVENT.size
 
 
 def follow_path(path: Any) -> Source:
-    """The Source for a reader that follows the file at `path`.
+    """The Source for a reader that follows the file at `path`. A Source is returned as it is.
 
     Raises
     ------
@@ -65,11 +66,21 @@ def follow_path(path: Any) -> Source:
         `path` is not a path: without one, nobody can see that the file was replaced.
     io.UnsupportedOperation
         It is not a regular file.
+    ValueError
+        It is a URL, or the file is compressed.
     OSError
         It cannot be opened.
     """
+    if isinstance(path, Source):
+        return path
     if not is_path(path):
         raise TypeError(f"follow=True needs a path, to see whether the file is replaced; got {path!r:.100}")
+    if is_url(path):
+        raise ValueError(f"follow=True needs a file of this computer, got {path!r:.200}")
+    if (found := compression_of(path)) is not None:
+        raise ValueError(
+            f"follow=True needs a file as it is written, got one that is compressed ({found}): {path!r:.200}"
+        )
     file = io.FileIO(path, "rb")
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -9,8 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
 from flatstream._core.framing.framer import NonEmptyFramer
-from flatstream._endpoints import PathToOpen
+from flatstream._endpoints import PathToOpen, Source, open_source
+from flatstream._finding import find_checksum
+from flatstream._follow import follow_path
 from flatstream._lock import open_for_reading
+from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream._startup import start_up
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
@@ -93,11 +97,13 @@ def open(
     Parameters
     ----------
     path : str or os.PathLike
-        The file.
+        The file. To read it, it may be compressed (gzip, bzip2, xz, Zstandard, LZ4), and a URL (through fsspec).
     mode : {"r", "w", "a", "x"}
         Read; write to an emptied file; append; write to a file that must not exist. A "b" may follow.
     checksum : Checksum, ChecksumType or its name, optional
-        The checksum of the frames. The file does not name it: read a file with the checksum that it was written with.
+        The checksum of the frames. By default, a file that is read or appended to is looked at, to find it (then
+        ``reader.checksum`` and ``reader.checksum_found_by`` say what was found), and a new or emptied one has none.
+        "none" means none.
     framer, deframer : Framer, Deframer or ChecksumType, optional
         Instead of `checksum`: `framer` for writing, `deframer` for reading.
     lock : bool
@@ -135,9 +141,19 @@ def open(
     ChecksumMismatchError, InvalidFrameError
         Mode "a", and the file is damaged or has another format. With ``recover=True``, only: it is a stream with
         another checksum.
+    InvalidFrameError
+        Mode "r", and the checksum of the file is not certain. The message says what was tried.
+    ImportError
+        Mode "r", and the package for this compression or kind of URL is not installed.
 
     Notes
     -----
+    The checksum is certain if a frame matches one of 4 bytes or more at the beginning of the file; or two match CRC-16,
+    or one that is the whole file; or, of a damaged file, several frames somewhere. That there is none is certain if two
+    frames at the beginning hold what a FlatBuffers builder makes, or if the lengths of all frames lead to the very last
+    byte, in a file of up to 64 MiB. Where a file to be appended to is not certain, it is taken for one without a
+    checksum, and checked as such.
+
     Appending first reads the whole file, to check that it ends with a whole frame. Each write goes to the end of the
     file, wherever that is then, so another program may empty the file meanwhile.
 
@@ -148,9 +164,9 @@ def open(
     ...     path = os.path.join(folder, "events.fs")
     ...     with flatstream.open(path, "w", checksum="xxhash64") as writer:
     ...         writer.write_payload(b"abc")
-    ...     with flatstream.open(path, checksum="xxhash64") as reader:
-    ...         bytes(reader.read_message())
-    b'abc'
+    ...     with flatstream.open(path) as reader:
+    ...         reader.checksum, bytes(reader.read_message())
+    ('xxhash64', b'abc')
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be a str or os.PathLike, got {path!r:.100}")
@@ -179,8 +195,12 @@ def open(
                 raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.description")
         if not lock:
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
+        if checksum is None and deframer is None:
+            return _open_found(path, allow_empty, options)
         made = deframer_for(checksum) if deframer is None else as_deframer(deframer)
         return StreamReader(path, made, allow_empty=allow_empty, **options)
+    if kind == "a" and checksum is None and framer is None:
+        checksum = _checksum_to_append(path)
     written_with = framer_for(checksum) if framer is None else as_framer(framer)
     if kind != "a":
         return StreamWriter(PathToOpen(path, kind + "b", lock), written_with, **options)
@@ -255,6 +275,40 @@ def _differences(one: Description, other: Description) -> str:
         if getattr(one, name) != getattr(other, name)
     ]
     return f"{' and '.join(names)} differ{'s' if len(names) == 1 and not names[0].endswith('s') else ''}"
+
+
+def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options: dict[str, Any]) -> StreamReader:
+    """A reader of the file at `path`, with the checksum that it seems to have."""
+    endpoint = follow_path(path) if options.get("follow") is True else open_source(path)
+    try:
+        file = endpoint.target
+        if not isinstance(file, PeekedFile) and not file.seekable():
+            file = UnseekableFile(file)
+            endpoint = Source(file, {"readinto": file.readinto}, owned=True)
+        found = find_checksum(file, os.fsdecode(path))
+        if found.by == "empty file" and options.get("follow") is True:
+            raise ValueError(
+                f"the file is empty, so that the checksum of what will be written to it cannot be found: pass "
+                f"checksum=, or checksum='none': {os.fsdecode(path)!r:.200}"
+            )
+        reader = StreamReader(endpoint, deframer_for(found.checksum), allow_empty=allow_empty, **options)
+    except BaseException:
+        endpoint.target.close()
+        raise
+    reader._checksum_found_by = found.by
+    return reader
+
+
+def _checksum_to_append(path: str | os.PathLike[str]) -> Checksum | ChecksumType:
+    """The checksum of the file at `path`, and none for a new or empty one, a pipe, or one of which it is not certain.
+
+    That such a file has none is checked when it is open, as it is if the checksum was given.
+    """
+    with contextlib.suppress(FileNotFoundError, InvalidFrameError):
+        if stat.S_ISREG(os.stat(path).st_mode):
+            with io.FileIO(path, "rb") as file:
+                return find_checksum(file, os.fsdecode(path)).checksum
+    return ChecksumType.NONE
 
 
 def _deframer_of(framer: Framer) -> Deframer | None:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW
 from flatstream._core.stream.frame_batch import FrameBatch
-from flatstream._endpoints import PathToOpen, is_path
+from flatstream._endpoints import PathToOpen, compression_of, is_path
 from flatstream._files import give_name
+from flatstream._remote import is_url
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
 from flatstream.description import Description
 from flatstream.detection import detect, other_checksum
@@ -134,6 +135,10 @@ def salvage(
         except TypeError:
             raise TypeError(f"source must be a path or a bytes-like object, got {source!r:.100}") from None
         source = source if source.ndim == 1 and source.format == "B" else source.cast("B")
+    elif is_url(source):
+        raise ValueError(f"only files of this computer can be salvaged, got {source!r:.200}: copy it first")
+    elif (found := compression_of(source)) is not None:
+        raise ValueError(f"the source is compressed ({found}), decompress it before it is salvaged: {source!r:.200}")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
     target = os.fspath(out)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from flatstream._core.stream.frame_search import find_next_frames
-from flatstream._endpoints import is_path
+from flatstream._endpoints import is_path, open_file
 from flatstream._file_types import begins_with_table, looks_like
+from flatstream._peeked import PeekedFile, read_fully
 from flatstream.checksums import ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, deframer_for
 from flatstream.reader import StreamReader
 
-__all__ = ["Detection", "detect", "other_checksum"]
+__all__ = ["Detection", "count_frames", "detect", "detect_in", "first_bytes", "other_checksum"]
 
 # How many bytes are looked at in one place, and how many frames at most.
 PLACE = 1 << 20
@@ -29,6 +30,9 @@ FEW = 10
 
 # A first frame of up to this many bytes is read as a whole.
 LARGEST_FIRST = 64 << 20
+
+# The longest header: a length and a checksum.
+HEADER = 12
 
 
 class Detection(NamedTuple):
@@ -56,13 +60,17 @@ class Detection(NamedTuple):
     looks_like: str | None
 
 
+NOTHING = Detection(None, 0, 0.0, None)
+
+
 def detect(source: Any) -> Detection:
     """Finds out with which built-in checksum a stream was written, without reading all of it.
 
     Parameters
     ----------
     source : path, bytes-like object, or seekable file
-        The position of a file object is left as it is; the stream is thought to begin at the beginning of the file.
+        A path may be a URL, or that of a compressed file, of which only the beginning is looked at. The position of a
+        file object is left as it is; the stream is thought to begin at the beginning of the file.
 
     Returns
     -------
@@ -96,8 +104,8 @@ def detect(source: Any) -> Detection:
     Detection(checksum=None, frames=0, confidence=0.0, looks_like='text')
     """
     if is_path(source):
-        with open(source, "rb") as file:
-            return _detect(file)
+        with open_file(source) as file:
+            return detect_in(file)
     if callable(getattr(source, "seek", None)) and callable(getattr(source, "read", None)):
         if isinstance(source, io.TextIOBase):
             raise TypeError("source is a text file object: open it in binary mode, as in open(path, 'rb')")
@@ -115,6 +123,28 @@ def detect(source: Any) -> Detection:
     return _detect(data)
 
 
+def detect_in(file: Any) -> Detection:
+    """`detect` for a file from `open_file`, at its beginning. Of one that cannot seek, only the beginning is looked at."""
+    if not isinstance(file, PeekedFile):
+        return _detect(file)
+    # One byte more shows whether the stream ends there.
+    first = first_bytes(file.peek, PLACE)
+    is_all = len(file.peek(len(first) + 1)) == len(first) and file.error is None
+    if not first and file.error is not None:
+        raise file.error
+    return _detect_places([(first, is_all)]) if first else NOTHING
+
+
+def first_bytes(head: Callable[[int], bytes], size: int) -> bytes:
+    """The first `size` bytes of a stream, or the first frame if it is larger, but not by far. ``head(size)`` gives them."""
+    first = head(size)
+    if len(first) == size:
+        length = int.from_bytes(first[:4], "little")
+        if size - HEADER < length <= LARGEST_FIRST:
+            return head(length + HEADER)
+    return first
+
+
 def _detect(source: Any) -> Detection:
     """`detect` for a memoryview or a file."""
     if isinstance(source, memoryview):
@@ -123,24 +153,24 @@ def _detect(source: Any) -> Detection:
         source.seek(0, os.SEEK_END)
         size = source.tell()
     if not size:
-        return Detection(None, 0, 0.0, None)
-    first = _read(source, 0, PLACE)
-    if len(first) < size:
-        # A first frame that is larger than one place.
-        length = int.from_bytes(first[:4], "little")
-        if PLACE - 12 < length <= LARGEST_FIRST:
-            first = _read(source, 0, length + 12)
-    places = list(_places(source, size, first))
+        return NOTHING
+    first = first_bytes(lambda wanted: _read(source, 0, wanted), PLACE)
+    return _detect_places(list(_places(source, size, first)))
+
+
+def _detect_places(places: list[tuple[bytes, bool]]) -> Detection:
+    """`detect` in the bytes of several places, each with whether the stream ends with them."""
+    first = places[0][0]
     seems = looks_like(first)
     # Archives and documents may contain streams; they do not begin with one.
     is_foreign = seems is not None and seems != "zeros" and not seems.startswith("a stream")
     best = Detection(None, 0, 0.0, seems)
     for kind in ChecksumType:
         deframer = deframer_for(kind)
-        begin, frames = _count(deframer, *places[0])
+        begin, frames = count_frames(deframer, *places[0])
         if begin != 0 and is_foreign:
             continue
-        frames += sum(_count(deframer, *place)[1] for place in places[1:])
+        frames += sum(count_frames(deframer, *place)[1] for place in places[1:])
         enough = {0: FEW, 2: 2}.get(kind.checksum().size, 1)
         is_sure = frames >= enough and (begin == 0 or kind is not ChecksumType.NONE)
         confidence = 1.0 if is_sure else 0.5
@@ -160,7 +190,7 @@ def other_checksum(source: Any, deframer: Deframer) -> ChecksumType | None:
     size = len(source) if isinstance(source, memoryview) else source.seek(0, os.SEEK_END)
     places = list(_places(source, size, _read(source, 0, PLACE)))
     # First, because it is quick where there are frames, and all that is needed for a stream with the right checksum.
-    if any(_count(deframer, *place)[1] for place in places):
+    if any(count_frames(deframer, *place)[1] for place in places):
         return None
     found = _detect(source)
     return found.checksum if found.confidence == 1.0 else None
@@ -170,11 +200,7 @@ def _read(source: Any, begin: int, size: int) -> bytes:
     if isinstance(source, memoryview):
         return bytes(source[begin : begin + size])
     source.seek(begin)
-    pieces = []
-    while size > 0 and (piece := source.read(size)):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+    return read_fully(source.read, size)
 
 
 def _places(source: Any, size: int, first: bytes) -> Iterator[tuple[bytes, bool]]:
@@ -189,7 +215,7 @@ def _places(source: Any, size: int, first: bytes) -> Iterator[tuple[bytes, bool]
             yield place, end >= size
 
 
-def _count(deframer: Deframer, place: bytes, at_end: bool) -> tuple[int, int]:
+def count_frames(deframer: Deframer, place: bytes, at_end: bool) -> tuple[int, int]:
     """Where intact frames begin, and how many there are in a row; -1 and 0 if there are none."""
     begin, _ = find_next_frames(deframer, place, 0, at_end, 0)
     if begin < 0:

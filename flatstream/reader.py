@@ -7,15 +7,24 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
+from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, Decoder, PayloadIterator, iterates_in_c
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Source, has_known_size, open_source, size_of
 from flatstream._follow import follow_path
-from flatstream.checksums import Checksum, ChecksumType
+from flatstream.checksums import Checksum, ChecksumType, name_of
 from flatstream.description import Description
 from flatstream.errors import FlatStreamError
-from flatstream.framing import Deframer, as_deframer
+from flatstream.framing import (
+    BoundedDeframer,
+    ChecksumDeframer,
+    DefaultDeframer,
+    Deframer,
+    ObserverDeframer,
+    ValidatingDeframer,
+    as_deframer,
+)
 from flatstream.serialization import SelectedMessages, payload_decoder, required_comparer
 
 if TYPE_CHECKING:
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
 
     # What reading does at damage; see `StreamReader`.
     _OnError = Literal["raise", "skip", "stop", "resync"]
+
+    _FoundBy = Literal["description", "detection", "empty file"]
 
 __all__ = ["FrameBatch", "StreamReader"]
 
@@ -80,8 +91,9 @@ class StreamReader(Decoder):
 
     Parameters
     ----------
-    source : path, socket, object with ``readinto(buffer)`` or ``read(size)``, or bytes-like object
-        A path is opened, and closed by `close`; any other source stays open. A file is read from its position on.
+    source : path, URL, socket, object with ``readinto(buffer)`` or ``read(size)``, or bytes-like object
+        A path is opened, and closed by `close`; any other source stays open. A file is read from its position on. A
+        compressed file at a path is decompressed, and a URL is opened through fsspec (docs/opening.md).
         Payloads of a bytes-like object are views of it: it cannot be resized or closed while they, or the reader, live.
     deframer : Deframer, Checksum, ChecksumType or its name, optional
         Finds the frames; without a checksum by default.
@@ -129,6 +141,8 @@ class StreamReader(Decoder):
     ...     [bytes(payload) for payload in reader]
     [b'abc', b'd']
     """
+
+    _checksum_found_by: _FoundBy | None = None
 
     def __init__(
         self,
@@ -183,6 +197,24 @@ class StreamReader(Decoder):
         followed). It takes no message, and leaves damage to the first read.
         """
         return self._description  # type: ignore[no-any-return]
+
+    @property
+    def checksum(self) -> str | None:
+        """The name of the checksum that frames are compared with, "none" without one; None for a deframer in Python."""
+        deframer = self.deframer
+        while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
+            deframer = deframer.inner  # type: ignore[attr-defined]
+        if type(deframer) is ChecksumDeframer:
+            return name_of(deframer.checksum)
+        return ChecksumType.NONE.value if type(deframer) is DefaultDeframer else None
+
+    @property
+    def checksum_found_by(self) -> _FoundBy | None:
+        """How `flatstream.open` has found the checksum: "description", "detection", or "empty file", which has none.
+
+        None if it was given.
+        """
+        return self._checksum_found_by
 
     def messages(self, *, on_error: _OnError | None = None) -> Iterator[memoryview]:
         """An iterator over the payloads: the reader itself, or one with another `on_error`."""

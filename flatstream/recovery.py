@@ -25,9 +25,10 @@ from flatstream._core.stream.frame_search import (
     largest_of,
     trailing_zeros,
 )
-from flatstream._endpoints import has_known_size, is_path, size_of
+from flatstream._endpoints import has_known_size, is_path, open_source, size_of
 from flatstream._file_types import begins_with_table, checksum_of_first_frame, looks_like
 from flatstream._lock import lock_file, who_writes
+from flatstream._remote import is_url
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import (
     ChecksumMismatchError,
@@ -181,7 +182,8 @@ def recover(
     end of the stream. A frame is good if its checksum matches and its validators accept it. A payload that contains a
     flatstream can be such evidence too. If payloads do, use ``guard=False``.
 
-    At most 32 MiB of a file are held at a time, or 8 times the longest payload read.
+    At most 32 MiB of a file are held at a time, or 8 times the longest payload read. A compressed file is read as it is,
+    and is no stream.
 
     Examples
     --------
@@ -189,7 +191,8 @@ def recover(
     RecoveryReport(frames=1, last_good_offset=7, end=<RecoveryEnd.TORN_TAIL: 'torn_tail'>)
     """
     made = as_deframer(deframer, allow_empty=allow_empty)
-    with StreamReader(source, made) as reader:
+    # Of a compressed file, the offsets of the stream would be taken for its own.
+    with StreamReader(open_source(source, decompress=False), made) as reader:
         recovery = _Recovery(reader, made, guard, zeros_are_torn=guard and allow_empty is not True)
         try:
             recovery.read_to_end()
@@ -239,6 +242,8 @@ def recover_file(
     ChecksumMismatchError, InvalidFrameError, ValidationFailedError, OSError
         See `recover`. If a writer has the path open, a note of the error says who: the last frame may be half written.
     """
+    if is_url(file):
+        return recover(file, deframer, guard=guard, allow_empty=allow_empty)
     if is_path(file):
         # It may have begun or ended in the meantime.
         before = who_writes(file)

@@ -21,10 +21,12 @@ from flatstream.errors import FlatbufferError, FlatStreamError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["MAX_SIZE", "Description", "Root", "Transform", "checksum_name", "is_description"]
+__all__ = ["MAX_SIZE", "Description", "Root", "Transform", "checksum_name", "is_description", "may_describe"]
 
 # The largest payload that is taken for a description, in bytes.
 MAX_SIZE = 16 << 20
+# The smallest one: the offset of the root, the file identifier, and a table.
+MIN_SIZE = 12
 IDENTIFIER = b"FSD1"
 VERSION = 1
 
@@ -330,6 +332,23 @@ class Description:
         """The same description with more metadata, which takes the place of that with the same keys."""
         return self._changed(metadata=_checked_metadata(self.metadata | dict(_checked_metadata(metadata))))
 
+    def _replaced(
+        self,
+        *,
+        checksum: Checksum | ChecksumType | str | None = None,
+        created_ns: int | None = None,
+        created_by: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Description:
+        """The same description with the arguments that are not None in place of what it says."""
+        fields = {
+            "checksum": None if checksum is None else checksum_name(checksum),
+            "created_ns": created_ns,
+            "created_by": created_by,
+            "metadata": None if metadata is None else _checked_metadata(metadata),
+        }
+        return self._changed(**{name: value for name, value in fields.items() if value is not None})
+
     def _changed(self, **fields: Any) -> Description:
         made = self._of(self._fields | {"version": VERSION} | fields)
         if "tables" in self._cache:
@@ -404,9 +423,12 @@ class Description:
 def is_description(payload: Buffer) -> bool:
     """Whether a payload has the file identifier and the size of a description. `Description.from_bytes` tells more."""
     view = memoryview(payload)
-    if not 12 <= view.nbytes <= MAX_SIZE:
-        return False
-    return bytes(view.cast("B")[4:8]) == IDENTIFIER
+    return may_describe(bytes(view.cast("B")[:8]) if view.nbytes else b"", view.nbytes)
+
+
+def may_describe(first_bytes: bytes, size: int) -> bool:
+    """Whether a payload of `size` bytes that begins with these 8 has the file identifier and the size of one."""
+    return MIN_SIZE <= size <= MAX_SIZE and first_bytes[4:8] == IDENTIFIER
 
 
 def checksum_name(checksum: Checksum | ChecksumType | str) -> str:

@@ -6,6 +6,7 @@ A signal handler may raise before any line of Python. Here a trace function does
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import sys
@@ -51,11 +52,14 @@ class Strike:
     @contextmanager
     def armed(self) -> Iterator[None]:
         before = sys.gettrace()
+        # A writer that another test left in a reference cycle would be struck when it is collected.
+        gc.disable()
         sys.settrace(self.trace)
         try:
             yield
         finally:
             sys.settrace(before)
+            gc.enable()
 
 
 def leave_with_block(writer: StreamWriter) -> None:

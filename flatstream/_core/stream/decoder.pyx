@@ -596,6 +596,7 @@ cdef class Decoder(ResyncBuffer):
                     if self.is_ahead and not self.find_description(available, &missing):
                         continue
                     if not self.is_ahead:
+                        self.was_description = False
                         missing = self.active.find(
                             self.owner_view, self.data + self.position, min(available, self.first_seen), &self.span
                         )
@@ -735,7 +736,6 @@ cdef class Decoder(ResyncBuffer):
     cdef int end_head(self) except -1:
         """No description is expected any more."""
         self.is_ahead = self.is_description = False
-        self.innermost = None
         self.needed = 1
         self.has_fast_path = self._deframer is not None and self._deframer.is_batchable
         return 0
@@ -892,6 +892,7 @@ cdef class Decoder(ResyncBuffer):
                         if self.is_ahead and not self.find_description(available, &missing):
                             continue
                         if not self.is_ahead:
+                            self.was_description = False
                             missing = self.active.find(
                                 self.owner_view, self.data + self.position, available, &self.span
                             )
@@ -1010,7 +1011,7 @@ cdef class Decoder(ResyncBuffer):
     cdef int locate_error(self, object error) except -1:
         InputBuffer.locate_error(self, error)
         # A description has no number.
-        if error.frame is None and not self.is_description:
+        if error.frame is None and not self.is_description and not self.was_description:
             error.frame = self.delivered + self.refused
         return 0
 

@@ -131,7 +131,7 @@ cdef class OutputBuffer(Exclusive):
                 f"this {type(self).__name__} refuses to go on, because {self.broken_because}: "
                 f"{type(self.broken_by).__name__}: {self.broken_by}; {self.used - self.start} bytes were not handed "
                 "over",
-                frame=self.pending_number(), offset=self.byte_count - (self.used - self.frame_begin()),
+                frame=self.pending_number() or 0, offset=self.byte_count - (self.used - self.frame_begin()),
             ) from self.broken_by
         if self.shut or self.chunk is None:
             raise ValueError(f"this {type(self).__name__} is closed")

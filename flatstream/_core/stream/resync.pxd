@@ -11,6 +11,8 @@ cdef class ResyncBuffer(InputBuffer):
     cdef bint is_ahead
     cdef bint is_description
     cdef Deframer innermost
+    # While a damaged description is searched: its size, as its header says; else 0.
+    cdef Py_ssize_t description_end
     # The numbers of frames delivered and refused, and the size of those delivered in bytes.
     cdef unsigned long long delivered
     cdef unsigned long long refused

@@ -57,6 +57,7 @@ cdef class ResyncBuffer(InputBuffer):
 
     cdef int begin_search(self, object error, Py_ssize_t claimed) except -1:
         """Begins the search behind the damaged frame at `position`, which says that it has `claimed` bytes, or 0."""
+        self.description_end = claimed if self.is_description else 0
         if claimed > self.end - self.position and (self.is_buffer() or claimed > self.resync_window):
             claimed = 0
         self.lost_from = self.base + <unsigned long long>self.position
@@ -74,10 +75,11 @@ cdef class ResyncBuffer(InputBuffer):
         self.position += found
         self.needed = 1
         if self.is_ahead:
-            # It was the description, which has no number.
             self.end_head()
-        else:
+        # The description alone has no number. Behind it, messages are lost as well.
+        if found != self.description_end:
             self.refused += 1
+        self.description_end = 0
         self.searching = False
         self.over_window = False
         self.failure = None

@@ -1,0 +1,272 @@
+"""Compressed files, read as what they were before: gzip, bzip2, xz, Zstandard and LZ4.
+
+A file is taken for a compressed one if it begins as its format does, something can be decompressed, and it is no intact
+stream. (A stream may begin with any bytes: they are the length of its first frame.) Compressed files may consist of
+several members, one after another, as ``cat`` makes them; zero bytes behind the last one are padding. The end of the
+file inside a member, and damaged data, are errors: never a clean end.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from flatstream._core.stream.frame_search import find_next_frames
+from flatstream._peeked import PeekedFile, read_fully
+from flatstream.checksums import ChecksumType
+from flatstream.framing import deframer_for
+
+__all__ = ["LONGEST_MAGIC", "DecompressedFile", "begins_compressed", "decompressed"]
+
+# How many compressed bytes are read at a time, and how many decompressed bytes show that there are any.
+CHUNK = 128 << 10
+FIRST = 64 << 10
+
+# What the decompressor of xz may take: that is enough for ``xz -9`` (65 MiB) four times. Those of the other formats take
+# at most 128 MiB by themselves.
+XZ_MEMORY = 260 << 20
+
+# A first frame of up to this many bytes is read, to see whether the file is an intact stream.
+LARGEST_FIRST = 64 << 20
+HEADER = 12
+
+INSTALL = "pip install 'flatstream[compression]'"
+
+
+class _Decompressor(Protocol):
+    """One member, as the standard library decompresses it."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes | None: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Gunzip:
+    """`zlib.decompressobj` for gzip, with the interface of the other decompressors."""
+
+    def __init__(self) -> None:
+        import zlib
+
+        self._inner = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        # Whether the last call gave all that it was allowed to: then there may be more.
+        self._filled = False
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._filled and not self._inner.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        tail = self._inner.unconsumed_tail
+        found = self._inner.decompress(tail + data if tail else data, max_length)
+        self._filled = len(found) == max_length
+        return found
+
+
+def _bzip2() -> _Decompressor:
+    import bz2
+
+    return bz2.BZ2Decompressor()
+
+
+def _xz() -> _Decompressor:
+    import lzma
+
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+
+
+def _zstd() -> _Decompressor:
+    try:
+        from compression import zstd  # type: ignore[import-not-found]
+    except ImportError:
+        try:
+            from backports import zstd
+        except ImportError:
+            raise ImportError(f"reading Zstandard needs the package backports.zstd: {INSTALL}") from None
+    return zstd.ZstdDecompressor()  # type: ignore[no-any-return]
+
+
+def _lz4() -> _Decompressor:
+    try:
+        from lz4 import frame
+    except ImportError:
+        raise ImportError(f"reading LZ4 needs the package lz4: {INSTALL}") from None
+    return frame.LZ4FrameDecompressor()  # type: ignore[no-any-return]
+
+
+class _Format(NamedTuple):
+    name: str
+    magic: bytes
+    make: Callable[[], _Decompressor]
+    # What a further member begins with, beside `magic`.
+    skippable: bool = False
+
+
+FORMATS = (
+    _Format("gzip", b"\x1f\x8b\x08", _Gunzip),
+    _Format("bzip2", b"BZh", _bzip2),
+    _Format("xz", b"\xfd7zXZ\x00", _xz),
+    _Format("Zstandard", b"\x28\xb5\x2f\xfd", _zstd, True),
+    _Format("LZ4", b"\x04\x22\x4d\x18", _lz4, True),
+)
+MAGICS = tuple(known.magic for known in FORMATS)
+LONGEST_MAGIC = max(map(len, MAGICS))
+
+
+def begins_compressed(head: bytes) -> bool:
+    """Whether a file that begins with these bytes may be a compressed one: a quick look, before `decompressed`."""
+    return head.startswith(MAGICS)
+
+
+def decompressed(file: Any, name: str) -> DecompressedFile | None:
+    """What a compressed file holds, as a file; None if it is not compressed.
+
+    Parameters
+    ----------
+    file : file object
+        At its beginning, with ``read``. If it cannot seek, it must have ``peek``. The result closes it. If there is
+        none, its position is at its beginning again.
+    name : str
+        Its path, for messages.
+
+    Raises
+    ------
+    ImportError
+        The package for this format is not installed.
+    """
+    can_seek = file.seekable()
+    head = read_fully(file.read, LONGEST_MAGIC) if can_seek else file.peek(LONGEST_MAGIC)
+    found = None
+    known = next((known for known in FORMATS if head.startswith(known.magic)), None)
+    if known is not None and not (can_seek and _is_intact_stream(file, head)):
+        if can_seek:
+            file.seek(0)
+        found = DecompressedFile(file, name, known)
+        if found.peek(FIRST) or found.error is None or isinstance(found.error, EOFError):
+            return found
+        found.forget()
+    if can_seek:
+        file.seek(0)
+    return None
+
+
+def _is_intact_stream(file: Any, head: bytes) -> bool:
+    """Whether the file begins with an intact frame, and others behind it as far as its checksum is not enough."""
+    length = int.from_bytes(head[:4], "little")
+    if length > LARGEST_FIRST or file.seek(0, io.SEEK_END) < 4 + length:
+        return False
+    file.seek(0)
+    # Without a checksum, a few frames more.
+    data = read_fully(file.read, HEADER + length + CHUNK)
+    at_end = len(data) < HEADER + length + CHUNK
+    return any(find_next_frames(deframer_for(kind), data, 0, at_end, 0)[0] == 0 for kind in ChecksumType)
+
+
+class DecompressedFile(PeekedFile):
+    """The contents of a compressed file. Closing it closes the file.
+
+    Attributes
+    ----------
+    name : str
+        The path of the file.
+    format : str
+        The name of the format.
+    """
+
+    def __init__(self, file: Any, name: str, known: _Format) -> None:
+        super().__init__()
+        self._file: Any = file
+        self._format = known
+        self.name, self.format = name, known.name
+        self._decompressor: _Decompressor | None = known.make()
+        # Read from the file, and not given to the decompressor.
+        self._input = b""
+        # Of damaged data nothing more can be decompressed.
+        self._damaged: Exception | None = None
+        # How many bytes were read from the file, and decompressed.
+        self._taken = self._given = 0
+
+    def forget(self) -> None:
+        """Gives the file back: it is not closed with this object."""
+        self._file = None
+        super().close()
+
+    def close(self) -> None:
+        if not self.closed:
+            file, self._file, self._decompressor = self._file, None, None
+            try:
+                if file is not None:
+                    file.close()
+            finally:
+                super().close()
+
+    def _more(self) -> bytes:
+        data: bytes = self._file.read(CHUNK) or b""
+        self._taken += len(data)
+        return data
+
+    def _take(self, size: int) -> bytes:
+        if self._damaged is not None:
+            raise self._damaged
+        while True:
+            if self._decompressor is None and not self._begin_member():
+                return b""
+            decompressor = self._decompressor
+            assert decompressor is not None
+            if not self._input and decompressor.needs_input:
+                self._input = self._more()
+                if not self._input:
+                    self._damaged = EOFError(
+                        f"{self.name}: the {self.format} data is cut off at the end of the file, after {self._taken} "
+                        f"bytes, which hold the first {self._given} bytes of the stream"
+                    )
+                    raise self._damaged
+            data, self._input = self._input, b""
+            try:
+                found = decompressor.decompress(data, size)
+            except Exception as error:
+                # The libraries' own errors have no common class, and that of LZ4 is RuntimeError.
+                raise self._damage(f"cannot be decompressed ({error})") from error
+            if decompressor.eof:
+                self._input = decompressor.unused_data or b""
+                self._decompressor = None
+            if found:
+                self._given += len(found)
+                return found
+
+    def _begin_member(self) -> bool:
+        """Prepares for the next member. False at the end of the file, before which zeros may stand."""
+        while not (rest := self._input.lstrip(b"\x00")):
+            self._input = self._more()
+            if not self._input:
+                return False
+        while len(rest) < LONGEST_MAGIC and (more := self._more()):
+            rest += more
+        is_member = rest.startswith(self._format.magic) or (
+            # Of Zstandard and LZ4, a frame that is to be left out.
+            self._format.skippable and rest[1:4] == b"\x2a\x4d\x18" and rest[0] >> 4 == 5
+        )
+        if not is_member:
+            raise self._damage(f"is followed by {len(rest)} bytes or more that are none")
+        self._input = rest
+        self._decompressor = self._format.make()
+        return True
+
+    def _damage(self, what: str) -> OSError:
+        self._damaged = OSError(
+            f"{self.name}: the {self.format} data {what}, in the first {self._taken} bytes of the file, behind "
+            f"{self._given} bytes of the stream"
+        )
+        return self._damaged

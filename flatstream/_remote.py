@@ -1,0 +1,118 @@
+"""Files that a URL names, such as ``s3://bucket/events.fs`` and ``https://host/events.fs``, read through fsspec."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import re
+from typing import Any
+
+from flatstream._peeked import UnseekableFile
+
+__all__ = ["is_url", "open_url"]
+
+# A scheme has two characters or more: one is a drive.
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
+
+# The pieces that are fetched and kept. They are read again when a stream is looked at before it is read.
+BLOCK = 4 << 20
+BLOCKS = 8
+
+
+def is_url(path: Any) -> bool:
+    """Whether `path` is a str that begins with a scheme and ``://``."""
+    return isinstance(path, str) and URL.match(path) is not None
+
+
+def open_url(url: str) -> io.RawIOBase:
+    """The file that `url` names, to read it. Its errors name the URL.
+
+    Raises
+    ------
+    ImportError
+        fsspec, or the package that it needs for this scheme, is not installed.
+    ValueError
+        There is no such scheme.
+    OSError
+        The file cannot be opened.
+    """
+    try:
+        import fsspec
+    except ImportError:
+        raise ImportError(
+            f"reading {url} needs the package fsspec: pip install 'flatstream[remote]', and the package that fsspec "
+            "needs for this kind of address, as s3fs"
+        ) from None
+    try:
+        file_system, path = fsspec.core.url_to_fs(url)
+        file = file_system.open(
+            path, "rb", block_size=BLOCK, cache_type="blockcache", cache_options={"maxblocks": BLOCKS}
+        )
+    except ImportError as error:
+        raise ImportError(f"{url}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}") from error
+    except Exception as error:
+        raise _named(error, url) from error
+    remote = RemoteFile(file, url)
+    return remote if remote.seekable() else UnseekableFile(remote)
+
+
+def _named(error: Exception, url: str) -> OSError:
+    """`error` as an OSError whose text has the URL, of the same class if that is one of Python's."""
+    kind = type(error) if isinstance(error, OSError) else OSError
+    if getattr(builtins, kind.__name__, None) is not kind:
+        kind = next(cls for cls in kind.__mro__ if getattr(builtins, cls.__name__, None) is cls)
+    text = str(error) or type(error).__name__
+    number = getattr(error, "errno", None)
+    if isinstance(number, int):
+        return kind(number, getattr(error, "strerror", None) or text, url)
+    return kind(text if url in text else f"{url}: {text}")
+
+
+class RemoteFile(io.RawIOBase):
+    """A file of fsspec. Closing it closes the file."""
+
+    def __init__(self, file: Any, url: str) -> None:
+        self._file = file
+        self.name = url
+        size = getattr(file, "size", None)
+        self._size: int | None = size if isinstance(size, int) else None
+        # A server that gives no parts of files does not tell their size either; such a file says that it can seek.
+        self._can_seek = self._size is not None and bool(file.seekable())
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._can_seek
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return self._file.seek(offset, whence)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise _named(error, self.name) from error
+
+    def tell(self) -> int:
+        return self._file.tell()  # type: ignore[no-any-return]
+
+    def readinto(self, buffer: Any) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        with memoryview(buffer).cast("B") as view:
+            try:
+                before = self._file.tell() if self._can_seek else 0
+                data = self._file.read(len(view)) or b""
+            except Exception as error:
+                raise _named(error, self.name) from error
+            if not data and len(view) and self._can_seek and self._size is not None and before < self._size:
+                raise OSError(f"{self.name}: nothing was received from byte {before} on, of {self._size} bytes")
+            view[: len(data)] = data
+            return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                self._file.close()
+            finally:
+                super().close()
