@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from flatstream.checksums import Checksum
 from flatstream.description import Description
+from flatstream.description.description import may_describe
 from flatstream.description.head import begin_description
 from flatstream.framing import Deframer, framer_for
 from flatstream.journal._layout import DIGITS, IDENTITY, Segment, list_cursors, list_segments
-from flatstream.journal._numbers import MARKED_BYTES, find_first_frame, may_describe
+from flatstream.journal._numbers import MARKED_BYTES, find_first_frame
 from flatstream.journal._recovery import SegmentReport
 from flatstream.journal._segment_map import open_piece
 
@@ -85,8 +86,11 @@ class Heads:
         self._framer = framer_for(checksum)
         # Where the payload of a frame begins.
         self._header_size = 4 + checksum.size
-        self._template = description and _Template(begin_description(description, self._framer), journal)
-        self._least = _Template(begin_description(Description(), self._framer), journal)
+        self._journal = journal
+        self._template = None if description is None else self._template_of(description)
+
+    def _template_of(self, description: Description) -> _Template:
+        return _Template(begin_description(description, self._framer), self._journal)
 
     def frame(self, first: int) -> bytes:
         """What a segment begins with whose first frame is `first`: the frame of its description, or nothing."""
@@ -94,7 +98,7 @@ class Heads:
 
     def least_frame(self, first: int) -> bytes:
         """The frame of a description that says nothing of the messages."""
-        return self._framed(self._least, first)
+        return self._framed(self._template_of(Description()), first)
 
     def _framed(self, template: _Template, first: int) -> bytes:
         frame = io.BytesIO()
@@ -205,8 +209,8 @@ def continue_descriptions(
         wanted = mine.with_metadata(wanted.metadata or theirs)
     if known is not None and known.roots and not wanted.matches(known) and (found := _problems(wanted, known)):
         raise ValueError(
-            f"the journal's messages are described as {known!r:.200}, and describe says {wanted!r:.200}, with which they "
-            f"cannot be read: {'; '.join(found)[:1000]}"
+            f"the journal's messages are described as {known!r:.200}, and describe says {wanted!r:.200}, with which "
+            f"they cannot be read: {'; '.join(found)[:1000]}"
         )
     if not reports or not reports[-1].bytes or (last is not None and wanted.matches(last)):
         return Continuation(wanted, last, False, False)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream._follow import read_once
-from flatstream.description.description import IDENTIFIER, MAX_SIZE
+from flatstream.description.description import may_describe
 from flatstream.framing import (
     BoundedDeframer,
     Deframer,
@@ -23,7 +23,6 @@ __all__ = [
     "distribute",
     "find_first_frame",
     "head_size",
-    "may_describe",
     "numbers_of_ranges",
     "plain_deframer",
     "possible_frames",
@@ -31,8 +30,6 @@ __all__ = [
 
 # The first bytes of a payload that say whether it is a description: the offset of the root, and the file identifier.
 MARKED_BYTES = 8
-# A payload that has fewer is no description.
-MIN_SIZE = 12
 # With the longest header.
 FIRST_BYTES = 12 + MARKED_BYTES
 
@@ -130,7 +127,7 @@ def find_first_frame(file: io.FileIO, deframer: Deframer) -> FirstFrame | None:
         if len(data) == before:
             return None
         try:
-            span = deframer.locate(data)
+            span = deframer.locate(memoryview(data))
         except Exception:
             # It is damaged. Or the deframer is one of the application, which fails again when it reads.
             return None
@@ -138,12 +135,12 @@ def find_first_frame(file: io.FileIO, deframer: Deframer) -> FirstFrame | None:
             if span <= len(data):
                 return None
             wanted = span
-        elif len(data) < (wanted := min(span.frame_end, span.payload_start + MARKED_BYTES)):
             continue
-        else:
-            payload = data[span.payload_start : span.payload_start + MARKED_BYTES]
-            is_whole = span.frame_end <= os.fstat(file.fileno()).st_size
-            return FirstFrame(span.frame_end, is_whole, may_describe(payload, span.payload_end - span.payload_start))
+        start, end, size = span
+        wanted = min(size, start + MARKED_BYTES)
+        if len(data) >= wanted:
+            is_whole = size <= os.fstat(file.fileno()).st_size
+            return FirstFrame(size, is_whole, may_describe(data[start:wanted], end - start))
 
 
 def head_size(file: io.FileIO, deframer: Deframer) -> int:
@@ -155,9 +152,3 @@ def head_size(file: io.FileIO, deframer: Deframer) -> int:
 def _read_beginning(file: io.FileIO, size: int) -> bytes:
     buffer = bytearray(size)
     return bytes(buffer[: read_once(file, 0, memoryview(buffer))])
-
-
-def may_describe(beginning: bytes, size: int) -> bool:
-    """Whether readers take a payload of `size` bytes, of which `beginning` is the first `MARKED_BYTES`, for a description.
-    """
-    return beginning[4:MARKED_BYTES] == IDENTIFIER and MIN_SIZE <= size <= MAX_SIZE

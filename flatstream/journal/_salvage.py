@@ -201,8 +201,8 @@ def _salvage(
 
 
 def _count(path: str, checksum: ChecksumType, places: list[int]) -> tuple[int, list[int], int]:
-    """How many frames an intact file has, without its description; how many of them are before each of these offsets, at
-    which frames begin; and the size of the description's frame.
+    """How many frames an intact file has, without its description; how many of them are before each of these offsets,
+    at which frames begin; and the size of the description's frame.
     """
     counts: list[int] = []
     frames = 0

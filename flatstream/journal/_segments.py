@@ -25,8 +25,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flatstream._lock import open_for_writing
-from flatstream.journal._layout import Segment, segment_path
 from flatstream.journal._heads import Heads
+from flatstream.journal._layout import Segment, segment_path
 from flatstream.journal._recovery import FULL
 from flatstream.journal.metrics import LatencyRecorder
 from flatstream.journal.policies import RotationPolicy
@@ -289,7 +289,9 @@ class SegmentSink:
         return self._earlier if self._has_earlier else self._heads.parse(self._head)
 
     def put_head(self) -> None:
-        """Writes the description of a segment that is empty, if that is possible now. Otherwise its first frame does."""
+        """Writes the description of a segment that is empty, if that is possible now. Otherwise it comes with the first
+        frame.
+        """
         if not self.size and self._head:
             self._is_writing = True
             with contextlib.suppress(OSError):

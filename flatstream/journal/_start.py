@@ -237,9 +237,10 @@ def _at_time(folder: _Folder, moment: datetime, plain: Deframer, time: TimeField
 def _described_time(segments: list[Segment], plain: Deframer) -> TimeField | None:
     """The time field that the newest segment names; None if it names none."""
     description = newest_description(segments, plain)
-    for root in () if description is None else description.roots:
-        if root.time_field is not None:
-            return TimeField((description.tables[root.file_identifier], root.time_field, root.time_unit))
+    if description is not None:
+        for root in description.roots:
+            if root.time_field is not None:
+                return TimeField((description.tables[root.file_identifier], root.time_field, root.time_unit))
     return None
 
 

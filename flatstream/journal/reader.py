@@ -12,8 +12,8 @@ from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, iterates_in_c
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._files import sync_folder
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
-from flatstream.detection import detect
 from flatstream.description import Description
+from flatstream.detection import detect
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
 from flatstream.journal._layout import (

@@ -240,11 +240,12 @@ class JournalWriter(StreamWriter):
         number = max(0 if last is None else last.next, *cursors, least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
-        goes_on = last is not None and is_whole and number == last.next
-        if goes_on and how.ends_last:
-            goes_on = False
+        if last is not None and not (is_whole and number == last.next):
+            last = None
+        if last is not None and how.ends_last:
             _seal_recovered(last, manifest)
-        if goes_on:
+            last = None
+        if last is not None:
             first, name = last.first, os.path.basename(last.path)
             known = manifest.sealed.pop(name, None)
             began = manifest.begun.get(name, began if known is None else known.began)
@@ -312,7 +313,7 @@ class JournalWriter(StreamWriter):
         return self._segments.durable
 
     @property
-    def description(self) -> Description | None:  # type: ignore[override]
+    def description(self) -> Description | None:
         """The description with which the segment in use begins, or will begin; None if it has none."""
         return self._segments.description()
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import flatstream
-from flatstream import Description, FlatStreamError, RecordWriter, Schema, StreamReader
+from flatstream import Description, RecordWriter, Schema, StreamReader
 from flatstream.journal import Cursor, JournalReader, JournalWriter, RetentionPolicy, RotationPolicy
 from flatstream.journal._cli import main
 from flatstream.journal._heads import FIRST_KEY, JOURNAL_KEY
@@ -54,7 +53,15 @@ def write(folder: Path, numbers: range, **options: Any) -> str:
 
 def read(folder: Path, **options: Any) -> dict[int, bytes]:
     with JournalReader(folder, **options) as reader:
-        return {reader.number: bytes(view) for view in reader}
+        return numbered(reader)
+
+
+def numbered(reader: JournalReader) -> dict[int, bytes]:
+    found = {}
+    for view in reader:
+        assert reader.number not in found
+        found[reader.number] = bytes(view)
+    return found
 
 
 def payloads(*ranges: range) -> dict[int, bytes]:
@@ -138,7 +145,7 @@ def test_reading_begins_at_the_right_frame_and_knows_the_description(folder: Pat
         assert reader.description is not None
         assert reader.description.metadata[FIRST_KEY] == f"{min(first, 11) // 5 * 5:020d}"
         assert reader.position == first
-        assert {reader.number: bytes(view) for view in reader} == payloads(range(first, 12))
+        assert numbered(reader) == payloads(range(first, 12))
         assert (reader.position, reader.gaps) == (12, [])
         assert reader.description.metadata[FIRST_KEY] == f"{10:020d}"
 
@@ -291,7 +298,7 @@ def test_a_torn_description_is_a_torn_tail(folder: Path, behind: bytes, capsys: 
     manifest = (folder / "journal.json").read_bytes()
     path = segments_of(folder)[10]
     head = head_of(path)
-    for size in [*range(0, 24), *range(24, len(head), 7), len(head) - 1]:
+    for size in [*range(24), *range(24, len(head), 7), len(head) - 1]:
         for later in segments_of(folder).values():
             if later > path:
                 later.unlink()
@@ -319,19 +326,18 @@ def test_a_description_that_does_not_fit_on_the_disk_is_a_frame_that_does_not(
     with failing_disk(monkeypatch) as disk:
         for room in [0, 1, 11, 100, 230, 260, 300]:
             directory = folder.with_name(f"journal-{room}")
-            written = {}
             with JournalWriter(directory, rotate=RotationPolicy(max_frames=2), when_full=policy) as journal:
                 for number in range(4):
                     journal.write_payload(payload(number))
                     journal.flush()
                 disk.room = room
+                errors = set()
                 for number in range(4, 7):
                     try:
                         journal.write_payload(payload(number))
                         journal.flush()
                     except OSError as error:
-                        assert error.errno == errno.ENOSPC
-                        assert policy != "drop_newest"
+                        errors.add(error.errno)
                 disk.room = None
                 journal._segments._write_not_before = 0.0
                 position = journal.position
@@ -340,6 +346,7 @@ def test_a_description_that_does_not_fit_on_the_disk_is_a_frame_that_does_not(
                     journal.flush()
                 journal.sync()
                 dropped = journal.metrics().dropped_frames
+                assert errors <= (set() if policy == "drop_newest" else {errno.ENOSPC})
                 assert not (dropped and policy != "drop_newest")
             found = read(directory)
             assert all(found[number] == payload(number) for number in found)
@@ -403,7 +410,7 @@ def test_damage_of_a_description_moves_no_number(
     expected = payloads(range(lost.start), range(lost.stop, end)) if lost else payloads(range(end))
     for start in [0, 5, 6, 8, 9]:
         with JournalReader(folder, start=start) as reader:
-            found = {reader.number: bytes(view) for view in reader}
+            found = numbered(reader)
             assert found == {number: data for number, data in expected.items() if number >= start}
             missing = [number for gap in reader.gaps for number in range(gap.first, gap.next)]
             assert missing == [number for number in lost if number >= start]
@@ -436,10 +443,12 @@ def test_salvage_gives_each_segment_the_description(folder: Path, schemas: dict[
 
 
 def test_followers_read_across_descriptions(folder: Path) -> None:
-    with JournalWriter(folder, rotate=RotationPolicy(max_frames=1)) as journal:
-        with JournalReader(folder, follow=True) as reader:
-            for number in range(6):
-                journal.write_payload(payload(number))
-                journal.flush()
-                assert (bytes(reader.read_message(timeout=30)), reader.number) == (payload(number), number)
-            assert reader.gaps == []
+    with (
+        JournalWriter(folder, rotate=RotationPolicy(max_frames=1)) as journal,
+        JournalReader(folder, follow=True) as reader,
+    ):
+        for number in range(6):
+            journal.write_payload(payload(number))
+            journal.flush()
+            assert (bytes(reader.read_message(timeout=30)), reader.number) == (payload(number), number)
+        assert reader.gaps == []
