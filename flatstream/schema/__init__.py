@@ -2,7 +2,19 @@
 
 import flatstream.schema._described  # noqa: F401 - registers schemas with descriptions
 from flatstream._core.records.json_lines import json_lines
+from flatstream.schema.evolution import EvolutionIssue
 from flatstream.schema.inspection import Enum, EnumValue, Field, Struct
 from flatstream.schema.schema import RecordView, Schema, Table, VectorView
 
-__all__ = ["Enum", "EnumValue", "Field", "RecordView", "Schema", "Struct", "Table", "VectorView", "json_lines"]
+__all__ = [
+    "Enum",
+    "EnumValue",
+    "EvolutionIssue",
+    "Field",
+    "RecordView",
+    "Schema",
+    "Struct",
+    "Table",
+    "VectorView",
+    "json_lines",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from flatstream.schema._reflection import (
@@ -239,7 +240,8 @@ def default_of(info: FieldInfo) -> bool | int | float | None:
     if base not in SIZES or info.optional:
         return None
     if base in (BaseType.FLOAT, BaseType.DOUBLE):
-        return info.default_real
+        # One object for all, so that fields with it compare as equal.
+        return math.nan if math.isnan(info.default_real) else info.default_real
     return bool(info.default_integer) if base is BaseType.BOOL else number_of(base, info.default_integer)
 
 

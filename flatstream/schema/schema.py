@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flatstream._core.flatbuf.builder import Builder
     from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream
     from flatstream.reader import ColumnOptions, _OnError
+    from flatstream.schema.evolution import EvolutionIssue
 
 __all__ = ["RecordView", "Schema", "Table", "VectorView"]
 
@@ -198,6 +199,18 @@ class Schema:
         schema._data = content
         return schema
 
+    def to_bytes(self) -> bytes:
+        """The binary schema, as it was loaded or as flatc made it: the content of a .bfbs file.
+
+        Raises
+        ------
+        TypeError
+            The schema was not made by `from_fbs`, `from_file` or `from_bytes`.
+        """
+        if self._data is None:
+            raise TypeError("this Schema has no binary schema: it was not made by Schema.from_file or Schema.from_bytes")
+        return self._data
+
     @property
     def root(self) -> Table | None:
         """The table that the schema declares as its `root_type`; None if it declares none."""
@@ -233,6 +246,82 @@ class Schema:
     def enums(self) -> dict[str, Enum]:
         """All enums and unions by their complete names, in the order of the schema."""
         return {info.name: enum_of(self._info, info) for info in self._info.enums}
+
+    def to_fbs(self) -> str:
+        """The schema as text, which flatc compiles to the same types.
+
+        Returns
+        -------
+        str
+            All types, also those of included files, with their defaults, attributes and comments, the root table, the
+            file identifier and the file extension.
+
+        Raises
+        ------
+        FlatbufferError
+            The binary schema was not made by a compiler, and says what no text can, such as a name with a space.
+
+        Notes
+        -----
+        What a binary schema does not have is not in the text: the order of types, comments that begin with ``//``,
+        defaults of strings and vectors, defaults of a ulong above 2**63 - 1, and, without ``--bfbs-comments`` and
+        ``--bfbs-builtins``, comments and some attributes. Services (``rpc_service``) are left out.
+
+        Examples
+        --------
+        >>> schema = Schema.from_fbs(text="namespace n; table Point { x:int; y:int = 7; } root_type Point;")
+        >>> print(schema.to_fbs().strip())
+        namespace n;
+        <BLANKLINE>
+        table Point {
+          x: int;
+          y: int = 7;
+        }
+        <BLANKLINE>
+        root_type Point;
+        """
+        from flatstream.schema._fbs import schema_text
+
+        return schema_text(self._info)
+
+    def check_evolution(self, old: Schema) -> list[EvolutionIssue]:
+        """What would break readers if this schema took the place of `old`.
+
+        Parameters
+        ----------
+        old : Schema
+            The schema of the messages and readers that exist.
+
+        Returns
+        -------
+        list of EvolutionIssue
+            Empty if a reader with either schema can read the messages of the other. It has everything that ``flatc
+            --conform`` refuses, and also removed types, values and variants, required fields, keys, any change of a
+            struct, the root table and the file identifier. Fields, values and variants may get new names; new ones may
+            follow. Types are compared by their complete names.
+
+        Raises
+        ------
+        TypeError
+            `old` is not a Schema.
+
+        Notes
+        -----
+        Defaults of strings and vectors are not in a binary schema, so they are not compared.
+
+        Examples
+        --------
+        >>> old = Schema.from_fbs(text="table Point { x:int; y:int; }")
+        >>> new = Schema.from_fbs(text="table Point { x:int; y:int = 1; z:int; }")
+        >>> for issue in new.check_evolution(old):
+        ...     print(issue)
+        Point.y: the default was 0, is 1: a value that a message does not store changes
+        """
+        from flatstream.schema.evolution import issues_between
+
+        if not isinstance(old, Schema):
+            raise TypeError(f"old must be a Schema, got {type(old).__name__}")
+        return list(issues_between(self, old))
 
     @functools.cached_property
     def _record_types(self) -> RecordTypes:

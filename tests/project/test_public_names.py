@@ -57,6 +57,7 @@ PUBLIC = {
     "Detection": "checksum confidence frames looks_like",
     "Enum": "",
     "EnumValue": "",
+    "EvolutionIssue": "",
     "Field": "",
     "FlatStreamError": "next_intact_offset",
     "FlatbufferError": "next_intact_offset",
@@ -78,7 +79,7 @@ PUBLIC = {
     "RecoveryEnd": "CLEAN_EOF NOT_A_STREAM TORN_TAIL",
     "RecoveryReport": "being_written end frames last_good_offset looks_like",
     "SalvageReport": "doubtful doubtful_ranges frames looks_like lost_bytes lost_ranges size",
-    "Schema": "enums from_bytes from_fbs from_file root structs table tables",
+    "Schema": "check_evolution enums from_bytes from_fbs from_file root structs table tables to_bytes to_fbs",
     "SchemaError": "next_intact_offset",
     "SizeThresholdPolicy": (
         "baseline_capacity grow_above_bytes messages_to_wait on_reclaim should_reset shrink_below_bytes"

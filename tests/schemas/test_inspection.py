@@ -58,7 +58,7 @@ def test_types_of_a_schema_are_found_by_name_in_order():
     assert SCHEMA.tables == {"a.b.T": TABLE, "other.Far": SCHEMA.table("other.Far")}
     assert list(SCHEMA.structs) == ["a.b.Point"]
     assert list(SCHEMA.enums) == ["a.b.Choice", "a.b.Color", "a.b.Level"]
-    assert TABLE == SCHEMA.root
+    assert SCHEMA.root == TABLE
     assert TABLE.documentation == ("A table",)
     assert TABLE.attributes == {"unit": "none"}
     assert tuple(TABLE.fields) == TABLE.field_names
@@ -159,7 +159,8 @@ def test_what_is_told_can_be_compared_and_not_be_changed():
 def test_every_schema_of_the_tree_is_told():
     monster = Schema.from_file(VECTORS / "verifier" / "monster_test.bfbs")
     for schema in (SHAPES, monster):
-        for value in (*schema.tables.values(), *schema.structs.values()):
+        values: list[Table | Struct] = [*schema.tables.values(), *schema.structs.values()]
+        for value in values:
             assert all(isinstance(field, Field) for field in value.fields.values())
     fields = monster.tables["MyGame.Example.Monster"].fields
     assert fields["friendly"].attributes["priority"] == "1"

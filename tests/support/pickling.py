@@ -41,7 +41,7 @@ from flatstream.journal import (
 )
 from flatstream.journal.opentelemetry import JournalInstruments
 from flatstream.journal.prometheus import JournalCollector
-from flatstream.schema import Schema, Table
+from flatstream.schema import EvolutionIssue, Schema, Table
 
 PAYLOADS = [b"", b"abc", b"x" * 30, bytes.fromhex("08000000 04000400 04000000")]
 
@@ -296,6 +296,7 @@ def carried() -> dict[str, list[Any]]:
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
         "Enum": [*TELEMETRY.enums.values(), *SHAPES.enums.values()],
         "EnumValue": [value for enum in SHAPES.enums.values() for value in enum.values],
+        "EvolutionIssue": [EvolutionIssue("field_removed", "T.x", "text")],
         "Field": [field for table in SHAPES for field in table.fields.values()],
         "FlatStreamError": [noted(fs.FlatStreamError("text", offset=1)), AppError(9)],
         "FlatbufferError": [noted(fs.FlatbufferError("text", frame=2))],
