@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
+# What makes descriptions is imported now: a disk that fails when a writer is opened must not fail an import.
+import flatstream.description._types  # noqa: F401
 from flatstream.checksums import Checksum
 from flatstream.description import Description
 from flatstream.description.description import may_describe

@@ -235,10 +235,7 @@ class JournalReader(StreamReader):
 
     @property
     def description(self) -> Description | None:
-        """The description with which the segment begins that is read; None if it has none.
-
-        Of a segment without frames, it is that of the segment before it.
-        """
+        """The description with which the segment begins that is read; of the one before, while it has no frame."""
         return self._call_exclusively(self._parts.description)
 
     def commit(self) -> None:
