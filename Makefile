@@ -18,7 +18,7 @@ DEV      := $(VENV)/.installed-dev
 DEV_FULL := $(VENV)/.installed-dev-full
 
 .DEFAULT_GOAL := help
-.PHONY: help build rebuild debug profile annotate demo test test-long test-faults test-sanitize test-wheel coverage check fmt bench \
+.PHONY: help build rebuild debug profile annotate demo cli-page test test-long test-faults test-sanitize test-wheel coverage check fmt bench \
 	bench-history chart corruption-table wheel clean
 
 help: ## this list
@@ -156,6 +156,9 @@ corruption-table: $(DEV_FULL) rebuild ## damage streams in every way, and write 
 	$(BIN)/python tools/corruption_table.py --seeds $(SEEDS)
 
 SEEDS ?= 10000
+
+cli-page: $(DEV_FULL) rebuild ## write docs/cli.md from the commands
+	$(BIN)/python tools/make_cli_page.py
 
 ##@ Checking
 

@@ -26,6 +26,8 @@ from . import (
     checksums,
     columns,
     columns_in,
+    command_line,
+    converting,
     deframing,
     following,
     framing,
@@ -308,6 +310,17 @@ def goals() -> Iterator[Goal]:
         "message",
     )
     yield Goal(
+        "D5",
+        "stream of events to Parquet, pyarrow from memory",
+        converting.ToParquet,
+        "time_convert",
+        "time_pyarrow",
+        ("events", 200_000),
+        "times slower",
+        2,
+        "message",
+    )
+    yield Goal(
         "V1",
         "verify the monster of 344 bytes, ns",
         verifying.Verify,
@@ -416,6 +429,18 @@ def goals() -> Iterator[Goal]:
         1,
         "import",
     )
+    for work, subject, target in (("info of a described file of 10 MB", "time_info", 3), ("--help", "time_help", 2)):
+        yield Goal(
+            "D1",
+            f"flatstream {work}, import flatstream",
+            command_line.Start,
+            subject,
+            "time_import",
+            (),
+            "times slower",
+            target,
+            "process",
+        )
     batch = ("crc32", GOAL_SIZE, 8192)
     yield Goal(
         "W1",

@@ -23,8 +23,8 @@ __all__ = ["LONGEST_MAGIC", "DecompressedFile", "begins_compressed", "decompress
 CHUNK = 128 << 10
 FIRST = 64 << 10
 
-# What the decompressor of xz may take: that is enough for ``xz -9`` (65 MiB) four times. Those of the other formats take
-# at most 128 MiB by themselves.
+# What the decompressor of xz may take: enough for ``xz -9`` (65 MiB) four times. Those of the other formats take at
+# most 128 MiB by themselves.
 XZ_MEMORY = 260 << 20
 
 # A first frame of up to this many bytes is read, to see whether the file is an intact stream.
@@ -110,19 +110,22 @@ class _Format(NamedTuple):
     name: str
     magic: bytes
     make: Callable[[], _Decompressor]
-    # What a further member begins with, beside `magic`.
+    # Whether members may be mixed with frames of another magic number, which are to be left out.
     skippable: bool = False
+    # What stands behind `magic` and one more byte, and is evidence enough: nothing is decompressed before the end of a
+    # block, of up to 900 kB.
+    block: bytes | None = None
 
 
 FORMATS = (
     _Format("gzip", b"\x1f\x8b\x08", _Gunzip),
-    _Format("bzip2", b"BZh", _bzip2),
+    _Format("bzip2", b"BZh", _bzip2, block=b"1AY&SY"),
     _Format("xz", b"\xfd7zXZ\x00", _xz),
     _Format("Zstandard", b"\x28\xb5\x2f\xfd", _zstd, True),
     _Format("LZ4", b"\x04\x22\x4d\x18", _lz4, True),
 )
 MAGICS = tuple(known.magic for known in FORMATS)
-LONGEST_MAGIC = max(map(len, MAGICS))
+LONGEST_MAGIC = 10
 
 
 def begins_compressed(head: bytes) -> bool:
@@ -155,6 +158,8 @@ def decompressed(file: Any, name: str) -> DecompressedFile | None:
             file.seek(0)
         found = DecompressedFile(file, name, known)
         if found.peek(FIRST) or found.error is None or isinstance(found.error, EOFError):
+            return found
+        if known.block is not None and head[len(known.magic) + 1 :].startswith(known.block):
             return found
         found.forget()
     if can_seek:
@@ -255,7 +260,6 @@ class DecompressedFile(PeekedFile):
         while len(rest) < LONGEST_MAGIC and (more := self._more()):
             rest += more
         is_member = rest.startswith(self._format.magic) or (
-            # Of Zstandard and LZ4, a frame that is to be left out.
             self._format.skippable and rest[1:4] == b"\x2a\x4d\x18" and rest[0] >> 4 == 5
         )
         if not is_member:

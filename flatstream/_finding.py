@@ -11,8 +11,9 @@ from flatstream._core.stream.frame_search import find_next_frames
 from flatstream._file_types import begins_with_table
 from flatstream._peeked import PeekedFile, read_fully
 from flatstream.checksums import ChecksumType
+from flatstream.description.description import IDENTIFIER, MAX_SIZE, Description
 from flatstream.detection import HEADER, PLACE, count_frames, detect, first_bytes
-from flatstream.errors import FlatStreamError, InvalidFrameError, UnexpectedEofError
+from flatstream.errors import FlatbufferError, FlatStreamError, InvalidFrameError, UnexpectedEofError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
 
@@ -24,10 +25,14 @@ SEARCHED = 256 << 10
 # How many frames are compared with each checksum.
 FRAMES = 1000
 
-# Without a checksum, lengths that lead from the first byte to the very last one are evidence. So many bytes are read for
-# that; of a stream that cannot seek, from memory.
+# Without a checksum, lengths that lead from the first byte to the very last one are evidence. So many bytes are read to
+# see that; of a stream that cannot seek, from memory.
 WALKED = 64 << 20
 WALKED_FROM_MEMORY = 16 << 20
+
+# The first bytes of a description, by which it is known, and the longest checksum before it. (A description is longer.)
+SHORTEST_DESCRIPTION = 16
+LONGEST_CHECKSUM = 8
 
 # A checksum of so many bytes is evidence by one frame.
 ENOUGH = 4
@@ -104,6 +109,9 @@ def _find(file: Any, head: Callable[[int], bytes], name: str) -> Found:
         if isinstance(file, PeekedFile) and file.error is not None:
             raise file.error
         return Found(ChecksumType.NONE, "empty file")
+    described = _described_checksum(head, name)
+    if described is not None:
+        return Found(described, "description")
     if isinstance(file, PeekedFile):
         # The next frame of a pipe may come much later than the first.
         found = _find_in_first_frame(head)
@@ -149,6 +157,45 @@ def _find(file: Any, head: Callable[[int], bytes], name: str) -> Found:
     )
 
 
+def _described_checksum(head: Callable[[int], bytes], name: str) -> ChecksumType | None:
+    """What the description at the head says; None if there is none, or it is damaged.
+
+    Raises
+    ------
+    InvalidFrameError
+        It says a checksum that is not built in.
+    """
+    length = int.from_bytes(head(4), "little")
+    if not SHORTEST_DESCRIPTION <= length <= MAX_SIZE:
+        return None
+    beginning = head(4 + SHORTEST_DESCRIPTION)
+    for size in range(LONGEST_CHECKSUM + 1):
+        if beginning[8 + size : 12 + size] != IDENTIFIER:
+            continue
+        frame = head(4 + size + length)
+        try:
+            description = Description.from_bytes(frame[4 + size :])
+        except FlatbufferError:
+            return None
+        kind = next((kind for kind in ChecksumType if kind.value == description.checksum), None)
+        if kind is None:
+            if description.checksum is None:
+                return None
+            raise InvalidFrameError(
+                f"the description of {name!r:.200} says that its checksum is {description.checksum!r:.100}, which is "
+                "not built in: pass it, as in checksum=MyChecksum()",
+                offset=0,
+                frame=0,
+            )
+        # With another one, or none that matches, it is damaged, or no description at all.
+        with StreamReader(frame, kind) as reader:
+            try:
+                return kind if reader.read_message() is None and reader.description == description else None
+            except FlatStreamError:
+                return None
+    return None
+
+
 def _find_in_first_frame(head: Callable[[int], bytes]) -> Found | None:
     """What the first frame says for certain, without reading further."""
     length = int.from_bytes(head(4), "little")
@@ -190,6 +237,8 @@ def _reason(error: FlatStreamError) -> str:
         return f"frame {error.frame} at offset {error.offset} is torn"
     if isinstance(error, InvalidFrameError):
         return f"no frame at offset {error.offset}"
+    if isinstance(error, FlatbufferError):
+        return f"a damaged description at offset {error.offset}"
     return f"frame {error.frame} at offset {error.offset} does not match"
 
 
@@ -242,7 +291,7 @@ def _goes_on(walk: _Walk, first: bytes, is_all: bool) -> bool:
 
 def _is_without_checksum(walk: _Walk, whole: Any, first: bytes, is_all: bool) -> bool:
     if walk.to_the_end and walk.has_content:
-        # The offset of a root can be the length of a frame that ends where the message does. And the zeros at the end of
+        # The offset of a root can be the length of a frame that ends where the message does. And zeros at the end of
         # the payloads of damaged frames that have a checksum can be empty frames.
         others = (ChecksumType.CRC16, ChecksumType.CRC32, ChecksumType.CRC64) if walk.has_empty else ()
         return not begins_with_table(first) and not any(_has_lengths(kind, whole) for kind in others)

@@ -78,9 +78,7 @@ def follow_path(path: Any) -> Source:
     if is_url(path):
         raise ValueError(f"follow=True needs a file of this computer, got {path!r:.200}")
     if (found := compression_of(path)) is not None:
-        raise ValueError(
-            f"follow=True needs a file as it is written, got one that is compressed ({found}): {path!r:.200}"
-        )
+        raise ValueError(f"follow=True needs a file as it is written, got a compressed one ({found}): {path!r:.200}")
     file = io.FileIO(path, "rb")
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

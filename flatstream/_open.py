@@ -219,13 +219,17 @@ def open(
     found: list[Description | None] = []
     existed = os.path.exists(path)
 
+    any_format = asked is None or isinstance(asked, bool)
+
     def prepare(file: io.FileIO) -> io.FileIO:
         if recover and counterpart is not None:
+            # A file with another description is left as it is.
+            _check_description(_read_description(file, counterpart), wanted, any_format)
             file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
             reports.append(report)
         elif counterpart is not None:
             _check_end(file, counterpart, allow_empty)
-        found.append(_found_description(file, counterpart, wanted, asked is None or isinstance(asked, bool)))
+        found.append(_found_description(file, counterpart, wanted, any_format))
         return file
 
     writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, **options)
@@ -237,44 +241,6 @@ def open(
     if reports:
         writer.recovery = reports[0]
     return writer
-
-
-def _found_description(
-    file: io.FileIO, deframer: Deframer | None, wanted: Description | None, any_format: bool
-) -> Description | None:
-    """The description of a file that was opened for appending; None if it has none.
-
-    Raises ValueError if the file has messages and the description is not the one that is wanted.
-    """
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        return None
-    if deframer is None:
-        if wanted is not None:
-            raise ValueError(
-                f"describe= asks for {wanted!r}, and the file has {status.st_size} bytes: which description it has is "
-                "not known, because the framer is written in Python"
-            )
-        return None
-    with open_for_reading(file) as source:
-        found = StreamReader(source, deframer).description
-    if wanted is None:
-        return found
-    if found is None:
-        raise ValueError(f"describe= asks for {wanted!r}, and the file has messages and no description")
-    if not found.matches(wanted) and not (any_format and found.checksum == wanted.checksum):
-        differences = _differences(found, wanted)
-        raise ValueError(f"describe= asks for {wanted!r}, and the file has {found!r}: their {differences}")
-    return found
-
-
-def _differences(one: Description, other: Description) -> str:
-    names = [
-        name
-        for name in ("checksum", "schemas", "roots", "transforms", "serializer")
-        if getattr(one, name) != getattr(other, name)
-    ]
-    return f"{' and '.join(names)} differ{'s' if len(names) == 1 and not names[0].endswith('s') else ''}"
 
 
 def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options: dict[str, Any]) -> StreamReader:
@@ -309,6 +275,56 @@ def _checksum_to_append(path: str | os.PathLike[str]) -> Checksum | ChecksumType
             with io.FileIO(path, "rb") as file:
                 return find_checksum(file, os.fsdecode(path)).checksum
     return ChecksumType.NONE
+
+
+def _found_description(
+    file: io.FileIO, deframer: Deframer | None, wanted: Description | None, any_format: bool
+) -> Description | None:
+    """The description of a file that was opened for appending; None if it has none.
+
+    Raises ValueError if the file has messages and the description is not the one that is wanted.
+    """
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return None
+    if deframer is None:
+        if wanted is not None:
+            raise ValueError(
+                f"describe= asks for {wanted!r}, and the file has {status.st_size} bytes: which description it has is "
+                "not known, because the framer is written in Python"
+            )
+        return None
+    found = _read_description(file, deframer)
+    if found is None and wanted is not None:
+        raise ValueError(f"describe= asks for {wanted!r}, and the file has messages and no description")
+    _check_description(found, wanted, any_format)
+    return found
+
+
+def _read_description(file: io.FileIO, deframer: Deframer) -> Description | None:
+    """The description of a file that was opened for appending; None if it has none that is intact."""
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return None
+    with open_for_reading(file) as source:
+        return StreamReader(source, deframer).description
+
+
+def _check_description(found: Description | None, wanted: Description | None, any_format: bool) -> None:
+    """Raises ValueError if the description of a file has another format than the one that is wanted."""
+    if found is None or wanted is None or found.matches(wanted):
+        return
+    if not any_format or found.checksum != wanted.checksum:
+        differences = _differences(found, wanted)
+        raise ValueError(f"describe= asks for {wanted!r}, and the file has {found!r}: their {differences}")
+
+
+def _differences(one: Description, other: Description) -> str:
+    names = [
+        name
+        for name in ("checksum", "schemas", "roots", "transforms", "serializer")
+        if getattr(one, name) != getattr(other, name)
+    ]
+    return f"{' and '.join(names)} differ{'s' if len(names) == 1 and not names[0].endswith('s') else ''}"
 
 
 def _deframer_of(framer: Framer) -> Deframer | None:

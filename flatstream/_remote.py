@@ -60,9 +60,10 @@ def open_url(url: str) -> io.RawIOBase:
 
 def _named(error: Exception, url: str) -> OSError:
     """`error` as an OSError whose text has the URL, of the same class if that is one of Python's."""
-    kind = type(error) if isinstance(error, OSError) else OSError
+    kind: type[OSError] = type(error) if isinstance(error, OSError) else OSError
     if getattr(builtins, kind.__name__, None) is not kind:
-        kind = next(cls for cls in kind.__mro__ if getattr(builtins, cls.__name__, None) is cls)
+        builtin = [cls for cls in kind.__mro__ if getattr(builtins, cls.__name__, None) is cls]
+        kind = next(cls for cls in builtin if issubclass(cls, OSError))
     text = str(error) or type(error).__name__
     number = getattr(error, "errno", None)
     if isinstance(number, int):

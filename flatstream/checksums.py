@@ -6,18 +6,7 @@ import enum
 
 from flatstream._core.checksums.checksum import Checksum, Crc16, Crc32, Crc32c, Crc64, NoChecksum, XxHash64
 
-__all__ = [
-    "Checksum",
-    "ChecksumType",
-    "Crc16",
-    "Crc32",
-    "Crc32c",
-    "Crc64",
-    "NoChecksum",
-    "XxHash64",
-    "as_checksum",
-    "name_of",
-]
+__all__ = ["Checksum", "ChecksumType", "Crc16", "Crc32", "Crc32c", "Crc64", "NoChecksum", "XxHash64", "as_checksum"]
 
 
 class ChecksumType(enum.Enum):
@@ -53,11 +42,6 @@ _CLASSES: dict[ChecksumType, type[Checksum]] = {
     ChecksumType.CRC64: Crc64,
     ChecksumType.XXHASH64: XxHash64,
 }
-
-
-def name_of(checksum: Checksum) -> str:
-    """The name of a checksum as `open` takes it, "crc32"; of one that is not built in, its own."""
-    return next((kind.value for kind, cls in _CLASSES.items() if type(checksum) is cls), checksum.name)
 
 
 def as_checksum(value: Checksum | ChecksumType | str | None) -> Checksum:

@@ -124,7 +124,7 @@ def detect(source: Any) -> Detection:
 
 
 def detect_in(file: Any) -> Detection:
-    """`detect` for a file from `open_file`, at its beginning. Of one that cannot seek, only the beginning is looked at."""
+    """`detect` for a file from `open_file`, at its beginning. If it cannot seek, only its beginning is looked at."""
     if not isinstance(file, PeekedFile):
         return _detect(file)
     # One byte more shows whether the stream ends there.
@@ -136,7 +136,7 @@ def detect_in(file: Any) -> Detection:
 
 
 def first_bytes(head: Callable[[int], bytes], size: int) -> bytes:
-    """The first `size` bytes of a stream, or the first frame if it is larger, but not by far. ``head(size)`` gives them."""
+    """The first `size` bytes of a stream, which ``head(size)`` gives, or the first frame if it is larger."""
     first = head(size)
     if len(first) == size:
         length = int.from_bytes(first[:4], "little")

@@ -12,6 +12,7 @@ __all__ = [
     "FlatStreamError",
     "FlatbufferError",
     "InvalidFrameError",
+    "JsonError",
     "SchemaError",
     "UnexpectedEofError",
     "ValidationFailedError",
@@ -178,6 +179,37 @@ class ValidationFailedError(FlatStreamError, ValueError):
         self.validator = validator
         self.reason = reason
         self.path = path
+
+
+class JsonError(FlatStreamError, ValueError):
+    """A text that is no JSON, or no record of its table.
+
+    Attributes
+    ----------
+    path : str
+        The path of the field that is wrong, for example ``inventory[3]``; empty if it is the text as a whole.
+    line, column : int or None
+        Where it is in the text, in characters, counted from 1.
+    """
+
+    def __init__(
+        self,
+        message: str = "invalid JSON",
+        *,
+        path: str = "",
+        line: int | None = None,
+        column: int | None = None,
+        offset: int | None = None,
+        frame: int | None = None,
+    ) -> None:
+        super().__init__(message, offset=offset, frame=frame)
+        self.path = path
+        self.line = line
+        self.column = column
+
+    def _where(self) -> str:
+        place = super()._where()
+        return place if self.line is None else f" (line {self.line}, column {self.column}){place}"
 
 
 class FlatbufferError(FlatStreamError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, overload
 
 from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, Decoder, PayloadIterator, iterates_in_c
@@ -13,8 +13,10 @@ from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Source, has_known_size, open_source, size_of
 from flatstream._follow import follow_path
-from flatstream.checksums import Checksum, ChecksumType, name_of
+from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description import Description
+from flatstream.description.choice import choose_table, choose_tables
+from flatstream.description.description import checksum_name
 from flatstream.errors import FlatStreamError
 from flatstream.framing import (
     BoundedDeframer,
@@ -190,22 +192,13 @@ class StreamReader(Decoder):
         return None if self._endpoint is None else self._endpoint.target
 
     @property
-    def description(self) -> Description | None:
-        """What the stream says of itself in its first frame (docs/description.md); None if it says nothing.
-
-        Before the first read it reads as far as this frame, and may wait for it (not for that of a file that is
-        followed). It takes no message, and leaves damage to the first read.
-        """
-        return self._description  # type: ignore[no-any-return]
-
-    @property
     def checksum(self) -> str | None:
         """The name of the checksum that frames are compared with, "none" without one; None for a deframer in Python."""
         deframer = self.deframer
         while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
             deframer = deframer.inner  # type: ignore[attr-defined]
         if type(deframer) is ChecksumDeframer:
-            return name_of(deframer.checksum)
+            return checksum_name(deframer.checksum)
         return ChecksumType.NONE.value if type(deframer) is DefaultDeframer else None
 
     @property
@@ -215,6 +208,15 @@ class StreamReader(Decoder):
         None if it was given.
         """
         return self._checksum_found_by
+
+    @property
+    def description(self) -> Description | None:
+        """What the stream says of itself in its first frame (docs/description.md); None if it says nothing.
+
+        Before the first read it reads as far as this frame, and may wait for it (not for that of a file that is
+        followed). It takes no message, and leaves damage to the first read.
+        """
+        return self._description  # type: ignore[no-any-return]
 
     def messages(self, *, on_error: _OnError | None = None) -> Iterator[memoryview]:
         """An iterator over the payloads: the reader itself, or one with another `on_error`."""
@@ -302,11 +304,11 @@ class StreamReader(Decoder):
 
     def records(
         self,
-        table: Any,
+        table: Any = None,
         *,
         verify: bool = True,
         on_error: _OnError | None = None,
-        on_other: Literal["raise", "skip"] = "raise",
+        on_other: Literal["raise", "skip"] | None = None,
         where: Any = None,
         limit: int | None = None,
         progress: Callable[[int, int], object] | None = None,
@@ -316,6 +318,10 @@ class StreamReader(Decoder):
     ) -> RecordIterator:
         """Iterates over the messages, which are of `table`, as `RecordView` objects; each is valid while it is held.
 
+        Without `table`, they are of the table that the stream's `description` names; if it names several, each message
+        is of the table that has its file identifier, and there can be no `where`. A str chooses one of these tables, by
+        its name or identifier, and messages of the others are left out (``on_other="skip"``).
+
         After a message that the verifier refuses (ValidationFailedError), the iterator can go on. Without `verify`, no
         access leads outside of a message; damage raises FlatbufferError when it is read. So does another file
         identifier than the schema's, whose root `table` is. `on_error` is about messages that are refused, too. With
@@ -324,25 +330,40 @@ class StreamReader(Decoder):
         iterator ends, and reads no further. Every few thousand messages and at the end, ``progress(records, offset)``
         gets the records so far and the stream offset.
         """
+        mixed = None
+        if table is None or isinstance(table, str):
+            table, is_one_of_several = choose_tables(self.description, table, "records")
+            if isinstance(table, dict):
+                mixed, table = table, next(iter(table.values()))
+            elif is_one_of_several and on_other is None:
+                on_other = "skip"
         _check_table(table, "read_records")
-        return table.read_records(  # type: ignore[no-any-return]
-            self,
-            verify=verify,
-            on_error=on_error,
-            on_other=on_other,
-            where=where,
-            limit=limit,
-            progress=progress,
-            max_depth=max_depth,
-            max_tables=max_tables,
-            max_apparent_size=max_apparent_size,
-        )
+        options: dict[str, Any] = {
+            "verify": verify,
+            "on_error": on_error,
+            "on_other": "raise" if on_other is None else on_other,
+            "limit": limit,
+            "progress": progress,
+            "max_depth": max_depth,
+            "max_tables": max_tables,
+            "max_apparent_size": max_apparent_size,
+        }
+        if mixed is None:
+            return table.read_records(self, where=where, **options)  # type: ignore[no-any-return]
+        if where is not None:
+            raise ValueError(
+                "where= is about the fields of one table, and the stream has messages of several: pass the name of "
+                f"one, as in records({table.name!r}, where=...)"
+            )
+        return table._read_mixed_records(mixed, self, **options)  # type: ignore[no-any-return]
 
-    def write_json_lines(self, file: Any, table: Any, **options: Any) -> int:
+    def write_json_lines(self, file: Any, table: Any = None, **options: Any) -> int:
         """Writes the messages, which are of `table`, to a binary file as JSON lines; returns how many lines it wrote.
 
-        For options see `Table.json_lines`. The lines before an error are written.
+        A table of the `description` can be left out or be named, as in `columns`. For options see `Table.json_lines`.
+        The lines before an error are written.
         """
+        table, options["on_other"] = self._chosen(table, options.get("on_other"), "write_json_lines")
         _check_table(table, "json_lines")
         if not callable(getattr(file, "write", None)):
             raise TypeError(f"file must have a method write(bytes), got {type(file).__name__}: {file!r:.100}")
@@ -353,9 +374,38 @@ class StreamReader(Decoder):
 
     # Columns, of a schema at run time
 
+    def _chosen(
+        self, table: Any, on_other: Literal["raise", "skip"] | None, method: str
+    ) -> tuple[Any, Literal["raise", "skip"]]:
+        """The table that an argument stands for, and what happens to messages of others."""
+        is_one_of_several = False
+        if table is None or isinstance(table, str):
+            table, is_one_of_several = choose_table(self.description, table, method)
+        if on_other is None:
+            on_other = "skip" if is_one_of_several else "raise"
+        return table, on_other
+
+    @overload
     def columns(
         self,
         table: _Columnar[BatchT_co, StreamT_co],
+        fields: Iterable[str] | None = None,
+        where: Any = None,
+        **options: Unpack[ColumnOptions],
+    ) -> BatchT_co: ...
+
+    @overload
+    def columns(
+        self,
+        table: str | None = None,
+        fields: Iterable[str] | None = None,
+        where: Any = None,
+        **options: Unpack[ColumnOptions],
+    ) -> Any: ...
+
+    def columns(
+        self,
+        table: Any = None,
         fields: Iterable[str] | None = None,
         where: Any = None,
         *,
@@ -363,13 +413,16 @@ class StreamReader(Decoder):
         enums: Literal["dictionary", "number"] = "dictionary",
         absent: Literal["default", "null"] = "default",
         on_error: _OnError | None = None,
-        on_other: Literal["raise", "skip"] = "raise",
+        on_other: Literal["raise", "skip"] | None = None,
         progress: Callable[[int, int], object] | None = None,
         max_depth: int = 64,
         max_tables: int = 1_000_000,
         max_apparent_size: int = 2**31,
-    ) -> BatchT_co:
+    ) -> Any:
         """Reads all remaining messages, which are of `table` (see `Schema.root`), as columns, into a `ColumnBatch`.
+
+        Without `table`, they are of the table that the stream's `description` names. A str chooses one of several that
+        it names, by its name or file identifier, and messages of the others are left out (``on_other="skip"``).
 
         `fields` are paths: ``"name"``, ``"position.x"`` in a table or struct, ``"choice.Named.name"`` in a union's
         variant; the path of a table or struct selects all of its fields. By default all. ``where=(path, low, high)``
@@ -387,6 +440,7 @@ class StreamReader(Decoder):
         FlatbufferError: a damaged message. The rows before it are lost (not so in `column_batches`); reading can go on.
         ValueError: the reader follows a file, which has no end.
         """
+        table, on_other = self._chosen(table, on_other, "columns")
         _check_table(table, "read_columns")
         if self._is_following:
             raise ValueError("the columns of a file that is followed have no end: use column_batches(batch_rows=None)")
@@ -405,9 +459,31 @@ class StreamReader(Decoder):
             max_apparent_size=max_apparent_size,
         )
 
+    @overload
     def column_batches(
         self,
         table: _Columnar[BatchT_co, StreamT_co],
+        fields: Iterable[str] | None = None,
+        where: Any = None,
+        *,
+        batch_rows: int | None = 65_536,
+        **options: Unpack[ColumnOptions],
+    ) -> StreamT_co: ...
+
+    @overload
+    def column_batches(
+        self,
+        table: str | None = None,
+        fields: Iterable[str] | None = None,
+        where: Any = None,
+        *,
+        batch_rows: int | None = 65_536,
+        **options: Unpack[ColumnOptions],
+    ) -> Any: ...
+
+    def column_batches(
+        self,
+        table: Any = None,
         fields: Iterable[str] | None = None,
         where: Any = None,
         *,
@@ -416,12 +492,12 @@ class StreamReader(Decoder):
         enums: Literal["dictionary", "number"] = "dictionary",
         absent: Literal["default", "null"] = "default",
         on_error: _OnError | None = None,
-        on_other: Literal["raise", "skip"] = "raise",
+        on_other: Literal["raise", "skip"] | None = None,
         progress: Callable[[int, int], object] | None = None,
         max_depth: int = 64,
         max_tables: int = 1_000_000,
         max_apparent_size: int = 2**31,
-    ) -> StreamT_co:
+    ) -> Any:
         """Reads messages as batches of columns, see `columns`. A `ColumnStream` is an iterator and an Arrow C stream.
 
         A batch has at most `batch_rows` rows; fewer at the end, before an error, and after 64 MiB of messages. With
@@ -429,6 +505,7 @@ class StreamReader(Decoder):
         iteration: first the rows before a damaged message, then the error, then the rows behind it. Do not read from
         the reader meanwhile.
         """
+        table, on_other = self._chosen(table, on_other, "column_batches")
         _check_table(table, "read_column_batches")
         return table.read_column_batches(
             self,

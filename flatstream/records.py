@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.column_writer.writer import write_columns
+from flatstream._core.flatbuf.builder import Builder
+from flatstream._core.records.json_reader import JsonReader
 from flatstream._core.records.record_encoder import RecordEncoder, write
 from flatstream._core.stream.encoder import Encoder
+from flatstream.errors import JsonError
 
 if TYPE_CHECKING:
     from flatstream.schema import Table
@@ -84,13 +89,7 @@ class RecordWriter(RecordEncoder):
         layout, number = getattr(table, "layout", None), getattr(table, "number", None)
         if layout is None or number is None:
             raise TypeError(f"table must be a Table of a Schema, got {type(table).__name__}: {table!r:.100}")
-        identifier = layout.file_identifier if file_identifier else b""
-        if file_identifier and not identifier:
-            raise ValueError(f"the schema of {table.name} has no file identifier")
-        if file_identifier and table != table.schema.root:
-            # A reader would take the message for one of the root table.
-            name = identifier.decode("latin-1")
-            raise ValueError(f"{table.name} has no file identifier: {name!r} is that of the schema's root table")
+        identifier = table._identifier() if file_identifier else b""
         super().__init__(
             layout,
             number,
@@ -150,6 +149,61 @@ class RecordWriter(RecordEncoder):
         identifier, force_defaults = self._options
         return write_columns(*self._columns_to, columns, identifier, force_defaults)
 
+    def write_json_lines(self, source: Any, *, unknown: Literal["raise", "skip"] = "raise") -> int:
+        """Writes a record for each line of JSON lines.
+
+        Parameters
+        ----------
+        source : str, bytes-like, file object or iterable
+            The text; a file that is open for reading, in either mode; or an iterable of lines, each of which is str or
+            bytes-like. Empty lines are left out.
+        unknown : {"raise", "skip"}
+            Whether a field that the table does not have is an error, or is left out.
+
+        Returns
+        -------
+        int
+            The number of records written.
+
+        Raises
+        ------
+        JsonError
+            A line is no record of the table, see `Table.from_json`; ``error.line`` is its number. The lines before it
+            are written, and ``error.rows_written`` is the number of their records.
+        OSError, InvalidFrameError, ...
+            See `StreamWriter.write_payload`; these errors have ``rows_written`` too.
+
+        Examples
+        --------
+        >>> import io
+        >>> from flatstream import Schema, StreamWriter
+        >>> table = Schema.from_file("examples/telemetry.bfbs").root
+        >>> with StreamWriter(io.BytesIO()) as writer:
+        ...     RecordWriter(writer, table).write_json_lines('{"host": "alpha"}\\n{"host": "beta"}\\n')
+        2
+        """
+        identifier, force_defaults = self._options
+        stream_writer, layout, number = self._columns_to
+        reader = JsonReader(layout, number)
+        builder = Builder(1024)
+        written = 0
+        for place, line in enumerate(_lines_of(source), 1):
+            if not line.strip():
+                continue
+            try:
+                builder.Clear()
+                reader._encode_json(
+                    builder, line, file_identifier=identifier, force_defaults=force_defaults, unknown=unknown
+                )
+                stream_writer.write_finished(builder)
+            except Exception as error:
+                error.rows_written = written  # type: ignore[attr-defined]
+                if isinstance(error, JsonError):
+                    error.line = place
+                raise
+            written += 1
+        return written
+
     @property
     def table(self) -> Table:
         """The table of the records."""
@@ -157,3 +211,15 @@ class RecordWriter(RecordEncoder):
 
     def __repr__(self) -> str:
         return f"<RecordWriter of {self._table.name}>" if hasattr(self, "_table") else "<RecordWriter>"
+
+
+def _lines_of(source: Any) -> Iterator[Any]:
+    """The lines of JSON lines, with or without their ends."""
+    if isinstance(source, str):
+        # Not splitlines(), which also splits at characters that a JSON string may have.
+        return iter(source.split("\n"))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return iter(io.BytesIO(source))
+    if not hasattr(type(source), "__iter__"):
+        raise TypeError(f"source must be text, a file or an iterable of lines, got {type(source).__name__}")
+    return (line if isinstance(line, (str, bytes)) else bytes(memoryview(line)) for line in source)

@@ -74,7 +74,9 @@ class RecoveryEnd(enum.Enum):
     TORN_TAIL = "torn_tail"
     """Inside a frame: the bytes from ``last_good_offset`` on may be cut off."""
     NOT_A_STREAM = "not_a_stream"
-    """There are bytes, and not one frame: perhaps a file of another format. Nothing may be cut off."""
+    """There are bytes, and not one frame, nor the beginning of a description: perhaps a file of another format. Nothing
+    may be cut off.
+    """
 
 
 class _Report(NamedTuple):
@@ -182,8 +184,8 @@ def recover(
     end of the stream. A frame is good if its checksum matches and its validators accept it. A payload that contains a
     flatstream can be such evidence too. If payloads do, use ``guard=False``.
 
-    At most 32 MiB of a file are held at a time, or 8 times the longest payload read. A compressed file is read as it is,
-    and is no stream.
+    At most 32 MiB of a file are held at a time, or 8 times the longest payload read. A compressed file is read as it
+    is, and is no stream.
 
     Examples
     --------
@@ -451,7 +453,8 @@ class _Recovery:
             # The offset of its root, taken for a length, leads to bytes that may look like more frames.
             if begins_with_table(self._first_bytes()[0]):
                 return RecoveryReport(0, 0, RecoveryEnd.NOT_A_STREAM, "a FlatBuffer")
-        if frames or not self.guard:
+        # The mark of a description tells a stream from a foreign file.
+        if frames or not self.guard or self.reader._is_in_description:
             return RecoveryReport(frames, offset, RecoveryEnd.TORN_TAIL)
         first, is_all = self._first_bytes()
         seems = looks_like(first)

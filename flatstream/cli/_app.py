@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from flatstream.cli import _output
-from flatstream.cli._status import CLOSED_PIPE, ERROR, INTERRUPTED, STATUSES, USAGE, status_of
+from flatstream.cli._status import CLOSED_PIPE, ERROR, INTERRUPTED, STATUSES, USAGE
 from flatstream.errors import FlatStreamError
 
 __all__ = ["COMMANDS", "app", "exit_statuses", "run"]
@@ -23,6 +22,26 @@ PROGRAM = "flatstream"
 COMMANDS = {
     "Look": {
         "info": "Say what files, journals and pipes are.",
+        "head": "Show the first messages.",
+        "tail": "Show the last messages.",
+        "cat": "Show all messages.",
+        "follow": "Show messages as they are written.",
+        "verify": "Check every frame, and every message by its schema.",
+        "plot": "Draw fields of messages over time, in the terminal or as a picture.",
+        "schema": "Show the schema of a stream or a file, or compare it with an older one.",
+    },
+    "Repair": {
+        "recover": "Cut off the torn tails that crashes leave, and keep a copy of them.",
+        "salvage": "Copy what is intact in damaged files and journals.",
+    },
+    "Copy and convert": {
+        "convert": "Convert streams and journals to other formats, and back.",
+        "merge": "Write many streams as one, in the order of their times.",
+        "split": "Write one stream as many, by time, size or count.",
+        "sample": "Write every n-th message, or some at random.",
+    },
+    "Others": {
+        "completion": "Print the script by which a shell completes commands, options and paths.",
     },
 }
 
@@ -106,7 +125,7 @@ def run(arguments: Sequence[str]) -> int:
     _output.set_command(None)
     try:
         status = _invoke(arguments)
-        sys.stdout.flush()
+        _output.flush_output()
         return status
     except click.UsageError as error:
         context = error.ctx
@@ -119,18 +138,22 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _output.complain("interrupted")
         return INTERRUPTED
+    except _output.OutputError as error:
+        _output.give_up_output()
+        _output.complain(str(error))
+        return ERROR
     except click.ClickException as error:
         _output.complain(error.format_message())
         return ERROR
     except (OSError, EOFError, FlatStreamError, ImportError) as error:
-        status = ERROR if isinstance(error, ImportError) else status_of(error)
+        # Of no input: those are told by `for_each`.
         _output.complain(_output.message_of(error))
-        with contextlib.suppress(OSError, ValueError):
+        try:
             sys.stdout.flush()
-            return status
-        # The interpreter would try again at its end, and change the exit status.
-        _output.give_up_output()
-        return status
+        except (OSError, ValueError):
+            # The interpreter would try again at its end, and change the exit status.
+            _output.give_up_output()
+        return ERROR
 
 
 def _invoke(arguments: Sequence[str]) -> int:

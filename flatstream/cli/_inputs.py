@@ -14,7 +14,16 @@ from flatstream.tools.inputs import expand as expand_paths
 if TYPE_CHECKING:
     from flatstream.schema import Schema
 
-__all__ = ["Input", "Opened", "Source", "expand", "json_option", "paths_argument", "source_options"]
+__all__ = [
+    "Input",
+    "Opened",
+    "Source",
+    "allow_empty_option",
+    "expand",
+    "json_option",
+    "paths_argument",
+    "source_options",
+]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -71,14 +80,20 @@ class Source:
             raise click.UsageError(f"{one.name}: {error.args[0]}") from None
 
 
+def checksum_option(function: FunctionT) -> FunctionT:
+    """Adds ``--checksum``."""
+    return click.option(
+        "--checksum",
+        type=click.Choice([kind.value for kind in ChecksumType]),
+        metavar="NAME",
+        help=f"The checksum of the frames: {', '.join(kind.value for kind in ChecksumType)}. By default it is found.",
+    )(function)
+
+
 def source_options(function: FunctionT) -> FunctionT:
     """Adds ``--checksum``, ``--schema`` and ``--table``, which the function gets as one argument, `source`."""
 
-    @click.option(
-        "--checksum",
-        type=click.Choice([kind.value for kind in ChecksumType]),
-        help="The checksum of the frames. By default it is found.",
-    )
+    @checksum_option
     @click.option(
         "--schema",
         type=click.Path(dir_okay=False),
@@ -100,3 +115,15 @@ def _with_parameters_of(function: FunctionT, wrapper: Any) -> FunctionT:
     wrapper.__click_params__ = [*getattr(function, "__click_params__", []), *own]
     result: FunctionT = wrapper
     return result
+
+
+def allow_empty_option(function: FunctionT) -> FunctionT:
+    """Adds ``--allow-empty``, as `allow_empty`: True or None."""
+    return click.option(
+        "--allow-empty",
+        is_flag=True,
+        default=None,
+        flag_value=True,
+        type=bool,
+        help="Take every empty frame as intact. By default zeros in a damaged file are none.",
+    )(function)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from io import StringIO
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 __all__ = [
+    "OutputError",
     "Progress",
     "complain",
     "count_text",
     "duration_text",
+    "flush_output",
     "give_up_output",
     "is_terminal",
     "message_of",
@@ -34,6 +38,7 @@ __all__ = [
     "size_text",
     "time_text",
     "write_bytes",
+    "write_text",
 ]
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -117,17 +122,40 @@ def time_text(value: int, unit: str = "s") -> str:
 # Standard output
 
 
+class OutputError(Exception):
+    """Standard output takes no more: the disk is full, for instance. (For a closed pipe, BrokenPipeError comes.)"""
+
+
+def write_text(text: str) -> None:
+    """Writes text to standard output as it is."""
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(message_of(error, "standard output")) from error
+
+
+def flush_output() -> None:
+    """Has what was printed reach its place."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(message_of(error, "standard output")) from error
+
+
 def print_line(text: str = "") -> None:
     """Prints a line on standard output. Control characters in it are escaped, but for line ends and tabs."""
     if not text.isprintable():
         text = "\n".join("\t".join(printable(cell) for cell in line.split("\t")) for line in text.split("\n"))
-    sys.stdout.write(f"{text}\n")
+    write_text(f"{text}\n")
 
 
 def print_json(value: Any) -> None:
     """Prints one JSON document in one line. Bytes are written as hex, and what JSON does not know as its text."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=_json_of))
-    sys.stdout.write("\n")
+    write_text(f"{json.dumps(value, ensure_ascii=False, default=_json_of)}\n")
 
 
 def _json_of(value: Any) -> Any:
@@ -139,12 +167,17 @@ def _json_of(value: Any) -> Any:
 
 def write_bytes(data: Any) -> None:
     """Writes bytes to standard output, after the text that was printed before."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    flush_output()
+    try:
+        sys.stdout.buffer.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(message_of(error, "standard output")) from error
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> None:
-    """Prints a table: by rich on a terminal, and in plain aligned columns elsewhere.
+    """Prints a table: by rich on a terminal that is wide enough, and in plain aligned columns elsewhere.
 
     Parameters
     ----------
@@ -157,16 +190,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right:
     """
     to_right = [column in right for column in columns]
     cells = [["" if cell is None else printable(cell) for cell in row] for row in rows]
-    if is_terminal(sys.stdout):
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    if is_terminal(sys.stdout) and sum(widths) + 2 * len(widths) <= shutil.get_terminal_size().columns:
         _print_rich_table(columns, cells, to_right)
         return
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in [list(columns), *cells]:
         texts = [
             text.rjust(width) if is_right else text.ljust(width)
             for text, width, is_right in zip(row, widths, to_right, strict=True)
         ]
-        sys.stdout.write("  ".join(texts).rstrip() + "\n")
+        write_text("  ".join(texts).rstrip() + "\n")
 
 
 def _print_rich_table(columns: Sequence[str], cells: list[list[str]], to_right: list[bool]) -> None:
@@ -174,13 +207,15 @@ def _print_rich_table(columns: Sequence[str], cells: list[list[str]], to_right: 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column, is_right in zip(columns, to_right, strict=True):
-        table.add_column(Text(column), justify="right" if is_right else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if is_right else "left", no_wrap=True)
     for row in cells:
         # Text and not str: square brackets are markup in a str.
         table.add_row(*map(Text, row))
-    Console(file=sys.stdout).print(table)
+    text = StringIO()
+    Console(file=text, force_terminal=True, width=shutil.get_terminal_size().columns).print(table)
+    write_text(text.getvalue())
 
 
 def give_up_output() -> None:

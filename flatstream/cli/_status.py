@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from flatstream.cli._output import complain, message_of
-from flatstream.errors import FlatStreamError
+from flatstream.errors import (
+    ChecksumMismatchError,
+    FlatbufferError,
+    FlatStreamError,
+    InvalidFrameError,
+    UnexpectedEofError,
+    ValidationFailedError,
+)
 from flatstream.tools.inputs import Input, NotAStreamError
 
 __all__ = [
@@ -41,6 +48,8 @@ STATUSES = {
     CLOSED_PIPE: "the reader of the output went away",
 }
 
+DAMAGES = (ChecksumMismatchError, FlatbufferError, InvalidFrameError, UnexpectedEofError, ValidationFailedError)
+
 # From the mildest to the worst.
 SEVERITY = (INTACT, REPAIRED, DAMAGED, ERROR, USAGE)
 
@@ -54,7 +63,7 @@ def combine(statuses: Iterable[int]) -> int:
 
 def status_of(error: Exception) -> int:
     """DAMAGED for damage that reading a stream found, ERROR for anything else."""
-    return DAMAGED if isinstance(error, FlatStreamError) and not isinstance(error, NotAStreamError) else ERROR
+    return DAMAGED if isinstance(error, DAMAGES) and not isinstance(error, NotAStreamError) else ERROR
 
 
 def for_each(

@@ -26,9 +26,35 @@ from flatstream.schema.inspection import default_of, number_of, type_name_of
 
 # The attributes that flatc knows without a declaration.
 _BUILT_IN_ATTRIBUTES = frozenset(
-    """bit_flags cpp_ptr_type cpp_ptr_type_get cpp_str_flex_ctor cpp_str_type cpp_type csharp_partial deprecated
-    flexbuffer force_align hash id idempotent key native_custom_alloc native_default native_inline native_type
-    native_type_pack_name nested_flatbuffer offset64 original_order private required shared streaming vector64""".split()
+    [
+        "bit_flags",
+        "cpp_ptr_type",
+        "cpp_ptr_type_get",
+        "cpp_str_flex_ctor",
+        "cpp_str_type",
+        "cpp_type",
+        "csharp_partial",
+        "deprecated",
+        "flexbuffer",
+        "force_align",
+        "hash",
+        "id",
+        "idempotent",
+        "key",
+        "native_custom_alloc",
+        "native_default",
+        "native_inline",
+        "native_type",
+        "native_type_pack_name",
+        "nested_flatbuffer",
+        "offset64",
+        "original_order",
+        "private",
+        "required",
+        "shared",
+        "streaming",
+        "vector64",
+    ]
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -51,6 +77,8 @@ class _Writer:
         # The types written so far, and the namespace of the present one.
         self.written: set[str] = set()
         self.namespace = ""
+        # What tables that are not written yet were called, with their complete names.
+        self.pending: dict[str, str] = {}
 
     def lines(self) -> Iterator[str]:
         schema = self.schema
@@ -114,8 +142,11 @@ class _Writer:
 
     def enter(self, name: str) -> Iterator[str]:
         """The line that changes the namespace to that of a type, if it is another one, and an empty line."""
+        namespace, _, last = name.rpartition(".")
+        # flatc takes the definition for the first of these that it has been waiting for.
+        if self.pending.pop(last if last in self.pending else name, name) != name or name in self.pending.values():
+            raise _inexpressible(f"{name} cannot be told from another type")
         self.written.add(name)
-        namespace = name.rpartition(".")[0]
         yield ""
         if namespace != self.namespace:
             self.namespace = namespace
@@ -151,26 +182,37 @@ class _Writer:
         for part in parts:
             _checked(part)
         is_defined = name in self.written
-        shortened = [".".join(parts[start:]) for start in range(len(parts))] if is_defined else [name]
+        called_so = [".".join(parts[start:]) for start in range(len(parts))] if is_defined else [name]
         if name.rpartition(".")[0] == self.namespace and self.last_parts[parts[-1]] == 1:
             if is_defined or name not in self.referred_from_outside:
-                shortened.insert(0, parts[-1])
-        for called in shortened:
-            if self.resolved(called) == (name if is_defined else None):
+                called_so.insert(0, parts[-1])
+        for called in called_so:
+            found = self.resolved(called)
+            if found == name:
+                return called
+            if found is None and not is_defined:
+                self.pending[called] = name
                 return called
         raise _inexpressible(f"{name} cannot be told from another type in the namespace {self.namespace!r}")
 
     def resolved(self, called: str) -> str | None:
-        """The type that flatc takes a name for, of those that are defined so far; None if it is none of these.
+        """The type that flatc takes a name for; None if it has not met this name.
 
-        It looks in the present namespace, then in those around it; for an enum or a union first.
+        It looks in the present namespace, then in those around it; for an enum or a union first, and for a table that
+        it has not seen defined under the name by which this was called.
         """
         around = self.namespace.split(".") if self.namespace else []
         candidates = [".".join([*around[:length], called]) for length in range(len(around), -1, -1)]
-        for known in (self.enum_names, self.object_names):
-            for name in candidates:
-                if name in known and name in self.written:
-                    return name
+        for name in candidates:
+            if name in self.enum_names and name in self.written:
+                return name
+        if called in self.pending:
+            return self.pending[called]
+        for name in candidates:
+            if name in self.pending:
+                return self.pending[name]
+            if name in self.object_names and name in self.written:
+                return name
         return None
 
     # Types

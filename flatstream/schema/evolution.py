@@ -98,7 +98,9 @@ def _compare_tables(table: str, new: dict[str, Field], old: dict[str, Field]) ->
             now = by_id.get(was.id)
             if now is None:
                 yield EvolutionIssue(
-                    "field_removed", path, f"the field was removed: mark it as deprecated, so that its id {was.id} stays"
+                    "field_removed",
+                    path,
+                    f"the field was removed: mark it as deprecated, so that its id {was.id} stays",
                 )
                 continue
             # A field of another name in its place: a new name for the same, which messages do not contain, or else
@@ -175,7 +177,9 @@ def _compare_structs(new: Struct, old: Struct) -> Iterator[EvolutionIssue]:
         return [(field.offset, _type_text(field)) for field in struct.fields.values()]
 
     if layout(new) != layout(old):
-        texts = ("{ " + "; ".join(f"{f.name}: {_type_text(f)}" for f in each.fields.values()) + " }" for each in (old, new))
+        texts = (
+            "{ " + "; ".join(f"{f.name}: {_type_text(f)}" for f in each.fields.values()) + " }" for each in (old, new)
+        )
         yield EvolutionIssue(
             "struct_layout", new.name, "the fields were {}, are {}: a struct can never change".format(*texts)
         )
@@ -214,7 +218,9 @@ def _compare_enums(new: Enum, old: Enum) -> Iterator[EvolutionIssue]:
                     "enum_value", path, f"was {value.value}, is {numbers[value.name]}: values get other names"
                 )
         elif value.value not in numbers.values():
-            yield EvolutionIssue("enum_value_removed", path, f"the value {value.value} was removed, and has no name now")
+            yield EvolutionIssue(
+                "enum_value_removed", path, f"the value {value.value} was removed, and has no name now"
+            )
 
 
 def _compare_unions(new: Enum, old: Enum) -> Iterator[EvolutionIssue]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.flatbuf.verifier import Types
 from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.json_lines import JsonLines, json_lines
+from flatstream._core.records.json_reader import JsonReader
 from flatstream._core.records.record_builder import RecordBuilder
 from flatstream._core.records.record_filter import RecordFilter
-from flatstream._core.records.record_iterator import RecordIterator, iterate_records, view_message
+from flatstream._core.records.record_iterator import (
+    RecordIterator,
+    iterate_mixed_records,
+    iterate_records,
+    view_message,
+)
 from flatstream._core.records.record_view import RecordView, VectorView
 from flatstream._core.stream.decoder import Decoder
 from flatstream.schema._compile import layout_of, types_of
@@ -78,6 +85,7 @@ class Schema:
         self._data: bytes | None = None
         # By the number of a table: its encoders that no call is using.
         self._spare_encoders: dict[int, list[RecordBuilder]] = {}
+        self._spare_json_readers: dict[int, list[JsonReader]] = {}
 
     @classmethod
     def from_fbs(
@@ -208,7 +216,9 @@ class Schema:
             The schema was not made by `from_fbs`, `from_file` or `from_bytes`.
         """
         if self._data is None:
-            raise TypeError("this Schema has no binary schema: it was not made by Schema.from_file or Schema.from_bytes")
+            raise TypeError(
+                "this Schema has no binary schema: it was not made by Schema.from_file or Schema.from_bytes"
+            )
         return self._data
 
     @property
@@ -461,6 +471,96 @@ class Table:
         finally:
             spare.append(encoder)
 
+    # JSON in
+
+    def from_json(
+        self,
+        text: str | Buffer,
+        *,
+        file_identifier: bool = False,
+        force_defaults: bool = False,
+        unknown: Literal["raise", "skip"] = "raise",
+    ) -> bytes:
+        """The message of a record that is written as JSON, as ``flatc --binary`` makes it; see docs/json.md.
+
+        Parameters
+        ----------
+        text : str or bytes-like
+            One object of JSON, in UTF-8; what `RecordView.to_json` returns is one.
+        file_identifier : bool
+            Whether the message carries the schema's file identifier, as flatc's do.
+        force_defaults : bool
+            Whether values that equal the default are stored.
+        unknown : {"raise", "skip"}
+            Whether a field that the table does not have is an error, or is left out.
+
+        Returns
+        -------
+        bytes
+            A finished message.
+
+        Raises
+        ------
+        JsonError
+            The text is no JSON, or no record of this table: a value does not fit its field, a required field is
+            missing, a name is no field. The error has the path of the field, and the line and column.
+        ValueError
+            `file_identifier` is true, and the schema has none or this is not its root.
+        TypeError
+            `text` is neither str nor bytes-like.
+
+        Examples
+        --------
+        >>> table = Schema.from_file("examples/telemetry.bfbs").root
+        >>> message = table.from_json('{"sequence": 7, "host": "alpha"}')
+        >>> table.view(message)
+        <telemetry.Event sequence=7 host='alpha'>
+        """
+        from flatstream._core.flatbuf.builder import Builder
+
+        builder = Builder(1024)
+        self.encode_json(builder, text, file_identifier=file_identifier, force_defaults=force_defaults, unknown=unknown)
+        return bytes(memoryview(builder))
+
+    def encode_json(
+        self,
+        builder: Builder,
+        text: str | Buffer,
+        *,
+        file_identifier: bool = False,
+        force_defaults: bool = False,
+        unknown: Literal["raise", "skip"] = "raise",
+    ) -> int:
+        """Builds such a message with `builder`, and finishes it; returns its offset, as `encode` does.
+
+        After an error the builder keeps its previous content. For the arguments and the errors see `from_json`, and
+        `encode` for those of the builder.
+        """
+        identifier = self._identifier() if file_identifier else b""
+        # See `encode`.
+        spare = self.schema._spare_json_readers.setdefault(self.number, [])
+        try:
+            reader = spare.pop()
+        except IndexError:
+            reader = JsonReader(self.layout, self.number)
+        try:
+            return reader._encode_json(
+                builder, text, file_identifier=identifier, force_defaults=force_defaults, unknown=unknown
+            )
+        finally:
+            spare.append(reader)
+
+    def _identifier(self) -> bytes:
+        """The file identifier that messages of this table may carry."""
+        identifier = self.layout.file_identifier
+        if not identifier:
+            raise ValueError(f"the schema of {self.name} has no file identifier")
+        if self.number != self.layout.root:
+            # A reader would take the message for one of the root table.
+            name = identifier.decode("latin-1")
+            raise ValueError(f"{self.name} has no file identifier: {name!r} is that of the schema's root table")
+        return identifier
+
     # Records out
 
     def view(
@@ -589,6 +689,44 @@ class Table:
         return json_lines(records, enums=enums, defaults=defaults, nonfinite=nonfinite, chunk_size=chunk_size)
 
     # Columns out
+
+    def _read_mixed_records(
+        self,
+        tables: Mapping[str, Table],
+        reader: Decoder,
+        *,
+        verify: bool = True,
+        on_error: _OnError | None = None,
+        on_other: Literal["raise", "skip"] = "raise",
+        limit: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+        max_depth: int = 64,
+        max_tables: int = 1_000_000,
+        max_apparent_size: int = 2**31,
+    ) -> RecordIterator:
+        """Iterates over the messages of a StreamReader, each as a record of its own table; see `StreamReader.records`.
+
+        `tables` are by the file identifiers of their messages, "" for all other messages; this table is one of them.
+        """
+        selected = None
+        if limit is not None or progress is not None:
+            selected = RecordFilter(self.schema._record_types, self.number, [], limit, progress)
+        made = {
+            identifier.encode("latin-1"): (table.schema._record_types, table.number)
+            for identifier, table in tables.items()
+        }
+        limits = (max_depth, max_tables, max_apparent_size)
+        return iterate_mixed_records(made, reader, verify, limits, on_other, on_error, selected)
+
+    def _identified(self, file_identifier: str) -> Table:
+        """This table as the root of its schema, with a file identifier: as a description names it."""
+        info = self.schema._info
+        if (info.root, info.file_identifier) == (self.number, file_identifier):
+            return self
+        info = dataclasses.replace(info, root=self.number, file_identifier=file_identifier)
+        schema = Schema(info, size_prefixed=self.schema.size_prefixed)
+        schema._data = self.schema._data
+        return Table(schema, self.number)
 
     def read_columns(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import glob
 import io
 import os
@@ -14,16 +13,22 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from flatstream.checksums import Checksum, ChecksumType, as_checksum
-from flatstream.detection import Detection, detect
+from flatstream._endpoints import Source
+from flatstream._finding import find_checksum
+from flatstream._open import open as open_stream
+from flatstream._peeked import UnseekableFile
+from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import InvalidFrameError
+from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
+from flatstream.tools._foreign import look_at
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
 
-__all__ = ["Input", "NotAStreamError", "Opened", "checksum_name", "expand", "load_schema"]
+__all__ = ["Input", "NotAStreamError", "Opened", "expand", "load_schema", "only_input"]
 
+FoundBy = Literal["description", "detection", "empty file", "journal"]
 Kind = Literal["file", "journal", "pipe", "remote"]
 
 # The name of standard input.
@@ -33,9 +38,6 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 # The endings of the files that a folder stands for, unless it is a journal.
 ENDINGS = tuple(f".fs{ending}" for ending in ("", ".gz", ".bz2", ".xz", ".zst", ".lz4"))
-
-# How many bytes of a pipe are looked at to find its checksum, before any of them is read as a frame.
-HEAD = 1 << 20
 
 
 class NotAStreamError(InvalidFrameError):
@@ -60,14 +62,17 @@ class Opened:
         The tables that messages may have, by file identifier; "" for those without one.
     table : Table or None
         The table of the messages: the one that was asked for, or the only one.
+    compression : str or None
+        How the input is compressed: "gzip", "zstd" and others.
     """
 
     reader: StreamReader
     checksum: str | None = None
-    found_by: str | None = None
+    found_by: FoundBy | None = None
     description: Any = None
     tables: dict[str, Table] = field(default_factory=dict)
     table: Table | None = None
+    compression: str | None = None
 
     def close(self) -> None:
         """Closes the reader."""
@@ -132,11 +137,18 @@ class Input:
         made = None if schema is None else load_schema(schema)
         opened = self._open_reader(checksum, options)
         try:
+            opened.description = opened.reader.description
+            if opened.description is not None and opened.found_by == "detection":
+                # What was found by trying is what it says, or reading it would have failed.
+                opened.found_by = "description" if opened.description.checksum == opened.checksum else "detection"
             if made is not None:
                 opened.tables = _tables_of(made)
-                opened.table = pick_table(opened.tables, made, table)
-            elif table is not None:
+            elif opened.description is not None:
+                opened.tables = opened.description.tables
+                made = opened.description.schema
+            if made is None and table is not None:
                 raise LookupError(f"the stream has no schema in which to look for the table {table!r}")
+            opened.table = pick_table(opened.tables, made, table)
         except BaseException:
             opened.close()
             raise
@@ -146,93 +158,47 @@ class Input:
         if self.kind == "journal":
             from flatstream.journal import JournalReader
 
-            reader = JournalReader(self.name, checksum, **options)
-            return Opened(reader, _checksum_of(reader.deframer), None if checksum is not None else "journal")
-        if self.kind == "remote":
-            raise OSError(errno.EPROTONOSUPPORT, "URLs cannot be read", self.name)
-        source: Any = self.name
-        if self.kind == "pipe":
-            file = sys.stdin.buffer if self.name == STDIN else io.FileIO(self.name, "rb")
-            source = _Pipe(file, own=self.name != STDIN)
-        elif not self.size and not options.get("follow") and checksum is None:
-            # For the error of a file that cannot be read; an empty one has no frames with any checksum.
-            return Opened(StreamReader(self.name, **options), None, "empty file")
-        if checksum is not None:
-            return Opened(StreamReader(source, checksum, **options), checksum_name(checksum))
-        detection = source.detect() if isinstance(source, _Pipe) else detect(source)
-        if detection is None:
-            return Opened(StreamReader(source, **options), None, "empty file")
-        if detection.checksum is None or detection.confidence < 1.0:
-            raise NotAStreamError(_not_certain(detection))
-        return Opened(StreamReader(source, detection.checksum, **options), detection.checksum.value, "detection")
+            journal = JournalReader(self.name, checksum, **options)
+            return Opened(journal, journal.checksum, None if checksum is not None else "journal")
+        try:
+            if self.kind == "pipe":
+                reader, found_by = _open_pipe(self.name, checksum, options)
+            else:
+                reader = open_stream(self.name, checksum=checksum, **options)
+                found_by = reader.checksum_found_by
+        except InvalidFrameError as error:
+            raise NotAStreamError(self._why_not()) from error
+        return Opened(reader, reader.checksum, found_by, compression=getattr(reader.source, "format", None))
+
+    def _why_not(self) -> str:
+        """Why the input cannot be opened, in fewer words than `flatstream.open` has for it."""
+        if self.kind != "file":
+            return "no stream, or its checksum is not certain: then say which one it is"
+        found = look_at(self.name)
+        return f"it is {found.what}" if found.is_perhaps else f"no stream: it is {found.what}"
 
 
-def _not_certain(found: Detection) -> str:
-    if found.checksum is None:
-        return f"no stream: it looks like {found.looks_like or 'nothing that is known'}"
-    frames = "frame" if found.frames == 1 else "frames"
-    return (
-        f"the checksum is not certain: {found.frames} {frames} would be intact with {found.checksum.value}; "
-        "say which one it has"
-    )
-
-
-class _Pipe(io.RawIOBase):
-    """A source that cannot seek, and whose first bytes can be looked at before they are read."""
-
-    def __init__(self, file: Any, own: bool) -> None:
-        super().__init__()
-        self._file = file
-        self._own = own
-        self._head = bytearray()
-        self._at = 0
-
-    def detect(self) -> Detection | None:
-        """Finds the checksum from no more bytes than needed, so that a slow pipe shows its first frames soon."""
-        read = getattr(self._file, "read1", self._file.read)
-        enough = 1
-        best = None
-        while len(self._head) < HEAD and (piece := read(HEAD - len(self._head))):
-            self._head += piece
-            if len(self._head) < enough:
-                continue
-            best = detect(self._head)
-            if best.checksum is not None and best.confidence == 1.0:
-                return best
-            enough = 2 * len(self._head)
-        return detect(self._head) if self._head else None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        if self._at < len(self._head):
-            count = min(len(view), len(self._head) - self._at)
-            view[:count] = self._head[self._at : self._at + count]
-            self._at += count
-            return count
-        read = getattr(self._file, "readinto1", self._file.readinto)
-        return read(view) or 0
-
-    def close(self) -> None:
-        if self._own and not self.closed:
-            self._file.close()
-        super().close()
-
-
-def _checksum_of(deframer: Any) -> str:
-    """The name of the checksum at the end of a chain of built-in deframers."""
-    while (inner := getattr(deframer, "inner", None)) is not None:
-        deframer = inner
-    found = getattr(deframer, "checksum", None)
-    return checksum_name(found)
-
-
-def checksum_name(checksum: Checksum | ChecksumType | str | None) -> str:
-    """The name by which a checksum is given to `flatstream.open`: ``"crc32"``. That of a custom one is its own."""
-    made = as_checksum(checksum)
-    return next((kind.value for kind in ChecksumType if type(kind.checksum()) is type(made)), made.name)
+def _open_pipe(name: str, checksum: Any, options: dict[str, Any]) -> tuple[StreamReader, FoundBy | None]:
+    """A reader of standard input or of a pipe with a name."""
+    if name != STDIN:
+        file: Any = io.FileIO(name, "rb")
+    else:
+        try:
+            # Closing it leaves standard input open.
+            file = io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
+        except (OSError, ValueError):
+            # Something else that takes its place.
+            file = sys.stdin.buffer
+    if checksum is not None:
+        return StreamReader(Source(file, {"readinto": file.readinto}, owned=True), checksum, **options), None
+    peeked = UnseekableFile(file)
+    try:
+        found = find_checksum(peeked, name)
+        source = Source(peeked, {"readinto": peeked.readinto}, owned=True)
+        return StreamReader(source, deframer_for(found.checksum), **options), found.by
+    except BaseException:
+        peeked.close()
+        raise
 
 
 # Schemas
@@ -325,6 +291,20 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
         else:
             inputs += _of_path(name)
     return inputs
+
+
+def only_input(path: str | os.PathLike[str]) -> Input:
+    """The input that a path stands for.
+
+    Raises
+    ------
+    ValueError
+        It stands for nothing, or for several.
+    """
+    inputs = expand([path])
+    if len(inputs) != 1 or inputs[0].name != os.fspath(path):
+        raise ValueError(f"{os.fspath(path)!r} stands for {len(inputs)} inputs: give each to a call of its own")
+    return inputs[0]
 
 
 def _of_path(path: str) -> list[Input]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import math
 import re
 import struct
@@ -18,6 +19,9 @@ from hypothesis import strategies as st
 
 from flatstream import (
     FlatbufferError,
+    RecordWriter,
+    StreamReader,
+    StreamWriter,
 )
 from flatstream._core.records.conditions import key_bounds
 from reference.columns import Reference, bits
@@ -187,3 +191,19 @@ def test_keys_around_a_limit_are_those_of_the_nearest_floats(limit):
         assert math.nextafter(float_of(below), math.inf) == float_of(above)
     else:
         assert float_of(below) == limit
+
+
+def test_batches_go_on_behind_any_number_of_messages_that_a_condition_leaves_out():
+    """Also behind more bytes of them than a batch may have, 64 MiB."""
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        records = RecordWriter(writer, SHAPE)
+        records.write(id=1)
+        for _ in range(70):
+            records.write(id=0, title="x" * 1_000_000)
+        records.write(id=2)
+    for rows in (1, 512, None):
+        with StreamReader(sink.getbuffer()) as reader:
+            batches = list(reader.column_batches(SHAPE, ["id"], ("id", ">", 0), batch_rows=rows))
+        assert [value for batch in batches for value in batch["id"]] == [1, 2]
+        assert all(batch.num_rows for batch in batches)

@@ -46,6 +46,7 @@ MIB = 1024 * 1024
 SMOKE_ATTRIBUTES: dict[str, dict[str, float]] = {
     "checksums.ShortPayloads": {"count": 500},
     "checksums.Portable": {"size": 16 * 1024},
+    "command_line.Start": {"size": 100_000},
     "deframing.BatchSizes": {"count": 5000},
     "deframing.LengthPatterns": {"count": 2000},
     "following.Delivery": {"count": 10, "runs": 1},
@@ -101,6 +102,8 @@ def test_there_is_a_module_for_each_concern():
         "building",
         "columns",
         "columns_in",
+        "command_line",
+        "converting",
         "records_in",
         "records_out",
         "verifying",
@@ -175,7 +178,7 @@ def test_benchmark_that_is_given_a_wrong_stream_fails():
 def test_goals_are_those_of_the_document_and_name_methods_that_exist():
     rows = list(goals.goals())
     names = {row.name.split()[0] for row in rows}
-    kinds = {"F": 6, "K": 5, "B": 3, "R": 3, "V": 1, "M": 3, "S": 1, "W": 1, "J": 6}
+    kinds = {"F": 6, "K": 5, "B": 3, "R": 3, "V": 1, "M": 3, "S": 1, "W": 1, "J": 6, "D": 1}
     assert names == {f"{kind}{number}" for kind, most in kinds.items() for number in range(1, most + 1)}
     for row in rows:
         assert callable(getattr(row.benchmark, row.subject))

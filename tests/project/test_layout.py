@@ -17,10 +17,13 @@ PYTHON_FILES = sorted(path for path in TESTS.rglob("*.py") if "data" not in path
 FOLDERS = {
     "checksums",
     "columns",
+    "description",
+    "convert",
     "faults",
     "flatbuf",
     "framing",
     "journal",
+    "opening",
     "project",
     "records",
     "recovery",

@@ -179,7 +179,11 @@ NO_CLASSES: list[Refused] = [
 TABLE = SHAPES.table("shapes.Named")
 NO_TABLES: list[Refused] = [
     (value, TypeError, rf"table must be a Table of a schema \(.*\), got {type(value).__name__}")
-    for value in (None, 5, "shapes.Named", TABLE.schema, type(TABLE))
+    for value in (5, b"shapes.Named", TABLE.schema, type(TABLE))
+]
+# They stand for a table of the stream's description.
+NO_TABLES += [
+    (value, TypeError, r"\(\) needs a table, because the stream has no description") for value in (None, "shapes.Named")
 ]
 READER_CASES = [
     *callables("process_all", "fn", lambda reader, fn: reader.process_all(fn)),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flatstream import Schema
 from flatstream.schema import EvolutionIssue
 from flatstream.schema._flatc import find_flatc
-from support.schema_texts import INTEGERS, RandomSchema, TextType
+from support.schema_texts import INTEGERS, NO_SHRINKING, RandomSchema, TextType
 
 # Old text, new text, what is found as "kind path", and whether flatc refuses the new one too.
 SAME = "table A {} table B {} struct P { x:int; y:int; } "
@@ -73,7 +73,12 @@ CASES = [
     ("table T { a:int; }", "table U { a:int; }", "table_removed T", False),
     ("namespace n; table T { a:int; }", "namespace m; table T { a:int; }", "table_removed n.T", False),
     (SAME + "union U { A } table T { u:U; }", SAME + "union U { A } table T { x:int; u:U; }", "field_id T.u", True),
-    (SAME + "union U { A } table T { u:U; }", SAME + "table T { u:A (id: 1); x:ubyte (id: 0); }", "field_type T.u", True),
+    (
+        SAME + "union U { A } table T { u:U; }",
+        SAME + "table T { u:A (id: 1); x:ubyte (id: 0); }",
+        "field_type T.u",
+        True,
+    ),
     (SAME + "union U { A } table T { u:[U]; }", SAME + "union U { A } table T { x:int; }", None, True),
     # Types
     ("struct S { a:int; b:int; }", "struct S { a:int; b:int; c:int; }", "struct_layout S", False),
@@ -96,7 +101,12 @@ CASES = [
     # The schema
     (SAME + "root_type A;", SAME + "root_type B;", "root_type root_type", False),
     (SAME + "root_type A;", SAME, "root_type root_type", False),
-    ('table T {} file_identifier "AAAA";', 'table T {} file_identifier "BBBB";', "file_identifier file_identifier", False),
+    (
+        'table T {} file_identifier "AAAA";',
+        'table T {} file_identifier "BBBB";',
+        "file_identifier file_identifier",
+        False,
+    ),
     ("table T {}", 'table T {} root_type T; file_identifier "BBBB";', "file_identifier file_identifier", False),
 ]
 
@@ -200,14 +210,14 @@ def check_random_change(chance: random.Random, folder: Any) -> None:
         assert issues
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, phases=NO_SHRINKING)
 @given(st.randoms(use_true_random=False))
 def test_random_change_that_flatc_refuses_is_found(tmp_path_factory, chance):
     check_random_change(chance, tmp_path_factory.mktemp("change"))
 
 
 @pytest.mark.long
-@settings(max_examples=500)
+@settings(max_examples=500, phases=NO_SHRINKING)
 @given(st.randoms(use_true_random=False))
 def test_500_random_changes_that_flatc_refuses_are_found(tmp_path_factory, chance):
     check_random_change(chance, tmp_path_factory.mktemp("change"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import given, note, reject, settings
 from hypothesis import strategies as st
 
 from flatstream import FlatbufferError, Schema
@@ -15,7 +15,7 @@ from flatstream.schema._fbs import _BUILT_IN_ATTRIBUTES
 from flatstream.schema._reflection import SIZES, EnumInfo, FieldInfo, ObjectInfo, SchemaInfo
 from support.records import encoded
 from support.schema_sweep import PlainMaking, random_records, schema_files
-from support.schema_texts import RandomSchema
+from support.schema_texts import NO_SHRINKING, RandomSchema
 
 FILES = schema_files()
 OWN = [name for name in FILES if "." not in name]
@@ -78,6 +78,7 @@ def check_random_schema(chance: random.Random) -> None:
     except FlatbufferError as error:
         assert "cannot be told from another type in the namespace" in str(error)
         reject()
+    note(written)
     again = Schema.from_fbs(text=written)
     # flatc was the same one: even comments and attributes are.
     assert repr(again._info) == repr(schema._info)
@@ -96,14 +97,14 @@ def check_random_schema(chance: random.Random) -> None:
             assert repr(again.tables[table.name].view(message).to_dict()) == repr(table.view(message).to_dict())
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, phases=NO_SHRINKING)
 @given(st.randoms(use_true_random=False))
 def test_random_schema_is_compiled_to_the_same_types(chance):
     check_random_schema(chance)
 
 
 @pytest.mark.long
-@settings(max_examples=300)
+@settings(max_examples=300, phases=NO_SHRINKING)
 @given(st.randoms(use_true_random=False))
 def test_300_random_schemas_are_compiled_to_the_same_types(chance):
     check_random_schema(chance)

@@ -34,6 +34,7 @@ Messages
     schema_sweep       every schema that can be had, and flatc as a referee
     record_views       records read in every way
     columns            writing columns and reading them back
+    conversion         streams to convert, and what a conversion makes of them
     arrow_types        the Arrow types of a schema, and random records
     arrow_abi          the structures of the Arrow C data interface, and producers that can be wrong in any way
 

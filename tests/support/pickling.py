@@ -292,6 +292,10 @@ def carried() -> dict[str, list[Any]]:
         "DefaultDeframer": [fs.DefaultDeframer(), default],
         "DefaultFramer": [fs.DefaultFramer()],
         "Cursor": [Cursor("0123456789abcdef" * 2, 17)],
+        "Description": [
+            fs.Description(),
+            fs.Description(TELEMETRY, checksum="crc32", metadata={"a": "b"}, created_ns=5, serializer="json"),
+        ],
         "Detection": [fs.Detection(fs.ChecksumType.CRC32, 3, 1.0, None), fs.Detection(None, 0, 0.0, "gzip")],
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
         "Enum": [*TELEMETRY.enums.values(), *SHAPES.enums.values()],

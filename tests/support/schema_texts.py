@@ -6,10 +6,21 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import Phase
+
+# Each step of shrinking would run flatc twice, for minutes, and a text is short enough to be read.
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 NAMESPACES = ("", "a", "b", "a.b", "a.a", "telemetry.host")
 INTEGERS = {"byte": 8, "ubyte": 8, "short": 16, "ushort": 16, "int": 32, "uint": 32, "long": 64, "ulong": 64}
 SCALARS = (*INTEGERS, "bool", "float", "double")
-COMMENTS = ("a comment", "with \"quotes\" and \\ and 'others'", "grüße, 日本語", "  indented", "", "ends with */ // ///")
+COMMENTS = (
+    "a comment",
+    "with \"quotes\" and \\ and 'others'",
+    "grüße, 日本語",
+    "  indented",
+    "",
+    "ends with */ // ///",
+)
 
 
 @dataclass
@@ -100,7 +111,9 @@ class RandomSchema:
     def decorated(self, each: TextField) -> TextField:
         self.decorate(each)
         if self.chance.random() < 0.2:
-            each.attributes.append(self.chance.choice(["unit", 'unit: "m/s\\n\\"x\\""', "level: 7", "level: -3", "unit: 0"]))
+            each.attributes.append(
+                self.chance.choice(["unit", 'unit: "m/s\\n\\"x\\""', "level: 7", "level: -3", "unit: 0"])
+            )
         return each
 
     def number(self, table: TextType) -> None:
@@ -150,7 +163,8 @@ class RandomSchema:
         chance = self.chance
         kinds = [each.full_name for each in self.of("table", "struct")]
         union.fields = [
-            self.variant(text) for text in {*chance.choices(kinds, k=chance.randint(1, 3)), chance.choice([*kinds, "string"])}
+            self.variant(text)
+            for text in {*chance.choices(kinds, k=chance.randint(1, 3)), chance.choice([*kinds, "string"])}
         ]
         union.fields.sort(key=lambda each: each.name)
 
@@ -164,9 +178,11 @@ class RandomSchema:
         for _ in range(chance.randint(0, 8)):
             table.fields.append(self.decorated(self.table_field()))
         if chance.random() < 0.2:
-            table.attributes.append(chance.choice(["unit", "original_order", "unit: \"x\""]))
+            table.attributes.append(chance.choice(["unit", "original_order", 'unit: "x"']))
         if chance.random() < 0.3:
-            table.fields.append(TextField(self.new_name("key_"), chance.choice(["string", "int", "ulong"]), "", ["key"]))
+            table.fields.append(
+                TextField(self.new_name("key_"), chance.choice(["string", "int", "ulong"]), "", ["key"])
+            )
 
     def table_field(self) -> TextField:
         chance = self.chance

@@ -1,3 +1,5 @@
+from typing import NoReturn
+
 from typing_extensions import Buffer, disjoint_base
 
 # The base class declares the payload that the library passes to a subclass. The built-in checksums accept any buffer.
@@ -37,4 +39,10 @@ class Crc64(Checksum):
 
 class XxHash64(Checksum):
     def calculate(self, payload: Buffer) -> int: ...
+    def verify(self, expected: int, payload: Buffer) -> None: ...
+
+@disjoint_base
+class UncheckedChecksum(Checksum):
+    def __init__(self, size: int) -> None: ...
+    def calculate(self, payload: Buffer) -> NoReturn: ...
     def verify(self, expected: int, payload: Buffer) -> None: ...

@@ -294,3 +294,24 @@ cdef class XxHash64(Checksum):
         acquire(payload, &view, "payload")
         PyBuffer_Release(&view)
         return xxhash.xxh3_64_intdigest(payload)
+
+
+cdef class UncheckedChecksum(Checksum):
+    """Stands for a checksum of `size` bytes that is not compared: a deframer with it reads headers only.
+
+    Not public, and never evidence that a frame is intact: it is for counting frames where nothing is decided.
+    """
+
+    cdef readonly Py_ssize_t size
+
+    def __init__(self, Py_ssize_t size):
+        self.size = size
+        self.checked_size()
+        self.absent = True
+
+    def calculate(self, payload):
+        """Raises TypeError: frames cannot be written with it."""
+        raise TypeError("UncheckedChecksum reads headers only: it calculates nothing")
+
+    def __reduce__(self):
+        return UncheckedChecksum, (self.size,)

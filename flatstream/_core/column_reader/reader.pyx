@@ -200,8 +200,9 @@ cdef class ColumnReader(Exclusive):
                 except Exception as error:
                     self.pending = error
                     break
-                if max_rows is not None and (
-                    self.rows >= limit or self.message_bytes >= MAX_BATCH_BYTES or one_batch and self.rows
+                # Not without a row, which would be the end: a condition may leave out any number of messages.
+                if max_rows is not None and self.rows and (
+                    self.rows >= limit or self.message_bytes >= MAX_BATCH_BYTES or one_batch
                 ):
                     break
             # If all rows were asked for, the error is raised and the rows are lost: no later call would return them.

@@ -20,10 +20,15 @@ cdef class RecordIterator:
     cdef readonly unsigned long long others
     # Which records are given; None for all.
     cdef RecordFilter selected
+    # Of a stream with several tables: the types and the number of each, by its file identifier as a number, 0 for the
+    # table of all other messages. None if there is one table.
+    cdef dict tables
     # Whether each message is given, or raises: the usual case, which takes a shorter way (R1).
     cdef bint is_plain
 
     cdef RecordView next_selected(self, Decoder decoder)
+    cdef tuple table_of(self, object payload)
+    cdef object other_error(self, object payload, Decoder decoder)
 
 
 cdef RecordView open_message(

@@ -35,3 +35,12 @@ def iterate_records(
     on_error: Literal["raise", "skip", "stop", "resync"] | None = None,
     selected: RecordFilter | None = None,
 ) -> RecordIterator: ...
+def iterate_mixed_records(
+    tables: dict[bytes, tuple[RecordTypes, int]],
+    reader: Decoder,
+    verify: bool,
+    limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
+    on_other: str = "raise",
+    on_error: Literal["raise", "skip", "stop", "resync"] | None = None,
+    selected: RecordFilter | None = None,
+) -> RecordIterator: ...

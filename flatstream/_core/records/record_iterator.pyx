@@ -5,9 +5,10 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from flatstream._core.base.buffers cimport owner_view_of
+from flatstream._core.base.endian cimport load_u32
 from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.flatbuf.layout cimport identifier_of
 from flatstream._core.flatbuf.message cimport Message, is_other, open_root
@@ -116,6 +117,7 @@ cdef class RecordIterator:
     cdef RecordView next_selected(self, Decoder decoder):
         """The next record that `on_other`, `on_error`, `where` and `limit` let through; StopIteration at the end."""
         cdef RecordTypes types = self.types
+        cdef int32_t number = self.number
         cdef RecordView record
         cdef Py_buffer* buffer
         cdef unsigned long long end
@@ -129,7 +131,17 @@ cdef class RecordIterator:
                 if self.selected is not None:
                     self.selected.report(decoder)
                 raise StopIteration
-            if self.skipping:
+            if self.tables is not None:
+                table = self.table_of(payload)
+                if table is not None:
+                    types, number = table
+                elif self.skipping:
+                    self.others += 1
+                    PyErr_CheckSignals()
+                    continue
+                else:
+                    number = -1
+            elif self.skipping:
                 buffer = PyMemoryView_GET_BUFFER(payload)
                 if is_other(
                     <const uint8_t*>buffer.buf, <uint64_t>buffer.len, identifier_of(types.layout, self.number)
@@ -139,8 +151,10 @@ cdef class RecordIterator:
                     PyErr_CheckSignals()
                     continue
             try:
+                if number < 0:
+                    raise self.other_error(payload, decoder)
                 record = open_message(
-                    types, self.number, payload, self.verify, <int64_t>decoder.last_offset,
+                    types, number, payload, self.verify, <int64_t>decoder.last_offset,
                     <int64_t>(decoder.delivered + decoder.refused_before) - 1,
                 )
                 if self.selected is None or self.selected.takes(record):
@@ -155,6 +169,36 @@ cdef class RecordIterator:
                 else:
                     decoder.losses.add(decoder.last_offset, end)
                 PyErr_CheckSignals()
+
+
+    cdef tuple table_of(self, object payload):
+        """The types and the number of the table that a message of a mixed stream is of; None if there is none."""
+        cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(payload)
+        table = self.tables.get(identifier_in(<const uint8_t*>buffer.buf, <uint64_t>buffer.len))
+        return self.tables.get(0) if table is None else table
+
+    cdef object other_error(self, object payload, Decoder decoder):
+        """The error for a message of a mixed stream that is of none of its tables."""
+        found = bytes(payload[4:8])
+        known = ", ".join(repr(int(number).to_bytes(4, "little")) for number in self.tables)
+        what = f"has the file identifier {found!r}" if identifier_in(payload_data(payload), len(payload)) else "has none"
+        error = FlatbufferError(
+            f"expected a message with one of the file identifiers {known}: it {what}",
+            offset=decoder.last_offset, frame=decoder.delivered + decoder.refused_before - 1,
+        )
+        if not error.frame:
+            error.add_note(FIRST_FAILED)
+        return error
+
+
+cdef inline const uint8_t* payload_data(object payload) noexcept:
+    return <const uint8_t*>PyMemoryView_GET_BUFFER(payload).buf
+
+
+cdef inline uint32_t identifier_in(const uint8_t* data, uint64_t size) noexcept nogil:
+    """The file identifier that a message carries, 0 if none (see `is_other`)."""
+    # No identifier is 1: it would be no printable ASCII.
+    return load_u32(data + 4) if is_other(data, size, 1) else 0
 
 
 def view_message(
@@ -189,4 +233,35 @@ def iterate_records(
     records.mode = mode
     records.selected = selected
     records.is_plain = mode == ON_ERROR_RAISE and not records.skipping and selected is None
+    return records
+
+
+def iterate_mixed_records(
+    dict tables not None, reader, bint verify, tuple limits not None=(64, 1_000_000, 2**31), on_other="raise",
+    on_error=None, RecordFilter selected=None
+):
+    """An iterator over the messages of `reader`, each as a record of the table with its file identifier.
+
+    `tables` are the RecordTypes and the number of each table, by its identifier; b"" is that of all other messages. The
+    other arguments are those of `iterate_records`.
+    """
+    cdef RecordIterator records
+    cdef RecordTypes types = None
+    if not isinstance(reader, Decoder):
+        raise TypeError(f"reader must be a StreamReader, got {type(reader).__name__}: {reader!r:.100}")
+    if on_other not in ("raise", "skip"):
+        raise ValueError(f"on_other must be 'raise' or 'skip', got {on_other!r:.100}")
+    made = {}
+    for identifier, (types, number) in tables.items():
+        made[int.from_bytes(identifier, "little")] = types.with_limits(limits), types.check_root(number)
+    if types is None:
+        raise ValueError("expected one table or more, got none")
+    records = RecordIterator.__new__(RecordIterator)
+    records.mode = (<Decoder>reader).mode_of(on_error)
+    records.decoder = reader
+    records.tables = made
+    records.types = types
+    records.skipping = on_other == "skip"
+    records.verify = verify
+    records.selected = selected
     return records

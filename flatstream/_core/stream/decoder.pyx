@@ -721,6 +721,11 @@ cdef class Decoder(ResyncBuffer):
         """The size of the frame of that description in bytes, 0 if there is none or it was not read yet."""
         return self.description_size
 
+    @property
+    def _is_in_description(self):
+        """Whether the next frame is a description, of which not all bytes have arrived."""
+        return self.is_description
+
     def _deliver_description(self):
         """Makes a description an ordinary message, if it was not read yet."""
         self.parse_description = None

@@ -1,0 +1,185 @@
+"""The last messages of a stream: of a file from its end, of anything else by reading all of it."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flatstream.cli._inputs import Input, Opened
+from flatstream.cli._plans import HexPlan, Loss, Plan, Row
+from flatstream.journal import JournalReader
+from flatstream.reader import StreamReader
+from flatstream.writer import StreamWriter
+
+__all__ = ["Last", "last_rows"]
+
+# How many bytes at the end of a file are searched first, how many frames at the end of a journal, and by how much more
+# each time that these are too few.
+FIRST_BYTES = 1 << 16
+FIRST_FRAMES = 1024
+FACTOR = 4
+
+
+class Last(NamedTuple):
+    """The last rows of a stream, and the offset, or in a journal the number, behind the last whole message."""
+
+    rows: list[Row]
+    loss: Loss
+    end: int
+
+
+def last_rows(
+    one: Input,
+    opened: Opened,
+    plan: Plan,
+    count: int,
+    reopen: Callable[..., Opened],
+    *,
+    from_start: bool = False,
+) -> Last:
+    """The last `count` rows of an input.
+
+    Parameters
+    ----------
+    one : Input
+        The input.
+    opened : Opened
+        The input, of which no message was read yet.
+    plan : Plan
+        The plan for its messages.
+    count : int
+        How many rows.
+    reopen : callable
+        ``reopen(start=...)`` opens a journal at another place.
+    from_start : bool
+        Whether to read all of a file. A search from its end takes a stream inside of a message for the stream itself.
+    """
+    if isinstance(opened.reader, JournalReader):
+        return _of_journal(plan, count, reopen)
+    file = opened.reader.source
+    if (
+        not from_start
+        and type(file) is io.FileIO
+        and one.kind == "file"
+        and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    ):
+        return _of_file(file, opened.reader, plan, count)
+    return _of_all(opened.reader, plan, count)
+
+
+def _of_file(file: io.FileIO, known: StreamReader, plan: Plan, count: int) -> Last:
+    size = os.fstat(file.fileno()).st_size
+    window = FIRST_BYTES
+    while True:
+        begin = max(0, size - window)
+        window *= FACTOR
+        place, end = _place_of_last(file, known, begin, count)
+        if place is None:
+            continue
+        if plan.is_selective:
+            place = begin
+        rows: deque[Row] = deque(maxlen=count)
+        loss = Loss()
+        if count:
+            with _reader_at(file, known, place) as reader:
+                for found in plan.rows(reader, loss, live=False):
+                    rows += plan.moved(found, place)
+        # Where reading begins inside of a frame, its rest is no loss.
+        loss.ranges = [
+            (place + first, place + behind) for first, behind in loss.ranges if first or place != begin or not begin
+        ]
+        if len(rows) >= count or not begin:
+            return Last(list(rows), loss, end)
+
+
+def _place_of_last(file: io.FileIO, known: StreamReader, begin: int, count: int) -> tuple[int | None, int]:
+    """Where the last `count` frames begin, and where the last one ends.
+
+    If there are fewer from `begin` on, they begin at `begin`; None if there are none, and `begin` is not the beginning.
+    """
+    offsets: deque[int] = deque(maxlen=count)
+    with _reader_at(file, known, begin) as reader:
+        for batch in reader.batches():
+            # A frame begins as far before its payload as the first one does, where the batch begins.
+            first = batch.stream_offset - batch.offsets[0]
+            offsets.extend(first + offset for offset in (batch.offsets[-count:] if count else ()))
+        end = reader.offset
+        if reader.lost_ranges and reader.lost_ranges[-1][1] == end:
+            end = reader.lost_ranges[-1][0]
+        if begin and not reader.frames_read:
+            return None, 0
+    return begin + (offsets[0] if count and len(offsets) == count else 0), begin + end
+
+
+def _reader_at(file: io.FileIO, known: StreamReader, offset: int) -> StreamReader:
+    """Reads the same file from an offset on; the position of `file` is not used by anybody else."""
+    again = io.FileIO(os.dup(file.fileno()), "rb")
+    try:
+        again.seek(offset)
+        return _Owning(again, known.deframer, on_error="resync")
+    except BaseException:
+        again.close()
+        raise
+
+
+class _Owning(StreamReader):
+    """A reader that closes its file."""
+
+    def close(self) -> None:
+        file = self.source
+        super().close()
+        if file is not None:
+            file.close()
+
+
+def _of_journal(plan: Plan, count: int, reopen: Callable[..., Opened]) -> Last:
+    wanted = max(FIRST_FRAMES, count) if plan.is_selective else count
+    while True:
+        with reopen(start=-wanted if wanted else "newest") as opened:
+            reader: Any = opened.reader
+            rows: deque[Row] = deque(maxlen=count)
+            loss = Loss()
+            before = reader.position
+            for found in plan.rows(reader, loss, live=False):
+                rows += found
+            end = reader.position
+        # Fewer frames than wanted: it began at the oldest one.
+        if len(rows) >= count or end - before < wanted:
+            return Last(list(rows), loss, end)
+        wanted *= FACTOR
+
+
+def _of_all(reader: StreamReader, plan: Plan, count: int) -> Last:
+    rows: deque[Row] = deque(maxlen=count)
+    loss = Loss()
+    if plan.is_selective or isinstance(plan, HexPlan):
+        for found in plan.rows(reader, loss, live=False):
+            rows += found
+        return Last(list(rows), loss, reader.offset)
+    # Only the last messages become rows.
+    kept: deque[tuple[int, bytes]] = deque(maxlen=count)
+    for batch in reader.batches():
+        if count:
+            offsets = batch.offsets[-count:]
+            kept.extend(
+                zip((batch.stream_offset + offset for offset in offsets), map(bytes, batch[-count:]), strict=True)
+            )
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        writer.write_payloads([payload for _, payload in kept])
+    with StreamReader(sink.getvalue(), on_error="skip", allow_empty=True) as last:
+        for found in plan.rows(last, loss, live=False):
+            rows += found
+        refused = last.lost_ranges
+    # What the schema refuses is told with its offset in the stream that was read.
+    at = 0
+    for offset, payload in kept:
+        if any(begin <= at < end for begin, end in refused):
+            loss.refused.append((offset, "it is no message of the table"))
+        at += 4 + len(payload)
+    loss.ranges = reader.lost_ranges
+    return Last(list(rows), loss, reader.offset)

@@ -1,0 +1,356 @@
+"""How the messages of a stream become rows: JSON texts, or cells of columns.
+
+A plan is made for the tables of one stream, and its `rows` reads a stream. It yields lists of rows, each as soon as its
+messages have arrived if the stream is `live`. A row is a JSON text, or a tuple of cells, if the plan has columns.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flatstream.cli._selection import Selection
+from flatstream.errors import FlatStreamError
+from flatstream.tools._fields import expanded, plain_columns
+from flatstream.tools._times import TimeField
+
+if TYPE_CHECKING:
+    from flatstream.reader import StreamReader
+    from flatstream.schema import Table
+    from flatstream.tools.inputs import Opened
+
+__all__ = ["Json", "Loss", "Plan", "Row", "json_text", "plan_of"]
+
+# How many rows are made before they are printed, and of how many characters.
+ROWS = 512
+CHARACTERS = 1 << 20
+
+# Of the floats of 32 bits.
+LARGEST = 3.4028234663852886e38
+
+Row = Any
+
+
+class Json(str):
+    """A cell that is a JSON text."""
+
+
+class Loss:
+    """What could not be shown: the ranges of bytes that are lost, and messages of other tables."""
+
+    def __init__(self) -> None:
+        self.ranges: list[tuple[int, int]] = []
+        self.refused: list[tuple[int, str]] = []
+        self.others = 0
+
+    def differs_from(self, other: Loss) -> bool:
+        """Whether one of them knows of more."""
+        return (len(self.ranges), len(self.refused), self.others) != (
+            len(other.ranges),
+            len(other.refused),
+            other.others,
+        )
+
+    def moved(self, offset: int) -> Loss:
+        """A copy for a reader that began at this offset of a stream."""
+        made = Loss()
+        made.ranges = [(offset + begin, offset + end) for begin, end in self.ranges]
+        made.refused = [(offset + at, reason) for at, reason in self.refused]
+        made.others = self.others
+        return made
+
+
+class Plan:
+    """How the messages of one stream become rows.
+
+    Attributes
+    ----------
+    columns : tuple of str or None
+        The names of the cells; None if a row is a JSON text.
+    times : mapping of str to str
+        The columns that are times, and the units that they count in.
+    is_selective : bool
+        Whether conditions leave messages out.
+    """
+
+    columns: tuple[str, ...] | None = None
+    times: Mapping[str, str] = {}
+    is_selective = False
+
+    def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        """The rows of the messages that the reader has left.
+
+        Parameters
+        ----------
+        reader : StreamReader
+            The stream.
+        loss : Loss
+            Is kept up to date.
+        limit : int, optional
+            So many rows are enough. There may be more.
+        live : bool
+            Whether each row is wanted as soon as there is one.
+        """
+        raise NotImplementedError
+
+    def moved(self, rows: list[Row], offset: int) -> list[Row]:
+        """Rows of a reader that began at this offset of a stream."""
+        return rows
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON, written as `RecordView.to_json` does: bytes are lists of numbers, NaN and infinity are texts."""
+    if isinstance(value, Json):
+        return value
+    try:
+        return _compact(value, allow_nan=False)
+    except ValueError:
+        return _compact(_finite(value), allow_nan=False)
+
+
+_compact = functools.partial(
+    json.dumps, ensure_ascii=False, separators=(",", ":"), default=lambda value: list(memoryview(value))
+)
+
+
+def _finite(value: Any) -> Any:
+    """The value with texts in place of numbers that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return list(map(_finite, value)) if isinstance(value, list) else value
+
+
+def record_text(record: Any) -> Json:
+    """A record as JSON, with the fields that have their default value."""
+    return Json(record.to_json(defaults=True))
+
+
+def _shortest(value: float | None) -> float | None:
+    """The float with the fewest digits that is the same number in 32 bits."""
+    if value is None or value != value or abs(value) == float("inf"):
+        return value
+    for digits in (6, 7, 8):
+        short = float(f"{value:.{digits}g}")
+        if abs(short) <= LARGEST and struct.unpack("<f", struct.pack("<f", short))[0] == value:
+            return short
+    return value
+
+
+class _Gathered:
+    """Rows that are made one by one, and handed on together.
+
+    Parameters
+    ----------
+    limit : int, optional
+        So many rows are enough.
+    live : bool
+        Each row is handed on at once.
+    """
+
+    def __init__(self, limit: int | None, live: bool) -> None:
+        self._rows: list[Row] = []
+        self._size = 0
+        self._full = 1 if live else min(ROWS, limit or ROWS)
+
+    def add(self, row: Row, size: int) -> bool:
+        """Adds a row of so many characters; returns whether it is time to hand them on."""
+        self._rows.append(row)
+        self._size += size
+        return len(self._rows) >= self._full or self._size >= CHARACTERS
+
+    def take(self) -> list[Row]:
+        """The rows, which are given once."""
+        rows, self._rows, self._size = self._rows, [], 0
+        return rows
+
+
+class HexPlan(Plan):
+    """Payloads of which nothing is known, as hexadecimal digits."""
+
+    columns = ("offset", "size", "hex")
+
+    def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        gathered = _Gathered(limit, live)
+        for payload in reader:
+            if gathered.add((reader.message_offset, len(payload), payload.hex()), 2 * len(payload)):
+                loss.ranges = reader.lost_ranges if reader.skipped else []
+                yield gathered.take()
+        loss.ranges = reader.lost_ranges
+        yield gathered.take()
+
+    def moved(self, rows: list[Row], offset: int) -> list[Row]:
+        """The rows with offsets from the beginning of the stream."""
+        return [(offset + at, size, text) for at, size, text in rows]
+
+
+class JsonPlan(Plan):
+    """Whole messages of one table as JSON."""
+
+    def __init__(self, table: Table, conditions: list[tuple[str, str, Any]] | None) -> None:
+        self._table = table
+        self._conditions = conditions or None
+        self.is_selective = bool(conditions)
+
+    def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        gathered = _Gathered(limit, live)
+        records = reader.records(self._table, where=self._conditions, on_other="skip")
+        for record in records:
+            text = record_text(record)
+            if gathered.add(text, len(text)):
+                loss.others = records.others
+                loss.ranges = reader.lost_ranges if reader.skipped else []
+                yield gathered.take()
+        loss.others = records.others
+        loss.ranges = reader.lost_ranges
+        yield gathered.take()
+
+    def chunks(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[bytes]:
+        """The lines of exactly these rows, as bytes: written in compiled code, and not one by one."""
+        from flatstream.schema import json_lines
+
+        records = reader.records(self._table, where=self._conditions, on_other="skip", limit=limit)
+        try:
+            yield from json_lines(records, defaults=True, chunk_size=1 if live else None)
+        finally:
+            loss.others = records.others
+            loss.ranges = reader.lost_ranges
+
+
+class CellPlan(Plan):
+    """Fields of one table, read as columns."""
+
+    def __init__(
+        self,
+        table: Table,
+        fields: tuple[str, ...],
+        conditions: list[tuple[str, str, Any]] | None,
+        time: TimeField | None,
+    ) -> None:
+        self._table = table
+        self._conditions = conditions or None
+        self.is_selective = bool(conditions)
+        self._fields = fields or tuple(plain_columns(table))
+        try:
+            schema = table.arrow_schema(self._fields)
+        except (LookupError, TypeError, ValueError) as error:
+            raise click.UsageError(f"--fields: {error.args[0]}") from None
+        self.columns = schema.names
+        self._floats = [type == "float" for type in schema.types]
+        self.times = {} if time is None else {time.path: time.unit}
+
+    def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        batches = reader.column_batches(
+            self._table,
+            self._fields,
+            self._conditions,
+            batch_rows=None if live else min(ROWS, limit or ROWS),
+            verify=True,
+            on_other="skip",
+        )
+        for batch in batches:
+            loss.ranges, loss.others = batches.lost_ranges, batches.others
+            columns = [
+                list(map(_shortest, column.to_pylist())) if is_float else column.to_pylist()
+                for column, is_float in zip(batch.values(), self._floats, strict=True)
+            ]
+            yield list(zip(*columns, strict=True)) if columns else [()] * batch.num_rows
+        loss.ranges, loss.others = batches.lost_ranges, batches.others
+
+
+class MixedPlan(Plan):
+    """Messages of several tables, each by its own file identifier."""
+
+    columns = ("table", "message")
+
+    def __init__(
+        self, tables: Mapping[str, Table], conditions: Mapping[str, list[tuple[str, str, Any]] | None]
+    ) -> None:
+        self._tables = dict(tables)
+        self._conditions = dict(conditions)
+        self.is_selective = any(each != [] for each in conditions.values())
+
+    def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        gathered = _Gathered(limit, live)
+        for payload in reader:
+            identifier = bytes(payload[4:8]).decode("latin-1")
+            if identifier not in self._tables:
+                # The table of all other messages, if there is one.
+                identifier = ""
+            table = self._tables.get(identifier)
+            if table is None:
+                loss.others += 1
+                continue
+            try:
+                record = self._selected(identifier, table, payload)
+            except FlatStreamError as error:
+                loss.refused.append((reader.message_offset, str(error)))
+                continue
+            if record is None:
+                continue
+            text = record_text(record)
+            if gathered.add((table.name, text), len(text)):
+                loss.ranges = reader.lost_ranges if reader.skipped else []
+                yield gathered.take()
+        loss.ranges = reader.lost_ranges
+        yield gathered.take()
+
+    def _selected(self, identifier: str, table: Table, payload: memoryview) -> Any:
+        """The record, if the conditions of its table hold; None otherwise."""
+        conditions = self._conditions[identifier]
+        if conditions is None:
+            return None
+        record = table.view(payload)
+        if not conditions:
+            return record
+        # Conditions are applied to streams: to one of this message.
+        from flatstream.reader import StreamReader
+
+        with StreamReader(len(payload).to_bytes(4, "little") + payload) as reader:
+            return next(reader.records(table, where=conditions, verify=False), None)
+
+
+def plan_of(opened: Opened, selection: Selection) -> Plan:
+    """The plan for the messages of an open input.
+
+    Raises
+    ------
+    click.UsageError
+        The selection does not fit the tables of the stream.
+    """
+    tables = {"": opened.table} if opened.table is not None else opened.tables
+    if selection.as_hex and selection.needs_table:
+        raise click.UsageError(f"--hex shows whole messages, and {selection.needs_table} is given")
+    if selection.as_hex or not tables:
+        if selection.needs_table:
+            raise click.UsageError(
+                f"{selection.needs_table} needs to know the fields of the messages, and the stream does not describe "
+                "itself: say --schema FILE"
+            )
+        return HexPlan()
+    if len(tables) == 1:
+        table = next(iter(tables.values()))
+        selection.check_fields(table)
+        conditions = selection.conditions(table, opened.description)
+        if selection.format == "jsonl" and not selection.fields:
+            return JsonPlan(table, conditions)
+        fields = selection.fields if selection.format == "jsonl" else tuple(expanded(table, selection.fields))
+        return CellPlan(table, fields, conditions, selection.time_field(table, opened.description))
+    names = ", ".join(table.name for table in tables.values())
+    if selection.fields or selection.format == "csv":
+        option = "--fields" if selection.fields else "--format csv"
+        raise click.UsageError(f"{option} is for messages of one table: choose it with --table, of {names}")
+    conditions_of = {
+        identifier: selection.conditions(table, opened.description, alone=False) for identifier, table in tables.items()
+    }
+    if all(each is None for each in conditions_of.values()):
+        # The error says what is missing.
+        selection.conditions(next(iter(tables.values())), opened.description)
+    return MixedPlan(tables, conditions_of)

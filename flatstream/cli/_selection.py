@@ -1,0 +1,210 @@
+"""The options by which commands select messages and show them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from flatstream.cli._inputs import _with_parameters_of
+from flatstream.cli._output import is_terminal
+from flatstream.cli._times import FORMS, field_of, is_number, parse_time, time_conditions
+from flatstream.cli._where import Comparison, NoSuchFieldError, WhereError, bind, parse
+from flatstream.tools._fields import field_at, known_paths
+from flatstream.tools._times import TimeField, unit_of_name
+
+if TYPE_CHECKING:
+    from flatstream.schema import Table
+
+__all__ = ["Selection", "selection_options"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+class Selection:
+    """The values of the options of `selection_options`.
+
+    Attributes
+    ----------
+    fields : tuple of str
+        The paths of ``--fields``; empty for all.
+    every : int
+        One message is shown of so many.
+    format : {"jsonl", "csv", "table"}
+        How they are shown.
+    as_hex : bool
+        Payloads are shown instead of fields.
+    since : str or None
+        The text of ``--since``.
+    """
+
+    def __init__(
+        self,
+        fields: str | None,
+        where: tuple[str, ...],
+        since: str | None,
+        until: str | None,
+        time_field: str | None,
+        every: int,
+        format: str | None,
+        as_hex: bool,
+    ) -> None:
+        self.fields = _names(fields)
+        self.every = every
+        self.format = format or ("table" if is_terminal(sys.stdout) else "jsonl")
+        self.as_hex = as_hex
+        self.since, self._until, self._time_field = since, until, time_field
+        self._where: list[tuple[str, list[Comparison]]] = []
+        try:
+            self._where = [(text, parse(text)) for text in where]
+        except WhereError as error:
+            raise click.UsageError(f"--where: {error}") from None
+        for option, text in (("--since", since), ("--until", until)):
+            if text is not None and not is_number(text):
+                try:
+                    parse_time(text)
+                except ValueError as error:
+                    raise click.UsageError(f"{option}: {error}") from None
+
+    @property
+    def needs_table(self) -> str | None:
+        """The option that needs to know the fields of messages; None if there is none."""
+        for option, value in (
+            ("--where", self._where),
+            ("--since", self.since),
+            ("--until", self._until),
+            ("--fields", self.fields),
+        ):
+            if value:
+                return option
+        return None
+
+    def time_field(self, table: Table, description: Any) -> TimeField | None:
+        """The time field of a table.
+
+        Raises
+        ------
+        click.UsageError
+            ``--time-field`` names none of its fields.
+        """
+        try:
+            return field_of(table, self._time_field, description)
+        except ValueError as error:
+            raise click.UsageError(f"--time-field: {error}") from None
+
+    def conditions(self, table: Table, description: Any, *, alone: bool = True) -> list[tuple[str, str, Any]] | None:
+        """The conditions on messages of a table; None if it lacks a field that they are on, and is not the only one.
+
+        Raises
+        ------
+        click.UsageError
+            A condition does not fit the table, or no time field is known.
+        """
+        try:
+            time = self.time_field(table, description)
+        except click.UsageError:
+            if alone:
+                raise
+            time = None
+
+        def unit_of(path: str) -> str | None:
+            return time.unit if time is not None and path == time.path else unit_of_name(path)
+
+        found: list[tuple[str, str, Any]] = []
+        try:
+            for text, comparisons in self._where:
+                found += bind(text, comparisons, table, unit_of)
+        except WhereError as error:
+            if not alone and isinstance(error, NoSuchFieldError):
+                return None
+            raise click.UsageError(f"--where: {error}") from None
+        if self.since is not None or self._until is not None:
+            if time is None and not alone:
+                return None
+            if time is None:
+                raise click.UsageError(
+                    f"the time field of {table.name} is not known: say it, as --time-field NAME:UNIT with one of the "
+                    "units s, ms, us and ns"
+                )
+            found += time_conditions(time, self.since, self._until)
+        return found
+
+    def check_fields(self, table: Table) -> None:
+        """Raises click.UsageError if ``--fields`` names a field that the table does not have."""
+        for path in self.fields:
+            if field_at(table, path) is None:
+                raise click.UsageError(
+                    f"--fields: {table.name} has no field {path}; it has {known_paths(table, path.partition('.')[0])}"
+                )
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise click.UsageError(f"--fields: expected names with commas between them, as a,b.c; got {text!r:.100}")
+    if len(set(names)) < len(names):
+        raise click.UsageError(f"--fields: a field is named twice in {text!r:.100}")
+    return names
+
+
+def selection_options(function: FunctionT) -> FunctionT:
+    """Adds the options that select and show messages, which the function gets as one argument, `selection`."""
+
+    @click.option("--fields", metavar="A,B.C", help="Show these fields only. A dot leads into a table or struct.")
+    @click.option(
+        "--where",
+        multiple=True,
+        metavar="CONDITIONS",
+        help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\". Conditions are listed at the end of --help.",
+    )
+    @click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}.")
+    @click.option("--until", metavar="TIME", help="Only messages before this time.")
+    @click.option(
+        "--time-field",
+        metavar="NAME[:UNIT]",
+        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
+        "description, or the one with a name as wall_time_ns.",
+    )
+    @click.option("--every", type=click.IntRange(1), default=1, metavar="N", help="Every N-th of these messages.")
+    @click.option(
+        "--format",
+        type=click.Choice(["jsonl", "csv", "table"]),
+        help="JSON lines, CSV or a table. By default a table on a terminal, and JSON lines elsewhere.",
+    )
+    @click.option("--hex", "as_hex", is_flag=True, help="Show the bytes of messages instead of their fields.")
+    def with_selection(
+        *args: Any,
+        fields: str | None,
+        where: tuple[str, ...],
+        since: str | None,
+        until: str | None,
+        time_field: str | None,
+        every: int,
+        format: str | None,
+        as_hex: bool,
+        as_json: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        if as_json and format not in (None, "jsonl"):
+            raise click.UsageError(f"--json is --format jsonl, and --format {format} is given")
+        selection = Selection(fields, where, since, until, time_field, every, "jsonl" if as_json else format, as_hex)
+        return function(*args, selection=selection, **kwargs)
+
+    return _with_parameters_of(function, with_selection)
+
+
+WHERE_HELP = """\b
+Conditions of --where:
+  sequence >= 10 and host == 'a'            == != < <= > >=, joined by "and"
+  10 <= sequence < 20                       a range
+  host in ['a', 'b']   host not in ['c']    a list
+  host startswith 'web-'                    the beginning of a text
+  is_late   not is_late                     a field that is true or false
+  platform == Linux                         the name of an enum's value
+  wall_time_ns >= 2026-01-31T12:00:00Z      a time, if the unit of the field is known
+No condition holds for a field that a message does not have.
+"""

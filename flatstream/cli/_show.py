@@ -1,0 +1,117 @@
+"""Showing the messages of inputs: what head, tail, cat and follow have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from flatstream.cli._formats import Printer
+from flatstream.cli._inputs import Input, Opened, Source
+from flatstream.cli._output import complain, count_text
+from flatstream.cli._plans import JsonPlan, Loss, Row, plan_of
+from flatstream.cli._selection import Selection
+from flatstream.cli._status import DAMAGED, INTACT
+from flatstream.cli._times import is_number, parse_time
+
+__all__ = ["open_since", "show", "tell_loss", "thinned"]
+
+# How many lost ranges and refused messages are told one by one.
+TOLD = 10
+
+
+def show(one: Input, source: Source, selection: Selection, printer: Printer, limit: int | None = None) -> int:
+    """Shows the messages of an input from its beginning, at most `limit` of them, and returns the exit status."""
+    with open_since(one, source, selection) as opened:
+        plan = plan_of(opened, selection)
+        loss = Loss()
+        printer.begin(one.name, plan)
+        if limit != 0:
+            is_live = one.kind == "pipe"
+            if isinstance(plan, JsonPlan) and selection.format == "jsonl" and selection.every == 1:
+                for chunk in plan.chunks(opened.reader, loss, limit, live=is_live):
+                    printer.write(chunk, at_once=is_live)
+                return tell_loss(one.name, loss)
+            wanted = None if limit is None else (limit - 1) * selection.every + 1
+            for rows in thinned(plan.rows(opened.reader, loss, wanted, live=is_live), selection.every, limit):
+                printer.print(rows, at_once=is_live)
+        printer.end()
+        return tell_loss(one.name, loss)
+
+
+def open_since(one: Input, source: Source, selection: Selection, **options: Any) -> Opened:
+    """Opens an input for reading with ``on_error="resync"``; a journal near the time of ``--since``.
+
+    Times in a journal should not decrease; then its segments are searched, and not read from the first one on.
+    """
+    opened = source.open(one, on_error="resync", **options)
+    if one.kind != "journal" or selection.since is None or is_number(selection.since) or opened.table is None:
+        return opened
+    try:
+        field = selection.time_field(opened.table, opened.description)
+        start = None if field is None else _moment(parse_time(selection.since))
+    except BaseException:
+        opened.close()
+        raise
+    if field is None or start is None:
+        return opened
+    table, description = opened.table, opened.description
+    opened.close()
+    near = source.open(one, on_error="resync", start=start, time=(table, field.path, field.unit), **options)
+    near.table, near.description = table, description
+    return near
+
+
+def _moment(nanoseconds: int) -> datetime | None:
+    """The time, rounded down; None if it is before 1970 or later than there are dates."""
+    try:
+        return datetime.fromtimestamp(nanoseconds // 10**9, UTC) if nanoseconds >= 0 else None
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def thinned(batches: Iterable[list[Row]], every: int, limit: int | None) -> Iterator[list[Row]]:
+    """Every so-many-th row, up to a number of rows."""
+    skip = 0
+    for rows in batches:
+        chosen = rows
+        if every > 1:
+            chosen = rows[skip::every]
+            skip = (skip - len(rows)) % every
+        if limit is not None:
+            chosen = chosen[:limit]
+            limit -= len(chosen)
+        yield chosen
+        if limit == 0:
+            return
+
+
+def tell_loss(name: str, loss: Loss, known: Loss | None = None) -> int:
+    """Says on standard error what could not be shown, and returns the exit status.
+
+    Parameters
+    ----------
+    name : str
+        The input.
+    loss : Loss
+        All of it.
+    known : Loss, optional
+        What was told before.
+    """
+    ranges = [lost for lost in loss.ranges if known is None or lost not in known.ranges]
+    refused = loss.refused if known is None else loss.refused[len(known.refused) :]
+    for begin, end in ranges[:TOLD]:
+        complain(
+            f"{name}: damaged: {count_text(end - begin, 'byte')} at offset {begin} cannot be read and are left out"
+        )
+    if len(ranges) > TOLD:
+        rest = sum(end - begin for begin, end in ranges[TOLD:])
+        complain(f"{name}: damaged: {count_text(rest, 'byte')} in {len(ranges) - TOLD} more places are left out")
+    for offset, reason in refused[:TOLD]:
+        complain(f"{name}: damaged: the message at offset {offset} is left out: {reason}")
+    if len(refused) > TOLD:
+        complain(f"{name}: damaged: {count_text(len(refused) - TOLD, 'more message')} left out")
+    others = loss.others - (0 if known is None else known.others)
+    if others:
+        complain(f"{name}: {count_text(others, 'message')} with another file identifier left out (--hex shows them)")
+    return DAMAGED if ranges or refused else INTACT

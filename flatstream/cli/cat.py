@@ -1,0 +1,31 @@
+"""``flatstream cat``: all messages."""
+
+from __future__ import annotations
+
+import click
+
+from flatstream.cli._app import exit_statuses
+from flatstream.cli._formats import Printer, make_format
+from flatstream.cli._inputs import Source, expand, json_option, paths_argument, source_options
+from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
+from flatstream.cli._show import show
+from flatstream.cli._status import for_each
+
+__all__ = ["command"]
+
+
+@click.command(epilog=f"{WHERE_HELP}\n{exit_statuses()}")
+@paths_argument
+@click.option("-n", "--lines", "count", type=click.IntRange(0), help="At most so many messages of each input.")
+@selection_options
+@json_option
+@source_options
+def command(paths: tuple[str, ...], count: int | None, selection: Selection, source: Source) -> int:
+    """Show the messages of all inputs, one input after the other.
+
+    Messages of a stream that describes itself, or with --schema, are shown with their fields, others as hexadecimal
+    digits. What is damaged is told on standard error and left out.
+    """
+    inputs = expand(paths)
+    with Printer(make_format(selection.format, several=len(inputs) > 1)) as printer:
+        return for_each(inputs, lambda one: show(one, source, selection, printer, count))

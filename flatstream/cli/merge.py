@@ -1,0 +1,66 @@
+"""``flatstream merge``: many streams as one."""
+
+from __future__ import annotations
+
+import click
+
+from flatstream.cli._app import exit_statuses
+from flatstream.cli._copying import table_of, tell_out_of_order, tell_sources, to_checksum_option, wrong_usage
+from flatstream.cli._inputs import Source, expand, json_option, paths_argument, source_options
+from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
+
+__all__ = ["command"]
+
+
+@click.command(epilog=exit_statuses())
+@paths_argument
+@click.option("-o", "--output", "out", required=True, metavar="FILE", type=click.Path(), help="The new file.")
+@click.option(
+    "--time-field",
+    metavar="NAME[:UNIT]",
+    help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the streams' "
+    "description, or the one with a name as wall_time_ns.",
+)
+@click.option("--concatenate", is_flag=True, help="One input after the other, whatever their times are.")
+@to_checksum_option
+@json_option
+@source_options
+def command(
+    paths: tuple[str, ...],
+    out: str,
+    time_field: str | None,
+    concatenate: bool,
+    to_checksum: str | None,
+    as_json: bool,
+    source: Source,
+) -> int:
+    """Write the messages of all inputs to a new stream, in the order of their times.
+
+    Messages pass as they are, and so does the description of the streams, which must be the same. A file that exists is
+    never overwritten. What is damaged is told on standard error and left out.
+    """
+    from flatstream.tools.merging import merge
+
+    if concatenate and time_field is not None:
+        raise click.UsageError("--concatenate does not look at times, and --time-field is given")
+    inputs = expand(paths)
+    with wrong_usage(), Progress(f"merge to {out}") as progress:
+        report = merge(
+            inputs,
+            out,
+            time=False if concatenate else time_field,
+            table=table_of(source),
+            checksum=source.checksum,
+            to_checksum=to_checksum,
+            on_error="resync",
+            progress=lambda done, total: progress(done, total or None),
+        )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_line(
+            f"{out}: {count_text(report.frames, 'message')} of {count_text(len(report.sources), 'input')}, "
+            f"{size_text(report.size)}"
+        )
+    tell_out_of_order(report.out_of_order)
+    return tell_sources(report.sources)

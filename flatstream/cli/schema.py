@@ -1,0 +1,128 @@
+"""``flatstream schema``: the schema of a stream or a file, as text, binary or JSON, or beside an older one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flatstream.cli._app import exit_statuses
+from flatstream.cli._inputs import Input, expand
+from flatstream.cli._output import is_terminal, print_json, print_line, write_bytes
+from flatstream.cli._status import DAMAGED, INTACT, for_each
+from flatstream.description import Description
+from flatstream.tools.inputs import NotAStreamError, load_schema
+
+if TYPE_CHECKING:
+    from flatstream.schema import Schema
+
+__all__ = ["command"]
+
+# How a file with a binary schema goes on behind its first four bytes.
+BINARY = b"BFBS"
+
+
+@click.command(epilog=exit_statuses())
+@click.argument("path", metavar="PATH", type=click.Path())
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["fbs", "bfbs", "json"]),
+    default="fbs",
+    show_default=True,
+    help="Text for flatc, a binary schema, or JSON for programs.",
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write to a new file.")
+@click.option(
+    "--check-against",
+    type=click.Path(dir_okay=False),
+    metavar="OLD",
+    help="List what would break readers of the schema in OLD, a schema file or a stream. Status 1 if something does.",
+)
+def command(path: str, form: str, output: str | None, check_against: str | None) -> int:
+    """Show the schema of a stream or a file, or compare it with an older one.
+
+    PATH is a stream or journal that describes its schema, a text (.fbs), or a binary schema (.bfbs).
+    """
+    old = None if check_against is None else schema_of(one_input(check_against))
+
+    def show(one: Input) -> int:
+        schema = schema_of(one)
+        if old is not None:
+            issues = schema.check_evolution(old)
+            if form == "json":
+                print_json([{"kind": issue.kind, "path": issue.path, "message": issue.message} for issue in issues])
+            else:
+                for issue in issues:
+                    print_line(str(issue))
+            return DAMAGED if issues else INTACT
+        write(schema, form, output)
+        return INTACT
+
+    return for_each([one_input(path)], show)
+
+
+def one_input(path: str) -> Input:
+    """The only input that a path stands for."""
+    inputs = expand([path])
+    if len(inputs) != 1:
+        raise click.UsageError(f"{path!r} stands for {len(inputs)} inputs: name one")
+    return inputs[0]
+
+
+def schema_of(one: Input) -> Schema:
+    """The schema in a schema file, or that of a stream."""
+    if one.kind == "file":
+        with open(one.name, "rb") as file:
+            first = file.read(8)
+        if first[4:8] == BINARY or one.name.lower().endswith(".fbs"):
+            return load_schema(one.name)
+    with one.open() as opened:
+        table = opened.table or next(iter(opened.tables.values()), None)
+        if table is None:
+            raise NotAStreamError("the stream does not say its schema, and it is no schema file")
+        return table.schema
+
+
+def write(schema: Schema, form: str, output: str | None) -> None:
+    """Prints a schema, or writes it to a new file."""
+    if form == "bfbs":
+        if output is None and is_terminal(sys.stdout):
+            raise click.UsageError("a binary schema is not shown on a terminal: name a file with --output")
+        data = Description(schema).schemas[0]
+    elif form == "json":
+        data = json.dumps(content_of(schema), ensure_ascii=False, indent=1).encode() + b"\n"
+    else:
+        data = schema.to_fbs().encode()
+    if output is None:
+        write_bytes(data)
+        return
+    with open(output, "xb") as file:
+        file.write(data)
+
+
+def content_of(schema: Schema) -> dict[str, Any]:
+    """The types of a schema, as JSON has them."""
+    return {
+        "root": None if schema.root is None else schema.root.name,
+        "file_identifier": schema.file_identifier,
+        "file_extension": schema.file_extension,
+        "tables": {
+            name: {
+                "fields": [dataclasses.asdict(field) for field in table.fields.values()],
+                "attributes": table.attributes,
+                "documentation": table.documentation,
+            }
+            for name, table in schema.tables.items()
+        },
+        "structs": {
+            name: dataclasses.asdict(struct)
+            | {"fields": [dataclasses.asdict(field) for field in struct.fields.values()]}
+            for name, struct in schema.structs.items()
+        },
+        "enums": {name: dataclasses.asdict(enum) for name, enum in schema.enums.items()},
+    }

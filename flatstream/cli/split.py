@@ -1,0 +1,93 @@
+"""``flatstream split``: one stream as many."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from flatstream.cli._app import exit_statuses
+from flatstream.cli._copying import (
+    parse_size,
+    table_of,
+    tell_out_of_order,
+    tell_sources,
+    to_checksum_option,
+    wrong_usage,
+)
+from flatstream.cli._inputs import Source, json_option, source_options
+from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
+from flatstream.cli._times import parse_duration
+
+__all__ = ["command"]
+
+
+@click.command(epilog=exit_statuses())
+@click.argument("path", metavar="PATH", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    "pattern",
+    required=True,
+    metavar="PATTERN",
+    type=click.Path(),
+    help="The names of the new files: 'part-{number:04}.fs' counts them, and 'day-{time}.fs' has the beginning of the "
+    "interval (with --every).",
+)
+@click.option(
+    "--every", metavar="DURATION", help="A file for each interval of time: 1h, 30m, 1d. Days are those of UTC."
+)
+@click.option("--size", metavar="SIZE", help="Files of at most this size: 64MB, 1GiB.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Files of so many messages.")
+@click.option(
+    "--time-field",
+    metavar="NAME[:UNIT]",
+    help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
+    "description, or the one with a name as wall_time_ns.",
+)
+@to_checksum_option
+@json_option
+@source_options
+def command(
+    path: str,
+    pattern: str,
+    every: str | None,
+    size: str | None,
+    count: int | None,
+    time_field: str | None,
+    to_checksum: str | None,
+    as_json: bool,
+    source: Source,
+) -> int:
+    """Write the messages of a stream to several new ones, by time, size or count.
+
+    Messages pass as they are, and each file begins with the description of the stream. A file that exists is never
+    overwritten. What is damaged is told on standard error and left out.
+    """
+    from flatstream.tools.inputs import only_input
+    from flatstream.tools.splitting import split
+
+    if sum(value is not None for value in (every, size, count)) != 1:
+        raise click.UsageError("say one of --every, --size and --count")
+    with wrong_usage(), Progress(f"split {path}") as progress:
+        report = split(
+            only_input(path),
+            pattern,
+            every=None if every is None else timedelta(microseconds=parse_duration(every) // 1000),
+            size=None if size is None else parse_size(size),
+            count=count,
+            time=time_field,
+            table=table_of(source),
+            checksum=source.checksum,
+            to_checksum=to_checksum,
+            on_error="resync",
+            progress=lambda done, total: progress(done, total or None),
+        )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        for file in report.files:
+            print_line(f"{file.path}: {count_text(file.frames, 'message')}, {size_text(file.size)}")
+        print_line(f"{count_text(report.frames, 'message')} in {count_text(len(report.files), 'file')}")
+    tell_out_of_order(report.out_of_order)
+    return tell_sources([report.source])

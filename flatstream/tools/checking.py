@@ -1,0 +1,251 @@
+"""`verify`: checks every frame of a file, journal or pipe, and every message by its schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from flatstream.checksums import Checksum, ChecksumType
+from flatstream.errors import ValidationFailedError
+from flatstream.framing import Deframer
+from flatstream.tools._walk import Damage, Totals, check_file, first_error, identifier_of, read_to_end
+from flatstream.tools.inputs import Input, Opened, only_input
+from flatstream.validation import TypedValidator, Validator
+
+if TYPE_CHECKING:
+    from flatstream.schema import Schema, Table
+
+__all__ = ["VerifyReport", "verify"]
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The result of `verify`.
+
+    Attributes
+    ----------
+    path : str
+        The input; "-" is standard input.
+    kind : {"file", "journal", "pipe", "remote"}
+    state : {"intact", "torn", "damaged"}
+        "torn": the only damage is a torn tail, which `recover` may cut off.
+    checksum, found_by : str or None
+        See `StreamInfo`.
+    frames : int
+        How many frames are intact.
+    bytes : int
+        How many bytes were read.
+    damage : tuple of Damage
+        The damaged places, in their order; at most 10,000.
+    damaged_places, lost_bytes : int
+        How many there are, and how many bytes they have.
+    tables : tuple of str
+        The tables that messages were verified to be of; empty if there was no schema.
+    segments, lost_segments : int or None
+        Of a journal: how many there are, and how many are known to be missing.
+    missing : int
+        Of a journal: how many frame numbers belong to no frame.
+    """
+
+    path: str
+    kind: Literal["file", "journal", "pipe", "remote"]
+    state: Literal["intact", "torn", "damaged"]
+    checksum: str | None
+    found_by: str | None
+    frames: int
+    bytes: int
+    damage: tuple[Damage, ...]
+    damaged_places: int
+    lost_bytes: int
+    tables: tuple[str, ...] = ()
+    segments: int | None = None
+    lost_segments: int | None = None
+    missing: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as JSON has them."""
+        return vars(self) | {"damage": [one.to_dict() for one in self.damage], "tables": list(self.tables)}
+
+
+def verify(
+    source: str | os.PathLike[str] | Input,
+    *,
+    checksum: Checksum | ChecksumType | str | None = None,
+    schema: Schema | str | os.PathLike[str] | None = None,
+    table: str | None = None,
+    allow_empty: bool | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> VerifyReport:
+    """Reads all of an input, and compares every payload with its checksum and with its table. Nothing is changed.
+
+    Parameters
+    ----------
+    source : path or Input
+        A file, a journal or a URL; "-" is standard input.
+    checksum : Checksum, ChecksumType or str, optional
+        By default it is found.
+    schema : Schema or path, optional
+        By default the one that the stream describes; without any, payloads are compared with checksums only.
+    table : str, optional
+        The name or file identifier of the table.
+    allow_empty : bool, optional
+        Whether empty frames are intact. By default they are in a file that is not damaged, unless nothing but zeros
+        follows.
+    progress : callable, optional
+        ``progress(offset, size)`` gets how far reading is.
+
+    Returns
+    -------
+    VerifyReport
+
+    Raises
+    ------
+    NotAStreamError
+        The input is no stream, or it is not certain with which checksum.
+    LookupError
+        There is no such table.
+    OSError
+        It cannot be read.
+
+    Examples
+    --------
+    >>> import flatstream, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "events.fs")
+    ...     with flatstream.open(path, "w", checksum="crc32") as writer:
+    ...         writer.write_payloads([b"first", b"second", b"third"])
+    ...     with open(path, "r+b") as file:
+    ...         size = file.seek(15) and file.write(b"?")
+    ...     report = verify(path, checksum="crc32")
+    >>> report.state, report.frames, [(one.begin, one.end, one.kind) for one in report.damage]
+    ('damaged', 2, [(13, 27, 'checksum')])
+    """
+    one = source if isinstance(source, Input) else only_input(source)
+
+    def step(offset: int) -> None:
+        if progress is not None:
+            progress(offset, one.size or offset)
+
+    options: dict[str, Any] = {} if one.kind == "journal" else {"allow_empty": allow_empty}
+    if one.kind in ("pipe", "remote"):
+        options["on_error"] = "resync"
+    with one.open(checksum, schema, table, **options) as opened:
+        validator = _validator_of(opened)
+        tables = tuple(known.name for known in _tables_of(opened).values())
+        if one.kind == "journal":
+            return _verify_journal(one, opened, validator, tables, step)
+        if one.kind == "file" and opened.compression is None:
+            deframer: Deframer = opened.reader.deframer
+            checked = deframer if validator is None else deframer.with_validator(validator)
+            totals = check_file(one.name, checked, allow_empty=allow_empty, step=step)
+        else:
+            totals = Totals()
+            read_to_end(opened.reader, totals, step, validator)
+        return VerifyReport(
+            one.name,
+            one.kind,
+            "intact" if not totals.damaged_places else "torn" if totals.torn is not None else "damaged",
+            opened.checksum,
+            opened.found_by,
+            totals.frames,
+            totals.end,
+            tuple(totals.damage),
+            totals.damaged_places,
+            totals.lost_bytes,
+            tables,
+        )
+
+
+# Messages
+
+
+def _tables_of(opened: Opened) -> Mapping[str, Table]:
+    return {"": opened.table} if opened.table is not None else opened.tables
+
+
+def _validator_of(opened: Opened) -> Validator | None:
+    """What verifies messages; None if their schema is not known."""
+    tables = _tables_of(opened)
+    validators = {
+        identifier: TypedValidator.for_type(table.schema, table.name, identifier=len(tables) == 1)
+        for identifier, table in tables.items()
+    }
+    if len(validators) > 1:
+        return MixedValidator(validators)
+    return next(iter(validators.values()), None)
+
+
+class MixedValidator(Validator):
+    """Verifies messages of several tables, each by its own, which the file identifier names."""
+
+    def __init__(self, validators: Mapping[str, Validator]) -> None:
+        self.validators = dict(validators)
+
+    def validate(self, payload: memoryview) -> None:
+        """Raises ValidationFailedError for a message that is not of its table, or of an unknown one."""
+        identifier = identifier_of(payload)
+        validator = self.validators.get(identifier) or self.validators.get("")
+        if validator is None:
+            known = ", ".join(self.validators)
+            raise ValidationFailedError(
+                validator="verify", reason=f"the file identifier is {identifier!r}, and those described are {known}"
+            )
+        validator.validate(payload)
+
+
+# Journals
+
+
+def _verify_journal(
+    one: Input, opened: Opened, validator: Validator | None, tables: tuple[str, ...], step: Callable[[int], object]
+) -> VerifyReport:
+    from flatstream.journal._examine import examine, read_folder
+
+    folder = read_folder(one.name)
+    totals = Totals()
+    missing = 0
+    is_lost = bool(folder.lost)
+    deframer: Deframer = opened.reader.deframer
+    checked = deframer if validator is None else deframer.with_validator(validator)
+    for found in examine(folder, checked, everything=True):
+        name = os.path.basename(found.segment.path)
+        before, totals.frames = totals.frames, totals.frames + found.frames
+        totals.end += found.size
+        content = found.content
+        if found.state == "torn" and content is not None and content.torn is not None:
+            reason = "it ends inside a frame"
+            totals.add_damage(Damage(content.torn, content.size, "torn", reason, totals.frames, name))
+        elif found.state == "unreadable":
+            totals.add_damage(Damage(0, 0, "frame", f"it cannot be read: {found.reason}", before, name))
+        elif found.state == "damaged":
+            is_lost = True
+            missing += sum(damage.next - damage.first for damage in found.damage)
+            ranges = [] if content is None else list(zip(content.lost_ranges, content.frames_before, strict=True))
+            if not ranges:
+                totals.add_damage(Damage(found.size, found.size, "frame", found.reason or "", totals.frames, name))
+            for (begin, end), frames in ranges:
+                error = first_error(found.segment.path, checked, begin, found.reason or "")
+                totals.add_damage(Damage(begin, end, *error, before + frames, name))
+        step(totals.end)
+    gone = folder.lost.values()
+    state: Literal["intact", "torn", "damaged"] = "intact"
+    if totals.damaged_places or is_lost:
+        state = "torn" if not is_lost and all(one.kind == "torn" for one in totals.damage) else "damaged"
+    return VerifyReport(
+        one.name,
+        one.kind,
+        state,
+        opened.checksum,
+        opened.found_by,
+        totals.frames,
+        totals.end,
+        tuple(totals.damage),
+        totals.damaged_places,
+        totals.lost_bytes + sum(lost.bytes for lost in gone),
+        tables,
+        len(folder.segments),
+        len(folder.lost),
+        missing + sum(lost.frames for lost in gone),
+    )

@@ -1,0 +1,410 @@
+"""`convert`: its arguments, the way of one source to its new file, and several sources on several processes."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from flatstream._core.base.checks import int_argument
+from flatstream._endpoints import is_path
+from flatstream.checksums import Checksum, ChecksumType, as_checksum
+from flatstream.schema import Schema, Table
+from flatstream.tools._times import UNITS
+from flatstream.tools.conversion._files import NewFile
+from flatstream.tools.conversion._formats import FORMATS, ending_of, format_of_name, format_of_source, stem_of
+from flatstream.tools.conversion._options import Losses, OnUnsupported, Options, table_for_columns
+from flatstream.tools.conversion._report import ConvertReport
+from flatstream.tools.conversion._sources import Source, StreamSource
+from flatstream.tools.conversion._targets import Target
+from flatstream.tools.inputs import Input, expand, load_schema
+
+__all__ = ["convert", "make_options", "make_tasks_of_sources", "open_source"]
+
+# By format: the module and the class that reads it, and those that write it. Imported when they are needed.
+SOURCES = {
+    "parquet": "_arrow:ParquetSource",
+    "arrow": "_arrow:ArrowSource",
+    "arrows": "_arrow:ArrowSource",
+    "csv": "_arrow:CsvSource",
+    "jsonl": "_json_lines:JsonSource",
+    "mcap": "_mcap:McapSource",
+    "fb": "_sources:PrefixedSource",
+}
+TARGETS = {
+    "fs": "_targets:StreamTarget",
+    "parquet": "_arrow:ParquetTarget",
+    "arrow": "_arrow:ArrowTarget",
+    "arrows": "_arrow:ArrowStreamTarget",
+    "csv": "_arrow:CsvTarget",
+    "jsonl": "_targets:JsonTarget",
+    "mcap": "_mcap:McapTarget",
+    "fb": "_targets:PrefixedTarget",
+}
+
+# What stands for the name of a source in the names of several new files.
+NAME = "{name}"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One conversion. It can be pickled if the progress is None."""
+
+    one: Input
+    out: Any
+    from_format: str
+    from_compression: str
+    to_format: str
+    to_compression: str
+
+
+def convert(
+    source: Any,
+    out: Any,
+    *,
+    from_format: str | None = None,
+    to_format: str | None = None,
+    schema: Schema | str | os.PathLike[str] | None = None,
+    table: Table | str | None = None,
+    checksum: Checksum | ChecksumType | str | None = None,
+    to_checksum: Checksum | ChecksumType | str | None = None,
+    fields: Iterable[str] | None = None,
+    where: Any = None,
+    on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
+    on_unsupported: OnUnsupported = "raise",
+    enums: Literal["dictionary", "number"] = "dictionary",
+    time_field: str | None = None,
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    compression: str | None = None,
+    describe: bool = True,
+    progress: Callable[[int, int | None], object] | None = None,
+    processes: int = 1,
+) -> ConvertReport | list[ConvertReport]:
+    """Converts a file of messages to another format, in batches. The source is not changed, and no file is overwritten.
+
+    Parameters
+    ----------
+    source : path, or iterable of paths
+        A stream, also a compressed one; a journal, which is a folder; or a file of another format. "-" is standard
+        input. Several sources each become a new file.
+    out : path or binary file object
+        The new file, which must not exist. Until it is complete, it is called ``<out>.partial-<number of the process>``
+        and it is removed after an error. For several sources: a folder, or a path with ``{name}``, which stands for the
+        name of a source without its ending.
+    from_format, to_format : str, optional
+        "fs" (streams and journals), "parquet", "arrow", "arrows" (an Arrow IPC stream), "csv", "jsonl", "mcap" or "fb"
+        (size-prefixed FlatBuffers). By default by the ending, and for a source by its first bytes.
+    schema : Schema or path, optional
+        The schema of the messages. Described streams, MCAP, and the Parquet and Arrow files that `convert` made, have
+        it; other sources need it, unless frames pass from a stream to a stream.
+    table : Table or str, optional
+        Which messages, if there are several tables: its name, its file identifier, or a topic of MCAP; the root table
+        of the schema by default.
+    checksum, to_checksum : Checksum, ChecksumType or its name, optional
+        Those of a stream that is read, which is found by default, and of one that is written: by default that of the
+        source, and none for sources that have none.
+    fields : iterable of str, optional
+        Paths of fields, as for `StreamReader.columns`, for Parquet, Arrow, CSV and JSON lines. All by default.
+    where : condition or list of conditions, optional
+        Which messages; see `StreamReader.columns`. Or a function that gets the Table and returns them.
+    on_error : {"raise", "skip", "stop", "resync"}
+        What happens at damage of a stream; see `StreamReader`. "raise" leaves no new file.
+    on_unsupported : {"raise", "json", "omit"}
+        What happens to a field that the new format cannot carry: an error that names it; JSON text in its place, from
+        which the way back makes the field again; or it is left out. docs/convert.md lists what each format can carry.
+    enums : {"dictionary", "number"}
+        Enums as names or as numbers.
+    time_field, time_unit : str, optional
+        For MCAP: the integer field with the time of a message, and its unit, "s", "ms", "us" or "ns", since 1970. By
+        default the one that the source says, or whose name says it, as ``time_ns``.
+    compression : str, optional
+        Inside of Parquet ("snappy" by default, "zstd", "gzip", "none"), Arrow ("lz4", "zstd"; none by default) and MCAP
+        ("zstd" by default, "lz4", "none"). Streams, CSV, JSON lines and "fb" are compressed as a whole if the name ends
+        with .gz, .bz2, .xz, .zst or .lz4.
+    describe : bool
+        Whether a new stream begins with a description, and MCAP, Parquet and Arrow files have it in their metadata, if
+        the schema is known. It is that of the source if it has one.
+    progress : callable, optional
+        ``progress(done, total)`` gets the bytes of the sources that were read, and how many there are, or None.
+    processes : int
+        On how many processes several sources are converted. Scripts need ``if __name__ == "__main__":`` then.
+
+    Returns
+    -------
+    ConvertReport or list of ConvertReport
+        A list if `source` is an iterable, or a folder or a pattern that stands for several.
+
+    Raises
+    ------
+    FileExistsError
+        A new file exists.
+    ValueError, TypeError
+        An argument is wrong; the schema is not known; the new format cannot carry a field; a value of the source does
+        not fit its field.
+    LookupError
+        There is no such table or field.
+    ImportError
+        pyarrow or mcap is not installed.
+    FlatStreamError, OSError, EOFError
+        The source is damaged, or no stream; it cannot be read, or the new file cannot be written.
+
+    Notes
+    -----
+    Of several sources, those that were converted before an error keep their new files. About 64 MiB of messages, and
+    what the new format makes of them, are in memory at a time.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from flatstream import RecordWriter, Schema, StreamWriter
+    >>> from flatstream.tools import convert
+    >>> table = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Disk")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "disks.fs")
+    ...     with StreamWriter(path) as writer:
+    ...         RecordWriter(writer, table).write(name="sda")
+    ...     report = convert(path, os.path.join(folder, "disks.csv"), checksum="none", table=table)
+    ...     with open(os.path.join(folder, "disks.csv")) as file:
+    ...         header = file.readline()
+    >>> report.messages, header[:29]
+    (1, '"name","counters.read_count",')
+    """
+    _check_choices(from_format, to_format, on_error, on_unsupported, enums, time_unit)
+    if isinstance(fields, str):
+        raise TypeError(f"fields must be an iterable of paths, got a str: {fields!r:.100}")
+    options = make_options(
+        schema,
+        table,
+        checksum=checksum,
+        to_checksum=None if to_checksum is None else as_checksum(to_checksum),
+        fields=None if fields is None else tuple(fields),
+        where=where,
+        on_error=on_error,
+        on_unsupported=on_unsupported,
+        enums=enums,
+        time_field=time_field,
+        time_unit=time_unit,
+        compression=compression,
+        describe=describe,
+        progress=progress,
+    )
+    int_argument("processes", processes, 1, 1024)
+    is_one = is_path(source)
+    inputs = _inputs([source] if is_one else source)
+    is_one = is_one and len(inputs) == 1 and not _stands_for_several(out)
+    tasks = _tasks(inputs, out, from_format, to_format, is_one)
+    if processes == 1 or len(tasks) == 1:
+        reports = _Progress(options, tasks).run()
+    else:
+        reports = _on_processes(tasks, options, processes)
+    return reports[0] if is_one else reports
+
+
+def make_options(schema: Any, table: Any, **others: Any) -> Options:
+    """The options, with the schema loaded."""
+    progress = others.get("progress")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be callable, got {type(progress).__name__}")
+    made = None if schema is None else load_schema(schema)
+    if isinstance(table, Table):
+        if made is not None and made != table.schema:
+            raise ValueError("expected either a schema or a Table, which has one; got both, of different schemas")
+        made, table = table.schema, table.name
+    return Options(schema=made, table=table, **others)
+
+
+def make_tasks_of_sources(sources: Any) -> list[_Task]:
+    """The sources of a tool that writes no files of these formats, for `open_source`."""
+    tasks = []
+    for one in _inputs(sources):
+        found = ("fs", "") if one.kind == "journal" else format_of_source(one.name)
+        tasks.append(_Task(one, None, *found, "", ""))
+    return tasks
+
+
+def _check_choices(*values: Any) -> None:
+    formats = (None, *FORMATS)
+    choices = {
+        "from_format": formats,
+        "to_format": formats,
+        "on_error": ("raise", "skip", "stop", "resync"),
+        "on_unsupported": ("raise", "json", "omit"),
+        "enums": ("dictionary", "number"),
+        "time_unit": (None, *UNITS),
+    }
+    for (name, known), value in zip(choices.items(), values, strict=True):
+        if value not in known:
+            listed = ", ".join(repr(one) for one in known if one is not None)
+            raise ValueError(f"{name} must be one of {listed}, got {value!r:.100}")
+
+
+def _inputs(sources: Any) -> list[Input]:
+    try:
+        paths = [os.fspath(path) for path in sources]
+    except TypeError:
+        raise TypeError(f"source must be a path or an iterable of paths, got {sources!r:.100}") from None
+    found = expand(paths)
+    if not found:
+        raise ValueError("source must have at least one path")
+    return found
+
+
+# Where several new files go
+
+
+def _stands_for_several(out: Any) -> bool:
+    return is_path(out) and (NAME in os.fspath(out) or os.path.isdir(out) or os.fspath(out).endswith(("/", os.sep)))
+
+
+def _tasks(inputs: list[Input], out: Any, from_format: str | None, to_format: str | None, is_one: bool) -> list[_Task]:
+    if not is_one and not _stands_for_several(out):
+        raise ValueError(
+            f"{len(inputs)} sources need a folder, or a path with {NAME}, for their new files, got {out!r:.100}"
+        )
+    name = os.fspath(out) if is_path(out) else ""
+    if os.path.isdir(name) or name.endswith(("/", os.sep)):
+        if to_format is None:
+            raise ValueError("a folder does not say the format of the new files: pass to_format= (--to)")
+        name = os.path.join(name, NAME + ending_of(to_format))
+    found, compression = format_of_name(name)
+    to_format = to_format or found
+    if to_format is None:
+        endings = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
+        raise ValueError(f"the ending of {name!r} is none of {endings}: pass to_format= (--to)")
+    if compression and not FORMATS[to_format].compressible:
+        raise ValueError(f"{FORMATS[to_format].title} is not compressed as a whole: leave out the ending {compression}")
+    tasks = []
+    for one in inputs:
+        own_format, own_compression = ("fs", "") if one.kind == "journal" else format_of_source(one.name)
+        target = name.replace(NAME, stem_of(one.name.rstrip("/" + os.sep))) if is_path(out) else out
+        tasks.append(_Task(one, target, from_format or own_format, own_compression, to_format, compression))
+    if is_path(out):
+        _check_new([task.out for task in tasks])
+    return tasks
+
+
+def _check_new(paths: list[str]) -> None:
+    for number, path in enumerate(paths):
+        if path in paths[:number]:
+            raise ValueError(f"two sources would become {path!r}: convert them one by one")
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    folder = os.path.dirname(paths[0])
+    if folder and not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+
+
+# One conversion
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"flatstream.tools.conversion.{module}"), name)
+
+
+def open_source(task: _Task, options: Options) -> Source:
+    """Opens the source of a task."""
+    if task.from_format == "fs":
+        return StreamSource(task.one, options)
+    if task.one.kind == "remote":
+        raise ValueError(f"{FORMATS[task.from_format].title} cannot be read from a URL: {task.one.name}")
+    source: Source = _load(SOURCES[task.from_format])(task.one, task.from_compression, options)
+    return source
+
+
+def _run(task: _Task, options: Options, report_progress: Callable[[int | None], object]) -> ConvertReport:
+    """Converts one source."""
+    options = replace(options, losses=(losses := Losses()))
+    with open_source(task, options) as source, NewFile(task.out, task.to_compression) as new:
+        if options.where is not None:
+            options = replace(options, where=options.conditions_for(table_for_columns(source.known, "where=")))
+        target: Target = _load(TARGETS[task.to_format])(new.file, source.known, options)
+        try:
+            for reader in source.readers():
+                target.write(reader)
+                losses.note(reader)
+                report_progress(source.position())
+                if losses.stop_error is not None:
+                    break
+            target.finish()
+        except BaseException:
+            # What it still writes is removed with the file.
+            with suppress(Exception):
+                target.abort()
+            raise
+        size = new.finish()
+        return ConvertReport(
+            task.one.name,
+            task.out if is_path(task.out) else None,
+            task.from_format,
+            task.to_format,
+            target.messages,
+            size,
+            target.checksum,
+            losses.others,
+            target.omitted,
+            losses.skipped,
+            losses.lost_bytes,
+            losses.stop_error,
+        )
+
+
+class _Progress:
+    """Conversions one after another, and how far they are together."""
+
+    def __init__(self, options: Options, tasks: list[_Task]) -> None:
+        self.options, self.tasks = options, tasks
+        sizes = [task.one.size for task in tasks]
+        self.total = None if None in sizes else sum(size or 0 for size in sizes)
+        self.done = 0
+
+    def tell(self, position: int | None) -> None:
+        if self.options.progress is not None and position is not None:
+            self.options.progress(self.done + position, self.total)
+
+    def run(self) -> list[ConvertReport]:
+        reports = []
+        for task in self.tasks:
+            try:
+                reports.append(_run(task, self.options, self.tell))
+            except Exception as error:
+                if len(self.tasks) > 1:
+                    error.add_note(f"while {task.one.name} was converted to {task.out}")
+                raise
+            self.done += task.one.size or 0
+            self.tell(0)
+        return reports
+
+
+def _run_alone(task: _Task, options: Options) -> ConvertReport:
+    """Converts one source in a process of its own."""
+    return _run(task, options, lambda position: None)
+
+
+def _on_processes(tasks: list[_Task], options: Options, processes: int) -> list[ConvertReport]:
+    progress = _Progress(options, tasks)
+    # Not forked: threads of this process may hold locks.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), mp_context=context)
+    try:
+        silent = replace(options, progress=None)
+        futures = [pool.submit(_run_alone, task, silent) for task in tasks]
+        reports = []
+        for task, future in zip(tasks, futures, strict=True):
+            try:
+                reports.append(future.result())
+            except Exception as error:
+                error.add_note(f"while {task.one.name} was converted to {task.out}")
+                raise
+            progress.done += task.one.size or 0
+            progress.tell(0)
+        return reports
+    finally:
+        # Those that did not begin yet do not begin after an error.
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,169 @@
+"""What is written: streams, size-prefixed messages and JSON lines, from one reader after another."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from flatstream.framing import framer_for
+from flatstream.reader import StreamReader
+from flatstream.tools.conversion._fields import Place, alignment_of
+from flatstream.tools.conversion._formats import FORMATS
+from flatstream.tools.conversion._frames import on_other, prefixed, selected_payloads
+from flatstream.tools.conversion._options import Known, Options, table_for_columns
+from flatstream.tools.inputs import checksum_name
+from flatstream.writer import StreamWriter
+
+__all__ = ["JsonTarget", "PrefixedTarget", "StreamTarget", "Target", "cell_text", "check_whole"]
+
+
+class Target(Protocol):
+    """What messages are written to.
+
+    Attributes
+    ----------
+    messages : int
+        How many messages were written.
+    omitted : tuple of str
+        The fields that the format cannot carry, and which were left out.
+    checksum : str or None
+        The checksum of a stream.
+    """
+
+    messages: int
+    omitted: tuple[str, ...]
+    checksum: str | None
+
+    def write(self, reader: StreamReader) -> None:
+        """Writes all messages of a reader."""
+        ...
+
+    def finish(self) -> None:
+        """Writes what is at the end of the format. The file stays open."""
+        ...
+
+    def abort(self) -> None:
+        """Lets go of the file after an error. What it still writes does not matter."""
+        ...
+
+
+def check_whole(options: Options, what: str) -> None:
+    """Raises if fields were chosen for a format that has whole messages."""
+    if options.fields is not None:
+        raise ValueError(f"{what} has whole messages, so that no fields can be chosen: leave out fields=")
+
+
+class StreamTarget:
+    """A stream. Messages pass as they are."""
+
+    omitted: tuple[str, ...] = ()
+
+    def __init__(self, file: Any, known: Known, options: Options) -> None:
+        check_whole(options, FORMATS["fs"].title)
+        self.table = known.table
+        self.options = options
+        checksum = known.checksum if options.to_checksum is None else options.to_checksum
+        self.checksum = checksum_name(checksum)
+        only = None if options.table is None else self.table
+        description = known.describe(options, only) if options.describe else None
+        if description is not None:
+            description = description.with_checksum(self.checksum)
+        self.writer = StreamWriter(file, framer_for(checksum), buffer_size=1 << 18, describe=description)
+
+    @property
+    def messages(self) -> int:
+        """How many were written."""
+        return self.writer.frames_written
+
+    def write(self, reader: StreamReader) -> None:
+        """See `Target`."""
+        for payloads in selected_payloads(reader, self.table, self.options):
+            self.writer.write_payloads(payloads)
+
+    def finish(self) -> None:
+        """See `Target`."""
+        self.writer.close()
+
+    abort = finish
+
+
+class PrefixedTarget:
+    """Size-prefixed messages, one after another."""
+
+    omitted: tuple[str, ...] = ()
+    checksum = None
+
+    def __init__(self, file: Any, known: Known, options: Options) -> None:
+        title = FORMATS["fb"].title
+        check_whole(options, title)
+        self.file, self.options = file, options
+        self.table = table_for_columns(known, title)
+        self.identifier = self.table.schema.file_identifier.encode("latin-1")
+        self.alignment = alignment_of(self.table)
+        self.messages = 0
+
+    def write(self, reader: StreamReader) -> None:
+        """See `Target`."""
+        for payloads in selected_payloads(reader, self.table, self.options):
+            for payload in payloads:
+                if len(payload) < 8:
+                    raise ValueError(f"message {self.messages} has {len(payload)} bytes, and is no FlatBuffer")
+                self.file.write(prefixed(payload, self.identifier, self.alignment))
+                self.messages += 1
+
+    def finish(self) -> None:
+        """See `Target`."""
+
+    abort = finish
+
+
+def _plain(value: Any) -> list[int]:
+    """Bytes as flatc has them in JSON."""
+    return list(value)
+
+
+def cell_text(value: Any) -> str:
+    """A value of `RecordView.to_dict` as JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+class JsonTarget:
+    """JSON lines: an object for each message."""
+
+    omitted: tuple[str, ...] = ()
+    checksum = None
+
+    def __init__(self, file: Any, known: Known, options: Options) -> None:
+        self.file, self.options = file, options
+        self.table = table_for_columns(known, FORMATS["jsonl"].title)
+        if options.fields is not None:
+            # For the error of a path that leads nowhere.
+            self.table.arrow_schema(options.fields)
+        self.places = {path: Place(self.table, path) for path in options.fields or ()}
+        self.enums: Any = "number" if options.enums == "number" else "name"
+        self.messages = 0
+
+    def write(self, reader: StreamReader) -> None:
+        """See `Target`."""
+        lines: list[str] = []
+        records = reader.records(self.table, where=self.options.where, on_other=on_other(self.options, self.table))
+        for record in records:
+            values = record.to_dict(enums=self.enums)
+            if self.options.fields is not None:
+                values = {path: place.value_in(values) for path, place in self.places.items()}
+            lines.append(cell_text(values))
+            if len(lines) == 1000:
+                self._put(lines)
+        self._put(lines)
+        self.options.losses.others += records.others
+
+    def _put(self, lines: list[str]) -> None:
+        if lines:
+            self.file.write(("\n".join(lines) + "\n").encode())
+            self.messages += len(lines)
+            lines.clear()
+
+    def finish(self) -> None:
+        """See `Target`."""
+
+    abort = finish

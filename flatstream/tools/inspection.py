@@ -1,0 +1,363 @@
+"""`info`: what a file, journal or pipe is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from flatstream._lock import who_writes
+from flatstream.checksums import Checksum, ChecksumType
+from flatstream.description import Description
+from flatstream.errors import FlatStreamError
+from flatstream.tools._foreign import look_at
+from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, walk_headers
+from flatstream.tools.inputs import Input, NotAStreamError, Opened, only_input
+
+if TYPE_CHECKING:
+    from flatstream.schema import Schema, Table
+
+__all__ = ["StreamInfo", "info"]
+
+# Of files up to this size every payload is checked; of larger ones frames are counted by their headers.
+MOST_CHECKED = 64 << 20
+
+# Damaged places that are told.
+MOST_TOLD = 10
+
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+State = Literal["intact", "torn", "damaged"]
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What a file, journal or pipe is, made by `info`.
+
+    Attributes
+    ----------
+    path : str
+        Its name; "-" for standard input.
+    kind : {"stream", "journal", "empty", "foreign"}
+        "empty" has no bytes; "foreign" is no stream.
+    what : str
+        The same in words: "a Parquet file".
+    hint : str or None
+        What can be done with it.
+    size : int or None
+        In bytes; of a journal, that of its segments.
+    checksum, found_by : str or None
+        The name of the checksum, and how it is known: "description", "detection", "journal" or "empty file"; None if
+        it was given.
+    frames, payload_bytes, largest : int or None
+        How many intact frames there are, and how many bytes their payloads have: all, and the largest. Those of the
+        payloads are None for a journal.
+    checked : {"payloads", "headers"} or None
+        Whether each payload was compared with its checksum, or frames were only counted by their headers.
+    state : {"intact", "torn", "damaged"} or None
+        "torn": only the last frame was not written to its end. None if it is no stream.
+    damage : tuple of Damage
+        The first damaged places.
+    damaged_places, lost_bytes : int
+        How many there are, and how many bytes they have.
+    schema : Schema or None
+        The schema, if it is known.
+    tables : dict
+        The names of the tables that messages may have, by file identifier.
+    identifiers : dict
+        How many messages have which file identifier ("" is none), of `looked_at` messages.
+    looked_at : int
+        How many messages were looked at for `identifiers`.
+    time_field, time_unit : str or None
+        The field with the time of a message, and its unit: "s", "ms", "us" or "ns".
+    first_time, last_time : int or None
+        The times of the first and the last message, in that unit.
+    description : Description or None
+        What the stream says of itself.
+    writer : str or None
+        The process that has it open to write it.
+    segments, lost_segments : int or None
+        Of a journal.
+    """
+
+    path: str
+    kind: Literal["stream", "journal", "empty", "foreign"]
+    what: str
+    hint: str | None = None
+    size: int | None = None
+    checksum: str | None = None
+    found_by: str | None = None
+    frames: int | None = None
+    payload_bytes: int | None = None
+    largest: int | None = None
+    checked: Literal["payloads", "headers"] | None = None
+    state: State | None = None
+    damage: tuple[Damage, ...] = ()
+    damaged_places: int = 0
+    lost_bytes: int = 0
+    schema: Schema | None = None
+    tables: Mapping[str, str] = field(default_factory=dict)
+    identifiers: Mapping[str, int] = field(default_factory=dict)
+    looked_at: int = 0
+    time_field: str | None = None
+    time_unit: str | None = None
+    first_time: int | None = None
+    last_time: int | None = None
+    description: Any = None
+    writer: str | None = None
+    segments: int | None = None
+    lost_segments: int | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """The time from the first message to the last."""
+        if self.first_time is None or self.last_time is None or self.time_unit is None:
+            return None
+        return (self.last_time - self.first_time) / PER_SECOND[self.time_unit]
+
+    @property
+    def rate(self) -> float | None:
+        """How many messages there are in a second; None if that is not known."""
+        seconds = self.seconds
+        return (self.frames - 1) / seconds if self.frames and seconds and seconds > 0 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is known, as JSON has it: without the schema, and with the description's metadata."""
+        skipped = ("schema", "description")
+        content = {name: value for name, value in vars(self).items() if name not in skipped}
+        content["damage"] = [asdict(one) for one in self.damage]
+        content["tables"] = dict(self.tables)
+        content["identifiers"] = dict(self.identifiers)
+        content |= {"seconds": self.seconds, "rate": self.rate, "description": None}
+        if self.description is not None:
+            names = ("version", "checksum", "created_ns", "created_by", "serializer", "metadata")
+            content["description"] = {name: getattr(self.description, name) for name in names}
+        return content
+
+
+def info(
+    source: str | os.PathLike[str] | Input,
+    *,
+    checksum: Checksum | ChecksumType | str | None = None,
+    schema: Schema | str | os.PathLike[str] | None = None,
+    table: str | None = None,
+    check: bool | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> StreamInfo:
+    """Finds out what a file, journal or pipe is. Nothing is changed.
+
+    Parameters
+    ----------
+    source : path or Input
+        Also a URL, or "-" for standard input.
+    checksum : Checksum, ChecksumType or str, optional
+        By default it is found.
+    schema : Schema or path, optional
+        The schema of the messages, instead of the one that the stream describes.
+    table : str, optional
+        The name or file identifier of their table.
+    check : bool, optional
+        Whether each payload is compared with its checksum; by default if there are at most 64 MiB.
+    progress : callable, optional
+        ``progress(offset, size)`` gets how far reading is.
+
+    Returns
+    -------
+    StreamInfo
+        For a file that is no stream, what it seems to be.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    LookupError
+        There is no such table.
+    ValueError
+        The path is that of a folder that is no journal.
+
+    Examples
+    --------
+    >>> import flatstream, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "events.fs")
+    ...     with flatstream.open(path, "w", checksum="crc32") as writer:
+    ...         writer.write_payloads([b"first", b"second"])
+    ...     found = info(path)
+    >>> found.kind, found.checksum, found.frames, found.state
+    ('stream', 'crc32', 2, 'intact')
+    """
+    one = source if isinstance(source, Input) else only_input(source)
+    size = one.size
+
+    def step(offset: int) -> None:
+        if progress is not None:
+            progress(offset, size or offset)
+
+    if one.kind == "journal":
+        return _of_journal(one, checksum, schema, table)
+    if one.kind == "file" and size == 0:
+        return StreamInfo(one.name, "empty", "an empty file", size=0, found_by="empty file", frames=0, state="intact")
+    try:
+        opened = one.open(checksum, schema, table)
+    except NotAStreamError as error:
+        return _of_foreign(one, error)
+    with opened:
+        if one.kind == "pipe" or opened.compression is not None:
+            totals, checked = Totals(), True
+            read_to_end(opened.reader, totals, step)
+        else:
+            totals, checked = _totals_of_file(one, opened, check, step)
+        if one.kind == "pipe":
+            size = totals.end
+        if not totals.frames and not totals.damage and not size:
+            return StreamInfo(one.name, "empty", "nothing", size=0, found_by="empty file", frames=0, state="intact")
+        state: State = "intact" if not totals.damage else "torn" if totals.torn is not None else "damaged"
+        return StreamInfo(
+            one.name,
+            "stream",
+            "a flatstream stream" + ("" if opened.compression is None else f", compressed with {opened.compression}"),
+            size=size,
+            checksum=opened.checksum,
+            found_by=opened.found_by,
+            frames=totals.frames,
+            payload_bytes=totals.payload_bytes,
+            largest=totals.largest,
+            checked="payloads" if checked else "headers",
+            state=state,
+            damage=tuple(totals.damage[:MOST_TOLD]),
+            damaged_places=totals.damaged_places,
+            lost_bytes=totals.lost_bytes,
+            identifiers=dict(totals.identifiers.most_common()),
+            looked_at=totals.looked_at,
+            writer=who_writes(one.name) if one.kind == "file" else None,
+            **_schema_fields(opened),
+            **_time_fields(opened, totals.first, totals.last),
+        )
+
+
+def _totals_of_file(
+    one: Input, opened: Opened, check: bool | None, step: Callable[[int], object]
+) -> tuple[Totals, bool]:
+    """What is in a file, and whether its payloads were checked."""
+    deframer = opened.reader.deframer
+    if check is False or (check is None and (one.size or 0) > MOST_CHECKED):
+        found = walk_headers(one.name, deframer, step)
+        if found is not None:
+            return found, False
+    # It is small, or its headers do not lead to its end.
+    return check_file(one.name, deframer, step=step), True
+
+
+def _schema_fields(opened: Opened) -> dict[str, Any]:
+    tables = dict(opened.tables)
+    if opened.table is not None and opened.table not in tables.values():
+        tables = {"": opened.table}
+    schema = next((table.schema for table in tables.values()), None)
+    return {
+        "schema": schema,
+        "tables": {identifier: table.name for identifier, table in tables.items()},
+        "description": opened.description,
+    }
+
+
+def _time_fields(opened: Opened, first: bytes | memoryview | None, last: bytes | memoryview | None) -> dict[str, Any]:
+    """The times of the first and the last message, if their field is known and they can be read."""
+    found = _time_field(opened)
+    if found is None:
+        return {}
+    table, name, unit = found
+    times = []
+    for payload in (first, last):
+        try:
+            value = None if payload is None else _value_at(table, name, payload)
+        except (FlatStreamError, AttributeError):
+            value = None
+        times.append(value)
+    return {"time_field": name, "time_unit": unit, "first_time": times[0], "last_time": times[1]}
+
+
+def _time_field(opened: Opened) -> tuple[Table, str, str] | None:
+    """The table and the field with the time of messages, and its unit."""
+    if opened.description is not None and opened.description.time is not None:
+        table_name, name, unit = opened.description.time
+        table = next((one for one in opened.tables.values() if one.name == table_name), None)
+        return None if table is None else (table, name, unit)
+    if opened.table is None:
+        return None
+    guessed = Description(opened.table).time
+    return None if guessed is None else (opened.table, guessed[1], guessed[2])
+
+
+def _value_at(table: Table, path: str, payload: bytes | memoryview) -> int | None:
+    """The number in a field of a message; None if the message is of another table."""
+    own = table.schema.file_identifier
+    if own and identifier_of(payload) not in ("", own):
+        return None
+    value: Any = table.view(payload)
+    for name in path.split("."):
+        value = getattr(value, name)
+    return int(value) if value is not None else None
+
+
+# Journals
+
+
+def _of_journal(one: Input, checksum: Any, schema: Any, table: str | None) -> StreamInfo:
+    from flatstream.journal._examine import checksum_of, deframer_of, examine, read_folder
+
+    folder = read_folder(one.name)
+    totals = Totals()
+    if any(os.path.exists(segment.path) and os.path.getsize(segment.path) for segment in folder.segments):
+        given = None if checksum is None else ChecksumType(checksum).value
+        for found in examine(folder, deframer_of(checksum_of(folder, given)), everything=False):
+            name = os.path.basename(found.segment.path)
+            totals.frames += found.frames
+            if found.state == "torn" and found.content is not None and found.content.torn is not None:
+                torn = found.content.torn
+                totals.add_damage(
+                    Damage(torn, found.content.size, "torn", "it ends inside a frame", totals.frames, name)
+                )
+            elif found.state in ("damaged", "unreadable"):
+                for begin, end in found.content.lost_ranges if found.content is not None else [(0, 0)]:
+                    totals.add_damage(Damage(begin, end, "frame", found.reason or found.state, totals.frames, name))
+    is_torn = all(damage.kind == "torn" for damage in totals.damage)
+    state: State = "damaged" if folder.lost or not is_torn else "torn" if totals.damage else "intact"
+    with one.open(checksum, schema, table, on_error="resync") as opened:
+        first = opened.reader.read_message()
+        last = None
+        if first is not None:
+            totals.look_at(first, len(first))
+            with one.open(checksum, schema, table, on_error="resync", start=-1) as newest:
+                last = newest.reader.read_message()
+        return StreamInfo(
+            one.name,
+            "journal",
+            "a journal of flatstream",
+            size=one.size,
+            checksum=opened.checksum,
+            found_by=opened.found_by,
+            frames=totals.frames,
+            checked="headers",
+            state=state,
+            damage=tuple(totals.damage[:MOST_TOLD]),
+            damaged_places=totals.damaged_places,
+            lost_bytes=totals.lost_bytes + sum(gone.bytes for gone in folder.lost.values()),
+            identifiers=dict(totals.identifiers),
+            looked_at=totals.looked_at,
+            writer=folder.writer,
+            segments=len(folder.segments),
+            lost_segments=len(folder.lost),
+            **_schema_fields(opened),
+            **_time_fields(opened, first, last),
+        )
+
+
+# What is no stream
+
+
+def _of_foreign(one: Input, error: NotAStreamError) -> StreamInfo:
+    if one.kind != "file":
+        return StreamInfo(one.name, "foreign", str(error), size=one.size)
+    found = look_at(one.name)
+    return StreamInfo(one.name, "foreign", found.what, hint=found.hint, size=one.size)

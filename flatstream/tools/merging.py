@@ -1,0 +1,220 @@
+"""`merge`: many streams as one, in the order of their times."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flatstream.checksums import Checksum, ChecksumType
+from flatstream.reader import FrameBatch
+from flatstream.tools._order import Order
+from flatstream.tools._outputs import NewStream, is_same_checksum
+from flatstream.tools._progress import Progress
+from flatstream.tools._sources import (
+    SourceReport,
+    SourceStream,
+    common_checksum,
+    common_description,
+    open_sources,
+    times_of,
+)
+
+if TYPE_CHECKING:
+    from flatstream.reader import _OnError
+    from flatstream.schema import Table
+    from flatstream.tools._times import MessageTimes
+
+__all__ = ["MergeReport", "merge"]
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """The result of `merge`.
+
+    Attributes
+    ----------
+    path : str
+        The new file.
+    frames, size : int
+        How many messages it has, and its size in bytes.
+    sources : tuple of SourceReport
+        What was read from each source.
+    out_of_order : int
+        How many messages have an earlier time than one before them in the same source.
+    """
+
+    path: str
+    frames: int
+    size: int
+    sources: tuple[SourceReport, ...]
+    out_of_order: int
+
+    @property
+    def lost_bytes(self) -> int:
+        """How many bytes of the sources could not be read because of damage."""
+        return sum(source.lost_bytes for source in self.sources)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report for JSON."""
+        return {
+            "path": self.path,
+            "frames": self.frames,
+            "size": self.size,
+            "lost_bytes": self.lost_bytes,
+            "out_of_order": self.out_of_order,
+            "sources": [source.to_dict() for source in self.sources],
+        }
+
+
+def merge(
+    sources: Iterable[Any],
+    out: str | os.PathLike[str],
+    *,
+    time: Any = None,
+    table: Table | str | None = None,
+    checksum: Checksum | ChecksumType | str | None = None,
+    to_checksum: Checksum | ChecksumType | str | None = None,
+    on_error: _OnError = "raise",
+    progress: Callable[[int, int], object] | None = None,
+) -> MergeReport:
+    """Writes the messages of many streams to a new one, in the order of their times.
+
+    Parameters
+    ----------
+    sources : iterable of path, Input or StreamReader
+        The streams; see `flatstream.tools.inputs.expand` for folders and patterns. A StreamReader is read from where it
+        is, and stays open.
+    out : path
+        The new file. It must not exist. Until it is complete, it is called ``<out>.partial-<number of the process>``.
+    time : str or (str, str) or False, optional
+        The field with the time of a message and its unit: ``"wall_time"``, ``"wall_time:us"``, ``("wall_time", "us")``.
+        By default that of the streams' description, or the one whose name says it. False: one source after the other.
+    table : Table or str, optional
+        The type of the messages, by default that of the streams' description; or its name or file identifier there.
+    checksum : Checksum, ChecksumType or its name, optional
+        The checksum of the sources that are paths; by default it is found out.
+    to_checksum : Checksum, ChecksumType or its name, optional
+        The checksum of the new file; by default that of the sources.
+    on_error : {"raise", "skip", "stop", "resync"}
+        What reading of the paths does at damage; see `StreamReader`.
+    progress : callable, optional
+        ``progress(done, total)`` gets the bytes that were read, and the bytes of all sources (0 if that is not known).
+
+    Returns
+    -------
+    MergeReport
+
+    Raises
+    ------
+    FileExistsError
+        `out` exists.
+    ValueError
+        There are no sources; no time is known; the sources describe themselves as streams of different messages; they
+        have different checksums, and `to_checksum` is not given.
+    TypeError, OSError, FlatStreamError
+        An argument is wrong; a source or the new file failed; a source is damaged. There is no new file then.
+
+    Notes
+    -----
+    The messages of a source stay in their order. One whose time is earlier than that of a message before it, or that
+    has none, follows that message directly. Of messages with equal times, those of the earlier source come first. The
+    bytes of messages are not changed. The description is carried on, with the metadata that all have in common.
+    Memory: for each source, one chunk of its reader.
+
+    Examples
+    --------
+    >>> import tempfile, os, flatstream
+    >>> table = flatstream.Schema.from_file("examples/telemetry.bfbs").root
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = [os.path.join(folder, name) for name in ("a.fs", "b.fs", "both.fs")]
+    ...     for path, times in zip(paths, [(10, 30), (20, 40)]):
+    ...         with flatstream.open(path, "w", checksum="crc32") as writer:
+    ...             for each in times:
+    ...                 flatstream.RecordWriter(writer, table).write(wall_time_ns=each)
+    ...     report = merge(paths[:2], paths[2], table=table)
+    ...     with flatstream.open(paths[2], checksum="crc32") as reader:
+    ...         [record.wall_time_ns for record in reader.records(table)]
+    [10, 20, 30, 40]
+    >>> report.frames, report.out_of_order
+    (4, 0)
+    """
+    with open_sources(sources, checksum, on_error) as opened:
+        if not opened:
+            raise ValueError("there are no sources to merge")
+        algorithm = common_checksum(opened, to_checksum)
+        description = common_description(opened, algorithm, table)
+        times = None if time is False else times_of(opened, table, time, "merging")
+        told = Progress(opened, progress)
+        with NewStream(os.fspath(out), algorithm, description) as new:
+            out_of_order = 0
+            if times is None:
+                for source in opened:
+                    same = is_same_checksum(source.checksum, algorithm)
+                    for batch in source.reader.batches():
+                        new.write(batch, 0, len(batch), as_they_are=same)
+                        told.tell()
+            else:
+                out_of_order = _merge(
+                    [_Head(source, times, same=is_same_checksum(source.checksum, algorithm)) for source in opened],
+                    new,
+                    told,
+                )
+            told.finish()
+            new.finish()
+        return MergeReport(new.path, new.frames, new.size, tuple(source.report() for source in opened), out_of_order)
+
+
+class _Head:
+    """The next messages of one source, with their times."""
+
+    def __init__(self, source: SourceStream, times: MessageTimes, *, same: bool) -> None:
+        self.source = source
+        self.times = times
+        self.same = same
+        self.order = Order()
+        self.batch: FrameBatch | None = None
+        self.keys: list[int] = []
+        self.at = 0
+
+    def read(self) -> bool:
+        """Reads the next batch; False at the end."""
+        # Not kept while the next one is read: its chunk can be used again.
+        self.batch = None
+        self.batch = self.source.reader.read_batch()
+        if self.batch is None:
+            return False
+        self.keys = self.order.keys(self.times.of(self.batch, self.source.plain))
+        self.at = 0
+        return True
+
+
+def _merge(heads: list[_Head], new: NewStream, told: Progress) -> int:
+    """Writes all messages, and returns how many are out of order."""
+    heap = [(head.keys[0], number) for number, head in enumerate(heads) if head.read()]
+    heapq.heapify(heap)
+    while heap:
+        _, number = heap[0]
+        head = heads[number]
+        # All up to the next message of another source.
+        if len(heap) == 1:
+            end = len(head.keys)
+        else:
+            limit, other = min(heap[1:3])
+            find = bisect_right if number < other else bisect_left
+            end = find(head.keys, limit, head.at)
+        assert head.batch is not None
+        new.write(head.batch, head.at, end, as_they_are=head.same)
+        head.at = end
+        if end < len(head.keys):
+            heapq.heapreplace(heap, (head.keys[end], number))
+            continue
+        told.tell()
+        if head.read():
+            heapq.heapreplace(heap, (head.keys[0], number))
+        else:
+            heapq.heappop(heap)
+    return sum(head.order.out_of_order for head in heads)

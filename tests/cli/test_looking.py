@@ -1,0 +1,232 @@
+"""info and verify: what they say of inputs of every kind, compared with files (tests/data/cli)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import flatstream
+from flatstream.tools import info, verify
+from support.cli import Result, call_flatstream, check_expected, run_flatstream
+from support.cli_samples import (
+    BEGIN,
+    FOREIGN,
+    JOURNALS,
+    SCHEMA,
+    STREAMS,
+    damage,
+    described,
+    make_samples,
+    telemetry,
+    write_events,
+)
+
+COMPRESSED = "compressed.fs.gz"
+COMMANDS = ["info", "info --short", "info --json", "verify", "verify --json", "verify --quiet"]
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_samples(tmp_path_factory.mktemp("samples"))
+
+
+def check(name: str, result: Result) -> None:
+    """Compares what a command printed, and its status, with a file."""
+    check_expected(name, f"{result.output}--- standard error\n{result.errors}--- status {result.status}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("kind", ["streams", "foreign", "journals"])
+def test_output_is_as_expected(samples, command, kind):
+    names = {"streams": (*STREAMS, COMPRESSED), "foreign": FOREIGN, "journals": JOURNALS}[kind]
+    result = call_flatstream(*command.split(), *names, cwd=samples)
+    if "--json" in command:
+        assert [json.loads(line)["path"] for line in result.lines] == list(names)
+    check(f"{command.replace(' --', '-')}-{kind}.txt", result)
+
+
+def test_installed_script_prints_the_same(samples):
+    for command in ("info", "verify"):
+        # A folder that is no journal stands for its streams and journals, sorted by name.
+        there, here = (run(command, ".", cwd=samples) for run in (run_flatstream, call_flatstream))
+        assert (there.status, there.output, there.errors) == (here.status, here.output, here.errors)
+        assert there.status == 1
+        assert "image.png" not in there.output
+
+
+@pytest.mark.parametrize("name", [*STREAMS, *FOREIGN])
+def test_pipe_is_read_like_the_file(samples, name):
+    data = (samples / name).read_bytes()
+    for command in ("info", "verify"):
+        file, pipe = (call_flatstream(command, path, "--json", input=data, cwd=samples) for path in (name, "-"))
+        assert pipe.status == file.status
+        one, other = (json.loads(result.output) for result in (file, pipe))
+        if name == "zeros.fs":
+            # Only a file can be read once more, to see that zeros are a torn tail.
+            assert (other["state"], other["frames"]) == ("damaged", one["frames"])
+        elif one.get("state") is not None:
+            same = ("state", "frames", "damaged_places", "lost_bytes", *(["checksum"] if one["frames"] else []))
+            assert {key: other[key] for key in same} == {key: one[key] for key in same}
+
+
+def test_time_and_schema_are_those_of_the_option_without_a_description(samples):
+    result = call_flatstream("info", "xxhash64.fs", "--schema", SCHEMA, "--json", cwd=samples)
+    found = json.loads(result.output)
+    assert (found["first_time"], found["last_time"]) == (BEGIN, BEGIN + 4_900_000_000)
+    assert (found["time_field"], found["time_unit"], found["seconds"], found["rate"]) == ("wall_time_ns", "ns", 4.9, 10)
+    assert found["description"] is None
+    other = call_flatstream("info", "xxhash64.fs", "--schema", SCHEMA, "--table", "Disk", cwd=samples)
+    assert "telemetry.Disk (as --schema says)" in other.output
+    assert "\n  time" not in other.output
+    for wrong in (["--table", "Nothing", "--schema", SCHEMA], ["--table", "Event"]):
+        refused = call_flatstream("info", "xxhash64.fs", *wrong, cwd=samples)
+        assert (refused.status, refused.output) == (2, "")
+        assert refused.errors.startswith("flatstream info: xxhash64.fs: ")
+
+
+def test_wrong_checksum_is_damage(samples):
+    result = call_flatstream("verify", "crc32.fs", "--checksum", "crc32c", cwd=samples)
+    assert result.status == 1
+    assert "crc32.fs: damaged; 0 intact frames" in result.output
+
+
+def test_messages_that_are_not_of_their_table_are_listed_one_by_one(tmp_path):
+    path = tmp_path / "mixed.fs"
+    with flatstream.open(path, "w", checksum="crc32") as writer:
+        events = flatstream.RecordWriter(writer, telemetry().root)
+        for number in range(6):
+            if number in (2, 3):
+                writer.write_payload(b"no message")
+            events.write(sequence=number)
+    report = verify(path, schema=SCHEMA)
+    assert (report.state, report.frames, report.tables) == ("damaged", 6, ("telemetry.Event",))
+    size = 8 + len(b"no message")
+    found = [(one.kind, one.frame, one.end - one.begin) for one in report.damage]
+    assert found == [("payload", 2, size), ("payload", 3, size)]
+    assert report.damage[0].reason.startswith("telemetry.Event refused the payload")
+    file, pipe = (
+        json.loads(call_flatstream("verify", name, "--schema", SCHEMA, "--json", input=path.read_bytes()).output)
+        for name in (str(path), "-")
+    )
+    assert (pipe["damage"], pipe["frames"]) == (file["damage"], file["frames"])
+    # Without a schema, all frames are intact.
+    assert verify(path).state == "intact"
+
+
+def test_description_is_the_schema_that_messages_are_verified_by(tmp_path):
+    path = write_events(tmp_path / "a.fs", 3, **described())
+    assert verify(path).tables == ("telemetry.Event",)
+    with flatstream.open(path, "a", checksum="xxhash64") as writer:
+        writer.write_payload(b"no message")
+    report = verify(path)
+    assert [(one.kind, one.frame) for one in report.damage] == [("payload", 3)]
+
+
+def test_empty_frames_are_intact_where_they_are_no_zeros_of_a_crash(tmp_path):
+    path = tmp_path / "a.fs"
+    with flatstream.open(path, "w", checksum="crc32") as writer:
+        writer.write_payloads([b"abc", b"", b"de"])
+    assert (verify(path).state, verify(path).frames) == ("intact", 3)
+    assert (info(path).state, info(path).frames) == ("intact", 3)
+    with open(path, "ab") as file:
+        file.write(bytes(100))
+    assert (verify(path).state, verify(path).frames, info(path).state) == ("torn", 3, "torn")
+    # With them, 100 zeros are 12 frames and a torn one.
+    taken = verify(path, allow_empty=True)
+    assert (taken.state, taken.frames) == ("torn", 15)
+    assert call_flatstream("verify", path, "--allow-empty").status == 1
+
+
+def test_large_files_are_counted_by_headers_and_checked_on_request(tmp_path, monkeypatch):
+    path = write_events(tmp_path / "a.fs", 100, **described())
+    monkeypatch.setattr("flatstream.tools.inspection.MOST_CHECKED", 100)
+    whole = info(path, check=True)
+    found = info(path)
+    assert (found.checked, whole.checked) == ("headers", "payloads")
+    same = ("frames", "payload_bytes", "largest", "first_time", "last_time", "state", "size")
+    assert [getattr(found, name) for name in same] == [getattr(whole, name) for name in same]
+    assert "payloads not checked: flatstream verify checks them" in call_flatstream("info", path).output
+    # A payload that is damaged is not noticed; a length is, and then all is checked.
+    with flatstream.open(path, checksum="xxhash64") as reader:
+        reader.read_message()
+        begin = reader.message_offset
+    before = path.read_bytes()[begin + 40]
+    damage(path, [begin + 40])
+    assert (info(path).state, info(path, check=True).state) == ("intact", "damaged")
+    damage(path, [begin + 40], before)
+    os.truncate(path, path.stat().st_size - 3)
+    assert (info(path).state, info(path).checked, info(path).frames) == ("torn", "payloads", 99)
+    assert call_flatstream("info", path).status == 1
+
+
+@pytest.mark.parametrize("checksum", ["none", "crc16", "xxhash64"])
+def test_large_frames_are_counted_without_being_read(tmp_path, monkeypatch, checksum):
+    monkeypatch.setattr("flatstream.tools.inspection.MOST_CHECKED", 100)
+    path = tmp_path / "a.fs"
+    payloads = [bytes([number]) * (300_000 + number) for number in range(1, 12)]
+    with flatstream.open(path, "w", checksum=checksum) as writer:
+        writer.write_payloads(payloads)
+    found = info(path, checksum=checksum)
+    assert (found.checked, found.frames, found.state) == ("headers", 11, "intact")
+    assert (found.payload_bytes, found.largest) == (sum(map(len, payloads)), 300_011)
+    os.truncate(path, path.stat().st_size - 1)
+    torn = info(path, checksum=checksum)
+    assert (torn.checked, torn.frames, torn.state) == ("payloads", 10, "torn")
+
+
+def test_progress_is_told_up_to_the_end(tmp_path):
+    path = write_events(tmp_path / "a.fs", 200)
+    for function in (info, verify):
+        told: list[tuple[int, int]] = []
+        function(path, progress=lambda *at: told.append(at))  # noqa: B023
+        assert told[-1] == (path.stat().st_size, path.stat().st_size)
+
+
+def test_messages_of_several_tables_are_told_by_their_identifiers(tmp_path):
+    # An identifier behind the offset of a table without fields.
+    def message(identifier: bytes) -> bytes:
+        return (12).to_bytes(4, "little") + identifier + b"\x04\0\x04\0" + (4).to_bytes(4, "little")
+
+    path = tmp_path / "a.fs"
+    with flatstream.open(path, "w", checksum="crc32") as writer:
+        writer.write_payloads([message(b"AAAA"), message(b"BBBB"), message(b"AAAA"), b"\x04\0\0\0\0\0\0\0"])
+    found = info(path)
+    assert found.identifiers == {"AAAA": 2, "BBBB": 1, "": 1}
+    assert found.looked_at == 4
+    assert "AAAA 2, BBBB 1, none 1" in call_flatstream("info", path).output
+
+
+def test_input_that_cannot_be_read_is_told_and_others_are_looked_at(samples, tmp_path):
+    shutil.copy(samples / "crc32.fs", tmp_path / "b.fs")
+    for command in ("info", "verify"):
+        result = call_flatstream(command, "nothing.fs", "b.fs", "--json", cwd=tmp_path)
+        assert result.status == 4
+        assert result.errors == f"flatstream {command}: nothing.fs: No such file or directory\n"
+        first, second = map(json.loads, result.lines)
+        assert (first["path"], first["status"]) == ("nothing.fs", 4)
+        assert second["frames"] == 50
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("checksum", ["none", "xxhash64"])
+def test_file_of_a_gibibyte(tmp_path, checksum):
+    path = tmp_path / "a.fs"
+    payload = bytes(range(256)) * 4
+    with flatstream.open(path, "w", checksum=checksum) as writer:
+        for _ in range(1024):
+            writer.write_payloads([payload] * 1024)
+    given = ("--checksum", checksum)
+    shown = json.loads(run_flatstream("info", path, "--json", *given).output)
+    assert (shown["frames"], shown["checked"], shown["state"]) == (2**20, "headers", "intact")
+    whole = run_flatstream("verify", path, "--json", *given)
+    assert (whole.status, json.loads(whole.output)["frames"]) == (0, 2**20)
+    os.truncate(path, path.stat().st_size - 1)
+    torn = run_flatstream("verify", path, "--json", *given)
+    found = json.loads(torn.output)
+    assert (torn.status, found["state"], found["frames"]) == (1, "torn", 2**20 - 1)
+    assert run_flatstream("recover", path, *given).status == 3
+    assert run_flatstream("verify", path, *given).status == 0

@@ -1,0 +1,235 @@
+"""Commands that show and copy messages, on streams that describe themselves, mixed streams, and compressed files."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flatstream
+from flatstream import Description, RecordWriter, Schema
+from flatstream.cli._output import size_text
+from support.cli import Result, call_flatstream, check_expected
+from support.events import BEGIN, EVENT, SCHEMA_FILE, event_stream, frames_of, sequences, write_events
+from support.schemas import SHAPES
+
+SCHEMA = ("--schema", SCHEMA_FILE)
+SHAPE: Any = SHAPES.root
+
+
+def numbers(result: Result) -> list[int]:
+    return [json.loads(line)["sequence"] for line in result.lines]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("described")
+    with flatstream.open(
+        made / "events.fs", "w", checksum="xxhash64", describe=EVENT, metadata={"site": "a"}
+    ) as writer:
+        write_events(writer, range(20))
+    stream = (made / "events.fs").read_bytes()
+    for ending, compress in ((".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)):
+        (made / f"events.fs{ending}").write_bytes(compress(stream))
+    (made / "torn.fs").write_bytes(stream[:-5])
+    (made / "torn.fs.gz").write_bytes(gzip.compress(stream[:-5]))
+    damaged = bytearray(stream)
+    damaged[frames_of(stream)[3][0] + 40] ^= 1
+    (made / "damaged.fs").write_bytes(damaged)
+    # A description that says the field with the time, whose name does not.
+    with flatstream.open(
+        made / "time.fs", "w", checksum="crc32", describe=EVENT, time_field="monotonic_ns", time_unit="s"
+    ) as writer:
+        records = RecordWriter(writer, EVENT, file_identifier=True)
+        for number in range(5):
+            records.write(sequence=number, monotonic_ns=BEGIN // 10**9 + number)
+    describe = Description({"TELE": EVENT, "SHAP": SHAPE})
+    with flatstream.open(made / "mixed.fs", "w", checksum="crc32", describe=describe) as writer:
+        builder = flatstream.Builder()
+        for number in range(3):
+            write_events(writer, [number])
+            SHAPE.encode(builder, id=number, title=f"shape {number}")
+            payload = bytes(memoryview(builder))
+            builder.Clear()
+            # The schema has no identifier of its own, so that messages do not carry one.
+            writer.write_payload(with_identifier(payload, b"SHAP"))
+        writer.write_payload(b"\x0c\x00\x00\x00ELSE" + bytes(8))
+        writer.write_payload(b"\x0c\x00\x00\x00TELE" + b"\xff" * 8)
+    return made
+
+
+def with_identifier(payload: bytes, identifier: bytes) -> bytes:
+    """The message with a file identifier behind its root offset, and padding that keeps the alignment."""
+    root = int.from_bytes(payload[:4], "little")
+    return (root + 8).to_bytes(4, "little") + identifier + bytes(4) + payload[4:]
+
+
+@pytest.fixture
+def call(folder: Path) -> Any:
+    return lambda *args, **options: call_flatstream(*args, cwd=folder, **options)
+
+
+def test_a_stream_that_describes_itself_needs_no_options(call: Any, folder: Path) -> None:
+    everything = list(range(20))
+    for path in ("events.fs", "events.fs.gz", "events.fs.bz2", "events.fs.xz"):
+        result = call("cat", path)
+        assert (result.status, result.errors, numbers(result)) == (0, "", everything), path
+        assert numbers(call("head", "-n", "2", path, "--where", "sequence > 3")) == [4, 5]
+        assert numbers(call("tail", "-n", "2", path)) == [18, 19]
+        assert numbers(call("tail", "-n", "2", path, "--where", "host == 'a'", "--fields", "sequence")) == [16, 18]
+    stream = (folder / "events.fs").read_bytes()
+    assert numbers(call("cat", "-", input=stream)) == everything
+    assert numbers(call("tail", "-n", "1", "-", input=stream)) == [19]
+    # Offsets count from the beginning of the stream, with its description.
+    assert json.loads(call("head", "-n", "1", "events.fs", "--hex").output)["offset"] == frames_of(stream)[0][0]
+    for path in ("torn.fs", "torn.fs.gz"):
+        result = call("cat", path)
+        assert (result.status, numbers(result)) == (1, everything[:-1])
+        assert "cannot be read and are left out" in result.errors
+    result = call("cat", "damaged.fs")
+    assert (result.status, numbers(result)) == (1, [0, 1, 2, *range(4, 20)])
+
+
+def test_lines_are_those_of_to_json(call: Any, folder: Path) -> None:
+    with flatstream.open(folder / "events.fs") as reader:
+        expected = [record.to_json(defaults=True) for record in reader.records(EVENT)]
+    for options in ([], ["-n", "20"], ["--every", "1"]):
+        assert call("cat", "events.fs", *options).lines == expected
+    assert call("cat", "events.fs", "--every", "3").lines == expected[::3]
+    assert call("tail", "-n", "4", "events.fs").lines == expected[-4:]
+    assert call("cat", "events.fs", "--where", "sequence in [3, 4]").lines == expected[3:5]
+
+
+def test_the_time_field_of_the_description_counts(call: Any) -> None:
+    assert numbers(call("cat", "time.fs", "--since", "2023-11-14T22:13:23Z")) == [3, 4]
+    assert numbers(call("cat", "time.fs", "--where", "monotonic_ns < 2023-11-14T22:13:21Z")) == [0]
+    table = call("head", "-n", "1", "time.fs", "--fields", "monotonic_ns", "--format", "table")
+    assert table.lines[1] == "2023-11-14T22:13:20Z"
+
+
+def test_each_message_of_a_mixed_stream_is_shown_by_its_own_table(call: Any) -> None:
+    result = call("cat", "mixed.fs")
+    assert result.status == 1
+    rows = [json.loads(line) for line in result.lines]
+    assert [row["table"] for row in rows] == ["telemetry.Event", "shapes.Shape"] * 3
+    assert [row["message"].get("sequence", row["message"].get("id")) for row in rows] == [0, 0, 1, 1, 2, 2]
+    assert "1 message with another file identifier left out" in result.errors
+    assert "is left out: " in result.errors
+    check_expected(
+        "show/mixed.txt", call("tail", "-n", "3", "mixed.fs", "--format", "table", "--where", "id > 0").output
+    )
+    # A condition is on the tables that have its field.
+    rows = [json.loads(line) for line in call("cat", "mixed.fs", "--where", "title startswith 'shape'").lines]
+    assert [row["message"]["id"] for row in rows] == [0, 1, 2]
+    rows = [json.loads(line) for line in call("cat", "mixed.fs", "--since", "2023-11-14T22:13:21Z").lines]
+    assert [row["message"]["sequence"] for row in rows] == [1, 2]
+    result = call("cat", "mixed.fs", "--where", "nothing == 1")
+    assert (result.status, "has no field nothing" in result.errors) == (2, True)
+    for option in (["--fields", "id"], ["--format", "csv"]):
+        result = call("cat", "mixed.fs", *option)
+        assert (result.status, "choose it with --table, of telemetry.Event, shapes.Shape" in result.errors) == (2, True)
+
+
+def test_one_table_of_a_mixed_stream_can_be_chosen(call: Any) -> None:
+    result = call("cat", "mixed.fs", "--table", "TELE", "--fields", "sequence,host")
+    assert [json.loads(line) for line in result.lines] == [
+        {"sequence": number, "host": "ab"[number % 2]} for number in range(3)
+    ]
+    assert numbers(call("head", "mixed.fs", "--table", "telemetry.Event")) == [0, 1, 2]
+
+
+def test_numbers_that_json_does_not_have_are_texts(tmp_path: Path) -> None:
+    path = tmp_path / "nan.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=EVENT) as writer:
+        RecordWriter(writer, EVENT, file_identifier=True).write(
+            load_1=float("nan"),
+            boot_time=float("-inf"),
+            cpu_total=dict.fromkeys(
+                ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"), float("inf")
+            ),
+        )
+    for options in ([], ["--fields", "load_1,boot_time,cpu_total"]):
+        row = json.loads(call_flatstream("cat", path, *options).output, parse_constant=pytest.fail)
+        assert (row["load_1"], row["boot_time"], row["cpu_total"]["user"]) == ("nan", "-inf", "inf")
+
+
+# merge, split, sample
+
+
+def test_copies_by_commands(tmp_path: Path, folder: Path) -> None:
+    def call(*args: str) -> Result:
+        return call_flatstream(*args, cwd=tmp_path)
+
+    for name, numbers_of in (("even", range(0, 20, 2)), ("odd", range(1, 20, 2))):
+        with flatstream.open(tmp_path / f"{name}.fs", "w", checksum="xxhash64", describe=EVENT) as writer:
+            write_events(writer, numbers_of)
+    result = call("merge", "even.fs", "odd.fs", "-o", "all.fs")
+    assert (result.status, result.output, result.errors) == (
+        0,
+        f"all.fs: 20 messages of 2 inputs, {size_text((tmp_path / 'all.fs').stat().st_size)}\n",
+        "",
+    )
+    assert numbers(call("cat", "all.fs")) == list(range(20))
+    result = call("merge", "odd.fs", "even.fs", "-o", "after.fs", "--concatenate", "--to-checksum", "crc16", "--json")
+    assert json.loads(result.output)["frames"] == 20
+    assert numbers(call("cat", "after.fs")) == [*range(1, 20, 2), *range(0, 20, 2)]
+
+    result = call("split", "all.fs", "-o", "part-{number}-{time}.fs", "--every", "10s")
+    assert (result.status, result.lines[-1]) == (0, "20 messages in 2 files")
+    assert numbers(call("cat", "part-1-20231114T221330Z.fs")) == list(range(10, 20))
+    result = call("split", "all.fs", "-o", "small-{number}.fs", "--size", "8kB", "--json")
+    sizes = [file["size"] for file in json.loads(result.output)["files"]]
+    assert len(sizes) > 2
+    assert 7500 < max(sizes) <= 8000
+    assert call("split", "all.fs", "-o", "n-{number}.fs", "--count", "15").lines[-1] == "20 messages in 2 files"
+
+    result = call("sample", "all.fs", "-o", "some.fs", "--every", "6")
+    assert (result.status, result.output.startswith("some.fs: 4 messages of 20, ")) == (0, True)
+    assert sequences(tmp_path / "some.fs") == [0, 6, 12, 18]
+    assert call("sample", "all.fs", "-o", "half.fs", "--fraction", "0.5", "--seed", "1").status == 0
+
+    result = call("merge", str(folder / "damaged.fs"), str(folder / "torn.fs"), "-o", "rest.fs")
+    assert (result.status, result.errors.count("cannot be read and are left out")) == (1, 2)
+    assert len(sequences(tmp_path / "rest.fs")) == 38
+    (tmp_path / "late.fs").write_bytes(event_stream([1, 2], times=[2, 1]))
+    result = call("merge", "late.fs", "-o", "late-too.fs", *SCHEMA)
+    assert (result.status, "1 message earlier than one before" in result.errors) == (0, True)
+
+
+def test_copies_by_commands_that_are_wrong(tmp_path: Path) -> None:
+    (tmp_path / "a.fs").write_bytes(event_stream(range(3)))
+    (tmp_path / "b.fs").write_bytes(event_stream(range(3), "crc32"))
+    wrong = {
+        "merge a.fs -o a.fs --schema S": (4, "a.fs: File exists"),
+        "merge a.fs": (2, "--output"),
+        "merge a.fs -o out.fs": (2, "needs a table"),
+        "merge a.fs b.fs -o out.fs --schema S": (2, "to_checksum"),
+        "merge a.fs -o out.fs --concatenate --time-field x": (2, "--concatenate"),
+        "merge a.fs -o out.fs --schema S --time-field host": (2, "no integer"),
+        "merge a.fs -o out.fs --schema S --table Nothing": (2, "no table"),
+        "merge none.fs -o out.fs --concatenate": (4, "none.fs: No such file"),
+        "split a.fs -o {number}.fs": (2, "say one of --every, --size and --count"),
+        "split a.fs -o {number}.fs --count 3 --size 3": (2, "say one of"),
+        "split a.fs -o out.fs --count 3": (2, "needs {number} or {time}"),
+        "split a.fs -o {number}.fs --size many": (2, "no size: 'many'"),
+        "split a.fs -o {number}.fs --every often --schema S": (2, "no duration: 'often'"),
+        "split *.fs -o {number}.fs --count 3": (2, "stands for 2 inputs"),
+        "sample a.fs -o out.fs": (2, "say either --every or --fraction"),
+        "sample a.fs -o out.fs --every 2 --fraction 0.5": (2, "say either"),
+        "sample a.fs -o out.fs --fraction 2": (2, "--fraction"),
+        "sample a.fs -o out.fs --every 2 --seed 3": (2, "seed"),
+        "sample a.fs -o none/out.fs --every 2": (4, "No such file"),
+    }
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for line, (status, problem) in wrong.items():
+        arguments = [SCHEMA_FILE if word == "S" else word for word in line.split()]
+        result = call_flatstream(*arguments, cwd=tmp_path)
+        assert (result.status, problem in result.errors) == (status, True), (line, result)
+        assert (result.output, result.errors.count("\n")) == ("", 1), (line, result)
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert Schema.from_file(SCHEMA_FILE).root == EVENT
