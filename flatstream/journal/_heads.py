@@ -112,8 +112,7 @@ class Heads:
         return Description.from_bytes(frame[self._header_size :]) if frame else None
 
     def is_needed_before(self, data: memoryview | Sequence[memoryview]) -> bool:
-        """Whether the message at the beginning of `data`, whole frames or the pieces of one, looks like a description.
-        """
+        """Whether the message at the beginning of `data`, whole frames or the pieces of one, looks like a description."""
         if isinstance(data, memoryview):
             size = int.from_bytes(data[:4], "little")
             payload = data[self._header_size : self._header_size + MARKED_BYTES]

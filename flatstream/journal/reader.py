@@ -16,6 +16,7 @@ from flatstream.description import Description
 from flatstream.detection import detect
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
+from flatstream.journal._heads import newest_description
 from flatstream.journal._layout import (
     MANIFEST,
     Manifest,
@@ -26,6 +27,7 @@ from flatstream.journal._layout import (
     read_manifest,
     write_atomically,
 )
+from flatstream.journal._numbers import plain_deframer
 from flatstream.journal._parts import UNKNOWN, Gap, Parts, Start, logger
 from flatstream.journal._start import check_start, find_start
 from flatstream.journal.cursor import Cursor
@@ -237,6 +239,11 @@ class JournalReader(StreamReader):
     def description(self) -> Description | None:
         """The description with which the segment begins that is read; of the one before, while it has no frame."""
         return self._call_exclusively(self._parts.description)
+
+    def _newest_description(self) -> Description | None:
+        # The tables of the newest segment read the messages of older ones too: `Schema.check_evolution`.
+        plain = plain_deframer(self.deframer)
+        return newest_description(list_segments(self.directory), plain) or self.description
 
     def commit(self) -> None:
         """Stores the `cursor` of a reader with a name, so that it goes on there. Returns when it is on the disk.

@@ -268,6 +268,21 @@ def test_the_description_of_a_segment_without_frames_is_replaced(folder: Path, s
     assert read(folder) == payloads(range(3))
 
 
+def test_messages_are_read_by_the_newest_schema_without_being_asked(folder: Path, schemas: dict[str, Schema]) -> None:
+    for number, text in enumerate([SAMPLE, LONGER]):
+        with JournalWriter(folder, describe=schemas[text]) as journal:
+            samples = RecordWriter(journal, schemas[text].root)
+            samples.write(time_ms=number, value=0.5, **({"host": "a"} if text is LONGER else {}))
+    with JournalReader(folder) as reader:
+        assert [(record.time_ms, record.host) for record in reader.records()] == [(0, None), (1, "a")]
+    with JournalReader(folder) as reader:
+        columns = reader.columns(fields=["time_ms", "host"])
+        assert (columns["time_ms"].to_pylist(), columns["host"].to_pylist()) == ([0, 1], [None, "a"])
+    write(folder.with_name("none"), range(2), describe=False)
+    with JournalReader(folder.with_name("none")) as reader, pytest.raises((TypeError, ValueError), match="no description"):
+        reader.records()
+
+
 # Messages that look like descriptions
 
 
