@@ -26,6 +26,7 @@ from flatstream.journal._recovery import SegmentReport
 from flatstream.journal._segment_map import open_piece
 
 __all__ = [
+    "NO_JOURNAL",
     "Continuation",
     "Heads",
     "continue_descriptions",
@@ -37,6 +38,8 @@ __all__ = [
 # In the metadata: the identity of the journal, and the number of the first frame as in the name of the segment.
 JOURNAL_KEY = "journal.id"
 FIRST_KEY = "journal.first"
+# Where the identity is not known.
+NO_JOURNAL = "0" * 32
 
 
 class _Template:
@@ -112,7 +115,7 @@ class Heads:
         return Description.from_bytes(frame[self._header_size :]) if frame else None
 
     def is_needed_before(self, data: memoryview | Sequence[memoryview]) -> bool:
-        """Whether the message at the beginning of `data`, whole frames or the pieces of one, looks like a description."""
+        """Whether the first message of `data`, whole frames or the pieces of one, looks like a description."""
         if isinstance(data, memoryview):
             size = int.from_bytes(data[:4], "little")
             payload = data[self._header_size : self._header_size + MARKED_BYTES]

@@ -18,6 +18,7 @@ from flatstream.framing import (
 )
 
 __all__ = [
+    "FIRST_BYTES",
     "MARKED_BYTES",
     "FirstFrame",
     "distribute",

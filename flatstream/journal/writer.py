@@ -185,6 +185,9 @@ class JournalWriter(StreamWriter):
             rotation = rotate if rotate is not None else RotationPolicy(max_bytes=None)
             frames = min(policy.frames or 0, UNLIMITED)
             segments = self._open_segment(rotation, when_full, frames, least, algorithm, wanted)
+            if not any(report.frames for report in self._reports):
+                # Who reads the journal before it has frames knows what they will be.
+                segments.put_head()
             sink = Sink(
                 segments,
                 segments.write,
@@ -264,7 +267,7 @@ class JournalWriter(StreamWriter):
                 if error.errno not in FULL or not os.path.exists(os.path.join(self._directory, MANIFEST)):
                     raise
                 log.warning("%s: %s could not be written: %s", self._directory, MANIFEST, error)
-            segments = SegmentSink(
+            return SegmentSink(
                 self._directory,
                 file,
                 first,
@@ -277,10 +280,6 @@ class JournalWriter(StreamWriter):
                 sync_every=sync_every,
                 wake=self._keeper.wake,
             )
-            if not any(report.frames for report in self._reports):
-                # Who reads the journal before it has frames knows what they will be.
-                segments.put_head()
-            return segments
         except BaseException:
             file.close()
             raise

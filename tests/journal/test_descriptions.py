@@ -64,6 +64,12 @@ def numbered(reader: JournalReader) -> dict[int, bytes]:
     return found
 
 
+def next_of(reader: JournalReader) -> bytes:
+    view = reader.read_message(timeout=30)
+    assert view is not None
+    return bytes(view)
+
+
 def payloads(*ranges: range) -> dict[int, bytes]:
     return {number: payload(number) for numbers in ranges for number in numbers}
 
@@ -132,7 +138,7 @@ def test_a_journal_without_frames_says_what_they_will_be(folder: Path, schemas: 
             assert reader.description == journal.description
             journal.write_payload(payload(0))
             journal.flush()
-            assert (bytes(reader.read_message(timeout=30)), reader.number) == (payload(0), 0)
+            assert (next_of(reader), reader.number) == (payload(0), 0)
     assert read(folder) == payloads(range(1))
 
 
@@ -155,7 +161,7 @@ def test_reader_and_writer_tell_the_description_of_the_segment_in_use(folder: Pa
         for number in range(3):
             journal.write_payload(payload(number))
             journal.flush()
-            assert bytes(reader.read_message(timeout=30)) == payload(number)
+            assert next_of(reader) == payload(number)
             assert reader.description == journal.description
             assert reader.description is not None
             assert reader.description.metadata[FIRST_KEY] == f"{number:020d}"
@@ -203,7 +209,7 @@ def test_a_start_by_time_uses_the_time_field_of_the_description(folder: Path, sc
     begin = datetime(2026, 1, 31, 12, tzinfo=UTC)
     schema = schemas[SAMPLE]
     with JournalWriter(folder, rotate=ROTATE, describe=schema) as journal:
-        samples = RecordWriter(journal, schema.root)
+        samples = RecordWriter(journal, schema.table("Sample"))
         for second in range(20):
             samples.write(time_ms=int(begin.timestamp() + second) * 1000, value=second)
     for second in (0, 3, 10, 13, 19, 20):
@@ -271,7 +277,7 @@ def test_the_description_of_a_segment_without_frames_is_replaced(folder: Path, s
 def test_messages_are_read_by_the_newest_schema_without_being_asked(folder: Path, schemas: dict[str, Schema]) -> None:
     for number, text in enumerate([SAMPLE, LONGER]):
         with JournalWriter(folder, describe=schemas[text]) as journal:
-            samples = RecordWriter(journal, schemas[text].root)
+            samples = RecordWriter(journal, schemas[text].table("Sample"))
             samples.write(time_ms=number, value=0.5, **({"host": "a"} if text is LONGER else {}))
     with JournalReader(folder) as reader:
         assert [(record.time_ms, record.host) for record in reader.records()] == [(0, None), (1, "a")]
@@ -279,7 +285,10 @@ def test_messages_are_read_by_the_newest_schema_without_being_asked(folder: Path
         columns = reader.columns(fields=["time_ms", "host"])
         assert (columns["time_ms"].to_pylist(), columns["host"].to_pylist()) == ([0, 1], [None, "a"])
     write(folder.with_name("none"), range(2), describe=False)
-    with JournalReader(folder.with_name("none")) as reader, pytest.raises((TypeError, ValueError), match="no description"):
+    with (
+        JournalReader(folder.with_name("none")) as reader,
+        pytest.raises((TypeError, ValueError), match="no description"),
+    ):
         reader.records()
 
 
@@ -313,7 +322,7 @@ def test_a_torn_description_is_a_torn_tail(folder: Path, behind: bytes, capsys: 
     manifest = (folder / "journal.json").read_bytes()
     path = segments_of(folder)[10]
     head = head_of(path)
-    for size in [*range(24), *range(24, len(head), 7), len(head) - 1]:
+    for size in [*range(22), *range(22, len(head), 20), len(head) - 1]:
         for later in segments_of(folder).values():
             if later > path:
                 later.unlink()
@@ -405,7 +414,7 @@ DAMAGES: dict[str, tuple[Callable[[Path, int], None], range]] = {
     "in its length": (lambda path, head: change(path, 0, (head - 12 + 9).to_bytes(4, "little")), range(0)),
     "in it and in the frame behind": (lambda path, head: change(path, head - 5, bytes(30)), range(5, 6)),
     "in its length and a frame behind": (
-        lambda path, head: (change(path, 0, b"\x07"), change(path, head + 13, b"\xff"))[0],
+        lambda path, head: change(path, 0, b"\x07" + path.read_bytes()[1 : head + 13] + b"\xff"),
         range(5, 6),
     ),
     "all of it": (lambda path, head: change(path, 0, b"\xaa" * head), range(0)),
@@ -457,6 +466,23 @@ def test_salvage_gives_each_segment_the_description(folder: Path, schemas: dict[
     assert main(["verify", "-q", str(out)]) == 0
 
 
+@pytest.mark.parametrize("describe", [False, True])
+def test_salvage_takes_no_message_for_a_description(folder: Path, describe: bool) -> None:
+    looks = Description(metadata={"text": "x"}).to_bytes()
+    messages = [payload(0), looks, payload(2), looks, payload(4)]
+    with JournalWriter(folder, describe=describe) as journal:
+        journal.write_payloads(messages)
+    (path,) = segments_of(folder).values()
+    data = path.read_bytes()
+    # Of the description, and of the messages before those that look like one.
+    for lost in [payload(0), payload(2), *([b"journal.id"] if describe else [])]:
+        change(path, data.index(lost), b"\xff")
+    out = folder.with_name("out")
+    assert main(["salvage", "-q", str(folder), str(out)]) == 1
+    assert read(out) == {1: looks, 3: looks, 4: payload(4)}
+    assert main(["verify", "-q", str(out)]) == 0
+
+
 def test_followers_read_across_descriptions(folder: Path) -> None:
     with (
         JournalWriter(folder, rotate=RotationPolicy(max_frames=1)) as journal,
@@ -465,5 +491,5 @@ def test_followers_read_across_descriptions(folder: Path) -> None:
         for number in range(6):
             journal.write_payload(payload(number))
             journal.flush()
-            assert (bytes(reader.read_message(timeout=30)), reader.number) == (payload(number), number)
+            assert (next_of(reader), reader.number) == (payload(number), number)
         assert reader.gaps == []
