@@ -93,7 +93,8 @@ class Show(OnDisk):
         self.path = self.make_directory() / "stream.fs"
         schema = flatstream.Schema.from_file(EXAMPLES / "telemetry.bfbs")
         with flatstream.open(self.path, "w", checksum="xxhash64", describe=schema) as writer:
-            writer.write_payloads(make_payloads(1000) * (count // 1000))
+            payloads = list(make_payloads(1000))
+            writer.write_payloads(payloads * (count // 1000))
 
     def units(self, count: int) -> int:
         """The number of messages per sample."""

@@ -37,7 +37,8 @@ def main() -> None:
             writer.write_batch([Temperature(1, 21.5), Temperature(2, 19.0)])
             assert writer.frames_written == 3
 
-        with flatstream.open(path, checksum="xxhash64") as reader:
+        with flatstream.open(path) as reader:
+            assert (reader.checksum, reader.checksum_found_by) == ("xxhash64", "detection")
             # Each payload is a read-only view of one FlatBuffer, which stays valid after the reader is closed.
             payloads = list(reader)
             assert reader.bytes_read == os.path.getsize(path)

@@ -25,7 +25,7 @@ def write(path: str, first: int, count: int, mode: Literal["w", "a"] = "w") -> N
 
 
 def read(path: str) -> list[int]:
-    with flatstream.open(path, checksum=CHECKSUM) as reader:
+    with flatstream.open(path) as reader:
         return [int(bytes(payload)) for payload in reader]
 
 
@@ -34,7 +34,7 @@ def torn_tail(path: str) -> None:
     os.truncate(path, 100 * FRAME_SIZE - 4)  # the machine lost power
 
     # The intact frames are read as usual; then an error says that the stream ends inside a frame.
-    with flatstream.open(path, checksum=CHECKSUM) as reader:
+    with flatstream.open(path) as reader:
         try:
             reader.process_all(len)
         except UnexpectedEofError as error:
@@ -55,7 +55,7 @@ def torn_tail(path: str) -> None:
     assert report == (99, 99 * FRAME_SIZE, RecoveryEnd.TORN_TAIL)
 
     # With recover=True, the torn tail is saved beside the file and cut off.
-    with flatstream.open(path, "a", checksum=CHECKSUM, recover=True) as writer:
+    with flatstream.open(path, "a", recover=True) as writer:
         done = writer.recovery
         assert done is not None
         assert (done.action, done.frames, done.bytes_cut) == ("cut", 99, 9)
@@ -86,7 +86,7 @@ def damaged_length(path: str) -> None:
         raise AssertionError("the damaged length was reported as a torn tail")
 
     # A reader can go on at the next intact frame, and says what is missing.
-    with flatstream.open(path, checksum=CHECKSUM, on_error="resync") as reader:
+    with flatstream.open(path, on_error="resync") as reader:
         assert [int(bytes(payload)) for payload in reader] == [number for number in range(101) if number != 40]
         assert reader.lost_ranges == [(40 * FRAME_SIZE, 41 * FRAME_SIZE)]
         print(f"read {reader.frames_read} frames and lost {reader.lost_bytes} bytes")

@@ -72,10 +72,10 @@ class Loaded:
 
 
 def open_recorded(path: Path, checksum: str | None) -> tuple[flatstream.StreamReader, int]:
-    """A reader of a journal or a file, and its size in bytes. A journal knows its checksum."""
+    """A reader of a journal or a file, and its size in bytes. A journal knows its checksum; that of a file is found."""
     if path.is_dir():
         return JournalReader(path, checksum), sum(segment.stat().st_size for segment in path.glob("*.fs"))
-    return flatstream.StreamReader(path, checksum or "xxhash64"), path.stat().st_size
+    return flatstream.open(path, checksum=checksum), path.stat().st_size
 
 
 def load(arguments: argparse.Namespace, parquet: Path) -> Loaded:
@@ -303,7 +303,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--schema", type=Path, default=HERE / "telemetry.bfbs", help="the schema of the file, from flatc"
     )
     parser.add_argument(
-        "--checksum", choices=CHECKSUMS, help="the checksum (default: that of the journal; xxhash64 of a file)"
+        "--checksum", choices=CHECKSUMS, help="the checksum (default: that of the journal; of a file, it is found)"
     )
     parser.add_argument("--parquet", type=Path, help="the Parquet file to write (default: beside the file)")
     parser.add_argument("--png", type=Path, help="the picture to write (default: beside the file)")

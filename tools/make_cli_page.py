@@ -72,7 +72,7 @@ The worst of all inputs counts.
 def page() -> str:
     """The text of the page."""
     parts = [HEAD + "\n".join(f"| {number} | {text} |" for number, text in STATUSES.items()) + "\n"]
-    context = click.Context(app, info_name="flatstream")
+    context = click.Context(app, info_name="flatstream", **app.context_settings)
     for title, section in COMMANDS.items():
         parts.append(f"## {title}\n")
         for name in section:

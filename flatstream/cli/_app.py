@@ -18,14 +18,17 @@ __all__ = ["COMMANDS", "app", "exit_statuses", "run"]
 
 PROGRAM = "flatstream"
 
+# What a shell asks for completions by.
+VARIABLE = "_FLATSTREAM_COMPLETE"
+
 # Each command is `command` of the module of its name. What it does is said here too, so that --help imports none.
 COMMANDS = {
     "Look": {
         "info": "Say what files, journals and pipes are.",
-        "head": "Show the first messages.",
-        "tail": "Show the last messages.",
-        "cat": "Show all messages.",
-        "follow": "Show messages as they are written.",
+        "head": "Show the first messages of each input.",
+        "tail": "Show the last messages of each input.",
+        "cat": "Show the messages of all inputs, one input after the other.",
+        "follow": "Show the last messages of each input, and further ones as they are written, until Ctrl-C.",
         "verify": "Check every frame, and every message by its schema.",
         "plot": "Draw fields of messages over time, in the terminal or as a picture.",
         "schema": "Show the schema of a stream or a file, or compare it with an older one.",
@@ -36,9 +39,9 @@ COMMANDS = {
     },
     "Copy and convert": {
         "convert": "Convert streams and journals to other formats, and back.",
-        "merge": "Write many streams as one, in the order of their times.",
-        "split": "Write one stream as many, by time, size or count.",
-        "sample": "Write every n-th message, or some at random.",
+        "merge": "Write the messages of all inputs to a new stream, in the order of their times.",
+        "split": "Write the messages of a stream to several new ones, by time, size or count.",
+        "sample": "Write every N-th message of a stream to a new one, or some at random.",
     },
     "Others": {
         "completion": "Print the script by which a shell completes commands, options and paths.",
@@ -114,10 +117,10 @@ app.epilog = f"flatstream COMMAND --help shows what a command takes.\n\n{exit_st
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command, prints its errors in one line each, and returns the exit status."""
-    if instruction := os.environ.get(f"_{PROGRAM.upper()}_COMPLETE"):
+    if instruction := os.environ.get(VARIABLE):
         from click.shell_completion import shell_complete
 
-        return shell_complete(app, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE", instruction)
+        return shell_complete(app, {}, PROGRAM, VARIABLE, instruction)
     # Paths may have bytes that are no text.
     for stream in (sys.stdout, sys.stderr):
         if callable(reconfigure := getattr(stream, "reconfigure", None)):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from flatstream.cli._inputs import Input, Opened
 from flatstream.cli._plans import HexPlan, Loss, Plan, Row
+from flatstream.errors import FlatStreamError
 from flatstream.journal import JournalReader
 from flatstream.reader import StreamReader
 from flatstream.writer import StreamWriter
@@ -23,13 +24,20 @@ FIRST_BYTES = 1 << 16
 FIRST_FRAMES = 1024
 FACTOR = 4
 
+# Of a source that fails, or whose compressed data are damaged.
+ERRORS = (OSError, EOFError, FlatStreamError)
+
 
 class Last(NamedTuple):
-    """The last rows of a stream, and the offset, or in a journal the number, behind the last whole message."""
+    """The last rows of a stream, and the offset, or in a journal the number, behind the last whole message.
+
+    `error` is one behind these rows, which is to be raised.
+    """
 
     rows: list[Row]
     loss: Loss
     end: int
+    error: Exception | None = None
 
 
 def last_rows(
@@ -88,12 +96,12 @@ def _of_file(file: io.FileIO, known: StreamReader, plan: Plan, count: int) -> La
             with _reader_at(file, known, place) as reader:
                 for found in plan.rows(reader, loss, live=False):
                     rows += plan.moved(found, place)
+                loss.keep()
         # Where reading begins inside of a frame, its rest is no loss.
-        loss.ranges = [
-            (place + first, place + behind) for first, behind in loss.ranges if first or place != begin or not begin
-        ]
+        if place == begin and begin:
+            loss.ranges = [lost for lost in loss.ranges if lost[0]]
         if len(rows) >= count or not begin:
-            return Last(list(rows), loss, end)
+            return Last(list(rows), loss.moved(place), end)
 
 
 def _place_of_last(file: io.FileIO, known: StreamReader, begin: int, count: int) -> tuple[int | None, int]:
@@ -147,6 +155,7 @@ def _of_journal(plan: Plan, count: int, reopen: Callable[..., Opened]) -> Last:
             for found in plan.rows(reader, loss, live=False):
                 rows += found
             end = reader.position
+            loss.keep()
         # Fewer frames than wanted: it began at the oldest one.
         if len(rows) >= count or end - before < wanted:
             return Last(list(rows), loss, end)
@@ -156,18 +165,25 @@ def _of_journal(plan: Plan, count: int, reopen: Callable[..., Opened]) -> Last:
 def _of_all(reader: StreamReader, plan: Plan, count: int) -> Last:
     rows: deque[Row] = deque(maxlen=count)
     loss = Loss()
+    error = None
     if plan.is_selective or isinstance(plan, HexPlan):
-        for found in plan.rows(reader, loss, live=False):
-            rows += found
-        return Last(list(rows), loss, reader.offset)
+        try:
+            for found in plan.rows(reader, loss, live=False):
+                rows += found
+        except ERRORS as caught:
+            error = caught
+        loss.keep()
+        return Last(list(rows), loss, reader.offset, error)
     # Only the last messages become rows.
     kept: deque[tuple[int, bytes]] = deque(maxlen=count)
-    for batch in reader.batches():
-        if count:
-            offsets = batch.offsets[-count:]
-            kept.extend(
-                zip((batch.stream_offset + offset for offset in offsets), map(bytes, batch[-count:]), strict=True)
-            )
+    try:
+        for batch in reader.batches():
+            if count:
+                first = batch.stream_offset - batch.offsets[0]
+                offsets = [first + offset for offset in batch.offsets[-count:]]
+                kept.extend(zip(offsets, map(bytes, batch[-count:]), strict=True))
+    except ERRORS as caught:
+        error = caught
     sink = io.BytesIO()
     with StreamWriter(sink) as writer:
         writer.write_payloads([payload for _, payload in kept])
@@ -182,4 +198,4 @@ def _of_all(reader: StreamReader, plan: Plan, count: int) -> Last:
             loss.refused.append((offset, "it is no message of the table"))
         at += 4 + len(payload)
     loss.ranges = reader.lost_ranges
-    return Last(list(rows), loss, reader.offset)
+    return Last(list(rows), loss, reader.offset, error)

@@ -147,9 +147,9 @@ def flush_output() -> None:
 
 
 def print_line(text: str = "") -> None:
-    """Prints a line on standard output. Control characters in it are escaped, but for line ends and tabs."""
+    """Prints one line on standard output. Control characters in it are escaped, but for tabs."""
     if not text.isprintable():
-        text = "\n".join("\t".join(printable(cell) for cell in line.split("\t")) for line in text.split("\n"))
+        text = "\t".join(map(printable, text.split("\t")))
     write_text(f"{text}\n")
 
 

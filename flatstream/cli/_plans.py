@@ -42,27 +42,54 @@ class Json(str):
 
 
 class Loss:
-    """What could not be shown: the ranges of bytes that are lost, and messages of other tables."""
+    """What could not be shown.
+
+    Attributes
+    ----------
+    refused : list of (int, str)
+        The offsets of messages that the schema refuses, and why.
+    others : int
+        How many messages are of other tables.
+    """
 
     def __init__(self) -> None:
-        self.ranges: list[tuple[int, int]] = []
         self.refused: list[tuple[int, str]] = []
         self.others = 0
+        self._ranges: list[tuple[int, int]] = []
+        self._count = 0
+        self._source: Any = None
 
-    def differs_from(self, other: Loss) -> bool:
-        """Whether one of them knows of more."""
-        return (len(self.ranges), len(self.refused), self.others) != (
-            len(other.ranges),
-            len(other.refused),
-            other.others,
-        )
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Where the bytes are that are lost, in ascending order."""
+        return list(self._ranges if self._source is None else self._source.lost_ranges)
+
+    @ranges.setter
+    def ranges(self, ranges: list[tuple[int, int]]) -> None:
+        self._ranges, self._count, self._source = ranges, len(ranges), None
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Numbers that grow when there is more; they cost little, even if there are very many ranges."""
+        count = self._count if self._source is None else self._source.skipped
+        return count, len(self.refused), self.others
+
+    def watch(self, source: Any) -> None:
+        """Takes the ranges from a reader, or another object with `lost_ranges` and `skipped`, until `keep`."""
+        self._source = source
+
+    def keep(self) -> None:
+        """Keeps the ranges that the reader has now."""
+        count = self.size[0]
+        self.ranges = self.ranges
+        self._count = count
 
     def moved(self, offset: int) -> Loss:
         """A copy for a reader that began at this offset of a stream."""
         made = Loss()
         made.ranges = [(offset + begin, offset + end) for begin, end in self.ranges]
         made.refused = [(offset + at, reason) for at, reason in self.refused]
-        made.others = self.others
+        made.others, made._count = self.others, self.size[0]
         return made
 
 
@@ -178,12 +205,16 @@ class HexPlan(Plan):
     columns = ("offset", "size", "hex")
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        """See `Plan`."""
         gathered = _Gathered(limit, live)
-        for payload in reader:
-            if gathered.add((reader.message_offset, len(payload), payload.hex()), 2 * len(payload)):
-                loss.ranges = reader.lost_ranges if reader.skipped else []
-                yield gathered.take()
-        loss.ranges = reader.lost_ranges
+        loss.watch(reader)
+        try:
+            for payload in reader:
+                if gathered.add((reader.message_offset, len(payload), payload.hex()), 2 * len(payload)):
+                    yield gathered.take()
+        except Exception:
+            yield gathered.take()
+            raise
         yield gathered.take()
 
     def moved(self, rows: list[Row], offset: int) -> list[Row]:
@@ -201,27 +232,30 @@ class JsonPlan(Plan):
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         gathered = _Gathered(limit, live)
+        loss.watch(reader)
         records = reader.records(self._table, where=self._conditions, on_other="skip")
-        for record in records:
-            text = record_text(record)
-            if gathered.add(text, len(text)):
-                loss.others = records.others
-                loss.ranges = reader.lost_ranges if reader.skipped else []
-                yield gathered.take()
+        try:
+            for record in records:
+                text = record_text(record)
+                if gathered.add(text, len(text)):
+                    loss.others = records.others
+                    yield gathered.take()
+        except Exception:
+            yield gathered.take()
+            raise
         loss.others = records.others
-        loss.ranges = reader.lost_ranges
         yield gathered.take()
 
     def chunks(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[bytes]:
         """The lines of exactly these rows, as bytes: written in compiled code, and not one by one."""
         from flatstream.schema import json_lines
 
+        loss.watch(reader)
         records = reader.records(self._table, where=self._conditions, on_other="skip", limit=limit)
         try:
             yield from json_lines(records, defaults=True, chunk_size=1 if live else None)
         finally:
             loss.others = records.others
-            loss.ranges = reader.lost_ranges
 
 
 class CellPlan(Plan):
@@ -255,14 +289,15 @@ class CellPlan(Plan):
             verify=True,
             on_other="skip",
         )
+        loss.watch(batches)
         for batch in batches:
-            loss.ranges, loss.others = batches.lost_ranges, batches.others
+            loss.others = batches.others
             columns = [
                 list(map(_shortest, column.to_pylist())) if is_float else column.to_pylist()
                 for column, is_float in zip(batch.values(), self._floats, strict=True)
             ]
             yield list(zip(*columns, strict=True)) if columns else [()] * batch.num_rows
-        loss.ranges, loss.others = batches.lost_ranges, batches.others
+        loss.others = batches.others
 
 
 class MixedPlan(Plan):
@@ -279,28 +314,33 @@ class MixedPlan(Plan):
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         gathered = _Gathered(limit, live)
-        for payload in reader:
-            identifier = bytes(payload[4:8]).decode("latin-1")
-            if identifier not in self._tables:
-                # The table of all other messages, if there is one.
-                identifier = ""
-            table = self._tables.get(identifier)
-            if table is None:
-                loss.others += 1
-                continue
-            try:
-                record = self._selected(identifier, table, payload)
-            except FlatStreamError as error:
-                loss.refused.append((reader.message_offset, str(error)))
-                continue
-            if record is None:
-                continue
-            text = record_text(record)
-            if gathered.add((table.name, text), len(text)):
-                loss.ranges = reader.lost_ranges if reader.skipped else []
-                yield gathered.take()
-        loss.ranges = reader.lost_ranges
+        loss.watch(reader)
+        try:
+            for payload in reader:
+                row = self._row(payload, reader.message_offset, loss)
+                if row is not None and gathered.add(row, len(row[1])):
+                    yield gathered.take()
+        except Exception:
+            yield gathered.take()
+            raise
         yield gathered.take()
+
+    def _row(self, payload: memoryview, offset: int, loss: Loss) -> tuple[str, Json] | None:
+        """The row of a message; None if it is not selected, damaged or of no known table."""
+        identifier = bytes(payload[4:8]).decode("latin-1")
+        if identifier not in self._tables:
+            # The table of all other messages, if there is one.
+            identifier = ""
+        table = self._tables.get(identifier)
+        if table is None:
+            loss.others += 1
+            return None
+        try:
+            record = self._selected(identifier, table, payload)
+            return None if record is None else (table.name, record_text(record))
+        except FlatStreamError as error:
+            loss.refused.append((offset, str(error)))
+            return None
 
     def _selected(self, identifier: str, table: Table, payload: memoryview) -> Any:
         """The record, if the conditions of its table hold; None otherwise."""

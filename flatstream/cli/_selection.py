@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -56,6 +57,8 @@ class Selection:
         self.format = format or ("table" if is_terminal(sys.stdout) else "jsonl")
         self.as_hex = as_hex
         self.since, self._until, self._time_field = since, until, time_field
+        # One for all inputs.
+        self._now = time.time_ns()
         self._where: list[tuple[str, list[Comparison]]] = []
         try:
             self._where = [(text, parse(text)) for text in where]
@@ -115,7 +118,7 @@ class Selection:
         found: list[tuple[str, str, Any]] = []
         try:
             for text, comparisons in self._where:
-                found += bind(text, comparisons, table, unit_of)
+                found += bind(text, comparisons, table, unit_of, self._now)
         except WhereError as error:
             if not alone and isinstance(error, NoSuchFieldError):
                 return None
@@ -128,7 +131,7 @@ class Selection:
                     f"the time field of {table.name} is not known: say it, as --time-field NAME:UNIT with one of the "
                     "units s, ms, us and ns"
                 )
-            found += time_conditions(time, self.since, self._until)
+            found += time_conditions(time, self.since, self._until, self._now)
         return found
 
     def check_fields(self, table: Table) -> None:
@@ -159,7 +162,8 @@ def selection_options(function: FunctionT) -> FunctionT:
         "--where",
         multiple=True,
         metavar="CONDITIONS",
-        help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\". Conditions are listed at the end of --help.",
+        help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\". Conditions are listed at the "
+        "end of --help.",
     )
     @click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}.")
     @click.option("--until", metavar="TIME", help="Only messages before this time.")

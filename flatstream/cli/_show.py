@@ -9,10 +9,12 @@ from typing import Any
 from flatstream.cli._formats import Printer
 from flatstream.cli._inputs import Input, Opened, Source
 from flatstream.cli._output import complain, count_text
-from flatstream.cli._plans import JsonPlan, Loss, Row, plan_of
+from flatstream.cli._plans import JsonPlan, Loss, Plan, Row, plan_of
 from flatstream.cli._selection import Selection
 from flatstream.cli._status import DAMAGED, INTACT
 from flatstream.cli._times import is_number, parse_time
+from flatstream.errors import FlatStreamError
+from flatstream.reader import StreamReader
 
 __all__ = ["open_since", "show", "tell_loss", "thinned"]
 
@@ -26,17 +28,36 @@ def show(one: Input, source: Source, selection: Selection, printer: Printer, lim
         plan = plan_of(opened, selection)
         loss = Loss()
         printer.begin(one.name, plan)
-        if limit != 0:
-            is_live = one.kind == "pipe"
-            if isinstance(plan, JsonPlan) and selection.format == "jsonl" and selection.every == 1:
-                for chunk in plan.chunks(opened.reader, loss, limit, live=is_live):
-                    printer.write(chunk, at_once=is_live)
-                return tell_loss(one.name, loss)
-            wanted = None if limit is None else (limit - 1) * selection.every + 1
-            for rows in thinned(plan.rows(opened.reader, loss, wanted, live=is_live), selection.every, limit):
-                printer.print(rows, at_once=is_live)
+        try:
+            if limit != 0:
+                _print_rows(plan, opened.reader, selection, printer, loss, limit, live=one.kind == "pipe")
+        except (OSError, EOFError, FlatStreamError) as error:
+            if not isinstance(error, BrokenPipeError):
+                # What came before the error.
+                printer.end()
+                tell_loss(one.name, loss)
+            raise
         printer.end()
         return tell_loss(one.name, loss)
+
+
+def _print_rows(
+    plan: Plan,
+    reader: StreamReader,
+    selection: Selection,
+    printer: Printer,
+    loss: Loss,
+    limit: int | None,
+    *,
+    live: bool,
+) -> None:
+    if isinstance(plan, JsonPlan) and selection.format == "jsonl" and selection.every == 1:
+        for chunk in plan.chunks(reader, loss, limit, live=live):
+            printer.write(chunk, at_once=live)
+        return
+    wanted = None if limit is None else (limit - 1) * selection.every + 1
+    for rows in thinned(plan.rows(reader, loss, wanted, live=live), selection.every, limit):
+        printer.print(rows, at_once=live)
 
 
 def open_since(one: Input, source: Source, selection: Selection, **options: Any) -> Opened:
@@ -98,7 +119,8 @@ def tell_loss(name: str, loss: Loss, known: Loss | None = None) -> int:
     known : Loss, optional
         What was told before.
     """
-    ranges = [lost for lost in loss.ranges if known is None or lost not in known.ranges]
+    told = set() if known is None else set(known.ranges)
+    ranges = [lost for lost in loss.ranges if lost not in told]
     refused = loss.refused if known is None else loss.refused[len(known.refused) :]
     for begin, end in ranges[:TOLD]:
         complain(

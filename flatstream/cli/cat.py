@@ -16,7 +16,9 @@ __all__ = ["command"]
 
 @click.command(epilog=f"{WHERE_HELP}\n{exit_statuses()}")
 @paths_argument
-@click.option("-n", "--lines", "count", type=click.IntRange(0), help="At most so many messages of each input.")
+@click.option(
+    "-n", "--lines", "count", metavar="N", type=click.IntRange(0), help="At most so many messages of each input."
+)
 @selection_options
 @json_option
 @source_options

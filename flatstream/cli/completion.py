@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from flatstream.cli._app import PROGRAM, app
-from flatstream.cli._output import print_line
+from flatstream.cli._app import PROGRAM, VARIABLE, app
+from flatstream.cli._output import write_text
 
 __all__ = ["command"]
 
@@ -24,4 +24,4 @@ def command(shell: str) -> None:
 
     made = get_completion_class(shell)
     assert made is not None
-    print_line(made(app, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+    write_text(f"{made(app, {}, PROGRAM, VARIABLE).source()}\n")

@@ -25,17 +25,25 @@ __all__ = ["command"]
 @click.command(epilog=f"{WHERE_HELP}\n{exit_statuses()}")
 @paths_argument
 @click.option(
-    "-n", "--lines", "count", type=click.IntRange(0), default=10, show_default=True, help="How many messages first."
+    "-n",
+    "--lines",
+    "count",
+    metavar="N",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="How many messages first.",
 )
 @click.option("--all", "from_start", is_flag=True, help="All messages first.")
 @selection_options
 @json_option
 @source_options
 def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Selection, source: Source) -> int:
-    """Show the last messages of each input, and further ones as they are written, until Ctrl-C.
+    """Show messages as they are written.
 
-    Files and journals are followed, also empty ones; pipes are read as they come. A followed file ends when it is
-    renamed, deleted or replaced; a journal goes on in its next segment.
+    The last messages of each input come first, and then further ones, until Ctrl-C. Files and journals are followed,
+    also empty ones; pipes are read as they come. A followed file ends when it is renamed, deleted or replaced; a
+    journal goes on in its next segment.
     """
     inputs: list[Input] = []
     for path in paths:
@@ -103,7 +111,7 @@ def _print_all(name: str, plan: Plan, reader: StreamReader, selection: Selection
     statuses = []
     for rows in thinned(plan.rows(reader, loss, live=True), selection.every, None):
         shared.print(name, plan, plan.moved(rows, begin))
-        if loss.differs_from(known):
+        if loss.size != known.size:
             statuses.append(tell_loss(name, loss.moved(begin), known.moved(begin)))
             known = loss.moved(0)
     return combine(statuses)

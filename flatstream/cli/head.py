@@ -17,7 +17,14 @@ __all__ = ["command"]
 @click.command(epilog=f"{WHERE_HELP}\n{exit_statuses()}")
 @paths_argument
 @click.option(
-    "-n", "--lines", "count", type=click.IntRange(0), default=10, show_default=True, help="How many messages."
+    "-n",
+    "--lines",
+    "count",
+    metavar="N",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="How many messages.",
 )
 @selection_options
 @json_option

@@ -21,7 +21,14 @@ __all__ = ["command"]
 @click.command(epilog=f"{WHERE_HELP}\n{exit_statuses()}")
 @paths_argument
 @click.option(
-    "-n", "--lines", "count", type=click.IntRange(0), default=10, show_default=True, help="How many messages."
+    "-n",
+    "--lines",
+    "count",
+    metavar="N",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="How many messages.",
 )
 @click.option(
     "--from-start",
@@ -51,7 +58,10 @@ def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Sel
         printer.begin(one.name, plan)
         printer.print(found.rows)
         printer.end()
-        return tell_loss(one.name, found.loss)
+        status = tell_loss(one.name, found.loss)
+        if found.error is not None:
+            raise found.error
+        return status
 
     with Printer(make_format(selection.format, several=len(inputs) > 1)) as printer:
         return for_each(inputs, show)

@@ -26,7 +26,7 @@ from flatstream.schema.inspection import default_of, number_of, type_name_of
 
 # The attributes that flatc knows without a declaration.
 _BUILT_IN_ATTRIBUTES = frozenset(
-    [
+    {
         "bit_flags",
         "cpp_ptr_type",
         "cpp_ptr_type_get",
@@ -54,7 +54,7 @@ _BUILT_IN_ATTRIBUTES = frozenset(
         "shared",
         "streaming",
         "vector64",
-    ]
+    }
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -183,9 +183,9 @@ class _Writer:
             _checked(part)
         is_defined = name in self.written
         called_so = [".".join(parts[start:]) for start in range(len(parts))] if is_defined else [name]
-        if name.rpartition(".")[0] == self.namespace and self.last_parts[parts[-1]] == 1:
-            if is_defined or name not in self.referred_from_outside:
-                called_so.insert(0, parts[-1])
+        is_own = name.rpartition(".")[0] == self.namespace and self.last_parts[parts[-1]] == 1
+        if is_own and (is_defined or name not in self.referred_from_outside):
+            called_so.insert(0, parts[-1])
         for called in called_so:
             found = self.resolved(called)
             if found == name:

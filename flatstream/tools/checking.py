@@ -117,7 +117,7 @@ def verify(
     ...     with flatstream.open(path, "w", checksum="crc32") as writer:
     ...         writer.write_payloads([b"first", b"second", b"third"])
     ...     with open(path, "r+b") as file:
-    ...         size = file.seek(15) and file.write(b"?")
+    ...         size = file.seek(25) and file.write(b"?")
     ...     report = verify(path, checksum="crc32")
     >>> report.state, report.frames, [(one.begin, one.end, one.kind) for one in report.damage]
     ('damaged', 2, [(13, 27, 'checksum')])

@@ -18,6 +18,7 @@ from flatstream._finding import find_checksum
 from flatstream._open import open as open_stream
 from flatstream._peeked import UnseekableFile
 from flatstream.checksums import Checksum, ChecksumType
+from flatstream.description.description import checksum_name
 from flatstream.errors import InvalidFrameError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
@@ -26,7 +27,16 @@ from flatstream.tools._foreign import look_at
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
 
-__all__ = ["Input", "NotAStreamError", "Opened", "expand", "load_schema", "only_input"]
+__all__ = [
+    "Input",
+    "NotAStreamError",
+    "Opened",
+    "checksum_name",
+    "expand",
+    "load_schema",
+    "only_input",
+    "pick_table",
+]
 
 FoundBy = Literal["description", "detection", "empty file", "journal"]
 Kind = Literal["file", "journal", "pipe", "remote"]

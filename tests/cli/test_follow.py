@@ -55,7 +55,7 @@ class Follower:
 @contextmanager
 def following(*args: str | Path, stdin: Any = subprocess.DEVNULL) -> Iterator[Follower]:
     process = subprocess.Popen(
-        [*script(), "follow", *map(os.fspath, args)],
+        [*script(), "follow", *map(str, args)],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -168,8 +168,7 @@ def test_a_pipe_is_read_as_it_comes() -> None:
     with following("-", *SCHEMA, stdin=subprocess.PIPE) as follower:
         assert follower.process.stdin is not None
         for number in range(3):
-            follower.process.stdin.buffer.write(event_stream([number]))
-            follower.process.stdin.flush()
+            os.write(follower.process.stdin.fileno(), event_stream([number]))
             assert follower.numbers(1) == [number]
         follower.process.stdin.close()
         assert follower.process.wait(PATIENCE) == 0

@@ -342,3 +342,19 @@ assert grown < 32_000, grown
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_very_much_damage_is_told_in_a_few_lines(tmp_path: Path) -> None:
+    stream = bytearray(event_stream(range(4000)))
+    frames = frames_of(bytes(stream))
+    for begin, _ in frames[::2]:
+        stream[begin + 20] ^= 1
+    path = tmp_path / "damaged.fs"
+    path.write_bytes(stream)
+    lost = sum(end - begin for begin, end in frames[::2][10:])
+    for options in ([], ["--fields", "sequence"], ["--every", "1", "--hex"]):
+        result = call_flatstream("cat", path, *([] if "--hex" in options else SCHEMA), *options)
+        assert (result.status, len(result.lines)) == (1, 2000)
+        told = result.errors.splitlines()
+        assert len(told) == 11
+        assert told[-1].endswith(f"damaged: {lost:,} bytes in 1990 more places are left out")

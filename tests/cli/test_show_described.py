@@ -38,6 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (made / f"events.fs{ending}").write_bytes(compress(stream))
     (made / "torn.fs").write_bytes(stream[:-5])
     (made / "torn.fs.gz").write_bytes(gzip.compress(stream[:-5]))
+    # What is torn is the compressed file itself.
+    (made / "cut.fs.gz").write_bytes(gzip.compress(stream)[:-30])
     damaged = bytearray(stream)
     damaged[frames_of(stream)[3][0] + 40] ^= 1
     (made / "damaged.fs").write_bytes(damaged)
@@ -91,6 +93,12 @@ def test_a_stream_that_describes_itself_needs_no_options(call: Any, folder: Path
         result = call("cat", path)
         assert (result.status, numbers(result)) == (1, everything[:-1])
         assert "cannot be read and are left out" in result.errors
+    for arguments in (["cat"], ["cat", "--fields", "sequence"], ["cat", "--hex"], ["tail", "-n", "30"]):
+        result = call(*arguments, "cut.fs.gz")
+        assert result.status == 4
+        assert 2 < len(result.lines) < 20
+        assert result.errors.startswith(f"flatstream {arguments[0]}: cut.fs.gz: ")
+        assert result.errors.count("\n") == 1
     result = call("cat", "damaged.fs")
     assert (result.status, numbers(result)) == (1, [0, 1, 2, *range(4, 20)])
 

@@ -20,12 +20,14 @@ from flatstream.tools._times import TimeField
 from support.events import BEGIN, EVENT, SECOND, event_stream
 from support.schemas import SHAPES
 
+SHAPE: Any = SHAPES.root
+
 
 def bound(text: str, table: Any = EVENT, **options: Any) -> list[Any]:
     return bind(text, parse(text), table, **options)
 
 
-UNDERSTOOD = {
+UNDERSTOOD: dict[str, list[Any] | None] = {
     "sequence >= 10 and host == 'a'": [("sequence", ">=", 10), ("host", "==", "a")],
     "sequence>=10and host=='a'": None,
     "10 <= sequence < 20": [("sequence", ">=", 10), ("sequence", "<", 20)],
@@ -143,12 +145,12 @@ def test_conditions_select_as_python_does() -> None:
 def test_a_field_in_the_variant_of_a_union_can_be_compared() -> None:
     sink = io.BytesIO()
     with StreamWriter(sink) as writer:
-        records = RecordWriter(writer, SHAPES.root)
+        records = RecordWriter(writer, SHAPE)
         for name in ("a", "b"):
             records.write(choice=("Named", {"name": name}))
-    where = bound("choice.Named.name == 'b' and choice_type == Named", SHAPES.root)
+    where = bound("choice.Named.name == 'b' and choice_type == Named", SHAPE)
     with StreamReader(sink.getvalue()) as reader:
-        assert [record.choice.name for record in reader.records(SHAPES.root, where=where)] == ["b"]
+        assert [record.choice.name for record in reader.records(SHAPE, where=where)] == ["b"]
 
 
 def test_durations_are_exact() -> None:
@@ -192,7 +194,7 @@ def test_the_time_field_is_found_or_given() -> None:
     assert field_of(EVENT, None) == ("wall_time_ns", "ns")
     assert field_of(EVENT, "monotonic_ns") == ("monotonic_ns", "ns")
     assert field_of(EVENT, "sequence:ms") == ("sequence", "ms")
-    assert field_of(SHAPES.root, None) is None
+    assert field_of(SHAPE, None) is None
     for option, problem in {
         "host": "no integer",
         "sequence": "unit of sequence is not known",

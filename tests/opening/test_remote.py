@@ -76,7 +76,7 @@ def test_urls_are_not_written() -> None:
         several: list[dict[str, Any]] = [{}, {"checksum": "crc32"}, *([{"recover": True}] if mode == "a" else [])]
         for options in several:
             with pytest.raises(ValueError, match=r"a URL can only be read, not written: got 'memory://folder/new\.fs'"):
-                flatstream.open(url, mode, **options)  # type: ignore[call-overload]
+                flatstream.open(url, mode, **options)
     with pytest.raises(ValueError, match="a URL can only be read"):
         StreamWriter(url)
     with pytest.raises(ValueError, match="follow=True needs a file of this computer, got 'memory://"):

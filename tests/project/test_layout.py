@@ -16,6 +16,7 @@ TEST_FILES = sorted(path for path in TESTS.rglob("test_*.py") if "data" not in p
 PYTHON_FILES = sorted(path for path in TESTS.rglob("*.py") if "data" not in path.relative_to(TESTS).parts)
 FOLDERS = {
     "checksums",
+    "cli",
     "columns",
     "description",
     "convert",
@@ -28,6 +29,7 @@ FOLDERS = {
     "records",
     "recovery",
     "robustness",
+    "schemas",
     "stream",
 }
 

@@ -137,7 +137,8 @@ def test_difference_is_found(old, new, expected, refused, tmp_path):
 
 def test_message_says_what_was_and_what_is():
     old = Schema.from_fbs(
-        text="table A {} struct S { x:int; } enum E : byte { V } union U { A } table T { a:int; b:S; e:E; u:U; s:string; }"
+        text="table A {} struct S { x:int; } enum E : byte { V } union U { A } "
+        "table T { a:int; b:S; e:E; u:U; s:string; }"
     )
     new = Schema.from_fbs(
         text="table A {} struct S { x:int; y:[short:2]; } enum E : byte { V = 0, W } union U { A = 2 } "

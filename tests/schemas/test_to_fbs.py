@@ -76,7 +76,8 @@ def check_random_schema(chance: random.Random) -> None:
     try:
         written = schema.to_fbs()
     except FlatbufferError as error:
-        assert "cannot be told from another type in the namespace" in str(error)
+        if "cannot be told from another type" not in str(error):
+            raise
         reject()
     note(written)
     again = Schema.from_fbs(text=written)
@@ -91,7 +92,8 @@ def check_random_schema(chance: random.Random) -> None:
                 message = encoded(table, record)
             except ValueError as error:
                 # A table that requires itself has no record that ends.
-                assert "a required field is missing" in str(error)
+                if "a required field is missing" not in str(error):
+                    raise
                 continue
             assert message == encoded(again.tables[table.name], record)
             assert repr(again.tables[table.name].view(message).to_dict()) == repr(table.view(message).to_dict())

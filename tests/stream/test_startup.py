@@ -481,7 +481,7 @@ def run_until_line(path: Path, number: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("what", "links"), [*((what, True) for what in SITUATIONS), ("damaged", False), ("foreign", False)]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import io
 import os
+import pickle
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ def test_messages_come_in_the_order_of_their_times(tmp_path: Path) -> None:
     assert out.stat().st_size == size
     assert sorted(os.listdir(tmp_path)) == ["0.fs", "1.fs", "2.fs", "3.fs", "out.fs"]
     assert report.to_dict()["sources"][1]["lost_bytes"] == 0
+    assert pickle.loads(pickle.dumps(report)) == report
 
 
 def test_one_source_passes_byte_for_byte(tmp_path: Path) -> None:
@@ -133,14 +135,15 @@ def test_the_time_field_and_its_unit_can_be_given(tmp_path: Path) -> None:
             readers = [StreamReader(stream.getvalue(), "crc32") for stream in (sink, other)]
             merge(readers, folder / "out.fs", table=EVENT, time=time)
             assert sequences(folder / "out.fs", "crc32") == [1, 3, 2]
-    for time, problem in (
+    wrong: list[tuple[Any, str]] = [
         ("host", "no integer"),
         ("none_ns", "no field"),
         ("sequence", "is not known"),
         (3, "time must be"),
-    ):
+    ]
+    for wrong_time, problem in wrong:
         with pytest.raises((ValueError, TypeError), match=problem):
-            merge([StreamReader(b"")], tmp_path / "out.fs", table=EVENT, time=time)
+            merge([StreamReader(b"")], tmp_path / "out.fs", table=EVENT, time=wrong_time)
     with pytest.raises(ValueError, match="time field"):
         merge([StreamReader(b"")], tmp_path / "out.fs", table=TINY.root)
     with pytest.raises(ValueError, match="needs a table"):

@@ -123,7 +123,7 @@ def test_messages_without_a_time_are_with_their_neighbours(tmp_path: Path) -> No
 
 def test_an_empty_stream_has_no_files(tmp_path: Path) -> None:
     for options in ({"count": 3}, {"size": 3}, {"every": HOUR, "table": EVENT}):
-        assert split(source(b""), tmp_path / "{number}.fs", **options).files == ()  # type: ignore[arg-type]
+        assert split(source(b""), tmp_path / "{number}.fs", **options).files == ()
     assert os.listdir(tmp_path) == []
 
 
