@@ -699,13 +699,15 @@ class Parts:
 
     def watch(self) -> Watch | None:
         """An inotify instance that watches the folder; None if there is none. A child process makes its own."""
-        if self._watch is None or self._watch_process != os.getpid():
-            self._watch = open_watch()
+        # Another thread may close the reader meanwhile.
+        watch = self._watch
+        if watch is None or self._watch_process != os.getpid():
+            watch = self._watch = open_watch()
             self._watch_process = os.getpid()
-        if self._watch is not None:
+        if watch is not None:
             # Again, because the folder may have been made anew. For the same one, this changes nothing.
-            self._watch.number = self._watch.add_folder(self.directory)
-        return self._watch
+            watch.number = watch.add_folder(self.directory)
+        return watch
 
     def close(self) -> None:
         """Closes the segment, and wakes the threads that wait."""

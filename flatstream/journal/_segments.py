@@ -658,7 +658,7 @@ class SegmentSink:
         """The segment in use, as if it had ended now."""
         segment = Segment(segment_path(self.directory, self.first), self.first)
         # Frames that were dropped belong to no segment.
-        behind = self.dropped_ranges[-1][0] if self._has_gap else self.number
+        behind = max(self.first, self.dropped_ranges[-1][0]) if self._has_gap else self.number
         return EndedSegment(self.file, segment, behind, self.size, self.began, time.time())
 
 
