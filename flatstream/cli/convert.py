@@ -2,23 +2,71 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from flatstream.checksums import ChecksumType
 from flatstream.cli._app import exit_statuses
-from flatstream.cli._inputs import Source, json_option, source_options
+from flatstream.cli._inputs import Source, _with_parameters_of, json_option, source_options
 from flatstream.cli._output import Progress, complain, count_text, message_of, print_json, print_line, size_text
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, status_of
-from flatstream.errors import FlatStreamError
+from flatstream.cli._times import FORMS
+from flatstream.errors import FlatStreamError, JsonError
 
-__all__ = ["command"]
+__all__ = ["command", "failed", "message_options"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 # Imported by the command alone: the names are needed for --help as well.
 FORMATS = ("fs", "parquet", "arrow", "arrows", "csv", "jsonl", "mcap", "fb")
+
+
+class Messages:
+    """The values of the options of `message_options`.
+
+    Attributes
+    ----------
+    time_field : str or None
+        ``NAME`` or ``NAME:UNIT``.
+    where : function or None
+        The conditions, for a table and a description; see `flatstream.tools.convert`.
+    """
+
+    def __init__(self, where: tuple[str, ...], since: str | None, until: str | None, time_field: str | None) -> None:
+        self.time_field = time_field
+        self.where: Callable[[Any, Any], Any] | None = None
+        if where or since is not None or until is not None:
+            from flatstream.cli._selection import Selection
+
+            self.where = Selection(None, where, since, until, time_field, 1, "jsonl", False).conditions
+
+
+def message_options(function: FunctionT) -> FunctionT:
+    """Adds the options that choose messages, which the function gets as one argument, `messages`."""
+
+    @click.option(
+        "--where",
+        multiple=True,
+        metavar="CONDITIONS",
+        help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\"; see flatstream cat --help.",
+    )
+    @click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}.")
+    @click.option("--until", metavar="TIME", help="Only messages before this time.")
+    @click.option(
+        "--time-field",
+        metavar="NAME[:UNIT]",
+        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
+        "description, or the one with a name as wall_time_ns.",
+    )
+    def with_messages(
+        *args: Any, where: tuple[str, ...], since: str | None, until: str | None, time_field: str | None, **kwargs: Any
+    ) -> Any:
+        return function(*args, messages=Messages(where, since, until, time_field), **kwargs)
+
+    return _with_parameters_of(function, with_messages)
 
 
 @click.command(epilog=exit_statuses())
@@ -35,7 +83,7 @@ FORMATS = ("fs", "parquet", "arrow", "arrows", "csv", "jsonl", "mcap", "fb")
 @click.option(
     "--fields", metavar="A,B.C", help="The paths of the fields to keep, for formats of columns and JSON lines."
 )
-@click.option("--where", metavar="CONDITIONS", help="The messages to keep, as in \"sequence >= 10 and host == 'a'\".")
+@message_options
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "skip", "stop", "resync"]),
@@ -54,9 +102,6 @@ FORMATS = ("fs", "parquet", "arrow", "arrows", "csv", "jsonl", "mcap", "fb")
     "--enums", type=click.Choice(["name", "number"]), default="name", show_default=True, help="Enums as what."
 )
 @click.option(
-    "--time-field", metavar="NAME[:UNIT]", help="The field with the time of a message (s, ms, us, ns), for MCAP."
-)
-@click.option(
     "--compression", metavar="NAME", help="Inside of Parquet, Arrow and MCAP: zstd, lz4, snappy, gzip or none."
 )
 @click.option(
@@ -72,11 +117,10 @@ def command(
     source: Source,
     to_checksum: str | None,
     fields: str | None,
-    where: str | None,
+    messages: Messages,
     on_error: Any,
     unsupported: Any,
     enums: str,
-    time_field: str | None,
     compression: str | None,
     describe: bool,
     processes: int,
@@ -95,7 +139,6 @@ def command(
         raise click.UsageError("standard output does not say its format: pass --to")
     if is_pipe and as_json:
         raise click.UsageError("--json and the new file cannot both go to standard output")
-    path, _, unit = (time_field or "").partition(":")
     with Progress(paths[0] if len(paths) == 1 else f"{len(paths)} files") as progress:
         try:
             found = convert(
@@ -108,12 +151,11 @@ def command(
                 checksum=source.checksum,
                 to_checksum=to_checksum,
                 fields=None if fields is None else [field.strip() for field in fields.split(",")],
-                where=None if where is None else conditions(where),
+                where=messages.where,
                 on_error=on_error,
                 on_unsupported=unsupported,
                 enums="dictionary" if enums == "name" else "number",
-                time_field=path or None,
-                time_unit=unit or None,  # type: ignore[arg-type]
+                time_field=messages.time_field,
                 compression=compression,
                 describe=describe,
                 progress=progress,
@@ -147,20 +189,6 @@ def command(
     return max(statuses)
 
 
-def conditions(text: str) -> Any:
-    """The conditions of ``--where``, as a function that gets the table."""
-    from flatstream.cli._where import bind, parse
-
-    try:
-        return functools.partial(_bound, bind, text, parse(text))
-    except ValueError as error:
-        raise click.UsageError(f"--where: {error}") from None
-
-
-def _bound(bind: Any, text: str, comparisons: Any, table: Any) -> Any:
-    return bind(text, comparisons, table)
-
-
 def failed(error: Exception, path: str | None) -> int:
     """Prints an error in one line, and returns the exit status."""
     notes = [note.removeprefix("while ").partition(" was ")[0] for note in getattr(error, "__notes__", ())]
@@ -168,4 +196,5 @@ def failed(error: Exception, path: str | None) -> int:
     if isinstance(error, LookupError) and error.args:
         error = ValueError(error.args[0])
     complain(message_of(error, where))
-    return status_of(error) if isinstance(error, FlatStreamError) else ERROR
+    # A line of JSON that does not fit is no damage of a stream.
+    return status_of(error) if isinstance(error, FlatStreamError) and not isinstance(error, JsonError) else ERROR

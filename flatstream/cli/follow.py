@@ -39,7 +39,7 @@ __all__ = ["command"]
 @json_option
 @source_options
 def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Selection, source: Source) -> int:
-    """Show messages as they are written.
+    """Show the last messages of each input, and further ones as they are written, until Ctrl-C.
 
     The last messages of each input come first, and then further ones, until Ctrl-C. Files and journals are followed,
     also empty ones; pipes are read as they come. A followed file ends when it is renamed, deleted or replaced; a

@@ -11,7 +11,7 @@ import click
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Source, source_options
 from flatstream.cli._output import Progress, is_terminal, print_line
-from flatstream.cli.convert import conditions, failed
+from flatstream.cli.convert import Messages, failed, message_options
 from flatstream.errors import FlatStreamError
 
 __all__ = ["command"]
@@ -41,8 +41,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option("--out", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="A new .png or .svg file.")
 @click.option("--size", metavar="WxH", callback=_size, help="In pixels for a file, in characters for the terminal.")
 @source_options
-@click.option("--where", metavar="CONDITIONS", help="The messages to draw, as in \"sequence >= 10 and host == 'a'\".")
-@click.option("--time-field", metavar="NAME[:UNIT]", help="The field with the time of a message (s, ms, us, ns).")
+@message_options
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "skip", "stop", "resync"]),
@@ -58,8 +57,7 @@ def command(
     out: str | None,
     size: tuple[int, int] | None,
     source: Source,
-    where: str | None,
-    time_field: str | None,
+    messages: Messages,
     on_error: Any,
 ) -> int:
     """Draw fields of messages over time, in the terminal or as a picture.
@@ -68,7 +66,6 @@ def command(
     """
     from flatstream.tools.plotting import plot
 
-    path, _, unit = (time_field or "").partition(":")
     with Progress(paths[0] if len(paths) == 1 else f"{len(paths)} files") as progress:
         try:
             found = plot(
@@ -79,10 +76,9 @@ def command(
                 schema=source.schema,
                 table=source.table,
                 checksum=source.checksum,
-                where=None if where is None else conditions(where),
+                where=messages.where,
                 on_error=on_error,
-                time_field=path or None,
-                time_unit=unit or None,  # type: ignore[arg-type]
+                time_field=messages.time_field,
                 progress=progress,
             )
             if out is not None:

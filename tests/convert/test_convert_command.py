@@ -126,6 +126,26 @@ def test_what_was_left_out_is_said(folder: Path) -> None:
     assert "damaged, 1 message and " in done.errors
 
 
+def test_messages_are_selected_by_conditions_and_times(folder: Path) -> None:
+    base = ["convert", "in.fs", "-", "--to", "csv", *SCHEMA, "--fields", "sequence"]
+    for options, expected in [
+        (["--where", "sequence >= 90 and host == 'host-1'"], [91, 94, 97]),
+        (["--where", "sequence >= 90", "--where", "platform == Windows"], [91, 93, 95, 97, 99]),
+        (["--since", "2023-11-14T22:13:29.5Z", "--time-field", "wall_time_ns"], [95, 96, 97, 98, 99]),
+        (["--until", "2023-11-14T22:13:20.2Z", "--time-field", "wall_time_ns"], [0, 1]),
+    ]:
+        done = call_flatstream(*base, *options, cwd=folder)
+        assert (done.status, done.lines[1:]) == (0, list(map(str, expected))), done
+    for options, message in [
+        (["--where", "sequence >"], "--where: character "),
+        (["--where", "hosts == 'a'"], "hosts"),
+        (["--since", "yesterday"], "--since: "),
+    ]:
+        done = call_flatstream(*base, *options, cwd=folder)
+        assert (done.status, done.output, done.errors.count("\n")) == (USAGE, "", 1), done
+        assert message in done.errors
+
+
 def test_several_inputs_go_into_a_folder(folder: Path) -> None:
     events(folder / "more.fs", EVENT, 5)
     (folder / "new").mkdir()

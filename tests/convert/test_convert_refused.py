@@ -127,6 +127,20 @@ def test_wrong_argument_is_refused_before_anything_is_written(
         convert(5, tmp_path / "out.csv")
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".arrow", ".arrows", ".mcap"])
+def test_unknown_compression_is_refused(tmp_path: Path, ending: str) -> None:
+    source = events(tmp_path / "in.fs", EVENT, 5)
+    options: dict[str, Any] = {"table": EVENT, "checksum": "crc32", "time_field": "wall_time_ns"}
+    with pytest.raises(ValueError, match=r"(?i)compression|codec"):
+        convert(source, tmp_path / f"out{ending}", compression="squeezed", **options)
+    assert names_in(tmp_path) == {"in.fs"}
+    sizes = {
+        name: one(source, tmp_path / f"{name}{ending}", compression=name, **options).size
+        for name in ("none", "zstd", "lz4")
+    }
+    assert len(set(sizes.values())) == 3
+
+
 def test_mcap_needs_a_time_that_it_can_carry(tmp_path: Path) -> None:
     table = TELEMETRY.table("telemetry.Disk")
     source = write_stream(tmp_path / "in.fs", table, [{"name": "sda"}])
@@ -157,11 +171,12 @@ def refused(folder: Path, name: str, content: str, message: str) -> None:
 
 
 def test_lines_of_json_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    refused(tmp_path, "a.jsonl", '{"pid": 1}\n\n{"pid": -1}\n', r"line 3: pid: expected a uint.* got -1")
-    refused(tmp_path, "b.jsonl", '{"pid": 1}\n{"pids": 1}\n', r"line 2: .*no field 'pids'")
-    refused(tmp_path, "c.jsonl", '{"pid": 1}\n{"pid": \n', r"line 2: expected JSON: ")
-    refused(tmp_path, "d.jsonl", "[1]\n", r"line 1: expected an object, got '\[1\]'")
-    refused(tmp_path, "e.jsonl", '{"disks": [{"name": 5}]}\n', r"line 1: disks\[0\]\.name: expected a str")
+    refused(tmp_path, "a.jsonl", '{"pid": 1}\n\n{"pid": -1}\n', r"pid: .*-1.*\(line 3, column")
+    refused(tmp_path, "b.jsonl", '{"pid": 1}\n{"pids": 1}\n', r"no such field.*\(line 2, column")
+    refused(tmp_path, "c.jsonl", '{"pid": 1}\n{"pid": \n', r"\(line 2, column")
+    refused(tmp_path, "d.jsonl", "[1]\n", r"\(line 1, column")
+    refused(tmp_path, "e.jsonl", '{"disks": [{"name": 5}]}\n', r"disks\[0\]\.name: .*\(line 1, column")
+    refused(tmp_path, "f.jsonl", '{"pid": 1}\n' * 5000 + "?\n", r"\(line 5001, column")
 
 
 def test_cells_of_csv_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream.schema import Schema, Table
 from flatstream.tools import convert
 from flatstream.tools.conversion._columns import ColumnTarget
-from support.conversion import ENDINGS, events, one, read_stream, write_stream
+from support.conversion import ENDINGS, Unsorted, events, one, read_stream, write_stream
 from support.schema_sweep import random_records, schema_files
 from support.schemas import EXAMPLES, TELEMETRY, schema_of
 
@@ -36,7 +36,7 @@ def clear_times(records: list[dict[str, Any]], field: str) -> list[dict[str, Any
 CASES = [
     (name, ending)
     for name, (_, time_field) in TABLES.items()
-    for ending in (*ENDINGS, ".jsonl.gz", ".csv.xz", ".fb.lz4")
+    for ending in (*ENDINGS, ".jsonl.gz", ".csv.xz", ".fb.lz4", ".fs.zst", ".fs.bz2")
     if (ending != ".mcap" or time_field is not None) and (name == "telemetry" or ending in ENDINGS)
 ]
 
@@ -45,7 +45,7 @@ CASES = [
 def test_way_there_and_back_gives_equal_records(tmp_path: Path, name: str, ending: str) -> None:
     table, time_field = TABLES[name]
     assert table is not None
-    records = random_records(table, 5, 60)
+    records = random_records(table, 5, 60, Unsorted)
     if ending == ".mcap":
         assert time_field is not None
         records = clear_times(records, time_field)
@@ -80,7 +80,7 @@ def without_empty(values: Any) -> Any:
 def test_every_schema_goes_through_every_format(tmp_path: Path, name: str) -> None:
     schema = Schema.from_file(schema_files()[name])
     for number, table in enumerate(schema):
-        records = random_records(table, number, 40)
+        records = random_records(table, number, 40, Unsorted)
         if not records or not table.arrow_schema(None).names:
             continue
         source = write_stream(tmp_path / f"{number}.fs", table, records)
@@ -164,7 +164,7 @@ def test_messages_are_selected_whole(tmp_path: Path, ending: str) -> None:
     assert table is not None
     source = events(tmp_path / "in.fs", table, 500)
     out = tmp_path / f"out{ending}"
-    report = one(source, out, table=table, checksum="crc32", where=lambda found: [("load_1", "<", 0.5)])
+    report = one(source, out, table=table, checksum="crc32", where=lambda found, description: [("load_1", "<", 0.5)])
     assert report.messages == 4
     one(out, tmp_path / "back.fs", table=table, to_checksum="crc32")
     with StreamReader(source, "crc32") as reader:

@@ -26,8 +26,17 @@ __all__ = [
 
 BATCH_ROWS = 65_536
 
+# The compressions inside of files that every reader of the formats knows.
+PARQUET_COMPRESSIONS = ("snappy", "zstd", "gzip", "brotli", "lz4", "none")
+IPC_COMPRESSIONS = ("lz4", "zstd", "none")
+
 # A cell of CSV may be as large as this.
 CSV_BLOCK = 16 << 20
+
+
+def _check_compression(options: Options, title: str, known: tuple[str, ...]) -> None:
+    if options.compression not in (None, *known):
+        raise ValueError(f"compression must be one of {', '.join(known)} for {title}, got {options.compression!r:.100}")
 
 
 class ParquetTarget(ColumnTarget):
@@ -40,6 +49,7 @@ class ParquetTarget(ColumnTarget):
         super().__init__(FORMATS["parquet"].title, known, options, nested_leaves)
         import pyarrow.parquet
 
+        _check_compression(options, FORMATS["parquet"].title, PARQUET_COMPRESSIONS)
         self.shape = VariableLists(self.pa)
         self.stored = self.shape.schema(self.schema)
         self.writer = pyarrow.parquet.ParquetWriter(file, self.stored, compression=options.compression or "snappy")
@@ -95,13 +105,15 @@ class _IpcTarget(ColumnTarget):
 
     def __init__(self, name: str, known: Known, options: Options, shape: type[Reshaping], open_writer: str) -> None:
         super().__init__(FORMATS[name].title, known, options, nested_leaves)
+        _check_compression(options, FORMATS[name].title, IPC_COMPRESSIONS)
         self.shape = shape(self.pa)
         self.open_writer = open_writer
 
     def open(self, file: Any) -> None:
         """Begins the file."""
         ipc = self.pa.ipc
-        settings = ipc.IpcWriteOptions(emit_dictionary_deltas=True, compression=self.options.compression)
+        compression = None if self.options.compression == "none" else self.options.compression
+        settings = ipc.IpcWriteOptions(emit_dictionary_deltas=True, compression=compression)
         self.writer = getattr(ipc, self.open_writer)(file, self.schema, options=settings)
 
     def write(self, reader: StreamReader) -> None:

@@ -112,7 +112,8 @@ def convert(
     fields : iterable of str, optional
         Paths of fields, as for `StreamReader.columns`, for Parquet, Arrow, CSV and JSON lines. All by default.
     where : condition or list of conditions, optional
-        Which messages; see `StreamReader.columns`. Or a function that gets the Table and returns them.
+        Which messages; see `StreamReader.columns`. Or a function of the Table and of the stream's
+        Description, or None, which returns them.
     on_error : {"raise", "skip", "stop", "resync"}
         What happens at damage of a stream; see `StreamReader`. "raise" leaves no new file.
     on_unsupported : {"raise", "json", "omit"}
@@ -323,7 +324,8 @@ def _run(task: _Task, options: Options, report_progress: Callable[[int | None], 
     options = replace(options, losses=(losses := Losses()))
     with open_source(task, options) as source, NewFile(task.out, task.to_compression) as new:
         if options.where is not None:
-            options = replace(options, where=options.conditions_for(table_for_columns(source.known, "where=")))
+            table = table_for_columns(source.known, "where=")
+            options = replace(options, where=options.conditions_for(table, source.known))
         target: Target = _load(TARGETS[task.to_format])(new.file, source.known, options)
         try:
             for reader in source.readers():
@@ -333,10 +335,13 @@ def _run(task: _Task, options: Options, report_progress: Callable[[int | None], 
                 if losses.stop_error is not None:
                     break
             target.finish()
-        except BaseException:
+        except BaseException as error:
             # What it still writes is removed with the file.
             with suppress(Exception):
                 target.abort()
+            if type(error).__module__.startswith("pyarrow") and not isinstance(error, (ValueError, OSError)):
+                # Some of its errors are none of Python's kinds.
+                raise ValueError(str(error)) from error
             raise
         size = new.finish()
         return ConvertReport(
@@ -360,7 +365,8 @@ class _Progress:
 
     def __init__(self, options: Options, tasks: list[_Task]) -> None:
         self.options, self.tasks = options, tasks
-        sizes = [task.one.size for task in tasks]
+        # Of a compressed one, the place in what it holds is known.
+        sizes = [None if task.from_compression else task.one.size for task in tasks]
         self.total = None if None in sizes else sum(size or 0 for size in sizes)
         self.done = 0
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 from collections.abc import Iterator
-from typing import Any
 
+from flatstream.errors import JsonError
 from flatstream.reader import StreamReader
 from flatstream.records import RecordWriter
 from flatstream.tools.conversion._options import table_for_columns
@@ -29,24 +28,15 @@ class JsonSource(FileSource):
         """The objects, built as messages."""
         table = table_for_columns(self.known, self.title)
         identifier = bool(table.schema.file_identifier) and table == table.schema.root
-        numbered = enumerate(self.file, 1)
-        while lines := list(itertools.islice(numbered, LINES)):
+        before = 0
+        while lines := list(itertools.islice(self.file, LINES)):
             sink = io.BytesIO()
             with StreamWriter(sink) as writer:
-                records = RecordWriter(writer, table, file_identifier=identifier)
-                for number, line in lines:
-                    if line.isspace():
-                        continue
-                    record: Any = None
-                    try:
-                        record = json.loads(line)
-                        if not isinstance(record, dict):
-                            raise TypeError(f"expected an object, got {line.decode(errors='replace').strip()!r:.100}")
-                        records.write_record(record)
-                    except (TypeError, ValueError) as error:
-                        raise (
-                            type(error)(f"line {number}: {error}")
-                            if record is not None
-                            else ValueError(f"line {number}: expected JSON: {error}")
-                        ) from None
+                try:
+                    RecordWriter(writer, table, file_identifier=identifier).write_json_lines(lines)
+                except JsonError as error:
+                    if error.line is not None:
+                        error.line += before
+                    raise
+            before += len(lines)
             yield self.options.read_piece(sink.getbuffer())

@@ -60,9 +60,9 @@ class Options:
         """A reader of frames in memory, without a checksum."""
         return StreamReader(frames, on_error=self.on_error, allow_empty=True)
 
-    def conditions_for(self, table: Table) -> Any:
+    def conditions_for(self, table: Table, known: Known) -> Any:
         """`where`, or what it returns for the table if it is a function."""
-        return self.where(table) if callable(self.where) else self.where
+        return self.where(table, known.description) if callable(self.where) else self.where
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
+from flatstream._core.records.record_iterator import RecordIterator
+from flatstream.description.description import checksum_name
 from flatstream.framing import framer_for
 from flatstream.reader import StreamReader
+from flatstream.schema import json_lines
 from flatstream.tools.conversion._fields import Place, alignment_of
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import on_other, prefixed, selected_payloads
 from flatstream.tools.conversion._options import Known, Options, table_for_columns
-from flatstream.tools.inputs import checksum_name
 from flatstream.writer import StreamWriter
 
 __all__ = ["JsonTarget", "PrefixedTarget", "StreamTarget", "Target", "cell_text", "check_whole"]
@@ -62,7 +64,7 @@ class StreamTarget:
         check_whole(options, FORMATS["fs"].title)
         self.table = known.table
         self.options = options
-        checksum = known.checksum if options.to_checksum is None else options.to_checksum
+        checksum = (known.checksum or "none") if options.to_checksum is None else options.to_checksum
         self.checksum = checksum_name(checksum)
         only = None if options.table is None else self.table
         description = known.describe(options, only) if options.describe else None
@@ -145,17 +147,25 @@ class JsonTarget:
 
     def write(self, reader: StreamReader) -> None:
         """See `Target`."""
-        lines: list[str] = []
         records = reader.records(self.table, where=self.options.where, on_other=on_other(self.options, self.table))
+        if self.options.fields is None:
+            lines = json_lines(records, enums=self.enums, defaults=True)
+            for chunk in lines:
+                self.file.write(chunk)
+            self.messages += lines.lines
+        else:
+            self._write_fields(records)
+        self.options.losses.others += records.others
+
+    def _write_fields(self, records: RecordIterator) -> None:
+        """Writes the values at some paths."""
+        lines: list[str] = []
         for record in records:
             values = record.to_dict(enums=self.enums)
-            if self.options.fields is not None:
-                values = {path: place.value_in(values) for path, place in self.places.items()}
-            lines.append(cell_text(values))
+            lines.append(cell_text({path: place.value_in(values) for path, place in self.places.items()}))
             if len(lines) == 1000:
                 self._put(lines)
         self._put(lines)
-        self.options.losses.others += records.others
 
     def _put(self, lines: list[str]) -> None:
         if lines:

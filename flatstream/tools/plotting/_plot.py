@@ -157,7 +157,7 @@ class _Collected:
             self.time = time_field_of(table, known, options.time_field, options.time_unit)
         wanted = dict.fromkeys([*self.names, *([self.by] if self.by else []), *([self.time.path] if self.time else [])])
         make = Sample if self.ranks else Extremes
-        where = options.conditions_for(table)
+        where = options.conditions_for(table, known)
         batches = reader.column_batches(table, wanted, where, progress=tell, on_other=on_other(options, table))
         for batch in batches:
             count = batch.num_rows
