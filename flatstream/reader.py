@@ -218,6 +218,10 @@ class StreamReader(Decoder):
         """
         return self._description  # type: ignore[no-any-return]
 
+    def _newest_description(self) -> Description | None:
+        """The description by which all messages can be read."""
+        return self.description
+
     def messages(self, *, on_error: _OnError | None = None) -> Iterator[memoryview]:
         """An iterator over the payloads: the reader itself, or one with another `on_error`."""
         return self if on_error is None else PayloadIterator(self, on_error)
@@ -332,7 +336,7 @@ class StreamReader(Decoder):
         """
         mixed = None
         if table is None or isinstance(table, str):
-            table, is_one_of_several = choose_tables(self.description, table, "records")
+            table, is_one_of_several = choose_tables(self._newest_description(), table, "records")
             if isinstance(table, dict):
                 mixed, table = table, next(iter(table.values()))
             elif is_one_of_several and on_other is None:
@@ -380,7 +384,7 @@ class StreamReader(Decoder):
         """The table that an argument stands for, and what happens to messages of others."""
         is_one_of_several = False
         if table is None or isinstance(table, str):
-            table, is_one_of_several = choose_table(self.description, table, method)
+            table, is_one_of_several = choose_table(self._newest_description(), table, method)
         if on_other is None:
             on_other = "skip" if is_one_of_several else "raise"
         return table, on_other
