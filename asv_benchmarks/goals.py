@@ -35,6 +35,7 @@ from . import (
     journal_reading,
     journal_threaded,
     journal_writing,
+    json_lines,
     memory,
     records_in,
     records_out,
@@ -310,6 +311,17 @@ def goals() -> Iterator[Goal]:
         "message",
     )
     yield Goal(
+        "D2",
+        "telemetry events to JSON lines, orjson.dumps(record.to_dict())",
+        json_lines.JsonLines,
+        "time_json_lines",
+        "time_orjson",
+        (10_000,),
+        "times faster",
+        5,
+        "message",
+    )
+    yield Goal(
         "D5",
         "stream of events to Parquet, pyarrow from memory",
         converting.ToParquet,
@@ -432,7 +444,7 @@ def goals() -> Iterator[Goal]:
     for work, subject, target in (("info of a described file of 10 MB", "time_info", 3), ("--help", "time_help", 2)):
         yield Goal(
             "D1",
-            f"flatstream {work}, import flatstream",
+            f"{work}, import flatstream",
             command_line.Start,
             subject,
             "time_import",
