@@ -35,6 +35,7 @@ from . import (
     journal_reading,
     journal_threaded,
     journal_writing,
+    json_lines,
     memory,
     records_in,
     records_out,
@@ -307,6 +308,17 @@ def goals() -> Iterator[Goal]:
         (100_000,),
         "times faster",
         200,
+        "message",
+    )
+    yield Goal(
+        "D2",
+        "telemetry events to JSON lines, orjson.dumps(record.to_dict())",
+        json_lines.JsonLines,
+        "time_json_lines",
+        "time_orjson",
+        (10_000,),
+        "times faster",
+        5,
         "message",
     )
     yield Goal(

@@ -166,6 +166,20 @@ def test_numbers_that_json_does_not_have_are_texts(tmp_path: Path) -> None:
         assert (row["load_1"], row["boot_time"], row["cpu_total"]["user"]) == ("nan", "-inf", "inf")
 
 
+def test_floats_of_32_bits_have_the_digits_that_they_need(tmp_path: Path) -> None:
+    path = tmp_path / "floats.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=SHAPE) as writer:
+        RecordWriter(writer, SHAPE).write(
+            scalars={"f32": 0.1, "f64": 0.1}, vectors={"f32s": [0.1, 1e-45, 3.4028234663852886e38, 16777216.0]}
+        )
+    row = json.loads(call_flatstream("cat", path, "--fields", "scalars.f32,scalars.f64,vectors.f32s").output)
+    assert row == {
+        "scalars.f32": 0.1,
+        "scalars.f64": 0.1,
+        "vectors.f32s": [0.1, 1e-45, 3.4028235e38, 16777216.0],
+    }
+
+
 # merge, split, sample
 
 

@@ -39,6 +39,7 @@ from support.messages import (
     union_message,
 )
 from support.processes import survives
+from support.records import encoded, table_of
 from support.schemas import SCHEMAS, SHAPES, TESTS, generated, schema_of
 
 
@@ -359,6 +360,23 @@ def test_numpy_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "numpy", None)
     with pytest.raises(ImportError, match=r"to_numpy\(\) needs numpy: pip install 'flatstream\[numpy\]'"):
         batch["value"].to_numpy()
+
+
+def test_numbers_of_a_column_are_a_plain_array_without_numpy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    batch = columns_of(numbered_messages(300), LEVEL1)
+    numbers = batch["value"].to_array()
+    assert numbers.typecode == "i"
+    assert numbers.tolist() == batch["value"].to_pylist() == list(range(300))
+    with pytest.raises(TypeError, match=r"to_array\(\) needs a column of numbers, and 'name' has large_string$"):
+        columns_of([encoded(table_of("Named"), {"name": "a"})], table_of("Named"), ["name"])["name"].to_array()
+    table = table_of("Scalars")
+    scalars = columns_of([encoded(table, {"truth": True, "f64": 0.5, "color": "Blue"}), encoded(table, {})], table)
+    assert [scalars[name].to_array().tolist() for name in ("truth", "f64", "color")] == [[1, 0], [0.5, 0.0], [5, 0]]
+    table = table_of("Optionals")
+    optional = columns_of([encoded(table, {})], table, ["i32"])
+    with pytest.raises(ValueError, match=r"column 'i32' has 1 nulls.*use to_pylist"):
+        optional["i32"].to_array()
 
 
 def test_reading_columns_imports_no_library():

@@ -16,6 +16,7 @@ from flatstream import Builder, FlatbufferError, JsonError, RecordWriter, Stream
 from flatstream.schema import Schema
 from support.json_schema import FlatcInFolder, schema, table
 from support.json_texts import ACCEPTED, OURS_ONLY, REFUSED, THEIRS_ONLY
+from support.processes import survives
 from support.records import encoded, table_of
 from support.schemas import EXAMPLES
 
@@ -293,4 +294,49 @@ def test_wrong_line_is_an_error_with_its_number():
     with pytest.raises(TypeError, match="file must have a method write"):
         StreamReader(b"").write_json_lines("out.jsonl", table())
     with pytest.raises(TypeError, match="table must be a Table"):
-        StreamReader(b"").write_json_lines(io.BytesIO(), None)
+        StreamReader(b"").write_json_lines(io.BytesIO(), 1)
+    with pytest.raises(TypeError, match="the stream has no description"):
+        StreamReader(b"").write_json_lines(io.BytesIO())
+
+
+def test_table_of_a_described_stream_is_known():
+    sink = io.BytesIO()
+    with StreamWriter(sink, describe=table()) as writer:
+        RecordWriter(writer, table()).write_json_lines('{"i8":1}')
+    out = io.BytesIO()
+    assert StreamReader(sink.getvalue()).write_json_lines(out) == 1
+    assert out.getvalue() == b'{"i8":1}\n'
+
+
+# Objects that were not made as they should be
+
+
+def test_half_made_objects_are_errors_and_no_crash():
+    code = """
+from flatstream._core.flatbuf.layout import Layout
+from flatstream._core.records.json_lines import JsonLines, json_lines
+from flatstream._core.records.json_reader import JsonReader
+from flatstream._core.records.json_types import JsonTypes
+table = Schema.from_file(SCHEMA).root
+attempt(next, JsonLines.__new__(JsonLines))
+attempt(JsonLines)
+attempt(JsonReader.__new__(JsonReader)._encode_json, Builder(8), "{}")
+attempt(JsonReader, Layout.__new__(Layout), 0)
+attempt(JsonReader, None, 0)
+attempt(JsonTypes, Layout.__new__(Layout))
+attempt(JsonTypes, None)
+reader = JsonReader(table.layout, table.number)
+attempt(reader.__init__, table.layout, table.number)
+attempt(JsonTypes(table.layout).__init__, table.layout)
+attempt(RecordView.to_json, RecordView.__new__(RecordView))
+attempt(VectorView.to_json, VectorView.__new__(VectorView))
+attempt(list, json_lines([RecordView.__new__(RecordView)]))
+for number in (-1, 10**9, None, "1"):
+    attempt(JsonReader, table.layout, number)
+print(reader._encode_json(Builder(8), "{}") >= 0)
+"""
+    path = str((EXAMPLES / "telemetry.bfbs").resolve())
+    lines = survives("from flatstream.schema import VectorView\n" + code.replace("SCHEMA", repr(path)))
+    assert lines[-1] == "True"
+    assert len(lines) == 17
+    assert not [line for line in lines if line.startswith("no error")], lines

@@ -24,6 +24,7 @@ FOLDERS = {
     "flatbuf",
     "framing",
     "journal",
+    "json",
     "opening",
     "project",
     "records",

@@ -38,7 +38,7 @@ PUBLIC = {
     "ChecksumFramer": "bounded checksum frame_and_write observed with_max_frame_len with_validator",
     "ChecksumMismatchError": "next_intact_offset",
     "ChecksumType": "CRC16 CRC32 CRC32C CRC64 NONE XXHASH64 checksum",
-    "Column": "to_arrow to_numpy to_pandas to_polars to_pylist",
+    "Column": "to_array to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnBatch": "schema to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnSchema": "to_pyarrow",
     "ColumnStream": "lost_bytes lost_ranges next_data others schema skipped stop_error type",
@@ -65,6 +65,7 @@ PUBLIC = {
     "FrameSpan": "frame_end payload_end payload_start",
     "Framer": "bounded frame_and_write observed with_max_frame_len with_validator",
     "InvalidFrameError": "next_intact_offset",
+    "JsonError": "next_intact_offset",
     "MemoryPolicy": "baseline_capacity on_reclaim should_reset",
     "NoChecksum": "calculate name size verify",
     "NoOpPolicy": "baseline_capacity on_reclaim should_reset",
@@ -75,7 +76,7 @@ PUBLIC = {
     "ReclamationInfo": "capacity_after capacity_before last_message_size reason",
     "ReclamationReason": "MESSAGE_COUNT SIZE_THRESHOLD TIME_COOLDOWN",
     "RecordView": "to_dict to_json",
-    "RecordWriter": "table write write_columns write_record write_records",
+    "RecordWriter": "table write write_columns write_json_lines write_record write_records",
     "RecoveryEnd": "CLEAN_EOF NOT_A_STREAM TORN_TAIL",
     "RecoveryReport": "being_written end frames last_good_offset looks_like",
     "SalvageReport": "doubtful doubtful_ranges frames looks_like lost_bytes lost_ranges size",
@@ -101,8 +102,8 @@ PUBLIC = {
     ),
     "Struct": "",
     "Table": (
-        "arrow_schema attributes documentation encode field_names fields json_lines layout name read_column_batches "
-        "read_columns read_records types view"
+        "arrow_schema attributes documentation encode encode_json field_names fields from_json json_lines layout "
+        "name read_column_batches read_columns read_records types view"
     ),
     "TableRootValidator": "max_depth max_tables name validate",
     "TypedValidator": "for_type from_verify name validate",

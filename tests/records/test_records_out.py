@@ -14,6 +14,7 @@ import importlib
 import math
 import struct
 import sys
+from array import array
 from typing import Any
 
 import flatbuffers
@@ -659,14 +660,20 @@ def test_arrays_are_read_only_views_of_the_message():
         memory.append(0)
 
 
-def test_without_numpy_vectors_of_numbers_say_so_and_all_else_works(monkeypatch):
+def test_without_numpy_vectors_of_numbers_are_plain_arrays(monkeypatch):
+    expected = table_of("shapes", "Vectors").view(EXTREMES)
+    truths = expected.truths.tolist()
     monkeypatch.setitem(sys.modules, "numpy", None)
     table = Schema.from_file(SCHEMAS / "shapes.bfbs").table("shapes.Vectors")
     record = table.view(EXTREMES)
-    for name in ("u8s", "truths", "f64s", "overaligned"):
-        with pytest.raises(ImportError, match="install it"):
-            record[name]
-    with pytest.raises(ImportError, match="install it"):
+    for name in ("i8s", "u8s", "i16s", "u16s", "i32s", "u32s", "i64s", "u64s", "f32s", "f64s", "colors", "overaligned"):
+        if expected[name] is not None:
+            numbers = record[name]
+            assert type(numbers) is array
+            assert numbers.itemsize == expected[name].itemsize
+            assert numbers.tobytes() == expected[name].tobytes()
+    assert record.truths == truths
+    with pytest.raises(ImportError, match=r"to_numpy\(\) needs NumPy, which cannot be imported: install it"):
         record.grids.to_numpy()
     assert record.to_dict()["u8s"] == bytes([0, 0, 1, 255])
     assert record == table.view(EXTREMES)

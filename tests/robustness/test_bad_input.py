@@ -527,6 +527,7 @@ TAKE_ANYTHING = {
     "FlatStreamError",
     "FlatbufferError",
     "InvalidFrameError",
+    "JsonError",
     "SchemaError",
     "UnexpectedEofError",
     "ValidationFailedError",

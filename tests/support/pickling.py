@@ -307,6 +307,7 @@ def carried() -> dict[str, list[Any]]:
         "EvolutionIssue": [EvolutionIssue("field_removed", "T.x", "text")],
         "Field": [field for table in SHAPES for field in table.fields.values()],
         "FlatStreamError": [noted(fs.FlatStreamError("text", offset=1)), AppError(9)],
+        "JsonError": [noted(fs.JsonError("text", path="a.b", line=2, column=3))],
         "FlatbufferError": [noted(fs.FlatbufferError("text", frame=2))],
         "FrameSpan": [fs.FrameSpan(4, 7, 9)],
         "Framer": [MagicFramer(fs.ChecksumFramer(fs.Crc16()))],
@@ -402,4 +403,5 @@ def refused() -> dict[str, list[Any]]:
         "stop_on_signals": [stop_on_signals()],
         "VectorView": [record.disks],
         "RecordIterator": [StreamReader(stream).records(table)],
+        "JsonLines": [table.json_lines(StreamReader(stream))],
     }

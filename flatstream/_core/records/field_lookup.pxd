@@ -42,6 +42,8 @@ cdef class RecordTypes:
     cdef list names
     # None until the first array is requested.
     cdef ArrayTypes arrays
+    # Whether NumPy was looked for and is not there.
+    cdef bint lacks_numpy
     # None until the first record is written as JSON.
     cdef JsonTypes json
     # They apply to verification and to each call of `to_dict` and ``==``.
@@ -55,6 +57,7 @@ cdef class RecordTypes:
     cdef int32_t check_root(self, object number) except -1
     cdef int32_t find(self, int32_t object, object name) except -2
     cdef ArrayTypes array_types(self)
+    cdef ArrayTypes find_array_types(self)
     cdef JsonTypes json_types(self)
 
 

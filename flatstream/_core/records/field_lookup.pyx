@@ -121,6 +121,19 @@ cdef class RecordTypes:
             self.arrays = load_array_types(self.layout)
         return self.arrays
 
+    cdef ArrayTypes find_array_types(self):
+        """The types of arrays, or None without NumPy. Whether there is one is found out once, as a failed import costs
+        as much as reading a thousand numbers.
+        """
+        if self.origin is not None:
+            return self.origin.find_array_types()
+        if self.arrays is None and not self.lacks_numpy:
+            try:
+                self.arrays = load_array_types(self.layout)
+            except ImportError:
+                self.lacks_numpy = True
+        return self.arrays
+
     cdef JsonTypes json_types(self):
         """The names of the schema as JSON text."""
         if self.origin is not None:

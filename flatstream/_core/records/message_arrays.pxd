@@ -20,6 +20,8 @@ cdef class ArrayTypes:
 cdef ArrayTypes load_array_types(Layout layout)
 # Both need a view of the message that nobody else can release, and elements that all lie in the message.
 cdef object scalar_array(ArrayTypes types, object payload, const uint8_t* data, uint8_t kind, uint64_t count)
+# The same numbers without NumPy, copied: an array.array, or a list of bool.
+cdef object plain_array(const uint8_t* data, uint8_t kind, uint64_t count)
 cdef object struct_array(
     ArrayTypes types, object payload, const uint8_t* data, int32_t object, Py_ssize_t count, Py_ssize_t step
 )

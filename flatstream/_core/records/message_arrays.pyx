@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False
 """Vectors of numbers and of structs as read-only NumPy arrays that share the memory of the message.
 
-NumPy is imported when the first array is requested.
+NumPy is imported when the first array is requested. Without it, vectors of numbers are arrays of the standard library.
 """
 
 cimport cython
@@ -12,9 +12,13 @@ from flatstream._core.flatbuf.kinds cimport ARRAY, BOOL, OBJECT, UBYTE, scalar_w
 from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
 from flatstream._core.flatbuf.verifier cimport Field
 
+from array import array
 from importlib import import_module
+from sys import byteorder
 
-# The format strings of NumPy, by Kind.
+# By Kind: the type codes of the standard library's arrays, and the format strings of NumPy.
+TYPE_CODES = (None, "B", None, "b", "B", "h", "H", "i", "I", "q", "Q", "f", "d")
+BIG_ENDIAN = byteorder == "big"
 FORMATS = (None, "u1", "?", "i1", "u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f4", "<f8")
 
 
@@ -79,8 +83,7 @@ cdef ArrayTypes load_array_types(Layout layout):
         numpy = import_module("numpy")
     except ImportError as error:
         raise ImportError(
-            "vectors of numbers are NumPy arrays, and NumPy cannot be imported: install it (pip install numpy), or "
-            "use to_dict()"
+            "to_numpy() needs NumPy, which cannot be imported: install it (pip install numpy), or use to_list()"
         ) from error
     types = ArrayTypes.__new__(ArrayTypes)
     types.layout = layout
@@ -130,6 +133,16 @@ cdef object scalar_array(ArrayTypes types, object payload, const uint8_t* data, 
                 array.setflags(write=False)
                 return array
     return share_memory(types, payload, data, count * scalar_width(kind), types.dtypes[kind])
+
+
+cdef object plain_array(const uint8_t* data, uint8_t kind, uint64_t count):
+    cdef uint64_t i
+    if kind == BOOL:
+        return [data[i] != 0 for i in range(count)]
+    numbers = array(TYPE_CODES[kind], (<const char*>data)[:count * scalar_width(kind)])
+    if BIG_ENDIAN:
+        numbers.byteswap()
+    return numbers
 
 
 cdef object struct_array(

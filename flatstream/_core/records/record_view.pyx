@@ -30,7 +30,7 @@ from flatstream._core.records.field_lookup cimport NameEntry, ObjectFields, Reco
 from flatstream._core.records.json_writer cimport (
     NO_MEMORY, JsonWriter, check_options, reason_of, set_types, write_elements, write_object,
 )
-from flatstream._core.records.message_arrays cimport scalar_array, struct_array
+from flatstream._core.records.message_arrays cimport ArrayTypes, plain_array, scalar_array, struct_array
 from flatstream._core.records.record_numbers cimport equal_numbers, equal_objects, load_bits, number_from_bits
 
 import operator
@@ -152,13 +152,19 @@ cdef inline object convert_number(
 cdef object read_numbers(
     RecordView record, Py_ssize_t j, uint8_t kind, uint64_t start, uint64_t count, Traversal* conversion
 ):
-    """A vector or array of numbers, all of it in the message: a NumPy array, or bytes or a list in a conversion."""
+    """A vector or array of numbers, all of it in the message: a NumPy array, or one of the standard library if there is
+    no NumPy; bytes or a list in a conversion.
+    """
     cdef const Field* field = &record.object_fields.fields[j]
     cdef uint32_t width = scalar_width(kind)
     cdef uint64_t i
     cdef list values = []
+    cdef ArrayTypes arrays
     if conversion is NULL:
-        return scalar_array(record.types.array_types(), record.payload, record.data + start, kind, count)
+        arrays = record.types.find_array_types()
+        if arrays is None:
+            return plain_array(record.data + start, kind, count)
+        return scalar_array(arrays, record.payload, record.data + start, kind, count)
     count_visited(conversion, record, j, -1, 0, count * width)
     if kind == UBYTE and field.index < 0:
         return PyBytes_FromStringAndSize(<const char*>record.data + start, <Py_ssize_t>count)
@@ -877,6 +883,19 @@ cdef class RecordView:
                 break
             shown.append(f"{self.types.names[self.number][j]}={text}")
         return f"<{' '.join(shown)}>"
+
+    def _repr_html_(self):
+        cdef Py_ssize_t j
+        # Imported when a notebook asks for it.
+        from flatstream._core.base.html_page import html_page
+        if self.payload is None:
+            return html_page("RecordView", "", ["uninitialized"], (), ())
+        names = self.types.names[self.number]
+        rows = [(names[j], show_field(self, j)) for j in range(self.object_fields.field_count)]
+        present = [row for row in rows if row[1]]
+        absent = len(rows) - len(present)
+        facts = [f"{absent} fields are absent" if absent else ""]
+        return html_page("Record", self.types.layout.object_names[self.number], facts, ("field", "value"), present)
 
 
 @cython.final
