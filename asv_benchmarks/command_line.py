@@ -62,10 +62,10 @@ class Verify(OnDisk):
 
     def setup(self, checksum: str, total: int) -> None:
         self.path = self.make_directory() / "stream.fs"
-        payload = payload_of(1024)
+        payloads = [payload_of(1024)] * 1024
         with flatstream.open(self.path, "w", checksum=checksum) as writer:
             for _ in range(total // MIB):
-                writer.write_payloads([payload] * 1024)
+                writer.write_payloads(payloads)
 
     def units(self, checksum: str, total: int) -> int:
         """The number of bytes per sample."""

@@ -444,7 +444,7 @@ def goals() -> Iterator[Goal]:
     for work, subject, target in (("info of a described file of 10 MB", "time_info", 3), ("--help", "time_help", 2)):
         yield Goal(
             "D1",
-            f"flatstream {work}, import flatstream",
+            f"{work}, import flatstream",
             command_line.Start,
             subject,
             "time_import",

@@ -413,6 +413,8 @@ def run_agent(folder: Path, arguments: argparse.Namespace, stop: stop_on_signals
             max_reader_bytes=round(arguments.keep_mib * MIB),
         ),
         when_full=arguments.full_disk,
+        # Each segment says what its events are: whoever reads them needs no schema.
+        describe=flatstream.Schema.from_file(Path(__file__).with_name("telemetry.bfbs")),
     )
     writer = ThreadedWriter(journal, arguments.queue, "drop_oldest", flush_interval=arguments.sync_seconds)
     try:

@@ -8,11 +8,14 @@ file inside a member, and damaged data, are errors: never a clean end.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
+from array import array
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from flatstream._core.stream.frame_search import find_next_frames
+from flatstream._core.framing.deframer import index_frames
 from flatstream._peeked import PeekedFile, read_fully
 from flatstream.checksums import ChecksumType
 from flatstream.framing import deframer_for
@@ -30,6 +33,11 @@ XZ_MEMORY = 260 << 20
 # A first frame of up to this many bytes is read, to see whether the file is an intact stream.
 LARGEST_FIRST = 64 << 20
 HEADER = 12
+
+# One frame with a checksum of so many bytes is evidence; with a shorter one, and without, so many frames are, or frames
+# that lead to the end of the file.
+ENOUGH = 4
+FEW = 3
 
 INSTALL = "pip install 'flatstream[compression]'"
 
@@ -88,19 +96,17 @@ def _xz() -> _Decompressor:
 
 
 def _zstd() -> _Decompressor:
-    try:
-        from compression import zstd  # type: ignore[import-not-found]
-    except ImportError:
-        try:
-            from backports import zstd
-        except ImportError:
-            raise ImportError(f"reading Zstandard needs the package backports.zstd: {INSTALL}") from None
-    return zstd.ZstdDecompressor()  # type: ignore[no-any-return]
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            zstd: Any = importlib.import_module(name)
+            return zstd.ZstdDecompressor()  # type: ignore[no-any-return]
+    raise ImportError(f"reading Zstandard needs the package backports.zstd: {INSTALL}")
 
 
 def _lz4() -> _Decompressor:
     try:
-        from lz4 import frame
+        # By name, because its types are not known to type checkers.
+        frame: Any = importlib.import_module("lz4.frame")
     except ImportError:
         raise ImportError(f"reading LZ4 needs the package lz4: {INSTALL}") from None
     return frame.LZ4FrameDecompressor()  # type: ignore[no-any-return]
@@ -176,7 +182,12 @@ def _is_intact_stream(file: Any, head: bytes) -> bool:
     # Without a checksum, a few frames more.
     data = read_fully(file.read, HEADER + length + CHUNK)
     at_end = len(data) < HEADER + length + CHUNK
-    return any(find_next_frames(deframer_for(kind), data, 0, at_end, 0)[0] == 0 for kind in ChecksumType)
+    for kind in ChecksumType:
+        offsets, lengths = array("q", bytes(8 * FEW)), array("q", bytes(8 * FEW))
+        count, end = index_frames(data, deframer_for(kind), offsets, lengths)
+        if (count and kind.checksum().size >= ENOUGH) or count == FEW or (at_end and end == len(data)):
+            return True
+    return False
 
 
 class DecompressedFile(PeekedFile):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import io
 import re
 from typing import Any
@@ -37,7 +38,8 @@ def open_url(url: str) -> io.RawIOBase:
         The file cannot be opened.
     """
     try:
-        import fsspec
+        # By name, because its types are not known to type checkers.
+        fsspec: Any = importlib.import_module("fsspec")
     except ImportError:
         raise ImportError(
             f"reading {url} needs the package fsspec: pip install 'flatstream[remote]', and the package that fsspec "

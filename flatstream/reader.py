@@ -55,7 +55,7 @@ class ColumnOptions(TypedDict, total=False):
     enums: Literal["dictionary", "number"]
     absent: Literal["default", "null"]
     on_error: _OnError | None
-    on_other: Literal["raise", "skip"]
+    on_other: Literal["raise", "skip"] | None
     progress: Callable[[int, int], object] | None
     max_depth: int
     max_tables: int
@@ -218,6 +218,10 @@ class StreamReader(Decoder):
         """
         return self._description  # type: ignore[no-any-return]
 
+    def _newest_description(self) -> Description | None:
+        """The description by which all messages can be read."""
+        return self.description
+
     def messages(self, *, on_error: _OnError | None = None) -> Iterator[memoryview]:
         """An iterator over the payloads: the reader itself, or one with another `on_error`."""
         return self if on_error is None else PayloadIterator(self, on_error)
@@ -332,7 +336,7 @@ class StreamReader(Decoder):
         """
         mixed = None
         if table is None or isinstance(table, str):
-            table, is_one_of_several = choose_tables(self.description, table, "records")
+            table, is_one_of_several = choose_tables(self._newest_description(), table, "records")
             if isinstance(table, dict):
                 mixed, table = table, next(iter(table.values()))
             elif is_one_of_several and on_other is None:
@@ -380,7 +384,7 @@ class StreamReader(Decoder):
         """The table that an argument stands for, and what happens to messages of others."""
         is_one_of_several = False
         if table is None or isinstance(table, str):
-            table, is_one_of_several = choose_table(self.description, table, method)
+            table, is_one_of_several = choose_table(self._newest_description(), table, method)
         if on_other is None:
             on_other = "skip" if is_one_of_several else "raise"
         return table, on_other
@@ -566,8 +570,34 @@ class StreamReader(Decoder):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else f"from {self.source!r:.100}"
+        state = "closed" if self.closed else f"from {_source_text(self.source)}"
         return f"<StreamReader {state}, {self.frames_read} frames>"
+
+    def _repr_html_(self) -> str:
+        from flatstream._core.base.html_page import html_page
+
+        rows: list[tuple[str, object]] = [
+            ("source", "closed" if self.closed else _source_text(self.source)),
+            ("checksum", self.checksum or f"{self.deframer!r:.100}"),
+            ("messages read", f"{self.frames_read:,}"),
+            ("offset", f"{self.offset:,}"),
+        ]
+        # Nothing is read for it.
+        if self.offset and self.description is not None:
+            rows.append(("description", self.description))
+        if self.skipped:
+            rows.append(("skipped", f"{self.skipped:,} messages, {self.lost_bytes:,} bytes"))
+        return html_page("StreamReader", "", (), ("", ""), rows)
+
+
+def _source_text(source: Any) -> str:
+    """A short text for a source: of memory its size, not its content."""
+    if not hasattr(source, "read") and not hasattr(source, "recv"):
+        try:
+            return f"{type(source).__name__} of {memoryview(source).nbytes:,} bytes"
+        except TypeError:
+            pass
+    return f"{source!r:.100}"
 
 
 def _can_seek(source: Any) -> bool:

@@ -18,8 +18,11 @@ from flatstream.writer import StreamWriter
 
 __all__ = ["Last", "last_rows"]
 
-# How many bytes at the end of a file are searched first, how many frames at the end of a journal, and by how much more
-# each time that these are too few.
+# A file of up to this size is read from its beginning on: that takes no time, and is certain.
+WHOLE = 16 << 20
+
+# How many bytes at the end of a larger file are searched first, how many frames at the end of a journal, and by how
+# much more each time that these are too few.
 FIRST_BYTES = 1 << 16
 FIRST_FRAMES = 1024
 FACTOR = 4
@@ -64,7 +67,8 @@ def last_rows(
     reopen : callable
         ``reopen(start=...)`` opens a journal at another place.
     from_start : bool
-        Whether to read all of a file. A search from its end takes a stream inside of a message for the stream itself.
+        Whether to read all of a large file. A search from its end can take a stream inside of a message for the stream
+        itself.
     """
     if isinstance(opened.reader, JournalReader):
         return _of_journal(plan, count, reopen)
@@ -81,7 +85,7 @@ def last_rows(
 
 def _of_file(file: io.FileIO, known: StreamReader, plan: Plan, count: int) -> Last:
     size = os.fstat(file.fileno()).st_size
-    window = FIRST_BYTES
+    window = FIRST_BYTES if size > WHOLE else size
     while True:
         begin = max(0, size - window)
         window *= FACTOR

@@ -31,8 +31,8 @@ __all__ = ["Json", "Loss", "Plan", "Row", "json_text", "plan_of"]
 ROWS = 512
 CHARACTERS = 1 << 20
 
-# Of the floats of 32 bits.
-LARGEST = 3.4028234663852886e38
+# Of the normal floats of 32 bits that are greater than 0.
+SMALLEST = 2.0**-126
 
 Row = Any
 
@@ -160,13 +160,18 @@ def record_text(record: Any) -> Json:
     return Json(record.to_json(defaults=True))
 
 
-def _shortest(value: float | None) -> float | None:
-    """The float with the fewest digits that is the same number in 32 bits."""
-    if value is None or value != value or abs(value) == float("inf"):
+def _shortest(value: Any) -> Any:
+    """The float with the fewest digits that is the same number in 32 bits; likewise all floats in a list or dict."""
+    if isinstance(value, list):
+        return list(map(_shortest, value))
+    if isinstance(value, dict):
+        return {name: _shortest(each) for name, each in value.items()}
+    if not isinstance(value, float) or not math.isfinite(value):
         return value
-    for digits in (6, 7, 8):
+    # Subnormal numbers have fewer digits.
+    for digits in (6, 7, 8) if abs(value) >= SMALLEST else range(1, 8):
         short = float(f"{value:.{digits}g}")
-        if abs(short) <= LARGEST and struct.unpack("<f", struct.pack("<f", short))[0] == value:
+        if struct.unpack("<f", struct.pack("<f", short))[0] == value:
             return short
     return value
 
@@ -277,7 +282,7 @@ class CellPlan(Plan):
         except (LookupError, TypeError, ValueError) as error:
             raise click.UsageError(f"--fields: {error.args[0]}") from None
         self.columns = schema.names
-        self._floats = [type == "float" for type in schema.types]
+        self._floats = ["float" in type and "double" not in type for type in schema.types]
         self.times = {} if time is None else {time.path: time.unit}
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:

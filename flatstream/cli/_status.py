@@ -11,7 +11,6 @@ from flatstream.errors import (
     FlatbufferError,
     FlatStreamError,
     InvalidFrameError,
-    UnexpectedEofError,
     ValidationFailedError,
 )
 from flatstream.tools.inputs import Input, NotAStreamError
@@ -48,7 +47,8 @@ STATUSES = {
     CLOSED_PIPE: "the reader of the output went away",
 }
 
-DAMAGES = (ChecksumMismatchError, FlatbufferError, InvalidFrameError, UnexpectedEofError, ValidationFailedError)
+# An EOFError comes from a compressed file that is cut off.
+DAMAGES = (ChecksumMismatchError, EOFError, FlatbufferError, InvalidFrameError, ValidationFailedError)
 
 # From the mildest to the worst.
 SEVERITY = (INTACT, REPAIRED, DAMAGED, ERROR, USAGE)
@@ -73,9 +73,10 @@ def for_each(
 ) -> int:
     """Calls `action` for each input, and returns the worst status.
 
-    The action returns a status (None is INTACT). If it raises an OSError or a FlatStreamError, a line on standard error
-    says so, `failed` is called with the input, the error and its status, and the next input follows. Other errors, such
-    as those of wrong usage, and of a closed standard output, end the command.
+    The action returns a status (None is INTACT). If it raises an OSError, a FlatStreamError, or an ImportError for a
+    package that only this input needs, a line on standard error says so, `failed` is called with the input, the error
+    and its status, and the next input follows. Other errors, such as those of wrong usage, and of a closed standard
+    output, end the command.
     """
     statuses = []
     for one in inputs:
@@ -83,7 +84,7 @@ def for_each(
             statuses.append(action(one) or INTACT)
         except BrokenPipeError:
             raise
-        except (OSError, EOFError, FlatStreamError) as error:
+        except (OSError, EOFError, ImportError, FlatStreamError) as error:
             complain(message_of(error, one.name))
             statuses.append(status_of(error))
             if failed is not None:

@@ -190,11 +190,14 @@ def command(
 
 
 def failed(error: Exception, path: str | None) -> int:
-    """Prints an error in one line, and returns the exit status."""
+    """Prints an error in one line, and returns the exit status. Wrong usage is raised as click.UsageError."""
+    from flatstream.tools.conversion._options import ArgumentError
+
     notes = [note.removeprefix("while ").partition(" was ")[0] for note in getattr(error, "__notes__", ())]
     where = path if path is not None else notes[0] if notes and notes[0] else None
-    if isinstance(error, LookupError) and error.args:
-        error = ValueError(error.args[0])
-    complain(message_of(error, where))
+    text = str(error.args[0]) if isinstance(error, LookupError) and error.args else message_of(error, where)
+    if isinstance(error, (LookupError, ArgumentError)):
+        raise click.UsageError(text if where is None or text.startswith(f"{where}: ") else f"{where}: {text}") from None
+    complain(text)
     # A line of JSON that does not fit is no damage of a stream.
     return status_of(error) if isinstance(error, FlatStreamError) and not isinstance(error, JsonError) else ERROR

@@ -41,9 +41,8 @@ __all__ = ["command"]
 def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Selection, source: Source) -> int:
     """Show the last messages of each input, and further ones as they are written, until Ctrl-C.
 
-    The last messages of each input come first, and then further ones, until Ctrl-C. Files and journals are followed,
-    also empty ones; pipes are read as they come. A followed file ends when it is renamed, deleted or replaced; a
-    journal goes on in its next segment.
+    Files and journals are followed, also empty ones; pipes are read as they come. A followed file ends when it is
+    renamed, deleted or replaced; a journal goes on in its next segment.
     """
     inputs: list[Input] = []
     for path in paths:

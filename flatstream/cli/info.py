@@ -150,8 +150,9 @@ def intact_text(found: StreamInfo) -> str:
         if found.checksum == "none":
             return "yes: frame follows frame to the end (without a checksum, payloads cannot be checked)"
         return "yes: each payload matches its checksum"
+    gone = f"{count_text(found.lost_segments, 'segment')} lost" if found.lost_segments else ""
     if not found.damage:
-        return f"no: {count_text(found.lost_segments or 0, 'segment')} lost"
+        return f"no: {gone}"
     first = found.damage[0]
     where = f"offset {first.begin:,}" if first.segment is None else f"offset {first.begin:,} of {first.segment}"
     if found.state == "torn":
@@ -159,9 +160,9 @@ def intact_text(found: StreamInfo) -> str:
             f"no: a torn tail of {count_text(first.end - first.begin, 'byte')} from {where} on ({first.reason}); "
             f"flatstream recover {path} cuts it off, and keeps a copy"
         )
-    places = count_text(found.damaged_places, "damaged place")
+    places = f"{count_text(found.damaged_places, 'damaged place')}, {count_text(found.lost_bytes, 'byte')} lost"
     return (
-        f"no: {places}, {count_text(found.lost_bytes, 'byte')} lost; the first at {where}: {first.reason}; "
+        f"no: {f'{gone}, ' if gone else ''}{places}; the first at {where}: {first.reason}; "
         "flatstream verify lists them, flatstream salvage copies what is intact"
     )
 

@@ -59,15 +59,16 @@ def tell(report: RepairReport, indent: str = "") -> None:
         for segment in report.segments:
             tell(segment, "  ")
         return
-    if report.action == "cut":
-        copy = "they were zeros"
-        if report.saved_as is not None:
-            copy = f"their copy beside it is {os.path.basename(report.saved_as)}"
-        tail = count_text(report.bytes_cut, "byte")
-        print_line(f"{indent}{report.path}: {tail} of a torn tail were cut off ({copy}); now {whole}")
-    elif report.action == "damaged":
+    copy = "they were zeros"
+    if report.saved_as is not None:
+        copy = f"their copy beside it is {os.path.basename(report.saved_as)}"
+    cut = f"{count_text(report.bytes_cut, 'byte')} of a torn tail were cut off ({copy})"
+    if report.action == "nothing":
+        print_line(f"{indent}{report.path}: intact, and not changed; {whole}")
+    elif report.action == "cut":
+        print_line(f"{indent}{report.path}: {cut}; now {whole}")
+    else:
         where = "" if report.offset is None else f" at offset {report.offset:,}"
         behind = "" if report.next_intact_offset is None else f"; intact frames at offset {report.next_intact_offset:,}"
-        print_line(f"{indent}{report.path}: damaged{where}, and not changed: {report.error}{behind}")
-    else:
-        print_line(f"{indent}{report.path}: intact, and not changed; {whole}")
+        done = cut if report.bytes_cut else "not changed"
+        print_line(f"{indent}{report.path}: damaged{where}: {report.error}{behind}; {done}")

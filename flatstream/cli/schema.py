@@ -13,7 +13,6 @@ from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Input, expand
 from flatstream.cli._output import is_terminal, print_json, print_line, write_bytes
 from flatstream.cli._status import DAMAGED, INTACT, for_each
-from flatstream.description import Description
 from flatstream.tools.inputs import NotAStreamError, load_schema
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def write(schema: Schema, form: str, output: str | None) -> None:
     if form == "bfbs":
         if output is None and is_terminal(sys.stdout):
             raise click.UsageError("a binary schema is not shown on a terminal: name a file with --output")
-        data = Description(schema).schemas[0]
+        data = schema.to_bytes()
     elif form == "json":
         data = json.dumps(content_of(schema), ensure_ascii=False, indent=1).encode() + b"\n"
     else:

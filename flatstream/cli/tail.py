@@ -33,8 +33,8 @@ __all__ = ["command"]
 @click.option(
     "--from-start",
     is_flag=True,
-    help="Read the whole file. By default it is searched from its end, where streams inside of messages are taken for "
-    "the stream itself.",
+    help="Read the whole file. By default one of more than 16 MiB is searched from its end, where streams inside of "
+    "messages can be taken for the stream itself.",
 )
 @selection_options
 @json_option
@@ -42,9 +42,9 @@ __all__ = ["command"]
 def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Selection, source: Source) -> int:
     """Show the last messages of each input.
 
-    Of files and journals only the end is read, and of pipes and compressed files everything. Messages of a stream that
-    describes itself, or with --schema, are shown with their fields, others as hexadecimal digits. Damage at the end is
-    told on standard error and left out.
+    Of large files and of journals only the end is read, of pipes and compressed files everything. Messages of a stream
+    that describes itself, or with --schema, are shown with their fields, others as hexadecimal digits. Damage at the
+    end is told on standard error and left out.
     """
     if selection.every > 1:
         raise click.UsageError("--every counts from the beginning: use it with head or cat")

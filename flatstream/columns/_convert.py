@@ -44,7 +44,7 @@ def type_text(type: ColumnType) -> str:
     return f"struct<{inner}>"
 
 
-def _view(memory: Any) -> Any:
+def view_of(memory: Any) -> Any:
     """The bytes of one buffer of a column."""
     # Before Python 3.12, annotations cannot express that an object has the buffer protocol.
     return memoryview(memory)
@@ -52,7 +52,7 @@ def _view(memory: Any) -> Any:
 
 def numbers_of(data: ColumnData) -> Any:
     """The numbers of a column, as a memoryview of their type over the column's memory."""
-    return _view(data.data)[: data.length * WIDTHS[data.type.format]].cast(NUMBERS[data.type.format][1])
+    return view_of(data.data)[: data.length * WIDTHS[data.type.format]].cast(NUMBERS[data.type.format][1])
 
 
 def _plain_values(data: ColumnData, begin: int, end: int) -> list[Any]:
@@ -66,13 +66,13 @@ def _plain_values(data: ColumnData, begin: int, end: int) -> list[Any]:
         names = dict(zip(type.numbers, type.labels, strict=True))
         return [names.get(number) or str(number) for number in numbers]
     if type.format in ("U", "Z", "+L"):
-        offsets: list[int] = _view(data.offsets)[8 * begin : 8 * (end + 1)].cast("q").tolist()
+        offsets: list[int] = view_of(data.offsets)[8 * begin : 8 * (end + 1)].cast("q").tolist()
         first = offsets[0]
         content: Any
         if type.format == "+L":
             content = values_of(data.children[0], first, offsets[-1])
         else:
-            content = bytes(_view(data.data)[first : offsets[-1]])
+            content = bytes(view_of(data.data)[first : offsets[-1]])
         pieces = [content[start - first : stop - first] for start, stop in pairwise(offsets)]
         return [piece.decode() for piece in pieces] if type.format == "U" else pieces
     if type.format.startswith("+w:"):
@@ -92,7 +92,7 @@ def values_of(data: ColumnData, begin: int = 0, end: int | None = None) -> list[
     values = _plain_values(data, begin, end)
     if data.validity is None:
         return values
-    valid = _view(data.validity)[begin:end]
+    valid = view_of(data.validity)[begin:end]
     return [value if is_valid else None for value, is_valid in zip(values, valid, strict=True)]
 
 
@@ -117,7 +117,7 @@ def array_of(data: ColumnData) -> Any:
         return values
     if data.validity is None:
         return values
-    mask = np.frombuffer(_view(data.validity), np.uint8, data.length) == 0
+    mask = np.frombuffer(view_of(data.validity), np.uint8, data.length) == 0
     if values.ndim == 2:
         mask = np.repeat(mask[:, None], values.shape[1], axis=1)
     return np.ma.MaskedArray(values, mask)

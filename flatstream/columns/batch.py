@@ -16,6 +16,7 @@ from flatstream.columns._convert import (
     unmasked,
     values_of,
 )
+from flatstream.columns._slices import columns_of, rows_of
 
 if TYPE_CHECKING:
     from array import array
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # How many values an iterator over a column converts at a time.
 VALUES_AHEAD = 1024
+# How many columns a repr shows.
+MAX_SHOWN = 10
 
 
 class Column:
@@ -167,9 +170,17 @@ class Column:
     def __repr__(self) -> str:
         return f"<Column {self.name!r} of {len(self)} {self.type}>"
 
+    def _repr_html_(self) -> str:
+        from flatstream.columns._html import column_html
+
+        return column_html(self)
+
 
 class ColumnBatch(Mapping[str, Column]):
     """A batch of messages as columns: a mapping from column names to `Column`.
+
+    ``batch["name"]`` is a column, ``batch[["name", "other"]]`` a batch of these columns, and ``batch[10:20]`` a batch
+    of these rows.
 
     Attributes
     ----------
@@ -189,7 +200,8 @@ class ColumnBatch(Mapping[str, Column]):
     Notes
     -----
     Each column owns its memory. The memory lives as long as the column or any array or table that shares it, in any
-    library.
+    library. A batch of some columns shares their memory with the whole one. A batch of some rows has a copy of theirs;
+    its `skipped`, `lost_bytes`, `lost_ranges`, `others` and `stop_error` say nothing.
 
     Examples
     --------
@@ -225,11 +237,33 @@ class ColumnBatch(Mapping[str, Column]):
         """The types of the columns."""
         return ColumnSchema(self._data.type)
 
-    def __getitem__(self, name: str) -> Column:
-        try:
-            return Column(self._columns[name])
-        except KeyError:
-            raise KeyError(f"no column {name!r}; there are {', '.join(map(repr, self.names)) or 'none'}") from None
+    @overload
+    def __getitem__(self, key: str) -> Column: ...
+    @overload
+    def __getitem__(self, key: slice | list[str]) -> ColumnBatch: ...
+    def __getitem__(self, key: str | slice | list[str]) -> Column | ColumnBatch:
+        if isinstance(key, slice):
+            begin, end, step = key.indices(self.num_rows)
+            if step != 1:
+                raise ValueError(f"rows of a batch can be taken in steps of 1 only, got {step}")
+            return ColumnBatch(rows_of(self._data, begin, max(begin, end)))
+        for name in key if isinstance(key, list) else [key]:
+            if name not in self._columns:
+                raise KeyError(f"no column {name!r}; there are {', '.join(map(repr, self.names)) or 'none'}")
+        if not isinstance(key, list):
+            return Column(self._columns[key])
+        if len(set(key)) < len(key):
+            raise ValueError(f"a column is named twice: {key!r:.200}")
+        return ColumnBatch(columns_of(self._data, key), self.skipped, self.lost_ranges, self.others, self.stop_error)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        # pandas.DataFrame(batch) asks for this too, and would otherwise make a frame of the names.
+        raise TypeError(
+            "a batch is not one array: to_numpy() has an array for each column, and to_pandas() is a data frame"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
@@ -304,6 +338,11 @@ class ColumnBatch(Mapping[str, Column]):
         skipped += f", {self.others} others" if self.others else ""
         return f"<ColumnBatch of {self.num_rows} rows in {len(self)} columns{skipped}>"
 
+    def _repr_html_(self) -> str:
+        from flatstream.columns._html import batch_html
+
+        return batch_html(self)
+
 
 class _Once:
     """A source for `export_stream` that has one batch."""
@@ -362,5 +401,6 @@ class ColumnSchema:
         return hash((self.names, self.types))
 
     def __repr__(self) -> str:
-        columns = ", ".join(f"{name}: {type}" for name, type in zip(self.names, self.types, strict=True))
-        return f"<ColumnSchema {columns}>"
+        shown = [f"{name}: {type:.60}" for name, type in zip(self.names[:MAX_SHOWN], self.types, strict=False)]
+        more = f", ... {len(self.names) - MAX_SHOWN} more" if len(self.names) > MAX_SHOWN else ""
+        return f"<ColumnSchema {', '.join(shown)}{more}>"

@@ -10,7 +10,7 @@ from flatstream._core.base.checks import int_argument
 from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.column_reader.reader import ColumnReader
 from flatstream._core.records.conditions import parse_conditions
-from flatstream.columns.batch import ColumnBatch, ColumnSchema
+from flatstream.columns.batch import MAX_SHOWN, ColumnBatch, ColumnSchema
 
 if TYPE_CHECKING:
     from typing import Self
@@ -132,7 +132,14 @@ class ColumnStream:
         raise TypeError("a ColumnStream can be neither pickled nor copied: it reads a stream of this process")
 
     def __repr__(self) -> str:
-        return f"<ColumnStream of {', '.join(self.schema.names)}>"
+        names = self.schema.names
+        more = f", ... {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+        return f"<ColumnStream of {', '.join(names[:MAX_SHOWN])}{more}>"
+
+    def _repr_html_(self) -> str:
+        from flatstream.columns._html import stream_html
+
+        return stream_html(self)
 
 
 def make_plan(
@@ -167,7 +174,7 @@ def make_reader(
     enums: Literal["dictionary", "number"] = "dictionary",
     absent: Literal["default", "null"] = "default",
     on_error: _OnError | None = None,
-    on_other: Literal["raise", "skip"] = "raise",
+    on_other: Literal["raise", "skip"] | None = None,
     progress: Callable[[int, int], object] | None = None,
     max_depth: int = 64,
     max_tables: int = 1_000_000,
@@ -184,7 +191,7 @@ def make_reader(
         verify=bool(verify),
         on_error=on_error,
         progress=progress,
-        on_other=on_other,
+        on_other="raise" if on_other is None else on_other,
         limits=(max_depth, max_tables, max_apparent_size),
     )
 

@@ -8,15 +8,15 @@ import errno
 import json
 import os
 import sys
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from flatstream._lock import open_for_writing
 from flatstream.checksums import ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.journal._examine import Damage, Examined, Folder, checksum_of, deframer_of, examine, read_folder
+from flatstream.journal._heads import find_identity
 from flatstream.journal._layout import (
     CURSOR_SUFFIX,
     CURSORS,
@@ -36,21 +36,21 @@ from flatstream.journal._salvage import Salvaged, salvage_journal
 
 __all__ = ["main"]
 
-CLEAN = 0
-REPAIRED = 1
-LOST = 3
+INTACT = 0
+DAMAGED = 1
+REPAIRED = 3
 ERROR = 4
 INTERRUPTED = 130
 CLOSED_PIPE = 141
 
-OUTCOMES = {CLEAN: "clean", REPAIRED: "torn", LOST: "lost", ERROR: "error"}
+Outcome = Literal["clean", "torn", "lost", "error"]
 
 EPILOG = """\
 exit status:
-  0    clean
-  1    torn: verify and salvage found a tail that may be cut off; recover cut one off
+  0    intact
+  1    damage found or data lost: frames are damaged or missing; verify found a torn tail
   2    the command line is wrong
-  3    lost: bytes or frames of the journal are lost or damaged
+  3    repaired with nothing lost: recover cut a torn tail off; salvage copied all frames before it
   4    error: something cannot be read or written, or the journal is in use
   130  interrupted (Ctrl-C)
   141  the reader of the output went away, and the rest was not looked at (ls, verify)
@@ -106,8 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     output = _Output(options)
     try:
-        status = _COMMANDS[options.command](options, output)
-        output.finish(status)
+        status = output.finish(_COMMANDS[options.command](options, output))
     except BrokenPipeError:
         output.give_up()
         return CLOSED_PIPE
@@ -119,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"error: {message}")
         with contextlib.suppress(OSError):
             output.result["error"] = message
-            output.finish(ERROR)
+            output.finish("error")
         try:
             sys.stdout.flush()
         except (OSError, ValueError):
@@ -137,6 +136,7 @@ class _Output:
         self.is_quiet: bool = options.quiet
         # What was begun is done to its end, whoever reads what is printed.
         self.is_patient = options.command in ("recover", "salvage")
+        self.torn_status = REPAIRED if self.is_patient else DAMAGED
         self.is_closed = False
         self.result: dict[str, Any] = {"command": options.command, "directory": options.directory}
         self.progress = Progress(sys.stderr, is_shown=not options.quiet)
@@ -147,11 +147,14 @@ class _Output:
             self.progress.clear()
             self._print(text)
 
-    def finish(self, status: int) -> None:
+    def finish(self, outcome: Outcome) -> int:
+        """Prints the JSON object; returns the exit status."""
+        status = {"clean": INTACT, "torn": self.torn_status, "lost": DAMAGED, "error": ERROR}[outcome]
         self.result["status"] = status
-        self.result["outcome"] = OUTCOMES[status]
+        self.result["outcome"] = outcome
         if self.is_json:
             self._print(json.dumps(self.result, indent=1))
+        return status
 
     def _print(self, text: str) -> None:
         if self.is_closed:
@@ -187,7 +190,7 @@ def _message(error: Exception) -> str:
 # ls
 
 
-def _ls(options: argparse.Namespace, output: _Output) -> int:
+def _ls(options: argparse.Namespace, output: _Output) -> Outcome:
     folder = read_folder(options.directory)
     checksum = _checksum_if_any(folder, options)
     found: list[Examined] = []
@@ -216,7 +219,7 @@ def _ls(options: argparse.Namespace, output: _Output) -> int:
         _tell_lost(folder.lost, output)
         for reader in readers:
             output.line(f"reader {reader.name}: {reader.text}", is_problem=reader.lag is None)
-    return ERROR if any(one.state == "unreadable" for one in found) else CLEAN
+    return "error" if any(one.state == "unreadable" for one in found) else "clean"
 
 
 def _checksum_if_any(folder: Folder, options: argparse.Namespace) -> ChecksumType | None:
@@ -346,7 +349,7 @@ def _state_itself(one: Examined) -> str:
 # verify
 
 
-def _verify(options: argparse.Namespace, output: _Output) -> int:
+def _verify(options: argparse.Namespace, output: _Output) -> Outcome:
     folder = read_folder(options.directory)
     checksum = _checksum_if_any(folder, options)
     found: list[Examined] = []
@@ -374,7 +377,7 @@ def _verify(options: argparse.Namespace, output: _Output) -> int:
         f"{_count(sum(one.state == 'torn' for one in found), 'torn tail')}; {_count(lost, 'byte')} lost, "
         f"{_count(missing, 'frame number')} missing"
     )
-    return _status_of(found, folder.lost)
+    return _outcome_of(found, folder.lost)
 
 
 def _examine(folder: Folder, checksum: ChecksumType, output: _Output, *, everything: bool) -> Any:
@@ -388,13 +391,13 @@ def _examine(folder: Folder, checksum: ChecksumType, output: _Output, *, everyth
     )
 
 
-def _status_of(found: Sequence[Examined], lost: dict[str, Sealed]) -> int:
+def _outcome_of(found: Sequence[Examined], lost: dict[str, Sealed]) -> Outcome:
     states = {one.state for one in found}
     if "unreadable" in states:
-        return ERROR
+        return "error"
     if "damaged" in states or lost:
-        return LOST
-    return REPAIRED if "torn" in states else CLEAN
+        return "lost"
+    return "torn" if "torn" in states else "clean"
 
 
 def _damage(damage: Damage) -> str:
@@ -413,7 +416,7 @@ def _numbers(first: int, behind: int) -> str:
 # recover
 
 
-def _recover(options: argparse.Namespace, output: _Output) -> int:
+def _recover(options: argparse.Namespace, output: _Output) -> Outcome:
     folder = read_folder(options.directory)
     checksum = _checksum_if_any(folder, options)
     with _locked(options.directory), output.progress:
@@ -423,22 +426,22 @@ def _recover(options: argparse.Namespace, output: _Output) -> int:
         if checksum is None:
             checksum = ChecksumType.XXHASH64
         if manifest is None:
-            manifest = Manifest(uuid.uuid4().hex, checksum.value)
+            manifest = Manifest(find_identity(options.directory, deframer_of(checksum)), checksum.value)
         progress = output.progress.report(options.directory)
         progress(0, sum(os.stat(segment.path).st_size for segment in list_segments(options.directory)))
         reports = recover_segments(options.directory, deframer_of(checksum), manifest, progress)
         write_manifest(options.directory, manifest)
         lost = lost_segments(manifest, list_segments(options.directory))
-    status = LOST if lost else CLEAN
+    outcome: Outcome = "lost" if lost else "clean"
     for report in reports:
         name = os.path.basename(report.path)
         before = known.get(name)
         is_damaged = report.action == "damaged" or (report.action == "sealed" and before is not None and before.damaged)
         missing = 0 if before is None else max(0, before.frames - report.frames)
         if is_damaged or missing:
-            status = LOST
-        elif report.action == "cut" and status == CLEAN:
-            status = REPAIRED
+            outcome = "lost"
+        elif report.action == "cut" and outcome == "clean":
+            outcome = "torn"
         _tell_recovery(name, report, is_damaged, missing, output)
     _tell_lost(lost, output)
     cut = sum(report.action == "cut" for report in reports)
@@ -450,7 +453,7 @@ def _recover(options: argparse.Namespace, output: _Output) -> int:
         f"{_count(len(reports), 'segment')}, {_count(sum(report.frames for report in reports), 'intact frame')}; "
         f"{_count(cut, 'torn tail')} cut off; {_count(lost_bytes, 'byte')} lost"
     )
-    return status
+    return outcome
 
 
 def _locked(directory: str) -> Any:
@@ -492,7 +495,7 @@ def _report_json(report: SegmentReport) -> dict[str, Any]:
 # salvage
 
 
-def _salvage(options: argparse.Namespace, output: _Output) -> int:
+def _salvage(options: argparse.Namespace, output: _Output) -> Outcome:
     folder = read_folder(options.directory)
     checksum = _checksum_if_any(folder, options)
     if checksum is None:
@@ -526,7 +529,7 @@ def _salvage(options: argparse.Namespace, output: _Output) -> int:
         )
     else:
         output.line("no segment is damaged or torn: nothing was copied")
-    return _status_of(states, folder.lost)
+    return _outcome_of(states, folder.lost)
 
 
 def _tell_salvage(salvaged: Salvaged, output: _Output) -> None:

@@ -23,7 +23,7 @@ from flatstream.journal._layout import (
     lost_segments,
     read_manifest,
 )
-from flatstream.journal._numbers import distribute, possible_frames
+from flatstream.journal._numbers import distribute, head_size, possible_frames
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, recover
 
@@ -60,7 +60,7 @@ class Content(NamedTuple):
     size : int
         How many bytes it had.
     frames : int
-        How many frames are intact.
+        How many frames are intact, without the description.
     torn : int or None
         Where a torn tail begins, which may be cut off.
     lost_ranges : list of (int, int)
@@ -69,6 +69,8 @@ class Content(NamedTuple):
         How many intact frames are before each of them.
     reason : str or None
         The first damage, in words.
+    head : int
+        The size of the frame of the description, also of a damaged one; 0 if the segment begins with another frame.
     """
 
     size: int
@@ -77,6 +79,7 @@ class Content(NamedTuple):
     lost_ranges: list[tuple[int, int]] = []  # noqa: RUF012 - never changed
     frames_before: list[int] = []  # noqa: RUF012
     reason: str | None = None
+    head: int = 0
 
 
 class Damage(NamedTuple):
@@ -244,24 +247,29 @@ def read_content(path: str, deframer: Deframer, watch: Watch | None = None) -> C
         size = os.fstat(file.fileno()).st_size
         if watch is not None:
             watch(file, size)
+        head = 0
         try:
             report = recover(file, deframer, allow_empty=False)
         except FlatStreamError as error:
             reason = str(error)
+            head = head_size(file, deframer)
         else:
+            frames = report.frames
+            if frames and (head := head_size(file, deframer)):
+                frames -= 1
             if report.end is RecoveryEnd.CLEAN_EOF:
                 # What a writer adds meanwhile was read too.
-                return Content(report.last_good_offset, report.frames)
+                return Content(report.last_good_offset, frames, head=head)
             if report.end is RecoveryEnd.TORN_TAIL or report.looks_like in TORN_FIRST:
-                return Content(size, report.frames, torn=report.last_good_offset)
+                return Content(size, frames, torn=report.last_good_offset, head=head)
             kind = other_checksum(file, deframer)
             seems = report.looks_like if kind is None else f"a stream with the checksum {kind.value}"
             reason = f"no frame can be read; the file looks like {seems or 'nothing that is known'}"
         file.seek(0)
-        return _read_damaged(file, size, deframer, reason)
+        return _read_damaged(file, size, deframer, reason, head)
 
 
-def _read_damaged(file: io.FileIO, size: int, deframer: Deframer, reason: str) -> Content:
+def _read_damaged(file: io.FileIO, size: int, deframer: Deframer, reason: str, head: int) -> Content:
     frames = 0
     # Where each batch begins, and how many frames are before it. A batch is contiguous.
     places: list[tuple[int, int]] = []
@@ -272,7 +280,7 @@ def _read_damaged(file: io.FileIO, size: int, deframer: Deframer, reason: str) -
         ranges = list(reader.lost_ranges)
         end = reader.offset
     before = [next((count for start, count in places if start >= found[1]), frames) for found in ranges]
-    return Content(max(size, end), frames, lost_ranges=ranges, frames_before=before, reason=reason)
+    return Content(max(size, end), frames, lost_ranges=ranges, frames_before=before, reason=reason, head=head)
 
 
 def examine(
@@ -389,16 +397,17 @@ def number_damage(first: int, expected: int | None, content: Content, header_siz
     header_size : int
     """
     ranges = content.lost_ranges
+    behind: list[Damage] = []
     if expected is None:
-        shares = [possible_frames([one], header_size) for one in ranges]
+        shares = [possible_frames([one], header_size, content.head) for one in ranges]
         expected = first + content.frames + sum(shares)
     else:
         missing = max(0, expected - first - content.frames)
-        shares = distribute(missing, ranges)
-        if not ranges and missing:
+        shares = distribute(missing, ranges, content.head)
+        if missing and not any(shares):
             # At the end, where nothing is left of them, or a torn tail.
             at = content.size if content.torn is None else content.torn
-            return [Damage(at, content.size, first + content.frames, expected)], expected
+            behind = [Damage(at, content.size, first + content.frames, expected)]
     damage = []
     number = first
     before = 0
@@ -407,4 +416,4 @@ def number_damage(first: int, expected: int | None, content: Content, header_siz
         before = count
         damage.append(Damage(begin, end, number, number + share))
         number += share
-    return damage, max(expected, first + content.frames)
+    return damage + behind, max(expected, first + content.frames)

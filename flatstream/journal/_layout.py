@@ -24,6 +24,7 @@ from flatstream.journal.cursor import Cursor
 
 __all__ = [
     "CURSORS",
+    "IDENTITY",
     "LOCK",
     "MANIFEST",
     "Manifest",
@@ -58,6 +59,9 @@ DIGITS = 20
 SEGMENT_NAME = re.compile(rf"(0[0-9]{{{DIGITS - 1}}}){re.escape(SUFFIX)}")
 # A name that is one file in the folder on every system.
 CURSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+# The identity of a journal.
+IDENTITY = re.compile("[0-9a-f]{32}")
 
 FORMAT = 1
 
@@ -217,7 +221,7 @@ def read_manifest(directory: str) -> Manifest | None:
 
 def _manifest_of(content: dict[str, Any]) -> Manifest:
     identity, checksum = content["id"], content["checksum"]
-    if not isinstance(identity, str) or not re.fullmatch("[0-9a-f]{32}", identity):
+    if not isinstance(identity, str) or not IDENTITY.fullmatch(identity):
         raise ValueError("no identity")
     if checksum is not None and not isinstance(checksum, str):
         raise ValueError("no checksum")

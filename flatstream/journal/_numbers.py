@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from flatstream._core.framing.deframer import NonEmptyDeframer
+from flatstream._follow import read_once
+from flatstream.description.description import may_describe
 from flatstream.framing import (
     BoundedDeframer,
     Deframer,
@@ -12,10 +17,25 @@ from flatstream.framing import (
     ValidatingDeframer,
 )
 
-__all__ = ["distribute", "numbers_of_ranges", "plain_deframer", "possible_frames"]
+__all__ = [
+    "FIRST_BYTES",
+    "MARKED_BYTES",
+    "FirstFrame",
+    "distribute",
+    "find_first_frame",
+    "head_size",
+    "numbers_of_ranges",
+    "plain_deframer",
+    "possible_frames",
+]
+
+# The first bytes of a payload that say whether it is a description: the offset of the root, and the file identifier.
+MARKED_BYTES = 8
+# With the longest header.
+FIRST_BYTES = 12 + MARKED_BYTES
 
 
-def possible_frames(ranges: Iterable[tuple[int, int]], header_size: int) -> int:
+def possible_frames(ranges: Iterable[tuple[int, int]], header_size: int, head: int = 0) -> int:
     """How many frames these ranges of bytes can have held, each at least one. No frame is empty, so this is more than
     there were.
 
@@ -25,31 +45,41 @@ def possible_frames(ranges: Iterable[tuple[int, int]], header_size: int) -> int:
         The first byte of each, and the byte behind its last one.
     header_size : int
         The size of a frame's header in bytes, its checksum included.
+    head : int
+        How many bytes at the beginning are the description's: they stand for no frame.
     """
-    return sum(_possible(start, end, header_size) for start, end in ranges)
+    return sum(_possible(start, end, header_size) for start, end in _behind_head(ranges, head))
 
 
 def _possible(start: int, end: int, header_size: int) -> int:
-    return max(1, (end - start) // header_size)
+    return max(1, (end - start) // header_size) if end > start else 0
 
 
-def distribute(missing: int, ranges: Sequence[tuple[int, int]]) -> list[int]:
-    """How many of the `missing` frames lay in each of the ranges, in proportion to their bytes.
+def _behind_head(ranges: Iterable[tuple[int, int]], head: int) -> list[tuple[int, int]]:
+    return [(max(start, head), max(end, head)) for start, end in ranges]
 
-    The shares are rounded down so that the sums up to each range are; the last range gets the rest.
+
+def distribute(missing: int, ranges: Sequence[tuple[int, int]], head: int = 0) -> list[int]:
+    """How many of the `missing` frames lay in each of the ranges, in proportion to their bytes behind the first `head`.
+
+    The shares are rounded down so that the sums up to each range are; the last range gets the rest. If they have no
+    bytes there, each share is 0.
     """
+    ranges = _behind_head(ranges, head)
     total = sum(end - start for start, end in ranges)
     shares = []
     given = seen = 0
     for start, end in ranges:
         seen += end - start
-        upto = missing * seen // total if total else missing
+        upto = missing * seen // total if total else 0
         shares.append(upto - given)
         given = upto
     return shares
 
 
-def numbers_of_ranges(ranges: Sequence[tuple[int, int]], missing: int | None, header_size: int) -> list[int]:
+def numbers_of_ranges(
+    ranges: Sequence[tuple[int, int]], missing: int | None, header_size: int, head: int = 0
+) -> list[int]:
     """How many numbers each of the ranges stands for.
 
     Parameters
@@ -59,13 +89,13 @@ def numbers_of_ranges(ranges: Sequence[tuple[int, int]], missing: int | None, he
     missing : int or None
         How many frames of the segment are missing; None if that is not known. Frames that cannot have been in the
         ranges are missing behind the last one.
-    header_size : int
+    header_size, head : int
         See `possible_frames`.
     """
-    each = [_possible(start, end, header_size) for start, end in ranges]
+    each = [_possible(start, end, header_size) for start, end in _behind_head(ranges, head)]
     if missing is None or missing >= sum(each):
         return each
-    return distribute(max(0, missing), ranges)
+    return distribute(max(0, missing), ranges, head)
 
 
 def plain_deframer(deframer: Deframer) -> Deframer:
@@ -75,3 +105,51 @@ def plain_deframer(deframer: Deframer) -> Deframer:
     if type(deframer) is BoundedDeframer:
         return BoundedDeframer(plain_deframer(deframer.inner), deframer.max_len)
     return deframer
+
+
+class FirstFrame(NamedTuple):
+    """The frame with which a segment begins: its size in bytes, its header included, and whether the segment has all of
+    it. Its checksum is not compared.
+    """
+
+    size: int
+    is_whole: bool
+    is_description: bool
+
+
+def find_first_frame(file: io.FileIO, deframer: Deframer) -> FirstFrame | None:
+    """The first frame of a segment; None if not enough of it is there, or no frame begins there."""
+    # A description is framed without what bounds, observes and validates messages.
+    while type(deframer) in (NonEmptyDeframer, ObserverDeframer, ValidatingDeframer, BoundedDeframer):
+        deframer = deframer.inner  # type: ignore[attr-defined]
+    wanted, data = FIRST_BYTES, b""
+    while True:
+        before, data = len(data), _read_beginning(file, wanted)
+        if len(data) == before:
+            return None
+        try:
+            span = deframer.locate(memoryview(data))
+        except Exception:
+            # It is damaged. Or the deframer is one of the application, which fails again when it reads.
+            return None
+        if isinstance(span, int):
+            if span <= len(data):
+                return None
+            wanted = span
+            continue
+        start, end, size = span
+        wanted = min(size, start + MARKED_BYTES)
+        if len(data) >= wanted:
+            is_whole = size <= os.fstat(file.fileno()).st_size
+            return FirstFrame(size, is_whole, may_describe(data[start:wanted], end - start))
+
+
+def head_size(file: io.FileIO, deframer: Deframer) -> int:
+    """How many bytes the frame of the description has with which a segment begins; 0 if there is none."""
+    found = find_first_frame(file, deframer)
+    return found.size if found is not None and found.is_whole and found.is_description else 0
+
+
+def _read_beginning(file: io.FileIO, size: int) -> bytes:
+    buffer = bytearray(size)
+    return bytes(buffer[: read_once(file, 0, memoryview(buffer))])

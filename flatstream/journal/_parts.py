@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 
 from flatstream._endpoints import Source
 from flatstream._follow import LONGEST_PAUSE, PATH_INTERVAL, SHORTEST_PAUSE, Follower, Watch, open_watch, read_once
+from flatstream.description import Description
 from flatstream.framing import Deframer
+from flatstream.journal._heads import newest_description, read_description
 from flatstream.journal._layout import DIGITS, SEGMENT_NAME, Manifest, Sealed, Segment, list_segments, read_manifest
-from flatstream.journal._numbers import plain_deframer
+from flatstream.journal._numbers import find_first_frame, plain_deframer
 from flatstream.journal._segment_map import SegmentMap, count_frames, map_segment
 
 __all__ = ["UNKNOWN", "Gap", "Parts", "Start", "list_complete", "logger", "next_after"]
@@ -121,6 +123,9 @@ class _Part:
         self.anchor_map: SegmentMap | None = None
         # When the folder had been changed last before the map was made.
         self.map_time = 0
+        # What it begins with, once that is known.
+        self.description: Description | None = None
+        self.is_description_known = False
 
     def size(self) -> int:
         return os.fstat(self.file.fileno()).st_size
@@ -399,6 +404,20 @@ class Parts:
         """The identity of the journal whose frames are read."""
         part = self._state.part
         return self.id if part is None else part.journal
+
+    def description(self) -> Description | None:
+        """The description of the segment that is read; while that has no frame, of the one before it."""
+        part = self._state.part
+        if part is None:
+            return None
+        if not part.is_description_known and not part.file.closed:
+            first = find_first_frame(part.file, self._plain)
+            if first is None or not first.is_whole:
+                before = [segment for segment in list_segments(self.directory) if segment.first < part.first]
+                return newest_description(before, self._plain)
+            part.description = read_description(part.file, self._plain)
+            part.is_description_known = True
+        return part.description
 
     def last_number(self, offset: int, delivered: int, refused: int) -> int:
         """The number of the last frame that was delivered. The arguments are those of `advance`."""
@@ -680,13 +699,15 @@ class Parts:
 
     def watch(self) -> Watch | None:
         """An inotify instance that watches the folder; None if there is none. A child process makes its own."""
-        if self._watch is None or self._watch_process != os.getpid():
-            self._watch = open_watch()
+        # Another thread may close the reader meanwhile.
+        watch = self._watch
+        if watch is None or self._watch_process != os.getpid():
+            watch = self._watch = open_watch()
             self._watch_process = os.getpid()
-        if self._watch is not None:
+        if watch is not None:
             # Again, because the folder may have been made anew. For the same one, this changes nothing.
-            self._watch.number = self._watch.add_folder(self.directory)
-        return self._watch
+            watch.number = watch.add_folder(self.directory)
+        return watch
 
     def close(self) -> None:
         """Closes the segment, and wakes the threads that wait."""

@@ -22,7 +22,7 @@ from flatstream._startup import check_checksum, is_zero_from, save_tail
 from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.framing import Deframer
 from flatstream.journal._layout import Manifest, Sealed, Segment, list_segments, lost_segments
-from flatstream.journal._numbers import possible_frames
+from flatstream.journal._numbers import head_size, possible_frames
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover
 
@@ -46,7 +46,7 @@ class SegmentReport(NamedTuple):
         It is known to be whole, and was not read (of the last one, that is not enough); it was intact; a torn tail was
         cut off; it is damaged, and was not changed.
     frames : int
-        How many intact frames it has.
+        How many intact frames it has, without its description.
     bytes : int
         Its size now.
     next : int
@@ -170,6 +170,9 @@ def _recover_segment(segment: Segment, deframer: Deframer, seal: Sealed | None) 
             # The causes and the tracebacks would keep the bytes that were read in memory.
             error = damage.with_traceback(None)
             error.__cause__ = error.__context__ = None
+        if report is not None and report.frames and head_size(source, deframer):
+            # The description has no number.
+            report = report._replace(frames=report.frames - 1)
         if report is not None and report.end is RecoveryEnd.CLEAN_EOF:
             sync(file.fileno())
             return SegmentReport(*segment, "nothing", report.frames, size, segment.first + report.frames)
@@ -206,7 +209,9 @@ def _damaged(
         for _ in reader.batches():
             pass
         frames, ranges, lost = reader.frames_read, reader.lost_ranges, reader.lost_bytes
-    behind = segment.first + frames + possible_frames(ranges, header_size_of(deframer) or 4)
+    missing = possible_frames(ranges, header_size_of(deframer) or 4, head_size(source, deframer))
+    # The next segment has another name, also if nothing but a description is damaged.
+    behind = segment.first + max(1, frames + missing)
     return SegmentReport(*segment, "damaged", frames, size, behind, lost_bytes=lost, error=error)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
-import uuid
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import NamedTuple
@@ -28,7 +28,9 @@ from flatstream.journal._examine import (
     examine,
     number_damage,
 )
+from flatstream.journal._heads import NO_JOURNAL, Heads, find_identity
 from flatstream.journal._layout import Manifest, Sealed, segment_path, write_manifest
+from flatstream.journal._numbers import FIRST_BYTES
 from flatstream.reader import StreamReader
 
 __all__ = ["Salvaged", "salvage_journal"]
@@ -71,8 +73,8 @@ def salvage_journal(
 ) -> list[Salvaged]:
     """Copies the intact frames of damaged and torn segments to a new folder. The journal is not changed.
 
-    Behind lost frames a new segment begins, so that each frame keeps its number. The new journal has the identity of
-    the old one, so that cursors go on to be right.
+    Behind lost frames a new segment begins, so that each frame keeps its number. It begins with the same description.
+    The new journal has the identity of the old one, so that cursors go on to be right.
 
     Parameters
     ----------
@@ -121,7 +123,7 @@ def salvage_journal(
         _reserve_numbers(done[-1], partial, max(lost, default=0))
         known = folder.manifest
         sealed = {name: one for salvaged in done for name, one in salvaged.files}
-        identity = uuid.uuid4().hex if known is None else known.id
+        identity = find_identity(folder.directory, deframer_of(checksum)) if known is None else known.id
         write_manifest(partial, Manifest(identity, checksum.value, sealed))
         os.rename(partial, out)
     except BaseException:
@@ -172,8 +174,17 @@ def _salvage(
     for begin, end in report.lost_ranges:
         places.append(begin - lost)
         lost += end - begin
-    before = _frames_before(whole, checksum, places)
-    content = Content(report.size + lost, report.frames, lost_ranges=list(report.lost_ranges), frames_before=before)
+    # Without the description, the first message may look like one.
+    head = 0 if found.content is None else found.content.head
+    is_described = head > 0 and not any(begin < head for begin, _ in report.lost_ranges)
+    frames, before = _count(whole, checksum, places, is_described)
+    content = Content(
+        report.size + lost,
+        frames,
+        lost_ranges=list(report.lost_ranges),
+        frames_before=before,
+        head=head,
+    )
     # Frames that are missing at the end of the segment are behind what was read, too.
     header_size = header_size_of(deframer_of(checksum)) or 4
     damage, end_number = number_damage(found.segment.first, found.expected, content, header_size)
@@ -182,45 +193,79 @@ def _salvage(
     # A new file begins where numbers are missing.
     for place, count, one in [
         *zip(places, before, damage, strict=False),
-        (report.size, report.frames, Damage(0, 0, 0, end_number)),
+        (report.size, frames, Damage(0, 0, 0, end_number)),
     ]:
         if one.first == one.next and place != report.size:
             continue
         if count > counted:
-            files.append(_piece(found, whole, folder, number, count - counted, start, place))
+            begin = max(start, head) if is_described else start
+            description = _description_before(whole, begin, head if is_described else 0, number, checksum)
+            files.append(_piece(found, whole, folder, number, count - counted, begin, place, description))
         number, start, counted = one.next, place, count
     os.unlink(whole)
     doubtful = None if report.doubtful is None else os.path.basename(report.doubtful)
     return Salvaged(found, files, damage, doubtful, len(report.doubtful_ranges))
 
 
-def _frames_before(path: str, checksum: ChecksumType, places: list[int]) -> list[int]:
-    """How many frames an intact file has before each of these offsets, at which frames begin."""
+def _count(path: str, checksum: ChecksumType, places: list[int], is_described: bool) -> tuple[int, list[int]]:
+    """How many frames an intact file has, without its description; and how many of them are before each of these
+    offsets, at which frames begin.
+    """
     counts: list[int] = []
     frames = 0
     with StreamReader(path, deframer_for(checksum)) as reader:
+        if not is_described:
+            reader._deliver_description()
         for batch in reader.batches(max_bytes=BATCH_BYTES):
             end = batch.stream_offset + len(batch.buffer)
             while len(counts) < len(places) and places[len(counts)] < end:
                 counts.append(frames + bisect_left(batch.offsets, places[len(counts)] - batch.stream_offset))
             frames += len(batch)
-    return counts + [frames] * (len(places) - len(counts))
+    return frames, counts + [frames] * (len(places) - len(counts))
+
+
+def _description_before(path: str, begin: int, head: int, first: int, checksum: ChecksumType) -> bytes:
+    """The frame of the description of a segment that begins with the frame at `begin` of a file.
+
+    It is that of the file, which has `head` bytes. If there is none, one is made only before a message that looks like
+    a description, so that no reader takes it for one.
+    """
+    with open(path, "rb") as file:
+        if head:
+            return file.read(head)
+        file.seek(begin)
+        heads = Heads(None, checksum.checksum(), NO_JOURNAL)
+        return heads.least_frame(first) if heads.is_needed_before(memoryview(file.read(FIRST_BYTES))) else b""
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _piece(
-    found: Examined, source: str, folder: str, first: int, frames: int, begin: int, end: int
+    found: Examined,
+    source: str,
+    folder: str,
+    first: int,
+    frames: int,
+    begin: int,
+    end: int,
+    description: bytes = b"",
 ) -> tuple[str, Sealed]:
-    """Copies whole frames of a file into a segment, durably. It gets the time of the old one."""
+    """Copies whole frames of a file into a segment, durably, behind the frame of a description. The segment gets the
+    time of the old one.
+    """
     path = segment_path(folder, first)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
     with open(source, "rb", buffering=0) as old, open(os.open(path, flags, 0o666), "wb", buffering=0) as new:
+        _write_all(new, description)
         old.seek(begin)
         left = end - begin
         while left and (chunk := old.read(min(CHUNK, left))):
-            view = memoryview(chunk)
-            left -= len(view)
-            while view:
-                view = view[new.write(view) :]
+            left -= len(chunk)
+            _write_all(new, chunk)
         if left:
             raise FlatStreamError(f"{source} became shorter while it was copied")
         sync(new.fileno())
@@ -228,4 +273,5 @@ def _piece(
     with contextlib.suppress(OSError):
         os.utime(path, (ended, ended))
     began = ended if found.began is None else found.began
-    return os.path.basename(path), Sealed(frames, end - begin, first + frames, began, ended)
+    size = len(description) + end - begin
+    return os.path.basename(path), Sealed(frames, size, first + frames, began, ended)

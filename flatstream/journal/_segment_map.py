@@ -10,7 +10,7 @@ from flatstream._core.stream.frame_search import header_size_of
 from flatstream._endpoints import Source
 from flatstream._follow import read_once
 from flatstream.framing import Deframer
-from flatstream.journal._numbers import numbers_of_ranges
+from flatstream.journal._numbers import head_size, numbers_of_ranges
 from flatstream.reader import StreamReader
 
 __all__ = ["LostRange", "Run", "SegmentMap", "count_frames", "map_segment", "open_piece"]
@@ -37,7 +37,11 @@ def open_piece(file: io.FileIO, begin: int, end: int, deframer: Deframer) -> Str
     """A reader of the intact frames between two offsets of a file, which stays open."""
     piece = _Piece(file, begin, end)
     arguments = {"readinto": piece.readinto, "seekable": True, "bytes_left": piece.bytes_left}
-    return StreamReader(Source(piece, arguments), deframer, allow_empty=False, on_error="resync")
+    reader = StreamReader(Source(piece, arguments), deframer, allow_empty=False, on_error="resync")
+    if begin:
+        # Only at the beginning of a segment a description is no message.
+        reader._deliver_description()
+    return reader
 
 
 class _Lost(NamedTuple):
@@ -110,6 +114,7 @@ class SegmentMap(NamedTuple):
     Attributes
     ----------
     runs : list of Run
+        The first one begins with the description, if there is one.
     ranges : list of LostRange
         What lies between the runs, before and behind them.
     frames : int
@@ -179,7 +184,8 @@ def map_segment(
         end = lost.pop().start
     pairs = [(one.start, one.end) for one in lost]
     missing = None if next_known is None else next_known - first - frames
-    counts = numbers_of_ranges(pairs, missing, header_size_of(deframer) or 4)
+    head = head_size(file, deframer) if pairs and not begin else 0
+    counts = numbers_of_ranges(pairs, missing, header_size_of(deframer) or 4, head)
     runs: list[Run] = []
     ranges: list[LostRange] = []
     at, number, before = begin, first, 0

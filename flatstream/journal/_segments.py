@@ -4,6 +4,9 @@ The writer's buffer hands its bytes to `SegmentSink.write`. Here it is decided w
 or into a new one, and what happens when the disk is full: where the buffer is handed over, so that a frame costs
 nothing more than with a StreamWriter. A segment ends only at the end of a frame.
 
+A segment gets its description immediately before its first frame, in a write of its own: so a segment without a frame
+is an empty file, and a description that cannot be written is a write that fails, like that of a frame.
+
 All methods but `snapshot`'s callers run while the writer is held, so no two of them run at once.
 """
 
@@ -22,6 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flatstream._lock import open_for_writing
+from flatstream.journal._heads import Heads
 from flatstream.journal._layout import Segment, segment_path
 from flatstream.journal._recovery import FULL
 from flatstream.journal.metrics import LatencyRecorder
@@ -30,6 +34,7 @@ from flatstream.journal.policies import RotationPolicy
 if TYPE_CHECKING:
     import io
 
+    from flatstream.description import Description
     from flatstream.journal.writer import JournalWriter
 
 __all__ = ["EndedSegment", "SegmentSink", "WhenFull"]
@@ -102,6 +107,10 @@ class SegmentSink:
         When a new segment is begun.
     when_full : {"raise", "drop_newest", "drop_oldest"}
         What happens when the disk is full.
+    heads : Heads
+        Makes the descriptions of segments.
+    description : Description or None
+        That of the segment in use, if it has bytes.
     sync_every : int
         The disk is waited for when so many frames are not synced; 0 for never.
     wake : callable
@@ -118,6 +127,8 @@ class SegmentSink:
         *,
         rotation: RotationPolicy,
         when_full: WhenFull,
+        heads: Heads,
+        description: Description | None,
         sync_every: int,
         wake: Callable[[], None],
     ) -> None:
@@ -131,6 +142,12 @@ class SegmentSink:
         # The size of the file, and how many of its last bytes belong to a frame that is not whole.
         self.size = os.fstat(file.fileno()).st_size
         self.torn = 0
+        self._heads = heads
+        # What the segment begins with, and has as soon as its size is not 0: the frame of its description, or nothing.
+        self._head = heads.frame(first)
+        # That of a segment in which an earlier writer has written.
+        self._earlier = description
+        self._has_earlier = self.size > 0
         # Whether a system call is in progress. An exception of a signal handler can end it between the call and the
         # lines that count what it took; what was not counted is cut off then.
         self._is_writing = False
@@ -235,10 +252,13 @@ class SegmentSink:
         self._is_writing = True
         while True:
             try:
+                if not self.size:
+                    self._put_head(data)
                 taken = call(self.file.fileno(), data)
                 break
             except OSError as error:
-                self._is_writing = False
+                # Of a description, a part may be there, which is cut off before anything else is done.
+                self._is_writing = not self.size
                 self._note_error("write", f"writing failed: {error}", error)
                 if self._makes_room(writer, error):
                     self._is_writing = True
@@ -263,6 +283,36 @@ class SegmentSink:
         if is_synced and self.number > self.durable:
             self.durable = self.number
         return taken
+
+    def description(self) -> Description | None:
+        """What the segment in use begins with, or will begin with."""
+        return self._earlier if self._has_earlier else self._heads.parse(self._head)
+
+    def put_head(self) -> None:
+        """Writes the description of a segment that is empty, if that is possible now. Otherwise it comes with the first
+        frame.
+        """
+        if not self.size and self._head:
+            self._is_writing = True
+            with contextlib.suppress(OSError):
+                self._put_head(None)
+                self._is_writing = False
+
+    def _put_head(self, data: Any) -> None:
+        """Writes the description, with which a segment begins, before its first frames, `data`."""
+        head = self._head
+        if not head and data is not None and self._heads.is_needed_before(data):
+            # Readers would take the first message for the description.
+            head = self._head = self._heads.least_frame(self.first)
+        if head:
+            fd = self.file.fileno()
+            if os.fstat(fd).st_size:
+                # A part of it that an earlier attempt has left.
+                os.ftruncate(fd, 0)
+            rest = memoryview(head)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            self.size = len(head)
 
     def _settle(self) -> None:
         """Finishes what an exception of a signal handler has ended in the middle. To be called before all else.
@@ -322,11 +372,12 @@ class SegmentSink:
         now = time.monotonic()
         if now >= self._rotate_not_before:
             if not self._is_due(now):
-                size, frames = self._room(writer, offered, is_buffered, self.size, self.number - self.first)
+                used = self.size or len(self._head)
+                size, frames = self._room(writer, offered, is_buffered, used, self.number - self.first)
                 if size:
                     return size, frames
             if self.number == self.first or self.begin_segment():
-                size, frames = self._room(writer, offered, is_buffered, 0, 0)
+                size, frames = self._room(writer, offered, is_buffered, self.size or len(self._head), 0)
                 if size:
                     return size, frames
                 # The first frame is larger than a segment.
@@ -400,9 +451,11 @@ class SegmentSink:
         ended = self.in_use()
         dropped = self.dropped_ranges[-1] if self._has_gap else None
         now, monotonic = time.time(), time.monotonic()
+        head = self._heads.frame(self.number)
         # No call among these lines but the last one, so that an exception of a signal handler finds all done, or none.
         self._begun = None
         self.file, self.first, self.size, self.torn = file, self.number, 0, 0
+        self._head, self._has_earlier = head, False
         self.began, self._began_monotonic = now, monotonic
         self._must_rotate = self._has_gap = False
         self._rotate_not_before = 0.0
@@ -605,7 +658,7 @@ class SegmentSink:
         """The segment in use, as if it had ended now."""
         segment = Segment(segment_path(self.directory, self.first), self.first)
         # Frames that were dropped belong to no segment.
-        behind = self.dropped_ranges[-1][0] if self._has_gap else self.number
+        behind = max(self.first, self.dropped_ranges[-1][0]) if self._has_gap else self.number
         return EndedSegment(self.file, segment, behind, self.size, self.began, time.time())
 
 

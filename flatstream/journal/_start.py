@@ -7,10 +7,11 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from flatstream._core.base.checks import index_argument
 from flatstream.framing import Deframer
+from flatstream.journal._heads import newest_description
 from flatstream.journal._layout import Manifest, Sealed, Segment
 from flatstream.journal._numbers import plain_deframer
 from flatstream.journal._parts import Start, list_complete
@@ -40,6 +41,9 @@ class TimeField:
         if unit not in UNITS:
             raise ValueError(f"the unit of time must be 's', 'ms', 'us' or 'ns', got {unit!r:.100}")
         self.table, self.field, self.unit = table, field, unit
+        # Messages of other tables are known by their file identifiers only.
+        has_identifier = table.schema.file_identifier and table.schema.root == table
+        self.on_other: Literal["raise", "skip"] = "skip" if has_identifier else "raise"
 
     def bound(self, moment: datetime) -> int:
         """The smallest value of the field that is not before `moment`."""
@@ -51,7 +55,7 @@ class TimeField:
     def first_not_before(self, reader: StreamReader, bound: int | None) -> StreamReader | None:
         """Reads up to the first message that has the time, and at least `bound`; None if there is none."""
         where = (self.field, ">=", bound) if bound is not None else None
-        records = reader.records(self.table, where=where, limit=1, on_error="resync", on_other="skip")
+        records = reader.records(self.table, where=where, limit=1, on_error="resync", on_other=self.on_other)
         return reader if next(records, None) is not None else None
 
 
@@ -214,10 +218,11 @@ def _offset_without_damage(file: io.FileIO, frames: int, plain: Deframer) -> int
 
 
 def _at_time(folder: _Folder, moment: datetime, plain: Deframer, time: TimeField | None) -> Start:
-    """Where the messages begin that are not before `moment`."""
+    """Where the messages begin that are not before `moment`: by `time`, or the time field of the description."""
     segments = folder.segments
     if not segments:
         return Start(None, None, 0, 0, 0)
+    time = time or _described_time(segments, plain)
     if time is None:
         bound = moment.timestamp()
         for segment in segments:
@@ -227,6 +232,16 @@ def _at_time(folder: _Folder, moment: datetime, plain: Deframer, time: TimeField
             file.close()
         return folder.end(plain)
     return _at_recorded_time(folder, time, time.bound(moment), plain)
+
+
+def _described_time(segments: list[Segment], plain: Deframer) -> TimeField | None:
+    """The time field that the newest segment names; None if it names none."""
+    description = newest_description(segments, plain)
+    if description is not None:
+        for root in description.roots:
+            if root.time_field is not None:
+                return TimeField((description.tables[root.file_identifier], root.time_field, root.time_unit))
+    return None
 
 
 def _at_recorded_time(folder: _Folder, time: TimeField, bound: int, plain: Deframer) -> Start:
@@ -272,7 +287,7 @@ def _number_at(file: io.FileIO, folder: _Folder, at: int, offset: int, plain: De
 def _begins_before(segment: Segment, time: TimeField, bound: int, plain: Deframer) -> bool:
     """Whether the first message of a segment that has a time is before `bound`."""
     with _open(segment) as file, open_piece(file, 0, _size(file), plain) as reader:
-        records = reader.records(time.table, on_error="resync", on_other="skip")
+        records = reader.records(time.table, on_error="resync", on_other=time.on_other)
         for record in records:
             value: Any = record
             for name in time.field.split("."):

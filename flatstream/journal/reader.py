@@ -12,9 +12,11 @@ from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, iterates_in_c
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._files import sync_folder
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
+from flatstream.description import Description
 from flatstream.detection import detect
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, as_deframer
+from flatstream.journal._heads import newest_description
 from flatstream.journal._layout import (
     MANIFEST,
     Manifest,
@@ -25,6 +27,7 @@ from flatstream.journal._layout import (
     read_manifest,
     write_atomically,
 )
+from flatstream.journal._numbers import plain_deframer
 from flatstream.journal._parts import UNKNOWN, Gap, Parts, Start, logger
 from flatstream.journal._start import check_start, find_start
 from flatstream.journal.cursor import Cursor
@@ -58,9 +61,10 @@ class JournalReader(StreamReader):
         its restart. A journal that is made anew in the same folder is read from its first frame. See docs/journal.md.
     start : "oldest", "newest", int, Cursor or datetime
         The first frame there is; only frames that are written from now on; a number, or -n for the newest n; a place;
-        or a time with a time zone: the first segment that was written to since, by its modification time. If the
-        frames there were removed, reading begins at the oldest, and tells a gap. A cursor above the end, as after a
-        power cut, begins at the end, with a warning to the log.
+        or a time with a time zone: by the time field of the description, as with `time`; without one, the first segment
+        that was written to since, by its modification time. If the frames there were removed, reading begins at the
+        oldest, and tells a gap. A cursor above the end, as after a power cut, begins at the end, with a warning to the
+        log.
     name : str, optional
         Registers the reader: it begins where it last called `commit`, and at `start` for the first time. Retention
         keeps the segments that it needs.
@@ -230,6 +234,16 @@ class JournalReader(StreamReader):
         if self._closed_at is not None:
             return list(self._closed_at[1])
         return self._parts.gaps(self.offset, self._frames_refused)
+
+    @property
+    def description(self) -> Description | None:
+        """The description with which the segment begins that is read; of the one before, while it has no frame."""
+        return self._call_exclusively(self._parts.description)
+
+    def _newest_description(self) -> Description | None:
+        # The tables of the newest segment read the messages of older ones too: `Schema.check_evolution`.
+        plain = plain_deframer(self.deframer)
+        return newest_description(list_segments(self.directory), plain) or self.description
 
     def commit(self) -> None:
         """Stores the `cursor` of a reader with a name, so that it goes on there. Returns when it is on the disk.

@@ -12,9 +12,8 @@ import shutil
 import sys
 import threading
 import time
-import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn
 
 from flatstream._core.base.checks import index_argument
@@ -23,8 +22,11 @@ from flatstream._endpoints import Sink
 from flatstream._files import sync_folder
 from flatstream._lock import open_for_writing
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
+from flatstream.description import Description
+from flatstream.description.head import as_description, begin_description
 from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
+from flatstream.journal._heads import Heads, continue_descriptions, find_identity
 from flatstream.journal._layout import (
     LOCK,
     MANIFEST,
@@ -90,13 +92,20 @@ class JournalWriter(StreamWriter):
         What happens when the disk is full: the write raises OSError; frames are dropped and counted until there is room
         again; or the oldest segments are removed, except those that a registered reader needs, and if there are none
         the write raises.
+    describe : bool, Table, Schema, list, dict or Description
+        What each segment begins with. A table (or what else `flatstream.Description` takes) describes the messages, so
+        that readers need no schema. True: what the journal says of its messages already. The checksum, the identity of
+        the journal and the number of the segment's first frame are in each description. False or None: none.
+        If the schema has changed, a new segment begins, unless `Schema.check_evolution` says that readers would break.
+    metadata, time_field, time_unit
+        For the description; see `flatstream.Description`.
     builder, capacity, buffer_size, memory_policy, make_builder
         As for `StreamWriter`.
 
     Raises
     ------
     TypeError, ValueError
-        An argument is wrong; the journal has another checksum.
+        An argument is wrong; the journal has another checksum, or messages that `describe` does not describe.
     OSError
         The folder cannot be used. EBUSY: another writer has it open, and the message says which process.
     InvalidFrameError
@@ -130,6 +139,10 @@ class JournalWriter(StreamWriter):
         rotate: RotationPolicy | None = RotationPolicy(),  # noqa: B008 - it is frozen
         retain: RetentionPolicy | None = None,
         when_full: WhenFull = "raise",
+        describe: Any = True,
+        metadata: Mapping[str, str] | None = None,
+        time_field: str | None = None,
+        time_unit: Literal["s", "ms", "us", "ns"] | None = None,
         builder: Any = None,
         capacity: int | None = None,
         buffer_size: int = DEFAULT_BUFFER_SIZE,
@@ -147,6 +160,9 @@ class JournalWriter(StreamWriter):
         if when_full not in ("raise", "drop_newest", "drop_oldest"):
             raise ValueError(f"when_full must be 'raise', 'drop_newest' or 'drop_oldest', got {when_full!r:.100}")
         algorithm = as_checksum(checksum)
+        wanted = as_description(describe, metadata, time_field, time_unit)
+        if wanted is not None:
+            wanted = begin_description(wanted, framer_for(algorithm))
         policy = sync if isinstance(sync, SyncPolicy) else SyncPolicy(frames=1 if sync == "each" else None)
         # Absolute, because the process may change its folder.
         self._directory = os.path.abspath(os.fspath(directory))
@@ -168,7 +184,10 @@ class JournalWriter(StreamWriter):
             self._manifest, self._reports, least = _recover(self._directory, algorithm)
             rotation = rotate if rotate is not None else RotationPolicy(max_bytes=None)
             frames = min(policy.frames or 0, UNLIMITED)
-            segments = self._open_segment(rotation, when_full, frames, least)
+            segments = self._open_segment(rotation, when_full, frames, least, algorithm, wanted)
+            if not any(report.frames for report in self._reports):
+                # Who reads the journal before it has frames knows what they will be.
+                segments.put_head()
             sink = Sink(
                 segments,
                 segments.write,
@@ -205,20 +224,37 @@ class JournalWriter(StreamWriter):
             self.close()
             raise
 
-    def _open_segment(self, rotation: RotationPolicy, when_full: WhenFull, sync_every: int, least: int) -> SegmentSink:
+    def _open_segment(
+        self,
+        rotation: RotationPolicy,
+        when_full: WhenFull,
+        sync_every: int,
+        least: int,
+        checksum: Checksum,
+        wanted: Description | None,
+    ) -> SegmentSink:
         """Opens the segment to go on with: the last one, or a new one. The next number is at least `least`."""
         manifest = self._manifest
         last = self._reports[-1] if self._reports else None
+        how = continue_descriptions(self._reports, wanted, deframer_for(checksum))
+        heads = Heads(how.description, checksum, manifest.id)
         # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
         cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
         number = max(0 if last is None else last.next, *cursors, least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
-        if last is not None and is_whole and number == last.next:
+        if last is not None and not (is_whole and number == last.next):
+            last = None
+        if last is not None and how.ends_last:
+            _seal_recovered(last, manifest)
+            last = None
+        if last is not None:
             first, name = last.first, os.path.basename(last.path)
             known = manifest.sealed.pop(name, None)
             began = manifest.begun.get(name, began if known is None else known.began)
             file = open_for_writing(last.path, "ab")
+            if how.clears_last:
+                os.ftruncate(file.fileno(), 0)
         else:
             first = number
             file = open_for_writing(segment_path(self._directory, first), "xb")
@@ -239,6 +275,8 @@ class JournalWriter(StreamWriter):
                 began,
                 rotation=rotation,
                 when_full=when_full,
+                heads=heads,
+                description=how.last,
                 sync_every=sync_every,
                 wake=self._keeper.wake,
             )
@@ -272,6 +310,11 @@ class JournalWriter(StreamWriter):
     def durable_position(self) -> int:
         """All frames with smaller numbers are on the disk, but those that were dropped."""
         return self._segments.durable
+
+    @property
+    def description(self) -> Description | None:
+        """The description with which the segment in use begins, or will begin; None if it has none."""
+        return self._segments.description()
 
     # Syncing
 
@@ -443,7 +486,8 @@ class JournalWriter(StreamWriter):
                 if segments.is_poisoned or segments.closed:
                     return
                 failure: OSError | None = None
-                if one.bytes:
+                has_frames = one.next > one.segment.first
+                if has_frames:
                     try:
                         segments.sync_descriptor(one.file.fileno())
                     except OSError as error:
@@ -455,7 +499,7 @@ class JournalWriter(StreamWriter):
                 if failure is None:
                     segments.ended.popleft()
                     one.file.close()
-                    if one.bytes:
+                    if has_frames:
                         # With the lock, because a write that finds the disk full may remove the segment.
                         self._manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
                         changed = True
@@ -601,7 +645,7 @@ class JournalWriter(StreamWriter):
             # At the end of the interpreter nothing is synced.
             return
         for one in [*segments.ended, segments.in_use()]:
-            if not one.bytes and one.segment.first != segments.first:
+            if one.next == one.segment.first != segments.first:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(one.segment.path)
                 continue
@@ -625,7 +669,7 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
     kind = next((kind.value for kind in ChecksumType if type(kind.checksum()) is type(checksum)), None)
     manifest = read_manifest(directory)
     if manifest is None:
-        manifest = Manifest(_identity_in(directory) or uuid.uuid4().hex, kind)
+        manifest = Manifest(find_identity(directory, deframer_for(checksum)), kind)
     elif manifest.checksum != kind:
         raise ValueError(f"the journal in {directory} has the checksum {manifest.checksum!r}, got {checksum!r:.100}")
     # Also those of segments that somebody has deleted.
@@ -644,14 +688,6 @@ def _recover(directory: str, checksum: Checksum) -> tuple[Manifest, list[Segment
     return manifest, reports, least
 
 
-def _identity_in(directory: str) -> str | None:
-    """The identity of a journal whose `journal.json` is lost, if its registered readers know it. Otherwise they would
-    begin anew, and the retention would not keep what they need.
-    """
-    known = {one.journal for one in list_cursors(directory).values()}
-    return known.pop() if len(known) == 1 and list_segments(directory) else None
-
-
 def checked_seconds(name: str, value: float) -> float:
     """`value`, a number of seconds that is not negative; TypeError or ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -665,6 +701,14 @@ def checked_seconds(name: str, value: float) -> float:
 def _is_damaged(report: SegmentReport, manifest: Manifest) -> bool:
     known = manifest.sealed.get(os.path.basename(report.path))
     return report.action == "damaged" or (known is not None and known.damaged)
+
+
+def _seal_recovered(report: SegmentReport, manifest: Manifest) -> None:
+    """Notes that the last segment, which recovery has synced, is written no more."""
+    name = os.path.basename(report.path)
+    ended = os.stat(report.path).st_mtime
+    began = manifest.begun.get(name, ended)
+    manifest.sealed.setdefault(name, Sealed(report.frames, report.bytes, report.next, began, ended))
 
 
 def _seal(one: EndedSegment) -> Sealed:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from flatstream._core.base.html_page import html_page
 from flatstream.schema.inspection import Enum, Field, Struct
 
 if TYPE_CHECKING:
     from flatstream.schema.schema import Schema, Table
-
-# A notebook's cell is no place for more. What is left out is counted.
-MAX_ROWS = 200
 
 
 def schema_html(schema: Schema) -> str:
@@ -36,7 +32,7 @@ def schema_html(schema: Schema) -> str:
         for name, enum in schema.enums.items()
     ]
     identifier = f"file identifier {schema.file_identifier}" if schema.file_identifier else ""
-    return _page("Schema", "", (identifier,), ("", "name", "", "documentation"), rows)
+    return html_page("Schema", "", (identifier,), ("", "name", "", "documentation"), rows)
 
 
 def table_html(table: Table) -> str:
@@ -48,14 +44,14 @@ def table_html(table: Table) -> str:
         for field in table.fields.values()
     ]
     header = ("id", "field", "type", "default", "", "documentation")
-    return _page("Table", table.name, table.documentation, header, rows)
+    return html_page("Table", table.name, table.documentation, header, rows)
 
 
 def struct_html(struct: Struct) -> str:
     """The fields of a struct, one in each row, with offsets, types and comments."""
     rows = [[field.offset, field.name, field.type, field.documentation] for field in struct.fields.values()]
     facts = (f"{struct.size} bytes, aligned to {struct.alignment}", *struct.documentation)
-    return _page("Struct", struct.name, facts, ("offset", "field", "type", "documentation"), rows)
+    return html_page("Struct", struct.name, facts, ("offset", "field", "type", "documentation"), rows)
 
 
 def enum_html(enum: Enum) -> str:
@@ -63,9 +59,9 @@ def enum_html(enum: Enum) -> str:
     facts = (f"{enum.type}, flags that can be combined" if enum.bit_flags else enum.type, *enum.documentation)
     if enum.is_union:
         rows = [[value.value, value.name, value.type_name or "", value.documentation] for value in enum.values]
-        return _page("Union", enum.name, facts, ("number", "variant", "type", "documentation"), rows)
+        return html_page("Union", enum.name, facts, ("number", "variant", "type", "documentation"), rows)
     rows = [[value.value, value.name, value.documentation] for value in enum.values]
-    return _page("Enum", enum.name, facts, ("value", "name", "documentation"), rows)
+    return html_page("Enum", enum.name, facts, ("value", "name", "documentation"), rows)
 
 
 def _default_text(field: Field, enums: dict[str, Enum]) -> str:
@@ -83,22 +79,3 @@ def _remarks(field: Field) -> str:
     words = [word for word in ("required", "deprecated", "key") if getattr(field, word)]
     others = [name for name in field.attributes if name not in ("id", *words)]
     return ", ".join([*words, *others])
-
-
-def _page(kind: str, name: str, facts: Iterable[str], header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    title = f"<strong>{kind}</strong> <code>{html.escape(name)}</code>" if name else f"<strong>{kind}</strong>"
-    lines = [f"<div>{title}", *(f"<br>{html.escape(fact)}" for fact in facts if fact), "<table>"]
-    lines.append("<thead><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in header) + "</tr></thead><tbody>")
-    for row in rows[:MAX_ROWS]:
-        lines.append("<tr>" + "".join(f'<td style="text-align:left">{_cell(cell)}</td>' for cell in row) + "</tr>")
-    lines.append("</tbody></table>")
-    if len(rows) > MAX_ROWS:
-        lines.append(f"{len(rows) - MAX_ROWS} more")
-    lines.append("</div>")
-    return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, tuple):
-        return "<br>".join(html.escape(line) for line in value)
-    return html.escape(str(value))

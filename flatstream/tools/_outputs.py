@@ -69,6 +69,12 @@ class NewStream:
         else:
             self.writer.write_payloads(batch[begin:end])
 
+    def write_payloads(self, payloads: list[memoryview]) -> None:
+        """Writes messages, and empties the list."""
+        if payloads:
+            self.writer.write_payloads(payloads)
+            payloads.clear()
+
     def finish(self) -> None:
         """Makes the file lasting, and gives it its name."""
         self.writer.sync()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import ValidationFailedError
 from flatstream.framing import Deframer
-from flatstream.tools._walk import Damage, Totals, check_file, first_error, identifier_of, read_to_end
+from flatstream.tools._journals import examine_journal
+from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end
 from flatstream.tools.inputs import Input, Opened, only_input
 from flatstream.validation import TypedValidator, Validator
 
@@ -135,7 +136,23 @@ def verify(
         validator = _validator_of(opened)
         tables = tuple(known.name for known in _tables_of(opened).values())
         if one.kind == "journal":
-            return _verify_journal(one, opened, validator, tables, step)
+            found = examine_journal(one.name, checksum, everything=True, validator=validator, step=step)
+            return VerifyReport(
+                one.name,
+                one.kind,
+                found.state,
+                opened.checksum,
+                opened.found_by,
+                found.totals.frames,
+                found.totals.end,
+                tuple(found.totals.damage),
+                found.totals.damaged_places,
+                found.totals.lost_bytes,
+                tables,
+                found.segments,
+                found.lost_segments,
+                found.missing,
+            )
         if one.kind == "file" and opened.compression is None:
             deframer: Deframer = opened.reader.deframer
             checked = deframer if validator is None else deframer.with_validator(validator)
@@ -193,59 +210,3 @@ class MixedValidator(Validator):
                 validator="verify", reason=f"the file identifier is {identifier!r}, and those described are {known}"
             )
         validator.validate(payload)
-
-
-# Journals
-
-
-def _verify_journal(
-    one: Input, opened: Opened, validator: Validator | None, tables: tuple[str, ...], step: Callable[[int], object]
-) -> VerifyReport:
-    from flatstream.journal._examine import examine, read_folder
-
-    folder = read_folder(one.name)
-    totals = Totals()
-    missing = 0
-    is_lost = bool(folder.lost)
-    deframer: Deframer = opened.reader.deframer
-    checked = deframer if validator is None else deframer.with_validator(validator)
-    for found in examine(folder, checked, everything=True):
-        name = os.path.basename(found.segment.path)
-        before, totals.frames = totals.frames, totals.frames + found.frames
-        totals.end += found.size
-        content = found.content
-        if found.state == "torn" and content is not None and content.torn is not None:
-            reason = "it ends inside a frame"
-            totals.add_damage(Damage(content.torn, content.size, "torn", reason, totals.frames, name))
-        elif found.state == "unreadable":
-            totals.add_damage(Damage(0, 0, "frame", f"it cannot be read: {found.reason}", before, name))
-        elif found.state == "damaged":
-            is_lost = True
-            missing += sum(damage.next - damage.first for damage in found.damage)
-            ranges = [] if content is None else list(zip(content.lost_ranges, content.frames_before, strict=True))
-            if not ranges:
-                totals.add_damage(Damage(found.size, found.size, "frame", found.reason or "", totals.frames, name))
-            for (begin, end), frames in ranges:
-                error = first_error(found.segment.path, checked, begin, found.reason or "")
-                totals.add_damage(Damage(begin, end, *error, before + frames, name))
-        step(totals.end)
-    gone = folder.lost.values()
-    state: Literal["intact", "torn", "damaged"] = "intact"
-    if totals.damaged_places or is_lost:
-        state = "torn" if not is_lost and all(one.kind == "torn" for one in totals.damage) else "damaged"
-    return VerifyReport(
-        one.name,
-        one.kind,
-        state,
-        opened.checksum,
-        opened.found_by,
-        totals.frames,
-        totals.end,
-        tuple(totals.damage),
-        totals.damaged_places,
-        totals.lost_bytes + sum(lost.bytes for lost in gone),
-        tables,
-        len(folder.segments),
-        len(folder.lost),
-        missing + sum(lost.frames for lost in gone),
-    )

@@ -11,14 +11,15 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._endpoints import Source
 from flatstream._finding import find_checksum
 from flatstream._open import open as open_stream
 from flatstream._peeked import UnseekableFile
 from flatstream.checksums import Checksum, ChecksumType
-from flatstream.description.description import checksum_name
+from flatstream.description.description import checksum_name as name_of_checksum
 from flatstream.errors import InvalidFrameError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
@@ -84,6 +85,9 @@ class Opened:
     table: Table | None = None
     compression: str | None = None
 
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
+
     def close(self) -> None:
         """Closes the reader."""
         self.reader.close()
@@ -148,9 +152,6 @@ class Input:
         opened = self._open_reader(checksum, options)
         try:
             opened.description = opened.reader.description
-            if opened.description is not None and opened.found_by == "detection":
-                # What was found by trying is what it says, or reading it would have failed.
-                opened.found_by = "description" if opened.description.checksum == opened.checksum else "detection"
             if made is not None:
                 opened.tables = _tables_of(made)
             elif opened.description is not None:
@@ -168,7 +169,11 @@ class Input:
         if self.kind == "journal":
             from flatstream.journal import JournalReader
 
-            journal = JournalReader(self.name, checksum, **options)
+            try:
+                journal = JournalReader(self.name, checksum, **options)
+            except ValueError as error:
+                # Its checksum is another one.
+                raise NotAStreamError(str(error)) from error
             return Opened(journal, journal.checksum, None if checksum is not None else "journal")
         try:
             if self.kind == "pipe":
@@ -178,6 +183,9 @@ class Input:
                 found_by = reader.checksum_found_by
         except InvalidFrameError as error:
             raise NotAStreamError(self._why_not()) from error
+        except ValueError as error:
+            # A URL of an unknown kind, for instance.
+            raise NotAStreamError(str(error)) from error
         return Opened(reader, reader.checksum, found_by, compression=getattr(reader.source, "format", None))
 
     def _why_not(self) -> str:
@@ -209,6 +217,11 @@ def _open_pipe(name: str, checksum: Any, options: dict[str, Any]) -> tuple[Strea
     except BaseException:
         peeked.close()
         raise
+
+
+def checksum_name(checksum: Checksum | ChecksumType | str | None) -> str:
+    """The name by which a checksum is given to `flatstream.open`; "none" for None."""
+    return ChecksumType.NONE.value if checksum is None else name_of_checksum(checksum)
 
 
 # Schemas

@@ -12,6 +12,7 @@ from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description import Description
 from flatstream.errors import FlatStreamError
 from flatstream.tools._foreign import look_at
+from flatstream.tools._journals import examine_journal
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, walk_headers
 from flatstream.tools.inputs import Input, NotAStreamError, Opened, only_input
 
@@ -54,7 +55,8 @@ class StreamInfo:
         How many intact frames there are, and how many bytes their payloads have: all, and the largest. Those of the
         payloads are None for a journal.
     checked : {"payloads", "headers"} or None
-        Whether each payload was compared with its checksum, or frames were only counted by their headers.
+        Whether each payload was compared with its checksum, or frames were only counted by their headers, and those of
+        sealed segments as journal.json says.
     state : {"intact", "torn", "damaged"} or None
         "torn": only the last frame was not written to its end. None if it is no stream.
     damage : tuple of Damage
@@ -195,7 +197,8 @@ def info(
             progress(offset, size or offset)
 
     if one.kind == "journal":
-        return _of_journal(one, checksum, schema, table)
+        is_small = (one.size or 0) <= MOST_CHECKED
+        return _of_journal(one, checksum, schema, table, is_small if check is None else check, step)
     if one.kind == "file" and size == 0:
         return StreamInfo(one.name, "empty", "an empty file", size=0, found_by="empty file", frames=0, state="intact")
     try:
@@ -203,12 +206,12 @@ def info(
     except NotAStreamError as error:
         return _of_foreign(one, error)
     with opened:
-        if one.kind == "pipe" or opened.compression is not None:
+        if one.kind != "file" or opened.compression is not None:
             totals, checked = Totals(), True
             read_to_end(opened.reader, totals, step)
         else:
             totals, checked = _totals_of_file(one, opened, check, step)
-        if one.kind == "pipe":
+        if size is None:
             size = totals.end
         if not totals.frames and not totals.damage and not size:
             return StreamInfo(one.name, "empty", "nothing", size=0, found_by="empty file", frames=0, state="intact")
@@ -303,26 +306,11 @@ def _value_at(table: Table, path: str, payload: bytes | memoryview) -> int | Non
 # Journals
 
 
-def _of_journal(one: Input, checksum: Any, schema: Any, table: str | None) -> StreamInfo:
-    from flatstream.journal._examine import checksum_of, deframer_of, examine, read_folder
-
-    folder = read_folder(one.name)
-    totals = Totals()
-    if any(os.path.exists(segment.path) and os.path.getsize(segment.path) for segment in folder.segments):
-        given = None if checksum is None else ChecksumType(checksum).value
-        for found in examine(folder, deframer_of(checksum_of(folder, given)), everything=False):
-            name = os.path.basename(found.segment.path)
-            totals.frames += found.frames
-            if found.state == "torn" and found.content is not None and found.content.torn is not None:
-                torn = found.content.torn
-                totals.add_damage(
-                    Damage(torn, found.content.size, "torn", "it ends inside a frame", totals.frames, name)
-                )
-            elif found.state in ("damaged", "unreadable"):
-                for begin, end in found.content.lost_ranges if found.content is not None else [(0, 0)]:
-                    totals.add_damage(Damage(begin, end, "frame", found.reason or found.state, totals.frames, name))
-    is_torn = all(damage.kind == "torn" for damage in totals.damage)
-    state: State = "damaged" if folder.lost or not is_torn else "torn" if totals.damage else "intact"
+def _of_journal(
+    one: Input, checksum: Any, schema: Any, table: str | None, check: bool, step: Callable[[int], object]
+) -> StreamInfo:
+    found = examine_journal(one.name, checksum, everything=check, step=step)
+    totals = found.totals
     with one.open(checksum, schema, table, on_error="resync") as opened:
         first = opened.reader.read_message()
         last = None
@@ -338,16 +326,16 @@ def _of_journal(one: Input, checksum: Any, schema: Any, table: str | None) -> St
             checksum=opened.checksum,
             found_by=opened.found_by,
             frames=totals.frames,
-            checked="headers",
-            state=state,
+            checked="payloads" if check else "headers",
+            state=found.state,
             damage=tuple(totals.damage[:MOST_TOLD]),
             damaged_places=totals.damaged_places,
-            lost_bytes=totals.lost_bytes + sum(gone.bytes for gone in folder.lost.values()),
+            lost_bytes=totals.lost_bytes,
             identifiers=dict(totals.identifiers),
             looked_at=totals.looked_at,
-            writer=folder.writer,
-            segments=len(folder.segments),
-            lost_segments=len(folder.lost),
+            writer=found.writer,
+            segments=found.segments,
+            lost_segments=found.lost_segments,
             **_schema_fields(opened),
             **_time_fields(opened, first, last),
         )

@@ -196,25 +196,38 @@ def _merge(heads: list[_Head], new: NewStream, told: Progress) -> int:
     """Writes all messages, and returns how many are out of order."""
     heap = [(head.keys[0], number) for number, head in enumerate(heads) if head.read()]
     heapq.heapify(heap)
+    # Messages to be written: where sources alternate, there is a new run for each of them.
+    gathered: list[memoryview] = []
     while heap:
-        _, number = heap[0]
+        number = heap[0][1]
         head = heads[number]
-        # All up to the next message of another source.
-        if len(heap) == 1:
-            end = len(head.keys)
-        else:
-            limit, other = min(heap[1:3])
-            find = bisect_right if number < other else bisect_left
-            end = find(head.keys, limit, head.at)
         assert head.batch is not None
-        new.write(head.batch, head.at, end, as_they_are=head.same)
+        at, keys = head.at, head.keys
+        # All up to the next message of another source.
+        end = len(keys) if len(heap) == 1 else _end_of_run(keys, at, number, min(heap[1:3]))
+        if head.same and at == 0 and end == len(keys):
+            new.write_payloads(gathered)
+            new.writer.write_frames(head.batch)
+        elif end == at + 1:
+            gathered.append(head.batch[at])
+        else:
+            gathered += head.batch[at:end]
         head.at = end
-        if end < len(head.keys):
-            heapq.heapreplace(heap, (head.keys[end], number))
+        if end < len(keys):
+            heapq.heapreplace(heap, (keys[end], number))
             continue
+        # Views that are kept would keep the reader from using its chunk again.
+        new.write_payloads(gathered)
         told.tell()
         if head.read():
             heapq.heapreplace(heap, (head.keys[0], number))
         else:
             heapq.heappop(heap)
     return sum(head.order.out_of_order for head in heads)
+
+
+def _end_of_run(keys: list[int], at: int, number: int, limit: tuple[int, int]) -> int:
+    """Where the messages from `at` on end that come before the one at `limit`, of another source."""
+    key, other = limit
+    # Of equal times, those of the earlier source come first.
+    return bisect_right(keys, key, at) if number < other else bisect_left(keys, key, at)

@@ -29,8 +29,8 @@ class RepairReport:
     path : str
         The file or journal; in `segments` the name of a segment.
     action : {"nothing", "cut", "damaged"}
-        It was intact; a torn tail was cut off; it is damaged, and was not changed. Of a journal: the worst of its
-        segments.
+        It was intact; a torn tail was cut off; it is damaged, and was not changed (but for a torn tail, if `bytes_cut`
+        says so). Of a journal: the worst of its segments.
     frames, size : int
         How many messages are intact now (of a damaged file, those before the damage), and its size in bytes.
     bytes_cut : int
@@ -200,7 +200,8 @@ def _repair_journal(one: Input, checksum: Any, progress: Callable[[int, int], ob
         elif report.action == "sealed" and before is not None and before.damaged:
             action, error_text = "damaged", "damaged, as was known"
         elif missing:
-            action, error_text = "damaged", f"{missing} frames are missing that it had when it was sealed"
+            frames = "1 frame is" if missing == 1 else f"{missing:,} frames are"
+            action, error_text = "damaged", f"{frames} missing that it had when it was sealed"
         segments.append(
             RepairReport(
                 name, action, report.frames, report.bytes, report.bytes_cut, report.saved_as, offset, error_text

@@ -11,6 +11,7 @@ import ctypes
 import io
 import json
 import mmap
+import pickle
 import random
 import zlib
 from pathlib import Path
@@ -45,6 +46,7 @@ from flatstream import (
     XxHash64,
 )
 from flatstream._core.checksums import crc
+from flatstream._core.checksums.checksum import UncheckedChecksum
 from flatstream.checksums import as_checksum
 from flatstream.framing import as_deframer, as_framer
 from reference import framing as reference
@@ -521,6 +523,7 @@ def test_overridden_verify_that_returns_something_raises_type_error():
 SCRIPT = """
 import io, json, sys
 import flatstream
+from flatstream._core.checksums.checksum import UncheckedChecksum
 from flatstream._core.checksums import crc, xxh3
 
 noise = bytes((7 * i * i + i // 3) % 256 for i in range(70_000))
@@ -758,3 +761,31 @@ def test_unknown_name_of_a_checksum_is_refused_wherever_a_name_is_taken():
     for use in (lambda: StreamWriter(io.BytesIO(), "CRC32"), lambda: StreamReader(b"", "CRC32")):
         with pytest.raises(ValueError, match="unknown checksum 'CRC32': expected one of 'none', 'crc16'"):
             use()
+
+
+# Headers only
+
+
+@pytest.mark.parametrize("kind", ChecksumType, ids=lambda kind: kind.value)
+def test_deframer_that_compares_nothing_finds_the_same_frames(kind: ChecksumType) -> None:
+    sink = io.BytesIO()
+    with flatstream.StreamWriter(sink, kind) as writer:
+        writer.write_payloads([b"abc", b"", b"x" * 300] * 100)
+    stream = bytearray(sink.getvalue())
+    size = kind.checksum().size
+    # A payload that does not match its checksum.
+    stream[4 + size] ^= 0xFF
+    unchecked = UncheckedChecksum(size)
+    with flatstream.StreamReader(stream, ChecksumDeframer(unchecked)) as reader:
+        assert sum(len(batch) for batch in reader.batches()) == 300
+    with flatstream.StreamReader(stream, ChecksumDeframer(unchecked)) as reader:
+        assert [len(payload) for payload in reader] == [3, 0, 300] * 100
+    with pytest.raises(TypeError, match="it calculates nothing"):
+        unchecked.calculate(b"")
+    assert pickle.loads(pickle.dumps(unchecked)).size == size
+
+
+def test_unchecked_checksum_has_a_size_that_a_frame_can_have() -> None:
+    for wrong in (-1, 9):
+        with pytest.raises(ValueError, match="from 0 to 8 bytes"):
+            UncheckedChecksum(wrong)

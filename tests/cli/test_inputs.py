@@ -130,7 +130,9 @@ def test_table_is_found_by_its_name_the_last_part_of_it_or_its_identifier():
         pick_table({}, schema, None)
 
 
-def test_pipe_shows_its_first_frame_before_more_is_written(folder):
+@pytest.mark.parametrize("options", [{}, described()], ids=["plain", "described"])
+def test_pipe_shows_its_first_frame_before_more_is_written(folder, options):
+    write_events(folder / "a.fs", **options)
     data = (folder / "a.fs").read_bytes()
     read: list[bytes] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -21,9 +22,11 @@ from support.cli_samples import (
     damage,
     described,
     make_samples,
+    root,
     telemetry,
     write_events,
 )
+from support.journal_folders import damage_frame, make_journal, tear
 
 COMPRESSED = "compressed.fs.gz"
 COMMANDS = ["info", "info --short", "info --json", "verify", "verify --json", "verify --quiet"]
@@ -97,7 +100,7 @@ def test_wrong_checksum_is_damage(samples):
 def test_messages_that_are_not_of_their_table_are_listed_one_by_one(tmp_path):
     path = tmp_path / "mixed.fs"
     with flatstream.open(path, "w", checksum="crc32") as writer:
-        events = flatstream.RecordWriter(writer, telemetry().root)
+        events = flatstream.RecordWriter(writer, root())
         for number in range(6):
             if number in (2, 3):
                 writer.write_payload(b"no message")
@@ -124,6 +127,40 @@ def test_description_is_the_schema_that_messages_are_verified_by(tmp_path):
         writer.write_payload(b"no message")
     report = verify(path)
     assert [(one.kind, one.frame) for one in report.damage] == [("payload", 3)]
+
+
+def test_messages_of_a_mixed_stream_are_verified_by_their_own_tables(tmp_path):
+    tables = {"TELE": root(), "DISK": telemetry().table("telemetry.Disk")}
+    path = tmp_path / "a.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=flatstream.Description(tables)) as writer:
+        events = flatstream.RecordWriter(writer, root(), file_identifier=True)
+        for number in range(4):
+            events.write(sequence=number, wall_time_ns=BEGIN + number)
+        # A table without fields, one that is none, and one that is not described.
+        writer.write_payload(bytes.fromhex("0c000000") + b"DISK" + bytes.fromhex("04000400 04000000"))
+        writer.write_payload(bytes.fromhex("0c000000") + b"DISK" + b"\xff" * 8)
+        writer.write_payload(bytes.fromhex("0c000000") + b"ELSE" + bytes.fromhex("04000400 04000000"))
+    report = verify(path)
+    assert (report.tables, report.frames) == (("telemetry.Event", "telemetry.Disk"), 5)
+    assert [(one.kind, one.frame) for one in report.damage] == [("payload", 5), ("payload", 5)]
+    assert report.damage[0].reason.startswith("telemetry.Disk refused the payload")
+    assert "the file identifier is 'ELSE', and those described are TELE, DISK" in report.damage[1].reason
+    shown = info(path)
+    assert (shown.identifiers, shown.first_time) == ({"TELE": 4, "DISK": 2, "ELSE": 1}, BEGIN)
+    assert shown.tables == {"TELE": "telemetry.Event", "DISK": "telemetry.Disk"}
+    text = call_flatstream("info", path).output
+    assert "schema        telemetry.Event (TELE), telemetry.Disk (DISK) (as its description says)" in text
+    assert "identifiers   TELE 4, DISK 2, ELSE 1" in text
+
+
+def test_description_that_is_damaged_is_damage(tmp_path):
+    path = write_events(tmp_path / "a.fs", 20, **described())
+    damage(path, [100])
+    for command in ("info", "verify"):
+        result = call_flatstream(command, path, "--json")
+        found = json.loads(result.output)
+        assert (result.status, found["state"], found["frames"], found["damaged_places"]) == (1, "damaged", 20, 1)
+    assert call_flatstream("recover", path).status == 1
 
 
 def test_empty_frames_are_intact_where_they_are_no_zeros_of_a_crash(tmp_path):
@@ -209,6 +246,55 @@ def test_input_that_cannot_be_read_is_told_and_others_are_looked_at(samples, tmp
         first, second = map(json.loads, result.lines)
         assert (first["path"], first["status"]) == ("nothing.fs", 4)
         assert second["frames"] == 50
+
+
+def test_journal_that_is_large_is_not_read_and_one_that_is_shorter_than_it_was_is_damaged(tmp_path, monkeypatch):
+    paths = make_journal(tmp_path / "j", [10, 10, 5], sealed=2)
+    damage_frame(paths[0], 3)
+    assert (info(tmp_path / "j").state, info(tmp_path / "j").frames) == ("damaged", 24)
+    monkeypatch.setattr("flatstream.tools.inspection.MOST_CHECKED", 100)
+    found = info(tmp_path / "j")
+    assert (found.checked, found.state, found.frames) == ("headers", "intact", 25)
+    assert call_flatstream("info", "--check", tmp_path / "j").status == 1
+    tear(paths[1])
+    short = info(tmp_path / "j")
+    assert (short.state, short.damaged_places, short.damage[0].segment) == ("damaged", 1, paths[1].name)
+    result = call_flatstream("recover", tmp_path / "j")
+    assert result.status == 1
+    assert f"{paths[1].name}: damaged: 1 frame is missing that it had when it was sealed" in result.output
+
+
+def test_url_is_read_like_a_file(samples):
+    pytest.importorskip("fsspec")
+    url = f"file://{samples / 'described.fs'}"
+    for command in ("info", "verify"):
+        there, here = (json.loads(call_flatstream(command, name, "--json").output) for name in (url, url[7:]))
+        same = ("state", "checksum", "found_by", "frames", "tables")
+        assert {key: there[key] for key in same} == {key: here[key] for key in same}
+    assert call_flatstream("recover", url).status == 2
+    missing = call_flatstream("info", f"{url}.nothing")
+    assert (missing.status, missing.output) == (4, "")
+    assert missing.errors.startswith(f"flatstream info: {url}.nothing: ")
+    assert missing.errors.count("\n") == 1
+
+
+def test_inputs_that_cannot_be_opened_are_one_line_each(samples, tmp_path):
+    write_events(tmp_path / "a.fs", 2000)
+    data = gzip.compress((tmp_path / "a.fs").read_bytes(), mtime=0)
+    (tmp_path / "cut.fs.gz").write_bytes(data[:-100])
+    shutil.copytree(samples / "journal", tmp_path / "journal")
+    cut = call_flatstream("verify", "cut.fs.gz", cwd=tmp_path)
+    assert (cut.status, cut.output) == (1, "")
+    for names, status, message in (
+        (["cut.fs.gz"], 1, "cut.fs.gz: the gzip data is cut off"),
+        (["nothing://host/a.fs"], 4, "nothing://host/a.fs: "),
+        (["journal", "--checksum", "crc32"], 4, "journal: "),
+        (["/dev/zero"], 4, "/dev/zero: no stream, or its checksum is not certain"),
+    ):
+        result = call_flatstream("verify", *names, cwd=tmp_path)
+        assert (result.status, result.output, result.errors.count("\n")) == (status, "", 1)
+        assert result.errors.startswith(f"flatstream verify: {message}")
+        assert not result.errors.startswith(f"flatstream verify: {names[0]}: {names[0]}")
 
 
 @pytest.mark.long

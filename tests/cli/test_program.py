@@ -194,7 +194,7 @@ def test_commands_and_options_are_completed():
         ("flatstream info --checksum xx", 3, {"plain,xxhash64"}),
     ):
         variables = {"_FLATSTREAM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(number)}
-        done = run_flatstream(**variables)
+        done = run_flatstream(variables=variables)
         assert (set(done.lines), done.errors) == (expected, "")
 
 

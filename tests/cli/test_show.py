@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import flatstream
+from flatstream.cli import _last
 from support.cli import Result, call_flatstream, check_expected, run_flatstream
-from support.events import BEGIN, SCHEMA_FILE, SECOND, event_stream, frames_of
+from support.events import BEGIN, EVENT, SCHEMA_FILE, SECOND, event_stream, frames_of
 from support.show import DAMAGED, DAMAGED_RANGE, make_inputs
 
 SCHEMA = ("--schema", SCHEMA_FILE)
@@ -196,9 +199,6 @@ def test_csv_is_for_inputs_with_the_same_columns(call: Any) -> None:
 
 
 def test_text_is_escaped_in_tables_and_kept_elsewhere(call: Any, tmp_path: Path) -> None:
-    import flatstream
-    from support.events import EVENT
-
     text = '\x1b[31mred\n\u00e4,"\u202e\U0001f600'
     path = tmp_path / "text.fs"
     with flatstream.open(path, "w", checksum="crc32") as writer:
@@ -249,6 +249,7 @@ def test_damage_at_the_end_is_told(call: Any, inputs: Path) -> None:
 
 
 def test_a_large_file_is_read_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_last, "WHOLE", 0)
     stream = event_stream(range(5_000))
     path = tmp_path / "large.fs"
     path.write_bytes(stream)
@@ -270,17 +271,37 @@ def test_a_large_file_is_read_from_its_end(tmp_path: Path, monkeypatch: pytest.M
     assert call_flatstream("tail", "--from-start", path).status == 1
 
 
-def test_a_last_message_that_is_larger_than_what_is_searched_is_found(tmp_path: Path) -> None:
-    import flatstream
-
-    path = tmp_path / "large.fs"
-    payloads = [b"\x00" * 7 + b"first", bytes(range(1, 256)) * 2000, b"x" * 300_000]
-    for checksum in ("crc16", "crc32", "xxhash64"):
-        with flatstream.open(path, "w", checksum=checksum) as writer:
-            writer.write_payloads(payloads)
-        for count in (1, 2, 3):
+def test_the_end_of_a_file_of_any_payloads_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any sizes, also larger than what is searched first, and that are no messages."""
+    monkeypatch.setattr(_last, "WHOLE", 0)
+    rng = random.Random(1)
+    path = tmp_path / "payloads.fs"
+    cases = [[b"\x00" * 7 + b"first", bytes(range(1, 256)) * 2000, b"x" * 300_000]]
+    for _ in range(8):
+        sizes = [rng.choice((1, 3, 10, 100, 5000, 70_000)) for _ in range(rng.randint(1, 60))]
+        cases.append([rng.randbytes(size) for size in sizes])
+    for payloads in cases:
+        for checksum in ("none", "crc16", "crc32"):
+            with flatstream.open(path, "w", checksum=checksum) as writer:
+                writer.write_payloads(payloads)
+            count = rng.randint(1, len(payloads))
             result = call_flatstream("tail", "-n", str(count), path, "--checksum", checksum)
+            assert result.status == 0
             assert [bytes.fromhex(json.loads(line)["hex"]) for line in result.lines] == payloads[-count:], checksum
+
+
+def test_a_stream_in_the_last_message_is_not_taken_for_the_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "nested.fs"
+    inner = event_stream(range(1000))
+    with flatstream.open(path, "w", checksum="xxhash64") as writer:
+        writer.write_payloads([b"first", inner])
+    expected = [{"offset": 17, "size": len(inner), "hex": inner.hex()}]
+    assert [json.loads(line) for line in call_flatstream("tail", "-n", "1", path).lines] == expected
+    monkeypatch.setattr(_last, "WHOLE", 0)
+    result = call_flatstream("tail", "-n", "1", path, "--from-start")
+    assert [json.loads(line) for line in result.lines] == expected
 
 
 # The installed program

@@ -95,7 +95,7 @@ def test_a_stream_that_describes_itself_needs_no_options(call: Any, folder: Path
         assert "cannot be read and are left out" in result.errors
     for arguments in (["cat"], ["cat", "--fields", "sequence"], ["cat", "--hex"], ["tail", "-n", "30"]):
         result = call(*arguments, "cut.fs.gz")
-        assert result.status == 4
+        assert result.status == 1
         assert 2 < len(result.lines) < 20
         assert result.errors.startswith(f"flatstream {arguments[0]}: cut.fs.gz: ")
         assert result.errors.count("\n") == 1
@@ -164,6 +164,20 @@ def test_numbers_that_json_does_not_have_are_texts(tmp_path: Path) -> None:
     for options in ([], ["--fields", "load_1,boot_time,cpu_total"]):
         row = json.loads(call_flatstream("cat", path, *options).output, parse_constant=pytest.fail)
         assert (row["load_1"], row["boot_time"], row["cpu_total"]["user"]) == ("nan", "-inf", "inf")
+
+
+def test_floats_of_32_bits_have_the_digits_that_they_need(tmp_path: Path) -> None:
+    path = tmp_path / "floats.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=SHAPE) as writer:
+        RecordWriter(writer, SHAPE).write(
+            scalars={"f32": 0.1, "f64": 0.1}, vectors={"f32s": [0.1, 1e-45, 3.4028234663852886e38, 16777216.0]}
+        )
+    row = json.loads(call_flatstream("cat", path, "--fields", "scalars.f32,scalars.f64,vectors.f32s").output)
+    assert row == {
+        "scalars.f32": 0.1,
+        "scalars.f64": 0.1,
+        "vectors.f32s": [0.1, 1e-45, 3.4028235e38, 16777216.0],
+    }
 
 
 # merge, split, sample

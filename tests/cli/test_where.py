@@ -142,6 +142,30 @@ def test_conditions_select_as_python_does() -> None:
         assert found == [number for number in range(40) if holds(number)], text
 
 
+NUMBER = st.integers(-3, 43)
+OPERATOR = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
+HOSTS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=3)
+# What a condition says, and the same in Python, of a number and a host.
+CONDITION = st.one_of(
+    st.builds("sequence {} {}".format, OPERATOR, NUMBER),
+    st.builds("{} {} sequence".format, NUMBER, OPERATOR),
+    st.builds("{} <= sequence < {}".format, NUMBER, NUMBER),
+    st.builds("sequence in {}".format, st.lists(NUMBER, max_size=4)),
+    st.builds("sequence not in {}".format, st.lists(NUMBER, max_size=4)),
+    st.builds("host in {}".format, HOSTS),
+    st.builds("host {} {!r}".format, OPERATOR, st.sampled_from(["", "a", "b", "ab"])),
+)
+
+
+@given(st.lists(CONDITION, min_size=1, max_size=3))
+def test_random_conditions_select_as_python_does(conditions: list[str]) -> None:
+    text = " and ".join(conditions)
+    # All of these conditions are expressions of Python, too.
+    expected = [n for n in range(40) if eval(text, {"sequence": n, "host": "ab"[n % 2]})]
+    with StreamReader(event_stream(range(40)), "xxhash64") as reader:
+        assert [record.sequence for record in reader.records(EVENT, where=bound(text))] == expected
+
+
 def test_a_field_in_the_variant_of_a_union_can_be_compared() -> None:
     sink = io.BytesIO()
     with StreamWriter(sink) as writer:

@@ -90,16 +90,16 @@ def test_errors_are_one_line_and_have_a_status(folder: Path) -> None:
     cases: list[tuple[list[str], int, str]] = [
         (["in.fs", "taken.csv", *SCHEMA], ERROR, "taken.csv: File exists"),
         (["nothing.fs", "out.csv", *SCHEMA], ERROR, "nothing.fs: No such file"),
-        (["in.fs", "out.csv"], ERROR, "CSV needs the schema of the messages"),
-        (["in.fs", "out.csv", *SCHEMA], ERROR, "CSV cannot carry the field 'cores'"),
-        (["in.fs", "out.xyz", *SCHEMA], ERROR, "none of .fs, .parquet"),
-        (["in.fs", "out.parquet", *SCHEMA, "--table", "Events"], ERROR, "no table 'Events'"),
-        (["in.fs", "out.csv", *SCHEMA, "--fields", "hosts"], ERROR, "hosts"),
+        (["in.fs", "out.csv"], USAGE, "CSV needs the schema of the messages"),
+        (["in.fs", "out.csv", *SCHEMA], USAGE, "CSV cannot carry the field 'cores'"),
+        (["in.fs", "out.xyz", *SCHEMA], USAGE, "none of .fs, .parquet"),
+        (["in.fs", "out.parquet", *SCHEMA, "--table", "Events"], USAGE, "no table 'Events'"),
+        (["in.fs", "out.csv", *SCHEMA, "--fields", "hosts"], USAGE, "hosts"),
         (["torn.fs", "out.parquet", *SCHEMA], DAMAGED, "torn.fs: "),
         (["text.fs", "out.parquet", *SCHEMA], ERROR, "text.fs: "),
         (["in.fs"], USAGE, "missing argument"),
         (["in.fs", "out.csv", "--to", "xml"], USAGE, "xml"),
-        (["in.fs", "in.fs", "out.csv", *SCHEMA], ERROR, "2 sources need a folder"),
+        (["in.fs", "in.fs", "out.csv", *SCHEMA], USAGE, "2 sources need a folder"),
     ]
     for arguments, status, message in cases:
         done = call_flatstream("convert", *arguments, cwd=folder)
@@ -184,7 +184,7 @@ def test_plot_prints_text_and_saves_pictures(folder: Path) -> None:
     assert (done.status, done.output, done.errors) == (0, "", "")
     assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
     for arguments, status, message in [
-        (["in.fs", "-f", "host", *SCHEMA], ERROR, "in.fs: the field 'host'"),
+        (["in.fs", "-f", "host", *SCHEMA], USAGE, "in.fs: the field 'host'"),
         (["in.fs", "-f", "load_1", "-o", "out.png", *SCHEMA], ERROR, "out.png: File exists"),
         (["in.fs", "-f", "load_1", "--size", "9", *SCHEMA], USAGE, "expected WIDTHxHEIGHT"),
         (["in.fs", "-f", "load_1", "--percentiles", "a", *SCHEMA], USAGE, "expected numbers from 0 to 100"),

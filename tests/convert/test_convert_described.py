@@ -11,6 +11,7 @@ import pytest
 from mcap.reader import make_reader
 
 from flatstream import Description, RecordWriter, StreamReader, StreamWriter
+from flatstream.schema import Schema
 from flatstream.tools import convert, plot
 from support.conversion import names_in, one
 from support.schemas import SHAPES, TELEMETRY
@@ -72,6 +73,10 @@ def test_known_schema_makes_a_description_and_none_is_written_if_not_asked(tmp_p
     # Another field with the time.
     one(source, tmp_path / "other.fs", checksum="crc32", schema=TELEMETRY, time_field="monotonic_ns")
     assert description_of(tmp_path / "other.fs", "crc32").time == ("telemetry.Event", "monotonic_ns", "ns")
+    one(source, tmp_path / "third.fs", checksum="crc32", schema=TELEMETRY, time_field="sequence:ms")
+    assert description_of(tmp_path / "third.fs", "crc32").time == ("telemetry.Event", "sequence", "ms")
+    with pytest.raises(ValueError, match="time_field says the unit 'ms', and time_unit 's'"):
+        convert(source, tmp_path / "x.fs", schema=TELEMETRY, time_field="sequence:ms", time_unit="s")
     one(source, tmp_path / "out.parquet", checksum="crc32", schema=TELEMETRY, describe=False)
     assert b"flatstream.description" not in (pyarrow.parquet.read_schema(tmp_path / "out.parquet").metadata or {})
 
@@ -106,19 +111,34 @@ def test_stream_of_several_tables_becomes_channels_and_comes_back(tmp_path: Path
     assert description_of(tmp_path / "out.fs", "crc64") == found.with_checksum("crc64")
 
 
-def test_channels_of_several_tables_keep_their_schemas(tmp_path: Path) -> None:
-    # Both tables have a field of the name.
-    with StreamWriter(tmp_path / "in.fs", "crc32", describe=[EVENT, SHAPE]) as writer:
-        RecordWriter(writer, EVENT, file_identifier=True).write(sequence=5)
-        RecordWriter(writer, SHAPE, file_identifier=True).write(id=7)
-    names = {table.name: table for table in (EVENT, SHAPE)}
-    fields = [set(table.field_names) for table in names.values()]
-    shared = next((name for name in sorted(fields[0] & fields[1])), None)
-    if shared is None:
-        return
-    one(tmp_path / "in.fs", tmp_path / "out.mcap", checksum="crc32", time_field=shared, time_unit="s")
+def test_channels_of_several_tables_have_their_schemas_and_times(tmp_path: Path) -> None:
+    first, second = (
+        Schema.from_fbs(text=f'table {name} {{ {field}: ulong; }} root_type {name}; file_identifier "{name * 4}";')
+        for name, field in (("A", "time_ms"), ("B", "b_time_us"))
+    )
+    assert first.root is not None
+    assert second.root is not None
+    source = tmp_path / "in.fs"
+    with StreamWriter(source, "crc32", describe=[first.root, second.root], metadata={"site": "north"}) as writer:
+        for number in range(10):
+            RecordWriter(writer, first.root, file_identifier=True).write(time_ms=number)
+            RecordWriter(writer, second.root, file_identifier=True).write(b_time_us=number)
+    one(source, tmp_path / "out.mcap")
     with (tmp_path / "out.mcap").open("rb") as file:
-        assert {channel.topic for _, channel, _ in make_reader(file).iter_messages()} == set(names)
+        found = [
+            (channel.topic, schema.data, message.log_time)
+            for schema, channel, message in make_reader(file).iter_messages(log_time_order=False)
+            if schema is not None
+        ]
+    expected = [(name, number * factor) for number in range(10) for name, factor in (("A", 10**6), ("B", 10**3))]
+    assert [(topic, time) for topic, _, time in found] == expected
+    assert {topic: Schema.from_bytes(data) for topic, data, _ in found} == {"A": first, "B": second}
+    one(tmp_path / "out.mcap", tmp_path / "back.fs")
+    assert payloads_of(tmp_path / "back.fs", "crc32") == payloads_of(source, "crc32")
+    assert description_of(tmp_path / "back.fs", "crc32") == description_of(source, "crc32")
+    # One of them, by its topic.
+    assert one(tmp_path / "out.mcap", tmp_path / "b.jsonl", table="B").messages == 10
+    assert (tmp_path / "b.jsonl").read_text().startswith('{"b_time_us":0}\n{"b_time_us":1}\n')
 
 
 def test_damaged_metadata_is_an_error(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream.journal import JournalWriter, RotationPolicy
 from flatstream.tools import ConvertReport, convert
 from flatstream.tools.conversion import _arrow, _convert, _json_lines, _mcap, _sources
+from flatstream.tools.conversion._columns import ColumnTarget
 from support.cli import environment
 from support.conversion import ENDINGS, events, names_in, one, read_stream, write_stream
 from support.schemas import EXAMPLES, TELEMETRY
@@ -251,6 +252,21 @@ def test_format_of_a_source_is_found_by_its_first_bytes(tmp_path: Path) -> None:
     (tmp_path / "text.dat").write_text('{"sequence": 5}\n')
     report = one(tmp_path / "text.dat", tmp_path / "text.fs", from_format="jsonl", table=EVENT, to_checksum="crc32")
     assert [event.sequence for event in read_stream(tmp_path / "text.fs", EVENT)] == [5]
+
+
+def test_progress_is_told_while_one_stream_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = events(tmp_path / "in.fs", EVENT, 5_000)
+    monkeypatch.setattr("flatstream.tools.conversion._frames.PIECE_BYTES", 25_000)
+    monkeypatch.setattr("flatstream.tools.conversion._columns.PIECE_BYTES", 25_000)
+    for known in [ColumnTarget, *ColumnTarget.__subclasses__()]:
+        monkeypatch.setattr(known, "batch_rows", 500)
+    for ending in ENDINGS:
+        told: list[int] = []
+        one(source, tmp_path / f"out{ending}", progress=lambda done, total, told=told: told.append(done), **OPTIONS)
+        assert len(told) > 5, ending
+        assert told == sorted(told)
+        assert told[-1] == source.stat().st_size
+        assert told[0] < told[-1]
 
 
 def test_large_file_is_converted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,8 @@ print(json.dumps([report.messages, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 def run(source: Path, out: Path, fields: list[str] | None = None) -> tuple[int, int]:
-    arguments = [sys.executable, "-c", CHILD, source, out, EXAMPLES / "telemetry.bfbs", json.dumps(fields)]
+    paths = map(str, (source, out, EXAMPLES / "telemetry.bfbs"))
+    arguments = [sys.executable, "-c", CHILD, *paths, json.dumps(fields)]
     done = subprocess.run(arguments, capture_output=True, env=environment(), timeout=1800, check=False)
     assert done.returncode == 0, done.stderr.decode()
     messages, memory = json.loads(done.stdout)

@@ -32,7 +32,8 @@ from support.journal_folders import (
     write_segment,
 )
 
-CLEAN, REPAIRED, USAGE, LOST, ERROR = 0, 1, 2, 3, 4
+# Of a torn tail, verify says that it is damage, and recover and salvage that nothing is lost.
+CLEAN, LOST, TORN, USAGE, REPAIRED, ERROR = 0, 1, 1, 2, 3, 4
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_torn_tail_is_told_with_its_offset_and_not_changed(folder: Path, capsys:
 def test_torn_first_frame_is_a_torn_tail(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tear(make_journal(folder, [10, 1])[-1])
     result = as_json(capsys, "verify", folder)
-    assert (result["status"], result["segments"][1]["torn"], result["frames"]) == (REPAIRED, 0, 10)
+    assert (result["status"], result["segments"][1]["torn"], result["frames"]) == (TORN, 0, 10)
 
 
 def test_damage_is_told_with_offsets_and_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +221,7 @@ def test_half_a_frame_of_a_running_writer_is_not_torn(folder: Path, capsys: pyte
         result = as_json(capsys, "verify", folder)
         assert (states(result), result["status"]) == (["not sealed", "growing"], CLEAN)
         assert str(os.getpid()) in result["writer"]
-    assert as_json(capsys, "verify", folder)["status"] == REPAIRED
+    assert as_json(capsys, "verify", folder)["status"] == TORN
 
 
 def test_unreadable_segment_is_told_and_the_others_are_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -419,6 +420,14 @@ def test_salvage_of_a_wrong_length_copies_the_frames_behind_it(
     assert frames_by_number(out) == {number: payload(number) for number in range(10) if number != 4}
 
 
+def test_salvage_of_a_torn_tail_loses_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tear(make_journal(folder, [10, 5])[-1])
+    out = folder.with_name("out")
+    result = as_json(capsys, "salvage", folder, out)
+    assert (result["status"], result["outcome"], result["frames"]) == (REPAIRED, "torn", 4)
+    assert as_json(capsys, "verify", out)["status"] == CLEAN
+
+
 def test_salvage_of_an_intact_journal_makes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_journal(folder, [10, 10])
     out = folder.with_name("out")
@@ -501,7 +510,7 @@ def test_writer_that_was_killed_leaves_what_recover_repairs_and_the_next_writer_
 
 
 def test_writer_goes_on_in_the_salvaged_journal_behind_all_numbers_of_the_old_one(folder: Path) -> None:
-    with JournalWriter(folder) as journal:
+    with JournalWriter(folder, describe=False) as journal:
         journal.write_payloads([payload(number) for number in range(10)])
     damage_frame(folder / "00000000000000000000.fs", 9)
     with JournalWriter(folder) as journal:
@@ -584,7 +593,7 @@ def test_help_tells_the_exit_statuses(arguments: list[str], capsys: pytest.Captu
 
 def test_quiet_prints_only_problems_and_the_result(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tear(make_journal(folder, [10, 10, 10])[-1])
-    assert main(["verify", "-q", str(folder)]) == REPAIRED
+    assert main(["verify", "-q", str(folder)]) == TORN
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("00000000000000000020.fs: torn")

@@ -149,7 +149,7 @@ def test_meter_is_that_of_the_global_provider_by_default(monkeypatch: pytest.Mon
 
 
 def test_writer_is_measured(tmp_path: Path, collected: Collected) -> None:
-    with JournalWriter(tmp_path / "journal") as writer:
+    with JournalWriter(tmp_path / "journal", describe=False) as writer:
         JournalInstruments({"events": writer}, collected.meter)
         writer.write_payloads([b"one", b"two"])
         found = collected.values(journal="events")

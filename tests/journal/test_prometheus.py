@@ -158,7 +158,7 @@ def test_wrong_journals_are_refused(name: Any, writer: Any) -> None:
 
 
 def test_writer_is_served_by_http(tmp_path: Path) -> None:
-    with JournalWriter(tmp_path / "journal", sync="each") as writer:
+    with JournalWriter(tmp_path / "journal", sync="each", describe=False) as writer:
         server, thread = prometheus_client.start_http_server(
             0, addr="127.0.0.1", registry=registry_of(JournalCollector({"events": writer}))
         )

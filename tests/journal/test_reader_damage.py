@@ -155,7 +155,7 @@ def test_missing_frames_are_distributed() -> None:
 
 
 def test_frames_cut_off_a_sealed_segment_are_a_gap_with_its_bytes(folder: Path) -> None:
-    with JournalWriter(folder, "crc32", rotate=RotationPolicy(max_frames=10)) as writer:
+    with JournalWriter(folder, "crc32", describe=False, rotate=RotationPolicy(max_frames=10)) as writer:
         writer.write_payloads(PAYLOADS)
     paths = sorted(folder.glob("*.fs"))
     paths[1].write_bytes(paths[1].read_bytes()[: 7 * FRAME])
@@ -176,7 +176,7 @@ def test_damaged_last_segment_is_numbered_as_the_writer_goes_on(folder: Path) ->
         assert found == ALL[:4] + [(number - 1 + possible, payload) for number, payload in ALL[5:10]]
         assert (reader.position, reader.gaps) == (9 + possible, [Gap(4, 4 + possible, FRAME, str(path))])
         position = reader.position
-    with JournalWriter(folder, "crc32") as writer:
+    with JournalWriter(folder, "crc32", describe=False) as writer:
         assert writer.position == position
         writer.write_payload(b"more")
     with JournalReader(folder) as reader:
@@ -187,7 +187,7 @@ def test_damaged_last_segment_is_numbered_as_the_writer_goes_on(folder: Path) ->
 
 
 def test_damaged_last_segment_of_a_closed_writer_has_exact_numbers(folder: Path) -> None:
-    with JournalWriter(folder, "crc32") as writer:
+    with JournalWriter(folder, "crc32", describe=False) as writer:
         writer.write_payloads(PAYLOADS[:10])
     path = next(folder.glob("*.fs"))
     damage(path, 4 * FRAME + 1)
@@ -197,7 +197,7 @@ def test_damaged_last_segment_of_a_closed_writer_has_exact_numbers(folder: Path)
 
 
 def test_a_start_in_a_damaged_last_segment_finds_the_same_numbers(folder: Path) -> None:
-    with JournalWriter(folder, "crc32", rotate=RotationPolicy(max_frames=10)) as writer:
+    with JournalWriter(folder, "crc32", describe=False, rotate=RotationPolicy(max_frames=10)) as writer:
         writer.write_payloads(PAYLOADS[:20])
     for path in folder.glob("*.fs"):
         damage(path, 4 * FRAME + 1)
@@ -212,7 +212,7 @@ def test_a_start_in_a_damaged_last_segment_finds_the_same_numbers(folder: Path) 
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_opening_a_writer_changes_no_number(folder: Path, gone: bool) -> None:
-    with JournalWriter(folder, "crc32", rotate=RotationPolicy(max_frames=10)) as writer:
+    with JournalWriter(folder, "crc32", describe=False, rotate=RotationPolicy(max_frames=10)) as writer:
         writer.write_payloads(PAYLOADS[:40])
     paths = sorted(folder.glob("*.fs"))
     # Bytes are lost in the middle, so that the segment has not the size that it was sealed with.
@@ -223,7 +223,7 @@ def test_opening_a_writer_changes_no_number(folder: Path, gone: bool) -> None:
     with JournalReader(folder) as reader:
         found, lost = numbered(reader), missing(reader.gaps)
     assert found == ALL[:13] + ALL[14 : 20 if gone else 30] + ALL[30:40]
-    with JournalWriter(folder, "crc32") as writer:
+    with JournalWriter(folder, "crc32", describe=False) as writer:
         assert writer.position == 40
     with JournalReader(folder) as reader:
         assert (numbered(reader), missing(reader.gaps)) == (found, lost)
@@ -234,14 +234,14 @@ def test_opening_a_writer_changes_no_number(folder: Path, gone: bool) -> None:
 
 @pytest.mark.parametrize("offset", [4 * FRAME + 9, 4 * FRAME + 1, 9 * FRAME])
 def test_a_sealed_segment_is_written_further_only_if_it_is_intact(folder: Path, offset: int) -> None:
-    with JournalWriter(folder, "crc32") as writer:
+    with JournalWriter(folder, "crc32", describe=False) as writer:
         writer.write_payloads(PAYLOADS[:10])
     path = next(folder.glob("*.fs"))
     damage(path, offset)
     data = path.read_bytes()
     with JournalReader(folder) as reader:
         found = numbered(reader)
-    with JournalWriter(folder, "crc32") as writer:
+    with JournalWriter(folder, "crc32", describe=False) as writer:
         assert [one.action for one in writer.recovery] == ["damaged"]
         assert writer.position == 10
         writer.write_payload(b"more")
@@ -257,7 +257,7 @@ def test_a_sealed_segment_is_written_further_only_if_it_is_intact(folder: Path, 
 
 def test_an_intact_sealed_segment_is_written_further(folder: Path) -> None:
     for number in range(3):
-        with JournalWriter(folder, "crc32") as writer:
+        with JournalWriter(folder, "crc32", describe=False) as writer:
             writer.write_payload(PAYLOADS[number])
     with JournalReader(folder) as reader:
         assert numbered(reader) == ALL[:3]

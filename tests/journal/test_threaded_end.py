@@ -69,7 +69,7 @@ def test_queue_before_a_journal_is_handed_over_at_the_exit(tmp_path: Path) -> No
     path = tmp_path / "journal"
     script = """
         from flatstream.journal import JournalWriter, SyncPolicy
-        journal = JournalWriter(sys.argv[1], sync=SyncPolicy(seconds=3600))
+        journal = JournalWriter(sys.argv[1], sync=SyncPolicy(seconds=3600), describe=False)
         writer = ThreadedWriter(journal, 2000, flush_interval=3600)
         for number in range(1000):
             writer.write_payload(b"%d" % number)

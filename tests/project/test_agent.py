@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from flatstream import FlatStreamError
 from flatstream.journal import JournalReader, JournalWriter
 from support.gated import wait_until
 from support.schemas import EXAMPLES
@@ -29,13 +30,20 @@ def agent(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         sys.executable, "-W", "error", str(EXAMPLES / "telemetry_agent.py"), "--output", str(folder), "--rate", "200",
         "--sync-seconds", "0.05", *arguments,
     ]  # fmt: skip
-    before = size_of(folder)
+    before = frames_in(folder)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            wait_until(lambda: process.poll() is not None or size_of(folder) > before)
+            wait_until(lambda: process.poll() is not None or frames_in(folder) > before)
             yield process
         finally:
             process.kill()
+
+
+def frames_in(folder: Path) -> int:
+    """How many frames the journal has. (A segment has bytes before it has any: its description.)"""
+    with contextlib.suppress(FileNotFoundError, FlatStreamError), JournalReader(folder) as reader:
+        return sum(len(batch) for batch in reader.batches())
+    return 0
 
 
 def size_of(folder: Path) -> int:

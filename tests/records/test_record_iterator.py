@@ -232,7 +232,7 @@ def test_wrong_arguments_are_type_errors():
     schema, view = schema_of("shapes"), typing.cast(Any, NAMED_TABLE.view)
     with StreamReader(stream_of(PAYLOADS)) as reader:
         for table in (schema, None, "shapes.Named", 5):
-            with pytest.raises(TypeError, match="table must be a Table of a schema"):
+            with pytest.raises(TypeError, match=r"table must be a Table of a schema|needs a table"):
                 reader.records(table)
         with pytest.raises(TypeError):
             reader.records(NAMED_TABLE, False)  # type: ignore[call-arg]

@@ -202,6 +202,14 @@ READER_CASES = [
     *refusals("columns(table)", lambda reader, value: reader.columns(value), *NO_TABLES),
     *refusals("column_batches(table)", lambda reader, value: reader.column_batches(value), *NO_TABLES),
     *refusals(
+        "write_json_lines(table)", lambda reader, value: reader.write_json_lines(io.BytesIO(), value), *NO_TABLES
+    ),
+    *refusals(
+        "write_json_lines(file)",
+        lambda reader, value: reader.write_json_lines(value, TABLE),
+        *[(value, TypeError, r"file must have a method write\(bytes\), got ") for value in (None, 5, b"")],
+    ),
+    *refusals(
         "columns(fields)",
         lambda reader, value: reader.columns(TABLE, value),
         (["nme"], KeyError, "'nme'.*name, note, code|nme"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html.parser
 import math
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from flatstream import Schema
 from flatstream.schema import Enum, Field, Struct, Table
+from support.html_tables import Cells
 from support.schemas import SHAPES, VECTORS
 
 SCHEMA = Schema.from_fbs(
@@ -156,6 +156,12 @@ def test_what_is_told_can_be_compared_and_not_be_changed():
     assert SCHEMA.tables
 
 
+def test_binary_schema_is_given_back():
+    assert Schema.from_bytes(SHAPES.to_bytes()) == SHAPES
+    with pytest.raises(TypeError, match=r"^this Schema has no binary schema"):
+        Schema(SHAPES._info).to_bytes()
+
+
 def test_every_schema_of_the_tree_is_told():
     monster = Schema.from_file(VECTORS / "verifier" / "monster_test.bfbs")
     for schema in (SHAPES, monster):
@@ -168,33 +174,6 @@ def test_every_schema_of_the_tree_is_told():
 
 
 # In a notebook
-
-
-class Cells(html.parser.HTMLParser):
-    """The rows of a table in HTML; it fails if a tag is not closed where it should be."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.rows: list[list[str]] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag != "br":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data
 
 
 def rows_of(value: Schema | Table | Struct | Enum) -> list[list[str]]:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,15 @@ def run_flatstream(
     input: bytes | None = None,
     cwd: str | os.PathLike[str] | None = None,
     timeout: float = 120,
-    **more: str,
+    variables: Mapping[str, str] | None = None,
 ) -> Result:
-    """Runs the installed script; `more` are variables of its environment."""
+    """Runs the installed script; `variables` are more of its environment."""
     done = subprocess.run(
         [*script(), *(os.fspath(argument) for argument in args)],
         input=b"" if input is None else input,
         capture_output=True,
         cwd=cwd,
-        env=environment(**more),
+        env=environment(**(variables or {})),
         timeout=timeout,
         check=False,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import flatstream
+from flatstream.schema import Table
 from support.journal_folders import damage_frame, make_journal, tear
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
@@ -19,6 +20,13 @@ SCHEMA = EXAMPLES / "telemetry.bfbs"
 BEGIN = 1_767_323_045_000_000_000
 
 
+def root() -> Table:
+    """The table of the events."""
+    found = telemetry().root
+    assert found is not None
+    return found
+
+
 def telemetry() -> flatstream.Schema:
     return flatstream.Schema.from_file(SCHEMA)
 
@@ -26,7 +34,7 @@ def telemetry() -> flatstream.Schema:
 def write_events(path: Path, count: int = 50, checksum: str = "xxhash64", **options: Any) -> Path:
     """Writes telemetry events, ten a second; `options` are those of `flatstream.open`."""
     with flatstream.open(path, "w", checksum=checksum, **options) as writer:
-        events = flatstream.RecordWriter(writer, telemetry().root)
+        events = flatstream.RecordWriter(writer, root())
         for number in range(count):
             events.write(
                 sequence=number, wall_time_ns=BEGIN + number * 100_000_000, host="abc"[number % 3], load_1=number / 4

@@ -37,8 +37,10 @@ class CutJournal:
         self.content = self.last.read_bytes()
         self.manifest = (directory / "journal.json").read_bytes()
         self.ends: list[int] = []
-        end = 0
         header = HEADERS[checksum]
+        # Behind the description.
+        end = header + int.from_bytes(self.content[:4], "little")
+        assert self.content[header + 4 : header + 8] == b"FSD1"
         for number in range(int(self.last.stem), FRAMES):
             end += header + len(payload_of(seed, 0, 0, number, number % 7 * 10 + 3))
             self.ends.append(end)

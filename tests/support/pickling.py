@@ -42,6 +42,9 @@ from flatstream.journal import (
 from flatstream.journal.opentelemetry import JournalInstruments
 from flatstream.journal.prometheus import JournalCollector
 from flatstream.schema import EvolutionIssue, Schema, Table
+from flatstream.tools import RepairReport, StreamInfo, VerifyReport
+from flatstream.tools._walk import Damage
+from flatstream.tools.inputs import Input, NotAStreamError, Opened
 
 PAYLOADS = [b"", b"abc", b"x" * 30, bytes.fromhex("08000000 04000400 04000000")]
 
@@ -261,6 +264,7 @@ def carried() -> dict[str, list[Any]]:
     written._being_written = "process 7"
     damage: Any = noted(fs.InvalidFrameError("text", declared_len=1, buffer_len=2, limit=3, offset=4))
     damage.next_intact_offset = 90
+    torn = Damage(30, 40, "torn", "the stream ends inside a frame", 3)
     prefixed = Schema.from_bytes(SHAPES._data or b"", size_prefixed=True)
     return {
         "AdaptiveWatermarkPolicy": [
@@ -314,6 +318,7 @@ def carried() -> dict[str, list[Any]]:
         "RotationPolicy": [RotationPolicy(max_seconds=1.5)],
         "SegmentReport": [SegmentReport("0.fs", 3, "damaged", 4, 90, 9, 0, None, 40, damage)],
         "SyncPolicy": [SyncPolicy(frames=3)],
+        "Input": [Input("events.fs", "file", 100), Input("-", "pipe")],
         "InvalidFrameError": [damage],
         "MemoryPolicy": [Never("a note")],
         "NoChecksum": [fs.NoChecksum()],
@@ -336,6 +341,10 @@ def carried() -> dict[str, list[Any]]:
         "TableRootValidator": [fs.TableRootValidator(3, 4)],
         "TypedValidator": [typed(), TypedValidator.from_verify("even", even)],
         "UnexpectedEofError": [noted(fs.UnexpectedEofError(needed=1, got=0, offset=7))],
+        "StreamInfo": [StreamInfo("a.fs", "stream", "a flatstream stream", frames=3, damage=(torn,))],
+        "VerifyReport": [VerifyReport("a.fs", "file", "torn", "crc32", "detection", 3, 40, (torn,), 1, 10)],
+        "NotAStreamError": [noted(NotAStreamError("no stream"))],
+        "RepairReport": [RepairReport("a.fs", "cut", 3, 30, 10, "a.fs.torn")],
         "ValidatingDeframer": [fs.ValidatingDeframer(fs.DefaultDeframer(), fs.SizeValidator(1, 3))],
         "ValidatingFramer": [
             fs.ValidatingFramer(fs.DefaultFramer(), Longer(2)),
@@ -385,6 +394,7 @@ def refused() -> dict[str, list[Any]]:
         "JournalInstruments": [object.__new__(JournalInstruments)],
         "JournalReader": [journal_reader],
         "JournalWriter": [journal],
+        "Opened": [Opened(StreamReader(stream))],
         "RecordView": [record, record.disks[0]],
         "RecordWriter": [flatstream.RecordWriter(writer, table)],
         "StreamReader": [StreamReader(stream), StreamReader(io.BytesIO(stream))],

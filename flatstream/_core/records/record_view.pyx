@@ -885,6 +885,19 @@ cdef class RecordView:
             shown.append(f"{self.types.names[self.number][j]}={text}")
         return f"<{' '.join(shown)}>"
 
+    def _repr_html_(self):
+        cdef Py_ssize_t j
+        # Imported when a notebook asks for it.
+        from flatstream._core.base.html_page import html_page
+        if self.payload is None:
+            return html_page("RecordView", "", ["uninitialized"], (), ())
+        names = self.types.names[self.number]
+        rows = [(names[j], show_field(self, j)) for j in range(self.object_fields.field_count)]
+        present = [row for row in rows if row[1]]
+        absent = len(rows) - len(present)
+        facts = [f"{absent} fields are absent" if absent else ""]
+        return html_page("Record", self.types.layout.object_names[self.number], facts, ("field", "value"), present)
+
 
 @cython.final
 @cython.freelist(16)

@@ -51,6 +51,8 @@ cdef class Decoder(ResyncBuffer):
     cdef Py_ssize_t first_seen
     # Whether the last frame refused was one.
     cdef bint was_description
+    # Whether another part may have begun, so that a description may be next.
+    cdef bint is_part_unknown
 
     cdef int cache_fast_path(self) except -1
     cdef int check_open(self) except -1
@@ -77,6 +79,8 @@ cdef class Decoder(ResyncBuffer):
     cdef int check_frame(self) except -1
     cdef int count_refused(self) except -1
     cdef int uncount_refused(self) except -1
+    cdef int begin_part(self) except -1
+    cdef int restore_fast_path(self) except -1
     cdef int begin_head(self) except -1
     cdef int find_description(self, Py_ssize_t available, Py_ssize_t* missing) except -1
     cdef int check_description(self) except -1

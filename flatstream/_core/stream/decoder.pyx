@@ -544,15 +544,31 @@ cdef class Decoder(ResyncBuffer):
 
     cdef int advance_part(self) except -1:
         """At the end of a part, or of what it has now: begins the next; returns 0 if there is none."""
-        if self.parts is None or not self.parts.advance(
-            self.base + <unsigned long long>self.position, self.delivered, self.refused
-        ):
+        if self.parts is None:
+            return 0
+        # An exception of a signal handler can come when the next part has begun, and before that is known here.
+        self.is_part_unknown = True
+        self.has_fast_path = False
+        if not self.parts.advance(self.base + <unsigned long long>self.position, self.delivered, self.refused):
+            self.is_part_unknown = False
+            self.restore_fast_path()
             return 0
         self.ended = False
         self.needed = 1
+        self.begin_part()
+        return 1
+
+    cdef int begin_part(self) except -1:
+        """Expects a description if a part begins at `position`."""
         if self.parts.begins_at(self.base + <unsigned long long>self.position):
             self.begin_head()
-        return 1
+        self.is_part_unknown = False
+        self.restore_fast_path()
+        return 0
+
+    cdef int restore_fast_path(self) except -1:
+        self.has_fast_path = not self.is_ahead and self._deframer is not None and self._deframer.is_batchable
+        return 0
 
     cdef int leave_for_later(self, object error) except -1:
         """In a part that is still written: undoes the reading of a frame that is damaged, or that is still written,
@@ -586,6 +602,8 @@ cdef class Decoder(ResyncBuffer):
         """Finds and checks the next frame, and reads from the source as long as it is not whole; 0 at a clean end."""
         cdef Py_ssize_t available, missing = 0
         cdef bint accepting = False, filling = False
+        if self.is_part_unknown:
+            self.begin_part()
         if self.follows_now():
             return self.next_followed_frame()
         self.ensure_owner_view()
@@ -742,8 +760,7 @@ cdef class Decoder(ResyncBuffer):
         """No description is expected any more."""
         self.is_ahead = self.is_description = False
         self.needed = 1
-        self.has_fast_path = self._deframer is not None and self._deframer.is_batchable
-        return 0
+        return self.restore_fast_path()
 
     cdef int find_description(self, Py_ssize_t available, Py_ssize_t* missing) except -1:
         """Finds the frame at `position`, of which `available` bytes are there, if it may be a description.

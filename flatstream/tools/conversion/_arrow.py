@@ -11,7 +11,7 @@ from flatstream.reader import StreamReader
 from flatstream.tools.conversion._columns import NESTED, ColumnSource, ColumnTarget
 from flatstream.tools.conversion._fields import flat_leaves, is_flags, nested_leaves, resolve
 from flatstream.tools.conversion._formats import FORMATS
-from flatstream.tools.conversion._options import Known, Options, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Known, Options, table_for_columns
 from flatstream.tools.conversion._shapes import OneDictionary, Reshaping, VariableLists
 
 __all__ = [
@@ -36,7 +36,9 @@ CSV_BLOCK = 16 << 20
 
 def _check_compression(options: Options, title: str, known: tuple[str, ...]) -> None:
     if options.compression not in (None, *known):
-        raise ValueError(f"compression must be one of {', '.join(known)} for {title}, got {options.compression!r:.100}")
+        raise ArgumentError(
+            f"compression must be one of {', '.join(known)} for {title}, got {options.compression!r:.100}"
+        )
 
 
 class ParquetTarget(ColumnTarget):
@@ -91,7 +93,7 @@ class ParquetSource(ColumnSource):
         import pyarrow.parquet
 
         if not self.file.seekable():
-            raise ValueError("Parquet is read from its end: it cannot come from a pipe")
+            raise ArgumentError("Parquet is read from its end: it cannot come from a pipe")
         self.parquet = pyarrow.parquet.ParquetFile(self.file)
         return self.known_of(self.parquet.schema_arrow.metadata)
 

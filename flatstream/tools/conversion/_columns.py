@@ -19,7 +19,7 @@ from flatstream.tools._times import unit_of_name
 from flatstream.tools.conversion._fields import Leaf, Place, resolve
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, on_other
-from flatstream.tools.conversion._options import Known, Options, known_of_description, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Known, Options, known_of_description, table_for_columns
 from flatstream.tools.conversion._sources import FileSource
 from flatstream.tools.conversion._targets import cell_text
 from flatstream.writer import StreamWriter
@@ -83,7 +83,7 @@ class ColumnTarget:
         if unsupported and options.on_unsupported == "raise":
             first = unsupported[0]
             more = f", as {len(unsupported) - 1} more" if len(unsupported) > 1 else ""
-            raise ValueError(
+            raise ArgumentError(
                 f"{title} cannot carry the field {first.path!r} ({first.trouble}){more}: choose other fields, or pass "
                 "on_unsupported='json' for JSON text in its place, or on_unsupported='omit' to leave it out"
             )
@@ -96,7 +96,7 @@ class ColumnTarget:
         self.json_names = [leaf.path for leaf in leaves if leaf.trouble]
         self.plain_names = [leaf.path for leaf in leaves if not leaf.trouble]
         if not leaves:
-            raise ValueError(f"{title} cannot carry any field of {self.table.name}")
+            raise ArgumentError(f"{title} cannot carry any field of {self.table.name}")
         self.schema = self._make_schema(metadata_of(known, self.table, options))
         self.messages = 0
 
@@ -127,6 +127,7 @@ class ColumnTarget:
         for batch in stream:
             self.messages += batch.num_rows
             yield self.pa.record_batch(batch)
+            self.options.tick()
         self.options.losses.others += stream.others
 
     def _batches_with_json(self, reader: StreamReader) -> Iterator[Any]:
@@ -158,6 +159,7 @@ class ColumnTarget:
             made = self.pa.RecordBatch.from_arrays([columns[name] for name in self.names], schema=self.schema)
             self.messages += made.num_rows
             yield made
+            options.tick()
             if options.losses.stop_error is not None:
                 return
 

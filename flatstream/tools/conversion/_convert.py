@@ -19,7 +19,7 @@ from flatstream.schema import Schema, Table
 from flatstream.tools._times import UNITS
 from flatstream.tools.conversion._files import NewFile
 from flatstream.tools.conversion._formats import FORMATS, ending_of, format_of_name, format_of_source, stem_of
-from flatstream.tools.conversion._options import Losses, OnUnsupported, Options, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Losses, OnUnsupported, Options, table_for_columns
 from flatstream.tools.conversion._report import ConvertReport
 from flatstream.tools.conversion._sources import Source, StreamSource
 from flatstream.tools.conversion._targets import Target
@@ -122,8 +122,9 @@ def convert(
     enums : {"dictionary", "number"}
         Enums as names or as numbers.
     time_field, time_unit : str, optional
-        For MCAP: the integer field with the time of a message, and its unit, "s", "ms", "us" or "ns", since 1970. By
-        default the one that the source says, or whose name says it, as ``time_ns``.
+        For MCAP and descriptions: the integer field with the time of a message, and its unit, "s", "ms", "us" or "ns",
+        since 1970; or both, as in ``"sampled:ms"``. By default the one that the source says, or whose name says it, as
+        ``time_ns``.
     compression : str, optional
         Inside of Parquet ("snappy" by default, "zstd", "gzip", "none"), Arrow ("lz4", "zstd"; none by default) and MCAP
         ("zstd" by default, "lz4", "none"). Streams, CSV, JSON lines and "fb" are compressed as a whole if the name ends
@@ -212,10 +213,15 @@ def make_options(schema: Any, table: Any, **others: Any) -> Options:
     progress = others.get("progress")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
+    path, _, unit = (others.get("time_field") or "").partition(":")
+    if unit:
+        if others.get("time_unit") not in (None, unit):
+            raise ArgumentError(f"time_field says the unit {unit!r}, and time_unit {others['time_unit']!r}")
+        others |= {"time_field": path, "time_unit": unit}
     made = None if schema is None else load_schema(schema)
     if isinstance(table, Table):
         if made is not None and made != table.schema:
-            raise ValueError("expected either a schema or a Table, which has one; got both, of different schemas")
+            raise ArgumentError("expected either a schema or a Table, which has one; got both, of different schemas")
         made, table = table.schema, table.name
     return Options(schema=made, table=table, **others)
 
@@ -242,7 +248,7 @@ def _check_choices(*values: Any) -> None:
     for (name, known), value in zip(choices.items(), values, strict=True):
         if value not in known:
             listed = ", ".join(repr(one) for one in known if one is not None)
-            raise ValueError(f"{name} must be one of {listed}, got {value!r:.100}")
+            raise ArgumentError(f"{name} must be one of {listed}, got {value!r:.100}")
 
 
 def _inputs(sources: Any) -> list[Input]:
@@ -252,7 +258,7 @@ def _inputs(sources: Any) -> list[Input]:
         raise TypeError(f"source must be a path or an iterable of paths, got {sources!r:.100}") from None
     found = expand(paths)
     if not found:
-        raise ValueError("source must have at least one path")
+        raise ArgumentError("source must have at least one path")
     return found
 
 
@@ -265,21 +271,23 @@ def _stands_for_several(out: Any) -> bool:
 
 def _tasks(inputs: list[Input], out: Any, from_format: str | None, to_format: str | None, is_one: bool) -> list[_Task]:
     if not is_one and not _stands_for_several(out):
-        raise ValueError(
+        raise ArgumentError(
             f"{len(inputs)} sources need a folder, or a path with {NAME}, for their new files, got {out!r:.100}"
         )
     name = os.fspath(out) if is_path(out) else ""
     if os.path.isdir(name) or name.endswith(("/", os.sep)):
         if to_format is None:
-            raise ValueError("a folder does not say the format of the new files: pass to_format= (--to)")
+            raise ArgumentError("a folder does not say the format of the new files: pass to_format= (--to)")
         name = os.path.join(name, NAME + ending_of(to_format))
     found, compression = format_of_name(name)
     to_format = to_format or found
     if to_format is None:
         endings = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
-        raise ValueError(f"the ending of {name!r} is none of {endings}: pass to_format= (--to)")
+        raise ArgumentError(f"the ending of {name!r} is none of {endings}: pass to_format= (--to)")
     if compression and not FORMATS[to_format].compressible:
-        raise ValueError(f"{FORMATS[to_format].title} is not compressed as a whole: leave out the ending {compression}")
+        raise ArgumentError(
+            f"{FORMATS[to_format].title} is not compressed as a whole: leave out the ending {compression}"
+        )
     tasks = []
     for one in inputs:
         own_format, own_compression = ("fs", "") if one.kind == "journal" else format_of_source(one.name)
@@ -293,7 +301,7 @@ def _tasks(inputs: list[Input], out: Any, from_format: str | None, to_format: st
 def _check_new(paths: list[str]) -> None:
     for number, path in enumerate(paths):
         if path in paths[:number]:
-            raise ValueError(f"two sources would become {path!r}: convert them one by one")
+            raise ArgumentError(f"two sources would become {path!r}: convert them one by one")
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
     folder = os.path.dirname(paths[0])
@@ -314,7 +322,7 @@ def open_source(task: _Task, options: Options) -> Source:
     if task.from_format == "fs":
         return StreamSource(task.one, options)
     if task.one.kind == "remote":
-        raise ValueError(f"{FORMATS[task.from_format].title} cannot be read from a URL: {task.one.name}")
+        raise ArgumentError(f"{FORMATS[task.from_format].title} cannot be read from a URL: {task.one.name}")
     source: Source = _load(SOURCES[task.from_format])(task.one, task.from_compression, options)
     return source
 
@@ -326,6 +334,7 @@ def _run(task: _Task, options: Options, report_progress: Callable[[int | None], 
         if options.where is not None:
             table = table_for_columns(source.known, "where=")
             options = replace(options, where=options.conditions_for(table, source.known))
+        options = replace(options, tick=lambda: report_progress(source.position()))
         target: Target = _load(TARGETS[task.to_format])(new.file, source.known, options)
         try:
             for reader in source.readers():

@@ -40,6 +40,7 @@ def selected_payloads(reader: StreamReader, table: Table | None, options: Option
     for batch in reader.batches(max_bytes=PIECE_BYTES):
         if options.where is None and other == "raise":
             yield batch
+            options.tick()
             continue
         assert table is not None
         frames = frames_of(batch)
@@ -54,6 +55,7 @@ def selected_payloads(reader: StreamReader, table: Table | None, options: Option
             options.losses.others += records.others
             options.losses.note(inner)
         yield chosen
+        options.tick()
         if options.losses.stop_error is not None:
             return
 

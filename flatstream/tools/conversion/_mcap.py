@@ -13,7 +13,7 @@ from flatstream.reader import StreamReader
 from flatstream.schema import Schema, Table
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, selected_payloads
-from flatstream.tools.conversion._options import Known, Options, known_identifier, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Known, Options, known_identifier, table_for_columns
 from flatstream.tools.conversion._sources import FileSource
 from flatstream.tools.conversion._targets import check_whole
 from flatstream.tools.conversion._times import time_field_of
@@ -52,7 +52,7 @@ class _Times:
         self.table = table
         found = time_field_of(table, known, options.time_field, options.time_unit)
         if found is None:
-            raise ValueError(
+            raise ArgumentError(
                 f"MCAP needs a time for each message, and it is not known which field of {table.name} has it: "
                 "pass time_field= (--time-field), and time_unit= if its name does not end with _s, _ms, _us or _ns"
             )
@@ -96,18 +96,17 @@ class McapTarget:
         kinds = writer.CompressionType
         compressions = {None: kinds.ZSTD, "zstd": kinds.ZSTD, "lz4": kinds.LZ4, "none": kinds.NONE}
         if options.compression not in compressions:
-            raise ValueError(f"compression must be 'zstd', 'lz4' or 'none' for MCAP, got {options.compression!r}")
+            raise ArgumentError(f"compression must be 'zstd', 'lz4' or 'none' for MCAP, got {options.compression!r}")
         self.writer = writer.Writer(file, compression=compressions[options.compression])
         self.writer.start(profile="", library="flatstream")
         self.channels = {}
         schemas: dict[Table, int] = {}
         for identifier, times in self.times.items():
             table = times.table
-            data = table.schema._data
-            if data is None:
-                raise ValueError(f"MCAP needs the binary schema of {table.name}, and this Schema was not made from one")
             if table not in schemas:
-                schemas[table] = self.writer.register_schema(name=table.name, encoding=ENCODING, data=data)
+                schemas[table] = self.writer.register_schema(
+                    name=table.name, encoding=ENCODING, data=table.schema.to_bytes()
+                )
             self.channels[identifier] = self.writer.register_channel(
                 topic=table.name,
                 message_encoding=ENCODING,
@@ -170,7 +169,7 @@ class McapSource(FileSource):
         """See `FileSource`."""
         module = load_mcap("reader")
         if not self.file.seekable():
-            raise ValueError("MCAP is read from its end: it cannot come from a pipe")
+            raise ArgumentError("MCAP is read from its end: it cannot come from a pipe")
         with _reading():
             self.mcap = module.make_reader(self.file, validate_crcs=True)
             summary = self.mcap.get_summary()
@@ -187,7 +186,7 @@ class McapSource(FileSource):
                 continue
             if channel.message_encoding != ENCODING or schema is None or schema.encoding != ENCODING:
                 kind = channel.message_encoding or "no encoding"
-                raise ValueError(
+                raise ArgumentError(
                     f"the topic {channel.topic!r} has no FlatBuffers ({kind}): choose another one with table="
                 )
             self.topics.append(channel.topic)
@@ -196,7 +195,7 @@ class McapSource(FileSource):
             self.channel = channel
         if wanted is not None and not found:
             topics = ", ".join(sorted(channel.topic for channel in summary.channels.values()))
-            raise ValueError(f"no topic or table {wanted!r}: the MCAP file has {topics or 'none'}")
+            raise ArgumentError(f"no topic or table {wanted!r}: the MCAP file has {topics or 'none'}")
         return self._known_of(found)
 
     def _known_of(self, found: dict[str, Table]) -> Known:
@@ -204,26 +203,20 @@ class McapSource(FileSource):
         time = None
         if len(tables) == 1 and len(found) == 1 and "time_field" in self.channel.metadata:
             time = (self.channel.metadata["time_field"], self.channel.metadata.get("time_unit", "ns"))
+        description = self._description()
+        checksum = None if description is None else description.checksum
         if len(tables) <= 1:
-            only = next(iter(tables), None)
-            description = self._description()
             is_chosen = self.options.table is not None and self.options.schema is None
-            return Known(
-                {known_identifier(table): table for table in tables},
-                only,
-                None if description is None else description.checksum,
-                time,
-                description,
-                is_chosen,
-            )
+            by_identifier = {known_identifier(table): table for table in tables}
+            return Known(by_identifier, next(iter(tables), None), checksum, time, description, is_chosen)
         by_identifier = {table.schema.file_identifier: table for table in tables if table == table.schema.root}
         if len(by_identifier) < len(tables) or "" in by_identifier:
             # In a stream, nothing would tell these messages apart.
-            raise ValueError(
+            raise ArgumentError(
                 "the MCAP file has several topics whose messages have no file identifiers to tell them apart: "
                 f"choose one with table=, of {', '.join(sorted(found))}"
             )
-        return Known(by_identifier, description=self._description())
+        return Known(by_identifier, checksum=checksum, description=description)
 
     def _description(self) -> Description | None:
         """The description that `McapTarget` put into the file."""

@@ -11,7 +11,12 @@ from flatstream.reader import StreamReader
 from flatstream.schema import Schema, Table
 from flatstream.tools.inputs import pick_table
 
-__all__ = ["Known", "Losses", "OnUnsupported", "Options", "known_of_description", "table_for_columns"]
+__all__ = ["ArgumentError", "Known", "Losses", "OnUnsupported", "Options", "known_of_description", "table_for_columns"]
+
+
+class ArgumentError(ValueError):
+    """An argument does not fit: the source, the new file or another argument. Nothing was written."""
+
 
 OnUnsupported = Literal["raise", "json", "omit"]
 
@@ -36,6 +41,10 @@ class Losses:
             self.stop_error = str(reader.stop_error)
 
 
+def _nothing() -> None:
+    """Tells nobody how far a conversion is."""
+
+
 @dataclass(frozen=True)
 class Options:
     """The arguments of `convert` that sources and targets need."""
@@ -55,6 +64,8 @@ class Options:
     describe: bool = True
     progress: Callable[[int, int | None], object] | None = None
     losses: Losses = field(default_factory=Losses)
+    # Called after each batch.
+    tick: Callable[[], object] = _nothing
 
     def read_piece(self, frames: Any) -> StreamReader:
         """A reader of frames in memory, without a checksum."""
@@ -124,7 +135,7 @@ class Known:
         old = self.description
         if old is not None and (tables == old.tables or not tables) and options.time_field is None:
             return old
-        if not tables or any(table.schema._data is None for table in tables.values()):
+        if not tables:
             return None
         time = None
         if len(tables) == 1:
@@ -170,7 +181,9 @@ def table_for_columns(known: Known, what: str) -> Table:
         return known.table
     if known.tables:
         names = ", ".join(sorted(table.name for table in known.tables.values()))
-        raise ValueError(
+        raise ArgumentError(
             f"{what} has messages of one table, and the source has several: choose one with table=, of {names}"
         )
-    raise ValueError(f"{what} needs the schema of the messages, which the source does not say: pass schema= (--schema)")
+    raise ArgumentError(
+        f"{what} needs the schema of the messages, which the source does not say: pass schema= (--schema)"
+    )

@@ -13,7 +13,7 @@ from flatstream.schema import json_lines
 from flatstream.tools.conversion._fields import Place, alignment_of
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import on_other, prefixed, selected_payloads
-from flatstream.tools.conversion._options import Known, Options, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Known, Options, table_for_columns
 from flatstream.writer import StreamWriter
 
 __all__ = ["JsonTarget", "PrefixedTarget", "StreamTarget", "Target", "cell_text", "check_whole"]
@@ -52,7 +52,7 @@ class Target(Protocol):
 def check_whole(options: Options, what: str) -> None:
     """Raises if fields were chosen for a format that has whole messages."""
     if options.fields is not None:
-        raise ValueError(f"{what} has whole messages, so that no fields can be chosen: leave out fields=")
+        raise ArgumentError(f"{what} has whole messages, so that no fields can be chosen: leave out fields=")
 
 
 class StreamTarget:
@@ -152,6 +152,7 @@ class JsonTarget:
             lines = json_lines(records, enums=self.enums, defaults=True)
             for chunk in lines:
                 self.file.write(chunk)
+                self.options.tick()
             self.messages += lines.lines
         else:
             self._write_fields(records)
@@ -172,6 +173,7 @@ class JsonTarget:
             self.file.write(("\n".join(lines) + "\n").encode())
             self.messages += len(lines)
             lines.clear()
+            self.options.tick()
 
     def finish(self) -> None:
         """See `Target`."""

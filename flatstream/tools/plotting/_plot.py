@@ -12,7 +12,7 @@ from flatstream.schema._reflection import SIZES, BaseType
 from flatstream.tools.conversion._convert import make_options, make_tasks_of_sources, open_source
 from flatstream.tools.conversion._fields import resolve
 from flatstream.tools.conversion._frames import on_other
-from flatstream.tools.conversion._options import Known, Options, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Known, Options, table_for_columns
 from flatstream.tools.conversion._times import TimeField, time_field_of
 from flatstream.tools.plotting._result import Bars, Line, Plot
 
@@ -100,9 +100,9 @@ def plot(
     names = [fields] if isinstance(fields, str) else list(fields)
     ranks = tuple(float(rank) for rank in percentiles)
     if not names:
-        raise ValueError("fields must have at least one path")
+        raise ArgumentError("fields must have at least one path")
     if any(not 0 <= rank <= 100 for rank in ranks):
-        raise ValueError(f"percentiles must be from 0 to 100, got {ranks}")
+        raise ArgumentError(f"percentiles must be from 0 to 100, got {ranks}")
     options = make_options(
         schema,
         table,
@@ -190,7 +190,7 @@ class _Collected:
         for key, rows in zip(numbers, parts, strict=True):
             self.counts[key] = self.counts.get(key, 0) + len(rows)
         if len(self.counts) > MOST_KEYS:
-            raise ValueError(f"{self.by} has more than {MOST_KEYS} values, so that it is no key")
+            raise ArgumentError(f"{self.by} has more than {MOST_KEYS} values, so that it is no key")
         return list(zip(numbers, parts, strict=True))
 
     def plot(self) -> Plot:
@@ -247,9 +247,9 @@ def _check_numbers(table: Table, path: str) -> None:
     try:
         field = resolve(table, path)
     except KeyError as error:
-        raise ValueError(error.args[0]) from None
+        raise ArgumentError(error.args[0]) from None
     if field.type.base not in SIZES or field.type.base is BaseType.UTYPE or (field.type.index >= 0):
-        raise ValueError(f"the field {path!r} of {table.name} has no numbers, so that it cannot be plotted")
+        raise ArgumentError(f"the field {path!r} of {table.name} has no numbers, so that it cannot be plotted")
 
 
 def _nanoseconds(column: Any, time: TimeField) -> tuple[Any, Any]:

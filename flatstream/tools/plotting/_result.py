@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from flatstream.tools.conversion._files import NewFile
+from flatstream.tools.conversion._options import ArgumentError
 
 __all__ = ["Bars", "Line", "Plot"]
 
@@ -178,7 +179,7 @@ class Plot:
         path = os.fspath(out)
         kind = format or PICTURES.get(os.path.splitext(path)[1].lower())
         if kind not in PICTURES.values():
-            raise ValueError(f"a picture is .png or .svg, got {path!r}")
+            raise ArgumentError(f"a picture is .png or .svg, got {path!r}")
         try:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
