@@ -8,6 +8,7 @@ import math
 import random
 import struct
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,6 +215,7 @@ def test_wrong_texts_and_options_are_errors():
 
     assert read(Text('{"i8":1}')).i8 == 1
     assert read(bytearray(b'{"i8":1}')).i8 == read(memoryview(b'x{"i8":1}')[1:]).i8 == 1
+    wrong: Any
     for wrong in (None, 1, ["{}"], {}):
         with pytest.raises(TypeError):
             table().from_json(wrong)
@@ -285,8 +287,9 @@ def test_wrong_line_is_an_error_with_its_number():
         records = RecordWriter(writer, table())
         with pytest.raises(JsonError) as caught:
             records.write_json_lines('{"i8":1}\n\n{"i8":2}\n{"i8":\n')
-        assert (caught.value.line, caught.value.column, caught.value.path) == (4, 7, "i8")
-        assert caught.value.rows_written == 2
+        error: Any = caught.value
+        assert (error.line, error.column, error.path) == (4, 7, "i8")
+        assert error.rows_written == 2
         with pytest.raises(TypeError, match="source must be text, a file or an iterable of lines, got int"):
             records.write_json_lines(1)
         assert records.write_json_lines('{"x":1}\n{"i8":3}', unknown="skip") == 2

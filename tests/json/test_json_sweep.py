@@ -66,6 +66,7 @@ def check_round_trips(name: str, seeds: range, count: int) -> int:
         for seed in seeds:
             for record in random_records(table, seed, count, RoundTripMaking):
                 view = table.view(encoded(table, record))
+                options: Any
                 for options in ({}, {"enums": "number", "indent": 1}, {"defaults": True, "nonfinite": "bare"}):
                     text = view.to_json(**options)
                     message = table.from_json(text)

@@ -6,6 +6,9 @@ from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.flatbuf.layout import Layout
 from flatstream._core.records.record_builder import RecordBuilder
 
+NUMBER_NAMES: dict[int, str]
+NUMBER_RANGES: dict[int, str]
+
 @final
 class JsonReader(RecordBuilder):
     def __init__(

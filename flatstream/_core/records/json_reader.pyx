@@ -2,7 +2,8 @@
 """Builds messages from JSON text, as the schema requires. What is accepted is what ``flatc --binary`` accepts.
 
 The text is read once, from its first byte to its last, and the parts of the message are built on the way: strings,
-vectors and inner tables at once, and a table when its closing brace is reached. The stacks are those of `RecordBuilder`.
+vectors and inner tables at once, and a table when its closing brace is reached. The stacks are those of
+`RecordBuilder`.
 
 The text has a zero byte behind its last one, and `position` never passes it: it is compared with `size` wherever it
 advances over a byte that may be 0, and stops at 0 everywhere else.
@@ -432,8 +433,8 @@ cdef class JsonReader(RecordBuilder):
 
     cdef uint32_t read_hex(self, int digits) except? 0:
         cdef uint32_t code = 0
-        cdef int i, digit
-        for i in range(digits):
+        cdef int digit
+        for _ in range(digits):
             # Not past the end: a zero byte is no digit.
             digit = hexadecimal(self.text[self.position])
             if digit < 0:

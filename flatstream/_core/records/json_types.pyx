@@ -8,8 +8,6 @@ from libc.stdint cimport uint64_t
 from flatstream._core.flatbuf.layout cimport EnumLayout, Layout
 from flatstream._core.records.json_numbers cimport prepare_numbers
 
-from json.encoder import py_encode_basestring
-
 
 cdef extern from "Python.h":
     void* PyMem_RawCalloc(size_t count, size_t size) nogil
@@ -63,7 +61,9 @@ cdef class JsonTypes:
 
     cdef const char* text_of(self, object name, bytes after, Py_ssize_t* size) except NULL:
         """A name in quotes, followed by `after`."""
-        cdef bytes text = py_encode_basestring(name).encode() + after
+        # Imported here, because most programs that load a schema need no JSON.
+        from json.encoder import encode_basestring
+        cdef bytes text = encode_basestring(name).encode() + after
         self.texts.append(text)
         size[0] = PyBytes_GET_SIZE(text)
         return PyBytes_AS_STRING(text)

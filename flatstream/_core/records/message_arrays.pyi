@@ -1,5 +1,8 @@
 from typing import final
 
+TYPE_CODES: tuple[str | None, ...]
+BIG_ENDIAN: bool
+byteorder: str
 FORMATS: tuple[str | None, ...]
 
 @final

@@ -12,7 +12,7 @@ from flatstream._core.flatbuf.kinds cimport ARRAY, BOOL, OBJECT, UBYTE, scalar_w
 from flatstream._core.flatbuf.layout cimport FieldLayout, Layout
 from flatstream._core.flatbuf.verifier cimport Field
 
-from array import array
+from array import array as PlainArray
 from importlib import import_module
 from sys import byteorder
 
@@ -139,7 +139,7 @@ cdef object plain_array(const uint8_t* data, uint8_t kind, uint64_t count):
     cdef uint64_t i
     if kind == BOOL:
         return [data[i] != 0 for i in range(count)]
-    numbers = array(TYPE_CODES[kind], (<const char*>data)[:count * scalar_width(kind)])
+    numbers = PlainArray(TYPE_CODES[kind], (<const char*>data)[:count * scalar_width(kind)])
     if BIG_ENDIAN:
         numbers.byteswap()
     return numbers

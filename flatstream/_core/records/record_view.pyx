@@ -842,7 +842,8 @@ cdef class RecordView:
         Raises
         ------
         FlatbufferError
-            The message is damaged or exceeds a limit. A verified message raises neither by default.
+            The message is damaged or exceeds a limit. A verified message raises neither by default, unless messages in
+            its fields (`nested_flatbuffer`), which no verifier looks into, exceed a limit.
         TypeError, ValueError
             An argument has the wrong type or value.
 
