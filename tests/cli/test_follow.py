@@ -9,6 +9,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +92,24 @@ def test_a_file_is_followed_from_its_last_messages_on(tmp_path: Path) -> None:
             assert follower.is_silent()
             assert follower.end() == 130
             assert follower.line("stderr") == "flatstream follow: interrupted"
+
+
+def test_every_nth_message_is_one_of_those_that_come(tmp_path: Path) -> None:
+    path = tmp_path / "events.fs"
+    with flatstream.open(path, "w", checksum="xxhash64") as writer:
+        write_events(writer, range(10))
+        writer.flush()
+        with following("--every", "3", path, *SCHEMA) as follower:
+            number = 10
+            while follower.is_silent():
+                write_events(writer, range(number, number + 6))
+                writer.flush()
+                number += 6
+                # To let it print what it has read.
+                time.sleep(0.01)
+            first, second = follower.numbers(2)
+            assert first >= 10
+            assert second == first + 3
 
 
 def test_an_empty_file_is_waited_for_and_conditions_hold(tmp_path: Path) -> None:
