@@ -126,9 +126,7 @@ def array_of(data: ColumnData) -> Any:
 def plain_array_of(data: ColumnData) -> array[Any]:
     """A column as an array of the standard library; see `Column.to_array`."""
     if data.type.format not in NUMBERS:
-        raise TypeError(
-            f"to_array() needs a column of numbers, and {data.type.name!r} has {type_text(data.type)}"
-        )
+        raise TypeError(f"to_array() needs a column of numbers, and {data.type.name!r} has {type_text(data.type)}")
     if data.null_count:
         raise ValueError(
             f"column {data.type.name!r} has {data.null_count} nulls, for which an array has no value: use to_pylist()"
