@@ -31,6 +31,8 @@ PROGRESS_STEP = 16 << 20
 # A length of any size may stand in a damaged frame. The longest header has 12 bytes.
 MAX_LENGTH = 2**32 - 1
 HEADER = 12
+# How many ranges of lost bytes the repr of a report has.
+MAX_SHOWN_RANGES = 10
 
 
 class SalvageReport(NamedTuple):
@@ -59,6 +61,17 @@ class SalvageReport(NamedTuple):
     doubtful_ranges: tuple[tuple[int, int], ...]
     doubtful: str | None
     looks_like: str | None = None
+
+    def __repr__(self) -> str:
+        values = (_shortened(value) if type(value) is tuple else repr(value) for value in self)
+        return f"SalvageReport({', '.join(f'{name}={text}' for name, text in zip(self._fields, values, strict=True))})"
+
+
+def _shortened(ranges: tuple[tuple[int, int], ...]) -> str:
+    """The repr of a tuple, which can have a million ranges."""
+    if len(ranges) <= MAX_SHOWN_RANGES:
+        return repr(ranges)
+    return f"({', '.join(map(repr, ranges[:MAX_SHOWN_RANGES]))}, ... {len(ranges) - MAX_SHOWN_RANGES} more)"
 
 
 def salvage(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import flatstream
+from flatstream.journal import JournalWriter
 from flatstream.tools import info, verify
 from support.cli import Result, call_flatstream, check_expected, run_flatstream
 from support.cli_samples import (
@@ -246,6 +247,24 @@ def test_input_that_cannot_be_read_is_told_and_others_are_looked_at(samples, tmp
         first, second = map(json.loads, result.lines)
         assert (first["path"], first["status"]) == ("nothing.fs", 4)
         assert second["frames"] == 50
+
+
+def test_journal_that_describes_itself_is_verified_by_its_schema(tmp_path):
+    with JournalWriter(tmp_path / "j", describe=telemetry(), metadata={"site": "north"}) as writer:
+        events = flatstream.RecordWriter(writer, root())
+        for number in range(30):
+            events.write(sequence=number, wall_time_ns=BEGIN + number * 100_000_000)
+    found, report = info(tmp_path / "j"), verify(tmp_path / "j")
+    assert (found.frames, found.checksum, found.found_by, found.state) == (30, "xxhash64", "journal", "intact")
+    assert (found.tables, found.seconds, found.rate) == ({"TELE": "telemetry.Event"}, 2.9, 10)
+    assert found.description.metadata["site"] == "north"
+    assert (report.frames, report.tables, report.state) == (30, ("telemetry.Event",), "intact")
+    assert call_flatstream("schema", "j", "-f", "bfbs", cwd=tmp_path).data == SCHEMA.read_bytes()
+    with JournalWriter(tmp_path / "j") as writer:
+        writer.write_payload(b"no message")
+    again = verify(tmp_path / "j")
+    assert (again.frames, [one.kind for one in again.damage]) == (30, ["payload"])
+    assert call_flatstream("verify", "j", cwd=tmp_path).status == 1
 
 
 def test_journal_that_is_large_is_not_read_and_one_that_is_shorter_than_it_was_is_damaged(tmp_path, monkeypatch):

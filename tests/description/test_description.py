@@ -274,8 +274,7 @@ def test_bytes_of_a_later_version_are_kept() -> None:
         metadata=[{"key": "b", "value": "1"}, {"key": "a"}, {"key": "b", "value": "2"}],
         later=["x"],
     )
-    payload = bytearray(builder.Output())
-    payload = with_identifier(payload)
+    payload = with_identifier(builder.Output())
     read = Description.from_bytes(payload)
     assert (read.version, read.checksum, read.created_ns) == (2, "blake9", None)
     assert read.metadata == {"a": "", "b": "1"}

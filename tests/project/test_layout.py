@@ -32,6 +32,7 @@ FOLDERS = {
     "robustness",
     "schemas",
     "stream",
+    "tools",
 }
 
 

@@ -232,3 +232,12 @@ def test_frames_are_read_as_they_lie(tmp_path: Path) -> None:
         batch = reader.read_batch()
         assert batch is not None
         assert batch.buffer[: len(frame)] == frame
+
+
+def test_repr_of_a_report_with_many_ranges_is_short():
+    ranges = tuple((each, each + 1) for each in range(0, 100_000, 2))
+    report = flatstream.SalvageReport(3, 60, ranges, len(ranges), ranges[:2], None)
+    assert repr(report) == (
+        f"SalvageReport(frames=3, size=60, lost_ranges=({', '.join(map(repr, ranges[:10]))}, ... 49990 more), "
+        "lost_bytes=50000, doubtful_ranges=((0, 1), (2, 3)), doubtful=None, looks_like=None)"
+    )

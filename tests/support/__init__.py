@@ -25,6 +25,10 @@ Journals
     power_disk         a disk that loses power
     fault_counts       how many faults of each kind were tried
 
+Command line
+    cli                runs commands in this process or as the installed script, and compares what they print
+    cli_samples        files and journals of every kind
+
 Messages
     schemas            the schemas of ``data/schemas`` and ``examples``, and the code that flatc generated from them
     strategies         Hypothesis strategies for messages of ``shapes``

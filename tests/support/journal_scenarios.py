@@ -142,9 +142,16 @@ def tear(directory: Path) -> None:
 
 
 def tear_first_frame(directory: Path) -> None:
-    """Leaves a part of its first frame in the last segment."""
+    """Leaves a part of its first frame behind the description in the last segment."""
     unseal(directory)
-    os.truncate(segments_in(directory)[-1], 7)
+    last = segments_in(directory)[-1]
+    os.truncate(last, 12 + int.from_bytes(last.read_bytes()[:4], "little") + 7)
+
+
+def tear_description(directory: Path) -> None:
+    """Leaves a part of the description in the last segment."""
+    unseal(directory)
+    os.truncate(segments_in(directory)[-1], 100)
 
 
 def empty_last(directory: Path) -> None:
@@ -225,6 +232,7 @@ WRITINGS: dict[str, Scenario] = {
 RECOVERIES: dict[str, Scenario] = {
     "a torn frame": Scenario(before=WROTE, damage=tear, settings=ROTATED),
     "a torn first frame": Scenario(before=WROTE, damage=tear_first_frame, settings=ROTATED),
+    "a torn description": Scenario(before=WROTE, damage=tear_description, settings=ROTATED),
     "an empty segment": Scenario(before=WROTE, damage=empty_last, settings=ROTATED),
     "a tail of zeros": Scenario(before=WROTE, damage=zero_tail, settings=ROTATED),
     "a damaged frame": Scenario(before=(("write", 6, 40),), damage=damage_frame, has_gaps=True),
