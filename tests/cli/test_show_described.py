@@ -14,7 +14,7 @@ import pytest
 import flatstream
 from flatstream import Description, RecordWriter, Schema
 from flatstream.cli._output import size_text
-from flatstream.journal import JournalWriter
+from flatstream.journal import JournalWriter, RotationPolicy
 from support.cli import Result, call_flatstream, check_expected
 from support.events import BEGIN, EVENT, SCHEMA_FILE, event_stream, frames_of, sequences, write_events
 from support.schemas import SHAPES
@@ -179,6 +179,26 @@ def test_floats_of_32_bits_have_the_digits_that_they_need(tmp_path: Path) -> Non
         "scalars.f64": 0.1,
         "vectors.f32s": [0.1, 1e-45, 3.4028235e38, 16777216.0],
     }
+
+
+def test_a_journal_that_describes_itself_needs_no_options(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    with JournalWriter(folder, describe=EVENT, rotate=RotationPolicy(max_frames=7)) as journal:
+        write_events(journal, range(40))
+
+    def shown(*arguments: str) -> list[int]:
+        result = call_flatstream(*arguments, folder)
+        assert (result.status, result.errors) == (0, "")
+        return numbers(result)
+
+    assert shown("cat") == list(range(40))
+    assert shown("head", "-n", "9", "--fields", "sequence") == list(range(9))
+    assert shown("tail", "-n", "9") == list(range(31, 40))
+    assert shown("tail", "-n", "2", "--where", "sequence < 20") == [18, 19]
+    assert shown("cat", "--since", "2023-11-14T22:13:55Z") == list(range(35, 40))
+    out = tmp_path / "out.fs"
+    assert call_flatstream("sample", folder, "-o", out, "--every", "10").status == 0
+    assert numbers(call_flatstream("cat", out)) == [0, 10, 20, 30]
 
 
 # merge, split, sample
