@@ -50,6 +50,7 @@ from flatstream._core.checksums.checksum import UncheckedChecksum
 from flatstream.checksums import as_checksum
 from flatstream.framing import as_deframer, as_framer
 from reference import framing as reference
+from support.extent import in_one_test
 from support.modes import MODES, Mode, Sum24, every_mode
 from support.processes import import_with
 
@@ -122,6 +123,7 @@ def test_every_length_to_256_agrees_with_the_division_bit_by_bit(mode):
         assert mode.checksum().calculate(payload) == reference.ALGORITHMS[mode.name].calculate(payload), length
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "length", [257, 511, 512, 513, 1023, 1024, 1025, 4095, 4097, 65535, 65536, 65537, 300_007, (1 << 20) - 1, 1 << 20]
 )
@@ -132,6 +134,7 @@ def test_long_payload_agrees_with_the_oracle(cls, length):
         assert cls().calculate(memoryview(NOISE)[shift : shift + length]) == ORACLES[cls](payload)
 
 
+@in_one_test
 @pytest.mark.parametrize("byte", [0x00, 0xFF], ids=["zeros", "ones"])
 @every_builtin
 def test_payload_of_equal_bytes_agrees_with_the_oracle(cls, byte):
@@ -235,6 +238,7 @@ BUFFERS: dict[str, Any] = {
 every_buffer = pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in BUFFERS.items()])
 
 
+@in_one_test
 @every_buffer
 @every_builtin
 def test_every_kind_of_buffer_has_the_checksum_of_its_bytes(cls, make):
@@ -243,6 +247,7 @@ def test_every_kind_of_buffer_has_the_checksum_of_its_bytes(cls, make):
     cls().verify(ORACLES[cls](BYTES), data)
 
 
+@in_one_test
 @every_buffer
 @every_mode
 def test_every_kind_of_buffer_is_framed_as_its_bytes(mode, make):
@@ -257,6 +262,7 @@ def test_every_kind_of_buffer_is_framed_as_its_bytes(mode, make):
     assert alone.getvalue() == expected
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "empty",
     [b"", bytearray(), memoryview(b""), array.array("d"), np.empty(0, np.float64), np.empty((3, 0), STRUCTURED)],
@@ -279,6 +285,7 @@ def test_buffer_is_released_after_calculation_and_after_mismatch(cls):
     assert data.startswith(b"1234567890")
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("payload", "error", "message"),
     [
@@ -342,6 +349,7 @@ def test_verify_without_a_checksum_accepts_everything():
     NoChecksum().verify(12345, b"anything")
 
 
+@in_one_test
 @pytest.mark.parametrize("expected", [None, "1", 1.0, b"\x01"])
 @every_mode
 def test_verify_of_what_is_no_int_raises_type_error(mode, expected):
@@ -369,6 +377,7 @@ def constant(value: Any, width: Any) -> Any:
     return Constant()
 
 
+@in_one_test
 @pytest.mark.parametrize("size", range(9))
 @pytest.mark.parametrize("value", [0, 1, 0x1122334455667788, 0xFFEEDDCCBBAA9988776655, -1, -(2**70) - 3])
 def test_custom_checksum_of_any_size_is_stored_modulo_its_width(size, value):
@@ -404,6 +413,7 @@ def test_custom_checksum_whose_size_is_no_int_is_refused(make, size):
         make(constant(0, size))
 
 
+@in_one_test
 @pytest.mark.parametrize("make", [ChecksumFramer, ChecksumDeframer])
 @pytest.mark.parametrize("value", [None, Crc32, "crc32", ChecksumType.CRC32, zlib.crc32])
 def test_what_is_no_checksum_is_refused(make, value):
@@ -656,6 +666,7 @@ def test_checksum_type_is_accepted_by_recovery(mode, tmp_path):
     assert flatstream.recover_file(path, mode.checksum_type) == report
 
 
+@in_one_test
 @pytest.mark.parametrize("as_what", ["checksum", "framer"])
 @every_type
 def test_checksum_type_is_accepted_by_open(mode, as_what, tmp_path):

@@ -34,6 +34,7 @@ import xxhash
 
 from flatstream import Crc16, Crc32, Crc32c, Crc64, XxHash64
 from flatstream._core.checksums import crc, xxh3
+from support.extent import in_one_test
 
 ORACLES: dict[str, Callable[[bytes], int]] = {
     "crc16": lambda data: binascii.crc_hqx(data, 0),
@@ -150,17 +151,20 @@ def test_every_length_to_300_at_every_alignment_agrees_with_the_oracle(name, var
     assert (found["compared"], found["wrong"]) == (ALIGNMENTS * (LONGEST + 1), [])
 
 
+@in_one_test
 @every_crc_way
 def test_message_split_at_every_byte_has_the_value_of_the_whole(name, variable, setting):
     found = run_doors(variable, setting)[name]
     assert (found["split"], found["wrong_splits"]) == (ALIGNMENTS * (LONGEST + 1), [])
 
 
+@in_one_test
 @every_way
 def test_large_message_agrees_with_the_oracle(name, variable, setting):
     assert run_doors(variable, setting)[name]["large"] == [ORACLES[name](NOISE[:size]) for size in LARGE]
 
 
+@in_one_test
 @every_crc_way
 def test_large_message_split_in_two_agrees_with_the_oracle(name, variable, setting):
     assert run_doors(variable, setting)[name]["large_split"] == [ORACLES[name](NOISE[:size]) for size in LARGE]
@@ -201,6 +205,7 @@ EMPTY: dict[str, Callable[[], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", EMPTY)
 @every_door
 def test_empty_memory_has_the_value_of_no_bytes(name, kind):
@@ -228,6 +233,7 @@ ACCEPTED: dict[str, Callable[[bytes], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ACCEPTED)
 @every_door
 def test_contiguous_unsigned_bytes_are_accepted(name, kind):
@@ -267,6 +273,7 @@ def test_none_raises_type_error(name):
         DOORS[name](None)
 
 
+@in_one_test
 @pytest.mark.parametrize("data", ["text", 7, [1, 2], object()], ids=["str", "int", "list", "object"])
 @every_door
 def test_object_without_a_buffer_raises_type_error(name, data):
@@ -283,6 +290,7 @@ STRIDED: dict[str, Any] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", STRIDED)
 @every_door
 def test_strided_memory_is_refused(name, kind):
@@ -304,6 +312,7 @@ OTHER_ITEMS: dict[str, Any] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", OTHER_ITEMS)
 @every_door
 def test_items_that_are_not_unsigned_bytes_are_refused(name, kind):
@@ -318,6 +327,7 @@ DIMENSIONS: dict[str, Any] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", DIMENSIONS)
 @every_door
 def test_memory_of_no_or_several_dimensions_is_refused(name, kind):
@@ -336,6 +346,7 @@ def test_released_memoryview_is_refused(name):
 # The value to extend
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value",
     [None, "1", b"\x01", 1.0, 1.5, True, [1], np.float64(1)],

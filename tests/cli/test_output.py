@@ -22,6 +22,7 @@ from flatstream.cli._output import (
 )
 from support.cli import call_flatstream
 from support.cli_samples import described, write_events
+from support.extent import in_one_test
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ def test_sizes(size, text):
     assert size_text(size) == text
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

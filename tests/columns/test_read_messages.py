@@ -16,6 +16,7 @@ from flatstream._core.column_reader.extract import read_messages
 from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.column_reader.reader import ColumnReader
 from flatstream.columns import ColumnBatch
+from support.extent import in_one_test
 
 SCHEMA = Schema.from_file(Path(__file__).resolve().parents[2] / "examples" / "telemetry.bfbs")
 EVENT = SCHEMA.table("telemetry.Event")
@@ -126,6 +127,7 @@ def test_strided_memory_is_refused(position: int) -> None:
             read_messages(*arguments)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("position", "wrong"),
     [
@@ -152,6 +154,7 @@ def test_object_without_a_buffer_is_refused(position: int) -> None:
         read_messages(*arguments)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("offset", "length"),
     [

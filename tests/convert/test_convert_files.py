@@ -20,6 +20,7 @@ from flatstream.tools.conversion import _arrow, _convert, _json_lines, _mcap, _s
 from flatstream.tools.conversion._columns import ColumnTarget
 from support.cli import environment
 from support.conversion import ENDINGS, events, names_in, one, read_stream, write_stream
+from support.extent import in_one_test
 from support.schemas import EXAMPLES, TELEMETRY
 
 assert TELEMETRY.root is not None
@@ -46,6 +47,7 @@ def test_existing_file_is_not_overwritten(tmp_path: Path, ending: str) -> None:
     assert names_in(tmp_path) == {"in.fs", out.name}
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", [*ENDINGS, ".csv.gz"])
 def test_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 10)
@@ -60,6 +62,7 @@ def test_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, ending: 
     assert names_in(tmp_path) == {"in.fs", out.name}
 
 
+@in_one_test
 @pytest.mark.parametrize("error", [OSError(28, "no space"), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("ending", [*ENDINGS, ".jsonl.zst"])
 def test_failed_conversion_leaves_nothing(tmp_path: Path, ending: str, error: BaseException) -> None:

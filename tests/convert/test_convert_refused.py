@@ -16,6 +16,7 @@ from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream.schema import Schema
 from flatstream.tools import convert
 from support.conversion import events, names_in, one, read_stream, write_stream
+from support.extent import in_one_test
 from support.schemas import EXAMPLES, SCHEMAS, SHAPES, TELEMETRY, schema_of
 
 assert TELEMETRY.root is not None
@@ -96,6 +97,7 @@ def test_schema_is_a_path_a_schema_or_that_of_a_table(tmp_path: Path) -> None:
         convert(source, tmp_path / "out.csv", schema=SHAPES, table=EVENT)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

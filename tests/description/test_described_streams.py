@@ -29,6 +29,7 @@ from flatstream import (
 from flatstream._core.framing.framer import NonEmptyFramer
 from flatstream._core.stream.decoder import Decoder
 from reference import framing as reference
+from support.extent import in_one_test
 from support.modes import MODES, Mode, every_mode
 from support.processes import forked
 from support.python_strategies import CheckedMagicDeframer, MagicFramer, PythonDeframer, PythonFramer
@@ -73,6 +74,7 @@ def test_stream_is_a_frame_of_the_description_and_the_usual_bytes(mode: Mode) ->
     assert head == len(expected) + 4 + mode.size
 
 
+@in_one_test
 @every_sink
 def test_description_comes_first_to_any_sink_and_is_not_counted(sink_kind: Any, tmp_path: Path) -> None:
     for size in (0, 1, 300, 65536):

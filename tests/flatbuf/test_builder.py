@@ -38,6 +38,7 @@ from hypothesis import strategies as st
 from flatstream import Builder
 from support.bad_input import shown
 from support.builders import INTEGER_KINDS, KINDS, Twins
+from support.extent import in_one_test
 from support.messages import outcome
 
 # Numbers
@@ -112,6 +113,7 @@ NUMBERS = [
 NO_NUMBERS = [None, "", "1", b"1", 1j, [], (), {}, object(), int]
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_value_as_a_number_does_what_it_does_to_the_package(kind):
     for value in (*NUMBERS, *NO_NUMBERS):
@@ -131,6 +133,7 @@ def test_any_value_and_default_in_a_slot_does_what_it_does_to_the_package(kind, 
                 twins.EndObject()
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_default_for_a_number_does_what_it_does_to_the_package(kind):
     for default in (*NUMBERS, *NO_NUMBERS):
@@ -160,6 +163,7 @@ def test_any_value_as_a_place_does_what_it_does_to_the_package(name):
             twins.call(name, value)
 
 
+@in_one_test
 @pytest.mark.parametrize("flags", [name for name in dir(number_types) if name.endswith("Flags")])
 def test_methods_that_take_the_type_do_what_they_do_to_the_package(flags):
     kind = getattr(number_types, flags)
@@ -174,6 +178,7 @@ def test_methods_that_take_the_type_do_what_they_do_to_the_package(flags):
             slotted.call("PrependSlot", kind, 0, value, default)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
@@ -246,6 +251,7 @@ SLOT_NUMBERS = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("slot", SLOT_NUMBERS, ids=shown)
 def test_any_field_number_does_what_it_does_to_the_package(slot):
     for method, arguments in {
@@ -282,6 +288,7 @@ FIELD_COUNTS: list[Any] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("count", FIELD_COUNTS, ids=shown)
 def test_any_number_of_fields_does_what_it_does_to_the_package(count):
     twins = Twins(16)
@@ -310,12 +317,14 @@ SIZES: list[Any] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("size", SIZES, ids=shown)
 def test_any_initial_size_does_what_it_does_to_the_package(size):
     expected = outcome(lambda: len(flatbuffers.Builder(size).Bytes))
     assert outcome(lambda: len(Builder(size).Bytes)) == expected
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value",
     [0, 1, 2, 3, 4, 8, 16, 64, 100, True, None, "1", 1.0, 0.5, float("nan"), OnlyIndex(), np.int64(8)],
@@ -332,6 +341,7 @@ def test_any_size_does_what_it_does_to_the_package(value):
         twins.call("StartVector", *element_and_count)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "count", [0, -1, -(10**30), 1, 7, 64, True, None, "1", 1.5, OnlyIndex(), np.int64(3)], ids=shown
 )
@@ -393,6 +403,7 @@ STRINGS = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("method", ["CreateString", "CreateSharedString"])
 @pytest.mark.parametrize("text", STRINGS, ids=shown)
 def test_any_string_does_what_it_does_to_the_package(method, text):
@@ -404,6 +415,7 @@ def test_any_string_does_what_it_does_to_the_package(method, text):
         twins.call(method, "after")
 
 
+@in_one_test
 @pytest.mark.parametrize("data", STRINGS, ids=shown)
 def test_anything_as_a_vector_of_bytes_does_what_it_does_to_the_package(data):
     twins = Twins(0)
@@ -438,6 +450,7 @@ def test_bytearray_can_be_changed_after_it_was_written(size):
 # Misuse
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("misuse", "error"),
     [
@@ -491,6 +504,7 @@ def test_misuse_raises_the_packages_own_exception(misuse, error):
     assert Twins(64).attempt(misuse) == ("raised", error)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "identifier",
     [

@@ -18,6 +18,7 @@ from flatbuffers.builder import (
 import flatstream
 from flatstream import Builder, SizeThresholdPolicy, StreamReader, StreamWriter
 from support.builders import finished_builder
+from support.extent import in_one_test
 from support.messages import outcome
 
 EITHER = pytest.mark.parametrize("make", [flatbuffers.Builder, Builder], ids=["package", "ours"])
@@ -95,6 +96,7 @@ PAYLOADS = [payload_of(item) for item in ITEMS]
 STREAM = b"".join(struct.pack("<I", len(payload)) + payload for payload in PAYLOADS)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 100, 65536])
 @pytest.mark.parametrize(
     "options",

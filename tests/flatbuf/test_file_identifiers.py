@@ -21,6 +21,7 @@ from flatstream import (
     TypedValidator,
     ValidationFailedError,
 )
+from support.extent import in_one_test
 from support.messages import refusal
 from support.schemas import SCHEMAS, SHAPES, generated, schema_of
 
@@ -73,6 +74,7 @@ def test_message_with_the_identifier_of_the_schema_or_with_none_is_read(read):
     assert len(read([OWN, NONE, OWN])) == 3
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("before", [0, 1, 3])
 def test_message_with_another_identifier_is_refused_with_both(read, before):
@@ -114,12 +116,14 @@ def test_reading_goes_on_behind_a_message_with_another_identifier(read):
 # What is an identifier
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("four", [b"\0\0\0\0", b"UNI\0", b"\x1fNIO", b"UNI\x7f", b"\xff\xff\xff\xff", b"\x80NIO"])
 def test_bytes_that_are_not_printable_are_no_identifier(read, four):
     assert len(read([message(four)])) == 1
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("four", [b"    ", b"~~~~", b"SHAq", b"sHAP", b"0000"])
 def test_any_four_printable_bytes_are_an_identifier(read, four):

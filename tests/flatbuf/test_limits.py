@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flatstream import Builder, FlatbufferError, RecordWriter, StreamReader, StreamWriter, ValidationFailedError
+from support.extent import in_one_test
 from support.messages import chain, doubling
 from support.schemas import SHAPES
 
@@ -35,6 +36,7 @@ every_way = pytest.mark.parametrize("read", WAYS.values(), ids=WAYS)
 REFUSED = (ValidationFailedError, FlatbufferError)
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("limit", [1, 64, 65, 1000])
 def test_depth_up_to_the_limit_is_read_and_more_is_refused(read, limit):
@@ -50,6 +52,7 @@ def test_depth_is_limited_to_64_by_default(read):
         read(chain(65))
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("levels", [1, 2, 6])
 def test_tables_up_to_the_limit_are_read_and_more_are_refused(read, levels):
@@ -68,6 +71,7 @@ def test_bytes_up_to_the_limit_are_read_and_more_are_refused(read):
         read(message, max_apparent_size=13)
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize(("name", "most"), [("max_depth", 1000), ("max_tables", 2**62), ("max_apparent_size", 2**62)])
 def test_limit_of_a_wrong_type_or_size_is_an_error_with_its_name(read, name, most):

@@ -14,6 +14,7 @@ import pytest
 from flatbuffers.table import Table as RawTable
 
 from flatstream import Builder, FlatbufferError, RecordWriter, Schema, StreamReader, StreamWriter, TypedValidator
+from support.extent import in_one_test
 from support.messages import refusal, root_at
 from support.schemas import EXAMPLES, ROOT, SCHEMAS, schema_of
 
@@ -115,6 +116,7 @@ def framed(*messages: bytes) -> bytes:
     return b"".join(struct.pack("<I", len(message)) + message for message in messages)
 
 
+@in_one_test
 @pytest.mark.parametrize(("union", "variant"), CASES)
 def test_union_of_any_type_is_read(union, variant):
     value_type = UNIONS[union][2][variant]
@@ -127,6 +129,7 @@ def test_union_of_any_type_is_read(union, variant):
     assert record.rest == 5
 
 
+@in_one_test
 @pytest.mark.parametrize(("union", "variant"), CASES)
 def test_union_of_any_type_is_read_as_columns(union, variant):
     # Rows of several shapes, and one whose type is not in the schema, although its low byte is.
@@ -193,6 +196,7 @@ def test_type_that_is_not_in_the_schema_is_no_variant_although_its_low_byte_is(u
 # Writing
 
 
+@in_one_test
 @pytest.mark.parametrize(("union", "variant"), CASES)
 def test_union_of_any_type_is_written_as_the_schema_stores_it(union, variant):
     number, form, variants = UNIONS[union]
@@ -220,6 +224,7 @@ def write_columns(columns: Any) -> list[bytes]:
     return [bytes(payload) for payload in StreamReader(sink.getvalue())]
 
 
+@in_one_test
 @pytest.mark.parametrize(("union", "variant"), CASES)
 def test_union_of_any_type_is_written_from_columns(union, variant):
     number, form, variants = UNIONS[union]
@@ -458,6 +463,7 @@ def misplaced(union: str, value_type: int, beyond: int) -> bytes:
     return bytes(message)
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 @pytest.mark.parametrize("beyond", [-2, -1, 0, 1, 1000, 60_000])
 def test_value_outside_of_the_message_matters_only_if_its_type_is_known(union, beyond):
@@ -502,6 +508,7 @@ CONDITIONS: list[tuple[Any, list[int]]] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("where", "expected"), CONDITIONS, ids=[str(where) for where, _ in CONDITIONS])
 def test_conditions_go_through_unions_with_wide_types(where, expected):
     sink = io.BytesIO()

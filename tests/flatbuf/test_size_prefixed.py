@@ -30,6 +30,7 @@ from flatstream import (
 from support import strategies
 from support.arrow_types import Making, Mapping
 from support.columns import messages_of
+from support.extent import in_one_test
 from support.schemas import SCHEMAS, SHAPES, TINY, UNIONS, generated
 
 PREFIXED = Schema.from_file(SCHEMAS / "shapes.bfbs", size_prefixed=True)
@@ -104,6 +105,7 @@ def accepts(builder: Any) -> bool:
         return writer.frames_written == 1
 
 
+@in_one_test
 @pytest.mark.parametrize("make", BUILDERS, ids=lambda make: f"{make.__module__.partition('.')[0]}.{make.__name__}")
 @pytest.mark.parametrize("identifier", IDENTIFIERS, ids=repr)
 @pytest.mark.parametrize("root", ROOTS)
@@ -190,6 +192,7 @@ def test_message_without_prefix_is_never_taken_for_one() -> None:
                     assert accepts(Finished(message))
 
 
+@in_one_test
 @pytest.mark.parametrize("identifier", [None, b"TEST"], ids=repr)
 @pytest.mark.parametrize("alignment", [1, 2, 4, 8, 16, 64])
 @pytest.mark.parametrize("fields", [0, 1, 5])

@@ -40,6 +40,7 @@ from flatstream import (
     Validator,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.modes import Mode, every_mode
 from support.processes import survives
 from support.schemas import SCHEMAS
@@ -309,6 +310,7 @@ VARIANTS = {
 EVERY_VARIANT = pytest.mark.parametrize("make", list(VARIANTS.values()), ids=list(VARIANTS))
 
 
+@in_one_test
 @EVERY_VARIANT
 @every_mode
 def test_refusal_when_reading_says_where_and_the_next_frame_follows(mode: Mode, make):
@@ -341,6 +343,7 @@ def test_refusal_when_reading_says_where_and_the_next_frame_follows(mode: Mode, 
             assert read == [GOOD, refusal_of(1), GOOD, refusal_of(3), refusal_of(4), GOOD]
 
 
+@in_one_test
 @EVERY_VARIANT
 @every_mode
 @pytest.mark.parametrize("buffer_size", [0, 65536])

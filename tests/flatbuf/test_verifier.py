@@ -28,6 +28,7 @@ from flatstream import (
 )
 from flatstream._core.flatbuf.verifier import Types
 from flatstream.schema._reflection import BaseType
+from support.extent import in_one_test
 from support.messages import (
     NAMED,
     chain,
@@ -206,6 +207,7 @@ def test_message_made_by_hand_is_the_one_that_generated_code_reads():
     assert (named.Name(), named.Note(), named.Code()) == (b"hello", "é".encode(), 7)
 
 
+@in_one_test
 @pytest.mark.parametrize(("change", "path", "reason"), ROOT_DAMAGE + FIELD_DAMAGE)
 def test_damage_is_refused_with_its_place_and_reason(change, path, reason):
     with pytest.raises(ValidationFailedError) as caught:
@@ -214,6 +216,7 @@ def test_damage_is_refused_with_its_place_and_reason(change, path, reason):
     assert str(caught.value) == f"shapes.Named refused the payload: {path}: {reason}"
 
 
+@in_one_test
 @pytest.mark.parametrize(("change", "path", "reason"), ROOT_DAMAGE)
 def test_damage_to_the_root_is_refused_without_a_schema(change, path, reason):
     with pytest.raises(ValidationFailedError) as caught:
@@ -221,11 +224,13 @@ def test_damage_to_the_root_is_refused_without_a_schema(change, path, reason):
     assert (caught.value.validator, caught.value.path, caught.value.reason) == ("TableRootValidator", "", reason)
 
 
+@in_one_test
 @pytest.mark.parametrize("change", [change for change, _, _ in FIELD_DAMAGE])
 def test_damage_behind_the_root_is_accepted_without_a_schema(change):
     assert refusal(TableRootValidator(), changed(NAMED, change)) is None
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "change",
     [
@@ -246,6 +251,7 @@ def test_what_the_reference_does_not_ask_about_is_accepted(change):
     assert refusal(validator_of("shapes", "Named"), changed(NAMED, change)) is None
 
 
+@in_one_test
 @pytest.mark.parametrize("length", range(52))
 def test_message_that_was_cut_is_refused_unless_only_padding_is_gone(length):
     # The last byte that counts is the zero behind "é", at 50.
@@ -254,6 +260,7 @@ def test_message_that_was_cut_is_refused_unless_only_padding_is_gone(length):
     assert (refusal(TableRootValidator(), NAMED[:length]) is None) == (length >= 20)
 
 
+@in_one_test
 @pytest.mark.parametrize("validator", [TableRootValidator(), validator_of("shapes", "Named")], ids=["root", "typed"])
 @pytest.mark.parametrize("fill", [0x00, 0xFF, 0x01])
 @pytest.mark.parametrize("length", range(8))
@@ -324,6 +331,7 @@ VECTORS_OF = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "number", "width", "alignment"), VECTORS_OF)
 def test_vector_length_is_held_against_what_is_there(name, number, width, alignment):
     validator = validator_of("shapes", "Vectors")
@@ -338,6 +346,7 @@ def test_vector_length_is_held_against_what_is_there(name, number, width, alignm
         )
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "number", "width", "alignment"), VECTORS_OF)
 @pytest.mark.parametrize("shift", [4, 8])
 def test_vector_is_aligned_to_its_numbers(name, number, width, alignment, shift):
@@ -353,6 +362,7 @@ def test_vector_is_aligned_to_its_numbers(name, number, width, alignment, shift)
         assert refusal(validator_of("shapes", "Vectors"), message) == (wrong if start % alignment else None)
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "number", "width", "alignment"), VECTORS_OF)
 @pytest.mark.parametrize("shift", [4, 8])
 def test_empty_vector_need_not_be_aligned_to_its_numbers(name, number, width, alignment, shift):
@@ -601,6 +611,7 @@ def test_all_sequences_of_three_bytes_that_begin_no_ascii_are_utf8_exactly_if_py
     assert expect_utf8_as_python(3, sequences) == 128 * 65_536
 
 
+@in_one_test
 @pytest.mark.parametrize("text", ["", "a", "é", "€", "\U00010000", "\U0010ffff", "\ud7ff\ue000", "\0", "\ufeffx"])
 @pytest.mark.parametrize("repeat", [1, 2, 63, 1000])
 def test_good_utf8_is_accepted_whole(text, repeat):
@@ -619,6 +630,7 @@ def test_message_as_deep_as_the_limit_is_accepted(depth):
     assert refusal(exact, chain(depth)) is None
 
 
+@in_one_test
 @pytest.mark.parametrize("limit", [0, 1, 2, 64, 1000])
 @pytest.mark.parametrize("more", [1, 2, 500])
 def test_message_deeper_than_the_limit_is_refused(limit, more):
@@ -705,6 +717,7 @@ def test_message_of_exponentially_many_tables_is_refused_soon(levels):
 NAMED_APPARENT_SIZE = 4 + 4 + 2 + 10 + (2 + 4 + 4 + 5) + (2 + 4 + 4 + 2) + (2 + 4)
 
 
+@in_one_test
 @pytest.mark.parametrize("limit", range(NAMED_APPARENT_SIZE + 2))
 def test_apparent_size_is_what_is_looked_at_and_no_more(limit):
     validator = TypedValidator.for_type(schema_of("shapes"), "shapes.Named", max_apparent_size=limit)
@@ -747,6 +760,7 @@ LIMIT_OF_A_ROOT = pytest.mark.parametrize(
 )
 
 
+@in_one_test
 @LIMIT_OF_A_ROOT
 @pytest.mark.parametrize("typed", [False, True])
 def test_root_is_one_table_at_depth_one(typed, limits, reason):
@@ -790,6 +804,7 @@ def mapped(data: bytes) -> mmap.mmap:
     return mapping
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "make",
     [

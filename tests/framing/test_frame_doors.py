@@ -29,6 +29,7 @@ from flatstream import (
 from flatstream._core.framing.deframer import index_frames
 from flatstream._core.framing.framer import frame_payloads
 from flatstream._core.stream.frame_search import chained_offsets, find_intact_frame
+from support.extent import in_one_test
 
 # name: (framer, deframer, checksum of a payload)
 FORMATS: dict[str, tuple[Framer, Deframer, Any]] = {
@@ -173,6 +174,7 @@ def test_memory_that_was_framed_into_can_be_resized_afterwards() -> None:
 # Deframing
 
 
+@in_one_test
 @ALL
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview, lambda data: array("B", data), np.frombuffer])
 def test_frames_are_found_where_they_lie(name: str, make: Any) -> None:
@@ -345,6 +347,7 @@ WRONG_NUMBERS: dict[str, tuple[Any, Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("wrong", WRONG_BYTES)
 def test_loops_refuse_memory_that_is_not_contiguous_unsigned_bytes(wrong: str) -> None:
     memory, error = WRONG_BYTES[wrong]

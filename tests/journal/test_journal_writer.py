@@ -20,6 +20,7 @@ from flatstream.journal import (
     SyncPolicy,
 )
 from flatstream.journal._layout import cursor_path, read_manifest, write_atomically
+from support.extent import in_one_test
 from support.journals import frames_of, segments_of
 from support.logs import log_lines
 from support.processes import run_python
@@ -257,6 +258,7 @@ def test_a_torn_first_frame_is_cut(tmp_path: Path) -> None:
         assert frames_of(directory) == expected((0, 1))
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum", CHECKSUMS)
 @pytest.mark.parametrize("zeros", [1, 11, 12, 13, 100, 8192])
 def test_zeros_at_the_end_are_no_frames(tmp_path: Path, checksum: str, zeros: int) -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from flatstream import Builder, ChecksumFramer, Crc32, FlatbufferError, StreamReader, StreamWriter
 from flatstream.journal import ThreadedWriter
 from reference import framing as reference
+from support.extent import in_one_test
 from support.gated import GatedWriter, wait_until
 from support.logs import log_lines
 from support.threads import run_threads, running, switching
@@ -314,6 +315,7 @@ def finished_with_prefix() -> Any:
     return builder
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("method", "argument"),
     [

@@ -21,6 +21,7 @@ from flatstream import (
     UnexpectedEofError,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Sum24
 from support.python_strategies import MagicDeframer
@@ -108,6 +109,7 @@ UNCERTAIN = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("what", UNCERTAIN)
 def test_what_is_not_certain_is_an_error_that_says_what_was_tried(what: str, tmp_path: Path) -> None:
     data, message = UNCERTAIN[what]

@@ -27,6 +27,7 @@ from flatstream._core.records.record_filter import RecordFilter
 from reference.columns import Reference
 from support.arrow_types import Making, Mapping
 from support.columns import LEVEL1, SHAPE, stream_of
+from support.extent import in_one_test
 from support.messages import NAMED, extreme_messages, numbered_messages
 from support.processes import survives
 from support.records import encoded, table_of
@@ -172,6 +173,7 @@ def events() -> bytes:
     )
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -219,6 +221,7 @@ def test_condition_selects_these_messages(where, expected):
 START = datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -369,6 +372,7 @@ WRONG = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("where", "error", "text"), WRONG, ids=range(len(WRONG)))
 def test_wrong_condition_is_refused_by_records_as_by_columns(where, error, text):
     for read in (StreamReader(b"").records, lambda table, where: StreamReader(b"").columns(table, [], where)):

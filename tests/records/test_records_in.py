@@ -37,6 +37,7 @@ from flatstream import (
 from flatstream._core.records.record_fields import generated_names
 from support import strategies
 from support.bad_input import shown
+from support.extent import in_one_test
 from support.messages import root_at
 from support.records import NamedData, encoded, slots_of, table_of, written
 from support.schemas import SHAPES, SHAPES_V2, generated
@@ -235,6 +236,7 @@ NAMED_RECORDS = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("record", NAMED_RECORDS.values(), ids=NAMED_RECORDS)
 def test_whatever_a_record_is_gives_the_same_message(record):
     table = table_of("Named")
@@ -249,6 +251,7 @@ def test_whatever_a_record_is_gives_the_same_message(record):
     assert (read.Name(), read.Code()) == (b"n", 5)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "record",
     [5, 1.5, "abc", b"abc", None, {1, 2}, NamedData, object(), 1j, memoryview(b"a"), np.float32(1), len, lambda: 0],
@@ -336,6 +339,7 @@ class Sub(int):
     pass
 
 
+@in_one_test
 @pytest.mark.parametrize("name", INTEGERS)
 def test_every_integer_up_to_its_limits_and_not_beyond(name):
     least, most = INTEGERS[name]
@@ -361,6 +365,7 @@ def test_every_integer_up_to_its_limits_and_not_beyond(name):
             encoded(table, {name: value})
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["i8s", "u8s", "i16s", "u16s", "i32s", "u32s", "i64s", "u64s"])
 @pytest.mark.parametrize("kind", [list, tuple, "array", "object array", "series"])
 def test_integers_of_a_vector_up_to_their_limits_and_not_beyond(name, kind):
@@ -401,6 +406,7 @@ FLOAT_VALUES = [0.0, -0.0, 1.5, float("inf"), float("-inf"), float("nan"), 3.402
                 np.float32(2.5), np.float16(2.5), np.int8(3), Decimal("1.5"), Fraction(1, 2)]  # fmt: skip
 
 
+@in_one_test
 @pytest.mark.parametrize("value", FLOAT_VALUES, ids=repr)
 def test_floats_are_kept_to_the_bit(value):
     read = generated("Scalars").Scalars.GetRootAs(encoded(table_of("Scalars"), {"f32": value, "f64": value}), 0)
@@ -564,6 +570,7 @@ REQUIRED = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "record", "path"), REQUIRED)
 def test_required_field_that_is_missing_is_told_with_its_path(name, record, path):
     if path is None:
@@ -628,6 +635,7 @@ UNKNOWN = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "record", "error", "match"), UNKNOWN)
 def test_unknown_names_and_too_many_or_too_few_values_are_refused(name, record, error, match):
     with pytest.raises(error, match=match):
@@ -706,6 +714,7 @@ SOURCE_TYPES = ["?", "i1", "u1", "<i2", ">i2", "<u2", ">u2", "<i4", ">i4", "<u4"
                 "<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "O"]  # fmt: skip
 
 
+@in_one_test
 @pytest.mark.parametrize("field", VECTOR_FIELDS)
 @pytest.mark.parametrize("dtype", SOURCE_TYPES)
 def test_array_of_any_type_is_what_a_list_of_its_elements_is(field, dtype):
@@ -724,6 +733,7 @@ def test_array_of_any_type_is_what_a_list_of_its_elements_is(field, dtype):
         assert encoded(table, {field: source}) == encoded(table, {field: source.tolist()})
 
 
+@in_one_test
 @pytest.mark.parametrize("field", VECTOR_FIELDS)
 def test_array_of_the_fields_own_type_is_read_back_as_it_was(field):
     kind = np.dtype(VECTOR_FIELDS[field])
@@ -753,6 +763,7 @@ def test_sequences_of_every_kind_for_a_vector_of_numbers():
     assert encoded(table, {"i64s": np.array([5], "m8[s]")}) == encoded(table, {"i64s": [5]})
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("field", "value", "error", "match"),
     [

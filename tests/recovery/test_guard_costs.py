@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flatstream import InvalidFrameError, RecoveryEnd, StreamWriter, recover
+from support.extent import in_one_test
 from support.modes import MODES
 from support.processes import SANITIZED, survives
 from support.streams import Corpus, recover_bytes
@@ -38,6 +39,7 @@ def integer_stream(name: str, size: int) -> Corpus:
     return Corpus(tuple(payloads), sink.getvalue(), (0, *ends)[: len(ends)], tuple(ends))
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [1 << 18, 1 << 21])
 @every_checksum
 def test_torn_stream_of_small_integers_is_torn_at_its_last_frame_and_a_wrong_length_is_found(

@@ -13,6 +13,7 @@ import pytest
 from flatstream import Deframer, FrameSpan, InvalidFrameError, SizeValidator
 from flatstream._core.stream.frame_search import find_next_frames
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event, flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
 from support.python_strategies import CheckedMagicDeframer, MagicDeframer
@@ -34,6 +35,7 @@ def messages(count: int) -> list[bytes]:
 # The nearest
 
 
+@in_one_test
 @at_end_or_not
 @every_mode
 def test_frames_behind_damage_are_found_at_the_nearest(mode: Mode, at_end: bool) -> None:
@@ -82,6 +84,7 @@ def test_long_frame_is_found_though_nothing_plausible_follows_it(name: str) -> N
         assert find_next_frames(mode.deframer(), data, 0, at_end, 10)[0] == 21
 
 
+@in_one_test
 @at_end_or_not
 @every_mode
 def test_search_of_damage_alone_finds_nothing(mode: Mode, at_end: bool) -> None:

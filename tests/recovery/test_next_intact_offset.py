@@ -19,6 +19,7 @@ from flatstream import (
     ValidationFailedError,
     recover,
 )
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event, flatbuffer_of_vector
 from support.modes import MODES, Mode, every_mode
 from support.sources import every_source
@@ -84,6 +85,7 @@ def test_length_over_the_limit_and_refused_payload_name_the_frame_behind_them(mo
         assert (error.offset, error.next_intact_offset) == (stream.starts[2], stream.starts[3])
 
 
+@in_one_test
 @every_source
 @checksummed
 def test_nearest_intact_frame_is_named_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from flatstream import (
     recover,
     recover_file,
 )
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Mode, every_mode
 from support.sources import every_source
@@ -52,6 +53,7 @@ def test_zeros_behind_the_last_frame_or_that_make_it_incomplete_are_a_torn_tail_
         assert recover(stream.data[:cut] + bytes(end - 1 - cut)) == (5, begin, TORN)
 
 
+@in_one_test
 @every_source
 @every_mode
 def test_zeros_are_a_torn_tail_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:

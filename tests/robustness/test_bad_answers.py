@@ -36,6 +36,7 @@ from flatstream import (
 from reference import framing as reference
 from support.bad_input import TWO_FRAMES, Case, Errors, table
 from support.errors import raised_by
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_string
 from support.sinks import PlainSink
 
@@ -111,6 +112,7 @@ class Sized(Checksum):
         return 0
 
 
+@in_one_test
 @pytest.mark.parametrize("make", [ChecksumFramer, ChecksumDeframer])
 @pytest.mark.parametrize("size", [None, "4", 4.0, True, -1, 9, 2**70], ids=repr)
 def test_checksum_of_an_impossible_size_is_refused(size: Any, make: Callable[[Checksum], object]) -> None:
@@ -187,6 +189,7 @@ BAD_FRAMERS: dict[str, tuple[Callable[[Any, Any], object], Errors, str]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in an adapter"])
 @pytest.mark.parametrize("name", list(BAD_FRAMERS))
 def test_framer_that_answers_nonsense_is_refused(name: str, wrapped: bool) -> None:
@@ -289,6 +292,7 @@ BAD_LOCATES: list[tuple[Any, Errors, str]] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in an adapter"])
 @pytest.mark.parametrize("source", [bytes, io.BytesIO])
 @pytest.mark.parametrize(("answer", "error", "message"), BAD_LOCATES, ids=[repr(each[0]) for each in BAD_LOCATES])
@@ -317,6 +321,7 @@ def test_deframer_whose_span_ends_beyond_the_stream_is_a_torn_stream(span: Any) 
         assert reader.buffer_capacity <= 16 + (1 << 20)
 
 
+@in_one_test
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in an adapter"])
 @pytest.mark.parametrize("source", [bytes, io.BytesIO])
 @pytest.mark.parametrize("verdict", [False, True, 0, "good"], ids=repr)
@@ -474,6 +479,7 @@ class SinkOf(PlainSink):
         return self.nonsense.pop() if self.nonsense else len(data)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 3, 100])
 @pytest.mark.parametrize("answer", [1000, -1, -(2**70), 2**70, "7", 7.0, b"", [7]], ids=repr)
 def test_sink_whose_write_answers_nonsense_is_refused(answer: Any, buffer_size: int) -> None:
@@ -588,6 +594,7 @@ def bad_source_cases() -> list[Case]:
     ]
 
 
+@in_one_test
 @table(*bad_source_cases())
 def test_source_that_answers_nonsense_is_refused_and_every_later_read_is_too(case: Case) -> None:
     source: Any = case.call()
@@ -602,6 +609,7 @@ def test_source_that_answers_nonsense_is_refused_and_every_later_read_is_too(cas
         assert (reader.frames_read, reader.offset) == (1, 7)
 
 
+@in_one_test
 @table(*bad_source_cases())
 def test_source_that_answers_nonsense_is_refused_by_recovery(case: Case) -> None:
     source: Any = case.call()

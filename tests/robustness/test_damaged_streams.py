@@ -22,6 +22,7 @@ from flatstream import (
     UnexpectedEofError,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
 from support.sinks import PlainSink
@@ -101,6 +102,7 @@ def test_cutting_a_stream_anywhere_yields_whole_frames_and_a_clean_end_only_at_b
             )
 
 
+@in_one_test
 @pytest.mark.parametrize("read", [by_message, by_batch])
 @every_mode
 def test_cut_stream_ends_the_same_way_for_every_way_of_reading(
@@ -141,6 +143,7 @@ class HeaderOnlySource:
         return size
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize(
     ("make", "limit"),
@@ -242,6 +245,7 @@ def test_payload_of_16_mib_and_a_byte_fails_a_16_mib_bound_and_round_trips_by_de
 # A small frame after a large one shows no stale bytes
 
 
+@in_one_test
 @pytest.mark.parametrize("source_kind", [io.BytesIO, CutSource, CutReadSource, bytes])
 @every_mode
 def test_small_frame_after_a_large_one_shows_no_stale_bytes(mode: Mode, source_kind: Any) -> None:
@@ -255,6 +259,7 @@ def test_small_frame_after_a_large_one_shows_no_stale_bytes(mode: Mode, source_k
         assert [bytes(payload) for payload in reader] == payloads
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 16, 65536])
 @every_mode
 def test_small_message_after_a_large_one_is_written_without_stale_bytes(mode: Mode, buffer_size: int) -> None:
@@ -280,6 +285,7 @@ def test_small_message_after_a_large_one_in_expert_mode_is_written_without_stale
 # An I/O error inside the checksum field keeps its kind
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "make_fault",
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from support.extent import in_one_test
 from support.processes import survives
 
 # __init__ was not called
@@ -148,6 +149,7 @@ print("survived")
 """
 
 
+@in_one_test
 @pytest.mark.parametrize("name", FRAMERS + DEFRAMERS + OTHERS)
 def test_every_member_of_an_object_that_was_not_made_survives_being_used(name: str) -> None:
     assert survives(EVERY_MEMBER.format(name=name))[-1] == "survived"

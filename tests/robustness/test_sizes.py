@@ -42,6 +42,7 @@ from flatstream import (
     recover,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.items import FinishedBytes
 from support.memory import address
 from support.modes import MODES
@@ -117,6 +118,7 @@ WAYS: dict[str, Callable[[StreamWriter, Any], None]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("size", HUGE)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("buffer_size", [0, 65_536])
@@ -138,8 +140,15 @@ def test_huge_payload_reaches_a_file_with_its_header_and_without_a_copy(buffer_s
         assert pieces == [size.to_bytes(4, "little"), (address(payload), size)]
 
 
-@pytest.mark.parametrize("size", HUGE)
-@pytest.mark.parametrize("buffer_size", [0, 65_536])
+@pytest.mark.parametrize(
+    ("buffer_size", "size"),
+    # Each piece is a copy: seconds for all of it.
+    [
+        (buffer_size, pytest.param(size, marks=[] if (buffer_size, size) == (65_536, HUGE[-1]) else pytest.mark.long))
+        for buffer_size in (0, 65_536)
+        for size in HUGE
+    ],
+)
 def test_huge_payload_reaches_a_sink_that_may_keep_it_as_copies_that_take_little_memory(buffer_size, size):
     sink = LongestPieceSink()
     with nothing(size) as payload, peak() as allocated:
@@ -170,6 +179,7 @@ FRAMERS: dict[str, Callable[[], Framer]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("framer", FRAMERS)
 @pytest.mark.parametrize("way", WAYS)
 def test_payload_of_two_to_the_32_bytes_is_refused_before_anything_is_done(way, framer):
@@ -418,6 +428,7 @@ def arriving(kind: str, data: bytes, folder: Path) -> Iterator[Any]:
             yield ours
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["raw_file", "buffered_file", "memory", "object", "socket"])
 @pytest.mark.parametrize("capacity", [1, 4096, 262_144, MEBIBYTE + 1, 4 * MEBIBYTE])
 @pytest.mark.parametrize("arrived", [4, 14, 100_000])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from flatstream import Schema
 from flatstream.schema import EvolutionIssue
 from flatstream.schema._flatc import find_flatc
+from support.extent import in_one_test
 from support.schema_texts import INTEGERS, NO_SHRINKING, RandomSchema, TextType
 
 # Old text, new text, what is found as "kind path", and whether flatc refuses the new one too.
@@ -122,6 +123,7 @@ def flatc_refuses(old: str, new: str, folder: Any) -> bool:
     return done.returncode != 0
 
 
+@in_one_test
 @pytest.mark.parametrize(("old", "new", "expected", "refused"), CASES)
 def test_difference_is_found(old, new, expected, refused, tmp_path):
     issues = Schema.from_fbs(text=new).check_evolution(Schema.from_fbs(text=old))

@@ -23,6 +23,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.errors import raised_by
+from support.extent import in_one_test
 from support.items import finished_builder
 from support.messages import flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
@@ -60,6 +61,7 @@ WRITES: dict[str, Callable[[StreamWriter], None]] = {
 every_write = pytest.mark.parametrize("write", [pytest.param(write, id=name) for name, write in WRITES.items()])
 
 
+@in_one_test
 @every_fault
 @every_write
 def test_sinks_error_keeps_its_kind_in_every_way_of_writing(
@@ -76,6 +78,7 @@ def test_sinks_error_keeps_its_kind_in_every_way_of_writing(
         writer.close()
 
 
+@in_one_test
 @every_fault
 @pytest.mark.parametrize("finish", [StreamWriter.flush, StreamWriter.close, StreamWriter.detach])
 @every_write
@@ -149,6 +152,7 @@ READS: dict[str, Callable[[StreamReader], Any]] = {
 every_read = pytest.mark.parametrize("read", [pytest.param(read, id=name) for name, read in READS.items()])
 
 
+@in_one_test
 @every_read
 @every_mode
 def test_device_fault_at_every_byte_comes_through_as_itself_and_is_sticky(
@@ -169,6 +173,7 @@ def test_device_fault_at_every_byte_comes_through_as_itself_and_is_sticky(
             assert source.position == fault_at
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "make_fault",
     [
@@ -192,6 +197,7 @@ def test_source_that_would_block_at_every_byte_loses_nothing(mode: Mode, make_fa
 # EINTR never surfaces
 
 
+@in_one_test
 @every_read
 @every_mode
 def test_interrupted_source_never_surfaces(mode: Mode, read: Callable[[StreamReader], Any]) -> None:
@@ -217,6 +223,7 @@ def test_interrupted_read_never_surfaces() -> None:
     assert interrupted.interruptions > 0
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 16, 65536])
 @every_mode
 def test_interrupted_sink_never_surfaces(mode: Mode, buffer_size: int) -> None:
@@ -228,6 +235,7 @@ def test_interrupted_sink_never_surfaces(mode: Mode, buffer_size: int) -> None:
     assert sink.interruptions > 0
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 16, 65536])
 @every_mode
 def test_short_writes_are_continued(mode: Mode, buffer_size: int) -> None:
@@ -300,6 +308,7 @@ def test_real_signals_during_reading_and_writing_never_surface() -> None:
 # Premature end is UnexpectedEof
 
 
+@in_one_test
 @every_read
 @every_mode
 def test_premature_end_is_unexpected_eof(mode: Mode, read: Callable[[StreamReader], Any]) -> None:

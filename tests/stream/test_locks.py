@@ -21,6 +21,7 @@ import pytest
 import flatstream
 from flatstream import FlatStreamError, StreamWriter, _lock
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error, file_size_limit
 from support.processes import forked, run_python
 from support.streams import encode
@@ -115,6 +116,7 @@ def test_refusal_without_knowledge_of_the_process_says_so(tmp_path, monkeypatch)
         assert "the process is not known" in str(refusal(path))
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("line", "known"),
     [

@@ -22,6 +22,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.clock import Clock
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_string
 from support.modes import MODES
 from support.sinks import PlainSink
@@ -423,6 +424,7 @@ def test_reader_of_a_buffer_has_nothing_to_give_back() -> None:
     assert (policy.asked, policy.told) == ([], [])
 
 
+@in_one_test
 @READ_SOURCES
 @every_policy
 def test_reader_shrinks_as_the_built_in_policies_say(

@@ -20,6 +20,7 @@ from flatstream import (
     Validator,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Mode
 from support.python_strategies import MAGIC, CheckedMagicDeframer
@@ -200,6 +201,7 @@ def test_shorter_length_loses_that_frame_only(mode: Mode) -> None:
             assert reader.lost_ranges == [(stream.starts[frame], stream.ends[frame])]
 
 
+@in_one_test
 @pytest.mark.parametrize("limit", [None, 1000])
 @pytest.mark.parametrize("mode", [pytest.param(MODES[name], id=name) for name in PROTECTED if name != "sum24"])
 def test_wrong_length_that_leads_to_another_frame_loses_that_frame_only(mode: Mode, limit: int | None) -> None:
@@ -230,6 +232,7 @@ def test_any_length_over_a_limit_loses_that_frame_only(mode: Mode) -> None:
 # The end
 
 
+@in_one_test
 @every_way
 @protected
 def test_torn_tail_is_lost_and_the_end_is_clean(mode: Mode, way: Callable[[StreamReader, int], Delivered]) -> None:
@@ -244,6 +247,7 @@ def test_torn_tail_is_lost_and_the_end_is_clean(mode: Mode, way: Callable[[Strea
         assert reader.read_message() is None
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [1, 7, 8, 100, 5000])
 @protected
 def test_zeros_at_the_end_are_no_frames(mode: Mode, size: int) -> None:

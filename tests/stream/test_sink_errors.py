@@ -19,6 +19,7 @@ import pytest
 import flatstream
 from flatstream import DefaultFramer, FlatStreamError, Framer, InvalidFrameError, StreamWriter
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error, file_size_limit
 from support.sinks import PlainSink
 from support.streams import encode
@@ -32,6 +33,7 @@ def write_and_flush(writer: StreamWriter, *payloads: bytes) -> None:
 # Real faults
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", ["w", "a"])
 @pytest.mark.parametrize("buffer_size", [0, 10, 64, 300, 65536])
 @pytest.mark.parametrize("size", [9, 40, 333])

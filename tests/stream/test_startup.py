@@ -34,6 +34,7 @@ from flatstream import (
     _startup,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error, file_size_limit
 from support.modes import MODES, every_mode
 from support.processes import forked
@@ -163,6 +164,7 @@ def test_torn_first_frame_is_moved_aside(mode, tmp_path):
         assert moved.read_bytes() == stream[:size]
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize("allow_empty", [None, False])
 @pytest.mark.parametrize("zeros", [1, 3, 11, 512, 4096])
@@ -260,6 +262,7 @@ FOREIGN = {
 }
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize("what", FOREIGN)
 def test_foreign_file_is_moved_aside(what, mode, tmp_path):
@@ -275,6 +278,7 @@ def test_foreign_file_is_moved_aside(what, mode, tmp_path):
     assert start(path, mode.checksum()).action == "nothing"
 
 
+@in_one_test
 @pytest.mark.parametrize("torn", [0, 1])
 @pytest.mark.parametrize("used", ["none", "crc16", "crc32", "crc32c", "crc64", "xxhash64"])
 @pytest.mark.parametrize("written", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
@@ -538,6 +542,7 @@ def test_start_that_is_interrupted_at_any_line_leaves_no_lock_and_is_completed_b
     assert number > 20
 
 
+@in_one_test
 @pytest.mark.parametrize("call", ["fsync", "ftruncate", "open", "unlink", "listdir"])
 @pytest.mark.parametrize("what", ["torn", "zeros", "damaged"])
 def test_start_on_a_device_that_fails_loses_nothing(what, call, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from flatstream import (
     StreamReader,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.memory import growth
 from support.sources import CutSource
 from support.threads import run_threads, switching
@@ -94,6 +95,7 @@ def test_keys_of_a_weak_dictionary_go_with_their_views():
     assert [known[view] for view in kept] == PAYLOADS[::10]
 
 
+@in_one_test
 @pytest.mark.parametrize("keep_every", [2, 3, 5, 1000])
 @pytest.mark.parametrize("capacity", [None, 40, CAPACITY, 1000])
 def test_callback_of_a_weak_reference_that_reads_on_gets_the_next_payload(capacity, keep_every):
@@ -182,6 +184,7 @@ def test_buffer_whose_reader_is_closed_by_the_callback_of_a_weak_reference_is_fr
 # The reader and the caller's buffer
 
 
+@in_one_test
 @pytest.mark.parametrize("read", [0, 1, 2, 3, 50])
 @pytest.mark.parametrize("ending", ["close", "detach", "collect"])
 def test_buffer_is_free_again_when_the_reader_is_closed_and_views_are_forgotten(ending, read):
@@ -312,6 +315,7 @@ def test_forgotten_views_do_not_keep_a_chunk_from_being_filled_again():
 # Views and batches
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["buffer", "chunks"])
 @pytest.mark.parametrize("seed", range(10))
 def test_views_and_batches_read_in_turns_show_their_payloads(kind, seed):
@@ -598,6 +602,7 @@ def random_step(chosen: random.Random) -> tuple[Any, ...]:
     return name, chosen.randrange(1, 50 if name == "drop" else 4)
 
 
+@in_one_test
 @pytest.mark.parametrize("seed", range(30))
 def test_views_kept_in_long_random_orders_show_their_payloads(seed):
     chosen = random.Random(seed)
@@ -614,6 +619,7 @@ def test_views_kept_in_long_random_orders_show_their_payloads(seed):
 # Memory
 
 
+@in_one_test
 @every_way
 def test_keeping_and_forgetting_views_leaves_nothing_over(way, tmp_path):
     keep = WAYS[way]

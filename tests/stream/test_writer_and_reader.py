@@ -32,6 +32,7 @@ from flatstream import (
     ValidationFailedError,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.items import finished_builder
 from support.memory import address
 from support.messages import flatbuffer_of_string
@@ -329,6 +330,7 @@ def test_write_batch_writes_what_write_writes() -> None:
     assert single.arrived() == batch.arrived() == reference.encode(expected, "none")
 
 
+@in_one_test
 @pytest.mark.parametrize("container", [list, tuple, iter])
 @every_mode
 def test_write_payloads_writes_all_of_an_iterable(mode: Mode, container: Any) -> None:
@@ -444,6 +446,7 @@ def test_sized_checksums(checksum: type[Checksum], size: int, name: str, value: 
     assert read_all(sink.arrived(), ChecksumDeframer(instance)) == ([b"123456789"], None)
 
 
+@in_one_test
 @pytest.mark.parametrize("size", range(9))
 def test_custom_checksum_may_have_any_size_up_to_eight(size: int) -> None:
     class Sized(Checksum):

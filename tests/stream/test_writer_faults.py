@@ -22,6 +22,7 @@ import pytest
 from flatstream import DefaultFramer, FlatStreamError, Framer, StreamReader, StreamWriter
 from flatstream._core.stream.encoder import Encoder
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error
 from support.python_strategies import PythonFramer
 from support.sinks import InterruptedSink, ShortSink
@@ -173,6 +174,7 @@ def calls_without_faults(buffer_size: int, short: int) -> int:
     return sink.calls
 
 
+@in_one_test
 @pytest.mark.parametrize("number", DEVICE_ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("short", [1, 50, 10_000])
 @pytest.mark.parametrize("buffer_size", [0, 1, 16, 64, 4096])
@@ -191,6 +193,7 @@ def test_device_error_at_any_call_of_a_file_rolls_back_and_goes_on(buffer_size, 
         assert len(accepted) >= len(PAYLOADS) - 1
 
 
+@in_one_test
 @pytest.mark.parametrize("short", [1, 50, 10_000])
 @pytest.mark.parametrize("buffer_size", [0, 1, 16, 64, 4096])
 def test_device_error_at_any_call_of_a_pipe_refuses_unless_a_frame_ends_there(buffer_size, short):
@@ -322,6 +325,7 @@ def test_rollback_that_is_interrupted_makes_the_writer_refuse(interruption, payl
 # Short writes, blocking, signals
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 7, 64, 65536])
 @pytest.mark.parametrize("sizes", [(1,), (2, 3, 1), (100, 1)], ids=str)
 def test_sink_that_takes_less_than_it_is_offered_gets_the_rest(buffer_size, sizes):
@@ -381,6 +385,7 @@ def test_blocked_sink_and_a_full_buffer_raise_and_the_payload_was_not_accepted(h
     assert sink.data == encode(b"a" * 60, b"b" * 40)
 
 
+@in_one_test
 @every_blocked
 @pytest.mark.parametrize("taken", [1, 4, 5, 4999])
 def test_large_frame_of_which_a_blocked_sink_has_a_part_is_accepted(how, taken):
@@ -437,6 +442,7 @@ def test_large_frame_of_which_a_blocked_sink_has_nothing_was_not_accepted(how):
     assert sink.data == encode(b"next")
 
 
+@in_one_test
 @every_blocked
 @pytest.mark.parametrize("taken", [0, 1, 4, 8])
 def test_write_through_to_a_blocked_sink_accepts_a_frame_that_has_begun(how, taken):
@@ -487,6 +493,7 @@ def test_timeout_of_a_sink_that_may_have_taken_a_part_refuses():
     assert_refuses(encoder, sink, error)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("value", "shown"), [(-1, "-1"), (10, "10"), ("9", "'9'"), (4.0, "4.0"), (b"", "b''"), ([], r"\[\]")]
 )
@@ -503,6 +510,7 @@ def test_sink_that_returns_nonsense_is_an_error_that_says_so_and_refuses(value, 
     assert_refuses(encoder, sink, caught.value)
 
 
+@in_one_test
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ValueError("no")], ids=repr)
 @pytest.mark.parametrize("taken", [0, 1, 6])
 @pytest.mark.parametrize("payload", [b"first", b"L" * 5000], ids=["buffered", "large"])
@@ -707,6 +715,7 @@ class Schedule:
         assert data == self.frozen, "written after a refusal"
 
 
+@in_one_test
 @pytest.mark.parametrize("block", range(20))
 def test_random_faults_lose_and_repeat_nothing(block):
     for seed in range(150 * block, 150 * (block + 1)):
