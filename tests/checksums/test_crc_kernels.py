@@ -5,10 +5,11 @@ Which way is taken is decided when the package is imported, so each runs in a pr
 function. What is covered, for each way and each checksum, as far as it concerns it (XXH3 is no division and has no
 ``extend``):
 
-- Every length from 0 to 4096 at every alignment from 0 to 63, 262,208 payloads (in `make test` at some alignments). All of them are beginnings of the same
-  4096 bytes of noise, which lie at every alignment in turn; in front of them lies other noise, different each time, and
-  behind a payload its noise goes on.
-- The same 4096 bytes, at these alignments, cut in two at every place: the value of the first part, extended by the rest.
+- Every length from 0 to 4096 at every alignment from 0 to 63, 262,208 payloads; at some alignments in `make test`. All
+  of them are beginnings of the same 4096 bytes of noise, which lie at every alignment in turn; in front of them lies
+  other noise, different each time, and behind a payload its noise goes on.
+- The same 4096 bytes, at these alignments, cut in two at every place: the value of the first part, extended by the
+  rest.
 - Every length from 0 to 4096 up to the end of a page behind which nothing can be read, and from the beginning of one in
   front of which nothing can be read.
 - Every length from 0 to 512 at changing places of the noise, against the division bit by bit as well.

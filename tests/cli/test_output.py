@@ -25,6 +25,7 @@ from support.cli_samples import described, write_events
 from support.extent import in_one_test
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("size", "text"),
     [
@@ -61,6 +62,7 @@ def test_durations(seconds, text):
     assert duration_text(seconds) == text
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [

@@ -589,6 +589,7 @@ def test_text_comes_out_as_it_is(text):
     assert columns_of(payloads, NAMED, ["name"])["name"].to_pylist() == ["before", text, "after"]
 
 
+@in_one_test
 @pytest.mark.parametrize("text", BAD_TEXTS)
 def test_bytes_that_are_no_utf8_are_damage_even_if_a_neighbour_completes_them(text):
     payloads = [named_message(each) for each in (b"a", text, b"\x82\x83", b"end")]
@@ -621,6 +622,7 @@ def test_wrong_option_is_refused(options, error, text):
         columns_of([], SHAPE, **options)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("rows", "error"), [(0, ValueError), (-1, ValueError), (2**31, ValueError), (1.5, TypeError), (True, TypeError)]
 )

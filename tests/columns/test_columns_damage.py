@@ -28,8 +28,8 @@ from flatstream import (
     ValidationFailedError,
 )
 from reference.columns import Reference, bits
-from support.extent import spread
 from support.columns import LEVEL1, NAMED, SHAPE, columns_of, named_message, stream_of
+from support.extent import in_one_test, spread
 from support.messages import (
     event_payloads,
     grid_message,
@@ -256,6 +256,7 @@ def test_verification_sees_what_reading_does_not_look_at():
     assert (batch["name"].to_pylist(), batch.skipped) == (["a"], 2)
 
 
+@in_one_test
 @pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("where", [None, ("value", 2, 9)])
 def test_frames_that_fail_their_checksum_and_damaged_messages_are_skipped_and_counted(verify, where):

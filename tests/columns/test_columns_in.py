@@ -181,6 +181,7 @@ def test_columns_that_came_out_go_in_again(table: Table, enums: Any) -> None:
 # The two ways to build: a template and the builder
 
 
+@in_one_test
 @pytest.mark.parametrize("table", [SCALARS, DEFAULTS, OPTIONALS, STRUCTS], ids=lambda table: table.name)
 def test_templates_give_the_bytes_that_the_builder_gives(table: Table) -> None:
     mapping = Mapping(table.schema._info)
@@ -509,6 +510,7 @@ def test_parts_of_a_struct_are_all_there_or_none() -> None:
     refused(STRUCTS, columns, ValueError, r"column 'point.y', row 1: it is null, but a field of a struct", 1)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("columns", "match"),
     [
@@ -544,6 +546,7 @@ TABLES_OF_PATHS: dict[str, Callable[[dict[str, list[Any]]], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("source", TABLES_OF_PATHS)
 def test_columns_of_tables_may_have_dots_in_their_names(source: str) -> None:
     columns = dict(NAMED_LIKE_PATHS)

@@ -79,6 +79,7 @@ def test_columns_of_every_library(source: str) -> None:
     assert messages_of(SCALARS, columns) == messages_of(SCALARS, table_)
 
 
+@in_one_test
 @pytest.mark.parametrize("source", ["pyarrow table", "polars frame", "pandas frame of arrow", "duckdb"])
 def test_strings_lists_structs_and_times_of_every_library(source: str) -> None:
     table_ = pa.table(
@@ -246,6 +247,7 @@ def test_values_of_unions_are_plain_records_if_their_types_are_there(kind: str) 
     assert records_of(ANY_ROOT, {"holder": holders}) == wanted
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["lists", "numbers", "pyarrow", "polars", "chunks"])
 def test_vectors_of_unions_are_lists_of_plain_records_if_their_types_are_there(kind: str) -> None:
     rows = [TYPED[:3], [], TYPED[4:], [*TYPED[1:3], TYPED[5]]]

@@ -33,6 +33,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_existing_file_is_not_overwritten(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 10)
@@ -77,6 +78,7 @@ def test_failed_conversion_leaves_nothing(tmp_path: Path, ending: str, error: Ba
     assert names_in(tmp_path) == {"in.fs"}
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_damaged_source_leaves_nothing_and_is_not_changed(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 500)
@@ -232,6 +234,7 @@ def test_journals_and_folders_are_sources(tmp_path: Path) -> None:
 # Other sources and sinks
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["fs", "arrows", "csv", "jsonl", "fb", "parquet", "arrow", "mcap"])
 def test_file_objects_are_written_and_stay_open(tmp_path: Path, name: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 10)

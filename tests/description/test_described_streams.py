@@ -63,6 +63,7 @@ def payload_of(message: memoryview | None) -> bytes:
 # Writing
 
 
+@in_one_test
 @every_mode
 def test_stream_is_a_frame_of_the_description_and_the_usual_bytes(mode: Mode) -> None:
     data, head = described(mode)
@@ -235,6 +236,7 @@ def everything_of(reader: StreamReader, way: str) -> list[bytes]:
     return [bytes(payload) for payload in iter(reader.read_message, None)]
 
 
+@in_one_test
 @pytest.mark.parametrize("way", ["messages", "batches", "process", "read"])
 @pytest.mark.parametrize("name", ["none", "crc16", "crc32", "sum24"])
 @every_source
@@ -283,6 +285,7 @@ def test_numbers_and_offsets_of_messages() -> None:
     assert torn.value.frame == 4
 
 
+@in_one_test
 @pytest.mark.parametrize("data", [b"", b"\1", b"\1\0\0\0a", b"\0\0\0\0" * 5, reference.encode([b"1234FSD"], "none")])
 def test_stream_without_a_description_has_none(data: bytes) -> None:
     for source in (data, io.BytesIO(data), CutReadSource(data, range(20))):

@@ -120,6 +120,7 @@ def test_any_value_as_a_number_does_what_it_does_to_the_package(kind):
         Twins(0).call(f"Prepend{kind}", value)
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("force", [False, True], ids=["", "defaults forced"])
 def test_any_value_and_default_in_a_slot_does_what_it_does_to_the_package(kind, force):
@@ -143,6 +144,7 @@ def test_any_default_for_a_number_does_what_it_does_to_the_package(kind):
             twins.call(f"Prepend{kind}Slot", 0, value, default)
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["PlaceVOffsetT", "PlaceSOffsetT", "PlaceUOffsetT", "PrependVOffsetT"])
 def test_any_value_as_an_offset_does_what_it_does_to_the_package(name):
     for value in (*NUMBERS, *NO_NUMBERS):
@@ -151,6 +153,7 @@ def test_any_value_as_an_offset_does_what_it_does_to_the_package(name):
         twins.call(name, value)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "name", ["PrependUOffsetTRelative", "PrependSOffsetTRelative", "assertStructIsInline", "Finish"]
 )
@@ -437,6 +440,7 @@ def test_string_lies_in_the_buffer_behind_its_length_with_a_zero_behind_it():
     assert bytes(builder.Bytes[builder.Head() :]) == b"\x03\0\0\0h\xc3\xa9\0"
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [0, 1, 7, 1024])
 def test_bytearray_can_be_changed_after_it_was_written(size):
     builder = Builder(size)
@@ -531,6 +535,7 @@ def test_any_file_identifier_does_what_it_does_to_the_package(method, identifier
         twins.call(method, root, file_identifier=identifier)
 
 
+@in_one_test
 @pytest.mark.parametrize("minalign", [0, 1, 2, 3, 16, 64, 100, 1024])
 def test_message_is_aligned_to_a_minalign_that_was_set_as_by_the_package(minalign):
     twins = Twins(7)
@@ -539,6 +544,7 @@ def test_message_is_aligned_to_a_minalign_that_was_set_as_by_the_package(minalig
     twins.Finish(root, b"ABCD")
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [-1, 2**31 + 1, 2**70, None, "1", 1.5], ids=shown)
 def test_minalign_that_cannot_be_one_is_refused(value):
     builder = Builder(16)

@@ -577,6 +577,7 @@ def test_vtables_are_forgotten_by_clear_and_not_found_in_the_next_message():
         twins.Clear()
 
 
+@in_one_test
 @pytest.mark.parametrize("fields", [1, 100, 32765, 32766, 40_000])
 def test_table_of_very_many_fields_is_the_packages_as_long_as_the_last_are_absent(fields):
     for present in (0, min(fields - 1, 5), fields - 1):

@@ -54,6 +54,7 @@ def test_view_is_read_only_bytes_at_the_address_of_the_buffer():
     assert address(builder.Bytes) + builder.Head() == there
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "take",
     [

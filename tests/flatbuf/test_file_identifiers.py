@@ -69,6 +69,7 @@ WAYS: dict[str, Callable[..., Any]] = {
 every_way = pytest.mark.parametrize("read", WAYS.values(), ids=WAYS)
 
 
+@in_one_test
 @every_way
 def test_message_with_the_identifier_of_the_schema_or_with_none_is_read(read):
     assert len(read([OWN, NONE, OWN])) == 3
@@ -94,6 +95,7 @@ def test_view_refuses_another_identifier(verify):
         ROOT.view(OTHER[:8], verify=verify)
 
 
+@in_one_test
 @every_way
 def test_reading_goes_on_behind_a_message_with_another_identifier(read):
     rows = 0
@@ -142,6 +144,7 @@ def test_printable_bytes_of_a_root_before_byte_8_are_no_identifier():
         assert "identifier" not in str(refusal(TypedValidator.for_type(SHAPES, identifier=True), bad))
 
 
+@in_one_test
 @pytest.mark.parametrize("length", range(8))
 def test_message_too_short_for_an_identifier_is_refused_for_that(length):
     with pytest.raises(FlatStreamError) as caught:
@@ -218,6 +221,7 @@ def test_stream_of_two_types_is_read_by_each_schema():
 # Leaving them out
 
 
+@in_one_test
 @every_way
 def test_messages_with_another_identifier_are_left_out(read):
     assert len(read([OWN, OTHER, NONE, OTHER, OTHER, OWN], on_other="skip")) == 3
@@ -319,6 +323,7 @@ def test_rows_of_a_long_mixed_stream_are_those_with_the_identifier(verify):
 # Wrong arguments
 
 
+@in_one_test
 @every_way
 def test_on_other_is_raise_or_skip(read):
     for wrong in ("ignore", "", "SKIP"):
@@ -361,6 +366,7 @@ def test_identifier_of_the_layout_is_that_of_the_root():
 DAMAGED = b"\xff" * 20
 
 
+@in_one_test
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("others", [1, 3])
 def test_messages_left_out_are_counted_once_though_damage_makes_readers_read_them_again(verify, others):

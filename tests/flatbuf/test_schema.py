@@ -58,6 +58,7 @@ def test_from_file_takes_any_path(kind):
     assert repr(Schema.from_file(kind(SCHEMAS["tiny"]))) == "<Schema of 1 tables, root T>"
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "kind",
     [bytes, bytearray, memoryview, lambda data: array.array("B", data), lambda data: np.frombuffer(data, np.uint8)],
@@ -72,6 +73,7 @@ def test_from_bytes_takes_any_memory_and_copies_it(kind):
     data.append(0)
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [None, 5, "text", ["list"], io.BytesIO(TINY)])
 def test_from_bytes_of_what_is_no_memory_is_a_type_error(value):
     with pytest.raises(TypeError):
@@ -91,6 +93,7 @@ NO_SCHEMA = (
 )
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("data", "found"),
     [
@@ -140,6 +143,7 @@ def test_table_is_found_by_its_full_name():
     assert table == Schema.from_file(SCHEMAS["monster_test"]).root
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "name", ["", "Monster", "myGame.Example.Monster", "MyGame.Example.Monster ", "MyGame.Example.Color"]
 )
@@ -157,6 +161,7 @@ def test_struct_is_no_table():
     assert caught.value.args[0] == "'MyGame.Example.Vec3' is a struct in this schema, not a table"
 
 
+@in_one_test
 @pytest.mark.parametrize("name", [None, 5, b"T", ["T"]])
 def test_name_that_is_no_string_is_an_error(name):
     with pytest.raises((KeyError, TypeError)):
@@ -485,6 +490,7 @@ def fuzz(name: str, seed: int, count: int) -> list[bool]:
     return outcomes
 
 
+@in_one_test
 @EVERY_SCHEMA
 def test_mutant_gives_an_error_or_a_schema_that_can_be_used(name):
     outcomes = fuzz(name, 1, 300)
@@ -841,6 +847,7 @@ def test_schema_without_what_is_required_is_refused_with_the_path(missing, path)
     assert str(caught.value).startswith(f"damaged binary schema: {path}: a required field is missing from the table")
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [-1, -(2**31), 2**31 - 1, 1])
 def test_size_of_a_table_may_be_anything_or_is_refused(size):
     load_and_use(schema_bytes([table_type("T", size=size)]))

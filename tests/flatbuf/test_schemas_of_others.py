@@ -150,6 +150,7 @@ def test_union_of_any_type_is_read_as_columns(union, variant):
     assert numbers[f"{union}_type"].to_pylist() == [value_type, value_type, 0]
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 def test_vector_of_unions_of_any_type_is_read(union):
     _, _, variants = UNIONS[union]
@@ -176,6 +177,7 @@ def test_vectors_of_unions_with_other_types_are_not_equal():
     assert TABLE.view(one).signeds != TABLE.view(other).signeds
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 def test_type_that_is_not_in_the_schema_is_no_variant_although_its_low_byte_is(union):
     _, form, variants = UNIONS[union]
@@ -243,6 +245,7 @@ def test_union_of_any_type_is_written_from_columns(union, variant):
         assert TABLE.view(written) == TABLE.view(message)
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 def test_vector_of_unions_of_any_type_is_written(union):
     number, form, variants = UNIONS[union]
@@ -267,6 +270,7 @@ def test_vector_of_unions_of_any_type_is_written(union):
     assert TABLE.view(written).to_dict()[f"{union}s_type"] == []
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 def test_type_out_of_the_range_of_the_union_is_refused_with_its_path(union):
     wrong = {"i": 2**31, "q": 2**63, "Q": 2**64, "H": 2**16, "b": 128}[UNIONS[union][1]]
@@ -281,6 +285,7 @@ def test_type_out_of_the_range_of_the_union_is_refused_with_its_path(union):
 # Verifying
 
 
+@in_one_test
 @pytest.mark.parametrize("union", [union for union, (_, form, _) in UNIONS.items() if struct.calcsize(form) > 1])
 def test_type_of_a_union_must_be_aligned_and_inside_of_the_message(union):
     number, form, variants = UNIONS[union]
@@ -377,6 +382,7 @@ def with_size(data: bytes) -> bytes:
 BINARY_SCHEMAS = sorted(SCHEMAS.glob("*.bfbs"))
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "path", [path for path in BINARY_SCHEMAS if "flatcc" not in path.name], ids=lambda path: path.stem
 )
@@ -422,6 +428,7 @@ SOURCES = {
 OPTIONS = {"tiny": (), "wide_unions": (), "flatcc_union": ()}
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "folder"), SOURCES.items())
 def test_schema_compiled_by_flatc_25_equals_the_one_compiled_before(name, folder, tmp_path):
     options = OPTIONS.get(name, ("--bfbs-comments", "--bfbs-builtins"))

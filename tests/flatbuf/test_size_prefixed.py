@@ -134,6 +134,7 @@ def test_every_way_of_writing_refuses_a_size_prefixed_message(make: Any, identif
     assert [bytes(payload) for payload in StreamReader(sink.getvalue(), "crc32")] == [message]
 
 
+@in_one_test
 @pytest.mark.parametrize("make", [Builder, OwnBuilder])
 @pytest.mark.parametrize("root", [*ROOTS, "empty"])
 def test_size_prefixed_message_in_a_builder_is_no_payload(make: Any, root: str) -> None:

@@ -94,6 +94,7 @@ def test_reference_has_all_verdicts_of_both_kinds():
     assert (sum(reference_verdicts(0)), sum(reference_verdicts(1))) == (17_518, 5_597)
 
 
+@in_one_test
 @pytest.mark.parametrize(("number", "place"), ACCEPTED_EMPTY_VECTORS.items())
 def test_messages_accepted_against_the_reference_have_a_misaligned_empty_vector(number, place):
     payload = reference_payloads()[number]
@@ -282,6 +283,7 @@ def test_few_bytes_are_refused(length, fill, validator):
         assert reason == "the offset of a vtable at byte 16843009 is not aligned to 4 bytes"
 
 
+@in_one_test
 @pytest.mark.parametrize("offset", range(1, 8))
 def test_alignment_counts_from_the_first_byte_of_the_payload(offset):
     """Where the payload lies in memory does not matter, as for the reference."""
@@ -424,6 +426,7 @@ def test_bad_string_of_the_monster_is_named_by_its_index():
     )
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("name", "number", "width"),
     [("i8", 1, 1), ("u16", 4, 2), ("i32", 5, 4), ("u64", 8, 8), ("f32", 9, 4), ("f64", 10, 8), ("color", 11, 1)],
@@ -445,6 +448,7 @@ def test_number_is_there_and_aligned(name, number, width):
         assert refusal(validator, changed(message, (entry, "H", distance))) == expected
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("name", "number", "size"),
     [("pixel", 0, 1), ("point", 1, 8), ("mixed", 2, 32), ("nest", 3, 64), ("grid", 4, 64), ("aligned", 5, 16)],
@@ -485,6 +489,7 @@ def test_union_made_by_hand_is_accepted():
 INCONSISTENT = "a union in the table at byte 20 has a type without a value, or a value without a type"
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("message", "path", "reason"),
     [
@@ -511,6 +516,7 @@ def test_damaged_union_is_refused_with_its_path(message, path, reason):
     assert refusal(validator_of("shapes", "Unions"), message) == (path, reason)
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", [5, 6, 100, 255])
 def test_union_of_an_unknown_type_is_accepted_whatever_its_value_is(kind):
     """A later version of the schema may know the type: the reference asks nothing."""
@@ -623,6 +629,7 @@ def test_good_utf8_is_accepted_whole(text, repeat):
 # Depth, number of tables, apparent size
 
 
+@in_one_test
 @pytest.mark.parametrize("depth", [1, 2, 63, 64])
 def test_message_as_deep_as_the_limit_is_accepted(depth):
     assert refusal(validator_of("shapes", "Tree"), chain(depth)) is None
@@ -671,6 +678,7 @@ def test_offset_that_leads_to_itself_is_an_empty_table_and_no_cycle():
     assert refusal(validator_of("shapes", "Tree"), message) is None
 
 
+@in_one_test
 @pytest.mark.parametrize("levels", [1, 2, 5, 10])
 def test_number_of_tables_counts_each_as_often_as_it_is_reached(levels):
     message = doubling(levels)
@@ -775,6 +783,7 @@ def test_root_is_one_table_at_depth_one(typed, limits, reason):
 MAKERS = [TableRootValidator, lambda **limits: TypedValidator.for_type(schema_of("shapes"), **limits)]
 
 
+@in_one_test
 @pytest.mark.parametrize("make", MAKERS, ids=["root", "typed"])
 @pytest.mark.parametrize(("name", "most"), [("max_depth", 1000), ("max_tables", 2**62)])
 def test_limit_that_is_none_is_refused(make, name, most):
@@ -827,6 +836,7 @@ def test_any_memory_is_verified_where_it_is(make, validator):
     assert (refusal(validator, damaged) or ("", ""))[1] == "the end of a vtable at byte 13 is not aligned to 2 bytes"
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [None, 5, "text", [1, 2], object()])
 def test_what_is_no_memory_is_a_type_error(value):
     for validator in (TableRootValidator(), validator_of("shapes", "Named")):

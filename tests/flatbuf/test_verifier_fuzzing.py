@@ -17,6 +17,7 @@ from flatstream import (
     TypedValidator,
 )
 from flatstream.schema._reflection import BaseType
+from support.extent import in_one_test
 from support.messages import (
     FUZZED,
     changed,
@@ -206,6 +207,7 @@ def fuzz(name: str, seed: int, count: int) -> tuple[int, int]:
     return accepted, count - accepted
 
 
+@in_one_test
 @pytest.mark.parametrize("name", FUZZED)
 def test_good_messages_are_accepted_and_read(name):
     for payload in messages_of(name):

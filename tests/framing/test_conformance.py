@@ -132,6 +132,7 @@ def test_frames_stream_read_from_every_source_gives_the_payloads(name, source_ki
         assert (reader.frames_read, reader.bytes_read, reader.offset) == (313, len(data), len(data))
 
 
+@in_one_test
 @file_modes
 def test_frames_stream_read_in_batches_gives_the_payloads(name):
     data = (VECTORS / f"frames/{name}.bin").read_bytes()
@@ -160,6 +161,7 @@ def test_frames_payloads_written_with_every_buffer_size_give_the_stream(name, bu
     assert stream == (VECTORS / f"frames/{name}.bin").read_bytes()
 
 
+@in_one_test
 @file_modes
 def test_frames_stream_copied_with_flatstream_open_is_the_same_file(name, tmp_path):
     original, copy = VECTORS / f"frames/{name}.bin", tmp_path / "copy.fs"
@@ -172,6 +174,7 @@ def test_frames_stream_copied_with_flatstream_open_is_the_same_file(name, tmp_pa
     assert copy.read_bytes() == original.read_bytes()
 
 
+@in_one_test
 @file_modes
 def test_reference_reads_and_writes_the_frames(name):
     """The judge is judged too."""
@@ -265,6 +268,7 @@ def test_medium_payload_is_what_a_builder_makes_of_1024_zero_bytes():
     assert bytes(medium_builder().Output()) == MEDIUM
 
 
+@in_one_test
 @pytest.mark.parametrize("method", ["write_finished", "write_message"])
 @upstream_modes
 def test_medium_message_written_from_its_builder_gives_the_golden_file(name, method):
@@ -274,6 +278,7 @@ def test_medium_message_written_from_its_builder_gives_the_golden_file(name, met
     assert sink.getvalue() == golden(f"{name}_medium")
 
 
+@in_one_test
 @upstream_modes
 def test_medium_message_written_in_simple_mode_gives_the_golden_file(name):
     class Medium:
@@ -328,6 +333,7 @@ def test_recover_of_a_stream_cut_anywhere_gives_the_crates_report(name, kind, gu
             assert recover(source, deframer, guard=guard) == report, length
 
 
+@in_one_test
 @guards
 @file_modes
 def test_recover_file_of_a_stream_cut_anywhere_gives_the_crates_report_and_leaves_the_cursor_there(
@@ -343,6 +349,7 @@ def test_recover_file_of_a_stream_cut_anywhere_gives_the_crates_report_and_leave
             assert file.tell() == (length if report.end is RecoveryEnd.NOT_A_STREAM else report.last_good_offset)
 
 
+@in_one_test
 @file_modes
 def test_reference_recovers_what_the_crate_does(name):
     ends = {RecoveryEnd.CLEAN_EOF: "clean_eof", RecoveryEnd.TORN_TAIL: "torn_tail"}
@@ -369,6 +376,7 @@ def flip_rows(name: str) -> list[tuple[bytes, str, int]]:
     return rows
 
 
+@in_one_test
 @pytest.mark.parametrize("read", [by_message, by_batch])
 @pytest.mark.parametrize("kind", ["bytes", "bytesio", "raw_file"])
 @file_modes
@@ -385,6 +393,7 @@ def test_stream_with_any_bit_flipped_is_read_as_the_crate_reads_it(name, kind, r
             assert reader.frames_read == frames, f"bit {bit}: {outcome}"
 
 
+@in_one_test
 @file_modes
 def test_reference_reads_flipped_bits_as_the_crate_does(name):
     ends = {reference.Invalid: "InvalidFrame", reference.Torn: "UnexpectedEof", reference.Clean: "ok"}

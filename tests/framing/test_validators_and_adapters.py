@@ -79,6 +79,7 @@ def test_no_validator_accepts_everything() -> None:
     assert read_all(sink.arrived(), DefaultDeframer().with_validator(NoValidator())) == ([b""], None)
 
 
+@in_one_test
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 3), (2, 5), (3, 3), (1, 2**32 - 1)])
 def test_size_validator_accepts_sizes_between_its_limits_both_included(low: int, high: int) -> None:
     validator = SizeValidator(low, high)
@@ -158,6 +159,7 @@ def test_validation_happens_before_writing(mode: Mode, in_python: bool) -> None:
     assert sink.arrived() == reference.encode([b"ok", b"yes"], mode.name)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "write",
     [
@@ -289,6 +291,7 @@ def test_observer_of_a_deframer_is_called_once_per_good_frame_with_errors_in_bet
     assert frames_seen(mode, read_on(read), make_source(data)) == good
 
 
+@in_one_test
 @every_reading
 def test_observer_of_a_deframer_is_not_called_for_a_torn_frame(read: Callable[[StreamReader], Any]) -> None:
     stream = corpus(MODES["crc16"])
@@ -526,6 +529,7 @@ def test_every_deframer_chains_fluently_in_every_order(name: str, chain: tuple[s
         assert seen == ([b"abc", b"def"] if observed_outside else [b"abc", b"refused", b"def"])
 
 
+@in_one_test
 @pytest.mark.parametrize("name", list(DEFRAMERS))
 def test_with_max_frame_len_sets_a_deframers_own_limit(name: str) -> None:
     # The only way to raise a limit: bounds around it stay.

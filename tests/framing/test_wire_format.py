@@ -118,6 +118,7 @@ def test_golden_file_agrees_with_the_reference(name: str, checksum_type: Checksu
 # A plain reader on a checksummed stream gives the right lengths and wrong bytes, without an error
 
 
+@in_one_test
 @every_checksum
 def test_plain_reader_on_a_checksummed_frame_gives_the_right_length_and_wrong_bytes(mode: Mode) -> None:
     for payload in (b"abcdefgh", bytes(range(100))):
@@ -132,6 +133,7 @@ def test_plain_reader_on_a_checksummed_frame_gives_the_right_length_and_wrong_by
             assert reader.offset == len(frame) - mode.size
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["crc32", "crc32c", "crc64", "xxhash64"])
 def test_plain_reader_on_a_checksummed_stream_may_not_notice_at_all(name: str) -> None:
     # As many bytes as the checksum has are left over of each payload. If they are zero, they are empty frames.

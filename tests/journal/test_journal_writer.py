@@ -43,6 +43,7 @@ def write_some(journal: JournalWriter, count: int) -> None:
         journal.write_payload(payload_of(number))
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum", CHECKSUMS)
 def test_frames_are_numbered_through_segments_and_openings(tmp_path: Path, checksum: str) -> None:
     directory = tmp_path / "journal"
@@ -56,6 +57,7 @@ def test_frames_are_numbered_through_segments_and_openings(tmp_path: Path, check
     assert list(segments_of(directory)) == list(range(0, 1000, 100))
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 100, 5000, 64 * 1024])
 @pytest.mark.parametrize("max_bytes", [1, 300, 4096, 10_000])
 def test_no_segment_is_larger_than_its_limit_but_for_one_large_frame(

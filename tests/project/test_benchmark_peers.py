@@ -369,6 +369,7 @@ def test_benchmark_of_a_peer_that_loses_an_event_fails(benchmark_class: Any, ite
     assert not Path(benchmark.folder.name).exists()
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("peer", "extra"), [("flatstream", 4), ("flatstream crc32", 8), ("flatstream xxhash64", 12), ("struct", 4)]
 )

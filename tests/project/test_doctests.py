@@ -81,6 +81,7 @@ def test_examples_in_docstring_give_what_they_show(name: str, monkeypatch: pytes
     assert not results.failed, report
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "described",
     [

@@ -83,6 +83,7 @@ def test_links_to_files_lead_somewhere(document: Path) -> None:
     assert missing == []
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ChecksumType, ids=lambda kind: kind.value)
 def test_frames_shown_in_wire_format_are_those_that_are_written(kind: ChecksumType) -> None:
     text = WIRE_FORMAT.read_text(encoding="utf-8")

@@ -151,6 +151,7 @@ def test_every_room_has_sources_and_every_source_is_in_a_room() -> None:
         assert any(path.suffix == ".pyx" for path in CORE_SOURCES)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("line", "name"),
     [

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import flatstream
-from support.schemas import ROOT
 
 RIGHT_USE = '''
 """A program that uses most of the package. It is checked, and it is run."""

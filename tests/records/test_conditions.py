@@ -244,6 +244,7 @@ def test_times_are_counted_in_the_unit_that_is_given(where, expected):
     assert hosts(("wall_time_ns", *where, "ns")) == expected
 
 
+@in_one_test
 @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 1000), ("us", 10**6), ("ns", 10**9)])
 def test_every_unit_is_exact(unit, per_second):
     instant = datetime.datetime(2024, 2, 29, 12, 0, 0, 250_001, tzinfo=UTC)
@@ -428,6 +429,7 @@ def test_iterator_ends_after_the_limit_and_reads_no_further():
     assert len(list(StreamReader(events()).records(root, limit=100))) == 9
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [

@@ -97,6 +97,7 @@ TIMES: dict[str, Callable[[list[Any]], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", TIMES)
 def test_times_are_their_integers_and_nat_is_a_null(kind: str) -> None:
     for name in ("i64s", "f64s", "u8s", "u64s"):

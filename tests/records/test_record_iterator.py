@@ -337,6 +337,7 @@ def test_closed_mapping_is_refused_while_a_record_lives(tmp_path):
         del record
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "make",
     [

@@ -478,6 +478,7 @@ def test_every_subset_of_fields_gives_its_own_message():
         assert slots_of(message) == len(subset)
 
 
+@in_one_test
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
 def test_table_of_many_fields(count):
     fields = tuple(

@@ -280,6 +280,7 @@ def test_list_of_records_is_not_one_record():
     assert encoded(table_of("Shape"), [{"i8": 1}]) == encoded(table_of("Shape"), {"scalars": {"i8": 1}})
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "records", [5, None, "abc", b"abc", {"name": "n"}, NamedData("n")], ids=lambda records: type(records).__name__
 )
@@ -679,6 +680,7 @@ def test_strings_of_any_script_and_length():
         assert read.Name().decode() == read.Note().decode() == text
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value", [b"\xff", b"abc\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82", b"a" * 99 + b"\x80"]
 )
@@ -698,6 +700,7 @@ def test_text_with_half_a_character_is_refused_with_its_path():
         written(table_of("Named"), lambda records: records.write_records([("a",), ("\udfff",)]))
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [5, 1.5, ["a"], bytearray(b"a"), memoryview(b"a"), {}, True], ids=shown)
 def test_what_is_no_string_is_refused(value):
     with pytest.raises(TypeError, match=r"^name: expected a str, or bytes of UTF-8, got "):

@@ -210,6 +210,7 @@ def test_bool_for_a_union_says_that_columns_left_its_value_out() -> None:
 ARRAYS = [b"\1\2", bytearray(b"\1\2"), memoryview(b"\1\2"), [1, 2], (1, 2)]
 
 
+@in_one_test
 @pytest.mark.parametrize("value", ARRAYS, ids=lambda value: type(value).__name__)
 def test_array_of_ubyte_in_a_struct_takes_bytes(value: Any) -> None:
     # struct S { x: short; y: [ubyte:2]; }
@@ -220,6 +221,7 @@ def test_array_of_ubyte_in_a_struct_takes_bytes(value: Any) -> None:
         assert [each.to_dict()["s"] for each in StreamReader(data).records(T)] == [expected]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value",
     [b"", b"\1", b"\1\2\3", bytearray(3), memoryview(b"123")],

@@ -145,6 +145,7 @@ def test_foreign_file_is_told_from_every_source(source_kind: Any, tmp_path: Path
         assert (report, report.looks_like) == ((0, 0, RecoveryEnd.NOT_A_STREAM), seems)
 
 
+@in_one_test
 @every_mode
 def test_stream_that_is_torn_in_its_first_frame_is_no_stream_yet(mode: Mode) -> None:
     stream = corpus(mode, [flatbuffer_of_event(3)])

@@ -51,6 +51,7 @@ def test_recover_cut_at_every_byte_gives_exact_frames_offset_and_end(mode: Mode,
         assert recover(stream.data[:cut], deframer, guard=guard) == stream.report(cut, guard), f"cut at {cut}"
 
 
+@in_one_test
 @every_mode
 def test_recover_cut_at_every_byte_agrees_with_the_reference(mode: Mode) -> None:
     stream = corpus(mode)
@@ -59,6 +60,7 @@ def test_recover_cut_at_every_byte_agrees_with_the_reference(mode: Mode) -> None
         assert reference.Recovered(frames, offset, end.value) == reference.recover(stream.data[:cut], mode.name)
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum_type", list(ChecksumType))
 def test_recover_takes_a_checksum_type_for_a_deframer(checksum_type: ChecksumType) -> None:
     stream = corpus(MODES[checksum_type.value])
@@ -77,6 +79,7 @@ def test_recover_empty_stream_is_a_clean_end_at_zero(source_kind: Any, guard: bo
         assert recover(source, guard=guard) == RecoveryReport(0, 0, RecoveryEnd.CLEAN_EOF)
 
 
+@in_one_test
 @every_mode
 def test_recover_file_empty_stream_is_a_clean_end_at_zero(mode: Mode) -> None:
     file = io.BytesIO()
@@ -140,6 +143,7 @@ def test_recover_complete_u32_max_header_at_the_end_is_an_error(mode: Mode, guar
         assert (caught.value.frame, caught.value.offset) == (len(stream.payloads), len(stream.data))
 
 
+@in_one_test
 @every_mode
 def test_recover_incomplete_u32_max_header_at_the_end_is_a_torn_tail(mode: Mode) -> None:
     stream = corpus(mode)
@@ -172,6 +176,7 @@ def test_recover_from_one_byte_at_a_time_gives_the_same_report(mode: Mode, kind:
         assert recover(kind(data, range(cut)), mode.deframer()) == stream.report(cut), f"cut at {cut}"
 
 
+@in_one_test
 @every_mode
 def test_recover_interrupted_every_third_read_gives_the_same_report(mode: Mode) -> None:
     stream = corpus(mode)
@@ -194,6 +199,7 @@ def test_recover_gives_the_same_report_from_every_source(source_kind: Any, tmp_p
 # `recover` starts where the source stands and counts from there
 
 
+@in_one_test
 @pytest.mark.parametrize("opener", ["bytesio", "raw", "buffered"])
 @both_guards
 def test_recover_starts_where_the_source_stands_and_counts_from_there(opener: str, guard: bool, tmp_path: Path) -> None:
@@ -224,6 +230,7 @@ def open_file(opener: str, data: bytes, folder: Path) -> Any:
 # `recover_file` starts at 0 and leaves the cursor at last_good_offset
 
 
+@in_one_test
 @pytest.mark.parametrize("opener", ["bytesio", "raw", "buffered"])
 @both_guards
 def test_recover_file_starts_at_zero_and_leaves_the_cursor_at_last_good_offset(

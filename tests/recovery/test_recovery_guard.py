@@ -30,7 +30,7 @@ from flatstream import (
     recover,
     recover_file,
 )
-from support.extent import spread
+from support.extent import in_one_test, spread
 from support.messages import flatbuffer_of_event, flatbuffer_of_string, flatbuffer_of_vector
 from support.modes import MODES, Mode, every_mode
 from support.python_strategies import CheckedMagicDeframer, MagicDeframer
@@ -90,6 +90,7 @@ def test_flip_of_payload_or_checksum_is_never_delivered_as_good(mode: Mode) -> N
             assert (error.frame, error.offset) == (len(before), start - begin)
 
 
+@in_one_test
 @checksummed
 def test_flip_of_a_length_delivers_nothing_that_was_not_written(mode: Mode) -> None:
     stream = agents_stream(mode)
@@ -109,6 +110,7 @@ def test_guarded_recovery_after_any_flip_cuts_no_intact_frame(mode: Mode, make_s
         assert cut_intact(stream, damaged_frame(stream, bit), report) == [], f"bit {bit}: {report}"
 
 
+@in_one_test
 @every_mode
 def test_guarded_recovery_of_a_source_without_seek_cuts_no_intact_frame_beyond_the_tear(mode: Mode) -> None:
     # Without a checksum a wrong length may be noticed late. What was read by then cannot be looked at again here.
@@ -119,6 +121,7 @@ def test_guarded_recovery_of_a_source_without_seek_cuts_no_intact_frame_beyond_t
             assert cut_intact(stream, frame, report, whole=True) == [], f"bit {bit}: {report}"
 
 
+@in_one_test
 @every_mode
 def test_unguarded_recovery_after_some_flips_would_cut_intact_frames(mode: Mode) -> None:
     # The hazard is real: this is what the guard is for.
@@ -163,6 +166,7 @@ def test_guards_error_says_where_the_intact_frame_is(mode: Mode) -> None:
     assert found > 100
 
 
+@in_one_test
 @every_mode
 def test_guards_error_names_only_frames_that_are_intact(mode: Mode) -> None:
     stream = agents_stream(mode)
@@ -199,6 +203,7 @@ def test_offsets_in_the_guards_error_count_from_where_the_source_stood() -> None
 # From every source
 
 
+@in_one_test
 @every_source
 @every_mode
 def test_guard_works_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:
@@ -215,6 +220,7 @@ def test_guard_works_from_every_source(mode: Mode, source_kind: Any, tmp_path: P
         assert report == (frame, stream.starts[frame], RecoveryEnd.TORN_TAIL)
 
 
+@in_one_test
 @every_source
 @every_mode
 def test_guard_lets_a_tear_pass_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:
@@ -267,6 +273,7 @@ PAYLOADS: dict[str, list[bytes]] = {
 every_kind_of_payload = pytest.mark.parametrize("kind", list(PAYLOADS))
 
 
+@in_one_test
 @every_kind_of_payload
 @every_mode
 def test_guard_takes_no_cut_for_damage(mode: Mode, kind: str) -> None:
@@ -279,6 +286,7 @@ def test_guard_takes_no_cut_for_damage(mode: Mode, kind: str) -> None:
     assert len(wrong) == 0, f"{len(wrong)} of {len(stream.data)}, such as {dict(itertools.islice(wrong.items(), 2))}"
 
 
+@in_one_test
 @every_mode
 def test_guard_takes_no_cut_for_damage_when_payloads_hold_pieces_of_frames(mode: Mode) -> None:
     inner = corpus(mode, [message(1)]).data
@@ -335,6 +343,7 @@ def test_guard_finds_intact_frames_between_damage_and_a_tear(mode: Mode) -> None
             assert (report.offset, report.frame) == (stream.starts[damaged], damaged)
 
 
+@in_one_test
 @checksummed
 def test_damaged_payload_before_a_tear_is_an_error(mode: Mode) -> None:
     stream = corpus(mode, map(message, range(6)))
@@ -364,6 +373,7 @@ CUSTOM: dict[str, tuple[Mode, Callable[[Mode], Deframer]]] = {
 every_custom_deframer = pytest.mark.parametrize("custom", list(CUSTOM))
 
 
+@in_one_test
 @pytest.mark.parametrize("guard", [True, False], ids=["guarded", "unguarded"])
 @every_custom_deframer
 def test_custom_deframer_cut_at_every_byte_is_a_torn_tail(custom: str, guard: bool) -> None:
@@ -383,6 +393,7 @@ def test_custom_deframer_after_any_flip_cuts_no_intact_frame(custom: str) -> Non
         assert cut_intact(stream, damaged_frame(stream, bit), report) == [], f"bit {bit}: {report}"
 
 
+@in_one_test
 @every_custom_deframer
 def test_custom_deframer_would_cut_intact_frames_without_the_guard(custom: str) -> None:
     mode, make = CUSTOM[custom]
@@ -510,6 +521,7 @@ def test_guard_takes_no_cut_of_a_long_stream_for_damage(mode: Mode) -> None:
         assert report == (frames - first, offset - begin, end), f"cut at {cut}: {report}"
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
 @pytest.mark.parametrize("make_source", [bytes, io.BytesIO])
 def test_guard_without_a_checksum_notices_that_the_stream_has_one(kind: str, make_source: Any) -> None:
@@ -538,6 +550,7 @@ class OneWay:
         self.read = io.BytesIO(data).read
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [0, 24, 2_000_000])
 @pytest.mark.parametrize(
     ("written", "read"),

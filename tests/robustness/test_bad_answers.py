@@ -75,6 +75,7 @@ every_no_number = pytest.mark.parametrize(
 )
 
 
+@in_one_test
 @every_no_number
 def test_checksum_that_calculates_no_number_is_refused_when_writing(nonsense: object, what: str) -> None:
     sink = PlainSink()
@@ -85,6 +86,7 @@ def test_checksum_that_calculates_no_number_is_refused_when_writing(nonsense: ob
     assert sink.arrived() == sum16(b"abc")
 
 
+@in_one_test
 @every_no_number
 def test_checksum_that_calculates_no_number_is_refused_when_reading(nonsense: object, what: str) -> None:
     with StreamReader(sum16(b"abc", b"de"), ChecksumDeframer(Answering(nonsense))) as reader:
@@ -93,6 +95,7 @@ def test_checksum_that_calculates_no_number_is_refused_when_reading(nonsense: ob
         assert list(reader) == [b"de"]
 
 
+@in_one_test
 @every_no_number
 def test_checksum_that_calculates_no_number_is_refused_by_verify(nonsense: object, what: str) -> None:
     checksum = Answering(nonsense)
@@ -120,6 +123,7 @@ def test_checksum_of_an_impossible_size_is_refused(size: Any, make: Callable[[Ch
     Case("", make, error, f"Sized.size must be .*from 0 to 8.*, got {size!r}").check(Sized(size))
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [True, False, "good", 0], ids=repr)
 def test_checksum_whose_verify_returns_something_is_refused(answer: object) -> None:
     # A True that means "it is good" would have to be told from a True that means "it is damaged".
@@ -364,6 +368,7 @@ class ValidatorOf(Validator):
         return self.answer if bytes(payload) == b"de" else None
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [False, True, 0, "bad"], ids=repr)
 def test_validator_that_returns_something_is_refused(answer: object) -> None:
     # False says "bad" to one author and nothing to another.
@@ -399,6 +404,7 @@ class PolicyOf(MemoryPolicy):
         return self.answer
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [True, False, 1, "message_count"], ids=repr)
 def test_memory_policy_that_answers_nonsense_is_refused_when_writing(answer: object) -> None:
     message = f"PolicyOf.should_reset must return a ReclamationReason or None, got {answer!r}"
@@ -413,6 +419,7 @@ def test_memory_policy_that_answers_nonsense_is_refused_when_writing(answer: obj
     assert sink.arrived() == reference.encode([flatbuffer_of_string("two")], "none")
 
 
+@in_one_test
 @pytest.mark.parametrize("read", [StreamReader.read_message, StreamReader.read_batch])
 @pytest.mark.parametrize("answer", [True, False, 1, "message_count"], ids=repr)
 def test_memory_policy_that_answers_nonsense_is_refused_when_reading(answer: object, read: Any) -> None:
@@ -426,6 +433,7 @@ def test_memory_policy_that_answers_nonsense_is_refused_when_reading(answer: obj
         assert [bytes(payload) for payload in reader] == payloads
 
 
+@in_one_test
 @pytest.mark.parametrize("baseline", [None, "16384", 16384.0, True, -1], ids=repr)
 def test_memory_policy_with_an_impossible_baseline_is_refused(baseline: Any) -> None:
     policy = PolicyOf(None, baseline)
@@ -440,6 +448,7 @@ def test_memory_policy_with_an_impossible_baseline_is_refused(baseline: Any) -> 
 # Builders
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [None, 5, b"builder", flatbuffers.Builder], ids=str)
 def test_make_builder_that_makes_none_is_refused(answer: Any) -> None:
     made = [answer, flatbuffers.Builder(16)]

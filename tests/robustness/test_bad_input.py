@@ -236,6 +236,7 @@ ABSTRACT = [
 ]
 
 
+@in_one_test
 @table(*ABSTRACT)
 def test_abstract_class_says_what_a_subclass_must_define(case: Case) -> None:
     assert "must define" in str(case.check())
@@ -322,6 +323,7 @@ def test_bad_sink_is_refused(name: str, tmp_path: Path) -> None:
     check_endpoint(StreamWriter, *BAD_SINKS[name], tmp_path)
 
 
+@in_one_test
 @table(
     *refusals(
         "recover_file",

@@ -155,6 +155,7 @@ def test_bad_argument_of_a_writers_method_is_refused_and_the_writer_goes_on(case
     assert sink.arrived() == reference.encode([b"abc", flatbuffer_of_string("and on"), b"de"], "none")
 
 
+@in_one_test
 @table(*[case for case in WRITER_CASES if case.error is FlatbufferError])
 def test_error_of_a_writer_says_where(case: Case) -> None:
     with StreamWriter(PlainSink()) as writer:

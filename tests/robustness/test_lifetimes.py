@@ -355,6 +355,7 @@ def test_batches_kept_while_reading_on_keep_their_bytes(source_kind, max_frames,
             place += 16 * len(batch)
 
 
+@in_one_test
 @pytest.mark.parametrize("part", ["buffer", "offsets", "lengths", "item", "slice", "array"])
 def test_part_of_a_batch_outlives_the_batch(part):
     reader = StreamReader(CutSource(STREAM), capacity=160)

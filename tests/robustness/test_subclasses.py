@@ -240,6 +240,7 @@ def test_subclass_of_int_does_what_the_int_does(name: str, kin: str) -> None:
     assert type(result) is type(expected)
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [np.bool_(True), np.array([4]), np.float64(4.0), "4", 4.0, True], ids=repr)
 def test_what_is_no_integer_is_refused_as_before(value: Any) -> None:
     with pytest.raises(TypeError, match="max_frames must be an int, got "):

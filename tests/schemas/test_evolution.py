@@ -162,6 +162,7 @@ def test_message_says_what_was_and_what_is():
     assert renamed == [EvolutionIssue("field_default", "T.b", renamed[0].message)]
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [None, 5, "old.fbs", b"", [Schema]])
 def test_what_is_no_schema_is_a_type_error(value):
     with pytest.raises(TypeError, match=f"^old must be a Schema, got {type(value).__name__}$"):

@@ -151,6 +151,7 @@ def test_nonblocking_stream_socket_is_still_told_by_its_type():
             assert bytes(next(reader)) == b"one"
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [-1, 10**6, "3", None, OSError("no"), ZeroDivisionError("odd")], ids=repr)
 def test_descriptor_that_is_none_is_not_looked_at(answer):
     class Odd(io.RawIOBase):

@@ -93,6 +93,7 @@ def test_sinks_error_keeps_its_kind_when_what_was_gathered_is_handed_over(
         writer.close()
 
 
+@in_one_test
 @every_mode
 def test_sinks_error_at_every_byte_keeps_its_kind_and_nothing_follows_the_torn_frame(mode: Mode) -> None:
     stream = corpus(mode)
@@ -114,6 +115,7 @@ def test_sinks_error_at_every_byte_keeps_its_kind_and_nothing_follows_the_torn_f
         assert writer.closed
 
 
+@in_one_test
 @every_fault
 def test_sinks_error_in_its_own_flush_keeps_its_kind(make_fault: Callable[[], Exception]) -> None:
     fault = make_fault()

@@ -328,6 +328,7 @@ def read_noting_capacity(reader: StreamReader) -> tuple[list[bytes], list[int]]:
     return payloads, capacities
 
 
+@in_one_test
 @READ_SOURCES
 def test_reader_asks_only_while_a_chunk_is_above_the_baseline(make_source: Any) -> None:
     stream = corpus(MODES["none"], [b"x" * 1000] * 100)
@@ -339,6 +340,7 @@ def test_reader_asks_only_while_a_chunk_is_above_the_baseline(make_source: Any) 
     assert (policy.asked, policy.told) == ([], [])
 
 
+@in_one_test
 @READ_SOURCES
 def test_reader_without_a_policy_or_with_the_no_op_one_keeps_its_chunk(make_source: Any) -> None:
     stream = corpus(MODES["none"], BURST)
@@ -350,6 +352,7 @@ def test_reader_without_a_policy_or_with_the_no_op_one_keeps_its_chunk(make_sour
         assert capacities[-1] == capacities[0]
 
 
+@in_one_test
 @READ_SOURCES
 @pytest.mark.parametrize("name", ["none", "xxhash64"])
 def test_reader_shrinks_and_every_payload_stays_right(make_source: Any, name: str) -> None:

@@ -46,6 +46,7 @@ class Folder(os.PathLike[str]):
         return str(self.path)
 
 
+@in_one_test
 @pytest.mark.parametrize("binary", ["", "b"])
 @pytest.mark.parametrize("kind", [str, Path, Folder])
 def test_open_writes_appends_and_reads(kind, binary, tmp_path):
@@ -128,6 +129,7 @@ def test_append_to_an_empty_file_works(tmp_path):
     assert path.read_bytes() == reference.encode([b"one"], "crc32")
 
 
+@in_one_test
 @every_mode
 def test_append_to_a_torn_file_is_refused_at_every_cut(mode, tmp_path):
     path = tmp_path / "stream"
@@ -178,6 +180,7 @@ def test_append_to_a_file_of_another_checksum_is_refused(tmp_path):
     assert path.read_bytes() == reference.encode(PAYLOADS, "crc32")
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "adapt",
     [
@@ -229,6 +232,7 @@ def test_open_with_a_wrong_mode_says_which_there_are(mode, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@in_one_test
 @pytest.mark.parametrize("path", [None, 3, b"stream", io.BytesIO()], ids=["None", "int", "bytes", "BytesIO"])
 @pytest.mark.parametrize("mode", ["r", "w"])
 def test_open_of_what_is_no_path_is_refused(path, mode):

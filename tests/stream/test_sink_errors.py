@@ -67,6 +67,7 @@ def test_full_device_rolls_a_file_back_to_its_last_whole_frame(tmp_path, size, b
     assert path.read_bytes() == encode(*accepted, b"after")
 
 
+@in_one_test
 @pytest.mark.parametrize("call", ["ftruncate", "lseek", "fstat"])
 @pytest.mark.parametrize("size", [40, 5000], ids=["buffered", "large"])
 def test_full_device_whose_file_cannot_be_cut_refuses(tmp_path, monkeypatch, size, call):
@@ -202,6 +203,7 @@ def fill_and_drain(writer: StreamWriter, receive: Any, sizes: Iterable[int]) -> 
 MIXED_SIZES = [10, 3000, 0, 70_000, 1, 300_000, 5, 5000] * 4
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 64, 4096, 65536])
 @pytest.mark.parametrize("wrapped", ["raw", "buffered"])
 def test_pipe_that_blocks_loses_nothing(wrapped, buffer_size):
@@ -214,6 +216,7 @@ def test_pipe_that_blocks_loses_nothing(wrapped, buffer_size):
     assert arrived == encode(*payloads)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 64, 4096, 65536])
 @pytest.mark.parametrize("kind", ["socket", "socket_file"])
 def test_socket_that_blocks_loses_nothing(kind, buffer_size):
@@ -256,6 +259,7 @@ def test_socket_whose_time_is_up_goes_on_later():
     assert arrived == encode(payload)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 64, 65536])
 @pytest.mark.parametrize("size", [10, 200_000])
 def test_pipe_nobody_reads_any_more_raises_at_every_write(buffer_size, size):

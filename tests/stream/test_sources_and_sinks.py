@@ -507,6 +507,7 @@ def test_file_seen_inside_a_frame_stays_torn_though_it_grows(tmp_path):
 # gzip
 
 
+@in_one_test
 @pytest.mark.parametrize("cut", [1, 4, 8, 9, 30, 100])
 def test_truncated_gzip_stream_is_an_error_and_no_clean_end(cut):
     # What gzip itself says of it reaches the caller, and comes again.
@@ -638,12 +639,14 @@ def test_strided_buffer_is_no_source():
             StreamReader(source)
 
 
+@in_one_test
 @pytest.mark.parametrize("dtype", ["<i2", "<i4", "<f8", "S16"])
 def test_buffer_of_other_items_than_bytes_is_read_as_its_bytes(dtype):
     source = np.frombuffer(STREAM, dtype).reshape(2, -1)
     assert [bytes(payload) for payload in StreamReader(source)] == PAYLOADS
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [-1, 33, "3", 2.0, [], b"abc"], ids=repr)
 def test_readinto_that_returns_nonsense_is_an_error_that_says_so(answer):
     class Source:
@@ -657,6 +660,7 @@ def test_readinto_that_returns_nonsense_is_an_error_that_says_so(answer):
         assert caught.value.errno == errno.EIO
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
@@ -775,6 +779,7 @@ def test_large_payload_to_a_file_goes_out_in_one_vectored_write(tmp_path, monkey
     assert path.read_bytes() == reference.encode([b"small", b"L" * 5000], "crc32")
 
 
+@in_one_test
 @pytest.mark.parametrize("sink", [None, 3, b"bytes", NoSource(), io.BytesIO, object, [], bytearray(10)], ids=shown)
 def test_object_that_is_no_sink_is_refused(sink):
     with pytest.raises(TypeError, match=r"sink must be a path, a socket or an object with write\(buffer\), got"):

@@ -76,6 +76,7 @@ def reread(path: Path, checksum: str) -> list[bytes]:
 # Files that can be appended to
 
 
+@in_one_test
 @every_mode
 def test_intact_file_is_left_as_it_is(mode, tmp_path):
     path = tmp_path / "events.fs"
@@ -114,6 +115,7 @@ def test_device_is_opened_as_ever():
 # Torn tails
 
 
+@in_one_test
 @every_mode
 def test_torn_tail_is_saved_and_cut_off_at_every_cut(mode, tmp_path):
     stream = reference.encode(PAYLOADS, mode.name)
@@ -144,6 +146,7 @@ def test_torn_tail_is_saved_and_cut_off_at_every_cut(mode, tmp_path):
         assert beside(path) == [saved]
 
 
+@in_one_test
 @every_mode
 def test_torn_first_frame_is_moved_aside(mode, tmp_path):
     # Of a file that has not one whole frame, it cannot be known that it is a stream.
@@ -184,6 +187,7 @@ def test_zeros_that_are_declared_to_be_frames_are_frames(tmp_path):
     assert start(path, allow_empty=True) == ("nothing", 5, len(STREAM) + 16, 0, None, None, None)
 
 
+@in_one_test
 @every_mode
 def test_zeros_behind_a_torn_frame_are_saved_with_it(mode, tmp_path):
     path = tmp_path / "events.fs"
@@ -222,6 +226,7 @@ def damaged(stream: bytes, where: int) -> bytes:
     return stream[:where] + bytes([stream[where] ^ 0x40]) + stream[where + 1 :]
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", [pytest.param(mode, id=name) for name, mode in MODES.items() if mode.size])
 def test_damaged_file_is_moved_aside(mode, tmp_path):
     path = tmp_path / "events.fs"
@@ -642,6 +647,7 @@ def test_what_is_cut_off_is_on_the_disk_before_the_file_is_cut(tmp_path, monkeyp
 # One owner
 
 
+@in_one_test
 @pytest.mark.parametrize("what", SITUATIONS)
 def test_writer_has_the_file_locked_after_the_start(what, tmp_path):
     path = tmp_path / "events.fs"
@@ -774,6 +780,7 @@ def test_recover_is_for_appending_only(mode, tmp_path):
     assert not path.exists()
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "adapt",
     [

@@ -323,6 +323,7 @@ def test_views_kept_by_a_strategy_show_their_payloads(strategy, kind, read_views
     assert [bytes(view) for view in kept] == PAYLOADS
 
 
+@in_one_test
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_view_that_a_strategy_keeps_is_not_the_one_that_is_handed_out(strategy):
     seen: list[memoryview] = []

@@ -139,6 +139,7 @@ def test_callback_of_a_weak_reference_that_reads_on_gets_the_next_payload(capaci
     assert (refused_reads > 0) is (capacity is not None)
 
 
+@in_one_test
 @pytest.mark.parametrize("kept_number", range(4, 12))
 def test_view_of_the_chunk_that_a_callback_has_left_is_not_made_one_of_the_next_chunk(kept_number):
     # It would keep the memory of the one alive and show that of the other, which is then filled again.
@@ -203,6 +204,7 @@ def test_buffer_is_free_again_when_the_reader_is_closed_and_views_are_forgotten(
     source.append(0)
 
 
+@in_one_test
 @pytest.mark.parametrize("kept_number", range(4))
 def test_buffer_is_held_by_the_one_view_that_is_kept_and_by_nothing_else(kept_number):
     source = bytearray(STREAM)
@@ -395,6 +397,7 @@ def test_views_kept_while_a_memory_policy_replaces_chunks_show_their_payloads():
 # Threads
 
 
+@in_one_test
 @switching
 @pytest.mark.parametrize("kind", ["buffer", "chunks"])
 @pytest.mark.parametrize("keep_every", [1, 2, 3])

@@ -270,6 +270,7 @@ def test_collected_writer_hands_over_and_warns(cycle):
     assert sink.arrived() == encode(b"first")
 
 
+@in_one_test
 @pytest.mark.parametrize("cycle", [False, True])
 @pytest.mark.parametrize("flush", [False, True])
 def test_collected_writer_of_a_path_warns_and_closes_the_file(tmp_path, flush, cycle):

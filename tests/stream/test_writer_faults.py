@@ -220,6 +220,7 @@ def test_device_error_at_any_call_of_a_pipe_refuses_unless_a_frame_ends_there(bu
     assert reference.Clean in outcomes
 
 
+@in_one_test
 @pytest.mark.parametrize("taken", [0, 1, 4, 30])
 @pytest.mark.parametrize("buffer_size", [0, 64])
 def test_device_error_of_a_sink_that_may_have_taken_a_part_refuses(buffer_size, taken):
@@ -289,6 +290,7 @@ def test_large_frame_is_taken_back_and_was_not_accepted():
     assert sink.data == encode(b"L" * 5001)
 
 
+@in_one_test
 @pytest.mark.parametrize("payload", [b"0123456789", b"L" * 5000], ids=["buffered", "large"])
 @pytest.mark.parametrize("answer", [False, device_error(errno.EIO)], ids=["says_no", "fails"])
 def test_rollback_that_is_not_done_makes_the_writer_refuse(answer, payload):
@@ -306,6 +308,7 @@ def test_rollback_that_is_not_done_makes_the_writer_refuse(answer, payload):
         assert any("failed too: [Errno 5]" in note for note in error.__notes__)
 
 
+@in_one_test
 @pytest.mark.parametrize("payload", [b"0123456789", b"L" * 5000], ids=["buffered", "large"])
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), MemoryError()], ids=repr)
 def test_rollback_that_is_interrupted_makes_the_writer_refuse(interruption, payload):
@@ -335,6 +338,7 @@ def test_sink_that_takes_less_than_it_is_offered_gets_the_rest(buffer_size, size
     assert sink.arrived() == encode(*PAYLOADS)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 7, 64, 65536])
 def test_interrupted_system_calls_are_made_again(buffer_size):
     sink = InterruptedSink((5,))
@@ -355,6 +359,7 @@ BLOCKED: dict[str, tuple[Any, dict[str, Any]]] = {
 every_blocked = pytest.mark.parametrize("how", BLOCKED)
 
 
+@in_one_test
 @every_blocked
 def test_blocked_sink_with_room_in_the_buffer_is_no_error(how):
     answer, options = BLOCKED[how]
@@ -368,6 +373,7 @@ def test_blocked_sink_with_room_in_the_buffer_is_no_error(how):
     assert sink.data == encode(*payloads)
 
 
+@in_one_test
 @every_blocked
 def test_blocked_sink_and_a_full_buffer_raise_and_the_payload_was_not_accepted(how):
     answer, options = BLOCKED[how]
@@ -427,6 +433,7 @@ def test_large_frame_that_goes_out_bit_by_bit_is_not_copied_at_each_turn():
     assert len(owners) <= 4
 
 
+@in_one_test
 @every_blocked
 def test_large_frame_of_which_a_blocked_sink_has_nothing_was_not_accepted(how):
     answer, options = BLOCKED[how]
@@ -463,6 +470,7 @@ def test_write_through_to_a_blocked_sink_accepts_a_frame_that_has_begun(how, tak
     assert encoder.pending_bytes == 0
 
 
+@in_one_test
 @pytest.mark.parametrize("payload", [b"0123456789", b"L" * 5000], ids=["buffered", "large"])
 @pytest.mark.parametrize("rollback", [True, False])
 def test_error_behind_a_frame_half_of_which_was_blocked_leaves_no_hole(payload, rollback):

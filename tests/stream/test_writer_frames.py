@@ -179,6 +179,7 @@ def test_batch_of_frames_that_only_python_knows_is_refused(deframer: Any) -> Non
             assert writer.frames_written == 0
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [[b"a"], b"a", None, iter([])], ids=["list", "bytes", "None", "iterator"])
 def test_what_is_no_batch_is_refused(value: Any) -> None:
     with StreamWriter(io.BytesIO()) as writer, pytest.raises(TypeError, match="must be a FrameBatch"):
@@ -315,6 +316,7 @@ def test_sink_that_blocks_anywhere_gets_each_accepted_frame_once(
         assert sink.data == FRAMES[: accepted * FRAME] + b"\4\0\0\0next"
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 30, 100, 5000])
 def test_sink_that_fails_anywhere_and_is_cut_back_gets_each_accepted_frame_once(buffer_size: int) -> None:
     batch = batch_of(PAYLOADS)

@@ -168,6 +168,7 @@ UNKNOWN: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_sink_that_may_keep_its_bytes_is_not_trusted(kind: str, tmp_path: Path) -> None:
     sink = open_sink(UNKNOWN[kind](tmp_path))

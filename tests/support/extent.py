@@ -90,7 +90,7 @@ def in_one_test(test: Callable[..., None]) -> Callable[..., None]:
     run_all.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run_all.pytestmark = [mark for mark in marks if mark.name != "parametrize"]  # type: ignore[attr-defined]
     # pytest would look through it for the parameters.
-    del run_all.__wrapped__  # type: ignore[attr-defined]
+    del run_all.__wrapped__
     return run_all
 
 
