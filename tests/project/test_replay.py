@@ -103,6 +103,23 @@ def test_file_becomes_parquet_a_summary_and_a_picture(recorded, engine):
         assert (row["host"], row["platform"], row["kernel"]) == ("näme", "Linux", None)
 
 
+def test_a_stream_that_says_its_schema_is_read_by_it(tmp_path):
+    # A later version of the schema, with one more field.
+    text = (EXAMPLES / "telemetry.fbs").read_text(encoding="utf-8")
+    later = flatstream.Schema.from_fbs(
+        text=text.replace("process_started:double;", "process_started:double; fan_rpm:int;")
+    )
+    path = tmp_path / "machine.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=later) as writer:
+        records = flatstream.RecordWriter(writer, later.root)
+        records.write_records(event(number) | {"fan_rpm": 900 + number} for number in range(50))
+    replay(path)
+    assert pq.read_table(path.with_suffix(".parquet"))["fan_rpm"].to_pylist() == [900 + number for number in range(50)]
+    (tmp_path / "telemetry.fbs").write_text(text, encoding="utf-8")
+    replay(path, "--schema", tmp_path / "telemetry.fbs", "--parquet", tmp_path / "given.parquet")
+    assert "fan_rpm" not in pq.read_schema(tmp_path / "given.parquet").names
+
+
 def test_window_of_time_and_names_of_what_is_written(recorded, tmp_path):
     done = replay(
         recorded, "--begin", "2026-01-01T00:00:02+00:00", "--end", "2026-01-01T00:00:03+00:00",
