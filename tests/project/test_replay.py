@@ -106,7 +106,7 @@ def test_file_becomes_parquet_a_summary_and_a_picture(recorded, engine):
 def test_a_stream_that_says_its_schema_is_read_by_it(recorded, tmp_path):
     # A later version of the schema, with one more field.
     text = (EXAMPLES / "telemetry.fbs").read_text(encoding="utf-8")
-    later = flatstream.Schema.from_fbs(
+    later: Any = flatstream.Schema.from_fbs(
         text=text.replace("process_started:double;", "process_started:double; fan_rpm:int;")
     )
     path = tmp_path / "machine.fs"
