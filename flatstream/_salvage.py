@@ -16,6 +16,7 @@ from flatstream._files import check_new, give_name, open_partial
 from flatstream._remote import is_url
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
 from flatstream.description import Description
+from flatstream.description.head import head_frame
 from flatstream.detection import detect, other_checksum
 from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import deframer_for, framer_for
@@ -237,6 +238,7 @@ class _Copy:
         self.source = source
         self.good = good
         self.rest = rest
+        self.checksum = checksum
         self.inner_deframer = deframer_for(checksum)
         self.deframer = self.inner_deframer.with_max_frame_len(MAX_LENGTH)
         self.enough = {0: 8, 1: 4, 2: 2, 3: 2}.get(checksum.size, 1)
@@ -246,7 +248,11 @@ class _Copy:
         self.run_begin: list[FrameBatch] | None = None
 
     def run(self) -> None:
-        self.good.description = self.rest.description = self.reader.description
+        description = self.reader.description
+        if description is not None and description.checksum is not None:
+            # It may say another checksum than that of its frame.
+            description = description.with_checksum(self.checksum)
+        self.good.description = self.rest.description = description
         for batch in self.reader.batches(max_bytes=PROGRESS_STEP):
             self.skip(batch.lost_ranges)
             self.take(batch)
@@ -351,8 +357,11 @@ class _NewFile:
         return self.writer
 
     def open_new(self, path: str) -> StreamWriter:
-        made = PathToOpen(path, "xb")
-        return StreamWriter(made, framer_for(self.checksum), buffer_size=CAPACITY, describe=self.description)
+        writer = StreamWriter(PathToOpen(path, "xb"), framer_for(self.checksum), buffer_size=CAPACITY)
+        if self.description is not None:
+            # As it is: a writer that is given one completes it.
+            writer._put_head(head_frame(self.description, writer.framer))
+        return writer
 
     def write_frames(self, batch: FrameBatch) -> None:
         self.open().write_frames(batch)

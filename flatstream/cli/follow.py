@@ -11,7 +11,7 @@ import click
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._following import follow_from, is_empty_folder, open_when_certain
 from flatstream.cli._formats import Printer, make_format
-from flatstream.cli._inputs import Input, Source, count_option, expand, json_option, paths_argument, source_options
+from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
 from flatstream.cli._last import last_rows
 from flatstream.cli._plans import Loss, Plan, Row, plan_of
 from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
@@ -24,17 +24,27 @@ __all__ = ["command"]
 
 @click.command(epilog=f"{WHERE_HELP}\n{exit_statuses()}")
 @paths_argument
-@count_option("How many messages first.")
+@click.option(
+    "-n",
+    "--lines",
+    "count",
+    metavar="N",
+    type=click.IntRange(0),
+    help="How many of the last messages first. By default 10, and with --every none.",
+)
 @click.option("--all", "from_start", is_flag=True, help="All messages first.")
 @selection_options
 @json_option
 @source_options
-def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Selection, source: Source) -> int:
+def command(paths: tuple[str, ...], count: int | None, from_start: bool, selection: Selection, source: Source) -> int:
     """Show the last messages of each input, and further ones as they are written, until Ctrl-C.
 
     Files and journals are followed, also empty ones; pipes are read as they come. A followed file ends when it is
     renamed, deleted or replaced; a journal goes on in its next segment.
     """
+    if count is None:
+        # The messages that --every leaves out are counted from the first one that comes.
+        count = 10 if selection.every == 1 else 0
     inputs: list[Input] = []
     for path in paths:
         inputs += [Input(path, "journal")] if is_empty_folder(path) else expand([path])
