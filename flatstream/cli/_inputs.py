@@ -19,8 +19,10 @@ __all__ = [
     "Opened",
     "Source",
     "allow_empty_option",
+    "count_option",
     "expand",
     "json_option",
+    "new_file_option",
     "paths_argument",
     "source_options",
 ]
@@ -44,6 +46,27 @@ def paths_argument(function: FunctionT) -> FunctionT:
 def json_option(function: FunctionT) -> FunctionT:
     """Adds the option ``--json``, as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")(function)
+
+
+def count_option(text: str) -> Callable[[FunctionT], FunctionT]:
+    """Adds ``-n``, as `count`: how many messages are shown. `text` is its line in ``--help``."""
+    return click.option(
+        "-n",
+        "--lines",
+        "count",
+        metavar="N",
+        type=click.IntRange(0),
+        default=10,
+        show_default=True,
+        help=text,
+    )
+
+
+def new_file_option(function: FunctionT) -> FunctionT:
+    """Adds ``-o``, as `out`: the path of the file that is written."""
+    return click.option(
+        "-o", "--output", "out", required=True, metavar="FILE", type=click.Path(), help="The new file."
+    )(function)
 
 
 class Source:

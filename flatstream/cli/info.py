@@ -75,11 +75,7 @@ def command(paths: tuple[str, ...], short: bool, check: bool, as_json: bool, sou
                 print_line(line)
         return status_of_info(found)
 
-    def failed(one: Input, error: Exception, status: int) -> None:
-        if as_json:
-            print_json({"path": one.name, "error": str(error), "status": status})
-
-    status = for_each(expand(paths), show, failed)
+    status = for_each(expand(paths), show, as_json=as_json)
     if known:
         print_table(SHORT, [short_of(found) for found in known], right=("frames", "size"))
         if any(map(is_unchecked, known)):

@@ -316,14 +316,16 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
     return inputs
 
 
-def only_input(path: str | os.PathLike[str]) -> Input:
-    """The input that a path stands for.
+def only_input(path: str | os.PathLike[str] | Input) -> Input:
+    """The input that a path stands for; an Input is returned as it is.
 
     Raises
     ------
     ValueError
         It stands for nothing, or for several.
     """
+    if isinstance(path, Input):
+        return path
     inputs = expand([path])
     if len(inputs) != 1 or inputs[0].name != os.fspath(path):
         raise ValueError(f"{os.fspath(path)!r} stands for {len(inputs)} inputs: give each to a call of its own")

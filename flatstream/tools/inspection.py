@@ -13,7 +13,7 @@ from flatstream.description import Description
 from flatstream.errors import FlatStreamError
 from flatstream.tools._foreign import look_at
 from flatstream.tools._journals import examine_journal
-from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, walk_headers
+from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
 from flatstream.tools.inputs import Input, NotAStreamError, Opened, only_input
 
 if TYPE_CHECKING:
@@ -189,13 +189,9 @@ def info(
     >>> found.kind, found.checksum, found.frames, found.state
     ('stream', 'crc32', 2, 'intact')
     """
-    one = source if isinstance(source, Input) else only_input(source)
+    one = only_input(source)
     size = one.size
-
-    def step(offset: int) -> None:
-        if progress is not None:
-            progress(offset, size or offset)
-
+    step = step_of(progress, size)
     if one.kind == "journal":
         is_small = (one.size or 0) <= MOST_CHECKED
         return _of_journal(one, checksum, schema, table, is_small if check is None else check, step)
