@@ -74,7 +74,7 @@ class StreamInfo:
     time_field, time_unit : str or None
         The field with the time of a message, and its unit: "s", "ms", "us" or "ns".
     first_time, last_time : int or None
-        The times of the first and the last message, in that unit.
+        The times of the first and the last message, in that unit; None if it has none, which is read as 0.
     description : Description or None
         What the stream says of itself.
     writer : str or None
@@ -272,7 +272,8 @@ def _time_fields(opened: Opened, first: bytes | memoryview | None, last: bytes |
             value = None if payload is None else _value_at(table, name, payload)
         except (FlatStreamError, AttributeError):
             value = None
-        times.append(value)
+        # 0 is what a message without a time has.
+        times.append(value or None)
     return {"time_field": name, "time_unit": unit, "first_time": times[0], "last_time": times[1]}
 
 
