@@ -70,7 +70,8 @@ annotate: $(BASE) ## show the C code of a module's lines: make annotate F=flatst
 	@$(BIN)/cython -3 --annotate -I . --output-file build/annotate/$(F:.pyx=.c) $(F)
 	@echo "build/annotate/$(F:.pyx=.html)"
 
-wheel: $(DEV_FULL) ## a wheel and a source distribution in dist/
+wheel: $(VENV)/.created ## a wheel and a source distribution in dist/
+	@$(PIP) install build
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## remove everything that these targets made

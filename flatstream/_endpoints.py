@@ -104,7 +104,11 @@ def open_file(path: str | os.PathLike[str], *, decompress: bool = True) -> Any:
     ImportError, ValueError
         There is no package for this compression or kind of URL.
     """
-    file: Any = open_url(path) if isinstance(path, str) and is_url(path) else io.FileIO(path, "rb")
+    try:
+        file: Any = open_url(path) if isinstance(path, str) and is_url(path) else io.FileIO(path, "rb")
+    except IsADirectoryError as error:
+        what = "is a folder: if it is a journal, flatstream.journal.JournalReader reads it"
+        raise IsADirectoryError(error.errno, what, path) from None
     try:
         found = _decompressed(file, os.fspath(path)) if decompress else None
     except BaseException:

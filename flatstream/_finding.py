@@ -11,8 +11,7 @@ from flatstream._core.stream.frame_search import find_next_frames
 from flatstream._file_types import begins_with_table
 from flatstream._peeked import PeekedFile, read_fully
 from flatstream.checksums import ChecksumType
-from flatstream.description.description import IDENTIFIER, MAX_SIZE, Description
-from flatstream.detection import HEADER, PLACE, count_frames, detect, first_bytes
+from flatstream.detection import HEADER, PLACE, count_frames, describe_head, detect, first_bytes
 from flatstream.errors import FlatbufferError, FlatStreamError, InvalidFrameError, UnexpectedEofError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
@@ -29,10 +28,6 @@ FRAMES = 1000
 # see that; of a stream that cannot seek, from memory.
 WALKED = 64 << 20
 WALKED_FROM_MEMORY = 16 << 20
-
-# The first bytes of a description, by which it is known, and the longest checksum before it. (A description is longer.)
-SHORTEST_DESCRIPTION = 16
-LONGEST_CHECKSUM = 8
 
 # A checksum of so many bytes is evidence by one frame.
 ENOUGH = 4
@@ -165,35 +160,15 @@ def _described_checksum(head: Callable[[int], bytes], name: str) -> ChecksumType
     InvalidFrameError
         It says a checksum that is not built in.
     """
-    length = int.from_bytes(head(4), "little")
-    if not SHORTEST_DESCRIPTION <= length <= MAX_SIZE:
-        return None
-    beginning = head(4 + SHORTEST_DESCRIPTION)
-    for size in range(LONGEST_CHECKSUM + 1):
-        if beginning[8 + size : 12 + size] != IDENTIFIER:
-            continue
-        frame = head(4 + size + length)
-        try:
-            description = Description.from_bytes(frame[4 + size :])
-        except FlatbufferError:
-            return None
-        kind = next((kind for kind in ChecksumType if kind.value == description.checksum), None)
-        if kind is None:
-            if description.checksum is None:
-                return None
-            raise InvalidFrameError(
-                f"the description of {name!r:.200} says that its checksum is {description.checksum!r:.100}, which is "
-                "not built in: pass it, as in checksum=MyChecksum()",
-                offset=0,
-                frame=0,
-            )
-        # With another one, or none that matches, it is damaged, or no description at all.
-        with StreamReader(frame, kind) as reader:
-            try:
-                return kind if reader.read_message() is None and reader.description == description else None
-            except FlatStreamError:
-                return None
-    return None
+    described = describe_head(head)
+    if described is not None and described.kind is None:
+        raise InvalidFrameError(
+            f"the description of {name!r:.200} says that its checksum is {described.name!r:.100}, which is "
+            "not built in: pass it, as in checksum=MyChecksum()",
+            offset=0,
+            frame=0,
+        )
+    return None if described is None else described.kind
 
 
 def _find_in_first_frame(head: Callable[[int], bytes]) -> Found | None:

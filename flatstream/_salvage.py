@@ -16,6 +16,7 @@ from flatstream._files import give_name, say_what_is_full
 from flatstream._remote import is_url
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
 from flatstream.description import Description
+from flatstream.description.head import head_frame
 from flatstream.detection import detect, other_checksum
 from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import deframer_for, framer_for
@@ -237,6 +238,7 @@ class _Copy:
         self.source = source
         self.good = good
         self.rest = rest
+        self.checksum = checksum
         self.inner_deframer = deframer_for(checksum)
         self.deframer = self.inner_deframer.with_max_frame_len(MAX_LENGTH)
         self.enough = {0: 8, 1: 4, 2: 2, 3: 2}.get(checksum.size, 1)
@@ -246,7 +248,11 @@ class _Copy:
         self.run_begin: list[FrameBatch] | None = None
 
     def run(self) -> None:
-        self.good.description = self.rest.description = self.reader.description
+        description = self.reader.description
+        if description is not None and description.checksum is not None:
+            # It may say another checksum than that of its frame.
+            description = description.with_checksum(self.checksum)
+        self.good.description = self.rest.description = description
         for batch in self.reader.batches(max_bytes=PROGRESS_STEP):
             self.skip(batch.lost_ranges)
             self.take(batch)
@@ -356,8 +362,11 @@ class _NewFile:
         while True:
             try:
                 made = PathToOpen(self.partial, "xb")
-                framer = framer_for(self.checksum)
-                return StreamWriter(made, framer, buffer_size=CAPACITY, describe=self.description)
+                writer = StreamWriter(made, framer_for(self.checksum), buffer_size=CAPACITY)
+                if self.description is not None:
+                    # As it is: a writer that is given one completes it.
+                    writer._put_head(head_frame(self.description, writer.framer))
+                return writer
             except FileExistsError:
                 number += 1
                 self.partial = f"{self.path}.partial-{os.getpid()}.{number}"

@@ -7,16 +7,17 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from flatstream._core.stream.frame_search import find_next_frames
+from flatstream._core.stream.frame_search import evidence_bytes_of, find_next_frames
 from flatstream._endpoints import is_path, open_file
 from flatstream._file_types import begins_with_table, looks_like
 from flatstream._peeked import PeekedFile, read_fully
 from flatstream.checksums import ChecksumType
-from flatstream.errors import FlatStreamError
+from flatstream.description.description import IDENTIFIER, MAX_SIZE, Description
+from flatstream.errors import FlatbufferError, FlatStreamError
 from flatstream.framing import Deframer, deframer_for
 from flatstream.reader import StreamReader
 
-__all__ = ["Detection", "count_frames", "detect", "detect_in", "first_bytes", "other_checksum"]
+__all__ = ["Detection", "count_frames", "describe_head", "detect", "detect_in", "first_bytes", "other_checksum"]
 
 # How many bytes are looked at in one place, and how many frames at most.
 PLACE = 1 << 20
@@ -33,6 +34,10 @@ LARGEST_FIRST = 64 << 20
 
 # The longest header: a length and a checksum.
 HEADER = 12
+
+# The first bytes of a description, by which it is known, and the longest checksum before it. (A description is longer.)
+SHORTEST_DESCRIPTION = 16
+LONGEST_CHECKSUM = 8
 
 
 class Detection(NamedTuple):
@@ -165,6 +170,10 @@ def _detect_places(places: list[tuple[bytes, bool]]) -> Detection:
     # Archives and documents may contain streams; they do not begin with one.
     is_foreign = seems is not None and seems != "zeros" and not seems.startswith("a stream")
     best = Detection(None, 0, 0.0, seems)
+    described = describe_head(lambda size: first[:size])
+    if described is not None and described.kind is not None:
+        frames = sum(count_frames(deframer_for(described.kind), *place)[1] for place in places)
+        return Detection(described.kind, frames, 1.0, None)
     for kind in ChecksumType:
         deframer = deframer_for(kind)
         begin, frames = count_frames(deframer, *places[0])
@@ -184,16 +193,60 @@ def _detect_places(places: list[tuple[bytes, bool]]) -> Detection:
 def other_checksum(source: Any, deframer: Deframer) -> ChecksumType | None:
     """The checksum of the stream in a memoryview or file, if it is certain, and not that of `deframer`; otherwise None.
 
-    It is not certain if any of the bytes that `detect` looks at are frames for `deframer`: then the others may be those
-    of streams in its payloads.
+    A description makes it certain. Otherwise it is not if any of the bytes that `detect` looks at are frames for
+    `deframer`: then the others may be those of streams in its payloads.
     """
+    described = describe_head(lambda size: _read(source, 0, size))
+    if described is not None and described.kind is not None:
+        with StreamReader(described.frame, deframer) as reader:
+            return described.kind if reader.description is None else None
     size = len(source) if isinstance(source, memoryview) else source.seek(0, os.SEEK_END)
     places = list(_places(source, size, _read(source, 0, PLACE)))
     # First, because it is quick where there are frames, and all that is needed for a stream with the right checksum.
-    if any(count_frames(deframer, *place)[1] for place in places):
-        return None
+    # Without a checksum, a damaged description has some: its schema is a FlatBuffer.
+    few = FEW if evidence_bytes_of(deframer) == 0 else 1
+    for number, place in enumerate(places):
+        begin, frames = count_frames(deframer, *place)
+        if frames >= few or (frames and not number and not begin):
+            return None
     found = _detect(source)
     return found.checksum if found.confidence == 1.0 else None
+
+
+class DescribedHead(NamedTuple):
+    """The frame of a description, and the checksum that it says: its name, and its kind, None if it is not built in."""
+
+    frame: bytes
+    name: str
+    kind: ChecksumType | None
+
+
+def describe_head(head: Callable[[int], bytes]) -> DescribedHead | None:
+    """The description with which a stream begins, whose first bytes ``head(size)`` gives; None if there is none that
+    says its checksum, or it is damaged.
+    """
+    length = int.from_bytes(head(4), "little")
+    if not SHORTEST_DESCRIPTION <= length <= MAX_SIZE:
+        return None
+    beginning = head(4 + LONGEST_CHECKSUM + SHORTEST_DESCRIPTION)
+    for size in range(LONGEST_CHECKSUM + 1):
+        if beginning[8 + size : 12 + size] != IDENTIFIER:
+            continue
+        frame = head(4 + size + length)
+        try:
+            description = Description.from_bytes(frame[4 + size :])
+        except FlatbufferError:
+            return None
+        name = description.checksum
+        if name is None:
+            return None
+        kind = next((kind for kind in ChecksumType if kind.value == name), None)
+        if kind is None:
+            return DescribedHead(frame, name, None)
+        # With another one, or none that matches, it is damaged, or no description at all.
+        with StreamReader(frame, kind) as reader:
+            return DescribedHead(frame, name, kind) if reader.description == description else None
+    return None
 
 
 def _read(source: Any, begin: int, size: int) -> bytes:

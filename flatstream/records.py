@@ -14,6 +14,7 @@ from flatstream._core.stream.encoder import Encoder
 from flatstream.errors import JsonError
 
 if TYPE_CHECKING:
+    from flatstream.description import Description
     from flatstream.schema import Table
 
 __all__ = ["RecordWriter"]
@@ -29,9 +30,10 @@ class RecordWriter(RecordEncoder):
         open: closing it is up to the caller.
     table : Table
         The type of the records; see `Schema.table` and `Schema.root`.
-    file_identifier : bool
+    file_identifier : bool, optional
         Whether each message carries the schema's file identifier, by which readers tell the types in a stream apart; it
-        is that of the root table. Without it, messages are 4 to 8 bytes smaller.
+        is that of the root table. Without it, messages are 4 to 8 bytes smaller. By default, messages carry one if the
+        stream is described as one of several tables, and then the one that the description has for `table`.
     force_defaults : bool
         Whether values that equal the default are stored.
 
@@ -79,7 +81,12 @@ class RecordWriter(RecordEncoder):
     write = write
 
     def __init__(
-        self, stream_writer: Encoder, table: Table, *, file_identifier: bool = False, force_defaults: bool = False
+        self,
+        stream_writer: Encoder,
+        table: Table,
+        *,
+        file_identifier: bool | None = None,
+        force_defaults: bool = False,
     ) -> None:
         if not isinstance(stream_writer, Encoder):
             hint = ""
@@ -89,7 +96,10 @@ class RecordWriter(RecordEncoder):
         layout, number = getattr(table, "layout", None), getattr(table, "number", None)
         if layout is None or number is None:
             raise TypeError(f"table must be a Table of a Schema, got {type(table).__name__}: {table!r:.100}")
-        identifier = table._identifier() if file_identifier else b""
+        if file_identifier is None:
+            identifier = _described_identifier(getattr(stream_writer, "description", None), table)
+        else:
+            identifier = table._identifier() if file_identifier else b""
         super().__init__(
             layout,
             number,
@@ -223,3 +233,11 @@ def _lines_of(source: Any) -> Iterator[Any]:
     if not hasattr(type(source), "__iter__"):
         raise TypeError(f"source must be text, a file or an iterable of lines, got {type(source).__name__}")
     return (line if isinstance(line, (str, bytes)) else bytes(memoryview(line)) for line in source)
+
+
+def _described_identifier(description: Description | None, table: Table) -> bytes:
+    """The file identifier that a description of several tables has for one of them."""
+    if description is None or len(description.roots) < 2:
+        return b""
+    identifiers = (identifier for identifier, described in description.tables.items() if described == table)
+    return next(identifiers, "").encode("latin-1")

@@ -11,13 +11,13 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from flatstream.cli._selection import Selection
 from flatstream.errors import FlatStreamError
-from flatstream.tools._fields import expanded, plain_columns
+from flatstream.tools._fields import expanded, has_identifier, plain_columns
 from flatstream.tools._times import TimeField
 
 if TYPE_CHECKING:
@@ -233,12 +233,13 @@ class JsonPlan(Plan):
     def __init__(self, table: Table, conditions: list[tuple[str, str, Any]] | None) -> None:
         self._table = table
         self._conditions = conditions or None
+        self._on_other: Literal["skip", "raise"] = "skip" if has_identifier(table) else "raise"
         self.is_selective = bool(conditions)
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         gathered = _Gathered(limit, live)
         loss.watch(reader)
-        records = reader.records(self._table, where=self._conditions, on_other="skip")
+        records = reader.records(self._table, where=self._conditions, on_other=self._on_other)
         try:
             for record in records:
                 text = record_text(record)
@@ -256,7 +257,7 @@ class JsonPlan(Plan):
         from flatstream.schema import json_lines
 
         loss.watch(reader)
-        records = reader.records(self._table, where=self._conditions, on_other="skip", limit=limit)
+        records = reader.records(self._table, where=self._conditions, on_other=self._on_other, limit=limit)
         try:
             yield from json_lines(records, defaults=True, chunk_size=1 if live else None)
         finally:
@@ -275,6 +276,7 @@ class CellPlan(Plan):
     ) -> None:
         self._table = table
         self._conditions = conditions or None
+        self._on_other: Literal["skip", "raise"] = "skip" if has_identifier(table) else "raise"
         self.is_selective = bool(conditions)
         self._fields = fields or tuple(plain_columns(table))
         try:
@@ -292,7 +294,7 @@ class CellPlan(Plan):
             self._conditions,
             batch_rows=None if live else min(ROWS, limit or ROWS),
             verify=True,
-            on_other="skip",
+            on_other=self._on_other,
         )
         loss.watch(batches)
         for batch in batches:

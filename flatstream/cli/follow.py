@@ -30,20 +30,21 @@ __all__ = ["command"]
     "count",
     metavar="N",
     type=click.IntRange(0),
-    default=10,
-    show_default=True,
-    help="How many messages first.",
+    help="How many of the last messages first. By default 10, and with --every none.",
 )
 @click.option("--all", "from_start", is_flag=True, help="All messages first.")
 @selection_options
 @json_option
 @source_options
-def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Selection, source: Source) -> int:
+def command(paths: tuple[str, ...], count: int | None, from_start: bool, selection: Selection, source: Source) -> int:
     """Show the last messages of each input, and further ones as they are written, until Ctrl-C.
 
     Files and journals are followed, also empty ones; pipes are read as they come. A followed file ends when it is
     renamed, deleted or replaced; a journal goes on in its next segment.
     """
+    if count is None:
+        # The messages that --every leaves out are counted from the first one that comes.
+        count = 10 if selection.every == 1 else 0
     inputs: list[Input] = []
     for path in paths:
         inputs += [Input(path, "journal")] if is_empty_folder(path) else expand([path])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flatstream.description._schemas import register_schemas
 from flatstream.schema._reflection import INTEGERS, BaseType, FieldInfo
-from flatstream.schema.schema import Schema, Table
+from flatstream.schema.schema import Schema
+from flatstream.schema.table import Table
 
 _NUMBERS = INTEGERS - {BaseType.BOOL, BaseType.UTYPE}
 

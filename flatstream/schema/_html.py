@@ -8,7 +8,8 @@ from flatstream._core.base.html_page import html_page
 from flatstream.schema.inspection import Enum, Field, Struct
 
 if TYPE_CHECKING:
-    from flatstream.schema.schema import Schema, Table
+    from flatstream.schema.schema import Schema
+    from flatstream.schema.table import Table
 
 
 def schema_html(schema: Schema) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from flatstream.schema.inspection import Enum, EnumValue, Field, Struct
 
 if TYPE_CHECKING:
-    from flatstream.schema.schema import Schema, Table
+    from flatstream.schema.schema import Schema
+    from flatstream.schema.table import Table
 
 __all__ = ["EvolutionIssue"]
 

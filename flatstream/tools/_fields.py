@@ -11,7 +11,7 @@ from flatstream.schema._reflection import BaseType, FieldInfo, ObjectInfo, TypeI
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["expanded", "field_at", "is_enum", "known_paths", "plain_columns"]
+__all__ = ["expanded", "field_at", "has_identifier", "is_enum", "known_paths", "plain_columns"]
 
 # How many names an error lists.
 SHOWN = 8
@@ -42,6 +42,11 @@ def field_at(table: Table, path: str) -> FieldInfo | None:
         if kind.base is BaseType.OBJ:
             owner = schema.objects[kind.index]
     return found
+
+
+def has_identifier(table: Table) -> bool:
+    """Whether messages of the table can be told from others: a file identifier is that of a schema's root table."""
+    return bool(table.schema.file_identifier) and table == table.schema.root
 
 
 def is_enum(field: FieldInfo) -> bool:

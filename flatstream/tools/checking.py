@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import ValidationFailedError
 from flatstream.framing import Deframer
+from flatstream.tools._fields import has_identifier
 from flatstream.tools._journals import examine_journal
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end
 from flatstream.tools.inputs import Input, Opened, only_input
@@ -186,7 +187,9 @@ def _validator_of(opened: Opened) -> Validator | None:
     """What verifies messages; None if their schema is not known."""
     tables = _tables_of(opened)
     validators = {
-        identifier: TypedValidator.for_type(table.schema, table.name, identifier=len(tables) == 1)
+        identifier: TypedValidator.for_type(
+            table.schema, table.name, identifier=len(tables) == 1 and has_identifier(table)
+        )
         for identifier, table in tables.items()
     }
     if len(validators) > 1:

@@ -14,6 +14,7 @@ import pytest
 import flatstream
 from flatstream import Description, RecordWriter, Schema
 from flatstream.cli._output import size_text
+from flatstream.journal import JournalWriter, RotationPolicy
 from support.cli import Result, call_flatstream, check_expected
 from support.events import BEGIN, EVENT, SCHEMA_FILE, event_stream, frames_of, sequences, write_events
 from support.schemas import SHAPES
@@ -180,6 +181,26 @@ def test_floats_of_32_bits_have_the_digits_that_they_need(tmp_path: Path) -> Non
     }
 
 
+def test_a_journal_that_describes_itself_needs_no_options(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    with JournalWriter(folder, describe=EVENT, rotate=RotationPolicy(max_frames=7)) as journal:
+        write_events(journal, range(40))
+
+    def shown(*arguments: str) -> list[int]:
+        result = call_flatstream(*arguments, folder)
+        assert (result.status, result.errors) == (0, "")
+        return numbers(result)
+
+    assert shown("cat") == list(range(40))
+    assert shown("head", "-n", "9", "--fields", "sequence") == list(range(9))
+    assert shown("tail", "-n", "9") == list(range(31, 40))
+    assert shown("tail", "-n", "2", "--where", "sequence < 20") == [18, 19]
+    assert shown("cat", "--since", "2023-11-14T22:13:55Z") == list(range(35, 40))
+    out = tmp_path / "out.fs"
+    assert call_flatstream("sample", folder, "-o", out, "--every", "10").status == 0
+    assert numbers(call_flatstream("cat", out)) == [0, 10, 20, 30]
+
+
 # merge, split, sample
 
 
@@ -255,3 +276,41 @@ def test_copies_by_commands_that_are_wrong(tmp_path: Path) -> None:
         assert (result.output, result.errors.count("\n")) == ("", 1), (line, result)
         assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert Schema.from_file(SCHEMA_FILE).root == EVENT
+
+
+# A schema without a file identifier
+
+
+def test_messages_that_cannot_be_told_from_others_are_those_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "table Inner { y:int; } table Point { time_ns:long; x:int; inner:Inner; } root_type Point;"
+    (tmp_path / "point.fbs").write_text(text)
+    table = Schema.from_fbs(text=text).root
+    records = [{"time_ns": BEGIN + x, "x": x, "inner": {"y": -x}} for x in range(20)]
+    with flatstream.open("points.fs", "w", checksum="crc32", describe=table) as writer:
+        RecordWriter(writer, table).write_records(records)
+    with flatstream.open("bare.fs", "w", checksum="crc32") as writer:
+        RecordWriter(writer, table).write_records(records)
+    with JournalWriter("journal", describe=table) as journal:
+        RecordWriter(journal, table).write_records(records)
+
+    for source in (["points.fs"], ["journal"], ["bare.fs", "--schema", "point.fbs"]):
+        for command in ("head", "tail", "cat"):
+            for form in ((), ("--fields", "x"), ("--format", "csv"), ("--where", "x < 100")):
+                result = call_flatstream(command, "-n", "2", *form, *source)
+                assert (result.status, result.errors) == (0, "")
+                assert len(result.lines) == 2 + ("csv" in form)
+        result = call_flatstream("verify", *source)
+        assert (result.status, result.errors) == (0, "")
+        assert "intact; 20 intact frames" in result.output
+        for out in ("out.parquet", "out.jsonl", "out.mcap", "out.fb", "out.csv"):
+            assert call_flatstream("convert", "--unsupported", "omit", *source, out).status == 0
+            (tmp_path / out).unlink()
+        assert call_flatstream("plot", "-f", "x", *source).status == 0
+    # So it is for a table that is not the root of its schema.
+    with flatstream.open("inner.fs", "w", checksum="crc32", describe=table.schema.table("Inner")) as writer:
+        RecordWriter(writer, table.schema.table("Inner")).write(y=7)
+    assert call_flatstream("tail", "inner.fs").lines == ['{"y":7}']
+    assert call_flatstream("verify", "inner.fs").status == 0

@@ -42,8 +42,8 @@ def test_help_of_tables_names_every_option(name: str) -> None:
 def test_unknown_option_is_refused_by_name_before_anything_is_read() -> None:
     reader = StreamReader(b"\0\0\0\0")
     for read in (
-        lambda: reader.columns(EVENT, verfy=True),  # type: ignore[call-arg]
-        lambda: reader.column_batches(EVENT, verfy=True),  # type: ignore[call-arg]
+        lambda: reader.columns(EVENT, verfy=True),  # type: ignore[call-overload]
+        lambda: reader.column_batches(EVENT, verfy=True),  # type: ignore[call-overload]
         lambda: EVENT.read_columns(reader, verfy=True),  # type: ignore[call-arg]
         lambda: EVENT.read_column_batches(reader, verfy=True),  # type: ignore[call-arg]
     ):

@@ -150,7 +150,7 @@ def test_a_segment_ends_when_it_is_old(tmp_path: Path, monkeypatch: pytest.Monke
     now = [1000.0]
     monkeypatch.setattr("flatstream.journal._segments.time.monotonic", lambda: now[0])
     # The keeper would rotate, too: this is about the write.
-    monkeypatch.setattr("flatstream.journal.writer._Keeper.start", lambda keeper: None)
+    monkeypatch.setattr("flatstream.journal._keeper.Keeper.start", lambda keeper: None)
     with JournalWriter(tmp_path / "j", rotate=RotationPolicy(max_seconds=60), buffer_size=0) as journal:
         write_some(journal, 2)
         now[0] += 59

@@ -20,6 +20,7 @@ from flatstream import (
     ValidationFailedError,
 )
 from flatstream._core.records.record_builder import RecordBuilder
+from flatstream.journal import JournalReader, JournalWriter
 from flatstream.records import RecordWriter
 from reference import framing as reference
 from support.errors import raised_by
@@ -247,3 +248,29 @@ def test_mixed_stream_is_written_by_several_record_writers() -> None:
             notes.write(text=str(number))
     with StreamReader(sink.getvalue(), "crc64") as reader:
         assert [sorted(record.to_dict()) for record in reader.records()] == [["time_ns", "value"], ["text"]] * 3
+
+
+def test_record_writers_of_a_described_mixed_stream_write_the_described_identifiers(tmp_path: Path) -> None:
+    # One table with an identifier of its own, one by an identifier that only the description has, one without any.
+    sink = io.BytesIO()
+    with StreamWriter(sink, "crc64", describe={"NOTE": NOTES, "EVNX": EVENTS, "": MARKS}) as writer:
+        events, notes, marks = (RecordWriter(writer, table) for table in (EVENTS, NOTES, MARKS))
+        events.write(time_ns=1, value=2)
+        notes.write_columns({"text": ["a", "b"]})
+        marks.write(value=3)
+        events.write_json_lines(['{"time_ns": 4}'])
+        RecordWriter(writer, NOTES, file_identifier=True).write(text="c")
+    with StreamReader(sink.getvalue(), "crc64") as reader:
+        assert [record.to_dict() for record in reader.records()] == [
+            {"time_ns": 1, "value": 2}, {"text": "a"}, {"text": "b"}, {"value": 3}, {"time_ns": 4, "value": 0},
+            {"text": "c"},
+        ]  # fmt: skip
+    with JournalWriter(tmp_path / "journal", describe=[EVENTS, NOTES]) as journal:
+        RecordWriter(journal, NOTES).write(text="d")
+    with JournalReader(tmp_path / "journal") as reader:
+        assert [record.to_dict() for record in reader.records()] == [{"text": "d"}]
+    # One table needs none.
+    with StreamWriter(sink := io.BytesIO(), "crc64", describe=NOTES) as writer:
+        RecordWriter(writer, NOTES).write(text="e")
+    with StreamReader(sink.getvalue(), "crc64") as reader:
+        assert [b"NOTE" in bytes(payload) for payload in reader] == [False]

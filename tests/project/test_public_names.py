@@ -90,9 +90,9 @@ PUBLIC = {
     "StreamDeserialize": "from_payload",
     "StreamReader": (
         "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches columns deframer "
-        "description detach frames_read lost_bytes lost_ranges message_number message_offset messages offset process_all "
-        "process_typed process_typed_with_payload read_batch read_message records skipped source stop_error "
-        "typed_messages write_json_lines"
+        "description detach frames_read lost_bytes lost_ranges message_number message_offset messages offset "
+        "process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
+        "stop_error typed_messages write_json_lines"
     ),
     "StreamSerialize": "serialize",
     "StreamWriter": (

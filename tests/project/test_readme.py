@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from flatstream import ChecksumType, StreamWriter
+from support.documents import sections
 from support.schemas import EXAMPLES, ROOT
 
 README = ROOT / "README.md"
@@ -21,39 +21,14 @@ WIRE_FORMAT = ROOT / "docs" / "wire-format.md"
 DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_CODE = [document for document in DOCUMENTS if "```python" in document.read_text(encoding="utf-8")]
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-class Block(NamedTuple):
-    """A fenced block, and the number of the line in the document that its first line is."""
-
-    language: str
-    code: str
-    line: int
-
-
-def sections(document: Path) -> dict[str, list[Block]]:
-    """The fenced blocks of each section, by its heading; what stands before the first "##" belongs to the title."""
-    text = document.read_text(encoding="utf-8")
-    found: dict[str, list[Block]] = {}
-    # A heading is not looked for inside of blocks, where a line may begin with a comment.
-    outside = FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
-    headings = [*re.finditer(r"^##? (.+)$", outside, re.MULTILINE)]
-    ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    for heading, end in zip(headings, ends, strict=True):
-        assert heading[1] not in found, f"two sections are called {heading[1]!r}"
-        found[heading[1]] = [
-            Block(match[1], match[2], text.count("\n", 0, match.start(2)) + 1)
-            for match in FENCE.finditer(text, heading.start(), end)
-        ]
-    return found
-
-
 SCHEMA = EXAMPLES / "telemetry.bfbs"
 SECTIONS = {document: sections(document) for document in WITH_CODE}
+# test_tutorial.py runs it: its blocks depend on each other.
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 WITH_PYTHON = [
     pytest.param(document, name, id=f"{document.stem}-{name}")
     for document in WITH_CODE
+    if document != TUTORIAL
     for name, blocks in SECTIONS[document].items()
     if any(block.language == "python" for block in blocks)
 ]

@@ -509,7 +509,18 @@ print(good.code)
 
 
 def test_types_to_annotate_with_are_exported():
-    assert {"RecordView", "Schema", "Table", "VectorView"} <= set(flatstream.schema.__all__)
+    assert flatstream.schema.__all__ == [
+        "Enum",
+        "EnumValue",
+        "EvolutionIssue",
+        "Field",
+        "RecordView",
+        "Schema",
+        "Struct",
+        "Table",
+        "VectorView",
+        "json_lines",
+    ]
     assert flatstream.schema.VectorView is VectorView
     assert isinstance(NAMED_TABLE.view(NAMED), flatstream.schema.RecordView)
     assert importlib.import_module("flatstream.columns").__all__ == [

@@ -191,7 +191,7 @@ def test_a_schema_keeps_the_encoders_of_its_tables(monkeypatch: pytest.MonkeyPat
             made.append(arguments)
             super().__init__(*arguments)
 
-    monkeypatch.setattr("flatstream.schema.schema.RecordBuilder", Counted)
+    monkeypatch.setattr("flatstream.schema.table.RecordBuilder", Counted)
     schema = pickle.loads(pickle.dumps(TELEMETRY))
     builder = Builder(64)
     for number in range(10):

@@ -114,7 +114,7 @@ def test_open_exclusively_leaves_an_existing_file_alone(tmp_path):
 
 def test_open_of_a_folder_fails(tmp_path):
     for mode in ("r", "w", "a"):
-        with pytest.raises(IsADirectoryError):
+        with pytest.raises(IsADirectoryError, match=r"flatstream\.journal\.JournalReader" if mode == "r" else None):
             flatstream.open(tmp_path, mode)
 
 

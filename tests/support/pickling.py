@@ -26,6 +26,7 @@ from flatstream import (
     Validator,
 )
 from flatstream.columns import Column, ColumnBatch, ColumnSchema
+from flatstream.description import Root, Transform
 from flatstream.journal import (
     Cursor,
     Gap,
@@ -42,9 +43,21 @@ from flatstream.journal import (
 from flatstream.journal.opentelemetry import JournalInstruments
 from flatstream.journal.prometheus import JournalCollector
 from flatstream.schema import EvolutionIssue, Schema, Table
-from flatstream.tools import RepairReport, StreamInfo, VerifyReport
+from flatstream.tools import (
+    ConvertReport,
+    MergeReport,
+    Plot,
+    RepairReport,
+    SampleReport,
+    SplitReport,
+    StreamInfo,
+    VerifyReport,
+)
+from flatstream.tools._sources import SourceReport
 from flatstream.tools._walk import Damage
 from flatstream.tools.inputs import Input, NotAStreamError, Opened
+from flatstream.tools.plotting import Bars, Line
+from flatstream.tools.splitting import SplitFile
 
 PAYLOADS = [b"", b"abc", b"x" * 30, bytes.fromhex("08000000 04000400 04000000")]
 
@@ -254,6 +267,8 @@ def journal_metrics() -> Any:
 
 def carried() -> dict[str, list[Any]]:
     """Objects by the public name of their class; users' subclasses are with the class that they inherit from."""
+    import numpy as np
+
     from support.schemas import SHAPES, TELEMETRY
 
     fs = flatstream
@@ -265,6 +280,9 @@ def carried() -> dict[str, list[Any]]:
     damage: Any = noted(fs.InvalidFrameError("text", declared_len=1, buffer_len=2, limit=3, offset=4))
     damage.next_intact_offset = 90
     torn = Damage(30, 40, "torn", "the stream ends inside a frame", 3)
+    read = SourceReport("a.fs", 3, ((30, 40),))
+    line = Line("cpu", np.array([0, 5]), np.array([0.5, np.nan]))
+    bars = Bars("cpu", ("a", "b"), (50.0,), np.array([[1.0], [2.0]]))
     prefixed = Schema.from_bytes(SHAPES._data or b"", size_prefixed=True)
     return {
         "AdaptiveWatermarkPolicy": [
@@ -318,6 +336,14 @@ def carried() -> dict[str, list[Any]]:
         "RotationPolicy": [RotationPolicy(max_seconds=1.5)],
         "SegmentReport": [SegmentReport("0.fs", 3, "damaged", 4, 90, 9, 0, None, 40, damage)],
         "SyncPolicy": [SyncPolicy(frames=3)],
+        "Bars": [bars],
+        "ConvertReport": [ConvertReport("a.fs", "a.parquet", "stream", "parquet", 3, 90, omitted=("x",))],
+        "Line": [line],
+        "MergeReport": [MergeReport("b.fs", 3, 40, (read,), 1)],
+        "Plot": [Plot("cpu", "time", True, (line,), (bars,), 2)],
+        "SampleReport": [SampleReport("b.fs", 3, 40, read)],
+        "SplitFile": [SplitFile("b.fs", 3, 40)],
+        "SplitReport": [SplitReport((SplitFile("b.fs", 3, 40),), read, 0)],
         "Input": [Input("events.fs", "file", 100), Input("-", "pipe")],
         "InvalidFrameError": [damage],
         "MemoryPolicy": [Never("a note")],
@@ -330,6 +356,7 @@ def carried() -> dict[str, list[Any]]:
         "ReclamationReason": list(fs.ReclamationReason),
         "RecoveryEnd": list(fs.RecoveryEnd),
         "RecoveryReport": [report, no_stream, written],
+        "Root": [fs.Description(TELEMETRY).roots[0], Root("a.B")],
         "SalvageReport": [fs.SalvageReport(3, 60, ((5, 9),), 4, ((7, 9),), "doubtful.fs")],
         "Schema": [SHAPES, TELEMETRY, prefixed],
         "SchemaError": [noted(fs.SchemaError("text", path="a.fbs", line=3))],
@@ -339,6 +366,7 @@ def carried() -> dict[str, list[Any]]:
         "StartupReport": [fs.StartupReport("moved", 0, 0, 3, "old.fs", damage, "gzip")],
         "Table": [TELEMETRY.root, SHAPES.table("shapes.Tree"), prefixed.table("shapes.Tree")],
         "TableRootValidator": [fs.TableRootValidator(3, 4)],
+        "Transform": [Transform("zstd", (("level", "3"),), b"abc")],
         "TypedValidator": [typed(), TypedValidator.from_verify("even", even)],
         "UnexpectedEofError": [noted(fs.UnexpectedEofError(needed=1, got=0, offset=7))],
         "StreamInfo": [StreamInfo("a.fs", "stream", "a flatstream stream", frames=3, damage=(torn,))],

@@ -163,6 +163,13 @@ cdef uint8_t* write_digits(uint8_t* out, uint64_t digits, int32_t power) noexcep
     """`digits` times 10**`power`, laid out as repr() of a float. `digits` is not 0."""
     cdef uint8_t[24] text
     cdef int count, point
+    # The digits of a number that has few of them end with many zeros.
+    if digits % 100000000 == 0:
+        digits //= 100000000
+        power += 8
+    if digits % 10000 == 0:
+        digits //= 10000
+        power += 4
     while digits % 10 == 0:
         digits //= 10
         power += 1

@@ -170,7 +170,6 @@ cdef class RecordIterator:
                     decoder.losses.add(decoder.last_offset, end)
                 PyErr_CheckSignals()
 
-
     cdef tuple table_of(self, object payload):
         """The types and the number of the table that a message of a mixed stream is of; None if there is none."""
         cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(payload)
@@ -181,7 +180,8 @@ cdef class RecordIterator:
         """The error for a message of a mixed stream that is of none of its tables."""
         found = bytes(payload[4:8])
         known = ", ".join(repr(int(number).to_bytes(4, "little")) for number in self.tables)
-        what = f"has the file identifier {found!r}" if identifier_in(payload_data(payload), len(payload)) else "has none"
+        has_one = identifier_in(payload_data(payload), len(payload))
+        what = f"has the file identifier {found!r}" if has_one else "has none"
         error = FlatbufferError(
             f"expected a message with one of the file identifiers {known}: it {what}",
             offset=decoder.last_offset, frame=decoder.delivered + decoder.refused_before - 1,

@@ -6,8 +6,8 @@ from flatstream._core.stream.losses cimport Losses
 cdef class ResyncBuffer(InputBuffer):
     # The deframer that the operation in progress uses.
     cdef Deframer active
-    # Whether the next frame may be a description, which is no message, and whether it is known to be one. It is found by
-    # the `innermost` deframer.
+    # Whether the next frame may be a description, which is no message, and whether it is known to be one. It is found
+    # by the `innermost` deframer.
     cdef bint is_ahead
     cdef bint is_description
     cdef Deframer innermost

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from flatstream.reader import StreamReader
 from flatstream.schema import Table
+from flatstream.tools._fields import has_identifier
 from flatstream.tools.conversion._options import Options
 from flatstream.writer import StreamWriter
 
@@ -31,7 +32,7 @@ def on_other(options: Options, table: Table | None) -> Literal["raise", "skip"]:
     """Messages of other tables are left out if one table was asked for, and can be told from others."""
     if options.table is None or table is None:
         return "raise"
-    return "skip" if table.schema.file_identifier and table == table.schema.root else "raise"
+    return "skip" if has_identifier(table) else "raise"
 
 
 def selected_payloads(reader: StreamReader, table: Table | None, options: Options) -> Iterator[Any]:

@@ -1,0 +1,260 @@
+"""The thread that works for a JournalWriter: it syncs, rotates and removes when the policies say so."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, NoReturn
+
+from flatstream.errors import FlatStreamError
+from flatstream.journal._writing_thread import held_lock
+
+if TYPE_CHECKING:
+    from flatstream.journal.writer import JournalWriter
+
+__all__ = ["Keeper"]
+
+log = logging.getLogger("flatstream.journal")
+
+# After the keeper's work failed, it rests for so many seconds.
+PAUSE_AFTER_ERROR = 0.25
+
+# How long `close` waits for the keeper, in seconds: a sync on a disk that hangs may take longer. And how long the
+# end of the interpreter waits for all of them.
+PATIENCE = 60.0
+PATIENCE_AT_EXIT = 1.0
+
+# How long one who waits for the disk sleeps before it looks, in seconds, if nobody wakes it.
+LOOK_EVERY = 1.0
+
+
+class Keeper:
+    """The thread that works for a JournalWriter, which it does not keep alive."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        self._writer = weakref.ref(writer)
+        _keepers.add(self)
+        # Held for a few instructions, never while anything waits or runs code of others. Reentrant, because a signal
+        # handler can run in the middle. (Not a Condition, which an exception of a handler can leave locked.)
+        self._mutex = threading.RLock()
+        # Released to have the thread look for work. Held by nobody.
+        self._bell = held_lock()
+        # Of those who wait for the disk: the number up to which they want the frames, and a lock that is released to
+        # have one of them look. Only those are woken who have what they want: a wake-up costs more than a write (J2).
+        self._waiters: list[tuple[int, threading.Lock]] = []
+        self._thread: threading.Thread | None = None
+        self._wanted = 0
+        self._is_woken = False
+        self._is_stopping = False
+        # How often the thread's work failed, and the last error.
+        self._failures = 0
+        self._failure: Exception | None = None
+        # How many of these those who wait were told of.
+        self._told = 0
+        # What is wrong at the moment, in words.
+        self.problem: str | None = None
+
+    def start(self) -> bool:
+        """Starts the thread, unless it runs already or the journal is being closed; returns whether it runs."""
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            return True
+        with self._mutex:
+            if self._thread is not None and self._thread.is_alive():
+                return True
+            if self._is_stopping:
+                return False
+            self._thread = threading.Thread(target=self._run, name="flatstream-journal", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:
+                # At the end of the interpreter there are no new threads. `close` does what is left.
+                self._thread = None
+                return False
+            return True
+
+    def wake(self) -> None:
+        """Has the thread look for work."""
+        if sys.is_finalizing():
+            return
+        with self._mutex:
+            self._is_woken = True
+        self._ring()
+        self.start()
+
+    def _ring(self) -> None:
+        # It is released still if the thread has not looked since.
+        if self._bell.locked():
+            with contextlib.suppress(RuntimeError):
+                self._bell.release()
+
+    def tell(self) -> None:
+        """Wakes those who wait for the disk."""
+        if sys.is_finalizing():
+            return
+        writer = self._writer()
+        is_over = writer is None or writer.closed or writer.is_refusing
+        with self._mutex:
+            durable = 0 if writer is None else writer._segments.durable
+            is_over = is_over or self._failures != self._told
+            self._told = self._failures
+            waiters, self._waiters = self._waiters, []
+            for number, waiter in waiters:
+                if is_over or number <= durable:
+                    waiter.release()
+                else:
+                    self._waiters.append((number, waiter))
+
+    def wait_for(self, writer: JournalWriter, number: int, seconds: float | None) -> bool:
+        """Waits until the disk has the frames before `number`, or never will; False if the time is over.
+
+        Raises
+        ------
+        OSError
+            What the thread met when it handed over what is in the buffer.
+        FlatStreamError
+            The thread's work failed in another way.
+        """
+        segments = writer._segments
+        deadline = None if seconds is None else time.monotonic() + seconds
+        failures = self._failures
+        while not (segments.durable >= number or writer.is_refusing or writer.closed):
+            entry = number, waiter = number, held_lock()
+            with self._mutex:
+                # Again, because nobody is told who is not among those who wait.
+                if segments.durable >= number or writer.is_refusing or writer.closed:
+                    break
+                if self._failures != failures:
+                    self._raise_failure()
+                self._wanted = max(self._wanted, number)
+                self._waiters.append(entry)
+            try:
+                left = LOOK_EVERY if deadline is None else min(deadline - time.monotonic(), LOOK_EVERY)
+                self._ring()
+                if not self.start():
+                    writer._keep(number)
+                elif left <= 0:
+                    return False
+                else:
+                    # It looks again after a while, because a signal handler can have ended a call that would have told
+                    # it, and the thread.
+                    waiter.acquire(timeout=left)
+            finally:
+                with self._mutex:
+                    if entry in self._waiters:
+                        self._waiters.remove(entry)
+        return True
+
+    def _raise_failure(self) -> NoReturn:
+        failure = self._failure
+        if isinstance(failure, OSError):
+            raise OSError(failure.errno, failure.strerror) from failure
+        raise FlatStreamError(f"the journal's thread failed: {type(failure).__name__}: {failure}") from failure
+
+    def stop(self, patience: float = PATIENCE) -> None:
+        """Ends the thread, and waits until it has ended, but not longer than `patience` seconds."""
+        if sys.is_finalizing():
+            # Threads end there wherever they are, and may have the lock.
+            return
+        with self._mutex:
+            self._is_stopping = True
+            thread = self._thread
+        self._ring()
+        # The thread may be the one that drops the last reference to the writer.
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(patience)
+
+    def resume(self) -> None:
+        """Lets the thread begin again after `stop`."""
+        if sys.is_finalizing():
+            return
+        with self._mutex:
+            self._is_stopping = False
+        self.start()
+
+    def leave_to_parent(self) -> None:
+        """What a forked child does first: it has no thread, and another one may have had the lock."""
+        self._mutex = threading.RLock()
+        self._bell = held_lock()
+        self._waiters = []
+        self._thread = None
+        self._is_stopping = True
+
+    def _run(self) -> None:
+        pause: float | None = None
+        while True:
+            writer = self._writer()
+            if writer is None or writer.closed:
+                return
+            timeout = writer._seconds_until_work() if pause is None else pause
+            durable = writer._segments.durable
+            del writer
+            with self._mutex:
+                is_idle = pause is not None or not (self._is_woken or self._wanted > durable)
+                is_stopping = self._is_stopping
+            if is_idle and not is_stopping and (timeout is None or timeout > 0):
+                self._bell.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            with self._mutex:
+                if self._is_stopping:
+                    # For another one: an exception of a signal handler can have ended the start of a thread in the
+                    # middle.
+                    self._ring()
+                    return
+                self._is_woken = False
+                wanted = self._wanted
+            writer = self._writer()
+            if writer is None or writer.closed:
+                return
+            try:
+                writer._keep(wanted)
+            except Exception as error:
+                pause = PAUSE_AFTER_ERROR
+                self._note_failure(writer, error)
+            else:
+                self.problem = pause = None
+            # A write may have synced for them.
+            self.tell()
+            writer._segments.write_log()
+            del writer
+
+    def _note_failure(self, writer: JournalWriter, error: Exception) -> None:
+        is_first = self.problem is None
+        with self._mutex:
+            self.problem = f"the journal's thread failed, and tries again: {error}"
+            self._failures += 1
+            self._failure = error.with_traceback(None)
+            # Those who waited are told. Whoever waits anew says so.
+            self._wanted = 0
+        if is_first:
+            log.error("%s: the journal's thread failed, and tries again: %s", writer.directory, error)
+
+
+# A set of its own, because a keeper lives as long as its thread.
+_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+def _stop_keepers() -> None:
+    """Ends the threads before the interpreter does, which would end them wherever they are, with the locks they have.
+
+    The writers are handed over afterwards (`flatstream._at_exit`).
+    """
+    end = time.monotonic() + PATIENCE_AT_EXIT
+    for keeper in list(_keepers):
+        keeper.stop(max(0.0, end - time.monotonic()))
+
+
+def _leave_keepers_to_parent() -> None:
+    for keeper in list(_keepers):
+        keeper.leave_to_parent()
+
+
+# Before what `flatstream._at_exit` has registered, because functions are called in the opposite order.
+atexit.register(_stop_keepers)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_keepers_to_parent)
