@@ -13,7 +13,7 @@ from flatstream.tools._times import UNITS, TimeField, guess_time_field, time_fie
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["field_of", "is_number", "parse_duration", "parse_time", "time_conditions", "value_in_unit"]
+__all__ = ["field_of", "is_number", "is_time", "parse_duration", "parse_time", "time_conditions", "value_in_unit"]
 
 # In nanoseconds.
 LENGTHS = {**UNITS, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9, "w": 604_800 * 10**9}
@@ -76,6 +76,15 @@ def parse_time(text: str, now: int | None = None) -> int:
         nanoseconds = (moment - _EPOCH) // timedelta(seconds=1) * 10**9
         return nanoseconds + int((match["fraction"] or "")[:9].ljust(9, "0"))
     raise ValueError(f"no time: {text!r:.100}; expected one as {FORMS}")
+
+
+def is_time(text: str) -> bool:
+    """Whether `parse_time` takes a text."""
+    try:
+        parse_time(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_number(text: str) -> bool:

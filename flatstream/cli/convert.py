@@ -84,7 +84,10 @@ def message_options(function: FunctionT) -> FunctionT:
     help="The checksum of a new stream. By default that of PATH.",
 )
 @click.option(
-    "--fields", metavar="A,B.C", help="The paths of the fields to keep, for formats of columns and JSON lines."
+    "--fields",
+    multiple=True,
+    metavar="A,B.C",
+    help="The paths of the fields to keep, for formats of columns and JSON lines.",
 )
 @message_options
 @click.option(
@@ -119,7 +122,7 @@ def command(
     to_format: str | None,
     source: Source,
     to_checksum: str | None,
-    fields: str | None,
+    fields: tuple[str, ...],
     messages: Messages,
     on_error: Any,
     unsupported: Any,
@@ -162,7 +165,7 @@ def command(
                 table=source.table,
                 checksum=source.checksum,
                 to_checksum=to_checksum,
-                fields=None if fields is None else [field.strip() for field in fields.split(",")],
+                fields=[field.strip() for text in fields for field in text.split(",")] or None,
                 where=messages.where,
                 on_error=on_error,
                 on_unsupported=unsupported,

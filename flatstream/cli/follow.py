@@ -14,7 +14,7 @@ from flatstream.cli._formats import Printer, make_format
 from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
 from flatstream.cli._last import last_rows
 from flatstream.cli._plans import Loss, Plan, Row, plan_of
-from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
+from flatstream.cli._selection import COUNT, WHERE_HELP, Selection, selection_options
 from flatstream.cli._show import show, tell_loss, thinned
 from flatstream.cli._status import INTACT, combine, for_each
 from flatstream.reader import StreamReader
@@ -29,7 +29,7 @@ __all__ = ["command"]
     "--lines",
     "count",
     metavar="N",
-    type=click.IntRange(0),
+    type=COUNT,
     help="How many of the last messages first. By default 10, and with --every none.",
 )
 @click.option("--all", "from_start", is_flag=True, help="All messages first.")

@@ -7,7 +7,7 @@ import click
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._formats import Printer, make_format
 from flatstream.cli._inputs import Source, expand, json_option, paths_argument, source_options
-from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
+from flatstream.cli._selection import COUNT, WHERE_HELP, Selection, selection_options
 from flatstream.cli._show import show
 from flatstream.cli._status import for_each
 
@@ -21,7 +21,7 @@ __all__ = ["command"]
     "--lines",
     "count",
     metavar="N",
-    type=click.IntRange(0),
+    type=COUNT,
     default=10,
     show_default=True,
     help="How many messages.",

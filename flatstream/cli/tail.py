@@ -11,7 +11,7 @@ from flatstream.cli._formats import Printer, make_format
 from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
 from flatstream.cli._last import last_rows
 from flatstream.cli._plans import plan_of
-from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
+from flatstream.cli._selection import COUNT, WHERE_HELP, Selection, selection_options
 from flatstream.cli._show import open_since, tell_loss
 from flatstream.cli._status import for_each
 
@@ -25,7 +25,7 @@ __all__ = ["command"]
     "--lines",
     "count",
     metavar="N",
-    type=click.IntRange(0),
+    type=COUNT,
     default=10,
     show_default=True,
     help="How many messages.",

@@ -24,6 +24,7 @@ from flatstream.description.description import checksum_name as name_of_checksum
 from flatstream.errors import InvalidFrameError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
+from flatstream.tools._contradictions import check_table
 from flatstream.tools._foreign import look_at
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Input:
         NotAStreamError
             The input is no stream, or its checksum cannot be found.
         LookupError
-            There is no such table.
+            There is no such table, or the schema contradicts the stream's description.
         OSError
             It cannot be read.
         """
@@ -159,10 +160,11 @@ class Input:
                 opened.tables = _tables_of(made)
             elif opened.description is not None:
                 opened.tables = opened.description.tables
-                made = opened.description.schema
-            if made is None and table is not None:
+            if made is None and not opened.tables and table is not None:
                 raise LookupError(f"the stream has no schema in which to look for the table {table!r}")
             opened.table = pick_table(opened.tables, made, table)
+            if made is not None:
+                check_table(opened.table, opened.description)
         except BaseException:
             opened.close()
             raise
