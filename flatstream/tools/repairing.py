@@ -47,6 +47,9 @@ class RepairReport:
         Of a journal.
     lost_segments : int or None
         How many sealed segments of a journal are missing.
+    checked : bool
+        False for a segment that is sealed and has the size that it was sealed with: it was not read, and `verify` finds
+        out whether it is damaged. Of a journal: whether all segments were read.
     """
 
     path: str
@@ -60,6 +63,7 @@ class RepairReport:
     next_intact_offset: int | None = None
     segments: tuple[RepairReport, ...] | None = None
     lost_segments: int | None = None
+    checked: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as JSON has them."""
@@ -204,7 +208,15 @@ def _repair_journal(one: Input, checksum: Any, progress: Callable[[int, int], ob
             action, error_text = "damaged", f"{frames} missing that it had when it was sealed"
         segments.append(
             RepairReport(
-                name, action, report.frames, report.bytes, report.bytes_cut, report.saved_as, offset, error_text
+                name,
+                action,
+                report.frames,
+                report.bytes,
+                report.bytes_cut,
+                report.saved_as,
+                offset,
+                error_text,
+                checked=report.action != "sealed",
             )
         )
     actions = {segment.action for segment in segments}
@@ -216,4 +228,5 @@ def _repair_journal(one: Input, checksum: Any, progress: Callable[[int, int], ob
         sum(segment.bytes_cut for segment in segments),
         segments=tuple(segments),
         lost_segments=lost,
+        checked=all(segment.checked for segment in segments),
     )

@@ -14,7 +14,7 @@ import flatstream
 from flatstream.tools import repair, verify
 from support.cli import call_flatstream, check_expected, run_flatstream
 from support.cli_samples import FOREIGN, JOURNALS, STREAMS, make_samples, write_events
-from support.journal_folders import make_journal, tear
+from support.journal_folders import damage_frame, make_journal, tear
 
 TIME = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 
@@ -144,3 +144,16 @@ def test_salvage_of_a_journal_leaves_its_numbers(folder):
     assert (nothing.status, (folder / "saved-2").exists()) == (0, False)
     tear(folder / "journal" / "00000000000000000020.fs")
     assert call_flatstream("salvage", "journal", "saved-2", cwd=folder).status == 1
+
+
+def test_recover_does_not_call_a_segment_intact_that_it_did_not_read(tmp_path):
+    paths = make_journal(tmp_path / "j", [4, 4, 2], sealed=2)
+    damage_frame(paths[0], 1)
+    result = call_flatstream("recover", "j", cwd=tmp_path)
+    states = [line.strip().split(": ")[1].partition(";")[0] for line in result.lines[1:]]
+    sealed = "sealed, and not read (flatstream verify reads it)"
+    assert (result.status, states) == (0, [sealed, sealed, "intact, and not changed"])
+    report = repair(tmp_path / "j")
+    assert report.segments is not None
+    assert (report.checked, [segment.checked for segment in report.segments]) == (False, [False, False, True])
+    assert call_flatstream("verify", "j", cwd=tmp_path).status == 1
