@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -32,7 +34,9 @@ Step = Callable[[int], object]
 
 CAPACITY = 1 << 20
 
-# Of each batch, so many identifiers are looked at, and of a large payload so many bytes are kept.
+# Of so many messages each identifier is looked at; of each further batch, those of so many. Of a large payload so many
+# bytes are kept.
+ALL_OF = 1 << 16
 SAMPLES = 64
 LARGEST_COPY = 64 << 10
 
@@ -97,6 +101,7 @@ class Totals:
     lost_bytes: int = 0
     # Where the bytes end that were read.
     end: int = 0
+    chosen: random.Random = field(default_factory=lambda: random.Random(0))
 
     def add(self, batch: FrameBatch) -> None:
         """Counts the frames of a batch."""
@@ -105,9 +110,11 @@ class Totals:
         # A batch is contiguous, and its first payload begins behind a header.
         self.payload_bytes += len(batch.buffer) - count * batch.offsets[0]
         self.largest = max(self.largest, largest_of(batch.lengths))
-        for index in range(0, count, max(1, count // SAMPLES)):
-            payload = batch[index]
-            self.look_at(payload, len(payload))
+        # At random, because the types of messages may alternate. The same again for the same stream.
+        some = range(count) if self.frames <= ALL_OF else self.chosen.sample(range(count), min(count, SAMPLES))
+        buffer, offsets, lengths = batch.buffer, batch.offsets, batch.lengths
+        for index in some:
+            self.look_at(buffer[offsets[index] : offsets[index] + 8], lengths[index])
         if self.first is None:
             self.first = _kept(batch[0])
         self.last = _kept(batch[-1])
@@ -134,10 +141,15 @@ class Totals:
 
 def identifier_of(payload: memoryview | bytes, size: int | None = None) -> str:
     """The file identifier of a message, of which the first bytes are enough; "" if there seems to be none."""
-    characters = bytes(payload[4:8])
+    first = bytes(payload[:8])
     # The root table lies behind the identifier.
-    is_behind = 8 <= int.from_bytes(payload[:4], "little") < (len(payload) if size is None else size)
-    if len(characters) < 4 or not is_behind or not all(0x20 < character < 0x7F for character in characters):
+    is_behind = 8 <= int.from_bytes(first[:4], "little") < (len(payload) if size is None else size)
+    return _identifier(first[4:]) if is_behind else ""
+
+
+@functools.lru_cache(64)
+def _identifier(characters: bytes) -> str:
+    if len(characters) < 4 or not all(0x20 < character < 0x7F for character in characters):
         return ""
     return characters.decode("ascii")
 

@@ -23,9 +23,11 @@ from support.cli_samples import (
     damage,
     described,
     make_samples,
+    mixed_schemas,
     root,
     telemetry,
     write_events,
+    write_mixed,
 )
 from support.journal_folders import damage_frame, make_journal, tear
 
@@ -85,7 +87,7 @@ def test_time_and_schema_are_those_of_the_option_without_a_description(samples):
     assert found["description"] is None
     other = call_flatstream("info", "xxhash64.fs", "--schema", SCHEMA, "--table", "Disk", cwd=samples)
     assert "telemetry.Disk (as --schema says)" in other.output
-    assert "\n  time" not in other.output
+    assert "\n  time          not known: no field says that it is one" in other.output
     for wrong in (["--table", "Nothing", "--schema", SCHEMA], ["--table", "Event"]):
         refused = call_flatstream("info", "xxhash64.fs", *wrong, cwd=samples)
         assert (refused.status, refused.output) == (2, "")
@@ -335,3 +337,27 @@ def test_file_of_a_gibibyte(tmp_path, checksum):
     assert (torn.status, found["state"], found["frames"]) == (1, "torn", 2**20 - 1)
     assert run_flatstream("recover", path, *given).status == 3
     assert run_flatstream("verify", path, *given).status == 0
+
+
+def test_info_counts_types_that_alternate(tmp_path, monkeypatch):
+    path = write_mixed(tmp_path / "mixed.fs")
+    assert dict(info(path).identifiers) == {"TEMP": 800, "DOOR": 200}
+    # Of a stream of more messages some are looked at, of both types.
+    monkeypatch.setattr("flatstream.tools._walk.ALL_OF", 0)
+    found = info(path)
+    assert found.looked_at == 64
+    assert set(found.identifiers) == {"TEMP", "DOOR"}
+    assert " of the 64 messages looked at" in call_flatstream("info", path).output
+
+
+def test_info_says_where_the_schema_comes_from_and_takes_the_time_field(tmp_path):
+    write_mixed(tmp_path / "mixed.fs")
+    call = lambda *options: call_flatstream("info", "mixed.fs", *options, cwd=tmp_path)  # noqa: E731
+    assert "\n  time          not known: no field says that it is one, with its unit; --time-field" in call().output
+    timed = call("--time-field", "time:s")
+    assert "2023-11-14T22:13:20Z to 2023-11-14T22:29:59Z (16 min 39 s), by time\n" in timed.output
+    assert call("--time-field", "time").status == call("--time-field", "nothing:s").status == 2
+    assert "mix.Temp (TEMP), mix.Door (DOOR) (as its description says)" in call().output
+    (tmp_path / "temp.bfbs").write_bytes(mixed_schemas()[0].to_bytes())
+    given = call("--schema", "temp.bfbs")
+    assert "mix.Temp (as --schema says; the description says mix.Temp, mix.Door)" in given.output
