@@ -185,7 +185,7 @@ def info(
     LookupError
         There is no such table.
     ValueError
-        The path is that of a folder that is no journal; `time` is no field of an integer type, or its unit is not known.
+        The path is that of a folder that is no journal; `time` is no field of integers, or its unit is not known.
 
     Examples
     --------
