@@ -6,7 +6,10 @@ import errno
 import os
 import sys
 
-__all__ = ["give_name", "sync", "sync_folder"]
+__all__ = ["give_name", "say_what_is_full", "sync", "sync_folder"]
+
+# Errors of writing only.
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def sync(fd: int) -> None:
@@ -17,6 +20,12 @@ def sync(fd: int) -> None:
         # Some file systems cannot do this at all. An I/O error is none of these.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
             raise
+
+
+def say_what_is_full(error: BaseException | None, path: str) -> None:
+    """Puts the path of a new file into an error that says that there is no room for it."""
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        error.filename = path
 
 
 def sync_folder(path: str) -> None:

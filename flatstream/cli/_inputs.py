@@ -20,6 +20,7 @@ __all__ = [
     "Source",
     "allow_empty_option",
     "expand",
+    "expand_one",
     "json_option",
     "paths_argument",
     "source_options",
@@ -34,6 +35,14 @@ def expand(paths: Iterable[str]) -> list[Input]:
         return expand_paths(paths)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def expand_one(path: str) -> Input:
+    """The only input that a path stands for; it is wrong usage if there are several."""
+    inputs = expand([path])
+    if len(inputs) != 1:
+        raise click.UsageError(f"{path!r} stands for {len(inputs)} inputs: name one")
+    return inputs[0]
 
 
 def paths_argument(function: FunctionT) -> FunctionT:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flatstream.cli._app import exit_statuses
-from flatstream.cli._inputs import Input, expand
+from flatstream.cli._inputs import Input, expand_one
 from flatstream.cli._output import is_terminal, print_json, print_line, write_bytes
 from flatstream.cli._status import DAMAGED, INTACT, for_each
 from flatstream.tools.inputs import NotAStreamError, load_schema
@@ -47,7 +47,7 @@ def command(path: str, form: str, output: str | None, check_against: str | None)
 
     PATH is a stream or journal that describes its schema, a text (.fbs), or a binary schema (.bfbs).
     """
-    old = None if check_against is None else schema_of(one_input(check_against))
+    old = None if check_against is None else schema_of(expand_one(check_against))
 
     def show(one: Input) -> int:
         schema = schema_of(one)
@@ -62,15 +62,7 @@ def command(path: str, form: str, output: str | None, check_against: str | None)
         write(schema, form, output)
         return INTACT
 
-    return for_each([one_input(path)], show)
-
-
-def one_input(path: str) -> Input:
-    """The only input that a path stands for."""
-    inputs = expand([path])
-    if len(inputs) != 1:
-        raise click.UsageError(f"{path!r} stands for {len(inputs)} inputs: name one")
-    return inputs[0]
+    return for_each([expand_one(path)], show)
 
 
 def schema_of(one: Input) -> Schema:
@@ -100,8 +92,12 @@ def write(schema: Schema, form: str, output: str | None) -> None:
     if output is None:
         write_bytes(data)
         return
-    with open(output, "xb") as file:
-        file.write(data)
+    # Imported for this alone: it takes its time.
+    from flatstream.tools.conversion._files import NewFile
+
+    with NewFile(output, "") as new:
+        new.file.write(data)
+        new.finish()
 
 
 def content_of(schema: Schema) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
+from flatstream._compressed import begins_compressed, decompressed
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._endpoints import Source
 from flatstream._finding import find_checksum
 from flatstream._open import open as open_stream
-from flatstream._peeked import UnseekableFile
+from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import checksum_name as name_of_checksum
 from flatstream.errors import InvalidFrameError
@@ -36,6 +37,8 @@ __all__ = [
     "expand",
     "load_schema",
     "only_input",
+    "open_stdin",
+    "peeked_pipe",
     "pick_table",
 ]
 
@@ -196,24 +199,35 @@ class Input:
         return f"it is {found.what}" if found.is_perhaps else f"no stream: it is {found.what}"
 
 
-def _open_pipe(name: str, checksum: Any, options: dict[str, Any]) -> tuple[StreamReader, FoundBy | None]:
-    """A reader of standard input or of a pipe with a name."""
-    if name != STDIN:
-        file: Any = io.FileIO(name, "rb")
-    else:
-        try:
-            # Closing it leaves standard input open.
-            file = io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
-        except (OSError, ValueError):
-            # Something else that takes its place.
-            file = sys.stdin.buffer
-    if checksum is not None:
-        return StreamReader(Source(file, {"readinto": file.readinto}, owned=True), checksum, **options), None
+def open_stdin() -> Any:
+    """A raw file with what standard input has left. Closing it leaves standard input open."""
+    try:
+        return io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
+    except (OSError, ValueError):
+        # Something else that takes its place.
+        return sys.stdin.buffer
+
+
+def peeked_pipe(file: Any, name: str) -> PeekedFile:
+    """A raw file that cannot seek, or what it holds if it is compressed. Closing the result closes the file."""
     peeked = UnseekableFile(file)
     try:
-        found = find_checksum(peeked, name)
+        # No more bytes are waited for than the header of the first frame has.
+        may_be_compressed = begins_compressed(peeked.peek(4), whole=False)
+        return (decompressed(peeked, name) if may_be_compressed else None) or peeked
+    except BaseException:
+        peeked.close()
+        raise
+
+
+def _open_pipe(name: str, checksum: Any, options: dict[str, Any]) -> tuple[StreamReader, FoundBy | None]:
+    """A reader of standard input or of a pipe with a name."""
+    peeked = peeked_pipe(open_stdin() if name == STDIN else io.FileIO(name, "rb"), name)
+    try:
+        found = None if checksum is not None else find_checksum(peeked, name)
+        deframer = checksum if found is None else deframer_for(found.checksum)
         source = Source(peeked, {"readinto": peeked.readinto}, owned=True)
-        return StreamReader(source, deframer_for(found.checksum), **options), found.by
+        return StreamReader(source, deframer, **options), None if found is None else found.by
     except BaseException:
         peeked.close()
         raise
