@@ -167,6 +167,8 @@ def intact_text(found: StreamInfo) -> str:
     if not found.damage:
         return f"no: {gone}"
     first = found.damage[0]
+    if found.hint is not None:
+        return f"no: {first.reason}; {found.hint}"
     where = f"offset {first.begin:,}" if first.segment is None else f"offset {first.begin:,} of {first.segment}"
     if found.state == "torn":
         return (

@@ -101,6 +101,8 @@ class Totals:
     lost_bytes: int = 0
     # Where the bytes end that were read.
     end: int = 0
+    # Whether it is a compressed file that ends inside its data.
+    is_cut_off: bool = False
     chosen: random.Random = field(default_factory=lambda: random.Random(0))
 
     def add(self, batch: FrameBatch) -> None:
@@ -176,13 +178,21 @@ def reason_of(error: FlatStreamError | None) -> str:
 def read_to_end(
     reader: StreamReader, totals: Totals, step: Step | None = None, validator: Validator | None = None
 ) -> None:
-    """Reads all frames, and notes each damaged place with its reason. Nothing is raised but errors of the source.
+    """Reads all frames, and notes each damaged place with its reason, also that a compressed source is cut off. Nothing
+    is raised but other errors of the source.
 
     `validator` is for readers whose deframer has none. The frames that it refuses do not count as intact.
     """
     error: FlatStreamError | None = None
     while True:
-        batch = reader.read_batch(on_error="stop")
+        try:
+            batch = reader.read_batch(on_error="stop")
+        except EOFError as cut_off:
+            # A compressed file. What was before its end is still of use.
+            reason = str(cut_off).removeprefix(f"{getattr(reader.source, 'name', None)}: ")
+            totals.add_damage(Damage(reader.offset, reader.offset, "torn", reason, totals.frames))
+            totals.is_cut_off = True
+            break
         if batch is not None:
             totals.add(batch)
             if validator is not None:

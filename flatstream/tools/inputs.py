@@ -21,10 +21,11 @@ from flatstream._open import open as open_stream
 from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import checksum_name as name_of_checksum
+from flatstream.detection import detect
 from flatstream.errors import InvalidFrameError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
-from flatstream.tools._foreign import look_at
+from flatstream.tools._foreign import FIRST, Foreign, look_at, what_is
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
@@ -34,6 +35,7 @@ __all__ = [
     "NotAStreamError",
     "Opened",
     "checksum_name",
+    "decompression",
     "expand",
     "load_schema",
     "only_input",
@@ -55,7 +57,30 @@ ENDINGS = tuple(f".fs{ending}" for ending in ("", ".gz", ".bz2", ".xz", ".zst", 
 
 
 class NotAStreamError(InvalidFrameError):
-    """An input is no stream, or it is not certain what it is."""
+    """An input is no stream, or it is not certain what it is.
+
+    Attributes
+    ----------
+    path : str or None
+        The name of the input.
+    found : Foreign or None
+        What it is, as far as that is known.
+    """
+
+    path: str | None = None
+    found: Foreign | None = None
+
+    @classmethod
+    def of(cls, path: str, reason: str, found: Foreign | None = None) -> NotAStreamError:
+        """The error for an input."""
+        error = cls(reason)
+        error.path, error.found = path, found
+        return error
+
+    @classmethod
+    def of_foreign(cls, path: str, found: Foreign) -> NotAStreamError:
+        """The error for an input of which it is known what it is, in fewer words than `flatstream.open` has for it."""
+        return cls.of(path, f"it is {found.what}" if found.is_perhaps else f"no stream: it is {found.what}", found)
 
 
 @dataclass
@@ -176,7 +201,7 @@ class Input:
                 journal = JournalReader(self.name, checksum, **options)
             except ValueError as error:
                 # Its checksum is another one.
-                raise NotAStreamError(str(error)) from error
+                raise NotAStreamError.of(self.name, str(error)) from error
             return Opened(journal, journal.checksum, None if checksum is not None else "journal")
         try:
             if self.kind == "pipe":
@@ -184,19 +209,17 @@ class Input:
             else:
                 reader = open_stream(self.name, checksum=checksum, **options)
                 found_by = reader.checksum_found_by
+        except NotAStreamError:
+            raise
         except InvalidFrameError as error:
-            raise NotAStreamError(self._why_not()) from error
+            if self.kind == "file":
+                raise NotAStreamError.of_foreign(self.name, look_at(self.name)) from error
+            reason = "no stream, or its checksum is not certain: then say which one it is"
+            raise NotAStreamError.of(self.name, reason) from error
         except ValueError as error:
             # A URL of an unknown kind, for instance.
-            raise NotAStreamError(str(error)) from error
+            raise NotAStreamError.of(self.name, str(error)) from error
         return Opened(reader, reader.checksum, found_by, compression=getattr(reader.source, "format", None))
-
-    def _why_not(self) -> str:
-        """Why the input cannot be opened, in fewer words than `flatstream.open` has for it."""
-        if self.kind != "file":
-            return "no stream, or its checksum is not certain: then say which one it is"
-        found = look_at(self.name)
-        return f"it is {found.what}" if found.is_perhaps else f"no stream: it is {found.what}"
 
 
 def open_stdin() -> Any:
@@ -228,9 +251,22 @@ def _open_pipe(name: str, checksum: Any, options: dict[str, Any]) -> tuple[Strea
         deframer = checksum if found is None else deframer_for(found.checksum)
         source = Source(peeked, {"readinto": peeked.readinto}, owned=True)
         return StreamReader(source, deframer, **options), None if found is None else found.by
+    except InvalidFrameError as error:
+        with peeked:
+            # More is not waited for.
+            first = peeked.shown()[:FIRST]
+            foreign = what_is(name, first, len(first) + (len(first) == FIRST), detect(first))
+        raise NotAStreamError.of_foreign(name, foreign) from error
     except BaseException:
         peeked.close()
         raise
+
+
+def decompression(compression: str | None, name: str) -> str:
+    """What to do with a compressed file that is to be repaired, or that is cut off."""
+    # The programs have the names of the formats.
+    command = f"{compression} -dc {'FILE' if name == STDIN else name} > NEW"
+    return f"{command} decompresses it as far as it goes, and flatstream salvage NEW OUT copies what is intact"
 
 
 def checksum_name(checksum: Checksum | ChecksumType | str | None) -> str:

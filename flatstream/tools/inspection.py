@@ -11,11 +11,10 @@ from flatstream._lock import who_writes
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.tools._fields import field_at
-from flatstream.tools._foreign import look_at
 from flatstream.tools._journals import examine_journal
 from flatstream.tools._times import TimeField, guess_time_field, time_field
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, walk_headers
-from flatstream.tools.inputs import Input, NotAStreamError, Opened, only_input
+from flatstream.tools.inputs import Input, NotAStreamError, Opened, decompression, only_input
 
 if TYPE_CHECKING:
     from flatstream.description import Description
@@ -230,6 +229,7 @@ def info(
             one.name,
             "stream",
             "a flatstream stream" + ("" if opened.compression is None else f", compressed with {opened.compression}"),
+            hint=decompression(opened.compression, one.name) if totals.is_cut_off else None,
             size=size,
             checksum=opened.checksum,
             found_by=opened.found_by,
@@ -378,7 +378,7 @@ def _of_journal(
 
 
 def _of_foreign(one: Input, error: NotAStreamError) -> StreamInfo:
-    if one.kind != "file":
+    found = error.found
+    if found is None:
         return StreamInfo(one.name, "foreign", str(error), size=one.size)
-    found = look_at(one.name)
     return StreamInfo(one.name, "foreign", found.what, hint=found.hint, size=one.size)

@@ -15,7 +15,7 @@ from flatstream._open import open as open_stream
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.recovery import RecoveryEnd, recover_file
-from flatstream.tools.inputs import Input, NotAStreamError, only_input
+from flatstream.tools.inputs import Input, NotAStreamError, decompression, only_input
 
 __all__ = ["RepairReport", "repair"]
 
@@ -128,7 +128,8 @@ def repair(
         raise ValueError(f"{one.name}: only files and journals are repaired")
     with one.open(checksum) as opened:
         if opened.compression is not None:
-            raise io.UnsupportedOperation("compressed files are not repaired: decompress it first")
+            hint = decompression(opened.compression, one.name)
+            raise io.UnsupportedOperation(f"compressed files are not repaired: {hint}")
         deframer = opened.reader.deframer
         kind = opened.checksum if checksum is None else checksum
         # It is a frame, and no message.

@@ -305,12 +305,11 @@ def test_inputs_that_cannot_be_opened_are_one_line_each(samples, tmp_path):
     (tmp_path / "cut.fs.gz").write_bytes(data[:-100])
     shutil.copytree(samples / "journal", tmp_path / "journal")
     cut = call_flatstream("verify", "cut.fs.gz", cwd=tmp_path)
-    assert (cut.status, cut.output) == (1, "")
+    assert (cut.status, cut.lines[0].split(";")[0], cut.errors) == (1, "cut.fs.gz: torn", "")
     for names, status, message in (
-        (["cut.fs.gz"], 1, "cut.fs.gz: the gzip data is cut off"),
         (["nothing://host/a.fs"], 4, "nothing://host/a.fs: "),
         (["journal", "--checksum", "crc32"], 4, "journal: "),
-        (["/dev/zero"], 4, "/dev/zero: no stream, or its checksum is not certain"),
+        (["/dev/zero"], 4, "/dev/zero: no stream: it is zeros only"),
     ):
         result = call_flatstream("verify", *names, cwd=tmp_path)
         assert (result.status, result.output, result.errors.count("\n")) == (status, "", 1)
@@ -361,3 +360,28 @@ def test_info_says_where_the_schema_comes_from_and_takes_the_time_field(tmp_path
     (tmp_path / "temp.bfbs").write_bytes(mixed_schemas()[0].to_bytes())
     given = call("--schema", "temp.bfbs")
     assert "mix.Temp (as --schema says; the description says mix.Temp, mix.Door)" in given.output
+
+
+def test_compressed_file_that_is_cut_off_shows_what_is_before_its_end(samples, tmp_path):
+    whole = (samples / COMPRESSED).read_bytes()
+    (tmp_path / "cut.fs.gz").write_bytes(whole[:-1000])
+    result = call_flatstream("info", "cut.fs.gz", cwd=tmp_path)
+    assert (result.status, result.errors) == (1, "")
+    assert "no: the gzip data is cut off at the end of the file, after" in result.output
+    assert "; gzip -dc cut.fs.gz > NEW decompresses it as far as it goes, and flatstream salvage NEW" in result.output
+    assert "telemetry.Event (as its description says)" in result.output
+    found = verify(tmp_path / "cut.fs.gz")
+    assert (found.state, found.damage[0].kind) == ("torn", "torn")
+    assert 0 < found.frames == info(tmp_path / "cut.fs.gz").frames < 50
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_standard_input_is_told_like_a_file(samples, name):
+    piped = run_flatstream("info", "-", "--json", input=(samples / name).read_bytes())
+    found, file = json.loads(piped.output), info(samples / name)
+    assert (piped.status, found["kind"], found["hint"] is None) == (4, "foreign", file.hint is None)
+    assert found["what"] == file.what
+    piped, named = (
+        call_flatstream("cat", one, input=(samples / name).read_bytes(), cwd=samples) for one in ("-", name)
+    )
+    assert (piped.status, piped.errors) == (4, named.errors.replace(name, "-"))
