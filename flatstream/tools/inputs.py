@@ -22,7 +22,7 @@ from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import checksum_name as name_of_checksum
 from flatstream.detection import detect
-from flatstream.errors import InvalidFrameError
+from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
 from flatstream.tools._foreign import FIRST, Foreign, look_at, what_is
@@ -179,7 +179,11 @@ class Input:
         made = None if schema is None else load_schema(schema)
         opened = self._open_reader(checksum, options)
         try:
-            opened.description = opened.reader.description
+            try:
+                opened.description = opened.reader.description
+            finally:
+                if checksum is not None and opened.description is None and self.kind == "file":
+                    self._check_checksum(checksum)
             if made is not None:
                 opened.tables = _tables_of(made)
             elif opened.description is not None:
@@ -220,6 +224,19 @@ class Input:
             # A URL of an unknown kind, for instance.
             raise NotAStreamError.of(self.name, str(error)) from error
         return Opened(reader, reader.checksum, found_by, compression=getattr(reader.source, "format", None))
+
+
+    def _check_checksum(self, checksum: Any) -> None:
+        """Raises NotAStreamError if the description of a file says another checksum, with which it is intact."""
+        try:
+            with open_stream(self.name) as reader:
+                said = reader.checksum if reader.checksum_found_by == "description" else None
+        except (FlatStreamError, OSError, EOFError, ValueError):
+            # Reading it with the given checksum says what is wrong.
+            return
+        if said is not None and said != checksum_name(checksum):
+            given = checksum_name(checksum)
+            raise NotAStreamError.of(self.name, f"its checksum is {said}, as its description says, and not {given}")
 
 
 def open_stdin() -> Any:
@@ -277,17 +294,55 @@ def checksum_name(checksum: Checksum | ChecksumType | str | None) -> str:
 # Schemas
 
 
-def load_schema(schema: Schema | str | os.PathLike[str]) -> Schema:
-    """The schema itself, or that in a file.
+# What is behind the first four bytes of a file with a binary schema.
+BINARY = b"BFBS"
+
+
+def load_schema(schema: Schema | str | os.PathLike[str] | Input, table: str | None = None) -> Schema:
+    """The schema itself, or that in a file, or the one with which a stream or journal describes itself.
+
+    Parameters
+    ----------
+    schema : Schema, path or Input
+        A text (``.fbs``), a binary schema, whatever its name is, or a stream.
+    table : str, optional
+        Of a stream with several schemas: the name or file identifier of a table of the one that is meant.
 
     Raises
     ------
-    OSError, FlatbufferError
-        The file cannot be read, or has no schema.
+    OSError, FlatbufferError, SchemaError
+        The file cannot be read; the schema in it is wrong.
+    NotAStreamError
+        It is no schema, and no stream that describes one.
+    LookupError
+        There is no such table; or several schemas, and no table is given.
     """
     from flatstream.schema import Schema
 
-    return schema if isinstance(schema, Schema) else Schema.from_file(schema)
+    if isinstance(schema, Schema):
+        return schema
+    one = schema if isinstance(schema, Input) else only_input(schema)
+    if one.kind == "file" and not os.path.isdir(one.name):
+        with open(one.name, "rb") as file:
+            first = file.read(8)
+        if first[4:8] == BINARY or one.name.lower().endswith(".fbs"):
+            return Schema.from_file(one.name)
+    try:
+        opened = one.open()
+    except NotAStreamError as error:
+        raise NotAStreamError.of(one.name, f"no schema (.fbs or .bfbs), and {error}", error.found) from error
+    with opened:
+        tables, description = opened.tables, opened.description
+    if not tables:
+        raise NotAStreamError.of(one.name, "no schema (.fbs or .bfbs), and a stream that does not say its schema")
+    if table is not None:
+        found = pick_table(tables, description.schema, table)
+        assert found is not None
+        return found.schema
+    if len({known.schema.to_bytes() for known in tables.values()}) > 1:
+        names = ", ".join(known.name for known in tables.values())
+        raise LookupError(f"it has several schemas, of the tables {names}: choose one by its table")
+    return next(iter(tables.values())).schema
 
 
 def _tables_of(schema: Schema) -> dict[str, Table]:
