@@ -77,7 +77,7 @@ class StreamInfo:
     time_field, time_unit : str or None
         The field with the time of a message, and its unit: "s", "ms", "us" or "ns".
     first_time, last_time : int or None
-        The times of the first and the last message, in that unit.
+        The times of the first and the last message, in that unit; None if it has none, which is read as 0.
     description : Description or None
         What the stream says of itself.
     writer : str or None
@@ -315,7 +315,8 @@ def _time_fields(
             value = None if payload is None else _value_at(times, payload)
         except (FlatStreamError, AttributeError):
             value = None
-        values.append(value)
+        # 0 is what a message without a time has.
+        values.append(value or None)
     names = ", ".join(sorted({field.path for field in fields}))
     return {"time_field": names, "time_unit": units.pop(), "first_time": values[0], "last_time": values[1]}
 

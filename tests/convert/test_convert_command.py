@@ -181,7 +181,7 @@ def test_plot_prints_text_and_saves_pictures(folder: Path) -> None:
         *SCHEMA,
         cwd=folder,
     )
-    assert (done.status, done.output, done.errors) == (0, "", "")
+    assert (done.status, done.output, done.errors) == (0, "in.fs -> out.png: 100 messages\n", "")
     assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
     for arguments, status, message in [
         (["in.fs", "-f", "host", *SCHEMA], USAGE, "in.fs: the field 'host'"),
