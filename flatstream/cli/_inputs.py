@@ -98,7 +98,7 @@ class Source:
 
     def __init__(self, checksum: str | None, schema: str | None, table: str | None) -> None:
         self.checksum = checksum
-        self.schema: Schema | None = None if schema is None else load_schema(schema)
+        self.schema: Schema | None = None if schema is None else schema_of(schema, table)
         self.table = table
 
     def open(self, one: Input, **options: Any) -> Opened:
@@ -117,6 +117,14 @@ class Source:
             raise click.UsageError(f"{one.name}: {error.args[0]}") from None
 
 
+def schema_of(path: str, table: str | None) -> Schema:
+    """The schema in a file or of a stream; it is wrong usage if a stream has several, and no table says which."""
+    try:
+        return load_schema(expand_one(path), table)
+    except LookupError as error:
+        raise click.UsageError(f"{path}: {error.args[0]} (--table)") from None
+
+
 def checksum_option(function: FunctionT) -> FunctionT:
     """Adds ``--checksum``."""
     return click.option(
@@ -133,9 +141,10 @@ def source_options(function: FunctionT) -> FunctionT:
     @checksum_option
     @click.option(
         "--schema",
-        type=click.Path(dir_okay=False),
+        type=click.Path(),
         metavar="FILE",
-        help="The schema of the messages (.fbs or .bfbs), instead of the one that the stream describes.",
+        help="The schema of the messages (.fbs, .bfbs, or a stream that describes it), instead of the one that the "
+        "stream describes.",
     )
     @click.option("--table", metavar="NAME", help="The table of the messages: a name or a file identifier.")
     def with_source(*args: Any, checksum: str | None, schema: str | None, table: str | None, **kwargs: Any) -> Any:
