@@ -15,9 +15,9 @@ from flatstream.cli._copying import (
     to_checksum_option,
     wrong_usage,
 )
-from flatstream.cli._inputs import Source, json_option, source_options
+from flatstream.cli._inputs import Source, expand_one, json_option, source_options
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
-from flatstream.cli._times import parse_duration
+from flatstream.cli._times import parse_duration, time_field_option
 
 __all__ = ["command"]
 
@@ -39,12 +39,7 @@ __all__ = ["command"]
 )
 @click.option("--size", metavar="SIZE", help="Files of at most this size: 64MB, 1GiB.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Files of so many messages.")
-@click.option(
-    "--time-field",
-    metavar="NAME[:UNIT]",
-    help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
-    "description, or the one with a name as wall_time_ns.",
-)
+@time_field_option()
 @to_checksum_option
 @json_option
 @source_options
@@ -64,14 +59,13 @@ def command(
     Messages pass as they are, and each file begins with the description of the stream. A file that exists is never
     overwritten. What is damaged is told on standard error and left out.
     """
-    from flatstream.tools.inputs import only_input
     from flatstream.tools.splitting import split
 
     if sum(value is not None for value in (every, size, count)) != 1:
         raise click.UsageError("say one of --every, --size and --count")
     with wrong_usage(), Progress(f"split {path}") as progress:
         report = split(
-            only_input(path),
+            expand_one(path),
             pattern,
             every=None if every is None else timedelta(microseconds=parse_duration(every) // 1000),
             size=None if size is None else parse_size(size),
@@ -81,7 +75,7 @@ def command(
             checksum=source.checksum,
             to_checksum=to_checksum,
             on_error="resync",
-            progress=lambda done, total: progress(done, total or None),
+            progress=progress,
         )
     if as_json:
         print_json(report.to_dict())
