@@ -290,8 +290,13 @@ class Table:
         max_depth: int = 64,
         max_tables: int = 1_000_000,
         max_apparent_size: int = 2**31,
+        excluded: Iterable[str] | None = None,
     ) -> RecordIterator:
-        """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`."""
+        """Iterates over the messages of a StreamReader as records of this type; see `StreamReader.records`.
+
+        `excluded` are the file identifiers of the other tables of the stream ("" for one without), if each message is
+        of one of several tables: then no message without an identifier is taken for one of a table that has one.
+        """
         types = self.schema._record_types
         selected = None
         if where is not None or limit is not None or progress is not None:
@@ -301,7 +306,11 @@ class Table:
             conditions, _ = make_conditions(self, where)
             selected = RecordFilter(types, self.number, conditions, limit, progress)
         limits = (max_depth, max_tables, max_apparent_size)
-        return iterate_records(types, self.number, reader, verify, limits, on_other, on_error, selected)
+        if excluded is None:
+            return iterate_records(types, self.number, reader, verify, limits, on_other, on_error, selected)
+        made: dict[bytes, Any] = {identifier.encode("latin-1"): None for identifier in excluded}
+        made[self.schema.file_identifier.encode("latin-1")] = types, self.number
+        return iterate_mixed_records(made, reader, verify, limits, on_other, on_error, selected)
 
     # JSON out
 
