@@ -322,13 +322,12 @@ class StreamReader(Decoder):
         gets the records so far and the stream offset.
         """
         mixed = None
-        others: tuple[str, ...] = ()
         if table is None or isinstance(table, str):
-            table, others = choose_tables(self._newest_description(), table, "records")
+            table, is_one_of_several = choose_tables(self._newest_description(), table, "records")
             if isinstance(table, dict):
                 mixed, table = table, next(iter(table.values()))
-            elif others:
-                on_other = "skip" if on_other is None else on_other
+            elif is_one_of_several and on_other is None:
+                on_other = "skip"
         _check_table(table, "read_records")
         options: dict[str, Any] = {
             "verify": verify,
@@ -341,8 +340,6 @@ class StreamReader(Decoder):
             "max_apparent_size": max_apparent_size,
         }
         if mixed is None:
-            if others:
-                options["excluded"] = others
             return table.read_records(self, where=where, **options)  # type: ignore[no-any-return]
         if where is not None:
             raise ValueError(
@@ -357,8 +354,7 @@ class StreamReader(Decoder):
         A table of the `description` can be left out or be named, as in `columns`. For options see `Table.json_lines`.
         The lines before an error are written.
         """
-        table, chosen = self._chosen(table, options.get("on_other"), "write_json_lines")
-        options |= chosen
+        table, options["on_other"] = self._chosen(table, options.get("on_other"), "write_json_lines")
         _check_table(table, "json_lines")
         if not callable(getattr(file, "write", None)):
             raise TypeError(f"file must have a method write(bytes), got {type(file).__name__}: {file!r:.100}")
@@ -369,14 +365,16 @@ class StreamReader(Decoder):
 
     # Columns, of a schema at run time
 
-    def _chosen(self, table: Any, on_other: Literal["raise", "skip"] | None, method: str) -> tuple[Any, dict[str, Any]]:
-        """The table that an argument stands for, and the options of what happens to messages of others."""
-        others: tuple[str, ...] = ()
+    def _chosen(
+        self, table: Any, on_other: Literal["raise", "skip"] | None, method: str
+    ) -> tuple[Any, Literal["raise", "skip"]]:
+        """The table that an argument stands for, and what happens to messages of others."""
+        is_one_of_several = False
         if table is None or isinstance(table, str):
-            table, others = choose_table(self._newest_description(), table, method)
-        if others:
-            return table, {"on_other": "skip" if on_other is None else on_other, "excluded": others}
-        return table, {"on_other": "raise" if on_other is None else on_other}
+            table, is_one_of_several = choose_table(self._newest_description(), table, method)
+        if on_other is None:
+            on_other = "skip" if is_one_of_several else "raise"
+        return table, on_other
 
     @overload
     def columns(
@@ -433,7 +431,7 @@ class StreamReader(Decoder):
         FlatbufferError: a damaged message. The rows before it are lost (not so in `column_batches`); reading can go on.
         ValueError: the reader follows a file, which has no end.
         """
-        table, others = self._chosen(table, on_other, "columns")
+        table, on_other = self._chosen(table, on_other, "columns")
         _check_table(table, "read_columns")
         if self._is_following:
             raise ValueError("the columns of a file that is followed have no end: use column_batches(batch_rows=None)")
@@ -445,11 +443,11 @@ class StreamReader(Decoder):
             enums=enums,
             absent=absent,
             on_error=on_error,
+            on_other=on_other,
             progress=progress,
             max_depth=max_depth,
             max_tables=max_tables,
             max_apparent_size=max_apparent_size,
-            **others,
         )
 
     @overload
@@ -498,7 +496,7 @@ class StreamReader(Decoder):
         iteration: first the rows before a damaged message, then the error, then the rows behind it. Do not read from
         the reader meanwhile.
         """
-        table, others = self._chosen(table, on_other, "column_batches")
+        table, on_other = self._chosen(table, on_other, "column_batches")
         _check_table(table, "read_column_batches")
         return table.read_column_batches(
             self,
@@ -509,11 +507,11 @@ class StreamReader(Decoder):
             enums=enums,
             absent=absent,
             on_error=on_error,
+            on_other=on_other,
             progress=progress,
             max_depth=max_depth,
             max_tables=max_tables,
             max_apparent_size=max_apparent_size,
-            **others,
         )
 
     # The end

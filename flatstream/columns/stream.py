@@ -179,13 +179,10 @@ def make_reader(
     max_depth: int = 64,
     max_tables: int = 1_000_000,
     max_apparent_size: int = 2**31,
-    excluded: Iterable[str] | None = None,
 ) -> ColumnReader:
-    """Checks the arguments of `StreamReader.columns` and makes the reader for them.
-
-    `excluded` are the file identifiers of the other tables of the stream, see `Table.read_records`.
-    """
+    """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
     plan = make_plan(table, fields, enums, absent)
+    others = getattr(table, "_others", None)
     conditions, filter_plan = make_conditions(table, where, absent)
     return ColumnReader(
         decoder,
@@ -197,7 +194,7 @@ def make_reader(
         progress=progress,
         on_other="raise" if on_other is None else on_other,
         limits=(max_depth, max_tables, max_apparent_size),
-        excluded=None if excluded is None else "".join(excluded).encode("latin-1"),
+        excluded=None if others is None else "".join(others).encode("latin-1"),
     )
 
 

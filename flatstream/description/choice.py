@@ -16,8 +16,8 @@ def described_tables(description: Description | None) -> dict[str, Any]:
     return {identifier: table._identified(identifier) for identifier, table in description.tables.items()}
 
 
-def choose_table(description: Description | None, wanted: Any, method: str) -> tuple[Any, tuple[str, ...]]:
-    """The table that an argument stands for, and the file identifiers of the others if the description names several.
+def choose_table(description: Description | None, wanted: Any, method: str) -> tuple[Any, bool]:
+    """The table that an argument stands for, and whether it is one of several that the description names.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def choose_table(description: Description | None, wanted: Any, method: str) -> t
         Without a table, and the description names several; or it has none of this name.
     """
     if wanted is not None and not isinstance(wanted, str):
-        return wanted, ()
+        return wanted, False
     tables = described_tables(description)
     if not tables:
         why = "has no description" if description is None else "has a description without a schema"
@@ -48,26 +48,27 @@ def choose_table(description: Description | None, wanted: Any, method: str) -> t
     names = ", ".join(_shown(identifier, table) for identifier, table in tables.items())
     if wanted is None:
         if len(tables) == 1:
-            return next(iter(tables.values())), ()
+            return next(iter(tables.values())), False
         first = next(iter(tables.values()))
         raise ValueError(
             f"the stream has messages of several tables: {names}. Pass the name of one, as in {method}({first.name!r})"
         )
+    if wanted in tables:
+        return tables[wanted], len(tables) > 1
     # A name with its namespace, or without one if that is enough.
     for found in (
-        [identifier for identifier in tables if identifier == wanted],
-        [identifier for identifier, table in tables.items() if table.name == wanted],
-        [identifier for identifier, table in tables.items() if table.name.rpartition(".")[2] == wanted],
+        [table for table in tables.values() if table.name == wanted],
+        [table for table in tables.values() if table.name.rpartition(".")[2] == wanted],
     ):
         if len(found) == 1:
-            return tables[found[0]], tuple(identifier for identifier in tables if identifier != found[0])
+            return found[0], len(tables) > 1
     raise ValueError(f"the description has no table {wanted!r:.100}, or several: it has {names}")
 
 
-def choose_tables(description: Description | None, wanted: Any, method: str) -> tuple[Any, tuple[str, ...]]:
+def choose_tables(description: Description | None, wanted: Any, method: str) -> tuple[Any, bool]:
     """`choose_table`; but the dict of all tables without an argument, if there are several."""
     if wanted is None and len(tables := described_tables(description)) > 1:
-        return tables, ()
+        return tables, True
     return choose_table(description, wanted, method)
 
 

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from flatstream._core.base.checks import index_argument
 from flatstream.description._schemas import UNITS
@@ -27,12 +27,9 @@ ATTEMPTS = 1000
 
 
 class TimeField:
-    """The field of a table that has the time of a message.
+    """The field of a table that has the time of a message."""
 
-    `excluded` are the file identifiers of the other tables of the journal, if a description names several.
-    """
-
-    def __init__(self, time: Any, excluded: tuple[str, ...] = ()) -> None:
+    def __init__(self, time: Any) -> None:
         if not isinstance(time, tuple) or not 2 <= len(time) <= 3:
             raise TypeError(f"time must be (table, field) or (table, field, unit), got {time!r:.100}")
         table, field, unit = (*time, "ns")[:3]
@@ -44,14 +41,16 @@ class TimeField:
             raise ValueError(f"the unit of time must be 's', 'ms', 'us' or 'ns', got {unit!r:.100}")
         self.table, self.field, self.unit = table, field, unit
         # Messages of other tables are known by their file identifiers only.
-        has_identifier = table.schema.file_identifier and table.schema.root == table
-        self._others: dict[str, Any] = {"on_other": "skip" if has_identifier else "raise"}
-        if excluded:
-            self._others = {"on_other": "skip", "excluded": excluded}
+        is_known = getattr(table, "_others", None) is not None or (
+            table.schema.file_identifier and table.schema.root == table
+        )
+        self._on_other: Literal["raise", "skip"] = "skip" if is_known else "raise"
 
     def records(self, reader: StreamReader, **options: Any) -> Iterator[Any]:
         """The messages of the table, and no others as far as they can be told apart."""
-        return self.table.read_records(reader, on_error="resync", **self._others, **options)  # type: ignore[no-any-return]
+        return self.table.read_records(  # type: ignore[no-any-return]
+            reader, on_error="resync", on_other=self._on_other, **options
+        )
 
     def bound(self, moment: datetime) -> int:
         """The smallest value of the field that is not before `moment`."""
@@ -261,8 +260,7 @@ def _described_times(segments: list[Segment], plain: Deframer) -> list[TimeField
     times: dict[str, TimeField] = {}
     for root in description.roots:
         if root.time_field is not None:
-            others = tuple(identifier for identifier in tables if identifier != root.file_identifier)
-            time = TimeField((tables[root.file_identifier], root.time_field, root.time_unit), others)
+            time = TimeField((tables[root.file_identifier], root.time_field, root.time_unit))
             times.setdefault(root.file_identifier, time)
     return list(times.values())
 

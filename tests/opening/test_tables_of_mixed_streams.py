@@ -59,6 +59,10 @@ def test_a_table_has_its_messages_only(has_default, seed):
         lines = io.BytesIO()
         assert StreamReader(data, "crc32").write_json_lines(lines, name) == len(numbers)
         assert [json.loads(line).get(column, 0) for line in lines.getvalue().splitlines()] == numbers
+        # Also as one of the description's tables.
+        table = StreamReader(data, "crc32").description.tables[{"A": "AAAA", "B": "BBBB", "C": ""}.get(name, name)]
+        assert list(StreamReader(data, "crc32").columns(table, on_other="skip")[column]) == numbers
+        assert [record[column] for record in StreamReader(data, "crc32").records(table, on_other="skip")] == numbers
         if not has_default:
             with pytest.raises(FlatbufferError, match="file identifier"):
                 list(StreamReader(data, "crc32").records(name, on_other="raise"))
