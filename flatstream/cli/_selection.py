@@ -11,7 +11,7 @@ import click
 
 from flatstream.cli._inputs import _with_parameters_of
 from flatstream.cli._output import is_terminal
-from flatstream.cli._times import FORMS, field_of, is_number, parse_time, time_conditions
+from flatstream.cli._times import field_of, is_number, parse_time, time_conditions, time_options
 from flatstream.cli._where import Comparison, NoSuchFieldError, WhereError, bind, parse
 from flatstream.tools._fields import field_at, known_paths
 from flatstream.tools._times import TimeField, unit_of_name
@@ -19,10 +19,10 @@ from flatstream.tools._times import TimeField, unit_of_name
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["COUNT", "WHERE_HELP", "Selection", "selection_options"]
+__all__ = ["WHERE_HELP", "Selection", "selection_options"]
 
-# A number of messages. No stream has more than the greatest one, which all that counts them can hold.
-COUNT = click.IntRange(0, 2**62, clamp=True)
+# The number is an int of 64 bits later on.
+EVERY = click.IntRange(1, 2**62)
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -178,14 +178,7 @@ def selection_options(function: FunctionT) -> FunctionT:
         help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\". Conditions are listed at the "
         "end of --help.",
     )
-    @click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}.")
-    @click.option("--until", metavar="TIME", help="Only messages before this time.")
-    @click.option(
-        "--time-field",
-        metavar="NAME[:UNIT]",
-        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
-        "description, or the one with a name as wall_time_ns.",
-    )
+    @time_options
     @click.option(
         "--every", type=click.IntRange(1, 2**62), default=1, metavar="N", help="Every N-th of these messages."
     )

@@ -6,8 +6,8 @@ import click
 
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._formats import Printer, make_format
-from flatstream.cli._inputs import Source, expand, json_option, paths_argument, source_options
-from flatstream.cli._selection import COUNT, WHERE_HELP, Selection, selection_options
+from flatstream.cli._inputs import COUNT, Source, expand, json_option, paths_argument, source_options
+from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
 from flatstream.cli._show import show
 from flatstream.cli._status import for_each
 

@@ -14,7 +14,7 @@ from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Source, _with_parameters_of, json_option, source_options
 from flatstream.cli._output import Progress, complain, count_text, message_of, print_json, print_line, size_text
 from flatstream.cli._status import DAMAGED, DAMAGES, ERROR, INTACT, combine, status_of
-from flatstream.cli._times import FORMS
+from flatstream.cli._times import time_options
 from flatstream.errors import FlatStreamError, JsonError
 from flatstream.tools.inputs import NotAStreamError
 
@@ -64,14 +64,7 @@ def message_options(function: FunctionT) -> FunctionT:
         metavar="CONDITIONS",
         help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\"; see flatstream cat --help.",
     )
-    @click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}.")
-    @click.option("--until", metavar="TIME", help="Only messages before this time.")
-    @click.option(
-        "--time-field",
-        metavar="NAME[:UNIT]",
-        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
-        "description, or the one with a name as wall_time_ns.",
-    )
+    @time_options
     def with_messages(
         *args: Any, where: tuple[str, ...], since: str | None, until: str | None, time_field: str | None, **kwargs: Any
     ) -> Any:

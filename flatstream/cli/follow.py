@@ -11,10 +11,10 @@ import click
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._following import follow_from, is_empty_folder, open_when_certain
 from flatstream.cli._formats import Printer, make_format
-from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
+from flatstream.cli._inputs import COUNT, Input, Source, expand, json_option, paths_argument, source_options
 from flatstream.cli._last import last_rows
 from flatstream.cli._plans import Loss, Plan, Row, plan_of
-from flatstream.cli._selection import COUNT, WHERE_HELP, Selection, selection_options
+from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
 from flatstream.cli._show import show, tell_loss, thinned
 from flatstream.cli._status import INTACT, combine, for_each
 from flatstream.reader import StreamReader

@@ -72,7 +72,8 @@ def command(
     """
     from flatstream.tools.plotting import plot
 
-    with Progress(paths[0] if len(paths) == 1 else f"{len(paths)} files") as progress:
+    name = paths[0] if len(paths) == 1 else f"{len(paths)} files"
+    with Progress(name) as progress:
         try:
             found = plot(
                 paths,
@@ -90,14 +91,18 @@ def command(
             if out is not None:
                 width, height = size or (1200, 600)
                 found.save(out, width=width, height=height)
-                return tell_damage(found)
-            width, height = size or shutil.get_terminal_size((80, 24))
-            # The shell's next line stands below the plot.
-            text = found.to_text(width, height if size else max(8, height - 2), color=is_terminal(sys.stdout))
+                text = ""
+            else:
+                width, height = size or shutil.get_terminal_size((80, 24))
+                # The shell's next line stands below the plot.
+                text = found.to_text(width, height if size else max(8, height - 2), color=is_terminal(sys.stdout))
         except (ValueError, TypeError, LookupError, OSError, EOFError, ImportError, FlatStreamError) as error:
             return failed(error, paths[0] if len(paths) == 1 else None)
-    for line in text.split("\n"):
-        click.echo(line, color=True)
+    if out is not None:
+        print_line(f"{name} -> {out}: {found.messages:,} messages")
+    else:
+        for line in text.split("\n"):
+            click.echo(line, color=True)
     if found.keys_left_out:
         print_line(f"{found.keys_left_out} more values of {found.axis if found.bars else by} are not shown")
     if found.step > 1:

@@ -6,7 +6,7 @@ import click
 
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._copying import tell_sources, to_checksum_option, wrong_usage
-from flatstream.cli._inputs import Source, expand_one, json_option, source_options
+from flatstream.cli._inputs import Source, expand_one, json_option, new_file_option, source_options
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
 
 __all__ = ["command"]
@@ -14,7 +14,7 @@ __all__ = ["command"]
 
 @click.command(epilog=exit_statuses())
 @click.argument("path", metavar="PATH", type=click.Path())
-@click.option("-o", "--output", "out", required=True, metavar="FILE", type=click.Path(), help="The new file.")
+@new_file_option
 @click.option("--every", type=click.IntRange(1), metavar="N", help="The first message, and every N-th behind it.")
 @click.option(
     "--fraction", type=click.FloatRange(0, 1), metavar="P", help="Each message with this probability, from 0 to 1."
@@ -52,7 +52,7 @@ def command(
             checksum=source.checksum,
             to_checksum=to_checksum,
             on_error="resync",
-            progress=lambda done, total: progress(done, total or None),
+            progress=progress,
         )
     if as_json:
         print_json(report.to_dict())
