@@ -227,7 +227,7 @@ def failed(error: Exception, path: str | None) -> int:
     text = with_options(text)
     if isinstance(error, (LookupError, ArgumentError)):
         raise click.UsageError(text if where is None or text.startswith(f"{where}: ") else f"{where}: {text}") from None
-    if isinstance(error, DAMAGES) and not isinstance(error, (NotAStreamError, EOFError)):
+    if isinstance(error, FlatStreamError) and isinstance(error, DAMAGES) and not isinstance(error, NotAStreamError):
         text += "; --on-error resync leaves out what is damaged"
     complain(text)
     # A line of JSON that does not fit is no damage of a stream.
