@@ -4,7 +4,8 @@
     python replay.py machine
 
 Takes the folder of a journal, also while the agent writes it, or a file: a segment of a journal, or what was salvaged.
-It is read as columns through its schema (telemetry.bfbs), batch by batch, so it may be larger than memory.
+It is read as columns through the schema in its description (or that of --schema), batch by batch, so it may be larger
+than memory.
 pyarrow writes the Parquet file, polars or pandas computes the summary from it, and matplotlib draws. On a terminal, a
 progress bar is shown for a long one. Needs flatstream[columns], matplotlib and tqdm.
 """
@@ -78,14 +79,20 @@ def open_recorded(path: Path, checksum: str | None) -> tuple[flatstream.StreamRe
     return flatstream.open(path, checksum=checksum), path.stat().st_size
 
 
+def table_of(reader: flatstream.StreamReader, schema: Path | None) -> Any:
+    """The table of the events: that of a given schema, otherwise the stream's own; telemetry.bfbs if it says none."""
+    description = reader.description if schema is None else None
+    if description is not None and description.table is not None:
+        return description.table
+    return flatstream.Schema.from_file(schema or HERE / "telemetry.bfbs").root
+
+
 def load(arguments: argparse.Namespace, parquet: Path) -> Loaded:
     """Reads the stream as columns and writes them to a Parquet file.
 
     A file that was copied while the agent wrote it, or cut off by a power failure, ends inside a frame. The events
     before that frame are loaded. Of a journal everything is loaded that is intact.
     """
-    schema = flatstream.Schema.from_file(arguments.schema)
-    assert schema.root is not None
     window = None
     if arguments.begin is not None or arguments.end is not None:
         window = ("wall_time_ns", nanoseconds(arguments.begin), nanoseconds(arguments.end))
@@ -98,7 +105,7 @@ def load(arguments: argparse.Namespace, parquet: Path) -> Loaded:
         tqdm(total=size, unit="B", unit_scale=True, delay=0.5, disable=None, desc=arguments.file.name) as bar,
     ):
         stream = reader.column_batches(
-            schema.root,
+            table_of(reader, arguments.schema),
             where=window,
             on_error="resync" if isinstance(reader, JournalReader) else on_error,
             progress=lambda _, offset: bar.update(offset - bar.n),
@@ -299,12 +306,8 @@ def draw(table: pa.Table, series: dict[str, list[Any]], path: Path) -> None:
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="A telemetry file to Parquet, a summary and a picture.")
     parser.add_argument("file", type=Path, help="the folder of telemetry_agent.py --output, or a file of frames")
-    parser.add_argument(
-        "--schema", type=Path, default=HERE / "telemetry.bfbs", help="the schema of the file, from flatc"
-    )
-    parser.add_argument(
-        "--checksum", choices=CHECKSUMS, help="the checksum (default: that of the journal; of a file, it is found)"
-    )
+    parser.add_argument("--schema", type=Path, help="a .bfbs or .fbs file (default: what the stream says of itself)")
+    parser.add_argument("--checksum", choices=CHECKSUMS, help="the checksum (default: it is found)")
     parser.add_argument("--parquet", type=Path, help="the Parquet file to write (default: beside the file)")
     parser.add_argument("--png", type=Path, help="the picture to write (default: beside the file)")
     parser.add_argument(

@@ -1,6 +1,7 @@
 """The built-in checksums: how many bytes each adds to a frame, and which flipped bits each detects.
 
-A stream does not say which checksum it has: writer and reader must agree on it.
+Frames do not say which checksum they have. A stream whose writer was given `describe=` says it at its beginning; of
+others, `flatstream.open` and `flatstream.detect` find it by trying, and a StreamReader must be told.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ disk: a thread takes the events out of the queue and writes them to the journal,
 segments by itself. An agent that is killed goes on behind its last whole event when it is started again.
 
 SIGTERM and Ctrl-C end it after everything is on the disk. SIGHUP begins a new segment, so that the ones before can be
-copied or removed. telemetry_agent.service runs it under systemd. `python replay.py /var/lib/telemetry/journal` analyses
-the journal, and telemetry_demo.py shows all of it in ten seconds. Needs flatstream, flatbuffers and psutil, and
-prometheus_client for --metrics-port.
+copied or removed. telemetry_agent.service runs it under systemd. `flatstream follow /var/lib/telemetry/journal` shows
+the events as they come, and `python replay.py /var/lib/telemetry/journal` analyses them; neither needs the schema,
+because the journal says of itself what its events are. telemetry_demo.py shows all of it in ten seconds. Needs
+flatstream, flatbuffers and psutil, and prometheus_client for --metrics-port.
 """
 
 # mypy: allow-untyped-calls

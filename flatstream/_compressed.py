@@ -134,9 +134,12 @@ MAGICS = tuple(known.magic for known in FORMATS)
 LONGEST_MAGIC = 10
 
 
-def begins_compressed(head: bytes) -> bool:
-    """Whether a file that begins with these bytes may be a compressed one: a quick look, before `decompressed`."""
-    return head.startswith(MAGICS)
+def begins_compressed(head: bytes, *, whole: bool = True) -> bool:
+    """Whether a file that begins with these bytes may be a compressed one: a quick look, before `decompressed`.
+
+    Without `whole`, `head` may be shorter than what all compressed files begin with.
+    """
+    return head.startswith(MAGICS) or (not whole and bool(head) and any(known.startswith(head) for known in MAGICS))
 
 
 def decompressed(file: Any, name: str) -> DecompressedFile | None:

@@ -8,9 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["check_new", "give_name", "open_partial", "sync", "sync_folder"]
+__all__ = ["check_new", "give_name", "open_partial", "say_what_is_full", "sync", "sync_folder"]
 
 OpenedT = TypeVar("OpenedT")
+
+# Errors of writing only.
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def check_new(path: str) -> None:
@@ -52,6 +55,12 @@ def sync(fd: int) -> None:
         # Some file systems cannot do this at all. An I/O error is none of these.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
             raise
+
+
+def say_what_is_full(error: BaseException | None, path: str) -> None:
+    """Puts the path of a new file into an error that says that there is no room for it."""
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        error.filename = path
 
 
 def sync_folder(path: str) -> None:

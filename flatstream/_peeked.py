@@ -48,6 +48,10 @@ class PeekedFile(io.RawIOBase):
                 self._shown, self._read = b"".join(pieces), 0
         return self._shown[self._read : self._read + size]
 
+    def shown(self) -> bytes:
+        """The next bytes, as far as `peek` has shown them."""
+        return self._shown[self._read :]
+
     def readable(self) -> bool:
         return True
 

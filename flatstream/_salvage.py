@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._endpoints import PathToOpen, compression_of, is_path
-from flatstream._files import check_new, give_name, open_partial
+from flatstream._files import check_new, give_name, open_partial, say_what_is_full
 from flatstream._remote import is_url
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
 from flatstream.description import Description
@@ -404,9 +404,10 @@ class _NewFile:
     def __enter__(self) -> _NewFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if self.writer is None:
             return
+        say_what_is_full(error, self.path)
         with contextlib.suppress(Exception):
             self.writer.close()
         # What is left after an error is no result.

@@ -22,6 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         See `flatstream.cli._status`; ``flatstream --help`` lists them.
     """
     try:
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:
+        # While modules are imported; after that, the command says which one it is.
+        print("flatstream: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    try:
         import click  # noqa: F401 - checks that it is there
     except ModuleNotFoundError as missing:
         if missing.name != "click":
@@ -30,4 +39,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from flatstream.cli._app import run
 
-    return run(sys.argv[1:] if arguments is None else list(arguments))
+    return run(arguments)

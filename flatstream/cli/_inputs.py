@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from flatstream.schema import Schema
 
 __all__ = [
+    "COUNT",
     "Input",
     "Opened",
     "Source",
     "allow_empty_option",
     "count_option",
     "expand",
+    "expand_one",
     "json_option",
     "new_file_option",
     "paths_argument",
@@ -38,6 +40,14 @@ def expand(paths: Iterable[str]) -> list[Input]:
         raise click.UsageError(str(error)) from None
 
 
+def expand_one(path: str) -> Input:
+    """The only input that a path stands for; it is wrong usage if there are several."""
+    inputs = expand([path])
+    if len(inputs) != 1:
+        raise click.UsageError(f"{path!r} stands for {len(inputs)} inputs: name one")
+    return inputs[0]
+
+
 def paths_argument(function: FunctionT) -> FunctionT:
     """Adds the argument `paths`: one path or more."""
     return click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())(function)
@@ -48,6 +58,10 @@ def json_option(function: FunctionT) -> FunctionT:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")(function)
 
 
+# A number of messages. No stream has more than the greatest one, which all that counts them can hold.
+COUNT = click.IntRange(0, 2**62, clamp=True)
+
+
 def count_option(text: str) -> Callable[[FunctionT], FunctionT]:
     """Adds ``-n``, as `count`: how many messages are shown. `text` is its line in ``--help``."""
     return click.option(
@@ -55,7 +69,7 @@ def count_option(text: str) -> Callable[[FunctionT], FunctionT]:
         "--lines",
         "count",
         metavar="N",
-        type=click.IntRange(0),
+        type=COUNT,
         default=10,
         show_default=True,
         help=text,
@@ -84,7 +98,7 @@ class Source:
 
     def __init__(self, checksum: str | None, schema: str | None, table: str | None) -> None:
         self.checksum = checksum
-        self.schema: Schema | None = None if schema is None else load_schema(schema)
+        self.schema: Schema | None = None if schema is None else schema_of(schema, table)
         self.table = table
 
     def open(self, one: Input, **options: Any) -> Opened:
@@ -103,6 +117,14 @@ class Source:
             raise click.UsageError(f"{one.name}: {error.args[0]}") from None
 
 
+def schema_of(path: str, table: str | None) -> Schema:
+    """The schema in a file or of a stream; it is wrong usage if a stream has several, and no table says which."""
+    try:
+        return load_schema(expand_one(path), table)
+    except LookupError as error:
+        raise click.UsageError(f"{path}: {error.args[0]} (--table)") from None
+
+
 def checksum_option(function: FunctionT) -> FunctionT:
     """Adds ``--checksum``."""
     return click.option(
@@ -119,9 +141,10 @@ def source_options(function: FunctionT) -> FunctionT:
     @checksum_option
     @click.option(
         "--schema",
-        type=click.Path(dir_okay=False),
+        type=click.Path(),
         metavar="FILE",
-        help="The schema of the messages (.fbs or .bfbs), instead of the one that the stream describes.",
+        help="The schema of the messages (.fbs, .bfbs, or a stream that describes it), instead of the one that the "
+        "stream describes.",
     )
     @click.option("--table", metavar="NAME", help="The table of the messages: a name or a file identifier.")
     def with_source(*args: Any, checksum: str | None, schema: str | None, table: str | None, **kwargs: Any) -> Any:

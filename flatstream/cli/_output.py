@@ -18,6 +18,8 @@ from io import StringIO
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from flatstream.tools.inputs import NotAStreamError
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -252,10 +254,12 @@ def complain(text: str) -> None:
 
 
 def message_of(error: BaseException, path: str | None = None) -> str:
-    """An error in one line: ``PATH: what``. `path` is the input; an OSError may name another file."""
+    """An error in one line: ``PATH: what``. `path` is the input; the error may name another file."""
     if isinstance(error, OSError) and error.strerror:
         named = path if error.filename is None else os.fsdecode(error.filename)
         return f"{named}: {error.strerror}" if named is not None else error.strerror
+    if isinstance(error, NotAStreamError) and error.path is not None:
+        path = error.path
     text = str(error) or type(error).__name__
     return text if path is None or text.startswith(f"{path}: ") else f"{path}: {text}"
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "field_of",
     "is_number",
+    "is_time",
     "parse_duration",
     "parse_time",
     "time_conditions",
@@ -90,6 +91,15 @@ def parse_time(text: str, now: int | None = None) -> int:
         nanoseconds = (moment - _EPOCH) // timedelta(seconds=1) * 10**9
         return nanoseconds + int((match["fraction"] or "")[:9].ljust(9, "0"))
     raise ValueError(f"no time: {text!r:.100}; expected one as {FORMS}")
+
+
+def is_time(text: str) -> bool:
+    """Whether `parse_time` takes a text."""
+    try:
+        parse_time(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_number(text: str) -> bool:

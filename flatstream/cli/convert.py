@@ -12,13 +12,16 @@ from flatstream.checksums import ChecksumType
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Source, _with_parameters_of, json_option, source_options
 from flatstream.cli._output import Progress, complain, count_text, message_of, print_json, print_line, size_text
-from flatstream.cli._status import DAMAGED, ERROR, INTACT, status_of
+from flatstream.cli._status import DAMAGED, ERROR, INTACT, combine, status_of
 from flatstream.cli._times import time_options
 from flatstream.errors import FlatStreamError, JsonError
 
 __all__ = ["command", "failed", "message_options"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+# What is told in one line. Others are faults of the program.
+ERRORS = (ValueError, TypeError, LookupError, OSError, EOFError, ImportError, FlatStreamError)
 
 # Imported by the command alone: the names are needed for --help as well.
 FORMATS = ("fs", "parquet", "arrow", "arrows", "csv", "jsonl", "mcap", "fb")
@@ -74,7 +77,10 @@ def message_options(function: FunctionT) -> FunctionT:
     help="The checksum of a new stream. By default that of PATH.",
 )
 @click.option(
-    "--fields", metavar="A,B.C", help="The paths of the fields to keep, for formats of columns and JSON lines."
+    "--fields",
+    multiple=True,
+    metavar="A,B.C",
+    help="The paths of the fields to keep, for formats of columns and JSON lines.",
 )
 @message_options
 @click.option(
@@ -109,7 +115,7 @@ def command(
     to_format: str | None,
     source: Source,
     to_checksum: str | None,
-    fields: str | None,
+    fields: tuple[str, ...],
     messages: Messages,
     on_error: Any,
     unsupported: Any,
@@ -130,8 +136,17 @@ def command(
     is_pipe = out == "-"
     if is_pipe and to_format is None:
         raise click.UsageError("standard output does not say its format: pass --to")
+    if is_pipe and len(paths) > 1:
+        raise click.UsageError("only one PATH can go to standard output: flatstream merge makes one stream of several")
     if is_pipe and as_json:
         raise click.UsageError("--json and the new file cannot both go to standard output")
+    statuses = [INTACT]
+
+    def tell_failure(path: str, error: Exception) -> None:
+        statuses.append(failed(error, path))
+        if as_json:
+            print_json({"path": path, "error": str(error), "status": statuses[-1]})
+
     with Progress(paths[0] if len(paths) == 1 else f"{len(paths)} files") as progress:
         try:
             found = convert(
@@ -143,7 +158,7 @@ def command(
                 table=source.table,
                 checksum=source.checksum,
                 to_checksum=to_checksum,
-                fields=None if fields is None else [field.strip() for field in fields.split(",")],
+                fields=[field.strip() for text in fields for field in text.split(",")] or None,
                 where=messages.where,
                 on_error=on_error,
                 on_unsupported=unsupported,
@@ -152,13 +167,16 @@ def command(
                 compression=compression,
                 describe=describe,
                 progress=progress,
+                failed=tell_failure,
                 processes=processes,
             )
         except BrokenPipeError:
             raise
-        except (ValueError, TypeError, LookupError, OSError, EOFError, ImportError, FlatStreamError) as error:
-            return failed(error, paths[0] if len(paths) == 1 else None)
-    statuses = [INTACT]
+        except ERRORS as error:
+            status = failed(error, paths[0] if len(paths) == 1 else None)
+            if as_json:
+                print_json({"path": paths[0] if len(paths) == 1 else None, "error": str(error), "status": status})
+            return status
     for report in found if isinstance(found, list) else [found]:
         if report.skipped or report.lost_bytes or report.stop_error is not None:
             statuses.append(DAMAGED)
@@ -179,13 +197,15 @@ def command(
                 complain(text)
         else:
             print_line(text)
-    return max(statuses)
+    return combine(statuses)
 
 
 def failed(error: Exception, path: str | None) -> int:
     """Prints an error in one line, and returns the exit status. Wrong usage is raised as click.UsageError."""
     from flatstream.tools.conversion._options import ArgumentError
 
+    if not isinstance(error, ERRORS):
+        raise error
     notes = [note.removeprefix("while ").partition(" was ")[0] for note in getattr(error, "__notes__", ())]
     where = path if path is not None else notes[0] if notes and notes[0] else None
     text = str(error.args[0]) if isinstance(error, LookupError) and error.args else message_of(error, where)

@@ -20,6 +20,7 @@ from flatstream.cli._output import (
     time_text,
 )
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
+from flatstream.errors import FlatStreamError
 from flatstream.tools.inspection import StreamInfo, info
 
 __all__ = ["command"]
@@ -40,9 +41,17 @@ LABEL = 14
 @paths_argument
 @click.option("-s", "--short", is_flag=True, help="Print one line for each input.")
 @click.option("--check", is_flag=True, help="Compare each payload with its checksum, in large files too.")
+@click.option(
+    "--time-field",
+    metavar="NAME[:UNIT]",
+    help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
+    "description, or the one with a name as wall_time_ns.",
+)
 @json_option
 @source_options
-def command(paths: tuple[str, ...], short: bool, check: bool, as_json: bool, source: Source) -> int:
+def command(
+    paths: tuple[str, ...], short: bool, check: bool, time_field: str | None, as_json: bool, source: Source
+) -> int:
     """Say what files, journals and pipes are.
 
     That is: the checksum and how it is known, the number of frames and bytes, the time from the first message to the
@@ -61,10 +70,13 @@ def command(paths: tuple[str, ...], short: bool, check: bool, as_json: bool, sou
                     checksum=source.checksum,
                     schema=source.schema,
                     table=source.table,
+                    time=time_field,
                     check=check or None,
                     progress=progress,
                 )
-            except LookupError as error:
+            except FlatStreamError:
+                raise
+            except (LookupError, ValueError) as error:
                 raise click.UsageError(f"{one.name}: {error.args[0]}") from None
         if as_json:
             print_json(found.to_dict())
@@ -113,7 +125,8 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
         lost = f", and {found.lost_segments} lost" if found.lost_segments else ""
         yield "segments", f"{count_text(found.segments)}{lost}"
     assert found.frames is not None
-    yield "frames", f"{count_text(found.frames)}{payloads_text(found)}"
+    intact = " intact" if found.state == "damaged" else ""
+    yield "frames", f"{count_text(found.frames)}{intact}{payloads_text(found)}"
     if found.checksum is not None:
         yield "checksum", f"{found.checksum} ({FOUND_BY[found.found_by]})"
     yield "intact", intact_text(found)
@@ -150,6 +163,8 @@ def intact_text(found: StreamInfo) -> str:
     if not found.damage:
         return f"no: {gone}"
     first = found.damage[0]
+    if found.hint is not None:
+        return f"no: {first.reason}; {found.hint}"
     where = f"offset {first.begin:,}" if first.segment is None else f"offset {first.begin:,} of {first.segment}"
     if found.state == "torn":
         return (
@@ -165,7 +180,11 @@ def intact_text(found: StreamInfo) -> str:
 
 def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     """From when to when, and how fast."""
-    if found.time_field is None or found.time_unit is None or found.first_time is None or found.last_time is None:
+    if found.time_field is None or found.time_unit is None:
+        if found.tables and found.frames:
+            yield "time", "not known: no field says that it is one, with its unit; --time-field NAME:UNIT names it"
+        return
+    if found.first_time is None or found.last_time is None:
         return
     begin, end = (shortened(time_text(value, found.time_unit)) for value in (found.first_time, found.last_time))
     seconds = found.seconds
@@ -188,7 +207,11 @@ def shortened(time: str) -> str:
 def schema_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     """Which types the messages have."""
     if found.tables:
-        source = "as its description says" if found.description is not None else "as --schema says"
+        source = "as its description says"
+        if found.schema_from == "argument":
+            roots = () if found.description is None else found.description.roots
+            said = ", ".join(root.table for root in roots)
+            source = f"as --schema says{f'; the description says {said}' if said else ''}"
         many = len(found.tables) > 1
         names = [f"{name} ({identifier})" if many and identifier else name for identifier, name in found.tables.items()]
         yield "schema", f"{', '.join(names)} ({source})"
@@ -196,7 +219,7 @@ def schema_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
         yield "schema", "not known: the stream does not say it; --schema FILE names it"
     counts = {identifier or "none": count for identifier, count in found.identifiers.items()}
     if found.looked_at and set(counts) != {"none"}:
-        of = "" if found.looked_at == found.frames else f" of {count_text(found.looked_at, 'message')} looked at"
+        of = "" if found.looked_at == found.frames else f" of the {count_text(found.looked_at, 'message')} looked at"
         each = ", ".join(name if len(counts) == 1 else f"{name} {count:,}" for name, count in counts.items())
         yield "identifiers", f"{each}{of}" if len(counts) > 1 or of == "" else f"{each} (all{of})"
 

@@ -35,7 +35,9 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 
 @click.command(epilog=exit_statuses())
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
-@click.option("--fields", "-f", required=True, metavar="A,B.C", help="The paths of the fields to draw: numbers.")
+@click.option(
+    "--fields", "-f", required=True, multiple=True, metavar="A,B.C", help="The paths of the fields to draw: numbers."
+)
 @click.option("--by", metavar="FIELD", help="A field with a key, such as a host: a line for each of its values.")
 @click.option("--percentiles", metavar="50,90,99", callback=_ranks, help="Percentiles over time; with --by, as bars.")
 @click.option("--out", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="A new .png or .svg file.")
@@ -51,7 +53,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 )
 def command(
     paths: tuple[str, ...],
-    fields: str,
+    fields: tuple[str, ...],
     by: str | None,
     percentiles: tuple[float, ...],
     out: str | None,
@@ -66,11 +68,12 @@ def command(
     """
     from flatstream.tools.plotting import plot
 
-    with Progress(paths[0] if len(paths) == 1 else f"{len(paths)} files") as progress:
+    name = paths[0] if len(paths) == 1 else f"{len(paths)} files"
+    with Progress(name) as progress:
         try:
             found = plot(
                 paths,
-                [field.strip() for field in fields.split(",")],
+                [field.strip() for text in fields for field in text.split(",")],
                 by=by,
                 percentiles=percentiles,
                 schema=source.schema,
@@ -84,14 +87,18 @@ def command(
             if out is not None:
                 width, height = size or (1200, 600)
                 found.save(out, width=width, height=height)
-                return 0
-            width, height = size or shutil.get_terminal_size((80, 24))
-            # The shell's next line stands below the plot.
-            text = found.to_text(width, height if size else max(8, height - 2), color=is_terminal(sys.stdout))
+                text = ""
+            else:
+                width, height = size or shutil.get_terminal_size((80, 24))
+                # The shell's next line stands below the plot.
+                text = found.to_text(width, height if size else max(8, height - 2), color=is_terminal(sys.stdout))
         except (ValueError, TypeError, LookupError, OSError, EOFError, ImportError, FlatStreamError) as error:
             return failed(error, paths[0] if len(paths) == 1 else None)
-    for line in text.split("\n"):
-        click.echo(line, color=True)
+    if out is not None:
+        print_line(f"{name} -> {out}: {found.messages:,} messages")
+    else:
+        for line in text.split("\n"):
+            click.echo(line, color=True)
     if found.keys_left_out:
         print_line(f"{found.keys_left_out} more values of {found.axis if found.bars else by} are not shown")
     if found.step > 1:

@@ -27,7 +27,7 @@ def command(paths: tuple[str, ...], allow_empty: bool | None, as_json: bool, che
 
     This is the only command that changes its inputs. What is cut off is a last frame of which only the first bytes were
     written, or zeros. Before, it is saved beside the file, as PATH.torn-TIME-OFFSET. Any other damage is reported, and
-    left as it is: salvage copies what is intact.
+    left as it is: salvage copies what is intact. Segments of a journal that are sealed are not read: verify reads them.
     """
 
     def mend(one: Input) -> int:
@@ -60,11 +60,12 @@ def tell(report: RepairReport, indent: str = "") -> None:
         copy = f"their copy beside it is {os.path.basename(report.saved_as)}"
     cut = f"{count_text(report.bytes_cut, 'byte')} of a torn tail were cut off ({copy})"
     if report.action == "nothing":
-        print_line(f"{indent}{report.path}: intact, and not changed; {whole}")
+        state = "intact, and not changed" if report.checked else "sealed, and not read (flatstream verify reads it)"
+        print_line(f"{indent}{report.path}: {state}; {whole}")
     elif report.action == "cut":
         print_line(f"{indent}{report.path}: {cut}; now {whole}")
     else:
         where = "" if report.offset is None else f" at offset {report.offset:,}"
         behind = "" if report.next_intact_offset is None else f"; intact frames at offset {report.next_intact_offset:,}"
-        done = cut if report.bytes_cut else "not changed"
+        done = cut if report.bytes_cut else "not changed (flatstream salvage copies what is intact)"
         print_line(f"{indent}{report.path}: damaged{where}: {report.error}{behind}; {done}")

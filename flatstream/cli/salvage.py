@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +13,10 @@ from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Input, allow_empty_option, checksum_option, expand, json_option
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
 from flatstream.cli._status import DAMAGED, INTACT, for_each
-from flatstream.tools.inputs import NotAStreamError
+from flatstream.tools.inputs import NotAStreamError, decompression
+
+if TYPE_CHECKING:
+    from flatstream.journal._examine import Examined
 
 __all__ = ["command"]
 
@@ -35,7 +40,8 @@ def command(
 
     OUT is the new file, or for a journal the new folder, and must not exist. Of several inputs, or if OUT is a folder
     that exists, each copy goes into the folder OUT under its own name. Frames that may be intact, and may not, go to a
-    file beside the copy whose name ends in .doubtful. The inputs are not changed.
+    file beside the copy whose name ends in .doubtful. The inputs are not changed. Of a journal, only the segments that
+    are damaged or torn are copied, unless --all is given. Compressed files must be decompressed before.
     """
     inputs = expand(paths)
     is_folder = len(inputs) > 1 or os.path.isdir(out)
@@ -54,6 +60,9 @@ def command(
             return copy_journal(one, target, checksum, everything, as_json)
         with one.open(checksum) as opened:
             kind = opened.checksum if checksum is None else checksum
+            if opened.compression is not None:
+                hint = decompression(opened.compression, one.name)
+                raise io.UnsupportedOperation(f"compressed files are not salvaged: {hint}")
             # It is copied as a frame, and is no message.
             heads = int(opened.description is not None)
         with Progress(one.name, one.size) as progress:
@@ -87,7 +96,8 @@ def copy_journal(one: Input, out: str, checksum: str | None, everything: bool, a
     from flatstream.journal._salvage import salvage_journal
 
     folder = read_folder(one.name)
-    done = salvage_journal(folder, out, checksum_of(folder, checksum), everything=everything)
+    others: list[Examined] = []
+    done = salvage_journal(folder, out, checksum_of(folder, checksum), everything=everything, left_out=others.append)
     frames = sum(sealed.frames for salvaged in done for _, sealed in salvaged.files)
     lost = sum(damage.end - damage.begin for salvaged in done for damage in salvaged.damage)
     lost += sum(gone.bytes for gone in folder.lost.values())
@@ -103,12 +113,21 @@ def copy_journal(one: Input, out: str, checksum: str | None, everything: bool, a
             for salvaged in done
         ]
         names = {"path": one.name, "out": out if done else None}
-        print_json(
-            {**names, "frames": frames, "lost_bytes": lost, "lost_segments": len(folder.lost), "segments": segments}
-        )
+        left_out = {"segments": len(others), "frames": sum(found.frames for found in others)}
+        counts = {"frames": frames, "lost_bytes": lost, "lost_segments": len(folder.lost), "left_out": left_out}
+        print_json({**names, **counts, "segments": segments})
     elif done:
         copied = f"{count_text(frames, 'frame')} of {count_text(len(done), 'segment')} copied to {out}"
-        print_line(f"{one.name}: {copied}; {count_text(lost, 'byte')} lost")
+        print_line(f"{one.name}: {copied}; {count_text(lost, 'byte')} lost{left_out_text(others)}")
     else:
-        print_line(f"{one.name}: no segment is damaged or torn: nothing was copied")
+        print_line(f"{one.name}: no segment is damaged or torn: nothing was copied{left_out_text(others)}")
     return DAMAGED if lost or folder.lost or any(one.examined.state == "torn" for one in done) else INTACT
+
+
+def left_out_text(segments: list[Examined]) -> str:
+    """How many intact segments of a journal were not copied."""
+    if not segments:
+        return ""
+    frames = count_text(sum(found.frames for found in segments), "frame")
+    them = "it" if len(segments) == 1 else "them"
+    return f"; {count_text(len(segments), 'intact segment')} with {frames} not copied (--all copies {them} too)"

@@ -6,7 +6,7 @@ import click
 
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._copying import tell_sources, to_checksum_option, wrong_usage
-from flatstream.cli._inputs import Source, json_option, new_file_option, source_options
+from flatstream.cli._inputs import Source, expand_one, json_option, new_file_option, source_options
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
 
 __all__ = ["command"]
@@ -38,14 +38,13 @@ def command(
     Messages pass as they are, and so does the description of the stream. A file that exists is never overwritten. What
     is damaged is told on standard error and left out.
     """
-    from flatstream.tools.inputs import only_input
     from flatstream.tools.sampling import sample
 
     if (every is None) == (fraction is None):
         raise click.UsageError("say either --every or --fraction")
     with wrong_usage(), Progress(f"sample {path}") as progress:
         report = sample(
-            only_input(path),
+            expand_one(path),
             out,
             every=every,
             fraction=fraction,

@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flatstream.cli._app import exit_statuses
-from flatstream.cli._inputs import Input, expand
+from flatstream.cli._inputs import Input, expand_one, schema_of
 from flatstream.cli._output import is_terminal, print_json, print_line, write_bytes
 from flatstream.cli._status import DAMAGED, INTACT, for_each
-from flatstream.tools.inputs import NotAStreamError, load_schema
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema
 
 __all__ = ["command"]
-
-# How a file with a binary schema goes on behind its first four bytes.
-BINARY = b"BFBS"
 
 
 @click.command(epilog=exit_statuses())
@@ -38,19 +34,20 @@ BINARY = b"BFBS"
 @click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write to a new file.")
 @click.option(
     "--check-against",
-    type=click.Path(dir_okay=False),
+    type=click.Path(),
     metavar="OLD",
     help="List what would break readers of the schema in OLD, a schema file or a stream. Status 1 if something does.",
 )
-def command(path: str, form: str, output: str | None, check_against: str | None) -> int:
+@click.option("--table", metavar="NAME", help="Of a stream with several schemas: a table of the one that is meant.")
+def command(path: str, form: str, output: str | None, check_against: str | None, table: str | None) -> int:
     """Show the schema of a stream or a file, or compare it with an older one.
 
     PATH is a stream or journal that describes its schema, a text (.fbs), or a binary schema (.bfbs).
     """
-    old = None if check_against is None else schema_of(one_input(check_against))
+    old = None if check_against is None else schema_of(check_against, table)
 
     def show(one: Input) -> int:
-        schema = schema_of(one)
+        schema = schema_of(one.name, table)
         if old is not None:
             issues = schema.check_evolution(old)
             if form == "json":
@@ -58,33 +55,13 @@ def command(path: str, form: str, output: str | None, check_against: str | None)
             else:
                 for issue in issues:
                     print_line(str(issue))
+                if not issues:
+                    print_line(f"{path} can take the place of {check_against}: nothing breaks readers")
             return DAMAGED if issues else INTACT
-        write(schema, form, output)
+        write(schema, form, None if output == "-" else output)
         return INTACT
 
-    return for_each([one_input(path)], show)
-
-
-def one_input(path: str) -> Input:
-    """The only input that a path stands for."""
-    inputs = expand([path])
-    if len(inputs) != 1:
-        raise click.UsageError(f"{path!r} stands for {len(inputs)} inputs: name one")
-    return inputs[0]
-
-
-def schema_of(one: Input) -> Schema:
-    """The schema in a schema file, or that of a stream."""
-    if one.kind == "file":
-        with open(one.name, "rb") as file:
-            first = file.read(8)
-        if first[4:8] == BINARY or one.name.lower().endswith(".fbs"):
-            return load_schema(one.name)
-    with one.open() as opened:
-        table = opened.table or next(iter(opened.tables.values()), None)
-        if table is None:
-            raise NotAStreamError("the stream does not say its schema, and it is no schema file")
-        return table.schema
+    return for_each([expand_one(path)], show)
 
 
 def write(schema: Schema, form: str, output: str | None) -> None:
@@ -100,8 +77,12 @@ def write(schema: Schema, form: str, output: str | None) -> None:
     if output is None:
         write_bytes(data)
         return
-    with open(output, "xb") as file:
-        file.write(data)
+    # Imported for this alone: it takes its time.
+    from flatstream.tools.conversion._files import NewFile
+
+    with NewFile(output, "") as new:
+        new.file.write(data)
+        new.finish()
 
 
 def content_of(schema: Schema) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from flatstream.cli._copying import (
     to_checksum_option,
     wrong_usage,
 )
-from flatstream.cli._inputs import Source, json_option, source_options
+from flatstream.cli._inputs import Source, expand_one, json_option, source_options
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
 from flatstream.cli._times import parse_duration, time_field_option
 
@@ -59,14 +59,13 @@ def command(
     Messages pass as they are, and each file begins with the description of the stream. A file that exists is never
     overwritten. What is damaged is told on standard error and left out.
     """
-    from flatstream.tools.inputs import only_input
     from flatstream.tools.splitting import split
 
     if sum(value is not None for value in (every, size, count)) != 1:
         raise click.UsageError("say one of --every, --size and --count")
     with wrong_usage(), Progress(f"split {path}") as progress:
         report = split(
-            only_input(path),
+            expand_one(path),
             pattern,
             every=None if every is None else timedelta(microseconds=parse_duration(every) // 1000),
             size=None if size is None else parse_size(size),

@@ -70,6 +70,7 @@ def salvage_journal(
     everything: bool = False,
     watch: Callable[[str], Watch] | None = None,
     progress: Callable[[str], Callable[[int, int], object]] | None = None,
+    left_out: Callable[[Examined], object] | None = None,
 ) -> list[Salvaged]:
     """Copies the intact frames of damaged and torn segments to a new folder. The journal is not changed.
 
@@ -89,6 +90,8 @@ def salvage_journal(
         Whether to copy intact segments too.
     watch, progress : callable, optional
         Get the name of a segment, and return what is told how far it is read and copied.
+    left_out : callable, optional
+        Gets each intact segment that is not copied, without `everything`.
 
     Returns
     -------
@@ -115,6 +118,8 @@ def salvage_journal(
                 done.append(_salvage(found, partial, checksum, progress and progress(name)))
             elif everything or found.state == "torn":
                 done.append(_copy(found, partial))
+            elif left_out is not None:
+                left_out(found)
         if not done:
             os.rmdir(partial)
             return []

@@ -103,6 +103,9 @@ def _binary_schema(path: str, first: bytes, size: int) -> Foreign:
 
     try:
         schema = Schema.from_bytes(first) if size == len(first) else Schema.from_file(path)
+    except OSError:
+        # A pipe cannot be read once more.
+        return Foreign("a binary FlatBuffers schema", "flatstream schema shows it")
     except FlatStreamError as error:
         return Foreign(f"a binary FlatBuffers schema that cannot be read: {error}")
     tables = sum(1 for _ in schema)

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from flatstream._endpoints import PathToOpen
-from flatstream._files import check_new, give_name, open_partial
+from flatstream._files import check_new, give_name, open_partial, say_what_is_full
 from flatstream.checksums import Checksum
 from flatstream.framing import framer_for
 from flatstream.reader import FrameBatch
@@ -78,7 +78,8 @@ class NewStream:
     def __enter__(self) -> NewStream:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        say_what_is_full(error, self.path)
         if self.writer.closed and not os.path.lexists(self.partial):
             return
         with contextlib.suppress(Exception):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -32,7 +34,9 @@ Step = Callable[[int], object]
 
 CAPACITY = 1 << 20
 
-# Of each batch, so many identifiers are looked at, and of a large payload so many bytes are kept.
+# Of so many messages each identifier is looked at; of each further batch, those of so many. Of a large payload so many
+# bytes are kept.
+ALL_OF = 1 << 16
 SAMPLES = 64
 LARGEST_COPY = 64 << 10
 
@@ -97,6 +101,9 @@ class Totals:
     lost_bytes: int = 0
     # Where the bytes end that were read.
     end: int = 0
+    # Whether it is a compressed file that ends inside its data.
+    is_cut_off: bool = False
+    chosen: random.Random = field(default_factory=lambda: random.Random(0))
 
     def add(self, batch: FrameBatch) -> None:
         """Counts the frames of a batch."""
@@ -105,9 +112,11 @@ class Totals:
         # A batch is contiguous, and its first payload begins behind a header.
         self.payload_bytes += len(batch.buffer) - count * batch.offsets[0]
         self.largest = max(self.largest, largest_of(batch.lengths))
-        for index in range(0, count, max(1, count // SAMPLES)):
-            payload = batch[index]
-            self.look_at(payload, len(payload))
+        # At random, because the types of messages may alternate. The same again for the same stream.
+        some = range(count) if self.frames <= ALL_OF else self.chosen.sample(range(count), min(count, SAMPLES))
+        buffer, offsets, lengths = batch.buffer, batch.offsets, batch.lengths
+        for index in some:
+            self.look_at(buffer[offsets[index] : offsets[index] + 8], lengths[index])
         if self.first is None:
             self.first = _kept(batch[0])
         self.last = _kept(batch[-1])
@@ -144,10 +153,15 @@ def step_of(progress: Callable[[int, int], object] | None, size: int | None) -> 
 
 def identifier_of(payload: memoryview | bytes, size: int | None = None) -> str:
     """The file identifier of a message, of which the first bytes are enough; "" if there seems to be none."""
-    characters = bytes(payload[4:8])
+    first = bytes(payload[:8])
     # The root table lies behind the identifier.
-    is_behind = 8 <= int.from_bytes(payload[:4], "little") < (len(payload) if size is None else size)
-    if len(characters) < 4 or not is_behind or not all(0x20 < character < 0x7F for character in characters):
+    is_behind = 8 <= int.from_bytes(first[:4], "little") < (len(payload) if size is None else size)
+    return _identifier(first[4:]) if is_behind else ""
+
+
+@functools.lru_cache(64)
+def _identifier(characters: bytes) -> str:
+    if len(characters) < 4 or not all(0x20 < character < 0x7F for character in characters):
         return ""
     return characters.decode("ascii")
 
@@ -174,13 +188,21 @@ def reason_of(error: FlatStreamError | None) -> str:
 def read_to_end(
     reader: StreamReader, totals: Totals, step: Step | None = None, validator: Validator | None = None
 ) -> None:
-    """Reads all frames, and notes each damaged place with its reason. Nothing is raised but errors of the source.
+    """Reads all frames, and notes each damaged place with its reason, also that a compressed source is cut off. Nothing
+    is raised but other errors of the source.
 
     `validator` is for readers whose deframer has none. The frames that it refuses do not count as intact.
     """
     error: FlatStreamError | None = None
     while True:
-        batch = reader.read_batch(on_error="stop")
+        try:
+            batch = reader.read_batch(on_error="stop")
+        except EOFError as cut_off:
+            # A compressed file. What was before its end is still of use.
+            reason = str(cut_off).removeprefix(f"{getattr(reader.source, 'name', None)}: ")
+            totals.add_damage(Damage(reader.offset, reader.offset, "torn", reason, totals.frames))
+            totals.is_cut_off = True
+            break
         if batch is not None:
             totals.add(batch)
             if validator is not None:

@@ -13,17 +13,20 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
+from flatstream._compressed import begins_compressed, decompressed
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._endpoints import Source
 from flatstream._finding import find_checksum
 from flatstream._open import open as open_stream
-from flatstream._peeked import UnseekableFile
+from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import checksum_name as name_of_checksum
-from flatstream.errors import InvalidFrameError
+from flatstream.detection import detect
+from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
-from flatstream.tools._foreign import look_at
+from flatstream.tools._contradictions import check_table
+from flatstream.tools._foreign import FIRST, Foreign, look_at, what_is
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
@@ -33,9 +36,12 @@ __all__ = [
     "NotAStreamError",
     "Opened",
     "checksum_name",
+    "decompression",
     "expand",
     "load_schema",
     "only_input",
+    "open_stdin",
+    "peeked_pipe",
     "pick_table",
 ]
 
@@ -52,7 +58,30 @@ ENDINGS = tuple(f".fs{ending}" for ending in ("", ".gz", ".bz2", ".xz", ".zst", 
 
 
 class NotAStreamError(InvalidFrameError):
-    """An input is no stream, or it is not certain what it is."""
+    """An input is no stream, or it is not certain what it is.
+
+    Attributes
+    ----------
+    path : str or None
+        The name of the input.
+    found : Foreign or None
+        What it is, as far as that is known.
+    """
+
+    path: str | None = None
+    found: Foreign | None = None
+
+    @classmethod
+    def of(cls, path: str, reason: str, found: Foreign | None = None) -> NotAStreamError:
+        """The error for an input."""
+        error = cls(reason)
+        error.path, error.found = path, found
+        return error
+
+    @classmethod
+    def of_foreign(cls, path: str, found: Foreign) -> NotAStreamError:
+        """The error for an input of which it is known what it is, in fewer words than `flatstream.open` has for it."""
+        return cls.of(path, f"it is {found.what}" if found.is_perhaps else f"no stream: it is {found.what}", found)
 
 
 @dataclass
@@ -144,22 +173,27 @@ class Input:
         NotAStreamError
             The input is no stream, or its checksum cannot be found.
         LookupError
-            There is no such table.
+            There is no such table, or the schema contradicts the stream's description.
         OSError
             It cannot be read.
         """
         made = None if schema is None else load_schema(schema)
         opened = self._open_reader(checksum, options)
         try:
-            opened.description = opened.reader.description
+            try:
+                opened.description = opened.reader.description
+            finally:
+                if checksum is not None and opened.description is None and self.kind == "file":
+                    self._check_checksum(checksum)
             if made is not None:
                 opened.tables = _tables_of(made)
             elif opened.description is not None:
                 opened.tables = opened.description.tables
-                made = opened.description.schema
-            if made is None and table is not None:
+            if made is None and not opened.tables and table is not None:
                 raise LookupError(f"the stream has no schema in which to look for the table {table!r}")
             opened.table = pick_table(opened.tables, made, table)
+            if made is not None:
+                check_table(opened.table, opened.description)
         except BaseException:
             opened.close()
             raise
@@ -173,7 +207,7 @@ class Input:
                 journal = JournalReader(self.name, checksum, **options)
             except ValueError as error:
                 # Its checksum is another one.
-                raise NotAStreamError(str(error)) from error
+                raise NotAStreamError.of(self.name, str(error)) from error
             return Opened(journal, journal.checksum, None if checksum is not None else "journal")
         try:
             if self.kind == "pipe":
@@ -181,42 +215,76 @@ class Input:
             else:
                 reader = open_stream(self.name, checksum=checksum, **options)
                 found_by = reader.checksum_found_by
+        except NotAStreamError:
+            raise
         except InvalidFrameError as error:
-            raise NotAStreamError(self._why_not()) from error
+            if self.kind == "file":
+                raise NotAStreamError.of_foreign(self.name, look_at(self.name)) from error
+            reason = "no stream, or its checksum is not certain: then say which one it is"
+            raise NotAStreamError.of(self.name, reason) from error
         except ValueError as error:
             # A URL of an unknown kind, for instance.
-            raise NotAStreamError(str(error)) from error
+            raise NotAStreamError.of(self.name, str(error)) from error
         return Opened(reader, reader.checksum, found_by, compression=getattr(reader.source, "format", None))
 
-    def _why_not(self) -> str:
-        """Why the input cannot be opened, in fewer words than `flatstream.open` has for it."""
-        if self.kind != "file":
-            return "no stream, or its checksum is not certain: then say which one it is"
-        found = look_at(self.name)
-        return f"it is {found.what}" if found.is_perhaps else f"no stream: it is {found.what}"
+    def _check_checksum(self, checksum: Any) -> None:
+        """Raises NotAStreamError if the description of a file says another checksum, with which it is intact."""
+        try:
+            with open_stream(self.name) as reader:
+                said = reader.checksum if reader.checksum_found_by == "description" else None
+        except (FlatStreamError, OSError, EOFError, ValueError):
+            # Reading it with the given checksum says what is wrong.
+            return
+        if said is not None and said != checksum_name(checksum):
+            given = checksum_name(checksum)
+            raise NotAStreamError.of(self.name, f"its checksum is {said}, as its description says, and not {given}")
+
+
+def open_stdin() -> Any:
+    """A raw file with what standard input has left. Closing it leaves standard input open."""
+    try:
+        return io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
+    except (OSError, ValueError):
+        # Something else that takes its place.
+        return sys.stdin.buffer
+
+
+def peeked_pipe(file: Any, name: str) -> PeekedFile:
+    """A raw file that cannot seek, or what it holds if it is compressed. Closing the result closes the file."""
+    peeked = UnseekableFile(file)
+    try:
+        # No more bytes are waited for than the header of the first frame has.
+        may_be_compressed = begins_compressed(peeked.peek(4), whole=False)
+        return (decompressed(peeked, name) if may_be_compressed else None) or peeked
+    except BaseException:
+        peeked.close()
+        raise
 
 
 def _open_pipe(name: str, checksum: Any, options: dict[str, Any]) -> tuple[StreamReader, FoundBy | None]:
     """A reader of standard input or of a pipe with a name."""
-    if name != STDIN:
-        file: Any = io.FileIO(name, "rb")
-    else:
-        try:
-            # Closing it leaves standard input open.
-            file = io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
-        except (OSError, ValueError):
-            # Something else that takes its place.
-            file = sys.stdin.buffer
-    if checksum is not None:
-        return StreamReader(Source(file, {"readinto": file.readinto}, owned=True), checksum, **options), None
-    peeked = UnseekableFile(file)
+    peeked = peeked_pipe(open_stdin() if name == STDIN else io.FileIO(name, "rb"), name)
     try:
-        found = find_checksum(peeked, name)
+        found = None if checksum is not None else find_checksum(peeked, name)
+        deframer = checksum if found is None else deframer_for(found.checksum)
         source = Source(peeked, {"readinto": peeked.readinto}, owned=True)
-        return StreamReader(source, deframer_for(found.checksum), **options), found.by
+        return StreamReader(source, deframer, **options), None if found is None else found.by
+    except InvalidFrameError as error:
+        with peeked:
+            # More is not waited for.
+            first = peeked.shown()[:FIRST]
+            foreign = what_is(name, first, len(first) + (len(first) == FIRST), detect(first))
+        raise NotAStreamError.of_foreign(name, foreign) from error
     except BaseException:
         peeked.close()
         raise
+
+
+def decompression(compression: str | None, name: str) -> str:
+    """What to do with a compressed file that is to be repaired, or that is cut off."""
+    # The programs have the names of the formats.
+    command = f"{compression} -dc {'FILE' if name == STDIN else name} > NEW"
+    return f"{command} decompresses it as far as it goes, and flatstream salvage NEW OUT copies what is intact"
 
 
 def checksum_name(checksum: Checksum | ChecksumType | str | None) -> str:
@@ -227,17 +295,55 @@ def checksum_name(checksum: Checksum | ChecksumType | str | None) -> str:
 # Schemas
 
 
-def load_schema(schema: Schema | str | os.PathLike[str]) -> Schema:
-    """The schema itself, or that in a file.
+# What is behind the first four bytes of a file with a binary schema.
+BINARY = b"BFBS"
+
+
+def load_schema(schema: Schema | str | os.PathLike[str] | Input, table: str | None = None) -> Schema:
+    """The schema itself, or that in a file, or the one with which a stream or journal describes itself.
+
+    Parameters
+    ----------
+    schema : Schema, path or Input
+        A text (``.fbs``), a binary schema, whatever its name is, or a stream.
+    table : str, optional
+        Of a stream with several schemas: the name or file identifier of a table of the one that is meant.
 
     Raises
     ------
-    OSError, FlatbufferError
-        The file cannot be read, or has no schema.
+    OSError, FlatbufferError, SchemaError
+        The file cannot be read; the schema in it is wrong.
+    NotAStreamError
+        It is no schema, and no stream that describes one.
+    LookupError
+        There is no such table; or several schemas, and no table is given.
     """
     from flatstream.schema import Schema
 
-    return schema if isinstance(schema, Schema) else Schema.from_file(schema)
+    if isinstance(schema, Schema):
+        return schema
+    one = schema if isinstance(schema, Input) else only_input(schema)
+    if one.kind == "file" and not os.path.isdir(one.name):
+        with open(one.name, "rb") as file:
+            first = file.read(8)
+        if first[4:8] == BINARY or one.name.lower().endswith(".fbs"):
+            return Schema.from_file(one.name)
+    try:
+        opened = one.open()
+    except NotAStreamError as error:
+        raise NotAStreamError.of(one.name, f"no schema (.fbs or .bfbs), and {error}", error.found) from error
+    with opened:
+        tables, description = opened.tables, opened.description
+    if not tables:
+        raise NotAStreamError.of(one.name, "no schema (.fbs or .bfbs), and a stream that does not say its schema")
+    if table is not None:
+        found = pick_table(tables, description.schema, table)
+        assert found is not None
+        return found.schema
+    if len({known.schema.to_bytes() for known in tables.values()}) > 1:
+        names = ", ".join(known.name for known in tables.values())
+        raise LookupError(f"it has several schemas, of the tables {names}: choose one by its table")
+    return next(iter(tables.values())).schema
 
 
 def _tables_of(schema: Schema) -> dict[str, Table]:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._lock import who_writes
 from flatstream.checksums import Checksum, ChecksumType
-from flatstream.description import Description
 from flatstream.errors import FlatStreamError
-from flatstream.tools._foreign import look_at
+from flatstream.tools._fields import field_at
 from flatstream.tools._journals import examine_journal
+from flatstream.tools._times import TimeField, guess_time_field, time_field
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
-from flatstream.tools.inputs import Input, NotAStreamError, Opened, only_input
+from flatstream.tools.inputs import Input, NotAStreamError, Opened, decompression, only_input
 
 if TYPE_CHECKING:
+    from flatstream.description import Description
     from flatstream.schema import Schema, Table
 
 __all__ = ["StreamInfo", "info"]
@@ -65,6 +66,8 @@ class StreamInfo:
         How many there are, and how many bytes they have.
     schema : Schema or None
         The schema, if it is known.
+    schema_from : {"argument", "description"} or None
+        How it is known.
     tables : dict
         The names of the tables that messages may have, by file identifier.
     identifiers : dict
@@ -74,7 +77,7 @@ class StreamInfo:
     time_field, time_unit : str or None
         The field with the time of a message, and its unit: "s", "ms", "us" or "ns".
     first_time, last_time : int or None
-        The times of the first and the last message, in that unit.
+        The times of the first and the last message, in that unit; None if it has none, which is read as 0.
     description : Description or None
         What the stream says of itself.
     writer : str or None
@@ -99,6 +102,7 @@ class StreamInfo:
     damaged_places: int = 0
     lost_bytes: int = 0
     schema: Schema | None = None
+    schema_from: Literal["argument", "description"] | None = None
     tables: Mapping[str, str] = field(default_factory=dict)
     identifiers: Mapping[str, int] = field(default_factory=dict)
     looked_at: int = 0
@@ -144,6 +148,7 @@ def info(
     checksum: Checksum | ChecksumType | str | None = None,
     schema: Schema | str | os.PathLike[str] | None = None,
     table: str | None = None,
+    time: str | tuple[str, str] | None = None,
     check: bool | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> StreamInfo:
@@ -159,6 +164,9 @@ def info(
         The schema of the messages, instead of the one that the stream describes.
     table : str, optional
         The name or file identifier of their table.
+    time : str or (str, str), optional
+        The field with the time of a message and its unit: ``"wall_time"``, ``"wall_time:us"``, ``("wall_time", "us")``.
+        By default that of the description, or the one whose name says it.
     check : bool, optional
         Whether each payload is compared with its checksum; by default if there are at most 64 MiB.
     progress : callable, optional
@@ -176,7 +184,7 @@ def info(
     LookupError
         There is no such table.
     ValueError
-        The path is that of a folder that is no journal.
+        The path is that of a folder that is no journal; `time` is no field of integers, or its unit is not known.
 
     Examples
     --------
@@ -194,7 +202,7 @@ def info(
     step = step_of(progress, size)
     if one.kind == "journal":
         is_small = (one.size or 0) <= MOST_CHECKED
-        return _of_journal(one, checksum, schema, table, is_small if check is None else check, step)
+        return _of_journal(one, checksum, schema, table, time, is_small if check is None else check, step)
     if one.kind == "file" and size == 0:
         return StreamInfo(one.name, "empty", "an empty file", size=0, found_by="empty file", frames=0, state="intact")
     try:
@@ -202,6 +210,7 @@ def info(
     except NotAStreamError as error:
         return _of_foreign(one, error)
     with opened:
+        times = _times(opened, time)
         if one.kind != "file" or opened.compression is not None:
             totals, checked = Totals(), True
             read_to_end(opened.reader, totals, step)
@@ -216,6 +225,7 @@ def info(
             one.name,
             "stream",
             "a flatstream stream" + ("" if opened.compression is None else f", compressed with {opened.compression}"),
+            hint=decompression(opened.compression, one.name) if totals.is_cut_off else None,
             size=size,
             checksum=opened.checksum,
             found_by=opened.found_by,
@@ -230,8 +240,8 @@ def info(
             identifiers=dict(totals.identifiers.most_common()),
             looked_at=totals.looked_at,
             writer=who_writes(one.name) if one.kind == "file" else None,
-            **_schema_fields(opened),
-            **_time_fields(opened, totals.first, totals.last),
+            **_schema_fields(opened, is_given=schema is not None),
+            **_time_fields(times, totals.first, totals.last),
         )
 
 
@@ -248,50 +258,74 @@ def _totals_of_file(
     return check_file(one.name, deframer, step=step), True
 
 
-def _schema_fields(opened: Opened) -> dict[str, Any]:
+def _schema_fields(opened: Opened, *, is_given: bool) -> dict[str, Any]:
     tables = dict(opened.tables)
     if opened.table is not None and opened.table not in tables.values():
         tables = {"": opened.table}
     schema = next((table.schema for table in tables.values()), None)
     return {
         "schema": schema,
+        "schema_from": None if schema is None else "argument" if is_given else "description",
         "tables": {identifier: table.name for identifier, table in tables.items()},
         "description": opened.description,
     }
 
 
-def _time_fields(opened: Opened, first: bytes | memoryview | None, last: bytes | memoryview | None) -> dict[str, Any]:
+def _times(opened: Opened, time: Any) -> dict[str, tuple[Table, TimeField]]:
+    """The tables with a time that is known, and its field, by file identifier; "" for messages of any other."""
+    tables = {"": opened.table} if opened.table is not None else dict(opened.tables)
+    if time is not None and not tables:
+        raise ValueError("the field of the time is given, and the schema is not known")
+    path = time.partition(":")[0] if isinstance(time, str) else time[0] if isinstance(time, tuple) and time else None
+    having = {key: table for key, table in tables.items() if path and field_at(table, path) is not None}
+    found = {}
+    for identifier, table in (having or tables).items():
+        field = _time_field(table, time, opened.description)
+        if field is not None:
+            found[identifier] = (table, field)
+    return found
+
+
+def _time_field(table: Table, time: Any, description: Description | None) -> TimeField | None:
+    if time is not None:
+        return time_field(table, time)
+    for root in () if description is None else description.roots:
+        if root.table == table.name and root.time_field is not None:
+            return TimeField(root.time_field, str(root.time_unit))
+    return guess_time_field(table)
+
+
+def _time_fields(
+    times: dict[str, tuple[Table, TimeField]], first: bytes | memoryview | None, last: bytes | memoryview | None
+) -> dict[str, Any]:
     """The times of the first and the last message, if their field is known and they can be read."""
-    found = _time_field(opened)
-    if found is None:
+    if not times:
         return {}
-    table, name, unit = found
-    times = []
+    fields = {field for _, field in times.values()}
+    units = {field.unit for field in fields}
+    if len(units) > 1:
+        return {}
+    values = []
     for payload in (first, last):
         try:
-            value = None if payload is None else _value_at(table, name, payload)
+            value = None if payload is None else _value_at(times, payload)
         except (FlatStreamError, AttributeError):
             value = None
-        times.append(value)
-    return {"time_field": name, "time_unit": unit, "first_time": times[0], "last_time": times[1]}
+        # 0 is what a message without a time has.
+        values.append(value or None)
+    names = ", ".join(sorted({field.path for field in fields}))
+    return {"time_field": names, "time_unit": units.pop(), "first_time": values[0], "last_time": values[1]}
 
 
-def _time_field(opened: Opened) -> tuple[Table, str, str] | None:
-    """The table and the field with the time of messages, and its unit."""
-    if opened.description is not None and opened.description.time is not None:
-        table_name, name, unit = opened.description.time
-        table = next((one for one in opened.tables.values() if one.name == table_name), None)
-        return None if table is None else (table, name, unit)
-    if opened.table is None:
+def _value_at(times: dict[str, tuple[Table, TimeField]], payload: bytes | memoryview) -> int | None:
+    """The time of a message in the unit of its field; None if the message is of another table."""
+    identifier = identifier_of(payload)
+    table, field = times.get(identifier) or times.get("") or (None, None)
+    if table is None or field is None:
         return None
-    guessed = Description(opened.table).time
-    return None if guessed is None else (opened.table, guessed[1], guessed[2])
-
-
-def _value_at(table: Table, path: str, payload: bytes | memoryview) -> int | None:
-    """The number in a field of a message; None if the message is of another table."""
+    path = field.path
     own = table.schema.file_identifier
-    if own and identifier_of(payload) not in ("", own):
+    if own and identifier not in ("", own):
         return None
     value: Any = table.view(payload)
     for name in path.split("."):
@@ -303,7 +337,7 @@ def _value_at(table: Table, path: str, payload: bytes | memoryview) -> int | Non
 
 
 def _of_journal(
-    one: Input, checksum: Any, schema: Any, table: str | None, check: bool, step: Callable[[int], object]
+    one: Input, checksum: Any, schema: Any, table: str | None, time: Any, check: bool, step: Callable[[int], object]
 ) -> StreamInfo:
     found = examine_journal(one.name, checksum, everything=check, step=step)
     totals = found.totals
@@ -332,8 +366,8 @@ def _of_journal(
             writer=found.writer,
             segments=found.segments,
             lost_segments=found.lost_segments,
-            **_schema_fields(opened),
-            **_time_fields(opened, first, last),
+            **_schema_fields(opened, is_given=schema is not None),
+            **_time_fields(_times(opened, time), first, last),
         )
 
 
@@ -341,7 +375,7 @@ def _of_journal(
 
 
 def _of_foreign(one: Input, error: NotAStreamError) -> StreamInfo:
-    if one.kind != "file":
+    found = error.found
+    if found is None:
         return StreamInfo(one.name, "foreign", str(error), size=one.size)
-    found = look_at(one.name)
     return StreamInfo(one.name, "foreign", found.what, hint=found.hint, size=one.size)

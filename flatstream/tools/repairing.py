@@ -15,7 +15,7 @@ from flatstream._open import open as open_stream
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.recovery import RecoveryEnd, recover_file
-from flatstream.tools.inputs import Input, NotAStreamError, only_input
+from flatstream.tools.inputs import Input, NotAStreamError, decompression, only_input
 
 __all__ = ["RepairReport", "repair"]
 
@@ -47,6 +47,9 @@ class RepairReport:
         Of a journal.
     lost_segments : int or None
         How many sealed segments of a journal are missing.
+    checked : bool
+        False for a segment that is sealed and has the size that it was sealed with: it was not read, and `verify` finds
+        out whether it is damaged. Of a journal: whether all segments were read.
     """
 
     path: str
@@ -60,6 +63,7 @@ class RepairReport:
     next_intact_offset: int | None = None
     segments: tuple[RepairReport, ...] | None = None
     lost_segments: int | None = None
+    checked: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as JSON has them."""
@@ -124,7 +128,8 @@ def repair(
         raise ValueError(f"{one.name}: only files and journals are repaired")
     with one.open(checksum) as opened:
         if opened.compression is not None:
-            raise io.UnsupportedOperation("compressed files are not repaired: decompress it first")
+            hint = decompression(opened.compression, one.name)
+            raise io.UnsupportedOperation(f"compressed files are not repaired: {hint}")
         deframer = opened.reader.deframer
         kind = opened.checksum if checksum is None else checksum
         # It is a frame, and no message.
@@ -204,7 +209,15 @@ def _repair_journal(one: Input, checksum: Any, progress: Callable[[int, int], ob
             action, error_text = "damaged", f"{frames} missing that it had when it was sealed"
         segments.append(
             RepairReport(
-                name, action, report.frames, report.bytes, report.bytes_cut, report.saved_as, offset, error_text
+                name,
+                action,
+                report.frames,
+                report.bytes,
+                report.bytes_cut,
+                report.saved_as,
+                offset,
+                error_text,
+                checked=report.action != "sealed",
             )
         )
     actions = {segment.action for segment in segments}
@@ -216,4 +229,5 @@ def _repair_journal(one: Input, checksum: Any, progress: Callable[[int, int], ob
         sum(segment.bytes_cut for segment in segments),
         segments=tuple(segments),
         lost_segments=lost,
+        checked=all(segment.checked for segment in segments),
     )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SampleReport", "sample"]
 
+# No stream has so many messages.
+BEYOND = 2**62
+
 
 @dataclass(frozen=True)
 class SampleReport:
@@ -140,7 +143,7 @@ def _chosen(every: int | None, fraction: float | None, seed: int | None) -> Iter
     if every is not None:
         if seed is not None:
             raise ValueError("a seed is for a fraction, got every")
-        return _multiples(int_argument("every", every, 1, 2**62))
+        return _multiples(int_argument("every", every, 1, BEYOND))
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
         raise TypeError(f"fraction must be a number, got {fraction!r:.100}")
     if not 0 <= fraction <= 1:
@@ -164,7 +167,10 @@ def _at_random(fraction: float, source: random.Random) -> Iterator[int]:
     number = -1
     while fraction > 0:
         # Not log(0): random() is never 1.
-        number += 1 + math.floor(math.log(1 - source.random()) / math.log1p(-fraction))
+        gap = math.log(1 - source.random()) / math.log1p(-fraction)
+        if gap >= BEYOND:
+            break
+        number += 1 + math.floor(gap)
         yield number
     while True:
-        yield 2**62
+        yield BEYOND

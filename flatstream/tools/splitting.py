@@ -334,9 +334,9 @@ class _Files:
     def __enter__(self) -> _Files:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self.new is not None:
-            self.new.__exit__(*error)
+            self.new.__exit__(kind, error, traceback)
 
 
 def _nanoseconds(length: timedelta) -> int:

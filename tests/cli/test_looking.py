@@ -23,9 +23,11 @@ from support.cli_samples import (
     damage,
     described,
     make_samples,
+    mixed_schemas,
     root,
     telemetry,
     write_events,
+    write_mixed,
 )
 from support.journal_folders import damage_frame, make_journal, tear
 
@@ -85,7 +87,7 @@ def test_time_and_schema_are_those_of_the_option_without_a_description(samples):
     assert found["description"] is None
     other = call_flatstream("info", "xxhash64.fs", "--schema", SCHEMA, "--table", "Disk", cwd=samples)
     assert "telemetry.Disk (as --schema says)" in other.output
-    assert "\n  time" not in other.output
+    assert "\n  time          not known: no field says that it is one" in other.output
     for wrong in (["--table", "Nothing", "--schema", SCHEMA], ["--table", "Event"]):
         refused = call_flatstream("info", "xxhash64.fs", *wrong, cwd=samples)
         assert (refused.status, refused.output) == (2, "")
@@ -303,12 +305,11 @@ def test_inputs_that_cannot_be_opened_are_one_line_each(samples, tmp_path):
     (tmp_path / "cut.fs.gz").write_bytes(data[:-100])
     shutil.copytree(samples / "journal", tmp_path / "journal")
     cut = call_flatstream("verify", "cut.fs.gz", cwd=tmp_path)
-    assert (cut.status, cut.output) == (1, "")
+    assert (cut.status, cut.lines[0].split(";")[0], cut.errors) == (1, "cut.fs.gz: torn", "")
     for names, status, message in (
-        (["cut.fs.gz"], 1, "cut.fs.gz: the gzip data is cut off"),
         (["nothing://host/a.fs"], 4, "nothing://host/a.fs: "),
         (["journal", "--checksum", "crc32"], 4, "journal: "),
-        (["/dev/zero"], 4, "/dev/zero: no stream, or its checksum is not certain"),
+        (["/dev/zero"], 4, "/dev/zero: no stream: it is zeros only"),
     ):
         result = call_flatstream("verify", *names, cwd=tmp_path)
         assert (result.status, result.output, result.errors.count("\n")) == (status, "", 1)
@@ -335,3 +336,52 @@ def test_file_of_a_gibibyte(tmp_path, checksum):
     assert (torn.status, found["state"], found["frames"]) == (1, "torn", 2**20 - 1)
     assert run_flatstream("recover", path, *given).status == 3
     assert run_flatstream("verify", path, *given).status == 0
+
+
+def test_info_counts_types_that_alternate(tmp_path, monkeypatch):
+    path = write_mixed(tmp_path / "mixed.fs")
+    assert dict(info(path).identifiers) == {"TEMP": 800, "DOOR": 200}
+    # Of a stream of more messages some are looked at, of both types.
+    monkeypatch.setattr("flatstream.tools._walk.ALL_OF", 0)
+    found = info(path)
+    assert found.looked_at == 64
+    assert set(found.identifiers) == {"TEMP", "DOOR"}
+    assert " of the 64 messages looked at" in call_flatstream("info", path).output
+
+
+def test_info_says_where_the_schema_comes_from_and_takes_the_time_field(tmp_path):
+    write_mixed(tmp_path / "mixed.fs")
+    call = lambda *options: call_flatstream("info", "mixed.fs", *options, cwd=tmp_path)  # noqa: E731
+    assert "\n  time          not known: no field says that it is one, with its unit; --time-field" in call().output
+    timed = call("--time-field", "time:s")
+    assert "2023-11-14T22:13:20Z to 2023-11-14T22:29:59Z (16 min 39 s), by time\n" in timed.output
+    assert call("--time-field", "time").status == call("--time-field", "nothing:s").status == 2
+    assert "mix.Temp (TEMP), mix.Door (DOOR) (as its description says)" in call().output
+    (tmp_path / "temp.bfbs").write_bytes(mixed_schemas()[0].to_bytes())
+    given = call("--schema", "temp.bfbs")
+    assert "mix.Temp (as --schema says; the description says mix.Temp, mix.Door)" in given.output
+
+
+def test_compressed_file_that_is_cut_off_shows_what_is_before_its_end(samples, tmp_path):
+    whole = (samples / COMPRESSED).read_bytes()
+    (tmp_path / "cut.fs.gz").write_bytes(whole[:-1000])
+    result = call_flatstream("info", "cut.fs.gz", cwd=tmp_path)
+    assert (result.status, result.errors) == (1, "")
+    assert "no: the gzip data is cut off at the end of the file, after" in result.output
+    assert "; gzip -dc cut.fs.gz > NEW decompresses it as far as it goes, and flatstream salvage NEW" in result.output
+    assert "telemetry.Event (as its description says)" in result.output
+    found = verify(tmp_path / "cut.fs.gz")
+    assert (found.state, found.damage[0].kind) == ("torn", "torn")
+    assert 0 < found.frames == info(tmp_path / "cut.fs.gz").frames < 50
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_standard_input_is_told_like_a_file(samples, name):
+    piped = run_flatstream("info", "-", "--json", input=(samples / name).read_bytes())
+    found, file = json.loads(piped.output), info(samples / name)
+    assert (piped.status, found["kind"], found["hint"] is None) == (4, "foreign", file.hint is None)
+    assert found["what"] == file.what
+    piped, named = (
+        call_flatstream("cat", one, input=(samples / name).read_bytes(), cwd=samples) for one in ("-", name)
+    )
+    assert (piped.status, piped.errors) == (4, named.errors.replace(name, "-"))

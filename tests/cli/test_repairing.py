@@ -14,7 +14,7 @@ import flatstream
 from flatstream.tools import repair, verify
 from support.cli import call_flatstream, check_expected, run_flatstream
 from support.cli_samples import FOREIGN, JOURNALS, STREAMS, make_samples, write_events
-from support.journal_folders import make_journal, tear
+from support.journal_folders import damage_frame, make_journal, tear
 
 TIME = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 
@@ -99,10 +99,17 @@ def test_journal_that_a_writer_has_open_is_not_repaired(tmp_path):
 def test_inputs_that_cannot_be_repaired_are_wrong_usage(folder):
     assert call_flatstream("recover", "-", cwd=folder).status == 2
     refused = call_flatstream("recover", "compressed.fs.gz", cwd=folder)
+    hint = "gzip -dc compressed.fs.gz > NEW decompresses it as far as it goes, and flatstream salvage NEW OUT copies"
     assert refused.errors == (
-        "flatstream recover: compressed.fs.gz: compressed files are not repaired: decompress it first\n"
+        f"flatstream recover: compressed.fs.gz: compressed files are not repaired: {hint} what is intact\n"
     )
     assert refused.status == 4
+    # Each input is looked at, whatever the one before is.
+    some = call_flatstream("salvage", "compressed.fs.gz", "crc32.fs", "../out", cwd=folder)
+    assert some.errors == (
+        f"flatstream salvage: compressed.fs.gz: compressed files are not salvaged: {hint} what is intact\n"
+    )
+    assert (some.status, os.listdir(folder.parent / "out")) == (4, ["crc32.fs"])
     with pytest.raises(ValueError, match="only files and journals are repaired"):
         repair("-")
 
@@ -141,6 +148,22 @@ def test_salvage_of_a_journal_leaves_its_numbers(folder):
         numbers = [reader.number for _ in reader]
     assert numbers == [0, 1, 2, *range(4, 20), *range(30, 35)]
     nothing = call_flatstream("salvage", "journal", "saved-2", cwd=folder)
+    left_out = "3 intact segments with 25 frames not copied (--all copies them too)"
+    assert nothing.output == f"journal: no segment is damaged or torn: nothing was copied; {left_out}\n"
     assert (nothing.status, (folder / "saved-2").exists()) == (0, False)
     tear(folder / "journal" / "00000000000000000020.fs")
-    assert call_flatstream("salvage", "journal", "saved-2", cwd=folder).status == 1
+    some = call_flatstream("salvage", "journal", "saved-2", "--json", cwd=folder)
+    assert (some.status, json.loads(some.output)["left_out"]) == (1, {"segments": 2, "frames": 20})
+
+
+def test_recover_does_not_call_a_segment_intact_that_it_did_not_read(tmp_path):
+    paths = make_journal(tmp_path / "j", [4, 4, 2], sealed=2)
+    damage_frame(paths[0], 1)
+    result = call_flatstream("recover", "j", cwd=tmp_path)
+    states = [line.strip().split(": ")[1].partition(";")[0] for line in result.lines[1:]]
+    sealed = "sealed, and not read (flatstream verify reads it)"
+    assert (result.status, states) == (0, [sealed, sealed, "intact, and not changed"])
+    report = repair(tmp_path / "j")
+    assert report.segments is not None
+    assert (report.checked, [segment.checked for segment in report.segments]) == (False, [False, False, True])
+    assert call_flatstream("verify", "j", cwd=tmp_path).status == 1

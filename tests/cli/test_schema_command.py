@@ -9,7 +9,7 @@ import pytest
 
 import flatstream
 from support.cli import call_flatstream, check_expected, run_flatstream
-from support.cli_samples import SCHEMA, described, telemetry, write_events
+from support.cli_samples import SCHEMA, described, mixed_schemas, telemetry, write_events, write_mixed
 
 OLD = """
 namespace agent;
@@ -68,16 +68,19 @@ def test_schema_is_written_to_a_new_file(folder):
 def test_older_schema_is_compared(folder, new, status):
     result = call_flatstream("schema", new, "--check-against", "old.fbs", cwd=folder)
     assert result.status == status
-    assert bool(result.output) is (status == 1)
+    nothing = f"{new} can take the place of old.fbs: nothing breaks readers\n"
+    assert (result.output == nothing) is (status == 0)
     found = json.loads(call_flatstream("schema", new, "--check-against", "old.fbs", "-f", "json", cwd=folder).output)
-    assert [one["message"] for one in found] == [line.partition(": ")[2] for line in result.lines]
+    assert [one["message"] for one in found] == [line.partition(": ")[2] for line in result.lines if status]
     assert all("host" in one["path"] for one in found)
 
 
 def test_schema_that_a_file_does_not_have_or_that_is_wrong(folder):
     (folder / "wrong.fbs").write_text("table Event { x:nothing; }")
+    (folder / "noise.bin").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(100)))
     for name, message in (
-        ("plain.fs", "the stream does not say its schema"),
+        ("plain.fs", "no schema (.fbs or .bfbs), and a stream that does not say its schema"),
+        ("noise.bin", "no schema (.fbs or .bfbs), and no stream: it is a PNG file"),
         ("nothing.fs", "No such file or directory"),
         ("wrong.fbs", "nothing"),
     ):
@@ -85,4 +88,33 @@ def test_schema_that_a_file_does_not_have_or_that_is_wrong(folder):
         assert (result.status, result.output) == (4, "")
         assert result.errors.startswith(f"flatstream schema: {name}: ")
         assert message in result.errors
-    assert call_flatstream("schema", "old.fbs", "--check-against", "plain.fs", cwd=folder).status == 4
+    against = call_flatstream("schema", "old.fbs", "--check-against", "plain.fs", cwd=folder)
+    assert (against.status, against.errors.split(":")[1]) == (4, " plain.fs")
+
+
+def test_stream_with_several_schemas_needs_a_table(folder):
+    write_mixed(folder / "mixed.fs", 10)
+    several = "several schemas, of the tables mix.Temp, mix.Door: choose one by its table (--table)"
+    for arguments in (["mixed.fs"], ["old.fbs", "--check-against", "mixed.fs"]):
+        result = call_flatstream("schema", *arguments, cwd=folder)
+        assert (result.status, several in result.errors) == (2, True)
+    door = call_flatstream("schema", "mixed.fs", "--table", "DOOR", cwd=folder)
+    assert door.output == mixed_schemas()[1].to_fbs()
+    compared = call_flatstream("schema", "mixed.fs", "--check-against", "mixed.fs", "--table", "Temp", cwd=folder)
+    assert compared.status == 0
+
+
+def test_schema_of_another_stream_reads_a_stream_without_one(folder):
+    own = call_flatstream("head", "plain.fs", "-n", "1", "--schema", SCHEMA, cwd=folder)
+    other = call_flatstream("head", "plain.fs", "-n", "1", "--schema", "described.fs", cwd=folder)
+    assert (other.status, other.output) == (0, own.output)
+    assert '"sequence":' in other.output
+    none = call_flatstream("head", "described.fs", "--schema", "plain.fs", cwd=folder)
+    assert none.errors.startswith("flatstream head: plain.fs: no schema")
+
+
+def test_checksum_that_contradicts_the_description(folder):
+    for command in ("cat", "verify", "info"):
+        result = call_flatstream(command, "described.fs", "--checksum", "crc32", cwd=folder)
+        assert "its checksum is xxhash64, as its description says, and not crc32" in result.output + result.errors
+        assert result.status == 4

@@ -14,6 +14,7 @@ from PIL import Image
 from flatstream import RecordWriter, StreamWriter
 from flatstream.tools import convert, plot
 from flatstream.tools.plotting import _points
+from flatstream.tools.plotting._result import value_ticks
 from support.conversion import events, names_in
 from support.schemas import TELEMETRY
 
@@ -133,6 +134,39 @@ def test_text_has_the_size_that_was_asked_for_and_no_colours(tmp_path: Path) -> 
         assert "\x1b[" in found.to_text(70, 15, color=True)
         assert found.to_text(70, 15) == text
     assert "22:13:20" in plot(source, "load_1", **OPTIONS).to_text(70, 15)
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "count", "texts"),
+    [
+        (0, 12_394.76, 5, ["0", "5,000", "10,000"]),
+        (58.2, 45_026, 6, ["10,000", "20,000", "30,000", "40,000"]),
+        (-0.3, 0.3, 4, ["-0.2", "0.0", "0.2"]),
+        (3.2, 3.3, 4, ["3.20", "3.25", "3.30"]),
+        (7, 7, 4, ["7"]),
+        (0, 4e12, 3, ["0", "2e+12", "4e+12"]),
+        (0, 2e-9, 2, ["0", "2e-09"]),
+        (-1e308, 1e308, 4, ["-1e+308"]),
+    ],
+)
+def test_ticks_are_round_numbers(lowest: float, highest: float, count: int, texts: list[str]) -> None:
+    places, found = value_ticks(lowest, highest, count)
+    assert found == texts
+    assert len(places) == len(texts) <= count
+    assert lowest <= places[0] <= places[-1] <= highest
+
+
+def test_text_shows_values_beyond_the_ticks(tmp_path: Path) -> None:
+    path = tmp_path / "in.fs"
+    with StreamWriter(path, "crc32", describe=EVENT) as writer:
+        RecordWriter(writer, EVENT).write_columns(
+            {"wall_time_ns": [BEGIN + number for number in range(100)], "load_1": [5.0] * 99 + [45_026.0]}
+        )
+    for kind in ({}, {"by": "host", "percentiles": (50, 100)}):
+        options: dict[str, Any] = kind
+        _, _, top, *rest = plot(path, "load_1", **options).to_text(60, 14).split("\n")
+        assert set(top.partition("│")[2]) > {" ", "│"}
+        assert any(line.startswith("40,000┤") for line in rest)
 
 
 def test_pictures_are_new_files_of_the_size_that_was_asked_for(tmp_path: Path) -> None:

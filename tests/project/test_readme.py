@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from flatstream import ChecksumType, StreamWriter
-from support.documents import sections
+from support.cli import call_flatstream
+from support.documents import sections, stable
 from support.schemas import EXAMPLES, ROOT
 
 README = ROOT / "README.md"
@@ -45,6 +47,25 @@ def test_python_of_section_runs(document: Path, name: str, tmp_path: Path, monke
         if block.language == "python":
             # Empty lines in front, so that a traceback shows the document's own line numbers.
             exec(compile("\n" * (block.line - 1) + block.code, str(document), "exec"), namespace)
+
+
+def test_commands_of_readme_run_and_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "readme"}
+    printed: dict[str, str] = {}
+    for block in SECTIONS[README]["Use"]:
+        if block.language == "python":
+            exec(block.code, namespace)
+        elif block.language == "text":
+            assert stable(printed["info"]) == stable(block.code)
+        else:
+            for line in block.code.splitlines():
+                program, command, *arguments = shlex.split(line, comments=True)
+                result = call_flatstream(command, *arguments)
+                assert (program, result.status, result.errors) == ("flatstream", 0, ""), line
+                printed[command] = result.output
+    assert {"info", "tail", "cat", "verify", "convert", "plot"} <= set(printed)
 
 
 @pytest.mark.parametrize("document", WITH_CODE, ids=lambda document: document.stem)

@@ -103,6 +103,25 @@ def test_file_becomes_parquet_a_summary_and_a_picture(recorded, engine):
         assert (row["host"], row["platform"], row["kernel"]) == ("näme", "Linux", None)
 
 
+def test_a_stream_that_says_its_schema_is_read_by_it(recorded, tmp_path):
+    # A later version of the schema, with one more field.
+    text = (EXAMPLES / "telemetry.fbs").read_text(encoding="utf-8")
+    later = flatstream.Schema.from_fbs(
+        text=text.replace("process_started:double;", "process_started:double; fan_rpm:int;")
+    )
+    path = tmp_path / "machine.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=later) as writer:
+        flatstream.RecordWriter(writer, later.root).write_record(event(0) | {"fan_rpm": 900})
+    (tmp_path / "telemetry.fbs").write_text(text, encoding="utf-8")
+    table_of = importlib.import_module("replay").table_of
+    with flatstream.open(path) as reader:
+        assert table_of(reader, None) == later.root
+        assert "fan_rpm" not in table_of(reader, tmp_path / "telemetry.fbs").field_names
+        assert reader.columns(table_of(reader, None))["fan_rpm"].to_pylist() == [900]
+    with flatstream.open(recorded) as reader:
+        assert table_of(reader, None) == SCHEMA.root
+
+
 def test_window_of_time_and_names_of_what_is_written(recorded, tmp_path):
     done = replay(
         recorded, "--begin", "2026-01-01T00:00:02+00:00", "--end", "2026-01-01T00:00:03+00:00",

@@ -12,7 +12,6 @@ import io
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from support.cli import environment, script
-from support.documents import Block, sections
+from support.documents import Block, sections, stable
 from support.schemas import ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -92,20 +91,6 @@ def run_cell(code: str, line: int, namespace: dict[str, object]) -> str:
             if value is not None:
                 print(repr(value))
     return printed.getvalue()
-
-
-def stable(text: str) -> list[str]:
-    """The lines of a text without what differs from run to run: numbers, names of this machine, widths of columns."""
-    text = re.sub(rf"\b{re.escape(socket.gethostname())}\b", "alpha", text)
-    text = re.sub(r"\(python[\d.]*\)", "(python)", text)
-    text = re.sub(r"\b(Idle|Overloaded)\b", "Busy", text)
-    text = re.sub(r"\b[0-9a-f]{32}\b", "0", text)
-    # Times, sizes, numbers with fractions and exponents.
-    text = re.sub(r"\d[\d,]*([.:TZ-]*(e-)?\d+)*Z?", "0", text)
-    text = re.sub(r"([─═]){2,}", r"\1", text)
-    # The date and the time of day of data frames.
-    text = re.sub(r"\b0 0\b", "0", text)
-    return [re.sub(r" +", " ", line).strip() for line in text.strip().splitlines()]
 
 
 def blocks() -> Iterator[tuple[Block, Block | None]]:

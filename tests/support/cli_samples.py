@@ -50,6 +50,27 @@ def described(**more: Any) -> dict[str, Any]:
     return {"describe": description}
 
 
+def mixed_schemas() -> list[flatstream.Schema]:
+    """Two schemas, each with one table that has a field for the time whose name says no unit."""
+    texts = [
+        'namespace mix; table Temp { time:ulong; celsius:float; } root_type Temp; file_identifier "TEMP";',
+        'namespace mix; table Door { time:ulong; open:bool; } root_type Door; file_identifier "DOOR";',
+    ]
+    return [flatstream.Schema.from_fbs(text=text) for text in texts]
+
+
+def write_mixed(path: Path, count: int = 1000) -> Path:
+    """A stream of which every fifth message is a Door; one message a second."""
+    temp, door = (schema.root for schema in mixed_schemas())
+    assert temp is not None
+    assert door is not None
+    with flatstream.open(path, "w", checksum="crc32", describe=[temp, door]) as writer:
+        temps, doors = (flatstream.RecordWriter(writer, table, file_identifier=True) for table in (temp, door))
+        for number in range(count):
+            (temps if number % 5 else doors).write(time=1_700_000_000 + number)
+    return path
+
+
 def damage(path: Path, offsets: Sequence[int], value: int = 0xFF) -> Path:
     """Overwrites single bytes."""
     with open(path, "r+b") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,3 +39,20 @@ def sections(document: Path) -> dict[str, list[Block]]:
             for match in FENCE.finditer(text, heading.start(), end)
         ]
     return found
+
+
+def stable(text: str) -> list[str]:
+    """The lines of a text without what differs from run to run: numbers, names of this machine, widths of columns."""
+    if "┤" in text and "├" not in text:
+        # A plot, of which the title and the name of the axis are stable.
+        return [text.split()[0], text.split()[-1]]
+    text = re.sub(rf"\b{re.escape(socket.gethostname())}\b", "alpha", text)
+    text = re.sub(r"\(python[\d.]*\)", "(python)", text)
+    text = re.sub(r"\b(Idle|Overloaded)\b", "Busy", text)
+    text = re.sub(r"\b[0-9a-f]{32}\b", "0", text)
+    # Times, sizes, numbers with fractions and exponents.
+    text = re.sub(r"\d[\d,]*([.:TZ-]*(e-)?\d+)*Z?", "0", text)
+    text = re.sub(r"([─═]){2,}", r"\1", text)
+    # The date and the time of day of data frames.
+    text = re.sub(r"\b0 0\b", "0", text)
+    return [re.sub(r" +", " ", line).strip() for line in text.strip().splitlines()]

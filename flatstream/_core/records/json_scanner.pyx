@@ -75,6 +75,22 @@ cdef uint64_t fnv(str name, const uint8_t* p, Py_ssize_t size) except? 0:
     return hash
 
 
+cdef int order_of(str text, double value) except -2:
+    """Whether the number in a text is less than `value`, to which it was rounded (-1), the same (0), or greater (1)."""
+    from decimal import Decimal
+    from fractions import Fraction
+    number, _, exponent = text.lower().partition("p")
+    if "x" in number:
+        whole, _, part = number.replace("0x", "", 1).partition(".")
+        exact = int(whole + part, 16) * Fraction(2) ** (int(exponent or "0") - 4 * len(part))
+        known = Fraction(value)
+    else:
+        # Not a Fraction: the digits of an int are limited.
+        exact = Decimal(text)
+        known = Decimal(value)
+    return (exact > known) - (exact < known)
+
+
 @cython.auto_pickle(False)
 cdef class JsonScanner(RecordBuilder):
     """Reads JSON text from its beginning to its end. The base class of `JsonReader`."""
@@ -461,9 +477,8 @@ cdef class JsonScanner(RecordBuilder):
             other = nextafterf(narrow, <float>1e39 if <double>narrow < value else <float>-1e39)
             if (<double>narrow + <double>other) / 2 == value:
                 # In the middle between two floats, as a double: which one is nearer depends on the digits behind.
-                from fractions import Fraction
-                exact = Fraction((<const char*>p)[:size].decode())
-                if exact != Fraction(value) and (exact > Fraction(value)) == (other > narrow):
+                order = order_of((<const char*>p)[:size].decode(), value)
+                if order and (order > 0) == (other > narrow):
                     narrow = other
         memcpy(&low, &narrow, 4)
         bits[0] = low

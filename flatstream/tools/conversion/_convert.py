@@ -6,8 +6,9 @@ import errno
 import importlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -49,6 +50,8 @@ TARGETS = {
     "fb": "_targets:PrefixedTarget",
 }
 
+_Failed = Callable[[str, Exception], object]
+
 # What stands for the name of a source in the names of several new files.
 NAME = "{name}"
 
@@ -85,6 +88,7 @@ def convert(
     compression: str | None = None,
     describe: bool = True,
     progress: Callable[[int, int | None], object] | None = None,
+    failed: Callable[[str, Exception], object] | None = None,
     processes: int = 1,
 ) -> ConvertReport | list[ConvertReport]:
     """Converts a file of messages to another format, in batches. The source is not changed, and no file is overwritten.
@@ -135,6 +139,9 @@ def convert(
         the schema is known. It is that of the source if it has one.
     progress : callable, optional
         ``progress(done, total)`` gets the bytes of the sources that were read, and how many there are, or None.
+    failed : callable, optional
+        ``failed(path, error)`` gets each of several sources that cannot be converted, and the others are. By default
+        the error is raised.
     processes : int
         On how many processes several sources are converted. Scripts need ``if __name__ == "__main__":`` then.
 
@@ -197,15 +204,17 @@ def convert(
         describe=describe,
         progress=progress,
     )
+    if failed is not None and not callable(failed):
+        raise TypeError(f"failed must be callable, got {type(failed).__name__}")
     int_argument("processes", processes, 1, 1024)
     is_one = is_path(source)
     inputs = _inputs([source] if is_one else source)
     is_one = is_one and len(inputs) == 1 and not _stands_for_several(out)
     tasks = _tasks(inputs, out, from_format, to_format, is_one)
     if processes == 1 or len(tasks) == 1:
-        reports = _Progress(options, tasks).run()
+        reports = _Progress(options, tasks).run(None if is_one else failed)
     else:
-        reports = _on_processes(tasks, options, processes)
+        reports = _on_processes(tasks, options, processes, failed)
     return reports[0] if is_one else reports
 
 
@@ -273,7 +282,8 @@ def _stands_for_several(out: Any) -> bool:
 def _tasks(inputs: list[Input], out: Any, from_format: str | None, to_format: str | None, is_one: bool) -> list[_Task]:
     if not is_one and not _stands_for_several(out):
         raise ArgumentError(
-            f"{len(inputs)} sources need a folder, or a path with {NAME}, for their new files, got {out!r:.100}"
+            f"{len(inputs)} sources need a folder, or a path with {NAME}, for their new files, got "
+            + (f"{os.fspath(out)!r:.100}" if is_path(out) else "a file object")
         )
     name = os.fspath(out) if is_path(out) else ""
     if os.path.isdir(name) or name.endswith(("/", os.sep)):
@@ -383,7 +393,7 @@ class _Progress:
         if self.options.progress is not None and position is not None:
             self.options.progress(self.done + position, self.total)
 
-    def run(self) -> list[ConvertReport]:
+    def run(self, failed: _Failed | None) -> list[ConvertReport]:
         reports = []
         for task in self.tasks:
             try:
@@ -391,22 +401,33 @@ class _Progress:
             except Exception as error:
                 if len(self.tasks) > 1:
                     error.add_note(f"while {task.one.name} was converted to {task.out}")
-                raise
+                if failed is None:
+                    raise
+                failed(task.one.name, error)
             self.done += task.one.size or 0
             self.tell(0)
         return reports
 
 
+def _ignore_interrupts() -> None:
+    """Begins a process of a pool: Ctrl-C, which all processes get, ends what it does, and not its waiting for more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _run_alone(task: _Task, options: Options) -> ConvertReport:
     """Converts one source in a process of its own."""
-    return _run(task, options, lambda position: None)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _run(task, options, lambda position: None)
+    finally:
+        _ignore_interrupts()
 
 
-def _on_processes(tasks: list[_Task], options: Options, processes: int) -> list[ConvertReport]:
+def _on_processes(tasks: list[_Task], options: Options, processes: int, failed: _Failed | None) -> list[ConvertReport]:
     progress = _Progress(options, tasks)
     # Not forked: threads of this process may hold locks.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, len(tasks)), mp_context=context)
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, _ignore_interrupts)
     try:
         silent = replace(options, progress=None)
         futures = [pool.submit(_run_alone, task, silent) for task in tasks]
@@ -416,7 +437,9 @@ def _on_processes(tasks: list[_Task], options: Options, processes: int) -> list[
                 reports.append(future.result())
             except Exception as error:
                 error.add_note(f"while {task.one.name} was converted to {task.out}")
-                raise
+                if failed is None or isinstance(error, BrokenExecutor):
+                    raise
+                failed(task.one.name, error)
             progress.done += task.one.size or 0
             progress.tell(0)
         return reports

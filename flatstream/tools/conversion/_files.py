@@ -8,7 +8,7 @@ import os
 from typing import Any, BinaryIO
 
 from flatstream._endpoints import is_path
-from flatstream._files import check_new, give_name, open_partial, sync
+from flatstream._files import check_new, give_name, open_partial, say_what_is_full, sync
 from flatstream.tools.conversion._formats import open_compressed
 
 __all__ = ["NewFile", "open_binary"]
@@ -91,7 +91,8 @@ class NewFile:
     def __enter__(self) -> NewFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        say_what_is_full(error, self.path or str(getattr(self.raw, "name", self.raw)).strip("<>"))
         # After an error, what is left is no result. After `finish`, there is no path any more.
         if self.path is not None and self.wrapped is not None:
             with contextlib.suppress(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,11 +11,12 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from flatstream.reader import StreamReader
+from flatstream.tools._contradictions import check_table
 from flatstream.tools.conversion._files import open_binary
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, unprefixed
 from flatstream.tools.conversion._options import Known, Options, known_of_description, table_for_columns
-from flatstream.tools.inputs import Input, Opened
+from flatstream.tools.inputs import Input, Opened, open_stdin, peeked_pipe
 
 __all__ = ["FileSource", "PrefixedSource", "Source", "StreamSource"]
 
@@ -47,6 +50,8 @@ class StreamSource:
             known = Known() if description is None else known_of_description(description)
             known = replace(known, checksum=self.opened.checksum)
             self.known = known.with_schema(options)
+            if options.schema is not None:
+                check_table(self.known.table, description)
         except BaseException:
             self.opened.close()
             raise
@@ -68,6 +73,13 @@ class StreamSource:
         self.opened.close()
 
 
+def _open_stdin(format: str) -> Any:
+    """Standard input, which stays open; or what it holds if it is compressed, since no name says that."""
+    if not FORMATS[format].compressible:
+        return contextlib.nullcontext(sys.stdin.buffer)
+    return io.BufferedReader(peeked_pipe(open_stdin(), "-"), 1 << 18)
+
+
 class FileSource:
     """The parts that sources of other formats share: the file, and what is known without reading it."""
 
@@ -76,7 +88,7 @@ class FileSource:
     def __init__(self, one: Input, compression: str, options: Options) -> None:
         self.name = one.name
         self.options = options
-        self._context = open_binary(sys.stdin.buffer if one.name == "-" else one.name, compression)
+        self._context = _open_stdin(self.format) if one.name == "-" else open_binary(one.name, compression)
         self.file: Any = self._context.__enter__()
         try:
             self.known = self.read_known().with_schema(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -119,13 +120,16 @@ class Plot:
             ranks = ", ".join(f"p{rank:g}" for rank in bars.ranks)
             figure.title(f"{bars.name} by {self.axis}: {ranks}")
             figure.draw(figure.bar(list(bars.keys), bars.heights.T.tolist()))
+            lowest, highest = float(bars.heights.min(initial=0)), float(bars.heights.max(initial=0))
         else:
             figure.title(self.title)
+            lowest, highest = math.inf, -math.inf
             for line in self.lines:
                 # A character has two columns of points.
                 x, y = extremes_by_column(line.x, line.y, 2 * width)
                 if not len(x):
                     continue
+                lowest, highest = min(lowest, float(y.min())), max(highest, float(y.max()))
                 signal = figure.signal((x / SECOND if self.is_time else x).tolist(), y.tolist())
                 signal.lines(True)
                 if len(self.lines) > 1:
@@ -134,6 +138,11 @@ class Plot:
             if self.is_time:
                 figure.ruler("x").ticks(*self._ticks(max(2, width // 24)))
             figure.label(self.axis)
+        ruler = figure.ruler("y")
+        ruler.ticks(*value_ticks(lowest, highest, max(2, height // 4)))
+        if lowest < highest:
+            # Otherwise the axis ends at its ticks, and what is beyond them is not drawn.
+            ruler.lim(lowest, highest)
         text = str(figure.build()).rstrip("\n")
         figure.clear()
         return text if color else "\n".join(line.rstrip() for line in COLOURS.sub("", text).split("\n"))
@@ -223,3 +232,24 @@ class Plot:
                 axes.bar(places, bars.heights[:, number], share, label=f"p{rank:g}")
             axes.set_xticks(range(len(bars.keys)), bars.keys)
             axes.legend(fontsize="small")
+
+
+def value_ticks(lowest: float, highest: float, count: int) -> tuple[list[float], list[str]]:
+    """At most so many round numbers on an axis that reaches from `lowest` to `highest`, and their texts.
+
+    plotext's own are the ends of the axis and what is between them, as in 4.53e4.
+    """
+    span = highest - lowest
+    if not (span > 0 and math.isfinite(span)):
+        return [lowest], [f"{lowest:,.6g}"]
+    power = 10.0 ** math.floor(math.log10(span / count))
+    # The step that is nearest above a part of the span: 1, 2, 5 or 10 times a power of ten.
+    step = next((power * digit for digit in (1, 2, 5, 10) if span / (power * digit) < count), power * 20)
+    # What is on an end of the axis is not beyond it because of rounding.
+    first, last = math.ceil(lowest / step - 1e-9), math.floor(highest / step + 1e-9)
+    places = [min(max(number * step, lowest), highest) for number in range(first, last + 1)]
+    if step >= 1e9 or step < 1e-6:
+        return places, [f"{place:.6g}" for place in places]
+    digits = max(0, -math.floor(math.log10(step)))
+    # 0.0 for what rounding left a little below 0.
+    return places, [f"{place + 0.0:,.{digits}f}" for place in places]
