@@ -107,7 +107,10 @@ def checksum_option(function: FunctionT) -> FunctionT:
     )(function)
 
 
-def source_options(function: FunctionT) -> FunctionT:
+TABLE_HELP = "The table of the messages: a name or a file identifier."
+
+
+def source_options(function: FunctionT, *, table_help: str = TABLE_HELP) -> FunctionT:
     """Adds ``--checksum``, ``--schema`` and ``--table``, which the function gets as one argument, `source`."""
 
     @checksum_option
@@ -118,7 +121,7 @@ def source_options(function: FunctionT) -> FunctionT:
         help="The schema of the messages (.fbs, .bfbs, or a stream that describes it), instead of the one that the "
         "stream describes.",
     )
-    @click.option("--table", metavar="NAME", help="The table of the messages: a name or a file identifier.")
+    @click.option("--table", metavar="NAME", help=table_help)
     def with_source(*args: Any, checksum: str | None, schema: str | None, table: str | None, **kwargs: Any) -> Any:
         return function(*args, source=Source(checksum, schema, table), **kwargs)
 

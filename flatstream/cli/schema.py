@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+
 @click.command(epilog=exit_statuses())
 @click.argument("path", metavar="PATH", type=click.Path())
 @click.option(

@@ -225,7 +225,6 @@ class Input:
             raise NotAStreamError.of(self.name, str(error)) from error
         return Opened(reader, reader.checksum, found_by, compression=getattr(reader.source, "format", None))
 
-
     def _check_checksum(self, checksum: Any) -> None:
         """Raises NotAStreamError if the description of a file says another checksum, with which it is intact."""
         try:
