@@ -170,7 +170,7 @@ check: $(DEV_FULL) rebuild ## ruff, mypy, cython-lint, and the stubs against the
 	$(BIN)/mypy
 	$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators tests asv_benchmarks
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint flatstream
-	$(BIN)/python -m mypy.stubtest flatstream --allowlist tests/project/stubtest_allowlist.txt
+	$(BIN)/python -m mypy.stubtest flatstream --mypy-config-file pyproject.toml --allowlist tests/project/stubtest_allowlist.txt
 
 fmt: $(DEV) ## format the Python sources, and mend what ruff can mend
 	@$(BIN)/ruff check --fix --exit-zero --quiet .

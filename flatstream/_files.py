@@ -1,15 +1,50 @@
-"""Steps with files that a crash must not undo: to make bytes and names lasting, and to give a file another name."""
+"""Steps with files that a crash must not undo: to make bytes and names lasting, and to begin and name new files."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
-__all__ = ["give_name", "say_what_is_full", "sync", "sync_folder"]
+__all__ = ["check_new", "give_name", "open_partial", "say_what_is_full", "sync", "sync_folder"]
+
+OpenedT = TypeVar("OpenedT")
 
 # Errors of writing only.
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def check_new(path: str) -> None:
+    """Raises FileExistsError if there is a file at `path`."""
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+
+
+def open_partial(path: str, open_new: Callable[[str], OpenedT]) -> tuple[str, OpenedT]:
+    """Opens the file that `give_name` will call `path` when it is complete; until then it has another name.
+
+    Parameters
+    ----------
+    path : str
+        The name of the complete file.
+    open_new : callable
+        Opens a new file at the path that it gets, and raises FileExistsError if there is one.
+
+    Returns
+    -------
+    tuple of str and object
+        The name, ``<path>.partial-<number of the process>``, and the result of `open_new`. If an earlier process of the
+        same number was killed and left a file of this name, a further number is added to it.
+    """
+    number = 0
+    while True:
+        partial = f"{path}.partial-{os.getpid()}" + (f".{number}" if number else "")
+        try:
+            return partial, open_new(partial)
+        except FileExistsError:
+            number += 1
 
 
 def sync(fd: int) -> None:

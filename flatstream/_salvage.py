@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._endpoints import PathToOpen, compression_of, is_path
-from flatstream._files import give_name, say_what_is_full
+from flatstream._files import check_new, give_name, open_partial, say_what_is_full
 from flatstream._remote import is_url
 from flatstream.checksums import Checksum, ChecksumType, Crc32c, as_checksum
 from flatstream.description import Description
@@ -339,10 +339,9 @@ class _NewFile:
     """A file of frames that gets its name when it is complete. It is made with the first frame, or by `finish`."""
 
     def __init__(self, path: str, checksum: Checksum) -> None:
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        check_new(path)
         self.path = path
-        self.partial = f"{path}.partial-{os.getpid()}"
+        self.partial = ""
         self.checksum = checksum
         self.description: Description | None = None
         self.writer: StreamWriter | None = None
@@ -353,23 +352,16 @@ class _NewFile:
 
     def open(self) -> StreamWriter:
         if self.writer is None:
-            self.writer = self.open_new()
+            self.partial, writer = open_partial(self.path, self.open_new)
+            self.writer = writer
         return self.writer
 
-    def open_new(self) -> StreamWriter:
-        """Opens a file that did not exist. An earlier salvage that was killed may have left one of the same name."""
-        number = 0
-        while True:
-            try:
-                made = PathToOpen(self.partial, "xb")
-                writer = StreamWriter(made, framer_for(self.checksum), buffer_size=CAPACITY)
-                if self.description is not None:
-                    # As it is: a writer that is given one completes it.
-                    writer._put_head(head_frame(self.description, writer.framer))
-                return writer
-            except FileExistsError:
-                number += 1
-                self.partial = f"{self.path}.partial-{os.getpid()}.{number}"
+    def open_new(self, path: str) -> StreamWriter:
+        writer = StreamWriter(PathToOpen(path, "xb"), framer_for(self.checksum), buffer_size=CAPACITY)
+        if self.description is not None:
+            # As it is: a writer that is given one completes it.
+            writer._put_head(head_frame(self.description, writer.framer))
+        return writer
 
     def write_frames(self, batch: FrameBatch) -> None:
         self.open().write_frames(batch)

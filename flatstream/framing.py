@@ -39,6 +39,7 @@ __all__ = [
     "ValidatingFramer",
     "as_deframer",
     "as_framer",
+    "checksum_of",
     "deframer_for",
     "framer_for",
 ]
@@ -54,6 +55,15 @@ def deframer_for(checksum: Checksum | ChecksumType | str | None) -> Deframer:
     """The built-in deframer that compares `checksum` (see `as_checksum`)."""
     algorithm = as_checksum(checksum)
     return DefaultDeframer() if type(algorithm) is NoChecksum else ChecksumDeframer(algorithm)
+
+
+def checksum_of(deframer: Deframer) -> Checksum | None:
+    """The checksum of the frames that a deframer finds; None if a deframer written in Python decides that."""
+    while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
+        deframer = deframer.inner  # type: ignore[attr-defined]
+    if type(deframer) is ChecksumDeframer:
+        return deframer.checksum
+    return NoChecksum() if type(deframer) is DefaultDeframer else None
 
 
 def as_framer(value: Framer | Checksum | ChecksumType | str | None) -> Framer:

@@ -7,7 +7,6 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, overload
 
-from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, Decoder, PayloadIterator, iterates_in_c
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
@@ -18,15 +17,7 @@ from flatstream.description import Description
 from flatstream.description.choice import choose_table, choose_tables
 from flatstream.description.description import checksum_name
 from flatstream.errors import FlatStreamError
-from flatstream.framing import (
-    BoundedDeframer,
-    ChecksumDeframer,
-    DefaultDeframer,
-    Deframer,
-    ObserverDeframer,
-    ValidatingDeframer,
-    as_deframer,
-)
+from flatstream.framing import Deframer, as_deframer, checksum_of
 from flatstream.serialization import SelectedMessages, payload_decoder, required_comparer
 
 if TYPE_CHECKING:
@@ -194,12 +185,8 @@ class StreamReader(Decoder):
     @property
     def checksum(self) -> str | None:
         """The name of the checksum that frames are compared with, "none" without one; None for a deframer in Python."""
-        deframer = self.deframer
-        while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
-            deframer = deframer.inner  # type: ignore[attr-defined]
-        if type(deframer) is ChecksumDeframer:
-            return checksum_name(deframer.checksum)
-        return ChecksumType.NONE.value if type(deframer) is DefaultDeframer else None
+        algorithm = checksum_of(self.deframer)
+        return None if algorithm is None else checksum_name(algorithm)
 
     @property
     def checksum_found_by(self) -> _FoundBy | None:

@@ -78,10 +78,15 @@ def serialize(item: str | StreamSerialize | Packable, builder: Any) -> None:
                     )
                 builder.Finish(root)
             return
+    hint = ""
+    if isinstance(item, (bytes, bytearray, memoryview)):
+        hint = ": write_payload() takes finished bytes"
+    elif isinstance(item, dict):
+        hint = ": a RecordWriter writes records by a schema"
     what = f"the class {item.__name__}" if isinstance(item, type) else type(item).__name__
     raise TypeError(
-        f"an item must be a str, have serialize(builder), or be an object-API object with Pack(builder); got {what}"
-        + (": write_payload() takes finished bytes" if isinstance(item, (bytes, bytearray, memoryview)) else "")
+        "an item must be a str, have serialize(builder), or be an object-API object with Pack(builder); "
+        f"got {what}{hint}"
     )
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from flatstream.tools._sources import SourceReport
 
 __all__ = [
-    "new_file_option",
     "parse_size",
     "table_of",
     "tell_out_of_order",
@@ -105,27 +104,6 @@ def wrong_usage() -> Iterator[None]:
         raise click.UsageError(f"a number is too large: {error}") from None
     except (ValueError, LookupError) as error:
         raise click.UsageError(in_options(str(error.args[0]))) from None
-
-
-def new_file_option(function: FunctionT) -> FunctionT:
-    """Adds ``-o``, as `out`: a new file."""
-
-    def checked(context: click.Context, parameter: click.Parameter, value: str) -> str:
-        if value == "-":
-            name = context.info_name
-            raise click.BadParameter(f"{name} writes to a new file, and not to standard output (./- is a file)")
-        return value
-
-    return click.option(
-        "-o",
-        "--output",
-        "out",
-        required=True,
-        metavar="FILE",
-        type=click.Path(),
-        callback=checked,
-        help="The new file; compressed if its name ends in .gz, .bz2, .xz, .zst or .lz4.",
-    )(function)
 
 
 def timed_source_options(function: FunctionT) -> FunctionT:

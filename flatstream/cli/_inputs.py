@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from flatstream.schema import Schema
 
 __all__ = [
+    "COUNT",
     "Input",
     "Opened",
     "Source",
     "allow_empty_option",
+    "count_option",
     "expand",
     "expand_one",
     "json_option",
+    "new_file_option",
     "paths_argument",
     "source_options",
 ]
@@ -53,6 +56,45 @@ def paths_argument(function: FunctionT) -> FunctionT:
 def json_option(function: FunctionT) -> FunctionT:
     """Adds the option ``--json``, as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")(function)
+
+
+# A number of messages. No stream has more than the greatest one, which all that counts them can hold.
+COUNT = click.IntRange(0, 2**62, clamp=True)
+
+
+def count_option(text: str) -> Callable[[FunctionT], FunctionT]:
+    """Adds ``-n``, as `count`: how many messages are shown. `text` is its line in ``--help``."""
+    return click.option(
+        "-n",
+        "--lines",
+        "count",
+        metavar="N",
+        type=COUNT,
+        default=10,
+        show_default=True,
+        help=text,
+    )
+
+
+def new_file_option(function: FunctionT) -> FunctionT:
+    """Adds ``-o``, as `out`: the path of the file that is written."""
+
+    def checked(context: click.Context, parameter: click.Parameter, value: str) -> str:
+        if value == "-":
+            name = context.info_name
+            raise click.BadParameter(f"{name} writes to a new file, and not to standard output (./- is a file)")
+        return value
+
+    return click.option(
+        "-o",
+        "--output",
+        "out",
+        required=True,
+        metavar="FILE",
+        type=click.Path(),
+        callback=checked,
+        help="The new file; compressed if its name ends in .gz, .bz2, .xz, .zst or .lz4.",
+    )(function)
 
 
 class Source:

@@ -293,10 +293,10 @@ class Progress:
         self._task: TaskID | None = None
 
     def __call__(self, done: int, total: int | None = None) -> None:
-        """Tells how much is done. Cheap enough to be called for each batch."""
+        """Tells how much is done, and how much there is if that is known (not 0). Cheap enough for each batch."""
         if not self._is_shown:
             return
-        if total is not None:
+        if total:
             self._total = total
         if self._bar is None:
             if time.monotonic() - self._begin < QUIET:

@@ -6,18 +6,18 @@ messages have arrived if the stream is `live`. A row is a JSON text, or a tuple 
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from flatstream.cli._selection import Selection
 from flatstream.errors import FlatStreamError
-from flatstream.tools._fields import expanded, has_identifier, plain_columns
+from flatstream.tools._fields import expanded, has_identifier, is_plain, plain_columns, steps_of, value_at
 from flatstream.tools._times import TimeField
 
 if TYPE_CHECKING:
@@ -141,9 +141,7 @@ def json_text(value: Any) -> str:
         return _compact(_finite(value), allow_nan=False)
 
 
-_compact = functools.partial(
-    json.dumps, ensure_ascii=False, separators=(",", ":"), default=lambda value: list(memoryview(value))
-)
+_compact = partial(json.dumps, ensure_ascii=False, separators=(",", ":"), default=lambda value: list(memoryview(value)))
 
 
 def _finite(value: Any) -> Any:
@@ -307,6 +305,18 @@ class CellPlan(Plan):
         loss.others = batches.others
 
 
+class RecordPlan(CellPlan):
+    """Fields of one table, some of which columns do not have as JSON has them. So they are taken from the JSON."""
+
+    def __init__(self, table: Table, *arguments: Any) -> None:
+        super().__init__(table, *arguments)
+        self._steps = [steps_of(table, path) for path in self._fields]
+
+    def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        for texts in JsonPlan(self._table, self._conditions).rows(reader, loss, limit, live=live):
+            yield [tuple(map(partial(value_at, json.loads(text)), self._steps)) for text in texts]
+
+
 class MixedPlan(Plan):
     """Messages of several tables, each by its own file identifier."""
 
@@ -389,7 +399,9 @@ def plan_of(opened: Opened, selection: Selection) -> Plan:
         if selection.format == "jsonl" and not selection.fields:
             return JsonPlan(table, conditions)
         fields = selection.fields if selection.format == "jsonl" else tuple(expanded(table, selection.fields))
-        return CellPlan(table, fields, conditions, selection.time_field(table, opened.description))
+        shown = fields or plain_columns(table)
+        plan = CellPlan if all(is_plain(table, path) for path in shown) else RecordPlan
+        return plan(table, fields, conditions, selection.time_field(table, opened.description))
     names = ", ".join(table.name for table in tables.values())
     if selection.fields or selection.format == "csv":
         option = "--fields" if selection.fields else "--format csv"

@@ -11,7 +11,7 @@ import click
 
 from flatstream.cli._inputs import _with_parameters_of
 from flatstream.cli._output import is_terminal
-from flatstream.cli._times import FORMS, field_of, is_number, parse_time, time_conditions
+from flatstream.cli._times import field_of, is_number, parse_time, time_conditions, time_options
 from flatstream.cli._where import Comparison, NoSuchFieldError, WhereError, bind, parse
 from flatstream.tools._fields import field_at, known_paths
 from flatstream.tools._times import TimeField, unit_of_name
@@ -19,7 +19,10 @@ from flatstream.tools._times import TimeField, unit_of_name
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["Selection", "selection_options"]
+__all__ = ["WHERE_HELP", "Selection", "selection_options"]
+
+# The number is an int of 64 bits later on.
+EVERY = click.IntRange(1, 2**62)
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -143,6 +146,11 @@ class Selection:
                 )
 
 
+def joined(fields: tuple[str, ...]) -> str | None:
+    """The texts of ``--fields``, which may be repeated, as one; None if there are none."""
+    return ",".join(fields) if fields else None
+
+
 def _names(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
@@ -157,7 +165,12 @@ def _names(text: str | None) -> tuple[str, ...]:
 def selection_options(function: FunctionT) -> FunctionT:
     """Adds the options that select and show messages, which the function gets as one argument, `selection`."""
 
-    @click.option("--fields", metavar="A,B.C", help="Show these fields only. A dot leads into a table or struct.")
+    @click.option(
+        "--fields",
+        multiple=True,
+        metavar="A,B.C",
+        help="Show these fields only. A dot leads into a table or struct.",
+    )
     @click.option(
         "--where",
         multiple=True,
@@ -165,15 +178,10 @@ def selection_options(function: FunctionT) -> FunctionT:
         help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\". Conditions are listed at the "
         "end of --help.",
     )
-    @click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}.")
-    @click.option("--until", metavar="TIME", help="Only messages before this time.")
+    @time_options
     @click.option(
-        "--time-field",
-        metavar="NAME[:UNIT]",
-        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
-        "description, or the one with a name as wall_time_ns.",
+        "--every", type=click.IntRange(1, 2**62), default=1, metavar="N", help="Every N-th of these messages."
     )
-    @click.option("--every", type=click.IntRange(1), default=1, metavar="N", help="Every N-th of these messages.")
     @click.option(
         "--format",
         type=click.Choice(["jsonl", "csv", "table"]),
@@ -182,7 +190,7 @@ def selection_options(function: FunctionT) -> FunctionT:
     @click.option("--hex", "as_hex", is_flag=True, help="Show the bytes of messages instead of their fields.")
     def with_selection(
         *args: Any,
-        fields: str | None,
+        fields: tuple[str, ...],
         where: tuple[str, ...],
         since: str | None,
         until: str | None,
@@ -195,7 +203,9 @@ def selection_options(function: FunctionT) -> FunctionT:
     ) -> Any:
         if as_json and format not in (None, "jsonl"):
             raise click.UsageError(f"--json is --format jsonl, and --format {format} is given")
-        selection = Selection(fields, where, since, until, time_field, every, "jsonl" if as_json else format, as_hex)
+        selection = Selection(
+            joined(fields), where, since, until, time_field, every, "jsonl" if as_json else format, as_hex
+        )
         return function(*args, selection=selection, **kwargs)
 
     return _with_parameters_of(function, with_selection)
@@ -210,5 +220,5 @@ Conditions of --where:
   is_late   not is_late                     a field that is true or false
   platform == Linux                         the name of an enum's value
   wall_time_ns >= 2026-01-31T12:00:00Z      a time, if the unit of the field is known
-No condition holds for a field that a message does not have.
+No condition holds for NaN, nor for a field that a message does not have.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from flatstream.cli._output import complain, message_of
+from flatstream.cli._output import complain, message_of, print_json
 from flatstream.errors import (
     ChecksumMismatchError,
     FlatbufferError,
@@ -66,17 +66,13 @@ def status_of(error: Exception) -> int:
     return DAMAGED if isinstance(error, DAMAGES) and not isinstance(error, NotAStreamError) else ERROR
 
 
-def for_each(
-    inputs: Iterable[InputT],
-    action: Callable[[InputT], int | None],
-    failed: Callable[[InputT, Exception, int], object] | None = None,
-) -> int:
+def for_each(inputs: Iterable[InputT], action: Callable[[InputT], int | None], *, as_json: bool = False) -> int:
     """Calls `action` for each input, and returns the worst status.
 
     The action returns a status (None is INTACT). If it raises an OSError, a FlatStreamError, or an ImportError for a
-    package that only this input needs, a line on standard error says so, `failed` is called with the input, the error
-    and its status, and the next input follows. Other errors, such as those of wrong usage, and of a closed standard
-    output, end the command.
+    package that only this input needs, a line on standard error says so, and the next input follows; with `as_json` an
+    object with the input's path, the error and its status is printed too. Other errors, such as those of wrong usage,
+    and of a closed standard output, end the command.
     """
     statuses = []
     for one in inputs:
@@ -87,6 +83,6 @@ def for_each(
         except (OSError, EOFError, ImportError, FlatStreamError) as error:
             complain(message_of(error, one.name))
             statuses.append(status_of(error))
-            if failed is not None:
-                failed(one, error, statuses[-1])
+            if as_json:
+                print_json({"path": one.name, "error": str(error), "status": statuses[-1]})
     return combine(statuses)

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
 
 from flatstream.tools._times import UNITS, TimeField, guess_time_field, time_field
 
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["field_of", "is_number", "parse_duration", "parse_time", "time_conditions", "value_in_unit"]
+__all__ = [
+    "field_of",
+    "is_number",
+    "is_time",
+    "parse_duration",
+    "parse_time",
+    "time_conditions",
+    "time_field_option",
+    "time_options",
+    "value_in_unit",
+]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 # In nanoseconds.
 LENGTHS = {**UNITS, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9, "w": 604_800 * 10**9}
@@ -78,6 +93,15 @@ def parse_time(text: str, now: int | None = None) -> int:
     raise ValueError(f"no time: {text!r:.100}; expected one as {FORMS}")
 
 
+def is_time(text: str) -> bool:
+    """Whether `parse_time` takes a text."""
+    try:
+        parse_time(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_number(text: str) -> bool:
     """Whether a time is given as the number that the time field has."""
     return _NUMBER.fullmatch(text.strip()) is not None
@@ -125,3 +149,24 @@ def time_conditions(
             value = value_in_unit(parse_time(text, now), field.unit)
         conditions.append((field.path, operator, value))
     return conditions
+
+
+def time_field_option(whose: str = "the stream's") -> Callable[[FunctionT], FunctionT]:
+    """Adds ``--time-field``, as `time_field`."""
+    return click.option(
+        "--time-field",
+        metavar="NAME[:UNIT]",
+        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of "
+        f"{whose} description, or the one with a name as wall_time_ns.",
+    )
+
+
+def time_options(function: FunctionT) -> FunctionT:
+    """Adds the options that select messages by their time: `since`, `until` and `time_field`."""
+    for option in (
+        time_field_option(),
+        click.option("--until", metavar="TIME", help="Only messages before this time."),
+        click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}."),
+    ):
+        function = option(function)
+    return function

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flatstream.cli._times import parse_time, value_in_unit
+from flatstream.cli._times import is_time, parse_time, value_in_unit
 from flatstream.schema._reflection import INTEGERS, BaseType
 from flatstream.tools._fields import field_at, is_enum, known_paths
 from flatstream.tools._times import unit_of_name
@@ -328,7 +328,7 @@ def bind(
                 return value.text
             if kind is BaseType.DOUBLE or (kind in INTEGERS and kind is not BaseType.BOOL):
                 unit = unit_of(comparison.path)
-                if unit is None and kind is BaseType.DOUBLE:
+                if unit is None and (kind is BaseType.DOUBLE or not is_time(value.text)):
                     raise WhereError(text, value.position, f"{comparison.path} is a number: compare it with one")
                 if unit is None:
                     raise WhereError(

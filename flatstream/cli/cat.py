@@ -6,7 +6,7 @@ import click
 
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._formats import Printer, make_format
-from flatstream.cli._inputs import Source, expand, json_option, paths_argument, source_options
+from flatstream.cli._inputs import COUNT, Source, expand, json_option, paths_argument, source_options
 from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
 from flatstream.cli._show import show
 from flatstream.cli._status import for_each
@@ -16,9 +16,7 @@ __all__ = ["command"]
 
 @click.command(epilog=f"{WHERE_HELP}\n{exit_statuses()}")
 @paths_argument
-@click.option(
-    "-n", "--lines", "count", metavar="N", type=click.IntRange(0), help="At most so many messages of each input."
-)
+@click.option("-n", "--lines", "count", metavar="N", type=COUNT, help="At most so many messages of each input.")
 @selection_options
 @json_option
 @source_options

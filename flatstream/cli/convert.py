@@ -13,7 +13,7 @@ from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Source, _with_parameters_of, json_option, source_options
 from flatstream.cli._output import Progress, complain, count_text, message_of, print_json, print_line, size_text
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, combine, status_of
-from flatstream.cli._times import FORMS
+from flatstream.cli._times import time_options
 from flatstream.errors import FlatStreamError, JsonError
 
 __all__ = ["command", "failed", "message_options"]
@@ -56,14 +56,7 @@ def message_options(function: FunctionT) -> FunctionT:
         metavar="CONDITIONS",
         help="Only messages for which this holds, as \"sequence >= 10 and host == 'a'\"; see flatstream cat --help.",
     )
-    @click.option("--since", metavar="TIME", help=f"Only messages from this time on: {FORMS}.")
-    @click.option("--until", metavar="TIME", help="Only messages before this time.")
-    @click.option(
-        "--time-field",
-        metavar="NAME[:UNIT]",
-        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
-        "description, or the one with a name as wall_time_ns.",
-    )
+    @time_options
     def with_messages(
         *args: Any, where: tuple[str, ...], since: str | None, until: str | None, time_field: str | None, **kwargs: Any
     ) -> Any:
@@ -84,7 +77,10 @@ def message_options(function: FunctionT) -> FunctionT:
     help="The checksum of a new stream. By default that of PATH.",
 )
 @click.option(
-    "--fields", metavar="A,B.C", help="The paths of the fields to keep, for formats of columns and JSON lines."
+    "--fields",
+    multiple=True,
+    metavar="A,B.C",
+    help="The paths of the fields to keep, for formats of columns and JSON lines.",
 )
 @message_options
 @click.option(
@@ -119,7 +115,7 @@ def command(
     to_format: str | None,
     source: Source,
     to_checksum: str | None,
-    fields: str | None,
+    fields: tuple[str, ...],
     messages: Messages,
     on_error: Any,
     unsupported: Any,
@@ -162,7 +158,7 @@ def command(
                 table=source.table,
                 checksum=source.checksum,
                 to_checksum=to_checksum,
-                fields=None if fields is None else [field.strip() for field in fields.split(",")],
+                fields=[field.strip() for text in fields for field in text.split(",")] or None,
                 where=messages.where,
                 on_error=on_error,
                 on_unsupported=unsupported,

@@ -11,7 +11,7 @@ import click
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._following import follow_from, is_empty_folder, open_when_certain
 from flatstream.cli._formats import Printer, make_format
-from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
+from flatstream.cli._inputs import COUNT, Input, Source, expand, json_option, paths_argument, source_options
 from flatstream.cli._last import last_rows
 from flatstream.cli._plans import Loss, Plan, Row, plan_of
 from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
@@ -29,7 +29,7 @@ __all__ = ["command"]
     "--lines",
     "count",
     metavar="N",
-    type=click.IntRange(0),
+    type=COUNT,
     help="How many of the last messages first. By default 10, and with --every none.",
 )
 @click.option("--all", "from_start", is_flag=True, help="All messages first.")

@@ -20,6 +20,7 @@ from flatstream.cli._output import (
     time_text,
 )
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
+from flatstream.cli._times import time_field_option
 from flatstream.errors import FlatStreamError
 from flatstream.tools.inspection import StreamInfo, info
 
@@ -41,12 +42,7 @@ LABEL = 14
 @paths_argument
 @click.option("-s", "--short", is_flag=True, help="Print one line for each input.")
 @click.option("--check", is_flag=True, help="Compare each payload with its checksum, in large files too.")
-@click.option(
-    "--time-field",
-    metavar="NAME[:UNIT]",
-    help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
-    "description, or the one with a name as wall_time_ns.",
-)
+@time_field_option()
 @json_option
 @source_options
 def command(
@@ -87,11 +83,7 @@ def command(
                 print_line(line)
         return status_of_info(found)
 
-    def failed(one: Input, error: Exception, status: int) -> None:
-        if as_json:
-            print_json({"path": one.name, "error": str(error), "status": status})
-
-    status = for_each(expand(paths), show, failed)
+    status = for_each(expand(paths), show, as_json=as_json)
     if known:
         print_table(SHORT, [short_of(found) for found in known], right=("frames", "size"))
         if any(map(is_unchecked, known)):

@@ -6,7 +6,6 @@ import click
 
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._copying import (
-    new_file_option,
     table_of,
     tell_out_of_order,
     tell_sources,
@@ -14,8 +13,9 @@ from flatstream.cli._copying import (
     to_checksum_option,
     wrong_usage,
 )
-from flatstream.cli._inputs import Source, expand, json_option, paths_argument
+from flatstream.cli._inputs import Source, expand, json_option, new_file_option, paths_argument
 from flatstream.cli._output import Progress, complain, count_text, print_json, print_line, size_text
+from flatstream.cli._times import time_field_option
 
 __all__ = ["command"]
 
@@ -23,12 +23,7 @@ __all__ = ["command"]
 @click.command(epilog=exit_statuses())
 @paths_argument
 @new_file_option
-@click.option(
-    "--time-field",
-    metavar="NAME[:UNIT]",
-    help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the streams' "
-    "description, or the one with a name as wall_time_ns.",
-)
+@time_field_option("the streams'")
 @click.option("--concatenate", is_flag=True, help="One input after the other, whatever their times are.")
 @to_checksum_option
 @json_option
@@ -62,7 +57,7 @@ def command(
             checksum=source.checksum,
             to_checksum=to_checksum,
             on_error="resync",
-            progress=lambda done, total: progress(done, total or None),
+            progress=progress,
         )
     if as_json:
         print_json(report.to_dict())

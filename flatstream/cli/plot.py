@@ -35,7 +35,9 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 
 @click.command(epilog=exit_statuses())
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
-@click.option("--fields", "-f", required=True, metavar="A,B.C", help="The paths of the fields to draw: numbers.")
+@click.option(
+    "--fields", "-f", required=True, multiple=True, metavar="A,B.C", help="The paths of the fields to draw: numbers."
+)
 @click.option("--by", metavar="FIELD", help="A field with a key, such as a host: a line for each of its values.")
 @click.option("--percentiles", metavar="50,90,99", callback=_ranks, help="Percentiles over time; with --by, as bars.")
 @click.option("--out", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="A new .png or .svg file.")
@@ -51,7 +53,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 )
 def command(
     paths: tuple[str, ...],
-    fields: str,
+    fields: tuple[str, ...],
     by: str | None,
     percentiles: tuple[float, ...],
     out: str | None,
@@ -71,7 +73,7 @@ def command(
         try:
             found = plot(
                 paths,
-                [field.strip() for field in fields.split(",")],
+                [field.strip() for text in fields for field in text.split(",")],
                 by=by,
                 percentiles=percentiles,
                 schema=source.schema,

@@ -39,15 +39,11 @@ def command(paths: tuple[str, ...], allow_empty: bool | None, as_json: bool, che
             tell(report)
         return STATUS[report.action]
 
-    def failed(one: Input, error: Exception, status: int) -> None:
-        if as_json:
-            print_json({"path": one.name, "error": str(error), "status": status})
-
     inputs = expand(paths)
     for one in inputs:
         if one.kind not in ("file", "journal"):
             raise click.UsageError(f"{one.name}: only files and journals are repaired")
-    return for_each(inputs, mend, failed)
+    return for_each(inputs, mend, as_json=as_json)
 
 
 def tell(report: RepairReport, indent: str = "") -> None:

@@ -77,11 +77,7 @@ def command(
             tell(one.name, target, report)
         return DAMAGED if report.lost_bytes else INTACT
 
-    def failed(one: Input, error: Exception, status: int) -> None:
-        if as_json:
-            print_json({"path": one.name, "error": str(error), "status": status})
-
-    return for_each(inputs, copy, failed)
+    return for_each(inputs, copy, as_json=as_json)
 
 
 def tell(path: str, out: str, report: SalvageReport) -> None:

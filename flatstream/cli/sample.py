@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from flatstream.cli._app import exit_statuses
-from flatstream.cli._copying import new_file_option, tell_sources, to_checksum_option, wrong_usage
-from flatstream.cli._inputs import checksum_option, expand_one, json_option
+from flatstream.cli._copying import tell_sources, to_checksum_option, wrong_usage
+from flatstream.cli._inputs import checksum_option, expand_one, json_option, new_file_option
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
 
 __all__ = ["command"]
@@ -52,7 +52,7 @@ def command(
             checksum=checksum,
             to_checksum=to_checksum,
             on_error="resync",
-            progress=lambda done, total: progress(done, total or None),
+            progress=progress,
         )
     if as_json:
         print_json(report.to_dict())

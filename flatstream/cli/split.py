@@ -18,7 +18,7 @@ from flatstream.cli._copying import (
 )
 from flatstream.cli._inputs import Source, expand_one, json_option
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
-from flatstream.cli._times import parse_duration
+from flatstream.cli._times import parse_duration, time_field_option
 
 __all__ = ["command"]
 
@@ -40,12 +40,7 @@ __all__ = ["command"]
 )
 @click.option("--size", metavar="SIZE", help="Files of at most this size: 64MB, 1GiB. A larger message stands alone.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Files of so many messages.")
-@click.option(
-    "--time-field",
-    metavar="NAME[:UNIT]",
-    help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
-    "description, or the one with a name as wall_time_ns.",
-)
+@time_field_option()
 @to_checksum_option
 @json_option
 @timed_source_options
@@ -86,7 +81,7 @@ def command(
             checksum=source.checksum,
             to_checksum=to_checksum,
             on_error="resync",
-            progress=lambda done, total: progress(done, total or None),
+            progress=progress,
         )
     if as_json:
         print_json(report.to_dict())

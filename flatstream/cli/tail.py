@@ -8,7 +8,7 @@ import click
 
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._formats import Printer, make_format
-from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
+from flatstream.cli._inputs import Input, Source, count_option, expand, json_option, paths_argument, source_options
 from flatstream.cli._last import last_rows
 from flatstream.cli._plans import plan_of
 from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
@@ -20,16 +20,7 @@ __all__ = ["command"]
 
 @click.command(epilog=f"{WHERE_HELP}\n{exit_statuses()}")
 @paths_argument
-@click.option(
-    "-n",
-    "--lines",
-    "count",
-    metavar="N",
-    type=click.IntRange(0),
-    default=10,
-    show_default=True,
-    help="How many messages.",
-)
+@count_option("How many messages.")
 @click.option(
     "--from-start",
     is_flag=True,

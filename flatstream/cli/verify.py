@@ -53,11 +53,7 @@ def command(paths: tuple[str, ...], quiet: bool, allow_empty: bool | None, as_js
             tell(report)
         return INTACT if report.state == "intact" else DAMAGED
 
-    def failed(one: Input, error: Exception, status: int) -> None:
-        if as_json:
-            print_json({"path": one.name, "error": str(error), "status": status})
-
-    return for_each(expand(paths), check, failed)
+    return for_each(expand(paths), check, as_json=as_json)
 
 
 def tell(report: VerifyReport) -> None:

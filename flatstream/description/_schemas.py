@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 __all__ = ["SchemaAccess", "find_time", "register_schemas", "register_schemas_lazily", "schema_access", "tables_of"]
 
-UNITS = ("s", "ms", "us", "ns")
+# The units of times, in nanoseconds.
+UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _TIMES = ("time", "timestamp", "ts")
 
 
@@ -111,7 +112,7 @@ def _identifier_of(table: Any) -> str:
     return table.schema.file_identifier if table.schema.root == table else ""
 
 
-def unit_of(path: str) -> str | None:
+def unit_of_name(path: str) -> str | None:
     """The unit that the name of a field ends with, as "time_ns"."""
     unit = path.rpartition("_")[2] if "_" in path else ""
     return unit if unit in UNITS else None
@@ -121,7 +122,7 @@ def find_time(table: Any) -> tuple[str, str] | None:
     """The field whose name says that it is the time of a message, and its unit; None if none is certain."""
     found = []
     for name in schema_access().integer_fields(table):
-        unit = unit_of(name)
+        unit = unit_of_name(name)
         if unit is not None and name[: -len(unit) - 1].rpartition("_")[2] in _TIMES:
             found.append((name, unit))
     if len(found) > 1:

@@ -15,7 +15,7 @@ from flatstream.checksums import (
     NoChecksum,
     XxHash64,
 )
-from flatstream.description._schemas import UNITS, find_time, schema_access, tables_of, unit_of
+from flatstream.description._schemas import UNITS, find_time, schema_access, tables_of, unit_of_name
 from flatstream.errors import FlatbufferError, FlatStreamError
 
 if TYPE_CHECKING:
@@ -492,8 +492,8 @@ def _times_of(
         raise ValueError(f"time_field={time_field!r:.100} is a field of a table, and no table is given")
     if not isinstance(time_field, str):
         raise TypeError(f"time_field must be a str, got {type(time_field).__name__}: {time_field!r:.100}")
-    unit = time_unit if time_unit is not None else unit_of(time_field)
-    if unit not in UNITS:
+    unit = time_unit if time_unit is not None else unit_of_name(time_field)
+    if not isinstance(unit, str) or unit not in UNITS:
         if time_unit is not None:
             raise ValueError(f"time_unit must be 's', 'ms', 'us' or 'ns', got {time_unit!r:.100}")
         raise ValueError(

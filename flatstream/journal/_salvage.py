@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from flatstream._core.stream.frame_search import header_size_of
-from flatstream._files import sync, sync_folder
+from flatstream._files import check_new, sync, sync_folder
 from flatstream._salvage import salvage
 from flatstream.checksums import ChecksumType
 from flatstream.errors import FlatStreamError
@@ -106,8 +106,7 @@ def salvage_journal(
         A segment cannot be read, or a file not written. There is no new folder then.
     """
     partial = f"{out}.partial-{os.getpid()}"
-    if os.path.lexists(out):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), out)
+    check_new(out)
     os.mkdir(partial)
     try:
         done = []

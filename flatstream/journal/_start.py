@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from flatstream._core.base.checks import index_argument
+from flatstream.description._schemas import UNITS
 from flatstream.framing import Deframer
 from flatstream.journal._heads import newest_description
 from flatstream.journal._layout import Manifest, Sealed, Segment
@@ -22,9 +23,6 @@ __all__ = ["TimeField", "check_start", "find_start"]
 
 # How often the folder is listed anew because a segment was removed meanwhile.
 ATTEMPTS = 1000
-
-# In nanoseconds.
-UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
 class TimeField:

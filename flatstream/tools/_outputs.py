@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from typing import TYPE_CHECKING, Any
 
 from flatstream._endpoints import PathToOpen
-from flatstream._files import give_name, say_what_is_full
+from flatstream._files import check_new, give_name, open_partial, say_what_is_full
 from flatstream.checksums import Checksum
 from flatstream.framing import framer_for
 from flatstream.reader import FrameBatch
@@ -78,22 +77,15 @@ class NewStream:
             sink = self.compressed.file
             self.writer = StreamWriter(sink, framer_for(checksum), buffer_size=BUFFER_SIZE, **options)
             return
-        number = 0
-        while True:
-            self.partial = f"{path}.partial-{os.getpid()}" + (f".{number}" if number else "")
-            try:
-                self.writer = StreamWriter(
-                    PathToOpen(self.partial, "xb"), framer_for(checksum), buffer_size=BUFFER_SIZE, **options
-                )
-                break
-            except FileExistsError:
-                # An earlier process of the same number was killed.
-                number += 1
+
+        def open_new(partial: str) -> StreamWriter:
+            return StreamWriter(PathToOpen(partial, "xb"), framer_for(checksum), buffer_size=BUFFER_SIZE, **options)
+
+        self.partial, self.writer = open_partial(path, open_new)
 
     def rename(self, path: str) -> None:
         """Says the name that the file is to get."""
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        check_new(path)
         self.path = path
 
     def write(self, batch: FrameBatch, begin: int, end: int, *, as_they_are: bool) -> None:

@@ -8,18 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream.checksums import Checksum, ChecksumType, NoChecksum, as_checksum
 from flatstream.description.description import checksum_name
-from flatstream.framing import (
-    BoundedDeframer,
-    ChecksumDeframer,
-    DefaultDeframer,
-    Deframer,
-    ObserverDeframer,
-    ValidatingDeframer,
-    deframer_for,
-)
+from flatstream.framing import Deframer, checksum_of, deframer_for
 from flatstream.reader import StreamReader
 from flatstream.tools._fields import field_at
 from flatstream.tools._times import MessageTimes, TimeField, guess_time_field, time_field
@@ -84,7 +75,7 @@ class SourceStream:
         self.reader = reader
         # An empty file has any checksum, and any description.
         self.is_empty = is_empty
-        self.checksum = _checksum_of(reader.deframer)
+        self.checksum = checksum_of(reader.deframer)
         # Reads a batch of frames once more, for nothing but their payloads.
         self.plain: Deframer | None = None
         if self.checksum is not None:
@@ -138,15 +129,6 @@ def check_single(sources: list[SourceStream]) -> None:
 def _name_of(reader: StreamReader) -> str:
     name = getattr(reader.source, "name", reader.source)
     return str(os.fspath(name)) if isinstance(name, (str, os.PathLike)) else f"{reader!r:.60}"
-
-
-def _checksum_of(deframer: Deframer) -> Checksum | None:
-    """The checksum of the frames that a deframer finds; None if a deframer written in Python decides."""
-    while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
-        deframer = deframer.inner  # type: ignore[attr-defined]
-    if type(deframer) is ChecksumDeframer:
-        return deframer.checksum
-    return NoChecksum() if type(deframer) is DefaultDeframer else None
 
 
 def common_checksum(sources: list[SourceStream], wanted: Checksum | ChecksumType | str | None) -> Checksum:

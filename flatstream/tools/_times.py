@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flatstream.description._schemas import UNITS, find_time, unit_of_name
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Deframer, deframer_for
 from flatstream.reader import FrameBatch, StreamReader
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["UNITS", "MessageTimes", "TimeField", "guess_time_field", "time_field", "unit_of_name"]
 
-# In nanoseconds.
-UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
-
-_NAME = re.compile(r"(?:.*_)?(?:time|timestamp|ts)_(?:s|ms|us|ns)", re.ASCII)
-_EXACT_NAME = re.compile(r"(?:time|timestamp)_(?:s|ms|us|ns)", re.ASCII)
-
 
 class TimeField(NamedTuple):
     """The field of a table with the time of a message, and the unit that it counts in."""
@@ -36,12 +30,6 @@ class TimeField(NamedTuple):
     def nanoseconds(self) -> int:
         """How many nanoseconds its unit has."""
         return UNITS[self.unit]
-
-
-def unit_of_name(path: str) -> str | None:
-    """The unit that the name of a field ends with, as in ``wall_time_ns``; None if there is none."""
-    unit = path.rpartition("_")[2]
-    return unit if unit in UNITS and unit != path else None
 
 
 def time_field(table: Table, time: Any, unit: str | None = None) -> TimeField:
@@ -89,18 +77,8 @@ def guess_time_field(table: Table) -> TimeField | None:
     The name may have anything before these words. If several fields have such names, it is the one that is called
     exactly ``time_...`` or ``timestamp_...``; None if there is none or more than one.
     """
-    names = [
-        field.name
-        for field in table._info.fields
-        if field.type.base in INTEGERS and field.type.base is not BaseType.BOOL and _NAME.fullmatch(field.name)
-    ]
-    if len(names) > 1:
-        names = [name for name in names if _EXACT_NAME.fullmatch(name)]
-    if len(names) != 1:
-        return None
-    unit = unit_of_name(names[0])
-    assert unit is not None
-    return TimeField(names[0], unit)
+    found = find_time(table)
+    return None if found is None else TimeField(*found)
 
 
 class MessageTimes:

@@ -141,6 +141,16 @@ class Totals:
         return None
 
 
+def step_of(progress: Callable[[int, int], object] | None, size: int | None) -> Step:
+    """A `step` that calls ``progress(offset, size)``; if the size is not known, with the offset in its place."""
+
+    def step(offset: int) -> None:
+        if progress is not None:
+            progress(offset, size or offset)
+
+    return step
+
+
 def identifier_of(payload: memoryview | bytes, size: int | None = None) -> str:
     """The file identifier of a message, of which the first bytes are enough; "" if there seems to be none."""
     first = bytes(payload[:8])

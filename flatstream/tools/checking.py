@@ -12,7 +12,7 @@ from flatstream.errors import ValidationFailedError
 from flatstream.framing import Deframer
 from flatstream.tools._fields import has_identifier
 from flatstream.tools._journals import examine_journal
-from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end
+from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of
 from flatstream.tools.inputs import Input, Opened, only_input
 from flatstream.validation import TypedValidator, Validator
 
@@ -124,12 +124,8 @@ def verify(
     >>> report.state, report.frames, [(one.begin, one.end, one.kind) for one in report.damage]
     ('damaged', 2, [(13, 27, 'checksum')])
     """
-    one = source if isinstance(source, Input) else only_input(source)
-
-    def step(offset: int) -> None:
-        if progress is not None:
-            progress(offset, one.size or offset)
-
+    one = only_input(source)
+    step = step_of(progress, one.size)
     options: dict[str, Any] = {} if one.kind == "journal" else {"allow_empty": allow_empty}
     if one.kind in ("pipe", "remote"):
         options["on_error"] = "resync"

@@ -25,6 +25,7 @@ from flatstream.detection import detect
 from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
+from flatstream.tools._contradictions import check_table
 from flatstream.tools._foreign import FIRST, Foreign, look_at, what_is
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Input:
         NotAStreamError
             The input is no stream, or its checksum cannot be found.
         LookupError
-            There is no such table.
+            There is no such table, or the schema contradicts the stream's description.
         OSError
             It cannot be read.
         """
@@ -188,10 +189,11 @@ class Input:
                 opened.tables = _tables_of(made)
             elif opened.description is not None:
                 opened.tables = opened.description.tables
-                made = opened.description.schema
-            if made is None and table is not None:
+            if made is None and not opened.tables and table is not None:
                 raise LookupError(f"the stream has no schema in which to look for the table {table!r}")
             opened.table = pick_table(opened.tables, made, table)
+            if made is not None:
+                check_table(opened.table, opened.description)
         except BaseException:
             opened.close()
             raise
@@ -420,14 +422,16 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
     return inputs
 
 
-def only_input(path: str | os.PathLike[str]) -> Input:
-    """The input that a path stands for.
+def only_input(path: str | os.PathLike[str] | Input) -> Input:
+    """The input that a path stands for; an Input is returned as it is.
 
     Raises
     ------
     ValueError
         It stands for nothing, or for several.
     """
+    if isinstance(path, Input):
+        return path
     inputs = expand([path])
     if len(inputs) != 1 or inputs[0].name != os.fspath(path):
         raise ValueError(f"{os.fspath(path)!r} stands for {len(inputs)} inputs: give each to a call of its own")

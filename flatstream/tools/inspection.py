@@ -13,7 +13,7 @@ from flatstream.errors import FlatStreamError
 from flatstream.tools._fields import field_at
 from flatstream.tools._journals import examine_journal
 from flatstream.tools._times import TimeField, guess_time_field, time_field
-from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, walk_headers
+from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
 from flatstream.tools.inputs import Input, NotAStreamError, Opened, decompression, only_input
 
 if TYPE_CHECKING:
@@ -197,13 +197,9 @@ def info(
     >>> found.kind, found.checksum, found.frames, found.state
     ('stream', 'crc32', 2, 'intact')
     """
-    one = source if isinstance(source, Input) else only_input(source)
+    one = only_input(source)
     size = one.size
-
-    def step(offset: int) -> None:
-        if progress is not None:
-            progress(offset, size or offset)
-
+    step = step_of(progress, size)
     if one.kind == "journal":
         is_small = (one.size or 0) <= MOST_CHECKED
         return _of_journal(one, checksum, schema, table, time, is_small if check is None else check, step)

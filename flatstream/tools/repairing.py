@@ -121,7 +121,7 @@ def repair(
     >>> report.action, report.frames, report.bytes_cut
     ('cut', 2, 12)
     """
-    one = source if isinstance(source, Input) else only_input(source)
+    one = only_input(source)
     if one.kind == "journal":
         return _repair_journal(one, checksum, progress)
     if one.kind != "file":

@@ -302,6 +302,7 @@ def test_messages_that_cannot_be_told_from_others_are_those_of_the_table(
     text = "table Inner { y:int; } table Point { time_ns:long; x:int; inner:Inner; } root_type Point;"
     (tmp_path / "point.fbs").write_text(text)
     table = Schema.from_fbs(text=text).root
+    assert table is not None
     records = [{"time_ns": BEGIN + x, "x": x, "inner": {"y": -x}} for x in range(20)]
     with flatstream.open("points.fs", "w", checksum="crc32", describe=table) as writer:
         RecordWriter(writer, table).write_records(records)

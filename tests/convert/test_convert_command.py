@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet
@@ -193,3 +194,11 @@ def test_plot_prints_text_and_saves_pictures(folder: Path) -> None:
         done = call_flatstream("plot", *arguments, cwd=folder)
         assert (done.status, done.errors.count("\n")) == (status, 1), done
         assert message in done.errors
+
+
+def test_a_missing_package_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    done = call_flatstream("convert", "in.fs", "missing.parquet", *SCHEMA, cwd=folder)
+    assert (done.status, done.output) == (ERROR, "")
+    assert done.errors == ("flatstream convert: in.fs: Parquet needs pyarrow: pip install 'flatstream[columns]'\n")
+    assert not (folder / "missing.parquet").exists()

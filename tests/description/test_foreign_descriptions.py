@@ -5,6 +5,7 @@ import io
 import pytest
 
 from flatstream import (
+    ChecksumType,
     Description,
     InvalidFrameError,
     RecordWriter,
@@ -17,6 +18,7 @@ from flatstream import (
 from flatstream import open as open_stream
 
 SCHEMA = Schema.from_file("examples/telemetry.bfbs")
+TABLE = SCHEMA.table("telemetry.Event")
 MESSAGES = [b"one", b"two" * 10, b"three"]
 
 
@@ -55,12 +57,12 @@ def test_a_description_tells_the_checksum_of_few_messages(tmp_path, checksum):
     path = tmp_path / "events.fs"
     for count in (0, 1, 3):
         with open_stream(path, "w", checksum=checksum, describe=SCHEMA) as writer:
-            records = RecordWriter(writer, SCHEMA.root)
+            records = RecordWriter(writer, TABLE)
             for number in range(count):
                 records.write(sequence=number, host="a")
         before = path.read_bytes()
         found = detect(path)
-        assert (found.checksum.value, found.confidence) == (checksum, 1.0)
+        assert (found.checksum, found.confidence) == (ChecksumType(checksum), 1.0)
         wrong = "crc32c" if checksum == "none" else "none"
         # The binary schema has what looks like frames without a checksum.
         with pytest.raises(InvalidFrameError, match=f"checksum '{checksum}'"):
@@ -75,7 +77,7 @@ def test_a_damaged_schema_is_no_stream_without_a_checksum(tmp_path):
     sink = io.BytesIO()
     with StreamWriter(sink, "crc32", describe=SCHEMA) as writer:
         for number in range(5):
-            RecordWriter(writer, SCHEMA.root).write(sequence=number)
+            RecordWriter(writer, TABLE).write(sequence=number)
     for place in (2, 5, 100, 3000):
         damaged = bytearray(sink.getvalue())
         damaged[place] ^= 4

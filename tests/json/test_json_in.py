@@ -179,6 +179,21 @@ def test_floats_are_rounded_once():
             assert abs(found - exact) == min(abs(other - exact) for other in others), (text, near)
 
 
+def test_texts_in_the_middle_of_two_floats_may_be_long_and_hexadecimal():
+    middle = "1.000000059604644775390625"
+    zeros = "0" * 5000
+    for text, expected in (
+        (middle + zeros, 1),
+        (middle + zeros + "1", 1 + 2**-23),
+        (f"-{zeros}{middle}{zeros}1", -1 - 2**-23),
+        ("0x1.000001p0", 1),
+        (f'"-0x1.000001{zeros}1p0"', -1 - 2**-23),
+        ("0x1000003p-24", 1 + 2**-22),
+        (f"0x1.000002ffffffffffffffff{zeros}p0", 1 + 2**-23),
+    ):
+        assert read(f'{{"f32":{text}}}').f32 == expected, text[:40]
+
+
 def test_text_of_records_reads_back_to_the_same_records():
     fields = {
         "f32": math.nan, "f64": -0.0, "i64": -(2**63), "u64": 2**64 - 1, "text": "\0\x1f\x7f\"\\/é𝄞", "access": 9,

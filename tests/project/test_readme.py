@@ -52,8 +52,6 @@ def test_python_of_section_runs(document: Path, name: str, tmp_path: Path, monke
 def test_commands_of_readme_run_and_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "examples").mkdir()
-    (tmp_path / "examples" / SCHEMA.name).write_bytes(SCHEMA.read_bytes())
     namespace: dict[str, object] = {"__name__": "readme"}
     printed: dict[str, str] = {}
     for block in SECTIONS[README]["Use"]:

@@ -91,7 +91,7 @@ WRITER_CASES = [
         (None, TypeError, ITEM + "NoneType"),
         (5, TypeError, ITEM + "int"),
         (b"abc", TypeError, ITEM + r"bytes: write_payload\(\) takes finished bytes"),
-        ({}, TypeError, ITEM + "dict"),
+        ({}, TypeError, ITEM + "dict: a RecordWriter writes records"),
         (UnfinishedItem, TypeError, ITEM + "the class UnfinishedItem"),
         (str, TypeError, ITEM + "the class str"),
         ("\ud800", UnicodeEncodeError, "surrogates not allowed"),

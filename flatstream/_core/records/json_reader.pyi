@@ -4,13 +4,10 @@ from typing_extensions import Buffer
 
 from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.flatbuf.layout import Layout
-from flatstream._core.records.record_builder import RecordBuilder
-
-NUMBER_NAMES: dict[int, str]
-NUMBER_RANGES: dict[int, str]
+from flatstream._core.records.json_scanner import JsonScanner
 
 @final
-class JsonReader(RecordBuilder):
+class JsonReader(JsonScanner):
     def __init__(
         self, layout: Layout, number: Any, *, file_identifier: bytes = b"", force_defaults: bool = False
     ) -> None: ...

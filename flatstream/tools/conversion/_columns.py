@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from flatstream.columns._convert import import_library
 from flatstream.description import Description
 from flatstream.reader import StreamReader
 from flatstream.records import RecordWriter
@@ -43,7 +43,10 @@ def load_pyarrow(what: str) -> Any:
     ImportError
         It is not installed.
     """
-    return import_library("pyarrow", f"convert from or to {what}: pyarrow")
+    try:
+        return importlib.import_module("pyarrow")
+    except ImportError as error:
+        raise ImportError(f"{what} needs pyarrow: pip install 'flatstream[columns]'") from error
 
 
 def metadata_of(known: Known, table: Table, options: Options) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from flatstream._core.base.checks import int_argument
 from flatstream._endpoints import is_path
+from flatstream._files import check_new
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.schema import Schema, Table
 from flatstream.tools._times import UNITS
@@ -312,8 +313,7 @@ def _check_new(paths: list[str]) -> None:
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise ArgumentError(f"two sources would become {path!r}: convert them one by one")
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        check_new(path)
     folder = os.path.dirname(paths[0])
     if folder and not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)

@@ -8,7 +8,7 @@ import os
 from typing import Any, BinaryIO
 
 from flatstream._endpoints import is_path
-from flatstream._files import give_name, say_what_is_full, sync
+from flatstream._files import check_new, give_name, open_partial, say_what_is_full, sync
 from flatstream.tools.conversion._formats import open_compressed
 
 __all__ = ["NewFile", "open_binary"]
@@ -19,6 +19,10 @@ def open_binary(source: Any, compression: str) -> Any:
     if compression:
         return open_compressed(source, compression, "rb")
     return open(source, "rb") if is_path(source) else contextlib.nullcontext(source)
+
+
+def _open_new(path: str) -> BinaryIO:
+    return open(path, "xb", buffering=1 << 18)
 
 
 class NewFile:
@@ -37,9 +41,8 @@ class NewFile:
         self.partial = ""
         self.raw: BinaryIO = out
         if self.path is not None:
-            if os.path.lexists(self.path):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.path)
-            self.raw = self._open_new(self.path)
+            check_new(self.path)
+            self.partial, self.raw = open_partial(self.path, _open_new)
         self.wrapped: Any = None
         try:
             if compression:
@@ -47,16 +50,6 @@ class NewFile:
         except BaseException:
             self._discard()
             raise
-
-    def _open_new(self, path: str) -> BinaryIO:
-        """Opens a file that did not exist. A conversion that was killed may have left one of the same name."""
-        number = 0
-        while True:
-            self.partial = f"{path}.partial-{os.getpid()}" + (f".{number}" if number else "")
-            try:
-                return open(self.partial, "xb", buffering=1 << 18)
-            except FileExistsError:
-                number += 1
 
     @property
     def file(self) -> Any:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from flatstream.reader import StreamReader
+from flatstream.tools._contradictions import check_table
 from flatstream.tools.conversion._files import open_binary
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, unprefixed
@@ -49,6 +50,8 @@ class StreamSource:
             known = Known() if description is None else known_of_description(description)
             known = replace(known, checksum=self.opened.checksum)
             self.known = known.with_schema(options)
+            if options.schema is not None:
+                check_table(self.known.table, description)
         except BaseException:
             self.opened.close()
             raise

@@ -1,0 +1,6 @@
+from flatstream._core.records.record_builder import RecordBuilder
+
+NUMBER_NAMES: dict[int, str]
+NUMBER_RANGES: dict[int, str]
+
+class JsonScanner(RecordBuilder): ...
