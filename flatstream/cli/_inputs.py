@@ -27,6 +27,7 @@ __all__ = [
     "new_file_option",
     "paths_argument",
     "source_options",
+    "time_field_option",
 ]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -95,6 +96,16 @@ def new_file_option(function: FunctionT) -> FunctionT:
         callback=checked,
         help="The new file; compressed if its name ends in .gz, .bz2, .xz, .zst or .lz4.",
     )(function)
+
+
+def time_field_option(whose: str = "the stream's") -> Callable[[FunctionT], FunctionT]:
+    """Adds ``--time-field``, as `time_field`."""
+    return click.option(
+        "--time-field",
+        metavar="NAME[:UNIT]",
+        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of "
+        f"{whose} description, or the one with a name as wall_time_ns.",
+    )
 
 
 class Source:

@@ -8,9 +8,18 @@ from collections.abc import Iterator
 import click
 
 from flatstream.cli._app import exit_statuses
-from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
+from flatstream.cli._inputs import (
+    Input,
+    Source,
+    expand,
+    json_option,
+    paths_argument,
+    source_options,
+    time_field_option,
+)
 from flatstream.cli._output import (
     Progress,
+    complain,
     count_text,
     duration_text,
     print_json,
@@ -20,8 +29,8 @@ from flatstream.cli._output import (
     time_text,
 )
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
-from flatstream.cli._times import time_field_option
 from flatstream.errors import FlatStreamError
+from flatstream.tools.inputs import passed_over
 from flatstream.tools.inspection import StreamInfo, info
 
 __all__ = ["command"]
@@ -83,7 +92,13 @@ def command(
                 print_line(line)
         return status_of_info(found)
 
-    status = for_each(expand(paths), show, as_json=as_json)
+    inputs = expand(paths)
+    for path in paths:
+        if number := passed_over(path):
+            complain(
+                f"{path}: {count_text(number, 'other file')} not looked at: no name of a stream, which ends with .fs"
+            )
+    status = for_each(inputs, show, as_json=as_json)
     if known:
         print_table(SHORT, [short_of(found) for found in known], right=("frames", "size"))
         if any(map(is_unchecked, known)):

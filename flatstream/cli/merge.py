@@ -13,9 +13,8 @@ from flatstream.cli._copying import (
     to_checksum_option,
     wrong_usage,
 )
-from flatstream.cli._inputs import Source, expand, json_option, new_file_option, paths_argument
+from flatstream.cli._inputs import Source, expand, json_option, new_file_option, paths_argument, time_field_option
 from flatstream.cli._output import Progress, complain, count_text, print_json, print_line, size_text
-from flatstream.cli._times import time_field_option
 
 __all__ = ["command"]
 

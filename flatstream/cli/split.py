@@ -16,9 +16,9 @@ from flatstream.cli._copying import (
     to_checksum_option,
     wrong_usage,
 )
-from flatstream.cli._inputs import Source, expand_one, json_option
+from flatstream.cli._inputs import Source, expand_one, json_option, time_field_option
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
-from flatstream.cli._times import parse_duration, time_field_option
+from flatstream.cli._times import parse_duration
 
 __all__ = ["command"]
 

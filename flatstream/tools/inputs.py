@@ -41,6 +41,7 @@ __all__ = [
     "load_schema",
     "only_input",
     "open_stdin",
+    "passed_over",
     "peeked_pipe",
     "pick_table",
 ]
@@ -461,6 +462,20 @@ def _of_path(path: str) -> list[Input]:
     if not inputs:
         raise ValueError(f"the folder {path!r} is no journal, and has no files that end with .fs")
     return inputs
+
+
+def passed_over(path: str | os.PathLike[str]) -> int:
+    """How many files of a folder `expand` leaves out, because their names do not end as those of streams.
+
+    0 for a journal, and for anything that is no folder. Hidden files do not count.
+    """
+    name = os.fspath(path)
+    if not os.path.isdir(name) or _journal_size(name) is not None:
+        return 0
+    with os.scandir(name) as entries:
+        return sum(
+            entry.is_file() and not entry.name.startswith(".") and not entry.name.endswith(ENDINGS) for entry in entries
+        )
 
 
 def _journal_size(path: str) -> int | None:
