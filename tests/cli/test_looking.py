@@ -375,7 +375,8 @@ def test_compressed_file_that_is_cut_off_shows_what_is_before_its_end(samples, t
     assert "telemetry.Event (as its description says)" in result.output
     found = verify(tmp_path / "cut.fs.gz")
     assert (found.state, found.damage[0].kind) == ("torn", "torn")
-    assert 0 < found.frames == info(tmp_path / "cut.fs.gz").frames < 50
+    assert found.frames == info(tmp_path / "cut.fs.gz").frames
+    assert 0 < found.frames < 50
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -388,3 +389,14 @@ def test_foreign_standard_input_is_told_like_a_file(samples, name):
         call_flatstream("cat", one, input=(samples / name).read_bytes(), cwd=samples) for one in ("-", name)
     )
     assert (piped.status, piped.errors) == (4, named.errors.replace(name, "-"))
+
+
+def test_info_of_a_folder_says_how_many_files_it_does_not_look_at(tmp_path):
+    write_events(tmp_path / "a.fs", 3)
+    write_events(tmp_path / "b", 3)
+    (tmp_path / ".hidden").touch()
+    make_journal(tmp_path / "j", [3])
+    result = call_flatstream("info", ".", "--short", cwd=tmp_path)
+    other = "flatstream info: .: 1 other file not looked at: no name of a stream, which ends with .fs\n"
+    assert (result.status, result.errors, len(result.lines)) == (0, other, 3)
+    assert call_flatstream("info", "j", cwd=tmp_path).errors == ""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from flatstream import RecordWriter, StreamReader, StreamWriter
+from flatstream.errors import UnexpectedEofError
 from flatstream.journal import JournalWriter, RotationPolicy
 from flatstream.tools import ConvertReport, convert
 from flatstream.tools.conversion import _arrow, _convert, _json_lines, _mcap, _sources
@@ -196,6 +197,30 @@ def test_damaged_one_of_several_leaves_nothing_and_the_others_keep_theirs(tmp_pa
     assert caught.value.__notes__ == [f"while {paths[1]} was converted to {tmp_path / 'new' / 'x-b.csv.gz'}"]
     assert {"x-a.csv.gz"} <= names_in(tmp_path / "new") <= {"x-a.csv.gz", "x-c.csv.gz"}
     assert gzip.decompress((tmp_path / "new" / "x-a.csv.gz").read_bytes()).startswith(b'"sequence",')
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_others_are_converted_beside_one_that_cannot_be(tmp_path: Path, processes: int) -> None:
+    paths = make_three(tmp_path)
+    paths[1].write_bytes(paths[1].read_bytes()[:-1])
+    (tmp_path / "new").mkdir()
+    told: list[tuple[str, Exception]] = []
+    reports = convert(
+        paths,
+        tmp_path / "new" / "{name}.csv",
+        failed=lambda path, error: told.append((path, error)),
+        processes=processes,
+        **OPTIONS,
+    )
+    assert isinstance(reports, list)
+    assert [report.source for report in reports] == [str(paths[0]), str(paths[2])]
+    assert [(path, type(error)) for path, error in told] == [(str(paths[1]), UnexpectedEofError)]
+    assert names_in(tmp_path / "new") == {"a.csv", "c.csv"}
+    # The only source: its error is raised.
+    with pytest.raises(EOFError):
+        convert(paths[1], tmp_path / "b.csv", failed=lambda path, error: None, **OPTIONS)
+    with pytest.raises(TypeError, match="failed must be callable, got int"):
+        convert(paths[0], tmp_path / "b.csv", failed=1, **OPTIONS)  # type: ignore[arg-type]
 
 
 def test_new_names_are_checked_before_anything_is_written(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_what_is_not_certain_is_an_error_that_says_what_was_tried(what: str, tmp
         flatstream.open(path)
     text = str(caught.value)
     assert str(path) in text
-    assert "pass the one that it was written with, as in checksum='crc32', or checksum='none'" in text
+    assert "that it was written with, as in checksum='crc32', or checksum='none'" in text
     for name in BUILT_IN:
         assert f"{name}: " in text
     # StreamReader reads without a checksum, as always.

@@ -66,6 +66,15 @@ PUBLIC = {
     "FrameSpan": "frame_end payload_end payload_start",
     "Framer": "bounded frame_and_write observed with_max_frame_len with_validator",
     "InvalidFrameError": "next_intact_offset",
+    "JournalReader": "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches "
+    "columns commit cursor deframer description detach directory frames_read gaps id lost_bytes "
+    "lost_ranges message_number message_offset messages number offset position process_all "
+    "process_typed process_typed_with_payload read_batch read_message records skipped source "
+    "stop_error typed_messages write_json_lines",
+    "JournalWriter": "buffer_capacity builder bytes_written close closed description detach directory "
+    "durable_position flush framer frames_written health id is_refusing metrics pending_bytes "
+    "position recovery rotate sink sync wait_durable write write_batch write_finished "
+    "write_frames write_message write_payload write_payloads",
     "JsonError": "next_intact_offset",
     "MemoryPolicy": "baseline_capacity on_reclaim should_reset",
     "NoChecksum": "calculate name size verify",

@@ -424,6 +424,8 @@ OTHERS = [
         *[(value, TypeError, BUILDER) for value in (5, "x", b"", object(), flatbuffers.Builder)],
     ),
     *refusals("StreamReader", lambda value: StreamReader(b"", **value), ({"chunk": 5}, TypeError, "'chunk'")),
+    *refusals("JournalReader", flatstream.JournalReader, (5, TypeError, "directory must be a path, got 5")),
+    *refusals("JournalWriter", flatstream.JournalWriter, (5, TypeError, "directory must be a str or os.PathLike")),
     *refusals("StreamWriter", lambda value: StreamWriter(PlainSink(), **value), ({"chunk": 5}, TypeError, "'chunk'")),
 ]
 
