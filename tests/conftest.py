@@ -28,18 +28,18 @@ settings.load_profile(os.environ.get("FLATSTREAM_HYPOTHESIS", "default"))
 
 # The files that take longest, in seconds on two cores: begun first, so that the processes end together.
 SLOWEST = {
-    "test_reference_streams": 40,
-    "test_recovery_guard": 38,
-    "test_leaks": 34,
-    "test_crc_kernels": 30,
-    "test_allocation": 23,
-    "test_typing": 21,
-    "test_replay": 21,
-    "test_columns": 18,
-    "test_schema": 16,
-    "test_columns_in": 15,
-    "test_twins": 14,
-    "test_columns_damage": 14,
+    "test_benchmarks": 12,
+    "test_crc_kernels": 10,
+    "test_columns": 8,
+    "test_replay": 7,
+    "test_sizes": 6,
+    "test_typing": 5,
+    "test_examples": 5,
+    "test_tutorial": 5,
+    "test_reference_streams": 5,
+    "test_recovery_guard": 5,
+    "test_columns_in": 5,
+    "test_schema": 4,
 }
 
 # Tests that measure who runs when, or are interrupted at a moment of the clock: never two of them at once.

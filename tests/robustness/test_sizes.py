@@ -144,7 +144,7 @@ def test_huge_payload_reaches_a_file_with_its_header_and_without_a_copy(buffer_s
     ("buffer_size", "size"),
     # Each piece is a copy: seconds for all of it.
     [
-        (buffer_size, pytest.param(size, marks=[] if (buffer_size, size) == (65_536, HUGE[-1]) else pytest.mark.long))
+        pytest.param(buffer_size, size, marks=[] if (buffer_size, size) == (65_536, HUGE[-1]) else pytest.mark.long)
         for buffer_size in (0, 65_536)
         for size in HUGE
     ],
