@@ -20,7 +20,7 @@ from flatstream import (
     recover_file,
 )
 from reference import framing as reference
-from support.extent import in_one_test
+from support.extent import in_one_test, spread
 from support.modes import MODES, Mode, every_mode
 from support.sources import SOURCES, CutSource
 from support.streams import corpus, read_all, recover_bytes
@@ -36,7 +36,7 @@ GOAL_1 = ["bytes", "bytesio", "raw_file", "buffered_file", "mmap", "socket"]
 @every_mode
 def test_reader_of_a_stream_cut_at_every_byte_is_never_wrong(mode: Mode, name: str, tmp_path: Path) -> None:
     stream = corpus(mode)
-    for cut in range(len(stream.data) + 1):
+    for cut in spread(range(len(stream.data) + 1), 4):
         with SOURCES[name].open(stream.data[:cut], tmp_path) as source:
             payloads, error = read_all(source, mode.deframer())
         frames, offset, end = stream.report(cut, guard=False)
@@ -56,7 +56,7 @@ def test_recovery_of_a_stream_cut_at_every_byte_is_never_wrong(
     mode: Mode, name: str, guard: bool, tmp_path: Path
 ) -> None:
     stream = corpus(mode)
-    for cut in range(len(stream.data) + 1):
+    for cut in spread(range(len(stream.data) + 1), 4):
         with SOURCES[name].open(stream.data[:cut], tmp_path) as source:
             assert recover(source, mode.deframer(), guard=guard) == stream.report(cut, guard), f"cut at {cut}"
 
