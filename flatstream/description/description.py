@@ -423,7 +423,9 @@ class Description:
 
 
 def is_description(payload: Buffer) -> bool:
-    """Whether a payload has the file identifier and the size of a description. `Description.from_bytes` tells more."""
+    """Whether a payload has the file identifier and the size of a description. The rest is checked by
+    `Description.from_bytes`.
+    """
     view = memoryview(payload)
     return may_describe(bytes(view.cast("B")[:8]) if view.nbytes else b"", view.nbytes)
 
