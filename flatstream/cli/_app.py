@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "app", "exit_statuses", "run"]
 
 PROGRAM = "flatstream"
 
-# What a shell asks for completions by.
+# The environment variable by which a shell gets completions from click.
 VARIABLE = "_FLATSTREAM_COMPLETE"
 
 # Each command is `command` of the module of its name. What it does is said here too, so that --help imports none.

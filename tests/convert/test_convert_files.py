@@ -21,6 +21,7 @@ from flatstream.tools.conversion import _arrow, _convert, _json_lines, _mcap, _s
 from flatstream.tools.conversion._columns import ColumnTarget
 from support.cli import environment
 from support.conversion import ENDINGS, events, names_in, one, read_stream, write_stream
+from support.extent import in_one_test
 from support.schemas import EXAMPLES, TELEMETRY
 
 assert TELEMETRY.root is not None
@@ -33,6 +34,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_existing_file_is_not_overwritten(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 10)
@@ -47,6 +49,7 @@ def test_existing_file_is_not_overwritten(tmp_path: Path, ending: str) -> None:
     assert names_in(tmp_path) == {"in.fs", out.name}
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", [*ENDINGS, ".csv.gz"])
 def test_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 10)
@@ -61,6 +64,7 @@ def test_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, ending: 
     assert names_in(tmp_path) == {"in.fs", out.name}
 
 
+@in_one_test
 @pytest.mark.parametrize("error", [OSError(28, "no space"), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("ending", [*ENDINGS, ".jsonl.zst"])
 def test_failed_conversion_leaves_nothing(tmp_path: Path, ending: str, error: BaseException) -> None:
@@ -75,6 +79,7 @@ def test_failed_conversion_leaves_nothing(tmp_path: Path, ending: str, error: Ba
     assert names_in(tmp_path) == {"in.fs"}
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_damaged_source_leaves_nothing_and_is_not_changed(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 500)
@@ -254,6 +259,7 @@ def test_journals_and_folders_are_sources(tmp_path: Path) -> None:
 # Other sources and sinks
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["fs", "arrows", "csv", "jsonl", "fb", "parquet", "arrow", "mcap"])
 def test_file_objects_are_written_and_stay_open(tmp_path: Path, name: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 10)
