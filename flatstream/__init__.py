@@ -76,6 +76,7 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
+    from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
 
@@ -110,6 +111,8 @@ __all__ = [
     "FrameSpan",
     "Framer",
     "InvalidFrameError",
+    "JournalReader",
+    "JournalWriter",
     "JsonError",
     "MemoryPolicy",
     "NoChecksum",
@@ -150,11 +153,13 @@ __all__ = [
 ]
 
 
-# Imported on first access: schemas and columns take as long to import as the rest of the package, and most programs do
-# not use them.
+# Imported on first access: journals, schemas and columns take as long to import as the rest of the package, and most
+# programs do not use them.
 _LAZY = {
     "ColumnBatch": "flatstream.columns",
     "ColumnStream": "flatstream.columns",
+    "JournalReader": "flatstream.journal",
+    "JournalWriter": "flatstream.journal",
     "RecordView": "flatstream.schema",
     "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",

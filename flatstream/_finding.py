@@ -138,15 +138,15 @@ def _find(file: Any, head: Callable[[int], bytes], name: str) -> Found:
         return Found(detected.checksum, "detection")
     tried = "; ".join(f"{walk.kind.value}: {walk.reason}" for walk in walks)
     seems = detected.looks_like
+    name = f"{name!r:.200}"
     if len(certain) > 1:
-        what = f"fits {' and '.join(kind.value for kind in certain)}"
+        what = f"the checksum of {name} fits {' and '.join(kind.value for kind in certain)}: pass the one"
     elif seems is not None:
-        what = f"looks like {seems}"
+        what = f"{name} looks like {seems}, and not like a stream; if it is one, pass the checksum"
     else:
-        what = "is not certain"
+        what = f"the checksum of {name} is not certain: pass the one"
     raise InvalidFrameError(
-        f"the checksum of {name!r:.200} {what}: pass the one that it was written with, as in checksum='crc32', or "
-        f"checksum='none'. Tried {tried}",
+        f"{what} that it was written with, as in checksum='crc32', or checksum='none'. Tried {tried}",
         offset=0,
         frame=0,
     )

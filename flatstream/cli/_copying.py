@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flatstream.checksums import ChecksumType
-from flatstream.cli._inputs import Source
+from flatstream.cli._inputs import Source, source_options
 from flatstream.cli._output import complain, count_text
 from flatstream.cli._plans import Loss
 from flatstream.cli._show import tell_loss
@@ -27,6 +27,7 @@ __all__ = [
     "table_of",
     "tell_out_of_order",
     "tell_sources",
+    "timed_source_options",
     "to_checksum_option",
     "wrong_usage",
 ]
@@ -73,6 +74,23 @@ def table_of(source: Source) -> Table | str | None:
         raise click.UsageError(str(error.args[0])) from None
 
 
+# How errors of the functions name their arguments, and what the options are called.
+OPTIONS = {
+    "with to_checksum": "with --to-checksum",
+    "say the field, as 'name:unit'": "say it with --time-field NAME:UNIT",
+    "say the table of both": "say the schema of both with --schema FILE",
+    "does not describe itself: say the table": "does not describe itself: say it with --schema FILE",
+    "the pattern of the new files needs": "the pattern of the new files (-o) needs",
+}
+
+
+def in_options(text: str) -> str:
+    """A message with the names of options in place of those of arguments."""
+    for argument, option in OPTIONS.items():
+        text = text.replace(argument, option)
+    return text
+
+
 @contextmanager
 def wrong_usage() -> Iterator[None]:
     """Turns errors of arguments into those of the command line. Errors of streams are ValueErrors too, and stay."""
@@ -82,8 +100,17 @@ def wrong_usage() -> Iterator[None]:
         yield
     except FlatStreamError:
         raise
+    except OverflowError as error:
+        raise click.UsageError(f"a number is too large: {error}") from None
     except (ValueError, LookupError) as error:
-        raise click.UsageError(str(error.args[0])) from None
+        raise click.UsageError(in_options(str(error.args[0]))) from None
+
+
+def timed_source_options(function: FunctionT) -> FunctionT:
+    """Adds ``--checksum``, and ``--schema`` and ``--table`` for what is put in order by time, as `source`."""
+    return source_options(
+        function, table_help="The table whose time field counts. Messages of other tables pass with those before them."
+    )
 
 
 def tell_sources(sources: Iterable[SourceReport]) -> int:

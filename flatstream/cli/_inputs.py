@@ -27,6 +27,7 @@ __all__ = [
     "new_file_option",
     "paths_argument",
     "source_options",
+    "time_field_option",
 ]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -78,9 +79,33 @@ def count_option(text: str) -> Callable[[FunctionT], FunctionT]:
 
 def new_file_option(function: FunctionT) -> FunctionT:
     """Adds ``-o``, as `out`: the path of the file that is written."""
+
+    def checked(context: click.Context, parameter: click.Parameter, value: str) -> str:
+        if value == "-":
+            name = context.info_name
+            raise click.BadParameter(f"{name} writes to a new file, and not to standard output (./- is a file)")
+        return value
+
     return click.option(
-        "-o", "--output", "out", required=True, metavar="FILE", type=click.Path(), help="The new file."
+        "-o",
+        "--output",
+        "out",
+        required=True,
+        metavar="FILE",
+        type=click.Path(),
+        callback=checked,
+        help="The new file; compressed if its name ends in .gz, .bz2, .xz, .zst or .lz4.",
     )(function)
+
+
+def time_field_option(whose: str = "the stream's") -> Callable[[FunctionT], FunctionT]:
+    """Adds ``--time-field``, as `time_field`."""
+    return click.option(
+        "--time-field",
+        metavar="NAME[:UNIT]",
+        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of "
+        f"{whose} description, or the one with a name as wall_time_ns.",
+    )
 
 
 class Source:
@@ -135,7 +160,10 @@ def checksum_option(function: FunctionT) -> FunctionT:
     )(function)
 
 
-def source_options(function: FunctionT) -> FunctionT:
+TABLE_HELP = "The table of the messages: a name or a file identifier."
+
+
+def source_options(function: FunctionT, *, table_help: str = TABLE_HELP) -> FunctionT:
     """Adds ``--checksum``, ``--schema`` and ``--table``, which the function gets as one argument, `source`."""
 
     @checksum_option
@@ -146,7 +174,7 @@ def source_options(function: FunctionT) -> FunctionT:
         help="The schema of the messages (.fbs, .bfbs, or a stream that describes it), instead of the one that the "
         "stream describes.",
     )
-    @click.option("--table", metavar="NAME", help="The table of the messages: a name or a file identifier.")
+    @click.option("--table", metavar="NAME", help=table_help)
     def with_source(*args: Any, checksum: str | None, schema: str | None, table: str | None, **kwargs: Any) -> Any:
         return function(*args, source=Source(checksum, schema, table), **kwargs)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from flatstream.cli._inputs import time_field_option
 from flatstream.tools._times import UNITS, TimeField, guess_time_field, time_field
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ __all__ = [
     "parse_duration",
     "parse_time",
     "time_conditions",
-    "time_field_option",
     "time_options",
     "value_in_unit",
 ]
@@ -149,16 +149,6 @@ def time_conditions(
             value = value_in_unit(parse_time(text, now), field.unit)
         conditions.append((field.path, operator, value))
     return conditions
-
-
-def time_field_option(whose: str = "the stream's") -> Callable[[FunctionT], FunctionT]:
-    """Adds ``--time-field``, as `time_field`."""
-    return click.option(
-        "--time-field",
-        metavar="NAME[:UNIT]",
-        help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of "
-        f"{whose} description, or the one with a name as wall_time_ns.",
-    )
 
 
 def time_options(function: FunctionT) -> FunctionT:

@@ -8,9 +8,18 @@ from collections.abc import Iterator
 import click
 
 from flatstream.cli._app import exit_statuses
-from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
+from flatstream.cli._inputs import (
+    Input,
+    Source,
+    expand,
+    json_option,
+    paths_argument,
+    source_options,
+    time_field_option,
+)
 from flatstream.cli._output import (
     Progress,
+    complain,
     count_text,
     duration_text,
     print_json,
@@ -21,6 +30,7 @@ from flatstream.cli._output import (
 )
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
 from flatstream.errors import FlatStreamError
+from flatstream.tools.inputs import passed_over
 from flatstream.tools.inspection import StreamInfo, info
 
 __all__ = ["command"]
@@ -41,12 +51,7 @@ LABEL = 14
 @paths_argument
 @click.option("-s", "--short", is_flag=True, help="Print one line for each input.")
 @click.option("--check", is_flag=True, help="Compare each payload with its checksum, in large files too.")
-@click.option(
-    "--time-field",
-    metavar="NAME[:UNIT]",
-    help="The field with the time of a message, and its unit: s, ms, us or ns. By default that of the stream's "
-    "description, or the one with a name as wall_time_ns.",
-)
+@time_field_option()
 @json_option
 @source_options
 def command(
@@ -87,7 +92,13 @@ def command(
                 print_line(line)
         return status_of_info(found)
 
-    status = for_each(expand(paths), show, as_json=as_json)
+    inputs = expand(paths)
+    for path in paths:
+        if number := passed_over(path):
+            complain(
+                f"{path}: {count_text(number, 'other file')} not looked at: no name of a stream, which ends with .fs"
+            )
+    status = for_each(inputs, show, as_json=as_json)
     if known:
         print_table(SHORT, [short_of(found) for found in known], right=("frames", "size"))
         if any(map(is_unchecked, known)):

@@ -5,17 +5,16 @@ from __future__ import annotations
 import click
 
 from flatstream.cli._app import exit_statuses
-from flatstream.cli._copying import table_of, tell_out_of_order, tell_sources, to_checksum_option, wrong_usage
-from flatstream.cli._inputs import (
-    Source,
-    expand,
-    json_option,
-    new_file_option,
-    paths_argument,
-    source_options,
+from flatstream.cli._copying import (
+    table_of,
+    tell_out_of_order,
+    tell_sources,
+    timed_source_options,
+    to_checksum_option,
+    wrong_usage,
 )
-from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
-from flatstream.cli._times import time_field_option
+from flatstream.cli._inputs import Source, expand, json_option, new_file_option, paths_argument, time_field_option
+from flatstream.cli._output import Progress, complain, count_text, print_json, print_line, size_text
 
 __all__ = ["command"]
 
@@ -27,7 +26,7 @@ __all__ = ["command"]
 @click.option("--concatenate", is_flag=True, help="One input after the other, whatever their times are.")
 @to_checksum_option
 @json_option
-@source_options
+@timed_source_options
 def command(
     paths: tuple[str, ...],
     out: str,
@@ -39,8 +38,9 @@ def command(
 ) -> int:
     """Write the messages of all inputs to a new stream, in the order of their times.
 
-    Messages pass as they are, and so does the description of the streams, which must be the same. A file that exists is
-    never overwritten. What is damaged is told on standard error and left out.
+    Messages pass as they are, and so does the description of the streams, which must be of the same messages. Metadata
+    in which they differ is left out. A file that exists is never overwritten. What is damaged is told on standard error
+    and left out.
     """
     from flatstream.tools.merging import merge
 
@@ -65,5 +65,7 @@ def command(
             f"{out}: {count_text(report.frames, 'message')} of {count_text(len(report.sources), 'input')}, "
             f"{size_text(report.size)}"
         )
+    if report.metadata_left_out:
+        complain(f"the inputs differ in metadata, which is left out: {', '.join(report.metadata_left_out)}")
     tell_out_of_order(report.out_of_order)
     return tell_sources(report.sources)

@@ -6,7 +6,7 @@ import click
 
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._copying import tell_sources, to_checksum_option, wrong_usage
-from flatstream.cli._inputs import Source, expand_one, json_option, new_file_option, source_options
+from flatstream.cli._inputs import checksum_option, expand_one, json_option, new_file_option
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
 
 __all__ = ["command"]
@@ -22,7 +22,7 @@ __all__ = ["command"]
 @click.option("--seed", type=int, metavar="N", help="With --fraction: the same seed takes the same messages again.")
 @to_checksum_option
 @json_option
-@source_options
+@checksum_option
 def command(
     path: str,
     out: str,
@@ -31,7 +31,7 @@ def command(
     seed: int | None,
     to_checksum: str | None,
     as_json: bool,
-    source: Source,
+    checksum: str | None,
 ) -> int:
     """Write every N-th message of a stream to a new one, or some at random.
 
@@ -49,7 +49,7 @@ def command(
             every=every,
             fraction=fraction,
             seed=seed,
-            checksum=source.checksum,
+            checksum=checksum,
             to_checksum=to_checksum,
             on_error="resync",
             progress=progress,

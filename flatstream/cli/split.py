@@ -12,12 +12,13 @@ from flatstream.cli._copying import (
     table_of,
     tell_out_of_order,
     tell_sources,
+    timed_source_options,
     to_checksum_option,
     wrong_usage,
 )
-from flatstream.cli._inputs import Source, expand_one, json_option, source_options
+from flatstream.cli._inputs import Source, expand_one, json_option, time_field_option
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
-from flatstream.cli._times import parse_duration, time_field_option
+from flatstream.cli._times import parse_duration
 
 __all__ = ["command"]
 
@@ -32,17 +33,17 @@ __all__ = ["command"]
     metavar="PATTERN",
     type=click.Path(),
     help="The names of the new files: 'part-{number:04}.fs' counts them, and 'day-{time}.fs' has the beginning of the "
-    "interval (with --every).",
+    "interval (with --every). Compressed if they end in .gz, .bz2, .xz, .zst or .lz4.",
 )
 @click.option(
     "--every", metavar="DURATION", help="A file for each interval of time: 1h, 30m, 1d. Days are those of UTC."
 )
-@click.option("--size", metavar="SIZE", help="Files of at most this size: 64MB, 1GiB.")
+@click.option("--size", metavar="SIZE", help="Files of at most this size: 64MB, 1GiB. A larger message stands alone.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Files of so many messages.")
 @time_field_option()
 @to_checksum_option
 @json_option
-@source_options
+@timed_source_options
 def command(
     path: str,
     pattern: str,
@@ -63,6 +64,11 @@ def command(
 
     if sum(value is not None for value in (every, size, count)) != 1:
         raise click.UsageError("say one of --every, --size and --count")
+    if every is None and (source.table is not None or source.schema is not None or time_field is not None):
+        raise click.UsageError(
+            "--schema, --table and --time-field say the time of a message, for --every: without it, all messages pass "
+            "(flatstream convert --table copies those of one table)"
+        )
     with wrong_usage(), Progress(f"split {path}") as progress:
         report = split(
             expand_one(path),

@@ -296,7 +296,9 @@ class Description:
                     ) from None
                 tables.setdefault(root.file_identifier, table)
             self._cache["tables"] = tables
-        return dict(tables)
+        if len(tables) > 1 and "several" not in self._cache:
+            self._cache["several"] = {name: table._one_of(name, tables) for name, table in tables.items()}
+        return dict(self._cache.get("several", tables))
 
     @property
     def table(self) -> Any:

@@ -449,9 +449,14 @@ def _recover(options: argparse.Namespace, output: _Output) -> Outcome:
     output.result["segments"] = [_report_json(report) for report in reports]
     output.result["id"] = manifest.id
     lost_bytes = sum(report.lost_bytes for report in reports) + sum(one.bytes for one in lost.values())
+    frames = sum(report.frames for report in reports)
+    not_read = sum(report.frames for report in reports if report.action == "sealed")
+    known_frames = _count(frames, "intact frame")
+    if not_read:
+        known_frames = f"{_count(frames, 'frame')}, {not_read} of them in sealed segments, which were not read"
     output.line(
-        f"{_count(len(reports), 'segment')}, {_count(sum(report.frames for report in reports), 'intact frame')}; "
-        f"{_count(cut, 'torn tail')} cut off; {_count(lost_bytes, 'byte')} lost"
+        f"{_count(len(reports), 'segment')}, {known_frames}; {_count(cut, 'torn tail')} cut off; "
+        f"{_count(lost_bytes, 'byte')} lost"
     )
     return outcome
 
@@ -480,7 +485,8 @@ def _tell_recovery(name: str, report: SegmentReport, is_damaged: bool, missing: 
     elif missing:
         output.line(f"{name}: {missing} frames are missing that it had when it was sealed; {text}")
     else:
-        output.line(f"{name}: {'sealed' if report.action == 'sealed' else 'intact'}; {text}", is_problem=False)
+        state = "sealed, and not read" if report.action == "sealed" else "intact"
+        output.line(f"{name}: {state}; {text}", is_problem=False)
 
 
 def _report_json(report: SegmentReport) -> dict[str, Any]:

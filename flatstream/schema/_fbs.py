@@ -62,7 +62,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 def schema_text(schema: SchemaInfo) -> str:
     """The text of a schema; see `Schema.to_fbs`."""
-    return "\n".join(_Writer(schema).lines()) + "\n"
+    return "\n".join(_Writer(schema).lines()).lstrip("\n") + "\n"
 
 
 class _Writer:

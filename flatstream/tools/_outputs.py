@@ -15,6 +15,7 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.description import Description
+    from flatstream.tools.conversion._files import NewFile
 
 __all__ = ["NewStream", "is_same_checksum"]
 
@@ -26,15 +27,42 @@ def is_same_checksum(one: Checksum | None, other: Checksum) -> bool:
     return one is not None and type(one) is type(other) and one.name == other.name
 
 
+def compressed_file(path: str) -> NewFile | None:
+    """A new file that is compressed, if its name ends so, as ``.fs.gz``; None for a file as it is.
+
+    Raises
+    ------
+    ValueError
+        The name is that of a file of another format.
+    FileExistsError, ImportError, OSError
+        There is such a file; a package that compresses is missing; the file cannot be made.
+    """
+    if path.lower().endswith(".fs"):
+        return None
+    # Imported for other names alone: it takes its time.
+    from flatstream.tools.conversion._files import NewFile
+    from flatstream.tools.conversion._formats import FORMATS, format_of_name
+
+    form, compression = format_of_name(path)
+    if form not in (None, "fs"):
+        raise ValueError(
+            f"the new file is a stream, and {path!r:.200} is a name for {FORMATS[form].title}: choose one with .fs"
+        )
+    return NewFile(path, compression) if compression else None
+
+
 class NewStream:
     """A stream in a new file, which is called ``<path>.partial-<number of the process>`` until it is complete.
 
-    A context manager: what is left without `finish` is no result, and is removed.
+    It is compressed if its name ends so, as ``.fs.gz``. A context manager: what is left without `finish` is no result,
+    and is removed.
 
     Raises
     ------
     FileExistsError
         There is a file of this name, at the beginning or when it would get its name.
+    ValueError
+        Its name is that of a file of another format.
     """
 
     def __init__(self, path: str, checksum: Checksum, description: Description | None) -> None:
@@ -43,6 +71,12 @@ class NewStream:
         self.frames = 0
         self.size = 0
         options: dict[str, Any] = {} if description is None else {"describe": description}
+        self.compressed = compressed_file(path)
+        if self.compressed is not None:
+            self.partial = self.compressed.partial
+            sink = self.compressed.file
+            self.writer = StreamWriter(sink, framer_for(checksum), buffer_size=BUFFER_SIZE, **options)
+            return
 
         def open_new(partial: str) -> StreamWriter:
             return StreamWriter(PathToOpen(partial, "xb"), framer_for(checksum), buffer_size=BUFFER_SIZE, **options)
@@ -69,8 +103,13 @@ class NewStream:
 
     def finish(self) -> None:
         """Makes the file lasting, and gives it its name."""
-        self.writer.sync()
         self.frames = self.writer.frames_written
+        if self.compressed is not None:
+            self.writer.close()
+            self.compressed.path = self.path
+            self.size = self.compressed.finish() or 0
+            return
+        self.writer.sync()
         self.writer.close()
         self.size = os.stat(self.partial).st_size
         give_name(self.partial, self.path)
@@ -84,5 +123,8 @@ class NewStream:
             return
         with contextlib.suppress(Exception):
             self.writer.close()
+        if self.compressed is not None:
+            self.compressed.__exit__(kind, error, None)
+            return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.partial)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flatstream.checksums import Checksum, ChecksumType, NoChecksum, as_checksum
+from flatstream.description.description import checksum_name
 from flatstream.framing import Deframer, checksum_of, deframer_for
 from flatstream.reader import StreamReader
 from flatstream.tools._fields import field_at
@@ -26,6 +27,7 @@ __all__ = [
     "check_single",
     "common_checksum",
     "common_description",
+    "metadata_left_out",
     "open_sources",
     "times_of",
 ]
@@ -151,8 +153,8 @@ def common_checksum(sources: list[SourceStream], wanted: Checksum | ChecksumType
         assert first.checksum is not None
         if (type(source.checksum), source.checksum.name) != (type(first.checksum), first.checksum.name):
             raise ValueError(
-                f"{first.name} has the checksum {first.checksum.name!r} and {source.name} has "
-                f"{source.checksum.name!r}: say the one to write with to_checksum"
+                f"{first.name} has the checksum {checksum_name(first.checksum)} and {source.name} has "
+                f"{checksum_name(source.checksum)}: say the one to write with to_checksum"
             )
     assert first.checksum is not None
     return first.checksum
@@ -189,6 +191,16 @@ def common_description(
     return first if metadata == first.metadata else first._replaced(metadata=metadata)
 
 
+def metadata_left_out(sources: list[SourceStream], description: Description | None) -> tuple[str, ...]:
+    """The keys of metadata that some sources have, and that are not in the description of what is written.
+
+    Without those by which a journal knows its segments.
+    """
+    kept = {} if description is None else description.metadata
+    known = {key for source in sources if source.description is not None for key in source.description.metadata}
+    return tuple(sorted(key for key in known - kept.keys() if not key.startswith("journal.")))
+
+
 def times_of(sources: list[SourceStream], table: Table | str | None, time: Any, what: str) -> MessageTimes:
     """The times of the messages of all sources.
 
@@ -206,7 +218,9 @@ def times_of(sources: list[SourceStream], table: Table | str | None, time: Any, 
     elif table is not None:
         tables = {"": table}
     elif not tables:
-        raise ValueError(f"{what} by time needs a table, and {sources[0].name} does not describe itself: say it")
+        raise ValueError(
+            f"{what} by time needs a schema, and {sources[0].name} does not describe itself: say the table"
+        )
     fields = {}
     for identifier, each in tables.items():
         if isinstance(time, str) and len(tables) > 1 and field_at(each, time.partition(":")[0]) is None:
@@ -218,7 +232,7 @@ def times_of(sources: list[SourceStream], table: Table | str | None, time: Any, 
     if not fields:
         names = " and ".join(each.name for each in tables.values())
         known = "none is known" if time is None else f"there is no {time}"
-        raise ValueError(f"{what} by time needs a time field, and {known} in {names}: say it, as 'name:unit'")
+        raise ValueError(f"{what} by time needs a time field, and {known} in {names}: say the field, as 'name:unit'")
     return MessageTimes(fields, next(iter(fields.values())) if len(tables) == 1 else None)
 
 

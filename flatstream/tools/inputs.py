@@ -41,6 +41,7 @@ __all__ = [
     "load_schema",
     "only_input",
     "open_stdin",
+    "passed_over",
     "peeked_pipe",
     "pick_table",
 ]
@@ -191,7 +192,11 @@ class Input:
                 opened.tables = opened.description.tables
             if made is None and not opened.tables and table is not None:
                 raise LookupError(f"the stream has no schema in which to look for the table {table!r}")
-            opened.table = pick_table(opened.tables, made, table)
+            known = made
+            if made is None and table is not None and opened.description is not None:
+                # It may be another one than a root.
+                known = opened.description.schema
+            opened.table = pick_table(opened.tables, known, table)
             if made is not None:
                 check_table(opened.table, opened.description)
         except BaseException:
@@ -461,6 +466,20 @@ def _of_path(path: str) -> list[Input]:
     if not inputs:
         raise ValueError(f"the folder {path!r} is no journal, and has no files that end with .fs")
     return inputs
+
+
+def passed_over(path: str | os.PathLike[str]) -> int:
+    """How many files of a folder `expand` leaves out, because their names do not end as those of streams.
+
+    0 for a journal, and for anything that is no folder. Hidden files do not count.
+    """
+    name = os.fspath(path)
+    if not os.path.isdir(name) or _journal_size(name) is not None:
+        return 0
+    with os.scandir(name) as entries:
+        return sum(
+            entry.is_file() and not entry.name.startswith(".") and not entry.name.endswith(ENDINGS) for entry in entries
+        )
 
 
 def _journal_size(path: str) -> int | None:

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from flatstream._lock import who_writes
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
-from flatstream.tools._fields import field_at
 from flatstream.tools._journals import examine_journal
-from flatstream.tools._times import TimeField, guess_time_field, time_field
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
 from flatstream.tools.inputs import Input, NotAStreamError, Opened, decompression, only_input
 
 if TYPE_CHECKING:
     from flatstream.description import Description
     from flatstream.schema import Schema, Table
+    from flatstream.tools._times import TimeField
 
 __all__ = ["StreamInfo", "info"]
 
@@ -276,6 +275,11 @@ def _times(opened: Opened, time: Any) -> dict[str, tuple[Table, TimeField]]:
     tables = {"": opened.table} if opened.table is not None else dict(opened.tables)
     if time is not None and not tables:
         raise ValueError("the field of the time is given, and the schema is not known")
+    if not tables:
+        return {}
+    # Imported for streams with a schema alone.
+    from flatstream.tools._fields import field_at
+
     path = time.partition(":")[0] if isinstance(time, str) else time[0] if isinstance(time, tuple) and time else None
     having = {key: table for key, table in tables.items() if path and field_at(table, path) is not None}
     found = {}
@@ -287,6 +291,8 @@ def _times(opened: Opened, time: Any) -> dict[str, tuple[Table, TimeField]]:
 
 
 def _time_field(table: Table, time: Any, description: Description | None) -> TimeField | None:
+    from flatstream.tools._times import TimeField, guess_time_field, time_field
+
     if time is not None:
         return time_field(table, time)
     for root in () if description is None else description.roots:

@@ -19,6 +19,7 @@ from flatstream.tools._sources import (
     SourceStream,
     common_checksum,
     common_description,
+    metadata_left_out,
     open_sources,
     times_of,
 )
@@ -45,6 +46,8 @@ class MergeReport:
         What was read from each source.
     out_of_order : int
         How many messages have an earlier time than one before them in the same source.
+    metadata_left_out : tuple of str
+        The keys of metadata in which the sources differ, so that the new file has none of them.
     """
 
     path: str
@@ -52,6 +55,7 @@ class MergeReport:
     size: int
     sources: tuple[SourceReport, ...]
     out_of_order: int
+    metadata_left_out: tuple[str, ...] = ()
 
     @property
     def lost_bytes(self) -> int:
@@ -66,6 +70,7 @@ class MergeReport:
             "size": self.size,
             "lost_bytes": self.lost_bytes,
             "out_of_order": self.out_of_order,
+            "metadata_left_out": list(self.metadata_left_out),
             "sources": [source.to_dict() for source in self.sources],
         }
 
@@ -89,7 +94,8 @@ def merge(
         The streams; see `flatstream.tools.inputs.expand` for folders and patterns. A StreamReader is read from where it
         is, and stays open.
     out : path
-        The new file. It must not exist. Until it is complete, it is called ``<out>.partial-<number of the process>``.
+        The new file, compressed if its name ends so, as ``.fs.gz``. It must not exist. Until it is complete, it is
+        called ``<out>.partial-<number of the process>``.
     time : str or (str, str) or False, optional
         The field with the time of a message and its unit: ``"wall_time"``, ``"wall_time:us"``, ``("wall_time", "us")``.
         By default that of the streams' description, or the one whose name says it. False: one source after the other.
@@ -165,7 +171,9 @@ def merge(
                 )
             told.finish()
             new.finish()
-        return MergeReport(new.path, new.frames, new.size, tuple(source.report() for source in opened), out_of_order)
+        reports = tuple(source.report() for source in opened)
+        left_out = metadata_left_out(opened, description)
+        return MergeReport(new.path, new.frames, new.size, reports, out_of_order, left_out)
 
 
 class _Head:

@@ -72,7 +72,8 @@ def sample(
     source : path, Input or StreamReader
         The stream; a folder is a journal. A StreamReader is read from where it is, and stays open.
     out : path
-        The new file. It must not exist. Until it is complete, it is called ``<out>.partial-<number of the process>``.
+        The new file, compressed if its name ends so, as ``.fs.gz``. It must not exist. Until it is complete, it is
+        called ``<out>.partial-<number of the process>``.
     every : int, optional
         The first message, and each `every`-th behind it.
     fraction : float, optional

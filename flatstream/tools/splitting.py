@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from bisect import bisect_left, bisect_right
@@ -122,13 +123,15 @@ def split(
     pattern : path
         The names of the new files, as ``"day-{time}.fs"`` or ``"part-{number:04}.fs"``. ``{number}`` counts them from
         0; ``{time}`` is, by time, where the interval of the file begins, as ``20260131T120000Z`` (with a fraction if it
-        has one). ``{{`` and ``}}`` are braces. None of these files may exist. Until one is complete, it is called
-        ``<name>.partial-<number of the process>``.
+        has one). ``{{`` and ``}}`` are braces. None of these files may exist; without ``{time}``, that is checked for
+        all numbers before anything is written. Until one is complete, it is called
+        ``<name>.partial-<number of the process>``. They are compressed if their names end so, as ``.fs.gz``.
     every : timedelta, optional
         A file for each interval of this length. Intervals are counted from the beginning of 1970 in UTC, so that those
         of an hour begin with the hours. Intervals without messages have no file.
     size : int, optional
-        Each file has at most so many bytes, its description included, or one message that is larger.
+        Each file has at most so many bytes, its description included, or one message that is larger. (Of compressed
+        files, before they are compressed.)
     count : int, optional
         Each file has so many messages, and the last one what is left.
     time, table
@@ -146,7 +149,7 @@ def split(
         There is a file of one of these names.
     TypeError, ValueError
         An argument is wrong; not one of `every`, `size` and `count` is given; the pattern gives two files one name; no
-        time is known.
+        time is known; the description leaves no room in files of `size` bytes for a message that is not as large.
     OSError, FlatStreamError
         The source or a new file failed; the source is damaged.
 
@@ -180,6 +183,7 @@ def split(
         raise ValueError("time is for splitting by time: say every as well")
     limit = int_argument("size", size, 1, 2**62) if size is not None else 0
     number = int_argument("count", count, 1, 2**62) if count is not None else 0
+    names.check_new()
     with open_sources([source], checksum, on_error) as opened:
         check_single(opened)
         stream = opened[0]
@@ -218,8 +222,9 @@ def _by_time(stream: SourceStream, files: _Files, length: int, times: MessageTim
 
 def _by_size(stream: SourceStream, files: _Files, limit: int, told: Progress) -> None:
     header = 4 + files.checksum.size
-    if files.description is not None:
-        limit = max(0, limit - header - len(files.description.to_bytes()))
+    size = limit
+    described = 0 if files.description is None else header + len(files.description.to_bytes())
+    limit = max(0, limit - described)
     room = 0
     for batch in stream.reader.batches():
         begin = 0
@@ -231,6 +236,12 @@ def _by_size(stream: SourceStream, files: _Files, limit: int, told: Progress) ->
             if number > begin:
                 files.write(batch, begin, number)
                 begin = number
+            if limit < header + length <= size or not limit:
+                # Otherwise the message would be alone, and the file larger all the same.
+                raise ValueError(
+                    f"files of {size:,} bytes are too small: each begins with the description, which has "
+                    f"{described:,} bytes, and a message has {header + length:,}"
+                )
             files.begin()
             taken, room = header + length, limit
         files.write(batch, begin, len(batch))
@@ -267,8 +278,25 @@ class _Names:
             raise ValueError(f"{{time}} in a pattern has no width, got {pattern!r:.200}")
         found = {place["name"] for place in places} - {None}
         if not found:
-            raise ValueError(f"the pattern of the new files needs {{number}} or {{time}}, got {pattern!r:.200}")
+            raise ValueError(
+                "the pattern of the new files needs {number} or {time}, as in part-{number}.fs; "
+                f"got {pattern!r:.200}"
+            )
         self.has_time = "time" in found
+
+    def check_new(self) -> None:
+        """Raises FileExistsError if a file has the name of one of the new ones, without {time} in the pattern."""
+        folder, last = os.path.split(self.pattern)
+        if self.has_time or _PLACE.search(folder) is not None or not os.path.isdir(folder or "."):
+            return
+        parts, end = [], 0
+        for place in _PLACE.finditer(last):
+            parts += [re.escape(last[end : place.start()]), r"\d+" if place["name"] else re.escape(place[0][0])]
+            end = place.end()
+        pattern = re.compile("".join([*parts, re.escape(last[end:])]))
+        for name in sorted(os.listdir(folder or ".")):
+            if pattern.fullmatch(name):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.path.join(folder, name))
 
     def name(self, number: int, start: int | None) -> str:
         """The name of a file by its number, and the time in nanoseconds with which its interval begins."""

@@ -29,6 +29,7 @@ from support.cli_samples import (
     write_events,
     write_mixed,
 )
+from support.extent import in_one_test
 from support.journal_folders import damage_frame, make_journal, tear
 
 COMPRESSED = "compressed.fs.gz"
@@ -45,6 +46,7 @@ def check(name: str, result: Result) -> None:
     check_expected(name, f"{result.output}--- standard error\n{result.errors}--- status {result.status}\n")
 
 
+@in_one_test
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("kind", ["streams", "foreign", "journals"])
 def test_output_is_as_expected(samples, command, kind):
@@ -64,6 +66,7 @@ def test_installed_script_prints_the_same(samples):
         assert "image.png" not in there.output
 
 
+@in_one_test
 @pytest.mark.parametrize("name", [*STREAMS, *FOREIGN])
 def test_pipe_is_read_like_the_file(samples, name):
     data = (samples / name).read_bytes()
@@ -372,7 +375,8 @@ def test_compressed_file_that_is_cut_off_shows_what_is_before_its_end(samples, t
     assert "telemetry.Event (as its description says)" in result.output
     found = verify(tmp_path / "cut.fs.gz")
     assert (found.state, found.damage[0].kind) == ("torn", "torn")
-    assert 0 < found.frames == info(tmp_path / "cut.fs.gz").frames < 50
+    assert found.frames == info(tmp_path / "cut.fs.gz").frames
+    assert 0 < found.frames < 50
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -385,3 +389,14 @@ def test_foreign_standard_input_is_told_like_a_file(samples, name):
         call_flatstream("cat", one, input=(samples / name).read_bytes(), cwd=samples) for one in ("-", name)
     )
     assert (piped.status, piped.errors) == (4, named.errors.replace(name, "-"))
+
+
+def test_info_of_a_folder_says_how_many_files_it_does_not_look_at(tmp_path):
+    write_events(tmp_path / "a.fs", 3)
+    write_events(tmp_path / "b", 3)
+    (tmp_path / ".hidden").touch()
+    make_journal(tmp_path / "j", [3])
+    result = call_flatstream("info", ".", "--short", cwd=tmp_path)
+    other = "flatstream info: .: 1 other file not looked at: no name of a stream, which ends with .fs\n"
+    assert (result.status, result.errors, len(result.lines)) == (0, other, 3)
+    assert call_flatstream("info", "j", cwd=tmp_path).errors == ""

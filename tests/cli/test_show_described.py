@@ -247,11 +247,15 @@ def test_copies_by_commands(tmp_path: Path, folder: Path) -> None:
 def test_copies_by_commands_that_are_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.fs").write_bytes(event_stream(range(3)))
     (tmp_path / "b.fs").write_bytes(event_stream(range(3), "crc32"))
+    (tmp_path / "foreign.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(100)))
     wrong = {
         "merge a.fs -o a.fs --schema S": (4, "a.fs: File exists"),
         "merge a.fs": (2, "--output"),
-        "merge a.fs -o out.fs": (2, "needs a table"),
-        "merge a.fs b.fs -o out.fs --schema S": (2, "to_checksum"),
+        "merge a.fs -o out.fs": (2, "describe itself: say it with --schema FILE"),
+        "merge a.fs b.fs -o out.fs --schema S": (
+            2,
+            "a.fs has the checksum xxhash64 and b.fs has crc32: say the one to write with --to-checksum",
+        ),
         "merge a.fs -o out.fs --concatenate --time-field x": (2, "--concatenate"),
         "merge a.fs -o out.fs --schema S --time-field host": (2, "no integer"),
         "merge a.fs -o out.fs --schema S --table Nothing": (2, "no table"),
@@ -262,6 +266,16 @@ def test_copies_by_commands_that_are_wrong(tmp_path: Path) -> None:
         "split a.fs -o {number}.fs --size many": (2, "no size: 'many'"),
         "split a.fs -o {number}.fs --every often --schema S": (2, "no duration: 'often'"),
         "split *.fs -o {number}.fs --count 3": (2, "stands for 2 inputs"),
+        "split a.fs -o {number}.fs --count 3 --table Event": (
+            2,
+            "flatstream convert --table copies those of one table",
+        ),
+        "split a.fs -o {number}.fs --every 999999999999w --schema S": (2, "too large"),
+        "split a.fs -o {number}.csv --count 3": (2, "'0.csv' is a name for CSV: choose one with .fs"),
+        "merge a.fs -o - --concatenate": (2, "merge writes to a new file, and not to standard output"),
+        "merge a.fs -o out.parquet --concatenate": (2, "'out.parquet' is a name for Parquet: choose one with .fs"),
+        "merge a.fs foreign.png -o out.fs --concatenate": (4, "merge: foreign.png: no stream: it is a PNG file"),
+        "sample a.fs -o out.fs --every 2 --table Event": (2, "no such option '--table'"),
         "sample a.fs -o out.fs": (2, "say either --every or --fraction"),
         "sample a.fs -o out.fs --every 2 --fraction 0.5": (2, "say either"),
         "sample a.fs -o out.fs --fraction 2": (2, "--fraction"),

@@ -599,6 +599,16 @@ def test_quiet_prints_only_problems_and_the_result(folder: Path, capsys: pytest.
     assert lines[0].startswith("00000000000000000020.fs: torn")
 
 
+def test_recover_says_which_segments_it_did_not_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = make_journal(folder, [10, 10, 5], sealed=2)
+    damage_frame(paths[0], 3)
+    assert main(["recover", str(folder)]) == CLEAN
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{paths[0].name}: sealed, and not read; 10 frames")
+    assert lines[-1].startswith("3 segments, 25 frames, 20 of them in sealed segments, which were not read; 0 torn")
+    assert main(["verify", str(folder)]) == LOST
+
+
 # The process
 
 

@@ -47,6 +47,7 @@ def test_the_description_is_carried_on(tmp_path: Path) -> None:
     assert description is not None
     assert description.matches(original)
     assert description.metadata == {"site": "a"}
+    assert report.metadata_left_out == ("shift",)
     assert description.time == original.time == ("telemetry.Event", "monotonic_ns", "ns")
     assert description.created_ns == original.created_ns
 
@@ -110,7 +111,7 @@ def test_messages_of_several_tables_have_their_own_times(tmp_path: Path) -> None
             for time in times:
                 records.write(sequence=time, wall_time_ns=time)
                 writer.write_payload(b"\x08\x00\x00\x00OTHR" + bytes([time]) * 4)
-    with pytest.raises(ValueError, match=r"there is no nothing_ns in telemetry\.Event and T: say it"):
+    with pytest.raises(ValueError, match=r"there is no nothing_ns in telemetry\.Event and T: say the field"):
         merge(paths, tmp_path / "no.fs", time="nothing_ns")
     merge(paths, tmp_path / "out.fs")
     with StreamReader(tmp_path / "out.fs", "crc32") as reader:

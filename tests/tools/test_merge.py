@@ -146,7 +146,7 @@ def test_the_time_field_and_its_unit_can_be_given(tmp_path: Path) -> None:
             merge([StreamReader(b"")], tmp_path / "out.fs", table=EVENT, time=wrong_time)
     with pytest.raises(ValueError, match="time field"):
         merge([StreamReader(b"")], tmp_path / "out.fs", table=TINY.root)
-    with pytest.raises(ValueError, match="needs a table"):
+    with pytest.raises(ValueError, match="does not describe itself: say the table"):
         merge([StreamReader(b"")], tmp_path / "out.fs")
     assert os.listdir(tmp_path) == []
 

@@ -145,7 +145,7 @@ def test_a_file_that_exists_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         split(source(event_stream(range(10))), tmp_path / "{number}.fs", count=3)
     assert (tmp_path / "1.fs").read_bytes() == b"mine"
-    assert sorted(os.listdir(tmp_path)) == ["0.fs", "1.fs"]
+    assert os.listdir(tmp_path) == ["1.fs"]
 
 
 def test_patterns_are_checked(tmp_path: Path) -> None:
@@ -180,9 +180,51 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     attempt("size must be", TypeError, size=1.5)
     attempt("timedelta", TypeError, every=3, table=EVENT)
     attempt("longer than nothing", every=timedelta(0), table=EVENT)
-    attempt("needs a table", every=HOUR)
+    attempt("needs a schema", every=HOUR)
     attempt("say every", count=1, time="wall_time_ns")
     assert os.listdir(tmp_path) == []
+
+
+def test_size_that_has_no_room_beside_the_description_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=EVENT) as writer:
+        writer.write_payloads([bytes(50), bytes(20_000), bytes(50)])
+    described = path.stat().st_size - 3 * 8 - 20_100
+    for size in (100, described, described + 57):
+        with pytest.raises(
+            ValueError, match=f"too small: each begins with the description, which has {described:,} bytes"
+        ):
+            split(path, tmp_path / "out" / "{number}.fs", size=size)
+    report = split(path, tmp_path / "{number}.fs", size=described + 58)
+    assert [(file.frames, file.size) for file in report.files] == [
+        (1, described + 58),
+        (1, described + 20_008),
+        (1, described + 58),
+    ]
+
+
+def test_numbers_that_are_taken_are_found_before_anything_is_written(tmp_path: Path) -> None:
+    for taken in ("part-2.fs", "part-17.fs"):
+        (tmp_path / taken).touch()
+        with pytest.raises(FileExistsError, match=taken):
+            split(source(event_stream(range(9))), tmp_path / "part-{number}.fs", count=3)
+        assert [path.name for path in tmp_path.iterdir()] == [taken]
+        (tmp_path / taken).unlink()
+    (tmp_path / "part-x.fs").touch()
+    assert split(source(event_stream(range(9))), tmp_path / "part-{number}.fs", count=3).frames == 9
+
+
+@pytest.mark.parametrize("ending", [".fs.gz", ".gz", ".FS.XZ", ".fs.bz2"])
+def test_new_streams_are_compressed_as_their_names_say(tmp_path: Path, ending: str) -> None:
+    report = split(source(event_stream(range(9))), tmp_path / f"{{number}}{ending}", count=5)
+    assert parts(report) == [list(range(5)), list(range(5, 9))]
+    for file in report.files:
+        with flatstream.open(file.path) as reader:
+            assert reader.source.format in ("gzip", "xz", "bzip2")
+        assert file.size == os.path.getsize(file.path)
+    with pytest.raises(ChecksumMismatchError):
+        sample(source(event_stream(range(9)), "crc32"), tmp_path / f"out{ending}", every=1)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 # sample
