@@ -160,7 +160,7 @@ def decompressed(file: Any, name: str) -> DecompressedFile | None:
     Parameters
     ----------
     file : file object
-        At its beginning, with ``read``. If it cannot seek, it must have ``peek``. The result closes it. If there is
+        At its beginning, with ``read``. If it cannot seek, it must be a `PeekedFile`. The result closes it. If there is
         none, its position is at its beginning again.
     name : str
         Its path, for messages.
@@ -170,21 +170,21 @@ def decompressed(file: Any, name: str) -> DecompressedFile | None:
     ImportError
         The package for this format is not installed.
     """
-    can_seek = file.seekable()
-    head = read_fully(file.read, LONGEST_MAGIC) if can_seek else file.peek(LONGEST_MAGIC)
-    found = None
+    if not file.seekable():
+        # What is tried here is read once more.
+        first = decompressed(io.BytesIO(file.peek(CHUNK)), name)
+        return None if first is None else DecompressedFile(file, name, first.known)
+    head = read_fully(file.read, LONGEST_MAGIC)
     known = next((known for known in FORMATS if head.startswith(known.magic)), None)
-    if known is not None and not (can_seek and _is_intact_stream(file, head)):
-        if can_seek:
-            file.seek(0)
+    if known is not None and not _is_intact_stream(file, head):
+        file.seek(0)
         found = DecompressedFile(file, name, known)
         if found.peek(FIRST) or found.error is None or isinstance(found.error, EOFError):
             return found
         if known.block is not None and head[len(known.magic) + 1 :].startswith(known.block):
             return found
         found.forget()
-    if can_seek:
-        file.seek(0)
+    file.seek(0)
     return None
 
 
@@ -213,13 +213,13 @@ class DecompressedFile(PeekedFile):
     name : str
         The path of the file.
     format : str
-        The name of the format.
+        The name of the format, and `known` is the format itself.
     """
 
     def __init__(self, file: Any, name: str, known: _Format) -> None:
         super().__init__()
         self._file: Any = file
-        self._format = known
+        self.known = known
         self.name, self.format = name, known.name
         self._decompressor: _Decompressor | None = known.make()
         # Read from the file, and not given to the decompressor.
@@ -286,13 +286,13 @@ class DecompressedFile(PeekedFile):
                 return False
         while len(rest) < LONGEST_MAGIC and (more := self._more()):
             rest += more
-        is_member = rest.startswith(self._format.magic) or (
-            self._format.skippable and rest[1:4] == b"\x2a\x4d\x18" and rest[0] >> 4 == 5
+        is_member = rest.startswith(self.known.magic) or (
+            self.known.skippable and rest[1:4] == b"\x2a\x4d\x18" and rest[0] >> 4 == 5
         )
         if not is_member:
             raise self._damage(f"is followed by {len(rest)} bytes or more that are none")
         self._input = rest
-        self._decompressor = self._format.make()
+        self._decompressor = self.known.make()
         return True
 
     def _damage(self, what: str) -> OSError:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from support.modes import Mode
+from support.extent import is_left_to_long
 
 # A shell that runs a command in the background has it ignore SIGINT, and so do its children. Tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -42,11 +42,6 @@ SLOWEST = {
     "test_columns_damage": 14,
 }
 
-# Files that try a great many streams with each checksum. There, CRC-32C and CRC-64 are left to `make test-long`: their
-# frames have the sizes of those with CRC-32 and XXH3-64, and what the kernels calculate is tested in checksums/.
-MANY_STREAMS = {"test_reference_streams", "test_recovery_guard", "test_recovery_tails", "test_allocation", "test_twins"}
-SAME_SIZES = {"crc32c", "crc64"}
-
 # Tests that measure who runs when, or are interrupted at a moment of the clock: never two of them at once.
 TIMED = {"test_concurrency", "test_lock_release", "test_lock_release_threads", "test_signals_and_forks"}
 
@@ -55,8 +50,7 @@ TIMED = {"test_concurrency", "test_lock_release", "test_lock_release_threads", "
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks what `make test` leaves out. Shares the tests between processes: each takes a whole file at a time."""
     for item in items:
-        values = item.callspec.params.values() if item.path.stem in MANY_STREAMS and hasattr(item, "callspec") else ()
-        if any(getattr(value, "name", value) in SAME_SIZES for value in values if isinstance(value, (str, Mode))):
+        if hasattr(item, "callspec") and is_left_to_long(item.path.stem, item.callspec.params.values()):
             item.add_marker("long")
     if not config.pluginmanager.hasplugin("xdist"):
         return

@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "app", "exit_statuses", "run"]
 
 PROGRAM = "flatstream"
 
-# What a shell asks for completions by.
+# The environment variable by which a shell gets completions from click.
 VARIABLE = "_FLATSTREAM_COMPLETE"
 
 # Each command is `command` of the module of its name. What it does is said here too, so that --help imports none.
@@ -133,7 +133,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         context = error.ctx
         command = PROGRAM if context is None else context.command_path
-        _output.complain(f"{_sentence(error)} (see {command} --help)")
+        _output.complain(f"{_sentence(error)}{_hint(error)} (see {command} --help)")
         return USAGE
     except BrokenPipeError:
         _output.give_up_output()
@@ -169,6 +169,19 @@ def _invoke(arguments: Sequence[str]) -> int:
         return USAGE
     except click.exceptions.Exit as end:
         return end.exit_code
+
+
+def _hint(error: click.UsageError) -> str:
+    """What to write instead of options that similar programs have."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None or error.possibilities:
+        return ""
+    known = {name for parameter in error.ctx.command.params for name in parameter.opts}
+    name = error.option_name
+    if "--lines" in known and (name.lstrip("-").isdecimal() or name in ("--limit", "--count", "-c")):
+        return f"; the number of messages is -n {name.lstrip('-') if name.lstrip('-').isdecimal() else 'N'}"
+    if name in ("-f", "--follow") and error.ctx.info_name == "tail":
+        return "; messages as they are written: flatstream follow"
+    return "; the new file is -o FILE" if "--output" in known and name in ("--out", "-O") else ""
 
 
 def _sentence(error: click.UsageError) -> str:

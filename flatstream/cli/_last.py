@@ -128,7 +128,7 @@ def _place_of_last(file: io.FileIO, known: StreamReader, begin: int, count: int)
 
 
 def _reader_at(file: io.FileIO, known: StreamReader, offset: int) -> StreamReader:
-    """Reads the same file from an offset on; the position of `file` is not used by anybody else."""
+    """Reads the same file from an offset on; nothing else uses the position of `file`."""
     again = io.FileIO(os.dup(file.fileno()), "rb")
     try:
         again.seek(offset)

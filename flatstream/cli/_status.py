@@ -18,6 +18,7 @@ from flatstream.tools.inputs import Input, NotAStreamError
 __all__ = [
     "CLOSED_PIPE",
     "DAMAGED",
+    "DAMAGES",
     "ERROR",
     "INTACT",
     "INTERRUPTED",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,11 +13,18 @@ from flatstream.checksums import ChecksumType
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Source, _with_parameters_of, json_option, source_options
 from flatstream.cli._output import Progress, complain, count_text, message_of, print_json, print_line, size_text
-from flatstream.cli._status import DAMAGED, ERROR, INTACT, combine, status_of
+from flatstream.cli._status import DAMAGED, DAMAGES, ERROR, INTACT, combine, status_of
 from flatstream.cli._times import time_options
 from flatstream.errors import FlatStreamError, JsonError
+from flatstream.tools.inputs import NotAStreamError
 
 __all__ = ["command", "failed", "message_options"]
+
+# As in "pass to_format= (--to)" and "on_unsupported='json'".
+ARGUMENT_AND_OPTION = re.compile(r"\w+= \((--[\w-]+)\)")
+ARGUMENT = re.compile(
+    r"\b(unsupported|table|fields|where|schema|time_field|to_checksum|compression|processes)=(?:'(\w+)')?"
+)
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -200,6 +208,13 @@ def command(
     return combine(statuses)
 
 
+def with_options(text: str) -> str:
+    """A message of the library with the options of the command line in place of its arguments."""
+    text = ARGUMENT_AND_OPTION.sub(r"\1", text)
+    text = text.replace("on_unsupported=", "unsupported=")
+    return ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')} {found[2] or ''}".rstrip(), text)
+
+
 def failed(error: Exception, path: str | None) -> int:
     """Prints an error in one line, and returns the exit status. Wrong usage is raised as click.UsageError."""
     from flatstream.tools.conversion._options import ArgumentError
@@ -209,8 +224,11 @@ def failed(error: Exception, path: str | None) -> int:
     notes = [note.removeprefix("while ").partition(" was ")[0] for note in getattr(error, "__notes__", ())]
     where = path if path is not None else notes[0] if notes and notes[0] else None
     text = str(error.args[0]) if isinstance(error, LookupError) and error.args else message_of(error, where)
+    text = with_options(text)
     if isinstance(error, (LookupError, ArgumentError)):
         raise click.UsageError(text if where is None or text.startswith(f"{where}: ") else f"{where}: {text}") from None
+    if isinstance(error, FlatStreamError) and isinstance(error, DAMAGES) and not isinstance(error, NotAStreamError):
+        text += "; --on-error resync leaves out what is damaged"
     complain(text)
     # A line of JSON that does not fit is no damage of a stream.
     return status_of(error) if isinstance(error, FlatStreamError) and not isinstance(error, JsonError) else ERROR

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Source, source_options
-from flatstream.cli._output import Progress, is_terminal, print_line
+from flatstream.cli._output import Progress, complain, count_text, is_terminal, print_line, size_text
+from flatstream.cli._status import DAMAGED, INTACT
 from flatstream.cli.convert import Messages, failed, message_options
 from flatstream.errors import FlatStreamError
+
+if TYPE_CHECKING:
+    from flatstream.tools.plotting._result import Plot
 
 __all__ = ["command"]
 
@@ -103,4 +107,13 @@ def command(
         print_line(f"{found.keys_left_out} more values of {found.axis if found.bars else by} are not shown")
     if found.step > 1:
         print_line(f"the percentiles are those of every {found.step}th message")
-    return 0
+    return tell_damage(found)
+
+
+def tell_damage(found: Plot) -> int:
+    """Says what is not drawn because it is damaged, and returns the exit status."""
+    if found.stop_error is not None:
+        complain(f"the plot ends at damage: {found.stop_error}")
+    elif found.skipped:
+        complain(f"damaged: {count_text(found.skipped, 'place')}, {size_text(found.lost_bytes)} left out")
+    return DAMAGED if found.stop_error is not None or found.skipped else INTACT

@@ -260,7 +260,7 @@ class ColumnBatch(Mapping[str, Column]):
         return name in self._columns
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        # pandas.DataFrame(batch) asks for this too, and would otherwise make a frame of the names.
+        # pandas.DataFrame(batch) gets this attribute too, and would otherwise make a frame of the names.
         raise TypeError(
             "a batch is not one array: to_numpy() has an array for each column, and to_pandas() is a data frame"
         )

@@ -182,6 +182,7 @@ def make_reader(
 ) -> ColumnReader:
     """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
     plan = make_plan(table, fields, enums, absent)
+    others = getattr(table, "_others", None)
     conditions, filter_plan = make_conditions(table, where, absent)
     return ColumnReader(
         decoder,
@@ -193,6 +194,7 @@ def make_reader(
         progress=progress,
         on_other="raise" if on_other is None else on_other,
         limits=(max_depth, max_tables, max_apparent_size),
+        excluded=None if others is None else "".join(others).encode("latin-1"),
     )
 
 

@@ -296,7 +296,9 @@ class Description:
                     ) from None
                 tables.setdefault(root.file_identifier, table)
             self._cache["tables"] = tables
-        return dict(tables)
+        if len(tables) > 1 and "several" not in self._cache:
+            self._cache["several"] = {name: table._one_of(name, tables) for name, table in tables.items()}
+        return dict(self._cache.get("several", tables))
 
     @property
     def table(self) -> Any:
@@ -421,7 +423,9 @@ class Description:
 
 
 def is_description(payload: Buffer) -> bool:
-    """Whether a payload has the file identifier and the size of a description. `Description.from_bytes` tells more."""
+    """Whether a payload has the file identifier and the size of a description. The rest is checked by
+    `Description.from_bytes`.
+    """
     view = memoryview(payload)
     return may_describe(bytes(view.cast("B")[:8]) if view.nbytes else b"", view.nbytes)
 

@@ -30,7 +30,7 @@ PAUSE_AFTER_ERROR = 0.25
 PATIENCE = 60.0
 PATIENCE_AT_EXIT = 1.0
 
-# How long one who waits for the disk sleeps before it looks, in seconds, if nobody wakes it.
+# A thread that waits for the disk looks again after so many seconds, even if it was not woken.
 LOOK_EVERY = 1.0
 
 
@@ -40,13 +40,13 @@ class Keeper:
     def __init__(self, writer: JournalWriter) -> None:
         self._writer = weakref.ref(writer)
         _keepers.add(self)
-        # Held for a few instructions, never while anything waits or runs code of others. Reentrant, because a signal
+        # Held for a few instructions, never while something waits or code of the caller runs. Reentrant, because a signal
         # handler can run in the middle. (Not a Condition, which an exception of a handler can leave locked.)
         self._mutex = threading.RLock()
-        # Released to have the thread look for work. Held by nobody.
+        # A lock without an owner: its release makes the thread look for work.
         self._bell = held_lock()
-        # Of those who wait for the disk: the number up to which they want the frames, and a lock that is released to
-        # have one of them look. Only those are woken who have what they want: a wake-up costs more than a write (J2).
+        # The threads that wait for the disk: each with the number behind its last frame, and a lock whose release wakes
+        # it. It is woken only when the disk has its frames, because a wake-up costs more than a write (J2).
         self._waiters: list[tuple[int, threading.Lock]] = []
         self._thread: threading.Thread | None = None
         self._wanted = 0
@@ -55,7 +55,7 @@ class Keeper:
         # How often the thread's work failed, and the last error.
         self._failures = 0
         self._failure: Exception | None = None
-        # How many of these those who wait were told of.
+        # How many of these failures the waiting threads were woken for.
         self._told = 0
         # What is wrong at the moment, in words.
         self.problem: str | None = None
@@ -95,7 +95,7 @@ class Keeper:
                 self._bell.release()
 
     def tell(self) -> None:
-        """Wakes those who wait for the disk."""
+        """Wakes the threads that wait for the disk, if their frames are there, or if waiting is in vain."""
         if sys.is_finalizing():
             return
         writer = self._writer()
@@ -127,7 +127,7 @@ class Keeper:
         while not (segments.durable >= number or writer.is_refusing or writer.closed):
             entry = number, waiter = number, held_lock()
             with self._mutex:
-                # Again, because nobody is told who is not among those who wait.
+                # Compared again: a thread is woken only if it is in `_waiters`.
                 if segments.durable >= number or writer.is_refusing or writer.closed:
                     break
                 if self._failures != failures:
@@ -142,8 +142,8 @@ class Keeper:
                 elif left <= 0:
                     return False
                 else:
-                    # It looks again after a while, because a signal handler can have ended a call that would have told
-                    # it, and the thread.
+                    # With a time limit: an exception of a signal handler can have ended the call that would have woken
+                    # it, or the journal's thread.
                     waiter.acquire(timeout=left)
             finally:
                 with self._mutex:
@@ -160,7 +160,7 @@ class Keeper:
     def stop(self, patience: float = PATIENCE) -> None:
         """Ends the thread, and waits until it has ended, but not longer than `patience` seconds."""
         if sys.is_finalizing():
-            # Threads end there wherever they are, and may have the lock.
+            # There a thread can have been ended while it held the lock.
             return
         with self._mutex:
             self._is_stopping = True
@@ -179,7 +179,7 @@ class Keeper:
         self.start()
 
     def leave_to_parent(self) -> None:
-        """What a forked child does first: it has no thread, and another one may have had the lock."""
+        """Resets the state in a forked child: the thread is not there, and another one may have held the lock."""
         self._mutex = threading.RLock()
         self._bell = held_lock()
         self._waiters = []
@@ -202,7 +202,7 @@ class Keeper:
                 self._bell.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
             with self._mutex:
                 if self._is_stopping:
-                    # For another one: an exception of a signal handler can have ended the start of a thread in the
+                    # Wakes a second thread, which there is if an exception of a signal handler ended `start` in the
                     # middle.
                     self._ring()
                     return
@@ -218,7 +218,7 @@ class Keeper:
                 self._note_failure(writer, error)
             else:
                 self.problem = pause = None
-            # A write may have synced for them.
+            # A write may have synced the frames that threads wait for.
             self.tell()
             writer._segments.write_log()
             del writer
@@ -229,7 +229,7 @@ class Keeper:
             self.problem = f"the journal's thread failed, and tries again: {error}"
             self._failures += 1
             self._failure = error.with_traceback(None)
-            # Those who waited are told. Whoever waits anew says so.
+            # The waiting threads get the error. A thread that waits again sets its number again.
             self._wanted = 0
         if is_first:
             log.error("%s: the journal's thread failed, and tries again: %s", writer.directory, error)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from flatstream._core.base.checks import index_argument
 from flatstream.description._schemas import UNITS
+from flatstream.description.choice import described_tables
 from flatstream.framing import Deframer
 from flatstream.journal._heads import newest_description
 from flatstream.journal._layout import Manifest, Sealed, Segment
@@ -40,8 +41,16 @@ class TimeField:
             raise ValueError(f"the unit of time must be 's', 'ms', 'us' or 'ns', got {unit!r:.100}")
         self.table, self.field, self.unit = table, field, unit
         # Messages of other tables are known by their file identifiers only.
-        has_identifier = table.schema.file_identifier and table.schema.root == table
-        self.on_other: Literal["raise", "skip"] = "skip" if has_identifier else "raise"
+        is_known = getattr(table, "_others", None) is not None or (
+            table.schema.file_identifier and table.schema.root == table
+        )
+        self._on_other: Literal["raise", "skip"] = "skip" if is_known else "raise"
+
+    def records(self, reader: StreamReader, **options: Any) -> Iterator[Any]:
+        """The messages of the table, and no others as far as they can be told apart."""
+        return self.table.read_records(  # type: ignore[no-any-return]
+            reader, on_error="resync", on_other=self._on_other, **options
+        )
 
     def bound(self, moment: datetime) -> int:
         """The smallest value of the field that is not before `moment`."""
@@ -53,8 +62,7 @@ class TimeField:
     def first_not_before(self, reader: StreamReader, bound: int | None) -> StreamReader | None:
         """Reads up to the first message that has the time, and at least `bound`; None if there is none."""
         where = (self.field, ">=", bound) if bound is not None else None
-        records = reader.records(self.table, where=where, limit=1, on_error="resync", on_other=self.on_other)
-        return reader if next(records, None) is not None else None
+        return reader if next(self.records(reader, where=where, limit=1), None) is not None else None
 
 
 def check_start(start: Any, time: Any) -> TimeField | None:
@@ -220,8 +228,8 @@ def _at_time(folder: _Folder, moment: datetime, plain: Deframer, time: TimeField
     segments = folder.segments
     if not segments:
         return Start(None, None, 0, 0, 0)
-    time = time or _described_time(segments, plain)
-    if time is None:
+    times = [time] if time is not None else _described_times(segments, plain)
+    if not times:
         bound = moment.timestamp()
         for segment in segments:
             file = _open(segment)
@@ -229,17 +237,32 @@ def _at_time(folder: _Folder, moment: datetime, plain: Deframer, time: TimeField
                 return Start(segment, file, 0, segment.first, segment.first)
             file.close()
         return folder.end(plain)
-    return _at_recorded_time(folder, time, time.bound(moment), plain)
+    # Each table has a first message that is not before `moment`, and reading begins at the first of these.
+    starts: list[Start] = []
+    best = None
+    try:
+        for each in times:
+            starts.append(_at_recorded_time(folder, each, each.bound(moment), plain))
+        best = min(starts, key=lambda start: start.number)
+    finally:
+        for start in starts:
+            if start is not best and start.file is not None:
+                start.file.close()
+    return best
 
 
-def _described_time(segments: list[Segment], plain: Deframer) -> TimeField | None:
-    """The time field that the newest segment names; None if it names none."""
+def _described_times(segments: list[Segment], plain: Deframer) -> list[TimeField]:
+    """The time fields that the newest segment names, of each table that has one."""
     description = newest_description(segments, plain)
-    if description is not None:
-        for root in description.roots:
-            if root.time_field is not None:
-                return TimeField((description.tables[root.file_identifier], root.time_field, root.time_unit))
-    return None
+    if description is None:
+        return []
+    tables = described_tables(description)
+    times: dict[str, TimeField] = {}
+    for root in description.roots:
+        if root.time_field is not None:
+            time = TimeField((tables[root.file_identifier], root.time_field, root.time_unit))
+            times.setdefault(root.file_identifier, time)
+    return list(times.values())
 
 
 def _at_recorded_time(folder: _Folder, time: TimeField, bound: int, plain: Deframer) -> Start:
@@ -285,8 +308,7 @@ def _number_at(file: io.FileIO, folder: _Folder, at: int, offset: int, plain: De
 def _begins_before(segment: Segment, time: TimeField, bound: int, plain: Deframer) -> bool:
     """Whether the first message of a segment that has a time is before `bound`."""
     with _open(segment) as file, open_piece(file, 0, _size(file), plain) as reader:
-        records = reader.records(time.table, on_error="resync", on_other=time.on_other)
-        for record in records:
+        for record in time.records(reader):
             value: Any = record
             for name in time.field.split("."):
                 value = getattr(value, name, None)

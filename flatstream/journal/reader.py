@@ -61,10 +61,10 @@ class JournalReader(StreamReader):
         its restart. A journal that is made anew in the same folder is read from its first frame. See docs/journal.md.
     start : "oldest", "newest", int, Cursor or datetime
         The first frame there is; only frames that are written from now on; a number, or -n for the newest n; a place;
-        or a time with a time zone: by the time field of the description, as with `time`; without one, the first segment
-        that was written to since, by its modification time. If the frames there were removed, reading begins at the
-        oldest, and tells a gap. A cursor above the end, as after a power cut, begins at the end, with a warning to the
-        log.
+        or a time with a time zone: by the time fields of the description, as with `time`; without any, the first
+        segment that was written to since, by its modification time. If the frames there were removed, reading begins at
+        the oldest, and tells a gap. A cursor above the end, as after a power cut, begins at the end, with a warning to
+        the log.
     name : str, optional
         Registers the reader: it begins where it last called `commit`, and at `start` for the first time. Retention
         keeps the segments that it needs.

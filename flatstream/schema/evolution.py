@@ -241,7 +241,9 @@ def _compare_unions(new: Enum, old: Enum) -> Iterator[EvolutionIssue]:
             )
         elif same_number is None:
             yield EvolutionIssue(
-                "union_member_removed", path, f"the variant {value.value} was removed: nobody can read its values"
+                "union_member_removed",
+                path,
+                f"the variant {value.value} was removed: its values cannot be read any more",
             )
         elif text(same_number) != text(value):
             renamed = "" if same_number.name == value.name else f" (it is called {same_number.name} now)"

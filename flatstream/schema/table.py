@@ -47,6 +47,9 @@ class Table:
     'telemetry.CpuTimes'
     """
 
+    # The file identifiers of the other tables, if a description names several.
+    _others: tuple[str, ...] | None = None
+
     def __init__(self, schema: Schema, number: int) -> None:
         self.schema = schema
         # The index in the schema's objects.
@@ -301,7 +304,11 @@ class Table:
             conditions, _ = make_conditions(self, where)
             selected = RecordFilter(types, self.number, conditions, limit, progress)
         limits = (max_depth, max_tables, max_apparent_size)
-        return iterate_records(types, self.number, reader, verify, limits, on_other, on_error, selected)
+        if self._others is None:
+            return iterate_records(types, self.number, reader, verify, limits, on_other, on_error, selected)
+        made: dict[bytes, Any] = {identifier.encode("latin-1"): None for identifier in self._others}
+        made[self.schema.file_identifier.encode("latin-1")] = types, self.number
+        return iterate_mixed_records(made, reader, verify, limits, on_other, on_error, selected)
 
     # JSON out
 
@@ -393,6 +400,16 @@ class Table:
         if (info.root, info.file_identifier) == (self.number, file_identifier):
             return self
         return Table(self.schema._with_root(self.number, file_identifier), self.number)
+
+    def _one_of(self, file_identifier: str, identifiers: Iterable[str]) -> Table:
+        """This table as one of several that a description names, by these file identifiers.
+
+        Whatever reads messages of it reads no others: none of another table, and none without an identifier if it has
+        one.
+        """
+        made = Table(self._identified(file_identifier).schema, self.number)
+        made._others = tuple(identifier for identifier in identifiers if identifier != file_identifier)
+        return made
 
     # Columns out
 

@@ -59,8 +59,10 @@ def field_at(table: Table, path: str) -> FieldInfo | None:
 
 
 def has_identifier(table: Table) -> bool:
-    """Whether messages of the table can be told from others: a file identifier is that of a schema's root table."""
-    return bool(table.schema.file_identifier) and table == table.schema.root
+    """Whether messages of the table can be told from others: a file identifier is that of a schema's root table, and a
+    description of several tables tells them apart.
+    """
+    return table._others is not None or (bool(table.schema.file_identifier) and table == table.schema.root)
 
 
 def is_enum(field: FieldInfo) -> bool:

@@ -50,6 +50,7 @@ from flatstream._core.checksums.checksum import UncheckedChecksum
 from flatstream.checksums import as_checksum
 from flatstream.framing import as_deframer, as_framer
 from reference import framing as reference
+from support.extent import in_one_test
 from support.modes import MODES, Mode, Sum24, every_mode
 from support.processes import import_with
 
@@ -84,6 +85,7 @@ def mismatch(checksum: Any, expected: int, payload: Any) -> tuple[Any, Any]:
 
 
 # These are in every file that anybody has written. They come from the RevEng catalogue and the xxHash test vectors.
+@in_one_test
 @pytest.mark.parametrize(
     ("cls", "of_nothing", "of_digits"),
     [
@@ -100,6 +102,7 @@ def test_check_values_are_those_of_the_catalogue(cls, of_nothing, of_digits):
     assert cls().calculate(b"123456789") == of_digits
 
 
+@in_one_test
 @every_builtin
 def test_every_length_to_256_at_every_alignment_agrees_with_the_oracle(cls):
     checksum, oracle = cls(), ORACLES[cls]
@@ -115,6 +118,7 @@ def test_every_length_to_256_at_every_alignment_agrees_with_the_oracle(cls):
                 assert checksum.calculate(view[shift : shift + length]) == expected, (length, shift)
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", [MODES[name] for name in ("crc16", "crc32", "crc32c", "crc64")], ids=lambda m: m.name)
 def test_every_length_to_256_agrees_with_the_division_bit_by_bit(mode):
     for length in range(257):
@@ -122,6 +126,7 @@ def test_every_length_to_256_agrees_with_the_division_bit_by_bit(mode):
         assert mode.checksum().calculate(payload) == reference.ALGORITHMS[mode.name].calculate(payload), length
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "length", [257, 511, 512, 513, 1023, 1024, 1025, 4095, 4097, 65535, 65536, 65537, 300_007, (1 << 20) - 1, 1 << 20]
 )
@@ -132,6 +137,7 @@ def test_long_payload_agrees_with_the_oracle(cls, length):
         assert cls().calculate(memoryview(NOISE)[shift : shift + length]) == ORACLES[cls](payload)
 
 
+@in_one_test
 @pytest.mark.parametrize("byte", [0x00, 0xFF], ids=["zeros", "ones"])
 @every_builtin
 def test_payload_of_equal_bytes_agrees_with_the_oracle(cls, byte):
@@ -147,6 +153,7 @@ def test_random_payload_agrees_with_the_oracle(cls, payload):
     assert cls().calculate(payload) == ORACLES[cls](payload)
 
 
+@in_one_test
 @every_mode
 def test_value_is_stored_little_endian_in_exactly_its_size(mode):
     payload = b"123456789"
@@ -169,6 +176,7 @@ def test_value_is_stored_little_endian_in_exactly_its_size(mode):
 # Size, name, representation
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("cls", "size", "name"),
     [
@@ -235,6 +243,7 @@ BUFFERS: dict[str, Any] = {
 every_buffer = pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in BUFFERS.items()])
 
 
+@in_one_test
 @every_buffer
 @every_builtin
 def test_every_kind_of_buffer_has_the_checksum_of_its_bytes(cls, make):
@@ -243,6 +252,7 @@ def test_every_kind_of_buffer_has_the_checksum_of_its_bytes(cls, make):
     cls().verify(ORACLES[cls](BYTES), data)
 
 
+@in_one_test
 @every_buffer
 @every_mode
 def test_every_kind_of_buffer_is_framed_as_its_bytes(mode, make):
@@ -257,6 +267,7 @@ def test_every_kind_of_buffer_is_framed_as_its_bytes(mode, make):
     assert alone.getvalue() == expected
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "empty",
     [b"", bytearray(), memoryview(b""), array.array("d"), np.empty(0, np.float64), np.empty((3, 0), STRUCTURED)],
@@ -267,6 +278,7 @@ def test_empty_buffer_has_the_checksum_of_nothing(cls, empty):
     assert cls().calculate(empty) == ORACLES[cls](b"")
 
 
+@in_one_test
 @every_builtin
 def test_buffer_is_released_after_calculation_and_after_mismatch(cls):
     data = bytearray(b"123456789")
@@ -279,6 +291,7 @@ def test_buffer_is_released_after_calculation_and_after_mismatch(cls):
     assert data.startswith(b"1234567890")
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("payload", "error", "message"),
     [
@@ -300,6 +313,7 @@ def test_what_is_no_contiguous_buffer_is_refused(cls, payload, error, message):
         cls().verify(0, payload)
 
 
+@in_one_test
 @every_builtin
 def test_released_memoryview_and_closed_mmap_are_refused(cls):
     view = memoryview(b"abc")
@@ -314,12 +328,14 @@ def test_released_memoryview_and_closed_mmap_are_refused(cls):
 # verify()
 
 
+@in_one_test
 @every_mode
 def test_verify_of_the_right_value_returns_none(mode):
     checksum = mode.checksum()
     assert checksum.verify(checksum.calculate(b"123456789"), b"123456789") is None
 
 
+@in_one_test
 @every_mode
 def test_verify_compares_modulo_the_width(mode):
     value = reference.ALGORITHMS[mode.name].calculate(b"123456789")
@@ -328,6 +344,7 @@ def test_verify_compares_modulo_the_width(mode):
         assert mode.checksum().verify(value + multiple * width, b"123456789") is None
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", [mode for mode in MODES.values() if mode.size], ids=lambda mode: mode.name)
 def test_verify_of_a_wrong_value_says_both_reduced_to_the_width(mode):
     value = reference.ALGORITHMS[mode.name].stored(b"123456789")
@@ -342,6 +359,7 @@ def test_verify_without_a_checksum_accepts_everything():
     NoChecksum().verify(12345, b"anything")
 
 
+@in_one_test
 @pytest.mark.parametrize("expected", [None, "1", 1.0, b"\x01"])
 @every_mode
 def test_verify_of_what_is_no_int_raises_type_error(mode, expected):
@@ -369,6 +387,7 @@ def constant(value: Any, width: Any) -> Any:
     return Constant()
 
 
+@in_one_test
 @pytest.mark.parametrize("size", range(9))
 @pytest.mark.parametrize("value", [0, 1, 0x1122334455667788, 0xFFEEDDCCBBAA9988776655, -1, -(2**70) - 3])
 def test_custom_checksum_of_any_size_is_stored_modulo_its_width(size, value):
@@ -379,6 +398,7 @@ def test_custom_checksum_of_any_size_is_stored_modulo_its_width(size, value):
         assert [bytes(payload) for payload in reader] == [b"abc"]
 
 
+@in_one_test
 @pytest.mark.parametrize("size", range(1, 9))
 def test_custom_checksum_that_does_not_match_is_told_at_every_size(size):
     stored = (0x1122334455667788 % 2 ** (8 * size)).to_bytes(size, "little")
@@ -390,6 +410,7 @@ def test_custom_checksum_that_does_not_match_is_told_at_every_size(size):
         assert (caught.value.offset, caught.value.frame) == (0, 0)
 
 
+@in_one_test
 @pytest.mark.parametrize("make", [ChecksumFramer, ChecksumDeframer])
 @pytest.mark.parametrize("size", [-1, 9, 100, 2**70])
 def test_custom_checksum_of_an_impossible_size_is_refused(make, size):
@@ -397,6 +418,7 @@ def test_custom_checksum_of_an_impossible_size_is_refused(make, size):
         make(constant(0, size))
 
 
+@in_one_test
 @pytest.mark.parametrize("make", [ChecksumFramer, ChecksumDeframer])
 @pytest.mark.parametrize("size", [None, "4", 4.0, True])
 def test_custom_checksum_whose_size_is_no_int_is_refused(make, size):
@@ -404,6 +426,7 @@ def test_custom_checksum_whose_size_is_no_int_is_refused(make, size):
         make(constant(0, size))
 
 
+@in_one_test
 @pytest.mark.parametrize("make", [ChecksumFramer, ChecksumDeframer])
 @pytest.mark.parametrize("value", [None, Crc32, "crc32", ChecksumType.CRC32, zlib.crc32])
 def test_what_is_no_checksum_is_refused(make, value):
@@ -411,6 +434,7 @@ def test_what_is_no_checksum_is_refused(make, value):
         make(value)
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [None, "7", 7.0, b"\x07"])
 def test_custom_checksum_that_returns_no_int_raises_type_error(value):
     checksum = constant(value, 2)
@@ -597,6 +621,7 @@ def test_xxh3_of_the_extension_and_of_the_public_function_give_the_same_values_a
         assert way["xxh3"] == ""
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["crc16", "crc32", "crc32c", "crc64"])
 @pytest.mark.parametrize("path", ["portable", "sse42", "pclmul", "vpclmul"])
 def test_every_path_of_the_crcs_gives_the_same_values_and_streams_or_says_that_it_cannot_be_had(path, name):
@@ -636,6 +661,7 @@ def test_checksum_types_are_the_six_builtin_checksums():
     }
 
 
+@in_one_test
 @every_type
 def test_checksum_type_is_accepted_by_writer_and_reader(mode):
     sink = io.BytesIO()
@@ -646,6 +672,7 @@ def test_checksum_type_is_accepted_by_writer_and_reader(mode):
         assert [bytes(payload) for payload in reader] == PAYLOADS
 
 
+@in_one_test
 @every_type
 def test_checksum_type_is_accepted_by_recovery(mode, tmp_path):
     stream = reference.encode(PAYLOADS, mode.name)
@@ -656,6 +683,7 @@ def test_checksum_type_is_accepted_by_recovery(mode, tmp_path):
     assert flatstream.recover_file(path, mode.checksum_type) == report
 
 
+@in_one_test
 @pytest.mark.parametrize("as_what", ["checksum", "framer"])
 @every_type
 def test_checksum_type_is_accepted_by_open(mode, as_what, tmp_path):
@@ -670,6 +698,7 @@ def test_checksum_type_is_accepted_by_open(mode, as_what, tmp_path):
         assert [bytes(payload) for payload in reader] == PAYLOADS
 
 
+@in_one_test
 @every_type
 def test_name_of_a_checksum_is_accepted_by_open(mode, tmp_path):
     path = tmp_path / "events.fs"
@@ -680,6 +709,7 @@ def test_name_of_a_checksum_is_accepted_by_open(mode, tmp_path):
         assert [bytes(payload) for payload in reader] == PAYLOADS
 
 
+@in_one_test
 @every_type
 def test_checksum_type_stands_for_the_builtin_framer_and_deframer(mode):
     framer, deframer = as_framer(mode.checksum_type), as_deframer(mode.checksum_type)
@@ -705,12 +735,14 @@ def test_checksum_framer_and_deframer_stand_for_themselves():
     assert as_deframer(deframer) is deframer
 
 
+@in_one_test
 @every_type
 def test_name_and_type_stand_for_the_checksum(mode: Mode):
     assert mode.checksum_type is not None
     assert type(as_checksum(mode.name)) is type(as_checksum(mode.checksum_type)) is type(mode.checksum())
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["", "crc", "CRC32", "crc-32", "xxh3_64", "none "])
 def test_unknown_name_raises_value_error_that_lists_the_names(name, tmp_path):
     match = r"unknown checksum .*'none', 'crc16', 'crc32', 'crc32c', 'crc64', 'xxhash64'"
@@ -722,12 +754,14 @@ def test_unknown_name_raises_value_error_that_lists_the_names(name, tmp_path):
     assert not path.exists()
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [0, 4, b"crc32", Crc32, ChecksumType, zlib.crc32, DefaultFramer(), DefaultDeframer()])
 def test_what_stands_for_no_checksum_raises_type_error(value):
     with pytest.raises(TypeError, match="expected a Checksum, a ChecksumType, its name or None"):
         as_checksum(value)
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [0, b"crc32", Crc32, DefaultFramer, DefaultDeframer()])
 def test_what_stands_for_no_framer_raises_type_error(value):
     match = "framer must be an instance of Framer or Checksum, a ChecksumType, its name or None"
@@ -735,6 +769,7 @@ def test_what_stands_for_no_framer_raises_type_error(value):
         StreamWriter(io.BytesIO(), value)
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [0, b"crc32", Crc32, DefaultDeframer, DefaultFramer()])
 def test_what_stands_for_no_deframer_raises_type_error(value):
     match = "deframer must be an instance of Deframer or Checksum, a ChecksumType, its name or None"
@@ -766,6 +801,7 @@ def test_unknown_name_of_a_checksum_is_refused_wherever_a_name_is_taken():
 # Headers only
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ChecksumType, ids=lambda kind: kind.value)
 def test_deframer_that_compares_nothing_finds_the_same_frames(kind: ChecksumType) -> None:
     sink = io.BytesIO()

@@ -34,6 +34,7 @@ import xxhash
 
 from flatstream import Crc16, Crc32, Crc32c, Crc64, XxHash64
 from flatstream._core.checksums import crc, xxh3
+from support.extent import in_one_test
 
 ORACLES: dict[str, Callable[[bytes], int]] = {
     "crc16": lambda data: binascii.crc_hqx(data, 0),
@@ -144,28 +145,33 @@ def run_doors(variable: str, setting: str) -> dict[str, Any]:
 # Values
 
 
+@in_one_test
 @every_way
 def test_every_length_to_300_at_every_alignment_agrees_with_the_oracle(name, variable, setting):
     found = run_doors(variable, setting)[name]
     assert (found["compared"], found["wrong"]) == (ALIGNMENTS * (LONGEST + 1), [])
 
 
+@in_one_test
 @every_crc_way
 def test_message_split_at_every_byte_has_the_value_of_the_whole(name, variable, setting):
     found = run_doors(variable, setting)[name]
     assert (found["split"], found["wrong_splits"]) == (ALIGNMENTS * (LONGEST + 1), [])
 
 
+@in_one_test
 @every_way
 def test_large_message_agrees_with_the_oracle(name, variable, setting):
     assert run_doors(variable, setting)[name]["large"] == [ORACLES[name](NOISE[:size]) for size in LARGE]
 
 
+@in_one_test
 @every_crc_way
 def test_large_message_split_in_two_agrees_with_the_oracle(name, variable, setting):
     assert run_doors(variable, setting)[name]["large_split"] == [ORACLES[name](NOISE[:size]) for size in LARGE]
 
 
+@in_one_test
 @pytest.mark.parametrize("path", crc.available_paths())
 def test_requested_path_is_the_one_that_ran(path):
     assert run_doors("FLATSTREAM_CRC", path)["crc_path"] == path
@@ -177,12 +183,14 @@ def test_requested_implementation_of_xxh3_is_the_one_that_ran():
     assert run_doors("FLATSTREAM_XXH3", "")["xxh3_kernel"] in ("", "XXH3_64bits", "XXH3_64bits_dispatch")
 
 
+@in_one_test
 @every_door
 def test_value_is_that_of_the_checksum_class(name):
     for size in (0, 1, 9, 31, 32, 300, RELEASE_FROM):
         assert DOORS[name](NOISE[:size]) == CLASSES[name]().calculate(NOISE[:size])
 
 
+@in_one_test
 @every_crc_door
 def test_extended_value_is_that_of_the_checksum_class(name):
     for value in (0, 1, 0xABCD):
@@ -201,12 +209,14 @@ EMPTY: dict[str, Callable[[], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", EMPTY)
 @every_door
 def test_empty_memory_has_the_value_of_no_bytes(name, kind):
     assert DOORS[name](EMPTY[kind]()) == ORACLES[name](b"")
 
 
+@in_one_test
 @every_crc_door
 def test_value_extended_by_empty_memory_stays(name):
     width = 8 * CLASSES[name].size
@@ -228,6 +238,7 @@ ACCEPTED: dict[str, Callable[[bytes], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ACCEPTED)
 @every_door
 def test_contiguous_unsigned_bytes_are_accepted(name, kind):
@@ -235,6 +246,7 @@ def test_contiguous_unsigned_bytes_are_accepted(name, kind):
     assert DOORS[name](ACCEPTED[kind](data)) == ORACLES[name](data)
 
 
+@in_one_test
 @every_door
 def test_mapped_file_is_accepted_read_only_or_writable(name, tmp_path):
     path = tmp_path / "mapped"
@@ -244,6 +256,7 @@ def test_mapped_file_is_accepted_read_only_or_writable(name, tmp_path):
             assert DOORS[name](mapped) == ORACLES[name](NOISE[:5000])
 
 
+@in_one_test
 @every_door
 def test_memory_is_released_after_the_call(name):
     for size in (3, RELEASE_FROM):
@@ -253,6 +266,7 @@ def test_memory_is_released_after_the_call(name):
         data.append(0)
 
 
+@in_one_test
 @every_door
 def test_data_may_be_passed_by_name(name):
     assert DOORS[name](data=b"123456789") == ORACLES[name](b"123456789")
@@ -261,12 +275,14 @@ def test_data_may_be_passed_by_name(name):
 # Memory that is refused
 
 
+@in_one_test
 @every_door
 def test_none_raises_type_error(name):
     with pytest.raises(TypeError, match=r"^Argument 'data' must not be None$"):
         DOORS[name](None)
 
 
+@in_one_test
 @pytest.mark.parametrize("data", ["text", 7, [1, 2], object()], ids=["str", "int", "list", "object"])
 @every_door
 def test_object_without_a_buffer_raises_type_error(name, data):
@@ -283,6 +299,7 @@ STRIDED: dict[str, Any] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", STRIDED)
 @every_door
 def test_strided_memory_is_refused(name, kind):
@@ -304,6 +321,7 @@ OTHER_ITEMS: dict[str, Any] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", OTHER_ITEMS)
 @every_door
 def test_items_that_are_not_unsigned_bytes_are_refused(name, kind):
@@ -318,6 +336,7 @@ DIMENSIONS: dict[str, Any] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", DIMENSIONS)
 @every_door
 def test_memory_of_no_or_several_dimensions_is_refused(name, kind):
@@ -325,6 +344,7 @@ def test_memory_of_no_or_several_dimensions_is_refused(name, kind):
         DOORS[name](DIMENSIONS[kind])
 
 
+@in_one_test
 @every_door
 def test_released_memoryview_is_refused(name):
     view = memoryview(b"abc")
@@ -336,6 +356,7 @@ def test_released_memoryview_is_refused(name):
 # The value to extend
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value",
     [None, "1", b"\x01", 1.0, 1.5, True, [1], np.float64(1)],
@@ -347,6 +368,7 @@ def test_value_that_is_not_an_int_raises_type_error(name, value):
         DOORS[name](b"abc", value)
 
 
+@in_one_test
 @every_crc_door
 def test_value_outside_the_width_of_the_crc_raises_value_error(name):
     size = CLASSES[name].size
@@ -355,6 +377,7 @@ def test_value_outside_the_width_of_the_crc_raises_value_error(name):
             DOORS[name](b"abc", value)
 
 
+@in_one_test
 @every_crc_door
 def test_memory_is_released_if_the_value_is_refused(name):
     data = bytearray(3)

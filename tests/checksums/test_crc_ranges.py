@@ -10,6 +10,7 @@ import pytest
 
 from flatstream._core.checksums.crc_ranges import crcs_of_ranges
 from reference.framing import crc16_xmodem, crc32c_iscsi, crc64_xz
+from support.extent import in_one_test
 
 REFERENCES: dict[str, Callable[[bytes], int]] = {
     "crc16": crc16_xmodem,
@@ -19,6 +20,7 @@ REFERENCES: dict[str, Callable[[bytes], int]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("name", REFERENCES)
 def test_ranges_of_all_kinds_of_sizes_have_the_crc_of_their_bytes(name: str) -> None:
     generator = random.Random(3)

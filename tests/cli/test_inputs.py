@@ -94,8 +94,10 @@ def test_input_is_opened_with_what_is_known_of_it(folder):
         assert opened.tables == {"TELE": telemetry().root}
     with expand(["described.fs"])[0].open(table="TELE") as opened:
         assert opened.table == telemetry().root
-    with expand(["described.fs"])[0].open(table="telemetry.Disk") as opened:
-        assert opened.table == telemetry().table("telemetry.Disk")
+    # The stream says that its messages are of another table.
+    for schema in (None, telemetry()):
+        with pytest.raises(LookupError, match=r"telemetry\.Event"):
+            expand(["described.fs"])[0].open(schema=schema, table="telemetry.Disk")
     with expand(["journal"])[0].open() as opened:
         assert (opened.checksum, opened.found_by) == ("xxhash64", "journal")
         assert isinstance(opened.reader, JournalReader)

@@ -29,6 +29,7 @@ from support.cli_samples import (
     write_events,
     write_mixed,
 )
+from support.extent import in_one_test
 from support.journal_folders import damage_frame, make_journal, tear
 
 COMPRESSED = "compressed.fs.gz"
@@ -45,6 +46,7 @@ def check(name: str, result: Result) -> None:
     check_expected(name, f"{result.output}--- standard error\n{result.errors}--- status {result.status}\n")
 
 
+@in_one_test
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("kind", ["streams", "foreign", "journals"])
 def test_output_is_as_expected(samples, command, kind):
@@ -64,6 +66,7 @@ def test_installed_script_prints_the_same(samples):
         assert "image.png" not in there.output
 
 
+@in_one_test
 @pytest.mark.parametrize("name", [*STREAMS, *FOREIGN])
 def test_pipe_is_read_like_the_file(samples, name):
     data = (samples / name).read_bytes()

@@ -22,8 +22,10 @@ from flatstream.cli._output import (
 )
 from support.cli import call_flatstream
 from support.cli_samples import described, write_events
+from support.extent import in_one_test
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("size", "text"),
     [
@@ -41,6 +43,7 @@ def test_sizes(size, text):
     assert size_text(size) == text
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -59,6 +62,7 @@ def test_durations(seconds, text):
     assert duration_text(seconds) == text
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [

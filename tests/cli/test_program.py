@@ -17,6 +17,7 @@ from flatstream.cli._app import COMMANDS, app
 from flatstream.cli._status import STATUSES, combine
 from support.cli import call_flatstream, environment, run_flatstream, script
 from support.cli_samples import write_events
+from support.extent import in_one_test
 
 NAMES = [name for section in COMMANDS.values() for name in section]
 
@@ -48,6 +49,7 @@ def test_info_of_a_stream_imports_no_more_than_it_needs(path):
     assert not loaded & {"rich", "flatstream.schema", "flatstream.columns", "numpy", "asyncio", "importlib.metadata"}
 
 
+@in_one_test
 @pytest.mark.parametrize("name", NAMES)
 def test_help_of_a_command_says_the_same_in_one_line_as_the_list(name):
     result = call_flatstream(name, "--help")
@@ -66,6 +68,7 @@ def test_version_and_module():
     assert done.stdout == f"flatstream {flatstream.__version__}\n" == run_flatstream("--version").output
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

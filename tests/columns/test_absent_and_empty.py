@@ -12,6 +12,7 @@ import pytest
 
 from flatstream import Builder, RecordWriter, StreamReader, StreamWriter
 from support.columns import SHAPE, columns_of, messages_of
+from support.extent import in_one_test
 from support.messages import shape_messages
 from support.schemas import SHAPES, UNIONS
 
@@ -40,6 +41,7 @@ NOTHING = nothing()
 # Absent numbers
 
 
+@in_one_test
 @pytest.mark.parametrize("table", [DEFAULTS, SCALARS], ids=["defaults", "zeros"])
 @pytest.mark.parametrize("enums", ["dictionary", "number"])
 def test_absent_numbers_are_null_and_stored_ones_are_not(table, enums):
@@ -119,6 +121,7 @@ def test_what_is_absent_stays_absent_when_it_goes_in_again():
         assert again.to_pylist() == batch.to_pylist()
 
 
+@in_one_test
 @pytest.mark.parametrize("wrong", ["nulls", "", "none", True])
 def test_absent_is_default_or_null(wrong):
     reader = StreamReader(b"")
@@ -175,6 +178,7 @@ def test_presence_of_a_table_without_fields_is_a_bool_in_arrow_and_an_empty_dict
     assert batch["choice.Empty"].to_arrow().to_pylist() == [True, None, None]
 
 
+@in_one_test
 @pytest.mark.parametrize("rows", [1, 7, 8, 9, 64, 65])
 def test_bits_of_presence_are_as_many_as_rows(rows):
     messages = [choice(choice=("Empty", {})) if row % 3 else choice() for row in range(rows)]

@@ -29,6 +29,7 @@ from flatstream._core.arrow.exporter import ColumnType, export_stream
 from reference.columns import Reference, bits, in_arrow
 from support.arrow_abi import ArrowArray, ArrowArrayStream, ArrowSchema, copy_of, release, structure
 from support.columns import LEVEL1, SHAPE, columns_of, stream_of
+from support.extent import in_one_test
 from support.messages import (
     event_payloads,
     extreme_messages,
@@ -343,6 +344,7 @@ def test_enums_as_numbers_keep_their_type_and_value():
     assert columns_of(colored(numbers), table, ["color"])["color"].to_numpy().tolist() == numbers
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("method", "missing"),
     [("to_arrow", "pyarrow"), ("to_pandas", "pandas"), ("to_pandas", "pyarrow"), ("to_polars", "polars")],
@@ -467,6 +469,7 @@ class Source:
         return export_stream(self)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("error", "raised", "text"),
     [
@@ -485,6 +488,7 @@ def test_any_exception_becomes_an_error_of_the_stream(error, raised, text):
         pa.RecordBatchReader.from_stream(Source(kind, error)).read_all()
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [5, "text", object(), (1, 2)])
 def test_source_that_gives_no_columns_is_an_error_of_the_stream(answer):
     kind = ColumnType("", "+s", False, [])

@@ -24,6 +24,7 @@ from flatstream._core.column_writer.writer import write_columns
 from flatstream.schema import Table
 from support.arrow_abi import ARRAY_RELEASE, GET_ERROR, GET_NEXT, GET_SCHEMA, Producer, StreamProducer
 from support.columns import refused, values, write
+from support.extent import in_one_test
 from support.processes import survives
 from support.schemas import SHAPES
 
@@ -184,6 +185,7 @@ BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("name", BROKEN)
 def test_malformed_array_is_refused_before_anything_is_written_and_released_once(name: str) -> None:
     table, make, match = BROKEN[name]
@@ -331,6 +333,7 @@ ROW_BROKEN: dict[str, tuple[Table, Callable[[], Producer], str]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ROW_BROKEN)
 def test_row_that_leads_outside_of_its_column_is_refused_after_those_before(name: str) -> None:
     table, make, match = ROW_BROKEN[name]
@@ -432,6 +435,7 @@ def test_capsules_are_taken_once() -> None:
         write(SCALARS, Stream())
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [None, 5, (), (1,), (1, 2, 3), (1, 2), "ab", [1, 2]])
 def test_answers_that_are_no_capsules(answer: Any) -> None:
     class Wrong:

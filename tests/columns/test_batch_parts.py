@@ -18,6 +18,7 @@ from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream.columns import ColumnBatch
 from support.arrow_types import Making, Mapping
 from support.columns import stream_of
+from support.extent import in_one_test
 from support.html_tables import Cells
 from support.records import encoded
 from support.schemas import SHAPES, TELEMETRY
@@ -60,6 +61,7 @@ SLICES = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("name", [table.name for table in SHAPES])
 @pytest.mark.parametrize("absent", ["default", "null"])
 def test_rows_of_a_batch_are_those_of_its_list(name, absent):

@@ -12,6 +12,7 @@ from flatstream import Schema, StreamReader
 from flatstream.columns.stream import make_reader
 from flatstream.reader import ColumnOptions
 from flatstream.schema import Table
+from support.extent import in_one_test
 
 SCHEMA = Schema.from_file(Path(__file__).resolve().parents[2] / "examples" / "telemetry.bfbs")
 EVENT = SCHEMA.table("telemetry.Event")
@@ -33,6 +34,7 @@ def test_public_signatures_name_every_option() -> None:
     assert options_of(StreamReader.columns) == options_of(StreamReader.column_batches) == expected
 
 
+@in_one_test
 @pytest.mark.parametrize("name", sorted(ColumnOptions.__annotations__))
 def test_help_of_tables_names_every_option(name: str) -> None:
     for method in (Table.read_columns, Table.read_column_batches):

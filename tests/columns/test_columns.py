@@ -35,6 +35,7 @@ from flatstream._core.column_reader.reader import ColumnReader
 from reference.columns import Reference, bits, in_arrow
 from support import strategies
 from support.columns import LEVEL1, NAMED, SHAPE, columns_of, named_message, stream_of
+from support.extent import in_one_test
 from support.messages import (
     event_payloads,
     extreme_messages,
@@ -322,6 +323,7 @@ def test_recursion_is_left_out_and_told_and_can_be_asked_for():
     ]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("fields", "error", "text"),
     [
@@ -377,6 +379,7 @@ def test_fields_may_come_from_an_iterator():
 # Batches
 
 
+@in_one_test
 @pytest.mark.parametrize("capacity", [64, 1000, 256 * 1024])
 @pytest.mark.parametrize("batch_rows", [1, 7, 100, 65_536, None])
 @pytest.mark.parametrize("from_bytes", [True, False])
@@ -577,6 +580,7 @@ BAD_TEXTS = [
 ]  # fmt: skip
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "text", ["", "a", "ä", "x" * 7 + "ß", "€uro", "\U0001f600" * 9, "nul\0inside", "x" * 100, "x" * 63 + "é"]
 )
@@ -585,6 +589,7 @@ def test_text_comes_out_as_it_is(text):
     assert columns_of(payloads, NAMED, ["name"])["name"].to_pylist() == ["before", text, "after"]
 
 
+@in_one_test
 @pytest.mark.parametrize("text", BAD_TEXTS)
 def test_bytes_that_are_no_utf8_are_damage_even_if_a_neighbour_completes_them(text):
     payloads = [named_message(each) for each in (b"a", text, b"\x82\x83", b"end")]
@@ -617,6 +622,7 @@ def test_wrong_option_is_refused(options, error, text):
         columns_of([], SHAPE, **options)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("rows", "error"), [(0, ValueError), (-1, ValueError), (2**31, ValueError), (1.5, TypeError), (True, TypeError)]
 )

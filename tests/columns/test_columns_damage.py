@@ -29,6 +29,7 @@ from flatstream import (
 )
 from reference.columns import Reference, bits
 from support.columns import LEVEL1, NAMED, SHAPE, columns_of, named_message, stream_of
+from support.extent import in_one_test, spread
 from support.messages import (
     event_payloads,
     grid_message,
@@ -87,7 +88,7 @@ def test_damage_at_any_byte_gives_an_error_or_a_row_and_harms_no_other_row(numbe
     reference = Reference(schema)
     # Columns compare the file identifier, which only the message of an event has.
     validator = TypedValidator.for_type(schema, table_name, identifier=name == "telemetry")
-    versions = list(damaged_versions(payload, number))
+    versions = spread(damaged_versions(payload, number), 4)
     good = reference.record(table_name, payload)
     stream = StreamReader(stream_of(each for version in versions for each in (version, payload))).column_batches(table)
     found = list(outcomes(stream))
@@ -255,6 +256,7 @@ def test_verification_sees_what_reading_does_not_look_at():
     assert (batch["name"].to_pylist(), batch.skipped) == (["a"], 2)
 
 
+@in_one_test
 @pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("where", [None, ("value", 2, 9)])
 def test_frames_that_fail_their_checksum_and_damaged_messages_are_skipped_and_counted(verify, where):

@@ -55,6 +55,7 @@ from support.columns import (
     refused,
     values,
 )
+from support.extent import in_one_test
 from support.processes import survives
 from support.schemas import SHAPES, SHAPES_V2, TINY, UNIONS
 
@@ -73,6 +74,7 @@ def random_records(table: Table, mapping: Mapping, seed: int, count: int) -> lis
     return [making.record(table.number) for _ in range(count)]
 
 
+@in_one_test
 @pytest.mark.parametrize("table", WITH_ORACLE)
 @pytest.mark.parametrize("seed", range(3))
 def test_random_records_of_every_table_come_out_as_they_went_in(table: Table, seed: int) -> None:
@@ -94,6 +96,7 @@ VARIETIES = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("table", [SHAPE, VECTORS, STRUCTS, ANY_ROOT], ids=lambda table: table.name)
 @pytest.mark.parametrize("variety", VARIETIES)
 def test_every_variety_of_an_arrow_type_gives_the_same_messages(table: Table, variety: str) -> None:
@@ -160,6 +163,7 @@ def test_any_subset_of_columns_leaves_the_others_at_their_defaults(data: st.Data
     assert records_of(table, mapping.arrow(table.number, records).select(chosen)) == wanted
 
 
+@in_one_test
 @pytest.mark.parametrize("table", WITH_ORACLE)
 @pytest.mark.parametrize("enums", ["dictionary", "number"])
 def test_columns_that_came_out_go_in_again(table: Table, enums: Any) -> None:
@@ -177,6 +181,7 @@ def test_columns_that_came_out_go_in_again(table: Table, enums: Any) -> None:
 # The two ways to build: a template and the builder
 
 
+@in_one_test
 @pytest.mark.parametrize("table", [SCALARS, DEFAULTS, OPTIONALS, STRUCTS], ids=lambda table: table.name)
 def test_templates_give_the_bytes_that_the_builder_gives(table: Table) -> None:
     mapping = Mapping(table.schema._info)
@@ -329,6 +334,7 @@ ARRANGEMENTS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] 
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("name", SCALAR_DTYPES)
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_arrays_of_every_type_order_and_stride(name: str, arrangement: str) -> None:
@@ -336,6 +342,7 @@ def test_arrays_of_every_type_order_and_stride(name: str, arrangement: str) -> N
     assert values(SCALARS, name, {name: data}) == [plain(value) for value in data.tolist()]
 
 
+@in_one_test
 @pytest.mark.parametrize("code", [*SCALAR_DTYPES.values(), "e"])
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("name", SCALAR_DTYPES)
@@ -503,6 +510,7 @@ def test_parts_of_a_struct_are_all_there_or_none() -> None:
     refused(STRUCTS, columns, ValueError, r"column 'point.y', row 1: it is null, but a field of a struct", 1)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("columns", "match"),
     [
@@ -538,6 +546,7 @@ TABLES_OF_PATHS: dict[str, Callable[[dict[str, list[Any]]], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("source", TABLES_OF_PATHS)
 def test_columns_of_tables_may_have_dots_in_their_names(source: str) -> None:
     columns = dict(NAMED_LIKE_PATHS)
@@ -609,6 +618,7 @@ def test_paths_that_came_out_go_in_again() -> None:
         assert records_of(SHAPE, source) == wanted
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("names", "kind", "match"),
     [

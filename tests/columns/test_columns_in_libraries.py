@@ -38,6 +38,7 @@ from support.columns import (
     values,
     write,
 )
+from support.extent import in_one_test
 
 # Other libraries
 
@@ -67,6 +68,7 @@ SOURCES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("source", SOURCES)
 def test_columns_of_every_library(source: str) -> None:
     table_ = pa.table(
@@ -77,6 +79,7 @@ def test_columns_of_every_library(source: str) -> None:
     assert messages_of(SCALARS, columns) == messages_of(SCALARS, table_)
 
 
+@in_one_test
 @pytest.mark.parametrize("source", ["pyarrow table", "polars frame", "pandas frame of arrow", "duckdb"])
 def test_strings_lists_structs_and_times_of_every_library(source: str) -> None:
     table_ = pa.table(
@@ -94,6 +97,7 @@ def test_strings_lists_structs_and_times_of_every_library(source: str) -> None:
     assert values(OPTIONALS, "i64", columns) == [0, None, 5]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "kind",
     [
@@ -222,6 +226,7 @@ def written_by_a_record_writer(table: Table, records: list[dict[str, Any]]) -> l
     return [read_message(table, bytes(payload)) for payload in StreamReader(sink.getvalue())]
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", KINDS_OF_TYPES)
 def test_values_of_unions_are_plain_records_if_their_types_are_there(kind: str) -> None:
     types, given = [list(column) for column in zip(*TYPED, strict=True)]
@@ -242,6 +247,7 @@ def test_values_of_unions_are_plain_records_if_their_types_are_there(kind: str) 
     assert records_of(ANY_ROOT, {"holder": holders}) == wanted
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["lists", "numbers", "pyarrow", "polars", "chunks"])
 def test_vectors_of_unions_are_lists_of_plain_records_if_their_types_are_there(kind: str) -> None:
     rows = [TYPED[:3], [], TYPED[4:], [*TYPED[1:3], TYPED[5]]]
@@ -273,6 +279,7 @@ def test_values_of_unions_may_be_mappings_of_variants_beside_their_types() -> No
     ]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("names", "given", "kind", "match"),
     [

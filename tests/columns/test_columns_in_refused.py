@@ -28,6 +28,7 @@ from support.columns import (
     values,
     write,
 )
+from support.extent import in_one_test
 from support.schemas import SHAPES
 
 NUMBERED = SHAPES.table("shapes.Numbered")
@@ -39,6 +40,7 @@ EMPTY = SHAPES.table("shapes.Empty")
 # Names, lengths and types: refused before anything is written
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("table", "columns", "kind", "match"),
     [
@@ -269,6 +271,7 @@ def many(bad: Any, good: Any, at: int, count: int = 3000) -> list[Any]:
     return column
 
 
+@in_one_test
 @pytest.mark.parametrize("at", [0, 1, 1500, 2999])
 @pytest.mark.parametrize(
     ("table", "make", "match"),

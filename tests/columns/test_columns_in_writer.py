@@ -36,12 +36,14 @@ from flatstream._core.column_writer.writer import write_columns
 from flatstream._core.stream.encoder import Encoder
 from reference.records import read_message
 from support.columns import OPTIONALS, SCALARS, TREE, VECTORS, messages_of, refused, values, write
+from support.extent import in_one_test
 from support.processes import survives
 from support.schemas import SHAPES, UNIONS
 
 # Encoders
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ChecksumType, ids=lambda kind: kind.value)
 @pytest.mark.parametrize("size", [0, 1, 60, 4096, 65536])
 def test_every_checksum_and_buffer(kind: ChecksumType, size: int) -> None:

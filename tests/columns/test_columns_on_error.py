@@ -21,6 +21,7 @@ from flatstream import (
     UnexpectedEofError,
 )
 from support.columns import LEVEL1
+from support.extent import in_one_test
 from support.messages import numbered_messages
 from support.modes import MODES
 from support.sources import CutSource
@@ -59,6 +60,7 @@ def told(batches: list[ColumnBatch]) -> list[int]:
 # resync
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["crc16", "crc32", "crc64", "xxhash64"])
 @pytest.mark.parametrize("bit", [0, 3, 9, 14, 20, 30, 31, 37])
 def test_damaged_frame_costs_its_own_row_only(name: str, bit: int) -> None:
@@ -74,6 +76,7 @@ def test_damaged_frame_costs_its_own_row_only(name: str, bit: int) -> None:
             assert batch.stop_error is None
 
 
+@in_one_test
 @pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("where", [None, ("value", 20, 250)])
 @pytest.mark.parametrize("batch_rows", [1, 7, 100, None])
@@ -192,6 +195,7 @@ def damages(stream: Corpus, frame: int) -> Iterator[tuple[bytes, type[Exception]
     yield corpus(CRC32, payloads).data, FlatbufferError
 
 
+@in_one_test
 @pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("frame", [0, 7, 19])
 def test_stop_keeps_the_rows_before_the_damage(frame: int, verify: bool) -> None:

@@ -26,6 +26,7 @@ from flatstream import (
 from flatstream._core.records.conditions import key_bounds
 from reference.columns import Reference, bits
 from support.columns import LEVEL1, SHAPE, columns_of
+from support.extent import in_one_test
 from support.messages import (
     LIMITS,
     extreme_messages,
@@ -100,6 +101,7 @@ def test_filter_looks_at_nothing_else_of_other_messages():
         columns_of(payloads, LEVEL1, ["value"], ("next.next.next.value", 0, 1))
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("where", "error", "text"),
     [

@@ -16,6 +16,7 @@ from flatstream._core.column_reader.extract import read_messages
 from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.column_reader.reader import ColumnReader
 from flatstream.columns import ColumnBatch
+from support.extent import in_one_test
 
 SCHEMA = Schema.from_file(Path(__file__).resolve().parents[2] / "examples" / "telemetry.bfbs")
 EVENT = SCHEMA.table("telemetry.Event")
@@ -66,6 +67,7 @@ def test_messages_in_any_order_and_more_than_once_are_read() -> None:
     assert rows_of(read_messages(plan_of(), DATA, offsets, lengths)) == [ROWS[i] for i in chosen]
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: np.frombuffer(data, np.uint8)])
 def test_any_contiguous_unsigned_bytes_are_taken(kind: Any) -> None:
     offsets: Any = np.array(OFFSETS, np.int64)
@@ -107,6 +109,7 @@ def test_message_without_bytes_is_damaged() -> None:
         read_messages(plan_of(), b"", zero, zero)
 
 
+@in_one_test
 @pytest.mark.parametrize("position", range(4))
 def test_none_is_refused_for_every_argument(position: int) -> None:
     arguments: list[Any] = [plan_of(), DATA, OFFSETS, LENGTHS]
@@ -126,6 +129,7 @@ def test_strided_memory_is_refused(position: int) -> None:
             read_messages(*arguments)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("position", "wrong"),
     [
@@ -152,6 +156,7 @@ def test_object_without_a_buffer_is_refused(position: int) -> None:
         read_messages(*arguments)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("offset", "length"),
     [

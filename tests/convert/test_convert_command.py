@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet
@@ -101,6 +102,13 @@ def test_errors_are_one_line_and_have_a_status(folder: Path) -> None:
         (["in.fs"], USAGE, "missing argument"),
         (["in.fs", "out.csv", "--to", "xml"], USAGE, "xml"),
         (["in.fs", "in.fs", "out.csv", *SCHEMA], USAGE, "2 sources need a folder"),
+        (["in.fs", "in.fs", "-", "--to", "csv", *SCHEMA], USAGE, "only one PATH can go to standard output"),
+        # What the library calls an argument is an option here.
+        (["in.fs", "out.csv"], USAGE, "does not say: pass --schema"),
+        (["in.fs", "out.csv", *SCHEMA], USAGE, "or pass --unsupported json for JSON text"),
+        (["in.fs", "out.fs", "--fields", "host"], USAGE, "leave out --fields"),
+        (["in.fs", "in.fs", ".", *SCHEMA], USAGE, "new files: pass --to"),
+        (["torn.fs", "out.parquet", *SCHEMA], DAMAGED, "; --on-error resync leaves out what is damaged"),
     ]
     for arguments, status, message in cases:
         done = call_flatstream("convert", *arguments, cwd=folder)
@@ -158,6 +166,59 @@ def test_several_inputs_go_into_a_folder(folder: Path) -> None:
     done = call_flatstream("convert", "in.fs", "more.fs", "new/{name}.csv", *SCHEMA, "--fields", "host", cwd=folder)
     assert done.status == ERROR
     assert done.errors.startswith("flatstream convert: more.fs: ")
+    # The others are converted, and each is told.
+    paths = ("more.fs", "nothing.fs", "in.fs")
+    for options in ([], ["--processes", "2"]):
+        done = call_flatstream("convert", *paths, "new", "--to", "jsonl", "--json", *options, *SCHEMA, cwd=folder)
+        assert done.status == ERROR
+        assert {json.loads(line).get("messages") for line in done.lines} == {None, 100}
+        assert {json.loads(line).get("path") for line in done.lines} == {"more.fs", "nothing.fs", None}
+        assert done.errors.count("\n") == 2
+        (folder / "new" / "in.jsonl").unlink()
+    assert names_in(folder / "new") == {"in.parquet", "more.parquet", "in.csv"}
+
+
+def test_interrupt_of_several_processes_is_one_line(folder: Path) -> None:
+    events(folder / "long.fs", EVENT, 200_000)
+    (folder / "new").mkdir()
+    arguments = ["convert", "long.fs", "in.fs", "new", "--to", "jsonl", "--processes", "2", *SCHEMA]
+    process = subprocess.Popen(
+        [*script(), *arguments],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    # One process has nothing to do, and the other is in the middle.
+    while not (folder / "new" / "in.jsonl").exists() or not any("long" in name for name in names_in(folder / "new")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    # As a terminal does: to all processes.
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "flatstream convert: interrupted\n")
+    assert names_in(folder / "new") == {"in.jsonl"}
+
+
+def test_plot_tells_damage_and_tells_lines_apart(folder: Path) -> None:
+    (folder / "torn.fs").write_bytes((folder / "in.fs").read_bytes()[:-1])
+    arguments = ["-f", "load_1", "-f", "load_5,sequence", "--size", "60x16", *SCHEMA]
+    whole = call_flatstream("plot", "in.fs", *arguments, cwd=folder)
+    assert (whole.status, whole.errors) == (0, "")
+    legend = [line for line in whole.lines if "│ " in line]
+    for letter, name in zip("abc", ("load_1", "load_5", "sequence"), strict=True):
+        assert any(f"{letter} {name}" in line for line in legend), whole.output
+    # The legend covers no line.
+    assert all("│" not in line.split("││")[-1][20:40] for line in whole.lines[3:6])
+    for on_error, text in (("resync", "damaged: 1 place, "), ("stop", "the plot ends at damage: ")):
+        done = call_flatstream("plot", "torn.fs", *arguments, "--on-error", on_error, cwd=folder)
+        assert (done.status, done.errors.count("\n")) == (DAMAGED, 1)
+        assert text in done.errors
+    done = call_flatstream("plot", "torn.fs", *arguments, cwd=folder)
+    assert (done.status, done.output) == (DAMAGED, "")
+    assert "--on-error resync" in done.errors
 
 
 def test_plot_prints_text_and_saves_pictures(folder: Path) -> None:

@@ -14,6 +14,7 @@ from flatstream import Description, RecordWriter, StreamReader, StreamWriter
 from flatstream.schema import Schema
 from flatstream.tools import convert, plot
 from support.conversion import names_in, one
+from support.extent import in_one_test
 from support.schemas import SHAPES, TELEMETRY
 
 assert TELEMETRY.root is not None
@@ -43,6 +44,7 @@ def payloads_of(path: Path, checksum: str) -> list[bytes]:
         return [bytes(payload) for payload in reader]
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", [".fs", ".parquet", ".arrow", ".arrows", ".mcap"])
 def test_description_goes_there_and_back(tmp_path: Path, ending: str) -> None:
     source = described(tmp_path / "in.fs")

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from flatstream import RecordWriter, StreamReader, StreamWriter
+from flatstream.errors import UnexpectedEofError
 from flatstream.journal import JournalWriter, RotationPolicy
 from flatstream.tools import ConvertReport, convert
 from flatstream.tools.conversion import _arrow, _convert, _json_lines, _mcap, _sources
 from flatstream.tools.conversion._columns import ColumnTarget
 from support.cli import environment
 from support.conversion import ENDINGS, events, names_in, one, read_stream, write_stream
+from support.extent import in_one_test
 from support.schemas import EXAMPLES, TELEMETRY
 
 assert TELEMETRY.root is not None
@@ -32,6 +34,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_existing_file_is_not_overwritten(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 10)
@@ -46,6 +49,7 @@ def test_existing_file_is_not_overwritten(tmp_path: Path, ending: str) -> None:
     assert names_in(tmp_path) == {"in.fs", out.name}
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", [*ENDINGS, ".csv.gz"])
 def test_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 10)
@@ -60,6 +64,7 @@ def test_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, ending: 
     assert names_in(tmp_path) == {"in.fs", out.name}
 
 
+@in_one_test
 @pytest.mark.parametrize("error", [OSError(28, "no space"), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("ending", [*ENDINGS, ".jsonl.zst"])
 def test_failed_conversion_leaves_nothing(tmp_path: Path, ending: str, error: BaseException) -> None:
@@ -74,6 +79,7 @@ def test_failed_conversion_leaves_nothing(tmp_path: Path, ending: str, error: Ba
     assert names_in(tmp_path) == {"in.fs"}
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_damaged_source_leaves_nothing_and_is_not_changed(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 500)
@@ -193,6 +199,30 @@ def test_damaged_one_of_several_leaves_nothing_and_the_others_keep_theirs(tmp_pa
     assert gzip.decompress((tmp_path / "new" / "x-a.csv.gz").read_bytes()).startswith(b'"sequence",')
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_others_are_converted_beside_one_that_cannot_be(tmp_path: Path, processes: int) -> None:
+    paths = make_three(tmp_path)
+    paths[1].write_bytes(paths[1].read_bytes()[:-1])
+    (tmp_path / "new").mkdir()
+    told: list[tuple[str, Exception]] = []
+    reports = convert(
+        paths,
+        tmp_path / "new" / "{name}.csv",
+        failed=lambda path, error: told.append((path, error)),
+        processes=processes,
+        **OPTIONS,
+    )
+    assert isinstance(reports, list)
+    assert [report.source for report in reports] == [str(paths[0]), str(paths[2])]
+    assert [(path, type(error)) for path, error in told] == [(str(paths[1]), UnexpectedEofError)]
+    assert names_in(tmp_path / "new") == {"a.csv", "c.csv"}
+    # The only source: its error is raised.
+    with pytest.raises(EOFError):
+        convert(paths[1], tmp_path / "b.csv", failed=lambda path, error: None, **OPTIONS)
+    with pytest.raises(TypeError, match="failed must be callable, got int"):
+        convert(paths[0], tmp_path / "b.csv", failed=1, **OPTIONS)  # type: ignore[arg-type]
+
+
 def test_new_names_are_checked_before_anything_is_written(tmp_path: Path) -> None:
     paths = make_three(tmp_path)
     (tmp_path / "other").mkdir()
@@ -229,6 +259,7 @@ def test_journals_and_folders_are_sources(tmp_path: Path) -> None:
 # Other sources and sinks
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["fs", "arrows", "csv", "jsonl", "fb", "parquet", "arrow", "mcap"])
 def test_file_objects_are_written_and_stay_open(tmp_path: Path, name: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 10)

@@ -24,6 +24,7 @@ from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream.schema import Schema
 from flatstream.tools import convert
 from support.conversion import events, one, read_stream, write_stream
+from support.extent import in_one_test
 from support.schema_sweep import FLATCS as KNOWN_FLATCS
 from support.schema_sweep import Flatc, PlainMaking, every_flatc, random_records, schema_files
 from support.schemas import TELEMETRY, schema_of
@@ -151,6 +152,7 @@ def test_mcap_has_messages_schema_and_times_that_its_own_reader_reads(stream: Pa
     assert summary.statistics.message_count == COUNT
 
 
+@in_one_test
 @pytest.mark.parametrize(("unit", "factor"), [("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1)])
 def test_log_times_have_the_unit_that_is_said(tmp_path: Path, unit: Any, factor: int) -> None:
     source = write_stream(tmp_path / "in.fs", EVENT, [{"sequence": 7}, {"sequence": 0}])

@@ -16,6 +16,7 @@ from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream.schema import Schema
 from flatstream.tools import convert
 from support.conversion import events, names_in, one, read_stream, write_stream
+from support.extent import in_one_test
 from support.schemas import EXAMPLES, SCHEMAS, SHAPES, TELEMETRY, schema_of
 
 assert TELEMETRY.root is not None
@@ -24,6 +25,7 @@ UNIONS = schema_of("unions").root
 assert UNIONS is not None
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("schema", "ending", "message"),
     [
@@ -66,6 +68,7 @@ def test_omitted_fields_are_named_in_the_report(tmp_path: Path) -> None:
     assert "anything" not in header
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet", ".mcap", ".fb"])
 def test_missing_schema_says_how_to_pass_it(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 5)
@@ -96,6 +99,7 @@ def test_schema_is_a_path_a_schema_or_that_of_a_table(tmp_path: Path) -> None:
         convert(source, tmp_path / "out.csv", schema=SHAPES, table=EVENT)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -127,6 +131,7 @@ def test_wrong_argument_is_refused_before_anything_is_written(
         convert(5, tmp_path / "out.csv")
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", [".parquet", ".arrow", ".arrows", ".mcap"])
 def test_unknown_compression_is_refused(tmp_path: Path, ending: str) -> None:
     source = events(tmp_path / "in.fs", EVENT, 5)

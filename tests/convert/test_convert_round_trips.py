@@ -16,6 +16,7 @@ from flatstream.schema import Schema, Table
 from flatstream.tools import convert
 from flatstream.tools.conversion._columns import ColumnTarget
 from support.conversion import ENDINGS, Unsorted, events, one, read_stream, write_stream
+from support.extent import in_one_test
 from support.schema_sweep import random_records, schema_files
 from support.schemas import EXAMPLES, TELEMETRY, schema_of
 
@@ -41,6 +42,7 @@ CASES = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "ending"), CASES)
 def test_way_there_and_back_gives_equal_records(tmp_path: Path, name: str, ending: str) -> None:
     table, time_field = TABLES[name]
@@ -120,6 +122,7 @@ def test_another_checksum_keeps_every_payload_and_needs_no_schema(tmp_path: Path
     assert (tmp_path / "same.fs").read_bytes() == (tmp_path / "in.fs").read_bytes()
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_file_without_messages_stays_one(tmp_path: Path, ending: str) -> None:
     table = TELEMETRY.root
@@ -138,6 +141,7 @@ def test_file_without_messages_stays_one(tmp_path: Path, ending: str) -> None:
     assert one(out, tmp_path / "bare.fs", table=table, checksum=checksum, describe=False).size == 0
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", [".parquet", ".arrow", ".csv", ".jsonl"])
 def test_chosen_fields_and_messages_are_those_of_columns(tmp_path: Path, ending: str) -> None:
     table = TELEMETRY.root

@@ -16,6 +16,7 @@ from flatstream.tools import convert, plot
 from flatstream.tools.plotting import _points
 from flatstream.tools.plotting._result import value_ticks
 from support.conversion import events, names_in
+from support.extent import in_one_test
 from support.schemas import TELEMETRY
 
 assert TELEMETRY.root is not None
@@ -200,6 +201,7 @@ def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
     assert found.to_text() == "load_1: no values in 0 messages"
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("fields", "options", "message"),
     [

@@ -24,6 +24,7 @@ from flatstream import (
     UnexpectedEofError,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.modes import MODES, Mode, every_mode
 from support.python_strategies import PythonFramer
 from support.schemas import TELEMETRY, TINY
@@ -148,6 +149,7 @@ def test_start_after_a_crash_in_the_description_begins_anew(size: int, tmp_path:
 # Recovery
 
 
+@in_one_test
 @every_mode
 def test_recovery_counts_the_description_as_a_frame(mode: Mode, tmp_path: Path) -> None:
     data, head = described(mode)

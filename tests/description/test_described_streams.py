@@ -29,6 +29,7 @@ from flatstream import (
 from flatstream._core.framing.framer import NonEmptyFramer
 from flatstream._core.stream.decoder import Decoder
 from reference import framing as reference
+from support.extent import in_one_test
 from support.modes import MODES, Mode, every_mode
 from support.processes import forked
 from support.python_strategies import CheckedMagicDeframer, MagicFramer, PythonDeframer, PythonFramer
@@ -62,6 +63,7 @@ def payload_of(message: memoryview | None) -> bytes:
 # Writing
 
 
+@in_one_test
 @every_mode
 def test_stream_is_a_frame_of_the_description_and_the_usual_bytes(mode: Mode) -> None:
     data, head = described(mode)
@@ -73,6 +75,7 @@ def test_stream_is_a_frame_of_the_description_and_the_usual_bytes(mode: Mode) ->
     assert head == len(expected) + 4 + mode.size
 
 
+@in_one_test
 @every_sink
 def test_description_comes_first_to_any_sink_and_is_not_counted(sink_kind: Any, tmp_path: Path) -> None:
     for size in (0, 1, 300, 65536):
@@ -233,6 +236,7 @@ def everything_of(reader: StreamReader, way: str) -> list[bytes]:
     return [bytes(payload) for payload in iter(reader.read_message, None)]
 
 
+@in_one_test
 @pytest.mark.parametrize("way", ["messages", "batches", "process", "read"])
 @pytest.mark.parametrize("name", ["none", "crc16", "crc32", "sum24"])
 @every_source
@@ -281,6 +285,7 @@ def test_numbers_and_offsets_of_messages() -> None:
     assert torn.value.frame == 4
 
 
+@in_one_test
 @pytest.mark.parametrize("data", [b"", b"\1", b"\1\0\0\0a", b"\0\0\0\0" * 5, reference.encode([b"1234FSD"], "none")])
 def test_stream_without_a_description_has_none(data: bytes) -> None:
     for source in (data, io.BytesIO(data), CutReadSource(data, range(20))):

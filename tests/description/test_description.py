@@ -17,6 +17,7 @@ from flatstream.description import MAX_SIZE, Root, Transform, _types, is_descrip
 from flatstream.schema import Table
 from flatstream.schema._compile import layout_of, types_of
 from flatstream.schema._parse import parse
+from support.extent import in_one_test
 from support.flatc import compile_schema
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -216,6 +217,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("make", "error", "message"), BAD, ids=[f"{i}-{case[2]}" for i, case in enumerate(BAD)])
 def test_wrong_argument_is_refused(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

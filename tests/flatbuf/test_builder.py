@@ -38,6 +38,7 @@ from hypothesis import strategies as st
 from flatstream import Builder
 from support.bad_input import shown
 from support.builders import INTEGER_KINDS, KINDS, Twins
+from support.extent import in_one_test
 from support.messages import outcome
 
 # Numbers
@@ -112,12 +113,14 @@ NUMBERS = [
 NO_NUMBERS = [None, "", "1", b"1", 1j, [], (), {}, object(), int]
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_value_as_a_number_does_what_it_does_to_the_package(kind):
     for value in (*NUMBERS, *NO_NUMBERS):
         Twins(0).call(f"Prepend{kind}", value)
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("force", [False, True], ids=["", "defaults forced"])
 def test_any_value_and_default_in_a_slot_does_what_it_does_to_the_package(kind, force):
@@ -131,6 +134,7 @@ def test_any_value_and_default_in_a_slot_does_what_it_does_to_the_package(kind, 
                 twins.EndObject()
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_default_for_a_number_does_what_it_does_to_the_package(kind):
     for default in (*NUMBERS, *NO_NUMBERS):
@@ -140,6 +144,7 @@ def test_any_default_for_a_number_does_what_it_does_to_the_package(kind):
             twins.call(f"Prepend{kind}Slot", 0, value, default)
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["PlaceVOffsetT", "PlaceSOffsetT", "PlaceUOffsetT", "PrependVOffsetT"])
 def test_any_value_as_an_offset_does_what_it_does_to_the_package(name):
     for value in (*NUMBERS, *NO_NUMBERS):
@@ -148,6 +153,7 @@ def test_any_value_as_an_offset_does_what_it_does_to_the_package(name):
         twins.call(name, value)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "name", ["PrependUOffsetTRelative", "PrependSOffsetTRelative", "assertStructIsInline", "Finish"]
 )
@@ -160,6 +166,7 @@ def test_any_value_as_a_place_does_what_it_does_to_the_package(name):
             twins.call(name, value)
 
 
+@in_one_test
 @pytest.mark.parametrize("flags", [name for name in dir(number_types) if name.endswith("Flags")])
 def test_methods_that_take_the_type_do_what_they_do_to_the_package(flags):
     kind = getattr(number_types, flags)
@@ -174,6 +181,7 @@ def test_methods_that_take_the_type_do_what_they_do_to_the_package(flags):
             slotted.call("PrependSlot", kind, 0, value, default)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
@@ -246,6 +254,7 @@ SLOT_NUMBERS = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("slot", SLOT_NUMBERS, ids=shown)
 def test_any_field_number_does_what_it_does_to_the_package(slot):
     for method, arguments in {
@@ -282,6 +291,7 @@ FIELD_COUNTS: list[Any] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("count", FIELD_COUNTS, ids=shown)
 def test_any_number_of_fields_does_what_it_does_to_the_package(count):
     twins = Twins(16)
@@ -310,12 +320,14 @@ SIZES: list[Any] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("size", SIZES, ids=shown)
 def test_any_initial_size_does_what_it_does_to_the_package(size):
     expected = outcome(lambda: len(flatbuffers.Builder(size).Bytes))
     assert outcome(lambda: len(Builder(size).Bytes)) == expected
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value",
     [0, 1, 2, 3, 4, 8, 16, 64, 100, True, None, "1", 1.0, 0.5, float("nan"), OnlyIndex(), np.int64(8)],
@@ -332,6 +344,7 @@ def test_any_size_does_what_it_does_to_the_package(value):
         twins.call("StartVector", *element_and_count)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "count", [0, -1, -(10**30), 1, 7, 64, True, None, "1", 1.5, OnlyIndex(), np.int64(3)], ids=shown
 )
@@ -393,6 +406,7 @@ STRINGS = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("method", ["CreateString", "CreateSharedString"])
 @pytest.mark.parametrize("text", STRINGS, ids=shown)
 def test_any_string_does_what_it_does_to_the_package(method, text):
@@ -404,6 +418,7 @@ def test_any_string_does_what_it_does_to_the_package(method, text):
         twins.call(method, "after")
 
 
+@in_one_test
 @pytest.mark.parametrize("data", STRINGS, ids=shown)
 def test_anything_as_a_vector_of_bytes_does_what_it_does_to_the_package(data):
     twins = Twins(0)
@@ -425,6 +440,7 @@ def test_string_lies_in_the_buffer_behind_its_length_with_a_zero_behind_it():
     assert bytes(builder.Bytes[builder.Head() :]) == b"\x03\0\0\0h\xc3\xa9\0"
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [0, 1, 7, 1024])
 def test_bytearray_can_be_changed_after_it_was_written(size):
     builder = Builder(size)
@@ -438,6 +454,7 @@ def test_bytearray_can_be_changed_after_it_was_written(size):
 # Misuse
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("misuse", "error"),
     [
@@ -491,6 +508,7 @@ def test_misuse_raises_the_packages_own_exception(misuse, error):
     assert Twins(64).attempt(misuse) == ("raised", error)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "identifier",
     [
@@ -517,6 +535,7 @@ def test_any_file_identifier_does_what_it_does_to_the_package(method, identifier
         twins.call(method, root, file_identifier=identifier)
 
 
+@in_one_test
 @pytest.mark.parametrize("minalign", [0, 1, 2, 3, 16, 64, 100, 1024])
 def test_message_is_aligned_to_a_minalign_that_was_set_as_by_the_package(minalign):
     twins = Twins(7)
@@ -525,6 +544,7 @@ def test_message_is_aligned_to_a_minalign_that_was_set_as_by_the_package(minalig
     twins.Finish(root, b"ABCD")
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [-1, 2**31 + 1, 2**70, None, "1", 1.5], ids=shown)
 def test_minalign_that_cannot_be_one_is_refused(value):
     builder = Builder(16)

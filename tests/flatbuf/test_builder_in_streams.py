@@ -18,6 +18,7 @@ from flatbuffers.builder import (
 import flatstream
 from flatstream import Builder, SizeThresholdPolicy, StreamReader, StreamWriter
 from support.builders import finished_builder
+from support.extent import in_one_test
 from support.messages import outcome
 
 EITHER = pytest.mark.parametrize("make", [flatbuffers.Builder, Builder], ids=["package", "ours"])
@@ -95,6 +96,7 @@ PAYLOADS = [payload_of(item) for item in ITEMS]
 STREAM = b"".join(struct.pack("<I", len(payload)) + payload for payload in PAYLOADS)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 100, 65536])
 @pytest.mark.parametrize(
     "options",
@@ -135,6 +137,7 @@ def test_simple_mode_builds_with_our_builder_by_default():
         assert len(writer.builder.Bytes) == 100
 
 
+@in_one_test
 @EITHER
 @pytest.mark.parametrize("buffer_size", [0, 100, 65536])
 def test_expert_mode_writes_the_same_stream_with_either_builder(make, buffer_size):
@@ -188,6 +191,7 @@ def test_subclass_of_our_builder_is_written(large):
     assert second.getvalue() == sink.getvalue()
 
 
+@in_one_test
 @EITHER
 @pytest.mark.parametrize("size", [3, 100_000])
 def test_view_that_an_observer_keeps_of_a_builders_message_stays_as_it_was(make, size):
@@ -227,6 +231,7 @@ class MeddlingSink:
         return len(taken)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 64, 65536])
 @pytest.mark.parametrize("size", [10, 5000])
 def test_sink_that_rebuilds_the_builder_in_the_middle_of_a_write_gets_the_message_as_it_was(buffer_size, size):
@@ -332,6 +337,7 @@ def test_growing_by_hand_from_more_than_half_of_the_limit_ends_at_the_limit():
         builder.GrowByteBuffer()
 
 
+@in_one_test
 @pytest.mark.parametrize("head", [-1, 65, 2**70, -(2**70), None, "1", 1.5])
 def test_head_outside_the_buffer_is_refused(head):
     builder = Builder(64)

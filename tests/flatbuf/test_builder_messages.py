@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from flatstream import Builder
 from support.bad_input import shown
 from support.builders import INTEGER_KINDS, KINDS, Twins
+from support.extent import in_one_test
 from support.messages import finished, outcome, root_at, telemetry_sample, written_by
 from support.schemas import generated
 from support.strategies import (
@@ -462,6 +463,7 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_numpy_vector_is_the_packages_bytes(dtype, layout):
@@ -475,6 +477,7 @@ def test_numpy_vector_is_the_packages_bytes(dtype, layout):
         twins.CreateNumpyVector(array)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value",
     [
@@ -574,6 +577,7 @@ def test_vtables_are_forgotten_by_clear_and_not_found_in_the_next_message():
         twins.Clear()
 
 
+@in_one_test
 @pytest.mark.parametrize("fields", [1, 100, 32765, 32766, 40_000])
 def test_table_of_very_many_fields_is_the_packages_as_long_as_the_last_are_absent(fields):
     for present in (0, min(fields - 1, 5), fields - 1):

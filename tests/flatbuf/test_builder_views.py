@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from flatstream import Builder
 from support.builders import Twins, finished_builder
+from support.extent import in_one_test
 from support.memory import address
 from support.messages import outcome, written_by
 from support.schemas import ROOT
@@ -53,6 +54,7 @@ def test_view_is_read_only_bytes_at_the_address_of_the_buffer():
     assert address(builder.Bytes) + builder.Head() == there
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "take",
     [
@@ -373,6 +375,7 @@ class Meddler:
     __lt__ = __gt__ = _no
 
 
+@in_one_test
 @pytest.mark.parametrize("deed", [*DEEDS, "look", "other table"])
 def test_number_that_meddles_with_the_builder_while_it_is_taken_does_no_harm(deed):
     looked = []

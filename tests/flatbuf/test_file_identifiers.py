@@ -21,6 +21,7 @@ from flatstream import (
     TypedValidator,
     ValidationFailedError,
 )
+from support.extent import in_one_test
 from support.messages import refusal
 from support.schemas import SCHEMAS, SHAPES, generated, schema_of
 
@@ -68,11 +69,13 @@ WAYS: dict[str, Callable[..., Any]] = {
 every_way = pytest.mark.parametrize("read", WAYS.values(), ids=WAYS)
 
 
+@in_one_test
 @every_way
 def test_message_with_the_identifier_of_the_schema_or_with_none_is_read(read):
     assert len(read([OWN, NONE, OWN])) == 3
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("before", [0, 1, 3])
 def test_message_with_another_identifier_is_refused_with_both(read, before):
@@ -92,6 +95,7 @@ def test_view_refuses_another_identifier(verify):
         ROOT.view(OTHER[:8], verify=verify)
 
 
+@in_one_test
 @every_way
 def test_reading_goes_on_behind_a_message_with_another_identifier(read):
     rows = 0
@@ -114,12 +118,14 @@ def test_reading_goes_on_behind_a_message_with_another_identifier(read):
 # What is an identifier
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("four", [b"\0\0\0\0", b"UNI\0", b"\x1fNIO", b"UNI\x7f", b"\xff\xff\xff\xff", b"\x80NIO"])
 def test_bytes_that_are_not_printable_are_no_identifier(read, four):
     assert len(read([message(four)])) == 1
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("four", [b"    ", b"~~~~", b"SHAq", b"sHAP", b"0000"])
 def test_any_four_printable_bytes_are_an_identifier(read, four):
@@ -138,6 +144,7 @@ def test_printable_bytes_of_a_root_before_byte_8_are_no_identifier():
         assert "identifier" not in str(refusal(TypedValidator.for_type(SHAPES, identifier=True), bad))
 
 
+@in_one_test
 @pytest.mark.parametrize("length", range(8))
 def test_message_too_short_for_an_identifier_is_refused_for_that(length):
     with pytest.raises(FlatStreamError) as caught:
@@ -214,6 +221,7 @@ def test_stream_of_two_types_is_read_by_each_schema():
 # Leaving them out
 
 
+@in_one_test
 @every_way
 def test_messages_with_another_identifier_are_left_out(read):
     assert len(read([OWN, OTHER, NONE, OTHER, OTHER, OWN], on_other="skip")) == 3
@@ -315,6 +323,7 @@ def test_rows_of_a_long_mixed_stream_are_those_with_the_identifier(verify):
 # Wrong arguments
 
 
+@in_one_test
 @every_way
 def test_on_other_is_raise_or_skip(read):
     for wrong in ("ignore", "", "SKIP"):
@@ -357,6 +366,7 @@ def test_identifier_of_the_layout_is_that_of_the_root():
 DAMAGED = b"\xff" * 20
 
 
+@in_one_test
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("others", [1, 3])
 def test_messages_left_out_are_counted_once_though_damage_makes_readers_read_them_again(verify, others):

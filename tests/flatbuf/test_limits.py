@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flatstream import Builder, FlatbufferError, RecordWriter, StreamReader, StreamWriter, ValidationFailedError
+from support.extent import in_one_test
 from support.messages import chain, doubling
 from support.schemas import SHAPES
 
@@ -35,6 +36,7 @@ every_way = pytest.mark.parametrize("read", WAYS.values(), ids=WAYS)
 REFUSED = (ValidationFailedError, FlatbufferError)
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("limit", [1, 64, 65, 1000])
 def test_depth_up_to_the_limit_is_read_and_more_is_refused(read, limit):
@@ -43,6 +45,7 @@ def test_depth_up_to_the_limit_is_read_and_more_is_refused(read, limit):
         read(chain(limit + 1), max_depth=limit)
 
 
+@in_one_test
 @every_way
 def test_depth_is_limited_to_64_by_default(read):
     read(chain(64))
@@ -50,6 +53,7 @@ def test_depth_is_limited_to_64_by_default(read):
         read(chain(65))
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize("levels", [1, 2, 6])
 def test_tables_up_to_the_limit_are_read_and_more_are_refused(read, levels):
@@ -59,6 +63,7 @@ def test_tables_up_to_the_limit_are_read_and_more_are_refused(read, levels):
         read(doubling(levels), max_tables=tables - 1)
 
 
+@in_one_test
 @every_way
 def test_bytes_up_to_the_limit_are_read_and_more_are_refused(read):
     # The offset of the root; the table of 4 bytes; the 2 bytes of its vtable's size, and the vtable of 4 bytes.
@@ -68,6 +73,7 @@ def test_bytes_up_to_the_limit_are_read_and_more_are_refused(read):
         read(message, max_apparent_size=13)
 
 
+@in_one_test
 @every_way
 @pytest.mark.parametrize(("name", "most"), [("max_depth", 1000), ("max_tables", 2**62), ("max_apparent_size", 2**62)])
 def test_limit_of_a_wrong_type_or_size_is_an_error_with_its_name(read, name, most):
@@ -102,6 +108,7 @@ def test_dict_of_a_record_has_the_limits_that_the_record_was_opened_with():
     assert record.to_dict(max_tables=63) == TREE.view(message).to_dict()
 
 
+@in_one_test
 @pytest.mark.parametrize("depth", [1, 2, 64, 1000])
 def test_dict_is_as_deep_as_its_limit_and_no_deeper(depth):
     record = TREE.view(chain(depth), max_depth=1000)

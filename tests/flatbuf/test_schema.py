@@ -28,6 +28,7 @@ import flatstream
 from flatstream import FlatbufferError, Schema, TypedValidator, ValidationFailedError
 from flatstream._core.flatbuf import kinds
 from flatstream.schema._reflection import SIZES, BaseType
+from support.extent import in_one_test
 from support.schemas import ROOT, VECTORS
 from support.schemas import SCHEMAS as SCHEMA_FOLDER
 
@@ -57,6 +58,7 @@ def test_from_file_takes_any_path(kind):
     assert repr(Schema.from_file(kind(SCHEMAS["tiny"]))) == "<Schema of 1 tables, root T>"
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "kind",
     [bytes, bytearray, memoryview, lambda data: array.array("B", data), lambda data: np.frombuffer(data, np.uint8)],
@@ -71,6 +73,7 @@ def test_from_bytes_takes_any_memory_and_copies_it(kind):
     data.append(0)
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [None, 5, "text", ["list"], io.BytesIO(TINY)])
 def test_from_bytes_of_what_is_no_memory_is_a_type_error(value):
     with pytest.raises(TypeError):
@@ -90,6 +93,7 @@ NO_SCHEMA = (
 )
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("data", "found"),
     [
@@ -139,6 +143,7 @@ def test_table_is_found_by_its_full_name():
     assert table == Schema.from_file(SCHEMAS["monster_test"]).root
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "name", ["", "Monster", "myGame.Example.Monster", "MyGame.Example.Monster ", "MyGame.Example.Color"]
 )
@@ -156,6 +161,7 @@ def test_struct_is_no_table():
     assert caught.value.args[0] == "'MyGame.Example.Vec3' is a struct in this schema, not a table"
 
 
+@in_one_test
 @pytest.mark.parametrize("name", [None, 5, b"T", ["T"]])
 def test_name_that_is_no_string_is_an_error(name):
     with pytest.raises((KeyError, TypeError)):
@@ -246,6 +252,7 @@ class Text:
 TEXTS = {name: path.with_suffix(".fbs") for name, path in SCHEMAS.items() if path.with_suffix(".fbs").exists()}
 
 
+@in_one_test
 @pytest.mark.parametrize("name", sorted(TEXTS))
 def test_binary_schema_says_what_its_text_says(name):
     text = Text(TEXTS[name])
@@ -417,6 +424,7 @@ def use(schema: Schema) -> None:
                 continue
 
 
+@in_one_test
 @EVERY_SCHEMA
 def test_schema_as_flatc_wrote_it_is_loaded_and_used(name):
     assert load_and_use(SCHEMAS[name].read_bytes())
@@ -482,6 +490,7 @@ def fuzz(name: str, seed: int, count: int) -> list[bool]:
     return outcomes
 
 
+@in_one_test
 @EVERY_SCHEMA
 def test_mutant_gives_an_error_or_a_schema_that_can_be_used(name):
     outcomes = fuzz(name, 1, 300)
@@ -618,6 +627,7 @@ SENSE = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("name", list(SENSE))
 def test_schema_built_by_hand_is_loaded(name):
     """What is refused below is refused for what is wrong in it, and not for the way in which it is built."""
@@ -785,6 +795,7 @@ NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("name", list(NONSENSE))
 def test_nonsense_is_refused_with_its_place(name):
     described, what = NONSENSE[name]
@@ -836,6 +847,7 @@ def test_schema_without_what_is_required_is_refused_with_the_path(missing, path)
     assert str(caught.value).startswith(f"damaged binary schema: {path}: a required field is missing from the table")
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [-1, -(2**31), 2**31 - 1, 1])
 def test_size_of_a_table_may_be_anything_or_is_refused(size):
     load_and_use(schema_bytes([table_type("T", size=size)]))
@@ -906,7 +918,7 @@ def test_table_with_as_many_fields_as_a_vtable_holds_is_loaded(count):
 
 def test_table_with_more_fields_than_a_vtable_holds_is_refused():
     kind = kind_of(INT)
-    fields = (field(f"f{i}", kind, i) for i in range(65_535))
+    fields = (field(f"f{i}", kind, i) for i in range(32_766))
     with pytest.raises(FlatbufferError, match="invalid binary schema: "):
         Schema.from_bytes(schema_bytes([table_type("T", *fields)], builder=flatstream.Builder(1024)))
 

@@ -14,6 +14,7 @@ import pytest
 from flatbuffers.table import Table as RawTable
 
 from flatstream import Builder, FlatbufferError, RecordWriter, Schema, StreamReader, StreamWriter, TypedValidator
+from support.extent import in_one_test
 from support.messages import refusal, root_at
 from support.schemas import EXAMPLES, ROOT, SCHEMAS, schema_of
 
@@ -115,6 +116,7 @@ def framed(*messages: bytes) -> bytes:
     return b"".join(struct.pack("<I", len(message)) + message for message in messages)
 
 
+@in_one_test
 @pytest.mark.parametrize(("union", "variant"), CASES)
 def test_union_of_any_type_is_read(union, variant):
     value_type = UNIONS[union][2][variant]
@@ -127,6 +129,7 @@ def test_union_of_any_type_is_read(union, variant):
     assert record.rest == 5
 
 
+@in_one_test
 @pytest.mark.parametrize(("union", "variant"), CASES)
 def test_union_of_any_type_is_read_as_columns(union, variant):
     # Rows of several shapes, and one whose type is not in the schema, although its low byte is.
@@ -147,6 +150,7 @@ def test_union_of_any_type_is_read_as_columns(union, variant):
     assert numbers[f"{union}_type"].to_pylist() == [value_type, value_type, 0]
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 def test_vector_of_unions_of_any_type_is_read(union):
     _, _, variants = UNIONS[union]
@@ -173,6 +177,7 @@ def test_vectors_of_unions_with_other_types_are_not_equal():
     assert TABLE.view(one).signeds != TABLE.view(other).signeds
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 def test_type_that_is_not_in_the_schema_is_no_variant_although_its_low_byte_is(union):
     _, form, variants = UNIONS[union]
@@ -193,6 +198,7 @@ def test_type_that_is_not_in_the_schema_is_no_variant_although_its_low_byte_is(u
 # Writing
 
 
+@in_one_test
 @pytest.mark.parametrize(("union", "variant"), CASES)
 def test_union_of_any_type_is_written_as_the_schema_stores_it(union, variant):
     number, form, variants = UNIONS[union]
@@ -220,6 +226,7 @@ def write_columns(columns: Any) -> list[bytes]:
     return [bytes(payload) for payload in StreamReader(sink.getvalue())]
 
 
+@in_one_test
 @pytest.mark.parametrize(("union", "variant"), CASES)
 def test_union_of_any_type_is_written_from_columns(union, variant):
     number, form, variants = UNIONS[union]
@@ -238,6 +245,7 @@ def test_union_of_any_type_is_written_from_columns(union, variant):
         assert TABLE.view(written) == TABLE.view(message)
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 def test_vector_of_unions_of_any_type_is_written(union):
     number, form, variants = UNIONS[union]
@@ -262,6 +270,7 @@ def test_vector_of_unions_of_any_type_is_written(union):
     assert TABLE.view(written).to_dict()[f"{union}s_type"] == []
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 def test_type_out_of_the_range_of_the_union_is_refused_with_its_path(union):
     wrong = {"i": 2**31, "q": 2**63, "Q": 2**64, "H": 2**16, "b": 128}[UNIONS[union][1]]
@@ -276,6 +285,7 @@ def test_type_out_of_the_range_of_the_union_is_refused_with_its_path(union):
 # Verifying
 
 
+@in_one_test
 @pytest.mark.parametrize("union", [union for union, (_, form, _) in UNIONS.items() if struct.calcsize(form) > 1])
 def test_type_of_a_union_must_be_aligned_and_inside_of_the_message(union):
     number, form, variants = UNIONS[union]
@@ -372,6 +382,7 @@ def with_size(data: bytes) -> bytes:
 BINARY_SCHEMAS = sorted(SCHEMAS.glob("*.bfbs"))
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "path", [path for path in BINARY_SCHEMAS if "flatcc" not in path.name], ids=lambda path: path.stem
 )
@@ -417,6 +428,7 @@ SOURCES = {
 OPTIONS = {"tiny": (), "wide_unions": (), "flatcc_union": ()}
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "folder"), SOURCES.items())
 def test_schema_compiled_by_flatc_25_equals_the_one_compiled_before(name, folder, tmp_path):
     options = OPTIONS.get(name, ("--bfbs-comments", "--bfbs-builtins"))
@@ -458,6 +470,7 @@ def misplaced(union: str, value_type: int, beyond: int) -> bytes:
     return bytes(message)
 
 
+@in_one_test
 @pytest.mark.parametrize("union", UNIONS)
 @pytest.mark.parametrize("beyond", [-2, -1, 0, 1, 1000, 60_000])
 def test_value_outside_of_the_message_matters_only_if_its_type_is_known(union, beyond):
@@ -502,6 +515,7 @@ CONDITIONS: list[tuple[Any, list[int]]] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("where", "expected"), CONDITIONS, ids=[str(where) for where, _ in CONDITIONS])
 def test_conditions_go_through_unions_with_wide_types(where, expected):
     sink = io.BytesIO()

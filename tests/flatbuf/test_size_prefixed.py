@@ -30,6 +30,7 @@ from flatstream import (
 from support import strategies
 from support.arrow_types import Making, Mapping
 from support.columns import messages_of
+from support.extent import in_one_test
 from support.schemas import SCHEMAS, SHAPES, TINY, UNIONS, generated
 
 PREFIXED = Schema.from_file(SCHEMAS / "shapes.bfbs", size_prefixed=True)
@@ -104,6 +105,7 @@ def accepts(builder: Any) -> bool:
         return writer.frames_written == 1
 
 
+@in_one_test
 @pytest.mark.parametrize("make", BUILDERS, ids=lambda make: f"{make.__module__.partition('.')[0]}.{make.__name__}")
 @pytest.mark.parametrize("identifier", IDENTIFIERS, ids=repr)
 @pytest.mark.parametrize("root", ROOTS)
@@ -132,6 +134,7 @@ def test_every_way_of_writing_refuses_a_size_prefixed_message(make: Any, identif
     assert [bytes(payload) for payload in StreamReader(sink.getvalue(), "crc32")] == [message]
 
 
+@in_one_test
 @pytest.mark.parametrize("make", [Builder, OwnBuilder])
 @pytest.mark.parametrize("root", [*ROOTS, "empty"])
 def test_size_prefixed_message_in_a_builder_is_no_payload(make: Any, root: str) -> None:
@@ -190,6 +193,7 @@ def test_message_without_prefix_is_never_taken_for_one() -> None:
                     assert accepts(Finished(message))
 
 
+@in_one_test
 @pytest.mark.parametrize("identifier", [None, b"TEST"], ids=repr)
 @pytest.mark.parametrize("alignment", [1, 2, 4, 8, 16, 64])
 @pytest.mark.parametrize("fields", [0, 1, 5])

@@ -40,6 +40,7 @@ from flatstream import (
     Validator,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.modes import Mode, every_mode
 from support.processes import survives
 from support.schemas import SCHEMAS
@@ -106,6 +107,7 @@ def test_for_type_of_a_schema_without_a_root_needs_a_name():
     assert TypedValidator.for_type(schema, "T").name == "T"
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["Named", "shapes.Nameless", "", "shapes.Named.name", "shapes.Color"])
 def test_for_type_of_an_unknown_table_is_a_key_error(name):
     with pytest.raises(KeyError, match="no table"):
@@ -117,6 +119,7 @@ def test_for_type_of_a_struct_is_a_key_error():
         TypedValidator.for_type(shapes(), "shapes.Point")
 
 
+@in_one_test
 @pytest.mark.parametrize("schema", [None, 5, "shapes.bfbs", b"BFBS", object(), Schema])
 def test_for_type_of_what_is_no_schema_is_a_type_error(schema):
     with pytest.raises(TypeError):
@@ -187,6 +190,7 @@ def test_from_verify_refuses_when_the_function_returns_false():
     assert error.__cause__ is None
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "cause",
     [
@@ -217,6 +221,7 @@ def test_from_verify_lets_through_what_is_no_exception_of_the_payload(error):
     assert caught.value is error
 
 
+@in_one_test
 @pytest.mark.parametrize("outcome", [0, 1, "", "yes", [], object(), 1.5])
 def test_from_verify_with_any_other_result_is_a_type_error(outcome):
     with pytest.raises(TypeError) as caught:
@@ -226,6 +231,7 @@ def test_from_verify_with_any_other_result_is_a_type_error(outcome):
     )
 
 
+@in_one_test
 @pytest.mark.parametrize("name", [None, 5, b"bytes", ("a",)])
 def test_from_verify_with_a_name_that_is_no_string_is_a_type_error(name):
     with pytest.raises(TypeError, match=f"name must be a str, got {type(name).__name__}"):
@@ -309,6 +315,7 @@ VARIANTS = {
 EVERY_VARIANT = pytest.mark.parametrize("make", list(VARIANTS.values()), ids=list(VARIANTS))
 
 
+@in_one_test
 @EVERY_VARIANT
 @every_mode
 def test_refusal_when_reading_says_where_and_the_next_frame_follows(mode: Mode, make):
@@ -341,6 +348,7 @@ def test_refusal_when_reading_says_where_and_the_next_frame_follows(mode: Mode, 
             assert read == [GOOD, refusal_of(1), GOOD, refusal_of(3), refusal_of(4), GOOD]
 
 
+@in_one_test
 @EVERY_VARIANT
 @every_mode
 @pytest.mark.parametrize("buffer_size", [0, 65536])
@@ -381,6 +389,7 @@ class Item:
         builder.Finish(builder.EndObject())
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "write",
     [
@@ -406,6 +415,7 @@ def test_every_way_of_writing_asks_the_typed_validator(write):
     assert sink.arrived() == reference.encode([good, good], "none")
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "read",
     [
@@ -441,6 +451,7 @@ def test_recovery_asks_the_typed_validator():
     assert (error.frame, error.offset, error.path) == (2, len(stream), "named.name")
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("order", "validator", "reason"),
     [
@@ -526,6 +537,7 @@ def test_validate_of_a_subclass_that_returns_something_is_a_type_error():
 PAYLOADS = [GOOD, BAD, BROKEN, b"", b"\0" * 8, GOOD[:20], GOOD + bytes(8), b"\xff" * 40]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("compiled", "twin"),
     [
@@ -593,6 +605,7 @@ COMPILED = {
 EVERY_COMPILED = pytest.mark.parametrize("make", list(COMPILED.values()), ids=list(COMPILED))
 
 
+@in_one_test
 @EVERY_COMPILED
 def test_reading_through_compiled_validators_calls_no_python_for_a_message(make):
     def calls(count: int) -> list[str]:
@@ -610,6 +623,7 @@ def test_reading_through_compiled_validators_calls_no_python_for_a_message(make)
     assert calls(1000) == calls(10)
 
 
+@in_one_test
 @EVERY_COMPILED
 def test_writing_through_compiled_validators_calls_no_python_for_a_message(make):
     def calls(count: int) -> list[str]:
@@ -733,6 +747,7 @@ attempt(half.verify, 0, message)
     ]
 
 
+@in_one_test
 @pytest.mark.parametrize("number", ["10**6", "-1", "2**31 - 1", "10**30", "None", "'0'"])
 def test_schema_of_ones_own_with_a_wrong_number_is_refused(number):
     code = f"""

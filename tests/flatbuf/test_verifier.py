@@ -28,6 +28,7 @@ from flatstream import (
 )
 from flatstream._core.flatbuf.verifier import Types
 from flatstream.schema._reflection import BaseType
+from support.extent import in_one_test
 from support.messages import (
     NAMED,
     chain,
@@ -93,6 +94,7 @@ def test_reference_has_all_verdicts_of_both_kinds():
     assert (sum(reference_verdicts(0)), sum(reference_verdicts(1))) == (17_518, 5_597)
 
 
+@in_one_test
 @pytest.mark.parametrize(("number", "place"), ACCEPTED_EMPTY_VECTORS.items())
 def test_messages_accepted_against_the_reference_have_a_misaligned_empty_vector(number, place):
     payload = reference_payloads()[number]
@@ -206,6 +208,7 @@ def test_message_made_by_hand_is_the_one_that_generated_code_reads():
     assert (named.Name(), named.Note(), named.Code()) == (b"hello", "é".encode(), 7)
 
 
+@in_one_test
 @pytest.mark.parametrize(("change", "path", "reason"), ROOT_DAMAGE + FIELD_DAMAGE)
 def test_damage_is_refused_with_its_place_and_reason(change, path, reason):
     with pytest.raises(ValidationFailedError) as caught:
@@ -214,6 +217,7 @@ def test_damage_is_refused_with_its_place_and_reason(change, path, reason):
     assert str(caught.value) == f"shapes.Named refused the payload: {path}: {reason}"
 
 
+@in_one_test
 @pytest.mark.parametrize(("change", "path", "reason"), ROOT_DAMAGE)
 def test_damage_to_the_root_is_refused_without_a_schema(change, path, reason):
     with pytest.raises(ValidationFailedError) as caught:
@@ -221,11 +225,13 @@ def test_damage_to_the_root_is_refused_without_a_schema(change, path, reason):
     assert (caught.value.validator, caught.value.path, caught.value.reason) == ("TableRootValidator", "", reason)
 
 
+@in_one_test
 @pytest.mark.parametrize("change", [change for change, _, _ in FIELD_DAMAGE])
 def test_damage_behind_the_root_is_accepted_without_a_schema(change):
     assert refusal(TableRootValidator(), changed(NAMED, change)) is None
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "change",
     [
@@ -246,6 +252,7 @@ def test_what_the_reference_does_not_ask_about_is_accepted(change):
     assert refusal(validator_of("shapes", "Named"), changed(NAMED, change)) is None
 
 
+@in_one_test
 @pytest.mark.parametrize("length", range(52))
 def test_message_that_was_cut_is_refused_unless_only_padding_is_gone(length):
     # The last byte that counts is the zero behind "é", at 50.
@@ -254,6 +261,7 @@ def test_message_that_was_cut_is_refused_unless_only_padding_is_gone(length):
     assert (refusal(TableRootValidator(), NAMED[:length]) is None) == (length >= 20)
 
 
+@in_one_test
 @pytest.mark.parametrize("validator", [TableRootValidator(), validator_of("shapes", "Named")], ids=["root", "typed"])
 @pytest.mark.parametrize("fill", [0x00, 0xFF, 0x01])
 @pytest.mark.parametrize("length", range(8))
@@ -275,6 +283,7 @@ def test_few_bytes_are_refused(length, fill, validator):
         assert reason == "the offset of a vtable at byte 16843009 is not aligned to 4 bytes"
 
 
+@in_one_test
 @pytest.mark.parametrize("offset", range(1, 8))
 def test_alignment_counts_from_the_first_byte_of_the_payload(offset):
     """Where the payload lies in memory does not matter, as for the reference."""
@@ -324,6 +333,7 @@ VECTORS_OF = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "number", "width", "alignment"), VECTORS_OF)
 def test_vector_length_is_held_against_what_is_there(name, number, width, alignment):
     validator = validator_of("shapes", "Vectors")
@@ -338,6 +348,7 @@ def test_vector_length_is_held_against_what_is_there(name, number, width, alignm
         )
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "number", "width", "alignment"), VECTORS_OF)
 @pytest.mark.parametrize("shift", [4, 8])
 def test_vector_is_aligned_to_its_numbers(name, number, width, alignment, shift):
@@ -353,6 +364,7 @@ def test_vector_is_aligned_to_its_numbers(name, number, width, alignment, shift)
         assert refusal(validator_of("shapes", "Vectors"), message) == (wrong if start % alignment else None)
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "number", "width", "alignment"), VECTORS_OF)
 @pytest.mark.parametrize("shift", [4, 8])
 def test_empty_vector_need_not_be_aligned_to_its_numbers(name, number, width, alignment, shift):
@@ -414,6 +426,7 @@ def test_bad_string_of_the_monster_is_named_by_its_index():
     )
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("name", "number", "width"),
     [("i8", 1, 1), ("u16", 4, 2), ("i32", 5, 4), ("u64", 8, 8), ("f32", 9, 4), ("f64", 10, 8), ("color", 11, 1)],
@@ -435,6 +448,7 @@ def test_number_is_there_and_aligned(name, number, width):
         assert refusal(validator, changed(message, (entry, "H", distance))) == expected
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("name", "number", "size"),
     [("pixel", 0, 1), ("point", 1, 8), ("mixed", 2, 32), ("nest", 3, 64), ("grid", 4, 64), ("aligned", 5, 16)],
@@ -475,6 +489,7 @@ def test_union_made_by_hand_is_accepted():
 INCONSISTENT = "a union in the table at byte 20 has a type without a value, or a value without a type"
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("message", "path", "reason"),
     [
@@ -501,6 +516,7 @@ def test_damaged_union_is_refused_with_its_path(message, path, reason):
     assert refusal(validator_of("shapes", "Unions"), message) == (path, reason)
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", [5, 6, 100, 255])
 def test_union_of_an_unknown_type_is_accepted_whatever_its_value_is(kind):
     """A later version of the schema may know the type: the reference asks nothing."""
@@ -601,6 +617,7 @@ def test_all_sequences_of_three_bytes_that_begin_no_ascii_are_utf8_exactly_if_py
     assert expect_utf8_as_python(3, sequences) == 128 * 65_536
 
 
+@in_one_test
 @pytest.mark.parametrize("text", ["", "a", "é", "€", "\U00010000", "\U0010ffff", "\ud7ff\ue000", "\0", "\ufeffx"])
 @pytest.mark.parametrize("repeat", [1, 2, 63, 1000])
 def test_good_utf8_is_accepted_whole(text, repeat):
@@ -612,6 +629,7 @@ def test_good_utf8_is_accepted_whole(text, repeat):
 # Depth, number of tables, apparent size
 
 
+@in_one_test
 @pytest.mark.parametrize("depth", [1, 2, 63, 64])
 def test_message_as_deep_as_the_limit_is_accepted(depth):
     assert refusal(validator_of("shapes", "Tree"), chain(depth)) is None
@@ -619,6 +637,7 @@ def test_message_as_deep_as_the_limit_is_accepted(depth):
     assert refusal(exact, chain(depth)) is None
 
 
+@in_one_test
 @pytest.mark.parametrize("limit", [0, 1, 2, 64, 1000])
 @pytest.mark.parametrize("more", [1, 2, 500])
 def test_message_deeper_than_the_limit_is_refused(limit, more):
@@ -659,6 +678,7 @@ def test_offset_that_leads_to_itself_is_an_empty_table_and_no_cycle():
     assert refusal(validator_of("shapes", "Tree"), message) is None
 
 
+@in_one_test
 @pytest.mark.parametrize("levels", [1, 2, 5, 10])
 def test_number_of_tables_counts_each_as_often_as_it_is_reached(levels):
     message = doubling(levels)
@@ -705,6 +725,7 @@ def test_message_of_exponentially_many_tables_is_refused_soon(levels):
 NAMED_APPARENT_SIZE = 4 + 4 + 2 + 10 + (2 + 4 + 4 + 5) + (2 + 4 + 4 + 2) + (2 + 4)
 
 
+@in_one_test
 @pytest.mark.parametrize("limit", range(NAMED_APPARENT_SIZE + 2))
 def test_apparent_size_is_what_is_looked_at_and_no_more(limit):
     validator = TypedValidator.for_type(schema_of("shapes"), "shapes.Named", max_apparent_size=limit)
@@ -747,6 +768,7 @@ LIMIT_OF_A_ROOT = pytest.mark.parametrize(
 )
 
 
+@in_one_test
 @LIMIT_OF_A_ROOT
 @pytest.mark.parametrize("typed", [False, True])
 def test_root_is_one_table_at_depth_one(typed, limits, reason):
@@ -761,6 +783,7 @@ def test_root_is_one_table_at_depth_one(typed, limits, reason):
 MAKERS = [TableRootValidator, lambda **limits: TypedValidator.for_type(schema_of("shapes"), **limits)]
 
 
+@in_one_test
 @pytest.mark.parametrize("make", MAKERS, ids=["root", "typed"])
 @pytest.mark.parametrize(("name", "most"), [("max_depth", 1000), ("max_tables", 2**62)])
 def test_limit_that_is_none_is_refused(make, name, most):
@@ -790,6 +813,7 @@ def mapped(data: bytes) -> mmap.mmap:
     return mapping
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "make",
     [
@@ -812,6 +836,7 @@ def test_any_memory_is_verified_where_it_is(make, validator):
     assert (refusal(validator, damaged) or ("", ""))[1] == "the end of a vtable at byte 13 is not aligned to 2 bytes"
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [None, 5, "text", [1, 2], object()])
 def test_what_is_no_memory_is_a_type_error(value):
     for validator in (TableRootValidator(), validator_of("shapes", "Named")):

@@ -19,6 +19,7 @@ import pytest
 import flatstream
 from flatstream import RecoveryEnd, RecoveryReport, StreamReader, StreamWriter, recover, recover_file
 from reference import framing as reference
+from support.extent import in_one_test, spread
 from support.modes import MODES, Mode
 from support.schemas import VECTORS
 from support.sinks import every_sink
@@ -118,6 +119,7 @@ def test_frames_manifest_names_every_stream():
     assert manifest["streams"] == {name: f"{name}.bin" for name in FILE_MODES}
 
 
+@in_one_test
 @every_source
 @file_modes
 def test_frames_stream_read_from_every_source_gives_the_payloads(name, source_kind, tmp_path):
@@ -130,6 +132,7 @@ def test_frames_stream_read_from_every_source_gives_the_payloads(name, source_ki
         assert (reader.frames_read, reader.bytes_read, reader.offset) == (313, len(data), len(data))
 
 
+@in_one_test
 @file_modes
 def test_frames_stream_read_in_batches_gives_the_payloads(name):
     data = (VECTORS / f"frames/{name}.bin").read_bytes()
@@ -139,6 +142,7 @@ def test_frames_stream_read_in_batches_gives_the_payloads(name):
     assert len(batches) > 1
 
 
+@in_one_test
 @every_sink
 @file_modes
 def test_frames_payloads_written_to_every_sink_give_the_stream(name, sink_kind, tmp_path):
@@ -149,6 +153,7 @@ def test_frames_payloads_written_to_every_sink_give_the_stream(name, sink_kind, 
         assert target.arrived() == (VECTORS / f"frames/{name}.bin").read_bytes()
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 100, 65536, 1 << 20])
 @file_modes
 def test_frames_payloads_written_with_every_buffer_size_give_the_stream(name, buffer_size):
@@ -156,6 +161,7 @@ def test_frames_payloads_written_with_every_buffer_size_give_the_stream(name, bu
     assert stream == (VECTORS / f"frames/{name}.bin").read_bytes()
 
 
+@in_one_test
 @file_modes
 def test_frames_stream_copied_with_flatstream_open_is_the_same_file(name, tmp_path):
     original, copy = VECTORS / f"frames/{name}.bin", tmp_path / "copy.fs"
@@ -168,6 +174,7 @@ def test_frames_stream_copied_with_flatstream_open_is_the_same_file(name, tmp_pa
     assert copy.read_bytes() == original.read_bytes()
 
 
+@in_one_test
 @file_modes
 def test_reference_reads_and_writes_the_frames(name):
     """The judge is judged too."""
@@ -191,6 +198,7 @@ def test_small_payloads_are_five_known_ones():
     assert payload_list("small_payloads.bin") == SMALL_PAYLOADS
 
 
+@in_one_test
 @every_source
 @file_modes
 def test_small_stream_read_from_every_source_gives_the_payloads(name, source_kind, tmp_path):
@@ -201,6 +209,7 @@ def test_small_stream_read_from_every_source_gives_the_payloads(name, source_kin
         assert [bytes(payload) for payload in reader] == SMALL_PAYLOADS
 
 
+@in_one_test
 @every_sink
 @file_modes
 def test_small_payloads_written_to_every_sink_give_the_stream(name, sink_kind, tmp_path):
@@ -238,12 +247,14 @@ def test_upstream_hex_holds_twelve_files():
     assert len(found) == 12
 
 
+@in_one_test
 @every_golden
 @upstream_modes
 def test_golden_payload_written_gives_the_golden_file(name, size):
     assert written([GOLDEN_PAYLOADS[size]], UPSTREAM_MODES[name]) == golden(f"{name}_{size}")
 
 
+@in_one_test
 @every_golden
 @upstream_modes
 def test_golden_file_read_gives_the_golden_payload(name, size):
@@ -257,6 +268,7 @@ def test_medium_payload_is_what_a_builder_makes_of_1024_zero_bytes():
     assert bytes(medium_builder().Output()) == MEDIUM
 
 
+@in_one_test
 @pytest.mark.parametrize("method", ["write_finished", "write_message"])
 @upstream_modes
 def test_medium_message_written_from_its_builder_gives_the_golden_file(name, method):
@@ -266,6 +278,7 @@ def test_medium_message_written_from_its_builder_gives_the_golden_file(name, met
     assert sink.getvalue() == golden(f"{name}_medium")
 
 
+@in_one_test
 @upstream_modes
 def test_medium_message_written_in_simple_mode_gives_the_golden_file(name):
     class Medium:
@@ -309,23 +322,25 @@ def recover_rows(name: str, guard: bool = False) -> list[tuple[int, RecoveryRepo
 guards = pytest.mark.parametrize("guard", [False, True], ids=["unguarded", "guarded"])
 
 
+@in_one_test
 @guards
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in SOURCES])
 @file_modes
 def test_recover_of_a_stream_cut_anywhere_gives_the_crates_report(name, kind, guard, tmp_path):
     stream, deframer = small_stream(name), FILE_MODES[name].deframer()
-    for length, report in recover_rows(name, guard):
+    for length, report in spread(recover_rows(name, guard), 5):
         with SOURCES[kind].open(stream[:length], tmp_path) as source:
             assert recover(source, deframer, guard=guard) == report, length
 
 
+@in_one_test
 @guards
 @file_modes
 def test_recover_file_of_a_stream_cut_anywhere_gives_the_crates_report_and_leaves_the_cursor_there(
     name, guard, tmp_path
 ):
     path, stream, deframer = tmp_path / "cut.fs", small_stream(name), FILE_MODES[name].deframer()
-    for length, report in recover_rows(name, guard):
+    for length, report in spread(recover_rows(name, guard), 5):
         path.write_bytes(stream[:length])
         assert recover_file(path, deframer, guard=guard) == report, length
         with path.open("r+b") as file:
@@ -334,6 +349,7 @@ def test_recover_file_of_a_stream_cut_anywhere_gives_the_crates_report_and_leave
             assert file.tell() == (length if report.end is RecoveryEnd.NOT_A_STREAM else report.last_good_offset)
 
 
+@in_one_test
 @file_modes
 def test_reference_recovers_what_the_crate_does(name):
     ends = {RecoveryEnd.CLEAN_EOF: "clean_eof", RecoveryEnd.TORN_TAIL: "torn_tail"}
@@ -360,11 +376,12 @@ def flip_rows(name: str) -> list[tuple[bytes, str, int]]:
     return rows
 
 
+@in_one_test
 @pytest.mark.parametrize("read", [by_message, by_batch])
 @pytest.mark.parametrize("kind", ["bytes", "bytesio", "raw_file"])
 @file_modes
 def test_stream_with_any_bit_flipped_is_read_as_the_crate_reads_it(name, kind, read, tmp_path):
-    for bit, (damaged, outcome, frames) in enumerate(flip_rows(name)):
+    for bit, (damaged, outcome, frames) in spread(enumerate(flip_rows(name)), 5):
         deframer, expected = FILE_MODES[name].deframer(max_frame_len=4096), ERRORS[outcome]
         with SOURCES[kind].open(damaged, tmp_path) as source, StreamReader(source, deframer) as reader:
             if expected is None:
@@ -376,10 +393,11 @@ def test_stream_with_any_bit_flipped_is_read_as_the_crate_reads_it(name, kind, r
             assert reader.frames_read == frames, f"bit {bit}: {outcome}"
 
 
+@in_one_test
 @file_modes
 def test_reference_reads_flipped_bits_as_the_crate_does(name):
     ends = {reference.Invalid: "InvalidFrame", reference.Torn: "UnexpectedEof", reference.Clean: "ok"}
-    for bit, (damaged, outcome, frames) in enumerate(flip_rows(name)):
+    for bit, (damaged, outcome, frames) in spread(enumerate(flip_rows(name)), 5):
         stream = reference.decode(damaged, FILE_MODES[name].name, max_frame_len=4096)
         good = [isinstance(found, reference.Good) for found in stream.outcomes]
         if all(good):

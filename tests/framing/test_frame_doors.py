@@ -29,6 +29,7 @@ from flatstream import (
 from flatstream._core.framing.deframer import index_frames
 from flatstream._core.framing.framer import frame_payloads
 from flatstream._core.stream.frame_search import chained_offsets, find_intact_frame
+from support.extent import in_one_test
 
 # name: (framer, deframer, checksum of a payload)
 FORMATS: dict[str, tuple[Framer, Deframer, Any]] = {
@@ -89,6 +90,7 @@ def index_all(
 # Framing
 
 
+@in_one_test
 @ALL
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_payloads_become_frames_one_after_another(name: str, kind: Any) -> None:
@@ -142,6 +144,7 @@ class PythonFramer(Framer):
         writer.write(payload)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "framer",
     [
@@ -157,6 +160,7 @@ def test_framers_that_run_python_or_look_at_payloads_have_no_loop(framer: Framer
         frame_payloads([b"a"], framer, bytearray(10), array("q", [0]))
 
 
+@in_one_test
 @pytest.mark.parametrize("payloads", [b"abc", iter([b"a"]), {b"a"}, None])
 def test_framing_takes_a_list_or_a_tuple(payloads: Any) -> None:
     with pytest.raises(TypeError, match="payloads must be a list or a tuple, got"):
@@ -173,6 +177,7 @@ def test_memory_that_was_framed_into_can_be_resized_afterwards() -> None:
 # Deframing
 
 
+@in_one_test
 @ALL
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview, lambda data: array("B", data), np.frombuffer])
 def test_frames_are_found_where_they_lie(name: str, make: Any) -> None:
@@ -268,6 +273,7 @@ class PythonDeframer(Deframer):
         return 0, 1, 1
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "deframer",
     [
@@ -345,6 +351,7 @@ WRONG_NUMBERS: dict[str, tuple[Any, Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("wrong", WRONG_BYTES)
 def test_loops_refuse_memory_that_is_not_contiguous_unsigned_bytes(wrong: str) -> None:
     memory, error = WRONG_BYTES[wrong]
@@ -362,6 +369,7 @@ def test_framing_refuses_memory_that_is_read_only(memory: Any) -> None:
         frame_payloads([b"a"], DefaultFramer(), memory, Q)
 
 
+@in_one_test
 @pytest.mark.parametrize("wrong", WRONG_NUMBERS)
 def test_loops_refuse_arrays_that_are_not_writable_signed_64_bit_integers(wrong: str) -> None:
     memory, error = WRONG_NUMBERS[wrong]

@@ -11,11 +11,13 @@ import pytest
 from flatstream import Framer, InvalidFrameError, StreamReader, StreamWriter
 from flatstream._core.framing.framer import NonEmptyFramer, frame_payloads
 from flatstream.framing import as_framer
+from support.extent import in_one_test
 
 CHECKSUMS = ["none", "crc16", "crc32", "crc32c", "crc64", "xxhash64"]
 PAYLOADS = [b"a", b"bc", b"d" * 1000]
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum", CHECKSUMS)
 def test_it_makes_the_frames_of_the_inner_framer(checksum: str) -> None:
     streams = []
@@ -28,6 +30,7 @@ def test_it_makes_the_frames_of_the_inner_framer(checksum: str) -> None:
     assert streams[0] == streams[1]
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum", CHECKSUMS)
 def test_loops_in_c_take_it_and_stop_before_an_empty_payload(checksum: str) -> None:
     # A framer that the loop has to call for each payload is a TypeError.
@@ -40,6 +43,7 @@ def adapted(framer: Framer) -> list[Framer]:
     return [framer, framer.bounded(10), framer.observed(lambda payload: None), NonEmptyFramer(framer.bounded(10))]
 
 
+@in_one_test
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("buffer_size", [0, 1000])
 def test_an_empty_payload_is_refused_and_the_others_are_written(index: int, buffer_size: int) -> None:

@@ -59,6 +59,7 @@ from flatstream import (
 from reference import framing as reference
 from support.clock import Clock
 from support.errors import facts
+from support.extent import in_one_test
 from support.items import BytesItem
 from support.sinks import PlainSink
 from support.sources import CutReadSource, CutSource
@@ -467,6 +468,7 @@ def events_alone(framer: Any, payloads: Sequence[bytes], events: list[Any]) -> l
     return events
 
 
+@in_one_test
 @pytest.mark.parametrize("way", ["write_payload", "write_payloads", "frame_and_write"])
 @every_chain
 def test_framers_and_their_twins_write_the_same(chain, way):
@@ -583,6 +585,7 @@ SOURCES_AND_CAPACITIES: dict[str, tuple[Callable[[bytes], Any], int]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("way", WAYS)
 @every_chain
 def test_deframers_and_their_twins_read_the_same(chain, way):
@@ -599,6 +602,7 @@ def test_deframers_and_their_twins_read_the_same(chain, way):
             assert found == expected[kind], (name, kind, chosen)
 
 
+@in_one_test
 @pytest.mark.parametrize("options", [{"allow_empty": False}, {"max_frame_len": 9}, {"max_frame_len": 0}])
 @pytest.mark.parametrize("base", [("default",), ("checksum", "crc32"), ("checksum", "none")], ids=lambda base: base[-1])
 @pytest.mark.parametrize("bound", [None, 5, 9, 12])
@@ -944,6 +948,7 @@ def test_reader_reclaims_the_same_with_a_policy_and_with_its_twin(kind, data, me
     assert runs[0] == runs[1]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("kind", "sizes", "expected"),
     [

@@ -37,6 +37,7 @@ from flatstream import (
     Validator,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.items import finished_builder
 from support.messages import flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
@@ -78,6 +79,7 @@ def test_no_validator_accepts_everything() -> None:
     assert read_all(sink.arrived(), DefaultDeframer().with_validator(NoValidator())) == ([b""], None)
 
 
+@in_one_test
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 3), (2, 5), (3, 3), (1, 2**32 - 1)])
 def test_size_validator_accepts_sizes_between_its_limits_both_included(low: int, high: int) -> None:
     validator = SizeValidator(low, high)
@@ -136,6 +138,7 @@ def test_composite_validators_nest() -> None:
     assert [name for name, _ in log] == ["a", "b"]
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize("in_python", [False, True], ids=["SizeValidator", "python"])
 def test_validation_happens_before_writing(mode: Mode, in_python: bool) -> None:
@@ -156,6 +159,7 @@ def test_validation_happens_before_writing(mode: Mode, in_python: bool) -> None:
     assert sink.arrived() == reference.encode([b"ok", b"yes"], mode.name)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "write",
     [
@@ -189,6 +193,7 @@ def test_validation_happens_after_the_checksum_on_reading() -> None:
     assert [payload for _, payload in validator.log] == [b"one", b"three"]
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize("in_python", [False, True], ids=["SizeValidator", "python"])
 def test_refused_frame_is_consumed_and_the_next_can_be_read(mode: Mode, in_python: bool) -> None:
@@ -259,6 +264,7 @@ OBSERVED_SOURCES = pytest.mark.parametrize(
 )
 
 
+@in_one_test
 @OBSERVED_SOURCES
 @every_reading
 @every_mode
@@ -269,6 +275,7 @@ def test_observer_of_a_deframer_is_called_exactly_once_per_frame(
     assert frames_seen(mode, read_on(read), make_source(stream.data)) == list(stream.payloads)
 
 
+@in_one_test
 @OBSERVED_SOURCES
 @every_reading
 def test_observer_of_a_deframer_is_called_once_per_good_frame_with_errors_in_between(
@@ -284,6 +291,7 @@ def test_observer_of_a_deframer_is_called_once_per_good_frame_with_errors_in_bet
     assert frames_seen(mode, read_on(read), make_source(data)) == good
 
 
+@in_one_test
 @every_reading
 def test_observer_of_a_deframer_is_not_called_for_a_torn_frame(read: Callable[[StreamReader], Any]) -> None:
     stream = corpus(MODES["crc16"])
@@ -315,6 +323,7 @@ def test_observer_of_a_deframer_is_called_once_however_the_batches_are_mixed_wit
     assert got == seen == list(stream.payloads)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 8, 65536])
 @every_mode
 def test_observer_of_a_framer_is_called_exactly_once_per_frame(mode: Mode, buffer_size: int) -> None:
@@ -415,6 +424,7 @@ def test_observed_payloads_are_read_only_views() -> None:
     assert len(views) == 2
 
 
+@in_one_test
 @pytest.mark.parametrize("bound", [0, 1, 3, 2**32 - 1, 2**40])
 @every_mode
 def test_bounds_on_both_sides(mode: Mode, bound: int) -> None:
@@ -471,6 +481,7 @@ def chained(strategy: Any, chain: tuple[str, ...], seen: list[bytes], validator:
     return strategy
 
 
+@in_one_test
 @pytest.mark.parametrize("chain", CHAINS, ids="-".join)
 @pytest.mark.parametrize("name", list(FRAMERS))
 def test_every_framer_chains_fluently_in_every_order(name: str, chain: tuple[str, ...]) -> None:
@@ -493,6 +504,7 @@ def test_every_framer_chains_fluently_in_every_order(name: str, chain: tuple[str
     assert [seen.count(payload) for payload in (b"abc", b"def")] == [1, 1]
 
 
+@in_one_test
 @pytest.mark.parametrize("chain", CHAINS, ids="-".join)
 @pytest.mark.parametrize("name", list(DEFRAMERS))
 def test_every_deframer_chains_fluently_in_every_order(name: str, chain: tuple[str, ...]) -> None:
@@ -517,6 +529,7 @@ def test_every_deframer_chains_fluently_in_every_order(name: str, chain: tuple[s
         assert seen == ([b"abc", b"def"] if observed_outside else [b"abc", b"refused", b"def"])
 
 
+@in_one_test
 @pytest.mark.parametrize("name", list(DEFRAMERS))
 def test_with_max_frame_len_sets_a_deframers_own_limit(name: str) -> None:
     # The only way to raise a limit: bounds around it stay.

@@ -20,6 +20,7 @@ from flatstream import (
     StreamWriter,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.items import FinishedBytes
 from support.modes import MODES, Mode, every_mode
 from support.schemas import VECTORS
@@ -75,6 +76,7 @@ def test_golden_message_is_what_a_builder_makes_of_1024_zero_bytes() -> None:
     assert vector_of_zeros().Output() == PAYLOADS["medium"]
 
 
+@in_one_test
 @every_golden_file
 def test_golden_file_is_reproduced_byte_for_byte(name: str, checksum_type: ChecksumType, size: str) -> None:
     sink = io.BytesIO()
@@ -83,6 +85,7 @@ def test_golden_file_is_reproduced_byte_for_byte(name: str, checksum_type: Check
     assert sink.getvalue() == golden(name, size)
 
 
+@in_one_test
 @every_golden_file
 def test_golden_file_is_reproduced_byte_for_byte_from_a_builder(
     name: str, checksum_type: ChecksumType, size: str
@@ -98,6 +101,7 @@ def test_golden_file_is_reproduced_byte_for_byte_from_a_builder(
     assert sink.getvalue() == golden(name, size)
 
 
+@in_one_test
 @every_golden_file
 def test_golden_file_is_read_back(name: str, checksum_type: ChecksumType, size: str) -> None:
     data = golden(name, size)
@@ -105,6 +109,7 @@ def test_golden_file_is_read_back(name: str, checksum_type: ChecksumType, size: 
         assert read_all(source, checksum_type) == ([PAYLOADS[size]], None)
 
 
+@in_one_test
 @every_golden_file
 def test_golden_file_agrees_with_the_reference(name: str, checksum_type: ChecksumType, size: str) -> None:
     assert reference.encode([PAYLOADS[size]], checksum_type.value) == golden(name, size)
@@ -113,6 +118,7 @@ def test_golden_file_agrees_with_the_reference(name: str, checksum_type: Checksu
 # A plain reader on a checksummed stream gives the right lengths and wrong bytes, without an error
 
 
+@in_one_test
 @every_checksum
 def test_plain_reader_on_a_checksummed_frame_gives_the_right_length_and_wrong_bytes(mode: Mode) -> None:
     for payload in (b"abcdefgh", bytes(range(100))):
@@ -127,6 +133,7 @@ def test_plain_reader_on_a_checksummed_frame_gives_the_right_length_and_wrong_by
             assert reader.offset == len(frame) - mode.size
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["crc32", "crc32c", "crc64", "xxhash64"])
 def test_plain_reader_on_a_checksummed_stream_may_not_notice_at_all(name: str) -> None:
     # As many bytes as the checksum has are left over of each payload. If they are zero, they are empty frames.
@@ -192,6 +199,7 @@ def test_custom_checksum_of_three_bytes_notices_every_flipped_bit(checksum: Chec
 # All modes, all sources
 
 
+@in_one_test
 @every_mode
 @every_source
 def test_stream_of_every_mode_is_read_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:

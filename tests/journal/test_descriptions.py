@@ -220,6 +220,29 @@ def test_a_start_by_time_uses_the_time_field_of_the_description(folder: Path, sc
         assert reader.position == 0
 
 
+def test_a_start_by_time_begins_at_the_first_message_of_any_table(folder: Path) -> None:
+    begin = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    first = Schema.from_fbs(text='table A { x: int; time_ms: long; } root_type A; file_identifier "AAAA";').root
+    second = Schema.from_fbs(text='table B { s: string; ts_s: long; } root_type B; file_identifier "BBBB";').root
+    plain = Schema.from_fbs(text="table C { time_us: long; } root_type C;").root
+    for number, kinds in enumerate(["A" * 10 + "B" * 10, "B" * 10 + "A" * 10, "AB" * 10, "B" * 20, "CAB" * 6 + "CC"]):
+        path = folder.with_name(f"journal-{number}")
+        with JournalWriter(path, rotate=ROTATE, describe=[first, second, plain]) as journal:
+            writers = {"A": RecordWriter(journal, first), "B": RecordWriter(journal, second)}
+            for second_number, kind in enumerate(kinds):
+                now = int(begin.timestamp()) + second_number
+                if kind == "A":
+                    writers["A"].write(time_ms=now * 1000)
+                elif kind == "B":
+                    writers["B"].write(ts_s=now)
+                else:
+                    RecordWriter(journal, plain).write(time_us=now * 10**6)
+        for second_number in (0, 3, 9, 10, 13, 19, 20):
+            with JournalReader(path, start=begin + timedelta(seconds=second_number)) as reader:
+                assert reader.position == second_number, kinds
+                assert len(list(reader)) == 20 - second_number
+
+
 # Another schema
 
 

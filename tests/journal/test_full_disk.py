@@ -13,6 +13,7 @@ import pytest
 import flatstream
 from flatstream.journal import Cursor, JournalWriter, RotationPolicy
 from flatstream.journal._layout import Segment, cursor_path, write_atomically
+from support.extent import spread
 from support.faults import file_size_limit
 from support.journals import Disk, failing_disk, frames_of, segments_of
 from support.logs import log_lines
@@ -30,7 +31,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_with_raise_nothing_is_lost(tmp_path: Path, disk: Disk, buffer_size: int, number: int) -> None:
     disk.number = number
-    for room in range(0, 900, 7):
+    for room in spread(range(0, 900, 7), 7):
         directory = tmp_path / str(room)
         disk.room = None
         journal = JournalWriter(directory, buffer_size=buffer_size)

@@ -18,6 +18,7 @@ import pytest
 from flatstream import StreamReader
 from flatstream.errors import FlatStreamError
 from flatstream.journal import JournalReader, JournalWriter, RotationPolicy, SyncPolicy, _segments
+from support.extent import EVERYTHING
 from support.interrupts import Interrupted, Interruption
 from support.journals import Disk, failing_disk, frames_of, segments_of
 from support.processes import run_python
@@ -104,7 +105,7 @@ def test_an_exception_of_a_handler_at_any_point_loses_and_doubles_nothing(
     at = 0
     place: str | None = ""
     while place is not None:
-        at += 1
+        at += 1 if EVERYTHING or at < 3 else 4 + at % 3
         directory = tmp_path / str(at)
         journal = JournalWriter(directory, **POLICIES[policy])
         interruption = Interruption(at, FILES)

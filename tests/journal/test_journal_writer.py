@@ -20,6 +20,7 @@ from flatstream.journal import (
     SyncPolicy,
 )
 from flatstream.journal._layout import cursor_path, read_manifest, write_atomically
+from support.extent import in_one_test
 from support.journals import frames_of, segments_of
 from support.logs import log_lines
 from support.processes import run_python
@@ -42,6 +43,7 @@ def write_some(journal: JournalWriter, count: int) -> None:
         journal.write_payload(payload_of(number))
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum", CHECKSUMS)
 def test_frames_are_numbered_through_segments_and_openings(tmp_path: Path, checksum: str) -> None:
     directory = tmp_path / "journal"
@@ -55,6 +57,7 @@ def test_frames_are_numbered_through_segments_and_openings(tmp_path: Path, check
     assert list(segments_of(directory)) == list(range(0, 1000, 100))
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 100, 5000, 64 * 1024])
 @pytest.mark.parametrize("max_bytes", [1, 300, 4096, 10_000])
 def test_no_segment_is_larger_than_its_limit_but_for_one_large_frame(
@@ -257,6 +260,7 @@ def test_a_torn_first_frame_is_cut(tmp_path: Path) -> None:
         assert frames_of(directory) == expected((0, 1))
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum", CHECKSUMS)
 @pytest.mark.parametrize("zeros", [1, 11, 12, 13, 100, 8192])
 def test_zeros_at_the_end_are_no_frames(tmp_path: Path, checksum: str, zeros: int) -> None:

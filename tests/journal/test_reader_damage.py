@@ -12,6 +12,7 @@ from flatstream import FlatStreamError, UnexpectedEofError
 from flatstream.journal import Cursor, Gap, JournalReader, JournalWriter, RotationPolicy
 from flatstream.journal._numbers import distribute, numbers_of_ranges, possible_frames
 from reference import framing as reference
+from support.extent import spread
 from support.journal_segments import PAYLOADS, add_frames, make_segment, make_segments, numbered
 from support.modes import MODES, Mode, every_mode
 
@@ -45,7 +46,7 @@ def test_damage_of_each_byte_loses_nothing_of_other_segments(folder: Path, mode:
     payloads = PAYLOADS[:24]
     paths = make_segments(folder, payloads, [8, 8], mode.name)
     data = paths[1].read_bytes()
-    for offset in range(len(data)):
+    for offset in spread(range(len(data)), 5):
         paths[1].write_bytes(data[:offset] + bytes([data[offset] ^ mask]) + data[offset + 1 :])
         with JournalReader(folder, deframer=mode.deframer()) as reader:
             found = numbered(reader)
@@ -65,7 +66,7 @@ def test_segment_cut_at_each_byte_does_not_swallow_the_next(folder: Path, mode: 
     paths = make_segments(folder, payloads, [8, 8], mode.name)
     data = paths[1].read_bytes()
     frame = len(data) // 8
-    for size in range(len(data)):
+    for size in spread(range(len(data)), 4):
         paths[1].write_bytes(data[:size])
         with JournalReader(folder, deframer=mode.deframer()) as reader:
             whole = 8 + size // frame

@@ -11,11 +11,13 @@ import pytest
 from flatstream.journal import Cursor, JournalWriter, RetentionPolicy, RotationPolicy
 from flatstream.journal._layout import Segment, cursor_path, write_atomically
 from flatstream.journal._retention import SegmentSize, surplus
+from support.extent import in_one_test
 from support.journals import frames_of, segments_of
 
 SIZES = [SegmentSize(Segment(f"{10 * i}", 10 * i), 100, 1000.0 + i) for i in range(6)]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("policy", "needed", "removed"),
     [

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from flatstream import Builder, ChecksumFramer, Crc32, FlatbufferError, StreamReader, StreamWriter
 from flatstream.journal import ThreadedWriter
 from reference import framing as reference
+from support.extent import in_one_test
 from support.gated import GatedWriter, wait_until
 from support.logs import log_lines
 from support.threads import run_threads, running, switching
@@ -264,6 +265,7 @@ def test_what_is_no_bytes_is_copied_at_the_put() -> None:
     assert finish(writer, threaded) == [A, b"before", b"efore", before]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "payload", ["text", 5, None, memoryview(b"strided")[::2]], ids=["text", "number", "None", "strided"]
 )
@@ -314,6 +316,7 @@ def finished_with_prefix() -> Any:
     return builder
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("method", "argument"),
     [
@@ -486,6 +489,7 @@ def test_sync_of_what_is_no_file_is_refused_and_the_thread_goes_on() -> None:
 # Arguments and state
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
@@ -530,6 +534,7 @@ def test_closed_threaded_writer_refuses_everything_but_close() -> None:
     assert repr(threaded) == "<ThreadedWriter over <StreamWriter closed, 0 frames>>"
 
 
+@in_one_test
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "1", True])
 def test_wrong_timeout_is_refused(timeout: Any) -> None:
     with ThreadedWriter(StreamWriter(io.BytesIO()), 5) as threaded:

@@ -15,6 +15,7 @@ import pytest
 
 from flatstream import Builder, FlatbufferError, JsonError, RecordWriter, StreamReader, StreamWriter
 from flatstream.schema import Schema
+from support.extent import in_one_test
 from support.json_schema import FlatcInFolder, schema, table
 from support.json_texts import ACCEPTED, OURS_ONLY, REFUSED, THEIRS_ONLY
 from support.processes import survives
@@ -65,6 +66,7 @@ def test_message_is_sound_whatever_the_text():
     assert read('{"i8":0}', force_defaults=True).to_json() == '{"i8":0}'
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("text", "path", "line", "column", "reason"),
     [

@@ -13,7 +13,7 @@ from flatstream.schema import Schema
 from flatstream.schema._reflection import BaseType, TypeInfo
 from support.arrow_types import Making
 from support.records import encoded
-from support.schema_sweep import FLATCS, Flatc, PlainMaking, is_nested, random_records, schema_files
+from support.schema_sweep import FLATCS, Flatc, PlainMaking, random_records, schema_files, without_nested
 
 FILES = schema_files()
 FLATC = FLATCS.get("25.12.19")
@@ -35,11 +35,7 @@ class RoundTripMaking(Making):
         return found
 
     def record(self, number: int, around: tuple[int, ...] = ()) -> dict[str, Any]:
-        found = super().record(number, around)
-        for field in self.schema.objects[number].fields:
-            if is_nested(field) and field.name in found:
-                found[field.name] = None
-        return found
+        return without_nested(self.schema, number, super().record(number, around))
 
 
 class PlainRoundTripMaking(RoundTripMaking, PlainMaking):

@@ -18,6 +18,7 @@ from flatstream import FlatbufferError, StreamReader
 from flatstream._core.records.json_numbers import number_text, powers_of_ten
 from flatstream.schema import json_lines
 from support.columns import stream_of
+from support.extent import in_one_test
 from support.json_schema import FlatcInFolder, table
 from support.messages import chain, doubling, mutant, shape_messages, union_messages
 from support.records import encoded, table_of
@@ -44,6 +45,7 @@ def all_record(**fields):
     return table().view(encoded(table(), fields))
 
 
+@in_one_test
 @pytest.mark.parametrize("text", TEXTS)
 def test_text_is_that_of_flatc(text, tmp_path):
     flatc = FlatcInFolder(tmp_path)

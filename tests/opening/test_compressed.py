@@ -25,6 +25,7 @@ from flatstream._compressed import decompressed
 from flatstream._peeked import UnseekableFile
 from reference import framing as reference
 from support.errors import raised_by
+from support.extent import in_one_test
 from support.processes import run_python
 
 if sys.version_info >= (3, 14):
@@ -53,6 +54,7 @@ PAYLOADS = [bytes([number % 250]) * (number * 37 % 900 + 1) for number in range(
 STREAM = reference.encode(PAYLOADS, "crc32")
 
 
+@in_one_test
 @every_format
 def test_compressed_file_is_read_as_what_it_holds(name: str, tmp_path: Path) -> None:
     path = tmp_path / "events.fs.any"
@@ -75,6 +77,7 @@ def test_compressed_file_is_read_as_what_it_holds(name: str, tmp_path: Path) -> 
         list(reader)
 
 
+@in_one_test
 @every_format
 def test_members_one_after_another_and_zeros_behind_them_are_one_stream(name: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -97,6 +100,7 @@ def test_members_one_after_another_and_zeros_behind_them_are_one_stream(name: st
     assert f"behind {len(STREAM)} bytes of the stream" in str(error)
 
 
+@in_one_test
 @every_format
 def test_data_that_is_cut_off_is_never_a_clean_end(name: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -119,6 +123,7 @@ def test_data_that_is_cut_off_is_never_a_clean_end(name: str, tmp_path: Path) ->
         assert bytes(next(reader)) == PAYLOADS[0]
 
 
+@in_one_test
 @every_format
 def test_damaged_data_is_an_error_that_names_the_file(name: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -155,6 +160,7 @@ def test_intact_stream_that_begins_like_a_compressed_file_is_a_stream(tmp_path: 
         assert (reader.checksum, [len(each) for each in reader]) == ("none", [0x00088B1F, 4, 4])
 
 
+@in_one_test
 @every_format
 def test_what_only_begins_like_a_compressed_file_is_read_as_it_is(name: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -165,6 +171,7 @@ def test_what_only_begins_like_a_compressed_file_is_read_as_it_is(name: str, tmp
         flatstream.open(path)
 
 
+@in_one_test
 @every_format
 def test_compressed_file_is_neither_followed_nor_appended_to_nor_recovered_nor_salvaged(
     name: str, tmp_path: Path
@@ -208,6 +215,7 @@ def test_much_that_is_decompressed_takes_little_memory(name: str, tmp_path: Path
         tracemalloc.stop()
 
 
+@in_one_test
 @every_format
 def test_source_that_cannot_seek_is_decompressed(name: str) -> None:
     file = decompressed(UnseekableFile(io.BytesIO(COMPRESS[name](STREAM))), "a pipe")

@@ -24,6 +24,7 @@ from flatstream.journal import JournalReader, JournalWriter
 from flatstream.records import RecordWriter
 from reference import framing as reference
 from support.errors import raised_by
+from support.extent import in_one_test
 from support.modes import Sum24
 
 # Two schemas with identifiers, and one table of the second that is not its root.
@@ -67,6 +68,7 @@ MIXED = [
 DESCRIBED = {"EVNT": EVENTS, "NOTE": NOTES, "MARK": MARKS}
 
 
+@in_one_test
 @every_checksum
 def test_description_says_the_checksum(name: str, tmp_path: Path) -> None:
     path = tmp_path / "stream"
@@ -91,6 +93,7 @@ def test_description_says_the_checksum(name: str, tmp_path: Path) -> None:
         assert isinstance(raised_by(lambda: list(reader)), flatstream.UnexpectedEofError)
 
 
+@in_one_test
 @every_checksum
 def test_damaged_description_is_not_believed(name: str, tmp_path: Path) -> None:
     path = tmp_path / "stream"
@@ -140,6 +143,7 @@ def test_records_and_columns_are_of_the_described_table() -> None:
         assert one.columns()["value"].to_pylist() == [2, 3, 4]
 
 
+@in_one_test
 @pytest.mark.parametrize("method", ["records", "columns", "column_batches", "write_json_lines"])
 def test_without_a_table_and_a_description_of_one_an_error_says_what_to_pass(method: str) -> None:
     def call(data: bytes, *arguments: Any) -> BaseException:

@@ -21,6 +21,7 @@ from flatstream import (
     UnexpectedEofError,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Sum24
 from support.python_strategies import MagicDeframer
@@ -39,6 +40,7 @@ def opened(path: Path, data: bytes, **options: Any) -> tuple[str | None, str | N
         return reader.checksum, reader.checksum_found_by, [bytes(payload) for payload in reader]
 
 
+@in_one_test
 @every_checksum
 def test_checksum_of_a_whole_file_is_found_however_small_it_is(name: str, tmp_path: Path) -> None:
     for payloads in (EVENTS, EVENTS[:1], TEXTS, TEXTS[:1], TEXTS[:2], [b"a"], list(SMALL_PAYLOADS), [b"x", b"", b"y"]):
@@ -46,6 +48,7 @@ def test_checksum_of_a_whole_file_is_found_however_small_it_is(name: str, tmp_pa
         assert found == (name, "detection", payloads), payloads[:3]
 
 
+@in_one_test
 @every_checksum
 def test_checksum_of_a_torn_or_damaged_file_is_found(name: str, tmp_path: Path) -> None:
     data = reference.encode(EVENTS, name)
@@ -108,6 +111,7 @@ UNCERTAIN = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("what", UNCERTAIN)
 def test_what_is_not_certain_is_an_error_that_says_what_was_tried(what: str, tmp_path: Path) -> None:
     data, message = UNCERTAIN[what]
@@ -150,6 +154,7 @@ def test_empty_file_has_no_frames_and_any_checksum(tmp_path: Path) -> None:
         assert (reader.checksum_found_by, list(reader)) == ("empty file", [])
 
 
+@in_one_test
 @every_checksum
 def test_file_that_is_followed_is_looked_at_and_an_empty_one_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "stream"
@@ -167,6 +172,7 @@ def test_file_that_is_followed_is_looked_at_and_an_empty_one_is_refused(name: st
             assert bytes(reader.read_message(timeout=10) or b"") == b"more"
 
 
+@in_one_test
 @every_checksum
 def test_file_is_appended_to_with_the_checksum_that_it_has(name: str, tmp_path: Path) -> None:
     path = tmp_path / "stream"

@@ -40,6 +40,7 @@ from asv_benchmarks.telemetry_event import (
     make_payloads,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 
 COUNT = 40
 
@@ -344,6 +345,7 @@ def test_varint_length_is_golden(size: int, prefix: str, path: Path) -> None:
     assert peer.read_framed(str(path)) == (2, size + 2)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("benchmark_class", "items", "peer"),
     [(peers.Framing, "payloads", peer) for peer in peers.PEERS]
@@ -367,6 +369,7 @@ def test_benchmark_of_a_peer_that_loses_an_event_fails(benchmark_class: Any, ite
     assert not Path(benchmark.folder.name).exists()
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("peer", "extra"), [("flatstream", 4), ("flatstream crc32", 8), ("flatstream xxhash64", 12), ("struct", 4)]
 )
@@ -471,6 +474,7 @@ def with_result(**values: Any) -> Callable[[dict[str, Any]], object]:
     return lambda data: data["results"][2].update(values)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

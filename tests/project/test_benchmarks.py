@@ -18,6 +18,7 @@ import pytest
 
 import asv_benchmarks
 from asv_benchmarks import checksums, deframing, goals
+from support.extent import in_one_test, spread
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(asv_benchmarks.__path__) if not module.ispkg)
 KINDS = re.compile(r"(time|timeraw|track|peakmem)_")
@@ -129,7 +130,7 @@ def test_benchmark_does_its_work(name, monkeypatch):
         monkeypatch.setattr(cls, attribute, value)
     monkeypatch.setattr(checksums, "BYTES_PER_SAMPLE", 64 * 1024)
     ran = 0
-    for params in combinations(cls):
+    for params in spread(combinations(cls), 6):
         instance = cls()
         try:
             if hasattr(instance, "setup"):
@@ -153,6 +154,7 @@ def test_benchmark_does_its_work(name, monkeypatch):
     assert ran
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ALL)
 def test_benchmark_has_a_version_and_named_parameters(name):
     # Without a version asv takes the source for one, and any edit of it discards the history.
@@ -189,6 +191,7 @@ def test_goals_are_those_of_the_document_and_name_methods_that_exist():
         assert row.target > 0
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("kind", "value", "target", "reached"),
     [

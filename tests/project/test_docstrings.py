@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import flatstream
+from support.extent import in_one_test
 
 
 def members(cls: type) -> Iterator[tuple[str, Any]]:
@@ -38,6 +39,7 @@ CLASSES = [value for value in (getattr(flatstream, name) for name in flatstream.
 MEMBERS = [(cls, name, value) for cls in CLASSES for name, value in members(cls)]
 
 
+@in_one_test
 @pytest.mark.parametrize("name", flatstream.__all__)
 def test_public_name_has_a_docstring_that_begins_with_one_sentence(name: str) -> None:
     text = getattr(flatstream, name).__doc__
@@ -47,6 +49,7 @@ def test_public_name_has_a_docstring_that_begins_with_one_sentence(name: str) ->
     assert first.endswith(".")
 
 
+@in_one_test
 @pytest.mark.parametrize(("cls", "name", "value"), MEMBERS, ids=[f"{cls.__name__}.{name}" for cls, name, _ in MEMBERS])
 def test_public_member_has_a_docstring(cls: type, name: str, value: Any) -> None:
     text = value.__doc__ or ""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import flatstream
+from support.extent import in_one_test
 from support.schemas import ROOT
 
 
@@ -71,6 +72,7 @@ def run(test: doctest.DocTest) -> tuple[doctest.TestResults, str]:
     return results, "".join(report)
 
 
+@in_one_test
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_in_docstring_give_what_they_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Some load a schema from examples/.
@@ -79,6 +81,7 @@ def test_examples_in_docstring_give_what_they_show(name: str, monkeypatch: pytes
     assert not results.failed, report
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "described",
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.extent import in_one_test
 from support.schemas import TESTS
 
 MAX_LINES = 1000
@@ -65,6 +66,7 @@ def test_no_file_imports_a_test_file() -> None:
     assert not {name: found for name, found in imported.items() if found}
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "text",
     [

@@ -11,6 +11,7 @@ import flatstream
 import flatstream.columns
 import flatstream.schema
 from flatstream.journal import JournalReader
+from support.extent import in_one_test
 
 # Names from the classes of this package. Attributes that `__init__` sets are not here.
 PUBLIC = {
@@ -137,6 +138,7 @@ def test_every_public_class_is_listed() -> None:
     assert sorted(CLASSES) == sorted(PUBLIC)
 
 
+@in_one_test
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_class_shows_the_listed_names(name: str) -> None:
     bases = [base for base in CLASSES[name].__mro__ if base.__module__.startswith("flatstream")]

@@ -15,6 +15,7 @@ import pytest
 from flatstream import ChecksumType, StreamWriter
 from support.cli import call_flatstream
 from support.documents import sections, stable
+from support.extent import in_one_test
 from support.schemas import EXAMPLES, ROOT
 
 README = ROOT / "README.md"
@@ -36,6 +37,7 @@ WITH_PYTHON = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("document", "name"), WITH_PYTHON)
 def test_python_of_section_runs(document: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -68,6 +70,7 @@ def test_commands_of_readme_run_and_print_what_is_shown(tmp_path: Path, monkeypa
     assert {"info", "tail", "cat", "verify", "convert", "plot"} <= set(printed)
 
 
+@in_one_test
 @pytest.mark.parametrize("document", WITH_CODE, ids=lambda document: document.stem)
 def test_every_block_says_what_it_is(document: Path) -> None:
     # A block of another kind would not be run, nor would a fence that is indented or not closed.
@@ -92,6 +95,7 @@ def test_links_in_readme_to_its_own_sections_lead_somewhere() -> None:
     assert links <= anchors
 
 
+@in_one_test
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.stem)
 def test_links_to_files_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8"))
@@ -100,6 +104,7 @@ def test_links_to_files_lead_somewhere(document: Path) -> None:
     assert missing == []
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ChecksumType, ids=lambda kind: kind.value)
 def test_frames_shown_in_wire_format_are_those_that_are_written(kind: ChecksumType) -> None:
     text = WIRE_FORMAT.read_text(encoding="utf-8")
@@ -111,6 +116,7 @@ def test_frames_shown_in_wire_format_are_those_that_are_written(kind: ChecksumTy
     assert sink.getvalue() == bytes.fromhex(shown[1])
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "kind", [kind for kind in ChecksumType if kind is not ChecksumType.NONE], ids=lambda kind: kind.value
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import flatstream
+from support.extent import in_one_test
 from support.processes import run_python
 
 PACKAGE = Path(flatstream.__file__).parent
@@ -119,6 +120,7 @@ PYTHON_MODULES = sorted(path for path in PACKAGE.rglob("*.py") if CORE not in pa
 CORE_SOURCES = sorted(path for path in CORE.rglob("*") if path.suffix in (".pyx", ".pxd", ".pyi", ".py", ".h"))
 
 
+@in_one_test
 @pytest.mark.parametrize("path", PYTHON_MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_module_imports_only_lower_layers(path: Path) -> None:
     own = layer_of(path)
@@ -127,6 +129,7 @@ def test_module_imports_only_lower_layers(path: Path) -> None:
         assert LAYER_OF[name] < LAYER_OF[own], f"{own} imports {name}, which is not a lower layer"
 
 
+@in_one_test
 @pytest.mark.parametrize("path", CORE_SOURCES, ids=lambda path: str(path.relative_to(CORE)))
 def test_core_source_imports_only_its_room_and_rooms_before_it(path: Path) -> None:
     names = imports_of(path) if path.suffix != ".h" else set()
@@ -148,6 +151,7 @@ def test_every_room_has_sources_and_every_source_is_in_a_room() -> None:
         assert any(path.suffix == ".pyx" for path in CORE_SOURCES)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("line", "name"),
     [

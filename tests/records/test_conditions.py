@@ -27,6 +27,7 @@ from flatstream._core.records.record_filter import RecordFilter
 from reference.columns import Reference
 from support.arrow_types import Making, Mapping
 from support.columns import LEVEL1, SHAPE, stream_of
+from support.extent import in_one_test
 from support.messages import NAMED, extreme_messages, numbered_messages
 from support.processes import survives
 from support.records import encoded, table_of
@@ -172,6 +173,7 @@ def events() -> bytes:
     )
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -219,6 +221,7 @@ def test_condition_selects_these_messages(where, expected):
 START = datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -241,6 +244,7 @@ def test_times_are_counted_in_the_unit_that_is_given(where, expected):
     assert hosts(("wall_time_ns", *where, "ns")) == expected
 
 
+@in_one_test
 @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 1000), ("us", 10**6), ("ns", 10**9)])
 def test_every_unit_is_exact(unit, per_second):
     instant = datetime.datetime(2024, 2, 29, 12, 0, 0, 250_001, tzinfo=UTC)
@@ -369,6 +373,7 @@ WRONG = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("where", "error", "text"), WRONG, ids=range(len(WRONG)))
 def test_wrong_condition_is_refused_by_records_as_by_columns(where, error, text):
     for read in (StreamReader(b"").records, lambda table, where: StreamReader(b"").columns(table, [], where)):
@@ -424,6 +429,7 @@ def test_iterator_ends_after_the_limit_and_reads_no_further():
     assert len(list(StreamReader(events()).records(root, limit=100))) == 9
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [

@@ -12,6 +12,7 @@ import pytest
 
 from flatstream import Builder, Schema
 from flatstream._core.records.record_fields import generated_names
+from support.extent import in_one_test
 from support.records import encoded
 from support.schemas import SCHEMAS, generated, schema_of
 
@@ -173,6 +174,7 @@ def test_object_generated_from_a_later_schema_is_an_error_not_a_record_with_hole
         assert encoded(table, later)
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [None, 0, 7, "text"])
 def test_attribute_of_a_deprecated_field_is_ignored(value: Any) -> None:
     table = schema_of("shapes").table("shapes.Numbered")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from flatstream import Builder, RecordWriter, StreamReader, StreamWriter
+from support.extent import in_one_test
 from support.schemas import SHAPES
 
 VECTORS = SHAPES.table("shapes.Vectors")
@@ -57,6 +58,7 @@ def in_columns(name: str, values: Any) -> Any:
     return list(StreamReader(sink.getvalue()).records(VECTORS))[1].to_dict(enums="name")[name]
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "values"), FIELDS, ids=lambda each: each if isinstance(each, str) else "")
 @pytest.mark.parametrize("kind", SERIES)
 def test_null_is_refused_with_its_place(kind: str, name: str, values: list[Any]) -> None:
@@ -95,6 +97,7 @@ TIMES: dict[str, Callable[[list[Any]], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", TIMES)
 def test_times_are_their_integers_and_nat_is_a_null(kind: str) -> None:
     for name in ("i64s", "f64s", "u8s", "u64s"):

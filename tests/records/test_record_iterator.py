@@ -34,6 +34,7 @@ from flatstream._core.records.field_lookup import RecordTypes
 from flatstream._core.records.record_iterator import view_message
 from flatstream._core.records.record_view import VectorView
 from reference import framing as reference
+from support.extent import in_one_test
 from support.memory import growth
 from support.messages import (
     NAMED,
@@ -61,6 +62,7 @@ def stream_of(payloads: list[bytes], checksum: str = "none") -> bytes:
 NAMED_TABLE = table_of("shapes", "Named")
 
 
+@in_one_test
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("checksum", ["none", "crc32"])
 @pytest.mark.parametrize("make", [bytes, bytearray, io.BytesIO, CutSource])
@@ -335,6 +337,7 @@ def test_closed_mapping_is_refused_while_a_record_lives(tmp_path):
         del record
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "make",
     [

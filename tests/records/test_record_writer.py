@@ -41,6 +41,7 @@ from flatstream import (
 from flatstream._core.records.record_builder import RecordBuilder
 from flatstream.journal import ThreadedWriter
 from flatstream.schema._reflection import BaseType, FieldInfo, ObjectInfo, SchemaInfo, TypeInfo
+from support.extent import in_one_test
 from support.messages import outcome, root_at, telemetry_sample
 from support.modes import MODES, every_mode
 from support.processes import survives
@@ -266,6 +267,7 @@ def test_record_that_meddles_with_the_builder_does_no_harm():
 # Streams
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize("buffer_size", [0, 1, 64, 4096])
 def test_records_are_framed_as_their_payloads_would_be(mode, buffer_size):
@@ -476,6 +478,7 @@ def test_every_subset_of_fields_gives_its_own_message():
         assert slots_of(message) == len(subset)
 
 
+@in_one_test
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
 def test_table_of_many_fields(count):
     fields = tuple(

@@ -37,6 +37,7 @@ from flatstream import (
 from flatstream._core.records.record_fields import generated_names
 from support import strategies
 from support.bad_input import shown
+from support.extent import in_one_test
 from support.messages import root_at
 from support.records import NamedData, encoded, slots_of, table_of, written
 from support.schemas import SHAPES, SHAPES_V2, generated
@@ -235,6 +236,7 @@ NAMED_RECORDS = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("record", NAMED_RECORDS.values(), ids=NAMED_RECORDS)
 def test_whatever_a_record_is_gives_the_same_message(record):
     table = table_of("Named")
@@ -249,6 +251,7 @@ def test_whatever_a_record_is_gives_the_same_message(record):
     assert (read.Name(), read.Code()) == (b"n", 5)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "record",
     [5, 1.5, "abc", b"abc", None, {1, 2}, NamedData, object(), 1j, memoryview(b"a"), np.float32(1), len, lambda: 0],
@@ -277,6 +280,7 @@ def test_list_of_records_is_not_one_record():
     assert encoded(table_of("Shape"), [{"i8": 1}]) == encoded(table_of("Shape"), {"scalars": {"i8": 1}})
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "records", [5, None, "abc", b"abc", {"name": "n"}, NamedData("n")], ids=lambda records: type(records).__name__
 )
@@ -336,6 +340,7 @@ class Sub(int):
     pass
 
 
+@in_one_test
 @pytest.mark.parametrize("name", INTEGERS)
 def test_every_integer_up_to_its_limits_and_not_beyond(name):
     least, most = INTEGERS[name]
@@ -361,6 +366,7 @@ def test_every_integer_up_to_its_limits_and_not_beyond(name):
             encoded(table, {name: value})
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["i8s", "u8s", "i16s", "u16s", "i32s", "u32s", "i64s", "u64s"])
 @pytest.mark.parametrize("kind", [list, tuple, "array", "object array", "series"])
 def test_integers_of_a_vector_up_to_their_limits_and_not_beyond(name, kind):
@@ -401,6 +407,7 @@ FLOAT_VALUES = [0.0, -0.0, 1.5, float("inf"), float("-inf"), float("nan"), 3.402
                 np.float32(2.5), np.float16(2.5), np.int8(3), Decimal("1.5"), Fraction(1, 2)]  # fmt: skip
 
 
+@in_one_test
 @pytest.mark.parametrize("value", FLOAT_VALUES, ids=repr)
 def test_floats_are_kept_to_the_bit(value):
     read = generated("Scalars").Scalars.GetRootAs(encoded(table_of("Scalars"), {"f32": value, "f64": value}), 0)
@@ -564,6 +571,7 @@ REQUIRED = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "record", "path"), REQUIRED)
 def test_required_field_that_is_missing_is_told_with_its_path(name, record, path):
     if path is None:
@@ -628,6 +636,7 @@ UNKNOWN = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(("name", "record", "error", "match"), UNKNOWN)
 def test_unknown_names_and_too_many_or_too_few_values_are_refused(name, record, error, match):
     with pytest.raises(error, match=match):
@@ -671,6 +680,7 @@ def test_strings_of_any_script_and_length():
         assert read.Name().decode() == read.Note().decode() == text
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value", [b"\xff", b"abc\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82", b"a" * 99 + b"\x80"]
 )
@@ -690,6 +700,7 @@ def test_text_with_half_a_character_is_refused_with_its_path():
         written(table_of("Named"), lambda records: records.write_records([("a",), ("\udfff",)]))
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [5, 1.5, ["a"], bytearray(b"a"), memoryview(b"a"), {}, True], ids=shown)
 def test_what_is_no_string_is_refused(value):
     with pytest.raises(TypeError, match=r"^name: expected a str, or bytes of UTF-8, got "):
@@ -706,6 +717,7 @@ SOURCE_TYPES = ["?", "i1", "u1", "<i2", ">i2", "<u2", ">u2", "<i4", ">i4", "<u4"
                 "<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "O"]  # fmt: skip
 
 
+@in_one_test
 @pytest.mark.parametrize("field", VECTOR_FIELDS)
 @pytest.mark.parametrize("dtype", SOURCE_TYPES)
 def test_array_of_any_type_is_what_a_list_of_its_elements_is(field, dtype):
@@ -724,6 +736,7 @@ def test_array_of_any_type_is_what_a_list_of_its_elements_is(field, dtype):
         assert encoded(table, {field: source}) == encoded(table, {field: source.tolist()})
 
 
+@in_one_test
 @pytest.mark.parametrize("field", VECTOR_FIELDS)
 def test_array_of_the_fields_own_type_is_read_back_as_it_was(field):
     kind = np.dtype(VECTOR_FIELDS[field])
@@ -753,6 +766,7 @@ def test_sequences_of_every_kind_for_a_vector_of_numbers():
     assert encoded(table, {"i64s": np.array([5], "m8[s]")}) == encoded(table, {"i64s": [5]})
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("field", "value", "error", "match"),
     [

@@ -36,6 +36,7 @@ from flatstream._core.records.record_iterator import RecordIterator
 from flatstream._core.records.record_view import VectorView
 from flatstream.schema import Table
 from flatstream.schema._reflection import BaseType, ObjectInfo
+from support.extent import in_one_test
 from support.messages import (
     FUZZED,
     NAMED,
@@ -210,6 +211,7 @@ def test_extremes_of_every_type_are_what_generated_code_says():
     assert values["grids"][0]["corners"] == [{"x": 0.5, "y": math.inf}, {"x": -1.5, "y": 2.0}]
 
 
+@in_one_test
 @pytest.mark.parametrize("name", FUZZED)
 def test_record_says_what_the_functions_of_the_package_say(name):
     for payload in messages_of(name):
@@ -361,6 +363,7 @@ def test_earlier_and_later_versions_of_a_schema_read_each_others_messages():
 # Unaligned memory
 
 
+@in_one_test
 @pytest.mark.parametrize("offset", range(8))
 def test_payload_anywhere_in_memory_is_read_the_same(offset):
     for name, table, payload in (

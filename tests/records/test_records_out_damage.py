@@ -25,6 +25,7 @@ from flatstream import (
 )
 from flatstream._core.records.record_view import VectorView
 from flatstream.schema import Table
+from support.extent import in_one_test
 from support.messages import (
     FUZZED,
     NAMED,
@@ -76,6 +77,7 @@ def test_bad_string_is_an_error_with_its_path():
 END = ", and the message ends at 52"
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("change", "field", "reason"),
     [
@@ -100,6 +102,7 @@ def test_damaged_field_is_an_error_when_it_is_read_and_not_before(change, field,
     assert f"{field}=" in repr(record)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("payload", "what"),
     [
@@ -187,6 +190,7 @@ def read_somehow(table: Table, payload: bytes) -> int:
     return errors
 
 
+@in_one_test
 @pytest.mark.parametrize("name", FUZZED)
 def test_message_cut_anywhere_is_read_or_refused(name):
     payload = messages_of(name)[0]
@@ -201,6 +205,7 @@ def test_extremes_cut_anywhere_are_read_or_refused():
     assert all(read_somehow(table, EXTREMES[:length]) for length in range(0, len(EXTREMES) - 8, 3))
 
 
+@in_one_test
 @pytest.mark.parametrize("name", FUZZED)
 def test_message_with_any_byte_changed_is_read_or_refused(name):
     payload = messages_of(name)[-1 if name == "monster_test" else 0]
@@ -211,6 +216,7 @@ def test_message_with_any_byte_changed_is_read_or_refused(name):
     assert refused > 20
 
 
+@in_one_test
 @pytest.mark.parametrize("name", FUZZED)
 def test_mutant_is_read_or_refused_and_what_the_verifier_accepts_is_read(name):
     rng = random.Random(5)

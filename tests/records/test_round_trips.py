@@ -19,6 +19,7 @@ from flatstream import Builder, RecordWriter, Schema, StreamReader, StreamWriter
 from flatstream.schema import Table
 from support.arrow_types import Making, Mapping
 from support.columns import messages_of
+from support.extent import in_one_test
 from support.schemas import SHAPES, SHAPES_V2, TELEMETRY, TINY, UNIONS, schema_of
 
 SCHEMAS = [SHAPES, SHAPES_V2, UNIONS, TINY, TELEMETRY, schema_of("names"), schema_of("monster_test")]
@@ -77,6 +78,7 @@ WAYS: dict[str, Callable[[RecordWriter, list[dict[str, Any]]], object]] = {
 }
 
 
+@in_one_test
 @every_seed
 @pytest.mark.parametrize("table", TABLES)
 def test_dicts_of_records_go_in_again(table: Table, seed: int) -> None:
@@ -109,6 +111,7 @@ def without_lone_types(table: Table, value: Any) -> Any:
     return made
 
 
+@in_one_test
 @every_seed
 @pytest.mark.parametrize("table", TABLES)
 def test_rows_and_columns_of_batches_go_in_again(table: Table, seed: int) -> None:
@@ -148,6 +151,7 @@ DEEP: dict[str, tuple[Table, Any, Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("depth", [1, 2, 30, 63])
 @pytest.mark.parametrize("name", DEEP)
 def test_tables_inside_themselves_go_in_again_as_deep_as_they_may_be(name: str, depth: int) -> None:
@@ -206,6 +210,7 @@ def test_bool_for_a_union_says_that_columns_left_its_value_out() -> None:
 ARRAYS = [b"\1\2", bytearray(b"\1\2"), memoryview(b"\1\2"), [1, 2], (1, 2)]
 
 
+@in_one_test
 @pytest.mark.parametrize("value", ARRAYS, ids=lambda value: type(value).__name__)
 def test_array_of_ubyte_in_a_struct_takes_bytes(value: Any) -> None:
     # struct S { x: short; y: [ubyte:2]; }
@@ -216,6 +221,7 @@ def test_array_of_ubyte_in_a_struct_takes_bytes(value: Any) -> None:
         assert [each.to_dict()["s"] for each in StreamReader(data).records(T)] == [expected]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value",
     [b"", b"\1", b"\1\2\3", bytearray(3), memoryview(b"123")],

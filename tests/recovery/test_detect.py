@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flatstream import ChecksumType, Detection, StreamWriter, detect
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES
 from support.streams import corpus
@@ -27,6 +28,7 @@ def written(kind: ChecksumType, payloads: list[bytes]) -> bytes:
     return sink.getvalue()
 
 
+@in_one_test
 @every_type
 def test_checksum_of_a_stream_is_detected(kind: ChecksumType) -> None:
     for count in (1, 2, 3, 60):
@@ -35,6 +37,7 @@ def test_checksum_of_a_stream_is_detected(kind: ChecksumType) -> None:
         assert found == (kind, count, 1.0 if count >= enough else 0.5, None)
 
 
+@in_one_test
 @every_type
 def test_checksum_of_a_torn_or_damaged_stream_is_detected(kind: ChecksumType) -> None:
     data = written(kind, EVENTS)
@@ -46,7 +49,10 @@ def test_checksum_of_a_torn_or_damaged_stream_is_detected(kind: ChecksumType) ->
     assert detect(data + bytes(4096))[:2] == (kind, 60)
 
 
-@pytest.mark.parametrize("name", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
+@pytest.mark.parametrize(
+    "name",
+    ["crc16", "crc32", *(pytest.param(name, marks=pytest.mark.long) for name in ("crc32c", "crc64", "xxhash64"))],
+)
 def test_frames_in_any_place_of_a_large_file_count(name: str, tmp_path: Path) -> None:
     # Its beginning is lost, and so is its middle.
     data = bytearray(written(ChecksumType(name), EVENTS * 900))
@@ -59,6 +65,7 @@ def test_frames_in_any_place_of_a_large_file_count(name: str, tmp_path: Path) ->
     assert found.frames > 1000
 
 
+@in_one_test
 @every_type
 def test_first_frame_larger_than_a_place_is_read(kind: ChecksumType) -> None:
     payload = bytearray(EVENTS[7] + bytes(1_200_000))
@@ -66,6 +73,7 @@ def test_first_frame_larger_than_a_place_is_read(kind: ChecksumType) -> None:
     assert found.checksum is kind
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("data", "seems"),
     [

@@ -23,6 +23,7 @@ import pytest
 import flatstream
 from flatstream import FlatStreamError, RecoveryEnd, RecoveryReport, recover, recover_file
 from flatstream._file_types import looks_like
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Mode, every_mode
 from support.sources import every_source
@@ -95,6 +96,7 @@ FOREIGN: dict[str, tuple[str | None, bytes]] = {
 every_foreign_file = pytest.mark.parametrize("kind", FOREIGN)
 
 
+@in_one_test
 @every_foreign_file
 @every_mode
 def test_foreign_file_authorises_nothing_and_is_not_changed(mode: Mode, kind: str, tmp_path: Path) -> None:
@@ -115,6 +117,7 @@ def test_foreign_file_authorises_nothing_and_is_not_changed(mode: Mode, kind: st
     assert path.read_bytes() == data
 
 
+@in_one_test
 @every_foreign_file
 def test_what_a_foreign_file_looks_like_is_told_by_its_first_bytes(kind: str) -> None:
     seems, data = FOREIGN[kind]
@@ -123,6 +126,7 @@ def test_what_a_foreign_file_looks_like_is_told_by_its_first_bytes(kind: str) ->
     assert looks_like(b"") is None
 
 
+@in_one_test
 @every_foreign_file
 @every_mode
 def test_foreign_file_without_the_guard_gives_the_crates_report(mode: Mode, kind: str) -> None:
@@ -131,6 +135,7 @@ def test_foreign_file_without_the_guard_gives_the_crates_report(mode: Mode, kind
     assert isinstance(report, FlatStreamError) or report.end is not RecoveryEnd.NOT_A_STREAM
 
 
+@in_one_test
 @every_source
 def test_foreign_file_is_told_from_every_source(source_kind: Any, tmp_path: Path) -> None:
     # Its first bytes are a length of 1.9 GB.
@@ -140,6 +145,7 @@ def test_foreign_file_is_told_from_every_source(source_kind: Any, tmp_path: Path
         assert (report, report.looks_like) == ((0, 0, RecoveryEnd.NOT_A_STREAM), seems)
 
 
+@in_one_test
 @every_mode
 def test_stream_that_is_torn_in_its_first_frame_is_no_stream_yet(mode: Mode) -> None:
     stream = corpus(mode, [flatbuffer_of_event(3)])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flatstream import InvalidFrameError, RecoveryEnd, StreamWriter, recover
+from support.extent import in_one_test
 from support.modes import MODES
 from support.processes import SANITIZED, survives
 from support.streams import Corpus, recover_bytes
@@ -38,6 +39,7 @@ def integer_stream(name: str, size: int) -> Corpus:
     return Corpus(tuple(payloads), sink.getvalue(), (0, *ends)[: len(ends)], tuple(ends))
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [1 << 18, 1 << 21])
 @every_checksum
 def test_torn_stream_of_small_integers_is_torn_at_its_last_frame_and_a_wrong_length_is_found(
@@ -56,6 +58,7 @@ def test_torn_stream_of_small_integers_is_torn_at_its_last_frame_and_a_wrong_len
     assert (error.offset, error.frame, error.next_intact_offset) == (stream.starts[1], 1, stream.starts[2])
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["crc16", "crc32", "crc32c", "crc64"])
 def test_long_torn_frame_of_small_integers_is_a_torn_tail_with_a_crc(name: str) -> None:
     # All frames that they could begin have 128 GiB.

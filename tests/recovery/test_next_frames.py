@@ -13,6 +13,7 @@ import pytest
 from flatstream import Deframer, FrameSpan, InvalidFrameError, SizeValidator
 from flatstream._core.stream.frame_search import find_next_frames
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event, flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
 from support.python_strategies import CheckedMagicDeframer, MagicDeframer
@@ -34,6 +35,7 @@ def messages(count: int) -> list[bytes]:
 # The nearest
 
 
+@in_one_test
 @at_end_or_not
 @every_mode
 def test_frames_behind_damage_are_found_at_the_nearest(mode: Mode, at_end: bool) -> None:
@@ -43,6 +45,7 @@ def test_frames_behind_damage_are_found_at_the_nearest(mode: Mode, at_end: bool)
         assert find_next_frames(mode.deframer(), data, 0, at_end, 0)[0] == size
 
 
+@in_one_test
 @every_mode
 def test_search_begins_where_it_is_told(mode: Mode) -> None:
     stream = corpus(mode, messages(8))
@@ -51,6 +54,7 @@ def test_search_begins_where_it_is_told(mode: Mode) -> None:
         assert find_next_frames(mode.deframer(), stream.data, begin, False, 0)[0] == expected
 
 
+@in_one_test
 @every_mode
 def test_frame_with_a_damaged_length_is_passed_over(mode: Mode) -> None:
     stream = corpus(mode, messages(12))
@@ -74,6 +78,7 @@ def test_long_frame_that_begins_first_wins_over_short_ones_behind_it(name: str, 
     assert find_next_frames(mode.deframer(), data, 34, True, longest)[0] == 33 + 4 + mode.size + 5_000
 
 
+@in_one_test
 @strong
 def test_long_frame_is_found_though_nothing_plausible_follows_it(name: str) -> None:
     mode = MODES[name]
@@ -82,6 +87,7 @@ def test_long_frame_is_found_though_nothing_plausible_follows_it(name: str) -> N
         assert find_next_frames(mode.deframer(), data, 0, at_end, 10)[0] == 21
 
 
+@in_one_test
 @at_end_or_not
 @every_mode
 def test_search_of_damage_alone_finds_nothing(mode: Mode, at_end: bool) -> None:
@@ -93,6 +99,7 @@ def test_search_of_damage_alone_finds_nothing(mode: Mode, at_end: bool) -> None:
 # Enough evidence
 
 
+@in_one_test
 @strong
 def test_one_frame_is_enough_with_a_checksum_of_four_bytes(name: str) -> None:
     mode = MODES[name]
@@ -134,6 +141,7 @@ def test_frames_without_a_checksum_are_known_by_their_messages() -> None:
     assert find_next_frames(mode.deframer(), data, 0, True, 0)[0] == 50
 
 
+@in_one_test
 @every_mode
 def test_stored_checksum_of_zero_over_zeros_is_no_evidence(mode: Mode) -> None:
     for size in (0, 1, 8, 40):
@@ -145,6 +153,7 @@ def test_stored_checksum_of_zero_over_zeros_is_no_evidence(mode: Mode) -> None:
         assert find_next_frames(mode.deframer(), frames, 0, False, 0)[0] == -1
 
 
+@in_one_test
 @every_mode
 def test_empty_frames_between_others_do_not_end_a_row(mode: Mode) -> None:
     stream = corpus(mode, [messages(2)[0], b"", messages(2)[1], b""])
@@ -174,6 +183,7 @@ def test_search_does_not_call_observers() -> None:
 # What more bytes could change
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["crc16", "crc32", "xxhash64", "sum24", "none"])
 def test_undecided_is_the_first_offset_that_more_bytes_turn_into_a_match(name: str) -> None:
     mode = MODES[name]
@@ -214,6 +224,7 @@ def small_integers(size: int, below: int) -> bytes:
     return b"".join(generator.randrange(below).to_bytes(4, "little") for _ in range(size // 4))
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["none", "crc16", "crc32", "xxhash64"])
 def test_search_in_small_integers_takes_time_in_proportion_to_their_size(name: str) -> None:
     # Each of them is the length of a frame that lies inside the data: all their checksums together are 64 GiB.
@@ -253,6 +264,7 @@ def test_frame_of_usual_length_is_found_among_lengths_that_cost_too_much(name: s
     assert find_next_frames(mode.deframer(), data, 1, True, len(integers))[0] == 4 * len(integers)
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["none", "crc16", "crc32", "xxhash64"])
 def test_search_looks_at_signals(name: str) -> None:
     def stop(*_: Any) -> None:

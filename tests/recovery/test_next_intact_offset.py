@@ -19,6 +19,7 @@ from flatstream import (
     ValidationFailedError,
     recover,
 )
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event, flatbuffer_of_vector
 from support.modes import MODES, Mode, every_mode
 from support.sources import every_source
@@ -31,6 +32,7 @@ def events(mode: Mode, count: int = 12) -> Any:
     return corpus(mode, [flatbuffer_of_event(number) for number in range(count)])
 
 
+@in_one_test
 @checksummed
 def test_wrong_checksum_names_the_frame_behind_it(mode: Mode) -> None:
     stream = events(mode)
@@ -40,6 +42,7 @@ def test_wrong_checksum_names_the_frame_behind_it(mode: Mode) -> None:
         assert (error.offset, error.next_intact_offset) == (stream.starts[frame], stream.starts[frame + 1])
 
 
+@in_one_test
 @checksummed
 def test_wrong_length_names_the_frame_behind_it_whatever_it_is(mode: Mode) -> None:
     stream = events(mode)
@@ -50,6 +53,7 @@ def test_wrong_length_names_the_frame_behind_it_whatever_it_is(mode: Mode) -> No
             assert error.next_intact_offset == stream.starts[frame + 1], (frame, bit, error)
 
 
+@in_one_test
 @pytest.mark.parametrize("name", ["crc16", "crc32", "crc64", "xxhash64"])
 def test_wrong_length_that_ends_with_another_frame_by_accident_names_the_nearest(name: str) -> None:
     # All frames have 64 bytes, so that a power of two more ends with one of them.
@@ -72,6 +76,7 @@ def test_frames_inside_of_a_damaged_payload_are_not_named(name: str) -> None:
         assert error.next_intact_offset == stream.starts[frame + 1]
 
 
+@in_one_test
 @every_mode
 def test_length_over_the_limit_and_refused_payload_name_the_frame_behind_them(mode: Mode) -> None:
     stream = corpus(mode, [*[flatbuffer_of_event(1)] * 2, b"?" * 400, *[flatbuffer_of_event(1)] * 3])
@@ -84,6 +89,7 @@ def test_length_over_the_limit_and_refused_payload_name_the_frame_behind_them(mo
         assert (error.offset, error.next_intact_offset) == (stream.starts[2], stream.starts[3])
 
 
+@in_one_test
 @every_source
 @checksummed
 def test_nearest_intact_frame_is_named_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:
@@ -105,6 +111,7 @@ def test_offsets_count_from_where_the_source_stood() -> None:
     assert pickle.loads(pickle.dumps(caught.value)).next_intact_offset == stream.starts[4]
 
 
+@in_one_test
 @checksummed
 def test_none_is_named_where_none_is_intact(mode: Mode) -> None:
     stream = events(mode, 3)

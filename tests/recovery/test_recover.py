@@ -28,6 +28,7 @@ from flatstream import (
     recover_file,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Mode, every_mode
 from support.sources import CutReadSource, CutSource, FaultySource, InterruptedSource, every_source
@@ -40,6 +41,7 @@ every_checksum = pytest.mark.parametrize("mode", [pytest.param(m, id=n) for n, m
 # Cut at every byte gives exact frames, offset and end, for every checksum mode
 
 
+@in_one_test
 @both_guards
 @every_mode
 def test_recover_cut_at_every_byte_gives_exact_frames_offset_and_end(mode: Mode, guard: bool) -> None:
@@ -49,6 +51,7 @@ def test_recover_cut_at_every_byte_gives_exact_frames_offset_and_end(mode: Mode,
         assert recover(stream.data[:cut], deframer, guard=guard) == stream.report(cut, guard), f"cut at {cut}"
 
 
+@in_one_test
 @every_mode
 def test_recover_cut_at_every_byte_agrees_with_the_reference(mode: Mode) -> None:
     stream = corpus(mode)
@@ -57,6 +60,7 @@ def test_recover_cut_at_every_byte_agrees_with_the_reference(mode: Mode) -> None
         assert reference.Recovered(frames, offset, end.value) == reference.recover(stream.data[:cut], mode.name)
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum_type", list(ChecksumType))
 def test_recover_takes_a_checksum_type_for_a_deframer(checksum_type: ChecksumType) -> None:
     stream = corpus(MODES[checksum_type.value])
@@ -67,6 +71,7 @@ def test_recover_takes_a_checksum_type_for_a_deframer(checksum_type: ChecksumTyp
 # Empty stream is a clean end 0/0
 
 
+@in_one_test
 @both_guards
 @every_source
 def test_recover_empty_stream_is_a_clean_end_at_zero(source_kind: Any, guard: bool, tmp_path: Path) -> None:
@@ -74,6 +79,7 @@ def test_recover_empty_stream_is_a_clean_end_at_zero(source_kind: Any, guard: bo
         assert recover(source, guard=guard) == RecoveryReport(0, 0, RecoveryEnd.CLEAN_EOF)
 
 
+@in_one_test
 @every_mode
 def test_recover_file_empty_stream_is_a_clean_end_at_zero(mode: Mode) -> None:
     file = io.BytesIO()
@@ -84,6 +90,7 @@ def test_recover_file_empty_stream_is_a_clean_end_at_zero(mode: Mode) -> None:
 # A payload bit flipped in mid-file is an error even when what follows is intact
 
 
+@in_one_test
 @both_guards
 @every_checksum
 def test_recover_payload_bit_flipped_in_mid_file_is_an_error(mode: Mode, guard: bool) -> None:
@@ -100,6 +107,7 @@ def test_recover_payload_bit_flipped_in_mid_file_is_an_error(mode: Mode, guard: 
 # So are a validator's refusal, a bound smaller than a real frame, a complete u32::MAX header at the end, ...
 
 
+@in_one_test
 @both_guards
 @every_mode
 def test_recover_validators_refusal_is_an_error(mode: Mode, guard: bool) -> None:
@@ -110,6 +118,7 @@ def test_recover_validators_refusal_is_an_error(mode: Mode, guard: bool) -> None
     assert (caught.value.validator, caught.value.reason) == ("SizeValidator", "2 bytes are fewer than the 3 required")
 
 
+@in_one_test
 @both_guards
 @every_mode
 def test_recover_bound_smaller_than_a_real_frame_is_an_error(mode: Mode, guard: bool) -> None:
@@ -121,6 +130,7 @@ def test_recover_bound_smaller_than_a_real_frame_is_an_error(mode: Mode, guard: 
         assert (caught.value.declared_len, caught.value.limit) == (4, 3)
 
 
+@in_one_test
 @both_guards
 @every_mode
 def test_recover_complete_u32_max_header_at_the_end_is_an_error(mode: Mode, guard: bool) -> None:
@@ -133,6 +143,7 @@ def test_recover_complete_u32_max_header_at_the_end_is_an_error(mode: Mode, guar
         assert (caught.value.frame, caught.value.offset) == (len(stream.payloads), len(stream.data))
 
 
+@in_one_test
 @every_mode
 def test_recover_incomplete_u32_max_header_at_the_end_is_a_torn_tail(mode: Mode) -> None:
     stream = corpus(mode)
@@ -141,6 +152,7 @@ def test_recover_incomplete_u32_max_header_at_the_end_is_a_torn_tail(mode: Mode)
         assert report == (len(stream.payloads), len(stream.data), RecoveryEnd.TORN_TAIL)
 
 
+@in_one_test
 @both_guards
 @every_checksum
 def test_recover_checksummed_deframer_on_a_plain_stream_is_an_error(mode: Mode, guard: bool) -> None:
@@ -154,6 +166,7 @@ def test_recover_checksummed_deframer_on_a_plain_stream_is_an_error(mode: Mode, 
 # Sources that give one byte at a time, or interrupt every third read, give the same report
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", [CutSource, CutReadSource])
 @every_mode
 def test_recover_from_one_byte_at_a_time_gives_the_same_report(mode: Mode, kind: Any) -> None:
@@ -163,6 +176,7 @@ def test_recover_from_one_byte_at_a_time_gives_the_same_report(mode: Mode, kind:
         assert recover(kind(data, range(cut)), mode.deframer()) == stream.report(cut), f"cut at {cut}"
 
 
+@in_one_test
 @every_mode
 def test_recover_interrupted_every_third_read_gives_the_same_report(mode: Mode) -> None:
     stream = corpus(mode)
@@ -173,6 +187,7 @@ def test_recover_interrupted_every_third_read_gives_the_same_report(mode: Mode) 
     assert source.interruptions > 0
 
 
+@in_one_test
 @every_source
 def test_recover_gives_the_same_report_from_every_source(source_kind: Any, tmp_path: Path) -> None:
     stream = corpus(MODES["crc32"])
@@ -184,6 +199,7 @@ def test_recover_gives_the_same_report_from_every_source(source_kind: Any, tmp_p
 # `recover` starts where the source stands and counts from there
 
 
+@in_one_test
 @pytest.mark.parametrize("opener", ["bytesio", "raw", "buffered"])
 @both_guards
 def test_recover_starts_where_the_source_stands_and_counts_from_there(opener: str, guard: bool, tmp_path: Path) -> None:
@@ -214,6 +230,7 @@ def open_file(opener: str, data: bytes, folder: Path) -> Any:
 # `recover_file` starts at 0 and leaves the cursor at last_good_offset
 
 
+@in_one_test
 @pytest.mark.parametrize("opener", ["bytesio", "raw", "buffered"])
 @both_guards
 def test_recover_file_starts_at_zero_and_leaves_the_cursor_at_last_good_offset(
@@ -254,6 +271,7 @@ every_fault = pytest.mark.parametrize(
 )
 
 
+@in_one_test
 @both_guards
 @every_fault
 @every_mode
@@ -288,6 +306,7 @@ def test_recover_file_device_fault_comes_through_as_itself() -> None:
 # Recover, truncate, append, read again is byte-exact and the second recovery is clean
 
 
+@in_one_test
 @pytest.mark.parametrize("opener", ["bytesio", "raw", "buffered"])
 @every_mode
 def test_recover_truncate_append_read_again_is_byte_exact(mode: Mode, opener: str, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import pytest
 
 import flatstream
 from flatstream import FlatStreamError, InvalidFrameError, RecoveryEnd, recover_file, recovery
+from support.extent import in_one_test
 from support.modes import Mode, every_mode
 from support.streams import corpus
 
 PAYLOADS = tuple(bytes([number + 1]) * (20 + 7 * number) for number in range(12))
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize("size", [30, 200_000])
 def test_frame_that_becomes_whole_after_the_tear_was_seen_is_torn(

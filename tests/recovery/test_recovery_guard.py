@@ -30,6 +30,7 @@ from flatstream import (
     recover,
     recover_file,
 )
+from support.extent import in_one_test, spread
 from support.messages import flatbuffer_of_event, flatbuffer_of_string, flatbuffer_of_vector
 from support.modes import MODES, Mode, every_mode
 from support.python_strategies import CheckedMagicDeframer, MagicDeframer
@@ -82,13 +83,14 @@ def test_flip_of_payload_or_checksum_is_never_delivered_as_good(mode: Mode) -> N
         # The frames before are read as ever; from one of them on is enough.
         begin = stream.starts[max(frame - 1, 0)]
         before = list(stream.payloads[max(frame - 1, 0) : frame])
-        for bit in range(8 * (start + 4), 8 * stream.ends[frame]):
+        for bit in spread(range(8 * (start + 4), 8 * stream.ends[frame]), 5):
             payloads, error = read_all(flip(stream.data[begin:], bit - 8 * begin), mode.deframer())
             assert payloads == before, f"bit {bit}"
             assert isinstance(error, ChecksumMismatchError)
             assert (error.frame, error.offset) == (len(before), start - begin)
 
 
+@in_one_test
 @checksummed
 def test_flip_of_a_length_delivers_nothing_that_was_not_written(mode: Mode) -> None:
     stream = agents_stream(mode)
@@ -103,11 +105,12 @@ def test_flip_of_a_length_delivers_nothing_that_was_not_written(mode: Mode) -> N
 @every_mode
 def test_guarded_recovery_after_any_flip_cuts_no_intact_frame(mode: Mode, make_source: Any) -> None:
     stream = agents_stream(mode)
-    for bit in range(8 * len(stream.data)):
+    for bit in spread(range(8 * len(stream.data)), 7):
         report = recover_bytes(make_source(flip(stream.data, bit)), mode.deframer())
         assert cut_intact(stream, damaged_frame(stream, bit), report) == [], f"bit {bit}: {report}"
 
 
+@in_one_test
 @every_mode
 def test_guarded_recovery_of_a_source_without_seek_cuts_no_intact_frame_beyond_the_tear(mode: Mode) -> None:
     # Without a checksum a wrong length may be noticed late. What was read by then cannot be looked at again here.
@@ -118,6 +121,7 @@ def test_guarded_recovery_of_a_source_without_seek_cuts_no_intact_frame_beyond_t
             assert cut_intact(stream, frame, report, whole=True) == [], f"bit {bit}: {report}"
 
 
+@in_one_test
 @every_mode
 def test_unguarded_recovery_after_some_flips_would_cut_intact_frames(mode: Mode) -> None:
     # The hazard is real: this is what the guard is for.
@@ -162,6 +166,7 @@ def test_guards_error_says_where_the_intact_frame_is(mode: Mode) -> None:
     assert found > 100
 
 
+@in_one_test
 @every_mode
 def test_guards_error_names_only_frames_that_are_intact(mode: Mode) -> None:
     stream = agents_stream(mode)
@@ -198,6 +203,7 @@ def test_offsets_in_the_guards_error_count_from_where_the_source_stood() -> None
 # From every source
 
 
+@in_one_test
 @every_source
 @every_mode
 def test_guard_works_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:
@@ -214,6 +220,7 @@ def test_guard_works_from_every_source(mode: Mode, source_kind: Any, tmp_path: P
         assert report == (frame, stream.starts[frame], RecoveryEnd.TORN_TAIL)
 
 
+@in_one_test
 @every_source
 @every_mode
 def test_guard_lets_a_tear_pass_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:
@@ -266,18 +273,20 @@ PAYLOADS: dict[str, list[bytes]] = {
 every_kind_of_payload = pytest.mark.parametrize("kind", list(PAYLOADS))
 
 
+@in_one_test
 @every_kind_of_payload
 @every_mode
 def test_guard_takes_no_cut_for_damage(mode: Mode, kind: str) -> None:
     stream = corpus(mode, PAYLOADS[kind])
     wrong = {}
-    for cut in range(len(stream.data) + 1):
+    for cut in spread(range(len(stream.data) + 1), 5):
         report = recover_bytes(stream.data[:cut], mode.deframer())
         if report != stream.report(cut):
             wrong[cut] = str(report)
     assert len(wrong) == 0, f"{len(wrong)} of {len(stream.data)}, such as {dict(itertools.islice(wrong.items(), 2))}"
 
 
+@in_one_test
 @every_mode
 def test_guard_takes_no_cut_for_damage_when_payloads_hold_pieces_of_frames(mode: Mode) -> None:
     inner = corpus(mode, [message(1)]).data
@@ -293,7 +302,7 @@ def test_guard_takes_no_cut_for_damage_when_payloads_hold_pieces_of_frames(mode:
         del pieces[1]
     stream = corpus(mode, [flatbuffer_of_vector(piece, 1) for piece in pieces])
     wrong = {}
-    for cut in range(len(stream.data) + 1):
+    for cut in spread(range(len(stream.data) + 1), 5):
         report = recover_bytes(stream.data[:cut], mode.deframer())
         if report != stream.report(cut):
             wrong[cut] = str(report)
@@ -306,7 +315,7 @@ def test_guard_may_take_a_stream_inside_a_payload_for_evidence_and_can_be_switch
     inner = corpus(mode, [message(1), message(2), message(3)])
     outer = corpus(mode, [message(4), flatbuffer_of_vector(inner.data + bytes(16), 1)])
     inner_start = outer.data.index(inner.data)
-    for cut in range(len(outer.data) + 1):
+    for cut in spread(range(len(outer.data) + 1), 4):
         assert recover(outer.data[:cut], mode.deframer(), guard=False) == outer.report(cut, guard=False)
         report = recover_bytes(outer.data[:cut], mode.deframer())
         if report != outer.report(cut):
@@ -328,12 +337,13 @@ def test_guard_finds_intact_frames_between_damage_and_a_tear(mode: Mode) -> None
     stream = corpus(mode, map(message, range(10)))
     for damaged in range(8):
         data = flip(stream.data, 8 * stream.starts[damaged] + 22)
-        for cut in range(stream.ends[damaged + wanted], len(data) + 1):
+        for cut in spread(range(stream.ends[damaged + wanted], len(data) + 1), 4):
             report = recover_bytes(data[:cut], mode.deframer())
             assert isinstance(report, InvalidFrameError), f"frame {damaged} damaged, cut at {cut}: {report}"
             assert (report.offset, report.frame) == (stream.starts[damaged], damaged)
 
 
+@in_one_test
 @checksummed
 def test_damaged_payload_before_a_tear_is_an_error(mode: Mode) -> None:
     stream = corpus(mode, map(message, range(6)))
@@ -363,12 +373,13 @@ CUSTOM: dict[str, tuple[Mode, Callable[[Mode], Deframer]]] = {
 every_custom_deframer = pytest.mark.parametrize("custom", list(CUSTOM))
 
 
+@in_one_test
 @pytest.mark.parametrize("guard", [True, False], ids=["guarded", "unguarded"])
 @every_custom_deframer
 def test_custom_deframer_cut_at_every_byte_is_a_torn_tail(custom: str, guard: bool) -> None:
     mode, make = CUSTOM[custom]
     stream = magic_stream(mode, [message(number) for number in range(6)])
-    for cut in range(len(stream.data) + 1):
+    for cut in spread(range(len(stream.data) + 1), 5):
         for source in (stream.data[:cut], io.BytesIO(stream.data[:cut])):
             assert recover_bytes(source, make(mode), guard=guard) == stream.report(cut, guard), f"cut at {cut}"
 
@@ -377,11 +388,12 @@ def test_custom_deframer_cut_at_every_byte_is_a_torn_tail(custom: str, guard: bo
 def test_custom_deframer_after_any_flip_cuts_no_intact_frame(custom: str) -> None:
     mode, make = CUSTOM[custom]
     stream = magic_stream(mode, [message(number) for number in range(5)])
-    for bit in range(8 * len(stream.data)):
+    for bit in spread(range(8 * len(stream.data)), 7):
         report = recover_bytes(flip(stream.data, bit), make(mode))
         assert cut_intact(stream, damaged_frame(stream, bit), report) == [], f"bit {bit}: {report}"
 
 
+@in_one_test
 @every_custom_deframer
 def test_custom_deframer_would_cut_intact_frames_without_the_guard(custom: str) -> None:
     mode, make = CUSTOM[custom]
@@ -500,7 +512,7 @@ def test_guarded_recovery_after_any_length_flip_of_a_mebibyte_cuts_no_intact_fra
 @every_mode
 def test_guard_takes_no_cut_of_a_long_stream_for_damage(mode: Mode) -> None:
     stream = corpus(mode, map(message, range(60 if mode.checksum_type is None else 600)))
-    for cut in range(len(stream.data) + 1):
+    for cut in spread(range(len(stream.data) + 1), 5):
         # The frames before the last few say nothing about the cut where there is a checksum.
         first = max(stream.whole_frames(cut) - 3, 0) if mode.size else 0
         begin = stream.starts[first]
@@ -509,6 +521,7 @@ def test_guard_takes_no_cut_of_a_long_stream_for_damage(mode: Mode) -> None:
         assert report == (frames - first, offset - begin, end), f"cut at {cut}: {report}"
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
 @pytest.mark.parametrize("make_source", [bytes, io.BytesIO])
 def test_guard_without_a_checksum_notices_that_the_stream_has_one(kind: str, make_source: Any) -> None:
@@ -537,6 +550,7 @@ class OneWay:
         self.read = io.BytesIO(data).read
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [0, 24, 2_000_000])
 @pytest.mark.parametrize(
     ("written", "read"),

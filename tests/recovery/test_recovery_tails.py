@@ -20,6 +20,7 @@ from flatstream import (
     recover_file,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.modes import MODES, Mode, every_mode
 from support.sources import SOURCES, CutSource
 from support.streams import corpus, read_all, recover_bytes
@@ -30,6 +31,7 @@ GOAL_1 = ["bytes", "bytesio", "raw_file", "buffered_file", "mmap", "socket"]
 # Goal 1: truncation at every byte, for every mode and a custom one, from six kinds of source: no wrong report
 
 
+@in_one_test
 @pytest.mark.parametrize("name", GOAL_1)
 @every_mode
 def test_reader_of_a_stream_cut_at_every_byte_is_never_wrong(mode: Mode, name: str, tmp_path: Path) -> None:
@@ -46,6 +48,7 @@ def test_reader_of_a_stream_cut_at_every_byte_is_never_wrong(mode: Mode, name: s
             assert (error.offset, error.frame, error.got) == (offset, frames, cut - offset)
 
 
+@in_one_test
 @pytest.mark.parametrize("guard", [True, False], ids=["guarded", "unguarded"])
 @pytest.mark.parametrize("name", GOAL_1)
 @every_mode
@@ -78,6 +81,7 @@ def test_zero_tail_is_a_torn_tail_where_nothing_may_be_empty(mode: Mode) -> None
     assert recover(stream.data, deframer) == (3, len(stream.data), RecoveryEnd.CLEAN_EOF)
 
 
+@in_one_test
 @pytest.mark.parametrize("guard", [True, False], ids=["guarded", "unguarded"])
 @every_mode
 def test_file_of_zeros_alone_has_no_frame_where_nothing_may_be_empty(mode: Mode, guard: bool) -> None:
@@ -87,6 +91,7 @@ def test_file_of_zeros_alone_has_no_frame_where_nothing_may_be_empty(mode: Mode,
         assert report.looks_like == ("zeros" if guard else None)
 
 
+@in_one_test
 @pytest.mark.parametrize("zeros", [1, 4, 4095, 4096, 262_144, 1_000_003])
 @every_mode
 def test_zero_tail_is_a_torn_tail_from_files_too(mode: Mode, zeros: int, tmp_path: Path) -> None:
@@ -151,6 +156,7 @@ def test_zero_tail_fails_the_checksum_of_xxhash64() -> None:
             assert (report.expected, report.calculated) == (0, 0x2D06800538D394C2)
 
 
+@in_one_test
 @every_mode
 def test_nonzero_byte_behind_a_zero_tail_is_an_error_where_nothing_may_be_empty(mode: Mode) -> None:
     stream = corpus(mode, FRAMES)
@@ -163,6 +169,7 @@ def test_nonzero_byte_behind_a_zero_tail_is_an_error_where_nothing_may_be_empty(
                 assert (report.declared_len, report.offset, report.frame) == (0, len(stream.data), 3)
 
 
+@in_one_test
 @every_mode
 def test_empty_frame_in_mid_stream_is_an_error_where_nothing_may_be_empty(mode: Mode) -> None:
     stream = corpus(mode, [b"first", b"", b"last"])
@@ -174,6 +181,7 @@ def test_empty_frame_in_mid_stream_is_an_error_where_nothing_may_be_empty(mode: 
     assert isinstance(error, InvalidFrameError)
 
 
+@in_one_test
 @every_mode
 def test_payloads_of_zero_bytes_are_good_where_nothing_may_be_empty(mode: Mode) -> None:
     stream = corpus(mode, [bytes(size) for size in range(1, 20)])

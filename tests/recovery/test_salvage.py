@@ -15,6 +15,7 @@ import flatstream
 from flatstream import InvalidFrameError, SalvageReport, StreamReader, salvage
 from reference import framing as reference
 from support import corruption
+from support.extent import in_one_test
 from support.modes import MODES
 from support.streams import corpus, flip
 
@@ -30,6 +31,7 @@ def read(path: Any, checksum: str) -> list[bytes]:
         return [bytes(payload) for payload in reader]
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum", list(corruption.CHECKSUMS))
 @pytest.mark.parametrize("kind", ["path", "bytes", "mapped"])
 def test_an_intact_stream_is_copied_byte_for_byte(checksum: str, kind: str, tmp_path: Path) -> None:
@@ -49,6 +51,7 @@ def test_an_intact_stream_is_copied_byte_for_byte(checksum: str, kind: str, tmp_
     assert sorted(os.listdir(tmp_path)) == sorted({"new.fs"} | ({"source.fs"} if kind != "bytes" else set()))
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum", ["crc32", "xxhash64"])
 @pytest.mark.parametrize("kind", list(corruption.KINDS))
 def test_what_is_intact_is_copied_and_the_rest_is_told(kind: str, checksum: str, tmp_path: Path) -> None:
@@ -123,6 +126,7 @@ def test_a_foreign_file_gives_an_empty_file_and_is_lost_as_a_whole(tmp_path: Pat
     assert (report.frames, report.lost_ranges, report.looks_like) == (0, ((0, len(text)),), "text")
 
 
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize("given", ["none", "crc16", "crc32", "crc64"])
 @pytest.mark.parametrize("damage", [None, 5, 30])
 @pytest.mark.parametrize("kind", ["path", "bytes"])

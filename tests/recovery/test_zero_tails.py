@@ -19,6 +19,7 @@ from flatstream import (
     recover,
     recover_file,
 )
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Mode, every_mode
 from support.sources import every_source
@@ -29,6 +30,7 @@ PAYLOADS = [bytes([65 + number]) * 92 for number in range(6)]
 checksummed = pytest.mark.parametrize("mode", [pytest.param(m, id=n) for n, m in MODES.items() if n != "none"])
 
 
+@in_one_test
 @checksummed
 def test_zeros_from_anywhere_in_or_behind_the_last_frame_are_a_torn_tail(mode: Mode) -> None:
     stream = corpus(mode, PAYLOADS)
@@ -52,6 +54,7 @@ def test_zeros_behind_the_last_frame_or_that_make_it_incomplete_are_a_torn_tail_
         assert recover(stream.data[:cut] + bytes(end - 1 - cut)) == (5, begin, TORN)
 
 
+@in_one_test
 @every_source
 @every_mode
 def test_zeros_are_a_torn_tail_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:
@@ -64,6 +67,7 @@ def test_zeros_are_a_torn_tail_from_every_source(mode: Mode, source_kind: Any, t
                 assert recover(source, mode.deframer()) == (5, stream.starts[5], TORN)
 
 
+@in_one_test
 @every_mode
 def test_empty_frame_with_anything_but_zeros_behind_it_is_a_frame(mode: Mode) -> None:
     stream = corpus(mode, [b"first", b"", b"", b"last"])
@@ -74,6 +78,7 @@ def test_empty_frame_with_anything_but_zeros_behind_it_is_a_frame(mode: Mode) ->
         assert recover(stream.data[:cut], mode.deframer()) == expected
 
 
+@in_one_test
 @every_mode
 def test_allow_empty_says_what_an_empty_frame_is(mode: Mode) -> None:
     stream = corpus(mode, [b"first", b"", b"last", b""])
@@ -121,6 +126,7 @@ def test_deframer_that_refuses_empty_payloads_takes_no_frame_of_zeros_either() -
 # Damage stays damage
 
 
+@in_one_test
 @checksummed
 def test_damage_before_other_frames_is_an_error_though_the_stream_ends_with_zeros(mode: Mode) -> None:
     stream = corpus(mode, [flatbuffer_of_event(number) + bytes(8) for number in range(8)])
@@ -131,6 +137,7 @@ def test_damage_before_other_frames_is_an_error_though_the_stream_ends_with_zero
         assert (report.frame, report.offset) == (frame, stream.starts[frame])
 
 
+@in_one_test
 @checksummed
 def test_wrong_length_that_reaches_over_frames_to_the_zeros_at_the_end_is_an_error(mode: Mode) -> None:
     stream = corpus(mode, [flatbuffer_of_event(number) + bytes(8) for number in range(8)])

@@ -36,6 +36,7 @@ from flatstream import (
 from reference import framing as reference
 from support.bad_input import TWO_FRAMES, Case, Errors, table
 from support.errors import raised_by
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_string
 from support.sinks import PlainSink
 
@@ -74,6 +75,7 @@ every_no_number = pytest.mark.parametrize(
 )
 
 
+@in_one_test
 @every_no_number
 def test_checksum_that_calculates_no_number_is_refused_when_writing(nonsense: object, what: str) -> None:
     sink = PlainSink()
@@ -84,6 +86,7 @@ def test_checksum_that_calculates_no_number_is_refused_when_writing(nonsense: ob
     assert sink.arrived() == sum16(b"abc")
 
 
+@in_one_test
 @every_no_number
 def test_checksum_that_calculates_no_number_is_refused_when_reading(nonsense: object, what: str) -> None:
     with StreamReader(sum16(b"abc", b"de"), ChecksumDeframer(Answering(nonsense))) as reader:
@@ -92,6 +95,7 @@ def test_checksum_that_calculates_no_number_is_refused_when_reading(nonsense: ob
         assert list(reader) == [b"de"]
 
 
+@in_one_test
 @every_no_number
 def test_checksum_that_calculates_no_number_is_refused_by_verify(nonsense: object, what: str) -> None:
     checksum = Answering(nonsense)
@@ -111,6 +115,7 @@ class Sized(Checksum):
         return 0
 
 
+@in_one_test
 @pytest.mark.parametrize("make", [ChecksumFramer, ChecksumDeframer])
 @pytest.mark.parametrize("size", [None, "4", 4.0, True, -1, 9, 2**70], ids=repr)
 def test_checksum_of_an_impossible_size_is_refused(size: Any, make: Callable[[Checksum], object]) -> None:
@@ -118,6 +123,7 @@ def test_checksum_of_an_impossible_size_is_refused(size: Any, make: Callable[[Ch
     Case("", make, error, f"Sized.size must be .*from 0 to 8.*, got {size!r}").check(Sized(size))
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [True, False, "good", 0], ids=repr)
 def test_checksum_whose_verify_returns_something_is_refused(answer: object) -> None:
     # A True that means "it is good" would have to be told from a True that means "it is damaged".
@@ -187,6 +193,7 @@ BAD_FRAMERS: dict[str, tuple[Callable[[Any, Any], object], Errors, str]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in an adapter"])
 @pytest.mark.parametrize("name", list(BAD_FRAMERS))
 def test_framer_that_answers_nonsense_is_refused(name: str, wrapped: bool) -> None:
@@ -289,6 +296,7 @@ BAD_LOCATES: list[tuple[Any, Errors, str]] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in an adapter"])
 @pytest.mark.parametrize("source", [bytes, io.BytesIO])
 @pytest.mark.parametrize(("answer", "error", "message"), BAD_LOCATES, ids=[repr(each[0]) for each in BAD_LOCATES])
@@ -317,6 +325,7 @@ def test_deframer_whose_span_ends_beyond_the_stream_is_a_torn_stream(span: Any) 
         assert reader.buffer_capacity <= 16 + (1 << 20)
 
 
+@in_one_test
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in an adapter"])
 @pytest.mark.parametrize("source", [bytes, io.BytesIO])
 @pytest.mark.parametrize("verdict", [False, True, 0, "good"], ids=repr)
@@ -359,6 +368,7 @@ class ValidatorOf(Validator):
         return self.answer if bytes(payload) == b"de" else None
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [False, True, 0, "bad"], ids=repr)
 def test_validator_that_returns_something_is_refused(answer: object) -> None:
     # False says "bad" to one author and nothing to another.
@@ -394,6 +404,7 @@ class PolicyOf(MemoryPolicy):
         return self.answer
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [True, False, 1, "message_count"], ids=repr)
 def test_memory_policy_that_answers_nonsense_is_refused_when_writing(answer: object) -> None:
     message = f"PolicyOf.should_reset must return a ReclamationReason or None, got {answer!r}"
@@ -408,6 +419,7 @@ def test_memory_policy_that_answers_nonsense_is_refused_when_writing(answer: obj
     assert sink.arrived() == reference.encode([flatbuffer_of_string("two")], "none")
 
 
+@in_one_test
 @pytest.mark.parametrize("read", [StreamReader.read_message, StreamReader.read_batch])
 @pytest.mark.parametrize("answer", [True, False, 1, "message_count"], ids=repr)
 def test_memory_policy_that_answers_nonsense_is_refused_when_reading(answer: object, read: Any) -> None:
@@ -421,6 +433,7 @@ def test_memory_policy_that_answers_nonsense_is_refused_when_reading(answer: obj
         assert [bytes(payload) for payload in reader] == payloads
 
 
+@in_one_test
 @pytest.mark.parametrize("baseline", [None, "16384", 16384.0, True, -1], ids=repr)
 def test_memory_policy_with_an_impossible_baseline_is_refused(baseline: Any) -> None:
     policy = PolicyOf(None, baseline)
@@ -435,6 +448,7 @@ def test_memory_policy_with_an_impossible_baseline_is_refused(baseline: Any) -> 
 # Builders
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [None, 5, b"builder", flatbuffers.Builder], ids=str)
 def test_make_builder_that_makes_none_is_refused(answer: Any) -> None:
     made = [answer, flatbuffers.Builder(16)]
@@ -474,6 +488,7 @@ class SinkOf(PlainSink):
         return self.nonsense.pop() if self.nonsense else len(data)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 3, 100])
 @pytest.mark.parametrize("answer", [1000, -1, -(2**70), 2**70, "7", 7.0, b"", [7]], ids=repr)
 def test_sink_whose_write_answers_nonsense_is_refused(answer: Any, buffer_size: int) -> None:
@@ -588,6 +603,7 @@ def bad_source_cases() -> list[Case]:
     ]
 
 
+@in_one_test
 @table(*bad_source_cases())
 def test_source_that_answers_nonsense_is_refused_and_every_later_read_is_too(case: Case) -> None:
     source: Any = case.call()
@@ -602,6 +618,7 @@ def test_source_that_answers_nonsense_is_refused_and_every_later_read_is_too(cas
         assert (reader.frames_read, reader.offset) == (1, 7)
 
 
+@in_one_test
 @table(*bad_source_cases())
 def test_source_that_answers_nonsense_is_refused_by_recovery(case: Case) -> None:
     source: Any = case.call()

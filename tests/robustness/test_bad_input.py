@@ -66,6 +66,7 @@ from support.bad_input import (
     table,
 )
 from support.errors import raised_by
+from support.extent import in_one_test
 from support.schemas import EXAMPLES
 from support.sinks import PlainSink
 
@@ -200,6 +201,7 @@ CONSTRUCTORS = [
 ]
 
 
+@in_one_test
 @table(*CONSTRUCTORS)
 def test_bad_argument_of_a_constructor_is_refused(case: Case) -> None:
     case.check()
@@ -234,6 +236,7 @@ ABSTRACT = [
 ]
 
 
+@in_one_test
 @table(*ABSTRACT)
 def test_abstract_class_says_what_a_subclass_must_define(case: Case) -> None:
     assert "must define" in str(case.check())
@@ -307,17 +310,20 @@ def check_endpoint(
             endpoint.close()
 
 
+@in_one_test
 @pytest.mark.parametrize("name", list(BAD_SOURCES))
 @pytest.mark.parametrize("use", [StreamReader, recover], ids=["StreamReader", "recover"])
 def test_bad_source_is_refused(use: Callable[[Any], object], name: str, tmp_path: Path) -> None:
     check_endpoint(use, *BAD_SOURCES[name], tmp_path)
 
 
+@in_one_test
 @pytest.mark.parametrize("name", list(BAD_SINKS))
 def test_bad_sink_is_refused(name: str, tmp_path: Path) -> None:
     check_endpoint(StreamWriter, *BAD_SINKS[name], tmp_path)
 
 
+@in_one_test
 @table(
     *refusals(
         "recover_file",
@@ -424,6 +430,7 @@ OTHERS = [
 ]
 
 
+@in_one_test
 @table(*OTHERS)
 def test_bad_argument_of_a_reader_or_writer_is_refused(case: Case) -> None:
     case.check()
@@ -466,6 +473,7 @@ BAD_OPEN: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"), BAD_OPEN, ids=[str(each[:2]) for each in BAD_OPEN]
 )
@@ -498,6 +506,7 @@ WRONG_OPTIONS: list[dict[str, Any]] = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("options", WRONG_OPTIONS, ids=str)
 @pytest.mark.parametrize("mode", [None, "w", "x"], ids=["StreamWriter", "open w", "open x"])
 def test_wrong_argument_does_not_empty_or_make_a_file(mode: Any, options: dict[str, Any], tmp_path: Path) -> None:

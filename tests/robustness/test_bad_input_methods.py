@@ -20,6 +20,7 @@ import pytest
 from flatstream import FlatbufferError, FlatStreamError, FrameBatch, StreamReader, StreamWriter
 from reference import framing as reference
 from support.bad_input import TWO_FRAMES, Case, Errors, Refused, callables, counts, no_bytes, refusals, table
+from support.extent import in_one_test
 from support.items import UnfinishedItem
 from support.messages import flatbuffer_of_string
 from support.schemas import SHAPES, TESTS
@@ -140,6 +141,7 @@ WRITER_CASES = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 65536])
 @table(*WRITER_CASES)
 def test_bad_argument_of_a_writers_method_is_refused_and_the_writer_goes_on(case: Case, buffer_size: int) -> None:
@@ -153,6 +155,7 @@ def test_bad_argument_of_a_writers_method_is_refused_and_the_writer_goes_on(case
     assert sink.arrived() == reference.encode([b"abc", flatbuffer_of_string("and on"), b"de"], "none")
 
 
+@in_one_test
 @table(*[case for case in WRITER_CASES if case.error is FlatbufferError])
 def test_error_of_a_writer_says_where(case: Case) -> None:
     with StreamWriter(PlainSink()) as writer:
@@ -257,6 +260,7 @@ READER_CASES = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("source", [bytes, io.BytesIO])
 @table(*READER_CASES)
 def test_bad_argument_of_a_readers_method_is_refused_and_the_reader_goes_on(case: Case, source: Any) -> None:
@@ -270,6 +274,7 @@ def test_bad_argument_of_a_readers_method_is_refused_and_the_reader_goes_on(case
 # Batches
 
 
+@in_one_test
 @table(
     *refusals(
         "batch",
@@ -335,6 +340,7 @@ READS: dict[str, Callable[[Any], object]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("end", [StreamWriter.close, StreamWriter.detach])
 @pytest.mark.parametrize("use", WRITES.values(), ids=WRITES)
 def test_closed_writer_refuses_everything(use: Callable[[Any], object], end: Callable[[Any], object]) -> None:
@@ -348,6 +354,7 @@ def test_closed_writer_refuses_everything(use: Callable[[Any], object], end: Cal
     assert (writer.closed, writer.sink, sink.arrived()) == (True, None, b"")
 
 
+@in_one_test
 @pytest.mark.parametrize("end", [StreamReader.close, StreamReader.detach])
 @pytest.mark.parametrize("use", READS.values(), ids=READS)
 @pytest.mark.parametrize("source", [bytes, io.BytesIO])

@@ -29,6 +29,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.bad_input import NO_INTS, TWO_FRAMES, Case, callables, instances, lengths, no_bytes, refusals, table
+from support.extent import in_one_test
 
 FRAMERS: dict[str, Any] = {
     "DefaultFramer": DefaultFramer(),
@@ -139,6 +140,7 @@ STRATEGY_CASES = [
 ]
 
 
+@in_one_test
 @table(*STRATEGY_CASES)
 def test_bad_argument_of_a_strategys_method_is_refused(case: Case) -> None:
     case.check()

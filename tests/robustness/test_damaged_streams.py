@@ -22,6 +22,7 @@ from flatstream import (
     UnexpectedEofError,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
 from support.sinks import PlainSink
@@ -40,6 +41,7 @@ def overstate(data: bytes, offset: int, length: int) -> bytes:
 # A length overstated within bounds is UnexpectedEof
 
 
+@in_one_test
 @every_mode
 def test_length_overstated_within_bounds_is_unexpected_eof(mode: Mode) -> None:
     stream = corpus(mode)
@@ -78,6 +80,7 @@ def test_lying_length_allocates_no_more_than_a_megabyte_beyond_what_arrived() ->
 # Cutting a stream anywhere yields the whole frames in order and a clean end only at frame boundaries
 
 
+@in_one_test
 @every_mode
 def test_cutting_a_stream_anywhere_yields_whole_frames_and_a_clean_end_only_at_boundaries(mode: Mode) -> None:
     stream = corpus(mode)
@@ -101,6 +104,7 @@ def test_cutting_a_stream_anywhere_yields_whole_frames_and_a_clean_end_only_at_b
             )
 
 
+@in_one_test
 @pytest.mark.parametrize("read", [by_message, by_batch])
 @every_mode
 def test_cut_stream_ends_the_same_way_for_every_way_of_reading(
@@ -141,6 +145,7 @@ class HeaderOnlySource:
         return size
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize(
     ("make", "limit"),
@@ -187,12 +192,14 @@ def test_length_over_the_bound_costs_no_memory() -> None:
     assert peak_of(read) < 64 * 1024
 
 
+@in_one_test
 @every_mode
 def test_length_at_the_bound_is_read(mode: Mode) -> None:
     stream = corpus(mode, [b"12345", b"1234567"])
     assert read_all(stream.data, mode.deframer().bounded(7)) == ([b"12345", b"1234567"], None)
 
 
+@in_one_test
 @every_mode
 def test_payload_over_the_bound_is_refused_by_the_writer_and_nothing_is_written(mode: Mode) -> None:
     sink = PlainSink()
@@ -242,6 +249,7 @@ def test_payload_of_16_mib_and_a_byte_fails_a_16_mib_bound_and_round_trips_by_de
 # A small frame after a large one shows no stale bytes
 
 
+@in_one_test
 @pytest.mark.parametrize("source_kind", [io.BytesIO, CutSource, CutReadSource, bytes])
 @every_mode
 def test_small_frame_after_a_large_one_shows_no_stale_bytes(mode: Mode, source_kind: Any) -> None:
@@ -255,6 +263,7 @@ def test_small_frame_after_a_large_one_shows_no_stale_bytes(mode: Mode, source_k
         assert [bytes(payload) for payload in reader] == payloads
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 16, 65536])
 @every_mode
 def test_small_message_after_a_large_one_is_written_without_stale_bytes(mode: Mode, buffer_size: int) -> None:
@@ -280,6 +289,7 @@ def test_small_message_after_a_large_one_in_expert_mode_is_written_without_stale
 # An I/O error inside the checksum field keeps its kind
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "make_fault",
     [
@@ -302,6 +312,7 @@ def test_io_error_inside_the_checksum_field_keeps_its_kind(mode: Mode, make_faul
         assert fault.errno == number
 
 
+@in_one_test
 @every_checksum
 def test_stream_that_ends_inside_the_checksum_field_is_torn(mode: Mode) -> None:
     # The same place, where there is no fault but an end.
@@ -316,6 +327,7 @@ def test_stream_that_ends_inside_the_checksum_field_is_torn(mode: Mode) -> None:
 # A flipped checksum byte is ChecksumMismatch
 
 
+@in_one_test
 @every_checksum
 def test_flipped_checksum_byte_is_checksum_mismatch(mode: Mode) -> None:
     stream = corpus(mode)
@@ -332,6 +344,7 @@ def test_flipped_checksum_byte_is_checksum_mismatch(mode: Mode) -> None:
                 assert (error.expected, error.calculated) == (right ^ 1 << (8 * place + bit), right)
 
 
+@in_one_test
 @every_checksum
 def test_frame_after_a_flipped_checksum_byte_can_be_read(mode: Mode) -> None:
     stream = corpus(mode)

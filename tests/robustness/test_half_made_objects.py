@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from support.extent import in_one_test
 from support.processes import survives
 
 # __init__ was not called
@@ -25,6 +26,7 @@ OTHERS = [
 ]
 
 
+@in_one_test
 @pytest.mark.parametrize("name", FRAMERS)
 def test_framer_that_forgets_super_init_is_refused_when_writing(name: str) -> None:
     code = f"""
@@ -38,6 +40,7 @@ attempt(Forgetful().frame_and_write, io.BytesIO(), b"abc")
     assert survives(code) == ["TypeError Forgetful.__init__ was not called"] * 4
 
 
+@in_one_test
 @pytest.mark.parametrize("name", DEFRAMERS)
 def test_deframer_that_forgets_super_init_is_refused_when_reading(name: str) -> None:
     code = f"""
@@ -53,6 +56,7 @@ attempt(recover, TWO_FRAMES, Forgetful())
     assert survives(code) == ["TypeError Forgetful.__init__ was not called"] * 11
 
 
+@in_one_test
 @pytest.mark.parametrize("name", DEFRAMERS)
 def test_deframer_with_a_locate_of_its_own_that_forgets_super_init_is_refused(name: str) -> None:
     # It gets as far as the check, which is its base's.
@@ -148,6 +152,7 @@ print("survived")
 """
 
 
+@in_one_test
 @pytest.mark.parametrize("name", FRAMERS + DEFRAMERS + OTHERS)
 def test_every_member_of_an_object_that_was_not_made_survives_being_used(name: str) -> None:
     assert survives(EVERY_MEMBER.format(name=name))[-1] == "survived"
@@ -165,6 +170,7 @@ class Half({name}):
 """
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -181,6 +187,7 @@ def test_framer_whose_init_failed_is_refused_when_writing(name: str, arguments: 
     assert not [line for line in lines if line.startswith("no error")]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -270,6 +277,7 @@ def test_adapter_around_itself_survives(kind: str) -> None:
     assert [line for line in lines if not line.startswith("no error")]
 
 
+@in_one_test
 @pytest.mark.parametrize("strategy", ["DefaultFramer()", "DefaultDeframer()"])
 @pytest.mark.parametrize("count", [1000, 300_000])
 def test_very_many_adapters_survive(count: int, strategy: str) -> None:

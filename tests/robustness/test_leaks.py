@@ -478,10 +478,10 @@ def resident_bytes() -> int:
 @every_cycle
 def test_cycles_leave_no_block_and_no_descriptor_over(cycle, folder):
     before = descriptors()
-    grown = growth(cycle, folder, sys.getallocatedblocks, 60)
+    grown = growth(cycle, folder, sys.getallocatedblocks, 30)
     assert descriptors() == before
-    # To leave one block over in a cycle would be 60 in every round. The interpreter's own caches take a few in some.
-    assert min(grown) < 30, grown
+    # To leave one block over in a cycle would be 30 in every round. The interpreter's own caches take a few in some.
+    assert min(grown) < 15, grown
 
 
 @every_cycle
@@ -489,11 +489,11 @@ def test_cycles_leave_no_memory_of_chunks_over(cycle, folder):
     # Blocks that do not come from the interpreter's own pools are here too: chunks, indexes, the ends of frames.
     tracemalloc.start()
     try:
-        grown = growth(cycle, folder, lambda: tracemalloc.get_traced_memory()[0], 20)
+        grown = growth(cycle, folder, lambda: tracemalloc.get_traced_memory()[0], 6)
     finally:
         tracemalloc.stop()
     # The smallest chunk in use here has ten bytes and its object many more, and most have 64 KiB.
-    assert min(grown) < 20 * 30, grown
+    assert min(grown) < 6 * 30, grown
 
 
 def ours_alive() -> dict[str, int]:

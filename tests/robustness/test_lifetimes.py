@@ -40,6 +40,7 @@ from flatstream import (
     Validator,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.sinks import PlainSink, ShortSink
 from support.sources import CutReadSource, CutSource, every_source
 
@@ -83,6 +84,7 @@ def blocks_of(size: int) -> int:
 # Views kept
 
 
+@in_one_test
 @every_source
 @pytest.mark.parametrize("capacity", [1, 50, 4096])
 def test_views_kept_while_reading_on_keep_their_bytes(source_kind, capacity, tmp_path):
@@ -92,6 +94,7 @@ def test_views_kept_while_reading_on_keep_their_bytes(source_kind, capacity, tmp
         assert all(view.readonly and view.format == "B" and view.c_contiguous for view in kept)
 
 
+@in_one_test
 @every_source
 def test_views_outlive_a_closed_reader_and_its_source(source_kind, tmp_path):
     with source_kind.open(STREAM, tmp_path) as source:
@@ -103,6 +106,7 @@ def test_views_outlive_a_closed_reader_and_its_source(source_kind, tmp_path):
     assert [bytes(view) for view in kept] == PAYLOADS[:150]
 
 
+@in_one_test
 @every_source
 def test_views_outlive_a_detached_reader(source_kind, tmp_path):
     with source_kind.open(STREAM, tmp_path) as source:
@@ -119,6 +123,7 @@ def test_views_outlive_a_detached_reader(source_kind, tmp_path):
     assert STREAM[150 * 16 :].startswith(unread_before)
 
 
+@in_one_test
 @every_source
 def test_views_outlive_a_collected_reader(source_kind, tmp_path):
     with source_kind.open(STREAM, tmp_path) as source:
@@ -170,6 +175,7 @@ def test_numpy_arrays_over_views_keep_their_bytes_and_cannot_be_written():
         arrays[0][0] = 1
 
 
+@in_one_test
 @every_source
 def test_view_cannot_be_written_through(source_kind, tmp_path):
     with source_kind.open(STREAM, tmp_path) as source, StreamReader(source) as reader:
@@ -221,6 +227,7 @@ def test_view_released_in_another_thread_frees_its_chunk_for_reading():
     assert len(owners) == 1
 
 
+@in_one_test
 @every_source
 def test_observed_views_kept_are_those_of_the_messages(source_kind, tmp_path):
     observed: list[memoryview] = []
@@ -268,6 +275,7 @@ class KeepingChecksum(Checksum):
         return 7
 
 
+@in_one_test
 @pytest.mark.parametrize("capacity", [1, 50, 4096])
 @pytest.mark.parametrize("strategy", [KeepingDeframer(), KeepingValidator(), KeepingChecksum()], ids=repr)
 def test_views_kept_by_a_strategy_in_python_keep_their_bytes(strategy, capacity):
@@ -327,6 +335,7 @@ def test_view_kept_after_an_error_keeps_its_bytes():
 # Batches
 
 
+@in_one_test
 @every_source
 @pytest.mark.parametrize("max_frames", [None, 7])
 def test_batches_kept_while_reading_on_keep_their_bytes(source_kind, max_frames, tmp_path):
@@ -346,6 +355,7 @@ def test_batches_kept_while_reading_on_keep_their_bytes(source_kind, max_frames,
             place += 16 * len(batch)
 
 
+@in_one_test
 @pytest.mark.parametrize("part", ["buffer", "offsets", "lengths", "item", "slice", "array"])
 def test_part_of_a_batch_outlives_the_batch(part):
     reader = StreamReader(CutSource(STREAM), capacity=160)
@@ -428,6 +438,7 @@ def test_buffer_resized_under_an_open_reader_raises_buffer_error(make):
     assert not refused(changes[0])
 
 
+@in_one_test
 @RESIZABLE
 @pytest.mark.parametrize("ending", ["close", "detach", "collect"])
 def test_buffer_resized_under_a_view_raises_buffer_error_until_it_is_released(make, ending):
@@ -445,6 +456,7 @@ def test_buffer_resized_under_a_view_raises_buffer_error_until_it_is_released(ma
     assert not refused(changes[0])
 
 
+@in_one_test
 @RESIZABLE
 @pytest.mark.parametrize("part", ["buffer", "item", "slice", "array", "unread"])
 def test_buffer_resized_under_a_derived_view_raises_buffer_error(make, part):
@@ -642,6 +654,7 @@ class ShortKeepingSink(ShortSink):
         return super().write(data)
 
 
+@in_one_test
 @pytest.mark.parametrize("make_sink", [KeepingSink, ShortKeepingSink])
 @pytest.mark.parametrize("buffer_size", [0, 1, 50, 4096, 65536])
 def test_views_kept_by_a_sink_keep_their_bytes_while_writing_goes_on(make_sink, buffer_size):
@@ -695,6 +708,7 @@ def test_writer_whose_sink_keeps_a_view_takes_another_chunk_once(tracing):
     assert bytes(held[0][:64]) == b"\x3c\0\0\0" + b"x" * 60
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 50, 65536])
 @pytest.mark.parametrize("size", [0, 1, 40, 5000, 100_000])
 def test_payload_changed_after_the_call_does_not_change_what_was_written(buffer_size, size):
@@ -928,6 +942,7 @@ class Order:
         gc.collect(0)
 
 
+@in_one_test
 @pytest.mark.parametrize("block", range(20))
 def test_views_in_random_orders_keep_their_bytes(block):
     for seed in range(100 * block, 100 * (block + 1)):

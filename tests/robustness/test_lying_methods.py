@@ -26,6 +26,7 @@ from flatstream import (
     StreamWriter,
 )
 from flatstream._core.flatbuf.template import Template
+from support.extent import in_one_test
 from support.schemas import SHAPES, UNIONS
 
 SHAPE: Any = SHAPES.root
@@ -384,6 +385,7 @@ def test_answers_of_sources_deframers_and_checksums_are_what_they_are() -> None:
         writer.write_finished(Built())
 
 
+@in_one_test
 @pytest.mark.parametrize("taken", [-(2**40), -1, 2**70, 0, 3])
 def test_number_of_bytes_before_a_sink_would_block_is_what_it_is(taken: int) -> None:
     class BlockedError(BlockingIOError):

@@ -12,6 +12,7 @@ import pytest
 from flatstream._core.arrow.column_parts import column_from_parts, parts_of
 from flatstream._core.arrow.exporter import ColumnData, ColumnType
 from flatstream.columns import Column, ColumnBatch
+from support.extent import in_one_test
 from support.pickling import batches
 from support.processes import survives
 
@@ -47,6 +48,7 @@ def test_parts_are_copied() -> None:
     assert column.to_pylist() == [1, -2, 3]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

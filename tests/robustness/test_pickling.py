@@ -17,6 +17,7 @@ import pytest
 import flatstream
 from flatstream import Crc32, DefaultFramer, ObserverFramer, Schema
 from flatstream._core.base.pickling import rebuild
+from support.extent import in_one_test
 from support.pickling import ShortFramer, Sum24, carried, describe, describe_pickled, refused
 from support.processes import survives
 from support.schemas import ROOT, SCHEMAS, SHAPES, SHAPES_V2, TELEMETRY
@@ -54,6 +55,7 @@ def test_every_public_class_is_carried_or_refused() -> None:
     assert not CARRIED.keys() & REFUSED.keys()
 
 
+@in_one_test
 @pytest.mark.parametrize("name", sorted(CARRIED.keys() | REFUSED.keys()))
 def test_samples_of_a_class_are_its_instances(name: str) -> None:
     cls = public_classes().get(name)
@@ -66,6 +68,7 @@ def other_process() -> Iterator[Any]:
         yield pool
 
 
+@in_one_test
 @pytest.mark.parametrize("name", sorted(CARRIED))
 def test_public_object_arrives_in_another_process_whole(name: str, other_process: Any) -> None:
     data = [pickle.dumps(value, protocol) for value in CARRIED[name] for protocol in PROTOCOLS_OF_PICKLE]
@@ -73,6 +76,7 @@ def test_public_object_arrives_in_another_process_whole(name: str, other_process
     assert other_process.map(describe_pickled, data) == expected
 
 
+@in_one_test
 @pytest.mark.parametrize("name", sorted(CARRIED))
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 def test_copy_of_a_public_object_shows_the_same(name: str, copied: Any) -> None:
@@ -80,6 +84,7 @@ def test_copy_of_a_public_object_shows_the_same(name: str, copied: Any) -> None:
         assert describe(copied(value)) == describe(value)
 
 
+@in_one_test
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_object_that_belongs_to_a_process_says_that_it_cannot_be_pickled(name: str) -> None:
     for value in REFUSED[name]:
@@ -153,6 +158,7 @@ def test_schema_that_was_not_loaded_equals_only_itself_and_is_not_pickled() -> N
 # What a pickle can say that was not written by us
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -229,6 +235,7 @@ COPIED = (
 )
 
 
+@in_one_test
 @pytest.mark.parametrize("name", COMPILED)
 def test_object_of_a_compiled_class_that_was_not_made_is_not_copied(name: str) -> None:
     module = importlib.import_module(name)
@@ -238,6 +245,7 @@ def test_object_of_a_compiled_class_that_was_not_made_is_not_copied(name: str) -
         assert came == "TypeError" or issubclass(getattr(module, cls), COPIED), line
 
 
+@in_one_test
 @pytest.mark.parametrize("name", COMPILED)
 def test_compiled_class_has_no_automatic_pickling(name: str) -> None:
     module = importlib.import_module(name)

@@ -42,6 +42,7 @@ from flatstream import (
     recover,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.items import FinishedBytes
 from support.memory import address
 from support.modes import MODES
@@ -117,6 +118,7 @@ WAYS: dict[str, Callable[[StreamWriter, Any], None]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("size", HUGE)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("buffer_size", [0, 65_536])
@@ -138,8 +140,15 @@ def test_huge_payload_reaches_a_file_with_its_header_and_without_a_copy(buffer_s
         assert pieces == [size.to_bytes(4, "little"), (address(payload), size)]
 
 
-@pytest.mark.parametrize("size", HUGE)
-@pytest.mark.parametrize("buffer_size", [0, 65_536])
+@pytest.mark.parametrize(
+    ("buffer_size", "size"),
+    # Each piece is a copy: seconds for all of it.
+    [
+        (buffer_size, pytest.param(size, marks=[] if (buffer_size, size) == (65_536, HUGE[-1]) else pytest.mark.long))
+        for buffer_size in (0, 65_536)
+        for size in HUGE
+    ],
+)
 def test_huge_payload_reaches_a_sink_that_may_keep_it_as_copies_that_take_little_memory(buffer_size, size):
     sink = LongestPieceSink()
     with nothing(size) as payload, peak() as allocated:
@@ -170,6 +179,7 @@ FRAMERS: dict[str, Callable[[], Framer]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("framer", FRAMERS)
 @pytest.mark.parametrize("way", WAYS)
 def test_payload_of_two_to_the_32_bytes_is_refused_before_anything_is_done(way, framer):
@@ -190,6 +200,7 @@ def test_payload_of_two_to_the_32_bytes_is_refused_before_anything_is_done(way, 
     assert before == sink.count == writer.bytes_written
 
 
+@in_one_test
 @pytest.mark.parametrize("framer", FRAMERS)
 def test_framer_by_itself_refuses_what_does_not_fit_a_length(framer):
     sink = SizeCountingSink()
@@ -305,6 +316,7 @@ def test_huge_frames_in_a_batch_have_offsets_beyond_32_bits(size, tmp_path):
             assert [len(batch) for batch in reader.batches(max_bytes=2 * size)] == [2, 1]
 
 
+@in_one_test
 @pytest.mark.parametrize("deframer", [DefaultDeframer(), ChecksumDeframer(NoChecksum())], ids=repr)
 @pytest.mark.parametrize("size", [2**31 - 1, 2**31])
 def test_length_up_to_two_to_the_31_is_accepted_by_default(size, deframer, tmp_path):
@@ -319,6 +331,7 @@ DEFRAMERS: dict[str, Callable[[], Deframer]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("deframer", DEFRAMERS)
 @pytest.mark.parametrize("size", [2**31 + 1, MOST])
 def test_length_beyond_two_to_the_31_is_refused_by_default_as_soon_as_it_is_seen(size, deframer):
@@ -331,6 +344,7 @@ def test_length_beyond_two_to_the_31_is_refused_by_default_as_soon_as_it_is_seen
             assert allocated() < 262_144 + BESIDES
 
 
+@in_one_test
 @pytest.mark.parametrize("limit", [0, 1, 2**31 - 1, 2**32 - 2])
 def test_limit_lets_its_own_length_pass_and_no_more(limit, tmp_path):
     makers: list[Callable[[], Deframer]] = [
@@ -418,6 +432,7 @@ def arriving(kind: str, data: bytes, folder: Path) -> Iterator[Any]:
             yield ours
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["raw_file", "buffered_file", "memory", "object", "socket"])
 @pytest.mark.parametrize("capacity", [1, 4096, 262_144, MEBIBYTE + 1, 4 * MEBIBYTE])
 @pytest.mark.parametrize("arrived", [4, 14, 100_000])
@@ -450,6 +465,7 @@ def test_lying_length_over_many_mebibytes_costs_one_more_than_arrived_at_most(ca
         assert allocated() <= arrived + MEBIBYTE + BESIDES
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", ["crc16", "crc32", "xxhash64", "sum24"])
 def test_lying_length_of_a_checksummed_frame_costs_no_more(mode):
     data = b"\0\0\0\x80" + bytes(50)
@@ -482,6 +498,7 @@ class Exaggerating(Deframer):
         return self.answer
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [2**40, 2**62, FrameSpan(0, 4, 2**40), FrameSpan(2**62 - 4, 2**62, 2**62)], ids=str)
 def test_deframer_in_python_that_asks_for_far_too_much_costs_no_more(answer):
     with peak() as allocated, StreamReader(io.BytesIO(bytes(1000)), Exaggerating(answer), capacity=100) as reader:

@@ -31,6 +31,7 @@ from flatstream import (
     TypedValidator,
 )
 from flatstream._core.checksums.crc import crc16, crc32c, crc64
+from support.extent import in_one_test
 from support.schemas import SHAPES
 
 
@@ -181,6 +182,7 @@ WITH_TEXT: dict[str, tuple[str, Callable[[Any, Path], object]]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kin", TEXTS)
 @pytest.mark.parametrize("name", WITH_TEXT)
 def test_subclass_of_str_does_what_the_str_does(name: str, kin: str, tmp_path: Path) -> None:
@@ -228,6 +230,7 @@ WITH_NUMBER: dict[str, Callable[[Any], object]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kin", NUMBERS)
 @pytest.mark.parametrize("name", WITH_NUMBER)
 def test_subclass_of_int_does_what_the_int_does(name: str, kin: str) -> None:
@@ -237,6 +240,7 @@ def test_subclass_of_int_does_what_the_int_does(name: str, kin: str) -> None:
     assert type(result) is type(expected)
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [np.bool_(True), np.array([4]), np.float64(4.0), "4", 4.0, True], ids=repr)
 def test_what_is_no_integer_is_refused_as_before(value: Any) -> None:
     with pytest.raises(TypeError, match="max_frames must be an int, got "):

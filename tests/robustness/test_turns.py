@@ -15,6 +15,7 @@ import pytest
 from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream._core.base.exclusive import Exclusive
 from reference import framing as reference
+from support.extent import in_one_test
 from support.schemas import TELEMETRY
 from support.shared_writers import numbered
 from support.sinks import PlainSink
@@ -83,6 +84,7 @@ def test_waiters_get_their_turns_in_the_order_in_which_they_came() -> None:
     assert order == list(range(8))
 
 
+@in_one_test
 @pytest.mark.parametrize("use", ["flush", "close", "detach", "write_payload"])
 def test_thread_that_writes_without_a_pause_lets_another_in_after_one_operation(use: str) -> None:
     class Sink(PlainSink):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from flatstream import Schema
 from flatstream.schema import EvolutionIssue
 from flatstream.schema._flatc import find_flatc
+from support.extent import in_one_test
 from support.schema_texts import INTEGERS, NO_SHRINKING, RandomSchema, TextType
 
 # Old text, new text, what is found as "kind path", and whether flatc refuses the new one too.
@@ -122,6 +123,7 @@ def flatc_refuses(old: str, new: str, folder: Any) -> bool:
     return done.returncode != 0
 
 
+@in_one_test
 @pytest.mark.parametrize(("old", "new", "expected", "refused"), CASES)
 def test_difference_is_found(old, new, expected, refused, tmp_path):
     issues = Schema.from_fbs(text=new).check_evolution(Schema.from_fbs(text=old))
@@ -160,6 +162,7 @@ def test_message_says_what_was_and_what_is():
     assert renamed == [EvolutionIssue("field_default", "T.b", renamed[0].message)]
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [None, 5, "old.fbs", b"", [Schema]])
 def test_what_is_no_schema_is_a_type_error(value):
     with pytest.raises(TypeError, match=f"^old must be a Schema, got {type(value).__name__}$"):

@@ -14,6 +14,7 @@ import pytest
 
 from flatstream import FlatbufferError, Schema, SchemaError
 from flatstream.schema import _flatc
+from support.extent import in_one_test
 from support.schemas import EXAMPLES, SCHEMAS, TELEMETRY
 
 TEXT = """
@@ -99,6 +100,7 @@ def test_includes_are_found_beside_the_file_and_in_given_folders(tmp_path):
         Schema.from_fbs(text=text, include=tmp_path / "nowhere")
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [

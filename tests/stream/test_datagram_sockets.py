@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flatstream import StreamReader, StreamWriter, recover_file
+from support.extent import in_one_test
 from support.streams import encode
 
 
@@ -90,6 +91,7 @@ def sockets(kind: str) -> Any:
         yield ours, theirs
 
 
+@in_one_test
 @pytest.mark.parametrize("form", SOURCES)
 @pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_SEQPACKET", "udp"])
 def test_socket_of_messages_is_no_source(kind, form):
@@ -102,6 +104,7 @@ def test_socket_of_messages_is_no_source(kind, form):
         assert os.fstat(source.fileno())
 
 
+@in_one_test
 @pytest.mark.parametrize("form", SINKS)
 @pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_SEQPACKET", "udp"])
 def test_socket_of_messages_is_no_sink(kind, form):
@@ -125,6 +128,7 @@ def test_raw_socket_is_refused():
                 make(ours)
 
 
+@in_one_test
 @pytest.mark.parametrize("form", SINKS)
 def test_stream_socket_of_every_form_carries_frames(form):
     with sockets("SOCK_STREAM") as (ours, theirs), opened(SINKS[form], ours) as sink:
@@ -147,6 +151,7 @@ def test_nonblocking_stream_socket_is_still_told_by_its_type():
             assert bytes(next(reader)) == b"one"
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [-1, 10**6, "3", None, OSError("no"), ZeroDivisionError("odd")], ids=repr)
 def test_descriptor_that_is_none_is_not_looked_at(answer):
     class Odd(io.RawIOBase):

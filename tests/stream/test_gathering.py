@@ -10,6 +10,7 @@ import pytest
 
 import flatstream
 from flatstream import StreamReader, StreamWriter
+from support.extent import in_one_test
 
 HEADER = 4
 
@@ -43,6 +44,7 @@ class PartialSink(io.RawIOBase):
         return taken
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [1, 3, 10, 1000])
 @pytest.mark.parametrize("buffer_size", [0, 50, 1000])
 def test_the_writer_tells_where_frames_end_whatever_the_sink_took(size: int, buffer_size: int) -> None:
@@ -82,6 +84,7 @@ def writes(payloads: list[bytes]) -> dict[str, Callable[[StreamWriter], None]]:
     }
 
 
+@in_one_test
 @pytest.mark.parametrize("way", ["one by one", "list", "iterator", "frames"])
 @pytest.mark.parametrize("max_frames", [1, 2, 33, 64, 65, 1000])
 @pytest.mark.parametrize("before", [0, 500])

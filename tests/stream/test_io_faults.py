@@ -23,6 +23,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.errors import raised_by
+from support.extent import in_one_test
 from support.items import finished_builder
 from support.messages import flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
@@ -60,6 +61,7 @@ WRITES: dict[str, Callable[[StreamWriter], None]] = {
 every_write = pytest.mark.parametrize("write", [pytest.param(write, id=name) for name, write in WRITES.items()])
 
 
+@in_one_test
 @every_fault
 @every_write
 def test_sinks_error_keeps_its_kind_in_every_way_of_writing(
@@ -76,6 +78,7 @@ def test_sinks_error_keeps_its_kind_in_every_way_of_writing(
         writer.close()
 
 
+@in_one_test
 @every_fault
 @pytest.mark.parametrize("finish", [StreamWriter.flush, StreamWriter.close, StreamWriter.detach])
 @every_write
@@ -90,6 +93,7 @@ def test_sinks_error_keeps_its_kind_when_what_was_gathered_is_handed_over(
         writer.close()
 
 
+@in_one_test
 @every_mode
 def test_sinks_error_at_every_byte_keeps_its_kind_and_nothing_follows_the_torn_frame(mode: Mode) -> None:
     stream = corpus(mode)
@@ -111,6 +115,7 @@ def test_sinks_error_at_every_byte_keeps_its_kind_and_nothing_follows_the_torn_f
         assert writer.closed
 
 
+@in_one_test
 @every_fault
 def test_sinks_error_in_its_own_flush_keeps_its_kind(make_fault: Callable[[], Exception]) -> None:
     fault = make_fault()
@@ -149,6 +154,7 @@ READS: dict[str, Callable[[StreamReader], Any]] = {
 every_read = pytest.mark.parametrize("read", [pytest.param(read, id=name) for name, read in READS.items()])
 
 
+@in_one_test
 @every_read
 @every_mode
 def test_device_fault_at_every_byte_comes_through_as_itself_and_is_sticky(
@@ -169,6 +175,7 @@ def test_device_fault_at_every_byte_comes_through_as_itself_and_is_sticky(
             assert source.position == fault_at
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "make_fault",
     [
@@ -192,6 +199,7 @@ def test_source_that_would_block_at_every_byte_loses_nothing(mode: Mode, make_fa
 # EINTR never surfaces
 
 
+@in_one_test
 @every_read
 @every_mode
 def test_interrupted_source_never_surfaces(mode: Mode, read: Callable[[StreamReader], Any]) -> None:
@@ -217,6 +225,7 @@ def test_interrupted_read_never_surfaces() -> None:
     assert interrupted.interruptions > 0
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 16, 65536])
 @every_mode
 def test_interrupted_sink_never_surfaces(mode: Mode, buffer_size: int) -> None:
@@ -228,6 +237,7 @@ def test_interrupted_sink_never_surfaces(mode: Mode, buffer_size: int) -> None:
     assert sink.interruptions > 0
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 16, 65536])
 @every_mode
 def test_short_writes_are_continued(mode: Mode, buffer_size: int) -> None:
@@ -300,6 +310,7 @@ def test_real_signals_during_reading_and_writing_never_surface() -> None:
 # Premature end is UnexpectedEof
 
 
+@in_one_test
 @every_read
 @every_mode
 def test_premature_end_is_unexpected_eof(mode: Mode, read: Callable[[StreamReader], Any]) -> None:

@@ -21,6 +21,7 @@ import pytest
 import flatstream
 from flatstream import FlatStreamError, StreamWriter, _lock
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error, file_size_limit
 from support.processes import forked, run_python
 from support.streams import encode
@@ -76,6 +77,7 @@ def open_by(way: str, path: Path, **options: Any) -> StreamWriter:
 # Who is refused
 
 
+@in_one_test
 @pytest.mark.parametrize("second", MODES)
 @pytest.mark.parametrize("first", ["StreamWriter", "w", "x", "a"])
 def test_second_writer_is_refused_and_changes_nothing(first, second, tmp_path):
@@ -115,6 +117,7 @@ def test_refusal_without_knowledge_of_the_process_says_so(tmp_path, monkeypatch)
         assert "the process is not known" in str(refusal(path))
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("line", "known"),
     [
@@ -195,6 +198,7 @@ def test_file_objects_of_others_are_not_locked_by_writers(tmp_path):
 # When it is free again
 
 
+@in_one_test
 @pytest.mark.parametrize("end", ["close", "detach", "collect", "fail"])
 def test_lock_ends_with_the_file(end, tmp_path):
     path = tmp_path / "stream"
@@ -275,6 +279,7 @@ time.sleep(60)
             os.kill(child, signal.SIGKILL)
 
 
+@in_one_test
 @pytest.mark.parametrize("act", ["exit", "close", "detach", "collect", "sink"])
 def test_child_does_not_release_the_lock_of_its_parent(act, tmp_path):
     path = tmp_path / "stream"
@@ -540,6 +545,7 @@ def test_device_takes_many_writers():
             writer.write_payload(b"one")
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("recover", [False, True])
 def test_named_pipe_is_opened_when_there_is_a_reader_and_is_not_locked(mode, recover, tmp_path):
@@ -561,6 +567,7 @@ def test_named_pipe_is_opened_when_there_is_a_reader_and_is_not_locked(mode, rec
 # All writing modes append
 
 
+@in_one_test
 @pytest.mark.parametrize("way", ["StreamWriter", "w", "x", "a"])
 def test_writer_of_a_file_that_a_log_tool_has_emptied_goes_on_at_its_beginning(way, tmp_path):
     path = tmp_path / "stream"
@@ -575,6 +582,7 @@ def test_writer_of_a_file_that_a_log_tool_has_emptied_goes_on_at_its_beginning(w
             assert path.read_bytes() == encode(b"%d" % number)
 
 
+@in_one_test
 @pytest.mark.parametrize("emptied", [False, True])
 @pytest.mark.parametrize("way", ["StreamWriter", "w", "x", "a"])
 def test_torn_frame_is_cut_off_exactly_also_after_the_file_was_emptied(way, emptied, tmp_path):

@@ -22,6 +22,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.clock import Clock
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_string
 from support.modes import MODES
 from support.sinks import PlainSink
@@ -327,6 +328,7 @@ def read_noting_capacity(reader: StreamReader) -> tuple[list[bytes], list[int]]:
     return payloads, capacities
 
 
+@in_one_test
 @READ_SOURCES
 def test_reader_asks_only_while_a_chunk_is_above_the_baseline(make_source: Any) -> None:
     stream = corpus(MODES["none"], [b"x" * 1000] * 100)
@@ -338,6 +340,7 @@ def test_reader_asks_only_while_a_chunk_is_above_the_baseline(make_source: Any) 
     assert (policy.asked, policy.told) == ([], [])
 
 
+@in_one_test
 @READ_SOURCES
 def test_reader_without_a_policy_or_with_the_no_op_one_keeps_its_chunk(make_source: Any) -> None:
     stream = corpus(MODES["none"], BURST)
@@ -349,6 +352,7 @@ def test_reader_without_a_policy_or_with_the_no_op_one_keeps_its_chunk(make_sour
         assert capacities[-1] == capacities[0]
 
 
+@in_one_test
 @READ_SOURCES
 @pytest.mark.parametrize("name", ["none", "xxhash64"])
 def test_reader_shrinks_and_every_payload_stays_right(make_source: Any, name: str) -> None:
@@ -423,6 +427,7 @@ def test_reader_of_a_buffer_has_nothing_to_give_back() -> None:
     assert (policy.asked, policy.told) == ([], [])
 
 
+@in_one_test
 @READ_SOURCES
 @every_policy
 def test_reader_shrinks_as_the_built_in_policies_say(

@@ -20,6 +20,7 @@ from flatstream import (
 )
 from flatstream import open as open_stream
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Mode, every_mode
 from support.sources import CutSource
@@ -110,6 +111,7 @@ def with_length(stream: Corpus, frame: int, length: int) -> bytes:
 # skip
 
 
+@in_one_test
 @every_way
 @protected
 def test_skip_leaves_out_what_a_checksum_refuses(mode: Mode, way: Way) -> None:
@@ -130,6 +132,7 @@ def test_skip_leaves_out_what_a_checksum_refuses(mode: Mode, way: Way) -> None:
         assert (reader.skipped, reader.lost_ranges) == (4, expected)
 
 
+@in_one_test
 @every_way
 @every_mode
 def test_skip_leaves_out_what_a_validator_refuses(mode: Mode, way: Way) -> None:
@@ -140,6 +143,7 @@ def test_skip_leaves_out_what_a_validator_refuses(mode: Mode, way: Way) -> None:
     assert (reader.skipped, reader.lost_ranges) == (2, ranges(stream, 1, 4))
 
 
+@in_one_test
 @every_way
 def test_skip_raises_where_the_position_is_lost(way: Way) -> None:
     stream = corpus(CRC32, messages(5))
@@ -156,6 +160,7 @@ def test_skip_raises_where_the_position_is_lost(way: Way) -> None:
             assert reader.skipped == 0
 
 
+@in_one_test
 @every_way
 @every_mode
 def test_skip_leaves_out_empty_payloads(mode: Mode, way: Way) -> None:
@@ -192,6 +197,7 @@ def damages(stream: Corpus, frame: int) -> Iterator[tuple[bytes, type[FlatStream
     yield stream.data[: stream.ends[frame] - 1], UnexpectedEofError
 
 
+@in_one_test
 @every_way
 def test_stop_ends_at_the_first_damage_and_tells_it(way: Way) -> None:
     stream = corpus(CRC32, messages(8))
@@ -268,6 +274,7 @@ def test_observer_that_sees_a_frame_before_a_stop_sees_it_once() -> None:
 # A reader's own, and a call's
 
 
+@in_one_test
 @every_way
 def test_what_a_call_says_wins_over_the_reader(way: Way) -> None:
     stream = corpus(CRC32, messages(8))
@@ -352,6 +359,7 @@ def test_batches_tell_what_was_lost_since_the_batch_before() -> None:
 # Empty payloads
 
 
+@in_one_test
 @every_way
 @every_mode
 def test_empty_payloads_are_taken_unless_damage_is_passed_over(mode: Mode, way: Way) -> None:
@@ -378,6 +386,7 @@ def test_empty_payloads_are_taken_unless_damage_is_passed_over(mode: Mode, way: 
     assert bytes(next(reader)) == b""
 
 
+@in_one_test
 @every_way
 def test_allow_empty_alone_makes_an_empty_payload_an_error(way: Way) -> None:
     stream = corpus(CRC32, [b"one", b"", b"two"])
@@ -414,6 +423,7 @@ def test_wrong_on_error_is_refused_by_all_that_take_it(value: Any) -> None:
     assert by_iterator(reader) == [b"x"]
 
 
+@in_one_test
 @pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), ("1", TypeError), (1.5, TypeError)])
 def test_wrong_window_is_refused(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="resync_window must be "):

@@ -28,6 +28,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.bad_input import shown
+from support.extent import in_one_test
 from support.modes import every_mode
 from support.python_strategies import MagicDeframer, MagicFramer
 from support.streams import PAYLOADS, STREAM, encode
@@ -45,6 +46,7 @@ class Folder(os.PathLike[str]):
         return str(self.path)
 
 
+@in_one_test
 @pytest.mark.parametrize("binary", ["", "b"])
 @pytest.mark.parametrize("kind", [str, Path, Folder])
 def test_open_writes_appends_and_reads(kind, binary, tmp_path):
@@ -64,6 +66,7 @@ def test_open_writes_appends_and_reads(kind, binary, tmp_path):
     assert Path(path).read_bytes() == encode(b"three")
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize("form", ["instance", "type", "name"])
 def test_open_takes_a_checksum_in_every_form(mode, form, tmp_path):
@@ -126,6 +129,7 @@ def test_append_to_an_empty_file_works(tmp_path):
     assert path.read_bytes() == reference.encode([b"one"], "crc32")
 
 
+@in_one_test
 @every_mode
 def test_append_to_a_torn_file_is_refused_at_every_cut(mode, tmp_path):
     path = tmp_path / "stream"
@@ -176,6 +180,7 @@ def test_append_to_a_file_of_another_checksum_is_refused(tmp_path):
     assert path.read_bytes() == reference.encode(PAYLOADS, "crc32")
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "adapt",
     [
@@ -219,6 +224,7 @@ def test_append_trusts_a_framer_whose_format_it_does_not_know(make, tmp_path):
         assert list(reader) == [b"one", b"two", b"three"]
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", ["", "rw", "r+", "b", "br", "rbb", "rt", "R", None, 3, b"r", ["r"]], ids=repr)
 def test_open_with_a_wrong_mode_says_which_there_are(mode, tmp_path):
     with pytest.raises(ValueError, match="mode must be 'r', 'w', 'a' or 'x'"):
@@ -226,6 +232,7 @@ def test_open_with_a_wrong_mode_says_which_there_are(mode, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@in_one_test
 @pytest.mark.parametrize("path", [None, 3, b"stream", io.BytesIO()], ids=["None", "int", "bytes", "BytesIO"])
 @pytest.mark.parametrize("mode", ["r", "w"])
 def test_open_of_what_is_no_path_is_refused(path, mode):
@@ -258,6 +265,7 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", ["w", "x", "a"])
 @pytest.mark.parametrize("wrong", WRONG_ARGUMENTS)
 def test_open_with_a_wrong_argument_neither_empties_nor_makes_a_file(wrong, mode, tmp_path):
@@ -276,6 +284,7 @@ def test_open_with_a_wrong_argument_neither_empties_nor_makes_a_file(wrong, mode
 ONLY_OF_OPEN = {"checksum", "deframer", "lock", "recover", "allow_empty"}
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "wrong", [name for name, (arguments, *_) in WRONG_ARGUMENTS.items() if not ONLY_OF_OPEN & {*arguments}]
 )
@@ -288,6 +297,7 @@ def test_writer_with_a_wrong_argument_does_not_empty_its_file(wrong, tmp_path):
     assert path.read_bytes() == STREAM
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

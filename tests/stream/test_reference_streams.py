@@ -33,6 +33,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.errors import facts
+from support.extent import in_one_test
 from support.items import BytesItem
 from support.modes import MODES, Mode, every_mode
 from support.sinks import SINKS, InterruptedSink, ShortSink, Target
@@ -352,6 +353,7 @@ def check_reading(
     return stream
 
 
+@in_one_test
 @source_kinds
 @every_mode
 def test_random_stream_is_read_as_the_reference_reads_it(mode, source_kind, folder):
@@ -367,6 +369,7 @@ def test_random_stream_is_read_as_the_reference_reads_it(mode, source_kind, fold
     check()
 
 
+@in_one_test
 @source_kinds
 @every_mode
 def test_damaged_stream_is_read_as_the_reference_reads_it(mode, source_kind, folder):
@@ -381,6 +384,7 @@ def test_damaged_stream_is_read_as_the_reference_reads_it(mode, source_kind, fol
     check()
 
 
+@in_one_test
 @pytest.mark.parametrize("source_kind", ["bytes", "bytesio"])
 @every_mode
 def test_random_bytes_are_read_as_the_reference_reads_them(mode, source_kind, folder):
@@ -392,6 +396,7 @@ def test_random_bytes_are_read_as_the_reference_reads_them(mode, source_kind, fo
     check()
 
 
+@in_one_test
 @pytest.mark.parametrize("way", ["read_message", "iterate", "process_all", "read_batch", "batches"])
 @every_source
 @every_mode
@@ -409,6 +414,7 @@ def test_each_way_to_read_alone_passes_over_mismatches_and_comes_to_the_torn_end
     assert stream.end == reference.Torn(len(torn) - 4 - mode.size, 6, 5 + mode.size, 4 + mode.size)
 
 
+@in_one_test
 @pytest.mark.parametrize("cut", range(1, 60))
 @pytest.mark.parametrize("source", [CutSource, CutReadSource, InterruptedSource])
 @pytest.mark.parametrize("mode", [MODES["none"], MODES["crc16"], MODES["xxhash64"]], ids=lambda mode: mode.name)
@@ -419,6 +425,7 @@ def test_stream_cut_by_its_source_at_any_place_is_read_whole(mode, source, cut):
         assert [bytes(payload) for payload in reader] == payloads
 
 
+@in_one_test
 @pytest.mark.parametrize("source", [CutSource, CutReadSource, InterruptedSource])
 @every_mode
 def test_stream_that_comes_byte_by_byte_is_read_whole(mode, source):
@@ -437,6 +444,7 @@ def test_stream_that_comes_byte_by_byte_is_read_whole(mode, source):
 LARGE = [65535 - 12, 65536, 256 * 1024 - 4, 256 * 1024, (1 << 20) - 1, (1 << 20) + 1, 3_000_001]
 
 
+@in_one_test
 @pytest.mark.parametrize("capacity", [1, 4096, 256 * 1024, 4 << 20])
 @pytest.mark.parametrize("kind", ["bytes", "raw_file", "bytesio", "socket", "pipe"])
 @pytest.mark.parametrize("mode", [MODES["none"], MODES["xxhash64"]], ids=lambda mode: mode.name)
@@ -509,6 +517,7 @@ def test_batch_is_a_sequence_of_views():
     assert list(batch[0]) == [97, 98, 99]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("max_frames", "max_bytes", "sizes"),
     [
@@ -531,6 +540,7 @@ def test_batches_of_a_buffer_are_as_large_as_the_limits_allow(mode, max_frames, 
         assert reader.read_batch(max_frames, max_bytes) is None
 
 
+@in_one_test
 @every_mode
 def test_batch_asks_the_source_only_if_no_whole_frame_is_at_hand(mode):
     data = reference.encode([b"a", b"b", b"c", b"d"], mode.name)
@@ -544,6 +554,7 @@ def test_batch_asks_the_source_only_if_no_whole_frame_is_at_hand(mode):
     assert calls == [(1, 2), (2, 1), (3, 1)]
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["bytes", "bytesio"])
 @pytest.mark.parametrize("mode", [mode for mode in MODES.values() if mode.size], ids=lambda mode: mode.name)
 def test_batch_before_a_mismatch_leaves_the_reader_at_the_refused_frame(mode, kind, tmp_path):
@@ -641,6 +652,7 @@ def open_target(kind: str, folder: Path, shares: list[int]) -> Iterator[Target]:
             yield target
 
 
+@in_one_test
 @pytest.mark.parametrize("sink_kind", [*SINKS, "short", "interrupted"])
 @every_mode
 def test_random_writes_give_the_bytes_of_the_reference(mode, sink_kind, folder):
@@ -664,6 +676,7 @@ def test_random_writes_give_the_bytes_of_the_reference(mode, sink_kind, folder):
     check()
 
 
+@in_one_test
 @every_mode
 def test_sink_has_the_whole_stream_after_each_flush_and_never_anything_else(mode):
     @seed_of("flush", mode.name)
@@ -683,6 +696,7 @@ def test_sink_has_the_whole_stream_after_each_flush_and_never_anything_else(mode
     check()
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 65536, 1 << 20])
 @pytest.mark.parametrize("kind", SINKS)
 @pytest.mark.parametrize("mode", [MODES["none"], MODES["xxhash64"]], ids=lambda mode: mode.name)

@@ -20,6 +20,7 @@ from flatstream import (
     Validator,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES, Mode
 from support.python_strategies import MAGIC, CheckedMagicDeframer
@@ -136,6 +137,7 @@ def without(payloads: tuple[bytes, ...], *lost: int) -> list[bytes]:
 # One frame
 
 
+@in_one_test
 @pytest.mark.parametrize("bit", range(32))
 @protected
 def test_wrong_bit_in_a_length_loses_that_frame_only(mode: Mode, bit: int) -> None:
@@ -148,6 +150,7 @@ def test_wrong_bit_in_a_length_loses_that_frame_only(mode: Mode, bit: int) -> No
         assert reader.skipped == 1
 
 
+@in_one_test
 @every_way
 @protected
 def test_wrong_bit_in_a_checksum_or_payload_loses_that_frame_only(
@@ -163,6 +166,7 @@ def test_wrong_bit_in_a_checksum_or_payload_loses_that_frame_only(
             assert reader.skipped == 1
 
 
+@in_one_test
 @every_way
 @every_source
 def test_every_source_and_way_of_reading_gives_the_same(
@@ -188,6 +192,7 @@ def test_every_source_and_way_of_reading_gives_the_same(
             reader.close()
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", [pytest.param(MODES[name], id=name) for name in PROTECTED if name != "sum24"])
 def test_shorter_length_loses_that_frame_only(mode: Mode) -> None:
     stream = corpus(mode, messages(9))
@@ -200,6 +205,7 @@ def test_shorter_length_loses_that_frame_only(mode: Mode) -> None:
             assert reader.lost_ranges == [(stream.starts[frame], stream.ends[frame])]
 
 
+@in_one_test
 @pytest.mark.parametrize("limit", [None, 1000])
 @pytest.mark.parametrize("mode", [pytest.param(MODES[name], id=name) for name in PROTECTED if name != "sum24"])
 def test_wrong_length_that_leads_to_another_frame_loses_that_frame_only(mode: Mode, limit: int | None) -> None:
@@ -215,6 +221,7 @@ def test_wrong_length_that_leads_to_another_frame_loses_that_frame_only(mode: Mo
                 assert reader.lost_ranges == [(stream.starts[frame], stream.ends[frame])]
 
 
+@in_one_test
 @strong
 def test_any_length_over_a_limit_loses_that_frame_only(mode: Mode) -> None:
     stream = corpus(mode, messages(9))
@@ -230,6 +237,7 @@ def test_any_length_over_a_limit_loses_that_frame_only(mode: Mode) -> None:
 # The end
 
 
+@in_one_test
 @every_way
 @protected
 def test_torn_tail_is_lost_and_the_end_is_clean(mode: Mode, way: Callable[[StreamReader, int], Delivered]) -> None:
@@ -244,6 +252,7 @@ def test_torn_tail_is_lost_and_the_end_is_clean(mode: Mode, way: Callable[[Strea
         assert reader.read_message() is None
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [1, 7, 8, 100, 5000])
 @protected
 def test_zeros_at_the_end_are_no_frames(mode: Mode, size: int) -> None:
@@ -257,6 +266,7 @@ def test_zeros_at_the_end_are_no_frames(mode: Mode, size: int) -> None:
         assert reader.lost_ranges == [(stream.ends[whole - 1], len(data))]
 
 
+@in_one_test
 @strong
 def test_nothing_but_damage_is_one_range(mode: Mode) -> None:
     for data in (b"\x01", bytes(1000), noise(100_000), b"a text\n" * 1000):
@@ -274,6 +284,7 @@ def test_empty_stream_has_lost_nothing() -> None:
 # Several
 
 
+@in_one_test
 @strong
 def test_damage_near_damage_loses_no_other_frame(mode: Mode) -> None:
     stream = corpus(mode, messages(10))
@@ -290,6 +301,7 @@ def test_damage_near_damage_loses_no_other_frame(mode: Mode) -> None:
                     assert reader.skipped == 2
 
 
+@in_one_test
 @strong
 @pytest.mark.parametrize("size", [512, 4096])
 def test_overwritten_sector_loses_the_frames_that_it_touches(mode: Mode, size: int) -> None:
@@ -303,6 +315,7 @@ def test_overwritten_sector_loses_the_frames_that_it_touches(mode: Mode, size: i
             assert reader.lost_ranges == [(stream.starts[touched[0]], stream.ends[touched[-1]])]
 
 
+@in_one_test
 @strong
 def test_sector_that_is_gone_or_repeated_loses_the_frames_that_it_touches(mode: Mode) -> None:
     stream = corpus(mode, [noise(20 + 71 * number % 700, number) for number in range(60)])
@@ -396,6 +409,7 @@ def nested(mode: Mode, size: int = 0) -> bytes:
     return noise(100 + size) + corpus(mode, messages(20)).data + noise(50, 2)
 
 
+@in_one_test
 @strong
 def test_stream_inside_a_payload_is_never_taken_for_the_outer_one(mode: Mode) -> None:
     stream = corpus(mode, [b"one", nested(mode), b"two", nested(mode), b"three"])
@@ -408,6 +422,7 @@ def test_stream_inside_a_payload_is_never_taken_for_the_outer_one(mode: Mode) ->
                 assert reader.lost_ranges == [(stream.starts[frame], stream.ends[frame])]
 
 
+@in_one_test
 @strong
 def test_stream_inside_an_intact_payload_behind_damage_is_not_taken_for_the_outer_one(mode: Mode) -> None:
     # The payload is longer than what the search looks at first.
@@ -420,6 +435,7 @@ def test_stream_inside_an_intact_payload_behind_damage_is_not_taken_for_the_oute
             assert got == without(stream.payloads, 1)
 
 
+@in_one_test
 @strong
 def test_stream_inside_a_payload_over_the_limit_is_not_taken_for_the_outer_one(mode: Mode) -> None:
     stream = corpus(mode, [b"one", nested(mode), b"two"])
@@ -432,6 +448,7 @@ def test_stream_inside_a_payload_over_the_limit_is_not_taken_for_the_outer_one(m
 # Validators and deframers
 
 
+@in_one_test
 @strong
 def test_frame_that_only_a_validator_refuses_is_left_out_alone(mode: Mode) -> None:
     # Behind it is damage, so that its end is no evidence; its checksum is.

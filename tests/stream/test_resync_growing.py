@@ -11,6 +11,7 @@ import pytest
 
 import flatstream
 from flatstream import StreamReader
+from support.extent import in_one_test
 from support.modes import MODES, Mode, every_mode
 from support.streams import Corpus, corpus
 
@@ -49,6 +50,7 @@ def all_of(stream: Corpus, mode: Mode, steps: list[int | BaseException], **optio
     return StreamReader(Growing(stream.data, steps), mode.deframer(), on_error="resync", capacity=64, **options)
 
 
+@in_one_test
 @every_mode
 def test_frame_that_becomes_whole_behind_the_end_that_was_seen_is_read(mode: Mode) -> None:
     stream = corpus(mode, PAYLOADS)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from flatstream import StreamReader
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES
 from support.sources import CutSource, FaultySource
@@ -150,6 +151,7 @@ def test_damaged_stream_in_a_frame_beyond_the_window_is_lost_as_a_whole_from_a_f
             assert reader.lost_ranges == [(stream.starts[2], stream.ends[2])]
 
 
+@in_one_test
 @pytest.mark.parametrize("length", [20_000, 100_000, 399_000, 1_900_000_000])
 def test_wrong_length_beyond_the_window_loses_one_frame_of_a_file(length: int, tmp_path: Path) -> None:
     stream = corpus(CRC32, [noise(200, number) for number in range(2000)])
@@ -204,6 +206,7 @@ def test_damaged_frame_beyond_the_window_is_lost_from_a_file_alone() -> None:
     assert reader.lost_ranges == [(stream.starts[1], len(data))]
 
 
+@in_one_test
 @pytest.mark.parametrize("window", [1, 16, 100, 5000])
 def test_any_window_gives_the_frames_that_fit(window: int) -> None:
     stream = corpus(CRC32, [noise(1 + 13 * number % 90, number) for number in range(80)])
@@ -255,6 +258,7 @@ def patiently(reader: StreamReader) -> Iterator[bytes]:
         yield bytes(payload)
 
 
+@in_one_test
 @pytest.mark.parametrize("piece", [1, 7, 100, 1000])
 @pytest.mark.parametrize("error", [BlockingIOError, TimeoutError])
 def test_source_that_has_no_data_in_the_middle_of_a_search_loses_nothing(

@@ -19,6 +19,7 @@ import pytest
 import flatstream
 from flatstream import DefaultFramer, FlatStreamError, Framer, InvalidFrameError, StreamWriter
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error, file_size_limit
 from support.sinks import PlainSink
 from support.streams import encode
@@ -32,6 +33,7 @@ def write_and_flush(writer: StreamWriter, *payloads: bytes) -> None:
 # Real faults
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", ["w", "a"])
 @pytest.mark.parametrize("buffer_size", [0, 10, 64, 300, 65536])
 @pytest.mark.parametrize("size", [9, 40, 333])
@@ -65,6 +67,7 @@ def test_full_device_rolls_a_file_back_to_its_last_whole_frame(tmp_path, size, b
     assert path.read_bytes() == encode(*accepted, b"after")
 
 
+@in_one_test
 @pytest.mark.parametrize("call", ["ftruncate", "lseek", "fstat"])
 @pytest.mark.parametrize("size", [40, 5000], ids=["buffered", "large"])
 def test_full_device_whose_file_cannot_be_cut_refuses(tmp_path, monkeypatch, size, call):
@@ -200,6 +203,7 @@ def fill_and_drain(writer: StreamWriter, receive: Any, sizes: Iterable[int]) -> 
 MIXED_SIZES = [10, 3000, 0, 70_000, 1, 300_000, 5, 5000] * 4
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 64, 4096, 65536])
 @pytest.mark.parametrize("wrapped", ["raw", "buffered"])
 def test_pipe_that_blocks_loses_nothing(wrapped, buffer_size):
@@ -212,6 +216,7 @@ def test_pipe_that_blocks_loses_nothing(wrapped, buffer_size):
     assert arrived == encode(*payloads)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 64, 4096, 65536])
 @pytest.mark.parametrize("kind", ["socket", "socket_file"])
 def test_socket_that_blocks_loses_nothing(kind, buffer_size):
@@ -254,6 +259,7 @@ def test_socket_whose_time_is_up_goes_on_later():
     assert arrived == encode(payload)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 64, 65536])
 @pytest.mark.parametrize("size", [10, 200_000])
 def test_pipe_nobody_reads_any_more_raises_at_every_write(buffer_size, size):

@@ -37,6 +37,7 @@ from flatstream import (
 )
 from reference import framing as reference
 from support.bad_input import shown
+from support.extent import in_one_test
 from support.modes import every_mode
 from support.sinks import PlainSink, every_sink
 from support.sources import CutReadSource, CutSource, InterruptedSource, every_source
@@ -52,6 +53,7 @@ assert len(STREAM) == 100 * FRAME_SIZE
 # Sources of every kind
 
 
+@in_one_test
 @every_mode
 @every_source
 @pytest.mark.parametrize("capacity", [1, 100, 262_144])
@@ -68,6 +70,7 @@ def test_every_source_gives_every_message_in_order(source_kind, mode, capacity, 
         assert reader.bytes_read == reader.offset == len(stream)
 
 
+@in_one_test
 @every_source
 def test_every_source_that_is_empty_ends_cleanly(source_kind, tmp_path):
     with source_kind.open(b"", tmp_path) as source, StreamReader(source) as reader:
@@ -76,6 +79,7 @@ def test_every_source_that_is_empty_ends_cleanly(source_kind, tmp_path):
         assert list(reader) == []
 
 
+@in_one_test
 @every_source
 def test_every_source_that_is_torn_says_so_again_and_again(source_kind, tmp_path):
     with source_kind.open(STREAM[:-3], tmp_path) as source, StreamReader(source, capacity=100) as reader:
@@ -89,6 +93,7 @@ def test_every_source_that_is_torn_says_so_again_and_again(source_kind, tmp_path
         assert again.value is caught.value
 
 
+@in_one_test
 @every_source
 def test_reader_closes_what_it_opened_and_nothing_else(source_kind, tmp_path):
     with source_kind.open(STREAM, tmp_path) as source:
@@ -127,6 +132,7 @@ def read_rest(source: Any) -> bytes:
     return b"".join(pieces)
 
 
+@in_one_test
 @every_source
 @pytest.mark.parametrize("capacity", [1, 50, 262_144])
 @pytest.mark.parametrize("frames", [0, 1, 7, 100])
@@ -186,6 +192,7 @@ CONSUMERS: dict[str, Callable[[Any, int], Any]] = {
 }
 
 
+@in_one_test
 @every_source
 def test_reading_begins_where_the_source_stands_and_offsets_count_from_there(source_kind, tmp_path):
     with source_kind.open(b"magic" + STREAM, tmp_path) as source:
@@ -215,6 +222,7 @@ def test_position_of_a_mapping_is_not_minded(tmp_path):
         assert mapping.tell() == 100
 
 
+@in_one_test
 @pytest.mark.parametrize("make", [CutSource, CutReadSource, InterruptedSource])
 @pytest.mark.parametrize("capacity", [1, 5, 64, 4096])
 @pytest.mark.parametrize("step", [1, 3, 16, 17])
@@ -323,6 +331,7 @@ LINES: dict[str, Callable[[ExitStack, bool], Line]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("name", [*LINES, "gzip_over_a_pipe"])
 @pytest.mark.parametrize("batched", [False, True])
 def test_messages_are_delivered_when_they_arrive(name, batched):
@@ -360,6 +369,7 @@ def collect(items: Iterator[Any], payloads: list[bytes]) -> None:
         payloads.extend([bytes(item)] if isinstance(item, memoryview) else map(bytes, item))
 
 
+@in_one_test
 @pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize("capacity", [1, 20, 4096])
 @pytest.mark.parametrize("batched", [False, True])
@@ -497,6 +507,7 @@ def test_file_seen_inside_a_frame_stays_torn_though_it_grows(tmp_path):
 # gzip
 
 
+@in_one_test
 @pytest.mark.parametrize("cut", [1, 4, 8, 9, 30, 100])
 def test_truncated_gzip_stream_is_an_error_and_no_clean_end(cut):
     # What gzip itself says of it reaches the caller, and comes again.
@@ -528,6 +539,7 @@ class NoSource:
     pass
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "source", [None, 3, 3.5, NoSource(), bytes, io.BytesIO, ["bytes"], iter(b"abc"), True], ids=shown
 )
@@ -627,12 +639,14 @@ def test_strided_buffer_is_no_source():
             StreamReader(source)
 
 
+@in_one_test
 @pytest.mark.parametrize("dtype", ["<i2", "<i4", "<f8", "S16"])
 def test_buffer_of_other_items_than_bytes_is_read_as_its_bytes(dtype):
     source = np.frombuffer(STREAM, dtype).reshape(2, -1)
     assert [bytes(payload) for payload in StreamReader(source)] == PAYLOADS
 
 
+@in_one_test
 @pytest.mark.parametrize("answer", [-1, 33, "3", 2.0, [], b"abc"], ids=repr)
 def test_readinto_that_returns_nonsense_is_an_error_that_says_so(answer):
     class Source:
@@ -646,6 +660,7 @@ def test_readinto_that_returns_nonsense_is_an_error_that_says_so(answer):
         assert caught.value.errno == errno.EIO
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
@@ -671,6 +686,7 @@ def test_read_that_returns_nonsense_is_an_error_that_says_so(answer, error, mess
 # Sinks of every kind
 
 
+@in_one_test
 @every_mode
 @every_sink
 @pytest.mark.parametrize("buffer_size", [0, 100, 65_536])
@@ -685,6 +701,7 @@ def test_every_sink_gets_the_stream_byte_for_byte(sink_kind, mode, buffer_size, 
         assert target.arrived() == stream
 
 
+@in_one_test
 @every_sink
 def test_writer_closes_what_it_opened_and_nothing_else(sink_kind, tmp_path):
     with sink_kind.open(tmp_path) as target:
@@ -762,6 +779,7 @@ def test_large_payload_to_a_file_goes_out_in_one_vectored_write(tmp_path, monkey
     assert path.read_bytes() == reference.encode([b"small", b"L" * 5000], "crc32")
 
 
+@in_one_test
 @pytest.mark.parametrize("sink", [None, 3, b"bytes", NoSource(), io.BytesIO, object, [], bytearray(10)], ids=shown)
 def test_object_that_is_no_sink_is_refused(sink):
     with pytest.raises(TypeError, match=r"sink must be a path, a socket or an object with write\(buffer\), got"):
@@ -784,6 +802,7 @@ def test_sink_that_loses_its_descriptor_says_so(tmp_path):
     assert (tmp_path / "another").read_bytes() == b""
 
 
+@in_one_test
 @every_sink
 @every_source
 def test_what_any_sink_took_any_source_gives(sink_kind, source_kind, tmp_path):

@@ -34,6 +34,7 @@ from flatstream import (
     _startup,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error, file_size_limit
 from support.modes import MODES, every_mode
 from support.processes import forked
@@ -75,6 +76,7 @@ def reread(path: Path, checksum: str) -> list[bytes]:
 # Files that can be appended to
 
 
+@in_one_test
 @every_mode
 def test_intact_file_is_left_as_it_is(mode, tmp_path):
     path = tmp_path / "events.fs"
@@ -113,6 +115,7 @@ def test_device_is_opened_as_ever():
 # Torn tails
 
 
+@in_one_test
 @every_mode
 def test_torn_tail_is_saved_and_cut_off_at_every_cut(mode, tmp_path):
     stream = reference.encode(PAYLOADS, mode.name)
@@ -143,6 +146,7 @@ def test_torn_tail_is_saved_and_cut_off_at_every_cut(mode, tmp_path):
         assert beside(path) == [saved]
 
 
+@in_one_test
 @every_mode
 def test_torn_first_frame_is_moved_aside(mode, tmp_path):
     # Of a file that has not one whole frame, it cannot be known that it is a stream.
@@ -163,6 +167,7 @@ def test_torn_first_frame_is_moved_aside(mode, tmp_path):
         assert moved.read_bytes() == stream[:size]
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize("allow_empty", [None, False])
 @pytest.mark.parametrize("zeros", [1, 3, 11, 512, 4096])
@@ -182,6 +187,7 @@ def test_zeros_that_are_declared_to_be_frames_are_frames(tmp_path):
     assert start(path, allow_empty=True) == ("nothing", 5, len(STREAM) + 16, 0, None, None, None)
 
 
+@in_one_test
 @every_mode
 def test_zeros_behind_a_torn_frame_are_saved_with_it(mode, tmp_path):
     path = tmp_path / "events.fs"
@@ -220,6 +226,7 @@ def damaged(stream: bytes, where: int) -> bytes:
     return stream[:where] + bytes([stream[where] ^ 0x40]) + stream[where + 1 :]
 
 
+@in_one_test
 @pytest.mark.parametrize("mode", [pytest.param(mode, id=name) for name, mode in MODES.items() if mode.size])
 def test_damaged_file_is_moved_aside(mode, tmp_path):
     path = tmp_path / "events.fs"
@@ -260,6 +267,7 @@ FOREIGN = {
 }
 
 
+@in_one_test
 @every_mode
 @pytest.mark.parametrize("what", FOREIGN)
 def test_foreign_file_is_moved_aside(what, mode, tmp_path):
@@ -275,6 +283,7 @@ def test_foreign_file_is_moved_aside(what, mode, tmp_path):
     assert start(path, mode.checksum()).action == "nothing"
 
 
+@in_one_test
 @pytest.mark.parametrize("torn", [0, 1])
 @pytest.mark.parametrize("used", ["none", "crc16", "crc32", "crc32c", "crc64", "xxhash64"])
 @pytest.mark.parametrize("written", ["crc16", "crc32", "crc32c", "crc64", "xxhash64"])
@@ -538,6 +547,7 @@ def test_start_that_is_interrupted_at_any_line_leaves_no_lock_and_is_completed_b
     assert number > 20
 
 
+@in_one_test
 @pytest.mark.parametrize("call", ["fsync", "ftruncate", "open", "unlink", "listdir"])
 @pytest.mark.parametrize("what", ["torn", "zeros", "damaged"])
 def test_start_on_a_device_that_fails_loses_nothing(what, call, tmp_path, monkeypatch):
@@ -637,6 +647,7 @@ def test_what_is_cut_off_is_on_the_disk_before_the_file_is_cut(tmp_path, monkeyp
 # One owner
 
 
+@in_one_test
 @pytest.mark.parametrize("what", SITUATIONS)
 def test_writer_has_the_file_locked_after_the_start(what, tmp_path):
     path = tmp_path / "events.fs"
@@ -769,6 +780,7 @@ def test_recover_is_for_appending_only(mode, tmp_path):
     assert not path.exists()
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "adapt",
     [

@@ -19,6 +19,7 @@ from flatstream import (
     StreamWriter,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES
 from support.schemas import EXAMPLES
@@ -174,6 +175,7 @@ def test_from_payload_comes_before_what_flatc_generates() -> None:
     assert lengths == [3]
 
 
+@in_one_test
 @pytest.mark.parametrize("junk", [b"", b"\x01", b"ab", b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff" * 3], ids=bytes.hex)
 def test_payload_that_is_no_flatbuffer_is_flatbuffer_error_and_the_next_can_be_read(junk: bytes) -> None:
     stream = corpus(MODES["crc32"], [flatbuffer_of_event(1), junk, flatbuffer_of_event(2)])

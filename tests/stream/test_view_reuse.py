@@ -34,6 +34,7 @@ from flatstream import (
     Validator,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.sources import CutSource, every_source
 from support.views import CAPACITY, PAYLOADS, STREAM, WAYS, Kept, assert_still_shown, every_way
 
@@ -92,6 +93,7 @@ PATTERNS: dict[str, Callable[[int], bool]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["buffer", "chunks"])
 @pytest.mark.parametrize("pattern", PATTERNS)
 @every_way
@@ -112,6 +114,7 @@ def test_what_is_kept_of_a_view_shows_its_payload_whatever_is_read_afterwards(wa
     assert_still_shown(kept)
 
 
+@in_one_test
 @every_way
 def test_what_is_kept_in_a_loop_shows_its_payload(way):
     keep = WAYS[way]
@@ -185,6 +188,7 @@ ITERATIONS: dict[str, Callable[[StreamReader], Iterable[memoryview]]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["buffer", "chunks"])
 @pytest.mark.parametrize("how", ITERATIONS)
 def test_views_that_something_has_collected_show_their_payloads(how, kind):
@@ -306,6 +310,7 @@ STRATEGIES: dict[str, Callable[[list[memoryview]], Deframer]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("read_views_are", ["kept", "forgotten"])
 @pytest.mark.parametrize("kind", ["buffer", "chunks"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -318,6 +323,7 @@ def test_views_kept_by_a_strategy_show_their_payloads(strategy, kind, read_views
     assert [bytes(view) for view in kept] == PAYLOADS
 
 
+@in_one_test
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_view_that_a_strategy_keeps_is_not_the_one_that_is_handed_out(strategy):
     seen: list[memoryview] = []

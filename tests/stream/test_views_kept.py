@@ -22,6 +22,7 @@ from flatstream import (
     StreamReader,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.memory import growth
 from support.sources import CutSource
 from support.threads import run_threads, switching
@@ -94,6 +95,7 @@ def test_keys_of_a_weak_dictionary_go_with_their_views():
     assert [known[view] for view in kept] == PAYLOADS[::10]
 
 
+@in_one_test
 @pytest.mark.parametrize("keep_every", [2, 3, 5, 1000])
 @pytest.mark.parametrize("capacity", [None, 40, CAPACITY, 1000])
 def test_callback_of_a_weak_reference_that_reads_on_gets_the_next_payload(capacity, keep_every):
@@ -137,6 +139,7 @@ def test_callback_of_a_weak_reference_that_reads_on_gets_the_next_payload(capaci
     assert (refused_reads > 0) is (capacity is not None)
 
 
+@in_one_test
 @pytest.mark.parametrize("kept_number", range(4, 12))
 def test_view_of_the_chunk_that_a_callback_has_left_is_not_made_one_of_the_next_chunk(kept_number):
     # It would keep the memory of the one alive and show that of the other, which is then filled again.
@@ -182,6 +185,7 @@ def test_buffer_whose_reader_is_closed_by_the_callback_of_a_weak_reference_is_fr
 # The reader and the caller's buffer
 
 
+@in_one_test
 @pytest.mark.parametrize("read", [0, 1, 2, 3, 50])
 @pytest.mark.parametrize("ending", ["close", "detach", "collect"])
 def test_buffer_is_free_again_when_the_reader_is_closed_and_views_are_forgotten(ending, read):
@@ -200,6 +204,7 @@ def test_buffer_is_free_again_when_the_reader_is_closed_and_views_are_forgotten(
     source.append(0)
 
 
+@in_one_test
 @pytest.mark.parametrize("kept_number", range(4))
 def test_buffer_is_held_by_the_one_view_that_is_kept_and_by_nothing_else(kept_number):
     source = bytearray(STREAM)
@@ -312,6 +317,7 @@ def test_forgotten_views_do_not_keep_a_chunk_from_being_filled_again():
 # Views and batches
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", ["buffer", "chunks"])
 @pytest.mark.parametrize("seed", range(10))
 def test_views_and_batches_read_in_turns_show_their_payloads(kind, seed):
@@ -391,6 +397,7 @@ def test_views_kept_while_a_memory_policy_replaces_chunks_show_their_payloads():
 # Threads
 
 
+@in_one_test
 @switching
 @pytest.mark.parametrize("kind", ["buffer", "chunks"])
 @pytest.mark.parametrize("keep_every", [1, 2, 3])
@@ -598,6 +605,7 @@ def random_step(chosen: random.Random) -> tuple[Any, ...]:
     return name, chosen.randrange(1, 50 if name == "drop" else 4)
 
 
+@in_one_test
 @pytest.mark.parametrize("seed", range(30))
 def test_views_kept_in_long_random_orders_show_their_payloads(seed):
     chosen = random.Random(seed)
@@ -614,6 +622,7 @@ def test_views_kept_in_long_random_orders_show_their_payloads(seed):
 # Memory
 
 
+@in_one_test
 @every_way
 def test_keeping_and_forgetting_views_leaves_nothing_over(way, tmp_path):
     keep = WAYS[way]

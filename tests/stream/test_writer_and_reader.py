@@ -32,6 +32,7 @@ from flatstream import (
     ValidationFailedError,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.items import finished_builder
 from support.memory import address
 from support.messages import flatbuffer_of_string
@@ -46,6 +47,7 @@ every_checksum_type = pytest.mark.parametrize("checksum_type", list(ChecksumType
 # Writing, reading, flushing, detaching, errors
 
 
+@in_one_test
 @every_checksum_type
 def test_checksum_type_is_accepted_as_framer_and_deframer(checksum_type: ChecksumType) -> None:
     sink = io.BytesIO()
@@ -56,6 +58,7 @@ def test_checksum_type_is_accepted_as_framer_and_deframer(checksum_type: Checksu
         assert list(reader) == [b"abc", b""]
 
 
+@in_one_test
 @every_checksum_type
 def test_checksum_type_is_accepted_by_open(checksum_type: ChecksumType, tmp_path: Path) -> None:
     ways: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -140,6 +143,7 @@ def test_detach_gives_back_the_sink_and_what_reading_left() -> None:
     assert not source.closed
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("error", "bases", "fields"),
     [
@@ -173,6 +177,7 @@ def test_checksum_mismatch_carries_expected_and_calculated() -> None:
         )
 
 
+@in_one_test
 @every_mode
 def test_clean_end_is_distinct_from_a_torn_end(mode: Mode) -> None:
     stream = corpus(mode, [b"abc", b"def"])
@@ -227,6 +232,7 @@ def event_bytes(number: int) -> bytes:
     return bytes(builder.Output())
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("item", "payload"),
     [
@@ -329,6 +335,7 @@ def test_write_batch_writes_what_write_writes() -> None:
     assert single.arrived() == batch.arrived() == reference.encode(expected, "none")
 
 
+@in_one_test
 @pytest.mark.parametrize("container", [list, tuple, iter])
 @every_mode
 def test_write_payloads_writes_all_of_an_iterable(mode: Mode, container: Any) -> None:
@@ -417,6 +424,7 @@ def test_make_builder_makes_the_builder_once(capacity: int | None, asked: int) -
 # Checksums of every size
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("checksum", "size", "name", "value", "stored"),
     [
@@ -444,6 +452,7 @@ def test_sized_checksums(checksum: type[Checksum], size: int, name: str, value: 
     assert read_all(sink.arrived(), ChecksumDeframer(instance)) == ([b"123456789"], None)
 
 
+@in_one_test
 @pytest.mark.parametrize("size", range(9))
 def test_custom_checksum_may_have_any_size_up_to_eight(size: int) -> None:
     class Sized(Checksum):
@@ -469,6 +478,7 @@ def test_custom_checksum_may_have_any_size_up_to_eight(size: int) -> None:
 # Processing payloads
 
 
+@in_one_test
 @every_mode
 def test_write_payload_only_frames(mode: Mode) -> None:
     stream = corpus(mode)

@@ -15,6 +15,7 @@ import pytest
 from flatbuffers import Builder
 
 from flatstream import FlatStreamError, StreamWriter
+from support.extent import in_one_test
 from support.faults import device_error, file_size_limit
 from support.sinks import PlainSink, every_sink
 from support.streams import encode
@@ -147,6 +148,7 @@ def test_detach_of_a_failed_sink_keeps_it():
     assert writer.closed
 
 
+@in_one_test
 @every_sink
 def test_detach_gives_the_sink_back_open_with_everything_in_it(sink_kind, tmp_path):
     with sink_kind.open(tmp_path) as target:
@@ -165,6 +167,7 @@ def test_detach_gives_the_sink_back_open_with_everything_in_it(sink_kind, tmp_pa
         assert target.arrived() == encode(b"first") + b"behind"
 
 
+@in_one_test
 @every_sink
 def test_everything_but_closing_again_is_refused_after_the_end(sink_kind, tmp_path):
     builder = Builder(16)
@@ -267,6 +270,7 @@ def test_collected_writer_hands_over_and_warns(cycle):
     assert sink.arrived() == encode(b"first")
 
 
+@in_one_test
 @pytest.mark.parametrize("cycle", [False, True])
 @pytest.mark.parametrize("flush", [False, True])
 def test_collected_writer_of_a_path_warns_and_closes_the_file(tmp_path, flush, cycle):

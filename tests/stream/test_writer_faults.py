@@ -22,6 +22,7 @@ import pytest
 from flatstream import DefaultFramer, FlatStreamError, Framer, StreamReader, StreamWriter
 from flatstream._core.stream.encoder import Encoder
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error
 from support.python_strategies import PythonFramer
 from support.sinks import InterruptedSink, ShortSink
@@ -173,6 +174,7 @@ def calls_without_faults(buffer_size: int, short: int) -> int:
     return sink.calls
 
 
+@in_one_test
 @pytest.mark.parametrize("number", DEVICE_ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("short", [1, 50, 10_000])
 @pytest.mark.parametrize("buffer_size", [0, 1, 16, 64, 4096])
@@ -191,6 +193,7 @@ def test_device_error_at_any_call_of_a_file_rolls_back_and_goes_on(buffer_size, 
         assert len(accepted) >= len(PAYLOADS) - 1
 
 
+@in_one_test
 @pytest.mark.parametrize("short", [1, 50, 10_000])
 @pytest.mark.parametrize("buffer_size", [0, 1, 16, 64, 4096])
 def test_device_error_at_any_call_of_a_pipe_refuses_unless_a_frame_ends_there(buffer_size, short):
@@ -217,6 +220,7 @@ def test_device_error_at_any_call_of_a_pipe_refuses_unless_a_frame_ends_there(bu
     assert reference.Clean in outcomes
 
 
+@in_one_test
 @pytest.mark.parametrize("taken", [0, 1, 4, 30])
 @pytest.mark.parametrize("buffer_size", [0, 64])
 def test_device_error_of_a_sink_that_may_have_taken_a_part_refuses(buffer_size, taken):
@@ -286,6 +290,7 @@ def test_large_frame_is_taken_back_and_was_not_accepted():
     assert sink.data == encode(b"L" * 5001)
 
 
+@in_one_test
 @pytest.mark.parametrize("payload", [b"0123456789", b"L" * 5000], ids=["buffered", "large"])
 @pytest.mark.parametrize("answer", [False, device_error(errno.EIO)], ids=["says_no", "fails"])
 def test_rollback_that_is_not_done_makes_the_writer_refuse(answer, payload):
@@ -303,6 +308,7 @@ def test_rollback_that_is_not_done_makes_the_writer_refuse(answer, payload):
         assert any("failed too: [Errno 5]" in note for note in error.__notes__)
 
 
+@in_one_test
 @pytest.mark.parametrize("payload", [b"0123456789", b"L" * 5000], ids=["buffered", "large"])
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), MemoryError()], ids=repr)
 def test_rollback_that_is_interrupted_makes_the_writer_refuse(interruption, payload):
@@ -322,6 +328,7 @@ def test_rollback_that_is_interrupted_makes_the_writer_refuse(interruption, payl
 # Short writes, blocking, signals
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 7, 64, 65536])
 @pytest.mark.parametrize("sizes", [(1,), (2, 3, 1), (100, 1)], ids=str)
 def test_sink_that_takes_less_than_it_is_offered_gets_the_rest(buffer_size, sizes):
@@ -331,6 +338,7 @@ def test_sink_that_takes_less_than_it_is_offered_gets_the_rest(buffer_size, size
     assert sink.arrived() == encode(*PAYLOADS)
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 1, 7, 64, 65536])
 def test_interrupted_system_calls_are_made_again(buffer_size):
     sink = InterruptedSink((5,))
@@ -351,6 +359,7 @@ BLOCKED: dict[str, tuple[Any, dict[str, Any]]] = {
 every_blocked = pytest.mark.parametrize("how", BLOCKED)
 
 
+@in_one_test
 @every_blocked
 def test_blocked_sink_with_room_in_the_buffer_is_no_error(how):
     answer, options = BLOCKED[how]
@@ -364,6 +373,7 @@ def test_blocked_sink_with_room_in_the_buffer_is_no_error(how):
     assert sink.data == encode(*payloads)
 
 
+@in_one_test
 @every_blocked
 def test_blocked_sink_and_a_full_buffer_raise_and_the_payload_was_not_accepted(how):
     answer, options = BLOCKED[how]
@@ -381,6 +391,7 @@ def test_blocked_sink_and_a_full_buffer_raise_and_the_payload_was_not_accepted(h
     assert sink.data == encode(b"a" * 60, b"b" * 40)
 
 
+@in_one_test
 @every_blocked
 @pytest.mark.parametrize("taken", [1, 4, 5, 4999])
 def test_large_frame_of_which_a_blocked_sink_has_a_part_is_accepted(how, taken):
@@ -422,6 +433,7 @@ def test_large_frame_that_goes_out_bit_by_bit_is_not_copied_at_each_turn():
     assert len(owners) <= 4
 
 
+@in_one_test
 @every_blocked
 def test_large_frame_of_which_a_blocked_sink_has_nothing_was_not_accepted(how):
     answer, options = BLOCKED[how]
@@ -437,6 +449,7 @@ def test_large_frame_of_which_a_blocked_sink_has_nothing_was_not_accepted(how):
     assert sink.data == encode(b"next")
 
 
+@in_one_test
 @every_blocked
 @pytest.mark.parametrize("taken", [0, 1, 4, 8])
 def test_write_through_to_a_blocked_sink_accepts_a_frame_that_has_begun(how, taken):
@@ -457,6 +470,7 @@ def test_write_through_to_a_blocked_sink_accepts_a_frame_that_has_begun(how, tak
     assert encoder.pending_bytes == 0
 
 
+@in_one_test
 @pytest.mark.parametrize("payload", [b"0123456789", b"L" * 5000], ids=["buffered", "large"])
 @pytest.mark.parametrize("rollback", [True, False])
 def test_error_behind_a_frame_half_of_which_was_blocked_leaves_no_hole(payload, rollback):
@@ -487,6 +501,7 @@ def test_timeout_of_a_sink_that_may_have_taken_a_part_refuses():
     assert_refuses(encoder, sink, error)
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("value", "shown"), [(-1, "-1"), (10, "10"), ("9", "'9'"), (4.0, "4.0"), (b"", "b''"), ([], r"\[\]")]
 )
@@ -503,6 +518,7 @@ def test_sink_that_returns_nonsense_is_an_error_that_says_so_and_refuses(value, 
     assert_refuses(encoder, sink, caught.value)
 
 
+@in_one_test
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ValueError("no")], ids=repr)
 @pytest.mark.parametrize("taken", [0, 1, 6])
 @pytest.mark.parametrize("payload", [b"first", b"L" * 5000], ids=["buffered", "large"])
@@ -707,6 +723,7 @@ class Schedule:
         assert data == self.frozen, "written after a refusal"
 
 
+@in_one_test
 @pytest.mark.parametrize("block", range(20))
 def test_random_faults_lose_and_repeat_nothing(block):
     for seed in range(150 * block, 150 * (block + 1)):

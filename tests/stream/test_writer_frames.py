@@ -28,6 +28,7 @@ from flatstream import (
 )
 from flatstream._core.stream.encoder import Encoder
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error
 from support.python_strategies import PythonDeframer
 from support.sinks import every_sink
@@ -54,6 +55,7 @@ def some_payloads(seed: int, count: int, longest: int) -> list[bytes]:
 # What arrives
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 50, 1000, 65_536])
 @pytest.mark.parametrize("checksum", CHECKSUMS)
 @every_sink
@@ -121,6 +123,7 @@ def test_batch_outlives_the_sink_that_releases_its_view() -> None:
 # What is refused
 
 
+@in_one_test
 @pytest.mark.parametrize("found", CHECKSUMS)
 @pytest.mark.parametrize("made", CHECKSUMS)
 def test_batch_of_another_checksum_is_refused_before_anything_is_written(made: Any, found: Any) -> None:
@@ -176,6 +179,7 @@ def test_batch_of_frames_that_only_python_knows_is_refused(deframer: Any) -> Non
             assert writer.frames_written == 0
 
 
+@in_one_test
 @pytest.mark.parametrize("value", [[b"a"], b"a", None, iter([])], ids=["list", "bytes", "None", "iterator"])
 def test_what_is_no_batch_is_refused(value: Any) -> None:
     with StreamWriter(io.BytesIO()) as writer, pytest.raises(TypeError, match="must be a FrameBatch"):
@@ -189,6 +193,7 @@ def test_closed_writer_refuses_a_batch() -> None:
         writer.write_frames(batch_of([b"a"]))
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 100, 65_536])
 @pytest.mark.parametrize("place", [0, 7, 19])
 def test_frame_over_the_bound_of_the_writer_is_refused_and_those_before_it_are_written(
@@ -281,6 +286,7 @@ def encoder_for(sink: Faulty, buffer_size: int, *, rollback: bool = False) -> En
     )
 
 
+@in_one_test
 @pytest.mark.parametrize("most", [1, 50, 1 << 30])
 @pytest.mark.parametrize("buffer_size", [0, 30, 100, 5000])
 @pytest.mark.parametrize("make_error", [lambda: BlockingIOError(11, "full", 0), lambda: TimeoutError("slow")])
@@ -310,6 +316,7 @@ def test_sink_that_blocks_anywhere_gets_each_accepted_frame_once(
         assert sink.data == FRAMES[: accepted * FRAME] + b"\4\0\0\0next"
 
 
+@in_one_test
 @pytest.mark.parametrize("buffer_size", [0, 30, 100, 5000])
 def test_sink_that_fails_anywhere_and_is_cut_back_gets_each_accepted_frame_once(buffer_size: int) -> None:
     batch = batch_of(PAYLOADS)

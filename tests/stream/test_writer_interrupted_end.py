@@ -20,6 +20,7 @@ import pytest
 import flatstream.writer
 from flatstream import StreamWriter
 from reference import framing as reference
+from support.extent import in_one_test
 from support.faults import device_error
 from support.sinks import SINKS, PlainSink
 
@@ -143,6 +144,7 @@ class FlushingSink(PlainSink):
         self.flushed = count
 
 
+@in_one_test
 @pytest.mark.parametrize("ending", [name for name in ENDINGS if name != "flush"])
 def test_ending_interrupted_in_the_flush_of_the_sink_flushes_again(ending: str) -> None:
     for number in range(1000):

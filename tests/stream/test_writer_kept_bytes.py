@@ -19,6 +19,7 @@ import flatstream
 from flatstream import StreamReader, StreamWriter
 from flatstream._endpoints import open_sink
 from reference import framing as reference
+from support.extent import in_one_test
 from support.sinks import PlainSink
 
 LARGE = 200_000
@@ -41,6 +42,7 @@ class KeepingSink:
         return b"".join(self.pieces)
 
 
+@in_one_test
 @pytest.mark.parametrize("checksum", ["none", "crc32"])
 @pytest.mark.parametrize("most", [1 << 40, 7, 70_000])
 @pytest.mark.parametrize("buffer_size", [0, 100, 65_536])
@@ -133,6 +135,7 @@ KNOWN: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("kind", KNOWN)
 def test_sink_known_to_take_its_bytes_at_once_gets_no_copies(kind: str, tmp_path: Path) -> None:
@@ -165,6 +168,7 @@ UNKNOWN: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_sink_that_may_keep_its_bytes_is_not_trusted(kind: str, tmp_path: Path) -> None:
     sink = open_sink(UNKNOWN[kind](tmp_path))

@@ -29,6 +29,9 @@ Command line
     cli                runs commands in this process or as the installed script, and compares what they print
     cli_samples        files and journals of every kind
 
+Documents
+    documents          the fenced blocks of Markdown, and what of a printed text is stable
+
 Messages
     schemas            the schemas of ``data/schemas`` and ``examples``, and the code that flatc generated from them
     strategies         Hypothesis strategies for messages of ``shapes``

@@ -50,8 +50,10 @@ def stable(text: str) -> list[str]:
     text = re.sub(r"\(python[\d.]*\)", "(python)", text)
     text = re.sub(r"\b(Idle|Overloaded)\b", "Busy", text)
     text = re.sub(r"\b[0-9a-f]{32}\b", "0", text)
-    # Times, sizes, numbers with fractions and exponents.
-    text = re.sub(r"\d[\d,]*([.:TZ-]*(e-)?\d+)*Z?", "0", text)
+    # Times, sizes, numbers with signs, fractions and exponents; and a minute, which a slow machine takes.
+    text = re.sub(r"(?<![\w-])-(?=\d)", "", text)
+    text = re.sub(r"\d[\d,]*([.:TZ-]*(e[+-])?\d+)*Z?", "0", text)
+    text = re.sub(r"\b0 min( 0 s)?", "0 s", text)
     text = re.sub(r"([─═]){2,}", r"\1", text)
     # The date and the time of day of data frames.
     text = re.sub(r"\b0 0\b", "0", text)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from flatstream.schema import Schema, Table
-from flatstream.schema._reflection import BaseType, FieldInfo, TypeInfo
+from flatstream.schema._reflection import BaseType, FieldInfo, SchemaInfo, TypeInfo
 from support.arrow_types import Making, Mapping
 from support.schemas import EXAMPLES, SCHEMAS, TESTS, VECTORS
 
@@ -98,11 +98,15 @@ class PlainMaking(Making):
         return any(field.key for field in self.schema.objects[number].fields)
 
     def record(self, number: int, around: tuple[int, ...] = ()) -> dict[str, Any]:
-        found = super().record(number, around)
-        for field in self.schema.objects[number].fields:
-            if is_nested(field) and field.name in found:
-                found[field.name] = None
-        return found
+        return without_nested(self.schema, number, super().record(number, around))
+
+
+def without_nested(schema: SchemaInfo, number: int, record: dict[str, Any]) -> dict[str, Any]:
+    """The record of an object with None in the fields whose bytes are messages themselves."""
+    for field in schema.objects[number].fields:
+        if is_nested(field) and field.name in record:
+            record[field.name] = None
+    return record
 
 
 def is_nested(field: FieldInfo) -> bool:

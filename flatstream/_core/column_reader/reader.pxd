@@ -46,6 +46,9 @@ cdef class ColumnReader(Exclusive):
     # in the current window, for the columns that are being filled and in total.
     cdef uint32_t identifier
     cdef bint skipping_others
+    # Of a table that is one of several in the stream: the identifiers of the others, as bytes. Then messages without an
+    # identifier are not of a table that has one. Otherwise None.
+    cdef bytes excluded
     cdef Py_ssize_t window_others
     cdef Py_ssize_t others
     cdef readonly unsigned long long total_others

@@ -26,6 +26,7 @@ class ColumnReader(Exclusive):
         progress: Callable[[int, int], object] | None = None,
         limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
         on_other: str = "raise",
+        excluded: bytes | None = None,
     ) -> None: ...
     @property
     def skipped(self) -> int: ...

@@ -7,6 +7,7 @@ after a batch that has some, the columns are rolled back, and the batch is read 
 
 from time import monotonic
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport uint8_t, uint64_t
@@ -14,6 +15,7 @@ from libc.string cimport memcpy
 
 from flatstream._core.arrow.exporter cimport ColumnData
 from flatstream._core.base.checks cimport checked_int
+from flatstream._core.base.endian cimport load_u32
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.column_reader.column_memory cimport (
@@ -86,11 +88,13 @@ cdef class ColumnReader(Exclusive):
         The limits of the verification: (max_depth, max_tables, max_apparent_size).
     on_other : {"raise", "skip"}
         What happens to a message with another file identifier than the schema's.
+    excluded : bytes, optional
+        The file identifiers of the other tables of the stream, one after another, if each message is of one table.
     """
 
     def __init__(
         self, decoder, plan, filter_plan=None, where=(), *, verify=False, on_error=None, progress=None,
-        tuple limits not None=(64, 1_000_000, 2**31), on_other="raise"
+        tuple limits not None=(64, 1_000_000, 2**31), on_other="raise", bytes excluded=None
     ):
         conditions = None
         if not isinstance(decoder, Decoder):
@@ -109,7 +113,13 @@ cdef class ColumnReader(Exclusive):
         mode = on_error_of(on_error, (<Decoder>decoder).own_mode)
         max_depth, max_tables, max_apparent_size = limits
         check_limits(max_depth, max_tables, max_apparent_size, &self.limits)
-        self.skipping_others = (<ReadPlan>plan).layout.check_on_other(on_other, (<ReadPlan>plan).table)
+        if excluded is None:
+            self.skipping_others = (<ReadPlan>plan).layout.check_on_other(on_other, (<ReadPlan>plan).table)
+        else:
+            if not isinstance(on_other, str) or on_other not in ("raise", "skip"):
+                raise ValueError(f"on_other must be 'raise' or 'skip', got {on_other!r:.100}")
+            self.skipping_others = on_other == "skip"
+        self.excluded = excluded
         self.identifier = identifier_of((<ReadPlan>plan).layout, (<ReadPlan>plan).table)
         if filter_plan is not None:
             conditions = conditions_on(filter_plan, list(where))
@@ -277,7 +287,7 @@ cdef class ColumnReader(Exclusive):
         self.left_out = None
         self.window_error = None
         self.window_others = 0
-        if self.identifier:
+        if self.identifier or self.excluded is not None:
             self.check_identifiers(&cursor)
         if self.verifying:
             self.verify_rows(&cursor)
@@ -417,7 +427,22 @@ cdef class ColumnReader(Exclusive):
 
     cdef bint is_of_others(self, BatchCursor* cursor, Py_ssize_t i) noexcept:
         """Whether message `i` carries another file identifier."""
-        return is_other(cursor.data + cursor.offsets[i], <uint64_t>cursor.lengths[i], self.identifier)
+        cdef const uint8_t* data = cursor.data + cursor.offsets[i]
+        cdef uint64_t size = <uint64_t>cursor.lengths[i]
+        cdef const uint8_t* other
+        cdef Py_ssize_t k
+        if self.excluded is None:
+            return is_other(data, size, self.identifier)
+        # No identifier is 1: it would be no printable ASCII.
+        if not is_other(data, size, 1):
+            return self.identifier != 0
+        if self.identifier:
+            return load_u32(data + 4) != self.identifier
+        other = <const uint8_t*>PyBytes_AS_STRING(self.excluded)
+        for k in range(0, PyBytes_GET_SIZE(self.excluded) - 3, 4):
+            if load_u32(other + k) == load_u32(data + 4):
+                return True
+        return False
 
     cdef int check_identifiers(self, BatchCursor* cursor) except -1:
         """Skips the messages that carry another file identifier, or stops at the first."""
@@ -434,7 +459,9 @@ cdef class ColumnReader(Exclusive):
                 self.select_all(cursor)
                 self.leave_out(i)
             else:
-                reason = self.plan.layout.reason_of_other(self.plan.table, cursor.data + cursor.offsets[i])
+                reason = "the message is not of this table: it has another file identifier, or none"
+                if self.excluded is None:
+                    reason = self.plan.layout.reason_of_other(self.plan.table, cursor.data + cursor.offsets[i])
                 return self.stop_at(cursor, i, self.plan.path_of(self.plan.root.number), reason)
         if self.frames is not NULL:
             self.drop_marked(cursor)

@@ -21,11 +21,11 @@ from flatstream._core.flatbuf.message_builder cimport Checkpoint, MessageBuilder
 from flatstream._core.flatbuf.verifier cimport Field, Variant, find_not_utf8, find_variant
 from flatstream._core.records.json_scanner cimport JsonScanner, is_digit, is_letter
 from flatstream._core.records.json_types cimport JsonField, JsonTypes
-from flatstream._core.records.record_builder cimport RecordBuilder
+from flatstream._core.records.record_builder cimport RecordBuilder, checked_builder
 from flatstream._core.records.record_numbers cimport number_from_bits
 
 from flatstream._core.flatbuf.scalars import RefusalError
-from flatstream.errors import FlatbufferError, JsonError
+from flatstream.errors import JsonError
 
 
 cdef extern from "Python.h":
@@ -73,21 +73,13 @@ cdef class JsonReader(JsonScanner):
         cdef int64_t root, wrong
         cdef Py_ssize_t size = 0
         cdef const uint8_t* data
-        if type(builder) is not Builder:
-            raise TypeError(f"builder must be a flatstream.Builder, got {type(builder).__name__}")
+        target = checked_builder(builder)
         if not isinstance(unknown, str) or unknown not in ("raise", "skip"):
             raise ValueError(f"unknown must be 'raise' or 'skip', got {unknown!r:.100}")
         self.check_made()
         if self.names is None or self.numbers is None:
             raise ValueError(f"this {type(self).__name__} is uninitialized: its __init__ did not finish")
-        target = builder
-        target.check_made()
-        if not target.is_idle():
-            raise FlatbufferError(
-                "the builder holds a finished message: call its Clear() first" if builder.finished
-                else "the builder is in the middle of a table or a vector"
-            )
-        # In both cases with a zero byte behind the text, and an object that nobody changes.
+        # In both cases a zero byte follows the text, and the object does not change.
         if type(text) is str:
             try:
                 data = <const uint8_t*>PyUnicode_AsUTF8AndSize(text, &size)

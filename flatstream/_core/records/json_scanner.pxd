@@ -32,9 +32,7 @@ cdef class JsonScanner(RecordBuilder):
     cdef int fail_at(self, Py_ssize_t position, str reason) except -1
     cdef str shown(self, Py_ssize_t position)
     cdef uint8_t skip_comments(self) except? 0
-    cdef int expect(self, uint8_t character, str where) except -1
-    cdef bint has_more(self, uint8_t bracket, bint is_first, str what) except -1
-    cdef bint take_null(self) except -1
+    cdef bint take_null_word(self) except -1
     cdef Py_ssize_t read_word(self) except -1
     cdef Py_ssize_t read_quoted(self, Py_ssize_t* begin, bint* in_scratch) except -1
     cdef Py_ssize_t unescape(self, Py_ssize_t begin, uint8_t quote) except -1
@@ -64,3 +62,31 @@ cdef class JsonScanner(RecordBuilder):
         if in_scratch:
             return self.scratch + begin
         return self.text + begin
+
+    @cython.final
+    cdef inline int expect(self, uint8_t character, str where) except -1:
+        if self.next_character() != character:
+            self.fail_at(self.position, f"expected {chr(character)!r} {where}")
+        self.position += 1
+        return 0
+
+    @cython.final
+    cdef inline bint has_more(self, uint8_t bracket, bint is_first, str what) except -1:
+        """Reads what is between two members or elements; returns whether there is another one, or else the closing
+        bracket was read. A comma may stand behind the last one.
+        """
+        cdef uint8_t found = self.next_character()
+        if not is_first and found != bracket:
+            if found != c",":
+                self.fail_at(self.position, f"expected ',' or {chr(bracket)!r} behind {what}")
+            self.position += 1
+            found = self.next_character()
+        if found == bracket:
+            self.position += 1
+            return False
+        return True
+
+    @cython.final
+    cdef inline bint take_null(self) except -1:
+        """Reads null, if it is what follows; returns whether it was."""
+        return self.next_character() == c"n" and self.take_null_word()

@@ -148,32 +148,9 @@ cdef class JsonScanner(RecordBuilder):
             else:
                 return c"/"
 
-    cdef int expect(self, uint8_t character, str where) except -1:
-        if self.next_character() != character:
-            self.fail_at(self.position, f"expected {chr(character)!r} {where}")
-        self.position += 1
-        return 0
-
-    cdef bint has_more(self, uint8_t bracket, bint is_first, str what) except -1:
-        """Reads what is between two members or elements; returns whether there is another one, or else the closing
-        bracket was read. A comma may stand behind the last one.
-        """
-        cdef uint8_t found = self.next_character()
-        if not is_first and found != bracket:
-            if found != c",":
-                self.fail_at(self.position, f"expected ',' or {chr(bracket)!r} behind {what}")
-            self.position += 1
-            found = self.next_character()
-        if found == bracket:
-            self.position += 1
-            return False
-        return True
-
-    cdef bint take_null(self) except -1:
-        """Reads null, if it is what follows; returns whether it was."""
-        if self.next_character() != c"n" or self.size - self.position < 4:
-            return False
-        if memcmp(self.text + self.position, b"null", 4):
+    cdef bint take_null_word(self) except -1:
+        """`take_null` at a word that begins with "n"."""
+        if self.size - self.position < 4 or memcmp(self.text + self.position, b"null", 4):
             return False
         if is_letter(self.text[self.position + 4]) or is_digit(self.text[self.position + 4]):
             return False

@@ -81,3 +81,6 @@ cdef class RecordBuilder(Exclusive):
         self, uint8_t kind, int32_t index, Py_ssize_t start, object items, Py_ssize_t count
     ) except -1
     cdef EnumLayout enum_of(self, uint8_t kind, int32_t index)
+
+
+cdef MessageBuilder checked_builder(object builder)

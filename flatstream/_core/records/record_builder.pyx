@@ -52,6 +52,21 @@ cdef Py_ssize_t MAX_TABLE_DEPTH = 64
 cdef Py_ssize_t MAX_PATH_STEPS = 64 + 101
 
 
+cdef MessageBuilder checked_builder(object builder):
+    """A caller's builder, in which a message can begin; TypeError or FlatbufferError otherwise."""
+    cdef MessageBuilder target
+    if type(builder) is not Builder:
+        raise TypeError(f"builder must be a flatstream.Builder, got {type(builder).__name__}")
+    target = builder
+    target.check_made()
+    if not target.is_idle():
+        raise FlatbufferError(
+            "the builder holds a finished message: call its Clear() first" if builder.finished
+            else "the builder is in the middle of a table or a vector"
+        )
+    return target
+
+
 @cython.auto_pickle(False)
 cdef class RecordBuilder(Exclusive):
     """Builds records of one table into messages.
@@ -128,16 +143,8 @@ cdef class RecordBuilder(Exclusive):
         cdef MessageBuilder target, own
         cdef Checkpoint checkpoint
         cdef int64_t root
-        if type(builder) is not Builder:
-            raise TypeError(f"builder must be a flatstream.Builder, got {type(builder).__name__}")
+        target = checked_builder(builder)
         self.check_made()
-        target = builder
-        target.check_made()
-        if not target.is_idle():
-            raise FlatbufferError(
-                "the builder holds a finished message: call its Clear() first" if builder.finished
-                else "the builder is in the middle of a table or a vector"
-            )
         target.set_checkpoint(&checkpoint)
         self.enter()
         own = self.builder

@@ -173,13 +173,13 @@ cdef class RecordIterator:
     cdef tuple table_of(self, object payload):
         """The types and the number of the table that a message of a mixed stream is of; None if there is none."""
         cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(payload)
-        table = self.tables.get(identifier_in(<const uint8_t*>buffer.buf, <uint64_t>buffer.len))
-        return self.tables.get(0) if table is None else table
+        table = self.tables.get(identifier_in(<const uint8_t*>buffer.buf, <uint64_t>buffer.len), self)
+        return self.tables.get(0) if table is self else table
 
     cdef object other_error(self, object payload, Decoder decoder):
         """The error for a message of a mixed stream that is of none of its tables."""
         found = bytes(payload[4:8])
-        known = ", ".join(repr(int(number).to_bytes(4, "little")) for number in self.tables)
+        known = ", ".join(repr(int(number).to_bytes(4, "little")) for number, table in self.tables.items() if table)
         has_one = identifier_in(payload_data(payload), len(payload))
         what = f"has the file identifier {found!r}" if has_one else "has none"
         error = FlatbufferError(
@@ -242,8 +242,8 @@ def iterate_mixed_records(
 ):
     """An iterator over the messages of `reader`, each as a record of the table with its file identifier.
 
-    `tables` are the RecordTypes and the number of each table, by its identifier; b"" is that of all other messages. The
-    other arguments are those of `iterate_records`.
+    `tables` are the RecordTypes and the number of each table, by its identifier, or None for a table whose messages are
+    others; b"" is that of all other messages. The other arguments are those of `iterate_records`.
     """
     cdef RecordIterator records
     cdef RecordTypes types = None
@@ -252,8 +252,11 @@ def iterate_mixed_records(
     if on_other not in ("raise", "skip"):
         raise ValueError(f"on_other must be 'raise' or 'skip', got {on_other!r:.100}")
     made = {}
-    for identifier, (types, number) in tables.items():
-        made[int.from_bytes(identifier, "little")] = types.with_limits(limits), types.check_root(number)
+    for identifier, table in tables.items():
+        if table is not None:
+            types, number = table
+            table = types.with_limits(limits), types.check_root(number)
+        made[int.from_bytes(identifier, "little")] = table
     if types is None:
         raise ValueError("expected one table or more, got none")
     records = RecordIterator.__new__(RecordIterator)

@@ -887,7 +887,7 @@ cdef class RecordView:
 
     def _repr_html_(self):
         cdef Py_ssize_t j
-        # Imported when a notebook asks for it.
+        # Imported here, because only notebooks need it.
         from flatstream._core.base.html_page import html_page
         if self.payload is None:
             return html_page("RecordView", "", ["uninitialized"], (), ())

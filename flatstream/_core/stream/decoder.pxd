@@ -1,31 +1,24 @@
 cimport cython
 from libc.stdint cimport uint8_t
 
-from flatstream._core.framing.deframer cimport Deframer, Span
+from flatstream._core.framing.deframer cimport Deframer
 from flatstream._core.framing.wire cimport HeaderFormat
 from flatstream._core.stream.frame_batch cimport FrameBatch
-from flatstream._core.stream.resync cimport ResyncBuffer
+from flatstream._core.stream.head cimport HeadBuffer
 
 
-cdef class Decoder(ResyncBuffer):
-    cdef Deframer _deframer
-    # If `has_fast_path` is set, `format` is all that is needed to find frames: the deframer, a chain of bounds around a
-    # built-in deframer, is not called. Payloads longer than `fast_limit` need the decoder to be held, because their
-    # checksum releases the interpreter's lock.
-    cdef bint has_fast_path
+cdef class Decoder(HeadBuffer):
+    # For the fast path: all that is needed to find frames, and the longest payload that it takes. Longer ones need the
+    # decoder to be held, because their checksum releases the interpreter's lock.
     cdef HeaderFormat format
     cdef Py_ssize_t fast_limit
-    # The frame last found, and its stream offset.
-    cdef Span span
+    # Where the frame last found begins, and its stream offset.
     cdef Py_ssize_t frame_start
     cdef unsigned long long last_offset
     # How many frames were refused before it.
     cdef unsigned long long refused_before
-    # The error that the next read raises, or None. That read then moves past the frame of `deferred_size` bytes.
-    cdef object deferred
+    # The next read, which raises the error `deferred`, moves past the frame of so many bytes.
     cdef Py_ssize_t deferred_size
-    # Only in a file that is followed: the bytes up to this stream offset do not belong to zeros that run to its end.
-    cdef unsigned long long zeros_end_before
     # What to do at damage (an OnError): by default, and in the operation in progress. An operation that does not raise
     # at damage uses a deframer that refuses empty payloads, unless they were allowed explicitly.
     cdef int own_mode
@@ -42,15 +35,6 @@ cdef class Decoder(ResyncBuffer):
     cdef object source_size
     # Returns how many bytes the source still has, 0 if that is not known; or None.
     cdef object bytes_left
-    # The description with which the stream or the part begins, and the size of its frame; None and 0 if there is none.
-    cdef object parse_description
-    cdef object description
-    cdef Py_ssize_t description_size
-    # How many bytes of the first frame had arrived when more were needed to know that it is none. The deframer is shown
-    # no more of them at first, so that it refuses a length when it would have done without the description.
-    cdef Py_ssize_t first_seen
-    # Whether the last frame refused was one.
-    cdef bint was_description
     # Whether another part may have begun, so that a description may be next.
     cdef bint is_part_unknown
 
@@ -73,21 +57,10 @@ cdef class Decoder(ResyncBuffer):
     cdef bint has_grown(self, object error) except -1
     cdef int next_frame(self) except -1
     cdef int next_followed_frame(self) except -1
-    cdef int check_stalled(self) except -1
-    cdef int look(self) except -1
-    cdef bint ends_in_zeros(self) except -1
     cdef int check_frame(self) except -1
-    cdef int count_refused(self) except -1
-    cdef int uncount_refused(self) except -1
     cdef int begin_part(self) except -1
-    cdef int restore_fast_path(self) except -1
-    cdef int begin_head(self) except -1
-    cdef int find_description(self, Py_ssize_t available, Py_ssize_t* missing) except -1
-    cdef int check_description(self) except -1
-    cdef int look_for_description(self) except -1
     cdef int is_within_source(self) except -1
     cdef int check_source_size(self) except -1
-    cdef int note_first(self, object error) except -1
     cdef int gather(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1
     cdef int index_rest(
         self, FrameBatch batch, Py_ssize_t begin, Py_ssize_t* frames_left, Py_ssize_t* bytes_left

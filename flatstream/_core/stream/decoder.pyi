@@ -5,8 +5,8 @@ from typing_extensions import Buffer, disjoint_base
 
 from flatstream._core.framing.deframer import Deframer
 from flatstream._core.stream.frame_batch import FrameBatch
+from flatstream._core.stream.head import HeadBuffer
 from flatstream._core.stream.memory_policy import MemoryPolicy
-from flatstream._core.stream.resync import ResyncBuffer
 from flatstream.errors import FlatStreamError
 
 FIRST_FAILED: str
@@ -15,7 +15,7 @@ DEFAULT_RESYNC_WINDOW: int
 _OnError = Literal["raise", "skip", "stop", "resync"] | None
 
 @disjoint_base
-class Decoder(ResyncBuffer):
+class Decoder(HeadBuffer):
     def __init__(
         self,
         deframer: Deframer,
@@ -45,13 +45,6 @@ class Decoder(ResyncBuffer):
     def _is_following(self) -> bool: ...
     @property
     def _frames_refused(self) -> int: ...
-    @property
-    def _description(self) -> Any: ...
-    @property
-    def _description_size(self) -> int: ...
-    @property
-    def _is_in_description(self) -> bool: ...
-    def _deliver_description(self) -> None: ...
     @property
     def message_offset(self) -> int: ...
     @property

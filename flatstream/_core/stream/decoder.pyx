@@ -14,18 +14,17 @@ from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport slice_view, try_reuse_view
 from flatstream._core.base.checks cimport checked_int, index_of
-from flatstream._core.base.endian cimport load_u32
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.framing.deframer cimport (
-    Deframer, DeframerAdapter, FrameIndex, NonEmptyDeframer, checksum_matches, index_frames_of, whole_payload_at,
+    Deframer, FrameIndex, NonEmptyDeframer, checksum_matches, index_frames_of, whole_payload_at,
 )
-from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
+from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN, HeaderFormat
 from flatstream._core.stream.frame_batch cimport FrameBatch
-from flatstream._core.stream.input_buffer cimport MAX_CAPACITY, InputBuffer
+from flatstream._core.stream.head cimport HeadBuffer
+from flatstream._core.stream.input_buffer cimport MAX_CAPACITY
 from flatstream._core.stream.losses cimport (
     ON_ERROR_RAISE, ON_ERROR_RESYNC, ON_ERROR_SKIP, ON_ERROR_STOP, Losses, on_error_of,
 )
-from flatstream._core.stream.resync cimport ResyncBuffer
 
 from flatstream.errors import (
     ChecksumMismatchError, FlatbufferError, FlatStreamError, InvalidFrameError, UnexpectedEofError,
@@ -45,14 +44,6 @@ cdef enum:
 
 DEFAULT_RESYNC_WINDOW = 64 << 20
 
-# A description, the frame by which a stream may introduce itself, is recognised by the file identifier of its payload,
-# "FSD1", which stands behind the offset of the root. A table takes 4 bytes more.
-cdef enum:
-    DESCRIPTION_MARK = 0x31445346
-    MARKED_SIZE = 8
-    MIN_DESCRIPTION = 12
-    MAX_DESCRIPTION = 1 << 24
-
 # A note for an error about the first message of a stream: with another checksum, or none, messages begin elsewhere.
 FIRST_FAILED = (
     "nothing was read before it: was the stream written with another checksum (flatstream.detect tells), or with "
@@ -61,7 +52,7 @@ FIRST_FAILED = (
 
 
 @cython.auto_pickle(False)
-cdef class Decoder(ResyncBuffer):
+cdef class Decoder(HeadBuffer):
     """Finds frames in the bytes of a source.
 
     Parameters
@@ -566,10 +557,6 @@ cdef class Decoder(ResyncBuffer):
         self.restore_fast_path()
         return 0
 
-    cdef int restore_fast_path(self) except -1:
-        self.has_fast_path = not self.is_ahead and self._deframer is not None and self._deframer.is_batchable
-        return 0
-
     cdef int leave_for_later(self, object error) except -1:
         """In a part that is still written: undoes the reading of a frame that is damaged, or that is still written,
         until the part is at its end. Returns 0 if the frame can be left out now, because its length is right.
@@ -680,195 +667,6 @@ cdef class Decoder(ResyncBuffer):
         self.delivered_bytes += <unsigned long long>size
         return 1
 
-    cdef int count_refused(self) except -1:
-        """Moves behind the frame of `span`, which is refused."""
-        self.position += self.span.frame_end
-        self.was_description = self.is_ahead
-        if self.is_ahead:
-            self.end_head()
-        else:
-            self.refused += 1
-        return 0
-
-    cdef int uncount_refused(self) except -1:
-        """Undoes `count_refused`."""
-        self.position -= self.span.frame_end
-        if self.was_description:
-            self.is_ahead = self.is_description = True
-            self.has_fast_path = self.was_description = False
-        else:
-            self.refused -= 1
-        return 0
-
-    # The description
-
-    @property
-    def _description(self):
-        """What `parse_description` made of the description with which the stream, or the part that is read, begins.
-
-        None if it begins with a message. If nothing was read yet, reads as far as the first frame; takes no message.
-        """
-        if self.is_ahead and not self.shut and self.failure is None and self.deferred is None:
-            self.enter()
-            try:
-                self.look_for_description()
-            finally:
-                self.leave()
-        return self.description
-
-    @property
-    def _description_size(self):
-        """The size of the frame of that description in bytes, 0 if there is none or it was not read yet."""
-        return self.description_size
-
-    @property
-    def _is_in_description(self):
-        """Whether the next frame is a description, of which not all bytes have arrived."""
-        return self.is_description
-
-    def _deliver_description(self):
-        """Makes a description an ordinary message, if it was not read yet."""
-        self.parse_description = None
-        if self.is_ahead:
-            self.end_head()
-
-    cdef int begin_head(self) except -1:
-        """Expects a description: at the beginning of the stream or of a part.
-
-        The fast path is off until the description was read, or it is known that there is none. So it costs the frames
-        behind it nothing.
-        """
-        cdef Deframer inner = self._deframer
-        self.description = None
-        self.description_size = 0
-        self.was_description = False
-        self.is_description = False
-        self.is_ahead = self.parse_description is not None
-        if not self.is_ahead:
-            return 0
-        self.has_fast_path = False
-        # It was framed by the innermost framer: adapters bound, observe and validate messages.
-        while isinstance(inner, DeframerAdapter) and not inner.locates_in_python and not inner.checks_in_python and (
-            (<DeframerAdapter>inner)._inner is not None
-        ):
-            inner = (<DeframerAdapter>inner)._inner
-        self.innermost = inner
-        self.first_seen = PY_SSIZE_T_MAX
-        return 0
-
-    cdef int end_head(self) except -1:
-        """No description is expected any more."""
-        self.is_ahead = self.is_description = False
-        self.needed = 1
-        return self.restore_fast_path()
-
-    cdef int find_description(self, Py_ssize_t available, Py_ssize_t* missing) except -1:
-        """Finds the frame at `position`, of which `available` bytes are there, if it may be a description.
-
-        Returns 0 if it is none. Otherwise it sets `span`; or `missing`, how many bytes are needed to know more.
-        """
-        cdef const uint8_t* frame = self.data + self.position
-        cdef HeaderFormat format
-        cdef Py_ssize_t size
-        missing[0] = 0
-        self.is_description = False
-        if self.innermost is None:
-            # Cleared by the garbage collector.
-            self.end_head()
-            return 0
-        if self.innermost.locate_is_native:
-            # With a limit of its own, so that bounds of messages do not bound it.
-            self.innermost.get_format(&format)
-            if available < LENGTH_SIZE:
-                missing[0] = LENGTH_SIZE
-                return 1
-            self.span.payload_start = format.header_size
-            self.span.payload_end = self.span.frame_end = format.header_size + <Py_ssize_t>load_u32(frame)
-        else:
-            try:
-                missing[0] = self.innermost.find(self.owner_view, frame, available, &self.span)
-            except Exception:
-                # It is called again for the first message, and raises that.
-                self.end_head()
-                return 0
-            if missing[0]:
-                return 1
-        size = self.span.payload_end - self.span.payload_start
-        if not MIN_DESCRIPTION <= size <= MAX_DESCRIPTION:
-            self.end_head()
-            return 0
-        if available < self.span.payload_start + MARKED_SIZE:
-            missing[0] = self.span.payload_start + MARKED_SIZE
-            self.first_seen = min(available, self.first_seen)
-            return 1
-        if load_u32(frame + self.span.payload_start + 4) != DESCRIPTION_MARK:
-            self.end_head()
-            return 0
-        self.is_description = True
-        return 1
-
-    cdef int check_description(self) except -1:
-        """Checks the whole description at `position`, parses it, and moves behind it."""
-        cdef Py_ssize_t size = self.span.frame_end
-        cdef bint accepted = False
-        self.needed = 1
-        try:
-            self.innermost.examine(self.owner_view, self.data + self.position, &self.span, True)
-            accepted = True
-            description = self.parse_description(slice_view(
-                self.owner_view, self.data + self.position + self.span.payload_start,
-                self.span.payload_end - self.span.payload_start,
-            ))
-        except Exception as error:
-            if isinstance(error, FlatStreamError):
-                self.locate_error(error)
-                if isinstance(error, ChecksumMismatchError):
-                    self.note_first(error)
-            elif accepted:
-                # Without memory, for instance: the next read parses it again.
-                raise
-            self.count_refused()
-            raise
-        self.description = description
-        self.description_size = size
-        self.position += size
-        self.end_head()
-        return 0
-
-    cdef int look_for_description(self) except -1:
-        """Reads as far as it takes to know whether there is a description, and takes it.
-
-        Its damage is left to the first read.
-        """
-        cdef Py_ssize_t available, missing = 0
-        if self.shut or self._deframer is None or self.failure is not None or self.deferred is not None:
-            return 0
-        self.ensure_owner_view()
-        if self.follows_now():
-            # What was read earlier may have been replaced.
-            self.needed = 1
-            if not self.look():
-                return 0
-        while self.is_ahead:
-            available = self.end - self.position
-            if available and self.follows_now() and self.ends_in_zeros():
-                return 0
-            if available >= self.needed:
-                if not self.find_description(available, &missing):
-                    return 0
-                if not missing and self.span.frame_end <= available:
-                    try:
-                        self.check_description()
-                    except Exception:
-                        if self.is_ahead:
-                            raise
-                        self.uncount_refused()
-                    return 0
-                self.needed = missing or self.span.frame_end
-            if not (self.look() if self.follows_now() else self.fill()):
-                return 0
-        return 0
-
     # Following a file that is being written
 
     cdef object awaited_payload(self, int mode, double seconds):
@@ -948,56 +746,6 @@ cdef class Decoder(ResyncBuffer):
                 self.damage = error
             raise
 
-    cdef int check_stalled(self) except -1:
-        """Raises InvalidFrameError if the frame at `position`, which is not whole, never will be: its length is wrong.
-        """
-        cdef unsigned long long here = self.base + <unsigned long long>self.position
-        cdef long long found
-        if not self.follower.is_stalled(here):
-            return 0
-        found = self.find_behind_stalled()
-        self.follower.note_search()
-        if found < 0:
-            return 0
-        error = InvalidFrameError(
-            f"the frame's length reaches {self.needed} bytes, beyond the end of the file, but an intact frame begins "
-            f"at stream offset {found}, and frames lead to the end: the length is damaged, or bytes of something else "
-            "were written",
-            buffer_len=<long long>(self.follower.size - here),
-        )
-        error.next_intact_offset = found
-        raise error
-
-    cdef int look(self) except -1:
-        """Reads the file from `position` on anew; returns 0 if it has fewer than `needed` bytes there."""
-        cdef unsigned long long there
-        self.end = self.position
-        self.zeros_end_before = 0
-        try:
-            there = self.follower.look(self.base + <unsigned long long>self.position)
-        except OSError as error:
-            self.failure = error
-            raise
-        if there < <unsigned long long>self.needed:
-            return 0
-        return self.fill()
-
-    cdef bint ends_in_zeros(self) except -1:
-        """Whether the file has nothing but zeros from `position` on. They are no empty frames: the file was made longer
-        before it is written, or its last bytes were lost.
-        """
-        cdef Py_ssize_t i = self.position
-        if i < self.end and self.data[i]:
-            return False
-        if self.base + <unsigned long long>i < self.zeros_end_before:
-            return False
-        while i < self.end and not self.data[i]:
-            i += 1
-        if i == self.end and self.follower.only_zeros(self.base + <unsigned long long>i):
-            return True
-        self.zeros_end_before = self.base + <unsigned long long>i
-        return False
-
     cdef int is_within_source(self) except -1:
         """Whether the source is known to have the `needed` bytes of the frame at `position`."""
         cdef long long left
@@ -1021,21 +769,6 @@ cdef class Decoder(ResyncBuffer):
         and not whole is not fetched.
         """
         self.source_size = function
-
-    cdef int note_first(self, object error) except -1:
-        """Adds a note to an error about the first frame: with another checksum, or none, frames begin elsewhere."""
-        if not self.delivered and not self.refused and not self.description_size:
-            error.add_note(
-                "nothing was read before it: was the stream written with another checksum? (flatstream.detect tells)"
-            )
-        return 0
-
-    cdef int locate_error(self, object error) except -1:
-        InputBuffer.locate_error(self, error)
-        # A description has no number.
-        if error.frame is None and not self.is_description and not self.was_description:
-            error.frame = self.delivered + self.refused
-        return 0
 
     # Damage
 
@@ -1125,13 +858,10 @@ cdef class Decoder(ResyncBuffer):
         return 1
 
     cdef int release_all(self) except -1:
-        self.deferred = None
-        self.parse_description = None
-        self.innermost = None
-        # The function may refer to the reader.
+        # The functions may refer to the reader.
         self.source_size = None
         self.bytes_left = None
-        return ResyncBuffer.release_all(self)
+        return HeadBuffer.release_all(self)
 
 
 cdef double checked_timeout(object timeout) except -1:

@@ -54,8 +54,4 @@ cdef class ResyncBuffer(InputBuffer):
     cdef Py_ssize_t longest_payload(self) noexcept
     cdef int await_bytes(self) except -1
 
-    # Following
-    cdef long long find_behind_stalled(self) except -2
-    cdef bint leads_to_end(self, object data, Py_ssize_t* begin) except -1
-
     cdef int release_all(self) except -1

@@ -34,19 +34,12 @@ cdef enum:
 cdef enum:
     MAX_PROBED_FRAMES = 8
 
-# In a file that is followed, so many bytes behind a frame that does not become whole are searched, and as many before
-# the end of the file; or 4 times as many as the longest payload has.
-cdef enum:
-    FOLLOWED_SEARCH = 1 << 20
-
-# How many rows of frames before the end of the file are followed to see whether one leads there.
-cdef enum:
-    MAX_ROWS = 8
-
 
 @cython.auto_pickle(False)
 cdef class ResyncBuffer(InputBuffer):
-    """An input buffer that finds its way from a damaged frame to the next intact ones. The base class of `Decoder`."""
+    """An input buffer that finds its way from a damaged frame to the next intact ones. The base class of
+    `FollowingBuffer`.
+    """
 
     cdef int end_head(self) except -1:
         raise SystemError("flatstream: a buffer without a head")
@@ -239,66 +232,6 @@ cdef class ResyncBuffer(InputBuffer):
             available = self.end - self.position
             if available <= SMALL_SEARCH or available - before >= before // 4:
                 return 1
-
-    # Following
-
-    cdef long long find_behind_stalled(self) except -2:
-        """For the frame at `position` of a file that is followed, which has not become whole: the stream offset of the
-        nearest intact frames behind it, if frames lead to the end of the file; -1 if not.
-
-        Intact frames alone are not enough: they may be those of a stream in the payload of a large frame, half of which
-        has been written. But that half hardly ends with one of them.
-        """
-        cdef unsigned long long here = self.base + <unsigned long long>self.position
-        cdef Py_ssize_t longest = self.longest_payload(), rest = self.follower.size - here, size, nearest, at = 0, _
-        cdef const unsigned char[::1] data
-        cdef Span span
-        cdef object head, tail
-        size = min(rest, self.resync_window, max(FOLLOWED_SEARCH, 4 * longest))
-        head = self.follower.read_bytes(here, size)
-        tail = head if size == rest else self.follower.read_bytes(here + rest - size, size)
-        data = head
-        if not data.shape[0]:
-            return -1
-        try:
-            # The writer may have replaced it meanwhile.
-            if not self.active.find(head, &data[0], data.shape[0], &span) and span.frame_end <= rest:
-                return -1
-        except Exception:
-            return -1
-        nearest, _ = find_next_frames(self.active, head, 1, size == rest, longest)
-        if nearest < 0:
-            return -1
-        if size == rest:
-            at = nearest
-        for _ in range(MAX_ROWS):
-            at, _ = find_next_frames(self.active, tail, at, True, longest)
-            if at < 0:
-                return -1
-            if self.leads_to_end(tail, &at):
-                return <long long>here + nearest
-        return -1
-
-    cdef bint leads_to_end(self, object data, Py_ssize_t* begin) except -1:
-        """Whether intact frames lead from `begin` to the end of `data`, or to zeros that run to it. Sets `begin` to
-        where the last of them ends.
-        """
-        cdef const unsigned char[::1] bytes_ = data
-        cdef Py_ssize_t at = begin[0], size = bytes_.shape[0], i
-        cdef Span span
-        try:
-            while at < size and not self.active.find(data, &bytes_[at], size - at, &span) and (
-                span.frame_end <= size - at
-            ):
-                self.active.examine(data, &bytes_[at], &span, True)
-                at += span.frame_end
-        except Exception:
-            pass
-        begin[0] = at = max(at, begin[0] + 1)
-        for i in range(at, size):
-            if bytes_[i]:
-                return False
-        return True
 
     cdef int release_all(self) except -1:
         self.damage = None

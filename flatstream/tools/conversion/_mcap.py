@@ -54,7 +54,7 @@ class _Times:
         if found is None:
             raise ArgumentError(
                 f"MCAP needs a time for each message, and it is not known which field of {table.name} has it: "
-                "pass time_field= (--time-field), and time_unit= if its name does not end with _s, _ms, _us or _ns"
+                "pass time_field= (--time-field), as 'name:unit' if the name does not end with _s, _ms, _us or _ns"
             )
         self.names = found.path.split(".")
         self.path, self.unit = found.path, found.unit

@@ -42,7 +42,7 @@ class Losses:
 
 
 def _nothing() -> None:
-    """Tells nobody how far a conversion is."""
+    """Does nothing: the progress of a conversion whose caller asks for none."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._endpoints import is_path
@@ -127,8 +128,14 @@ def plot(
                         progress(done + offset, total)
 
                 collected.read(reader, opened.known, options, tell)
+                options.losses.note(reader)
         done += task.one.size or 0
-    return collected.plot()
+    lost = options.losses
+    return replace(collected.plot(), skipped=lost.skipped, lost_bytes=lost.lost_bytes, stop_error=lost.stop_error)
+
+
+# Greater numbers are left out, as NaN and infinity are.
+LARGEST = 1e300
 
 
 class _Collected:
@@ -171,7 +178,8 @@ class _Collected:
             for name in self.names:
                 column: Any = np.ma.asarray(batch[name].to_numpy())
                 y = column.astype(np.float64).filled(np.nan)
-                good = np.isfinite(y) & ~missing
+                # The distance of two numbers has to be one too.
+                good = (np.abs(y) <= LARGEST) & ~missing
                 for key, rows in keys:
                     chosen = good[rows]
                     found = self.points.setdefault((key, name), None)

@@ -21,6 +21,9 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 SECOND = 1_000_000_000
 DAY = 24 * 3600
 
+# By which lines are told apart without colours.
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
 # Pixels of an inch, in pictures.
 DPI = 100
 PICTURES = {".png": "png", ".svg": "svg"}
@@ -65,6 +68,10 @@ class Plot:
         How many values of the key are not shown.
     step : int
         Percentiles are those of every `step`-th message.
+    skipped, lost_bytes : int
+        How many places of the sources were left out because of damage, and how many bytes they have.
+    stop_error : str or None
+        The damage at which reading ended, with ``on_error="stop"``.
     """
 
     title: str
@@ -75,6 +82,9 @@ class Plot:
     messages: int
     keys_left_out: int = 0
     step: int = 1
+    skipped: int = 0
+    lost_bytes: int = 0
+    stop_error: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -118,23 +128,31 @@ class Plot:
         if self.bars:
             bars = self.bars[part]
             ranks = ", ".join(f"p{rank:g}" for rank in bars.ranks)
+            # In their order, as the bars of each key stand.
             figure.title(f"{bars.name} by {self.axis}: {ranks}")
             figure.draw(figure.bar(list(bars.keys), bars.heights.T.tolist()))
             lowest, highest = float(bars.heights.min(initial=0)), float(bars.heights.max(initial=0))
         else:
             figure.title(self.title)
+            drawn = [line for line in self.lines if len(line.x)]
             lowest, highest = math.inf, -math.inf
-            for line in self.lines:
+            for number, line in enumerate(drawn):
                 # A character has two columns of points.
                 x, y = extremes_by_column(line.x, line.y, 2 * width)
-                if not len(x):
-                    continue
                 lowest, highest = min(lowest, float(y.min())), max(highest, float(y.max()))
-                signal = figure.signal((x / SECOND if self.is_time else x).tolist(), y.tolist())
+                # Without colours, only different characters tell lines apart.
+                marker = LETTERS[number % len(LETTERS)] if len(drawn) > 1 and not color else None
+                signal = figure.signal((x / SECOND if self.is_time else x).tolist(), y.tolist(), marker=marker)
                 signal.lines(True)
-                if len(self.lines) > 1:
+                if len(drawn) > 1:
                     signal.label(line.name)
                 figure.draw(signal)
+            if len(drawn) > 1:
+                first, last = self._ends()
+                # Room for the legend, which would cover the lines.
+                legend = min(max(len(line.name) for line in drawn) + 8, width // 2)
+                left = first - (last - first or 1) * legend / (width - legend)
+                figure.ruler("x").lim(left, last)
             if self.is_time:
                 figure.ruler("x").ticks(*self._ticks(max(2, width // 24)))
             figure.label(self.axis)
@@ -147,12 +165,17 @@ class Plot:
         figure.clear()
         return text if color else "\n".join(line.rstrip() for line in COLOURS.sub("", text).split("\n"))
 
+    def _ends(self) -> tuple[float, float]:
+        """Where the lines begin and end: in seconds, or numbers of messages."""
+        ends = [int(line.x[index]) for line in self.lines if len(line.x) for index in (0, -1)]
+        unit = SECOND if self.is_time else 1
+        return min(ends) / unit, max(ends) / unit
+
     def _ticks(self, count: int) -> tuple[list[float], list[str]]:
         """Positions on the axis of times, in seconds, and their texts."""
-        ends = [int(line.x[index]) for line in self.lines if len(line.x) for index in (0, -1)]
-        first, last = min(ends), max(ends)
-        span = (last - first) / SECOND
-        places = [first / SECOND + span * number / (count - 1) for number in range(count)] if span else [first / SECOND]
+        first, last = self._ends()
+        span = last - first
+        places = [first + span * number / (count - 1) for number in range(count)] if span else [first]
         form = "%Y-%m-%d" if span > 30 * DAY else "%m-%d %H:%M" if span > DAY else "%H:%M:%S"
         texts = []
         for place in places:

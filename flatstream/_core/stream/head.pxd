@@ -1,0 +1,33 @@
+from flatstream._core.framing.deframer cimport Deframer, Span
+from flatstream._core.stream.following cimport FollowingBuffer
+
+
+cdef class HeadBuffer(FollowingBuffer):
+    cdef Deframer _deframer
+    # Whether frames are found without calling the deframer, which is then a chain of bounds around a built-in deframer.
+    # False until the head was read.
+    cdef bint has_fast_path
+    # The frame last found.
+    cdef Span span
+    # The error that the next read raises, or None.
+    cdef object deferred
+    # The description with which the stream or the part begins, and the size of its frame; None and 0 if there is none.
+    cdef object parse_description
+    cdef object description
+    cdef Py_ssize_t description_size
+    # How many bytes of the first frame had arrived when more were needed to know that it is none. The deframer is shown
+    # no more of them at first, so that it refuses a length when it would have done without the description.
+    cdef Py_ssize_t first_seen
+    # Whether the last frame refused was one.
+    cdef bint was_description
+
+    cdef int begin_head(self) except -1
+    cdef int restore_fast_path(self) except -1
+    cdef int find_description(self, Py_ssize_t available, Py_ssize_t* missing) except -1
+    cdef int check_description(self) except -1
+    cdef int look_for_description(self) except -1
+
+    # Refused frames
+    cdef int count_refused(self) except -1
+    cdef int uncount_refused(self) except -1
+    cdef int note_first(self, object error) except -1
