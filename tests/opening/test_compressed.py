@@ -110,7 +110,7 @@ def test_data_that_is_cut_off_is_never_a_clean_end(name: str, tmp_path: Path) ->
         with StreamReader(path, "crc32") as reader:
             found: list[bytes] = []
             error = raised_by(lambda read=found.extend, source=reader: read(map(bytes, source)))
-            assert type(error) is EOFError, cut
+            assert isinstance(error, EOFError), cut
             message = f"{path}: the {name} data is cut off at the end of the file, after {cut} bytes"
             assert message in str(error)
             assert found == PAYLOADS[: len(found)]
