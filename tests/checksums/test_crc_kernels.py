@@ -49,7 +49,7 @@ from hypothesis import strategies as st
 from flatstream import Crc16, Crc32, Crc32c, Crc64
 from flatstream._core.checksums import crc
 from reference import framing as reference
-from support.extent import spread
+from support.extent import in_one_test, spread
 from support.processes import import_with
 
 PATHS = ["vpclmul", "pclmul", "sse42", "portable"]
@@ -240,11 +240,13 @@ def test_message_of_4096_bytes_cut_in_two_at_every_place_has_the_value_of_the_wh
     assert (aligned["cuts"], aligned["wrong_cuts"]) == (len(ALIGNMENTS) * 4097, [])
 
 
+@in_one_test
 @every_way
 def test_check_values_are_those_of_the_catalogue_on_every_way(name, variable, setting):
     assert found(name, variable, setting)["check"] == CHECK_VALUES[name]
 
 
+@in_one_test
 @every_way
 def test_payloads_of_many_sizes_at_many_places_agree_with_the_oracle(name, variable, setting):
     spans = make_plan(name)["spans"]
@@ -255,6 +257,7 @@ def test_payloads_of_many_sizes_at_many_places_agree_with_the_oracle(name, varia
     assert max(length for _, length in spans) == 5 << 20
 
 
+@in_one_test
 @every_crc
 @every_path
 def test_every_length_to_512_agrees_with_the_division_bit_by_bit(path, name):
@@ -270,6 +273,7 @@ def bit_by_bit(name: str) -> list[int]:
     return [calculate(NOISE[place : place + length]) for place, length in make_plan(name)["spans"] if length <= 512]
 
 
+@in_one_test
 @every_crc
 @every_path
 def test_message_in_random_pieces_has_the_value_of_what_there_is_of_it_after_each(path, name):
@@ -282,6 +286,7 @@ def test_message_in_random_pieces_has_the_value_of_what_there_is_of_it_after_eac
     assert max(everything) > 262_144
 
 
+@in_one_test
 @every_crc
 @every_path
 def test_extension_of_any_value_agrees_with_the_division_bit_by_bit(path, name):
@@ -350,6 +355,7 @@ def run_guarded(settings: dict[str, str], names: list[str], touch: int | None = 
     return import_with(settings, GUARDED, {"seed": SEED, "longest": LONGEST, "prefixes": prefixes, "touch": touch})
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
@@ -375,6 +381,7 @@ def test_byte_read_beside_the_page_in_the_middle_ends_the_process(touch):
 # Choosing a path
 
 
+@in_one_test
 @pytest.mark.parametrize("path", PATHS)
 def test_path_asked_for_is_honoured_or_fails_the_import(path):
     script = "import json, sys; from flatstream._core.checksums import crc; json.dump(crc.PATH, sys.stdout)"
@@ -387,6 +394,7 @@ def test_path_asked_for_is_honoured_or_fails_the_import(path):
         assert f"ImportError: FLATSTREAM_CRC requests {path!r}; this processor supports " in result.stderr
 
 
+@in_one_test
 @pytest.mark.parametrize("path", ["PCLMUL", "avx512", " portable", "portable ", "0"])
 def test_path_that_nobody_has_fails_the_import_and_lists_those_there_are(path):
     result = import_with({"FLATSTREAM_CRC": path}, "import flatstream")
@@ -443,12 +451,14 @@ def test_kernel_of_xxh3_is_taken_from_the_extension_if_it_exports_one_and_nobody
     assert found("xxhash64", "FLATSTREAM_XXH3", "python")["way"]["xxh3"] == ""
 
 
+@in_one_test
 @every_crc
 @every_path
 def test_path_asked_for_is_the_one_that_was_tested(path, name):
     assert found(name, "FLATSTREAM_CRC", path)["way"]["crc"] == path
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -484,6 +494,7 @@ def test_value_of_a_beginning_extended_by_the_rest_is_that_of_the_whole(name, be
     assert CRCS[name]().extend(ORACLES[name](beginning), rest) == ORACLES[name](beginning + rest)
 
 
+@in_one_test
 @every_crc
 def test_value_of_nothing_is_0_and_extended_by_nothing_any_value_stays(name):
     checksum = CRCS[name]()
@@ -493,6 +504,7 @@ def test_value_of_nothing_is_0_and_extended_by_nothing_any_value_stays(name):
     assert checksum.extend(0, b"123456789") == CHECK_VALUES[name][1]
 
 
+@in_one_test
 @every_crc
 @pytest.mark.parametrize(
     "make",
@@ -512,6 +524,7 @@ def test_every_kind_of_buffer_extends_by_its_bytes(name, make):
     assert CRCS[name]().extend(ORACLES[name](NOISE[:100]), make(data)) == ORACLES[name](NOISE[:260])
 
 
+@in_one_test
 @every_crc
 def test_value_may_be_an_int_of_a_subclass(name):
     class Number(int):
@@ -520,11 +533,13 @@ def test_value_may_be_an_int_of_a_subclass(name):
     assert CRCS[name]().extend(Number(ORACLES[name](b"1234")), b"56789") == CHECK_VALUES[name][1]
 
 
+@in_one_test
 @every_crc
 def test_value_may_be_given_by_name(name):
     assert CRCS[name]().extend(value=ORACLES[name](b"1234"), payload=b"56789") == CHECK_VALUES[name][1]
 
 
+@in_one_test
 @pytest.mark.parametrize(
     "value",
     [None, "1", b"\x01", 1.0, True, False, [1], np.float64(1), np.bool_(True)],
@@ -536,6 +551,7 @@ def test_value_that_is_no_int_raises_type_error(name, value):
         CRCS[name]().extend(value, b"abc")
 
 
+@in_one_test
 @every_crc
 @pytest.mark.parametrize("beyond", [-1, -(2**64), 0, 1, 2**64], ids=lambda beyond: f"{beyond}")
 def test_value_that_is_negative_or_too_large_raises_value_error(name, beyond):
@@ -545,6 +561,7 @@ def test_value_that_is_negative_or_too_large_raises_value_error(name, beyond):
         CRCS[name]().extend(value, b"abc")
 
 
+@in_one_test
 @pytest.mark.parametrize(
     ("payload", "error", "message"),
     [
@@ -565,6 +582,7 @@ def test_payload_that_is_no_contiguous_buffer_is_refused_by_extend(name, payload
         CRCS[name]().extend(0, payload)
 
 
+@in_one_test
 @every_crc
 def test_released_memoryview_is_refused_by_extend(name):
     view = memoryview(b"abc")
@@ -573,6 +591,7 @@ def test_released_memoryview_is_refused_by_extend(name):
         CRCS[name]().extend(0, view)
 
 
+@in_one_test
 @pytest.mark.parametrize("arguments", [(), (0,), (0, b"", b"")], ids=["none", "one", "three"])
 @every_crc
 def test_extend_with_too_few_or_too_many_arguments_raises_type_error(name, arguments):
@@ -580,6 +599,7 @@ def test_extend_with_too_few_or_too_many_arguments_raises_type_error(name, argum
         CRCS[name]().extend(*arguments)
 
 
+@in_one_test
 @pytest.mark.parametrize("size", [3, 300_000], ids=["lock_held", "lock_released"])
 @every_crc
 def test_payload_is_free_again_after_it_was_extended_by_or_refused(name, size):
@@ -618,6 +638,7 @@ NARROW: list[tuple[type[Any], str]] = [(NarrowCrc32, "crc32"), (NarrowCrc64, "cr
 WIDE: list[tuple[type[Any], str]] = [(WideCrc16, "crc16"), (WideCrc32c, "crc32c")]
 
 
+@in_one_test
 @pytest.mark.parametrize(("cls", "name"), NARROW + WIDE)
 def test_extend_of_a_subclass_that_stores_another_size_goes_on_with_what_it_calculates(cls, name):
     checksum = cls()

@@ -246,6 +246,27 @@ def test_a_start_by_time_begins_at_the_first_message_of_any_table(folder: Path) 
 # Another schema
 
 
+def test_messages_of_one_table_are_read_when_others_join_it(folder: Path) -> None:
+    first = Schema.from_fbs(text='table A { x: int; } root_type A; file_identifier "AAAA";').root
+    second = Schema.from_fbs(text='table B { y: int; } root_type B; file_identifier "BBBB";').root
+    with JournalWriter(folder, describe=first) as journal:
+        # Neither needs an identifier, and the second has one.
+        RecordWriter(journal, first).write(x=1)
+        RecordWriter(journal, first, file_identifier=True).write(x=2)
+    # As messages of A and B, the first one would be of none.
+    with pytest.raises(ValueError, match="no table without a file identifier, and had A, as in"):
+        JournalWriter(folder, describe=[first, second])
+    with JournalWriter(folder, describe={"": first, "BBBB": second}) as journal:
+        RecordWriter(journal, second).write(y=3)
+        RecordWriter(journal, first).write(x=4)
+    with JournalReader(folder) as reader:
+        assert [record.to_dict() for record in reader.records()] == [{"x": 1}, {"x": 2}, {"y": 3}, {"x": 4}]
+    with JournalReader(folder) as reader:
+        assert list(reader.columns("A")["x"]) == [1, 2, 4]
+    with pytest.raises(ValueError, match="no table with the file identifier 'BBBB', and had B"):
+        JournalWriter(folder, describe=first)
+
+
 def test_a_writer_that_is_reopened_goes_on_with_the_schema(folder: Path, schemas: dict[str, Schema]) -> None:
     write(folder, range(3), describe=schemas[SAMPLE], metadata={"host": "a"})
     for begin, describe, metadata in [(3, schemas[SAMPLE], None), (5, True, None), (7, True, {"host": "b"})]:

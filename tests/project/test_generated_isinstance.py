@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from flatstream import RecordWriter, StreamReader, StreamWriter
+from support.extent import in_one_test
 from support.schemas import ROOT, SHAPES
 
 CORE = ROOT / "flatstream" / "_core"
@@ -45,6 +46,7 @@ def test_pattern_in_generated_code_is_what_loses_the_error(tmp_path: Path) -> No
     assert len(unchecked_calls(source.with_suffix(".c").read_text())) == 3
 
 
+@in_one_test
 @pytest.mark.parametrize("path", sorted(CORE.rglob("*.pyx")), ids=lambda path: str(path.relative_to(CORE)))
 def test_generated_code_of_module_checks_each_isinstance(path: Path) -> None:
     code = GENERATED / path.relative_to(CORE).with_suffix(".c")
@@ -107,6 +109,7 @@ CALLS: dict[str, Callable[[Any], Callable[[], object]]] = {
 }
 
 
+@in_one_test
 @pytest.mark.parametrize("error", [KeyError("mine"), ZeroDivisionError("mine"), KeyboardInterrupt("mine")], ids=repr)
 @pytest.mark.parametrize("name", CALLS)
 def test_error_of_an_object_that_is_looked_at_comes_through(name: str, error: BaseException) -> None:

@@ -1,5 +1,8 @@
 """Helpers that the tests share, by subject.
 
+Any
+    extent             how much of a sweep is done, and many small cases in one test
+
 Streams
     sources            every kind of source, and sources that behave badly
     sinks              the same for sinks
