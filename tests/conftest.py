@@ -121,8 +121,18 @@ def quick_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(ALGORITHMS, name, algorithm)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """Has the garbage collector look at what is made in this file only, since many tests call it.
+
+    Not all garbage is collected here, which would take as long as it saves.
+    """
+    gc.collect(1)
+    gc.freeze()
+
+
 @pytest.fixture(scope="module")
 def quick_collections() -> None:
-    """Has the garbage collector look at what is made in this module only, since it is called a thousand times."""
+    """Collects all garbage first, where the collector is called a thousand times."""
     gc.collect()
     gc.freeze()

@@ -35,7 +35,7 @@ from flatstream._core.column_reader.reader import ColumnReader
 from reference.columns import Reference, bits, in_arrow
 from support import strategies
 from support.columns import LEVEL1, NAMED, SHAPE, columns_of, named_message, stream_of
-from support.extent import in_one_test
+from support.extent import EVERYTHING, in_one_test, spread
 from support.messages import (
     event_payloads,
     extreme_messages,
@@ -62,7 +62,7 @@ def check(batch: ColumnBatch, expected: list[dict[str, Any]]) -> None:
 # What generated code wrote
 
 
-@settings(max_examples=25)
+@settings(max_examples=250 if EVERYTHING else 10)
 @given(st.lists(strategies.shapes, max_size=5), st.sampled_from(["dictionary", "number"]), st.booleans())
 def test_random_messages_come_out_as_the_reference_reads_them(made, enums, verify):
     payloads = [message(each) for each in made]
@@ -90,7 +90,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-@settings(max_examples=12)
+@settings(max_examples=120 if EVERYTHING else 5)
 @given(st.data())
 def test_each_table_comes_out_as_the_reference_reads_it(name, data):
     payloads = [message(each) for each in data.draw(st.lists(TABLES[name], min_size=1, max_size=4))]
@@ -198,7 +198,7 @@ def test_monster_of_flatc_comes_out_as_the_reference_reads_it():
 
 @pytest.mark.parametrize("writer", ["shapes", "shapes_v2"])
 @pytest.mark.parametrize("reader", ["shapes", "shapes_v2"])
-@settings(max_examples=8)
+@settings(max_examples=80 if EVERYTHING else 4)
 @given(st.data())
 def test_older_and_newer_schemas_read_the_same_messages(writer, reader, data):
     made = data.draw(strategies.shapes)
@@ -273,7 +273,7 @@ def test_paths_that_subsets_are_drawn_from_are_many_and_of_all_kinds():
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=400 if EVERYTHING else 15)
 @given(st.lists(strategies.shapes, max_size=4), st.lists(st.sampled_from(PATHS), unique=True, max_size=12))
 def test_random_subset_of_fields_comes_out_as_the_reference_reads_it(made, paths):
     payloads = [message(each) for each in made]
@@ -289,7 +289,7 @@ def test_every_path_by_itself_comes_out_as_the_reference_reads_it():
     payloads = [grid_message(seed) for seed in range(3)] + sample_messages(12)
     rng.shuffle(payloads)
     reference = Reference(SHAPES)
-    for path in PATHS:
+    for path in spread(PATHS, 3):
         batch = columns_of(payloads, SHAPE, [path])
         assert bits(batch[path].to_pylist()) == bits([reference.at("shapes.Shape", each, path) for each in payloads]), (
             path

@@ -28,7 +28,7 @@ import flatstream
 from flatstream import FlatbufferError, Schema, TypedValidator, ValidationFailedError
 from flatstream._core.flatbuf import kinds
 from flatstream.schema._reflection import SIZES, BaseType
-from support.extent import in_one_test
+from support.extent import EVERYTHING, in_one_test, spread
 from support.schemas import ROOT, VECTORS
 from support.schemas import SCHEMAS as SCHEMA_FOLDER
 
@@ -434,7 +434,7 @@ def test_schema_as_flatc_wrote_it_is_loaded_and_used(name):
 def test_every_single_bit_flip_gives_an_error_or_a_schema_that_can_be_used(part):
     outcomes = []
     data = bytearray(TINY)
-    for bit in range(part, 8 * len(data), 4):
+    for bit in spread(range(part, 8 * len(data), 4), 4):
         data[bit >> 3] ^= 1 << (bit & 7)
         try:
             outcomes.append(load_and_use(bytes(data)))
@@ -493,8 +493,8 @@ def fuzz(name: str, seed: int, count: int) -> list[bool]:
 @in_one_test
 @EVERY_SCHEMA
 def test_mutant_gives_an_error_or_a_schema_that_can_be_used(name):
-    outcomes = fuzz(name, 1, 300)
-    assert outcomes.count(False) > 30
+    outcomes = fuzz(name, 1, 300 if EVERYTHING else 100)
+    assert outcomes.count(False) > 10
 
 
 @pytest.mark.long
@@ -918,7 +918,7 @@ def test_table_with_as_many_fields_as_a_vtable_holds_is_loaded(count):
 
 def test_table_with_more_fields_than_a_vtable_holds_is_refused():
     kind = kind_of(INT)
-    fields = (field(f"f{i}", kind, i) for i in range(32_766))
+    fields = (field(f"f{i}", kind, i) for i in range(65_535))
     with pytest.raises(FlatbufferError, match="invalid binary schema: "):
         Schema.from_bytes(schema_bytes([table_type("T", *fields)], builder=flatstream.Builder(1024)))
 

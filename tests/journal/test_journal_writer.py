@@ -20,7 +20,7 @@ from flatstream.journal import (
     SyncPolicy,
 )
 from flatstream.journal._layout import cursor_path, read_manifest, write_atomically
-from support.extent import in_one_test
+from support.extent import in_one_test, spread
 from support.journals import frames_of, segments_of
 from support.logs import log_lines
 from support.processes import run_python
@@ -64,11 +64,11 @@ def test_no_segment_is_larger_than_its_limit_but_for_one_large_frame(
     tmp_path: Path, buffer_size: int, max_bytes: int
 ) -> None:
     draw = random.Random(7)
-    payloads = [draw.randbytes(draw.choice([1, 20, 100, 3000, 9000])) for _ in range(300)]
+    payloads = [draw.randbytes(draw.choice([1, 20, 100, 3000, 9000])) for _ in range(120)]
     with JournalWriter(tmp_path / "j", rotate=RotationPolicy(max_bytes=max_bytes), buffer_size=buffer_size) as journal:
-        for payload in payloads[:150]:
+        for payload in payloads[:60]:
             journal.write_payload(payload)
-        journal.write_payloads(payloads[150:])
+        journal.write_payloads(payloads[60:])
     assert frames_of(tmp_path / "j") == dict(enumerate(payloads))
     for first, path in segments_of(tmp_path / "j").items():
         size = path.stat().st_size
@@ -224,7 +224,7 @@ def test_a_torn_tail_is_saved_and_cut_at_every_byte(tmp_path: Path, checksum: st
         journal.write_payload(b"z" * 30)
     (path,) = segments_of(tmp_path / "j").values()
     whole = path.read_bytes()
-    for size in range(begin + 1, len(whole)):
+    for size in spread(range(begin + 1, len(whole)), 4):
         directory = tmp_path / str(size)
         directory.mkdir()
         (directory / path.name).write_bytes(whole[:size])

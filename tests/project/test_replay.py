@@ -93,7 +93,7 @@ def replay(*arguments: Any, status: int = 0) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.parametrize("engine", ["polars", "pandas"])
 def test_file_becomes_parquet_a_summary_and_a_picture(recorded, engine):
-    done = run_replay(recorded, "--with", engine)
+    done = (run_replay if engine == "polars" else replay)(recorded, "--with", engine)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[0][:3] == ["loaded", "1000", "events"]

@@ -275,19 +275,23 @@ def environment() -> dict[str, str]:
     return found if parent.name == "site-packages" else {**found, "MYPYPATH": str(parent)}
 
 
+PROGRAMS = {
+    "right_use": RIGHT_USE,
+    "wrong_use": WRONG_USE,
+    # Without their comments, so that it is certain that the checker finds the package at all.
+    "reported_use": f"{WRONG_USE}\nCrc32().calculate(3)\nwriter.write_payload(None)\n",
+}
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the programs are checked, with one cache: the package and its stubs are read once."""
-    return tmp_path_factory.mktemp("typing")
-
-
-def check(program: str, folder: Path) -> str:
-    """What mypy says of `program` in its strictest mode: "" if nothing."""
-    path = folder / "program.py"
-    path.write_text(program)
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What mypy says of each program in its strictest mode, by the program: one process reads the package once."""
+    folder = tmp_path_factory.mktemp("typing")
+    for name, program in PROGRAMS.items():
+        (folder / f"{name}.py").write_text(program)
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary", "--cache-dir"]
     done = subprocess.run(
-        [*command, str(folder / "cache"), path.name],
+        [*command, str(folder / "cache"), *(f"{name}.py" for name in PROGRAMS)],
         cwd=folder,
         env=environment(),
         capture_output=True,
@@ -297,11 +301,14 @@ def check(program: str, folder: Path) -> str:
     )
     assert not done.stderr, done.stderr
     assert done.returncode == bool(done.stdout)
-    return done.stdout
+    found: dict[str, list[str]] = {name: [] for name in PROGRAMS}
+    for line in done.stdout.splitlines():
+        found[line.partition(".py:")[0]].append(line)
+    return found
 
 
-def test_right_use_of_the_package_is_accepted_and_typed(folder: Path) -> None:
-    assert check(RIGHT_USE, folder) == ""
+def test_right_use_of_the_package_is_accepted_and_typed(reports: dict[str, list[str]]) -> None:
+    assert reports["right_use"] == []
 
 
 def test_right_use_of_the_package_runs(tmp_path: Path) -> None:
@@ -310,11 +317,10 @@ def test_right_use_of_the_package_runs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "error", str(path)], cwd=tmp_path, check=True, timeout=300)
 
 
-def test_every_wrong_use_of_the_package_is_refused(folder: Path) -> None:
-    assert check(WRONG_USE, folder) == ""
+def test_every_wrong_use_of_the_package_is_refused(reports: dict[str, list[str]]) -> None:
+    assert reports["wrong_use"] == []
 
 
-def test_wrong_use_is_reported_by_name(folder: Path) -> None:
-    # Without their comments, so that it is certain that the checker finds the package at all.
-    output = check(f"{WRONG_USE}\nCrc32().calculate(3)\nwriter.write_payload(None)\n", folder)
-    assert output.count("error:") == output.count("[arg-type]") == 2
+def test_wrong_use_is_reported_by_name(reports: dict[str, list[str]]) -> None:
+    errors = [line for line in reports["reported_use"] if ": error: " in line]
+    assert len(errors) == sum("[arg-type]" in line for line in errors) == 2
