@@ -16,7 +16,7 @@ from flatstream.schema import Schema
 from flatstream.tools import convert, plot
 from support.conversion import names_in, one
 from support.extent import in_one_test
-from support.schemas import SHAPES, TELEMETRY
+from support.schemas import SHAPES, TELEMETRY, root_of
 
 assert TELEMETRY.root is not None
 assert SHAPES.root is not None
@@ -145,8 +145,8 @@ def test_channels_of_several_tables_have_their_schemas_and_times(tmp_path: Path)
 
 
 def test_mcap_has_the_messages_without_an_identifier_of_a_mixed_stream(tmp_path: Path) -> None:
-    first = Schema.from_fbs(text='table A { time_s: int; } root_type A; file_identifier "AAAA";').root
-    plain = Schema.from_fbs(text="table C { time_s: int; } root_type C;").root
+    first = root_of('table A { time_s: int; } root_type A; file_identifier "AAAA";')
+    plain = root_of("table C { time_s: int; } root_type C;")
     with flatstream.open(tmp_path / "in.fs", "w", describe=[first, plain]) as writer:
         for number in range(5):
             RecordWriter(writer, first).write(time_s=number)

@@ -202,7 +202,7 @@ def test_lines_are_text():
         pytest.raises(TypeError, match="a line must be str or bytes-like") as found,
     ):
         RecordWriter(writer, table()).write_json_lines(["{}", bytearray(b"{}"), {}])
-    assert found.value.rows_written == 2
+    assert vars(found.value)["rows_written"] == 2
 
 
 def test_text_of_records_reads_back_to_the_same_records():

@@ -17,13 +17,13 @@ import pytest
 
 from flatstream import FlatbufferError, RecordWriter, StreamReader, StreamWriter
 from flatstream._core.records.json_numbers import number_text, powers_of_ten
-from flatstream.schema import Schema, json_lines
+from flatstream.schema import json_lines
 from support.columns import stream_of
 from support.extent import in_one_test
 from support.json_schema import FlatcInFolder, table
 from support.messages import chain, doubling, mutant, shape_messages, union_messages
 from support.records import encoded, table_of
-from support.schemas import schema_of
+from support.schemas import root_of, schema_of
 
 # Floats of these have few digits, so that flatc writes them as they are.
 TEXTS = [
@@ -292,7 +292,7 @@ def test_files_that_take_a_part_of_the_lines_get_the_rest_too():
             self.data += bytes(data[:size])
             return size
 
-    leaf = Schema.from_fbs(text="table Leaf { n: int; } root_type Leaf;").root
+    leaf = root_of("table Leaf { n: int; } root_type Leaf;")
     sink = io.BytesIO()
     with StreamWriter(sink) as writer:
         for number in range(5):
@@ -303,6 +303,6 @@ def test_files_that_take_a_part_of_the_lines_get_the_rest_too():
     with pytest.raises(OSError, match=r"took 0 of \d+ bytes"):
         StreamReader(sink.getvalue()).write_json_lines(Slow(3, 0), leaf)
     blocked = Slow()
-    blocked.write = lambda data: None
+    blocked.write = lambda data: None  # type: ignore[method-assign]
     with pytest.raises(BlockingIOError):
         StreamReader(sink.getvalue()).write_json_lines(blocked, leaf)
