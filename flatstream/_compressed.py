@@ -20,7 +20,7 @@ from flatstream._peeked import PeekedFile, read_fully
 from flatstream.checksums import ChecksumType
 from flatstream.framing import deframer_for
 
-__all__ = ["LONGEST_MAGIC", "DecompressedFile", "begins_compressed", "decompressed"]
+__all__ = ["LONGEST_MAGIC", "CutOffError", "DecompressedFile", "begins_compressed", "decompressed"]
 
 # How many compressed bytes are read at a time, and how many decompressed bytes show that there are any.
 CHUNK = 128 << 10
@@ -40,6 +40,18 @@ ENOUGH = 4
 FEW = 3
 
 INSTALL = "pip install 'flatstream[compression]'"
+
+
+class CutOffError(EOFError):
+    """A compressed file ends inside its data.
+
+    Attributes
+    ----------
+    compression : str
+        The name of its format.
+    """
+
+    compression = ""
 
 
 class _Decompressor(Protocol):
@@ -247,10 +259,11 @@ class DecompressedFile(PeekedFile):
             if not self._input and decompressor.needs_input:
                 self._input = self._more()
                 if not self._input:
-                    self._damaged = EOFError(
+                    self._damaged = cut_off = CutOffError(
                         f"{self.name}: the {self.format} data is cut off at the end of the file, after {self._taken} "
                         f"bytes, which hold the first {self._given} bytes of the stream"
                     )
+                    cut_off.compression = self.format
                     raise self._damaged
             data, self._input = self._input, b""
             try:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
 from flatstream._core.framing.framer import NonEmptyFramer
-from flatstream._endpoints import PathToOpen, Source, open_source
+from flatstream._endpoints import PathToOpen, Source, compression_of, open_source
 from flatstream._finding import find_checksum
 from flatstream._follow import follow_path
 from flatstream._lock import open_for_reading
 from flatstream._peeked import PeekedFile, UnseekableFile
+from flatstream._remote import is_url
 from flatstream._startup import start_up
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
@@ -199,6 +200,11 @@ def open(
             return _open_found(path, allow_empty, options)
         made = deframer_for(checksum) if deframer is None else as_deframer(deframer)
         return StreamReader(path, made, allow_empty=allow_empty, **options)
+    # With recover=True it is moved aside, as any other file that is no stream.
+    if kind == "a" and not recover and (compression := _compression(path)) is not None:
+        raise ValueError(
+            f"nothing can be appended to a compressed file ({compression}): decompress it first: {path!r:.200}"
+        )
     if kind == "a" and checksum is None and framer is None:
         checksum = _checksum_to_append(path)
     written_with = framer_for(checksum) if framer is None else as_framer(framer)
@@ -263,6 +269,14 @@ def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options:
         raise
     reader._checksum_found_by = found.by
     return reader
+
+
+def _compression(path: str | os.PathLike[str]) -> str | None:
+    """The format of a compressed file at `path`; None for other files, what is no file, and where there is nothing."""
+    # What cannot be read can perhaps be appended to.
+    with contextlib.suppress(OSError):
+        return None if is_url(path) else compression_of(path)
+    return None
 
 
 def _checksum_to_append(path: str | os.PathLike[str]) -> Checksum | ChecksumType:

@@ -67,6 +67,9 @@ def _named(error: Exception, url: str) -> OSError:
         builtin = [cls for cls in kind.__mro__ if getattr(builtins, cls.__name__, None) is cls]
         kind = next(cls for cls in builtin if issubclass(cls, OSError))
     text = str(error) or type(error).__name__
+    if text == url and error.__cause__ is not None:
+        # As from fsspec where nobody answers.
+        text = f"{url}: {error.__cause__}"
     number = getattr(error, "errno", None)
     if isinstance(number, int):
         return kind(number, getattr(error, "strerror", None) or text, url)

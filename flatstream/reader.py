@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
@@ -360,7 +362,7 @@ class StreamReader(Decoder):
             raise TypeError(f"file must have a method write(bytes), got {type(file).__name__}: {file!r:.100}")
         lines = table.json_lines(self, **options)
         for chunk in lines:
-            file.write(chunk)
+            _write_whole(file, chunk)
         return int(lines.lines)
 
     # Columns, of a schema at run time
@@ -575,6 +577,19 @@ class StreamReader(Decoder):
         if self.skipped:
             rows.append(("skipped", f"{self.skipped:,} messages, {self.lost_bytes:,} bytes"))
         return html_page("StreamReader", "", (), ("", ""), rows)
+
+
+def _write_whole(file: Any, data: bytes) -> None:
+    """Writes all bytes to a file, which may be a raw one that takes a part of them."""
+    taken = file.write(data)
+    # None from a raw file: it would block. From others: nothing to say.
+    while isinstance(taken, int) and taken < len(data):
+        if taken <= 0:
+            raise OSError(f"write() took {taken} of {len(data)} bytes: {file!r:.100}")
+        data = data[taken:]
+        taken = file.write(data)
+    if taken is None and isinstance(file, io.RawIOBase):
+        raise BlockingIOError(errno.EAGAIN, f"the file takes no bytes now: {file!r:.100}")
 
 
 def _source_text(source: Any) -> str:

@@ -197,10 +197,11 @@ class RecordWriter(RecordEncoder):
         reader = JsonReader(layout, number)
         builder = Builder(1024)
         written = 0
-        for place, line in enumerate(_lines_of(source), 1):
-            if not line.strip():
-                continue
+        for place, each in enumerate(_lines_of(source), 1):
             try:
+                line = _checked_line(each)
+                if not line.strip():
+                    continue
                 builder.Clear()
                 reader._encode_json(
                     builder, line, file_identifier=identifier, force_defaults=force_defaults, unknown=unknown
@@ -232,7 +233,16 @@ def _lines_of(source: Any) -> Iterator[Any]:
         return iter(io.BytesIO(source))
     if not hasattr(type(source), "__iter__"):
         raise TypeError(f"source must be text, a file or an iterable of lines, got {type(source).__name__}")
-    return (line if isinstance(line, (str, bytes)) else bytes(memoryview(line)) for line in source)
+    return iter(source)
+
+
+def _checked_line(line: Any) -> str | bytes:
+    if isinstance(line, (str, bytes)):
+        return line
+    try:
+        return bytes(memoryview(line))
+    except TypeError:
+        raise TypeError(f"a line must be str or bytes-like, got {type(line).__name__}: {line!r:.100}") from None
 
 
 def _described_identifier(description: Description | None, table: Table) -> bytes:

@@ -86,13 +86,14 @@ def last_rows(
 def _of_file(file: io.FileIO, known: StreamReader, plan: Plan, count: int) -> Last:
     size = os.fstat(file.fileno()).st_size
     window = FIRST_BYTES if size > WHOLE else size
+    is_selective = plan.is_selective
     while True:
         begin = max(0, size - window)
         window *= FACTOR
         place, end = _place_of_last(file, known, begin, count)
         if place is None:
             continue
-        if plan.is_selective:
+        if is_selective:
             place = begin
         rows: deque[Row] = deque(maxlen=count)
         loss = Loss()
@@ -104,6 +105,10 @@ def _of_file(file: io.FileIO, known: StreamReader, plan: Plan, count: int) -> La
         # Where reading begins inside of a frame, its rest is no loss.
         if place == begin and begin:
             loss.ranges = [lost for lost in loss.ranges if lost[0]]
+        if len(rows) < count and loss.others and not is_selective:
+            # Messages before them are wanted in place of those of other tables.
+            is_selective, window = True, window // FACTOR
+            continue
         if len(rows) >= count or not begin:
             return Last(list(rows), loss.moved(place), end)
 

@@ -18,7 +18,8 @@ from io import StringIO
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from flatstream.tools.inputs import NotAStreamError
+from flatstream._compressed import CutOffError
+from flatstream.tools.inputs import NotAStreamError, decompression
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -261,6 +262,8 @@ def message_of(error: BaseException, path: str | None = None) -> str:
     if isinstance(error, NotAStreamError) and error.path is not None:
         path = error.path
     text = str(error) or type(error).__name__
+    if isinstance(error, CutOffError):
+        text = f"{text}; {decompression(error.compression, path or 'FILE')}"
     return text if path is None or text.startswith(f"{path}: ") else f"{path}: {text}"
 
 

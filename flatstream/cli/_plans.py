@@ -103,7 +103,7 @@ class Plan:
     times : mapping of str to str
         The columns that are times, and the units that they count in.
     is_selective : bool
-        Whether conditions leave messages out.
+        Whether messages are left out: those for which conditions do not hold, and those of other tables.
     """
 
     columns: tuple[str, ...] | None = None
@@ -228,11 +228,11 @@ class HexPlan(Plan):
 class JsonPlan(Plan):
     """Whole messages of one table as JSON."""
 
-    def __init__(self, table: Table, conditions: list[tuple[str, str, Any]] | None) -> None:
+    def __init__(self, table: Table, conditions: list[tuple[str, str, Any]] | None, is_selective: bool) -> None:
         self._table = table
         self._conditions = conditions or None
         self._on_other: Literal["skip", "raise"] = "skip" if has_identifier(table) else "raise"
-        self.is_selective = bool(conditions)
+        self.is_selective = is_selective
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
         gathered = _Gathered(limit, live)
@@ -271,11 +271,12 @@ class CellPlan(Plan):
         fields: tuple[str, ...],
         conditions: list[tuple[str, str, Any]] | None,
         time: TimeField | None,
+        is_selective: bool,
     ) -> None:
         self._table = table
         self._conditions = conditions or None
         self._on_other: Literal["skip", "raise"] = "skip" if has_identifier(table) else "raise"
-        self.is_selective = bool(conditions)
+        self.is_selective = is_selective
         self._fields = fields or tuple(plain_columns(table))
         try:
             schema = table.arrow_schema(self._fields)
@@ -313,7 +314,7 @@ class RecordPlan(CellPlan):
         self._steps = [steps_of(table, path) for path in self._fields]
 
     def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
-        for texts in JsonPlan(self._table, self._conditions).rows(reader, loss, limit, live=live):
+        for texts in JsonPlan(self._table, self._conditions, self.is_selective).rows(reader, loss, limit, live=live):
             yield [tuple(map(partial(value_at, json.loads(text)), self._steps)) for text in texts]
 
 
@@ -396,12 +397,15 @@ def plan_of(opened: Opened, selection: Selection) -> Plan:
         table = next(iter(tables.values()))
         selection.check_fields(table)
         conditions = selection.conditions(table, opened.description)
+        # Messages of the other tables of the stream are left out.
+        is_selective = bool(conditions) or len(opened.tables) > 1
         if selection.format == "jsonl" and not selection.fields:
-            return JsonPlan(table, conditions)
+            return JsonPlan(table, conditions, is_selective)
         fields = selection.fields if selection.format == "jsonl" else tuple(expanded(table, selection.fields))
         shown = fields or plain_columns(table)
         plan = CellPlan if all(is_plain(table, path) for path in shown) else RecordPlan
-        return plan(table, fields, conditions, selection.time_field(table, opened.description))
+        time = selection.time_field(table, opened.description)
+        return plan(table, fields, conditions, time, is_selective)
     names = ", ".join(table.name for table in tables.values())
     if selection.fields or selection.format == "csv":
         option = "--fields" if selection.fields else "--format csv"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flatstream.cli._app import exit_statuses
-from flatstream.cli._inputs import Source, source_options
-from flatstream.cli._output import Progress, complain, count_text, is_terminal, print_line, size_text
+from flatstream.cli._inputs import Source, json_option, source_options
+from flatstream.cli._output import Progress, complain, count_text, is_terminal, print_json, print_line, size_text
 from flatstream.cli._status import DAMAGED, INTACT
 from flatstream.cli.convert import Messages, failed, message_options
 from flatstream.errors import FlatStreamError
@@ -55,6 +55,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     show_default=True,
     help="What happens at damage.",
 )
+@json_option
 def command(
     paths: tuple[str, ...],
     fields: tuple[str, ...],
@@ -65,6 +66,7 @@ def command(
     source: Source,
     messages: Messages,
     on_error: Any,
+    as_json: bool,
 ) -> int:
     """Draw fields of messages over time, in the terminal or as a picture.
 
@@ -88,16 +90,19 @@ def command(
                 time_field=messages.time_field,
                 progress=progress,
             )
+            text = ""
             if out is not None:
                 width, height = size or (1200, 600)
                 found.save(out, width=width, height=height)
-                text = ""
-            else:
+            elif not as_json:
                 width, height = size or shutil.get_terminal_size((80, 24))
                 # The shell's next line stands below the plot.
                 text = found.to_text(width, height if size else max(8, height - 2), color=is_terminal(sys.stdout))
         except (ValueError, TypeError, LookupError, OSError, EOFError, ImportError, FlatStreamError) as error:
             return failed(error, paths[0] if len(paths) == 1 else None)
+    if as_json:
+        print_json(found.to_dict() | {"out": out})
+        return tell_damage(found)
     if out is not None:
         print_line(f"{name} -> {out}: {found.messages:,} messages")
     else:

@@ -44,6 +44,8 @@ def command(
     are damaged or torn are copied, unless --all is given. Compressed files must be decompressed before.
     """
     inputs = expand(paths)
+    if out == "-":
+        raise click.UsageError("salvage writes to new files, and not to standard output (./- is a file)")
     is_folder = len(inputs) > 1 or os.path.isdir(out)
     names = [os.path.basename(os.path.normpath(one.name)) for one in inputs]
     if same := sorted({name for name in names if names.count(name) > 1}):

@@ -230,11 +230,16 @@ def _problems(new: Description, old: Description) -> list[str]:
     if (new.serializer, new.transforms) != (old.serializer, old.transforms):
         problems.append("its messages have another serializer or other transforms")
     tables = new.tables
-    for identifier, before in old.tables.items():
+    known = old.tables
+    if len(known) == 1 and len(tables) > 1:
+        # They may have no identifier: nobody needed one.
+        known = {"": next(iter(known.values()))}
+    for identifier, before in known.items():
         after = tables.get(identifier)
         kind = f"with the file identifier {identifier!r}" if identifier else "without a file identifier"
         if after is None:
-            problems.append(f"it has no table {kind}, and had {before.name}")
+            hint = f', as in {{"": {before.name}, ...}}' if len(old.roots) == 1 and not identifier else ""
+            problems.append(f"it has no table {kind}, and had {before.name}{hint}")
         elif after.name != before.name:
             problems.append(f"the table {kind} is {after.name}, and was {before.name}")
         elif after.schema != before.schema:

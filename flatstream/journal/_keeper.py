@@ -40,8 +40,8 @@ class Keeper:
     def __init__(self, writer: JournalWriter) -> None:
         self._writer = weakref.ref(writer)
         _keepers.add(self)
-        # Held for a few instructions, never while something waits or code of the caller runs. Reentrant, because a signal
-        # handler can run in the middle. (Not a Condition, which an exception of a handler can leave locked.)
+        # Held for a few instructions, never while something waits or the caller's code runs. Reentrant, because a
+        # signal handler can run in the middle. (Not a Condition, which an exception of a handler can leave locked.)
         self._mutex = threading.RLock()
         # A lock without an owner: its release makes the thread look for work.
         self._bell = held_lock()

@@ -243,7 +243,7 @@ def _compare_unions(new: Enum, old: Enum) -> Iterator[EvolutionIssue]:
             yield EvolutionIssue(
                 "union_member_removed",
                 path,
-                f"the variant {value.value} was removed: its values cannot be read any more",
+                f"the variant {value.value} was removed: its values cannot be read",
             )
         elif text(same_number) != text(value):
             renamed = "" if same_number.name == value.name else f" (it is called {same_number.name} now)"

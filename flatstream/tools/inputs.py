@@ -192,11 +192,8 @@ class Input:
                 opened.tables = opened.description.tables
             if made is None and not opened.tables and table is not None:
                 raise LookupError(f"the stream has no schema in which to look for the table {table!r}")
-            known = made
-            if made is None and table is not None and opened.description is not None:
-                # It may be another one than a root.
-                known = opened.description.schema
-            opened.table = pick_table(opened.tables, known, table)
+            # Of a described stream, all messages are of its roots.
+            opened.table = pick_table(opened.tables, made, table)
             if made is not None:
                 check_table(opened.table, opened.description)
         except BaseException:

@@ -10,7 +10,7 @@ import lzma
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from support.cli_samples import described, telemetry, write_events
 
 resource = pytest.importorskip("resource")
 
-COMPRESSIONS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def room_for(size: int) -> Iterator[None]:
 def test_output_without_room_is_named_and_nothing_is_left(folder: Path, tmp_path: Path) -> None:
     path, out = folder / "described.fs", tmp_path / "new"
     number = tmp_path / "new-{number}"
-    for arguments in (
+    cases: list[list[str | Path]] = [
         ["merge", path, path, "-o", out],
         ["sample", path, "-o", out, "--every", "1"],
         ["split", path, "-o", number, "--count", "1000"],
@@ -104,7 +104,8 @@ def test_output_without_room_is_named_and_nothing_is_left(folder: Path, tmp_path
         ["convert", path, out, "--to", "jsonl"],
         ["convert", path, out, "--to", "fs"],
         ["convert", path, out, "--to", "parquet", "--unsupported", "json"],
-    ):
+    ]
+    for arguments in cases:
         with room_for(2000):
             result = call_flatstream(*arguments)
         assert result.status == 4, arguments

@@ -47,8 +47,9 @@ NAMES = ("time_ns", "f", "s", "point", "marks", "points", "inner", "inners", "ch
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("fields")
     schema = Schema.from_fbs(text=TEXT)
-    for name, options in (("events.fs", {"describe": schema}), ("plain.fs", {})):
-        with flatstream.open(made / name, "w", checksum="crc32", **options) as writer:
+    assert schema.root is not None
+    for name, description in (("events.fs", schema), ("plain.fs", None)):
+        with flatstream.open(made / name, "w", checksum="crc32", describe=description) as writer:
             records = RecordWriter(writer, schema.root, file_identifier=True)
             for number, message in enumerate(MESSAGES):
                 records.write(time_ns=number, **message)

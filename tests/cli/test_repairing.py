@@ -136,8 +136,9 @@ def test_salvage_of_one_file_gives_it_the_name_of_out(folder):
     assert (folder / "saved.fs").stat().st_size == found["size"]
     same = call_flatstream("salvage", "torn.fs", "../samples/torn.fs", "x", cwd=folder)
     assert (same.status, "more than one input is called 'torn.fs'" in same.errors) == (2, True)
-    piped = call_flatstream("salvage", "-", "x", cwd=folder)
-    assert piped.status == 2
+    for names in (["-", "x"], ["damaged.fs", "-"]):
+        assert call_flatstream("salvage", *names, cwd=folder).status == 2
+        assert not (folder / "-").exists()
     assert not (folder / "x").exists()
 
 

@@ -329,3 +329,26 @@ def test_messages_that_cannot_be_told_from_others_are_those_of_the_table(
         RecordWriter(writer, table.schema.table("Inner")).write(y=7)
     assert call_flatstream("tail", "inner.fs").lines == ['{"y":7}']
     assert call_flatstream("verify", "inner.fs").status == 0
+
+
+def test_the_last_messages_of_one_table_of_a_mixed_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with flatstream.open(
+        tmp_path / "mixed.fs", "w", checksum="crc32", describe={"TELE": EVENT, "SHAP": SHAPE}
+    ) as writer:
+        write_events(writer, range(50))
+        for _ in range(200):
+            writer.write_payload(b"\x0c\x00\x00\x00SHAP" + bytes(8))
+    with flatstream.open(tmp_path / "plain.fs", "w", checksum="crc32") as writer:
+        write_events(writer, range(50))
+        for _ in range(200):
+            writer.write_payload(b"\x0c\x00\x00\x00ELSE" + bytes(8))
+    stream = (tmp_path / "mixed.fs").read_bytes()
+    arguments = ("tail", "-n", "3", "--table", "Event")
+    for whole in (1 << 24, 100):
+        monkeypatch.setattr("flatstream.cli._last.WHOLE", whole)
+        monkeypatch.setattr("flatstream.cli._last.FIRST_BYTES", 100)
+        for options in ([], ["--fields", "sequence"]):
+            assert numbers(call_flatstream(*arguments, *options, tmp_path / "mixed.fs")) == [47, 48, 49]
+            assert numbers(call_flatstream(*arguments, *options, "-", input=stream)) == [47, 48, 49]
+            plain = call_flatstream("tail", "-n", "3", *SCHEMA, *options, tmp_path / "plain.fs")
+            assert numbers(plain) == [47, 48, 49], (whole, plain)

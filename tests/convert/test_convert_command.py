@@ -216,6 +216,17 @@ def test_plot_tells_damage_and_tells_lines_apart(folder: Path) -> None:
         done = call_flatstream("plot", "torn.fs", *arguments, "--on-error", on_error, cwd=folder)
         assert (done.status, done.errors.count("\n")) == (DAMAGED, 1)
         assert text in done.errors
+        plot = json.loads(
+            call_flatstream("plot", "torn.fs", *arguments, "--on-error", on_error, "--json", cwd=folder).output
+        )
+        assert plot["messages"] == 99
+        assert [(line["name"], len(line["y"])) for line in plot["lines"]] == [
+            ("load_1", 99), ("load_5", 99), ("sequence", 99),
+        ]  # fmt: skip
+        assert plot["lines"][2]["y"] == list(range(99))
+    bars = call_flatstream("plot", "in.fs", *arguments, "--by", "host", "--percentiles", "50,90", "--json", cwd=folder)
+    (bar, *_) = json.loads(bars.output)["bars"]
+    assert (len(bar["keys"]), bar["ranks"], len(bar["heights"][0])) == (len(bar["heights"]), [50, 90], 2)
     done = call_flatstream("plot", "torn.fs", *arguments, cwd=folder)
     assert (done.status, done.output) == (DAMAGED, "")
     assert "--on-error resync" in done.errors

@@ -10,12 +10,13 @@ import pyarrow.parquet
 import pytest
 from mcap.reader import make_reader
 
+import flatstream
 from flatstream import Description, RecordWriter, StreamReader, StreamWriter
 from flatstream.schema import Schema
 from flatstream.tools import convert, plot
 from support.conversion import names_in, one
 from support.extent import in_one_test
-from support.schemas import SHAPES, TELEMETRY
+from support.schemas import SHAPES, TELEMETRY, root_of
 
 assert TELEMETRY.root is not None
 assert SHAPES.root is not None
@@ -141,6 +142,21 @@ def test_channels_of_several_tables_have_their_schemas_and_times(tmp_path: Path)
     # One of them, by its topic.
     assert one(tmp_path / "out.mcap", tmp_path / "b.jsonl", table="B").messages == 10
     assert (tmp_path / "b.jsonl").read_text().startswith('{"b_time_us":0}\n{"b_time_us":1}\n')
+
+
+def test_mcap_has_the_messages_without_an_identifier_of_a_mixed_stream(tmp_path: Path) -> None:
+    first = root_of('table A { time_s: int; } root_type A; file_identifier "AAAA";')
+    plain = root_of("table C { time_s: int; } root_type C;")
+    with flatstream.open(tmp_path / "in.fs", "w", describe=[first, plain]) as writer:
+        for number in range(5):
+            RecordWriter(writer, first).write(time_s=number)
+            RecordWriter(writer, plain).write(time_s=10 + number)
+    assert one(tmp_path / "in.fs", tmp_path / "out.mcap").messages == 10
+    for name, table in (("A", first), ("C", plain)):
+        assert one(tmp_path / "out.mcap", tmp_path / f"{name}.fs", table=name).messages == 5
+        with flatstream.open(tmp_path / f"{name}.fs") as reader:
+            found = [next(iter(record.to_dict().values())) for record in reader.records(table)]
+        assert found == list(range(5) if name == "A" else range(10, 15))
 
 
 def test_damaged_metadata_is_an_error(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from flatstream.journal._cli import main
 from flatstream.journal._heads import FIRST_KEY, JOURNAL_KEY
 from reference import framing as reference
 from support.journals import failing_disk, segments_of
+from support.schemas import root_of
 
 SAMPLE = "table Sample { time_ms: long; value: double; } root_type Sample;"
 # A field more; the same with other text; and a field with another type.
@@ -222,9 +223,9 @@ def test_a_start_by_time_uses_the_time_field_of_the_description(folder: Path, sc
 
 def test_a_start_by_time_begins_at_the_first_message_of_any_table(folder: Path) -> None:
     begin = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    first = Schema.from_fbs(text='table A { x: int; time_ms: long; } root_type A; file_identifier "AAAA";').root
-    second = Schema.from_fbs(text='table B { s: string; ts_s: long; } root_type B; file_identifier "BBBB";').root
-    plain = Schema.from_fbs(text="table C { time_us: long; } root_type C;").root
+    first = root_of('table A { x: int; time_ms: long; } root_type A; file_identifier "AAAA";')
+    second = root_of('table B { s: string; ts_s: long; } root_type B; file_identifier "BBBB";')
+    plain = root_of("table C { time_us: long; } root_type C;")
     for number, kinds in enumerate(["A" * 10 + "B" * 10, "B" * 10 + "A" * 10, "AB" * 10, "B" * 20, "CAB" * 6 + "CC"]):
         path = folder.with_name(f"journal-{number}")
         with JournalWriter(path, rotate=ROTATE, describe=[first, second, plain]) as journal:
@@ -244,6 +245,27 @@ def test_a_start_by_time_begins_at_the_first_message_of_any_table(folder: Path) 
 
 
 # Another schema
+
+
+def test_messages_of_one_table_are_read_when_others_join_it(folder: Path) -> None:
+    first = root_of('table A { x: int; } root_type A; file_identifier "AAAA";')
+    second = root_of('table B { y: int; } root_type B; file_identifier "BBBB";')
+    with JournalWriter(folder, describe=first) as journal:
+        # Neither needs an identifier, and the second has one.
+        RecordWriter(journal, first).write(x=1)
+        RecordWriter(journal, first, file_identifier=True).write(x=2)
+    # As messages of A and B, the first one would be of none.
+    with pytest.raises(ValueError, match="no table without a file identifier, and had A, as in"):
+        JournalWriter(folder, describe=[first, second])
+    with JournalWriter(folder, describe={"": first, "BBBB": second}) as journal:
+        RecordWriter(journal, second).write(y=3)
+        RecordWriter(journal, first).write(x=4)
+    with JournalReader(folder) as reader:
+        assert [record.to_dict() for record in reader.records()] == [{"x": 1}, {"x": 2}, {"y": 3}, {"x": 4}]
+    with JournalReader(folder) as reader:
+        assert list(reader.columns("A")["x"]) == [1, 2, 4]
+    with pytest.raises(ValueError, match="no table with the file identifier 'BBBB', and had B"):
+        JournalWriter(folder, describe=first)
 
 
 def test_a_writer_that_is_reopened_goes_on_with_the_schema(folder: Path, schemas: dict[str, Schema]) -> None:

@@ -196,6 +196,15 @@ def test_texts_in_the_middle_of_two_floats_may_be_long_and_hexadecimal():
         assert read(f'{{"f32":{text}}}').f32 == expected, text[:40]
 
 
+def test_lines_are_text():
+    with (
+        StreamWriter(io.BytesIO()) as writer,
+        pytest.raises(TypeError, match="a line must be str or bytes-like") as found,
+    ):
+        RecordWriter(writer, table()).write_json_lines(["{}", bytearray(b"{}"), {}])
+    assert vars(found.value)["rows_written"] == 2
+
+
 def test_text_of_records_reads_back_to_the_same_records():
     fields = {
         "f32": math.nan, "f64": -0.0, "i64": -(2**63), "u64": 2**64 - 1, "text": "\0\x1f\x7f\"\\/é𝄞", "access": 9,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
@@ -14,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from flatstream import FlatbufferError, StreamReader
+from flatstream import FlatbufferError, RecordWriter, StreamReader, StreamWriter
 from flatstream._core.records.json_numbers import number_text, powers_of_ten
 from flatstream.schema import json_lines
 from support.columns import stream_of
@@ -22,7 +23,7 @@ from support.extent import in_one_test
 from support.json_schema import FlatcInFolder, table
 from support.messages import chain, doubling, mutant, shape_messages, union_messages
 from support.records import encoded, table_of
-from support.schemas import schema_of
+from support.schemas import root_of, schema_of
 
 # Floats of these have few digits, so that flatc writes them as they are.
 TEXTS = [
@@ -279,3 +280,29 @@ def test_lines_of_records_of_several_tables():
             json_lines([], chunk_size=wrong)
     with pytest.raises(TypeError, match="chunk_size must be an int"):
         json_lines([], chunk_size=cast("Any", "1"))
+
+
+def test_files_that_take_a_part_of_the_lines_get_the_rest_too():
+    class Slow(io.RawIOBase):
+        def __init__(self, *sizes):
+            self.sizes, self.data = list(sizes), b""
+
+        def write(self, data):
+            size = self.sizes.pop(0) if self.sizes else len(data)
+            self.data += bytes(data[:size])
+            return size
+
+    leaf = root_of("table Leaf { n: int; } root_type Leaf;")
+    sink = io.BytesIO()
+    with StreamWriter(sink) as writer:
+        for number in range(5):
+            RecordWriter(writer, leaf).write(n=number + 1)
+    slow = Slow(1, 2, 7)
+    assert StreamReader(sink.getvalue()).write_json_lines(slow, leaf) == 5
+    assert slow.data == b"".join(b'{"n":%d}\n' % (number + 1) for number in range(5))
+    with pytest.raises(OSError, match=r"took 0 of \d+ bytes"):
+        StreamReader(sink.getvalue()).write_json_lines(Slow(3, 0), leaf)
+    blocked = Slow()
+    blocked.write = lambda data: None  # type: ignore[method-assign]
+    with pytest.raises(BlockingIOError):
+        StreamReader(sink.getvalue()).write_json_lines(blocked, leaf)

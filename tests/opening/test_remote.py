@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import itertools
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,11 @@ def test_errors_name_the_url() -> None:
     url = url_of(b"root:x:0:0:root:/root:/bin/sh\n" * 9)
     with pytest.raises(flatstream.InvalidFrameError, match=f"'{url}' looks like text, and not like a stream"):
         flatstream.open(url)
+    # A port at which nobody listens.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/x.fs"
+        assert str(raised_by(lambda: flatstream.open(url))).startswith(f"{url}: ")
     # A package that fsspec needs for this kind of URL, and fsspec itself.
     code = (
         "import sys, flatstream\n"

@@ -8,11 +8,12 @@ import random
 
 import pytest
 
-from flatstream import FlatbufferError, RecordWriter, Schema, StreamReader, StreamWriter
+from flatstream import FlatbufferError, RecordWriter, StreamReader, StreamWriter
+from support.schemas import root_of
 
-A = Schema.from_fbs(text='table A { x: int; } root_type A; file_identifier "AAAA";').root
-B = Schema.from_fbs(text='table B { s: string; y: int; } root_type B; file_identifier "BBBB";').root
-C = Schema.from_fbs(text="table C { z: int; } root_type C;").root
+A = root_of('table A { x: int; } root_type A; file_identifier "AAAA";')
+B = root_of('table B { s: string; y: int; } root_type B; file_identifier "BBBB";')
+C = root_of("table C { z: int; } root_type C;")
 
 
 def mixed_stream(tables, count, seed):
@@ -60,7 +61,9 @@ def test_a_table_has_its_messages_only(has_default, seed):
         assert StreamReader(data, "crc32").write_json_lines(lines, name) == len(numbers)
         assert [json.loads(line).get(column, 0) for line in lines.getvalue().splitlines()] == numbers
         # Also as one of the description's tables.
-        table = StreamReader(data, "crc32").description.tables[{"A": "AAAA", "B": "BBBB", "C": ""}.get(name, name)]
+        description = StreamReader(data, "crc32").description
+        assert description is not None
+        table = description.tables[{"A": "AAAA", "B": "BBBB", "C": ""}.get(name, name)]
         assert list(StreamReader(data, "crc32").columns(table, on_other="skip")[column]) == numbers
         assert [record[column] for record in StreamReader(data, "crc32").records(table, on_other="skip")] == numbers
         if not has_default:
@@ -69,9 +72,9 @@ def test_a_table_has_its_messages_only(has_default, seed):
         with pytest.raises(FlatbufferError, match="file identifier"):
             StreamReader(data, "crc32").columns(name, on_other="raise")
         with pytest.raises(ValueError, match="on_other"):
-            StreamReader(data, "crc32").columns(name, on_other="")
+            StreamReader(data, "crc32").columns(name, on_other="")  # type: ignore[call-overload]
         with pytest.raises(ValueError, match="on_other"):
-            StreamReader(data, "crc32").records(name, on_other="")
+            StreamReader(data, "crc32").records(name, on_other="")  # type: ignore[arg-type]
 
 
 def test_messages_that_are_too_short_for_an_identifier_are_of_no_table():

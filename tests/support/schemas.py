@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flatstream.schema import Schema
+from flatstream.schema import Schema, Table
 
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
@@ -36,6 +36,13 @@ SHAPES_V2 = schema_of("shapes_v2")
 UNIONS = schema_of("unions")
 TINY = schema_of("tiny")
 TELEMETRY = schema_of("telemetry")
+
+
+def root_of(text: str) -> Table:
+    """The root table of a schema's text."""
+    root = Schema.from_fbs(text=text).root
+    assert root is not None
+    return root
 
 
 def generated(name: str, package: str = "shapes") -> Any:

@@ -125,6 +125,9 @@ class McapTarget:
         for payloads in selected_payloads(reader, self.only, self.options):
             for payload in payloads:
                 identifier = bytes(payload[4:8]) if only is None else only
+                if identifier not in self.times and b"" in self.times:
+                    # The table of all others.
+                    identifier = b""
                 if identifier not in self.times:
                     raise ValueError(
                         f"message {self.messages} has the file identifier {identifier!r} of no known table"

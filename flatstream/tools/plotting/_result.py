@@ -91,6 +91,13 @@ class Plot:
         """Whether there is nothing to draw."""
         return not any(len(line.x) for line in self.lines) and not any(len(bars.keys) for bars in self.bars)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The plot as JSON has it: the points of lines as two lists, and a list of heights for each key of bars."""
+        return vars(self) | {
+            "lines": [{"name": line.name, "x": line.x.tolist(), "y": line.y.tolist()} for line in self.lines],
+            "bars": [vars(bars) | {"heights": bars.heights.tolist()} for bars in self.bars],
+        }
+
     def to_text(self, width: int = 80, height: int = 24, *, color: bool = False) -> str:
         """Draws the plot with characters.
 
