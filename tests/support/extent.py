@@ -125,7 +125,7 @@ def _cases_of(mark: pytest.Mark) -> list[tuple[str, dict[str, Any]]]:
         assert len(values) == len(arguments), (values, arguments)
         if name is None and ids is not None:
             name = "-".join(str(ids(one)) for one in values) if callable(ids) else str(list(ids)[number])
-        cases.append((str(name or repr(values)), dict(zip(arguments, values, strict=True))))
+        cases.append((str(name or "-".join(map(str, values))), dict(zip(arguments, values, strict=True))))
     return cases
 
 
