@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from flatstream._files import check_new
 from flatstream.checksums import ChecksumType
+from flatstream.cli._output import complain, print_json
+from flatstream.cli._status import USAGE, for_each
 from flatstream.tools.inputs import Input, Opened, load_schema
 from flatstream.tools.inputs import expand as expand_paths
 
@@ -23,11 +28,15 @@ __all__ = [
     "count_option",
     "expand",
     "expand_one",
+    "for_each_of",
+    "is_folder_of_new",
     "json_option",
     "new_file_option",
+    "new_paths",
     "paths_argument",
     "source_options",
     "time_field_option",
+    "unique_names",
 ]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -57,6 +66,74 @@ def paths_argument(function: FunctionT) -> FunctionT:
 def json_option(function: FunctionT) -> FunctionT:
     """Adds the option ``--json``, as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")(function)
+
+
+# What stands for the name of an input in the names of several new files.
+NAME = "{name}"
+
+
+def is_folder_of_new(out: str) -> bool:
+    """Whether a path is a folder for new files, and not a new file or a pattern.
+
+    Raises
+    ------
+    FileNotFoundError
+        It ends as a folder, and does not exist.
+    """
+    is_folder = os.path.isdir(out)
+    if not is_folder and out.endswith(("/", os.sep)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), out)
+    return is_folder
+
+
+def unique_names(inputs: Iterable[Input]) -> list[str]:
+    """The name of each input without folder and endings, for those of new files; two equal ones are wrong usage."""
+    # Imported for this alone: it takes its time.
+    from flatstream.tools.conversion._formats import stem_of
+
+    names = [stem_of(one.name.rstrip("/" + os.sep)).removesuffix(".bfbs").removesuffix(".fbs") for one in inputs]
+    if same := next((name for name in names if names.count(name) > 1), None):
+        raise click.UsageError(f"more than one input is called {same!r}: their new files would have one name")
+    return names
+
+
+def new_paths(inputs: list[Input], out: str, ending: str) -> dict[str, str]:
+    """The path of the new file of each input, by the input's name, if each has one new file.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError
+        There is one of the new files; the folder does not exist.
+    """
+    if is_folder_of_new(out):
+        out = os.path.join(out, NAME + ending)
+    elif NAME not in out:
+        if len(inputs) == 1:
+            return {inputs[0].name: out}
+        raise click.UsageError(
+            f"{len(inputs)} inputs need a folder, or a path with {NAME}, for their new files (-o), got {out!r:.100}"
+        )
+    paths = [out.replace(NAME, name) for name in unique_names(inputs)]
+    for path in paths:
+        check_new(path)
+    return {one.name: path for one, path in zip(inputs, paths, strict=True)}
+
+
+def for_each_of(inputs: list[Input], action: Callable[[Input], int], *, as_json: bool = False) -> int:
+    """`for_each`, where of several inputs wrong usage that names the input concerns it alone, and the others follow."""
+
+    def one_of_several(one: Input) -> int:
+        try:
+            return action(one)
+        except click.UsageError as error:
+            if len(inputs) == 1 or one.name not in error.message:
+                raise
+            complain(error.message)
+            if as_json:
+                print_json({"path": one.name, "error": error.message, "status": USAGE})
+            return USAGE
+
+    return for_each(inputs, one_of_several, as_json=as_json)
 
 
 # A number of messages. No stream has more than the greatest one, which all that counts them can hold.

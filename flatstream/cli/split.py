@@ -1,7 +1,9 @@
-"""``flatstream split``: one stream as many."""
+"""``flatstream split``: each stream as many."""
 
 from __future__ import annotations
 
+import os
+import re
 from datetime import timedelta
 
 import click
@@ -16,15 +18,28 @@ from flatstream.cli._copying import (
     to_checksum_option,
     wrong_usage,
 )
-from flatstream.cli._inputs import Source, expand_one, json_option, time_field_option
+from flatstream.cli._inputs import (
+    Input,
+    Source,
+    expand,
+    for_each_of,
+    is_folder_of_new,
+    json_option,
+    paths_argument,
+    time_field_option,
+    unique_names,
+)
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
 from flatstream.cli._times import parse_duration
 
 __all__ = ["command"]
 
+# What has a meaning in a pattern: {{name}} is no place for a name, but text in braces.
+PLACE = re.compile(r"(\{\{|\}\}|\{name\})")
+
 
 @click.command(epilog=exit_statuses())
-@click.argument("path", metavar="PATH", type=click.Path())
+@paths_argument
 @click.option(
     "-o",
     "--output",
@@ -33,7 +48,8 @@ __all__ = ["command"]
     metavar="PATTERN",
     type=click.Path(),
     help="The names of the new files: 'part-{number:04}.fs' counts them, and 'day-{time}.fs' has the beginning of the "
-    "interval (with --every). Compressed if they end in .gz, .bz2, .xz, .zst or .lz4.",
+    "interval (with --every). For several inputs a folder, or a pattern with {name} too, as '{name}-{number}.fs'. "
+    "Compressed if they end in .gz, .bz2, .xz, .zst or .lz4.",
 )
 @click.option(
     "--every", metavar="DURATION", help="A file for each interval of time: 1h, 30m, 1d. Days are those of UTC."
@@ -45,7 +61,7 @@ __all__ = ["command"]
 @json_option
 @timed_source_options
 def command(
-    path: str,
+    paths: tuple[str, ...],
     pattern: str,
     every: str | None,
     size: str | None,
@@ -57,8 +73,8 @@ def command(
 ) -> int:
     """Write the messages of a stream to several new ones, by time, size or count.
 
-    Messages pass as they are, and each file begins with the description of the stream. A file that exists is never
-    overwritten. What is damaged is told on standard error and left out.
+    Each PATH gets files of its own. Messages pass as they are, and each file begins with the description of the stream.
+    A file that exists is never overwritten. What is damaged is told on standard error and left out.
     """
     from flatstream.tools.splitting import split
 
@@ -69,25 +85,55 @@ def command(
             "--schema, --table and --time-field say the time of a message, for --every: without it, all messages pass "
             "(flatstream convert --table copies those of one table)"
         )
-    with wrong_usage(), Progress(f"split {path}") as progress:
-        report = split(
-            expand_one(path),
-            pattern,
-            every=None if every is None else timedelta(microseconds=parse_duration(every) // 1000),
-            size=None if size is None else parse_size(size),
-            count=count,
-            time=time_field,
-            table=table_of(source),
-            checksum=source.checksum,
-            to_checksum=to_checksum,
-            on_error="resync",
-            progress=progress,
+    inputs = expand(paths)
+    patterns = patterns_of(inputs, pattern, "{name}-{number:04}.fs" if every is None else "{name}-{time}.fs")
+
+    def copy(one: Input) -> int:
+        with wrong_usage(), Progress(f"split {one.name}") as progress:
+            report = split(
+                one,
+                patterns[one.name],
+                every=None if every is None else timedelta(microseconds=parse_duration(every) // 1000),
+                size=None if size is None else parse_size(size),
+                count=count,
+                time=time_field,
+                table=table_of(source),
+                checksum=source.checksum,
+                to_checksum=to_checksum,
+                on_error="resync",
+                progress=progress,
+            )
+        if as_json:
+            print_json(report.to_dict())
+        else:
+            for file in report.files:
+                print_line(f"{file.path}: {count_text(file.frames, 'message')}, {size_text(file.size)}")
+            total = f"{count_text(report.frames, 'message')} in {count_text(len(report.files), 'file')}"
+            print_line(total if len(inputs) == 1 else f"{one.name}: {total}")
+        tell_out_of_order(report.out_of_order)
+        return tell_sources([report.source])
+
+    return for_each_of(inputs, copy, as_json=as_json)
+
+
+def patterns_of(inputs: list[Input], pattern: str, last: str) -> dict[str, str]:
+    """The pattern of the new files of each input, by the input's name. `last` is that of files in a folder."""
+    if is_folder_of_new(pattern):
+        pattern = os.path.join(in_braces(pattern), last)
+    elif "{name}" not in PLACE.findall(pattern):
+        if len(inputs) == 1:
+            return {inputs[0].name: pattern}
+        raise click.UsageError(
+            f"{len(inputs)} inputs need a folder, or a pattern with {{name}}, for their new files (-o), "
+            f"got {pattern!r:.100}"
         )
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        for file in report.files:
-            print_line(f"{file.path}: {count_text(file.frames, 'message')}, {size_text(file.size)}")
-        print_line(f"{count_text(report.frames, 'message')} in {count_text(len(report.files), 'file')}")
-    tell_out_of_order(report.out_of_order)
-    return tell_sources([report.source])
+    patterns = {}
+    for one, name in zip(inputs, unique_names(inputs), strict=True):
+        parts = [in_braces(name) if part == "{name}" else part for part in PLACE.split(pattern)]
+        patterns[one.name] = "".join(parts)
+    return patterns
+
+
+def in_braces(text: str) -> str:
+    """Text as a part of a pattern, where braces are doubled."""
+    return text.replace("{", "{{").replace("}", "}}")

@@ -95,6 +95,9 @@ def test_schema_that_a_file_does_not_have_or_that_is_wrong(folder):
 def test_stream_with_several_schemas_needs_a_table(folder):
     write_mixed(folder / "mixed.fs", 10)
     several = "several schemas, of the tables mix.Temp, mix.Door: choose one by its table (--table)"
+    rest = call_flatstream("schema", "mixed.fs", "old.fbs", "--json", cwd=folder)
+    error, old = map(json.loads, rest.lines)
+    assert (rest.status, error["status"], several in rest.errors, old["path"]) == (2, 2, True, "old.fbs")
     for arguments in (["mixed.fs"], ["old.fbs", "--check-against", "mixed.fs"]):
         result = call_flatstream("schema", *arguments, cwd=folder)
         assert (result.status, several in result.errors) == (2, True)
@@ -118,3 +121,54 @@ def test_checksum_that_contradicts_the_description(folder):
         result = call_flatstream(command, "described.fs", "--checksum", "crc32", cwd=folder)
         assert "its checksum is xxhash64, as its description says, and not crc32" in result.output + result.errors
         assert result.status == 4
+
+
+def test_several_schemas_are_shown_each_under_its_name(folder: Path) -> None:
+    own = {name: call_flatstream("schema", name, cwd=folder).output for name in ("newer.fbs", "old.fbs")}
+    several = call_flatstream("schema", "[no]*[wl]*.fbs", "plain.fs", cwd=folder)
+    assert several.output == "\n".join(f"==> {name} <==\n{text}" for name, text in own.items())
+    # The one that has none is told, and the others are shown.
+    assert (several.status, several.errors.startswith("flatstream schema: plain.fs: no schema")) == (4, True)
+    for option in (["--json"], ["-f", "json"]):
+        lines = call_flatstream("schema", "plain.fs", "old.fbs", "described.fs", *option, cwd=folder)
+        missing, old, described = map(json.loads, lines.lines)
+        assert (missing["path"], missing["status"], lines.status) == ("plain.fs", 4, 4)
+        assert (old["path"], old["root"], described["root"]) == ("old.fbs", "agent.Event", "telemetry.Event")
+    one = call_flatstream("schema", "old.fbs", "--json", cwd=folder)
+    assert json.loads(one.output) == old
+    assert len(one.lines) == 1
+
+
+def test_several_schemas_are_compared_each_with_the_older_one(folder: Path) -> None:
+    names = ("newer.fbs", "breaking.fbs")
+    text = call_flatstream("schema", *names, "--check-against", "old.fbs", cwd=folder)
+    alone = [call_flatstream("schema", name, "--check-against", "old.fbs", cwd=folder).lines for name in names]
+    assert text.lines == [*alone[0], *(f"breaking.fbs: {line}" for line in alone[1])]
+    found = call_flatstream("schema", *names, "--check-against", "old.fbs", "--json", cwd=folder)
+    assert (text.status, found.status) == (1, 1)
+    assert [(one["path"], one["against"], bool(one["issues"])) for one in map(json.loads, found.lines)] == [
+        ("newer.fbs", "old.fbs", False),
+        ("breaking.fbs", "old.fbs", True),
+    ]
+
+
+def test_several_schemas_are_written_to_a_folder_or_by_their_names(folder: Path) -> None:
+    (folder / "new").mkdir()
+    result = call_flatstream("schema", "old.fbs", "described.fs", "-f", "bfbs", "-o", "new", cwd=folder)
+    assert (result.status, result.output + result.errors) == (0, "")
+    assert (folder / "new/described.bfbs").read_bytes() == SCHEMA.read_bytes()
+    assert flatstream.Schema.from_file(folder / "new/old.bfbs").file_identifier == "AGNT"
+    assert call_flatstream("schema", "described.fs", "-o", "{name}-text.fbs", cwd=folder).status == 0
+    assert (folder / "described-text.fbs").read_text() == telemetry().to_fbs()
+    for status, message, arguments in (
+        (4, "new/old.bfbs: File exists", ["newer.fbs", "old.fbs", "-f", "bfbs", "-o", "new"]),
+        (4, "nothing/: No such file or directory", ["newer.fbs", "old.fbs", "-o", "nothing/"]),
+        (2, "2 inputs need a folder, or a path with {name}", ["newer.fbs", "old.fbs", "-o", "both.fbs"]),
+        (2, "more than one input is called 'old'", ["old.fbs", "new/old.bfbs", "-o", "new"]),
+        (2, "several binary schemas do not go to standard output", ["newer.fbs", "old.fbs", "-f", "bfbs"]),
+        (2, "--json is another form than --format bfbs", ["old.fbs", "--json", "-f", "bfbs"]),
+        (2, "--json prints on standard output", ["old.fbs", "--json", "-o", "old.json"]),
+    ):
+        result = call_flatstream("schema", *arguments, cwd=folder)
+        assert (result.status, result.output, message in result.errors) == (status, "", True), result.errors
+    assert sorted(path.name for path in (folder / "new").iterdir()) == ["described.bfbs", "old.bfbs"]

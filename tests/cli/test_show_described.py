@@ -265,7 +265,7 @@ def test_copies_by_commands_that_are_wrong(tmp_path: Path) -> None:
         "split a.fs -o out.fs --count 3": (2, "needs {number} or {time}"),
         "split a.fs -o {number}.fs --size many": (2, "no size: 'many'"),
         "split a.fs -o {number}.fs --every often --schema S": (2, "no duration: 'often'"),
-        "split *.fs -o {number}.fs --count 3": (2, "stands for 2 inputs"),
+        "split *.fs -o {number}.fs --count 3": (2, "2 inputs need a folder, or a pattern with {name}"),
         "split a.fs -o {number}.fs --count 3 --table Event": (
             2,
             "flatstream convert --table copies those of one table",
@@ -352,3 +352,63 @@ def test_the_last_messages_of_one_table_of_a_mixed_stream(tmp_path: Path, monkey
             assert numbers(call_flatstream(*arguments, *options, "-", input=stream)) == [47, 48, 49]
             plain = call_flatstream("tail", "-n", "3", *SCHEMA, *options, tmp_path / "plain.fs")
             assert numbers(plain) == [47, 48, 49], (whole, plain)
+
+
+def test_several_inputs_have_new_files_each(tmp_path: Path, folder: Path) -> None:
+    def call(*args: str) -> Result:
+        return call_flatstream(*args, cwd=tmp_path)
+
+    for name in ("one.fs", "{two}.fs.gz"):
+        with flatstream.open(tmp_path / "new.fs", "w", checksum="xxhash64", describe=EVENT) as writer:
+            write_events(writer, range(20))
+        stream = (tmp_path / "new.fs").read_bytes()
+        (tmp_path / name).write_bytes(gzip.compress(stream) if name.endswith(".gz") else stream)
+    (tmp_path / "new.fs").unlink()
+    (tmp_path / "noise.fs").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(100)))
+    (tmp_path / "out").mkdir()
+    damaged = str(folder / "damaged.fs")
+    inputs = ["noise.fs", "one.fs", "{two}.fs.gz", damaged]
+    for options, texts in (
+        (["sample", "-o", "out", "--every", "6"], ["out/one.fs: 4 messages of 20, ", "out/damaged.fs: 4 messages of"]),
+        (["split", "-o", "out", "--count", "15"], ["one.fs: 20 messages in 2 files", "out/one-0001.fs: 5 messages"]),
+        (["split", "-o", "out", "--every", "10s"], ["out/one-20231114T221330Z.fs: 10 messages, "]),
+    ):
+        result = call(*options, *inputs)
+        # The others go on, and the worst status counts.
+        assert (result.status, [text for text in texts if text not in result.output]) == (4, [])
+        assert result.errors.startswith(f"flatstream {options[0]}: noise.fs: no stream")
+        assert f"{damaged}: damaged: " in result.errors
+    made = {"one.fs", "{two}.fs", "damaged.fs"}
+    for stem in ("one", "{two}", "damaged"):
+        made |= {f"{stem}-{part}.fs" for part in ("0000", "0001", "20231114T221320Z", "20231114T221330Z")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == made
+    assert sequences(tmp_path / "out/{two}.fs") == [0, 6, 12, 18]
+    assert sequences(tmp_path / "out/{two}-0001.fs") == [15, 16, 17, 18, 19]
+
+    result = call("sample", "noise.fs", "one.fs", "-o", "{name}-some.fs", "--every", "10", "--json")
+    error, report = map(json.loads, result.lines)
+    assert (error["path"], error["status"], report["path"], report["frames"]) == ("noise.fs", 4, "one-some.fs", 2)
+    result = call("split", "one.fs", "{two}.fs.gz", "-o", "{{x}}{name}-{number}.fs", "--count", "20", "--json")
+    assert [json.loads(line)["files"][0]["path"] for line in result.lines] == ["{x}one-0.fs", "{x}{two}-0.fs"]
+    # For one input, text in two braces stays text.
+    assert call("split", "one.fs", "-o", "{{name}}-{number}.fs", "--count", "20").status == 0
+    assert sequences(tmp_path / "{name}-0.fs") == list(range(20))
+
+    (tmp_path / "plain.fs").write_bytes(event_stream(range(3)))
+    result = call("split", "plain.fs", "one.fs", "-o", "{name}-{time}.fs", "--every", "1d", "--json")
+    error, report = map(json.loads, result.lines)
+    assert (result.status, error["path"], error["status"], report["frames"]) == (2, "plain.fs", 2, 20)
+    assert "and plain.fs does not describe itself: say it with --schema FILE\n" in result.errors
+
+    before = sorted(tmp_path.rglob("*"))
+    for status, message, arguments in (
+        (4, "out/one.fs: File exists", ["sample", "one.fs", "{two}.fs.gz", "-o", "out", "--every", "1"]),
+        (4, "out/one-0000.fs: File exists", ["split", "one.fs", "-o", "out", "--count", "1"]),
+        (2, "no duration: 'often'", ["split", "one.fs", "noise.fs", "-o", "out", "--every", "often"]),
+        (2, "2 inputs need a folder", ["sample", "one.fs", "noise.fs", "-o", "new.fs", "--every", "1"]),
+        (2, "2 inputs need a folder", ["split", "one.fs", "noise.fs", "-o", "{{name}}{number}.fs", "--count", "1"]),
+        (2, "more than one input is called 'one'", ["sample", "one.fs", "out/one.fs", "-o", "out", "--every", "1"]),
+    ):
+        result = call(*arguments)
+        assert (result.status, result.output, message in result.errors) == (status, "", True), result.errors
+    assert sorted(tmp_path.rglob("*")) == before
