@@ -71,6 +71,7 @@ class Delivery(OnDisk):
             self.share = (time.process_time() - busy) / (time.monotonic() - begin)
         assert writer.returncode == 0
         assert len(delays) == self.count
+        assert min(delays) > 0
         return sorted(delays)
 
     def _following(self) -> Iterator[int]:

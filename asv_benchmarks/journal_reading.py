@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import struct
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import flatstream
 from flatstream.journal import JournalReader, JournalWriter, RotationPolicy
 
 from .common import payload_of
-from .following import STAMP, Delivery
+from .following import FRAME, STAMP, Delivery
 from .stream_io import OnDisk
 
 WRITER = """
@@ -84,16 +84,21 @@ class JournalDelivery(Delivery):
 
     def _spinning(self) -> Iterator[int]:
         # The segments by name, because spinning does not find the next one by itself.
-        frame = struct.Struct("<4xq")
-        first, data = 0, b""
+        first = 0
         while True:
             path = self.journal / f"{first:020d}.fs"
             while not path.exists():
                 pass
             with path.open("rb", buffering=0) as file:
-                for _ in range(100):
-                    while len(data) < frame.size:
-                        data += file.read(frame.size - len(data))
-                    yield frame.unpack(data)[0]
+
+                def spin(size: int, file: FileIO = file) -> bytes:
                     data = b""
+                    while len(data) < size:
+                        data += file.read(size - len(data))
+                    return data
+
+                # The description with which each segment begins.
+                spin(int.from_bytes(spin(4), "little"))
+                for _ in range(100):
+                    yield STAMP.unpack(spin(FRAME)[4:])[0]
             first += 100
