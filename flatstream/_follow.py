@@ -20,6 +20,7 @@ from typing import Any
 
 from flatstream._endpoints import Source, compression_of, is_path
 from flatstream._remote import is_url
+from flatstream.errors import InvalidFrameError
 
 __all__ = ["PATH_INTERVAL", "Follower", "Watch", "follow_path", "open_watch", "read_once"]
 
@@ -67,7 +68,9 @@ def follow_path(path: Any) -> Source:
     io.UnsupportedOperation
         It is not a regular file.
     ValueError
-        It is a URL, or the file is compressed.
+        It is a URL.
+    InvalidFrameError
+        The file is compressed.
     OSError
         It cannot be opened.
     """
@@ -78,7 +81,11 @@ def follow_path(path: Any) -> Source:
     if is_url(path):
         raise ValueError(f"follow=True needs a file of this computer, got {path!r:.200}")
     if (found := compression_of(path)) is not None:
-        raise ValueError(f"follow=True needs a file as it is written, got a compressed one ({found}): {path!r:.200}")
+        raise InvalidFrameError(
+            f"follow=True needs a file as it is written, got a compressed one ({found}): {path!r:.200}",
+            offset=0,
+            frame=0,
+        )
     file = io.FileIO(path, "rb")
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

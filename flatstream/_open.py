@@ -202,8 +202,10 @@ def open(
         return StreamReader(path, made, allow_empty=allow_empty, **options)
     # With recover=True it is moved aside, as any other file that is no stream.
     if kind == "a" and not recover and (compression := _compression(path)) is not None:
-        raise ValueError(
-            f"nothing can be appended to a compressed file ({compression}): decompress it first: {path!r:.200}"
+        raise InvalidFrameError(
+            f"nothing can be appended to a compressed file ({compression}): decompress it first: {path!r:.200}",
+            offset=0,
+            frame=0,
         )
     if kind == "a" and checksum is None and framer is None:
         checksum = _checksum_to_append(path)

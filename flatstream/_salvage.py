@@ -152,7 +152,11 @@ def salvage(
     elif is_url(source):
         raise ValueError(f"only files of this computer can be salvaged, got {source!r:.200}: copy it first")
     elif (found := compression_of(source)) is not None:
-        raise ValueError(f"the source is compressed ({found}), decompress it before it is salvaged: {source!r:.200}")
+        raise InvalidFrameError(
+            f"the source is compressed ({found}), decompress it before it is salvaged: {source!r:.200}",
+            offset=0,
+            frame=0,
+        )
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
     target = os.fspath(out)

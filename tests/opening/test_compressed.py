@@ -180,11 +180,11 @@ def test_compressed_file_is_neither_followed_nor_appended_to_nor_recovered_nor_s
     data = COMPRESS[name](STREAM)
     path.write_bytes(data)
     for checksum in (None, "crc32"):
-        with pytest.raises(ValueError, match=rf"got a compressed one \({name}\)"):
+        with pytest.raises(InvalidFrameError, match=rf"got a compressed one \({name}\)"):
             flatstream.open(path, follow=True, checksum=checksum)
-        with pytest.raises(ValueError, match=rf"nothing can be appended to a compressed file \({name}\)"):
+        with pytest.raises(InvalidFrameError, match=rf"nothing can be appended to a compressed file \({name}\)"):
             flatstream.open(path, "a", checksum=checksum)
-    with pytest.raises(ValueError, match=rf"the source is compressed \({name}\)"):
+    with pytest.raises(InvalidFrameError, match=rf"the source is compressed \({name}\)"):
         salvage(path, tmp_path / "out", "crc32")
     # The offsets of the stream are not those of the file, which somebody may cut there.
     for function in (recover, recover_file):
