@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from flatstream._compressed import CutOffError
+from flatstream.description._schemas import PER_SECOND
 from flatstream.tools.inputs import NotAStreamError, decompression
 
 if TYPE_CHECKING:
@@ -107,7 +108,6 @@ def duration_text(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 

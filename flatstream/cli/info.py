@@ -29,6 +29,7 @@ from flatstream.cli._output import (
     time_text,
 )
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
+from flatstream.description._schemas import PER_SECOND
 from flatstream.errors import FlatStreamError
 from flatstream.tools.inputs import passed_over
 from flatstream.tools.inspection import StreamInfo, info
@@ -261,7 +262,7 @@ def short_of(found: StreamInfo) -> list[str | None]:
     """An input in one row."""
     begin = None
     if found.first_time is not None and found.time_unit is not None:
-        begin = time_text(found.first_time // {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[found.time_unit])
+        begin = time_text(found.first_time // PER_SECOND[found.time_unit])
     return [
         found.path,
         re.split("[,;:]", found.what.removeprefix("a ").removeprefix("an "))[0],

@@ -9,6 +9,10 @@ __all__ = ["SchemaAccess", "find_time", "register_schemas", "register_schemas_la
 
 # The units of times, in nanoseconds.
 UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+# How many of each make a second.
+PER_SECOND = {unit: UNITS["s"] // length for unit, length in UNITS.items()}
+
 _TIMES = ("time", "timestamp", "ts")
 
 

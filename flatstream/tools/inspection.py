@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._lock import who_writes
 from flatstream.checksums import Checksum, ChecksumType
+from flatstream.description._schemas import PER_SECOND
 from flatstream.errors import FlatStreamError
 from flatstream.tools._journals import examine_journal
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
@@ -26,8 +27,6 @@ MOST_CHECKED = 64 << 20
 
 # Damaged places that are told.
 MOST_TOLD = 10
-
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 State = Literal["intact", "torn", "damaged"]
 
