@@ -109,6 +109,7 @@ class StreamWriter(Encoder):
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: str | None = None,
+        _begins: bool = True,
     ) -> None:
         if memory_policy is not None and not isinstance(memory_policy, MemoryPolicy):
             raise TypeError(f"memory_policy must be an instance of MemoryPolicy, got {memory_policy!r:.100}")
@@ -130,12 +131,16 @@ class StreamWriter(Encoder):
         if description is not None:
             description = begin_description(description, made)
             head = head_frame(description, made)
+        session = made.start()
         # Last, so that a wrong argument does not empty a file.
         endpoint = open_sink(sink)
         try:
-            super().__init__(made, buffer_size, **endpoint.encoder_arguments())
-            if head is not None:
+            super().__init__(made, buffer_size, **endpoint.encoder_arguments(), session=session)
+            if description is not None and head is not None:
                 self._put_head(head)
+                self._bind_description(description.to_bytes())
+            if _begins:
+                self._begin()
         except BaseException:
             if endpoint.owned:
                 endpoint.target.close()
@@ -160,12 +165,21 @@ class StreamWriter(Encoder):
         """The description with which the stream begins; None if it has none, or (in mode "a") if that is not known."""
         return self._description
 
-    def _append_to(self, found: Description | None, wanted: Description | None) -> None:
-        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`."""
+    def _append_to(
+        self, found: Description | None, wanted: Description | None, *, is_new: bool = True, after: bytes | None = None
+    ) -> None:
+        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`.
+
+        `is_new` is whether the file has no frames yet. `after` is what ``Framer.start`` gets. Without a message,
+        nothing is appended to a file that has frames.
+        """
         if found is None and wanted is not None:
             found = begin_description(wanted, self.framer)
             self._put_head(head_frame(found, self.framer))
         self._description = found
+        self._restart(after, None if found is None else found.to_bytes())
+        if is_new:
+            self._begin()
 
     @property
     def builder(self) -> Any:
