@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from flatstream._core.flatbuf.builder import Builder
     from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream
-    from flatstream.reader import ColumnOptions, _OnError
+    from flatstream._message_reader import ColumnOptions, _OnError
     from flatstream.schema.schema import Schema
 
 __all__ = ["Table"]
