@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream._at_exit import watch
 from flatstream._core.base.exclusive import Exclusive
-from flatstream._core.stream.encoder import check_buffer_size
+from flatstream._core.stream.encoder import begin_session, check_buffer_size
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Sink, open_sink
 from flatstream._message_writer import MessageWriter
@@ -112,20 +112,19 @@ class StreamWriter(MessageWriter):
         made = as_framer(framer)
         check_buffer_size(buffer_size)
         description = as_description(describe, metadata, time_field, time_unit)
-        head = None
+        head = payload = None
         if description is not None:
             description = begin_description(description, made)
-            head = head_frame(description, made)
-        session = made.start()
+            head, payload = head_frame(description, made), description.to_bytes()
+        session, frames = begin_session(made, payload) if _begins else (made, [])
         # Last, so that a wrong argument does not empty a file.
         endpoint = open_sink(sink)
         try:
             super().__init__(made, buffer_size, **endpoint.encoder_arguments(), session=session)
-            if description is not None and head is not None:
+            if head is not None:
                 self._put_head(head)
-                self._bind_description(description.to_bytes())
             if _begins:
-                self._begin()
+                self._begin(frames)
         except BaseException:
             if endpoint.owned:
                 endpoint.target.close()
