@@ -5,7 +5,7 @@ from typing_extensions import Buffer, disjoint_base
 from flatstream._core.framing.deframer import Deframer
 from flatstream._core.stream.decoder import Decoder
 
-class BytesAwaited(BlockingIOError): ...
+class BytesAwaitedError(BlockingIOError): ...
 
 @disjoint_base
 class Room:

@@ -7,14 +7,14 @@ there, and `buffer_updated`. Both never touch bytes of the chunk before `end` wh
 
 # States of the lending. `lent` and `room` are fields of the decoder.
 #
-# state   | what holds                            | how it is left
-# --------|---------------------------------------|---------------------------------------------------------------------
-# at home | lent is None, no buffer of the room   | `get_buffer`: lent
-#         | is held                               |
-# lent    | lent is the view that is out; bytes   | `buffer_updated`, `feed_eof`, `get_buffer`, `_shut_down`: at home, or
-#         | may be written into the room          | unreturned if its holder still has a buffer of it
-# un-     | lent is None, but the room has        | its holder releases it: at home. Until then, nothing more is put into
-# returned| exports                               | this chunk: the next bytes go into another one
+# state      | what holds                           | how it is left
+# -----------|--------------------------------------|------------------------------------------------------------------
+# at home    | lent is None, no buffer of the room  | `get_buffer`: lent
+#            | is held                              |
+# lent       | lent is the view that is out; bytes  | `buffer_updated`, `feed_eof`, `get_buffer`, `_shut_down`: at
+#            | may be written into the room         | home, or unreturned if its holder still has a buffer of it
+# unreturned | lent is None, but the room has       | its holder releases it: at home. Until then, nothing more is put
+#            | exports                              | into this chunk: the next bytes go into another one
 
 import errno
 
@@ -37,7 +37,7 @@ cdef enum:
     SMALL_SEARCH = 1 << 16
 
 
-class BytesAwaited(BlockingIOError):
+class BytesAwaitedError(BlockingIOError):
     """More bytes are needed to go on with a search. It does not leave this module."""
 
 
@@ -291,7 +291,7 @@ cdef class FedDecoder(Decoder):
 
     cdef int fill(self) except -1:
         if self.awaits_bytes:
-            raise BytesAwaited(errno.EAGAIN, "no more bytes were handed in")
+            raise BytesAwaitedError(errno.EAGAIN, "no more bytes were handed in")
         return 0
 
     cdef int next_intact_frame(self) except -1:
@@ -304,7 +304,7 @@ cdef class FedDecoder(Decoder):
         self.search_from = 0
         try:
             return Decoder.next_intact_frame(self)
-        except BytesAwaited:
+        except BytesAwaitedError:
             available = self.end - self.position
             self.search_from = self.base + <unsigned long long>self.end + 1
             if self.claimed:

@@ -16,7 +16,6 @@ from libc.string cimport memcpy
 
 from flatstream._core.base.buffers cimport slice_view
 from flatstream._core.base.checks cimport checked_int, index_of
-from flatstream._core.framing.framer cimport checked_limit
 from flatstream._core.stream.encoder cimport Encoder
 from flatstream._core.stream.input_buffer cimport MAX_CAPACITY
 
