@@ -65,6 +65,7 @@ from flatstream.memory_policy import (
 from flatstream.reader import FrameBatch, StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover, recover_file
 from flatstream.serialization import Packable, StreamDeserialize, StreamSerialize
+from flatstream.serializers import JsonSerializer, MessagePackSerializer, Serializer
 from flatstream.validation import (
     CompositeValidator,
     NoValidator,
@@ -118,7 +119,9 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "JsonError",
+    "JsonSerializer",
     "MemoryPolicy",
+    "MessagePackSerializer",
     "NoChecksum",
     "NoOpPolicy",
     "NoValidator",
@@ -134,6 +137,7 @@ __all__ = [
     "SalvageReport",
     "Schema",
     "SchemaError",
+    "Serializer",
     "SizeThresholdPolicy",
     "SizeValidator",
     "StartupReport",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,6 +32,7 @@ class Serializer:
     Examples
     --------
     >>> import io
+    >>> from flatstream import StreamReader, StreamWriter
     >>> class Text(Serializer):
     ...     name = "text"
     ...
@@ -221,6 +220,8 @@ def _msgspec_functions(
 
 
 def _standard_json(default: Callable[[Any], Any] | None) -> tuple[Callable[[Any], bytes], Callable[[Any], Any]]:
+    import json
+
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=default)
     decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 
@@ -235,7 +236,7 @@ def _standard_json(default: Callable[[Any], Any] | None) -> tuple[Callable[[Any]
 
 def _finite(text: str) -> float:
     number = float(text)
-    if math.isinf(number):
+    if number in (float("inf"), float("-inf")):
         raise ValueError(f"a number is out of range: {text:.100}")
     return number
 
