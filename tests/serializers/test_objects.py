@@ -17,7 +17,6 @@ from flatstream import (
     FlatStreamError,
     JsonSerializer,
     MessagePackSerializer,
-    Serializer,
     StreamReader,
     StreamWriter,
     ValidationFailedError,
@@ -27,19 +26,10 @@ from reference import framing as reference
 from support.columns import LEVEL1
 from support.extent import in_one_test
 from support.modes import MODES, Mode, every_mode
+from support.serializers import Text
 from support.sources import SourceKind, every_source
 
 ITEMS: list[Any] = [{"host": "a", "load": 0.5}, [], None, "text", 7, {"nested": [{"x": [1, 2]}]}]
-
-
-class Text(Serializer):
-    name = "text"
-
-    def dumps(self, item: str) -> bytes:
-        return item.encode()
-
-    def loads(self, payload: memoryview) -> str:
-        return str(payload, "utf-8")
 
 
 def written(items: list[Any], serializer: Any, **options: Any) -> bytes:
@@ -172,7 +162,9 @@ def test_payload_that_cannot_be_loaded_is_treated_as_on_error_says(mode: Mode) -
 
 def test_error_says_the_serializer_and_the_reason_and_has_the_cause() -> None:
     data, starts = broken_stream(MODES["none"])
-    with pytest.raises(ValidationFailedError, match=r"json refused the payload: .*\(frame 1, stream offset 5\)") as info:
+    with pytest.raises(
+        ValidationFailedError, match=r"json refused the payload: .*\(frame 1, stream offset 5\)"
+    ) as info:
         list(StreamReader(data).objects("json"))
     assert (info.value.validator, info.value.offset) == ("json", starts[1])
     assert isinstance(info.value.__cause__, ValueError)
@@ -287,9 +279,10 @@ def test_iterator_cannot_be_pickled_and_needs_its_arguments() -> None:
         pickle.dumps(reader.objects("json"))
     with pytest.raises(TypeError, match="__init__ was not called"):
         next(ObjectIterator.__new__(ObjectIterator))
-    for arguments in [(None, len, (), len), (reader, len, None, len), (reader, len, [], len)]:
+    wrong: list[Any] = [(None, len, (), len), (reader, len, None, len), (reader, len, [], len)]
+    for arguments in wrong:
         with pytest.raises(TypeError):
-            ObjectIterator(*arguments)  # type: ignore[arg-type]
+            ObjectIterator(*arguments)
     with pytest.raises(ValueError, match="on_error must be"):
         reader.objects("json", on_error="ignore")  # type: ignore[arg-type]
 

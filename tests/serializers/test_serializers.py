@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from flatstream import JsonSerializer, MessagePackSerializer, Serializer, ValidationFailedError
 from flatstream.serializers import as_serializer, known_serializer
 from support.extent import in_one_test
+from support.serializers import Text
 
 
 def standard_json(**options: Any) -> JsonSerializer:
@@ -70,9 +72,7 @@ def outcome(serializer: JsonSerializer, payload: bytes) -> Any:
     try:
         return repr(serializer.loads(payload))
     except ValidationFailedError as error:
-        assert error.validator == "json"
-        assert error.reason
-        return "refused"
+        return f"refused by {error.validator}" if error.reason else error
 
 
 @in_one_test
@@ -94,7 +94,7 @@ def test_both_libraries_refuse_the_same_payloads_and_read_others_alike(payload: 
 
 
 def test_payload_that_is_refused_says_why_and_keeps_the_cause() -> None:
-    with pytest.raises(ValidationFailedError, match="json refused the payload: .*truncated") as caught:
+    with pytest.raises(ValidationFailedError, match=r"json refused the payload: .*truncated") as caught:
         JsonSerializer().loads(b"[1")
     assert isinstance(caught.value.__cause__, msgspec.DecodeError)
     with pytest.raises(ValidationFailedError, match="json refused the payload: Expecting value"):
@@ -213,23 +213,12 @@ def test_messagepack_that_is_cut_or_damaged_is_refused_or_read(value: Any, data:
         serializer.loads(payload[:cut])
     damaged = bytearray(payload)
     damaged[cut] ^= data.draw(st.integers(1, 255))
-    try:
+    # Any other exception fails.
+    with contextlib.suppress(ValidationFailedError):
         serializer.loads(bytes(damaged))
-    except ValidationFailedError as error:
-        assert error.reason
 
 
 # Serializers of applications
-
-
-class Text(Serializer):
-    name = "text"
-
-    def dumps(self, item: str) -> bytes:
-        return item.encode()
-
-    def loads(self, payload: memoryview) -> str:
-        return str(payload, "utf-8")
 
 
 def test_known_names_and_instances_are_serializers() -> None:
