@@ -70,6 +70,7 @@ from flatstream.parser import FrameParser, FrameSerializer
 from flatstream.reader import FrameBatch, StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover, recover_file
 from flatstream.serialization import Packable, StreamDeserialize, StreamSerialize
+from flatstream.serializers import JsonSerializer, MessagePackSerializer, Serializer
 from flatstream.validation import (
     CompositeValidator,
     NoValidator,
@@ -125,7 +126,9 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "JsonError",
+    "JsonSerializer",
     "MemoryPolicy",
+    "MessagePackSerializer",
     "NoChecksum",
     "NoOpPolicy",
     "NoValidator",
@@ -141,6 +144,7 @@ __all__ = [
     "SalvageReport",
     "Schema",
     "SchemaError",
+    "Serializer",
     "SizeThresholdPolicy",
     "SizeValidator",
     "StartupReport",
