@@ -98,10 +98,10 @@ class StandardUnpacker(Unpacker):
 
     def _declared(self, data: Any) -> tuple[int | None, int]:
         try:
-            size, dictionary_id = self.zstd.get_frame_info(data)
+            found = self.zstd.get_frame_info(data)
         except self.zstd.ZstdError as error:
             raise refused(f"the header of the frame is damaged ({error})") from error
-        return size, dictionary_id
+        return found.decompressed_size, found.dictionary_id
 
     def _unpack(self, data: Any, size: int) -> bytes:
         decompressor = self.zstd.ZstdDecompressor(self.dictionary)
