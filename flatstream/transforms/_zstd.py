@@ -63,7 +63,8 @@ class Unpacker:
             content is larger than `max_size`.
         """
         if data[:4] != MAGIC:
-            raise refused(f"{len(data)} bytes that begin with {bytes(data[:4]).hex(' ') or 'nothing'} are no frame")
+            first = bytes(memoryview(data)[:4])
+            raise refused(f"{len(data)} bytes that begin with {first.hex(' ') or 'nothing'} are no frame")
         size, dictionary_id = self._declared(data)
         if size is None:
             raise refused("the frame does not declare the size of its content")
@@ -144,8 +145,15 @@ class ReusingUnpacker(Unpacker):
         except IndexError:
             context = self.zstandard.ZstdDecompressor(dict_data=self.dictionary)
         try:
-            # It allocates the declared size, which was compared with the limit.
-            content: bytes = context.decompress(data, max_output_size=size, allow_extra_data=False)
+            if size:
+                # It allocates the declared size, which was compared with the limit.
+                content: bytes = context.decompress(data, max_output_size=size, allow_extra_data=False)
+            else:
+                # For this size, `decompress` does not look behind the header.
+                whole = context.decompressobj()
+                content = whole.decompress(data)
+                if not whole.eof or whole.unused_data:
+                    raise refused("the frame is damaged, or not alone")
         except self.zstandard.ZstdError as error:
             raise refused(f"the frame is damaged, or not alone ({error})") from error
         self.free.append(context)

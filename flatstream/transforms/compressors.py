@@ -51,8 +51,10 @@ LZ4_MOST = 0x7E000000
 LZ4_LEVELS = (0, 12)
 
 DICTIONARY_SIZE = 16 << 10
-# Fewer messages than this, or fewer bytes of them for each byte of the dictionary, are no sample.
+# Fewer messages are no sample. Shorter ones are left out: the library compares sequences of 8 bytes, and reads behind its
+# memory if those samples that it chooses to train with have fewer bytes in all (zstd 1.5.7).
 FEWEST_SAMPLES = 8
+SHORTEST_SAMPLE = 8
 
 
 class Compressor:
@@ -385,8 +387,9 @@ def _checked_dictionary(zstd: Any, dictionary: Any) -> bytes:
     if not content:
         return b""
     try:
-        zstd.ZstdDict(content)
-    except ValueError:
+        # The first reads the number of the dictionary, and the second its tables.
+        zstd.ZstdDecompressor(zstd.ZstdDict(content))
+    except (ValueError, zstd.ZstdError):
         raise ValueError(
             f"expected a Zstandard dictionary, as train_dictionary makes it, got {len(content)} bytes that begin with "
             f"{content[:8]!r}"
@@ -401,7 +404,7 @@ def train_dictionary(samples: Iterable[Buffer], size: int = DICTIONARY_SIZE) -> 
     ----------
     samples : iterable of bytes-like objects
         Messages like those that will be compressed, such as the payloads of a reader: a thousand or more, with 100
-        times as many bytes as the dictionary in all. All are in memory, once more.
+        times as many bytes as the dictionary in all. They are copied once. Those of fewer than 8 bytes do not count.
     size : int
         How many bytes the dictionary has at most. It stands in the description of each stream once, and a context has
         it in memory in a form that is some times as large.
@@ -439,14 +442,17 @@ def train_dictionary(samples: Iterable[Buffer], size: int = DICTIONARY_SIZE) -> 
     chosen = []
     for number, sample in enumerate(samples):
         try:
-            chosen.append(memoryview(sample).cast("B") if memoryview(sample).nbytes else memoryview(b""))
+            view = memoryview(sample)
         except TypeError:
             raise TypeError(f"sample {number} must be bytes-like, got {type(sample).__name__}") from None
+        if view.nbytes >= SHORTEST_SAMPLE:
+            chosen.append(view.cast("B"))
     total = sum(map(len, chosen))
     if len(chosen) < FEWEST_SAMPLES or total < size:
         raise ValueError(
             f"a dictionary of {size:,} bytes needs {FEWEST_SAMPLES} messages or more with as many bytes in all, and "
-            f"better 100 times as many; got {len(chosen):,} messages of {total:,} bytes in all"
+            f"better 100 times as many; got {len(chosen):,} messages of {SHORTEST_SAMPLE} bytes or more, with "
+            f"{total:,} bytes in all"
         )
     try:
         content: bytes = zstd.train_dict(chosen, size).dict_content

@@ -32,6 +32,10 @@ class RefusedError(Exception):
     """These bytes are not what is stored for a payload within the limit."""
 
 
+class UnspecifiedError(RefusedError):
+    """These bytes break a rule of their format whose breach decoders need not notice."""
+
+
 # Writing
 
 
@@ -132,10 +136,14 @@ def lz4_block(block: bytes, size: int) -> bytes:
 
     A sequence is a token, whose upper half is the number of bytes that follow it, and whose lower half is the length of
     the copy, less 4; 15 goes on with bytes to be added, up to one that is not 255. The copy begins so many bytes before
-    the end of what was made as 2 bytes say. The last sequence has no copy.
+    the end of what was made as 2 bytes say. The last sequence has no copy. It has the last 5 bytes of the content, and
+    the last copy begins 12 bytes before the end or earlier.
     """
+    if not size and block != b"\0":
+        raise RefusedError("no content, and more than a token that says so")
     made = bytearray()
     at = 0
+    is_specified = True
 
     def take(count: int) -> bytes:
         nonlocal at
@@ -157,11 +165,18 @@ def lz4_block(block: bytes, size: int) -> bytes:
         if len(made) > size:
             raise RefusedError("more than declared")
         if at == len(block):
+            if not is_specified:
+                raise UnspecifiedError("copies from nowhere")
             return bytes(made)
+        if len(made) > size - 12 or at > len(block) - 8:
+            raise RefusedError("a copy too near to the end")
         distance = int.from_bytes(take(2), "little")
-        if not 0 < distance <= len(made):
+        if distance > len(made):
             raise RefusedError("a copy of what is not there")
-        for _ in range(more(token & 15) + 4):
-            made.append(made[-distance])
-            if len(made) > size:
-                raise RefusedError("more than declared")
+        # 0 is no distance: decoders give zeros, as what is not there yet.
+        is_specified = is_specified and distance > 0
+        length = more(token & 15) + 4
+        if len(made) + length > size - 5:
+            raise RefusedError("a copy too near to the end")
+        for _ in range(length):
+            made.append(made[-distance] if distance else 0)

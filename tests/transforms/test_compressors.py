@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import pickle
@@ -158,6 +159,9 @@ HOSTILE = {
     "two frames": (TWO + TWO, "follow the frame|not alone"),
     "an empty frame behind a frame": (TWO + ZstdCompressor().compress(b""), "follow the frame|not alone"),
     "a byte behind a frame": (TWO + b"\0", "follow the frame|not alone"),
+    "no content, and no block": (frame_header(size=0, size_bytes=1), "damaged|ends after"),
+    "no content, and a block": (frame_header(size=0, size_bytes=1) + block(b"abc"), "damaged"),
+    "no content, and a byte": (frame_header(size=0, size_bytes=1) + block(b"") + b"\0", "follow the frame|not alone"),
     "no size": (frame_header(size=None, window=0) + block(b"abc"), "does not declare the size"),
     "no size, and a bomb": (
         frame_header(size=None, window=0x50) + repeated(b"\0", 1 << 17, last=False) * 1000 + block(b""),
@@ -261,6 +265,9 @@ def check_as_reference(compressor: Compressor, data: bytes, limit: int) -> None:
         expected = reference.restore(
             stored, limit, lambda frame: unpack_zstd(frame, trained), getattr(compressor, "dictionary_id", 0)
         )
+    except reference.UnspecifiedError:
+        with contextlib.suppress(DecompressionError):
+            assert len(compressor.decompress(data, limit)) <= limit
     except reference.RefusedError:
         with pytest.raises(DecompressionError):
             compressor.decompress(data, limit)
@@ -319,11 +326,13 @@ def test_dictionary_is_the_same_for_the_same_sample_and_as_large_as_asked() -> N
 @pytest.mark.parametrize(
     ("samples", "size", "error", "reason"),
     [
-        ([], 1024, ValueError, "got 0 messages of 0 bytes"),
-        ([b""] * 100, 1024, ValueError, "got 100 messages of 0 bytes"),
+        ([], 1024, ValueError, "got 0 messages of 8 bytes or more, with 0 bytes in all"),
+        ([b""] * 100, 1024, ValueError, "got 0 messages"),
         ([event(1)] * 7, 512, ValueError, "got 7 messages"),
-        ([b"a"] * 1000, 1024, ValueError, "got 1,000 messages of 1,000 bytes"),
-        ([bytes([i]) * 2 for i in range(200)], 256, ValueError, "no dictionary can be made of these 200 messages"),
+        ([b"abcdefgh"] * 100, 1024, ValueError, "got 100 messages of 8 bytes or more, with 800 bytes in all"),
+        # The library reads behind its memory in these.
+        ([b""] * 8 + [event(1) * 9], 1024, ValueError, "got 1 message"),
+        ([b"a"] * 1000 + [event(1) * 9], 1024, ValueError, "got 1 message"),
         (b"abc" * 1000, 1024, TypeError, "got one bytes"),
         ("abc" * 1000, 1024, TypeError, "got one str"),
         (["abc"] * 1000, 1024, TypeError, "sample 0 must be bytes-like, got str"),
@@ -333,7 +342,7 @@ def test_dictionary_is_the_same_for_the_same_sample_and_as_large_as_asked() -> N
         ([event(1)] * 100, 1024.0, TypeError, "size must be an int"),
         ([event(1)] * 100, True, TypeError, "size must be an int"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_sample_that_gives_no_dictionary_says_why(samples: Any, size: Any, error: type, reason: str) -> None:
     with pytest.raises(error, match=reason):
@@ -376,9 +385,10 @@ def test_level_of_zstd_within_its_bounds_is_taken(level: Any) -> None:
         (lambda: Lz4Compressor(-1), ValueError, "level must be from 0 to 12 for lz4, got -1"),
         (lambda: Lz4Compressor(False), TypeError, "level must be an int, got False"),
         (lambda: Lz4Compressor("fast"), TypeError, "level must be an int"),
-        (lambda: ZstdCompressor().compress("abc"), TypeError, ""),
-        (lambda: ZstdCompressor().decompress("abc", 10), TypeError, ""),
-        (lambda: Lz4Compressor().decompress("abc", 10), TypeError, ""),
+        (lambda: ZstdCompressor().compress("abc"), TypeError, "bytes-like"),
+        (lambda: ZstdCompressor().decompress("abc", 10), TypeError, "bytes-like"),
+        (lambda: Lz4Compressor().compress("abc"), TypeError, "bytes-like"),
+        (lambda: Lz4Compressor().decompress("abc", 10), TypeError, "bytes-like"),
         (lambda: Compressor().compress(b""), TypeError, r"Compressor must define compress\(payload\)"),
         (lambda: Compressor().decompress(b"", 1), TypeError, r"Compressor must define decompress\(data, max_size\)"),
     ],
