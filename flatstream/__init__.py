@@ -81,6 +81,8 @@ if TYPE_CHECKING:
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
+    from flatstream.transforms.compression import CompressedDeframer, CompressedFramer
+    from flatstream.transforms.compressors import Compressor, Lz4Compressor, ZstdCompressor, train_dictionary
 
 __version__ = "0.1.0"
 
@@ -98,6 +100,9 @@ __all__ = [
     "ColumnBatch",
     "ColumnStream",
     "CompositeValidator",
+    "CompressedDeframer",
+    "CompressedFramer",
+    "Compressor",
     "Crc16",
     "Crc32",
     "Crc32c",
@@ -118,6 +123,7 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "JsonError",
+    "Lz4Compressor",
     "MemoryPolicy",
     "NoChecksum",
     "NoOpPolicy",
@@ -150,10 +156,12 @@ __all__ = [
     "ValidationFailedError",
     "Validator",
     "XxHash64",
+    "ZstdCompressor",
     "detect",
     "recover",
     "recover_file",
     "salvage",
+    "train_dictionary",
 ]
 
 
@@ -162,11 +170,17 @@ __all__ = [
 _LAZY = {
     "ColumnBatch": "flatstream.columns",
     "ColumnStream": "flatstream.columns",
+    "CompressedDeframer": "flatstream.transforms.compression",
+    "CompressedFramer": "flatstream.transforms.compression",
+    "Compressor": "flatstream.transforms.compressors",
     "JournalReader": "flatstream.journal",
     "JournalWriter": "flatstream.journal",
+    "Lz4Compressor": "flatstream.transforms.compressors",
     "RecordView": "flatstream.schema",
     "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",
+    "ZstdCompressor": "flatstream.transforms.compressors",
+    "train_dictionary": "flatstream.transforms.compressors",
 }
 
 
