@@ -26,7 +26,7 @@ from telemetry import Event  # noqa: E402 (it is found only now)
 
 KINDS = ("agent", "small")
 
-DICTIONARY_SIZE = 16 << 10
+DICTIONARY_SIZE = 4 << 10
 
 
 @cache
@@ -60,7 +60,7 @@ def small_events(count: int) -> Sequence[bytes]:
     for number in range(count):
         lateness = bits(16)
         builder.Clear()
-        host = builder.CreateString(f"sensor-{bits(4):03}.building-7.example")
+        host = builder.CreateString(f"sensor-{bits(4):03}.building-7.site-12.example")
         Event.Start(builder)
         Event.AddSequence(builder, number)
         Event.AddWallTimeNs(builder, START_NS + number * INTERVAL_NS + lateness)

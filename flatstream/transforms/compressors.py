@@ -50,7 +50,8 @@ LZ4_HEADER = 4
 LZ4_MOST = 0x7E000000
 LZ4_LEVELS = (0, 12)
 
-DICTIONARY_SIZE = 16 << 10
+# Larger ones make frames of the telemetry events no smaller (asv_benchmarks/compression.py).
+DICTIONARY_SIZE = 4 << 10
 # Fewer messages are no sample. Shorter ones are left out: the library compares sequences of 8 bytes, and reads behind its
 # memory if those samples that it chooses to train with have fewer bytes in all (zstd 1.5.7).
 FEWEST_SAMPLES = 8

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream.framing import Deframer, Framer
 
-__all__ = ["deframer_maker", "framer_with", "undone"]
+__all__ = ["COMPRESSION", "ENCRYPTION", "framer_with", "undoing", "undone"]
 
 COMPRESSION = "compression"
 ENCRYPTION = "encryption"
@@ -37,9 +38,7 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
         A package is not installed.
     """
     known = list(transforms)
-    if cipher is not None and all(transform.name != ENCRYPTION for transform in known):
-        # What comes from a stranger would be taken for what was encrypted.
-        raise ValueError("a cipher is given, and the description says that the stream is not encrypted")
+    _check_wanted(known, cipher)
     for transform in reversed(known):
         parameters = dict(transform.parameters)
         if transform.name == COMPRESSION:
@@ -55,7 +54,9 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
 
 def framer_with(framer: Framer, transforms: Iterable[Any], cipher: Any = None) -> Framer:
     """The framer around `framer` that does transforms as they were done before; see `undone`."""
-    for transform in reversed(list(transforms)):
+    transforms = list(transforms)
+    _check_wanted(transforms, cipher)
+    for transform in reversed(transforms):
         parameters: Mapping[str, str] = dict(transform.parameters)
         if transform.name == COMPRESSION:
             from flatstream.transforms import compression
@@ -68,19 +69,42 @@ def framer_with(framer: Framer, transforms: Iterable[Any], cipher: Any = None) -
     return framer
 
 
-def deframer_maker(deframer: Deframer, cipher: Any = None) -> Callable[[Any], Deframer | None]:
-    """A function that a decoder calls with the description of its stream, for the deframer behind it.
+def undoing(
+    deframer: Deframer, cipher: Any = None, *, allow_empty: bool | None = None
+) -> Callable[[Any], Deframer | None]:
+    """A function that gives the deframer for the frames behind a description; see `undone` for its errors.
 
-    It returns None if that is `deframer`, because nothing was done to payloads.
+    Parameters
+    ----------
+    deframer : Deframer
+        Finds the frames.
+    cipher : Cipher, optional
+        For an encrypted stream. With one, a stream without a description is one that is encrypted.
+    allow_empty : bool, optional
+        False: messages that are empty are refused. Frames without any bytes always are, because every transform stores
+        some.
+
+    Returns
+    -------
+    callable
+        Gets the Description, or None for a stream without one. It returns None if that says nothing of transforms.
     """
+    stored = NonEmptyDeframer(deframer)
 
     def make(description: Any) -> Deframer | None:
         transforms = () if description is None else description.transforms
         if not transforms and cipher is None:
             return None
-        return undone(deframer, transforms, cipher)
+        made = undone(stored, transforms, cipher) if description is not None else _encryption().EncryptedDeframer(stored, cipher)
+        return NonEmptyDeframer(made) if allow_empty is False else made
 
     return make
+
+
+def _check_wanted(transforms: list[Any], cipher: Any) -> None:
+    if cipher is not None and all(transform.name != ENCRYPTION for transform in transforms):
+        # What comes from a stranger would be taken for what was encrypted.
+        raise ValueError("a cipher is given, and the stream's description does not say that it is encrypted")
 
 
 def _unknown(transform: Any, what: str) -> ValueError:
