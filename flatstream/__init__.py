@@ -87,6 +87,8 @@ if TYPE_CHECKING:
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
+    from flatstream.transforms.compression import CompressedDeframer, CompressedFramer
+    from flatstream.transforms.compressors import Compressor, Lz4Compressor, ZstdCompressor, train_dictionary
 
 __version__ = "0.1.0"
 
@@ -104,6 +106,9 @@ __all__ = [
     "ColumnBatch",
     "ColumnStream",
     "CompositeValidator",
+    "CompressedDeframer",
+    "CompressedFramer",
+    "Compressor",
     "Crc16",
     "Crc32",
     "Crc32c",
@@ -127,6 +132,7 @@ __all__ = [
     "JournalWriter",
     "JsonError",
     "JsonSerializer",
+    "Lz4Compressor",
     "MemoryPolicy",
     "MessagePackSerializer",
     "NoChecksum",
@@ -163,10 +169,12 @@ __all__ = [
     "ValidationFailedError",
     "Validator",
     "XxHash64",
+    "ZstdCompressor",
     "detect",
     "recover",
     "recover_file",
     "salvage",
+    "train_dictionary",
 ]
 
 
@@ -175,11 +183,17 @@ __all__ = [
 _LAZY = {
     "ColumnBatch": "flatstream.columns",
     "ColumnStream": "flatstream.columns",
+    "CompressedDeframer": "flatstream.transforms.compression",
+    "CompressedFramer": "flatstream.transforms.compression",
+    "Compressor": "flatstream.transforms.compressors",
     "JournalReader": "flatstream.journal",
     "JournalWriter": "flatstream.journal",
+    "Lz4Compressor": "flatstream.transforms.compressors",
     "RecordView": "flatstream.schema",
     "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",
+    "ZstdCompressor": "flatstream.transforms.compressors",
+    "train_dictionary": "flatstream.transforms.compressors",
 }
 
 
