@@ -279,6 +279,9 @@ class EncryptionReport:
         How many parts miss frames at their end, nobody knows how many.
     other_descriptions : int
         How many parts are bound to another description than the one that the stream has.
+    refused : int
+        How many frames were refused, or passed over as damaged: a frame that is read again counts again, and a range
+        that was searched counts once.
     """
 
     parts: int = 0
@@ -289,16 +292,18 @@ class EncryptionReport:
     missing_parts: int = 0
     missing_ends: int = 0
     other_descriptions: int = 0
+    refused: int = 0
 
     @property
     def is_complete(self) -> bool:
-        """Whether every part that was begun is there, with all of its frames and its final one."""
+        """Whether nothing was refused, and every part is there, with all of its frames and its final one."""
         return self.is_finished and not (
             self.unfinished_count
             or self.missing_frames
             or self.missing_parts
             or self.missing_ends
             or self.other_descriptions
+            or self.refused
         )
 
 
@@ -342,6 +347,7 @@ class PartReader:
         # exception of a signal handler leaves the one or the other.
         self._state = (_Part(), 0, NO_TAG)
         self._at_end = False
+        self._refused = 0
         # The numbers of unfinished parts; `_part.unfinished` says how many of them count.
         self._unfinished: list[int] = []
         # The key in use, and which it is.
@@ -392,7 +398,12 @@ class PartReader:
             part.missing_parts,
             part.missing_ends,
             part.other_descriptions,
+            self._refused,
         )
+
+    def note_refused(self) -> None:
+        """A frame was refused, here or before it came here, or a range was searched."""
+        self._refused += 1
 
     def open(self, payload: memoryview) -> bytes | None:
         """The message of a data frame, or None for a head and a final frame.
