@@ -106,7 +106,9 @@ class Cipher:
         if not self.number:
             raise TypeError(f"{type(self).__name__} has no algorithm: use Aes256Gcm or ChaCha20Poly1305")
         load_cryptography()
+        # First of all, so that a repr of the object shows nothing else if an argument is wrong.
         self._store, self._key = (key, None) if callable(key) else (None, Secret(key))
+        self._key_id, self._context = "", b""
         del key
         if self._key is not None:
             self._key = _checked_key(self._key, "key")
