@@ -58,6 +58,7 @@ PLACE_SHIFT = 8 * NUMBER_SIZE
 # The numbers that one key serves, and the bytes after which the next key is taken. With AES-GCM, the advantage of an
 # attacker grows with the square of the blocks: 2^32 blocks of 16 bytes leave it below 2^-64.
 NUMBERS_OF_KEY_BITS = 20
+KEY_MASK = (NUMBERS - 1) >> NUMBERS_OF_KEY_BITS
 BYTES_OF_KEY = 64 << 30
 
 NO_TAG = bytes(TAG_SIZE)
@@ -216,7 +217,10 @@ class PartWriter:
                 buffer_len=size,
                 limit=MAX_MESSAGE_LEN,
             )
-        return self._sealed(KIND_DATA, message, size)
+        nonce = self._next_nonce()
+        self._bytes_of_key += size
+        prefix = KIND_DATA + nonce
+        return prefix + self._encrypt(nonce, message, prefix)
 
     def accepted(self) -> None:
         """The frame of the last `seal` is in the stream."""
@@ -225,22 +229,22 @@ class PartWriter:
     def final(self) -> bytes:
         """The payload of the final frame. A second call gives the same bytes again."""
         if self._final is None:
-            self._final = self._sealed(KIND_FINAL, memoryview(b""), 0)
+            nonce = self._next_nonce()
+            prefix = KIND_FINAL + nonce
+            self._final = prefix + self._encrypt(nonce, memoryview(b""), prefix)
         return self._final
 
-    def _sealed(self, kind: bytes, message: memoryview, size: int) -> bytes:
+    def _next_nonce(self) -> bytes:
+        """The nonce of the next frame. Its number is spent, whatever fails from here on, also by a signal."""
         if self._number >= self._end_of_key or self._bytes_of_key >= BYTES_OF_KEY:
             self._take_next_key()
         if self._fork != _forks:
             raise FlatStreamError(
                 "this process was made by fork, and the encrypted stream is its parent's: open a stream of its own"
             )
-        nonce = (self._number | self._place << PLACE_SHIFT).to_bytes(NONCE_SIZE, "little")
-        # First: whatever fails from here on, also by a signal, the number is spent.
-        self._number += 1
-        self._bytes_of_key += size
-        prefix = kind + nonce
-        return prefix + self._encrypt(nonce, message, prefix)
+        number = self._number
+        self._number = number + 1
+        return (number | self._place << PLACE_SHIFT).to_bytes(NONCE_SIZE, "little")
 
     def _take_next_key(self) -> None:
         if self._secret is None:
@@ -422,11 +426,22 @@ class PartReader:
             prefix = bytes(payload[:PREFIX_SIZE])
             kind = prefix[0]
             if kind == DATA or (kind == FINAL and size == OVERHEAD):
-                message = self._opened(part.secret, prefix, payload)
-                place = int.from_bytes(prefix[1:], "little") >> PLACE_SHIFT
+                nonce = prefix[1:]
+                numbers = int.from_bytes(nonce, "little")
+                index = numbers >> NUMBERS_OF_KEY_BITS & KEY_MASK
+                is_same = index == self._index and part.secret is self._secret
+                aead = self._aead if is_same else self._cipher.aead(part.secret, index)
+                # Not refused here, so that the error has no context. (OverflowError: of a payload of 2 GiB.)
+                try:
+                    message = aead.decrypt(nonce, payload[PREFIX_SIZE:], prefix)
+                except (self._invalid, OverflowError):
+                    message = None
+                place = numbers >> PLACE_SHIFT
                 is_next = place >= expected if self._gaps else place == expected
                 if message is None or not is_next or part.has_final:
                     refuse()
+                if not is_same:
+                    self._secret, self._index, self._aead = part.secret, index, aead
                 tag = bytes(payload[-TAG_SIZE:])
                 if place != expected:
                     part = part._replace(missing_frames=part.missing_frames + place - expected)
@@ -446,19 +461,6 @@ class PartReader:
         self._at_end = True
         if self._require_final and not self._state[0].has_final:
             refuse()
-
-    def _opened(self, secret: Secret, prefix: bytes, payload: memoryview) -> bytes | None:
-        """The message of a data or final frame; None if its tag is wrong."""
-        index = int.from_bytes(prefix[1 : 1 + NUMBER_SIZE], "little") >> NUMBERS_OF_KEY_BITS
-        is_same = index == self._index and secret is self._secret
-        aead = self._aead if is_same else self._cipher.aead(secret, index)
-        try:
-            message = aead.decrypt(prefix[1:], payload[PREFIX_SIZE:], prefix)
-        except (self._invalid, OverflowError):
-            # Raised by the caller, so that the error has no context.
-            return None
-        self._secret, self._index, self._aead = secret, index, aead
-        return message
 
     def _begin_part(self, head: Head) -> None:
         part, _, tag = self._state

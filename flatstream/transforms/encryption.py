@@ -232,7 +232,7 @@ class EncryptedDeframer(TransformDeframer):
 
     @property
     def tail(self) -> bytes | None:
-        """What `EncryptedFramer.start` takes for a part behind the last frame that was accepted; None at the beginning."""
+        """What `EncryptedFramer.start` takes, for a part behind the last frame that was accepted; None if there is none."""
         tail = self._started().tail
         return None if tail is None else tail.to_bytes()
 
@@ -262,7 +262,9 @@ def _check_inner(outer: Any, inner: Any, kind: type) -> None:
                 if isinstance(inner, type(outer))
                 else "compress before you encrypt, as in framer.encrypted(cipher).compressed(compressor)"
             )
-            raise TypeError(f"{name} must be the innermost transform, and it is around a {type(inner).__name__}: {advice}")
+            raise TypeError(
+                f"{name} must be the innermost transform, and it is around a {type(inner).__name__}: {advice}"
+            )
         inner = getattr(inner, "inner", None)
 
 

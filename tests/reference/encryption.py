@@ -229,7 +229,13 @@ def vectors() -> list[dict[str, Any]]:
     keys = Keys(key, 1, "schlüssel 2026".encode(), b"host a")
     add("key id and context", keys, [make_part(keys, messages, salt=salt)], messages)
     keys = Keys(key)
-    add("lost numbers", keys, [make_part(keys, messages, salt=salt, numbers=[1, 2, 7, 9])], messages, numbers=[1, 2, 7, 9])
+    add(
+        "lost numbers",
+        keys,
+        [make_part(keys, messages, salt=salt, numbers=[1, 2, 7, 9])],
+        messages,
+        numbers=[1, 2, 7, 9],
+    )
     numbers = [0, (1 << 20) - 1, 1 << 20, (1 << 48) - 1]
     add("several keys", keys, [make_part(keys, messages, salt=salt, numbers=numbers)], messages, numbers=numbers)
     description = b"a description"

@@ -20,6 +20,7 @@ from support.processes import run_python
 KEY = b"key" + bytes(range(200, 229))
 NEW_KEY = b"new" + bytes(range(100, 129))
 STORE = {"2025": KEY, "2026": NEW_KEY}
+EMPTY: dict[str, bytes] = {}
 
 every_cipher = pytest.mark.parametrize("kind", [Aes256Gcm, ChaCha20Poly1305])
 
@@ -113,7 +114,9 @@ def test_function_gets_the_id_of_each_part(kind: type[Cipher]) -> None:
 
 @every_cipher
 @pytest.mark.parametrize(
-    "store", [STORE.__getitem__, STORE.get, lambda key_id: (_ for _ in ()).throw(LookupError("x"))], ids=["[]", "get", "fn"]
+    "store",
+    [STORE.__getitem__, STORE.get, lambda key_id: (_ for _ in ()).throw(LookupError("x"))],
+    ids=["[]", "get", "fn"],
 )
 def test_unknown_key_is_an_error_about_the_store_and_not_about_the_frame(
     kind: type[Cipher], store: Callable[[str], Any]
@@ -145,13 +148,13 @@ def test_wrong_answer_of_the_function_is_an_error_that_does_not_show_it(
 
 
 def test_error_of_the_function_reaches_the_caller() -> None:
-    class Unreachable(OSError):
+    class UnreachableError(OSError):
         pass
 
     def get(key_id: str) -> bytes:
-        raise Unreachable("the service is away")
+        raise UnreachableError("the service is away")
 
-    with pytest.raises(Unreachable):
+    with pytest.raises(UnreachableError):
         PartWriter(Aes256Gcm(get), None).head()
 
 

@@ -170,7 +170,9 @@ def two_streams() -> dict[str, bytes]:
     parts.append(written(cipher, [b"c0"], salt=bytes(32), after=tail_of(parts[1], 1)))
     other = written(cipher, [b"d0", b"d1", b"d2"], salt=b"other " * 5 + b"!!")
     foreign = written(Aes256Gcm(OTHER_KEY), [b"e0"], salt=SALT)
-    named = {f"{name}{place}": frame for name, part in zip("abc", parts, strict=True) for place, frame in enumerate(part)}
+    named = {
+        f"{name}{place}": frame for name, part in zip("abc", parts, strict=True) for place, frame in enumerate(part)
+    }
     named |= {f"d{place}": frame for place, frame in enumerate(other)}
     return named | {f"e{place}": frame for place, frame in enumerate(foreign)}
 
@@ -203,7 +205,9 @@ def compare(names: Iterable[str], gaps: bool) -> list[bytes | str]:
 
 
 edits = st.lists(
-    st.tuples(st.sampled_from(["drop", "repeat", "swap", "move", "put"]), st.integers(0, 30), st.sampled_from(list(FRAMES))),
+    st.tuples(
+        st.sampled_from(["drop", "repeat", "swap", "move", "put"]), st.integers(0, 30), st.sampled_from(list(FRAMES))
+    ),
     min_size=1,
     max_size=4,
 )
@@ -229,7 +233,9 @@ def edited(names: list[str], steps: list[tuple[str, int, str]]) -> list[str]:
 
 
 @given(edits)
-def test_edited_stream_is_refused_and_what_is_delivered_are_the_first_messages(steps: list[tuple[str, int, str]]) -> None:
+def test_edited_stream_is_refused_and_its_first_messages_delivered(
+    steps: list[tuple[str, int, str]],
+) -> None:
     names = edited(STREAM, steps)
     found = compare(names, gaps=False)
     delivered = [message for message in found if message != REFUSED]
@@ -302,7 +308,12 @@ def test_every_cut_and_every_byte_too_many_is_refused() -> None:
     cipher = Aes256Gcm(KEY)
     payloads = written(cipher, MESSAGES)
     for place, payload in enumerate(payloads):
-        for changed in [*(payload[:size] for size in range(len(payload))), payload + b"\0", payload * 2, b"\0" + payload]:
+        for changed in [
+            *(payload[:size] for size in range(len(payload))),
+            payload + b"\0",
+            payload * 2,
+            b"\0" + payload,
+        ]:
             found = read(reader_for(cipher), [*payloads[:place], changed, *payloads[place + 1 :]])
             assert found == MESSAGES[: max(place - 1, 0)] + [REFUSED] * (len(payloads) - place), place
 
