@@ -232,7 +232,7 @@ class EncryptedDeframer(TransformDeframer):
 
     @property
     def tail(self) -> bytes | None:
-        """What `EncryptedFramer.start` takes, for a part behind the last frame that was accepted; None if there is none."""
+        """What `EncryptedFramer.start` takes, for a part behind the last frame accepted; None if there is none."""
         tail = self._started().tail
         return None if tail is None else tail.to_bytes()
 
