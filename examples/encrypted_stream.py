@@ -3,8 +3,6 @@
 The messages are compressed by nobody here; `framer.encrypted(cipher).compressed(compressor)` would do so first.
 """
 
-# ruff: noqa: PT017 - a script has no pytest.raises
-
 from __future__ import annotations
 
 import secrets

@@ -161,7 +161,8 @@ def test_fluent_methods_make_the_same() -> None:
 def test_observers_and_validators_outside_see_messages_and_inside_encrypted_bytes() -> None:
     outside: list[bytes] = []
     inside: list[bytes] = []
-    framer = EncryptedFramer(DefaultFramer().observed(lambda view: inside.append(bytes(view))), CIPHER, _salt=SALT)
+    observed = DefaultFramer().observed(lambda view: inside.append(bytes(view)))
+    framer: Any = EncryptedFramer(observed, CIPHER, _salt=SALT)
     stream = written(
         framer.with_validator(flatstream.SizeValidator(0, 300)).observed(lambda v: outside.append(bytes(v)))
     )
@@ -260,11 +261,6 @@ def test_every_cut_is_torn_or_reported() -> None:
 def test_required_final_frame_is_missed_at_the_end() -> None:
     frames = frames_of(written())
     for count in range(len(frames)):
-        found = []
-        with StreamReader(b"".join(frames[:count]), deframer_of(require_final=True)) as reader:
-            with pytest.raises(DecryptionError):
-                found.extend(bytes(payload) for payload in reader)
-        assert found == [], "extend takes none if the iteration raises"
         with StreamReader(b"".join(frames[:count]), deframer_of(require_final=True)) as reader:
             for payload in PAYLOADS[: max(count - 1, 0)]:
                 assert bytes(reader.read_message()) == payload
@@ -352,7 +348,9 @@ def test_batches_end_where_parts_do_and_give_everything_once(max_frames: int | N
             writer.write_payloads([b"%d %d" % (after, place) for place in range(5)])
     with StreamReader(sink.getvalue(), deframer_of()) as reader:
         batches = [[bytes(view) for view in batch] for batch in reader.batches(max_frames)]
-        assert sum(batches, []) == [b"%d %d" % (part, place) for part in range(3) for place in range(5)]
+        assert [message for batch in batches for message in batch] == [
+            b"%d %d" % (part, place) for part in range(3) for place in range(5)
+        ]
         assert reader.encryption == EncryptionReport(3, True)
 
 
@@ -377,11 +375,9 @@ def test_compressed_messages_are_encrypted() -> None:
 
 @pytest.mark.parametrize("inner", [ZlibFramer(DefaultFramer()), ZlibFramer(DefaultFramer()).bounded(100)])
 def test_encrypted_messages_are_not_compressed(inner: Any) -> None:
-    with pytest.raises(TypeError, match="must be the innermost transform, .* ZlibFramer: compress before you encrypt"):
+    with pytest.raises(TypeError, match=r"must be the innermost .* ZlibFramer: compress before you encrypt"):
         EncryptedFramer(inner, CIPHER)
-    with pytest.raises(
-        TypeError, match="must be the innermost transform, .* ZlibDeframer: compress before you encrypt"
-    ):
+    with pytest.raises(TypeError, match=r"must be the innermost .* ZlibDeframer: compress before you encrypt"):
         EncryptedDeframer(ZlibDeframer(DefaultDeframer()).observed(print), CIPHER)
 
 
@@ -400,9 +396,7 @@ def test_validator_inside_is_refused() -> None:
 @pytest.mark.parametrize("cipher", [KEY, None, "key", Aes256Gcm])
 def test_something_else_than_a_cipher_is_refused_and_not_shown(cipher: Any) -> None:
     for kind, inner in ((EncryptedFramer, DefaultFramer()), (EncryptedDeframer, DefaultDeframer())):
-        with pytest.raises(
-            TypeError, match="cipher must be an Aes256Gcm or a ChaCha20Poly1305, got (bytes|None|str|type)"
-        ):
+        with pytest.raises(TypeError, match=r"an Aes256Gcm or a ChaCha20Poly1305, got (bytes|None|str|type)"):
             kind(inner, cipher)
 
 
