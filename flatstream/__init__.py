@@ -1,5 +1,6 @@
 """Framed streams of FlatBuffers messages: fast writing, detection of damage, reading without a copy."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -11,6 +12,7 @@ except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separa
     ) from _missing
 
 from flatstream._core.flatbuf.builder import Builder
+from flatstream._core.framing.framer import register_transforms
 from flatstream._open import open as open
 from flatstream._salvage import SalvageReport, salvage
 from flatstream._startup_report import StartupReport
@@ -51,6 +53,8 @@ from flatstream.framing import (
     FrameSpan,
     ObserverDeframer,
     ObserverFramer,
+    TransformDeframer,
+    TransformFramer,
     ValidatingDeframer,
     ValidatingFramer,
 )
@@ -143,6 +147,8 @@ __all__ = [
     "StreamWriter",
     "StructuralValidator",
     "TableRootValidator",
+    "TransformDeframer",
+    "TransformFramer",
     "TypedValidator",
     "UnexpectedEofError",
     "ValidatingDeframer",
@@ -183,6 +189,25 @@ def _import_schemas() -> None:
 
 
 register_schemas_lazily(_import_schemas)
+
+
+def _maker(module: str, name: str) -> Callable[..., Any]:
+    """What makes the adapter `name`, whose module is imported when that is done for the first time."""
+
+    def make(inner: Any, *arguments: Any, **options: Any) -> Any:
+        import importlib
+
+        return getattr(importlib.import_module(f"flatstream.transforms.{module}"), name)(inner, *arguments, **options)
+
+    return make
+
+
+register_transforms(
+    compressed_framer=_maker("compression", "CompressedFramer"),
+    compressed_deframer=_maker("compression", "CompressedDeframer"),
+    encrypted_framer=_maker("encryption", "EncryptedFramer"),
+    encrypted_deframer=_maker("encryption", "EncryptedDeframer"),
+)
 
 
 def __dir__() -> list[str]:

@@ -240,9 +240,9 @@ def open(
         found.append(_found_description(file, counterpart, wanted, any_format))
         return file
 
-    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, **options)
+    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, _begins=False, **options)
     try:
-        writer._append_to(found[0], wanted)
+        writer._append_to(found[0], wanted, is_new=not os.fstat(writer.sink.fileno()).st_size)
     except BaseException:
         writer.close()
         raise

@@ -21,6 +21,7 @@ from flatstream._core.framing.framer import (
     ObserverFramer,
     ValidatingFramer,
 )
+from flatstream._core.framing.transform import TransformDeframer, TransformFramer
 from flatstream.checksums import ChecksumType, as_checksum
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "Framer",
     "ObserverDeframer",
     "ObserverFramer",
+    "TransformDeframer",
+    "TransformFramer",
     "ValidatingDeframer",
     "ValidatingFramer",
     "as_deframer",
@@ -59,7 +62,12 @@ def deframer_for(checksum: Checksum | ChecksumType | str | None) -> Deframer:
 
 def checksum_of(deframer: Deframer) -> Checksum | None:
     """The checksum of the frames that a deframer finds; None if a deframer written in Python decides that."""
-    while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
+    while type(deframer) in (
+        BoundedDeframer,
+        NonEmptyDeframer,
+        ObserverDeframer,
+        ValidatingDeframer,
+    ) or isinstance(deframer, TransformDeframer):
         deframer = deframer.inner  # type: ignore[attr-defined]
     if type(deframer) is ChecksumDeframer:
         return deframer.checksum

@@ -106,6 +106,7 @@ class StreamWriter(MessageWriter):
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: str | None = None,
+        _begins: bool = True,
     ) -> None:
         self._set_builder(builder, capacity, memory_policy, make_builder)
         made = as_framer(framer)
@@ -115,12 +116,16 @@ class StreamWriter(MessageWriter):
         if description is not None:
             description = begin_description(description, made)
             head = head_frame(description, made)
+        session = made.start()
         # Last, so that a wrong argument does not empty a file.
         endpoint = open_sink(sink)
         try:
-            super().__init__(made, buffer_size, **endpoint.encoder_arguments())
-            if head is not None:
+            super().__init__(made, buffer_size, **endpoint.encoder_arguments(), session=session)
+            if description is not None and head is not None:
                 self._put_head(head)
+                self._bind_description(description.to_bytes())
+            if _begins:
+                self._begin()
         except BaseException:
             if endpoint.owned:
                 endpoint.target.close()
@@ -140,12 +145,21 @@ class StreamWriter(MessageWriter):
         """The description with which the stream begins; None if it has none, or (in mode "a") if that is not known."""
         return self._description
 
-    def _append_to(self, found: Description | None, wanted: Description | None) -> None:
-        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`."""
+    def _append_to(
+        self, found: Description | None, wanted: Description | None, *, is_new: bool = True, after: bytes | None = None
+    ) -> None:
+        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`.
+
+        `is_new` is whether the file has no frames yet. `after` is what ``Framer.start`` gets. Without a message,
+        nothing is appended to a file that has frames.
+        """
         if found is None and wanted is not None:
             found = begin_description(wanted, self.framer)
             self._put_head(head_frame(found, self.framer))
         self._description = found
+        self._restart(after, None if found is None else found.to_bytes())
+        if is_new:
+            self._begin()
 
     # The end
 

@@ -15,12 +15,13 @@ from flatstream.framing import (
     DefaultFramer,
     Framer,
     ObserverFramer,
+    TransformFramer,
     ValidatingFramer,
 )
 
 __all__ = ["as_description", "begin_description", "checksum_of", "head_frame", "innermost_framer", "parse_description"]
 
-_ADAPTERS = (BoundedFramer, NonEmptyFramer, ObserverFramer, ValidatingFramer)
+_ADAPTERS = (BoundedFramer, NonEmptyFramer, ObserverFramer, TransformFramer, ValidatingFramer)
 
 
 def as_description(
@@ -50,7 +51,7 @@ def as_description(
 
 
 def innermost_framer(framer: Framer) -> Framer:
-    """The framer that a description goes through: without what bounds, observes or validates messages."""
+    """The framer that a description goes through: without what bounds, observes, validates or transforms messages."""
     while isinstance(framer, _ADAPTERS) and type(framer).frame_and_write is Framer.frame_and_write:
         framer = framer.inner
     return framer
