@@ -1,1 +1,1 @@
-"""What is done to payloads before they are framed, and undone when they are read: compression and encryption."""
+"""Transforms: what is done to payloads before they are framed, and undone after they were deframed."""

@@ -284,8 +284,7 @@ class EncryptionReport:
     other_descriptions : int
         How many parts are bound to another description than the one that the stream has.
     refused : int
-        How many frames were refused, or passed over as damaged: a frame that is read again counts again, and a range
-        that was searched counts once.
+        How many frames were refused, or passed over as damaged. A range that was searched counts as one.
     """
 
     parts: int = 0
@@ -326,6 +325,10 @@ class _Part(NamedTuple):
     other_descriptions: int = 0
 
 
+# Of a reader between two frames.
+_State = tuple[_Part, int, bytes, int]
+
+
 class PartReader:
     """Decrypts the parts of one stream: the state of one reader.
 
@@ -347,11 +350,10 @@ class PartReader:
         self._require_final = require_final
         self._gaps = False
         self._description = NO_DESCRIPTION
-        # The part, the place of the next frame in it, and the tag of the last one. Replaced in one step, so that an
-        # exception of a signal handler leaves the one or the other.
-        self._state = (_Part(), 0, NO_TAG)
+        # The part, the place of the next frame in it, the tag of the last one, and how many were refused. Replaced in
+        # one step, so that an exception of a signal handler leaves the one or the other.
+        self._state: _State = (_Part(), 0, NO_TAG, 0)
         self._at_end = False
-        self._refused = 0
         # The numbers of unfinished parts; `_part.unfinished` says how many of them count.
         self._unfinished: list[int] = []
         # The key in use, and which it is.
@@ -368,11 +370,11 @@ class PartReader:
         self._gaps = gaps
 
     @property
-    def state(self) -> tuple[_Part, int, bytes]:
+    def state(self) -> _State:
         """The state between two frames; it does not change."""
         return self._state
 
-    def rewind(self, state: tuple[_Part, int, bytes]) -> None:
+    def rewind(self, state: _State) -> None:
         """Goes back to an earlier state: the next frame is the one that came next then."""
         self._state = state
         self._at_end = False
@@ -381,7 +383,7 @@ class PartReader:
     @property
     def tail(self) -> Tail | None:
         """The end of what was accepted; None at the beginning."""
-        part, _, tag = self._state
+        part, _, tag, _ = self._state
         return Tail(tag, part.number) if part.parts else None
 
     @property
@@ -402,12 +404,13 @@ class PartReader:
             part.missing_parts,
             part.missing_ends,
             part.other_descriptions,
-            self._refused,
+            self._state[3],
         )
 
     def note_refused(self) -> None:
         """A frame was refused, here or before it came here, or a range was searched."""
-        self._refused += 1
+        part, expected, tag, refused = self._state
+        self._state = (part, expected, tag, refused + 1)
 
     def open(self, payload: memoryview) -> bytes | None:
         """The message of a data frame, or None for a head and a final frame.
@@ -420,7 +423,7 @@ class PartReader:
             See `Cipher.begin_part`.
         """
         size = len(payload)
-        part, expected, _ = self._state
+        part, expected, _, refused = self._state
         if size >= OVERHEAD and part.secret is not None:
             # A copy: other programs may write to memory that is shared.
             prefix = bytes(payload[:PREFIX_SIZE])
@@ -446,9 +449,9 @@ class PartReader:
                 if place != expected:
                     part = part._replace(missing_frames=part.missing_frames + place - expected)
                 if kind == FINAL:
-                    self._state = (part._replace(has_final=True), place, tag)
+                    self._state = (part._replace(has_final=True), place, tag, refused)
                     return None
-                self._state = (part, place + 1, tag)
+                self._state = (part, place + 1, tag, refused)
                 return message
         head = read_head(payload)
         if head is None:
@@ -463,7 +466,7 @@ class PartReader:
             refuse()
 
     def _begin_part(self, head: Head) -> None:
-        part, _, tag = self._state
+        part, _, tag, refused = self._state
         if not self._cipher.opens(head.key_id):
             refuse()
         secret, commitment = self._cipher.begin_part(head.key_id, head.salt, head.bound)
@@ -493,4 +496,4 @@ class PartReader:
         if is_unfinished and part.unfinished < self.MAX_NUMBERS_KEPT:
             del self._unfinished[part.unfinished :]
             self._unfinished.append(part.number)
-        self._state = (begun, 0, head.commitment[-TAG_SIZE:])
+        self._state = (begun, 0, head.commitment[-TAG_SIZE:], refused)

@@ -226,7 +226,7 @@ class EncryptedDeframer(TransformDeframer):
         self.inner.end()
 
     @property
-    def report(self) -> EncryptionReport:
+    def encryption_report(self) -> EncryptionReport:
         """What was found so far."""
         return self._started().report
 

@@ -86,6 +86,7 @@ def convert(
     time_field: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
     compression: str | None = None,
+    compressor: Compressor | Literal["none"] | None = None,
     describe: bool = True,
     progress: Callable[[int, int | None], object] | None = None,
     failed: Callable[[str, Exception], object] | None = None,
@@ -134,6 +135,9 @@ def convert(
         Inside of Parquet ("snappy" by default, "zstd", "gzip", "none"), Arrow ("lz4", "zstd"; none by default) and MCAP
         ("zstd" by default, "lz4", "none"). Streams, CSV, JSON lines and "fb" are compressed as a whole if the name ends
         with .gz, .bz2, .xz, .zst or .lz4.
+    compressor : Compressor or "none", optional
+        How each message of a new stream is compressed (docs/compression.md): by default as in the source, if that is a
+        stream. "none" decompresses.
     describe : bool
         Whether a new stream begins with a description, and MCAP, Parquet and Arrow files have it in their metadata, if
         the schema is known. It is that of the source if it has one.
@@ -201,6 +205,7 @@ def convert(
         time_field=time_field,
         time_unit=time_unit,
         compression=compression,
+        compressor=compressor,
         describe=describe,
         progress=progress,
     )

@@ -6,14 +6,15 @@ import json
 from typing import Any, Protocol
 
 from flatstream._core.records.record_iterator import RecordIterator
-from flatstream.description.description import checksum_name
-from flatstream.framing import framer_for
+from flatstream.description.description import Description, checksum_name
+from flatstream.framing import Framer, framer_for
 from flatstream.reader import StreamReader
 from flatstream.schema import json_lines
 from flatstream.tools.conversion._fields import Place, alignment_of
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import on_other, prefixed, selected_payloads
 from flatstream.tools.conversion._options import ArgumentError, Known, Options, table_for_columns
+from flatstream.transforms.described import ENCRYPTION, framer_with
 from flatstream.writer import StreamWriter
 
 __all__ = ["JsonTarget", "PrefixedTarget", "StreamTarget", "Target", "cell_text", "check_whole"]
@@ -68,9 +69,13 @@ class StreamTarget:
         self.checksum = checksum_name(checksum)
         only = None if options.table is None else self.table
         description = known.describe(options, only) if options.describe else None
+        framer = compressed_as_asked(framer_for(checksum), known, options)
         if description is not None:
             description = description.with_checksum(self.checksum)
-        self.writer = StreamWriter(file, framer_for(checksum), buffer_size=1 << 18, describe=description)
+        elif options.describe and framer.transforms:
+            # Without it, no reader would know.
+            description = Description(checksum=self.checksum)
+        self.writer = StreamWriter(file, framer, buffer_size=1 << 18, describe=description)
 
     @property
     def messages(self) -> int:
@@ -87,6 +92,17 @@ class StreamTarget:
         self.writer.close()
 
     abort = finish
+
+
+def compressed_as_asked(framer: Framer, known: Known, options: Options) -> Framer:
+    """The framer with the compression of the options, or without one there, that of the source."""
+    transforms = () if known.description is None else known.description.transforms
+    if any(transform.name == ENCRYPTION for transform in transforms):
+        raise ArgumentError("the source is encrypted, and the new file would not be: use a reader and a writer")
+    if options.compressor is None:
+        # Nobody could read it by itself without the description.
+        return framer_with(framer, transforms) if options.describe else framer
+    return framer if options.compressor == "none" else framer.compressed(options.compressor)
 
 
 class PrefixedTarget:
