@@ -87,22 +87,27 @@ if TYPE_CHECKING:
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
+    from flatstream.transforms.ciphers import Aes256Gcm, ChaCha20Poly1305, Cipher
     from flatstream.transforms.compression import CompressedDeframer, CompressedFramer
     from flatstream.transforms.compressors import Compressor, Lz4Compressor, ZstdCompressor, train_dictionary
+    from flatstream.transforms.encryption import EncryptedDeframer, EncryptedFramer, EncryptionReport
 
 __version__ = "0.1.0"
 
 # Without `open`, so that "from flatstream import *" does not replace the built-in function.
 __all__ = [
     "AdaptiveWatermarkPolicy",
+    "Aes256Gcm",
     "BoundedDeframer",
     "BoundedFramer",
     "Builder",
+    "ChaCha20Poly1305",
     "Checksum",
     "ChecksumDeframer",
     "ChecksumFramer",
     "ChecksumMismatchError",
     "ChecksumType",
+    "Cipher",
     "ColumnBatch",
     "ColumnStream",
     "CompositeValidator",
@@ -120,6 +125,9 @@ __all__ = [
     "Deframer",
     "Description",
     "Detection",
+    "EncryptedDeframer",
+    "EncryptedFramer",
+    "EncryptionReport",
     "FlatStreamError",
     "FlatbufferError",
     "FrameBatch",
@@ -181,11 +189,17 @@ __all__ = [
 # Imported on first access: journals, schemas and columns take as long to import as the rest of the package, and most
 # programs do not use them.
 _LAZY = {
+    "Aes256Gcm": "flatstream.transforms.ciphers",
+    "ChaCha20Poly1305": "flatstream.transforms.ciphers",
+    "Cipher": "flatstream.transforms.ciphers",
     "ColumnBatch": "flatstream.columns",
     "ColumnStream": "flatstream.columns",
     "CompressedDeframer": "flatstream.transforms.compression",
     "CompressedFramer": "flatstream.transforms.compression",
     "Compressor": "flatstream.transforms.compressors",
+    "EncryptedDeframer": "flatstream.transforms.encryption",
+    "EncryptedFramer": "flatstream.transforms.encryption",
+    "EncryptionReport": "flatstream.transforms.encryption",
     "JournalReader": "flatstream.journal",
     "JournalWriter": "flatstream.journal",
     "Lz4Compressor": "flatstream.transforms.compressors",

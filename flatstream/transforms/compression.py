@@ -43,7 +43,6 @@ from flatstream.transforms.compressors import (
 )
 
 if TYPE_CHECKING:
-    from typing import Self
 
     from typing_extensions import Buffer
 
