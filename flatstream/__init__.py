@@ -29,6 +29,8 @@ from flatstream.description._schemas import register_schemas_lazily
 from flatstream.detection import Detection, detect
 from flatstream.errors import (
     ChecksumMismatchError,
+    DecompressionError,
+    DecryptionError,
     FlatbufferError,
     FlatStreamError,
     InvalidFrameError,
@@ -100,6 +102,8 @@ __all__ = [
     "Crc32",
     "Crc32c",
     "Crc64",
+    "DecompressionError",
+    "DecryptionError",
     "DefaultDeframer",
     "DefaultFramer",
     "Deframer",

@@ -225,9 +225,7 @@ class JournalWriter(StreamWriter):
         last = self._reports[-1] if self._reports else None
         how = continue_descriptions(self._reports, wanted, deframer_for(checksum))
         heads = Heads(how.description, checksum, manifest.id)
-        # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
-        cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
-        number = max(0 if last is None else last.next, *cursors, least)
+        number = max(self._number_behind(last), least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
         if last is not None and not (is_whole and number == last.next):
@@ -270,6 +268,12 @@ class JournalWriter(StreamWriter):
         except BaseException:
             file.close()
             raise
+
+    def _number_behind(self, last: SegmentReport | None) -> int:
+        """The number of the frame to go on with. `last` is the last segment, None if there is none."""
+        # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
+        cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == self._manifest.id)
+        return max([0 if last is None else last.next, *cursors])
 
     # State
 

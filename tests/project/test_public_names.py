@@ -48,6 +48,8 @@ PUBLIC = {
     "Crc32": "calculate extend name size verify",
     "Crc32c": "calculate extend name size verify",
     "Crc64": "calculate extend name size verify",
+    "DecompressionError": "next_intact_offset",
+    "DecryptionError": "next_intact_offset",
     "DefaultDeframer": "allow_empty bounded check locate max_frame_len observed with_max_frame_len with_validator",
     "DefaultFramer": "bounded frame_and_write observed with_max_frame_len with_validator",
     "Deframer": "bounded check locate observed with_max_frame_len with_validator",

@@ -535,6 +535,8 @@ TAKE_NOTHING = {
 # Errors, plain data, enumerations and protocols take what they are given.
 TAKE_ANYTHING = {
     "ChecksumMismatchError",
+    "DecompressionError",
+    "DecryptionError",
     "FlatStreamError",
     "FlatbufferError",
     "InvalidFrameError",

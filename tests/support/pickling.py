@@ -378,6 +378,8 @@ def carried() -> dict[str, list[Any]]:
             fs.ValidatingFramer(fs.DefaultFramer(), Longer(2)),
             fs.DefaultFramer().with_validator(typed()),
         ],
+        "DecompressionError": [noted(fs.DecompressionError(validator="zstd", reason="r", offset=1))],
+        "DecryptionError": [noted(fs.DecryptionError(validator="v", reason="r", offset=1))],
         "ValidationFailedError": [noted(fs.ValidationFailedError(validator="v", reason="r", path="p", offset=1))],
         "Validator": [Longer(3)],
         "XxHash64": [fs.XxHash64()],
