@@ -236,9 +236,9 @@ cdef class AsyncItems:
         return next_item(self, False)
 
     @property
-    def _items(self):
-        """The iterator."""
-        return self.items
+    def _has_stopped(self):
+        """Whether the last operation ended at damage, as ``on_error="stop"`` says."""
+        return self.decoder.stopped
 
 
 cdef NextItem next_item(AsyncItems source, bint is_iterating):
