@@ -62,6 +62,7 @@ from flatstream.memory_policy import (
     ReclamationReason,
     SizeThresholdPolicy,
 )
+from flatstream.parser import FrameParser, FrameSerializer
 from flatstream.reader import FrameBatch, StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover, recover_file
 from flatstream.serialization import Packable, StreamDeserialize, StreamSerialize
@@ -112,6 +113,8 @@ __all__ = [
     "FlatStreamError",
     "FlatbufferError",
     "FrameBatch",
+    "FrameParser",
+    "FrameSerializer",
     "FrameSpan",
     "Framer",
     "InvalidFrameError",
