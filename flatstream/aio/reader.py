@@ -191,7 +191,7 @@ class AsyncStreamReader(AsyncItems):
         It takes no message. Damage is left to the first read.
         """
         parser = self._parser
-        while (found := parser.description) is None and parser._is_ahead:
+        while (found := parser.description) is None and self._awaits_description:
             waiting = self._more()
             if waiting is None:
                 return parser.description

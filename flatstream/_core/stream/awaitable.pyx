@@ -240,6 +240,12 @@ cdef class AsyncItems:
         """Whether the last operation ended at damage, as ``on_error="stop"`` says."""
         return self.decoder.stopped
 
+    @property
+    def _awaits_description(self):
+        """Whether it is not known yet if the stream begins with a description."""
+        cdef Decoder decoder = self.decoder
+        return decoder.is_ahead and not decoder.shut and decoder.failure is None and decoder.deferred is None
+
 
 cdef NextItem next_item(AsyncItems source, bint is_iterating):
     cdef NextItem step = NextItem.__new__(NextItem)
