@@ -13,6 +13,7 @@ except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separa
 from flatstream._core.flatbuf.builder import Builder
 from flatstream._open import open as open
 from flatstream._salvage import SalvageReport, salvage
+from flatstream._sealing import SealReport, seal
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import (
     Checksum,
@@ -130,6 +131,7 @@ __all__ = [
     "SalvageReport",
     "Schema",
     "SchemaError",
+    "SealReport",
     "SizeThresholdPolicy",
     "SizeValidator",
     "StartupReport",
@@ -150,6 +152,7 @@ __all__ = [
     "recover",
     "recover_file",
     "salvage",
+    "seal",
 ]
 
 

@@ -36,7 +36,7 @@ LAYERS = [
     {"_startup"},
     {"_finding"},
     {"_open"},
-    {"_salvage"},
+    {"_salvage", "_sealing"},
     {"columns"},
     {"schema"},
     {"records"},
