@@ -27,6 +27,7 @@ from flatstream._seek_table import (
     SeekTable,
     WrongFrameError,
     load_zstd,
+    max_stored,
     measure_frame,
     parse_header,
     read_table,
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SeekableFile", "number_of_threads", "open_seekable"]
 
-# The most threads that decompress for one file, and how many bytes of blocks they may be ahead of the reader.
+# The most threads that decompress for one file. Each gets so many bytes of blocks at a time, because handing something
+# to a thread takes as long as decompressing 100 KiB, and they are at most so many bytes ahead of the reader.
 MOST_THREADS = 4
+RUN_BYTES = 1 << 20
 MOST_AHEAD = 16 << 20
 
 # How many blocks are kept that were read: one that is read on in, and one that is looked into beside it.
@@ -177,8 +180,10 @@ class SeekableFile(PeekedFile):
         # Where `readinto` and `peek` take bytes.
         self._position = 0
         self._blocks: dict[int, bytes] = {}
-        # Blocks that threads decompress, and the block that was read last.
-        self._ahead: dict[int, Future[bytes]] = {}
+        # Blocks that threads decompress: each with the run of blocks it is in, and its place there. And the block behind
+        # them, and the one that was read last.
+        self._ahead: dict[int, tuple[Future[list[bytes | None]], int]] = {}
+        self._next = 0
         self._last = -2
         self._threads = number_of_threads() if threads is None else threads
         self._pool: ThreadPoolExecutor | None = None
@@ -348,10 +353,12 @@ class SeekableFile(PeekedFile):
         known = self.damage.get(index)
         size = self._table[index].size
         if known is None:
-            future = self._ahead.pop(index, None)
+            ahead = self._ahead.pop(index, None)
+            if ahead is not None and not ahead[0].cancel():
+                found = ahead[0].result()[ahead[1]]
+                if found is not None:
+                    return found
             try:
-                if future is not None and not future.cancel():
-                    return future.result()
                 stored = self._stored(index)
                 return b"" if not size else _decompress(self._zstd, stored, size)
             except (_Contradiction, self._zstd.ZstdError) as error:
@@ -418,28 +425,46 @@ class SeekableFile(PeekedFile):
         table = self._table
         if not self._threads or table is None:
             return
-        pending = sum(table[one].size for one in self._ahead)
-        for one in range(index, min(index + self._threads + 1, len(table))):
-            if one in self._ahead or one in self._blocks or one in self.damage:
-                continue
-            stored, size = table[one]
-            if one > self._checked or not size or pending + size > MOST_AHEAD:
+        if index not in self._ahead:
+            self._next = index
+        while table.begins[self._next] - table.begins[index] < min(self._threads * RUN_BYTES, MOST_AHEAD):
+            first = stop = self._next
+            while stop < len(table) and (
+                stop == first or table.begins[stop + 1] - table.begins[first] <= max(RUN_BYTES, table[first].size)
+            ):
+                stop += 1
+            if first == stop or not self._fetch(first, stop):
                 return
-            try:
-                if self._pool is None:
-                    from concurrent.futures import ThreadPoolExecutor
+            self._next = stop
 
-                    self._pool = ThreadPoolExecutor(self._threads, "flatstream-zstd")
-                data = self._stored(one)
-                if len(data) == stored:
-                    self._ahead[one] = self._pool.submit(_decompress, self._zstd, data, size)
-                    pending += size
-            except (_Contradiction, OSError, RuntimeError):
-                # That is met again when the block is read. At the end of the interpreter there are no new threads.
-                return
+    def _fetch(self, first: int, stop: int) -> bool:
+        """Has a thread decompress a run of blocks; False if that cannot be. What is wrong is met when they are read."""
+        table = self._table
+        assert table is not None
+        start = table.places[first]
+        if first > self._checked or table.places[stop] - start > max_stored(2 * MOST_AHEAD):
+            return False
+        with contextlib.suppress(OSError, RuntimeError, _Contradiction):
+            data = memoryview(self._raw.read_at(start, table.places[stop] - start))
+            run = []
+            for index in range(first, stop):
+                at = table.places[index] - start
+                stored, size = table[index]
+                if index == self._checked:
+                    self._check_header(index, bytes(data[at : at + min(stored, LONGEST_HEADER)]))
+                run.append((data[at : at + stored], size))
+            if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._pool = ThreadPoolExecutor(self._threads, "flatstream-zstd")
+            # At the end of the interpreter there are no new threads.
+            future = self._pool.submit(_decompress_run, self._zstd, run)
+            self._ahead.update((first + place, (future, place)) for place in range(stop - first))
+            return True
+        return False
 
     def _drop_ahead(self) -> None:
-        for future in self._ahead.values():
+        for future, _ in self._ahead.values():
             future.cancel()
         self._ahead.clear()
 
@@ -483,10 +508,21 @@ class SeekableFile(PeekedFile):
         return data
 
 
-def _decompress(zstd: Any, data: bytes, size: int) -> bytes:
+def _decompress(zstd: Any, data: bytes | memoryview, size: int) -> bytes:
     """The block of `size` bytes in a frame of Zstandard. Other threads run meanwhile."""
     decompressor = zstd.ZstdDecompressor()
     found: bytes = decompressor.decompress(data, size + 1)
     if len(found) != size or not decompressor.eof or decompressor.unused_data:
         raise _Contradiction
+    return found
+
+
+def _decompress_run(zstd: Any, run: list[tuple[memoryview, int]]) -> list[bytes | None]:
+    """Blocks as they are in the file, decompressed; None for one that cannot be."""
+    found: list[bytes | None] = []
+    for data, size in run:
+        try:
+            found.append(_decompress(zstd, data, size) if size else b"")
+        except (_Contradiction, zstd.ZstdError):
+            found.append(None)
     return found
