@@ -308,9 +308,7 @@ class DecompressedFile(PeekedFile):
                 return False
         while len(rest) < LONGEST_MAGIC and (more := self._more()):
             rest += more
-        is_member = rest.startswith(self.known.magic) or (
-            self.known.skippable and skippable_size(rest) is not None
-        )
+        is_member = rest.startswith(self.known.magic) or (self.known.skippable and skippable_size(rest) is not None)
         if not is_member:
             raise self._damage(f"is followed by {len(rest)} bytes or more that are none")
         self._input = rest

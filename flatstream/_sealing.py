@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -164,7 +165,7 @@ class _Cutter:
 
 
 class BlockWriter(io.RawIOBase):
-    """A raw file to which a stream is written, and which writes it on compressed in blocks, with their table at the end.
+    """A raw file to which a stream is written: it is written on compressed in blocks, with their table at the end.
 
     Parameters
     ----------
@@ -469,7 +470,8 @@ def seal(
     deframer = None if checksum is None else deframer_for(checksum)
     if (found := compression_of(source_path)) is not None:
         raise InvalidFrameError(
-            f"the file is compressed already ({found}): {source_path!r:.200}; flatstream convert makes a sealed file of it",
+            f"the file is compressed already ({found}), and flatstream convert makes a sealed one of it: "
+            f"{source_path!r:.200}",
             offset=0,
             frame=0,
         )
@@ -515,10 +517,8 @@ def _open_new(path: str) -> io.FileIO:
 
 
 def _remove(path: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 assert LARGEST_BLOCK <= MAX_BLOCK

@@ -88,8 +88,10 @@ class Entry(NamedTuple):
 
 
 class SeekTable:
-    """Where the blocks of a file are. Block `i` has the bytes of the stream from ``begins[i]`` to ``begins[i + 1]``, and
-    is stored from ``places[i]`` to ``places[i + 1]``.
+    """Where the blocks of a file are.
+
+    Block `i` has the bytes of the stream from ``begins[i]`` to ``begins[i + 1]``, and is stored from ``places[i]`` to
+    ``places[i + 1]``.
     """
 
     def __init__(self) -> None:
@@ -159,7 +161,9 @@ def read_table(read_at: ReadAt, size: int) -> SeekTable | None:
     if sys.byteorder == "big":
         numbers.byteswap()
     stored, sizes = numbers[:: width // 4], numbers[1 :: width // 4]
-    if max(sizes) > MAX_BLOCK or any(one > max_stored(whole) for one, whole in zip(stored, sizes, strict=True) if whole):
+    if max(sizes) > MAX_BLOCK or any(
+        one > max_stored(whole) for one, whole in zip(stored, sizes, strict=True) if whole
+    ):
         return None
     if any(not one for one in stored) or sum(stored) != at:
         return None

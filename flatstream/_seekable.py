@@ -180,8 +180,8 @@ class SeekableFile(PeekedFile):
         # Where `readinto` and `peek` take bytes.
         self._position = 0
         self._blocks: dict[int, bytes] = {}
-        # Blocks that threads decompress: each with the run of blocks it is in, and its place there. And the block behind
-        # them, and the one that was read last.
+        # Blocks that threads decompress: each with the run of blocks it is in, and its place there. Then the block
+        # behind them, and the one that was read last.
         self._ahead: dict[int, tuple[Future[list[bytes | None]], int]] = {}
         self._next = 0
         self._last = -2
