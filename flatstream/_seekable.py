@@ -303,6 +303,12 @@ class SeekableFile(PeekedFile):
             finally:
                 super().close()
 
+    def again(self) -> SeekableFile:
+        """The same file once more, at its beginning, to be read beside this object. Only of a file with a descriptor."""
+        other = SeekableFile(io.FileIO(os.dup(self.fileno()), "rb"), self.name, self._table, fill=self._fill)
+        other._checked = self._checked
+        return other
+
     def fileno(self) -> int:
         return self._file.fileno()  # type: ignore[no-any-return]
 

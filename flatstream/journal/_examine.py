@@ -125,6 +125,8 @@ class Examined(NamedTuple):
     gap : int
         How many numbers are missing behind a segment that is as it was sealed: those of frames that were dropped, or
         lost before.
+    stored : int or None
+        The size of the file of a compressed segment; None for a plain one.
     """
 
     segment: Segment
@@ -140,6 +142,7 @@ class Examined(NamedTuple):
     reason: str | None
     tails: list[tuple[str, int]]
     gap: int = 0
+    stored: int | None = None
 
 
 class Folder(NamedTuple):
@@ -320,9 +323,7 @@ def examine(
             trusted = known is not None and stored == status.st_size
             content = None
             if everything or not trusted:
-                content = read_content(
-                    segment, deframer, watch(os.path.basename(segment.path)) if watch is not None else None
-                )
+                content = read_content(segment, deframer, watch(name) if watch is not None else None)
             tails = [(path, os.stat(path).st_size) for path in files_of_segment(segment)[:-2]]
         except FileNotFoundError:
             # Retention.
@@ -333,7 +334,7 @@ def examine(
                 segment, "unreadable", 0, 0, successor or segment.first, successor, None, None, None, [], reason, []
             )
             continue
-        yield _judge(
+        judged = _judge(
             segment,
             successor,
             known,
@@ -345,6 +346,7 @@ def examine(
             header_size_of(deframer) or 4,
             tails,
         )
+        yield judged._replace(stored=status.st_size) if segment.is_compressed else judged
 
 
 def _judge(

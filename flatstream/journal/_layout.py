@@ -187,7 +187,7 @@ def list_segments(directory: str) -> list[Segment]:
 def segments_behind(directory: str, name: str) -> list[Segment]:
     """The segments in a folder whose plain files have greater names than `name`, in the order of their frames."""
     # Only these names are looked at closely: a folder can have thousands.
-    found = {}
+    found: dict[str, str] = {}
     for one in sorted(_names_in(directory)):
         if one > name and one.removesuffix(COMPRESSED) != name and SEGMENT_NAME.fullmatch(one):
             # A plain file comes before the compressed one.

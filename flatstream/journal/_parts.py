@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import threading
@@ -748,6 +749,7 @@ class _SegmentFollower(Follower):
     def __init__(self, parts: Parts, part: _Part) -> None:
         self._parts = parts
         self._number = -1
+        assert isinstance(part.file, io.FileIO)
         super().__init__(part.file, part.path)
 
     def _make_watch(self) -> Watch | None:

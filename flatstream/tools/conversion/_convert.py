@@ -340,7 +340,10 @@ def open_source(task: _Task, options: Options) -> Source:
 def _run(task: _Task, options: Options, report_progress: Callable[[int | None], object]) -> ConvertReport:
     """Converts one source."""
     options = replace(options, losses=(losses := Losses()))
-    with open_source(task, options) as source, NewFile(task.out, task.to_compression) as new:
+    with (
+        open_source(task, options) as source,
+        NewFile(task.out, task.to_compression, sealed=task.to_format == "fs") as new,
+    ):
         if options.where is not None:
             table = table_for_columns(source.known, "where=")
             options = replace(options, where=options.conditions_for(table, source.known))
