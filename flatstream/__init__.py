@@ -15,6 +15,7 @@ from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.framing.framer import register_transforms
 from flatstream._open import open as open
 from flatstream._salvage import SalvageReport, salvage
+from flatstream._sealing import SealReport, seal
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import (
     Checksum,
@@ -158,6 +159,7 @@ __all__ = [
     "SalvageReport",
     "Schema",
     "SchemaError",
+    "SealReport",
     "Serializer",
     "SizeThresholdPolicy",
     "SizeValidator",
@@ -182,6 +184,7 @@ __all__ = [
     "recover",
     "recover_file",
     "salvage",
+    "seal",
     "train_dictionary",
 ]
 

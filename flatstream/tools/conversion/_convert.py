@@ -365,7 +365,10 @@ def _serializer(task: _Task, known: Known, options: Options) -> Serializer | Non
 def _run(task: _Task, options: Options, report_progress: Callable[[int | None], object]) -> ConvertReport:
     """Converts one source."""
     options = replace(options, losses=(losses := Losses()))
-    with open_source(task, options) as source, NewFile(task.out, task.to_compression) as new:
+    with (
+        open_source(task, options) as source,
+        NewFile(task.out, task.to_compression, sealed=task.to_format == "fs") as new,
+    ):
         serializer = _serializer(task, source.known, options)
         if options.where is not None and serializer is None:
             table = table_for_columns(source.known, "where=")
