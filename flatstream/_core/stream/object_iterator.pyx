@@ -67,16 +67,18 @@ cdef class ObjectIterator:
             # Before the call: `loads` may read from this stream.
             offset = decoder.last_offset
             frame = decoder.delivered + decoder.refused_before - 1
+            state = decoder.state_before
             try:
                 return self.loads(payload)
             except self.refusals as error:
-                self.refuse(decoder, payload, error, offset, frame)
+                self.refuse(decoder, payload, error, offset, frame, state)
         raise StopIteration
 
     cdef int refuse(
-        self, Decoder decoder, object payload, object error, unsigned long long offset, unsigned long long frame
+        self, Decoder decoder, object payload, object error, unsigned long long offset, unsigned long long frame,
+        object state,
     ) except -1:
-        """Does what `on_error` says with a payload that could not be loaded."""
+        """Does what `on_error` says with a payload that could not be loaded. `state`: of the transforms, before it."""
         made = self.refusal(error)
         if made.offset is None:
             made.offset, made.frame = offset, frame
@@ -88,7 +90,7 @@ cdef class ObjectIterator:
             raise made from error
         end = decoder.end_of_last(PyMemoryView_GET_BUFFER(payload).len)
         if self.mode == ON_ERROR_STOP:
-            decoder.stop_before(made, offset, end, 1)
+            decoder.stop_before(made, offset, end, end, 1, state)
             self.stopped = True
         else:
             decoder.losses.add(offset, end)
