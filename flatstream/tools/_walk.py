@@ -109,7 +109,7 @@ class Totals:
         """Counts the frames of a batch."""
         count = len(batch)
         self.frames += count
-        # A batch is contiguous, and its first payload begins behind a header.
+        # A batch is contiguous, and its first payload begins behind a header, or has none in it if it was restored.
         self.payload_bytes += len(batch.buffer) - count * batch.offsets[0]
         self.largest = max(self.largest, largest_of(batch.lengths))
         # At random, because the types of messages may alternate. The same again for the same stream.
@@ -239,16 +239,14 @@ def read_to_end(
 
 def _validate(batch: FrameBatch, validator: Validator, totals: Totals) -> None:
     """Notes the frames of a batch, which was counted already, that a validator refuses."""
-    header = batch.offsets[0]
     refused = 0
     for index, payload in enumerate(batch):
         try:
             validator.validate(payload)
         except (ValidationFailedError, FlatbufferError) as error:
-            begin = batch.stream_offset + batch.offsets[index] - header
             refused += 1
             before = totals.frames - len(batch) + index + 1 - refused
-            totals.add_damage(Damage(begin, begin + header + len(payload), "payload", reason_of(error), before))
+            totals.add_damage(Damage(*batch._range_of(index), "payload", reason_of(error), before))
     totals.frames -= refused
 
 
