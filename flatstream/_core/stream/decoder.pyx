@@ -263,6 +263,8 @@ cdef class Decoder(HeadBuffer):
                 for stage in self.stages:
                     stage.tolerate(tolerant)
                 self.tolerant = tolerant
+                # It may be another one now: the next read looks at the frame again.
+                self.deferred = None
         return 0
 
     cdef int check_open(self) except -1:
@@ -807,6 +809,8 @@ cdef class Decoder(HeadBuffer):
                 ) and not self.is_within_source():
                     self.over_window = True
                     raise InvalidFrameError(f"the frame has more than {available} bytes, the window")
+                if self.awaits_bytes:
+                    return 0
                 self.check_source_size()
                 filling = True
                 if self.fill():
