@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flatstream.framing import Deframer, Framer, TransformDeframer, TransformFramer
-from flatstream.transforms._parts import EncryptionReport, PartReader, PartWriter, Tail, check_shape
+from flatstream.transforms._parts import EncryptionReport, PartReader, PartWriter, Tail, check_shape, refuse
 from flatstream.transforms.ciphers import Aes256Gcm, ChaCha20Poly1305, Cipher
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class EncryptedFramer(TransformFramer):
 
     def with_inner(self, inner: Framer) -> EncryptedFramer:
         """The same around another framer, without the state of a stream."""
-        made: EncryptedFramer = super().with_inner(inner)
+        made = super().with_inner(inner)
+        assert isinstance(made, EncryptedFramer)
         made._part = None
         return made
 
@@ -178,7 +179,8 @@ class EncryptedDeframer(TransformDeframer):
 
     def with_inner(self, inner: Deframer) -> EncryptedDeframer:
         """The same around another deframer, without the state of a stream."""
-        made: EncryptedDeframer = super().with_inner(inner)
+        made = super().with_inner(inner)
+        assert isinstance(made, EncryptedDeframer)
         made._parts = None
         return made
 
@@ -224,6 +226,10 @@ class EncryptedDeframer(TransformDeframer):
         """The stream is at its end."""
         self._started().end()
         self.inner.end()
+
+    def refuse(self) -> NoReturn:
+        """Raises the error for what an encrypted stream does not accept."""
+        refuse()
 
     @property
     def encryption_report(self) -> EncryptionReport:

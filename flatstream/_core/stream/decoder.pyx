@@ -263,6 +263,8 @@ cdef class Decoder(HeadBuffer):
                 for stage in self.stages:
                     stage.tolerate(tolerant)
                 self.tolerant = tolerant
+                # A frame that was refused, and whose error was to come, may be accepted now: it is found again.
+                self.deferred = None
         return 0
 
     cdef int check_open(self) except -1:
