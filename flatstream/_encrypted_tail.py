@@ -71,6 +71,7 @@ def find_end(file: io.FileIO, encryption: EncryptedFramer, stored: Deframer) -> 
     """
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return EncryptedEnd()
+    from flatstream.transforms._parts import refuse
     from flatstream.transforms.encryption import EncryptedDeframer
 
     head = last = None
@@ -90,7 +91,7 @@ def find_end(file: io.FileIO, encryption: EncryptedFramer, stored: Deframer) -> 
     # Without a head, the last frame is refused.
     session.restore(memoryview(last if head is None else head))
     if session.encryption_report.other_descriptions:
-        session.refuse()
+        refuse()
     try:
         if last is not head and last != head:
             session.restore(memoryview(last))

@@ -202,7 +202,7 @@ class PartWriter:
     def head(self) -> bytes:
         """The payload of the first frame. A second call gives the same bytes again."""
         head = head_bytes(self._cipher, self._number_of_part, self._salt, self._tag_before, self._description)
-        self._secret, commitment = self._cipher.begin_part(self._cipher.key_id, self._salt, head)
+        self._secret, commitment = self._cipher._begin_part(self._cipher.key_id, self._salt, head)
         return head + commitment
 
     def seal(self, message: memoryview) -> bytes:
@@ -253,7 +253,7 @@ class PartWriter:
         first = index << NUMBERS_OF_KEY_BITS
         if first >= NUMBERS:
             raise OverflowError("this part of the encrypted stream has no numbers left: open it again to append")
-        self._encrypt = self._cipher.aead(self._secret, index).encrypt
+        self._encrypt = self._cipher._aead(self._secret, index).encrypt
         self._number = first
         self._end_of_key = first + (1 << NUMBERS_OF_KEY_BITS)
         self._bytes_of_key = 0
@@ -420,7 +420,7 @@ class PartReader:
         DecryptionError
             The frame is refused. The state is as before.
         LookupError, TypeError, ValueError
-            See `Cipher.begin_part`.
+            See `Cipher`.
         """
         size = len(payload)
         part, expected, _, refused = self._state
@@ -433,7 +433,7 @@ class PartReader:
                 numbers = int.from_bytes(nonce, "little")
                 index = numbers >> NUMBERS_OF_KEY_BITS & KEY_MASK
                 is_same = index == self._index and part.secret is self._secret
-                aead = self._aead if is_same else self._cipher.aead(part.secret, index)
+                aead = self._aead if is_same else self._cipher._aead(part.secret, index)
                 # Not refused here, so that the error has no context. (OverflowError: of a payload of 2 GiB.)
                 try:
                     message = aead.decrypt(nonce, payload[PREFIX_SIZE:], prefix)
@@ -467,9 +467,9 @@ class PartReader:
 
     def _begin_part(self, head: Head) -> None:
         part, _, tag, refused = self._state
-        if not self._cipher.opens(head.key_id):
+        if not self._cipher._opens(head.key_id):
             refuse()
-        secret, commitment = self._cipher.begin_part(head.key_id, head.salt, head.bound)
+        secret, commitment = self._cipher._begin_part(head.key_id, head.salt, head.bound)
         is_authentic = (
             hmac.compare_digest(commitment, head.commitment)
             and head.version == VERSION

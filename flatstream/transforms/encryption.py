@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from flatstream.framing import Deframer, Framer, TransformDeframer, TransformFramer
-from flatstream.transforms._parts import EncryptionReport, PartReader, PartWriter, Tail, check_shape, refuse
+from flatstream.transforms._parts import EncryptionReport, PartReader, PartWriter, Tail, check_shape
 from flatstream.transforms.ciphers import Aes256Gcm, ChaCha20Poly1305, Cipher
 
 if TYPE_CHECKING:
@@ -226,10 +226,6 @@ class EncryptedDeframer(TransformDeframer):
         """The stream is at its end."""
         self._started().end()
         self.inner.end()
-
-    def refuse(self) -> NoReturn:
-        """Raises the error for what an encrypted stream does not accept."""
-        refuse()
 
     @property
     def encryption_report(self) -> EncryptionReport:

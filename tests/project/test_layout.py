@@ -34,6 +34,7 @@ FOLDERS = {
     "schemas",
     "stream",
     "tools",
+    "transforms",
 }
 
 

@@ -376,6 +376,8 @@ def test_follower_gets_messages_as_they_are_written(tmp_path: Path) -> None:
             writer.close()
             writer = flatstream.open(path, "a", framer=framer_of())
         writer.close()
+        with pytest.raises(TimeoutError):
+            reader.read_message(timeout=0)
         assert reader.encryption == EncryptionReport(3, True)
 
 
@@ -449,7 +451,7 @@ def test_every_damaged_byte_of_a_file_is_got_over(checksum: str, tmp_path: Path)
         assert all(message in rest for message in found), place
         if checksum == "crc32c":
             # At most one frame is lost, or a part whose head is.
-            assert len(found) >= 4 + (place > 0), place
+            assert len(found) >= 4, place
 
 
 def test_reading_may_begin_in_the_middle(tmp_path: Path) -> None:
