@@ -15,6 +15,7 @@ from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.framing.framer import register_transforms
 from flatstream._open import open as open
 from flatstream._salvage import SalvageReport, salvage
+from flatstream._sealing import SealReport, seal
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import (
     Checksum,
@@ -66,9 +67,11 @@ from flatstream.memory_policy import (
     ReclamationReason,
     SizeThresholdPolicy,
 )
+from flatstream.parser import FrameParser, FrameSerializer
 from flatstream.reader import FrameBatch, StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover, recover_file
 from flatstream.serialization import Packable, StreamDeserialize, StreamSerialize
+from flatstream.serializers import JsonSerializer, MessagePackSerializer, Serializer
 from flatstream.validation import (
     CompositeValidator,
     NoValidator,
@@ -129,14 +132,18 @@ __all__ = [
     "FlatStreamError",
     "FlatbufferError",
     "FrameBatch",
+    "FrameParser",
+    "FrameSerializer",
     "FrameSpan",
     "Framer",
     "InvalidFrameError",
     "JournalReader",
     "JournalWriter",
     "JsonError",
+    "JsonSerializer",
     "Lz4Compressor",
     "MemoryPolicy",
+    "MessagePackSerializer",
     "NoChecksum",
     "NoOpPolicy",
     "NoValidator",
@@ -152,6 +159,8 @@ __all__ = [
     "SalvageReport",
     "Schema",
     "SchemaError",
+    "SealReport",
+    "Serializer",
     "SizeThresholdPolicy",
     "SizeValidator",
     "StartupReport",
@@ -175,6 +184,7 @@ __all__ = [
     "recover",
     "recover_file",
     "salvage",
+    "seal",
     "train_dictionary",
 ]
 

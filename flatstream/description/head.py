@@ -106,7 +106,7 @@ def _transforms_of(framer: Framer) -> list[tuple[str, tuple[tuple[str, str], ...
     messages.
     """
     found = []
-    while isinstance(framer, (*_ADAPTERS, TransformFramer)):
+    while isinstance(framer, _ADAPTERS):
         if isinstance(framer, TransformFramer):
             found.append(framer.described or (type(framer).__name__, (), b""))
         framer = framer.inner

@@ -59,10 +59,8 @@ cdef class Encoder(OutputBuffer):
     cdef int put_exclusively(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_held(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int use_session(self, object session) except -1
-    cdef int bind_description(self, object description) except -1
-    cdef int begin_held(self) except -1
+    cdef int begin_held(self, object frames) except -1
     cdef int check_edge(self) except -1
-    cdef list control_frames_of(self, str name)
     cdef int put_transformed(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_builder(self, object builder, bint held) except -1
     cdef int fail_prefixed(self) except -1

@@ -123,35 +123,26 @@ cdef class Encoder(OutputBuffer):
                 raise ValueError("this writer has begun already")
             session = self.given.start(after)
             check_session(self.given, session)
+            bind_description(session, description)
             self.use_session(session)
-            self.bind_description(description)
         finally:
             self.leave()
 
-    def _bind_description(self, description):
-        """Tells the framers the payload of the description, if there is one."""
-        self.bind_description(description)
-
-    cdef int bind_description(self, object description) except -1:
-        if description is not None:
-            for link in framers_of(self._framer):
-                link.bind_description(description)
-        return 0
-
-    def _begin(self):
-        """Puts the framer's own frames before the first message."""
+    def _begin(self, frames=None):
+        """Puts the framer's own frames before the first message: `frames`, if they were made already."""
         self.enter()
         try:
             self.check_open()
-            self.begin_held()
+            self.begin_held(frames)
         finally:
             self.leave()
 
-    cdef int begin_held(self) except -1:
+    cdef int begin_held(self, object frames) except -1:
         """`_begin`, while this thread holds the encoder. Does nothing if they were put."""
         if not self.is_unbegun:
             return 0
-        frames = self.control_frames_of("begin")
+        if frames is None:
+            frames = control_frames_of(self._framer, "begin")
         self.put_control(frames)
         self.is_unbegun = self.has_edge = False
         self.head_count += <unsigned long long>len(frames)
@@ -163,7 +154,7 @@ cdef class Encoder(OutputBuffer):
         if not self.has_own_frames or self.is_finished or self.is_unbegun or self._framer is None:
             return 0
         try:
-            frames = self.control_frames_of("finish")
+            frames = control_frames_of(self._framer, "finish")
         except Exception as error:
             # The messages reach the sink all the same.
             self.finish_error = error
@@ -175,20 +166,11 @@ cdef class Encoder(OutputBuffer):
         self.is_finished = self.has_edge = True
         return 0
 
-    cdef list control_frames_of(self, str name):
-        """The result of a framer's `begin` or `finish`, checked."""
-        frames = getattr(self._framer, name)()
-        if not isinstance(frames, list) or not all([type(frame) is bytes and frame for frame in frames]):
-            raise TypeError(
-                f"{type(self._framer).__name__}.{name} must return a list of frames, each bytes, got {frames!r:.100}"
-            )
-        return frames
-
     cdef int check_edge(self) except -1:
         """Before a message: puts what stands before it, or raises if the end was written."""
         if self.is_finished:
             raise ValueError(f"this {type(self).__name__} is being closed: the end of the stream was written already")
-        return self.begin_held()
+        return self.begin_held(None)
 
     # State
 
@@ -626,6 +608,46 @@ cdef class Encoder(OutputBuffer):
                 tell_accepted(self._framer)
             raise
         return tell_accepted(self._framer)
+
+
+cdef int bind_description(object session, object description) except -1:
+    """Tells the framers of a chain the payload of the description, if there is one."""
+    if description is not None:
+        for link in framers_of(session):
+            link.bind_description(description)
+    return 0
+
+
+cdef list control_frames_of(Framer session, str name):
+    """The result of a framer's `begin` or `finish`, checked."""
+    frames = getattr(session, name)()
+    if not isinstance(frames, list) or not all([type(frame) is bytes and frame for frame in frames]):
+        raise TypeError(f"{type(session).__name__}.{name} must return a list of frames, each bytes, got {frames!r:.100}")
+    return frames
+
+
+def begin_session(Framer framer not None, description=None, after=None):
+    """A framer's copy for one stream, and its own frames before the first message.
+
+    For `Encoder`, before its sink is opened: so that an error does not empty a file.
+
+    Parameters
+    ----------
+    framer : Framer
+        Whose ``start`` is called.
+    description : bytes, optional
+        The payload of the stream's description.
+    after : bytes, optional
+        What ``start`` gets.
+
+    Returns
+    -------
+    (Framer, list of bytes)
+    """
+    session = framer.start(after)
+    check_session(framer, session)
+    bind_description(session, description)
+    return session, control_frames_of(session, "begin")
 
 
 cdef int check_session(object framer, object session) except -1:
