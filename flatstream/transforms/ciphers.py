@@ -100,9 +100,11 @@ class Cipher:
     number: ClassVar[int] = 0
 
     _key: Secret | None
-    _store: Callable[[str], bytes] | None
+    _store: Callable[[str], Buffer | None] | None
 
-    def __init__(self, key: Buffer | Callable[[str], bytes], *, key_id: str = "", context: Buffer = b"") -> None:
+    def __init__(
+        self, key: Buffer | Callable[[str], Buffer | None], *, key_id: str = "", context: Buffer = b""
+    ) -> None:
         if not self.number:
             raise TypeError(f"{type(self).__name__} has no algorithm: use Aes256Gcm or ChaCha20Poly1305")
         load_cryptography()
@@ -197,7 +199,7 @@ class Cipher:
         return _checked_key(found, f"the key with the id {key_id!r}")
 
 
-def _unpickled(cls: type[Cipher], store: Callable[[str], bytes], key_id: str, context: bytes) -> Cipher:
+def _unpickled(cls: type[Cipher], store: Callable[[str], Buffer | None], key_id: str, context: bytes) -> Cipher:
     return cls(store, key_id=key_id, context=context)
 
 

@@ -50,6 +50,7 @@ def deframer_of(checksum: str = "crc32c", cipher: Any = CIPHER, **options: Any) 
 
 def write(path: Path, payloads: Iterable[bytes], mode: Any = "w", **options: Any) -> flatstream.StreamWriter:
     options.setdefault("framer", None if "cipher" in options else framer_of())
+    writer: flatstream.StreamWriter
     with flatstream.open(path, mode, **options) as writer:
         writer.write_payloads(list(payloads))
     return writer
@@ -93,16 +94,14 @@ def test_each_appending_is_a_part_of_its_own(checksum: str, tmp_path: Path) -> N
     path = tmp_path / "stream.fs"
     framer, deframer = framer_of(checksum), deframer_of(checksum, require_final=True)
     wanted = []
-    for part in range(5):
+    for part in range(1, 5):
         payloads = [b"%d %d" % (part, place) for place in range(part)]
         wanted += payloads
-        if payloads:
-            write(path, payloads, "a", framer=framer)
+        write(path, payloads, "a", framer=framer)
         for take in (by_message, by_batch):
-            with flatstream.open(path, deframer=deframer) if path.exists() else io.BytesIO() as reader:
-                if path.exists():
-                    assert take(reader) == wanted
-                    assert reader.encryption == EncryptionReport(part, True)
+            with flatstream.open(path, deframer=deframer) as reader:
+                assert take(reader) == wanted
+                assert reader.encryption == EncryptionReport(part, True)
     # Each with a salt of its own.
     with StreamReader(path, deframer_for(checksum)) as reader:
         heads = [payload for payload in by_message(reader) if payload[0] == 1]
@@ -370,7 +369,7 @@ def test_follower_gets_messages_as_they_are_written(tmp_path: Path) -> None:
             for number in range(5):
                 writer.write_payload(b"%d %d" % (part, number))
                 writer.flush()
-                assert reader.read_message(timeout=20) == b"%d %d" % (part, number)
+                assert bytes(reader.read_message(timeout=20) or b"") == b"%d %d" % (part, number)
                 with pytest.raises(TimeoutError):
                     reader.read_message(timeout=0)
             writer.close()
