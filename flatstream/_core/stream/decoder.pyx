@@ -263,7 +263,7 @@ cdef class Decoder(HeadBuffer):
                 for stage in self.stages:
                     stage.tolerate(tolerant)
                 self.tolerant = tolerant
-                # A frame that was refused, and whose error was to come, may be accepted now: it is found again.
+                # It may be another one now: the next read looks at the frame again.
                 self.deferred = None
         return 0
 
