@@ -43,9 +43,9 @@ __all__ = [
     "as_deframer",
     "as_framer",
     "checksum_of",
-    "has_transform",
     "deframer_for",
     "framer_for",
+    "has_transform",
 ]
 
 

@@ -23,8 +23,8 @@ INSTALL = "pip install 'flatstream[compression]'"
 # What a frame begins with (RFC 8878, 3.1.1). Other frames can be skipped, and hold no message.
 MAGIC = b"\x28\xb5\x2f\xfd"
 
-# A block becomes at most 128 KiB and takes 4 bytes or more, its header included (RFC 8878, 3.1.1.2). So no frame becomes
-# larger than this allows, whatever size it declares.
+# A block becomes at most 128 KiB and takes 4 bytes or more, its header included (RFC 8878, 3.1.1.2). So no frame
+# becomes larger than this allows, whatever size it declares.
 MAX_BLOCK = 128 << 10
 MIN_BLOCK = 4
 
@@ -62,6 +62,10 @@ class Unpacker:
             It is no such frame, is damaged, does not declare the size of its content, or has another dictionary; or the
             content is larger than `max_size`.
         """
+        return self._unpack(data, self.size_of(data, max_size))
+
+    def size_of(self, data: Any, max_size: int) -> int:
+        """The size of the content that the header declares. Raises DecompressionError for what the header shows."""
         if data[:4] != MAGIC:
             first = bytes(memoryview(data)[:4])
             raise refused(f"{len(data)} bytes that begin with {first.hex(' ') or 'nothing'} are no frame")
@@ -75,7 +79,7 @@ class Unpacker:
         if dictionary_id not in (0, self.dictionary_id):
             given = f"the one that is given has {self.dictionary_id}" if self.dictionary_id else "none is given"
             raise refused(f"the frame was compressed with the dictionary number {dictionary_id}, and {given}")
-        return self._unpack(data, size)
+        return size
 
     def _declared(self, data: Any) -> tuple[int | None, int]:
         """The size of the content, None if it is not declared, and the number of the dictionary, 0 without one."""
@@ -95,7 +99,7 @@ class StandardUnpacker(Unpacker):
     def __init__(self, zstd: Any, dictionary: bytes) -> None:
         self.zstd = zstd
         self.dictionary = zstd.ZstdDict(dictionary) if dictionary else None
-        super().__init__(self.dictionary.dict_id if dictionary else 0)
+        super().__init__(0 if self.dictionary is None else self.dictionary.dict_id)
 
     def _declared(self, data: Any) -> tuple[int | None, int]:
         try:
@@ -129,7 +133,7 @@ class ReusingUnpacker(Unpacker):
         if dictionary:
             self.dictionary = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_FULLDICT)
         self.free: list[Any] = []
-        super().__init__(self.dictionary.dict_id() if self.dictionary is not None else 0)
+        super().__init__(0 if self.dictionary is None else self.dictionary.dict_id())
 
     def _declared(self, data: Any) -> tuple[int | None, int]:
         try:

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream._core.base.checks import int_argument
 from flatstream._core.base.pickling import rebuild
-from flatstream.errors import DecompressionError, FlatbufferError
+from flatstream.errors import DecompressionError, FlatbufferError, InvalidFrameError
 from flatstream.framing import Deframer, Framer, TransformDeframer, TransformFramer
-from flatstream.transforms._zstd import MAGIC, ZSTD
+from flatstream.transforms._zstd import ZSTD
 from flatstream.transforms.compressors import (
     DEFAULT_LEVEL,
     LZ4,
@@ -43,11 +43,16 @@ from flatstream.transforms.compressors import (
 )
 
 if TYPE_CHECKING:
-    from typing import Self
+    from flatstream.transforms.compressors import BytesLike
 
-    from typing_extensions import Buffer
-
-__all__ = ["COMPRESSION", "MAX_PAYLOAD_LEN", "CompressedDeframer", "CompressedFramer", "described_deframer", "described_framer"]
+__all__ = [
+    "COMPRESSION",
+    "MAX_PAYLOAD_LEN",
+    "CompressedDeframer",
+    "CompressedFramer",
+    "described_deframer",
+    "described_framer",
+]
 
 # The name of this transform in descriptions.
 COMPRESSION = "compression"
@@ -111,7 +116,7 @@ class CompressedFramer(TransformFramer):
         return self._compressor
 
     @property
-    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:
+    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:  # type: ignore[override]
         """What a description says of this transform: its name, its parameters, and the dictionary."""
         compressor = self._compressor
         parameters = sorted({**dict(compressor.parameters), "method": compressor.name}.items())
@@ -182,8 +187,9 @@ class CompressedDeframer(TransformDeframer):
     [1000]
     """
 
+    _given: tuple[Compressor, ...] | None
     _methods: dict[int, Compressor]
-    _takes_builtin: bool
+    _max_payload_len: int
 
     def __init__(
         self,
@@ -198,7 +204,6 @@ class CompressedDeframer(TransformDeframer):
         super().__init__(inner)
         self._given = given
         self._methods = {method.number: method for method in given or ()}
-        self._takes_builtin = given is None
         self._max_payload_len = limit
 
     @property
@@ -211,7 +216,7 @@ class CompressedDeframer(TransformDeframer):
         """How many bytes a payload may have."""
         return self._max_payload_len
 
-    def restore(self, payload: memoryview) -> Buffer:
+    def restore(self, payload: memoryview) -> BytesLike:
         """The message in what is stored."""
         method = payload[0] if len(payload) else -1
         if method == STORED:
@@ -232,27 +237,21 @@ class CompressedDeframer(TransformDeframer):
         return message
 
     def _find(self, method: int) -> Compressor:
-        self._check_method(method)
-        found = builtin_compressor(method)
-        assert found is not None
-        self._methods[method] = found
-        return found
-
-    def _check_method(self, method: int) -> None:
+        """The method of a payload that was not used before. Raises DecompressionError if it is not taken."""
         if method < 0:
             raise _refused("the payload is empty: a compressed one has at least the byte that says how")
-        if method == STORED or method in self._methods:
-            return
-        if not self._takes_builtin or method not in (ZSTD_NUMBER, LZ4_NUMBER):
-            taken = [STORED, *sorted(self._methods)] if not self._takes_builtin else [STORED, ZSTD_NUMBER, LZ4_NUMBER]
+        found = builtin_compressor(method) if self._given is None else None
+        if found is None:
+            taken = sorted({STORED, *(self._methods if self._given is not None else (ZSTD_NUMBER, LZ4_NUMBER))})
             raise _refused(f"the payload is compressed by method {method}, and expected is one of {taken}")
+        self._methods[method] = found
+        return found
 
     def probe(self, payload: memoryview) -> None:
         """Raises DecompressionError if these bytes cannot be what is stored for a payload; nothing is decompressed."""
         method = payload[0] if len(payload) else -1
-        self._check_method(method)
-        if method == ZSTD_NUMBER and payload[1:5] != MAGIC:
-            raise _refused("no frame of Zstandard follows the byte for it")
+        if method != STORED:
+            (self._methods.get(method) or self._find(method)).probe(payload[1:], self._max_payload_len)
 
     def with_max_frame_len(self, max_frame_len: int) -> CompressedDeframer:
         """The same with another limit of payloads, and around an inner deframer with another limit of its own."""
@@ -287,7 +286,7 @@ class CompressedDeframer(TransformDeframer):
         return rebuild, (type(self), CompressedDeframer, arguments, options), self._own_state()
 
     def _own_state(self) -> dict[str, Any] | None:
-        own = {"_given", "_methods", "_takes_builtin", "_max_payload_len"}
+        own = {"_given", "_methods", "_max_payload_len"}
         return {name: value for name, value in self.__dict__.items() if name not in own} or None
 
 
@@ -329,9 +328,9 @@ def _check_once(inner: Any, kind: type) -> None:
 def _described_method(parameters: Mapping[str, str]) -> str:
     method = parameters.get("method", "")
     if method not in (ZSTD, LZ4):
-        raise ValueError(
+        raise InvalidFrameError(
             f"the description says that payloads are compressed by {method!r:.100}, which is not built in: pass the "
-            "deframer or framer with that compressor, as in deframer=ChecksumDeframer(Crc32()).compressed(MyCompressor())"
+            "deframer or framer with that compressor, as in deframer=DefaultDeframer().compressed(MyCompressor())"
         )
     return method
 
@@ -348,7 +347,7 @@ def described_deframer(inner: Deframer, parameters: Mapping[str, str], data: byt
 
     Raises
     ------
-    ValueError
+    InvalidFrameError
         The method is not built in.
     FlatbufferError
         The dictionary is damaged.

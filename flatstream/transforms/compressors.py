@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    BytesLike = bytes | bytearray | memoryview
+
 __all__ = [
     "DEFAULT_LEVEL",
     "LZ4",
@@ -52,8 +54,8 @@ LZ4_LEVELS = (0, 12)
 
 # Larger ones make frames of the telemetry events no smaller (asv_benchmarks/compression.py).
 DICTIONARY_SIZE = 4 << 10
-# Fewer messages are no sample. Shorter ones are left out: the library compares sequences of 8 bytes, and reads behind its
-# memory if those samples that it chooses to train with have fewer bytes in all (zstd 1.5.7).
+# Fewer messages are no sample. Shorter ones are left out: the library compares sequences of 8 bytes, and reads behind
+# its memory if those samples that it chooses to train with have fewer bytes in all (zstd 1.5.7).
 FEWEST_SAMPLES = 8
 SHORTEST_SAMPLE = 8
 
@@ -107,7 +109,7 @@ class Compressor:
         """The name of the method."""
         return type(self).__name__
 
-    def compress(self, payload: memoryview) -> Buffer:
+    def compress(self, payload: memoryview) -> BytesLike:
         """The compressed bytes of a payload.
 
         Parameters
@@ -122,7 +124,7 @@ class Compressor:
         """
         raise TypeError(f"{type(self).__name__} must define compress(payload)")
 
-    def decompress(self, data: memoryview, max_size: int) -> Buffer:
+    def decompress(self, data: memoryview, max_size: int) -> BytesLike:
         """The payload of which `data` are all the compressed bytes.
 
         Nothing in `data` may be trusted: a few bytes can claim to be, or become, gigabytes. An implementation checks a
@@ -134,6 +136,12 @@ class Compressor:
             `data` is damaged, or would become larger than `max_size`.
         """
         raise TypeError(f"{type(self).__name__} must define decompress(data, max_size)")
+
+    def probe(self, data: memoryview, max_size: int) -> None:
+        """Raises if `data` cannot be what `decompress` takes, as far as that is seen without decompressing it.
+
+        A search for intact frames behind damage calls it, mostly with bytes that are no frame. By default they can be.
+        """
 
     def start(self) -> Self:
         """The compressor for one stream: this one, or another with a context of its own."""
@@ -259,10 +267,15 @@ class ZstdCompressor(Compressor):
 
         The frame must declare its size, and be alone: frames that can be skipped, and several frames, are refused.
         """
-        unpacker = self._unpacker
-        if unpacker is None:
-            unpacker = self._unpacker = make_unpacker(self.dictionary)
-        return unpacker.unpack(data, max_size)
+        return (self._unpacker or self._make_unpacker()).unpack(data, max_size)
+
+    def probe(self, data: Buffer, max_size: int) -> None:
+        """Raises DecompressionError if the header is not that of a frame that `decompress` takes."""
+        (self._unpacker or self._make_unpacker()).size_of(data, max_size)
+
+    def _make_unpacker(self) -> Unpacker:
+        self._unpacker = make_unpacker(self.dictionary)
+        return self._unpacker
 
     def __repr__(self) -> str:
         dictionary = f", dictionary=<{len(self.dictionary)} bytes>" if self.dictionary else ""
@@ -320,15 +333,26 @@ class Lz4Compressor(Compressor):
         """What a description says of it: its level."""
         return (("level", str(self._level)),)
 
-    def compress(self, payload: Buffer) -> Buffer:
+    def compress(self, payload: Buffer) -> BytesLike:
         """The size and the block of a payload. One of more than 2,113,929,216 bytes is not compressed."""
         if memoryview(payload).nbytes > LZ4_MOST:
-            return payload
+            return memoryview(payload)
         block: bytes = self._lz4.compress(payload, **self._options)
         return block
 
     def decompress(self, data: Buffer, max_size: int) -> bytes:
         """The payload in a block, behind its size; see `Compressor.decompress`."""
+        view = memoryview(data)
+        self.probe(view, max_size)
+        try:
+            # It allocates the declared size, which the block must have.
+            content: bytes = self._lz4.decompress(view)
+        except (ValueError, self._lz4.LZ4BlockError) as error:
+            raise _lz4_refused(f"the block is damaged ({error})") from error
+        return content
+
+    def probe(self, data: Buffer, max_size: int) -> None:
+        """Raises DecompressionError if the size is not one that `decompress` takes."""
         view = memoryview(data)
         size = int.from_bytes(view[:LZ4_HEADER], "little")
         if len(view) <= LZ4_HEADER:
@@ -337,12 +361,6 @@ class Lz4Compressor(Compressor):
             raise _lz4_refused(f"the block declares a content of {size:,} bytes, more than the limit of {max_size:,}")
         if size > LZ4_RATIO * (len(view) - LZ4_HEADER):
             raise _lz4_refused(f"the block declares a content of {size:,} bytes, and its {len(view)} bytes hold less")
-        try:
-            # It allocates the declared size, which the block must have.
-            content: bytes = self._lz4.decompress(view)
-        except (ValueError, self._lz4.LZ4BlockError) as error:
-            raise _lz4_refused(f"the block is damaged ({error})") from error
-        return content
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(level={self._level})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -84,7 +83,7 @@ UNPACKERS: dict[str, Any] = {"zstandard": _zstd._reusing, "standard": _zstd._sta
 
 
 @pytest.fixture(params=list(UNPACKERS))
-def every_unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def every_unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test with each way to decompress Zstandard."""
     monkeypatch.setattr(_zstd, "UNPACKERS", (UNPACKERS[request.param],))
-    yield request.param
+    return str(request.param)

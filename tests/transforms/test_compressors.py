@@ -121,10 +121,8 @@ def test_context_after_refused_frame_reads_the_next(every_unpacker: str) -> None
     for at in range(9, len(good)):
         damaged = bytearray(good)
         damaged[at] ^= 0x55
-        try:
+        with contextlib.suppress(DecompressionError):
             compressor.decompress(bytes(damaged), 1000)
-        except DecompressionError as error:
-            assert error.validator == "zstd"
         assert compressor.decompress(good, 1000) == event(1)
 
 
@@ -168,7 +166,10 @@ HOSTILE = {
         "does not declare the size",
     ),
     "size too small": (frame_header(size=99, size_bytes=1) + repeated(b"a", 100), "damaged"),
-    "size too small by much": (frame_header(size=300) + repeated(b"a", 131_072, last=False) * 100 + block(b""), "damaged"),
+    "size too small by much": (
+        frame_header(size=300) + repeated(b"a", 131_072, last=False) * 100 + block(b""),
+        "damaged",
+    ),
     "size too large": (frame_header(size=101, size_bytes=1) + repeated(b"a", 100), "damaged"),
     "size that its bytes cannot hold": (frame_header(size=1 << 20) + repeated(b"a", 1 << 17), "hold less"),
     "size of 2**64 - 1": (frame_header(size=2**64 - 1, size_bytes=8) + block(b"abc"), "does not declare|more than"),
