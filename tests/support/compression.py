@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import struct
+import zlib
 from typing import Any
 
 import pytest
 from backports import zstd
 
+from flatstream import Compressor, DecompressionError
 from flatstream.transforms import _zstd
 from flatstream.transforms.compressors import train_dictionary
 
@@ -35,6 +37,25 @@ def events(count: int = 400) -> tuple[bytes, ...]:
 def dictionary(size: int = 2048, begin: int = 1000) -> bytes:
     """A dictionary from other events than `events` has; another `begin` gives another one."""
     return train_dictionary([event(number) for number in range(begin, begin + 500)], size)
+
+
+class Deflate(Compressor):
+    """A method of an application."""
+
+    number, name = 200, "deflate"
+
+    def compress(self, payload: memoryview) -> bytes:
+        return zlib.compress(payload)
+
+    def decompress(self, data: memoryview, max_size: int) -> bytes:
+        undo = zlib.decompressobj()
+        try:
+            payload = undo.decompress(data, max_size + 1)
+        except zlib.error as error:
+            raise DecompressionError(str(error)) from error
+        if not undo.eof or undo.unused_data or len(payload) > max_size:
+            raise DecompressionError("damaged, or too large")
+        return payload
 
 
 def frame_header(

@@ -40,29 +40,9 @@ from flatstream import (
 )
 from reference import compression as reference
 from reference import framing
-from support.compression import dictionary, event, events, unpack_zstd
+from support.compression import Deflate, dictionary, event, events, unpack_zstd
 from support.extent import in_one_test, spread
 from support.modes import MODES, Mode, every_mode
-
-
-class Deflate(Compressor):
-    """A method of an application."""
-
-    number, name = 200, "deflate"
-
-    def compress(self, payload: memoryview) -> bytes:
-        return zlib.compress(payload)
-
-    def decompress(self, data: memoryview, max_size: int) -> bytes:
-        undo = zlib.decompressobj()
-        try:
-            payload = undo.decompress(data, max_size + 1)
-        except zlib.error as error:
-            raise DecompressionError(str(error)) from error
-        if not undo.eof or undo.unused_data or len(payload) > max_size:
-            raise DecompressionError("damaged, or too large")
-        return payload
-
 
 # By name: the compressor, and its bytes by the library alone.
 METHODS: dict[str, tuple[Callable[[], Compressor], Callable[[bytes], bytes]]] = {
