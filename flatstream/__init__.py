@@ -15,6 +15,7 @@ from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.framing.framer import register_transforms
 from flatstream._open import open as open
 from flatstream._salvage import SalvageReport, salvage
+from flatstream._sealing import SealReport, seal
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import (
     Checksum,
@@ -66,9 +67,11 @@ from flatstream.memory_policy import (
     ReclamationReason,
     SizeThresholdPolicy,
 )
+from flatstream.parser import FrameParser, FrameSerializer
 from flatstream.reader import FrameBatch, StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover, recover_file
 from flatstream.serialization import Packable, StreamDeserialize, StreamSerialize
+from flatstream.serializers import JsonSerializer, MessagePackSerializer, Serializer
 from flatstream.validation import (
     CompositeValidator,
     NoValidator,
@@ -85,22 +88,27 @@ if TYPE_CHECKING:
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
+    from flatstream.transforms.ciphers import Aes256Gcm, ChaCha20Poly1305, Cipher
     from flatstream.transforms.compression import CompressedDeframer, CompressedFramer
     from flatstream.transforms.compressors import Compressor, Lz4Compressor, ZstdCompressor, train_dictionary
+    from flatstream.transforms.encryption import EncryptedDeframer, EncryptedFramer, EncryptionReport
 
 __version__ = "0.1.0"
 
 # Without `open`, so that "from flatstream import *" does not replace the built-in function.
 __all__ = [
     "AdaptiveWatermarkPolicy",
+    "Aes256Gcm",
     "BoundedDeframer",
     "BoundedFramer",
     "Builder",
+    "ChaCha20Poly1305",
     "Checksum",
     "ChecksumDeframer",
     "ChecksumFramer",
     "ChecksumMismatchError",
     "ChecksumType",
+    "Cipher",
     "ColumnBatch",
     "ColumnStream",
     "CompositeValidator",
@@ -118,17 +126,24 @@ __all__ = [
     "Deframer",
     "Description",
     "Detection",
+    "EncryptedDeframer",
+    "EncryptedFramer",
+    "EncryptionReport",
     "FlatStreamError",
     "FlatbufferError",
     "FrameBatch",
+    "FrameParser",
+    "FrameSerializer",
     "FrameSpan",
     "Framer",
     "InvalidFrameError",
     "JournalReader",
     "JournalWriter",
     "JsonError",
+    "JsonSerializer",
     "Lz4Compressor",
     "MemoryPolicy",
+    "MessagePackSerializer",
     "NoChecksum",
     "NoOpPolicy",
     "NoValidator",
@@ -144,6 +159,8 @@ __all__ = [
     "SalvageReport",
     "Schema",
     "SchemaError",
+    "SealReport",
+    "Serializer",
     "SizeThresholdPolicy",
     "SizeValidator",
     "StartupReport",
@@ -167,6 +184,7 @@ __all__ = [
     "recover",
     "recover_file",
     "salvage",
+    "seal",
     "train_dictionary",
 ]
 
@@ -174,11 +192,17 @@ __all__ = [
 # Imported on first access: journals, schemas and columns take as long to import as the rest of the package, and most
 # programs do not use them.
 _LAZY = {
+    "Aes256Gcm": "flatstream.transforms.ciphers",
+    "ChaCha20Poly1305": "flatstream.transforms.ciphers",
+    "Cipher": "flatstream.transforms.ciphers",
     "ColumnBatch": "flatstream.columns",
     "ColumnStream": "flatstream.columns",
     "CompressedDeframer": "flatstream.transforms.compression",
     "CompressedFramer": "flatstream.transforms.compression",
     "Compressor": "flatstream.transforms.compressors",
+    "EncryptedDeframer": "flatstream.transforms.encryption",
+    "EncryptedFramer": "flatstream.transforms.encryption",
+    "EncryptionReport": "flatstream.transforms.encryption",
     "JournalReader": "flatstream.journal",
     "JournalWriter": "flatstream.journal",
     "Lz4Compressor": "flatstream.transforms.compressors",

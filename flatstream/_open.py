@@ -20,6 +20,7 @@ from flatstream._startup import start_up
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
 from flatstream.description.head import as_description, begin_description, transforms_of
+from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.errors import InvalidFrameError, UnexpectedEofError
 from flatstream.framing import (
     BoundedFramer,
@@ -38,6 +39,7 @@ from flatstream.memory_policy import MemoryPolicy
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd
 from flatstream.recovery import recover as recover_stream
+from flatstream.serializers import Serializer, as_serializer
 from flatstream.transforms.described import framer_with
 from flatstream.writer import StreamWriter
 
@@ -80,6 +82,7 @@ def open(
     metadata: Mapping[str, str] | None = None,
     time_field: str | None = None,
     time_unit: str | None = None,
+    serializer: Serializer | str | None = None,
     cipher: Any = None,
 ) -> StreamWriter: ...
 
@@ -125,7 +128,7 @@ def open(
     cipher : Cipher, optional
         Modes "r" and "a": for an encrypted stream (docs/encryption.md), if its description says the rest. A stream that
         is not encrypted is then refused. To encrypt a new one, pass `framer`.
-    describe, metadata, time_field, time_unit
+    describe, metadata, time_field, time_unit, serializer
         Modes "w", "x" and "a": what the stream says of itself, see `StreamWriter`. In mode "a", an empty file gets the
         description. A file with a description of the same format (see `Description.matches`) keeps its own, as one with
         any description does for ``describe=True``. Another description, or a file without one, is a ValueError.
@@ -201,9 +204,10 @@ def open(
     if recover and kind != "a":
         raise ValueError(f"recover=True needs the mode 'a', got {mode!r}")
     if kind == "r":
-        for name in ("describe", "metadata", "time_field", "time_unit"):
+        for name in ("describe", "metadata", "time_field", "time_unit", "serializer"):
             if options.pop(name, None) is not None:
-                raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.description")
+                see = "objects" if name == "serializer" else "description"
+                raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.{see}")
         if not lock:
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
         options |= {"allow_empty": allow_empty, "cipher": cipher}
@@ -241,6 +245,9 @@ def open(
         )
     asked = options.pop("describe", None)
     wanted = as_description(asked, *(options.pop(name, None) for name in ("metadata", "time_field", "time_unit")))
+    serializer = options.get("serializer")
+    chosen = None if serializer is None else as_serializer(serializer)
+    wanted = with_serializer(wanted, chosen)
     if wanted is not None:
         # Errors come before the file is opened.
         wanted = begin_description(wanted, written_with)
@@ -259,6 +266,8 @@ def open(
         elif counterpart is not None:
             _check_end(file, counterpart, allow_empty)
         found.append(_found_description(file, written_with, counterpart, wanted, any_format))
+        # Raises if the file has another one than is given.
+        serializer_to_write(found[0], chosen)
         return file
 
     writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, _begins=False, **options)

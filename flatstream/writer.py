@@ -21,7 +21,9 @@ from flatstream._startup_report import StartupReport
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
 from flatstream.description.head import as_description, begin_description, head_frame
+from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.framing import Framer, as_framer
+from flatstream.serializers import Serializer, as_serializer
 
 if TYPE_CHECKING:
     from typing import Self
@@ -57,6 +59,9 @@ class StreamWriter(MessageWriter):
         Of the description.
     time_field, time_unit : str, optional
         Of the description, and of its table: the path of the field with the time of a message, and its unit.
+    serializer : Serializer or its name, optional
+        Makes the payloads of `write` and `write_batch`: "json", "msgpack" or one of the application. The description
+        names it. By default they are FlatBuffers, or what the given description names. See docs/serializers.md.
 
     Raises
     ------
@@ -106,12 +111,15 @@ class StreamWriter(MessageWriter):
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: str | None = None,
+        serializer: Serializer | str | None = None,
         _begins: bool = True,
     ) -> None:
         self._set_builder(builder, capacity, memory_policy, make_builder)
         made = as_framer(framer)
         check_buffer_size(buffer_size)
-        description = as_description(describe, metadata, time_field, time_unit)
+        chosen = None if serializer is None else as_serializer(serializer)
+        description = with_serializer(as_description(describe, metadata, time_field, time_unit), chosen)
+        chosen = serializer_to_write(description, chosen)
         head = payload = None
         if description is not None:
             description = begin_description(description, made)
@@ -131,6 +139,7 @@ class StreamWriter(MessageWriter):
             raise
         self._endpoint: Sink | None = endpoint
         self._description = description
+        self._set_serializer(chosen)
         watch(self)
         self._sync_turn = Exclusive()
 
@@ -156,6 +165,7 @@ class StreamWriter(MessageWriter):
             found = begin_description(wanted, self.framer)
             self._put_head(head_frame(found, self.framer))
         self._description = found
+        self._set_serializer(serializer_to_write(found, self._serializer))
         self._restart(after, None if found is None else found.to_bytes())
         if is_new:
             self._begin()

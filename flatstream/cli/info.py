@@ -229,6 +229,10 @@ def schema_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
         many = len(found.tables) > 1
         names = [f"{name} ({identifier})" if many and identifier else name for identifier, name in found.tables.items()]
         yield "schema", f"{', '.join(names)} ({source})"
+    elif found.description is not None and found.description.serializer:
+        # What stands at the place of a file identifier is none.
+        yield "schema", "none: the messages are objects of a serializer"
+        return
     else:
         yield "schema", "not known: the stream does not say it; --schema FILE names it"
     counts = {identifier or "none": count for identifier, count in found.identifiers.items()}

@@ -118,7 +118,7 @@ class Description:
     transforms : iterable of Transform
         What was done to payloads before they were framed. A writer sets it, by its framer.
     serializer : str, optional
-        How payloads are made, if they are no FlatBuffers.
+        The name of what makes payloads of objects, if they are no FlatBuffers. See `Serializer`.
 
     Raises
     ------
@@ -266,7 +266,7 @@ class Description:
 
     @property
     def serializer(self) -> str | None:
-        """How payloads are made; None for FlatBuffers."""
+        """The name of what makes payloads of objects (see `Serializer`); None for FlatBuffers."""
         return self._fields["serializer"]  # type: ignore[no-any-return]
 
     @property
@@ -416,6 +416,8 @@ class Description:
         if self.roots:
             names = ", ".join(_short(root.table) for root in self.roots[:3])
             parts.append(f"of {names}" + (f" and {len(self.roots) - 3} more" if len(self.roots) > 3 else ""))
+        elif self.serializer is not None:
+            parts.append(f"of objects by the serializer {_short(self.serializer)}")
         else:
             parts.append("without a schema")
         if self.checksum is not None:

@@ -51,7 +51,7 @@ def compressed_file(path: str) -> NewFile | None:
         raise ValueError(
             f"the new file is a stream, and {path!r:.200} is a name for {FORMATS[form].title}: choose one with .fs"
         )
-    return NewFile(path, compression) if compression else None
+    return NewFile(path, compression, sealed=True) if compression else None
 
 
 class NewStream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import random
 from collections import Counter
@@ -252,15 +253,14 @@ def _validate(batch: FrameBatch, validator: Validator, totals: Totals, end: int)
     totals.frames -= refused
 
 
-def first_error(path: str, deframer: Deframer, offset: int, otherwise: str) -> tuple[DamageKind, str]:
+def first_error(file: io.RawIOBase, deframer: Deframer, offset: int, otherwise: str) -> tuple[DamageKind, str]:
     """Which kind of damage begins at an offset of a file, and what is wrong there."""
-    with open(path, "rb", buffering=0) as file:
-        file.seek(offset)
-        with StreamReader(file, deframer, capacity=4096, allow_empty=False) as reader:
-            try:
-                reader.read_message()
-            except FlatStreamError as error:
-                return kind_of(error), reason_of(error)
+    file.seek(offset)
+    with StreamReader(file, deframer, capacity=4096, allow_empty=False) as reader:
+        try:
+            reader.read_message()
+        except FlatStreamError as error:
+            return kind_of(error), reason_of(error)
     return "frame", otherwise
 
 

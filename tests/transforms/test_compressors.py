@@ -358,15 +358,13 @@ def test_sample_that_gives_no_dictionary_says_why(samples: Any, size: Any, error
 # Arguments
 
 
-@pytest.mark.parametrize("level", [-131_072, -1, 0, 1, 22, types.SimpleNamespace(__index__=lambda: 4)], ids=str)
+class IndexOf4:
+    def __index__(self) -> int:
+        return 4
+
+
+@pytest.mark.parametrize("level", [-131_072, -1, 0, 1, 22, IndexOf4()], ids=["least", "-1", "0", "1", "most", "index"])
 def test_level_of_zstd_within_its_bounds_is_taken(level: Any) -> None:
-    if not isinstance(level, int):
-
-        class Index:
-            def __index__(self) -> int:
-                return 4
-
-        level = Index()
     compressor = ZstdCompressor(level)
     assert compressor.level == level.__index__()
     assert compressor.decompress(compressor.compress(event(1)), 1000) == event(1)

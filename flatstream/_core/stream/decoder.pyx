@@ -807,6 +807,8 @@ cdef class Decoder(HeadBuffer):
                 ) and not self.is_within_source():
                     self.over_window = True
                     raise InvalidFrameError(f"the frame has more than {available} bytes, the window")
+                if self.awaits_bytes:
+                    return 0
                 self.check_source_size()
                 filling = True
                 if self.fill():

@@ -223,7 +223,7 @@ cdef class HeadBuffer(FollowingBuffer):
                         self.uncount_refused()
                     return 0
                 self.needed = missing or self.span.frame_end
-            if not (self.look() if self.follows_now() else self.fill()):
+            if self.awaits_bytes or not (self.look() if self.follows_now() else self.fill()):
                 return 0
         return 0
 

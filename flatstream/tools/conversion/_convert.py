@@ -18,11 +18,13 @@ from flatstream._endpoints import is_path
 from flatstream._files import check_new
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.schema import Schema, Table
+from flatstream.serializers import Serializer
+from flatstream.tools._objects import serializer_of
 from flatstream.tools._times import UNITS
 from flatstream.tools.conversion._compressors import as_compression
 from flatstream.tools.conversion._files import NewFile
 from flatstream.tools.conversion._formats import FORMATS, ending_of, format_of_name, format_of_source, stem_of
-from flatstream.tools.conversion._options import ArgumentError, Losses, OnUnsupported, Options, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Known, Losses, OnUnsupported, Options, table_for_columns
 from flatstream.tools.conversion._report import ConvertReport
 from flatstream.tools.conversion._sources import Source, StreamSource
 from flatstream.tools.conversion._targets import Target
@@ -51,6 +53,9 @@ TARGETS = {
     "mcap": "_mcap:McapTarget",
     "fb": "_targets:PrefixedTarget",
 }
+
+# Of streams whose messages are the objects of a serializer.
+OBJECT_TARGETS = {"csv": "_objects:ObjectCsvTarget", "jsonl": "_objects:ObjectJsonTarget"}
 
 _Failed = Callable[[str, Exception], object]
 
@@ -349,15 +354,31 @@ def open_source(task: _Task, options: Options) -> Source:
     return source
 
 
+def _serializer(task: _Task, known: Known, options: Options) -> Serializer | None:
+    """What makes objects of the messages, if they are no FlatBuffers and become JSON lines or CSV."""
+    if task.to_format not in OBJECT_TARGETS or known.tables or options.schema is not None:
+        return None
+    found: Serializer | None = serializer_of(known.description)
+    return found
+
+
 def _run(task: _Task, options: Options, report_progress: Callable[[int | None], object]) -> ConvertReport:
     """Converts one source."""
     options = replace(options, losses=(losses := Losses()))
-    with open_source(task, options) as source, NewFile(task.out, task.to_compression) as new:
-        if options.where is not None:
+    with (
+        open_source(task, options) as source,
+        NewFile(task.out, task.to_compression, sealed=task.to_format == "fs") as new,
+    ):
+        serializer = _serializer(task, source.known, options)
+        if options.where is not None and serializer is None:
             table = table_for_columns(source.known, "where=")
             options = replace(options, where=options.conditions_for(table, source.known))
         options = replace(options, tick=lambda: report_progress(source.position()))
-        target: Target = _load(TARGETS[task.to_format])(new.file, source.known, options)
+        target: Target
+        if serializer is not None:
+            target = _load(OBJECT_TARGETS[task.to_format])(new.file, serializer, options)
+        else:
+            target = _load(TARGETS[task.to_format])(new.file, source.known, options)
         try:
             for reader in source.readers():
                 target.write(reader)
