@@ -19,7 +19,7 @@ stored as one byte, so a frame without any bytes is none of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flatstream._core.base.checks import int_argument
@@ -39,6 +39,7 @@ from flatstream.transforms.compressors import (
     ZstdCompressor,
     builtin_compressor,
     check_compressor,
+    decompress_function,
     zstd_levels,
 )
 
@@ -189,6 +190,8 @@ class CompressedDeframer(TransformDeframer):
 
     _given: tuple[Compressor, ...] | None
     _methods: dict[int, Compressor]
+    # By the byte before the payload; filled when it is met.
+    _decompress: dict[int, Callable[[memoryview, int], BytesLike]]
     _max_payload_len: int
 
     def __init__(
@@ -204,6 +207,7 @@ class CompressedDeframer(TransformDeframer):
         super().__init__(inner)
         self._given = given
         self._methods = {method.number: method for method in given or ()}
+        self._decompress = {}
         self._max_payload_len = limit
 
     @property
@@ -218,29 +222,28 @@ class CompressedDeframer(TransformDeframer):
 
     def restore(self, payload: memoryview) -> BytesLike:
         """The message in what is stored."""
-        method = payload[0] if len(payload) else -1
-        if method == STORED:
-            if len(payload) - 1 > self._max_payload_len:
-                raise _refused(
-                    f"a payload of {len(payload) - 1:,} bytes is longer than the limit of {self._max_payload_len:,}"
-                )
-            return payload[1:]
-        found = self._methods.get(method)
-        if found is None:
-            found = self._find(method)
-        message = found.decompress(payload[1:], self._max_payload_len)
+        try:
+            decompress = self._decompress[payload[0]]
+        except (IndexError, KeyError):
+            decompress = self._find(payload)
+        message = decompress(payload[1:], self._max_payload_len)
         if len(message) > self._max_payload_len:
-            raise _refused(
-                f"{type(found).__name__}.decompress gave {len(message):,} bytes, and {self._max_payload_len:,} were "
-                "allowed"
-            )
+            raise _refused(f"a payload of {len(message):,} bytes is longer than the limit of {self._max_payload_len:,}")
         return message
 
-    def _find(self, method: int) -> Compressor:
-        """The method of a payload that was not used before. Raises DecompressionError if it is not taken."""
-        if method < 0:
+    def _find(self, payload: memoryview) -> Callable[[memoryview, int], BytesLike]:
+        """What decompresses by a method that was not used before. Raises DecompressionError if that is not taken."""
+        if not payload:
             raise _refused("the payload is empty: a compressed one has at least the byte that says how")
-        found = builtin_compressor(method) if self._given is None else None
+        method = payload[0]
+        found = decompress_function(self._compressor_of(method)) if method != STORED else _as_it_is
+        self._decompress[method] = found
+        return found
+
+    def _compressor_of(self, method: int) -> Compressor:
+        found = self._methods.get(method)
+        if found is None and self._given is None:
+            found = builtin_compressor(method)
         if found is None:
             taken = sorted({STORED, *(self._methods if self._given is not None else (ZSTD_NUMBER, LZ4_NUMBER))})
             raise _refused(f"the payload is compressed by method {method}, and expected is one of {taken}")
@@ -249,9 +252,10 @@ class CompressedDeframer(TransformDeframer):
 
     def probe(self, payload: memoryview) -> None:
         """Raises DecompressionError if these bytes cannot be what is stored for a payload; nothing is decompressed."""
-        method = payload[0] if len(payload) else -1
-        if method != STORED:
-            (self._methods.get(method) or self._find(method)).probe(payload[1:], self._max_payload_len)
+        if not payload:
+            self._find(payload)
+        elif payload[0] != STORED:
+            self._compressor_of(payload[0]).probe(payload[1:], self._max_payload_len)
 
     def with_max_frame_len(self, max_frame_len: int) -> CompressedDeframer:
         """The same with another limit of payloads, and around an inner deframer with another limit of its own."""
@@ -286,8 +290,12 @@ class CompressedDeframer(TransformDeframer):
         return rebuild, (type(self), CompressedDeframer, arguments, options), self._own_state()
 
     def _own_state(self) -> dict[str, Any] | None:
-        own = {"_given", "_methods", "_max_payload_len"}
+        own = {"_given", "_methods", "_decompress", "_max_payload_len"}
         return {name: value for name, value in self.__dict__.items() if name not in own} or None
+
+
+def _as_it_is(stored: memoryview, max_size: int) -> memoryview:
+    return stored
 
 
 def _refused(reason: str) -> DecompressionError:

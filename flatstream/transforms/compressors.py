@@ -6,9 +6,11 @@ from a sample of messages, gives a small message what it would otherwise have to
 
 from __future__ import annotations
 
+import functools
 import importlib
 import operator
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from flatstream.errors import DecompressionError
@@ -33,6 +35,7 @@ __all__ = [
     "ZstdCompressor",
     "builtin_compressor",
     "check_compressor",
+    "decompress_function",
     "train_dictionary",
     "zstd_levels",
 ]
@@ -49,7 +52,7 @@ DEFAULT_LEVEL = 3
 LZ4 = "lz4"
 LZ4_RATIO = 255
 LZ4_HEADER = 4
-LZ4_MOST = 0x7E000000
+_lz4_size = struct.Struct("<I").unpack_from
 LZ4_LEVELS = (0, 12)
 
 # Larger ones make frames of the telemetry events no smaller (asv_benchmarks/compression.py).
@@ -230,7 +233,7 @@ class ZstdCompressor(Compressor):
         # Contexts that nobody uses now. Each call takes one: threads, and a process that forks, cannot get in each
         # other's way.
         self._free: list[Any] = []
-        self._unpacker: Unpacker | None = None
+        self._unpacker_: Unpacker | None = None
 
     @property
     def name(self) -> str:
@@ -267,15 +270,19 @@ class ZstdCompressor(Compressor):
 
         The frame must declare its size, and be alone: frames that can be skipped, and several frames, are refused.
         """
-        return (self._unpacker or self._make_unpacker()).unpack(data, max_size)
+        return self._unpacker.unpack(data, max_size)
 
     def probe(self, data: Buffer, max_size: int) -> None:
         """Raises DecompressionError if the header is not that of a frame that `decompress` takes."""
-        (self._unpacker or self._make_unpacker()).size_of(data, max_size)
+        self._unpacker.size_of(data, max_size)
 
-    def _make_unpacker(self) -> Unpacker:
-        self._unpacker = make_unpacker(self.dictionary)
-        return self._unpacker
+    @property
+    def _unpacker(self) -> Unpacker:
+        found = self._unpacker_
+        if found is None:
+            # Later than the compressor: many only compress.
+            found = self._unpacker_ = make_unpacker(self.dictionary)
+        return found
 
     def __repr__(self) -> str:
         dictionary = f", dictionary=<{len(self.dictionary)} bytes>" if self.dictionary else ""
@@ -315,8 +322,12 @@ class Lz4Compressor(Compressor):
 
     def __init__(self, level: int = 0) -> None:
         self._level = _checked_level(level, *LZ4_LEVELS, LZ4)
-        self._lz4 = _lz4_block()
-        self._options: dict[str, Any] = {"mode": "high_compression", "compression": self._level} if self._level else {}
+        lz4 = _lz4_block()
+        self._compress: Callable[..., bytes] = lz4.compress
+        if self._level:
+            self._compress = functools.partial(lz4.compress, mode="high_compression", compression=self._level)
+        self._decompress: Callable[[Any], bytes] = lz4.decompress
+        self._error: type[Exception] = lz4.LZ4BlockError
 
     @property
     def name(self) -> str:
@@ -335,21 +346,22 @@ class Lz4Compressor(Compressor):
 
     def compress(self, payload: Buffer) -> BytesLike:
         """The size and the block of a payload. One of more than 2,113,929,216 bytes is not compressed."""
-        if memoryview(payload).nbytes > LZ4_MOST:
+        try:
+            return self._compress(payload)
+        except OverflowError:
             return memoryview(payload)
-        block: bytes = self._lz4.compress(payload, **self._options)
-        return block
 
     def decompress(self, data: Buffer, max_size: int) -> bytes:
         """The payload in a block, behind its size; see `Compressor.decompress`."""
         view = memoryview(data)
-        self.probe(view, max_size)
+        length = len(view) - LZ4_HEADER
+        if length <= 0 or not _lz4_size(view)[0] <= min(max_size, LZ4_RATIO * length):
+            self.probe(view, max_size)
         try:
             # It allocates the declared size, which the block must have.
-            content: bytes = self._lz4.decompress(view)
-        except (ValueError, self._lz4.LZ4BlockError) as error:
+            return self._decompress(view)
+        except (ValueError, self._error) as error:
             raise _lz4_refused(f"the block is damaged ({error})") from error
-        return content
 
     def probe(self, data: Buffer, max_size: int) -> None:
         """Raises DecompressionError if the size is not one that `decompress` takes."""
@@ -378,6 +390,13 @@ def _lz4_block() -> Any:
 
 def _lz4_refused(reason: str) -> DecompressionError:
     return DecompressionError(validator=LZ4, reason=reason)
+
+
+def decompress_function(compressor: Compressor) -> Callable[[memoryview, int], BytesLike]:
+    """``compressor.decompress``, or what that calls."""
+    if isinstance(compressor, ZstdCompressor) and type(compressor).decompress is ZstdCompressor.decompress:
+        return compressor._unpacker.unpack
+    return compressor.decompress
 
 
 def builtin_compressor(number: int) -> Compressor | None:

@@ -100,7 +100,7 @@ def unpack_zstd(frame: bytes, trained: bytes = b"") -> bytes:
 
 
 # Both ways to decompress Zstandard: `zstandard`, which uses a context again, and the standard module.
-UNPACKERS: dict[str, Any] = {"zstandard": _zstd._reusing, "standard": _zstd._standard}
+UNPACKERS: dict[str, Any] = {"zstandard": _zstd.reusing_unpacker, "standard": _zstd.standard_unpacker}
 
 
 @pytest.fixture(params=list(UNPACKERS))

@@ -262,7 +262,7 @@ def test_answer_of_an_application_that_is_too_long_is_refused() -> None:
 
     data = write(DefaultFramer().compressed(Deflate()), [b"a" * 1000, b"fine"])
     with StreamReader(data, CompressedDeframer(DefaultDeframer(), Careless(), max_payload_len=999)) as reader:
-        with pytest.raises(DecompressionError, match=r"Careless\.decompress gave 1,000 bytes, and 999 were allowed"):
+        with pytest.raises(DecompressionError, match="a payload of 1,000 bytes is longer than the limit of 999"):
             reader.read_message()
         assert read_one(reader) == b"fine"
 

@@ -105,8 +105,8 @@ def test_verify_tells_frames_whose_payload_cannot_be_decompressed_and_those_that
         (offsets[20], offsets[21], "payload"),
     ]
     # As a pipe, where nothing can be read twice.
-    found = call_flatstream("verify", "-", stdin=data)
-    assert f"offset {offsets[7]:,}" in found.stdout + found.stderr or str(offsets[7]) in found.stdout
+    found = call_flatstream("verify", "-", input=data)
+    assert f"offset {offsets[7]:,}" in found.output + found.errors or str(offsets[7]) in found.output
     assert messages[0] in read_skipping(path)
 
 
@@ -128,12 +128,12 @@ def test_new_files_of_the_tools_are_compressed_as_their_source(tmp_path: Path, n
     assert (tmp_path / "all.fs").read_bytes() == path.read_bytes()
     report = split(path, tmp_path / "count-{number}.fs", count=25)
     assert [file.frames for file in report.files] == [25, 25, 10]
-    assert sum((read(file.path) for file in report.files), []) == messages
+    assert [each for file in report.files for each in read(file.path)] == messages
     report = split(path, tmp_path / "time-{time}.fs", every=timedelta(seconds=20))
-    assert sum((read(file.path) for file in report.files), []) == messages
+    assert [each for file in report.files for each in read(file.path)] == messages
     size = 2000 + len(EVENT.schema.to_bytes()) + 4096
     report = split(path, tmp_path / "size-{number}.fs", size=size)
-    assert sum((read(file.path) for file in report.files), []) == messages
+    assert [each for file in report.files for each in read(file.path)] == messages
     assert all(file.size <= size for file in report.files)
     for time in (None, False):
         out = tmp_path / f"merged-{time}.fs"
@@ -162,9 +162,12 @@ def test_merge_of_sources_that_differ_is_not_compressed(tmp_path: Path) -> None:
 
 def test_reader_that_gives_what_is_stored_is_no_source(tmp_path: Path) -> None:
     write(tmp_path / "a.fs", "zstd")
-    with flatstream.open(tmp_path / "a.fs", deframer=ChecksumDeframer(Crc32())) as reader:
-        with pytest.raises(ValueError, match="does not undo what its description says"):
-            sample(reader, tmp_path / "b.fs", every=2)
+    plain = ChecksumDeframer(Crc32())
+    with (
+        flatstream.open(tmp_path / "a.fs", deframer=plain) as reader,
+        pytest.raises(ValueError, match="does not undo what its description says"),
+    ):
+        sample(reader, tmp_path / "b.fs", every=2)
     with flatstream.open(tmp_path / "a.fs") as reader:
         sample(reader, tmp_path / "b.fs", every=2)
     assert read(tmp_path / "b.fs") == read(tmp_path / "a.fs")[::2]
@@ -187,8 +190,8 @@ def test_encrypted_sources_do_not_become_plain_files(tmp_path: Path) -> None:
     assert "encrypted with the key 'k1'" in found.unreadable
     assert not (tmp_path / "b.fs").exists()
     shown = call_flatstream("info", str(path))
-    assert "messages       cannot be read" in shown.stdout or "cannot be read" in shown.stdout
-    assert json.loads(call_flatstream("info", "--json", str(path)).stdout)["unreadable"] == found.unreadable
+    assert "messages       cannot be read" in shown.output or "cannot be read" in shown.output
+    assert json.loads(call_flatstream("info", "--json", str(path)).output)["unreadable"] == found.unreadable
     assert call_flatstream("cat", str(path)).status == 4
 
 
@@ -300,7 +303,7 @@ def test_compression_that_is_none_says_what_is_expected(tmp_path: Path, text: st
         convert(tmp_path / "a.fs", tmp_path / "b.fs", compressor=text)
     found = call_flatstream("convert", "--compress", text, str(tmp_path / "a.fs"), str(tmp_path / "b.fs"))
     assert found.status == 2
-    assert "expected 'none', 'lz4' or 'zstd'" in found.stderr
+    assert "expected 'none', 'lz4' or 'zstd'" in found.errors
     assert not (tmp_path / "b.fs").exists()
 
 
@@ -322,7 +325,7 @@ def test_commands_show_the_messages_of_a_compressed_stream(tmp_path: Path) -> No
     write(plain, "plain")
     for command in (["cat"], ["head", "-n", "3"], ["tail", "-n", "3"], ["cat", "--where", "sequence > 50"]):
         shown = [
-            call_flatstream(*command, "--format", "jsonl", "--fields", "sequence,host", str(one)).stdout
+            call_flatstream(*command, "--format", "jsonl", "--fields", "sequence,host", str(one)).output
             for one in (path, plain)
         ]
         assert shown[0] == shown[1]
@@ -330,12 +333,12 @@ def test_commands_show_the_messages_of_a_compressed_stream(tmp_path: Path) -> No
     out = tmp_path / "b.fs"
     assert call_flatstream("convert", "--compress", "zstd:9:dict", str(plain), str(out)).status == 0
     assert read(out) == read(plain)
-    text = call_flatstream("info", str(out)).stdout
+    text = call_flatstream("info", str(out)).output
     assert "transform" in text
     assert "compression (level 9, method zstd" in text
     assert call_flatstream("verify", str(out)).status == 0
     assert call_flatstream("recover", str(out)).status == 0
-    assert call_flatstream("salvage", str(out), "-o", str(tmp_path / "c.fs")).status in (0, 1)
+    assert call_flatstream("salvage", str(out), str(tmp_path / "c.fs")).status in (0, 1)
     with open(path, "rb") as file:
-        piped = call_flatstream("cat", "--format", "jsonl", "--fields", "sequence,host", "-", stdin=file.read()).stdout
+        piped = call_flatstream("cat", "--format", "jsonl", "--fields", "sequence,host", "-", input=file.read()).output
     assert piped.count("\n") == COUNT
