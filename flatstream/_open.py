@@ -21,7 +21,7 @@ from flatstream._startup import start_up
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
-from flatstream.description.head import as_description, begin_description
+from flatstream.description.head import as_description, begin_description, transforms_of
 from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.errors import InvalidFrameError, UnexpectedEofError
 from flatstream.framing import (
@@ -159,10 +159,9 @@ def open(
         Mode "a", and the file is damaged or has another format. With ``recover=True``, only: it is a stream with
         another checksum.
     InvalidFrameError
-        Mode "r", and the checksum of the file is not certain. The message says what was tried.
-    TypeError, ValueError
-        The description names what cannot be undone or done: a transform that is not known, or an encryption without
-        `cipher`. (With `checksum`, it is the first read that raises it.)
+        Mode "r", and the checksum of the file is not certain. The message says what was tried. Or the description names
+        what cannot be undone, or done for appending: a transform that is not known, or an encryption without `cipher`.
+        (With `checksum`, the first read raises that.)
     ImportError
         Mode "r", and the package for this compression or kind of URL is not installed.
 
@@ -291,7 +290,7 @@ def open(
             reports.append(report)
         elif counterpart is not None:
             _check_end(file, counterpart, allow_empty)
-        found.append(_found_description(file, counterpart, wanted, any_format))
+        found.append(_found_description(file, written_with, counterpart, wanted, any_format))
         # Raises if the file has another one than is given.
         serializer_to_write(found[0], chosen)
         return file
@@ -386,7 +385,7 @@ def _framer_to_append(
 
     Raises
     ------
-    TypeError, ValueError, ImportError
+    InvalidFrameError, FlatbufferError, ImportError
         One of them cannot be done.
     """
     found = _checksum_to_append(path) if checksum is None else checksum
@@ -405,11 +404,11 @@ def _framer_to_append(
 
 
 def _found_description(
-    file: io.FileIO, deframer: Deframer | None, wanted: Description | None, any_format: bool
+    file: io.FileIO, framer: Framer, deframer: Deframer | None, wanted: Description | None, any_format: bool
 ) -> Description | None:
-    """The description of a file that was opened for appending; None if it has none.
+    """The description of a file that was opened for appending with `framer`; None if it has none.
 
-    Raises ValueError if the file has messages and the description is not the one that is wanted.
+    Raises ValueError if the file has messages and the description is not the one that is wanted, or of another framer.
     """
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
@@ -425,6 +424,7 @@ def _found_description(
     if found is None and wanted is not None:
         raise ValueError(f"describe= asks for {wanted!r}, and the file has messages and no description")
     _check_description(found, wanted, any_format)
+    _check_transforms(found, framer)
     return found
 
 
@@ -443,6 +443,19 @@ def _check_description(found: Description | None, wanted: Description | None, an
     if not any_format or found.checksum != wanted.checksum:
         differences = _differences(found, wanted)
         raise ValueError(f"describe= asks for {wanted!r}, and the file has {found!r}: their {differences}")
+
+
+def _check_transforms(found: Description | None, framer: Framer) -> None:
+    """Raises ValueError if the payloads of a file are not what `framer` makes of messages."""
+    if found is not None and not found.matches(made := found._with_transforms(transforms_of(framer))):
+        said, done = (
+            " and ".join(transform.text for transform in description.transforms) or "nothing"
+            for description in (found, made)
+        )
+        raise ValueError(
+            f"the description of the file says what was done to its payloads: {said:.300}; and the framer does "
+            f"{done:.300}. Without framer=, they are written as the description says"
+        )
 
 
 def _differences(one: Description, other: Description) -> str:
