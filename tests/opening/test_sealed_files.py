@@ -1,7 +1,8 @@
-"""Sealed files: read from any place and by threads, with tables that are wrong, damaged, cut off, and made by others."""
+"""Sealed files: read from any place and by threads, with tables that are wrong or damaged, cut off, made by others."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import struct
@@ -26,7 +27,7 @@ PAYLOADS = [bytes([number % 250]) * (number * 37 % 900 + 1) for number in range(
 STREAM = reference.encode(PAYLOADS, "crc32")
 # Blocks of different sizes, one of them empty.
 CUTS = [0, 5, 70_000, 70_000, 100_001, 300_000, len(STREAM)]
-BLOCKS = [STREAM[begin:end] for begin, end in zip(CUTS, CUTS[1:], strict=False)]
+BLOCKS = [STREAM[begin:end] for begin, end in itertools.pairwise(CUTS)]
 SEALED = sealed(BLOCKS)
 
 
@@ -82,7 +83,8 @@ def test_any_place_is_read_with_the_blocks_there_alone(tmp_path: Path) -> None:
         assert file.seek(3, os.SEEK_CUR) == 100_008
         assert file.seek(-9, os.SEEK_END) == len(STREAM) - 9
         assert read_all(file) == STREAM[-9:]
-        assert file.seek(len(STREAM) + 100) and file.read(1) == b""
+        file.seek(len(STREAM) + 100)
+        assert file.read(1) == b""
         with pytest.raises(ValueError, match="expected a position of at least 0, got -1"):
             file.seek(-1)
 
@@ -91,7 +93,7 @@ def test_blocks_are_read_by_number(tmp_path: Path) -> None:
     with sealed_file(tmp_path / "file") as file:
         assert file.count == len(BLOCKS)
         assert file.check(file.count)
-        assert [file.bounds(index) for index in range(file.count)] == list(zip(CUTS, CUTS[1:], strict=False))
+        assert [file.bounds(index) for index in range(file.count)] == list(itertools.pairwise(CUTS))
         assert [file.read_block(index) for index in (4, 2, 0)] == [BLOCKS[4], b"", BLOCKS[0]]
         assert list(file.read_blocks(1, 5)) == BLOCKS[1:5]
         assert file.blocks(0, 5) == range(1)
