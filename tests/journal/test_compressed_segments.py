@@ -141,9 +141,16 @@ def without_places(value: Any) -> Any:
     return value
 
 
+SHORT = [("by a writer", "intact"), ("some", "damaged"), ("sealed", "torn"), ("all", "lost")]
+CASES = [
+    pytest.param(way, condition, marks=[] if (way, condition) in SHORT else [pytest.mark.long])
+    for way in WAYS
+    for condition in CONDITIONS
+]
+
+
 @in_one_test
-@pytest.mark.parametrize("condition", CONDITIONS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "condition"), CASES)
 def test_compressed_segments_change_no_result(way: str, condition: str, tmp_path: Path) -> None:
     before, after = tmp_path / "plain", tmp_path / "compressed"
     CONDITIONS[condition](make_journal(before, COUNTS, sealed=4))
@@ -153,7 +160,7 @@ def test_compressed_segments_change_no_result(way: str, condition: str, tmp_path
         assert any(name.endswith(".zst") for name in files_of(after))
     assert read_everything(after) == read_everything(before)
     # Without its size in journal.json, a segment is read by `ls` too, and its end is that of the next one.
-    for command in ["ls"] * ((way, condition) != ("sealed", "lost")) + ["verify"]:
+    for command in ["ls"] * (way != "sealed" or condition in ("intact", "torn")) + ["verify"]:
         assert told(command, str(after)) == told(command, str(before)), command
     for folder in (before, after):
         with contextlib.suppress(FileNotFoundError):
@@ -171,7 +178,7 @@ def test_compressed_segments_change_no_result(way: str, condition: str, tmp_path
             assert writer.position >= TOTAL
             writer.write_payload(b"further")
         assert read_manifest(str(folder)) is not None
-    if way != "sealed" and condition != "torn":
+    if way != "sealed" and condition in ("intact", "lost"):
         # Where the last segment is compressed, a new one begins; and no tail is cut off a compressed one.
         assert read_everything(after) == read_everything(before)
     assert frames_of(after) == frames_of(before)
