@@ -9,6 +9,8 @@ from __future__ import annotations
 
 __all__ = [
     "ChecksumMismatchError",
+    "DecompressionError",
+    "DecryptionError",
     "FlatStreamError",
     "FlatbufferError",
     "InvalidFrameError",
@@ -179,6 +181,21 @@ class ValidationFailedError(FlatStreamError, ValueError):
         self.validator = validator
         self.reason = reason
         self.path = path
+
+
+class DecompressionError(ValidationFailedError):
+    """A payload that cannot be decompressed, or that would become larger than the limit.
+
+    The frame is consumed: the next read gives the frame after it.
+    """
+
+
+class DecryptionError(ValidationFailedError):
+    """A frame that an encrypted stream does not accept: it was changed, moved, repeated or left out, or its key differs.
+
+    The message is the same in every case, so that nobody who sends forged frames learns from it what was wrong. The
+    frame is consumed: the next read gives the frame after it.
+    """
 
 
 class JsonError(FlatStreamError, ValueError):

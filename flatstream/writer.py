@@ -7,23 +7,23 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from flatstream._at_exit import watch
-from flatstream._core.base.checks import index_argument
 from flatstream._core.base.exclusive import Exclusive
-from flatstream._core.flatbuf.builder import Builder
-from flatstream._core.stream.encoder import Encoder, check_buffer_size
-from flatstream._core.stream.memory_policy import MemoryPolicy, ReclamationInfo, ReclamationReason
+from flatstream._core.stream.encoder import begin_session, check_buffer_size
+from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Sink, open_sink
+from flatstream._message_writer import MessageWriter
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
 from flatstream.description.head import as_description, begin_description, head_frame
+from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.framing import Framer, as_framer
-from flatstream.serialization import Packable, StreamSerialize, serialize
+from flatstream.serializers import Serializer, as_serializer
 
 if TYPE_CHECKING:
     from typing import Self
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["StreamWriter"]
 
 DEFAULT_BUFFER_SIZE = 64 * 1024
-DEFAULT_BUILDER_CAPACITY = 1024
 
 
-class StreamWriter(Encoder):
+class StreamWriter(MessageWriter):
     """Writes messages to a sink, each in a frame ``[u32 LE length][checksum][payload]``.
 
     Frames are gathered in a buffer and handed to the sink together; `flush` and `close` hand over the rest.
@@ -60,6 +59,9 @@ class StreamWriter(Encoder):
         Of the description.
     time_field, time_unit : str, optional
         Of the description, and of its table: the path of the field with the time of a message, and its unit.
+    serializer : Serializer or its name, optional
+        Makes the payloads of `write` and `write_batch`: "json", "msgpack" or one of the application. The description
+        names it. By default they are FlatBuffers, or what the given description names. See docs/serializers.md.
 
     Raises
     ------
@@ -109,46 +111,37 @@ class StreamWriter(Encoder):
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: str | None = None,
+        serializer: Serializer | str | None = None,
+        _begins: bool = True,
     ) -> None:
-        if memory_policy is not None and not isinstance(memory_policy, MemoryPolicy):
-            raise TypeError(f"memory_policy must be an instance of MemoryPolicy, got {memory_policy!r:.100}")
-        baseline = 0 if memory_policy is None else memory_policy.baseline_capacity
-        baseline = index_argument("memory_policy.baseline_capacity", baseline)
-        if baseline < 0:
-            raise ValueError(f"memory_policy.baseline_capacity must be at least 0, got {baseline}")
-        if make_builder is not None and not callable(make_builder):
-            raise TypeError(f"make_builder must be callable, got {make_builder!r:.100}")
-        capacity = None if capacity is None else index_argument("capacity", capacity)
-        if capacity is not None and capacity < 0:
-            raise ValueError(f"capacity must not be negative, got {capacity}")
-        if builder is not None:
-            _check_builder(builder)
+        self._set_builder(builder, capacity, memory_policy, make_builder)
         made = as_framer(framer)
         check_buffer_size(buffer_size)
-        description = as_description(describe, metadata, time_field, time_unit)
-        head = None
+        chosen = None if serializer is None else as_serializer(serializer)
+        description = with_serializer(as_description(describe, metadata, time_field, time_unit), chosen)
+        chosen = serializer_to_write(description, chosen)
+        head = payload = None
         if description is not None:
             description = begin_description(description, made)
-            head = head_frame(description, made)
+            head, payload = head_frame(description, made), description.to_bytes()
+        session, frames = begin_session(made, payload) if _begins else (made, [])
         # Last, so that a wrong argument does not empty a file.
         endpoint = open_sink(sink)
         try:
-            super().__init__(made, buffer_size, **endpoint.encoder_arguments())
+            super().__init__(made, buffer_size, **endpoint.encoder_arguments(), session=session)
             if head is not None:
                 self._put_head(head)
+            if _begins:
+                self._begin(frames)
         except BaseException:
             if endpoint.owned:
                 endpoint.target.close()
             raise
         self._endpoint: Sink | None = endpoint
         self._description = description
+        self._set_serializer(chosen)
         watch(self)
         self._sync_turn = Exclusive()
-        self._builder = builder
-        self._capacity = DEFAULT_BUILDER_CAPACITY if capacity is None else max(capacity, 1)
-        self._make_builder = make_builder
-        self._policy = memory_policy
-        self._baseline = baseline
 
     @property
     def sink(self) -> Any:
@@ -160,92 +153,22 @@ class StreamWriter(Encoder):
         """The description with which the stream begins; None if it has none, or (in mode "a") if that is not known."""
         return self._description
 
-    def _append_to(self, found: Description | None, wanted: Description | None) -> None:
-        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`."""
+    def _append_to(
+        self, found: Description | None, wanted: Description | None, *, is_new: bool = True, after: bytes | None = None
+    ) -> None:
+        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`.
+
+        `is_new` is whether the file has no frames yet. `after` is what ``Framer.start`` gets. Without a message,
+        nothing is appended to a file that has frames.
+        """
         if found is None and wanted is not None:
             found = begin_description(wanted, self.framer)
             self._put_head(head_frame(found, self.framer))
         self._description = found
-
-    @property
-    def builder(self) -> Any:
-        """The builder of `write`, which the next `write` clears."""
-        if self._builder is None:
-            self._builder = self._new_builder(self._capacity)
-        return self._builder
-
-    def _new_builder(self, capacity: int) -> Any:
-        if self._make_builder is not None:
-            builder = self._make_builder(capacity)
-            _check_builder(builder)
-            return builder
-        return Builder(capacity)
-
-    # Writing objects
-
-    def write(self, item: str | StreamSerialize | Packable) -> None:
-        """Builds the message of `item` with the writer's own builder and writes it.
-
-        `item` is a `str`, which becomes the root of the message; an object whose ``serialize(builder)`` calls
-        ``builder.Finish``; or an object of flatc's object API, with ``Pack(builder)``.
-        """
-        self._write_built(self._build, item)
-
-    def _build(self, item: str | StreamSerialize | Packable) -> Any:
-        builder = self._builder
-        if builder is None:
-            builder = self.builder
-        builder.Clear()
-        serialize(item, builder)
-        if self._policy is not None:
-            # Before the message is framed, so that nothing of it is written if the policy raises. If the builder is
-            # replaced, this one still holds the message.
-            self._consult(builder, self._use_builder)
-        return builder
-
-    def _use_builder(self, builder: Any) -> None:
-        self._builder = builder
-
-    def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
-        """Writes each of `items` as `write` does. If one fails, those before it are written; see `frames_written`."""
-        if isinstance(items, str) or not hasattr(type(items), "__iter__"):
-            raise TypeError(
-                f"items must be an iterable of items, got one {type(items).__name__}: write() takes a single item"
-            )
-        for item in items:
-            self.write(item)
-
-    def _consult(self, builder: Any, use_builder: Callable[[Any], None]) -> None:
-        """Asks the memory policy, if the builder is larger than its baseline. If the policy wants a smaller one, calls
-        ``use_builder(builder)`` with a new builder.
-        """
-        capacity = len(builder.Bytes)
-        if capacity <= self._baseline:
-            return
-        assert self._policy is not None
-        size = capacity - builder.Head()
-        reason = self._policy.should_reset(size, capacity)
-        if reason is None:
-            return
-        if not isinstance(reason, ReclamationReason):
-            raise TypeError(
-                f"{type(self._policy).__name__}.should_reset must return a ReclamationReason or None, "
-                f"got {reason!r:.100}"
-            )
-        use_builder(self._new_builder(self._baseline))
-        self._policy.on_reclaim(ReclamationInfo(reason, size, capacity, self._baseline))
-
-    @property
-    def _builder_consultant(self) -> Callable[[Any, Callable[[Any], None]], None] | None:
-        """The function with which a record writer asks the memory policy; None if there is no policy."""
-        return None if self._policy is None else self._consult
-
-    # Writing finished messages: write_payload, write_payloads and write_finished are inherited
-
-    def write_message(self, builder: Any) -> None:
-        """Writes the message that `builder` has finished. If it was written, clears the builder."""
-        self.write_finished(builder)
-        builder.Clear()
+        self._set_serializer(serializer_to_write(found, self._serializer))
+        self._restart(after, None if found is None else found.to_bytes())
+        if is_new:
+            self._begin()
 
     # The end
 
@@ -351,11 +274,3 @@ class StreamWriter(Encoder):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"to {self.sink!r:.100}"
         return f"<StreamWriter {state}, {self.frames_written} frames>"
-
-
-def _check_builder(builder: Any) -> None:
-    if isinstance(builder, type):
-        raise TypeError(f"builder must be an instance of flatbuffers.Builder, got the class {builder.__name__}")
-    for name in ("Bytes", "Head", "Clear", "Finish", "finished"):
-        if not hasattr(builder, name):
-            raise TypeError(f"builder must be a flatbuffers.Builder, got {type(builder).__name__} without {name}")

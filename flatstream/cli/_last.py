@@ -136,9 +136,7 @@ def _place_of_last(
     offsets: deque[int] = deque(maxlen=count)
     with _reader_at(file, known, begin) as reader:
         for batch in reader.batches():
-            # A frame begins as far before its payload as the first one does, where the batch begins.
-            first = batch.stream_offset - batch.offsets[0]
-            offsets.extend(first + offset for offset in (batch.offsets[-count:] if count else ()))
+            offsets.extend(batch.frame_offsets[-count:] if count else ())
         end = reader.offset
         if reader.lost_ranges and reader.lost_ranges[-1][1] == end:
             end = reader.lost_ranges[-1][0]
@@ -203,9 +201,7 @@ def _of_all(reader: StreamReader, plan: Plan, count: int) -> Last:
     try:
         for batch in reader.batches():
             if count:
-                first = batch.stream_offset - batch.offsets[0]
-                offsets = [first + offset for offset in batch.offsets[-count:]]
-                kept.extend(zip(offsets, map(bytes, batch[-count:]), strict=True))
+                kept.extend(zip(batch.frame_offsets[-count:], map(bytes, batch[-count:]), strict=True))
     except ERRORS as caught:
         error = caught
     sink = io.BytesIO()

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
-from flatstream._core.arrow.exporter import ColumnData, ColumnType, export_stream
+from flatstream._core.arrow.exporter import ColumnType, export_stream
 from flatstream._core.base.checks import int_argument
 from flatstream._core.column_reader.plan import ReadPlan
-from flatstream._core.column_reader.reader import ColumnReader
+from flatstream._core.column_reader.reader import ColumnIterator, ColumnReader
 from flatstream._core.records.conditions import parse_conditions
 from flatstream.columns.batch import MAX_SHOWN, ColumnBatch, ColumnSchema
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from flatstream._core.flatbuf.layout import Layout
     from flatstream._core.records.conditions import _ParsedCondition
     from flatstream._core.stream.decoder import Decoder
@@ -36,7 +34,7 @@ class _Table(Protocol):
     number: int
 
 
-class ColumnStream:
+class ColumnStream(ColumnIterator):
     """An iterator over the messages of a stream as batches of columns; see `StreamReader.column_batches`.
 
     Attributes
@@ -58,11 +56,13 @@ class ColumnStream:
     def __init__(self, reader: ColumnReader, batch_rows: int | None = None) -> None:
         if not isinstance(reader, ColumnReader):
             raise TypeError("a ColumnStream is made by StreamReader.column_batches")
-        self._reader = reader
-        self._rows = BATCH_ROWS if batch_rows is None else int_argument("batch_rows", batch_rows, 1, 2**31 - 1)
+        rows = BATCH_ROWS if batch_rows is None else int_argument("batch_rows", batch_rows, 1, 2**31 - 1)
         # Without a number of rows, a batch ends after one read from the source.
-        self._one_batch = batch_rows is None
-        self._at_end = False
+        super().__init__(reader, rows, batch_rows is None, ColumnBatch)
+
+    if TYPE_CHECKING:
+
+        def __next__(self) -> ColumnBatch: ...
 
     @property
     def schema(self) -> ColumnSchema:
@@ -98,25 +98,6 @@ class ColumnStream:
     def type(self) -> ColumnType:
         """The type of the batches, for `export_stream`."""
         return self._reader.type
-
-    def next_data(self) -> ColumnData | None:
-        """The columns of the next batch, or None at the end, for `export_stream`."""
-        found = self._read()
-        return None if found is None else found[0]
-
-    def _read(self) -> tuple[ColumnData, int, list[tuple[int, int]], int] | None:
-        found = self._reader.read(self._rows, self._one_batch)
-        self._at_end = found is None
-        return found
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> ColumnBatch:
-        found = self._read()
-        if found is None:
-            raise StopIteration
-        return ColumnBatch(*found, self.stop_error)
 
     def __arrow_c_schema__(self) -> object:
         return self._reader.type.__arrow_c_schema__()

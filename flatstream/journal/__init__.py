@@ -5,6 +5,7 @@ from flatstream.journal._recovery import SegmentReport
 from flatstream.journal._signals import stop_on_signals
 from flatstream.journal.cursor import Cursor
 from flatstream.journal.metrics import Histogram, JournalMetrics
+from flatstream.journal.mirror import MirrorWriter
 from flatstream.journal.policies import CompressionPolicy, RetentionPolicy, RotationPolicy, SyncPolicy
 from flatstream.journal.reader import JournalReader
 from flatstream.journal.threaded import ThreadedWriter
@@ -18,6 +19,7 @@ __all__ = [
     "JournalMetrics",
     "JournalReader",
     "JournalWriter",
+    "MirrorWriter",
     "RetentionPolicy",
     "RotationPolicy",
     "SegmentReport",

@@ -212,7 +212,12 @@ def continue_descriptions(
         theirs = {key: value for key, value in known.metadata.items() if key not in (JOURNAL_KEY, FIRST_KEY)}
         mine = known._changed(created_ns=None, created_by=wanted.created_by, metadata=())
         wanted = mine.with_metadata(wanted.metadata or theirs)
-    if known is not None and known.roots and not wanted.matches(known) and (found := _problems(wanted, known)):
+    if (
+        known is not None
+        and (known.roots or known.serializer)
+        and not wanted.matches(known)
+        and (found := _problems(wanted, known))
+    ):
         raise ValueError(
             f"the journal's messages are described as {known!r:.200}, and describe says {wanted!r:.200}, with which "
             f"they cannot be read: {'; '.join(found)[:1000]}"

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flatstream._endpoints import Source
+from flatstream._files import sync, sync_folder
 from flatstream._follow import LONGEST_PAUSE, PATH_INTERVAL, SHORTEST_PAUSE, Follower, Watch, open_watch
 from flatstream.description import Description
 from flatstream.framing import Deframer
@@ -137,6 +138,8 @@ class _Part:
         # What it begins with, once that is known.
         self.description: Description | None = None
         self.is_description_known = False
+        # Whether the folder was synced since the part was opened.
+        self.is_name_synced = False
 
     def size(self) -> int:
         return size_of(self.file)
@@ -709,6 +712,18 @@ class Parts:
                 "%s: damage at offset %d, in the segment that is written: reading waits until the next one begins (%s)",
                 part.path, place[1] - part.base, error,
             )  # fmt: skip
+
+    def sync(self) -> None:
+        """Returns when the disk has the segment that is read, and its name. A sync writes what the system has of a
+        file, whoever wrote it.
+        """
+        part = self._state.part
+        if part is None or part.file.closed:
+            return
+        sync(part.file.fileno())
+        if not part.is_name_synced:
+            sync_folder(part.path)
+            part.is_name_synced = True
 
     # The end
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flatstream._lock import open_for_writing
 from flatstream.journal._heads import Heads
-from flatstream.journal._layout import Segment, segment_path
+from flatstream.journal._layout import DIGITS, Segment, segment_path
 from flatstream.journal._recovery import FULL
 from flatstream.journal.metrics import LatencyRecorder
 from flatstream.journal.policies import RotationPolicy
@@ -325,7 +325,8 @@ class SegmentSink:
         self._cut_uncounted()
         if self._begun is not None:
             if os.path.lexists(self._begun):
-                self._begin_segment()
+                # Its number is behind that of the next frame, if numbers were to be left free.
+                self._begin_segment(max(self.number, int(os.path.basename(self._begun)[:DIGITS])))
             self._begun = None
 
     def _cut_uncounted(self) -> None:
@@ -422,7 +423,20 @@ class SegmentSink:
         """
         self._settle()
         if self.number != self.first and not self.torn:
-            self._begin_segment()
+            self._begin_segment(self.number)
+
+    def skip_to(self, number: int) -> None:
+        """Leaves the numbers below `number` free: begins a new segment with the frame `number`. Nothing is torn, and
+        nothing is in the buffer.
+
+        Raises
+        ------
+        OSError
+            The segment cannot be made. The one in use stays in use.
+        """
+        self._settle()
+        if number > self.number:
+            self._begin_segment(number)
 
     def begin_segment(self) -> bool:
         """Begins a new segment; False if that is not possible now, and then the one in use stays in use.
@@ -433,7 +447,7 @@ class SegmentSink:
             The new segment exists and cannot be used, so that the one in use must not grow any more.
         """
         try:
-            self._begin_segment()
+            self._begin_segment(self.number)
         except OSError as error:
             if self._begun is not None:
                 raise
@@ -445,16 +459,16 @@ class SegmentSink:
             return False
         return True
 
-    def _begin_segment(self) -> None:
+    def _begin_segment(self, number: int) -> None:
         started = time.perf_counter()
-        file = self._make_segment(segment_path(self.directory, self.number))
+        file = self._make_segment(segment_path(self.directory, number))
         ended = self.in_use()
         dropped = self.dropped_ranges[-1] if self._has_gap else None
         now, monotonic = time.time(), time.monotonic()
-        head = self._heads.frame(self.number)
+        head = self._heads.frame(number)
         # No call among these lines but the last one, so that an exception of a signal handler finds all done, or none.
         self._begun = None
-        self.file, self.first, self.size, self.torn = file, self.number, 0, 0
+        self.file, self.first, self.number, self.size, self.torn = file, number, number, 0, 0
         self._head, self._has_earlier = head, False
         self.began, self._began_monotonic = now, monotonic
         self._must_rotate = self._has_gap = False

@@ -246,20 +246,40 @@ class JournalReader(StreamReader):
         plain = plain_deframer(self.deframer)
         return newest_description(list_segments(self.directory), plain) or self.description
 
-    def commit(self) -> None:
+    def commit(self, cursor: Cursor | None = None) -> None:
         """Stores the `cursor` of a reader with a name, so that it goes on there. Returns when it is on the disk.
+
+        Parameters
+        ----------
+        cursor : Cursor, optional
+            An earlier place that the reader had: for who has read on, and knows only of the frames before it that they
+            are safe.
 
         Raises
         ------
-        ValueError
-            The reader has no name.
+        TypeError, ValueError
+            The reader has no name; `cursor` is no Cursor, of another journal than the one that is read now, or behind
+            the place where the reader is.
         OSError
             The file cannot be written; it has its old content.
         """
         path = self._cursor_path
         if path is None:
             raise ValueError("commit is for a reader with a name: JournalReader(directory, name=...)")
-        _store(path, self.cursor)
+        reached = self.cursor
+        if cursor is None:
+            cursor = reached
+        elif not isinstance(cursor, Cursor):
+            raise TypeError(f"cursor must be a Cursor or None, got {cursor!r:.100}")
+        elif cursor.journal != reached.journal or not 0 <= cursor.number <= reached.number:
+            raise ValueError(f"the reader is at {reached}, and cannot commit {cursor}: it is no earlier place of it")
+        _store(path, cursor)
+
+    def _sync(self) -> None:
+        """Returns when the disk has the segment that is read, as far as its writer has handed it to the system, and its
+        name.
+        """
+        self._parts.sync()
 
     # The end
 

@@ -22,6 +22,7 @@ from flatstream._lock import open_for_writing
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.description import Description
 from flatstream.description.head import as_description, begin_description
+from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
 from flatstream.journal._compression import Compressor
@@ -49,6 +50,7 @@ from flatstream.journal._segments import ROTATION_PAUSE, UNLIMITED, EndedSegment
 from flatstream.journal.metrics import JournalMetrics, health_of
 from flatstream.journal.policies import CompressionPolicy, RetentionPolicy, RotationPolicy, SyncPolicy
 from flatstream.memory_policy import MemoryPolicy
+from flatstream.serializers import Serializer, as_serializer
 from flatstream.writer import DEFAULT_BUFFER_SIZE, StreamWriter
 
 __all__ = ["JournalWriter"]
@@ -89,7 +91,7 @@ class JournalWriter(StreamWriter):
         that readers need no schema. True: what the journal says of its messages already. The checksum, the identity of
         the journal and the number of the segment's first frame are in each description. False or None: none.
         If the schema has changed, a new segment begins, unless `Schema.check_evolution` says that readers would break.
-    metadata, time_field, time_unit
+    metadata, time_field, time_unit, serializer
         For the description; see `flatstream.Description`.
     builder, capacity, buffer_size, memory_policy, make_builder
         As for `StreamWriter`.
@@ -136,6 +138,7 @@ class JournalWriter(StreamWriter):
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+        serializer: Serializer | str | None = None,
         builder: Any = None,
         capacity: int | None = None,
         buffer_size: int = DEFAULT_BUFFER_SIZE,
@@ -156,7 +159,8 @@ class JournalWriter(StreamWriter):
             raise ValueError(f"when_full must be 'raise', 'drop_newest' or 'drop_oldest', got {when_full!r:.100}")
         compression = CompressionPolicy() if compress is True else compress or None
         algorithm = as_checksum(checksum)
-        wanted = as_description(describe, metadata, time_field, time_unit)
+        chosen = None if serializer is None else as_serializer(serializer)
+        wanted = with_serializer(as_description(describe, metadata, time_field, time_unit), chosen)
         if wanted is not None:
             wanted = begin_description(wanted, framer_for(algorithm))
         policy = sync if isinstance(sync, SyncPolicy) else SyncPolicy(frames=1 if sync == "each" else None)
@@ -182,6 +186,7 @@ class JournalWriter(StreamWriter):
             rotation = rotate if rotate is not None else RotationPolicy(max_bytes=None)
             frames = min(policy.frames or 0, UNLIMITED)
             segments = self._open_segment(rotation, when_full, frames, least, algorithm, wanted)
+            chosen = serializer_to_write(segments.description(), chosen)
             if not any(report.frames for report in self._reports):
                 # Who reads the journal before it has frames knows what they will be.
                 segments.put_head()
@@ -209,6 +214,7 @@ class JournalWriter(StreamWriter):
                 segments.close_files()
             self._lock_file.close()
             raise
+        self._set_serializer(chosen)
         self._base = segments.number
         self._segments = segments
         if compression is not None:
@@ -239,9 +245,7 @@ class JournalWriter(StreamWriter):
         last = self._reports[-1] if self._reports else None
         how = continue_descriptions(self._reports, wanted, deframer_for(checksum))
         heads = Heads(how.description, checksum, manifest.id)
-        # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
-        cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == manifest.id)
-        number = max(0 if last is None else last.next, *cursors, least)
+        number = max(self._number_behind(last), least)
         began = time.time()
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
         if last is not None and not (is_whole and number == last.next):
@@ -284,6 +288,12 @@ class JournalWriter(StreamWriter):
         except BaseException:
             file.close()
             raise
+
+    def _number_behind(self, last: SegmentReport | None) -> int:
+        """The number of the frame to go on with. `last` is the last segment, None if there is none."""
+        # A registered reader may have read frames that a power cut took back. Their numbers are not used again.
+        cursors = (one.number for one in list_cursors(self._directory).values() if one.journal == self._manifest.id)
+        return max([0 if last is None else last.next, *cursors])
 
     # State
 

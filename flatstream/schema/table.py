@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from flatstream._core.flatbuf.builder import Builder
+    from flatstream._message_reader import ColumnOptions, _OnError
     from flatstream.columns import ColumnBatch, ColumnSchema, ColumnStream
-    from flatstream.reader import ColumnOptions, _OnError
     from flatstream.schema.schema import Schema
 
 __all__ = ["Table"]

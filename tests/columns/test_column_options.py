@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from flatstream import Schema, StreamReader
+from flatstream._message_reader import ColumnOptions
 from flatstream.columns.stream import make_reader
-from flatstream.reader import ColumnOptions
 from flatstream.schema import Table
 from support.extent import in_one_test
 

@@ -306,24 +306,60 @@ def test_signal_while_columns_are_read_loses_no_row() -> None:
 
     before = signal.signal(signal.SIGALRM, interrupt)
     interruptions = 0
-    found: list[int] = []
-    lost: list[tuple[int, int]] = []
+    found: list[ColumnBatch] = []
     try:
         batches = StreamReader(data, CRC32.deframer(), on_error="resync").column_batches(LEVEL1, ["value"])
+        # After so many interruptions, the rest is read without one.
         while True:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.01 if interruptions < 5 else 0)
-                batch = next(batches, None)
+                # Between the reading of a batch and its end in the list, no signal is looked at: in a statement like
+                # `batch = next(batches)` a handler may raise before the result is stored.
+                found.extend(batches)
                 signal.setitimer(signal.ITIMER_REAL, 0)
+                break
             except KeyboardInterrupt:
                 interruptions += 1
-                continue
-            if batch is None:
-                break
-            found += values(batch)
-            lost += batch.lost_ranges
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert found == expected
-    assert len(lost) == 40 * 71
+    assert [value for batch in found for value in values(batch)] == expected
+    assert sum(len(batch.lost_ranges) for batch in found) == 40 * 71
+
+
+def test_handler_that_raises_while_a_batch_is_made_loses_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The rows have left the reader then.
+    stream = corpus(CRC32, numbered_messages(10))
+    make = ColumnBatch.__init__
+    struck: list[int] = []
+
+    def strike(*arguments: Any) -> None:
+        if len(struck) < 2:
+            struck.append(1)
+            raise KeyboardInterrupt
+        make(*arguments)
+
+    monkeypatch.setattr(ColumnBatch, "__init__", strike)
+    data = flip(stream.data, 8 * stream.ends[4] - 1)
+    batches = StreamReader(data, CRC32.deframer(), on_error="skip").column_batches(LEVEL1, ["value"])
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+    assert batches.skipped == 1
+    batch = next(batches)
+    assert values(batch) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert (batch.skipped, batch.lost_ranges) == (1, ranges(stream, 4))
+    assert next(batches, None) is None
+
+
+def test_rows_of_a_batch_that_could_not_be_made_can_be_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def strike(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    stream = corpus(CRC32, numbered_messages(10))
+    batches = StreamReader(stream.data, CRC32.deframer()).column_batches(LEVEL1, ["value"])
+    with monkeypatch.context() as patch:
+        patch.setattr(ColumnBatch, "__init__", strike)
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+    assert pa.table(batches)["value"].to_pylist() == list(range(10))

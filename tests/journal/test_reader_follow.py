@@ -397,8 +397,9 @@ def test_signal_during_the_wait_loses_nothing(folder: Path) -> None:
     try:
         with following(folder) as reader:
             assert frames_now(reader) == ALL[:1]
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            with pytest.raises(InterruptedReadError):
+            # On a machine that is busy, the alarm may come as soon as it is set.
+            with pytest.raises(InterruptedReadError):  # noqa: PT012
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
                 reader.read_message(timeout=30)
             make_segment(folder, 1, PAYLOADS[1:3])
             assert frames_now(reader) == ALL[1:3]

@@ -30,6 +30,7 @@ LAYERS = [
     {"_endpoints", "_at_exit"},
     {"_follow"},
     {"description"},
+    {"_message_reader", "_message_writer"},
     {"writer", "reader", "parser"},
     {"_file_types"},
     {"recovery", "detection"},

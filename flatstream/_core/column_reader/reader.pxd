@@ -32,6 +32,8 @@ cdef class ColumnReader(Exclusive):
     cdef double last_yield
     # An error that the next call raises.
     cdef object pending
+    # What was read and is not passed on yet.
+    cdef tuple kept
     # Of the columns that are being filled: rows, their limit and bytes of messages. And the total.
     cdef Py_ssize_t rows
     cdef Py_ssize_t max_rows
@@ -68,6 +70,7 @@ cdef class ColumnReader(Exclusive):
     cdef Memory damaged
     cdef Memory budget
 
+    cdef tuple read_next(self, Py_ssize_t limit, bint read_all, bint one_batch)
     cdef int read_some(self, Py_ssize_t max_rows) except -1
     cdef int read_window(self, Py_ssize_t max_rows) except -1
     cdef int expect_rows(self, Py_ssize_t count) noexcept
@@ -84,3 +87,15 @@ cdef class ColumnReader(Exclusive):
     cdef int read_rows(self, ReadPlan plan, BatchCursor* cursor) except -1
     cdef int read_columns(self, ReadPlan plan, BatchCursor* cursor) except? -2
     cdef ColumnData finish(self)
+
+
+cdef class ColumnIterator:
+    """The batches of a reader, one after another."""
+    cdef readonly ColumnReader _reader
+    cdef object max_rows
+    cdef bint one_batch
+    cdef object make
+    # Whether the last read found the end of the stream.
+    cdef readonly bint _at_end
+
+    cdef object read(self, make)

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal, Self, TypeVar, overload
 
 from typing_extensions import disjoint_base
 
@@ -11,6 +11,7 @@ from flatstream._core.stream.decoder import Decoder
 from flatstream.errors import FlatStreamError
 
 FIRST_FAILED: str
+_T = TypeVar("_T")
 
 @disjoint_base
 class ColumnReader(Exclusive):
@@ -39,6 +40,20 @@ class ColumnReader(Exclusive):
     @property
     def type(self) -> ColumnType: ...
     def check(self) -> None: ...
+    @overload
     def read(
-        self, max_rows: int | None, one_batch: bool = False
+        self, max_rows: int | None, one_batch: bool = False, make: None = None
     ) -> tuple[ColumnData, int, list[tuple[int, int]], int] | None: ...
+    @overload
+    def read(self, max_rows: int | None, one_batch: bool, make: Callable[..., _T]) -> _T | None: ...
+
+@disjoint_base
+class ColumnIterator:
+    def __init__(self, reader: ColumnReader, max_rows: int, one_batch: bool, make: Callable[..., object]) -> None: ...
+    @property
+    def _reader(self) -> ColumnReader: ...
+    @property
+    def _at_end(self) -> bool: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def next_data(self) -> ColumnData | None: ...

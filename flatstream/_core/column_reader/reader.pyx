@@ -175,7 +175,7 @@ cdef class ColumnReader(Exclusive):
         if self.plan is None or self.decoder is None or self.decoder.losses is None:
             raise TypeError("ColumnReader.__init__ was not called")
 
-    def read(self, max_rows, one_batch=False):
+    def read(self, max_rows, one_batch=False, make=None):
         """The next rows as columns, or None at the end.
 
         Parameters
@@ -184,6 +184,9 @@ cdef class ColumnReader(Exclusive):
             The most rows to return; None for all that are left.
         one_batch : bool
             Whether to return after one read from the source.
+        make : callable, optional
+            Called with the result and `stop_error`; what it returns is returned instead. If it raises, as the handler
+            of a signal does in it, the next call returns the same rows.
 
         Returns
         -------
@@ -202,38 +205,48 @@ cdef class ColumnReader(Exclusive):
             limit = checked_int("the number of rows", max_rows, 1, 0x7FFFFFFF)
         self.enter()
         try:
-            self.max_rows = limit
-            while self.pending is None:
-                try:
-                    if not self.read_some(limit - self.rows):
-                        break
-                except Exception as error:
-                    self.pending = error
-                    break
-                # Not without a row, which would be the end: a condition may leave out any number of messages.
-                if max_rows is not None and self.rows and (
-                    self.rows >= limit or self.message_bytes >= MAX_BATCH_BYTES or one_batch
-                ):
-                    break
-            # If all rows were asked for, the error is raised and the rows are lost: no later call would return them.
-            if self.pending is not None and (max_rows is None or not self.rows):
-                error = self.pending
-                self.pending = None
-                if max_rows is None:
-                    self.finish()
-                raise error
-            skipped = self.decoder.losses.skipped - self.told_skipped
-            if max_rows is not None and not self.rows and not skipped and not self.others:
-                return None
-            ranges = self.decoder.losses.since(self.told_lost) if skipped else []
-            others = self.others
-            columns = self.finish()
-            self.told_skipped += <unsigned long long>skipped
-            if skipped:
-                self.told_lost = self.decoder.losses.end()
-            return columns, skipped, ranges, others
+            if self.kept is None:
+                self.kept = self.read_next(limit, max_rows is None, one_batch)
+            found = self.kept
+            if found is not None and make is not None:
+                found = make(*found, self.decoder.stopped_by)
+            self.kept = None
+            return found
         finally:
             self.leave()
+
+    cdef tuple read_next(self, Py_ssize_t limit, bint read_all, bint one_batch):
+        """The next `limit` rows, or all that are left; None at the end."""
+        self.max_rows = limit
+        while self.pending is None:
+            try:
+                if not self.read_some(limit - self.rows):
+                    break
+            except Exception as error:
+                self.pending = error
+                break
+            # Not without a row, which would be the end: a condition may leave out any number of messages.
+            if not read_all and self.rows and (
+                self.rows >= limit or self.message_bytes >= MAX_BATCH_BYTES or one_batch
+            ):
+                break
+        # If all rows were asked for, the error is raised and the rows are lost: no later call would return them.
+        if self.pending is not None and (read_all or not self.rows):
+            error = self.pending
+            self.pending = None
+            if read_all:
+                self.finish()
+            raise error
+        skipped = self.decoder.losses.skipped - self.told_skipped
+        if not read_all and not self.rows and not skipped and not self.others:
+            return None
+        ranges = self.decoder.losses.since(self.told_lost) if skipped else []
+        others = self.others
+        columns = self.finish()
+        self.told_skipped += <unsigned long long>skipped
+        if skipped:
+            self.told_lost = self.decoder.losses.end()
+        return columns, skipped, ranges, others
 
     # A batch of frames
 
@@ -257,7 +270,7 @@ cdef class ColumnReader(Exclusive):
             )
             self.next_row = 0
             # Other memory can be written to by other threads while the GIL is released, so it is read with the GIL.
-            self.batch_is_private = self.decoder.chunk is not None or type(self.batch.buffer.obj) is bytes
+            self.batch_is_private = not self.batch.may_change or type(self.batch.buffer.obj) is bytes
             self.message_bytes += PyMemoryView_GET_BUFFER(self.batch.buffer).len
         self.read_window(max_rows)
         if self.progress is not None and self.batch is None:
@@ -326,8 +339,9 @@ cdef class ColumnReader(Exclusive):
             self.batch = None
         if self.stopped:
             self.decoder.stop_before(
-                error, error.offset, batch.stream_offset + PyMemoryView_GET_BUFFER(batch.buffer).len,
+                error, batch.begin_of(first), batch.frames_end, batch.position_behind,
                 <unsigned long long>(batch.starts.length - first),
+                None if batch.states is None else batch.states[first],
             )
         if left_out is not None:
             self.tell_left_out(batch, left_out)
@@ -391,17 +405,10 @@ cdef class ColumnReader(Exclusive):
     cdef int tell_left_out(self, FrameBatch batch, list rows) except -1:
         """Accounts for the frames of damaged messages as lost."""
         cdef Py_ssize_t row
-        cdef long long start, end
         # Two passes over the messages may have found them.
         rows.sort()
         for row in rows:
-            # All headers have the same size, so the distance between two payloads is the distance between their frames.
-            start = batch.starts.data[row] - batch.starts.data[0]
-            if row + 1 < batch.starts.length:
-                end = batch.starts.data[row + 1] - batch.starts.data[0]
-            else:
-                end = PyMemoryView_GET_BUFFER(batch.buffer).len
-            self.decoder.losses.add(batch.stream_offset + start, batch.stream_offset + end)
+            self.decoder.losses.add(batch.begin_of(row), batch.end_of(row))
         return 0
 
     cdef Py_ssize_t row_of(self, Py_ssize_t i) noexcept:
@@ -412,10 +419,9 @@ cdef class ColumnReader(Exclusive):
         """Ends the window before message `i`, which is damaged."""
         cdef Py_ssize_t row = self.row_of(i)
         cdef FrameBatch batch = self.batch
-        # All headers have the same size, so the distance between two payloads is the distance between their frames.
         error = FlatbufferError(
             f"a message cannot be read: {path}: {reason}",
-            offset=batch.stream_offset + batch.starts.data[row] - batch.starts.data[0],
+            offset=batch.begin_of(row),
             frame=self.first_number + <unsigned long long>row,
         )
         if not error.frame:
@@ -560,3 +566,50 @@ cdef class ColumnReader(Exclusive):
         PyMem_RawFree(self.in_range.data)
         PyMem_RawFree(self.damaged.data)
         PyMem_RawFree(self.budget.data)
+
+
+cdef class ColumnIterator:
+    """The batches of a reader, one after another.
+
+    It is compiled: between the end of the reading and the return to the caller no statement of Python runs, at which
+    the handler of a signal could raise and lose a batch.
+
+    Parameters
+    ----------
+    reader : ColumnReader
+        What reads the messages.
+    max_rows : int
+        The most rows of a batch.
+    one_batch : bool
+        Whether a batch ends after one read from the source.
+    make : callable
+        Makes what is returned, see `ColumnReader.read`.
+    """
+
+    def __init__(self, ColumnReader reader not None, max_rows, one_batch, make):
+        reader.check()
+        self._reader = reader
+        self.max_rows = max_rows
+        self.one_batch = one_batch
+        self.make = make
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        found = self.read(self.make)
+        if found is None:
+            raise StopIteration
+        return found
+
+    def next_data(self):
+        """The columns of the next batch, or None at the end, for `export_stream`."""
+        found = self.read(None)
+        return None if found is None else found[0]
+
+    cdef object read(self, make):
+        if self._reader is None:
+            raise TypeError(f"{type(self).__name__}.__init__ was not called")
+        found = self._reader.read(self.max_rows, self.one_batch, make)
+        self._at_end = found is None
+        return found
