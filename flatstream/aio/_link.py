@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from flatstream.aio.writer import AsyncStreamWriter
     from flatstream.parser import FrameParser
 
-# A reader pauses its transport when so many bytes wait to be parsed. What one call of the system gives may come on top.
-READ_LIMIT = 256 * 1024
 # What arrives for a reader that is closed is dropped in pieces of this size.
 DROPPED = 4096
 
@@ -21,8 +19,8 @@ DROPPED = 4096
 class Inlet(Protocol):
     """Where a reader gets its bytes from."""
 
-    def attach(self, parser: FrameParser) -> None:
-        """Says which parser the bytes are for."""
+    def attach(self, parser: FrameParser, capacity: int) -> None:
+        """Says which parser the bytes are for, and how many may wait there."""
 
     def more(self) -> Awaitable[object] | None:
         """What ends when the parser has more bytes, or has to be asked again; None at the end of the stream."""
@@ -92,6 +90,8 @@ class Link(asyncio.BufferedProtocol):
         # Reading
         self._parser: FrameParser | None = None
         self._feed_eof: Callable[[], None] | None = None
+        # The transport is paused when so many bytes wait to be parsed. What one call of the system gives comes on top.
+        self._read_limit = 0
         self._has_ended = False
         self._is_reading_paused = False
         self._is_inlet_closed = False
@@ -169,8 +169,9 @@ class Link(asyncio.BufferedProtocol):
 
     # Reading
 
-    def attach(self, parser: FrameParser) -> None:
+    def attach(self, parser: FrameParser, capacity: int) -> None:
         self._parser = parser
+        self._read_limit = capacity
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._parser is None or self._is_inlet_closed:
@@ -192,7 +193,7 @@ class Link(asyncio.BufferedProtocol):
     def _has_bytes(self, parser: FrameParser) -> None:
         if self._readers:
             wake(self._readers)
-        elif parser.buffered >= READ_LIMIT and not self._is_reading_paused:
+        elif parser.buffered >= self._read_limit and not self._is_reading_paused:
             self._is_reading_paused = True
             self.transport.pause_reading()
 
@@ -328,17 +329,18 @@ class Link(asyncio.BufferedProtocol):
 class StreamInlet:
     """An asyncio.StreamReader as the source of a reader."""
 
-    def __init__(self, stream: asyncio.StreamReader, capacity: int) -> None:
+    def __init__(self, stream: asyncio.StreamReader) -> None:
         self._stream = stream
-        self._capacity = capacity
+        self._capacity = 0
         self._parser: FrameParser | None = None
         self._turn = asyncio.Lock()
         self._reads = 0
         self._has_ended = False
         self._is_closed = False
 
-    def attach(self, parser: FrameParser) -> None:
+    def attach(self, parser: FrameParser, capacity: int) -> None:
         self._parser = parser
+        self._capacity = capacity
 
     def more(self) -> Awaitable[object] | None:
         if self._is_closed:
