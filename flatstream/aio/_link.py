@@ -85,6 +85,7 @@ class Link(asyncio.BufferedProtocol):
         self.transport: Any = None
         self.error: BaseException | None = None
         self.is_lost = False
+        self._is_aborted = False
         self._on_lost = on_lost
         self._lost_waiters: list[asyncio.Future[None]] = []
         # Reading
@@ -149,6 +150,7 @@ class Link(asyncio.BufferedProtocol):
             wake(waiters)
 
     def abort(self) -> None:
+        self._is_aborted = True
         if not self.is_lost:
             self.fail(ConnectionAbortedError("the connection was aborted on this side"))
 
@@ -174,13 +176,13 @@ class Link(asyncio.BufferedProtocol):
         self._read_limit = capacity
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._parser is None or self._is_inlet_closed:
-            # TLS gives what it has after the transport was paused. Nobody reads it.
+        if self._parser is None or self._is_inlet_closed or self._has_ended:
+            # TLS gives what it has after the transport was paused, and asks for a buffer after the end.
             return memoryview(bytearray(DROPPED))
         return self._parser.get_buffer(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._parser is not None and not self._is_inlet_closed:
+        if self._parser is not None and not self._is_inlet_closed and not self._has_ended:
             self._parser.buffer_updated(nbytes)
             self._has_bytes(self._parser)
 
@@ -198,6 +200,10 @@ class Link(asyncio.BufferedProtocol):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
+        if self._is_cut():
+            # Whoever is between the two sides could do that.
+            self.fail(ConnectionAbortedError("the connection was cut: the other side had not ended the TLS stream"))
+            return False
         self._has_ended = True
         if self._parser is not None and not self._is_inlet_closed:
             self._parser.feed_eof()
@@ -206,6 +212,17 @@ class Link(asyncio.BufferedProtocol):
             return False
         # The other side reads on. With TLS that is not possible: its transport closes itself.
         return self.transport.get_extra_info("sslcontext") is None
+
+    def _is_cut(self) -> bool:
+        """Whether the connection below TLS has ended without the message by which TLS ends. (Not all loops tell.)"""
+        tls = self.transport.get_extra_info("ssl_object")
+        if tls is None:
+            return False
+        try:
+            return bool(tls.read(1) != b"")
+        except OSError:
+            # An SSLError: more is expected.
+            return True
 
     def more(self) -> Awaitable[object] | None:
         parser = self._parser
@@ -284,6 +301,10 @@ class Link(asyncio.BufferedProtocol):
         self._raise_error()
 
     async def close_outlet(self) -> None:
+        if self._is_aborted:
+            # As was asked for.
+            await self.wait_lost()
+            return
         if not self._is_outlet_closed:
             self._is_outlet_closed = True
             if self._writer is not None:

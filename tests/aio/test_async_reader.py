@@ -65,7 +65,11 @@ def test_messages_that_have_arrived_are_given_in_order(mode: Mode) -> None:
     async def main() -> None:
         reader = of_stream(made.data, mode.deframer())
         assert [bytes(payload) async for payload in reader] == list(made.payloads)
-        assert (reader.frames_read, reader.bytes_read, reader.offset) == (len(made.payloads), len(made.data), made.ends[-1])
+        assert (reader.frames_read, reader.bytes_read, reader.offset) == (
+            len(made.payloads),
+            len(made.data),
+            made.ends[-1],
+        )
         # The end stays the end.
         assert await reader.read_message() is None
         assert [payload async for payload in reader] == []

@@ -275,9 +275,7 @@ async def test_write_that_is_cancelled_at_any_step_is_not_accepted_and_others_ar
         writer, transport = to_transport(room=0)
         records = writer.records(SAMPLE)
 
-        async def write_all(
-            writer: AsyncStreamWriter = writer, records: AsyncRecordWriter = records
-        ) -> int:
+        async def write_all(writer: AsyncStreamWriter = writer, records: AsyncRecordWriter = records) -> int:
             task = asyncio.current_task()
             assert task is not None
             times = 0
@@ -356,7 +354,11 @@ async def test_lost_connection_is_an_error_of_every_write() -> None:
             await task
     before = writer.frames_written
     assert 0 < before < 100
-    for operation in (lambda: writer.write_payload(b"y"), lambda: writer.write("y"), lambda: writer.write_payloads([b""])):
+    for operation in (
+        lambda: writer.write_payload(b"y"),
+        lambda: writer.write("y"),
+        lambda: writer.write_payloads([b""]),
+    ):
         with pytest.raises(BrokenPipeError, match="gone"):
             await operation()
     assert writer.frames_written == before

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from flatstream.aio._link import Link
+from support.logs import log_lines
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ def run(coroutine: Coroutine[Any, Any, T], loop_name: str = "asyncio") -> T:
         async with asyncio.timeout(TIME_LIMIT):
             return await coroutine
 
-    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+    with log_lines("flatstream.aio"), asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
         result = runner.run(limited())
     assert not lost, lost
     return result
@@ -197,9 +198,7 @@ def tls_contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     )
     path = folder / "server.pem"
     path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
