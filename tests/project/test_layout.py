@@ -32,6 +32,7 @@ FOLDERS = {
     "recovery",
     "robustness",
     "schemas",
+    "serializers",
     "stream",
     "tools",
 }

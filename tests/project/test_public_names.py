@@ -70,14 +70,16 @@ PUBLIC = {
     "InvalidFrameError": "next_intact_offset",
     "JournalReader": "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches "
     "columns commit cursor deframer description detach directory frames_read gaps id lost_bytes "
-    "lost_ranges message_number message_offset messages number offset position process_all "
+    "lost_ranges message_number message_offset messages number objects offset position process_all "
     "process_typed process_typed_with_payload read_batch read_message records skipped source "
     "stop_error typed_messages write_json_lines",
     "JournalWriter": "buffer_capacity builder bytes_written close closed description detach directory "
     "durable_position flush framer frames_written health id is_refusing metrics pending_bytes "
-    "position recovery rotate sink sync wait_durable write write_batch write_finished "
+    "position recovery rotate serializer sink sync wait_durable write write_batch write_finished "
     "write_frames write_message write_payload write_payloads",
     "JsonError": "next_intact_offset",
+    "JsonSerializer": "dumps loads name type",
+    "MessagePackSerializer": "dumps loads name type",
     "MemoryPolicy": "baseline_capacity on_reclaim should_reset",
     "NoChecksum": "calculate name size verify",
     "NoOpPolicy": "baseline_capacity on_reclaim should_reset",
@@ -94,6 +96,7 @@ PUBLIC = {
     "SalvageReport": "doubtful doubtful_ranges frames looks_like lost_bytes lost_ranges size",
     "Schema": "check_evolution enums from_bytes from_fbs from_file root structs table tables to_bytes to_fbs",
     "SchemaError": "next_intact_offset",
+    "Serializer": "dumps loads name",
     "SizeThresholdPolicy": (
         "baseline_capacity grow_above_bytes messages_to_wait on_reclaim should_reset shrink_below_bytes"
     ),
@@ -102,15 +105,15 @@ PUBLIC = {
     "StreamDeserialize": "from_payload",
     "StreamReader": (
         "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches columns deframer "
-        "description detach frames_read lost_bytes lost_ranges message_number message_offset messages offset "
+        "description detach frames_read lost_bytes lost_ranges message_number message_offset messages objects offset "
         "process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
         "stop_error typed_messages write_json_lines"
     ),
     "StreamSerialize": "serialize",
     "StreamWriter": (
         "buffer_capacity builder bytes_written close closed description detach flush framer frames_written is_refusing "
-        "pending_bytes recovery sink sync write write_batch write_finished write_frames write_message write_payload "
-        "write_payloads"
+        "pending_bytes recovery serializer sink sync write write_batch write_finished write_frames write_message "
+        "write_payload write_payloads"
     ),
     "Struct": "",
     "Table": (

@@ -23,4 +23,5 @@ cdef class FedDecoder(Decoder):
     cdef bint is_written(self) noexcept
     cdef int take_back(self) except -1
     cdef int reserve(self, Py_ssize_t size) except -1
+    cdef int reserve_room(self) except -1
     cdef int change_chunk(self, Py_ssize_t wanted) except -1

@@ -148,7 +148,6 @@ cdef class FedDecoder(Decoder):
         ValueError
             `feed_eof` was called, or the parser is detached.
         """
-        cdef Py_ssize_t missing, wanted
         cdef Room room
         if type(size_hint) is not int and index_of(size_hint) is None:
             raise TypeError(f"size_hint must be an int, got {size_hint!r:.100}")
@@ -156,12 +155,7 @@ cdef class FedDecoder(Decoder):
         try:
             self.check_can_take()
             self.take_back()
-            missing = self.needed - (self.end - self.position)
-            wanted = max(self.capacity // 2, 1)
-            if missing > 0 and self.needed > wanted:
-                # A large frame is read to its end: then nothing behind it has to be moved.
-                wanted = min(missing, GROWTH_STEP)
-            self.reserve(wanted)
+            self.reserve_room()
             room = Room.__new__(Room)
             room.chunk = self.chunk
             room.data = self.chunk.data + self.end
@@ -261,6 +255,21 @@ cdef class FedDecoder(Decoder):
         if wanted > chunk.capacity:
             wanted = max(wanted, chunk.capacity + min(chunk.capacity, GROWTH_STEP))
         return self.provide(wanted)
+
+    cdef int reserve_room(self) except -1:
+        """Provides free bytes behind `end` to be lent out."""
+        cdef Py_ssize_t available = self.end - self.position, missing = self.needed - available
+        cdef Py_ssize_t size = max(self.capacity // 2, 1), room
+        if self.chunk is None or missing <= 0 or self.needed <= size or self.is_written() or self.shrinking:
+            return self.reserve(size)
+        # A large frame has begun. It is moved only if it does not fit where it begins, and nothing behind it has to be
+        # moved if it ends with the chunk.
+        room = self.chunk.capacity - self.end
+        if missing <= room:
+            return 0
+        if self.needed <= self.chunk.capacity:
+            return self.provide(self.needed)
+        return 0 if room >= size else self.provide(available + min(missing, GROWTH_STEP))
 
     cdef int change_chunk(self, Py_ssize_t wanted) except -1:
         """Moves the bytes that were not read into another chunk, with room for `wanted` bytes."""
