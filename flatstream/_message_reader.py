@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from flatstream._core.records.record_iterator import RecordIterator
+    from flatstream.transforms.encryption import EncryptionReport
 
     # What reading does at damage; see `StreamReader`.
     _OnError = Literal["raise", "skip", "stop", "resync"]
@@ -84,6 +85,17 @@ class MessageReader(Decoder):
         """The name of the checksum that frames are compared with, "none" without one; None for a deframer in Python."""
         algorithm = checksum_of(self.deframer)
         return None if algorithm is None else checksum_name(algorithm)
+
+    @property
+    def encryption(self) -> EncryptionReport | None:
+        """What was found of an encrypted stream so far: parts without an end, and what is missing. None for others."""
+        link: Any = self._session
+        while link is not None:
+            report: EncryptionReport | None = getattr(link, "encryption_report", None)
+            if report is not None:
+                return report
+            link = getattr(link, "inner", None)
+        return None
 
     def _newest_description(self) -> Description | None:
         """The description by which all messages can be read."""

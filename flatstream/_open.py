@@ -29,8 +29,8 @@ from flatstream.framing import (
     Deframer,
     Framer,
     ObserverFramer,
+    TransformFramer,
     ValidatingFramer,
-    as_deframer,
     as_framer,
     deframer_for,
     framer_for,
@@ -40,9 +40,10 @@ from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd
 from flatstream.recovery import recover as recover_stream
 from flatstream.serializers import Serializer, as_serializer
+from flatstream.transforms.described import framer_with
 from flatstream.writer import StreamWriter
 
-__all__ = ["open"]
+__all__ = ["open", "open_found"]
 
 
 @overload
@@ -58,6 +59,7 @@ def open(
     follow: bool = False,
     on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
     resync_window: int = ...,
+    cipher: Any = None,
 ) -> StreamReader: ...
 
 
@@ -81,6 +83,7 @@ def open(
     time_field: str | None = None,
     time_unit: str | None = None,
     serializer: Serializer | str | None = None,
+    cipher: Any = None,
 ) -> StreamWriter: ...
 
 
@@ -94,6 +97,7 @@ def open(
     lock: bool = True,
     recover: bool = False,
     allow_empty: bool | None = None,
+    cipher: Any = None,
     **options: Any,
 ) -> StreamReader | StreamWriter:
     """Opens the stream in a file.
@@ -109,7 +113,8 @@ def open(
         ``reader.checksum`` and ``reader.checksum_found_by`` say what was found), and a new or emptied one has none.
         "none" means none.
     framer, deframer : Framer, Deframer or ChecksumType, optional
-        Instead of `checksum`: `framer` for writing, `deframer` for reading.
+        Instead of `checksum`: `framer` for writing, `deframer` for reading. Without them, payloads are compressed and
+        encrypted as the description of the stream says (docs/compression.md), in mode "a" too.
     lock : bool
         Whether a writer locks the file, so that no other writer opens it until this one is closed. Readers take no
         lock. Only regular files are locked.
@@ -120,6 +125,9 @@ def open(
     allow_empty : bool, optional
         Mode "r": whether empty frames are read; by default they are, unless `deframer` refuses them. Mode "a": see
         `recover`. Writers write empty frames in any case.
+    cipher : Cipher, optional
+        Modes "r" and "a": for an encrypted stream (docs/encryption.md), if its description says the rest. A stream that
+        is not encrypted is then refused. To encrypt a new one, pass `framer`.
     describe, metadata, time_field, time_unit, serializer
         Modes "w", "x" and "a": what the stream says of itself, see `StreamWriter`. In mode "a", an empty file gets the
         description. A file with a description of the same format (see `Description.matches`) keeps its own, as one with
@@ -147,6 +155,9 @@ def open(
         another checksum.
     InvalidFrameError
         Mode "r", and the checksum of the file is not certain. The message says what was tried.
+    TypeError, ValueError
+        The description names what cannot be undone or done: a transform that is not known, or an encryption without
+        `cipher`. (With `checksum`, it is the first read that raises it.)
     ImportError
         Mode "r", and the package for this compression or kind of URL is not installed.
 
@@ -200,10 +211,20 @@ def open(
                 raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.{see}")
         if not lock:
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
-        if checksum is None and deframer is None:
-            return _open_found(path, allow_empty, options)
-        made = deframer_for(checksum) if deframer is None else as_deframer(deframer)
-        return StreamReader(path, made, allow_empty=allow_empty, **options)
+        options |= {"allow_empty": allow_empty, "cipher": cipher}
+        if checksum is not None or deframer is not None:
+            return StreamReader(path, checksum if deframer is None else deframer, **options)
+        reader = open_found(path, options)
+        try:
+            reader._check_readable()
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+    if kind != "a" and cipher is not None:
+        raise ValueError(f"cipher needs the mode 'r' or 'a', got {mode!r}: pass framer=...encrypted(cipher)")
+    if cipher is not None and framer is not None:
+        raise TypeError("expected either a cipher or a framer, which has one, got both")
     # With recover=True it is moved aside, as any other file that is no stream.
     if kind == "a" and not recover and (compression := _compression(path)) is not None:
         raise InvalidFrameError(
@@ -211,9 +232,10 @@ def open(
             offset=0,
             frame=0,
         )
-    if kind == "a" and checksum is None and framer is None:
-        checksum = _checksum_to_append(path)
-    written_with = framer_for(checksum) if framer is None else as_framer(framer)
+    if kind == "a" and framer is None:
+        written_with = _framer_to_append(path, checksum, cipher)
+    else:
+        written_with = framer_for(checksum) if framer is None else as_framer(framer)
     if kind != "a":
         return StreamWriter(PathToOpen(path, kind + "b", lock), written_with, **options)
     counterpart = _deframer_of(written_with)
@@ -249,9 +271,9 @@ def open(
         serializer_to_write(found[0], chosen)
         return file
 
-    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, **options)
+    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, _begins=False, **options)
     try:
-        writer._append_to(found[0], wanted)
+        writer._append_to(found[0], wanted, is_new=not os.fstat(writer.sink.fileno()).st_size)
     except BaseException:
         writer.close()
         raise
@@ -260,8 +282,8 @@ def open(
     return writer
 
 
-def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options: dict[str, Any]) -> StreamReader:
-    """A reader of the file at `path`, with the checksum that it seems to have."""
+def open_found(path: str | os.PathLike[str], options: dict[str, Any]) -> StreamReader:
+    """A reader of the file at `path`, with the checksum that it seems to have. Its messages may be unreadable."""
     endpoint = follow_path(path) if options.get("follow") is True else open_source(path)
     try:
         file = endpoint.target
@@ -274,7 +296,7 @@ def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options:
                 f"the file is empty, so that the checksum of what will be written to it cannot be found: pass "
                 f"checksum=, or checksum='none': {os.fsdecode(path)!r:.200}"
             )
-        reader = StreamReader(endpoint, deframer_for(found.checksum), allow_empty=allow_empty, **options)
+        reader = StreamReader(endpoint, found.checksum, **options)
     except BaseException:
         endpoint.target.close()
         raise
@@ -300,6 +322,31 @@ def _checksum_to_append(path: str | os.PathLike[str]) -> Checksum | ChecksumType
             with io.FileIO(path, "rb") as file:
                 return find_checksum(file, os.fsdecode(path)).checksum
     return ChecksumType.NONE
+
+
+def _framer_to_append(
+    path: str | os.PathLike[str], checksum: Checksum | ChecksumType | str | None, cipher: Any
+) -> Framer:
+    """The framer for the file at `path`: with its checksum, unless one is given, and the transforms that it describes.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError
+        One of them cannot be done.
+    """
+    found = _checksum_to_append(path) if checksum is None else checksum
+    description = None
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISREG(os.stat(path).st_mode):
+            with io.FileIO(path, "rb") as file:
+                description = _read_description(file, deframer_for(found))
+    if description is None:
+        if cipher is not None:
+            raise ValueError(
+                "a cipher is given, and no description says how the file is encrypted: pass framer=...encrypted(cipher)"
+            )
+        return framer_for(found)
+    return framer_with(framer_for(found), description.transforms, cipher)
 
 
 def _found_description(
@@ -353,8 +400,13 @@ def _differences(one: Description, other: Description) -> str:
 
 
 def _deframer_of(framer: Framer) -> Deframer | None:
-    """The deframer of what `framer` writes; None if its format is not known, because it is written in Python."""
-    while type(framer) in (BoundedFramer, NonEmptyFramer, ObserverFramer, ValidatingFramer):
+    """The deframer of what `framer` stores; None if its format is not known, because it is written in Python.
+
+    What transforms do to payloads is left as it is.
+    """
+    while type(framer) in (BoundedFramer, NonEmptyFramer, ObserverFramer, ValidatingFramer) or (
+        isinstance(framer, TransformFramer) and type(framer).frame_and_write is Framer.frame_and_write
+    ):
         framer = framer.inner  # type: ignore[attr-defined]
     if type(framer) is ChecksumFramer:
         deframer = deframer_for(framer.checksum)

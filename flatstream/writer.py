@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream._at_exit import watch
 from flatstream._core.base.exclusive import Exclusive
-from flatstream._core.stream.encoder import check_buffer_size
+from flatstream._core.stream.encoder import begin_session, check_buffer_size
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Sink, open_sink
 from flatstream._message_writer import MessageWriter
@@ -112,6 +112,7 @@ class StreamWriter(MessageWriter):
         time_field: str | None = None,
         time_unit: str | None = None,
         serializer: Serializer | str | None = None,
+        _begins: bool = True,
     ) -> None:
         self._set_builder(builder, capacity, memory_policy, make_builder)
         made = as_framer(framer)
@@ -119,16 +120,19 @@ class StreamWriter(MessageWriter):
         chosen = None if serializer is None else as_serializer(serializer)
         description = with_serializer(as_description(describe, metadata, time_field, time_unit), chosen)
         chosen = serializer_to_write(description, chosen)
-        head = None
+        head = payload = None
         if description is not None:
             description = begin_description(description, made)
-            head = head_frame(description, made)
+            head, payload = head_frame(description, made), description.to_bytes()
+        session, frames = begin_session(made, payload) if _begins else (made, [])
         # Last, so that a wrong argument does not empty a file.
         endpoint = open_sink(sink)
         try:
-            super().__init__(made, buffer_size, **endpoint.encoder_arguments())
+            super().__init__(made, buffer_size, **endpoint.encoder_arguments(), session=session)
             if head is not None:
                 self._put_head(head)
+            if _begins:
+                self._begin(frames)
         except BaseException:
             if endpoint.owned:
                 endpoint.target.close()
@@ -149,13 +153,22 @@ class StreamWriter(MessageWriter):
         """The description with which the stream begins; None if it has none, or (in mode "a") if that is not known."""
         return self._description
 
-    def _append_to(self, found: Description | None, wanted: Description | None) -> None:
-        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`."""
+    def _append_to(
+        self, found: Description | None, wanted: Description | None, *, is_new: bool = True, after: bytes | None = None
+    ) -> None:
+        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`.
+
+        `is_new` is whether the file has no frames yet. `after` is what ``Framer.start`` gets. Without a message,
+        nothing is appended to a file that has frames.
+        """
         if found is None and wanted is not None:
             found = begin_description(wanted, self.framer)
             self._put_head(head_frame(found, self.framer))
         self._description = found
         self._set_serializer(serializer_to_write(found, self._serializer))
+        self._restart(after, None if found is None else found.to_bytes())
+        if is_new:
+            self._begin()
 
     # The end
 

@@ -142,6 +142,8 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     if found.checksum is not None:
         yield "checksum", f"{found.checksum} ({FOUND_BY[found.found_by]})"
     yield "intact", intact_text(found)
+    if found.unreadable is not None:
+        yield "messages", f"cannot be read: {found.unreadable}"
     if found.writer is not None:
         yield "written by", found.writer
     yield from times_of(found)
@@ -249,7 +251,7 @@ def description_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     for name, value in description.metadata.items():
         yield "metadata", f"{name} = {value}"
     for transform in description.transforms:
-        yield "transform", str(getattr(transform, "name", transform))
+        yield "transform", transform.text
     if description.serializer:
         yield "serializer", str(description.serializer)
 

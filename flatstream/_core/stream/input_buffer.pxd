@@ -17,6 +17,8 @@ cdef class InputBuffer(Exclusive):
     cdef object readinto
     cdef object read
     cdef bint error_takes_nothing
+    # Whether the bytes are handed in by calls (`FedDecoder`), and more may come: a read that lacks some finds no frame.
+    cdef bint awaits_bytes
     # The memory being decoded: bytes [position, end) at `data` have arrived and are not read yet. `owner_view` is a
     # view of all of it, and None while there is no memory.
     cdef object owner_view
@@ -56,6 +58,7 @@ cdef class InputBuffer(Exclusive):
     cdef int follows_now(self) except -1
     cdef int fill(self) except -1
     cdef int make_room(self) except -1
+    cdef int provide(self, Py_ssize_t wanted) except -1
     cdef Py_ssize_t receive(self, object function, Py_ssize_t size) except -1
     cdef int locate_error(self, object error) except -1
     cdef Py_ssize_t max_held_capacity(self) noexcept

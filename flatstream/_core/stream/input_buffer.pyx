@@ -201,6 +201,11 @@ cdef class InputBuffer(Exclusive):
         if self.follows_now():
             # The file has these bytes. They are read at once, so that they belong together.
             wanted = max(self.needed, available + 1)
+        return self.provide(wanted)
+
+    cdef int provide(self, Py_ssize_t wanted) except -1:
+        """Provides a chunk with room for `wanted` bytes from `position` on."""
+        cdef Py_ssize_t available = self.end - self.position
         # A chunk that shrinks gets the size that the memory policy was told.
         cdef Py_ssize_t target = max(self.baseline if self.shrinking else self.capacity, wanted)
         cdef Chunk chunk = self.chunk

@@ -1,0 +1,17 @@
+from flatstream._core.stream.encoder cimport Encoder
+
+
+cdef class KeepingEncoder(Encoder):
+    # Views of the bytes before those in the buffer, each of them immutable, oldest first, from `next_piece` on; how
+    # many bytes of the first were taken already; how many bytes are left in all of them.
+    cdef list pieces
+    cdef Py_ssize_t next_piece
+    cdef Py_ssize_t taken_of_first
+    cdef Py_ssize_t kept
+    # The most bytes that the pieces hold.
+    cdef Py_ssize_t limit
+
+    cdef int keep(self, object view, Py_ssize_t size) except -1
+    cdef int fail_full(self) except -1
+    cdef Py_ssize_t count_pending(self) noexcept
+    cdef int drop(self, Py_ssize_t size) except -1
