@@ -36,6 +36,7 @@ FOLDERS = {
     "serializers",
     "stream",
     "tools",
+    "transforms",
 }
 
 
