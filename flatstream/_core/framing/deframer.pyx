@@ -186,9 +186,9 @@ cdef class Deframer:
         """
 
     def bind_description(self, payload):
-        """Is called, on each deframer of the chain, with the payload (bytes) of the stream's description, if it has one.
+        """Is called, on each deframer of the chain, with the payload of the stream's description, if it has one.
 
-        That is before the first frame behind it is looked at.
+        `payload` is bytes. No frame behind the description was looked at yet.
         """
 
     def compressed(self, decompressor=None, **options):
