@@ -1,5 +1,6 @@
 """Framed streams of FlatBuffers messages: fast writing, detection of damage, reading without a copy."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -11,8 +12,10 @@ except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separa
     ) from _missing
 
 from flatstream._core.flatbuf.builder import Builder
+from flatstream._core.framing.framer import register_transforms
 from flatstream._open import open as open
 from flatstream._salvage import SalvageReport, salvage
+from flatstream._sealing import SealReport, seal
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import (
     Checksum,
@@ -51,6 +54,8 @@ from flatstream.framing import (
     FrameSpan,
     ObserverDeframer,
     ObserverFramer,
+    TransformDeframer,
+    TransformFramer,
     ValidatingDeframer,
     ValidatingFramer,
 )
@@ -66,6 +71,7 @@ from flatstream.parser import FrameParser, FrameSerializer
 from flatstream.reader import FrameBatch, StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover, recover_file
 from flatstream.serialization import Packable, StreamDeserialize, StreamSerialize
+from flatstream.serializers import JsonSerializer, MessagePackSerializer, Serializer
 from flatstream.validation import (
     CompositeValidator,
     NoValidator,
@@ -82,23 +88,33 @@ if TYPE_CHECKING:
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
+    from flatstream.transforms.ciphers import Aes256Gcm, ChaCha20Poly1305, Cipher
+    from flatstream.transforms.compression import CompressedDeframer, CompressedFramer
+    from flatstream.transforms.compressors import Compressor, Lz4Compressor, ZstdCompressor, train_dictionary
+    from flatstream.transforms.encryption import EncryptedDeframer, EncryptedFramer, EncryptionReport
 
 __version__ = "0.1.0"
 
 # Without `open`, so that "from flatstream import *" does not replace the built-in function.
 __all__ = [
     "AdaptiveWatermarkPolicy",
+    "Aes256Gcm",
     "BoundedDeframer",
     "BoundedFramer",
     "Builder",
+    "ChaCha20Poly1305",
     "Checksum",
     "ChecksumDeframer",
     "ChecksumFramer",
     "ChecksumMismatchError",
     "ChecksumType",
+    "Cipher",
     "ColumnBatch",
     "ColumnStream",
     "CompositeValidator",
+    "CompressedDeframer",
+    "CompressedFramer",
+    "Compressor",
     "Crc16",
     "Crc32",
     "Crc32c",
@@ -110,6 +126,9 @@ __all__ = [
     "Deframer",
     "Description",
     "Detection",
+    "EncryptedDeframer",
+    "EncryptedFramer",
+    "EncryptionReport",
     "FlatStreamError",
     "FlatbufferError",
     "FrameBatch",
@@ -121,7 +140,10 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "JsonError",
+    "JsonSerializer",
+    "Lz4Compressor",
     "MemoryPolicy",
+    "MessagePackSerializer",
     "NoChecksum",
     "NoOpPolicy",
     "NoValidator",
@@ -137,6 +159,8 @@ __all__ = [
     "SalvageReport",
     "Schema",
     "SchemaError",
+    "SealReport",
+    "Serializer",
     "SizeThresholdPolicy",
     "SizeValidator",
     "StartupReport",
@@ -146,6 +170,8 @@ __all__ = [
     "StreamWriter",
     "StructuralValidator",
     "TableRootValidator",
+    "TransformDeframer",
+    "TransformFramer",
     "TypedValidator",
     "UnexpectedEofError",
     "ValidatingDeframer",
@@ -153,23 +179,38 @@ __all__ = [
     "ValidationFailedError",
     "Validator",
     "XxHash64",
+    "ZstdCompressor",
     "detect",
     "recover",
     "recover_file",
     "salvage",
+    "seal",
+    "train_dictionary",
 ]
 
 
 # Imported on first access: journals, schemas and columns take as long to import as the rest of the package, and most
 # programs do not use them.
 _LAZY = {
+    "Aes256Gcm": "flatstream.transforms.ciphers",
+    "ChaCha20Poly1305": "flatstream.transforms.ciphers",
+    "Cipher": "flatstream.transforms.ciphers",
     "ColumnBatch": "flatstream.columns",
     "ColumnStream": "flatstream.columns",
+    "CompressedDeframer": "flatstream.transforms.compression",
+    "CompressedFramer": "flatstream.transforms.compression",
+    "Compressor": "flatstream.transforms.compressors",
+    "EncryptedDeframer": "flatstream.transforms.encryption",
+    "EncryptedFramer": "flatstream.transforms.encryption",
+    "EncryptionReport": "flatstream.transforms.encryption",
     "JournalReader": "flatstream.journal",
     "JournalWriter": "flatstream.journal",
+    "Lz4Compressor": "flatstream.transforms.compressors",
     "RecordView": "flatstream.schema",
     "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",
+    "ZstdCompressor": "flatstream.transforms.compressors",
+    "train_dictionary": "flatstream.transforms.compressors",
 }
 
 
@@ -186,6 +227,25 @@ def _import_schemas() -> None:
 
 
 register_schemas_lazily(_import_schemas)
+
+
+def _maker(module: str, name: str) -> Callable[..., Any]:
+    """What makes the adapter `name`, whose module is imported when that is done for the first time."""
+
+    def make(inner: Any, *arguments: Any, **options: Any) -> Any:
+        import importlib
+
+        return getattr(importlib.import_module(f"flatstream.transforms.{module}"), name)(inner, *arguments, **options)
+
+    return make
+
+
+register_transforms(
+    compressed_framer=_maker("compression", "CompressedFramer"),
+    compressed_deframer=_maker("compression", "CompressedDeframer"),
+    encrypted_framer=_maker("encryption", "EncryptedFramer"),
+    encrypted_deframer=_maker("encryption", "EncryptedDeframer"),
+)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,6 @@ file inside a member, and damaged data, are errors: never a clean end.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 from array import array
@@ -17,10 +16,14 @@ from typing import Any, NamedTuple, Protocol
 
 from flatstream._core.framing.deframer import index_frames
 from flatstream._peeked import PeekedFile, read_fully
+from flatstream._seek_table import ZSTD_MAGIC, load_zstd, skippable_size
 from flatstream.checksums import ChecksumType
 from flatstream.framing import deframer_for
 
-__all__ = ["LONGEST_MAGIC", "CutOffError", "DecompressedFile", "begins_compressed", "decompressed"]
+__all__ = ["LONGEST_MAGIC", "ZSTANDARD", "CutOffError", "DecompressedFile", "begins_compressed", "decompressed"]
+
+# Behind the first byte of a frame that is to be left out.
+SKIPPABLE_MAGIC = b"\x2a\x4d\x18"
 
 # How many compressed bytes are read at a time, and how many decompressed bytes show that there are any.
 CHUNK = 128 << 10
@@ -108,11 +111,7 @@ def _xz() -> _Decompressor:
 
 
 def _zstd() -> _Decompressor:
-    for name in ("compression.zstd", "backports.zstd"):
-        with contextlib.suppress(ImportError):
-            zstd: Any = importlib.import_module(name)
-            return zstd.ZstdDecompressor()  # type: ignore[no-any-return]
-    raise ImportError(f"reading Zstandard needs the package backports.zstd: {INSTALL}")
+    return load_zstd().ZstdDecompressor()  # type: ignore[no-any-return]
 
 
 def _lz4() -> _Decompressor:
@@ -135,15 +134,18 @@ class _Format(NamedTuple):
     block: bytes | None = None
 
 
+ZSTANDARD = _Format("Zstandard", ZSTD_MAGIC, _zstd, True)
 FORMATS = (
     _Format("gzip", b"\x1f\x8b\x08", _Gunzip),
     _Format("bzip2", b"BZh", _bzip2, block=b"1AY&SY"),
     _Format("xz", b"\xfd7zXZ\x00", _xz),
-    _Format("Zstandard", b"\x28\xb5\x2f\xfd", _zstd, True),
+    ZSTANDARD,
     _Format("LZ4", b"\x04\x22\x4d\x18", _lz4, True),
 )
 MAGICS = tuple(known.magic for known in FORMATS)
 LONGEST_MAGIC = 10
+# A file may begin with frames that are to be left out, but not with any number of them.
+MOST_SKIPPED = 16
 
 
 def begins_compressed(head: bytes, *, whole: bool = True) -> bool:
@@ -151,7 +153,27 @@ def begins_compressed(head: bytes, *, whole: bool = True) -> bool:
 
     Without `whole`, `head` may be shorter than what all compressed files begin with.
     """
-    return head.startswith(MAGICS) or (not whole and bool(head) and any(known.startswith(head) for known in MAGICS))
+    if head.startswith(MAGICS) or skippable_size(head) is not None:
+        return True
+    return not whole and bool(head) and (any(known.startswith(head) for known in MAGICS) or _may_be_skippable(head))
+
+
+def _may_be_skippable(head: bytes) -> bool:
+    return head[0] >> 4 == 5 and SKIPPABLE_MAGIC.startswith(head[1:4])
+
+
+def _format_of(file: Any, head: bytes) -> _Format | None:
+    """The format of the file that begins with `head`, behind frames that are to be left out."""
+    at = 0
+    for _ in range(MOST_SKIPPED):
+        found = next((known for known in FORMATS if head.startswith(known.magic)), None)
+        skipped = skippable_size(head)
+        if skipped is None:
+            return found if found is None or not at or found.skippable else None
+        at += skipped
+        file.seek(at)
+        head = read_fully(file.read, LONGEST_MAGIC)
+    return None
 
 
 def decompressed(file: Any, name: str) -> DecompressedFile | None:
@@ -175,7 +197,7 @@ def decompressed(file: Any, name: str) -> DecompressedFile | None:
         first = decompressed(io.BytesIO(file.peek(CHUNK)), name)
         return None if first is None else DecompressedFile(file, name, first.known)
     head = read_fully(file.read, LONGEST_MAGIC)
-    known = next((known for known in FORMATS if head.startswith(known.magic)), None)
+    known = _format_of(file, head)
     if known is not None and not _is_intact_stream(file, head):
         file.seek(0)
         found = DecompressedFile(file, name, known)
@@ -286,9 +308,7 @@ class DecompressedFile(PeekedFile):
                 return False
         while len(rest) < LONGEST_MAGIC and (more := self._more()):
             rest += more
-        is_member = rest.startswith(self.known.magic) or (
-            self.known.skippable and rest[1:4] == b"\x2a\x4d\x18" and rest[0] >> 4 == 5
-        )
+        is_member = rest.startswith(self.known.magic) or (self.known.skippable and skippable_size(rest) is not None)
         if not is_member:
             raise self._damage(f"is followed by {len(rest)} bytes or more that are none")
         self._input = rest

@@ -20,6 +20,7 @@ from flatstream._compressed import LONGEST_MAGIC, begins_compressed, decompresse
 from flatstream._core.stream.encoder import Encoder
 from flatstream._lock import open_for_writing
 from flatstream._remote import is_url, open_url
+from flatstream._seekable import open_seekable
 
 __all__ = [
     "PathToOpen",
@@ -126,7 +127,9 @@ def _decompressed(file: Any, path: Any) -> Any:
         file.seek(0)
         if not begins_compressed(head):
             return None
-    return decompressed(file, os.fsdecode(path))
+    name = os.fsdecode(path)
+    # With a table at its end, it is read from any place, and by threads.
+    return (open_seekable(file, name) if file.seekable() else None) or decompressed(file, name)
 
 
 def compression_of(path: str | os.PathLike[str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flatstream._core.stream.frame_search import trailing_zeros
 from flatstream.checksums import ChecksumType
 from flatstream.errors import FlatStreamError, ValidationFailedError
+from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
 from flatstream.validation import TableRootValidator
 
@@ -91,7 +92,7 @@ def checksum_of_first_frame(first_bytes: memoryview) -> ChecksumType | None:
         if not any(first_bytes[4 : 4 + size]):
             continue
         try:
-            found = StreamReader(first_bytes, kind).read_message()
+            found = StreamReader(first_bytes, deframer_for(kind)).read_message()
         except (FlatStreamError, EOFError):
             continue
         if found is not None:

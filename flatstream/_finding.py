@@ -189,7 +189,7 @@ def _walk(kind: ChecksumType, data: bytes, is_all: bool) -> _Walk:
     frames, has_content, has_empty = 0, any(data[4 : 4 + kind.checksum().size]), False
     ended = failed = False
     reason = "the frames that were looked at are whole"
-    with StreamReader(data, kind) as reader:
+    with StreamReader(data, deframer_for(kind)) as reader:
         try:
             while frames < FRAMES:
                 batch = reader.read_batch(FRAMES - frames)
@@ -237,7 +237,7 @@ def _walk_without_checksum(source: Any, walk: _Walk) -> _Walk:
     if source is None:
         return walk._replace(reason="the lengths are plausible, but it is too large to look at all of them")
     has_empty = False
-    with StreamReader(source, None) as reader:
+    with StreamReader(source, deframer_for(None)) as reader:
         try:
             for batch in reader.batches():
                 has_empty = has_empty or not all(batch.lengths)
@@ -250,7 +250,7 @@ def _has_lengths(kind: ChecksumType, source: Any) -> bool:
     """Whether the lengths lead to the end, if the frames have a checksum as long as this one, which need not match."""
     if not isinstance(source, bytes):
         source.seek(0)
-    with StreamReader(source, kind, on_error="skip", allow_empty=True) as reader:
+    with StreamReader(source, deframer_for(kind), on_error="skip", allow_empty=True) as reader:
         try:
             for _ in reader.batches():
                 pass

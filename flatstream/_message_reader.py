@@ -5,20 +5,25 @@ from __future__ import annotations
 import errno
 import io
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, overload
 
 from flatstream._core.stream.decoder import Decoder, PayloadIterator
+from flatstream._core.stream.object_iterator import ObjectIterator
 from flatstream.description import Description
 from flatstream.description.choice import choose_table, choose_tables
 from flatstream.description.description import checksum_name
+from flatstream.description.serializing import serializer_to_read
 from flatstream.errors import FlatStreamError
 from flatstream.framing import checksum_of
 from flatstream.serialization import SelectedMessages, payload_decoder, required_comparer
+from flatstream.serializers import REFUSALS, Serializer, refusal
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from flatstream._core.records.record_iterator import RecordIterator
+    from flatstream.transforms.encryption import EncryptionReport
 
     # What reading does at damage; see `StreamReader`.
     _OnError = Literal["raise", "skip", "stop", "resync"]
@@ -80,6 +85,17 @@ class MessageReader(Decoder):
         """The name of the checksum that frames are compared with, "none" without one; None for a deframer in Python."""
         algorithm = checksum_of(self.deframer)
         return None if algorithm is None else checksum_name(algorithm)
+
+    @property
+    def encryption(self) -> EncryptionReport | None:
+        """What was found of an encrypted stream so far: parts without an end, and what is missing. None for others."""
+        link: Any = self._session
+        while link is not None:
+            report: EncryptionReport | None = getattr(link, "encryption_report", None)
+            if report is not None:
+                return report
+            link = getattr(link, "inner", None)
+        return None
 
     def _newest_description(self) -> Description | None:
         """The description by which all messages can be read."""
@@ -166,6 +182,20 @@ class MessageReader(Decoder):
                 fn(payload)
 
         return self.process_all(process, on_error=on_error) - others
+
+    # Objects, of a serializer
+
+    def objects(self, serializer: Serializer | str | None = None, *, on_error: _OnError | None = None) -> Iterator[Any]:
+        """Iterates over the messages as objects, which `serializer` makes: a `Serializer`, "json" or "msgpack".
+
+        By default it is the one that the stream's `description` names, if it is one of these. ValueError: it names
+        another one than `serializer`, or says that the messages are FlatBuffers; or there is none.
+
+        After a payload that cannot be loaded (ValidationFailedError), the iterator can go on. `on_error` is about
+        these, too. See docs/serializers.md.
+        """
+        chosen = serializer_to_read(self._newest_description(), serializer)
+        return ObjectIterator(self, chosen._loads, REFUSALS, partial(refusal, chosen.name), on_error)
 
     # Records, of a schema at run time
 

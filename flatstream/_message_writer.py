@@ -10,6 +10,7 @@ from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.stream.encoder import Encoder
 from flatstream._core.stream.memory_policy import MemoryPolicy, ReclamationInfo, ReclamationReason
 from flatstream.serialization import Packable, StreamSerialize, serialize
+from flatstream.serializers import Serializer
 
 __all__ = ["MessageWriter"]
 
@@ -18,6 +19,10 @@ DEFAULT_BUILDER_CAPACITY = 1024
 
 class MessageWriter(Encoder):
     """The ways to write messages that `StreamWriter` and `FrameSerializer` share, and the builder of `write`."""
+
+    # Instead of a builder; and its function.
+    _serializer: Serializer | None = None
+    _dumps: Callable[[Any], Any] | None = None
 
     def _set_builder(
         self,
@@ -60,14 +65,26 @@ class MessageWriter(Encoder):
             return builder
         return Builder(capacity)
 
+    @property
+    def serializer(self) -> Serializer | None:
+        """What makes payloads of the items of `write`; None: they are FlatBuffers."""
+        return self._serializer
+
+    def _set_serializer(self, serializer: Serializer | None) -> None:
+        self._serializer = serializer
+        self._dumps = None if serializer is None else serializer._dumps
+
     # Writing objects
 
-    def write(self, item: str | StreamSerialize | Packable) -> None:
-        """Builds the message of `item` with the writer's own builder and writes it.
+    def write(self, item: Any) -> None:
+        """Writes the message of `item`, which the serializer makes, or else the writer's own builder.
 
-        `item` is a `str`, which becomes the root of the message; an object whose ``serialize(builder)`` calls
-        ``builder.Finish``; or an object of flatc's object API, with ``Pack(builder)``.
+        Without a serializer, `item` is a `str`, which becomes the root of the message; an object whose
+        ``serialize(builder)`` calls ``builder.Finish``; or an object of flatc's object API, with ``Pack(builder)``.
         """
+        if self._dumps is not None:
+            self.write_payload(self._dumps(item))
+            return
         self._write_built(self._build, item)
 
     def _build(self, item: str | StreamSerialize | Packable) -> Any:
@@ -85,12 +102,15 @@ class MessageWriter(Encoder):
     def _use_builder(self, builder: Any) -> None:
         self._builder = builder
 
-    def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
+    def write_batch(self, items: Iterable[Any]) -> None:
         """Writes each of `items` as `write` does. If one fails, those before it are written; see `frames_written`."""
         if isinstance(items, str) or not hasattr(type(items), "__iter__"):
             raise TypeError(
                 f"items must be an iterable of items, got one {type(items).__name__}: write() takes a single item"
             )
+        if self._dumps is not None:
+            self.write_payloads(map(self._dumps, items))
+            return
         for item in items:
             self.write(item)
 

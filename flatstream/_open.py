@@ -7,19 +7,23 @@ import io
 import os
 import stat
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from flatstream._core.framing.framer import NonEmptyFramer
+from flatstream._encrypted_tail import encryption_of, find_end
 from flatstream._endpoints import PathToOpen, Source, compression_of, open_source
 from flatstream._finding import find_checksum
 from flatstream._follow import follow_path
 from flatstream._lock import open_for_reading
+from flatstream._mapped import map_path
 from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream._remote import is_url
 from flatstream._startup import start_up
+from flatstream._startup_report import StartupReport
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
-from flatstream.description.head import as_description, begin_description
+from flatstream.description.head import as_description, begin_description, transforms_of
+from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.errors import InvalidFrameError, UnexpectedEofError
 from flatstream.framing import (
     BoundedFramer,
@@ -28,8 +32,8 @@ from flatstream.framing import (
     Deframer,
     Framer,
     ObserverFramer,
+    TransformFramer,
     ValidatingFramer,
-    as_deframer,
     as_framer,
     deframer_for,
     framer_for,
@@ -38,9 +42,14 @@ from flatstream.memory_policy import MemoryPolicy
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd
 from flatstream.recovery import recover as recover_stream
+from flatstream.serializers import Serializer, as_serializer
+from flatstream.transforms.described import framer_with
 from flatstream.writer import StreamWriter
 
-__all__ = ["open"]
+if TYPE_CHECKING:
+    from flatstream.transforms.encryption import EncryptedFramer
+
+__all__ = ["open", "open_found"]
 
 
 @overload
@@ -54,8 +63,10 @@ def open(
     capacity: int = ...,
     memory_policy: MemoryPolicy | None = None,
     follow: bool = False,
+    mmap: bool = False,
     on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
     resync_window: int = ...,
+    cipher: Any = None,
 ) -> StreamReader: ...
 
 
@@ -78,6 +89,8 @@ def open(
     metadata: Mapping[str, str] | None = None,
     time_field: str | None = None,
     time_unit: str | None = None,
+    serializer: Serializer | str | None = None,
+    cipher: Any = None,
 ) -> StreamWriter: ...
 
 
@@ -91,6 +104,7 @@ def open(
     lock: bool = True,
     recover: bool = False,
     allow_empty: bool | None = None,
+    cipher: Any = None,
     **options: Any,
 ) -> StreamReader | StreamWriter:
     """Opens the stream in a file.
@@ -106,7 +120,8 @@ def open(
         ``reader.checksum`` and ``reader.checksum_found_by`` say what was found), and a new or emptied one has none.
         "none" means none.
     framer, deframer : Framer, Deframer or ChecksumType, optional
-        Instead of `checksum`: `framer` for writing, `deframer` for reading.
+        Instead of `checksum`: `framer` for writing, `deframer` for reading. Without them, payloads are compressed and
+        encrypted as the description of the stream says (docs/compression.md), in mode "a" too.
     lock : bool
         Whether a writer locks the file, so that no other writer opens it until this one is closed. Readers take no
         lock. Only regular files are locked.
@@ -117,10 +132,16 @@ def open(
     allow_empty : bool, optional
         Mode "r": whether empty frames are read; by default they are, unless `deframer` refuses them. Mode "a": see
         `recover`. Writers write empty frames in any case.
-    describe, metadata, time_field, time_unit
+    cipher : Cipher, optional
+        Modes "r" and "a": for an encrypted stream (docs/encryption.md), if its description says the rest. A stream that
+        is not encrypted is then refused. To encrypt a new one, pass `framer`.
+    describe, metadata, time_field, time_unit, serializer
         Modes "w", "x" and "a": what the stream says of itself, see `StreamWriter`. In mode "a", an empty file gets the
         description. A file with a description of the same format (see `Description.matches`) keeps its own, as one with
         any description does for ``describe=True``. Another description, or a file without one, is a ValueError.
+    mmap : bool
+        Mode "r": the file, as it is now, is mapped into memory, and payloads are views of the map (docs/opening.md).
+        Only for regular files that nobody cuts meanwhile: reading behind the new end kills the process (SIGBUS).
     **options
         The keyword arguments of `StreamWriter` or `StreamReader`, as ``follow=True`` to read a file that is being
         written.
@@ -143,7 +164,9 @@ def open(
         Mode "a", and the file is damaged or has another format. With ``recover=True``, only: it is a stream with
         another checksum.
     InvalidFrameError
-        Mode "r", and the checksum of the file is not certain. The message says what was tried.
+        Mode "r", and the checksum of the file is not certain. The message says what was tried. Or the description names
+        what cannot be undone, or done for appending: a transform that is not known, or an encryption without `cipher`.
+        (With `checksum`, the first read raises that.)
     ImportError
         Mode "r", and the package for this compression or kind of URL is not installed.
 
@@ -190,16 +213,35 @@ def open(
         raise ValueError(f"follow=True needs the mode 'r', got {mode!r}")
     if recover and kind != "a":
         raise ValueError(f"recover=True needs the mode 'a', got {mode!r}")
+    if not isinstance(options.get("mmap", False), bool):
+        raise TypeError(f"mmap must be a bool, got {options['mmap']!r:.100}")
+    if kind != "r" and options.pop("mmap", False):
+        raise ValueError(f"mmap=True needs the mode 'r', got {mode!r}")
     if kind == "r":
-        for name in ("describe", "metadata", "time_field", "time_unit"):
+        for name in ("describe", "metadata", "time_field", "time_unit", "serializer"):
             if options.pop(name, None) is not None:
-                raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.description")
+                see = "objects" if name == "serializer" else "description"
+                raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.{see}")
         if not lock:
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
-        if checksum is None and deframer is None:
-            return _open_found(path, allow_empty, options)
-        made = deframer_for(checksum) if deframer is None else as_deframer(deframer)
-        return StreamReader(path, made, allow_empty=allow_empty, **options)
+        if (mapped := options.get("mmap", False)) and options.get("follow"):
+            raise ValueError("expected either mmap=True or follow=True: a map has the size that the file has now")
+        options |= {"allow_empty": allow_empty, "cipher": cipher}
+        if checksum is not None or deframer is not None:
+            options.pop("mmap", None)
+            source = map_path(path, lambda file: None)[0] if mapped else path
+            return _reader_of(source, checksum if deframer is None else deframer, options)
+        reader = open_found(path, options)
+        try:
+            reader._check_readable()
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+    if kind != "a" and cipher is not None:
+        raise ValueError(f"cipher needs the mode 'r' or 'a', got {mode!r}: pass framer=...encrypted(cipher)")
+    if cipher is not None and framer is not None:
+        raise TypeError("expected either a cipher or a framer, which has one, got both")
     # With recover=True it is moved aside, as any other file that is no stream.
     if kind == "a" and not recover and (compression := _compression(path)) is not None:
         raise InvalidFrameError(
@@ -207,9 +249,10 @@ def open(
             offset=0,
             frame=0,
         )
-    if kind == "a" and checksum is None and framer is None:
-        checksum = _checksum_to_append(path)
-    written_with = framer_for(checksum) if framer is None else as_framer(framer)
+    if kind == "a" and framer is None:
+        written_with = _framer_to_append(path, checksum, cipher)
+    else:
+        written_with = framer_for(checksum) if framer is None else as_framer(framer)
     if kind != "a":
         return StreamWriter(PathToOpen(path, kind + "b", lock), written_with, **options)
     counterpart = _deframer_of(written_with)
@@ -220,6 +263,9 @@ def open(
         )
     asked = options.pop("describe", None)
     wanted = as_description(asked, *(options.pop(name, None) for name in ("metadata", "time_field", "time_unit")))
+    serializer = options.get("serializer")
+    chosen = None if serializer is None else as_serializer(serializer)
+    wanted = with_serializer(wanted, chosen)
     if wanted is not None:
         # Errors come before the file is opened.
         wanted = begin_description(wanted, written_with)
@@ -228,21 +274,44 @@ def open(
     existed = os.path.exists(path)
 
     any_format = asked is None or isinstance(asked, bool)
+    encryption = encryption_of(written_with)
+    if encryption is not None and counterpart is None:
+        raise ValueError(
+            "to append, the end of an encrypted stream is read, and only a checksum or a built-in framer says how: got "
+            f"the framer {written_with!r:.100}"
+        )
+    ends: list[bytes | None] = []
 
     def prepare(file: io.FileIO) -> io.FileIO:
-        if recover and counterpart is not None:
+        if encryption is not None and counterpart is not None:
+            file, report, after = _append_encrypted(
+                file,
+                encryption,
+                counterpart,
+                existed=existed,
+                lock=lock,
+                recover=recover,
+                allow_empty=allow_empty,
+                check=lambda file: _check_description(_read_description(file, counterpart), wanted, any_format),
+            )
+            reports.extend([] if report is None else [report])
+            ends.append(after)
+        elif recover and counterpart is not None:
             # A file with another description is left as it is.
             _check_description(_read_description(file, counterpart), wanted, any_format)
             file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
             reports.append(report)
         elif counterpart is not None:
             _check_end(file, counterpart, allow_empty)
-        found.append(_found_description(file, counterpart, wanted, any_format))
+        found.append(_found_description(file, written_with, counterpart, wanted, any_format))
+        # Raises if the file has another one than is given.
+        serializer_to_write(found[0], chosen)
         return file
 
-    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, **options)
+    writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, _begins=False, **options)
     try:
-        writer._append_to(found[0], wanted)
+        is_new = not os.fstat(writer.sink.fileno()).st_size
+        writer._append_to(found[0], wanted, is_new=is_new, after=ends[0] if ends else None)
     except BaseException:
         writer.close()
         raise
@@ -251,8 +320,42 @@ def open(
     return writer
 
 
-def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options: dict[str, Any]) -> StreamReader:
-    """A reader of the file at `path`, with the checksum that it seems to have."""
+def _append_encrypted(
+    file: io.FileIO,
+    encryption: EncryptedFramer,
+    stored: Deframer,
+    *,
+    existed: bool,
+    lock: bool,
+    recover: bool,
+    allow_empty: bool | None,
+    check: Callable[[io.FileIO], None],
+) -> tuple[io.FileIO, StartupReport | None, bytes | None]:
+    """Makes an encrypted file one to which can be appended, or raises; `check` raises for another description.
+
+    Returns the file, which may be a new one, what was done with ``recover=True``, and what the next part is bound to.
+    """
+    # First of all: with a wrong key, all that is intact would be damage, and be moved aside.
+    end = find_end(file, encryption, stored)
+    if not recover:
+        _check_end(file, stored, allow_empty)
+        if end.error is not None:
+            raise end.error
+        return file, None, end.tail
+    check(file)
+    # Without a checksum, a frame that was half on the disk when the power went is found by its tag alone.
+    deframer = stored if end.error is None else stored.encrypted(encryption.cipher)
+    file, report = start_up(file, deframer, existed=existed, lock=lock, allow_empty=allow_empty)
+    return file, report, find_end(file, encryption, stored).tail if report.action != "nothing" else end.tail
+
+
+def open_found(path: str | os.PathLike[str], options: dict[str, Any]) -> StreamReader:
+    """A reader of the file at `path`, with the checksum that it seems to have. Its messages may be unreadable."""
+    if options.pop("mmap", False):
+        endpoint, found = map_path(path, lambda file: find_checksum(file, os.fsdecode(path)))
+        reader = _reader_of(endpoint, found.checksum, options)
+        reader._checksum_found_by = found.by
+        return reader
     endpoint = follow_path(path) if options.get("follow") is True else open_source(path)
     try:
         file = endpoint.target
@@ -265,12 +368,22 @@ def _open_found(path: str | os.PathLike[str], allow_empty: bool | None, options:
                 f"the file is empty, so that the checksum of what will be written to it cannot be found: pass "
                 f"checksum=, or checksum='none': {os.fsdecode(path)!r:.200}"
             )
-        reader = StreamReader(endpoint, deframer_for(found.checksum), allow_empty=allow_empty, **options)
+        reader = StreamReader(endpoint, found.checksum, **options)
     except BaseException:
         endpoint.target.close()
         raise
     reader._checksum_found_by = found.by
     return reader
+
+
+def _reader_of(source: Any, deframer: Any, options: dict[str, Any]) -> StreamReader:
+    """A reader; if its arguments are wrong, the source that was opened for it is closed."""
+    try:
+        return StreamReader(source, deframer, **options)
+    except BaseException:
+        if isinstance(source, Source):
+            source.target.close()
+        raise
 
 
 def _compression(path: str | os.PathLike[str]) -> str | None:
@@ -293,12 +406,37 @@ def _checksum_to_append(path: str | os.PathLike[str]) -> Checksum | ChecksumType
     return ChecksumType.NONE
 
 
-def _found_description(
-    file: io.FileIO, deframer: Deframer | None, wanted: Description | None, any_format: bool
-) -> Description | None:
-    """The description of a file that was opened for appending; None if it has none.
+def _framer_to_append(
+    path: str | os.PathLike[str], checksum: Checksum | ChecksumType | str | None, cipher: Any
+) -> Framer:
+    """The framer for the file at `path`: with its checksum, unless one is given, and the transforms that it describes.
 
-    Raises ValueError if the file has messages and the description is not the one that is wanted.
+    Raises
+    ------
+    InvalidFrameError, FlatbufferError, ImportError
+        One of them cannot be done.
+    """
+    found = _checksum_to_append(path) if checksum is None else checksum
+    description = None
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISREG(os.stat(path).st_mode):
+            with io.FileIO(path, "rb") as file:
+                description = _read_description(file, deframer_for(found))
+    if description is None:
+        if cipher is not None:
+            raise ValueError(
+                "a cipher is given, and no description says how the file is encrypted: pass framer=...encrypted(cipher)"
+            )
+        return framer_for(found)
+    return framer_with(framer_for(found), description.transforms, cipher)
+
+
+def _found_description(
+    file: io.FileIO, framer: Framer, deframer: Deframer | None, wanted: Description | None, any_format: bool
+) -> Description | None:
+    """The description of a file that was opened for appending with `framer`; None if it has none.
+
+    Raises ValueError if the file has messages and the description is not the one that is wanted, or of another framer.
     """
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
@@ -314,6 +452,7 @@ def _found_description(
     if found is None and wanted is not None:
         raise ValueError(f"describe= asks for {wanted!r}, and the file has messages and no description")
     _check_description(found, wanted, any_format)
+    _check_transforms(found, framer)
     return found
 
 
@@ -334,6 +473,19 @@ def _check_description(found: Description | None, wanted: Description | None, an
         raise ValueError(f"describe= asks for {wanted!r}, and the file has {found!r}: their {differences}")
 
 
+def _check_transforms(found: Description | None, framer: Framer) -> None:
+    """Raises ValueError if the payloads of a file are not what `framer` makes of messages."""
+    if found is not None and not found.matches(made := found._with_transforms(transforms_of(framer))):
+        said, done = (
+            " and ".join(transform.text for transform in description.transforms) or "nothing"
+            for description in (found, made)
+        )
+        raise ValueError(
+            f"the description of the file says what was done to its payloads: {said:.300}; and the framer does "
+            f"{done:.300}. Without framer=, they are written as the description says"
+        )
+
+
 def _differences(one: Description, other: Description) -> str:
     names = [
         name
@@ -344,8 +496,13 @@ def _differences(one: Description, other: Description) -> str:
 
 
 def _deframer_of(framer: Framer) -> Deframer | None:
-    """The deframer of what `framer` writes; None if its format is not known, because it is written in Python."""
-    while type(framer) in (BoundedFramer, NonEmptyFramer, ObserverFramer, ValidatingFramer):
+    """The deframer of what `framer` stores; None if its format is not known, because it is written in Python.
+
+    What transforms do to payloads is left as it is.
+    """
+    while type(framer) in (BoundedFramer, NonEmptyFramer, ObserverFramer, ValidatingFramer) or (
+        isinstance(framer, TransformFramer) and type(framer).frame_and_write is Framer.frame_and_write
+    ):
         framer = framer.inner  # type: ignore[attr-defined]
     if type(framer) is ChecksumFramer:
         deframer = deframer_for(framer.checksum)

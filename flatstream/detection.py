@@ -244,7 +244,7 @@ def describe_head(head: Callable[[int], bytes]) -> DescribedHead | None:
         if kind is None:
             return DescribedHead(frame, name, None)
         # With another one, or none that matches, it is damaged, or no description at all.
-        with StreamReader(frame, kind) as reader:
+        with StreamReader(frame, deframer_for(kind)) as reader:
             return DescribedHead(frame, name, kind) if reader.description == description else None
     return None
 

@@ -21,6 +21,7 @@ from flatstream._core.framing.framer import (
     ObserverFramer,
     ValidatingFramer,
 )
+from flatstream._core.framing.transform import TransformDeframer, TransformFramer
 from flatstream.checksums import ChecksumType, as_checksum
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "Framer",
     "ObserverDeframer",
     "ObserverFramer",
+    "TransformDeframer",
+    "TransformFramer",
     "ValidatingDeframer",
     "ValidatingFramer",
     "as_deframer",
@@ -42,6 +45,7 @@ __all__ = [
     "checksum_of",
     "deframer_for",
     "framer_for",
+    "has_transform",
 ]
 
 
@@ -59,11 +63,25 @@ def deframer_for(checksum: Checksum | ChecksumType | str | None) -> Deframer:
 
 def checksum_of(deframer: Deframer) -> Checksum | None:
     """The checksum of the frames that a deframer finds; None if a deframer written in Python decides that."""
-    while type(deframer) in (BoundedDeframer, NonEmptyDeframer, ObserverDeframer, ValidatingDeframer):
+    while type(deframer) in (
+        BoundedDeframer,
+        NonEmptyDeframer,
+        ObserverDeframer,
+        ValidatingDeframer,
+    ) or isinstance(deframer, TransformDeframer):
         deframer = deframer.inner  # type: ignore[attr-defined]
     if type(deframer) is ChecksumDeframer:
         return deframer.checksum
     return NoChecksum() if type(deframer) is DefaultDeframer else None
+
+
+def has_transform(deframer: Deframer) -> bool:
+    """Whether the payloads that a deframer gives are others than those that are stored."""
+    while isinstance(deframer, Deframer):
+        if isinstance(deframer, TransformDeframer):
+            return True
+        deframer = getattr(deframer, "inner", None)  # type: ignore[assignment]
+    return False
 
 
 def as_framer(value: Framer | Checksum | ChecksumType | str | None) -> Framer:

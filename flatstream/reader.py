@@ -15,6 +15,7 @@ from flatstream._message_reader import MessageReader
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description import Description
 from flatstream.framing import Deframer, as_deframer
+from flatstream.transforms.described import undoing
 
 if TYPE_CHECKING:
     from typing import Self
@@ -42,7 +43,8 @@ class StreamReader(MessageReader):
         compressed file at a path is decompressed, and a URL is opened through fsspec (docs/opening.md).
         Payloads of a bytes-like object are views of it: it cannot be resized or closed while they, or the reader, live.
     deframer : Deframer, Checksum, ChecksumType or its name, optional
-        Finds the frames; without a checksum by default.
+        Finds the frames; without a checksum by default. If it is no Deframer, the reader also undoes what the stream's
+        description says was done to payloads, as compression (docs/compression.md); a Deframer is used as it is.
     capacity : int
         The size of a chunk: how many bytes are read at a time. A larger frame gets a larger chunk.
     memory_policy : MemoryPolicy, optional
@@ -62,10 +64,15 @@ class StreamReader(MessageReader):
         from a file of known size that has all of it, or from one that can seek, if so much of it holds no intact
         frames; a frame of a pipe or socket is then given up.
 
+    cipher : Cipher, optional
+        For an encrypted stream (docs/encryption.md). A stream that is not encrypted is then refused.
+
     Raises
     ------
     TypeError, ValueError, io.UnsupportedOperation
         An argument is wrong; the source is a text file, closed or write-only; the reader is closed.
+    InvalidFrameError, ImportError
+        From every read: the description names what this reader cannot undo. `description` can be read all the same.
     ChecksumMismatchError, ValidationFailedError
         From every read: the frame was read whole and refused. The next read gives the frame after it.
     FlatbufferError
@@ -101,9 +108,16 @@ class StreamReader(MessageReader):
         allow_empty: bool | None = None,
         on_error: _OnError = "raise",
         resync_window: int = DEFAULT_RESYNC_WINDOW,
+        cipher: Any = None,
     ) -> None:
         refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
         made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)
+        undo = None
+        if not isinstance(deframer, Deframer):
+            undo = undoing(as_deframer(deframer), cipher, allow_empty=allow_empty)
+            made = undo(None) or made
+        elif cipher is not None:
+            raise TypeError(f"a cipher is for the deframer to be made: got one, and a deframer: {deframer!r:.100}")
         if not isinstance(follow, bool):
             raise TypeError(f"follow must be a bool, got {follow!r:.100}")
         if follow and on_error not in ("raise", "skip", None):
@@ -113,6 +127,7 @@ class StreamReader(MessageReader):
             "seekable": _can_seek(endpoint.target),
             "bytes_left": partial(_bytes_left, endpoint.target),
             "parse_description": Description.from_bytes,
+            "deframer_for": undo,
         }
         try:
             super().__init__(
@@ -129,11 +144,17 @@ class StreamReader(MessageReader):
                 endpoint.target.close()
             raise
         self._endpoint: Source | None = endpoint
+        self._undo = undo
 
     @property
     def source(self) -> Any:
         """The source; None after `close` or `detach`."""
         return None if self._endpoint is None else self._endpoint.target
+
+    def _check_readable(self) -> None:
+        """Raises what every read would raise, if the description names what cannot be undone."""
+        if self.description is not None and self._undo is not None:
+            self._undo(self.description)
 
     @property
     def checksum_found_by(self) -> _FoundBy | None:

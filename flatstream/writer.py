@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream._at_exit import watch
 from flatstream._core.base.exclusive import Exclusive
-from flatstream._core.stream.encoder import check_buffer_size
+from flatstream._core.stream.encoder import begin_session, check_buffer_size
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Sink, open_sink
 from flatstream._message_writer import MessageWriter
@@ -21,7 +21,9 @@ from flatstream._startup_report import StartupReport
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
 from flatstream.description.head import as_description, begin_description, head_frame
+from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.framing import Framer, as_framer
+from flatstream.serializers import Serializer, as_serializer
 
 if TYPE_CHECKING:
     from typing import Self
@@ -57,6 +59,9 @@ class StreamWriter(MessageWriter):
         Of the description.
     time_field, time_unit : str, optional
         Of the description, and of its table: the path of the field with the time of a message, and its unit.
+    serializer : Serializer or its name, optional
+        Makes the payloads of `write` and `write_batch`: "json", "msgpack" or one of the application. The description
+        names it. By default they are FlatBuffers, or what the given description names. See docs/serializers.md.
 
     Raises
     ------
@@ -106,27 +111,35 @@ class StreamWriter(MessageWriter):
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: str | None = None,
+        serializer: Serializer | str | None = None,
+        _begins: bool = True,
     ) -> None:
         self._set_builder(builder, capacity, memory_policy, make_builder)
         made = as_framer(framer)
         check_buffer_size(buffer_size)
-        description = as_description(describe, metadata, time_field, time_unit)
-        head = None
+        chosen = None if serializer is None else as_serializer(serializer)
+        description = with_serializer(as_description(describe, metadata, time_field, time_unit), chosen)
+        chosen = serializer_to_write(description, chosen)
+        head = payload = None
         if description is not None:
             description = begin_description(description, made)
-            head = head_frame(description, made)
+            head, payload = head_frame(description, made), description.to_bytes()
+        session, frames = begin_session(made, payload) if _begins else (made, [])
         # Last, so that a wrong argument does not empty a file.
         endpoint = open_sink(sink)
         try:
-            super().__init__(made, buffer_size, **endpoint.encoder_arguments())
+            super().__init__(made, buffer_size, **endpoint.encoder_arguments(), session=session)
             if head is not None:
                 self._put_head(head)
+            if _begins:
+                self._begin(frames)
         except BaseException:
             if endpoint.owned:
                 endpoint.target.close()
             raise
         self._endpoint: Sink | None = endpoint
         self._description = description
+        self._set_serializer(chosen)
         watch(self)
         self._sync_turn = Exclusive()
 
@@ -140,12 +153,22 @@ class StreamWriter(MessageWriter):
         """The description with which the stream begins; None if it has none, or (in mode "a") if that is not known."""
         return self._description
 
-    def _append_to(self, found: Description | None, wanted: Description | None) -> None:
-        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`."""
+    def _append_to(
+        self, found: Description | None, wanted: Description | None, *, is_new: bool = True, after: bytes | None = None
+    ) -> None:
+        """Sets the description of a file to which the writer appends; if there is none, begins it with `wanted`.
+
+        `is_new` is whether the file has no frames yet. `after` is what ``Framer.start`` gets. Without a message,
+        nothing is appended to a file that has frames.
+        """
         if found is None and wanted is not None:
             found = begin_description(wanted, self.framer)
             self._put_head(head_frame(found, self.framer))
         self._description = found
+        self._set_serializer(serializer_to_write(found, self._serializer))
+        self._restart(after, None if found is None else found.to_bytes())
+        if is_new:
+            self._begin()
 
     # The end
 

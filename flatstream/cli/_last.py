@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flatstream._seekable import SeekableFile
 from flatstream.cli._inputs import Input, Opened
 from flatstream.cli._plans import HexPlan, Loss, Plan, Row
 from flatstream.errors import FlatStreamError
@@ -73,18 +74,30 @@ def last_rows(
     if isinstance(opened.reader, JournalReader):
         return _of_journal(plan, count, reopen)
     file = opened.reader.source
-    if (
-        not from_start
-        and type(file) is io.FileIO
-        and one.kind == "file"
-        and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-    ):
-        return _of_file(file, opened.reader, plan, count)
+    if not from_start and one.kind == "file" and (size := _size_of(file)) is not None:
+        try:
+            return _of_file(file, size, opened.reader, plan, count)
+        except ERRORS:
+            # Damaged blocks are told with what stands before them.
+            if not isinstance(file, SeekableFile):
+                raise
     return _of_all(opened.reader, plan, count)
 
 
-def _of_file(file: io.FileIO, known: StreamReader, plan: Plan, count: int) -> Last:
-    size = os.fstat(file.fileno()).st_size
+def _size_of(file: Any) -> int | None:
+    """The size of the stream in a file that can be read from any place; None for another one."""
+    if isinstance(file, SeekableFile):
+        try:
+            size = file.size()
+        except ERRORS:
+            return None
+        # It may have been found out that the table is wrong.
+        return size if file.has_table else None
+    is_regular = type(file) is io.FileIO and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    return os.fstat(file.fileno()).st_size if is_regular else None
+
+
+def _of_file(file: io.FileIO | SeekableFile, size: int, known: StreamReader, plan: Plan, count: int) -> Last:
     window = FIRST_BYTES if size > WHOLE else size
     is_selective = plan.is_selective
     while True:
@@ -113,7 +126,9 @@ def _of_file(file: io.FileIO, known: StreamReader, plan: Plan, count: int) -> La
             return Last(list(rows), loss.moved(place), end)
 
 
-def _place_of_last(file: io.FileIO, known: StreamReader, begin: int, count: int) -> tuple[int | None, int]:
+def _place_of_last(
+    file: io.FileIO | SeekableFile, known: StreamReader, begin: int, count: int
+) -> tuple[int | None, int]:
     """Where the last `count` frames begin, and where the last one ends.
 
     If there are fewer from `begin` on, they begin at `begin`; None if there are none, and `begin` is not the beginning.
@@ -121,9 +136,7 @@ def _place_of_last(file: io.FileIO, known: StreamReader, begin: int, count: int)
     offsets: deque[int] = deque(maxlen=count)
     with _reader_at(file, known, begin) as reader:
         for batch in reader.batches():
-            # A frame begins as far before its payload as the first one does, where the batch begins.
-            first = batch.stream_offset - batch.offsets[0]
-            offsets.extend(first + offset for offset in (batch.offsets[-count:] if count else ()))
+            offsets.extend(batch.frame_offsets[-count:] if count else ())
         end = reader.offset
         if reader.lost_ranges and reader.lost_ranges[-1][1] == end:
             end = reader.lost_ranges[-1][0]
@@ -132,9 +145,9 @@ def _place_of_last(file: io.FileIO, known: StreamReader, begin: int, count: int)
     return begin + (offsets[0] if count and len(offsets) == count else 0), begin + end
 
 
-def _reader_at(file: io.FileIO, known: StreamReader, offset: int) -> StreamReader:
+def _reader_at(file: io.FileIO | SeekableFile, known: StreamReader, offset: int) -> StreamReader:
     """Reads the same file from an offset on; nothing else uses the position of `file`."""
-    again = io.FileIO(os.dup(file.fileno()), "rb")
+    again = file.again() if isinstance(file, SeekableFile) else io.FileIO(os.dup(file.fileno()), "rb")
     try:
         again.seek(offset)
         return _Owning(again, known.deframer, on_error="resync")
@@ -188,9 +201,7 @@ def _of_all(reader: StreamReader, plan: Plan, count: int) -> Last:
     try:
         for batch in reader.batches():
             if count:
-                first = batch.stream_offset - batch.offsets[0]
-                offsets = [first + offset for offset in batch.offsets[-count:]]
-                kept.extend(zip(offsets, map(bytes, batch[-count:]), strict=True))
+                kept.extend(zip(batch.frame_offsets[-count:], map(bytes, batch[-count:]), strict=True))
     except ERRORS as caught:
         error = caught
     sink = io.BytesIO()

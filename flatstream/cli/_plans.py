@@ -17,12 +17,14 @@ import click
 
 from flatstream.cli._selection import Selection
 from flatstream.errors import FlatStreamError
+from flatstream.tools import _objects
 from flatstream.tools._fields import expanded, has_identifier, is_plain, plain_columns, steps_of, value_at
 from flatstream.tools._times import TimeField
 
 if TYPE_CHECKING:
     from flatstream.reader import StreamReader
     from flatstream.schema import Table
+    from flatstream.serializers import Serializer
     from flatstream.tools.inputs import Opened
 
 __all__ = ["Json", "Loss", "Plan", "Row", "json_text", "plan_of"]
@@ -225,6 +227,45 @@ class HexPlan(Plan):
         return [(offset + at, size, text) for at, size, text in rows]
 
 
+class ObjectPlan(Plan):
+    """The objects of a serializer: each as JSON, or what it has at some paths."""
+
+    def __init__(self, serializer: Serializer, fields: tuple[str, ...]) -> None:
+        self._serializer = serializer
+        self._fields = fields
+        self.columns = fields or None
+
+    def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        """See `Plan`."""
+        gathered = _Gathered(limit, live)
+        loss.watch(reader)
+        try:
+            for each in reader.objects(self._serializer):
+                try:
+                    row, size = self._row(each)
+                except ValueError as error:
+                    loss.refused.append((reader.message_offset, str(error)))
+                    continue
+                if gathered.add(row, size):
+                    yield gathered.take()
+        except Exception:
+            yield gathered.take()
+            raise
+        yield gathered.take()
+
+    def _row(self, each: Any) -> tuple[Row, int]:
+        if not self._fields:
+            text = Json(_objects.json_text(each))
+            return text, len(text)
+        cells = [_objects.value_at(each, path) for path in self._fields]
+        row = tuple(cell if _is_cell(cell) else Json(_objects.json_text(cell)) for cell in cells)
+        return row, sum(len(cell) for cell in row if isinstance(cell, str))
+
+
+def _is_cell(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
+
+
 class JsonPlan(Plan):
     """Whole messages of one table as JSON."""
 
@@ -386,6 +427,15 @@ def plan_of(opened: Opened, selection: Selection) -> Plan:
     tables = {"": opened.table} if opened.table is not None else opened.tables
     if selection.as_hex and selection.needs_table:
         raise click.UsageError(f"--hex shows whole messages, and {selection.needs_table} is given")
+    if not tables and not selection.as_hex and (serializer := _objects.serializer_of(opened.description)) is not None:
+        if selection.needs_table not in (None, "--fields"):
+            raise click.UsageError(
+                f"{selection.needs_table} is about the fields of a schema, and the messages are objects "
+                f"({serializer.name})"
+            )
+        if selection.format == "csv" and not selection.fields:
+            raise click.UsageError("CSV has columns, and objects may have any: say them with --fields")
+        return ObjectPlan(serializer, selection.fields)
     if selection.as_hex or not tables:
         if selection.needs_table:
             raise click.UsageError(

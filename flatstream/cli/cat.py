@@ -23,8 +23,8 @@ __all__ = ["command"]
 def command(paths: tuple[str, ...], count: int | None, selection: Selection, source: Source) -> int:
     """Show the messages of all inputs, one input after the other.
 
-    Messages of a stream that describes itself, or with --schema, are shown with their fields, others as hexadecimal
-    digits. What is damaged is told on standard error and left out.
+    Messages of a stream that describes itself, or with --schema, are shown with their fields, objects of JSON and
+    MessagePack as JSON, and others as hexadecimal digits. What is damaged is told on standard error and left out.
     """
     inputs = expand(paths)
     with Printer(make_format(selection.format, several=len(inputs) > 1)) as printer:

@@ -23,7 +23,7 @@ __all__ = ["command", "failed", "message_options"]
 # As in "pass to_format= (--to)" and "on_unsupported='json'".
 ARGUMENT_AND_OPTION = re.compile(r"\w+= \((--[\w-]+)\)")
 ARGUMENT = re.compile(
-    r"\b(unsupported|table|fields|where|schema|time_field|to_checksum|compression|processes)=(?:'(\w+)')?"
+    r"\b(unsupported|table|fields|where|schema|time_field|to_checksum|compression|compress|processes)=(?:'(\w+)')?"
 )
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -112,6 +112,12 @@ def message_options(function: FunctionT) -> FunctionT:
     "--compression", metavar="NAME", help="Inside of Parquet, Arrow and MCAP: zstd, lz4, snappy, gzip or none."
 )
 @click.option(
+    "--compress",
+    metavar="METHOD",
+    help="Compress each message of a new stream: zstd, lz4 or none, with a level as zstd:9, and with a dictionary "
+    "that is trained from the first messages as zstd:9:dict. By default as in PATH.",
+)
+@click.option(
     "--describe/--no-describe", default=True, help="Whether the new file says its schema.  [default: describe]"
 )
 @click.option("--processes", type=click.IntRange(1, 1024), default=1, help="How many PATHs are converted at a time.")
@@ -129,6 +135,7 @@ def command(
     unsupported: Any,
     enums: str,
     compression: str | None,
+    compress: str | None,
     describe: bool,
     processes: int,
     as_json: bool,
@@ -173,6 +180,7 @@ def command(
                 enums="dictionary" if enums == "name" else "number",
                 time_field=messages.time_field,
                 compression=compression,
+                compressor=compress,
                 describe=describe,
                 progress=progress,
                 failed=tell_failure,
@@ -212,6 +220,7 @@ def with_options(text: str) -> str:
     """A message of the library with the options of the command line in place of its arguments."""
     text = ARGUMENT_AND_OPTION.sub(r"\1", text)
     text = text.replace("on_unsupported=", "unsupported=")
+    text = text.replace("compressor=", "compress=")
     return ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')} {found[2] or ''}".rstrip(), text)
 
 

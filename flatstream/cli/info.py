@@ -142,6 +142,8 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     if found.checksum is not None:
         yield "checksum", f"{found.checksum} ({FOUND_BY[found.found_by]})"
     yield "intact", intact_text(found)
+    if found.unreadable is not None:
+        yield "messages", f"cannot be read: {found.unreadable}"
     if found.writer is not None:
         yield "written by", found.writer
     yield from times_of(found)
@@ -227,6 +229,10 @@ def schema_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
         many = len(found.tables) > 1
         names = [f"{name} ({identifier})" if many and identifier else name for identifier, name in found.tables.items()]
         yield "schema", f"{', '.join(names)} ({source})"
+    elif found.description is not None and found.description.serializer:
+        # What stands at the place of a file identifier is none.
+        yield "schema", "none: the messages are objects of a serializer"
+        return
     else:
         yield "schema", "not known: the stream does not say it; --schema FILE names it"
     counts = {identifier or "none": count for identifier, count in found.identifiers.items()}
@@ -245,7 +251,7 @@ def description_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     for name, value in description.metadata.items():
         yield "metadata", f"{name} = {value}"
     for transform in description.transforms:
-        yield "transform", str(getattr(transform, "name", transform))
+        yield "transform", transform.text
     if description.serializer:
         yield "serializer", str(description.serializer)
 

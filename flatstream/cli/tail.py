@@ -34,8 +34,8 @@ def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Sel
     """Show the last messages of each input.
 
     Of large files and of journals only the end is read, of pipes and compressed files everything. Messages of a stream
-    that describes itself, or with --schema, are shown with their fields, others as hexadecimal digits. Damage at the
-    end is told on standard error and left out.
+    that describes itself, or with --schema, are shown with their fields, objects of JSON and MessagePack as JSON, and
+    others as hexadecimal digits. Damage at the end is told on standard error and left out.
     """
     if selection.every > 1:
         raise click.UsageError("--every counts from the beginning: use it with head or cat")

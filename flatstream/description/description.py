@@ -79,6 +79,21 @@ class Transform(NamedTuple):
     parameters: tuple[tuple[str, str], ...] = ()
     data: bytes = b""
 
+    @property
+    def text(self) -> str:
+        """It in words, as "compression (level 3, method zstd, 4,096 bytes of data)"."""
+        parts = [f"{key} {value}" for key, value in self.parameters]
+        parts += [f"{len(self.data):,} bytes of data"] if self.data else []
+        return f"{self.name} ({', '.join(parts)})" if parts else self.name
+
+    @property
+    def _undone_by(self) -> tuple[object, ...]:
+        """What a reader needs to know of it.
+
+        How hard a compressor tries makes no difference to one, and each part of an encrypted stream says its own key.
+        """
+        return self.name, tuple(pair for pair in self.parameters if pair[0] not in ("level", "key_id")), self.data
+
 
 class Description:
     """What a stream says of itself in its first frame: its checksum, the types of its messages, and metadata.
@@ -104,9 +119,9 @@ class Description:
     created_by : str, optional
         The program that began it. A writer sets it to this package and its version.
     transforms : iterable of Transform
-        What was done to payloads before they were framed. (Nothing in this version.)
+        What was done to payloads before they were framed. A writer sets it, by its framer.
     serializer : str, optional
-        How payloads are made, if they are no FlatBuffers.
+        The name of what makes payloads of objects, if they are no FlatBuffers. See `Serializer`.
 
     Raises
     ------
@@ -254,7 +269,7 @@ class Description:
 
     @property
     def serializer(self) -> str | None:
-        """How payloads are made; None for FlatBuffers."""
+        """The name of what makes payloads of objects (see `Serializer`); None for FlatBuffers."""
         return self._fields["serializer"]  # type: ignore[no-any-return]
 
     @property
@@ -334,6 +349,11 @@ class Description:
         """The same description with more metadata, which takes the place of that with the same keys."""
         return self._changed(metadata=_checked_metadata(self.metadata | dict(_checked_metadata(metadata))))
 
+    def _with_transforms(self, transforms: Iterable[tuple[str, Iterable[tuple[str, str]], bytes]]) -> Description:
+        """The same description with these transforms, as `Framer.transforms` has them; none of them takes them off."""
+        made = tuple(_checked_transform(Transform(name, tuple(pairs), data)) for name, pairs, data in transforms)
+        return self if made == self.transforms else self._changed(transforms=made)
+
     def _replaced(
         self,
         *,
@@ -367,10 +387,14 @@ class Description:
     def matches(self, other: Description) -> bool:
         """Whether two streams have the same format: checksum, schemas, types, transforms and serializer.
 
-        Metadata, and when and by what they were begun, may differ.
+        Metadata, and when and by what they were begun, may differ, and so may the level of a compression and the id of
+        the key of an encryption.
         """
-        names = ("checksum", "schemas", "roots", "transforms", "serializer")
-        return all(self._fields[name] == other._fields[name] for name in names)
+        names = ("checksum", "schemas", "roots", "serializer")
+        return all(self._fields[name] == other._fields[name] for name in names) and (
+            [transform._undone_by for transform in self.transforms]
+            == [transform._undone_by for transform in other.transforms]
+        )
 
     def __eq__(self, other: object) -> bool:
         return self._fields == other._fields if isinstance(other, Description) else NotImplemented
@@ -396,12 +420,16 @@ class Description:
         if self.roots:
             names = ", ".join(_short(root.table) for root in self.roots[:3])
             parts.append(f"of {names}" + (f" and {len(self.roots) - 3} more" if len(self.roots) > 3 else ""))
+        elif self.serializer is not None:
+            parts.append(f"of objects by the serializer {_short(self.serializer)}")
         else:
             parts.append("without a schema")
         if self.checksum is not None:
             parts.append(f"checksum {_short(self.checksum)}")
         if self.time is not None:
             parts.append(f"time {_short(self.time[1])} in {self.time[2]}")
+        for transform in self.transforms[:3]:
+            parts.append(_short(" ".join([transform.name, dict(transform.parameters).get("method", "")]).strip()))
         return ", ".join(parts)
 
     def _repr_html_(self) -> str:
@@ -411,7 +439,7 @@ class Description:
         for root in self.roots[:20]:
             time = "" if root.time_field is None else f", time {root.time_field} in {root.time_unit}"
             rows.append(("table", root.table + (f" ({root.file_identifier})" if root.file_identifier else "") + time))
-        rows += [("transform", transform.name) for transform in self.transforms[:20]]
+        rows += [("transform", transform.text) for transform in self.transforms[:20]]
         rows.append(("serializer", self.serializer))
         rows += list(self._fields["metadata"][:50])
         cells = "".join(

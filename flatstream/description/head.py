@@ -15,12 +15,21 @@ from flatstream.framing import (
     DefaultFramer,
     Framer,
     ObserverFramer,
+    TransformFramer,
     ValidatingFramer,
 )
 
-__all__ = ["as_description", "begin_description", "checksum_of", "head_frame", "innermost_framer", "parse_description"]
+__all__ = [
+    "as_description",
+    "begin_description",
+    "checksum_of",
+    "head_frame",
+    "innermost_framer",
+    "parse_description",
+    "transforms_of",
+]
 
-_ADAPTERS = (BoundedFramer, NonEmptyFramer, ObserverFramer, ValidatingFramer)
+_ADAPTERS = (BoundedFramer, NonEmptyFramer, ObserverFramer, TransformFramer, ValidatingFramer)
 
 
 def as_description(
@@ -50,7 +59,7 @@ def as_description(
 
 
 def innermost_framer(framer: Framer) -> Framer:
-    """The framer that a description goes through: without what bounds, observes or validates messages."""
+    """The framer that a description goes through: without what bounds, observes, validates or transforms messages."""
     while isinstance(framer, _ADAPTERS) and type(framer).frame_and_write is Framer.frame_and_write:
         framer = framer.inner
     return framer
@@ -72,7 +81,7 @@ def begin_description(description: Description, framer: Framer) -> Description:
     Raises
     ------
     ValueError
-        The description says another checksum.
+        The description says another checksum, or other transforms.
     """
     import flatstream
 
@@ -84,7 +93,32 @@ def begin_description(description: Description, framer: Framer) -> Description:
         )
     if name is not None:
         description = description.with_checksum(name)
+    transforms = transforms_of(framer)
+    if name is not None or transforms:
+        made = description._with_transforms(transforms)
+        if description.transforms and made is not description:
+            said = " and ".join(transform.text for transform in description.transforms)
+            done = " and ".join(transform.text for transform in made.transforms) or "nothing"
+            raise ValueError(
+                f"the description says what was done to payloads: {said:.300}; and the framer does {done:.300}. Make "
+                "the description without transforms, and the writer says them"
+            )
+        description = made
     return description._begun(time.time_ns(), f"flatstream {flatstream.__version__}")
+
+
+def transforms_of(framer: Framer) -> list[tuple[str, tuple[tuple[str, str], ...], bytes]]:
+    """What the transforms of a chain do, the one that is done first at first.
+
+    One that says nothing of itself is there with the name of its class, so that no reader takes what is stored for
+    messages.
+    """
+    found = []
+    while isinstance(framer, _ADAPTERS):
+        if isinstance(framer, TransformFramer):
+            found.append(framer.described or (type(framer).__name__, (), b""))
+        framer = framer.inner
+    return found
 
 
 def head_frame(description: Description, framer: Framer) -> bytes:

@@ -6,12 +6,13 @@ from flatstream.journal._signals import stop_on_signals
 from flatstream.journal.cursor import Cursor
 from flatstream.journal.metrics import Histogram, JournalMetrics
 from flatstream.journal.mirror import MirrorWriter
-from flatstream.journal.policies import RetentionPolicy, RotationPolicy, SyncPolicy
+from flatstream.journal.policies import CompressionPolicy, RetentionPolicy, RotationPolicy, SyncPolicy
 from flatstream.journal.reader import JournalReader
 from flatstream.journal.threaded import ThreadedWriter
 from flatstream.journal.writer import JournalWriter
 
 __all__ = [
+    "CompressionPolicy",
     "Cursor",
     "Gap",
     "Histogram",

@@ -28,6 +28,7 @@ from flatstream.journal._layout import (
     list_segments,
     lost_segments,
     read_manifest,
+    segment_name,
     write_manifest,
 )
 from flatstream.journal._progress import Progress
@@ -308,6 +309,7 @@ def _segment_json(one: Examined) -> dict[str, Any]:
         "next": one.next,
         "frames": one.frames,
         "bytes": one.size,
+        "stored_bytes": one.size if one.stored is None else one.stored,
         "state": one.state,
         "began": one.began,
         "ended": one.ended,
@@ -334,7 +336,8 @@ def _time(seconds: float | None) -> str:
 
 def _state(one: Examined) -> str:
     gap = f"; {_count(one.gap, 'frame number')} behind it in no segment" if one.gap else ""
-    return _state_itself(one) + gap
+    stored = "" if one.stored is None else f"; compressed to {_count(one.stored, 'byte')}"
+    return _state_itself(one) + gap + stored
 
 
 def _state_itself(one: Examined) -> str:
@@ -382,7 +385,7 @@ def _verify(options: argparse.Namespace, output: _Output) -> Outcome:
 
 def _examine(folder: Folder, checksum: ChecksumType, output: _Output, *, everything: bool) -> Any:
     count = len(folder.segments)
-    numbers = {os.path.basename(segment.path): at + 1 for at, segment in enumerate(folder.segments)}
+    numbers = {segment.name: at + 1 for at, segment in enumerate(folder.segments)}
     return examine(
         folder,
         deframer_of(checksum),
@@ -434,7 +437,7 @@ def _recover(options: argparse.Namespace, output: _Output) -> Outcome:
         lost = lost_segments(manifest, list_segments(options.directory))
     outcome: Outcome = "lost" if lost else "clean"
     for report in reports:
-        name = os.path.basename(report.path)
+        name = segment_name(report.path)
         before = known.get(name)
         is_damaged = report.action == "damaged" or (report.action == "sealed" and before is not None and before.damaged)
         missing = 0 if before is None else max(0, before.frames - report.frames)

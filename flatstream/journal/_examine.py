@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
@@ -24,6 +23,7 @@ from flatstream.journal._layout import (
     read_manifest,
 )
 from flatstream.journal._numbers import distribute, head_size, possible_frames
+from flatstream.journal._segment_files import SegmentFile, damaged_blocks, open_segment, size_of, stat_segment
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, recover
 
@@ -49,7 +49,7 @@ BATCH_BYTES = 16 << 20
 TORN_FIRST = ("a torn frame", "zeros")
 
 # What a reading of a segment calls with the open file and its size, so that somebody else can see how far it is.
-Watch = Callable[[io.FileIO, int], object]
+Watch = Callable[[SegmentFile, int], object]
 
 
 class Content(NamedTuple):
@@ -125,6 +125,8 @@ class Examined(NamedTuple):
     gap : int
         How many numbers are missing behind a segment that is as it was sealed: those of frames that were dropped, or
         lost before.
+    stored : int or None
+        The size of the file of a compressed segment; None for a plain one.
     """
 
     segment: Segment
@@ -140,6 +142,7 @@ class Examined(NamedTuple):
     reason: str | None
     tails: list[tuple[str, int]]
     gap: int = 0
+    stored: int | None = None
 
 
 class Folder(NamedTuple):
@@ -222,7 +225,8 @@ def checksum_of(folder: Folder, given: str | None = None) -> ChecksumType:
                 f"{folder.directory} has a checksum that this version does not know: {folder.manifest.checksum!r:.100}"
             ) from None
     for segment in folder.segments:
-        kind = detect(segment.path).checksum
+        with open_segment(segment) as file:
+            kind = detect(file).checksum
         if kind is not None:
             return kind
     raise FlatStreamError(
@@ -235,7 +239,7 @@ def deframer_of(checksum: ChecksumType) -> Deframer:
     return as_deframer(checksum, allow_empty=False)
 
 
-def read_content(path: str, deframer: Deframer, watch: Watch | None = None) -> Content:
+def read_content(segment: Segment, deframer: Deframer, watch: Watch | None = None) -> Content:
     """Reads a segment to its end.
 
     Raises
@@ -243,33 +247,39 @@ def read_content(path: str, deframer: Deframer, watch: Watch | None = None) -> C
     OSError
         It cannot be read.
     """
-    with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        if watch is not None:
-            watch(file, size)
-        head = 0
-        try:
-            report = recover(file, deframer, allow_empty=False)
-        except FlatStreamError as error:
-            reason = str(error)
-            head = head_size(file, deframer)
-        else:
-            frames = report.frames
-            if frames and (head := head_size(file, deframer)):
-                frames -= 1
-            if report.end is RecoveryEnd.CLEAN_EOF:
-                # What a writer adds meanwhile was read too.
-                return Content(report.last_good_offset, frames, head=head)
-            if report.end is RecoveryEnd.TORN_TAIL or report.looks_like in TORN_FIRST:
-                return Content(size, frames, torn=report.last_good_offset, head=head)
-            kind = other_checksum(file, deframer)
-            seems = report.looks_like if kind is None else f"a stream with the checksum {kind.value}"
-            reason = f"no frame can be read; the file looks like {seems or 'nothing that is known'}"
-        file.seek(0)
-        return _read_damaged(file, size, deframer, reason, head)
+    with open_segment(segment) as file:
+        found = _read_open(file, deframer, watch)
+        blocks = damaged_blocks(file)
+        return found if blocks is None or found.reason is None else found._replace(reason=f"{found.reason}; {blocks}")
 
 
-def _read_damaged(file: io.FileIO, size: int, deframer: Deframer, reason: str, head: int) -> Content:
+def _read_open(file: SegmentFile, deframer: Deframer, watch: Watch | None) -> Content:
+    size = size_of(file)
+    if watch is not None:
+        watch(file, size)
+    head = 0
+    try:
+        report = recover(file, deframer, allow_empty=False)
+    except FlatStreamError as error:
+        reason = str(error)
+        head = head_size(file, deframer)
+    else:
+        frames = report.frames
+        if frames and (head := head_size(file, deframer)):
+            frames -= 1
+        if report.end is RecoveryEnd.CLEAN_EOF:
+            # What a writer adds meanwhile was read too.
+            return Content(report.last_good_offset, frames, head=head)
+        if report.end is RecoveryEnd.TORN_TAIL or report.looks_like in TORN_FIRST:
+            return Content(size, frames, torn=report.last_good_offset, head=head)
+        kind = other_checksum(file, deframer)
+        seems = report.looks_like if kind is None else f"a stream with the checksum {kind.value}"
+        reason = f"no frame can be read; the file looks like {seems or 'nothing that is known'}"
+    file.seek(0)
+    return _read_damaged(file, size, deframer, reason, head)
+
+
+def _read_damaged(file: SegmentFile, size: int, deframer: Deframer, reason: str, head: int) -> Content:
     frames = 0
     # Where each batch begins, and how many frames are before it. A batch is contiguous.
     places: list[tuple[int, int]] = []
@@ -300,18 +310,21 @@ def examine(
     """
     sealed = folder.manifest.sealed if folder.manifest is not None else {}
     begun = folder.manifest.begun if folder.manifest is not None else {}
-    for at, segment in enumerate(folder.segments):
-        name = os.path.basename(segment.path)
+    compressed = folder.manifest.compressed if folder.manifest is not None else {}
+    for at, listed in enumerate(folder.segments):
+        segment = listed
+        name = segment.name
         is_last = at + 1 == len(folder.segments)
         successor = None if is_last else folder.segments[at + 1].first
         known = sealed.get(name)
         try:
-            status = os.stat(segment.path)
-            trusted = known is not None and known.bytes == status.st_size
+            segment, status = stat_segment(segment)
+            stored = known.bytes if known is not None and not segment.is_compressed else compressed.get(name)
+            trusted = known is not None and stored == status.st_size
             content = None
             if everything or not trusted:
-                content = read_content(segment.path, deframer, watch(name) if watch is not None else None)
-            tails = [(path, os.stat(path).st_size) for path in files_of_segment(segment)[:-1]]
+                content = read_content(segment, deframer, watch(name) if watch is not None else None)
+            tails = [(path, os.stat(path).st_size) for path in files_of_segment(segment)[:-2]]
         except FileNotFoundError:
             # Retention.
             continue
@@ -321,7 +334,7 @@ def examine(
                 segment, "unreadable", 0, 0, successor or segment.first, successor, None, None, None, [], reason, []
             )
             continue
-        yield _judge(
+        judged = _judge(
             segment,
             successor,
             known,
@@ -333,6 +346,7 @@ def examine(
             header_size_of(deframer) or 4,
             tails,
         )
+        yield judged._replace(stored=status.st_size) if segment.is_compressed else judged
 
 
 def _judge(

@@ -23,6 +23,7 @@ from flatstream.framing import Deframer, framer_for
 from flatstream.journal._layout import DIGITS, IDENTITY, Segment, list_cursors, list_segments
 from flatstream.journal._numbers import MARKED_BYTES, find_first_frame
 from flatstream.journal._recovery import SegmentReport
+from flatstream.journal._segment_files import SegmentFile, open_segment
 from flatstream.journal._segment_map import open_piece
 
 __all__ = [
@@ -125,7 +126,7 @@ class Heads:
         return len(payload) < min(size, MARKED_BYTES) or may_describe(bytes(payload), size)
 
 
-def read_description(file: io.FileIO, deframer: Deframer) -> Description | None:
+def read_description(file: SegmentFile, deframer: Deframer) -> Description | None:
     """The description with which a segment begins; None if it has none that is intact."""
     first = find_first_frame(file, deframer)
     if first is None or not (first.is_whole and first.is_description):
@@ -140,7 +141,7 @@ def newest_description(segments: Sequence[Segment], deframer: Deframer) -> Descr
     """
     for segment in reversed(segments):
         # Retention may remove it meanwhile.
-        with contextlib.suppress(FileNotFoundError), io.FileIO(segment.path, "rb") as file:
+        with contextlib.suppress(FileNotFoundError), open_segment(segment) as file:
             first = find_first_frame(file, deframer)
             if first is None or not first.is_whole:
                 continue
@@ -203,7 +204,7 @@ def continue_descriptions(
     known = newest_description([Segment(report.path, report.first) for report in reports], deframer)
     last = None
     if reports and reports[-1].bytes:
-        with io.FileIO(reports[-1].path, "rb") as file:
+        with open_segment(Segment(reports[-1].path, reports[-1].first)) as file:
             last = read_description(file, deframer)
     if wanted is None:
         return Continuation(None, last, False, False)
@@ -211,7 +212,12 @@ def continue_descriptions(
         theirs = {key: value for key, value in known.metadata.items() if key not in (JOURNAL_KEY, FIRST_KEY)}
         mine = known._changed(created_ns=None, created_by=wanted.created_by, metadata=())
         wanted = mine.with_metadata(wanted.metadata or theirs)
-    if known is not None and known.roots and not wanted.matches(known) and (found := _problems(wanted, known)):
+    if (
+        known is not None
+        and (known.roots or known.serializer)
+        and not wanted.matches(known)
+        and (found := _problems(wanted, known))
+    ):
         raise ValueError(
             f"the journal's messages are described as {known!r:.200}, and describe says {wanted!r:.200}, with which "
             f"they cannot be read: {'; '.join(found)[:1000]}"

@@ -1,4 +1,4 @@
-"""The thread that works for a JournalWriter: it syncs, rotates and removes when the policies say so."""
+"""The thread that works for a JournalWriter: it syncs, rotates, removes and compresses when the policies say so."""
 
 from __future__ import annotations
 
@@ -169,6 +169,12 @@ class Keeper:
         # The thread may be the one that drops the last reference to the writer.
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(patience)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is in the middle of its work, and another one asks."""
+        thread = self._thread
+        return thread is not None and thread.is_alive() and thread is not threading.current_thread()
 
     def resume(self) -> None:
         """Lets the thread begin again after `stop`."""

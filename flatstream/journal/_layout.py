@@ -1,7 +1,10 @@
 """The files of a journal's folder: their names, and the file `journal.json`.
 
 A segment is a plain stream of frames. Its name is the number of its first frame, so that the names alone say in which
-segment a frame is. `journal.json` has the identity of the journal, its checksum, and the segments that are sealed:
+segment a frame is. One that ended may be compressed: then its name ends with ``.fs.zst``, and `journal.json` has it
+under the name of the plain one. While both files are there, the plain one is the segment.
+
+`journal.json` has the identity of the journal, its checksum, and the segments that are sealed:
 those that nobody writes any more and that are on the disk. Its loss loses no frame: the checksum can be found by
 `flatstream.detect`, and segments that are not known to be sealed are read once more when the journal is opened.
 """
@@ -13,6 +16,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,10 +27,13 @@ from flatstream.errors import FlatStreamError
 from flatstream.journal.cursor import Cursor
 
 __all__ = [
+    "COMPRESSED",
     "CURSORS",
     "IDENTITY",
     "LOCK",
     "MANIFEST",
+    "UNFINISHED",
+    "UNFINISHED_NAME",
     "Manifest",
     "Sealed",
     "Segment",
@@ -39,7 +46,9 @@ __all__ = [
     "may_be_of_journal",
     "read_cursor",
     "read_manifest",
+    "segment_name",
     "segment_path",
+    "segments_behind",
     "time_of_cursors",
     "write_atomically",
     "write_manifest",
@@ -49,6 +58,9 @@ MANIFEST = "journal.json"
 LOCK = "writer.lock"
 CURSORS = "cursors"
 SUFFIX = ".fs"
+# What is added to the name of a compressed segment, and behind that of one that is being made.
+COMPRESSED = ".zst"
+UNFINISHED = ".partial"
 CURSOR_SUFFIX = ".cursor"
 # In the name of a tail that was cut off a segment.
 TAIL = f"{SUFFIX}.torn-"
@@ -56,7 +68,8 @@ TAIL = f"{SUFFIX}.torn-"
 # As many digits as the largest number of 64 bits has, so that names sort as numbers. The first one is always 0: there
 # must be room for the numbers behind a segment.
 DIGITS = 20
-SEGMENT_NAME = re.compile(rf"(0[0-9]{{{DIGITS - 1}}}){re.escape(SUFFIX)}")
+SEGMENT_NAME = re.compile(rf"(0[0-9]{{{DIGITS - 1}}}){re.escape(SUFFIX)}(?:{re.escape(COMPRESSED)})?")
+UNFINISHED_NAME = re.compile(rf"0[0-9]{{{DIGITS - 1}}}{re.escape(SUFFIX + COMPRESSED + UNFINISHED)}")
 # A name that is one file in the folder on every system.
 CURSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -64,6 +77,9 @@ CURSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 IDENTITY = re.compile("[0-9a-f]{32}")
 
 FORMAT = 1
+
+# A folder that was changed before so many nanoseconds may be changing now.
+RECENT = 1_000_000_000
 
 
 class Segment(NamedTuple):
@@ -79,6 +95,21 @@ class Segment(NamedTuple):
 
     path: str
     first: int
+
+    @property
+    def name(self) -> str:
+        """The name of the plain file, by which `journal.json` knows it."""
+        return segment_name(self.path)
+
+    @property
+    def plain_path(self) -> str:
+        """The path of the plain file."""
+        return self.path.removesuffix(COMPRESSED)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether `path` is that of a compressed file."""
+        return self.path.endswith(COMPRESSED)
 
 
 class Sealed(NamedTuple):
@@ -121,12 +152,20 @@ class Manifest:
         By the name of the file. Some of these files can be lost: see `lost_segments`.
     begun : dict
         When other segments were begun, in seconds since 1970, by the name of the file.
+    compressed : dict
+        The size of the compressed file of a sealed segment, by the name of the plain file.
     """
 
     id: str
     checksum: str | None
     sealed: dict[str, Sealed] = field(default_factory=dict)
     begun: dict[str, float] = field(default_factory=dict)
+    compressed: dict[str, int] = field(default_factory=dict)
+
+
+def segment_name(path: str) -> str:
+    """The name by which `journal.json` knows a segment: that of its plain file."""
+    return os.path.basename(path).removesuffix(COMPRESSED)
 
 
 def segment_path(directory: str, first: int) -> str:
@@ -142,11 +181,30 @@ def list_segments(directory: str) -> list[Segment]:
     OSError
         The folder cannot be read.
     """
-    found = []
-    for name in os.listdir(directory):
-        if match := SEGMENT_NAME.fullmatch(name):
-            found.append(Segment(os.path.join(directory, name), int(match[1])))
-    return sorted(found, key=lambda segment: segment.first)
+    return segments_behind(directory, "")
+
+
+def segments_behind(directory: str, name: str) -> list[Segment]:
+    """The segments in a folder whose plain files have greater names than `name`, in the order of their frames."""
+    # Only these names are looked at closely: a folder can have thousands.
+    found: dict[str, str] = {}
+    for one in sorted(_names_in(directory)):
+        if one > name and one.removesuffix(COMPRESSED) != name and SEGMENT_NAME.fullmatch(one):
+            # A plain file comes before the compressed one.
+            found.setdefault(one[:DIGITS], one)
+    return [Segment(os.path.join(directory, one), int(first)) for first, one in found.items()]
+
+
+def _names_in(directory: str) -> set[str]:
+    """The names in a folder. A listing can miss a segment that is compressed meanwhile: the new file because it came
+    later, the old one because it is gone. So a folder that changes is listed twice.
+    """
+    before = os.stat(directory).st_mtime_ns
+    names = set(os.listdir(directory))
+    # The time of a change has the resolution of the system's clock tick.
+    if abs(time.time_ns() - before) < RECENT or os.stat(directory).st_mtime_ns != before:
+        names.update(os.listdir(directory))
+    return names
 
 
 def may_be_of_journal(name: str) -> bool:
@@ -165,7 +223,7 @@ def lost_segments(manifest: Manifest, segments: Iterable[Segment]) -> dict[str, 
     segments : iterable of Segment
         Those that the folder has, as a listing says that is not older than `manifest`.
     """
-    names = {os.path.basename(segment.path) for segment in segments}
+    names = {segment.name for segment in segments}
     oldest = min(names, default="")
     return {
         name: one
@@ -180,16 +238,18 @@ def list_tails(directory: str) -> list[str]:
 
 
 def files_of_segment(segment: Segment, tails: list[str] | None = None) -> list[str]:
-    """The paths of the files that belong to a segment: tails that were cut off it, and last itself.
+    """The paths of the files that belong to a segment: tails that were cut off it, and last itself, which can be two
+    files, of which one exists.
 
     `tails` is the list of all tails, by default read from the folder. (Which takes long if it has thousands of files.)
     """
-    folder, base = os.path.split(segment.path)
+    folder, base = os.path.split(segment.plain_path)
     if tails is None:
         tails = list_tails(folder)
     return [
         *(os.path.join(folder, name) for name in tails if name.startswith(base + TAIL[len(SUFFIX) :])),
-        segment.path,
+        segment.plain_path + COMPRESSED,
+        segment.plain_path,
     ]
 
 
@@ -232,7 +292,8 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
             raise ValueError("not a number")
         sealed[name] = one._replace(began=float(one.began), ended=float(one.ended), damaged=bool(one.damaged))
     begun = {str(name): float(time) for name, time in content.get("begun", {}).items()}
-    return Manifest(identity, checksum, sealed, begun)
+    compressed = {str(name): int(size) for name, size in content.get("compressed", {}).items()}
+    return Manifest(identity, checksum, sealed, begun, compressed)
 
 
 def write_manifest(directory: str, manifest: Manifest) -> None:
@@ -244,8 +305,13 @@ def write_manifest(directory: str, manifest: Manifest) -> None:
     )
     text = (
         f'{{\n "format": {FORMAT},\n "id": {json.dumps(manifest.id)},\n "checksum": {json.dumps(manifest.checksum)},\n'
-        f' "sealed": {{{sealed}\n }},\n "begun": {json.dumps(manifest.begun)}\n}}\n'
+        f' "sealed": {{{sealed}\n }},\n "begun": {json.dumps(manifest.begun)}'
     )
+    if manifest.compressed:
+        # Versions that do not know compressed segments pass over this.
+        sizes = ",".join(f"\n  {json.dumps(name)}: {size}" for name, size in sorted(manifest.compressed.copy().items()))
+        text += f',\n "compressed": {{{sizes}\n }}'
+    text += "\n}\n"
     write_atomically(os.path.join(directory, MANIFEST), text.encode())
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from flatstream._core.framing.deframer import NonEmptyDeframer
-from flatstream._follow import read_once
 from flatstream.description.description import may_describe
 from flatstream.framing import (
     BoundedDeframer,
@@ -16,6 +13,7 @@ from flatstream.framing import (
     ObserverDeframer,
     ValidatingDeframer,
 )
+from flatstream.journal._segment_files import SegmentFile, read_at, size_of
 
 __all__ = [
     "FIRST_BYTES",
@@ -117,7 +115,7 @@ class FirstFrame(NamedTuple):
     is_description: bool
 
 
-def find_first_frame(file: io.FileIO, deframer: Deframer) -> FirstFrame | None:
+def find_first_frame(file: SegmentFile, deframer: Deframer) -> FirstFrame | None:
     """The first frame of a segment; None if not enough of it is there, or no frame begins there."""
     # A description is framed without what bounds, observes and validates messages.
     while type(deframer) in (NonEmptyDeframer, ObserverDeframer, ValidatingDeframer, BoundedDeframer):
@@ -140,16 +138,16 @@ def find_first_frame(file: io.FileIO, deframer: Deframer) -> FirstFrame | None:
         start, end, size = span
         wanted = min(size, start + MARKED_BYTES)
         if len(data) >= wanted:
-            is_whole = size <= os.fstat(file.fileno()).st_size
+            is_whole = size <= size_of(file)
             return FirstFrame(size, is_whole, may_describe(data[start:wanted], end - start))
 
 
-def head_size(file: io.FileIO, deframer: Deframer) -> int:
+def head_size(file: SegmentFile, deframer: Deframer) -> int:
     """How many bytes the frame of the description has with which a segment begins; 0 if there is none."""
     found = find_first_frame(file, deframer)
     return found.size if found is not None and found.is_whole and found.is_description else 0
 
 
-def _read_beginning(file: io.FileIO, size: int) -> bytes:
+def _read_beginning(file: SegmentFile, size: int) -> bytes:
     buffer = bytearray(size)
-    return bytes(buffer[: read_once(file, 0, memoryview(buffer))])
+    return bytes(buffer[: read_at(file, 0, memoryview(buffer))])

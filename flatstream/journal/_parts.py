@@ -20,12 +20,21 @@ from typing import Any, NamedTuple
 
 from flatstream._endpoints import Source
 from flatstream._files import sync, sync_folder
-from flatstream._follow import LONGEST_PAUSE, PATH_INTERVAL, SHORTEST_PAUSE, Follower, Watch, open_watch, read_once
+from flatstream._follow import LONGEST_PAUSE, PATH_INTERVAL, SHORTEST_PAUSE, Follower, Watch, open_watch
 from flatstream.description import Description
 from flatstream.framing import Deframer
 from flatstream.journal._heads import newest_description, read_description
-from flatstream.journal._layout import DIGITS, SEGMENT_NAME, Manifest, Sealed, Segment, list_segments, read_manifest
+from flatstream.journal._layout import (
+    Manifest,
+    Sealed,
+    Segment,
+    list_segments,
+    read_manifest,
+    segment_name,
+    segments_behind,
+)
 from flatstream.journal._numbers import find_first_frame, plain_deframer
+from flatstream.journal._segment_files import SegmentFile, is_compressed_file, open_segment, read_at, size_of
 from flatstream.journal._segment_map import SegmentMap, count_frames, map_segment
 
 __all__ = ["UNKNOWN", "Gap", "Parts", "Start", "list_complete", "logger", "next_after"]
@@ -64,7 +73,7 @@ class Start(NamedTuple):
     """
 
     segment: Segment | None
-    file: io.FileIO | None
+    file: SegmentFile | None
     offset: int
     number: int
     wanted: int
@@ -104,11 +113,13 @@ class _Part:
     """
 
     def __init__(
-        self, segment: Segment, file: io.FileIO, base: int, anchor: _Anchor, last: int, journal: str, gaps: list[Gap]
+        self, segment: Segment, file: SegmentFile, base: int, anchor: _Anchor, last: int, journal: str, gaps: list[Gap]
     ) -> None:
         status = os.fstat(file.fileno())
-        self.path, self.first = segment
+        # That of the file which is read: the segment may have been compressed since it was listed.
+        self.path, self.first = str(file.name), segment.first
         self.file = file
+        self.is_compressed = is_compressed_file(file)
         self.identity = (status.st_dev, status.st_ino)
         self.base = base
         self.begin = anchor.offset
@@ -131,7 +142,7 @@ class _Part:
         self.is_name_synced = False
 
     def size(self) -> int:
-        return os.fstat(self.file.fileno()).st_size
+        return size_of(self.file)
 
     def is_in_place(self) -> bool | None:
         """Whether the file is at its path; None if nothing is there."""
@@ -254,7 +265,7 @@ class Parts:
             follower.position = self.position - part.base
             return follower.readinto(buffer)
         at = self.position - part.base
-        taken = read_once(part.file, at, buffer)
+        taken = read_at(part.file, at, buffer)
         self._taken_end = at + taken
         return taken
 
@@ -312,7 +323,7 @@ class Parts:
             part.file.close()
         return True
 
-    def _open_next(self, part: _Part | None) -> tuple[Segment, io.FileIO] | None:
+    def _open_next(self, part: _Part | None) -> tuple[Segment, SegmentFile] | None:
         """Opens the segment behind `part`, the next one that exists."""
         listed = False
         if part is not None and not part.is_in_place():
@@ -324,7 +335,7 @@ class Parts:
             found = self._next_in_list(part)
             if found is not None:
                 try:
-                    return found, io.FileIO(found.path, "rb")
+                    return found, open_segment(found)
                 except FileNotFoundError:
                     # Removed since: by the retention, or because it was empty and the disk is full.
                     listed = False
@@ -341,7 +352,7 @@ class Parts:
         """The number behind the last frame of a part without damage that was read to its end; -1 for another one."""
         return part.anchor.number + delivered - part.anchor.delivered if refused == part.refused else -1
 
-    def _nearest(self, part: _Part, segment: Segment, file: io.FileIO) -> tuple[Segment, io.FileIO]:
+    def _nearest(self, part: _Part, segment: Segment, file: SegmentFile) -> tuple[Segment, SegmentFile]:
         """The segment behind `part`, if it is nearer than `segment`, which is open.
 
         A folder that is listed while segments are created may have shown a later one only. When it is listed again, now
@@ -353,7 +364,7 @@ class Parts:
             if found is None or found.first >= segment.first:
                 return segment, file
             with contextlib.suppress(FileNotFoundError):
-                nearer = io.FileIO(found.path, "rb")
+                nearer = open_segment(found)
                 file.close()
                 return found, nearer
 
@@ -375,13 +386,11 @@ class Parts:
 
     def _list_behind(self, part: _Part | None) -> list[Segment]:
         """The segments behind `part`, in order; all if there is none or if the journal was made anew."""
-        # Only these names are looked at closely: a folder can have thousands.
-        least = "" if part is None or self._is_replaced(part) else os.path.basename(part.path)
+        least = "" if part is None or self._is_replaced(part) else segment_name(part.path)
         try:
-            names = [name for name in os.listdir(self.directory) if name > least and SEGMENT_NAME.fullmatch(name)]
+            return segments_behind(self.directory, least)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [Segment(os.path.join(self.directory, name), int(name[:DIGITS])) for name in sorted(names)]
 
     def _begin_anew(self, part: _Part | None, manifest: Manifest) -> None:
         """Goes on with another journal that was made in the same folder."""
@@ -406,7 +415,11 @@ class Parts:
     def journal(self) -> str:
         """The identity of the journal whose frames are read."""
         part = self._state.part
-        return self.id if part is None else part.journal
+        known = self.id if part is None else part.journal
+        if known == UNKNOWN and (part is None or part.is_in_place()) and (manifest := self._manifest()) is not None:
+            # The writer made its first segment before it wrote this.
+            return manifest.id
+        return known
 
     def description(self) -> Description | None:
         """The description of the segment that is read; while that has no frame, of the one before it."""
@@ -490,7 +503,7 @@ class Parts:
         manifest = self._manifest()
         if manifest is None or manifest.id != part.journal:
             return None
-        return manifest.sealed.get(os.path.basename(part.path))
+        return manifest.sealed.get(segment_name(part.path))
 
     def _note_final(self, part: _Part) -> None:
         """Has the numbers behind damage found again: they are known exactly, if the segment has a successor by now."""
@@ -558,7 +571,13 @@ class Parts:
         if part is None or next_after(self._segments, part.first) is None:
             # The watch is set before the folder is listed, so that each later change is reported.
             waits = part is None or self._is_replaced(part)
-            follower = _FolderFollower(self) if part is None or waits else _SegmentFollower(self, part)
+            follower: Follower
+            if part is None or waits:
+                follower = _FolderFollower(self)
+            elif part.is_compressed:
+                follower = _CompressedFollower(self, part)
+            else:
+                follower = _SegmentFollower(self, part)
             self._list(part)
             if waits == (part is None or self._is_replaced(part)) and self._next_in_list(part) is None:
                 return _State(part, follower)
@@ -749,6 +768,7 @@ class _SegmentFollower(Follower):
     def __init__(self, parts: Parts, part: _Part) -> None:
         self._parts = parts
         self._number = -1
+        assert isinstance(part.file, io.FileIO)
         super().__init__(part.file, part.path)
 
     def _make_watch(self) -> Watch | None:
@@ -776,8 +796,8 @@ class _SegmentFollower(Follower):
         self._watch = None
 
 
-class _FolderFollower(Follower):
-    """Waits for the first segment of a journal."""
+class _NextFollower(Follower):
+    """Waits for the next segment of a journal, behind what is not written any more."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -786,12 +806,6 @@ class _FolderFollower(Follower):
         self._closed = False
         self._process = os.getpid()
         self._watch = parts.watch()
-
-    def look(self, offset: int) -> int:
-        return 0
-
-    def readinto(self, buffer: memoryview) -> int:
-        return 0
 
     def wait(self, seconds: float) -> None:
         if self._closed or self._parts.holds_more():
@@ -817,3 +831,46 @@ class _FolderFollower(Follower):
         if watch is not None and self._process == os.getpid():
             watch.wake()
         self._watch = None
+
+
+class _FolderFollower(_NextFollower):
+    """Waits for the first segment of a journal."""
+
+    def look(self, offset: int) -> int:
+        return 0
+
+    def readinto(self, buffer: memoryview) -> int:
+        return 0
+
+
+class _CompressedFollower(_NextFollower):
+    """The follower of a last segment that is compressed, because all behind it were lost: it does not grow."""
+
+    def __init__(self, parts: Parts, part: _Part) -> None:
+        super().__init__(parts)
+        self._compressed = part
+        self.size = part.size()
+
+    def look(self, offset: int) -> int:
+        return self.size - offset
+
+    def readinto(self, buffer: memoryview) -> int:
+        return read_at(self._compressed.file, self.position, buffer)
+
+    def _read_at(self, offset: int, buffer: memoryview) -> int:
+        taken = 0
+        while taken < len(buffer) and (count := read_at(self._compressed.file, offset + taken, buffer[taken:])):
+            taken += count
+        return taken
+
+    def only_zeros(self, offset: int) -> bool:
+        return not self.read_bytes(offset, self.size - offset).tobytes().strip(b"\x00")
+
+    def settle(self, offset: int) -> bool:
+        return False
+
+    def is_stalled(self, offset: int) -> bool:
+        return False
+
+    def note_search(self) -> None:
+        pass

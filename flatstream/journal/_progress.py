@@ -37,10 +37,10 @@ class Progress:
         self._thread = threading.Thread(target=self._tell, daemon=True) if is_shown else None
         self._shown = ""
 
-    def watch(self, label: str) -> Callable[[io.FileIO, int], None]:
+    def watch(self, label: str) -> Callable[[io.RawIOBase, int], None]:
         """What is told of an open file that is read from now on, and its size."""
 
-        def begin(file: io.FileIO, size: int) -> None:
+        def begin(file: io.RawIOBase, size: int) -> None:
             self._place = label, file.tell, size
 
         return begin

@@ -21,8 +21,10 @@ from flatstream._lock import open_for_reading, open_for_writing
 from flatstream._startup import check_checksum, is_zero_from, save_tail
 from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.framing import Deframer
-from flatstream.journal._layout import Manifest, Sealed, Segment, list_segments, lost_segments
+from flatstream.journal._compression import settled_segments
+from flatstream.journal._layout import Manifest, Sealed, Segment, lost_segments, segment_name
 from flatstream.journal._numbers import head_size, possible_frames
+from flatstream.journal._segment_files import SegmentFile, open_segment, size_of
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover
 
@@ -103,13 +105,18 @@ def recover_segments(
     OSError
         From the file system. Nothing is lost, and a further call goes on with the work.
     """
-    segments = list_segments(directory)
+    segments = settled_segments(directory)
     sizes = [os.stat(segment.path).st_size for segment in segments]
+    manifest.compressed = {
+        segment.name: size
+        for segment, size in zip(segments, sizes, strict=True)
+        if segment.is_compressed and manifest.compressed.get(segment.name) == size
+    }
     known = [_sealed_one(manifest, segment, size) for segment, size in zip(segments, sizes, strict=True)]
-    # The last one is read in any case, because writing goes on in it.
+    # The last one is read in any case, because writing goes on in it, unless it is compressed.
     is_read = [
-        one is None or (number == len(known) and size > 0)
-        for number, (one, size) in enumerate(zip(known, sizes, strict=True), 1)
+        one is None or (number == len(known) and size > 0 and not segment.is_compressed)
+        for number, (segment, one, size) in enumerate(zip(segments, known, sizes, strict=True), 1)
     ]
     total = sum(size for size, one in zip(sizes, is_read, strict=True) if one)
     done, reports = 0, []
@@ -117,13 +124,14 @@ def recover_segments(
         if one is not None and not is_to_read:
             reports.append(SegmentReport(*segment, "sealed", one.frames, one.bytes, one.next))
             continue
-        reports.append(_recover_segment(segment, deframer, one))
+        recover_one = _read_compressed if segment.is_compressed else _recover_segment
+        reports.append(recover_one(segment, deframer, one))
         done += size
         if progress is not None:
             progress(done, total)
     for i, report in enumerate(reports):
         # What was sealed had these numbers, even if the file has become shorter.
-        before = manifest.sealed.get(os.path.basename(report.path))
+        before = manifest.sealed.get(segment_name(report.path))
         behind = report.next
         if before is not None:
             behind = before.next if before.bytes == report.bytes else max(behind, before.next)
@@ -136,24 +144,29 @@ def recover_segments(
     # Their numbers are not used again.
     sealed = lost_segments(manifest, segments)
     for report in reports:
-        name = os.path.basename(report.path)
+        name = segment_name(report.path)
         before = manifest.sealed.get(name)
         if report.action == "sealed" and before is not None:
             sealed[name] = before
-        elif report is not reports[-1] or report.action == "damaged":
+        elif report is not reports[-1] or report.action == "damaged" or name != os.path.basename(report.path):
             status = os.stat(report.path)
             began = before.began if before is not None else min(status.st_mtime, time.time())
             sealed[name] = Sealed(
                 report.frames, report.bytes, report.next, began, status.st_mtime, report.action == "damaged"
             )
     manifest.sealed = sealed
+    # Those that were read now need not be read again.
+    manifest.compressed = {
+        segment.name: size for segment, size in zip(segments, sizes, strict=True) if segment.is_compressed
+    }
     return reports
 
 
 def _sealed_one(manifest: Manifest, segment: Segment, size: int) -> Sealed | None:
-    """What is known of a segment, if it has the size that it was sealed with."""
-    one = manifest.sealed.get(os.path.basename(segment.path))
-    return one if one is not None and one.bytes == size else None
+    """What is known of a segment, if it has the size that it was sealed with, or compressed to."""
+    one = manifest.sealed.get(segment.name)
+    known = manifest.compressed.get(segment.name) if segment.is_compressed else one and one.bytes
+    return one if known == size else None
 
 
 def _recover_segment(segment: Segment, deframer: Deframer, seal: Sealed | None) -> SegmentReport:
@@ -200,8 +213,26 @@ def _recover_segment(segment: Segment, deframer: Deframer, seal: Sealed | None) 
         return _damaged(segment, source, size, deframer, error)
 
 
+def _read_compressed(segment: Segment, deframer: Deframer, seal: Sealed | None) -> SegmentReport:
+    """The report of a compressed segment, which is never changed."""
+    with open_segment(segment) as source:
+        size = size_of(source)
+        try:
+            # No frame is as long as the bytes claim that stand for a block which cannot be decompressed.
+            report = recover(source, deframer.with_max_frame_len(2**31), allow_empty=False)
+        except FlatStreamError as damage:
+            error = damage.with_traceback(None)
+            error.__cause__ = error.__context__ = None
+            return _damaged(segment, source, size, deframer, error)
+        if report.end is not RecoveryEnd.CLEAN_EOF:
+            torn = UnexpectedEofError(needed=0, offset=report.last_good_offset)
+            return _damaged(segment, source, size, deframer, torn)
+        frames = report.frames - bool(report.frames and head_size(source, deframer))
+        return SegmentReport(*segment, "nothing", frames, size, segment.first + frames)
+
+
 def _damaged(
-    segment: Segment, source: io.FileIO, size: int, deframer: Deframer, error: FlatStreamError | None
+    segment: Segment, source: SegmentFile, size: int, deframer: Deframer, error: FlatStreamError | None
 ) -> SegmentReport:
     """The report of a segment that stays as it is."""
     source.seek(0)

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flatstream.journal._layout import Segment, files_of_segment, list_cursors, list_segments
+from flatstream.journal._segment_files import stat_segment
 from flatstream.journal.policies import RetentionPolicy
 
 __all__ = ["SegmentSize", "first_needed", "list_sizes", "remove_segment", "surplus"]
 
 
 class SegmentSize(NamedTuple):
-    """A segment, its size in bytes, and when it was last written, in seconds since 1970."""
+    """A segment, how many bytes of the disk it takes, and when it was last written, in seconds since 1970."""
 
     segment: Segment
     bytes: int
@@ -28,8 +29,8 @@ def list_sizes(directory: str) -> list[SegmentSize]:
     for segment in list_segments(directory):
         # It may have been removed meanwhile.
         with contextlib.suppress(FileNotFoundError):
-            status = os.stat(segment.path)
-            found.append(SegmentSize(segment, status.st_size, status.st_mtime))
+            there, status = stat_segment(segment)
+            found.append(SegmentSize(there, status.st_size, status.st_mtime))
     return found
 
 

@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from flatstream._core.stream.frame_search import header_size_of
@@ -31,6 +31,7 @@ from flatstream.journal._examine import (
 from flatstream.journal._heads import NO_JOURNAL, Heads, find_identity
 from flatstream.journal._layout import Manifest, Sealed, segment_path, write_manifest
 from flatstream.journal._numbers import FIRST_BYTES
+from flatstream.journal._segment_files import is_compressed_file, open_segment
 from flatstream.reader import StreamReader
 
 __all__ = ["Salvaged", "salvage_journal"]
@@ -114,10 +115,11 @@ def salvage_journal(
             if found.state == "unreadable":
                 raise OSError(errno.EIO, found.reason, found.segment.path)
             if found.state == "damaged":
-                name = os.path.basename(found.segment.path)
-                done.append(_salvage(found, partial, checksum, progress and progress(name)))
+                with _plain_file(found, partial) as path:
+                    done.append(_salvage(found, path, partial, checksum, progress and progress(found.segment.name)))
             elif everything or found.state == "torn":
-                done.append(_copy(found, partial))
+                with _plain_file(found, partial) as path:
+                    done.append(_copy(found, path, partial))
             elif left_out is not None:
                 left_out(found)
         if not done:
@@ -145,27 +147,40 @@ def _reserve_numbers(last: Salvaged, folder: str, floor: int) -> None:
     behind = last.files[-1][1].next if last.files else found.segment.first
     number = max([behind, floor, *(damage.next for damage in last.damage)])
     if number > behind:
-        last.files.append(_piece(found, found.segment.path, folder, number, 0, 0, 0))
+        last.files.append(_piece(found, os.devnull, folder, number, 0, 0, 0))
 
 
-def _copy(found: Examined, folder: str) -> Salvaged:
+@contextlib.contextmanager
+def _plain_file(found: Examined, folder: str) -> Iterator[str]:
+    """The path of the plain segment: of one that is compressed, that of a copy in `folder` for the time being."""
+    with open_segment(found.segment) as file:
+        if not is_compressed_file(file):
+            yield found.segment.plain_path
+            return
+        path = os.path.join(folder, f"{found.segment.name}.plain")
+        with open(path, "xb", buffering=0) as copy:
+            while chunk := file.read(CHUNK):
+                _write_all(copy, chunk)
+    yield path
+    os.unlink(path)
+
+
+def _copy(found: Examined, path: str, folder: str) -> Salvaged:
     """Copies the frames of a segment that is not damaged: all but a torn tail."""
     content = found.content
     assert content is not None
     end = content.size if content.torn is None else content.torn
     damage = [] if content.torn is None else [Damage(end, content.size, found.next, found.next)]
-    return Salvaged(
-        found, [_piece(found, found.segment.path, folder, found.segment.first, found.frames, 0, end)], damage
-    )
+    return Salvaged(found, [_piece(found, path, folder, found.segment.first, found.frames, 0, end)], damage)
 
 
 def _salvage(
-    found: Examined, folder: str, checksum: ChecksumType, progress: Callable[[int, int], object] | None
+    found: Examined, path: str, folder: str, checksum: ChecksumType, progress: Callable[[int, int], object] | None
 ) -> Salvaged:
-    base = os.path.basename(found.segment.path)
+    base = found.segment.name
     whole = os.path.join(folder, f"{base}.salvaged")
     report = salvage(
-        found.segment.path,
+        path,
         whole,
         checksum,
         doubtful=os.path.join(folder, f"{base}.doubtful"),

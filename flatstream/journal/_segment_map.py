@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_left
 from typing import NamedTuple
 
 from flatstream._core.stream.frame_search import header_size_of
 from flatstream._endpoints import Source
-from flatstream._follow import read_once
 from flatstream.framing import Deframer
 from flatstream.journal._numbers import head_size, numbers_of_ranges
+from flatstream.journal._segment_files import SegmentFile, read_at
 from flatstream.reader import StreamReader
 
 __all__ = ["LostRange", "Run", "SegmentMap", "count_frames", "map_segment", "open_piece"]
@@ -19,13 +18,13 @@ __all__ = ["LostRange", "Run", "SegmentMap", "count_frames", "map_segment", "ope
 class _Piece:
     """The bytes of a file from `begin` to `end`, as a source. The position of the file is not used."""
 
-    def __init__(self, file: io.FileIO, begin: int, end: int) -> None:
+    def __init__(self, file: SegmentFile, begin: int, end: int) -> None:
         self._file = file
         self._at = begin
         self._end = end
 
     def readinto(self, buffer: memoryview) -> int:
-        taken = read_once(self._file, self._at, buffer[: max(0, self._end - self._at)])
+        taken = read_at(self._file, self._at, buffer[: max(0, self._end - self._at)])
         self._at += taken
         return taken
 
@@ -33,7 +32,7 @@ class _Piece:
         return self._end - self._at
 
 
-def open_piece(file: io.FileIO, begin: int, end: int, deframer: Deframer) -> StreamReader:
+def open_piece(file: SegmentFile, begin: int, end: int, deframer: Deframer) -> StreamReader:
     """A reader of the intact frames between two offsets of a file, which stays open."""
     piece = _Piece(file, begin, end)
     arguments = {"readinto": piece.readinto, "seekable": True, "bytes_left": piece.bytes_left}
@@ -52,7 +51,7 @@ class _Lost(NamedTuple):
     before: int
 
 
-def count_frames(file: io.FileIO, begin: int, end: int, deframer: Deframer) -> tuple[int, list[_Lost]]:
+def count_frames(file: SegmentFile, begin: int, end: int, deframer: Deframer) -> tuple[int, list[_Lost]]:
     """The number of intact frames between two offsets of a file, and the ranges between them."""
     frames = 0
     batches: list[tuple[int, int]] = []
@@ -137,7 +136,7 @@ class SegmentMap(NamedTuple):
     last: int
     is_final: bool
 
-    def offset_of(self, number: int, file: io.FileIO, deframer: Deframer) -> tuple[int, int]:
+    def offset_of(self, number: int, file: SegmentFile, deframer: Deframer) -> tuple[int, int]:
         """Where the intact frame with this number begins, or the nearest one behind it; and its number. If there is
         none, `end` and `next`.
         """
@@ -148,7 +147,7 @@ class SegmentMap(NamedTuple):
         return self.end, self.next
 
 
-def _offset_behind(file: io.FileIO, begin: int, end: int, frames: int, deframer: Deframer) -> int:
+def _offset_behind(file: SegmentFile, begin: int, end: int, frames: int, deframer: Deframer) -> int:
     """The offset behind so many frames from `begin` on."""
     if not frames:
         return begin
@@ -159,7 +158,7 @@ def _offset_behind(file: io.FileIO, begin: int, end: int, frames: int, deframer:
 
 
 def map_segment(
-    file: io.FileIO,
+    file: SegmentFile,
     first: int,
     end: int,
     deframer: Deframer,

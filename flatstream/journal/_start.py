@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from flatstream.journal._heads import newest_description
 from flatstream.journal._layout import Manifest, Sealed, Segment
 from flatstream.journal._numbers import plain_deframer
 from flatstream.journal._parts import Start, list_complete
+from flatstream.journal._segment_files import SegmentFile, open_segment, size_of
 from flatstream.journal._segment_map import SegmentMap, map_segment, open_piece
 from flatstream.reader import StreamReader
 
@@ -125,10 +125,10 @@ class _Folder(NamedTuple):
     segments: list[Segment]
     sealed: Mapping[str, Sealed]
 
-    def map(self, at: int, file: io.FileIO, plain: Deframer) -> SegmentMap:
+    def map(self, at: int, file: SegmentFile, plain: Deframer) -> SegmentMap:
         """What the segment number `at` holds, with the numbers that `Parts` gives its frames."""
-        segment, size = self.segments[at], _size(file)
-        known = self.sealed.get(os.path.basename(segment.path))
+        segment, size = self.segments[at], size_of(file)
+        known = self.sealed.get(segment.name)
         if at + 1 < len(self.segments):
             behind = self.segments[at + 1].first
             if known is not None:
@@ -140,7 +140,7 @@ class _Folder(NamedTuple):
     def end(self, plain: Deframer) -> Start:
         """Where the last segment ends."""
         segment = self.segments[-1]
-        file = _open(segment)
+        file = open_segment(segment)
         try:
             found = self.map(len(self.segments) - 1, file, plain)
         except BaseException:
@@ -177,16 +177,8 @@ def _find(
     return _seek(folder, number, plain, clamp)
 
 
-def _open(segment: Segment) -> io.FileIO:
-    return io.FileIO(segment.path, "rb")
-
-
 def _begin(segment: Segment) -> Start:
-    return Start(segment, _open(segment), 0, segment.first, segment.first)
-
-
-def _size(file: io.FileIO) -> int:
-    return os.fstat(file.fileno()).st_size
+    return Start(segment, open_segment(segment), 0, segment.first, segment.first)
 
 
 def _seek(folder: _Folder, number: int, plain: Deframer, clamp: Callable[[int], None] | None) -> Start:
@@ -196,7 +188,7 @@ def _seek(folder: _Folder, number: int, plain: Deframer, clamp: Callable[[int], 
     segment = segments[at]
     if number == segment.first:
         return _begin(segment)
-    file = _open(segment)
+    file = open_segment(segment)
     try:
         offset = _offset_without_damage(file, number - segment.first, plain)
         if offset is not None:
@@ -215,9 +207,9 @@ def _seek(folder: _Folder, number: int, plain: Deframer, clamp: Callable[[int], 
         raise
 
 
-def _offset_without_damage(file: io.FileIO, frames: int, plain: Deframer) -> int | None:
+def _offset_without_damage(file: SegmentFile, frames: int, plain: Deframer) -> int | None:
     """The offset behind the first `frames` frames; None if there is damage before it, or if there are fewer."""
-    with open_piece(file, 0, _size(file), plain) as reader:
+    with open_piece(file, 0, size_of(file), plain) as reader:
         while frames and (batch := reader.read_batch(max_frames=frames)) is not None and not reader.skipped:
             frames -= len(batch)
         return None if frames or reader.skipped else reader.offset
@@ -232,7 +224,7 @@ def _at_time(folder: _Folder, moment: datetime, plain: Deframer, time: TimeField
     if not times:
         bound = moment.timestamp()
         for segment in segments:
-            file = _open(segment)
+            file = open_segment(segment)
             if os.fstat(file.fileno()).st_mtime >= bound:
                 return Start(segment, file, 0, segment.first, segment.first)
             file.close()
@@ -278,9 +270,9 @@ def _at_recorded_time(folder: _Folder, time: TimeField, bound: int, plain: Defra
             high = middle
     for at in range(max(0, low - 1), len(segments)):
         segment = segments[at]
-        file = _open(segment)
+        file = open_segment(segment)
         try:
-            size = _size(file)
+            size = size_of(file)
             with open_piece(file, 0, size, plain) as reader:
                 found = time.first_not_before(reader, bound)
                 if found is not None:
@@ -297,7 +289,7 @@ def _at_recorded_time(folder: _Folder, time: TimeField, bound: int, plain: Defra
     return folder.end(plain)
 
 
-def _number_at(file: io.FileIO, folder: _Folder, at: int, offset: int, plain: Deframer) -> int:
+def _number_at(file: SegmentFile, folder: _Folder, at: int, offset: int, plain: Deframer) -> int:
     """The number of the intact frame at an offset behind damage."""
     segment = folder.segments[at]
     whole = folder.map(at, file, plain)
@@ -307,7 +299,7 @@ def _number_at(file: io.FileIO, folder: _Folder, at: int, offset: int, plain: De
 
 def _begins_before(segment: Segment, time: TimeField, bound: int, plain: Deframer) -> bool:
     """Whether the first message of a segment that has a time is before `bound`."""
-    with _open(segment) as file, open_piece(file, 0, _size(file), plain) as reader:
+    with open_segment(segment) as file, open_piece(file, 0, size_of(file), plain) as reader:
         for record in time.records(reader):
             value: Any = record
             for name in time.field.split("."):

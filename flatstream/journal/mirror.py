@@ -79,7 +79,9 @@ class MirrorWriter(JournalWriter):
         if not isinstance(journal, str):
             raise TypeError(f"journal must be the identity of a journal, a str, got {journal!r:.100}")
         if not IDENTITY.fullmatch(journal) or journal == UNKNOWN:
-            raise ValueError(f"journal must be an identity of 32 hexadecimal digits, not all zeros, got {journal!r:.100}")
+            raise ValueError(
+                f"journal must be an identity of 32 hexadecimal digits, not all zeros, got {journal!r:.100}"
+            )
         if not isinstance(accepts_damage, bool):
             raise TypeError(f"accepts_damage must be a bool, got {accepts_damage!r:.100}")
         if not isinstance(directory, (str, os.PathLike)):

@@ -6,26 +6,31 @@ import math
 from dataclasses import dataclass, fields
 
 from flatstream._core.base.checks import index_argument
+from flatstream._sealing import DEFAULT_LEVEL, check_level
 
-__all__ = ["RetentionPolicy", "RotationPolicy", "SyncPolicy"]
+__all__ = ["CompressionPolicy", "RetentionPolicy", "RotationPolicy", "SyncPolicy"]
 
 
-def _check(policy: SyncPolicy | RotationPolicy | RetentionPolicy) -> None:
+def _check(policy: SyncPolicy | RotationPolicy | RetentionPolicy | CompressionPolicy) -> None:
     """Raises TypeError or ValueError for a limit that is no positive number, and makes integers of integers."""
     for one in fields(policy):
         value = getattr(policy, one.name)
         label = f"{type(policy).__name__}.{one.name}"
         if value is None:
             continue
-        if one.name == "max_seconds" or one.name == "seconds":
+        if one.name == "level":
+            object.__setattr__(policy, one.name, check_level(value, label))
+            continue
+        if one.name in ("max_seconds", "seconds", "after_seconds"):
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"{label} must be a number of seconds or None, got {value!r:.100}")
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{label} must be a finite number of seconds greater than 0, got {value!r}")
             continue
         number = index_argument(label, value)
-        if number < 1:
-            raise ValueError(f"{label} must be at least 1, got {number}")
+        least = 0 if one.name == "after_segments" else 1
+        if number < least:
+            raise ValueError(f"{label} must be at least {least}, got {number}")
         object.__setattr__(policy, one.name, number)
 
 
@@ -93,7 +98,7 @@ class RetentionPolicy:
     max_seconds : float, optional
         How long ago the last frame of a segment was written.
     max_bytes : int, optional
-        The size of all segments together.
+        The size of all segments together: the bytes of their files, so those of compressed segments as they are stored.
     max_reader_bytes : int, optional
         The limit on what readers can keep: a segment that a reader still needs is removed all the same while all
         segments together have more bytes than this. By default a reader that is never read again keeps all.
@@ -108,6 +113,35 @@ class RetentionPolicy:
     max_seconds: float | None = None
     max_bytes: int | None = None
     max_reader_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class CompressionPolicy:
+    """Which segments a JournalWriter compresses: those that are sealed, oldest first. See docs/sealed-files.md.
+
+    Parameters
+    ----------
+    level : int
+        That of Zstandard: higher ones compress better and slower.
+    after_segments : int
+        How many of the newest sealed segments stay as they are.
+    after_seconds : float, optional
+        How long ago the last frame of a segment was written.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A limit is no number, or too small; Zstandard has no such level.
+    ImportError
+        There is no package for Zstandard.
+    """
+
+    level: int = DEFAULT_LEVEL
+    after_segments: int = 0
+    after_seconds: float | None = None
 
     def __post_init__(self) -> None:
         _check(self)

@@ -29,6 +29,7 @@ from flatstream.journal._layout import (
 )
 from flatstream.journal._numbers import plain_deframer
 from flatstream.journal._parts import UNKNOWN, Gap, Parts, Start, logger
+from flatstream.journal._segment_files import open_segment
 from flatstream.journal._start import check_start, find_start
 from flatstream.journal.cursor import Cursor
 from flatstream.reader import DEFAULT_CAPACITY, StreamReader
@@ -338,7 +339,8 @@ def _deframer(
         kind = manifest.checksum
         return as_deframer(kind), kind
     for segment in list_segments(folder):
-        found = detect(segment.path).checksum
+        with open_segment(segment) as file:
+            found = detect(file).checksum
         if found is not None:
             return as_deframer(found), found.value
     return as_deframer(USUAL_CHECKSUM), USUAL_CHECKSUM

@@ -14,7 +14,6 @@ from flatstream._core.base.checks import index_argument
 from flatstream.errors import FlatStreamError
 from flatstream.journal._messages import MessageCopier
 from flatstream.journal._writing_thread import LOOK_EVERY, WritingThread, held_lock, logger
-from flatstream.serialization import Packable, StreamSerialize
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -171,11 +170,12 @@ class ThreadedWriter(WritingThread):
         self.write_finished(builder)
         builder.Clear()
 
-    def write(self, item: str | StreamSerialize | Packable) -> None:
-        """Builds the message of `item`, as `StreamWriter.write` does, and queues it."""
-        self.write_payload(self._copier.of_item(item))
+    def write(self, item: Any) -> None:
+        """Makes the message of `item`, as `StreamWriter.write` does, and queues it."""
+        dumps = self.writer._dumps
+        self.write_payload(self._copier.of_item(item) if dumps is None else dumps(item))
 
-    def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
+    def write_batch(self, items: Iterable[Any]) -> None:
         """Queues each of `items` as `write` does. If one fails, those before it are queued."""
         if isinstance(items, str) or not hasattr(type(items), "__iter__"):
             raise TypeError(

@@ -22,8 +22,10 @@ from flatstream._lock import open_for_writing
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.description import Description
 from flatstream.description.head import as_description, begin_description
+from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
+from flatstream.journal._compression import Compressor
 from flatstream.journal._heads import Heads, continue_descriptions, find_identity
 from flatstream.journal._keeper import Keeper
 from flatstream.journal._layout import (
@@ -37,6 +39,7 @@ from flatstream.journal._layout import (
     list_tails,
     lost_segments,
     read_manifest,
+    segment_name,
     segment_path,
     time_of_cursors,
     write_manifest,
@@ -45,8 +48,9 @@ from flatstream.journal._recovery import FULL, SegmentReport, recover_segments
 from flatstream.journal._retention import first_needed, list_sizes, remove_segment, surplus
 from flatstream.journal._segments import ROTATION_PAUSE, UNLIMITED, EndedSegment, SegmentSink, WhenFull
 from flatstream.journal.metrics import JournalMetrics, health_of
-from flatstream.journal.policies import RetentionPolicy, RotationPolicy, SyncPolicy
+from flatstream.journal.policies import CompressionPolicy, RetentionPolicy, RotationPolicy, SyncPolicy
 from flatstream.memory_policy import MemoryPolicy
+from flatstream.serializers import Serializer, as_serializer
 from flatstream.writer import DEFAULT_BUFFER_SIZE, StreamWriter
 
 __all__ = ["JournalWriter"]
@@ -75,6 +79,9 @@ class JournalWriter(StreamWriter):
         When a new segment begins; None for only when `rotate` is called.
     retain : RetentionPolicy, optional
         Which segments are removed. By default none.
+    compress : CompressionPolicy or bool, optional
+        Which segments are compressed once they are sealed; True for all, by default none. A thread does it; readers see
+        no difference, and the numbers of the frames stay. See docs/sealed-files.md.
     when_full : {"raise", "drop_newest", "drop_oldest"}
         What happens when the disk is full: the write raises OSError; frames are dropped and counted until there is room
         again; or the oldest segments are removed, except those that a registered reader needs, and if there are none
@@ -84,7 +91,7 @@ class JournalWriter(StreamWriter):
         that readers need no schema. True: what the journal says of its messages already. The checksum, the identity of
         the journal and the number of the segment's first frame are in each description. False or None: none.
         If the schema has changed, a new segment begins, unless `Schema.check_evolution` says that readers would break.
-    metadata, time_field, time_unit
+    metadata, time_field, time_unit, serializer
         For the description; see `flatstream.Description`.
     builder, capacity, buffer_size, memory_policy, make_builder
         As for `StreamWriter`.
@@ -125,11 +132,13 @@ class JournalWriter(StreamWriter):
         sync: Literal["never", "each"] | SyncPolicy = "never",
         rotate: RotationPolicy | None = RotationPolicy(),  # noqa: B008 - it is frozen
         retain: RetentionPolicy | None = None,
+        compress: CompressionPolicy | bool | None = None,
         when_full: WhenFull = "raise",
         describe: Any = True,
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+        serializer: Serializer | str | None = None,
         builder: Any = None,
         capacity: int | None = None,
         buffer_size: int = DEFAULT_BUFFER_SIZE,
@@ -144,10 +153,14 @@ class JournalWriter(StreamWriter):
             raise TypeError(f"rotate must be a RotationPolicy or None, got {rotate!r:.100}")
         if retain is not None and not isinstance(retain, RetentionPolicy):
             raise TypeError(f"retain must be a RetentionPolicy or None, got {retain!r:.100}")
+        if compress is not None and not isinstance(compress, (bool, CompressionPolicy)):
+            raise TypeError(f"compress must be a CompressionPolicy or a bool, got {compress!r:.100}")
         if when_full not in ("raise", "drop_newest", "drop_oldest"):
             raise ValueError(f"when_full must be 'raise', 'drop_newest' or 'drop_oldest', got {when_full!r:.100}")
+        compression = CompressionPolicy() if compress is True else compress or None
         algorithm = as_checksum(checksum)
-        wanted = as_description(describe, metadata, time_field, time_unit)
+        chosen = None if serializer is None else as_serializer(serializer)
+        wanted = with_serializer(as_description(describe, metadata, time_field, time_unit), chosen)
         if wanted is not None:
             wanted = begin_description(wanted, framer_for(algorithm))
         policy = sync if isinstance(sync, SyncPolicy) else SyncPolicy(frames=1 if sync == "each" else None)
@@ -157,6 +170,7 @@ class JournalWriter(StreamWriter):
         self._retain = retain
         self._opened = time.time()
         self._removed_segments = 0
+        self._compressor: Compressor | None = None
         # When the keeper last synced by the clock, or tried to.
         self._last_try = time.monotonic()
         self._rotation_seconds = None if rotate is None else rotate.max_seconds
@@ -172,6 +186,7 @@ class JournalWriter(StreamWriter):
             rotation = rotate if rotate is not None else RotationPolicy(max_bytes=None)
             frames = min(policy.frames or 0, UNLIMITED)
             segments = self._open_segment(rotation, when_full, frames, least, algorithm, wanted)
+            chosen = serializer_to_write(segments.description(), chosen)
             if not any(report.frames for report in self._reports):
                 # Who reads the journal before it has frames knows what they will be.
                 segments.put_head()
@@ -199,13 +214,18 @@ class JournalWriter(StreamWriter):
                 segments.close_files()
             self._lock_file.close()
             raise
+        self._set_serializer(chosen)
         self._base = segments.number
         self._segments = segments
+        if compression is not None:
+            self._compressor = Compressor(
+                self._directory, compression, self._manifest, deframer_for(algorithm), segments.tell
+            )
         try:
             self._gather_all(frames)
             segments.attach(self)
             self._remove_surplus()
-            if policy.seconds is not None or rotation.max_seconds is not None:
+            if policy.seconds is not None or rotation.max_seconds is not None or compression is not None:
                 self._keeper.start()
         except BaseException:
             self.close()
@@ -230,7 +250,7 @@ class JournalWriter(StreamWriter):
         is_whole = last is not None and last.next == last.first + last.frames and not _is_damaged(last, manifest)
         if last is not None and not (is_whole and number == last.next):
             last = None
-        if last is not None and how.ends_last:
+        if last is not None and (how.ends_last or Segment(last.path, last.first).is_compressed):
             _seal_recovered(last, manifest)
             last = None
         if last is not None:
@@ -448,9 +468,10 @@ class JournalWriter(StreamWriter):
 
     def _forget_older(self) -> None:
         """Forgets sealed segments that are older than all there are: they were lost, or removed by hand."""
-        oldest = min((os.path.basename(one.path) for one in list_segments(self._directory)), default="")
+        oldest = min((one.name for one in list_segments(self._directory)), default="")
         for name in [known for known in list(self._manifest.sealed) if known < oldest]:
             self._manifest.sealed.pop(name, None)
+            self._manifest.compressed.pop(name, None)
 
     def _remove(self, segment: Segment, tails: list[str], reason: str) -> None:
         segments = self._segments
@@ -460,8 +481,11 @@ class JournalWriter(StreamWriter):
                 if one.segment.first == segment.first:
                     segments.ended.remove(one)
                     one.file.close()
-        remove_segment(segment, tails)
-        self._manifest.sealed.pop(os.path.basename(segment.path), None)
+        # The keeper may be compressing it.
+        with self._compressor.lock if self._compressor is not None else contextlib.nullcontext():
+            remove_segment(segment, tails)
+            self._manifest.sealed.pop(segment.name, None)
+            self._manifest.compressed.pop(segment.name, None)
         self._removed_segments += 1
         segments.tell(logging.INFO, "removed segment %d (%s)", segment.first, reason)
 
@@ -517,6 +541,8 @@ class JournalWriter(StreamWriter):
             left = self._rotation_seconds - self._segments.age()
             # While the segment has no frames, and if it cannot end now, it is looked at again after such a time.
             known.append(left if left > 0 else min(self._rotation_seconds, ROTATION_PAUSE))
+        if self._compressor is not None and (left := self._compressor.seconds_until_work()) is not None:
+            known.append(left)
         return min(known, default=None)
 
     def _is_old(self) -> bool:
@@ -529,7 +555,7 @@ class JournalWriter(StreamWriter):
         self._segments.rotate_if_due()
 
     def _keep(self, wanted: int) -> None:
-        """The keeper's work: to sync for those who wait and by the clock, to seal, and to remove segments."""
+        """The keeper's work: to sync for those who wait and by the clock; to seal, remove and compress segments."""
         segments = self._segments
         if self._is_old():
             with contextlib.suppress(OSError):
@@ -549,6 +575,10 @@ class JournalWriter(StreamWriter):
         if segments.ended:
             self._seal_ended()
             self._remove_surplus()
+            if self._compressor is not None:
+                self._compressor.look_again()
+        if self._compressor is not None:
+            self._compressor.work()
 
     # Metrics
 
@@ -589,6 +619,8 @@ class JournalWriter(StreamWriter):
         problems = list(self._segments.problems.values())
         if self.is_refusing:
             problems.append("nothing more is written, because a sync failed or a write failed inside a frame")
+        if self._compressor is not None and self._compressor.problem is not None:
+            problems.append(self._compressor.problem)
         if self._keeper.problem is not None:
             problems.append(self._keeper.problem)
         return health_of(self.metrics(), problems, self._sync_policy.seconds, self._opened)
@@ -609,6 +641,8 @@ class JournalWriter(StreamWriter):
         was_open = not self.closed
         try:
             self._keeper.stop()
+            if self._compressor is not None and not self._keeper.is_running:
+                self._compressor.stop()
             super().close()
             if was_open:
                 self._seal_last()
@@ -690,13 +724,13 @@ def checked_seconds(name: str, value: float) -> float:
 
 
 def _is_damaged(report: SegmentReport, manifest: Manifest) -> bool:
-    known = manifest.sealed.get(os.path.basename(report.path))
+    known = manifest.sealed.get(segment_name(report.path))
     return report.action == "damaged" or (known is not None and known.damaged)
 
 
 def _seal_recovered(report: SegmentReport, manifest: Manifest) -> None:
     """Notes that the last segment, which recovery has synced, is written no more."""
-    name = os.path.basename(report.path)
+    name = segment_name(report.path)
     ended = os.stat(report.path).st_mtime
     began = manifest.begun.get(name, ended)
     manifest.sealed.setdefault(name, Sealed(report.frames, report.bytes, report.next, began, ended))

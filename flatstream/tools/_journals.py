@@ -62,6 +62,7 @@ def examine_journal(
         Gets the number of bytes of the segments that are done.
     """
     from flatstream.journal._examine import checksum_of, deframer_of, examine, read_folder
+    from flatstream.journal._segment_files import open_segment
 
     folder = read_folder(directory)
     totals = Totals()
@@ -89,7 +90,8 @@ def examine_journal(
                 missing += sum(damage.next - damage.first for damage in found.damage)
                 ranges = [] if content is None else list(zip(content.lost_ranges, content.frames_before, strict=True))
                 for (begin, end), frames in ranges:
-                    error = first_error(found.segment.path, deframer, begin, found.reason or "")
+                    with open_segment(found.segment) as file:
+                        error = first_error(file, deframer, begin, found.reason or "")
                     totals.add_damage(Damage(begin, end, *error, before + frames, name))
                 if not ranges:
                     # Frames are missing at its end, or it was not read.

@@ -11,20 +11,23 @@ from flatstream._files import check_new, give_name, open_partial, say_what_is_fu
 from flatstream.checksums import Checksum
 from flatstream.framing import framer_for
 from flatstream.reader import FrameBatch
+from flatstream.transforms.described import framer_with
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
-    from flatstream.description import Description
+    from flatstream.description import Description, Transform
+    from flatstream.tools._sources import SourceStream
     from flatstream.tools.conversion._files import NewFile
 
-__all__ = ["NewStream", "is_same_checksum"]
+__all__ = ["NewStream", "has_same_frames"]
 
 BUFFER_SIZE = 1 << 20
 
 
-def is_same_checksum(one: Checksum | None, other: Checksum) -> bool:
-    """Whether frames with one checksum are those with the other."""
-    return one is not None and type(one) is type(other) and one.name == other.name
+def has_same_frames(source: SourceStream, checksum: Checksum) -> bool:
+    """Whether the frames of a source are those of a new stream with this checksum, and can be passed on as they are."""
+    one = source.checksum
+    return one is not None and type(one) is type(checksum) and one.name == checksum.name and not source.is_transformed
 
 
 def compressed_file(path: str) -> NewFile | None:
@@ -48,7 +51,7 @@ def compressed_file(path: str) -> NewFile | None:
         raise ValueError(
             f"the new file is a stream, and {path!r:.200} is a name for {FORMATS[form].title}: choose one with .fs"
         )
-    return NewFile(path, compression) if compression else None
+    return NewFile(path, compression, sealed=True) if compression else None
 
 
 class NewStream:
@@ -65,9 +68,16 @@ class NewStream:
         Its name is that of a file of another format.
     """
 
-    def __init__(self, path: str, checksum: Checksum, description: Description | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        checksum: Checksum,
+        description: Description | None,
+        transforms: tuple[Transform, ...] = (),
+    ) -> None:
         self.rename(path)
         self.checksum = checksum
+        framer = framer_with(framer_for(checksum), transforms)
         self.frames = 0
         self.size = 0
         options: dict[str, Any] = {} if description is None else {"describe": description}
@@ -75,11 +85,11 @@ class NewStream:
         if self.compressed is not None:
             self.partial = self.compressed.partial
             sink = self.compressed.file
-            self.writer = StreamWriter(sink, framer_for(checksum), buffer_size=BUFFER_SIZE, **options)
+            self.writer = StreamWriter(sink, framer, buffer_size=BUFFER_SIZE, **options)
             return
 
         def open_new(partial: str) -> StreamWriter:
-            return StreamWriter(PathToOpen(partial, "xb"), framer_for(checksum), buffer_size=BUFFER_SIZE, **options)
+            return StreamWriter(PathToOpen(partial, "xb"), framer, buffer_size=BUFFER_SIZE, **options)
 
         self.partial, self.writer = open_partial(path, open_new)
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream.checksums import Checksum, ChecksumType, NoChecksum, as_checksum
 from flatstream.description.description import checksum_name
-from flatstream.framing import Deframer, checksum_of, deframer_for
+from flatstream.framing import Deframer, checksum_of, deframer_for, has_transform
 from flatstream.reader import StreamReader
 from flatstream.tools._fields import field_at
 from flatstream.tools._times import MessageTimes, TimeField, guess_time_field, time_field
 from flatstream.tools.inputs import Input, expand, pick_table
+from flatstream.transforms.described import ENCRYPTION
 
 if TYPE_CHECKING:
-    from flatstream.description import Description
+    from flatstream.description import Description, Transform
     from flatstream.reader import _OnError
     from flatstream.schema import Table
 
@@ -27,6 +28,7 @@ __all__ = [
     "check_single",
     "common_checksum",
     "common_description",
+    "common_transforms",
     "metadata_left_out",
     "open_sources",
     "times_of",
@@ -76,9 +78,12 @@ class SourceStream:
         # An empty file has any checksum, and any description.
         self.is_empty = is_empty
         self.checksum = checksum_of(reader.deframer)
+        # Known when the description was read.
+        self.transforms = () if self.description is None else self.description.transforms
+        self.is_transformed = has_transform(reader.deframer)
         # Reads a batch of frames once more, for nothing but their payloads.
         self.plain: Deframer | None = None
-        if self.checksum is not None:
+        if self.checksum is not None and not self.is_transformed:
             self.plain = deframer_for(self.checksum).with_max_frame_len(2**32 - 1)
         self.before = reader.frames_read
 
@@ -160,12 +165,31 @@ def common_checksum(sources: list[SourceStream], wanted: Checksum | ChecksumType
     return first.checksum
 
 
+def common_transforms(sources: list[SourceStream]) -> tuple[Transform, ...]:
+    """What is done to the payloads of what is written: what was done to those of all sources, and nothing if they
+    differ.
+
+    Raises
+    ------
+    ValueError
+        A source is encrypted: a file with its messages would not be. Or its reader gives what is stored.
+    """
+    known = [source for source in sources if not source.is_empty]
+    for source in known:
+        if source.transforms and not source.is_transformed:
+            raise ValueError(f"{source.name} is read with a deframer that does not undo what its description says")
+        if any(transform.name == ENCRYPTION for transform in source.transforms):
+            raise ValueError(f"{source.name} is encrypted, and the new file would not be: use a reader and a writer")
+    first = known[0].transforms if known else ()
+    return first if all(source.transforms == first for source in known) else ()
+
+
 def common_description(
     sources: list[SourceStream], checksum: Checksum, table: Table | str | None
 ) -> Description | None:
     """The description that goes on with the messages of all sources; None if none has one.
 
-    Of the metadata, what all have in common is kept.
+    Of the metadata, what all have in common is kept. It says no transforms: the writer adds its own.
 
     Raises
     ------
@@ -178,11 +202,11 @@ def common_description(
         return None
     name, first = described[0]
     assert first is not None
-    first = first.with_checksum(checksum)
+    first = first.with_checksum(checksum)._with_transforms(())
     metadata = dict(first.metadata)
     for other_name, other in described[1:]:
         assert other is not None
-        if not first.matches(other.with_checksum(checksum)):
+        if not first.matches(other.with_checksum(checksum)._with_transforms(())):
             raise ValueError(f"{name} and {other_name} do not describe themselves as streams of the same messages")
         metadata = {key: value for key, value in metadata.items() if other.metadata.get(key) == value}
     without = next((source.name for source in sources if source.description is None and not source.is_empty), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import random
 from collections import Counter
@@ -21,7 +22,7 @@ from flatstream.errors import (
     UnexpectedEofError,
     ValidationFailedError,
 )
-from flatstream.framing import ChecksumDeframer, Deframer
+from flatstream.framing import ChecksumDeframer, Deframer, has_transform
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, recover
 from flatstream.validation import Validator
@@ -109,7 +110,7 @@ class Totals:
         """Counts the frames of a batch."""
         count = len(batch)
         self.frames += count
-        # A batch is contiguous, and its first payload begins behind a header.
+        # A batch is contiguous, and its first payload begins behind a header; or the buffer has payloads alone.
         self.payload_bytes += len(batch.buffer) - count * batch.offsets[0]
         self.largest = max(self.largest, largest_of(batch.lengths))
         # At random, because the types of messages may alternate. The same again for the same stream.
@@ -239,28 +240,25 @@ def read_to_end(
 
 def _validate(batch: FrameBatch, validator: Validator, totals: Totals) -> None:
     """Notes the frames of a batch, which was counted already, that a validator refuses."""
-    header = batch.offsets[0]
     refused = 0
     for index, payload in enumerate(batch):
         try:
             validator.validate(payload)
         except (ValidationFailedError, FlatbufferError) as error:
-            begin = batch.stream_offset + batch.offsets[index] - header
             refused += 1
             before = totals.frames - len(batch) + index + 1 - refused
-            totals.add_damage(Damage(begin, begin + header + len(payload), "payload", reason_of(error), before))
+            totals.add_damage(Damage(*batch._range_of(index), "payload", reason_of(error), before))
     totals.frames -= refused
 
 
-def first_error(path: str, deframer: Deframer, offset: int, otherwise: str) -> tuple[DamageKind, str]:
+def first_error(file: io.RawIOBase, deframer: Deframer, offset: int, otherwise: str) -> tuple[DamageKind, str]:
     """Which kind of damage begins at an offset of a file, and what is wrong there."""
-    with open(path, "rb", buffering=0) as file:
-        file.seek(offset)
-        with StreamReader(file, deframer, capacity=4096, allow_empty=False) as reader:
-            try:
-                reader.read_message()
-            except FlatStreamError as error:
-                return kind_of(error), reason_of(error)
+    file.seek(offset)
+    with StreamReader(file, deframer, capacity=4096, allow_empty=False) as reader:
+        try:
+            reader.read_message()
+        except FlatStreamError as error:
+            return kind_of(error), reason_of(error)
     return "frame", otherwise
 
 
@@ -324,9 +322,11 @@ def _last_bytes(path: str, size: int) -> bytes:
 
 
 def walk_headers(path: str, deframer: Deframer, step: Step | None = None) -> Totals | None:
-    """Counts frames by their headers, without comparing checksums; None if they do not lead to the end of the file."""
+    """Counts frames by their headers, without comparing checksums; None if they do not lead to the end of the file, or
+    payloads are not what is stored.
+    """
     width = header_size_of(deframer)
-    if width is None:
+    if width is None or has_transform(deframer):
         return None
     totals = Totals()
     unchecked = ChecksumDeframer(UncheckedChecksum(width - 4))

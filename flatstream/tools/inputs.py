@@ -18,6 +18,7 @@ from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._endpoints import Source
 from flatstream._finding import find_checksum
 from flatstream._open import open as open_stream
+from flatstream._open import open_found
 from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import checksum_name as name_of_checksum
@@ -35,6 +36,7 @@ __all__ = [
     "Input",
     "NotAStreamError",
     "Opened",
+    "UnreadableError",
     "checksum_name",
     "decompression",
     "expand",
@@ -83,6 +85,10 @@ class NotAStreamError(InvalidFrameError):
     def of_foreign(cls, path: str, found: Foreign) -> NotAStreamError:
         """The error for an input of which it is known what it is, in fewer words than `flatstream.open` has for it."""
         return cls.of(path, f"it is {found.what}" if found.is_perhaps else f"no stream: it is {found.what}", found)
+
+
+class UnreadableError(NotAStreamError):
+    """An input is a stream whose messages cannot be read: its description names what cannot be undone."""
 
 
 @dataclass
@@ -154,6 +160,8 @@ class Input:
         checksum: Checksum | ChecksumType | str | None = None,
         schema: Schema | str | os.PathLike[str] | None = None,
         table: str | None = None,
+        *,
+        stored: bool = False,
         **options: Any,
     ) -> Opened:
         """Opens the input for reading.
@@ -166,6 +174,8 @@ class Input:
             The schema of the messages, instead of the description's; a path is that of a schema file.
         table : str, optional
             The name or file identifier of the table that the messages have; the root by default.
+        stored : bool
+            Whether to read what is stored, and not the messages that the description says that it is of.
         **options
             Those of `StreamReader` or `JournalReader`, such as `on_error` or `follow`.
 
@@ -173,16 +183,23 @@ class Input:
         ------
         NotAStreamError
             The input is no stream, or its checksum cannot be found.
+        UnreadableError
+            Its payloads are compressed or encrypted in a way that cannot be undone.
         LookupError
             There is no such table, or the schema contradicts the stream's description.
         OSError
             It cannot be read.
         """
         made = None if schema is None else load_schema(schema)
-        opened = self._open_reader(checksum, options)
+        opened = self._open_reader(checksum, options, stored=stored)
         try:
             try:
                 opened.description = opened.reader.description
+                try:
+                    opened.reader._check_readable()
+                except InvalidFrameError as error:
+                    # A damaged dictionary is damage, and another error.
+                    raise UnreadableError.of(self.name, str(error)) from error
             finally:
                 if checksum is not None and opened.description is None and self.kind == "file":
                     self._check_checksum(checksum)
@@ -201,7 +218,7 @@ class Input:
             raise
         return opened
 
-    def _open_reader(self, checksum: Any, options: dict[str, Any]) -> Opened:
+    def _open_reader(self, checksum: Any, options: dict[str, Any], *, stored: bool) -> Opened:
         if self.kind == "journal":
             from flatstream.journal import JournalReader
 
@@ -213,10 +230,19 @@ class Input:
             return Opened(journal, journal.checksum, None if checksum is not None else "journal")
         try:
             if self.kind == "pipe":
-                reader, found_by = _open_pipe(self.name, checksum, options)
+                reader, found_by = _open_pipe(self.name, checksum, options, stored=stored)
             else:
-                reader = open_stream(self.name, checksum=checksum, **options)
+                reader = (
+                    open_found(self.name, options)
+                    if checksum is None
+                    else open_stream(self.name, checksum=checksum, **options)
+                )
                 found_by = reader.checksum_found_by
+                if stored:
+                    name = reader.checksum
+                    reader.close()
+                    made = deframer_for(name if checksum is None else checksum)
+                    reader = open_stream(self.name, deframer=made, **options)
         except NotAStreamError:
             raise
         except InvalidFrameError as error:
@@ -263,12 +289,15 @@ def peeked_pipe(file: Any, name: str) -> PeekedFile:
         raise
 
 
-def _open_pipe(name: str, checksum: Any, options: dict[str, Any]) -> tuple[StreamReader, FoundBy | None]:
+def _open_pipe(
+    name: str, checksum: Any, options: dict[str, Any], *, stored: bool
+) -> tuple[StreamReader, FoundBy | None]:
     """A reader of standard input or of a pipe with a name."""
     peeked = peeked_pipe(open_stdin() if name == STDIN else io.FileIO(name, "rb"), name)
     try:
         found = None if checksum is not None else find_checksum(peeked, name)
-        deframer = checksum if found is None else deframer_for(found.checksum)
+        deframer = checksum if found is None else found.checksum
+        deframer = deframer_for(deframer) if stored else deframer
         source = Source(peeked, {"readinto": peeked.readinto}, owned=True)
         return StreamReader(source, deframer, **options), None if found is None else found.by
     except InvalidFrameError as error:

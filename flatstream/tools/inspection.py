@@ -13,7 +13,7 @@ from flatstream.description._schemas import PER_SECOND
 from flatstream.errors import FlatStreamError
 from flatstream.tools._journals import examine_journal
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
-from flatstream.tools.inputs import Input, NotAStreamError, Opened, decompression, only_input
+from flatstream.tools.inputs import Input, NotAStreamError, Opened, UnreadableError, decompression, only_input
 
 if TYPE_CHECKING:
     from flatstream.description import Description
@@ -78,6 +78,9 @@ class StreamInfo:
         The times of the first and the last message, in that unit; None if it has none, which is read as 0.
     description : Description or None
         What the stream says of itself.
+    unreadable : str or None
+        Why messages cannot be read, if payloads are compressed or encrypted in a way that cannot be undone. Then frames
+        are intact if what is stored in them is, and the sizes of payloads are those of what is stored.
     writer : str or None
         The process that has it open to write it.
     segments, lost_segments : int or None
@@ -109,6 +112,7 @@ class StreamInfo:
     first_time: int | None = None
     last_time: int | None = None
     description: Any = None
+    unreadable: str | None = None
     writer: str | None = None
     segments: int | None = None
     lost_segments: int | None = None
@@ -137,6 +141,10 @@ class StreamInfo:
         if self.description is not None:
             names = ("version", "checksum", "created_ns", "created_by", "serializer", "metadata")
             content["description"] = {name: getattr(self.description, name) for name in names}
+            content["description"]["transforms"] = [
+                {"name": one.name, "parameters": dict(one.parameters), "data_bytes": len(one.data)}
+                for one in self.description.transforms
+            ]
         return content
 
 
@@ -203,12 +211,18 @@ def info(
         return _of_journal(one, checksum, schema, table, time, is_small if check is None else check, step)
     if one.kind == "file" and size == 0:
         return StreamInfo(one.name, "empty", "an empty file", size=0, found_by="empty file", frames=0, state="intact")
+    unreadable = None
     try:
         opened = one.open(checksum, schema, table)
+    except UnreadableError as error:
+        if one.kind != "file":
+            raise
+        unreadable = str(error)
+        opened = one.open(checksum, schema, table, stored=True)
     except NotAStreamError as error:
         return _of_foreign(one, error)
     with opened:
-        times = _times(opened, time)
+        times = {} if unreadable is not None else _times(opened, time)
         if one.kind != "file" or opened.compression is not None:
             totals, checked = Totals(), True
             read_to_end(opened.reader, totals, step)
@@ -235,8 +249,9 @@ def info(
             damage=tuple(totals.damage[:MOST_TOLD]),
             damaged_places=totals.damaged_places,
             lost_bytes=totals.lost_bytes,
-            identifiers=dict(totals.identifiers.most_common()),
-            looked_at=totals.looked_at,
+            identifiers={} if unreadable is not None else dict(totals.identifiers.most_common()),
+            looked_at=0 if unreadable is not None else totals.looked_at,
+            unreadable=unreadable,
             writer=who_writes(one.name) if one.kind == "file" else None,
             **_schema_fields(opened, is_given=schema is not None),
             **_time_fields(times, totals.first, totals.last),

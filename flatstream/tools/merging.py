@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.reader import FrameBatch
 from flatstream.tools._order import Order
-from flatstream.tools._outputs import NewStream, is_same_checksum
+from flatstream.tools._outputs import NewStream, has_same_frames
 from flatstream.tools._progress import Progress
 from flatstream.tools._sources import (
     SourceReport,
     SourceStream,
     common_checksum,
     common_description,
+    common_transforms,
     metadata_left_out,
     open_sources,
     times_of,
@@ -128,7 +129,8 @@ def merge(
     -----
     The messages of a source stay in their order. One whose time is earlier than that of a message before it, or that
     has none, follows that message directly. Of messages with equal times, those of the earlier source come first. The
-    bytes of messages are not changed. The description is carried on, with the metadata that all have in common.
+    bytes of messages are not changed. The description is carried on, with the metadata that all have in common. If all
+    are compressed in the same way, so is the new file.
     Memory: for each source, one chunk of its reader.
 
     Examples
@@ -155,17 +157,17 @@ def merge(
         description = common_description(opened, algorithm, table)
         times = None if time is False else times_of(opened, table, time, "merging")
         told = Progress(opened, progress)
-        with NewStream(os.fspath(out), algorithm, description) as new:
+        with NewStream(os.fspath(out), algorithm, description, common_transforms(opened)) as new:
             out_of_order = 0
             if times is None:
                 for source in opened:
-                    same = is_same_checksum(source.checksum, algorithm)
+                    same = has_same_frames(source, algorithm)
                     for batch in source.reader.batches():
                         new.write(batch, 0, len(batch), as_they_are=same)
                         told.tell()
             else:
                 out_of_order = _merge(
-                    [_Head(source, times, same=is_same_checksum(source.checksum, algorithm)) for source in opened],
+                    [_Head(source, times, same=has_same_frames(source, algorithm)) for source in opened],
                     new,
                     told,
                 )

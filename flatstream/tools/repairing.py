@@ -170,7 +170,15 @@ def repair(
 
 def _repair_journal(one: Input, checksum: Any, progress: Callable[[int, int], object] | None) -> RepairReport:
     from flatstream.journal._examine import checksum_of, deframer_of, read_folder
-    from flatstream.journal._layout import LOCK, Manifest, list_segments, lost_segments, read_manifest, write_manifest
+    from flatstream.journal._layout import (
+        LOCK,
+        Manifest,
+        list_segments,
+        lost_segments,
+        read_manifest,
+        segment_name,
+        write_manifest,
+    )
     from flatstream.journal._recovery import recover_segments
 
     folder = read_folder(one.name)
@@ -193,7 +201,7 @@ def _repair_journal(one: Input, checksum: Any, progress: Callable[[int, int], ob
         lost = len(lost_segments(manifest, list_segments(one.name)))
     segments = []
     for report in reports:
-        name = os.path.basename(report.path)
+        name = segment_name(report.path)
         before = known.get(name)
         action: Literal["nothing", "cut", "damaged"] = "cut" if report.action == "cut" else "nothing"
         error_text, offset = None, None
@@ -209,7 +217,7 @@ def _repair_journal(one: Input, checksum: Any, progress: Callable[[int, int], ob
             action, error_text = "damaged", f"{frames} missing that it had when it was sealed"
         segments.append(
             RepairReport(
-                name,
+                os.path.basename(report.path),
                 action,
                 report.frames,
                 report.bytes,

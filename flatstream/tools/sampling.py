@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream._core.base.checks import int_argument
 from flatstream.checksums import Checksum, ChecksumType
-from flatstream.tools._outputs import NewStream, is_same_checksum
+from flatstream.tools._outputs import NewStream, has_same_frames
 from flatstream.tools._progress import Progress
-from flatstream.tools._sources import SourceReport, check_single, common_checksum, common_description, open_sources
+from flatstream.tools._sources import (
+    SourceReport,
+    check_single,
+    common_checksum,
+    common_description,
+    common_transforms,
+    open_sources,
+)
 
 if TYPE_CHECKING:
     from flatstream.reader import _OnError
@@ -115,9 +122,9 @@ def sample(
         check_single(opened)
         algorithm = common_checksum(opened, to_checksum)
         description = common_description(opened, algorithm, None)
-        same = is_same_checksum(opened[0].checksum, algorithm)
+        same = has_same_frames(opened[0], algorithm)
         told = Progress(opened, progress)
-        with NewStream(os.fspath(out), algorithm, description) as new:
+        with NewStream(os.fspath(out), algorithm, description, common_transforms(opened)) as new:
             wanted = next(chosen)
             first = 0
             for batch in opened[0].reader.batches():

@@ -15,7 +15,7 @@ from flatstream._core.base.checks import int_argument
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.reader import FrameBatch
 from flatstream.tools._order import BEFORE, Order
-from flatstream.tools._outputs import NewStream, is_same_checksum
+from flatstream.tools._outputs import NewStream, has_same_frames
 from flatstream.tools._progress import Progress
 from flatstream.tools._sources import (
     SourceReport,
@@ -23,12 +23,13 @@ from flatstream.tools._sources import (
     check_single,
     common_checksum,
     common_description,
+    common_transforms,
     open_sources,
     times_of,
 )
 
 if TYPE_CHECKING:
-    from flatstream.description import Description
+    from flatstream.description import Description, Transform
     from flatstream.reader import _OnError
     from flatstream.schema import Table
     from flatstream.tools._times import MessageTimes
@@ -131,7 +132,7 @@ def split(
         of an hour begin with the hours. Intervals without messages have no file.
     size : int, optional
         Each file has at most so many bytes, its description included, or one message that is larger. (Of compressed
-        files, before they are compressed.)
+        files and messages, before they are compressed.)
     count : int, optional
         Each file has so many messages, and the last one what is left.
     time, table
@@ -190,7 +191,9 @@ def split(
         algorithm = common_checksum(opened, to_checksum)
         description = common_description(opened, algorithm, table)
         told = Progress(opened, progress)
-        with _Files(names, algorithm, description, same=is_same_checksum(stream.checksum, algorithm)) as files:
+        transforms = common_transforms(opened)
+        same = has_same_frames(stream, algorithm)
+        with _Files(names, algorithm, description, transforms, same=same) as files:
             out_of_order = 0
             if every is not None:
                 out_of_order = _by_time(stream, files, length, times_of(opened, table, time, "splitting"), told)
@@ -223,7 +226,11 @@ def _by_time(stream: SourceStream, files: _Files, length: int, times: MessageTim
 def _by_size(stream: SourceStream, files: _Files, limit: int, told: Progress) -> None:
     header = 4 + files.checksum.size
     size = limit
-    described = 0 if files.description is None else header + len(files.description.to_bytes())
+    described = 0
+    if files.description is not None:
+        described = header + len(files.description._with_transforms(files.transforms).to_bytes())
+    # What compression does not make smaller has one byte more; how much smaller others become is not known here.
+    header += len(files.transforms)
     limit = max(0, limit - described)
     room = 0
     for batch in stream.reader.batches():
@@ -314,10 +321,19 @@ class _Names:
 class _Files:
     """The new files, one at a time. A context manager, which removes what is not complete at its end."""
 
-    def __init__(self, names: _Names, checksum: Checksum, description: Description | None, *, same: bool) -> None:
+    def __init__(
+        self,
+        names: _Names,
+        checksum: Checksum,
+        description: Description | None,
+        transforms: tuple[Transform, ...],
+        *,
+        same: bool,
+    ) -> None:
         self.names = names
         self.checksum = checksum
         self.description = description
+        self.transforms = transforms
         self.same = same
         self.done: list[SplitFile] = []
         self.new: NewStream | None = None
@@ -331,7 +347,7 @@ class _Files:
         path = self.names.name(len(self.done), start)
         if any(file.path == path for file in self.done):
             raise ValueError(f"the pattern gives two files the name {path!r:.200}: add {{number}}")
-        self.new = NewStream(path, self.checksum, self.description)
+        self.new = NewStream(path, self.checksum, self.description, self.transforms)
 
     def write(self, batch: FrameBatch, begin: int, end: int) -> None:
         assert self.new is not None

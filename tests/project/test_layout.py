@@ -32,8 +32,10 @@ FOLDERS = {
     "recovery",
     "robustness",
     "schemas",
+    "serializers",
     "stream",
     "tools",
+    "transforms",
 }
 
 

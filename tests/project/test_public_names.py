@@ -18,6 +18,7 @@ PUBLIC = {
     "AdaptiveWatermarkPolicy": (
         "baseline_capacity clock cooldown messages_to_wait on_reclaim should_reset size_ratio_threshold"
     ),
+    "Aes256Gcm": "context key_id name number",
     "BoundedDeframer": "bounded check inner locate max_len observed with_max_frame_len with_validator",
     "BoundedFramer": "bounded frame_and_write inner max_len observed with_max_frame_len with_validator",
     "Builder": (
@@ -32,6 +33,7 @@ PUBLIC = {
         "StartVector WriteVtable assertNested assertNotNested assertStructIsInline current_vtable finished "
         "forceDefaults head minalign nested objectEnd sharedStrings vectorNumElems vtables"
     ),
+    "ChaCha20Poly1305": "context key_id name number",
     "Checksum": "calculate name size verify",
     "ChecksumDeframer": (
         "allow_empty bounded check checksum locate max_frame_len observed with_max_frame_len with_validator"
@@ -39,6 +41,7 @@ PUBLIC = {
     "ChecksumFramer": "bounded checksum frame_and_write observed with_max_frame_len with_validator",
     "ChecksumMismatchError": "next_intact_offset",
     "ChecksumType": "CRC16 CRC32 CRC32C CRC64 NONE XXHASH64 checksum",
+    "Cipher": "context key_id name number",
     "Column": "to_array to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnBatch": "schema to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnSchema": "to_pyarrow",
@@ -58,6 +61,18 @@ PUBLIC = {
         "to_bytes transforms version with_checksum with_metadata"
     ),
     "Detection": "checksum confidence frames looks_like",
+    "EncryptedDeframer": (
+        "bind_description bounded check cipher compressed encrypted encryption_report end inner locate observed passed_over "
+        "probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len with_validator"
+    ),
+    "EncryptedFramer": (
+        "accepted begin bind_description bounded cipher compressed described encrypted finish frame_and_write inner "
+        "inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
+    ),
+    "EncryptionReport": (
+        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused unfinished_count "
+        "unfinished_parts"
+    ),
     "Enum": "",
     "EnumValue": "",
     "EvolutionIssue": "",
@@ -70,14 +85,16 @@ PUBLIC = {
     "InvalidFrameError": "next_intact_offset",
     "JournalReader": "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches "
     "columns commit cursor deframer description detach directory frames_read gaps id lost_bytes "
-    "lost_ranges message_number message_offset messages number offset position process_all "
+    "lost_ranges message_number message_offset messages number objects offset position process_all "
     "process_typed process_typed_with_payload read_batch read_message records skipped source "
     "stop_error typed_messages write_json_lines",
     "JournalWriter": "buffer_capacity builder bytes_written close closed description detach directory "
     "durable_position flush framer frames_written health id is_refusing metrics pending_bytes "
-    "position recovery rotate sink sync wait_durable write write_batch write_finished "
+    "position recovery rotate serializer sink sync wait_durable write write_batch write_finished "
     "write_frames write_message write_payload write_payloads",
     "JsonError": "next_intact_offset",
+    "JsonSerializer": "dumps loads name type",
+    "MessagePackSerializer": "dumps loads name type",
     "MemoryPolicy": "baseline_capacity on_reclaim should_reset",
     "NoChecksum": "calculate name size verify",
     "NoOpPolicy": "baseline_capacity on_reclaim should_reset",
@@ -94,6 +111,7 @@ PUBLIC = {
     "SalvageReport": "doubtful doubtful_ranges frames looks_like lost_bytes lost_ranges size",
     "Schema": "check_evolution enums from_bytes from_fbs from_file root structs table tables to_bytes to_fbs",
     "SchemaError": "next_intact_offset",
+    "Serializer": "dumps loads name",
     "SizeThresholdPolicy": (
         "baseline_capacity grow_above_bytes messages_to_wait on_reclaim should_reset shrink_below_bytes"
     ),
@@ -102,15 +120,15 @@ PUBLIC = {
     "StreamDeserialize": "from_payload",
     "StreamReader": (
         "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches columns deframer "
-        "description detach frames_read lost_bytes lost_ranges message_number message_offset messages offset "
+        "description detach frames_read lost_bytes lost_ranges message_number message_offset messages objects offset "
         "process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
         "stop_error typed_messages write_json_lines"
     ),
     "StreamSerialize": "serialize",
     "StreamWriter": (
         "buffer_capacity builder bytes_written close closed description detach flush framer frames_written is_refusing "
-        "pending_bytes recovery sink sync write write_batch write_finished write_frames write_message write_payload "
-        "write_payloads"
+        "pending_bytes recovery serializer sink sync write write_batch write_finished write_frames write_message "
+        "write_payload write_payloads"
     ),
     "Struct": "",
     "Table": (

@@ -377,6 +377,16 @@ OTHERS = [
         (5, TypeError, "made by"),
         ({}, TypeError, "made"),
     ),
+    *refusals(
+        "JsonSerializer",
+        lambda value: flatstream.JsonSerializer(default=value),
+        (5, TypeError, "default must be callable"),
+    ),
+    *refusals(
+        "MessagePackSerializer",
+        lambda value: flatstream.MessagePackSerializer(default=value),
+        (5, TypeError, "default must be callable"),
+    ),
     *refusals("ColumnStream", flatstream.ColumnStream, (None, TypeError, "made by"), ([], TypeError, "made by")),
     *instances("StreamReader", "deframer", "Deframer", lambda value: StreamReader(b"", value), FRAMER, but_none=True),
     *instances(
@@ -530,6 +540,7 @@ TAKE_NOTHING = {
     "NoChecksum",
     "NoOpPolicy",
     "NoValidator",
+    "Serializer",
     "XxHash64",
 }
 # Errors, plain data, enumerations and protocols take what they are given.

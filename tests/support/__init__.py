@@ -13,6 +13,7 @@ Streams
     python_strategies  framers and deframers written in Python
     items              items for simple mode, and builders that have finished a message
     shared_writers     framers and sinks for writers that several threads share
+    serializers        a serializer as an application has one
     views              payloads, and every way to keep a view of one
     clock              a clock for memory policies
     journal_folders    folders of journals made by hand, and damage to them

@@ -270,7 +270,7 @@ cdef class ColumnReader(Exclusive):
             )
             self.next_row = 0
             # Other memory can be written to by other threads while the GIL is released, so it is read with the GIL.
-            self.batch_is_private = self.decoder.chunk is not None or type(self.batch.buffer.obj) is bytes
+            self.batch_is_private = not self.batch.may_change or type(self.batch.buffer.obj) is bytes
             self.message_bytes += PyMemoryView_GET_BUFFER(self.batch.buffer).len
         self.read_window(max_rows)
         if self.progress is not None and self.batch is None:
@@ -339,8 +339,9 @@ cdef class ColumnReader(Exclusive):
             self.batch = None
         if self.stopped:
             self.decoder.stop_before(
-                error, error.offset, batch.stream_offset + PyMemoryView_GET_BUFFER(batch.buffer).len,
+                error, batch.begin_of(first), batch.frames_end, batch.position_behind,
                 <unsigned long long>(batch.starts.length - first),
+                None if batch.states is None else batch.states[first],
             )
         if left_out is not None:
             self.tell_left_out(batch, left_out)
@@ -404,17 +405,10 @@ cdef class ColumnReader(Exclusive):
     cdef int tell_left_out(self, FrameBatch batch, list rows) except -1:
         """Accounts for the frames of damaged messages as lost."""
         cdef Py_ssize_t row
-        cdef long long start, end
         # Two passes over the messages may have found them.
         rows.sort()
         for row in rows:
-            # All headers have the same size, so the distance between two payloads is the distance between their frames.
-            start = batch.starts.data[row] - batch.starts.data[0]
-            if row + 1 < batch.starts.length:
-                end = batch.starts.data[row + 1] - batch.starts.data[0]
-            else:
-                end = PyMemoryView_GET_BUFFER(batch.buffer).len
-            self.decoder.losses.add(batch.stream_offset + start, batch.stream_offset + end)
+            self.decoder.losses.add(batch.begin_of(row), batch.end_of(row))
         return 0
 
     cdef Py_ssize_t row_of(self, Py_ssize_t i) noexcept:
@@ -425,10 +419,9 @@ cdef class ColumnReader(Exclusive):
         """Ends the window before message `i`, which is damaged."""
         cdef Py_ssize_t row = self.row_of(i)
         cdef FrameBatch batch = self.batch
-        # All headers have the same size, so the distance between two payloads is the distance between their frames.
         error = FlatbufferError(
             f"a message cannot be read: {path}: {reason}",
-            offset=batch.stream_offset + batch.starts.data[row] - batch.starts.data[0],
+            offset=batch.begin_of(row),
             frame=self.first_number + <unsigned long long>row,
         )
         if not error.frame:

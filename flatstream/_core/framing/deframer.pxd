@@ -63,6 +63,8 @@ cdef class Deframer:
     cdef bint locate_is_native
     # The checksum at the end of the chain is one of the built-in kernels.
     cdef bint check_is_native
+    # Something in the chain is a transform (transform.pyx): the payload of a message is what `unpack` gives.
+    cdef bint has_transform
     cdef Py_ssize_t find(
         self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1
@@ -71,6 +73,8 @@ cdef class Deframer:
     ) except -1
     cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1
     cdef int examine(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1
+    cdef object unpack(self, object owner_view, const uint8_t* frame, const Span* span)
+    cdef int check_in_python(self, object owner_view, const uint8_t* frame, const Span* span, object payload) except -1
     cdef int get_format(self, HeaderFormat* format) noexcept
     cdef Py_ssize_t evidence_bytes(self) noexcept
     cdef Py_ssize_t located(self, object result, Py_ssize_t size, Span* span) except -1
@@ -95,6 +99,8 @@ cdef class ChecksumDeframer(HeaderDeframer):
 cdef class DeframerAdapter(Deframer):
     cdef Deframer _inner
     cdef int adapt(self, object inner) except -1
+    cdef int inspect(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1
+    cdef object around(self, object inner)
 
 
 cdef class BoundedDeframer(DeframerAdapter):

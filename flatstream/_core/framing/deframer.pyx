@@ -9,6 +9,7 @@ payload lies and where the next frame begins, or how many bytes it needs to know
 from collections import namedtuple
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
@@ -16,7 +17,9 @@ from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.endian cimport load_le, load_u32
 from flatstream._core.base.pickling cimport reduced
 from flatstream._core.checksums.checksum cimport Checksum, NoChecksum
-from flatstream._core.framing.framer cimport check_callable, checked_depth, checked_limit
+from flatstream._core.framing.framer cimport (
+    check_callable, checked_depth, checked_limit, copied_attributes, make_transform,
+)
 from flatstream._core.framing.validator cimport Validator
 from flatstream._core.framing.wire cimport LENGTH_SIZE, HeaderFormat
 
@@ -134,7 +137,8 @@ cdef class Deframer:
         frame : bytes-like
             The whole frame.
         payload : bytes-like
-            The part of `frame` that is the payload.
+            The part of `frame` that is the payload. Outside of a transform: what the transform has restored, which is
+            no part of `frame`; the deframers inside of it have accepted the frame already.
 
         Raises
         ------
@@ -152,6 +156,13 @@ cdef class Deframer:
             span.payload_start = <const uint8_t*>part.buf - <const uint8_t*>whole.buf
             span.payload_end = span.payload_start + part.len
             span.frame_end = whole.len
+            if self.has_transform and not 0 <= span.payload_start <= span.payload_end <= span.frame_end:
+                # It was restored.
+                try:
+                    (<DeframerAdapter>self).inspect(owner_view_of(payload, "payload"), <const uint8_t*>part.buf, part.len)
+                finally:
+                    PyBuffer_Release(&part)
+                return
             PyBuffer_Release(&part)
             if not 0 <= span.payload_start <= span.payload_end <= span.frame_end:
                 raise ValueError("payload must be a memoryview of a part of frame, not a copy")
@@ -159,8 +170,38 @@ cdef class Deframer:
         finally:
             PyBuffer_Release(&whole)
 
+    def start(self):
+        """The deframer for one stream. A reader calls it once, and uses what it returns.
+
+        By default the deframer itself. One that has a state returns a copy, so that it may serve many streams.
+        """
+        return self
+
+    def end(self):
+        """Is called, on each deframer of the chain, whenever a read comes to a clean end of the stream.
+
+        It may raise a FlatStreamError if the stream cannot end here.
+        """
+
+    def bind_description(self, payload):
+        """Is called, on each deframer of the chain, with the payload (bytes) of the stream's description, if it has one.
+
+        That is before the first frame behind it is looked at.
+        """
+
+    def compressed(self, decompressor=None, **options):
+        """A deframer that decompresses what this one finds: see `flatstream.transforms.CompressedDeframer`."""
+        return make_transform("compressed_deframer", self, (decompressor,), options)
+
+    def encrypted(self, cipher, **options):
+        """A deframer that decrypts what this one finds: see `flatstream.transforms.EncryptedDeframer`."""
+        return make_transform("encrypted_deframer", self, (cipher,), options)
+
     def bounded(self, max_len):
-        """A deframer that refuses payloads longer than `max_len` bytes before they are read."""
+        """A deframer that refuses payloads longer than `max_len` bytes before they are read.
+
+        Around a transform, it refuses them when they are restored, and the frame is consumed.
+        """
         return BoundedDeframer(self, max_len)
 
     def with_max_frame_len(self, max_frame_len):
@@ -226,16 +267,29 @@ cdef class Deframer:
         return 0
 
     cdef int examine(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
-        """Raises if the whole frame at `frame` is refused. With `probe`, no observer is called."""
-        if not self.checks_in_python:
+        """Raises if the whole frame at `frame` is refused. With `probe`, no observer is called.
+
+        With `has_transform` nothing is restored, so that only what can be told from the stored bytes is examined.
+        """
+        if not self.checks_in_python or self.has_transform:
             return self.examine_natively(owner_view, frame, span, probe)
-        outcome = self.check(
-            slice_view(owner_view, frame, span.frame_end),
+        return self.check_in_python(
+            owner_view, frame, span,
             slice_view(owner_view, frame + span.payload_start, span.payload_end - span.payload_start),
         )
+
+    cdef int check_in_python(self, object owner_view, const uint8_t* frame, const Span* span, object payload) except -1:
+        outcome = self.check(slice_view(owner_view, frame, span.frame_end), payload)
         if outcome is not None:
             raise TypeError(f"{type(self).__name__}.check must return None or raise, got {outcome!r:.100}")
         return 0
+
+    cdef object unpack(self, object owner_view, const uint8_t* frame, const Span* span):
+        """Raises if the whole frame at `frame` is refused, else returns its payload: a memoryview, with `has_transform`
+        of what was restored; None for a frame that is no message.
+        """
+        self.examine(owner_view, frame, span, False)
+        return slice_view(owner_view, frame + span.payload_start, span.payload_end - span.payload_start)
 
     cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
         return 0
@@ -412,9 +466,40 @@ cdef class DeframerAdapter(Deframer):
             raise TypeError(f"inner must be an instance of Deframer, got {inner!r:.100}")
         self.depth = checked_depth((<Deframer>inner).depth, self._inner)
         self._inner = inner
+        self.has_transform = self._inner.has_transform
         self.locate_is_native = self._inner.locate_is_native and not self.locates_in_python
-        self.check_is_native = self._inner.check_is_native and not self.checks_in_python
+        # Outside of a transform, check() gets what was restored.
+        self.check_is_native = self._inner.check_is_native and not (self.checks_in_python and not self.has_transform)
         return 0
+
+    def start(self):
+        """The deframer for one stream: this one, or a copy of it around ``inner.start()`` if that is another."""
+        if self._inner is None:
+            raise TypeError(f"{type(self).__name__}.__init__ was not called")
+        inner = self._inner.start()
+        return self if inner is self._inner else self.around(inner)
+
+    cdef object around(self, object inner):
+        """A copy of this adapter around another inner deframer."""
+        raise SystemError("flatstream: an adapter without around")
+
+    cdef int inspect(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        """The adapter's own step for a payload that the inner deframer has accepted."""
+        return 0
+
+    cdef object unpack(self, object owner_view, const uint8_t* frame, const Span* span):
+        if not self.has_transform:
+            return Deframer.unpack(self, owner_view, frame, span)
+        payload = self._inner.unpack(owner_view, frame, span)
+        if payload is None:
+            return None
+        if self.checks_in_python:
+            self.check_in_python(owner_view, frame, span, payload)
+        else:
+            self.inspect(
+                payload, <const uint8_t*>PyMemoryView_GET_BUFFER(payload).buf, PyMemoryView_GET_BUFFER(payload).len
+            )
+        return payload
 
     cdef Py_ssize_t find_natively(
         self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
@@ -438,6 +523,8 @@ cdef class DeframerAdapter(Deframer):
 cdef class BoundedDeframer(DeframerAdapter):
     """Refuses payloads longer than `max_len` bytes before they are read; `inner` does the rest.
 
+    Around a transform, the bound is for what is restored: the frame was read then, and is consumed.
+
     Raises
     ------
     TypeError, ValueError
@@ -458,13 +545,25 @@ cdef class BoundedDeframer(DeframerAdapter):
         self, object owner_view, const uint8_t* data, Py_ssize_t size, Span* span
     ) except -1:
         cdef Py_ssize_t missing = DeframerAdapter.find_natively(self, owner_view, data, size, span)
-        if not missing and span.payload_end - span.payload_start > self.max_len:
+        if not missing and span.payload_end - span.payload_start > self.max_len and not self.has_transform:
             fail_length(span.payload_end - span.payload_start, size, self.max_len)
         return missing
 
+    cdef int inspect(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        if length > self.max_len:
+            raise InvalidFrameError(
+                f"the payload has {length} bytes when it is restored, more than the bound of {self.max_len}",
+                declared_len=length, buffer_len=length, limit=self.max_len,
+            )
+        return 0
+
+    cdef object around(self, object inner):
+        return copied_attributes(self, BoundedDeframer, (inner, self.max_len))
+
     cdef int get_format(self, HeaderFormat* format) noexcept:
         self._inner.get_format(format)
-        format.max_length = min(format.max_length, self.max_len)
+        if not self.has_transform:
+            format.max_length = min(format.max_length, self.max_len)
         return 0
 
     def __repr__(self):
@@ -476,6 +575,9 @@ cdef class BoundedDeframer(DeframerAdapter):
 
 cdef class NonEmptyDeframer(DeframerAdapter):
     """Refuses empty payloads; `inner` does the rest. What ``allow_empty=False`` puts around a deframer that takes them.
+
+    Around a transform, it refuses payloads that are empty as they are stored, like zeros in a file, and those that are
+    empty when they are restored.
 
     Raises
     ------
@@ -498,6 +600,17 @@ cdef class NonEmptyDeframer(DeframerAdapter):
         if not missing and span.payload_end == span.payload_start:
             fail_empty(size, None)
         return missing
+
+    cdef int inspect(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        if not length:
+            raise InvalidFrameError(
+                "the payload is empty when it is restored, and empty payloads are not allowed here",
+                declared_len=0, buffer_len=0,
+            )
+        return 0
+
+    cdef object around(self, object inner):
+        return copied_attributes(self, NonEmptyDeframer, (inner,))
 
     cdef int get_format(self, HeaderFormat* format) noexcept:
         self._inner.get_format(format)
@@ -534,9 +647,16 @@ cdef class ObserverDeframer(DeframerAdapter):
 
     cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
         DeframerAdapter.examine_natively(self, owner_view, frame, span, probe)
-        if not probe:
+        if not probe and not self.has_transform:
             self.callback(slice_view(owner_view, frame + span.payload_start, span.payload_end - span.payload_start))
         return 0
+
+    cdef int inspect(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        self.callback(slice_view(owner_view, data, length))
+        return 0
+
+    cdef object around(self, object inner):
+        return copied_attributes(self, ObserverDeframer, (inner, self.callback))
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self.callback!r})"
@@ -574,9 +694,17 @@ cdef class ValidatingDeframer(DeframerAdapter):
 
     cdef int examine_natively(self, object owner_view, const uint8_t* frame, const Span* span, bint probe) except -1:
         DeframerAdapter.examine_natively(self, owner_view, frame, span, probe)
+        if self.has_transform:
+            return 0
         return self._validator.inspect(
             owner_view, frame + span.payload_start, span.payload_end - span.payload_start
         )
+
+    cdef int inspect(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
+        return self._validator.inspect(owner_view, data, length)
+
+    cdef object around(self, object inner):
+        return copied_attributes(self, ValidatingDeframer, (inner, self._validator))
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self._validator!r})"

@@ -105,6 +105,8 @@ cdef class Framer:
     cdef bint in_python
     # Something in the chain needs the payload as a memoryview.
     cdef bint needs_view
+    # Something in the chain is a transform (transform.pyx): it frames other bytes than those of the payload.
+    cdef bint has_transform
     cdef int depth
     cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1
     cdef Py_ssize_t header(self, object owner_view, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1
@@ -122,6 +124,9 @@ cdef class ChecksumFramer(Framer):
 cdef class FramerAdapter(Framer):
     cdef Framer _inner
     cdef int adapt(self, object inner) except -1
+    cdef int check_inner(self) except -1
+    cdef object around(self, object inner)
+    cdef object converted(self, object owner_view)
 
 
 cdef class BoundedFramer(FramerAdapter):
@@ -146,6 +151,8 @@ cdef class FrameCollector:
 
 cdef bytes collect_frame(Framer framer, object payload)
 cdef bint get_framer_format(Framer framer, HeaderFormat* format) noexcept
+cdef object copied_attributes(object adapter, object base, tuple args)
+cdef object make_transform(str name, object inner, tuple args, dict options)
 cdef int check_callable(object callback) except -1
 cdef Py_ssize_t checked_limit(str name, object value) except -1
 cdef int checked_depth(int depth, object already) except -1

@@ -8,6 +8,7 @@ payload is copied is the caller's decision. A framer written in Python writes th
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -20,6 +21,7 @@ from flatstream._core.flatbuf.message_builder cimport check_no_prefix
 from flatstream._core.framing.validator cimport Validator
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE, MAX_PAYLOAD_LEN, HeaderFormat
 
+from flatstream._core.base.pickling import rebuild
 from flatstream.errors import InvalidFrameError
 
 
@@ -71,6 +73,38 @@ cdef int check_outcome(Framer framer, object outcome) except -1:
             f"{type(framer).__name__}.frame_and_write must write the frame and return None, got {outcome!r:.100}"
         )
     return 0
+
+
+# What makes the transforms of `compressed` and `encrypted`: this layer knows none of them.
+cdef dict TRANSFORMS = {}
+
+
+def register_transforms(**makers):
+    """Sets the functions that make the adapters of the fluent methods.
+
+    Parameters
+    ----------
+    compressed_framer, encrypted_framer, compressed_deframer, encrypted_deframer : callable
+        ``maker(inner, *arguments, **options)`` returns the adapter.
+    """
+    TRANSFORMS.update(makers)
+
+
+cdef object make_transform(str name, object inner, tuple args, dict options):
+    return TRANSFORMS[name](inner, *args, **options)
+
+
+cdef object copied_attributes(object adapter, object base, tuple args):
+    """A new object of the class of `adapter`, initialized by the built-in class `base`, with the same attributes.
+
+    The constructor of a subclass may take other arguments than `base`, so it is not called.
+    """
+    made = rebuild(type(adapter), base, args, {})
+    state = object.__getstate__(adapter)
+    for values in state if isinstance(state, tuple) else (state,):
+        for name, value in (values or {}).items():
+            setattr(made, name, value)
+    return made
 
 
 cdef class Framer:
@@ -126,7 +160,10 @@ cdef class Framer:
         owner_view = owner_view_of(payload, "payload")
         acquire(owner_view, &view, "payload")
         try:
-            if inner is not None and inner.in_python:
+            if self.has_transform:
+                owner_view = (<FramerAdapter>self).converted(owner_view)
+                check_outcome(inner, inner.frame_and_write(writer, owner_view))
+            elif inner is not None and inner.in_python:
                 self.examine(owner_view, <const uint8_t*>view.buf, view.len)
                 check_outcome(inner, inner.frame_and_write(writer, owner_view))
             else:
@@ -135,6 +172,54 @@ cdef class Framer:
                 write_all(writer.write, owner_view)
         finally:
             PyBuffer_Release(&view)
+
+    def start(self, after=None):
+        """The framer for one stream. A writer calls it once, and uses what it returns.
+
+        By default the framer itself. One that has a state returns a copy, so that it may serve many streams.
+
+        Parameters
+        ----------
+        after : bytes, optional
+            Something about the frames to which the new ones are appended. Only a framer that has made it knows what.
+        """
+        return self
+
+    def bind_description(self, payload):
+        """Is called, on each framer of the chain, with the payload (bytes) of the stream's description, if it has one.
+
+        That is before `begin`.
+        """
+
+    def begin(self):
+        """The whole frames, a list of bytes, that a writer puts before the first message. They are no messages."""
+        return []
+
+    def finish(self):
+        """The whole frames, a list of bytes, that a writer puts behind the last message. They are no messages."""
+        return []
+
+    def accepted(self):
+        """Is called, on each framer of a chain that transforms, when its writer has accepted a frame of it.
+
+        Not for a frame that was made and not accepted, because the sink had no room.
+        """
+
+    @property
+    def transforms(self):
+        """What a description says of the transforms of this chain, outermost first.
+
+        A tuple of (name, ((key, value), ...), data): a str, pairs of str, and bytes.
+        """
+        return ()
+
+    def compressed(self, compressor, **options):
+        """A framer that compresses payloads before this one: see `flatstream.transforms.CompressedFramer`."""
+        return make_transform("compressed_framer", self, (compressor,), options)
+
+    def encrypted(self, cipher, **options):
+        """A framer that encrypts payloads before this one: see `flatstream.transforms.EncryptedFramer`."""
+        return make_transform("encrypted_framer", self, (cipher,), options)
 
     def bounded(self, max_len):
         """A framer that refuses payloads longer than `max_len` bytes and passes the others to this one."""
@@ -256,11 +341,52 @@ cdef class FramerAdapter(Framer):
         self._inner = inner
         self.in_python = self.in_python or self._inner.in_python
         self.needs_view = self.needs_view or self._inner.needs_view
+        self.has_transform = self._inner.has_transform
         return 0
 
-    cdef Py_ssize_t header(self, object owner_view, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
+    def start(self, after=None):
+        """The framer for one stream: this one, or a copy of it around ``inner.start(after)`` if that is another."""
+        self.check_inner()
+        inner = self._inner.start(after)
+        return self if inner is self._inner else self.around(inner)
+
+    def begin(self):
+        """The frames that `inner` puts before the first message."""
+        self.check_inner()
+        return self._inner.begin()
+
+    def finish(self):
+        """The frames that `inner` puts behind the last message."""
+        self.check_inner()
+        return self._inner.finish()
+
+    @property
+    def transforms(self):
+        """What a description says of the transforms inside of this framer."""
+        self.check_inner()
+        return self._inner.transforms
+
+    cdef int check_inner(self) except -1:
         if self._inner is None:
             raise TypeError(f"{type(self).__name__}.__init__ was not called")
+        return 0
+
+    cdef object around(self, object inner):
+        """A copy of this adapter around another inner framer."""
+        raise SystemError("flatstream: an adapter without around")
+
+    cdef object converted(self, object owner_view):
+        """What the inner framer gets instead of the payload in the memoryview `owner_view`: the same, unless this is a
+        transform. The adapter's own step was done.
+        """
+        self.check_inner()
+        self.examine(
+            owner_view, <const uint8_t*>PyMemoryView_GET_BUFFER(owner_view).buf, PyMemoryView_GET_BUFFER(owner_view).len
+        )
+        return owner_view
+
+    cdef Py_ssize_t header(self, object owner_view, const uint8_t* data, Py_ssize_t length, uint8_t* out) except -1:
+        self.check_inner()
         self.examine(owner_view, data, length)
         return self._inner.header(owner_view, data, length, out)
 
@@ -286,6 +412,9 @@ cdef class BoundedFramer(FramerAdapter):
                 declared_len=length, buffer_len=length, limit=self.max_len,
             )
         return 0
+
+    cdef object around(self, object inner):
+        return copied_attributes(self, BoundedFramer, (inner, self.max_len))
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self.max_len})"
@@ -316,6 +445,9 @@ cdef class NonEmptyFramer(FramerAdapter):
             )
         return 0
 
+    cdef object around(self, object inner):
+        return copied_attributes(self, NonEmptyFramer, (inner,))
+
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r})"
 
@@ -345,6 +477,9 @@ cdef class ObserverFramer(FramerAdapter):
     cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         self.callback(slice_view(owner_view, data, length))
         return 0
+
+    cdef object around(self, object inner):
+        return copied_attributes(self, ObserverFramer, (inner, self.callback))
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self.callback!r})"
@@ -378,6 +513,9 @@ cdef class ValidatingFramer(FramerAdapter):
 
     cdef int examine(self, object owner_view, const uint8_t* data, Py_ssize_t length) except -1:
         return self._validator.inspect(owner_view, data, length)
+
+    cdef object around(self, object inner):
+        return copied_attributes(self, ValidatingFramer, (inner, self._validator))
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r}, {self._validator!r})"

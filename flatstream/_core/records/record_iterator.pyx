@@ -164,7 +164,7 @@ cdef class RecordIterator:
                     raise
                 end = decoder.end_of_last(PyMemoryView_GET_BUFFER(payload).len)
                 if self.mode == ON_ERROR_STOP:
-                    decoder.stop_before(error, decoder.last_offset, end, 1)
+                    decoder.stop_before(error, decoder.last_offset, end, end, 1, decoder.state_before)
                     self.stopped = True
                 else:
                     decoder.losses.add(decoder.last_offset, end)

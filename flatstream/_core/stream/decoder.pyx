@@ -7,17 +7,19 @@ from time import monotonic
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.ref cimport PyObject
 from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
 
-from flatstream._core.base.buffers cimport slice_view, try_reuse_view
+from flatstream._core.base.buffers cimport Chunk, IndexArray, slice_view, try_reuse_view
 from flatstream._core.base.checks cimport checked_int, index_of
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.framing.deframer cimport (
     Deframer, FrameIndex, NonEmptyDeframer, checksum_matches, index_frames_of, whole_payload_at,
 )
+from flatstream._core.framing.transform cimport TransformDeframer, deframers_of
 from flatstream._core.framing.wire cimport MAX_PAYLOAD_LEN, HeaderFormat
 from flatstream._core.stream.frame_batch cimport FrameBatch
 from flatstream._core.stream.head cimport HeadBuffer
@@ -41,6 +43,11 @@ cdef extern from "Python.h":
 # ns, with 200,000 frames 6 ns (BatchSizes of asv_benchmarks/deframing.py).
 cdef enum:
     DEFAULT_BATCH = 1 << 13
+
+# A batch of restored payloads ends when it has so many bytes of them: a chunk of compressed frames can become any number
+# of bytes.
+cdef enum:
+    MAX_RESTORED = 4 << 20
 
 DEFAULT_RESYNC_WINDOW = 64 << 20
 
@@ -90,6 +97,9 @@ cdef class Decoder(HeadBuffer):
     parse_description : callable, optional
         Makes what `_description` returns from the payload of the first frame of the stream, or of a part, if that is a
         description, or raises FlatbufferError. The frame is then no message. By default every frame is one.
+    deframer_for : callable, optional
+        ``deframer_for(description)`` returns a deframer for the frames behind a description, or None: `deframer` goes
+        on. If it raises, each read of a message raises the same exception.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -98,14 +108,14 @@ cdef class Decoder(HeadBuffer):
     def __init__(
         self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None,
         error_takes_nothing=False, follower=None, parts=None, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW,
-        allow_empty=None, seekable=False, bytes_left=None, parse_description=None,
+        allow_empty=None, seekable=False, bytes_left=None, parse_description=None, deframer_for=None,
     ):
         if not isinstance(deframer, Deframer):
             raise TypeError(f"deframer must be an instance of Deframer, got {deframer!r:.100}")
         mode = on_error_of(on_error, ON_ERROR_RAISE)
         window = checked_int("resync_window", resync_window, 1, MAX_CAPACITY)
+        session = deframer.start()
         self.set_source(capacity, readinto, read, buffer, memory_policy, error_takes_nothing)
-        self._deframer = deframer
         self.follower = follower
         self.parts = parts
         self.own_mode = mode
@@ -116,7 +126,9 @@ cdef class Decoder(HeadBuffer):
         self.trusted = -1
         self.first_seen = PY_SSIZE_T_MAX
         self.parse_description = parse_description
-        self.cache_fast_path()
+        self.deframer_for = deframer_for
+        self.given = deframer
+        self.use_session(deframer, session)
         if parts is None or parts.begins_at(0):
             self.begin_head()
 
@@ -131,12 +143,47 @@ cdef class Decoder(HeadBuffer):
                 self.format.min_length = max(1, self.format.min_length)
         return 0
 
+    cdef int use_deframer(self, object deframer) except -1:
+        """Finds the frames from here on with `deframer`."""
+        return self.use_session(deframer, deframer.start())
+
+    cdef int use_session(self, object deframer, object session) except -1:
+        """Finds the frames from here on with `session`, the copy of `deframer` for this stream."""
+        if not isinstance(session, Deframer):
+            raise TypeError(f"{type(deframer).__name__}.start must return a Deframer, got {session!r:.100}")
+        links = deframers_of(session)
+        stages = [link for link in links if isinstance(link, TransformDeframer)]
+        self.in_use = deframer
+        self._deframer = session
+        self.stages = stages or None
+        self.has_state = any([(<TransformDeframer>stage).has_state for stage in stages])
+        self.state_before = self.state_refused = None
+        self.enders = [link for link in links if type(link).end is not Deframer.end] or None
+        self.strict = None
+        self.tolerant = False
+        self.cache_fast_path()
+        return self.choose_active(self.mode)
+
     # State
 
     @property
     def deframer(self):
         """The deframer."""
+        return self.in_use
+
+    @property
+    def _session(self):
+        """The copy of the deframer that this stream, or the part of it that is read, has for itself."""
         return self._deframer
+
+    @property
+    def _control_frames(self):
+        """How many frames were taken off that are no messages, without descriptions."""
+        return self.control_frames
+
+    def _keep_stored(self):
+        """Has batches keep the bytes of frames whose payloads are restored, as their attribute ``_stored``."""
+        self.keeps_stored = True
 
     @property
     def frames_read(self):
@@ -198,6 +245,11 @@ cdef class Decoder(HeadBuffer):
             raise ValueError('a reader that follows a file takes on_error="raise" or "skip": the file has no end yet')
         self.mode = mode
         self.stopped = False
+        return self.choose_active(mode)
+
+    cdef int choose_active(self, int mode) except -1:
+        """Sets the deframer that an operation with this mode uses."""
+        cdef bint tolerant
         self.active = self._deframer
         if mode != ON_ERROR_RAISE and self.own_mode == ON_ERROR_RAISE and self.allow_empty is None and (
             self._deframer is not None
@@ -205,6 +257,14 @@ cdef class Decoder(HeadBuffer):
             if self.strict is None:
                 self.strict = NonEmptyDeframer(self._deframer)
             self.active = self.strict
+        if self.stages is not None:
+            tolerant = mode == ON_ERROR_SKIP or mode == ON_ERROR_RESYNC
+            if tolerant != self.tolerant:
+                for stage in self.stages:
+                    stage.tolerate(tolerant)
+                self.tolerant = tolerant
+                # It may be another one now: the next read looks at the frame again.
+                self.deferred = None
         return 0
 
     cdef int check_open(self) except -1:
@@ -217,7 +277,7 @@ cdef class Decoder(HeadBuffer):
             error = self.deferred
             self.deferred = None
             self.span.frame_end = self.deferred_size
-            self.count_refused()
+            self.recount_refused()
             raise error
         return 0
 
@@ -301,7 +361,10 @@ cdef class Decoder(HeadBuffer):
             try:
                 self.set_mode(mode)
                 if self.next_intact_frame():
-                    self.gather(batch, max_frames, max_bytes)
+                    if self.stages is None:
+                        self.gather(batch, max_frames, max_bytes)
+                    else:
+                        self.gather_restored(batch, max_frames, max_bytes)
                     if self.losses.skipped != self.told_skipped:
                         batch.tell_losses(self.losses.skipped - self.told_skipped, self.losses.since(self.told_offset))
                         self.told_skipped = self.losses.skipped
@@ -319,6 +382,9 @@ cdef class Decoder(HeadBuffer):
         cdef unsigned long long delivered = self.delivered - 1, refused = self.refused
         cdef unsigned long long delivered_bytes = self.delivered_bytes - <unsigned long long>first_size
         try:
+            if not self.has_fast_path:
+                # Headers may have any size.
+                batch.places = IndexArray.__new__(IndexArray)
             # As many as there are if all have the size of the first one.
             batch.reserve(min(frames_left, (self.end - begin) // first_size + 1))
             while True:
@@ -327,6 +393,10 @@ cdef class Decoder(HeadBuffer):
                     batch.reserve(2 * batch.starts.capacity)
                 batch.starts.data[batch.starts.length] = self.frame_start - begin + self.span.payload_start
                 batch.sizes.data[batch.starts.length] = length
+                if batch.places is not None:
+                    batch.places.data[batch.starts.length] = (
+                        <long long>(self.base + <unsigned long long>self.frame_start)
+                    )
                 batch.starts.length += 1
                 frames_left -= 1
                 bytes_left -= length
@@ -337,10 +407,13 @@ cdef class Decoder(HeadBuffer):
                 if frames_left <= 0 or bytes_left <= 0 or not self.next_buffered_frame(bytes_left):
                     break
             batch.sizes.length = batch.starts.length
+            if batch.places is not None:
+                batch.places.length = batch.starts.length
             batch.buffer = slice_view(self.owner_view, self.data + begin, self.position - begin)
             batch.offsets = PyMemoryView_FromObject(batch.starts)
             batch.lengths = PyMemoryView_FromObject(batch.sizes)
             batch.stream_offset = self.base + <unsigned long long>begin
+            batch.frames_end = batch.position_behind = self.base + <unsigned long long>self.position
             batch.deframer = self._deframer
             batch.may_change = self.chunk is None
         except BaseException:
@@ -351,6 +424,81 @@ cdef class Decoder(HeadBuffer):
             self.delivered_bytes = delivered_bytes
             self.refused = refused
             self.deferred = None
+            raise
+        return 0
+
+    cdef int gather_restored(self, FrameBatch batch, Py_ssize_t frames_left, Py_ssize_t bytes_left) except -1:
+        """`gather` for a deframer with transforms: copies the payloads that they restore into memory of the batch.
+
+        A frame that is no message ends the batch, so that the frames of a batch follow one another.
+        """
+        cdef Py_ssize_t begin = self.frame_start, first_size = self.span.frame_end, used = 0, length, count
+        cdef unsigned long long delivered = self.delivered - 1, refused = self.refused
+        cdef unsigned long long delivered_bytes = self.delivered_bytes - <unsigned long long>first_size
+        cdef unsigned long long control_frames = self.control_frames, last_offset, refused_before
+        cdef object states = self.state_before, payload
+        cdef Py_buffer* view
+        cdef Chunk chunk
+        try:
+            bytes_left = min(bytes_left, MAX_RESTORED)
+            batch.places = IndexArray.__new__(IndexArray)
+            batch.reserve(min(frames_left, (self.end - begin) // first_size + 1))
+            batch.states = [] if self.has_state else None
+            chunk = Chunk(PyMemoryView_GET_BUFFER(self.payload).len)
+            while True:
+                payload = self.payload
+                self.payload = None
+                view = PyMemoryView_GET_BUFFER(payload)
+                length = view.len
+                count = batch.starts.length
+                if count == batch.starts.capacity:
+                    batch.reserve(2 * count)
+                if length > chunk.capacity - used:
+                    chunk.resize(max(used + length, 2 * chunk.capacity))
+                if length:
+                    memcpy(chunk.data + used, view.buf, <size_t>length)
+                batch.starts.data[count] = used
+                batch.sizes.data[count] = length
+                batch.places.data[count] = <long long>(self.base + <unsigned long long>self.frame_start)
+                batch.starts.length = count + 1
+                if batch.states is not None:
+                    batch.states.append(self.state_before)
+                used += length
+                frames_left -= 1
+                bytes_left -= length
+                batch.frames_end = self.base + <unsigned long long>self.position
+                last_offset = self.last_offset
+                refused_before = self.refused_before
+                if self.watched:
+                    self.consult(self.span.payload_end - self.span.payload_start)
+                if frames_left <= 0 or bytes_left <= 0 or not self.next_buffered_frame(bytes_left):
+                    break
+                if PyMemoryView_GET_BUFFER(self.payload).len > bytes_left:
+                    # Its size is known only now. It was accepted, so the next read gives it without a second look.
+                    self.hold(last_offset, refused_before)
+                    break
+            if chunk.capacity > used:
+                chunk.resize(used)
+            batch.sizes.length = batch.places.length = batch.starts.length
+            batch.buffer = slice_view(PyMemoryView_FromObject(chunk), chunk.data, used)
+            if self.keeps_stored:
+                batch._stored = slice_view(self.owner_view, self.data + begin, self.position - begin)
+            batch.offsets = PyMemoryView_FromObject(batch.starts)
+            batch.lengths = PyMemoryView_FromObject(batch.sizes)
+            batch.stream_offset = self.base + <unsigned long long>begin
+            batch.position_behind = self.base + <unsigned long long>self.position
+            batch.deframer = self._deframer
+            batch.is_restored = True
+        except BaseException:
+            # See `gather`.
+            self.position = begin
+            self.needed = 1
+            self.delivered = delivered
+            self.delivered_bytes = delivered_bytes
+            self.refused = refused
+            self.control_frames = control_frames
+            self.deferred = self.held = self.payload = None
+            self.set_states(states)
             raise
         return 0
 
@@ -428,7 +576,7 @@ cdef class Decoder(HeadBuffer):
         if missing or self.span.frame_end > available:
             self.needed = missing or self.span.frame_end
             return 0
-        if self.span.payload_end - self.span.payload_start > bytes_left:
+        if self.span.payload_end - self.span.payload_start > bytes_left and self.stages is None:
             return 0
         try:
             return self.check_frame()
@@ -476,16 +624,23 @@ cdef class Decoder(HeadBuffer):
             if not self.next_intact_frame():
                 return None
             size = self.span.payload_end - self.span.payload_start
-            view = self.view_of(self.data + self.frame_start + self.span.payload_start, size)
+            if self.stages is None:
+                view = self.view_of(self.data + self.frame_start + self.span.payload_start, size)
+            else:
+                view = self.payload
             if self.watched:
                 try:
                     self.consult(size)
                 except BaseException:
+                    if self.stages is not None:
+                        self.hold(self.last_offset, self.refused_before)
+                        raise
                     # The policy failed, not the reading: the next read gives the frame again.
                     self.position = self.frame_start
                     self.delivered -= 1
                     self.delivered_bytes -= <unsigned long long>self.span.frame_end
                     raise
+            self.payload = None
             return view
         finally:
             self.leave()
@@ -514,14 +669,24 @@ cdef class Decoder(HeadBuffer):
     cdef int next_intact_frame(self) except -1:
         """`next_frame`, with damage treated as the `mode` says; also 0 where it stops."""
         while True:
+            self.is_ending = False
             try:
                 if not self.searching or self.failure is not self.damage or self.search():
                     self.check_open()
                     if self.next_frame():
                         return 1
+                if self.enders is not None:
+                    self.end_chain()
                 if not self.advance_part():
                     return 0
             except FlatStreamError as error:
+                if self.is_ending:
+                    # It is not about damage behind which there is more.
+                    if self.mode != ON_ERROR_STOP:
+                        raise
+                    self.stopped_by = error
+                    self.stopped = True
+                    return 0
                 if self.mode == ON_ERROR_RAISE or (self.failure is not None and self.failure is not self.damage):
                     raise
                 if self.mode == ON_ERROR_RESYNC and self.follows_now() and self.leave_for_later(error):
@@ -532,6 +697,20 @@ cdef class Decoder(HeadBuffer):
                     return 0
                 # With a stream in memory, no other statement of this loop runs Python code.
                 PyErr_CheckSignals()
+
+    cdef int end_chain(self) except -1:
+        """Tells the deframers that the stream, or a part of it, ends here."""
+        if self.follows_now():
+            return 0
+        self.is_ending = True
+        try:
+            for link in self.enders:
+                link.end()
+        except FlatStreamError as error:
+            self.locate_error(error)
+            raise
+        self.is_ending = False
+        return 0
 
     cdef int advance_part(self) except -1:
         """At the end of a part, or of what it has now: begins the next; returns 0 if there is none."""
@@ -552,6 +731,9 @@ cdef class Decoder(HeadBuffer):
     cdef int begin_part(self) except -1:
         """Expects a description if a part begins at `position`."""
         if self.parts.begins_at(self.base + <unsigned long long>self.position):
+            session = self.given.start()
+            if session is not self._deframer:
+                self.use_session(self.given, session)
             self.begin_head()
         self.is_part_unknown = False
         self.restore_fast_path()
@@ -591,6 +773,8 @@ cdef class Decoder(HeadBuffer):
         cdef bint accepting = False, filling = False
         if self.is_part_unknown:
             self.begin_part()
+        if self.held is not None:
+            return self.take_held()
         if self.follows_now():
             return self.next_followed_frame()
         self.ensure_owner_view()
@@ -609,8 +793,11 @@ cdef class Decoder(HeadBuffer):
                     if not missing and self.span.frame_end <= available:
                         accepting = True
                         if not self.is_ahead:
-                            return self.check_frame()
-                        self.check_description()
+                            if self.check_frame():
+                                return 1
+                        else:
+                            self.check_description()
+                            self.check_failure()
                         accepting = False
                         continue
                     self.needed = missing or self.span.frame_end
@@ -648,11 +835,19 @@ cdef class Decoder(HeadBuffer):
             raise
 
     cdef int check_frame(self) except -1:
-        """Has the deframer check the whole frame at `position`, and moves behind it."""
+        """Has the deframer check the whole frame at `position`, and moves behind it; returns 0 if it is no message."""
         cdef Py_ssize_t size = self.span.frame_end
         self.needed = 1
         try:
-            self.active.examine(self.owner_view, self.data + self.position, &self.span, False)
+            if self.stages is None:
+                self.active.examine(self.owner_view, self.data + self.position, &self.span, False)
+            else:
+                self.state_before = self.get_states()
+                self.payload = self.active.unpack(self.owner_view, self.data + self.position, &self.span)
+                if self.payload is None:
+                    self.position += size
+                    self.control_frames += 1
+                    return 0
         except Exception as error:
             if isinstance(error, FlatStreamError):
                 self.locate_error(error)
@@ -660,6 +855,15 @@ cdef class Decoder(HeadBuffer):
                     self.note_first(error)
             self.count_refused()
             raise
+        except BaseException:
+            # The next read gives the frame.
+            self.set_states(self.state_before)
+            raise
+        return self.accept_frame()
+
+    cdef int accept_frame(self) except -1:
+        """Moves behind the frame of `span` at `position`, which is delivered."""
+        cdef Py_ssize_t size = self.span.frame_end
         self.frame_start = self.position
         self.longest = max(self.longest, self.span.payload_end - self.span.payload_start)
         self.last_offset = self.base + <unsigned long long>self.position
@@ -668,6 +872,34 @@ cdef class Decoder(HeadBuffer):
         self.delivered += 1
         self.delivered_bytes += <unsigned long long>size
         return 1
+
+    cdef int hold(self, unsigned long long last_offset, unsigned long long refused_before) except -1:
+        """Goes back before the frame last found, whose restored payload the next read gives without a second look."""
+        self.held = self.payload
+        self.held_span = self.span
+        self.held_state = self.state_before
+        self.payload = None
+        self.position = self.frame_start
+        self.last_offset = last_offset
+        self.refused_before = refused_before
+        self.delivered -= 1
+        self.delivered_bytes -= <unsigned long long>self.span.frame_end
+        return 0
+
+    cdef int take_held(self) except -1:
+        """Finds the frame again that was held back."""
+        self.payload = self.held
+        self.span = self.held_span
+        self.state_before = self.held_state
+        self.held = self.held_state = None
+        self.needed = 1
+        return self.accept_frame()
+
+    cdef int check_failure(self) except -1:
+        """Raises the failure of a deframer that cannot be used for what is behind a description."""
+        if self.failure is not None:
+            raise self.failure.with_traceback(None)
+        return 0
 
     # Following a file that is being written
 
@@ -721,8 +953,11 @@ cdef class Decoder(HeadBuffer):
                         if not missing and self.span.frame_end <= available:
                             accepting = True
                             if not self.is_ahead:
-                                return self.check_frame()
-                            self.check_description()
+                                if self.check_frame():
+                                    return 1
+                            else:
+                                self.check_description()
+                                self.check_failure()
                             continue
                         self.needed = missing or self.span.frame_end
                 except (ChecksumMismatchError, InvalidFrameError):
@@ -730,7 +965,7 @@ cdef class Decoder(HeadBuffer):
                         self.uncount_refused()
                     if fresh and not self.follower.settle(self.base + <unsigned long long>self.position):
                         if accepting:
-                            self.count_refused()
+                            self.recount_refused()
                         raise
                     fresh = False
                 if not fresh:
@@ -782,21 +1017,26 @@ cdef class Decoder(HeadBuffer):
         return self.last_offset + <unsigned long long>size
 
     cdef int stop_before(
-        self, object error, unsigned long long offset, unsigned long long end, unsigned long long frames
+        self, object error, unsigned long long offset, unsigned long long end, unsigned long long behind,
+        unsigned long long frames, object states,
     ) except -1:
         """Ends an operation at `error`, about a message of the frame at the stream offset `offset`. It is the first of
         the last `frames` frames delivered, which end at `end`: they are given again, unless somebody else has read on.
+
+        Reading had come as far as `behind`: `end`, or the end of a frame that is no message. `states` are those of the
+        transforms before the frame.
         """
         self.enter()
         try:
             self.stopped_by = error
             self.stopped = True
-            if self.base <= offset and self.base + <unsigned long long>self.position == end and not self.shut:
+            if self.base <= offset and self.base + <unsigned long long>self.position == behind and not self.shut:
                 self.position = <Py_ssize_t>(offset - self.base)
                 self.needed = 1
                 self.delivered -= frames
                 self.delivered_bytes -= end - offset
-                self.deferred = None
+                self.deferred = self.held = None
+                self.set_states(states)
             return 0
         finally:
             self.leave()
@@ -853,6 +1093,7 @@ cdef class Decoder(HeadBuffer):
             # The frame is found again.
             return 1
         self.losses.add(here, here + <unsigned long long>format.header_size)
+        self.pass_over()
         self.failure = None
         self.position += format.header_size
         self.needed = 1
@@ -863,6 +1104,8 @@ cdef class Decoder(HeadBuffer):
         # The functions may refer to the reader.
         self.source_size = None
         self.bytes_left = None
+        self.held = self.held_state = self.payload = None
+        self.enders = None
         return HeadBuffer.release_all(self)
 
 

@@ -8,10 +8,17 @@ from flatstream._core.stream.output_buffer cimport OutputBuffer
 
 
 cdef class Encoder(OutputBuffer):
+    # The framer that was given; `_framer` is its copy for this stream.
+    cdef object given
     cdef Framer _framer
     # While `has_fast_path` is set, the encoder is open, and `format` is all that is needed to frame a payload: the
     # framer, a chain of bounds around a built-in framer, is not called.
     cdef HeaderFormat format
+    # Whether the framer may have frames of its own; whether those before the first message are still to be put, with
+    # that message; whether a write must look at this or at `is_finished`.
+    cdef bint has_own_frames
+    cdef bint is_unbegun
+    cdef bint has_edge
     # The number of forks when the encoder was made.
     cdef unsigned long generation
 
@@ -51,6 +58,10 @@ cdef class Encoder(OutputBuffer):
     cdef int put_unlocked(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_exclusively(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_held(self, object source, const uint8_t* data, Py_ssize_t length) except -1
+    cdef int use_session(self, object session) except -1
+    cdef int begin_held(self, object frames) except -1
+    cdef int check_edge(self) except -1
+    cdef int put_transformed(self, object source, const uint8_t* data, Py_ssize_t length) except -1
     cdef int put_builder(self, object builder, bint held) except -1
     cdef int fail_prefixed(self) except -1
     cdef int fail_unfinished(self) except -1

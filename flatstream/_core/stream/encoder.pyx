@@ -16,9 +16,10 @@ from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.flatbuf.builder cimport Builder
 from flatstream._core.flatbuf.message_builder cimport MessageBuilder, has_size_prefix
 from flatstream._core.framing.framer cimport (
-    FrameEnds, Framer, FrameRun, checked_limit, collect_frame, frame_payloads_into, fs_copy, get_framer_format,
-    start_run,
+    FrameEnds, Framer, FramerAdapter, FrameRun, checked_limit, collect_frame, frame_payloads_into, fs_copy,
+    get_framer_format, start_run,
 )
+from flatstream._core.framing.transform cimport framers_of, has_own_frames, tell_accepted
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE
 from flatstream._core.stream.frame_batch cimport FrameBatch
 from flatstream._core.stream.output_buffer cimport OutputBuffer
@@ -50,7 +51,7 @@ cdef class Encoder(OutputBuffer):
     Parameters
     ----------
     framer : Framer
-        Makes the frames.
+        Makes the frames. Its own frames before the first message are put by `_begin`, or with the first message.
     buffer_size : int
         How many bytes are gathered before the sink gets them; 0 hands over each frame at once.
     write : callable
@@ -71,6 +72,8 @@ cdef class Encoder(OutputBuffer):
     takes_at_once : bool
         Whether `write` and `writev` have read or copied the bytes when they return. Otherwise they may keep them, and
         get copies that never change.
+    session : Framer, optional
+        What ``framer.start()`` returned, if it was called already.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -78,28 +81,107 @@ cdef class Encoder(OutputBuffer):
 
     def __init__(
         self, framer, buffer_size, write, *, writev=None, fileno=None, rollback=None, error_takes_nothing=False,
-        none_blocks=False, takes_at_once=False,
+        none_blocks=False, takes_at_once=False, session=None,
     ):
         if not isinstance(framer, Framer):
             raise TypeError(f"framer must be an instance of Framer, got {framer!r:.100}")
         cdef Py_ssize_t size = checked_limit("buffer_size", buffer_size)
-        self._framer = framer
+        if session is None:
+            session = framer.start()
+        check_session(framer, session)
+        self.given = framer
         self.set_sink(size, write, writev, fileno, rollback, error_takes_nothing, none_blocks, takes_at_once)
-        self.cache_fast_path()
+        self.use_session(session)
 
     cdef int cache_fast_path(self) except -1:
         """Stores what the framer does to a payload, if it need not be called for each."""
-        self.has_fast_path = get_framer_format(self._framer, &self.format) and not self.write_through
+        self.has_fast_path = get_framer_format(self._framer, &self.format) and not self.write_through and (
+            not self.has_edge
+        )
         if self.format.kernel is not NULL:
             # A checksum of more bytes releases the lock, and for that the encoder must be held.
             self.format.max_length = min(self.format.max_length, RELEASE_FROM - 1)
         return 0
+
+    cdef int use_session(self, object session) except -1:
+        """Frames with `session`, the copy of the framer for this stream."""
+        self._framer = session
+        self.has_own_frames = self.is_unbegun = self.has_edge = has_own_frames(session)
+        return self.cache_fast_path()
+
+    # The framer's own frames
+
+    def _restart(self, after, description=None):
+        """Begins with another copy of the framer: for a stream to which is appended. Nothing was written yet.
+
+        `after` is what ``Framer.start`` gets, and `description` the payload of the stream's description, or None.
+        """
+        self.enter()
+        try:
+            self.check_open()
+            if self.frame_count != self.head_count or self.has_own_frames != self.is_unbegun:
+                raise ValueError("this writer has begun already")
+            session = self.given.start(after)
+            check_session(self.given, session)
+            bind_description(session, description)
+            self.use_session(session)
+        finally:
+            self.leave()
+
+    def _begin(self, frames=None):
+        """Puts the framer's own frames before the first message: `frames`, if they were made already."""
+        self.enter()
+        try:
+            self.check_open()
+            self.begin_held(frames)
+        finally:
+            self.leave()
+
+    cdef int begin_held(self, object frames) except -1:
+        """`_begin`, while this thread holds the encoder. Does nothing if they were put."""
+        if not self.is_unbegun:
+            return 0
+        if frames is None:
+            frames = control_frames_of(self._framer, "begin")
+        self.put_control(frames)
+        self.is_unbegun = self.has_edge = False
+        self.head_count += <unsigned long long>len(frames)
+        for frame in frames:
+            self.head_size += <unsigned long long>len(frame)
+        return self.cache_fast_path()
+
+    cdef int put_finish(self) except -1:
+        if not self.has_own_frames or self.is_finished or self.is_unbegun or self._framer is None:
+            return 0
+        try:
+            frames = control_frames_of(self._framer, "finish")
+        except Exception as error:
+            # The messages reach the sink all the same.
+            self.finish_error = error
+            frames = []
+        self.put_control(frames)
+        self.tail_count = <unsigned long long>len(frames)
+        for frame in frames:
+            self.tail_size += <unsigned long long>len(frame)
+        self.is_finished = self.has_edge = True
+        return 0
+
+    cdef int check_edge(self) except -1:
+        """Before a message: puts what stands before it, or raises if the end was written."""
+        if self.is_finished:
+            raise ValueError(f"this {type(self).__name__} is being closed: the end of the stream was written already")
+        return self.begin_held(None)
 
     # State
 
     @property
     def framer(self):
         """The framer."""
+        return self.given
+
+    @property
+    def _session(self):
+        """The copy of the framer that this stream has for itself."""
         return self._framer
 
     @property
@@ -170,6 +252,11 @@ cdef class Encoder(OutputBuffer):
             raise TypeError(f"batch must be a FrameBatch, got {type(batch).__name__}: use write_payloads()")
         frames = batch
         count = frames.starts.length
+        if frames.is_restored:
+            raise ValueError(
+                f"the payloads of this batch were restored by {frames.deframer!r:.100}, so that it has no frames: use "
+                "write_payloads(batch), which frames the payloads again"
+            )
         self.check_open()
         if not get_framer_format(self._framer, &format):
             while i < count:
@@ -190,6 +277,8 @@ cdef class Encoder(OutputBuffer):
             self.enter()
             try:
                 self.check_open()
+                if self.has_edge:
+                    self.check_edge()
                 self.pass_on(view, frames.starts.data + i, frames.sizes.data + i, run, format.header_size)
             finally:
                 self.leave()
@@ -451,6 +540,7 @@ cdef class Encoder(OutputBuffer):
         if (
             self.shut or self.busy or self.broken_by is not None or self.generation != FORKS
             or self._framer is None or self._framer.needs_view or self.chunk is None or length >= RELEASE_FROM
+            or self.has_edge
         ):
             return self.put_exclusively(source, data, length)
         # Nothing here runs Python or blocks before the frame is in the buffer.
@@ -472,6 +562,8 @@ cdef class Encoder(OutputBuffer):
         cdef uint8_t head[MAX_HEADER_SIZE]
         cdef Py_ssize_t head_size
         self.frame_committed = False
+        if self.has_edge:
+            self.check_edge()
         if not self._framer.needs_view:
             head_size = self._framer.header(None, data, length, head)
             return self.emit_held(head, head_size, source, data, length, False)
@@ -480,6 +572,8 @@ cdef class Encoder(OutputBuffer):
         # any further.
         if self.used - self.start > (0 if self.write_through else self.capacity):
             self.drain()
+        if self._framer.has_transform:
+            return self.put_transformed(source, data, length)
         owner_view = owner_view_of(source, "payload")
         if not self._framer.in_python:
             head_size = self._framer.header(owner_view, data, length, head)
@@ -488,6 +582,78 @@ cdef class Encoder(OutputBuffer):
         return self.emit_held(
             NULL, 0, frame, <const uint8_t*>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), True
         )
+
+    cdef int put_transformed(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
+        """`put_held` for a framer with transforms, which is told when its frame is accepted."""
+        cdef uint8_t head[MAX_HEADER_SIZE]
+        cdef Py_ssize_t head_size = 0, size
+        cdef const uint8_t* body
+        cdef Framer framer = self._framer
+        owner_view = slice_view(owner_view_of(source, "payload"), data, length)
+        if framer.in_python:
+            owner_view = collect_frame(framer, owner_view)
+            body = <const uint8_t*>PyBytes_AS_STRING(owner_view)
+            size = PyBytes_GET_SIZE(owner_view)
+        else:
+            while framer.has_transform:
+                owner_view = (<FramerAdapter>framer).converted(owner_view)
+                framer = (<FramerAdapter>framer)._inner
+            body = <const uint8_t*>PyMemoryView_GET_BUFFER(owner_view).buf
+            size = PyMemoryView_GET_BUFFER(owner_view).len
+            head_size = framer.header(owner_view, body, size, head)
+        try:
+            self.emit_held(head, head_size, owner_view, body, size, True)
+        except BaseException:
+            if self.frame_committed:
+                tell_accepted(self._framer)
+            raise
+        return tell_accepted(self._framer)
+
+
+cdef int bind_description(object session, object description) except -1:
+    """Tells the framers of a chain the payload of the description, if there is one."""
+    if description is not None:
+        for link in framers_of(session):
+            link.bind_description(description)
+    return 0
+
+
+cdef list control_frames_of(Framer session, str name):
+    """The result of a framer's `begin` or `finish`, checked."""
+    frames = getattr(session, name)()
+    if not isinstance(frames, list) or not all([type(frame) is bytes and frame for frame in frames]):
+        raise TypeError(f"{type(session).__name__}.{name} must return a list of frames, each bytes, got {frames!r:.100}")
+    return frames
+
+
+def begin_session(Framer framer not None, description=None, after=None):
+    """A framer's copy for one stream, and its own frames before the first message.
+
+    For `Encoder`, before its sink is opened: so that an error does not empty a file.
+
+    Parameters
+    ----------
+    framer : Framer
+        Whose ``start`` is called.
+    description : bytes, optional
+        The payload of the stream's description.
+    after : bytes, optional
+        What ``start`` gets.
+
+    Returns
+    -------
+    (Framer, list of bytes)
+    """
+    session = framer.start(after)
+    check_session(framer, session)
+    bind_description(session, description)
+    return session, control_frames_of(session, "begin")
+
+
+cdef int check_session(object framer, object session) except -1:
+    if not isinstance(session, Framer):
+        raise TypeError(f"{type(framer).__name__}.start must return a Framer, got {session!r:.100}")
+    return 0
 
 
 cdef bint is_one_run(

@@ -13,6 +13,8 @@ cdef class HeadBuffer(FollowingBuffer):
     cdef object deferred
     # The description with which the stream or the part begins, and the size of its frame; None and 0 if there is none.
     cdef object parse_description
+    # Returns another deframer for what is behind a description, or None; None if that is never so.
+    cdef object deframer_for
     cdef object description
     cdef Py_ssize_t description_size
     # How many bytes of the first frame had arrived when more were needed to know that it is none. The deframer is shown
@@ -26,8 +28,11 @@ cdef class HeadBuffer(FollowingBuffer):
     cdef int find_description(self, Py_ssize_t available, Py_ssize_t* missing) except -1
     cdef int check_description(self) except -1
     cdef int look_for_description(self) except -1
+    cdef int describe_chain(self, object description, object payload) except -1
+    cdef int use_deframer(self, object deframer) except -1
 
     # Refused frames
     cdef int count_refused(self) except -1
     cdef int uncount_refused(self) except -1
+    cdef int recount_refused(self) except -1
     cdef int note_first(self, object error) except -1

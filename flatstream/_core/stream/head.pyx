@@ -10,6 +10,7 @@ from libc.stdint cimport uint8_t
 from flatstream._core.base.buffers cimport slice_view
 from flatstream._core.base.endian cimport load_u32
 from flatstream._core.framing.deframer cimport Deframer, DeframerAdapter
+from flatstream._core.framing.transform cimport deframers_of
 from flatstream._core.framing.wire cimport LENGTH_SIZE, HeaderFormat
 from flatstream._core.stream.following cimport FollowingBuffer
 from flatstream._core.stream.input_buffer cimport InputBuffer
@@ -165,9 +166,32 @@ cdef class HeadBuffer(FollowingBuffer):
             raise
         self.description = description
         self.description_size = size
+        self.describe_chain(description, slice_view(
+            self.owner_view, self.data + self.position + self.span.payload_start,
+            self.span.payload_end - self.span.payload_start,
+        ))
         self.position += size
         self.end_head()
         return 0
+
+    cdef int describe_chain(self, object description, object payload) except -1:
+        """Uses the deframer for the description, and tells the deframers its payload.
+
+        An exception belongs to the messages, not to the description: it is the `failure` that each read raises.
+        """
+        try:
+            if self.deframer_for is not None:
+                deframer = self.deframer_for(description)
+                if deframer is not None:
+                    self.use_deframer(deframer)
+            for link in deframers_of(self._deframer):
+                link.bind_description(bytes(payload))
+        except Exception as error:
+            self.failure = error
+        return 0
+
+    cdef int use_deframer(self, object deframer) except -1:
+        raise SystemError("flatstream: a buffer without a decoder")
 
     cdef int look_for_description(self) except -1:
         """Reads as far as it takes to know whether there is a description, and takes it.
@@ -216,13 +240,22 @@ cdef class HeadBuffer(FollowingBuffer):
         return 0
 
     cdef int uncount_refused(self) except -1:
-        """Undoes `count_refused`."""
+        """Undoes `count_refused`. The transforms go back to the frame too."""
         self.position -= self.span.frame_end
         if self.was_description:
             self.is_ahead = self.is_description = True
             self.has_fast_path = self.was_description = False
         else:
             self.refused -= 1
+            self.state_refused = self.get_states()
+            self.set_states(self.state_before)
+        return 0
+
+    cdef int recount_refused(self) except -1:
+        """Undoes `uncount_refused`."""
+        self.count_refused()
+        if not self.was_description:
+            self.set_states(self.state_refused)
         return 0
 
     cdef int note_first(self, object error) except -1:
@@ -244,5 +277,8 @@ cdef class HeadBuffer(FollowingBuffer):
         self.deferred = None
         # The function may refer to the reader.
         self.parse_description = None
+        self.deframer_for = None
         self.innermost = None
+        self.stages = None
+        self.state_before = self.state_refused = None
         return FollowingBuffer.release_all(self)

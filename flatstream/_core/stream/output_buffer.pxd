@@ -38,9 +38,16 @@ cdef class OutputBuffer(Exclusive):
     cdef Py_ssize_t origin
     cdef unsigned long long frame_count
     cdef unsigned long long byte_count
-    # How many of them are the description, which is no message: 0 or 1 frame.
+    # How many of them are no messages: the description, and the framer's own frames before the first message; and those
+    # behind the last one.
     cdef unsigned long long head_count
     cdef unsigned long long head_size
+    cdef unsigned long long tail_count
+    cdef unsigned long long tail_size
+    # Whether the frames behind the last message are in the buffer, so that no message can follow.
+    cdef bint is_finished
+    # What the framer raised instead of them: raised again when all is done.
+    cdef object finish_error
     # Whether the last error was raised for a frame that is accepted all the same: the sink has its first bytes.
     cdef bint frame_committed
     # The error after which nothing is written any more, or None.
@@ -71,6 +78,8 @@ cdef class OutputBuffer(Exclusive):
     ) except -1
     cdef bint is_full(self) noexcept
     cdef object pending_number(self)
+    cdef int put_control(self, list frames) except -1
+    cdef int put_finish(self) except -1
     cdef int reserve_ends(self, Py_ssize_t count) except -1
     cdef int append(
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* body, Py_ssize_t body_size

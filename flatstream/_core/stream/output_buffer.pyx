@@ -97,13 +97,16 @@ cdef class OutputBuffer(Exclusive):
 
     @property
     def frames_written(self):
-        """The number of frames accepted, without a description. Some may still be in the buffer: see `flush`."""
-        return self.frame_count - self.head_count
+        """The number of messages accepted. Some may still be in the buffer: see `flush`.
+
+        A description is not counted, nor what a framer puts before and behind the messages.
+        """
+        return self.frame_count - self.head_count - self.tail_count
 
     @property
     def bytes_written(self):
         """The size of these frames in bytes, headers included."""
-        return self.byte_count - self.head_size
+        return self.byte_count - self.head_size - self.tail_size
 
     @property
     def buffer_capacity(self):
@@ -148,20 +151,34 @@ cdef class OutputBuffer(Exclusive):
 
     def _put_head(self, bytes frame not None):
         """Puts the frame of a description in front of all others. The sink gets it together with what follows."""
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(frame)
         self.check_open()
         self.enter()
         try:
             self.check_open()
             if self.frame_count:
                 raise ValueError("a description must be the first frame, and this writer has written others")
-            if size > self.chunk.capacity - self.used:
-                self.renew(size)
-            self.append(NULL, 0, <const uint8_t*>PyBytes_AS_STRING(frame), size)
+            self.put_control([frame])
             self.head_count = 1
-            self.head_size = <unsigned long long>size
+            self.head_size = <unsigned long long>PyBytes_GET_SIZE(frame)
         finally:
             self.leave()
+
+    cdef int put_control(self, list frames) except -1:
+        """Puts whole frames that are no messages into the buffer, which grows if need be. All of them, or it raises."""
+        cdef Py_ssize_t size = 0
+        for frame in frames:
+            size += PyBytes_GET_SIZE(frame)
+        if size > self.chunk.capacity - self.used:
+            self.renew(size)
+        if self.end_capacity - self.end_count < len(frames):
+            self.reserve_ends(self.end_count + <Py_ssize_t>len(frames))
+        for frame in frames:
+            self.append(NULL, 0, <const uint8_t*>PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame))
+        return 0
+
+    cdef int put_finish(self) except -1:
+        """Puts the framer's frames behind the last message. See `Encoder`."""
+        return 0
 
     cdef int emit(
         self, const uint8_t* head, Py_ssize_t head_size, object source, const uint8_t* body, Py_ssize_t body_size
@@ -473,7 +490,7 @@ cdef class OutputBuffer(Exclusive):
     def _frames_taken(self):
         """How many frames the sink has whole."""
         cdef unsigned long long taken = self.frame_count - <unsigned long long>(self.end_count - self.first_pending())
-        return taken - min(taken, self.head_count)
+        return min(taken - min(taken, self.head_count), self.frame_count - self.head_count - self.tail_count)
 
     def _whole_frames(self, size, count):
         """Of the bytes in the buffer that the sink does not have yet, those up to the end of a frame: at most `size`
@@ -527,6 +544,7 @@ cdef class OutputBuffer(Exclusive):
             try:
                 if not self.shut:
                     self.check_open()
+                    self.put_finish()
                     self.drain()
                     self._shut_down()
                 if not self.is_sink_flushed:
@@ -542,6 +560,10 @@ cdef class OutputBuffer(Exclusive):
             if close:
                 self.close_owned()
             self._endpoint = None
+            if self.finish_error is not None:
+                error = self.finish_error
+                self.finish_error = None
+                raise error
             return endpoint.target
         finally:
             self.leave()

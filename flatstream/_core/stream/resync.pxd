@@ -6,6 +6,12 @@ from flatstream._core.stream.losses cimport Losses
 cdef class ResyncBuffer(InputBuffer):
     # The deframer that the operation in progress uses.
     cdef Deframer active
+    # The transforms of the deframer of this stream, the innermost first; None if it has none. With `has_state`, their
+    # states before the frame last checked, and those behind it when it was refused; see `uncount_refused`.
+    cdef list stages
+    cdef bint has_state
+    cdef object state_before
+    cdef object state_refused
     # Whether the next frame may be a description, which is no message, and whether it is known to be one. It is found
     # by the `innermost` deframer.
     cdef bint is_ahead
@@ -42,6 +48,9 @@ cdef class ResyncBuffer(InputBuffer):
     cdef Py_ssize_t search_begin
     cdef Py_ssize_t search_size
 
+    cdef object get_states(self)
+    cdef int set_states(self, object states) except -1
+    cdef int pass_over(self) except -1
     cdef int end_head(self) except -1
     cdef int begin_search(self, object error, Py_ssize_t claimed) except -1
     cdef int end_search(self, Py_ssize_t found) except -1

@@ -44,6 +44,24 @@ cdef class ResyncBuffer(InputBuffer):
     cdef int end_head(self) except -1:
         raise SystemError("flatstream: a buffer without a head")
 
+    cdef object get_states(self):
+        """The states of the transforms: those that belong to the frame at `position`."""
+        return tuple([stage.state for stage in self.stages]) if self.has_state else None
+
+    cdef int set_states(self, object states) except -1:
+        """Goes back to the states of another frame, which is the next one."""
+        if self.has_state and states is not None:
+            for stage, state in zip(self.stages, states, strict=True):
+                stage.rewind(state)
+        return 0
+
+    cdef int pass_over(self) except -1:
+        """Tells the transforms that frames may be missing before the next one."""
+        if self.stages is not None:
+            for stage in self.stages:
+                stage.passed_over()
+        return 0
+
     cdef bint is_buffer(self) noexcept:
         """Whether all bytes of the stream are there."""
         return self.readinto is None and self.read is None
@@ -65,6 +83,7 @@ cdef class ResyncBuffer(InputBuffer):
     cdef int end_search(self, Py_ssize_t found) except -1:
         """Ends the search: intact frames, or the end of the stream, are `found` bytes behind `position`."""
         self.losses.add(self.lost_from, self.base + <unsigned long long>(self.position + found))
+        self.pass_over()
         self.position += found
         self.needed = 1
         if self.is_ahead:

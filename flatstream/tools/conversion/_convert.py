@@ -18,14 +18,18 @@ from flatstream._endpoints import is_path
 from flatstream._files import check_new
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.schema import Schema, Table
+from flatstream.serializers import Serializer
+from flatstream.tools._objects import serializer_of
 from flatstream.tools._times import UNITS
+from flatstream.tools.conversion._compressors import as_compression
 from flatstream.tools.conversion._files import NewFile
 from flatstream.tools.conversion._formats import FORMATS, ending_of, format_of_name, format_of_source, stem_of
-from flatstream.tools.conversion._options import ArgumentError, Losses, OnUnsupported, Options, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Known, Losses, OnUnsupported, Options, table_for_columns
 from flatstream.tools.conversion._report import ConvertReport
 from flatstream.tools.conversion._sources import Source, StreamSource
 from flatstream.tools.conversion._targets import Target
 from flatstream.tools.inputs import Input, expand, load_schema
+from flatstream.transforms.compressors import Compressor
 
 __all__ = ["convert", "make_options", "make_tasks_of_sources", "open_source"]
 
@@ -49,6 +53,9 @@ TARGETS = {
     "mcap": "_mcap:McapTarget",
     "fb": "_targets:PrefixedTarget",
 }
+
+# Of streams whose messages are the objects of a serializer.
+OBJECT_TARGETS = {"csv": "_objects:ObjectCsvTarget", "jsonl": "_objects:ObjectJsonTarget"}
 
 _Failed = Callable[[str, Exception], object]
 
@@ -86,6 +93,7 @@ def convert(
     time_field: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
     compression: str | None = None,
+    compressor: Compressor | str | None = None,
     describe: bool = True,
     progress: Callable[[int, int | None], object] | None = None,
     failed: Callable[[str, Exception], object] | None = None,
@@ -134,6 +142,10 @@ def convert(
         Inside of Parquet ("snappy" by default, "zstd", "gzip", "none"), Arrow ("lz4", "zstd"; none by default) and MCAP
         ("zstd" by default, "lz4", "none"). Streams, CSV, JSON lines and "fb" are compressed as a whole if the name ends
         with .gz, .bz2, .xz, .zst or .lz4.
+    compressor : Compressor or str, optional
+        How each message of a new stream is compressed (docs/compression.md): by default as in the source, if that is a
+        stream. A str is "zstd", "lz4" or "none", with a level as in "zstd:9"; "zstd:9:dict" trains a dictionary from
+        the first MiB of messages.
     describe : bool
         Whether a new stream begins with a description, and MCAP, Parquet and Arrow files have it in their metadata, if
         the schema is known. It is that of the source if it has one.
@@ -201,6 +213,7 @@ def convert(
         time_field=time_field,
         time_unit=time_unit,
         compression=compression,
+        compressor=compressor,
         describe=describe,
         progress=progress,
     )
@@ -211,6 +224,10 @@ def convert(
     inputs = _inputs([source] if is_one else source)
     is_one = is_one and len(inputs) == 1 and not _stands_for_several(out)
     tasks = _tasks(inputs, out, from_format, to_format, is_one)
+    if as_compression(compressor) is not None and tasks[0].to_format != "fs":
+        raise ArgumentError(
+            f"compressor= compresses the messages of streams, and the new format is {FORMATS[tasks[0].to_format].title}"
+        )
     if processes == 1 or len(tasks) == 1:
         reports = _Progress(options, tasks).run(None if is_one else failed)
     else:
@@ -337,15 +354,31 @@ def open_source(task: _Task, options: Options) -> Source:
     return source
 
 
+def _serializer(task: _Task, known: Known, options: Options) -> Serializer | None:
+    """What makes objects of the messages, if they are no FlatBuffers and become JSON lines or CSV."""
+    if task.to_format not in OBJECT_TARGETS or known.tables or options.schema is not None:
+        return None
+    found: Serializer | None = serializer_of(known.description)
+    return found
+
+
 def _run(task: _Task, options: Options, report_progress: Callable[[int | None], object]) -> ConvertReport:
     """Converts one source."""
     options = replace(options, losses=(losses := Losses()))
-    with open_source(task, options) as source, NewFile(task.out, task.to_compression) as new:
-        if options.where is not None:
+    with (
+        open_source(task, options) as source,
+        NewFile(task.out, task.to_compression, sealed=task.to_format == "fs") as new,
+    ):
+        serializer = _serializer(task, source.known, options)
+        if options.where is not None and serializer is None:
             table = table_for_columns(source.known, "where=")
             options = replace(options, where=options.conditions_for(table, source.known))
         options = replace(options, tick=lambda: report_progress(source.position()))
-        target: Target = _load(TARGETS[task.to_format])(new.file, source.known, options)
+        target: Target
+        if serializer is not None:
+            target = _load(OBJECT_TARGETS[task.to_format])(new.file, serializer, options)
+        else:
+            target = _load(TARGETS[task.to_format])(new.file, source.known, options)
         try:
             for reader in source.readers():
                 target.write(reader)

@@ -34,9 +34,11 @@ class NewFile:
         The path, which must not exist; or a file object, such as a pipe, which is written as it is and stays open.
     compression : str
         The ending of a compression, or "".
+    sealed : bool
+        Whether a stream is written, which Zstandard compresses in blocks: see docs/sealed-files.md.
     """
 
-    def __init__(self, out: Any, compression: str) -> None:
+    def __init__(self, out: Any, compression: str, *, sealed: bool = False) -> None:
         self.path: str | None = out if isinstance(out, str) else None
         self.partial = ""
         self.raw: BinaryIO = out
@@ -46,7 +48,7 @@ class NewFile:
         self.wrapped: Any = None
         try:
             if compression:
-                self.wrapped = open_compressed(self.raw, compression, "wb")
+                self.wrapped = open_compressed(self.raw, compression, "wb", sealed=sealed)
         except BaseException:
             self._discard()
             raise

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flatstream._sealing import BlockWriter
+
 __all__ = [
     "COMPRESSIONS",
     "FORMATS",
@@ -105,8 +107,13 @@ def _module_of(compression: str) -> Any:
     raise ImportError(f"{compression} files need {name}: pip install 'flatstream[{extra}]'")
 
 
-def open_compressed(file: Any, compression: str, mode: str) -> Any:
-    """A file object that compresses into `file` ("wb"), or decompresses what it reads from it ("rb")."""
+def open_compressed(file: Any, compression: str, mode: str, *, sealed: bool = False) -> Any:
+    """A file object that compresses into `file` ("wb"), or decompresses what it reads from it ("rb").
+
+    With `sealed`, a stream that is written to a .zst file is compressed in blocks, with a table of them at the end.
+    """
+    if sealed and mode == "wb" and compression == ".zst":
+        return io.BufferedWriter(BlockWriter(file.write), 1 << 18)
     open_file: Callable[..., Any] = _module_of(compression).open
     opened = open_file(file, mode)
     # Small writes are gathered, as a compressor costs much per call.

@@ -61,6 +61,7 @@ class Options:
     time_field: str | None = None
     time_unit: str | None = None
     compression: str | None = None
+    compressor: Any = None
     describe: bool = True
     progress: Callable[[int, int | None], object] | None = None
     losses: Losses = field(default_factory=Losses)
@@ -134,7 +135,8 @@ class Known:
         tables = dict(self.tables) if only is None else {known_identifier(only): only}
         old = self.description
         if old is not None and (tables == old.tables or not tables) and options.time_field is None:
-            return old
+            # The target says what it does to payloads.
+            return old._with_transforms(())
         if not tables:
             return None
         time = None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 from typing import Any, Protocol
 
 from flatstream._core.records.record_iterator import RecordIterator
-from flatstream.description.description import checksum_name
+from flatstream.description.description import Description, checksum_name
 from flatstream.framing import framer_for
 from flatstream.reader import StreamReader
 from flatstream.schema import json_lines
+from flatstream.tools.conversion._compressors import SAMPLE_BYTES, as_compression, compressed
 from flatstream.tools.conversion._fields import Place, alignment_of
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import on_other, prefixed, selected_payloads
@@ -64,29 +66,66 @@ class StreamTarget:
         check_whole(options, FORMATS["fs"].title)
         self.table = known.table
         self.options = options
-        checksum = (known.checksum or "none") if options.to_checksum is None else options.to_checksum
-        self.checksum = checksum_name(checksum)
+        self.file, self.known = file, known
+        self.kind = (known.checksum or "none") if options.to_checksum is None else options.to_checksum
+        self.checksum = checksum_name(self.kind)
+        self.compression = as_compression(options.compressor)
+        # The first messages, until there are enough of them to train a dictionary.
+        self.sample: list[bytes] | None = [] if self.compression is not None and self.compression.trains else None
+        self.sampled = 0
+        self.writer = self._open() if self.sample is None else None
+
+    def _open(self) -> StreamWriter:
+        known, options = self.known, self.options
         only = None if options.table is None else self.table
         description = known.describe(options, only) if options.describe else None
+        framer = compressed(framer_for(self.kind), self.compression, known, describe=options.describe)
         if description is not None:
             description = description.with_checksum(self.checksum)
-        self.writer = StreamWriter(file, framer_for(checksum), buffer_size=1 << 18, describe=description)
+        elif options.describe and framer.transforms:
+            # Without it, no reader would know.
+            description = Description()
+        return StreamWriter(self.file, framer, buffer_size=1 << 18, describe=description)
 
     @property
     def messages(self) -> int:
         """How many were written."""
-        return self.writer.frames_written
+        return 0 if self.writer is None else self.writer.frames_written
 
     def write(self, reader: StreamReader) -> None:
         """See `Target`."""
         for payloads in selected_payloads(reader, self.table, self.options):
-            self.writer.write_payloads(payloads)
+            if self.writer is not None:
+                self.writer.write_payloads(payloads)
+                continue
+            assert self.sample is not None
+            self.sample += map(bytes, payloads)
+            self.sampled += sum(map(len, payloads))
+            if self.sampled >= SAMPLE_BYTES:
+                self._train()
+
+    def _train(self) -> StreamWriter:
+        """Makes the dictionary from the first messages, and writes them."""
+        assert self.sample is not None
+        assert self.compression is not None
+        ends = accumulate(map(len, self.sample))
+        self.compression = self.compression.trained(
+            [message for message, end in zip(self.sample, ends, strict=True) if end <= SAMPLE_BYTES]
+        )
+        self.writer = self._open()
+        self.writer.write_payloads(self.sample)
+        self.sample = None
+        return self.writer
 
     def finish(self) -> None:
         """See `Target`."""
-        self.writer.close()
+        writer = self.writer or self._train()
+        writer.close()
 
-    abort = finish
+    def abort(self) -> None:
+        """See `Target`."""
+        if self.writer is not None:
+            self.writer.close()
 
 
 class PrefixedTarget:

@@ -1,0 +1,16 @@
+"""Streams in an event loop of asyncio: connections, servers, pipes, files. See docs/async.md."""
+
+from flatstream.aio.connection import Connection, connect
+from flatstream.aio.reader import AsyncStreamReader
+from flatstream.aio.server import Server, serve
+from flatstream.aio.writer import AsyncRecordWriter, AsyncStreamWriter
+
+__all__ = [
+    "AsyncRecordWriter",
+    "AsyncStreamReader",
+    "AsyncStreamWriter",
+    "Connection",
+    "Server",
+    "connect",
+    "serve",
+]

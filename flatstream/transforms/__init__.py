@@ -1,0 +1,1 @@
+"""Transforms: what is done to payloads before they are framed, and undone after they were deframed."""

@@ -1,0 +1,132 @@
+"""The transforms that a description names: undone for a reader, and done again for a writer that appends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flatstream._core.framing.deframer import NonEmptyDeframer
+from flatstream.errors import InvalidFrameError
+from flatstream.framing import Deframer, Framer
+
+__all__ = ["COMPRESSION", "ENCRYPTION", "framer_with", "undoing", "undone"]
+
+COMPRESSION = "compression"
+ENCRYPTION = "encryption"
+
+
+def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) -> Deframer:
+    """The deframer around `deframer` that undoes transforms.
+
+    Parameters
+    ----------
+    deframer : Deframer
+        Finds the frames.
+    transforms : iterable of Transform
+        As `Description.transforms` has them: the one that was done first is first.
+    cipher : Cipher, optional
+        For an encrypted stream.
+
+    Raises
+    ------
+    InvalidFrameError
+        A transform is not known, or is not built in; there is no cipher, and the stream is encrypted; there is one, and
+        it is not encrypted. (A stranger can have written the description, so this is no error of the caller.)
+    FlatbufferError
+        The description is damaged.
+    ImportError
+        A package is not installed.
+    """
+    known = list(transforms)
+    _check_wanted(known, cipher)
+    for transform in reversed(known):
+        parameters = dict(transform.parameters)
+        if transform.name == COMPRESSION:
+            from flatstream.transforms import compression
+
+            deframer = compression.described_deframer(deframer, parameters, transform.data)
+        elif transform.name == ENCRYPTION:
+            deframer = _encrypted("from_description", transform, cipher, deframer)
+        else:
+            raise _unknown(transform, "deframer")
+    return deframer
+
+
+def framer_with(framer: Framer, transforms: Iterable[Any], cipher: Any = None) -> Framer:
+    """The framer around `framer` that does transforms as they were done before; see `undone`."""
+    transforms = list(transforms)
+    _check_wanted(transforms, cipher)
+    for transform in reversed(transforms):
+        parameters: Mapping[str, str] = dict(transform.parameters)
+        if transform.name == COMPRESSION:
+            from flatstream.transforms import compression
+
+            framer = compression.described_framer(framer, parameters, transform.data)
+        elif transform.name == ENCRYPTION:
+            framer = _encrypted("framer_from_description", transform, cipher, framer)
+        else:
+            raise _unknown(transform, "framer")
+    return framer
+
+
+def undoing(
+    deframer: Deframer, cipher: Any = None, *, allow_empty: bool | None = None
+) -> Callable[[Any], Deframer | None]:
+    """A function that gives the deframer for the frames behind a description; see `undone` for its errors.
+
+    Parameters
+    ----------
+    deframer : Deframer
+        Finds the frames.
+    cipher : Cipher, optional
+        For an encrypted stream. With one, a stream without a description is one that is encrypted.
+    allow_empty : bool, optional
+        False: messages that are empty are refused. Frames without any bytes always are, because every transform stores
+        some.
+
+    Returns
+    -------
+    callable
+        Gets the Description, or None for a stream without one. It returns None if that says nothing of transforms.
+    """
+    stored = NonEmptyDeframer(deframer)
+
+    def make(description: Any) -> Deframer | None:
+        transforms = () if description is None else description.transforms
+        if not transforms and cipher is None:
+            return None
+        made = (
+            undone(stored, transforms, cipher)
+            if description is not None
+            else _encryption().EncryptedDeframer(stored, cipher)
+        )
+        return NonEmptyDeframer(made) if allow_empty is False else made
+
+    return make
+
+
+def _check_wanted(transforms: list[Any], cipher: Any) -> None:
+    if cipher is not None and all(transform.name != ENCRYPTION for transform in transforms):
+        # What comes from a stranger would be taken for what was encrypted.
+        raise InvalidFrameError("a cipher is given, and the stream's description does not say that it is encrypted")
+
+
+def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
+    if cipher is not None:
+        return getattr(_encryption(), function)(transform, cipher, inner)
+    key_id = dict(transform.parameters).get("key_id")
+    key = f" with the key {key_id!r:.100}" if key_id else ""
+    raise InvalidFrameError(f"the description says that the stream is encrypted{key}: pass cipher=")
+
+
+def _unknown(transform: Any, what: str) -> InvalidFrameError:
+    return InvalidFrameError(
+        f"the description names the transform {transform.name!r:.100}, which this version does not know: pass the "
+        f"{what} that knows it, or use a later version of flatstream"
+    )
+
+
+def _encryption() -> Any:
+    import importlib
+
+    return importlib.import_module("flatstream.transforms.encryption")
