@@ -7,9 +7,10 @@ import io
 import os
 import stat
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from flatstream._core.framing.framer import NonEmptyFramer
+from flatstream._encrypted_tail import encryption_of, find_end
 from flatstream._endpoints import PathToOpen, Source, compression_of, open_source
 from flatstream._finding import find_checksum
 from flatstream._follow import follow_path
@@ -17,6 +18,7 @@ from flatstream._lock import open_for_reading
 from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream._remote import is_url
 from flatstream._startup import start_up
+from flatstream._startup_report import StartupReport
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
 from flatstream.description.head import as_description, begin_description, transforms_of
@@ -42,6 +44,9 @@ from flatstream.recovery import recover as recover_stream
 from flatstream.serializers import Serializer, as_serializer
 from flatstream.transforms.described import framer_with
 from flatstream.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from flatstream.transforms.encryption import EncryptedFramer
 
 __all__ = ["open", "open_found"]
 
@@ -256,9 +261,29 @@ def open(
     existed = os.path.exists(path)
 
     any_format = asked is None or isinstance(asked, bool)
+    encryption = encryption_of(written_with)
+    if encryption is not None and counterpart is None:
+        raise ValueError(
+            "to append, the end of an encrypted stream is read, and only a checksum or a built-in framer says how: got "
+            f"the framer {written_with!r:.100}"
+        )
+    ends: list[bytes | None] = []
 
     def prepare(file: io.FileIO) -> io.FileIO:
-        if recover and counterpart is not None:
+        if encryption is not None and counterpart is not None:
+            file, report, after = _append_encrypted(
+                file,
+                encryption,
+                counterpart,
+                existed=existed,
+                lock=lock,
+                recover=recover,
+                allow_empty=allow_empty,
+                check=lambda file: _check_description(_read_description(file, counterpart), wanted, any_format),
+            )
+            reports.extend([] if report is None else [report])
+            ends.append(after)
+        elif recover and counterpart is not None:
             # A file with another description is left as it is.
             _check_description(_read_description(file, counterpart), wanted, any_format)
             file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
@@ -272,13 +297,43 @@ def open(
 
     writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, _begins=False, **options)
     try:
-        writer._append_to(found[0], wanted, is_new=not os.fstat(writer.sink.fileno()).st_size)
+        is_new = not os.fstat(writer.sink.fileno()).st_size
+        writer._append_to(found[0], wanted, is_new=is_new, after=ends[0] if ends else None)
     except BaseException:
         writer.close()
         raise
     if reports:
         writer.recovery = reports[0]
     return writer
+
+
+def _append_encrypted(
+    file: io.FileIO,
+    encryption: EncryptedFramer,
+    stored: Deframer,
+    *,
+    existed: bool,
+    lock: bool,
+    recover: bool,
+    allow_empty: bool | None,
+    check: Callable[[io.FileIO], None],
+) -> tuple[io.FileIO, StartupReport | None, bytes | None]:
+    """Makes an encrypted file one to which can be appended, or raises; `check` raises for another description.
+
+    Returns the file, which may be a new one, what was done with ``recover=True``, and what the next part is bound to.
+    """
+    # First of all: with a wrong key, all that is intact would be damage, and be moved aside.
+    end = find_end(file, encryption, stored)
+    if not recover:
+        _check_end(file, stored, allow_empty)
+        if end.error is not None:
+            raise end.error
+        return file, None, end.tail
+    check(file)
+    # Without a checksum, a frame that was half on the disk when the power went is found by its tag alone.
+    deframer = stored if end.error is None else stored.encrypted(encryption.cipher)
+    file, report = start_up(file, deframer, existed=existed, lock=lock, allow_empty=allow_empty)
+    return file, report, find_end(file, encryption, stored).tail if report.action != "nothing" else end.tail
 
 
 def open_found(path: str | os.PathLike[str], options: dict[str, Any]) -> StreamReader:
