@@ -19,7 +19,7 @@ from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream._remote import is_url
 from flatstream._startup import start_up
 from flatstream._startup_report import StartupReport
-from flatstream.checksums import Checksum, ChecksumType
+from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.description.description import Description
 from flatstream.description.head import as_description, begin_description, transforms_of
 from flatstream.description.serializing import serializer_to_write, with_serializer
@@ -217,7 +217,7 @@ def open(
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
         options |= {"allow_empty": allow_empty, "cipher": cipher}
         if checksum is not None or deframer is not None:
-            return StreamReader(path, checksum if deframer is None else deframer, **options)
+            return StreamReader(path, as_checksum(checksum) if deframer is None else deframer, **options)
         reader = open_found(path, options)
         try:
             reader._check_readable()
