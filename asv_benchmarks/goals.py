@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from . import (
     building,
@@ -41,6 +41,7 @@ from . import (
     records_in,
     records_out,
     recovery,
+    serializing,
     stream_io,
     threads,
     verifying,
@@ -278,6 +279,25 @@ def goals() -> Iterator[Goal]:
             "record",
             (source, "none", 5000),
         )
+    for serializer in ("json", "msgpack"):
+        for name, items, subject, yardstick, kind, limit in (
+            ("O1", "events", "time_write_batch", "time_write_by_hand", "times slower", 1.05),
+            ("O1", "numbers", "time_write_batch", "time_write_by_hand", "times faster", 1.5),
+            ("O2", "events", "time_objects", "time_read_by_hand", "times slower", 1.05),
+            ("O2", "numbers", "time_objects", "time_read_by_hand", "times faster", 2),
+        ):
+            way = "to" if name == "O1" else "from"
+            yield Goal(
+                name,
+                f"{items} {way} {serializer}, msgspec with frames by hand",
+                serializing.Objects,
+                subject,
+                yardstick,
+                (serializer, items, 10_000),
+                cast(Kind, kind),
+                limit,
+                "message",
+            )
     yield Goal(
         "R1",
         "three fields of each message through a record",

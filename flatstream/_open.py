@@ -15,6 +15,7 @@ from flatstream._endpoints import PathToOpen, Source, compression_of, open_sourc
 from flatstream._finding import find_checksum
 from flatstream._follow import follow_path
 from flatstream._lock import open_for_reading
+from flatstream._mapped import map_path
 from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream._remote import is_url
 from flatstream._startup import start_up
@@ -62,6 +63,7 @@ def open(
     capacity: int = ...,
     memory_policy: MemoryPolicy | None = None,
     follow: bool = False,
+    mmap: bool = False,
     on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
     resync_window: int = ...,
     cipher: Any = None,
@@ -137,6 +139,9 @@ def open(
         Modes "w", "x" and "a": what the stream says of itself, see `StreamWriter`. In mode "a", an empty file gets the
         description. A file with a description of the same format (see `Description.matches`) keeps its own, as one with
         any description does for ``describe=True``. Another description, or a file without one, is a ValueError.
+    mmap : bool
+        Mode "r": the file, as it is now, is mapped into memory, and payloads are views of the map (docs/opening.md).
+        Only for regular files that nobody cuts meanwhile: reading behind the new end kills the process (SIGBUS).
     **options
         The keyword arguments of `StreamWriter` or `StreamReader`, as ``follow=True`` to read a file that is being
         written.
@@ -208,6 +213,10 @@ def open(
         raise ValueError(f"follow=True needs the mode 'r', got {mode!r}")
     if recover and kind != "a":
         raise ValueError(f"recover=True needs the mode 'a', got {mode!r}")
+    if not isinstance(options.get("mmap", False), bool):
+        raise TypeError(f"mmap must be a bool, got {options['mmap']!r:.100}")
+    if kind != "r" and options.pop("mmap", False):
+        raise ValueError(f"mmap=True needs the mode 'r', got {mode!r}")
     if kind == "r":
         for name in ("describe", "metadata", "time_field", "time_unit", "serializer"):
             if options.pop(name, None) is not None:
@@ -215,9 +224,13 @@ def open(
                 raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.{see}")
         if not lock:
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
+        if (mapped := options.get("mmap", False)) and options.get("follow"):
+            raise ValueError("expected either mmap=True or follow=True: a map has the size that the file has now")
         options |= {"allow_empty": allow_empty, "cipher": cipher}
         if checksum is not None or deframer is not None:
-            return StreamReader(path, as_checksum(checksum) if deframer is None else deframer, **options)
+            options.pop("mmap", None)
+            source = map_path(path, lambda file: None)[0] if mapped else path
+            return _reader_of(source, as_checksum(checksum) if deframer is None else deframer, options)
         reader = open_found(path, options)
         try:
             reader._check_readable()
@@ -338,6 +351,11 @@ def _append_encrypted(
 
 def open_found(path: str | os.PathLike[str], options: dict[str, Any]) -> StreamReader:
     """A reader of the file at `path`, with the checksum that it seems to have. Its messages may be unreadable."""
+    if options.pop("mmap", False):
+        endpoint, found = map_path(path, lambda file: find_checksum(file, os.fsdecode(path)))
+        reader = _reader_of(endpoint, found.checksum, options)
+        reader._checksum_found_by = found.by
+        return reader
     endpoint = follow_path(path) if options.get("follow") is True else open_source(path)
     try:
         file = endpoint.target
@@ -356,6 +374,16 @@ def open_found(path: str | os.PathLike[str], options: dict[str, Any]) -> StreamR
         raise
     reader._checksum_found_by = found.by
     return reader
+
+
+def _reader_of(source: Any, deframer: Any, options: dict[str, Any]) -> StreamReader:
+    """A reader; if its arguments are wrong, the source that was opened for it is closed."""
+    try:
+        return StreamReader(source, deframer, **options)
+    except BaseException:
+        if isinstance(source, Source):
+            source.target.close()
+        raise
 
 
 def _compression(path: str | os.PathLike[str]) -> str | None:

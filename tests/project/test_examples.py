@@ -53,6 +53,11 @@ SHOWN: dict[str, list[str]] = {
         r"salvaged 100 frames into a new file",
     ],
     "several_builders": [r"100 messages of 24 bytes", r"20 messages of 64 bytes", r"4 messages of 100032 bytes"],
+    "serializers": [
+        r"6 objects of json, the last one \{'host': 'db-5', 'load': None\}",
+        r"refused: samples-v1 refused the payload: 23 bytes .*\(frame 1, stream offset \d+\)",
+        r"left out: 1 message, 31 bytes",
+    ],
     "sized_checksums": [
         r"none +0 bytes +0 of 72",
         r"crc16 +2 bytes +72 of 72",
