@@ -27,6 +27,7 @@ from . import (
     columns,
     columns_in,
     command_line,
+    compression,
     converting,
     deframing,
     encryption,
@@ -503,6 +504,39 @@ def goals() -> Iterator[Goal]:
                 target,
                 "message",
             )
+    # Beside the library alone, which has no frames, checksums or limits.
+    for kind, method, written, read in (
+        ("agent", "zstd+dictionary", 1.8, 2.5),
+        ("agent", "lz4", 2.2, 2.5),
+        ("small", "zstd+dictionary", 2.2, 3.5),
+        ("small", "lz4", 3.2, 5.0),
+    ):
+        for name, work, subject, yardstick, target in (
+            ("Z2", "compress", "time_write_payloads", "time_compress_by_library", written),
+            ("Z3", "decompress", "time_for_loop", "time_decompress_by_library", read),
+        ):
+            yield Goal(
+                name,
+                f"{work} {kind} events, {method}, beside the library alone",
+                compression.CompressedFrames,
+                subject,
+                yardstick,
+                (method, kind),
+                "times slower",
+                target,
+                "message",
+            )
+    for kind, target in (("agent", 3.0), ("small", 2.0)):
+        yield Goal(
+            "Z4",
+            f"what a dictionary gains for {kind} events",
+            compression.Sizes,
+            "track_gain_of_dictionary",
+            "",
+            (kind,),
+            "at least",
+            target,
+        )
     for work in ("write", "read"):
         for checksum in ("crc32", "xxhash64"):
             yield Goal(

@@ -47,6 +47,9 @@ MIB = 1024 * 1024
 SMOKE_ATTRIBUTES: dict[str, dict[str, float]] = {
     "checksums.ShortPayloads": {"count": 500},
     "checksums.Portable": {"size": 16 * 1024},
+    "compression.CompressedFrames": {"count": 200},
+    "compression.Sizes": {"count": 200},
+    "compression.Unpackers": {"count": 200},
     "command_line.Start": {"size": 100_000},
     "deframing.BatchSizes": {"count": 5000},
     "deframing.LengthPatterns": {"count": 2000},

@@ -22,6 +22,10 @@ SHOWN: dict[str, list[str]] = {
         r"reading: the header declares a payload of 1001 bytes, more than the limit of 1000",
         r"torn: .*2000000004 bytes of it are needed, 14 are there",
     ],
+    "compressed_stream": [
+        r"2000 messages: [\d,]+ bytes, and compressed [\d,]+, [\d,]+ of them dictionary",
+        r"[\d,]+ bytes of a peer would become 104,857,600: .*more than the limit of 1,048,576",
+    ],
     "custom_checksum": [r"4 bytes of Adler32", r"detected: .*0x11e60398, its payload gives 0x11dd0397"],
     "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],
     "encrypted_stream": [

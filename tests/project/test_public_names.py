@@ -47,6 +47,15 @@ PUBLIC = {
     "ColumnSchema": "to_pyarrow",
     "ColumnStream": "lost_bytes lost_ranges next_data others schema skipped stop_error type",
     "CompositeValidator": "add name validate validators",
+    "CompressedDeframer": (
+        "bind_description bounded check compressed decompressors encrypted end inner locate max_payload_len observed "
+        "passed_over probe restore rewind start state tolerate with_inner with_max_frame_len with_validator"
+    ),
+    "CompressedFramer": (
+        "accepted begin bind_description bounded compressed compressor described encrypted finish frame_and_write "
+        "inner inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
+    ),
+    "Compressor": "compress decompress dictionary name number parameters probe start",
     "Crc16": "calculate extend name size verify",
     "Crc32": "calculate extend name size verify",
     "Crc32c": "calculate extend name size verify",
@@ -93,6 +102,7 @@ PUBLIC = {
     "position recovery rotate serializer sink sync wait_durable write write_batch write_finished "
     "write_frames write_message write_payload write_payloads",
     "JsonError": "next_intact_offset",
+    "Lz4Compressor": "compress decompress dictionary level name number parameters probe start",
     "JsonSerializer": "dumps loads name type",
     "MessagePackSerializer": "dumps loads name type",
     "MemoryPolicy": "baseline_capacity on_reclaim should_reset",
@@ -144,6 +154,7 @@ PUBLIC = {
     "Validator": "name validate",
     "VectorView": "to_json to_list to_numpy",
     "XxHash64": "calculate name size verify",
+    "ZstdCompressor": "compress decompress dictionary dictionary_id level name number parameters probe start",
 }
 
 CLASSES = {
