@@ -274,7 +274,10 @@ class AsyncStreamReader(AsyncItems):
 
         A connection is closed when its writer is closed, too. A second call does nothing.
         """
-        self._is_closed = True
+        if not self._is_closed:
+            self._is_closed = True
+            # It refuses every later read, and lets go of its memory.
+            self._parser.detach()
         await self._inlet.close_inlet()
 
     @property

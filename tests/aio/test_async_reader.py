@@ -346,9 +346,15 @@ async def test_closed_reader_refuses_reads_and_wakes_who_waits() -> None:
     for task in waiting:
         with pytest.raises(ValueError, match="closed"):
             await task
-    for read in (reader.read_message, reader.read_batch):
+    reader, transport = of_transport()
+    transport.give(STREAM)
+    skipping = reader.messages(on_error="skip")
+    await reader.close()
+    for read in (reader.read_message, reader.read_batch, lambda: anext(skipping)):
         with pytest.raises(ValueError, match="closed"):
             await read()
+    # What still comes is dropped.
+    assert transport.give(STREAM) == 0
 
 
 # Cancellation

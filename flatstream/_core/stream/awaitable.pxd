@@ -27,6 +27,11 @@ cdef class AsyncItems:
     cdef Py_ssize_t left
 
 
+cdef class Refilled:
+    cdef object items
+    cdef Py_ssize_t given
+
+
 cdef class AsyncEncoder:
     cdef Encoder encoder
     cdef bint is_gated

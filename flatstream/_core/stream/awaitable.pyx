@@ -256,6 +256,37 @@ cdef class AsyncItems:
         return decoder.is_ahead and not decoder.shut and decoder.failure is None and decoder.deferred is None
 
 
+@cython.final
+@cython.auto_pickle(False)
+cdef class Refilled:
+    """An iterator over the items of one iterable after another: it ends, and goes on when it was filled again."""
+
+    def __init__(self):
+        self.items = iter(())
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        # `next` raises StopIteration.
+        item = next(self.items)
+        self.given += 1
+        return item
+
+    def _refill(self, items, /):
+        """Gives the items of an iterable from now on."""
+        self.items = iter(items)
+        self.given = 0
+
+    @property
+    def _given(self):
+        """How many of them were given."""
+        return self.given
+
+    def __reduce__(self):
+        refuse_pickling(self, "it reads a stream of this process")
+
+
 cdef NextItem next_item(AsyncItems source, bint is_iterating):
     cdef NextItem step = NextItem.__new__(NextItem)
     if source.decoder is None:
