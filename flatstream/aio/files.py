@@ -98,7 +98,7 @@ async def finished(future: asyncio.Future[R]) -> R:
 
 
 @iterates_asynchronously_in_c
-class AsyncFileReader(AsyncItems):
+class AsyncFileReader(AsyncItems[memoryview]):
     """Reads the messages of a StreamReader or JournalReader, which a thread of its own reads batch by batch.
 
     ``async for`` over a file or journal that is followed waits for messages without blocking the event loop. `close`
@@ -134,7 +134,7 @@ class AsyncFileReader(AsyncItems):
     def __init__(self, reader: StreamReader) -> None:
         if not isinstance(reader, StreamReader):
             raise TypeError(f"reader must be a StreamReader or a JournalReader, got {type(reader).__name__}")
-        self._refilled = Refilled()
+        self._refilled: Refilled[memoryview] = Refilled()
         super().__init__(self._refilled, reader)
         self._reader = reader
         self._loop = asyncio.get_running_loop()
@@ -188,8 +188,8 @@ class AsyncFileReader(AsyncItems):
     # Reading. ``async for payload in reader`` is inherited.
 
     def read_message(self) -> Coroutine[Any, Any, memoryview | None]:
-        """The next payload, a read-only memoryview of unsigned bytes; None at the end, which a followed file has not."""
-        return self._next_or_none()  # type: ignore[no-any-return]
+        """The next payload, a read-only memoryview of unsigned bytes; None at the end. (A followed file has none.)"""
+        return self._next_or_none()
 
     def records(self, table: Table, *, verify: bool = True) -> AsyncIterator[RecordView]:
         """Iterates over the messages, which are of `table`, as `RecordView` objects; see `Table.view`."""
@@ -310,8 +310,11 @@ class AsyncFileWriter:
     async def write_payload(self, payload: Any, /) -> None:
         """Writes a finished message, any C-contiguous buffer. The bytes may be changed when this has returned."""
         writer = self._writer
-        if self._has_buffer and not self._turn.locked() and type(payload) is bytes and (
-            writer.pending_bytes + len(payload) + MAX_FRAME_OVERHEAD <= writer.buffer_capacity
+        if (
+            self._has_buffer
+            and not self._turn.locked()
+            and type(payload) is bytes
+            and (writer.pending_bytes + len(payload) + MAX_FRAME_OVERHEAD <= writer.buffer_capacity)
         ):
             writer.write_payload(payload)
         else:
@@ -415,7 +418,9 @@ class Opening(Generic[T]):
 
 
 def open(path: str | os.PathLike[str], mode: str = "r", **options: Any) -> Opening[Any]:
-    """Opens the stream in a file, as `flatstream.open` does, in a thread: ``async with flatstream.aio.open(path) as r``.
+    """Opens the stream in a file, as `flatstream.open` does, by a thread.
+
+    ``async with flatstream.aio.open(path) as reader``, or ``reader = await flatstream.aio.open(path)``.
 
     Parameters
     ----------
@@ -442,7 +447,8 @@ def open(path: str | os.PathLike[str], mode: str = "r", **options: Any) -> Openi
     """
 
     async def make() -> AsyncFileReader | AsyncFileWriter:
-        opened: Any = await finished(asyncio.ensure_future(asyncio.to_thread(open_stream, path, mode, **options)))
+        opening: Callable[..., Any] = open_stream
+        opened = await finished(asyncio.ensure_future(asyncio.to_thread(opening, path, mode, **options)))
         return AsyncFileReader(opened) if isinstance(opened, StreamReader) else AsyncFileWriter(opened)
 
     return Opening(make)

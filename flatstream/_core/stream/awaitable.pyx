@@ -44,6 +44,19 @@ cdef extern from "Python.h":
     # 0 with what it returned, 1 with what it yielded, -1 with an exception.
     int PyIter_Send(object iterator, object value, PyObject** result) except -1
 
+cdef extern from *:
+    """
+    static inline int fs_has_two_references(PyObject *o) {
+    #ifdef Py_GIL_DISABLED
+        (void)o;
+        return 0;
+    #else
+        return Py_REFCNT(o) == 2;
+    #endif
+    }
+    """
+    bint fs_has_two_references(PyObject* o) noexcept
+
 # What a step returns, as C functions for `am_send` do.
 cdef enum:
     RETURNED = 0
@@ -72,7 +85,6 @@ cdef class Step:
 
     def throw(self, *arguments):
         """Ends it with an exception, as a coroutine's ``throw``. Nothing was read or written."""
-        cdef PyObject* result = NULL
         if not arguments:
             raise TypeError("throw() takes the exception")
         if self.inner is None:
@@ -148,6 +160,14 @@ cdef int send_step(Step self, object value, PyObject** result) except -1:
     except BaseException:
         self.finish()
         raise
+
+
+cdef inline bint is_unshared(Step step) noexcept:
+    """Whether only the reader or writer that keeps it, and the caller's variable, have a step that has ended.
+
+    It is then used again: making one takes as long as reading a small message (X1 of asv_benchmarks/goals.py).
+    """
+    return fs_has_two_references(<PyObject*>step)
 
 
 cdef object awaited(object awaitable):
@@ -288,9 +308,14 @@ cdef class Refilled:
 
 
 cdef NextItem next_item(AsyncItems source, bint is_iterating):
-    cdef NextItem step = NextItem.__new__(NextItem)
-    if source.decoder is None:
-        raise ValueError(f"{type(source).__name__}.__init__ was not called")
+    cdef NextItem step = source.idle
+    if step is not None and step.is_ended and is_unshared(step):
+        step.is_ended = False
+    else:
+        if source.decoder is None:
+            raise ValueError(f"{type(source).__name__}.__init__ was not called")
+        step = NextItem.__new__(NextItem)
+        source.idle = step
     step.source = source
     step.is_iterating = is_iterating
     return step
@@ -338,7 +363,12 @@ cdef class AsyncEncoder:
 
         The bytes may be changed as soon as it was awaited.
         """
-        cdef WriteOne step = WriteOne.__new__(WriteOne)
+        cdef WriteOne step = self.idle
+        if step is not None and step.is_ended and is_unshared(step):
+            step.is_ended = False
+        else:
+            step = WriteOne.__new__(WriteOne)
+            self.idle = step
         step.writer = self
         step.argument = payload
         return step
