@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from . import (
     building,
@@ -29,6 +29,7 @@ from . import (
     command_line,
     converting,
     deframing,
+    encryption,
     following,
     framing,
     imports,
@@ -40,6 +41,7 @@ from . import (
     records_in,
     records_out,
     recovery,
+    serializing,
     stream_io,
     threads,
     verifying,
@@ -277,6 +279,25 @@ def goals() -> Iterator[Goal]:
             "record",
             (source, "none", 5000),
         )
+    for serializer in ("json", "msgpack"):
+        for name, items, subject, yardstick, kind, limit in (
+            ("O1", "events", "time_write_batch", "time_write_by_hand", "times slower", 1.05),
+            ("O1", "numbers", "time_write_batch", "time_write_by_hand", "times faster", 1.5),
+            ("O2", "events", "time_objects", "time_read_by_hand", "times slower", 1.05),
+            ("O2", "numbers", "time_objects", "time_read_by_hand", "times faster", 2),
+        ):
+            way = "to" if name == "O1" else "from"
+            yield Goal(
+                name,
+                f"{items} {way} {serializer}, msgspec with frames by hand",
+                serializing.Objects,
+                subject,
+                yardstick,
+                (serializer, items, 10_000),
+                cast(Kind, kind),
+                limit,
+                "message",
+            )
     yield Goal(
         "R1",
         "three fields of each message through a record",
@@ -465,6 +486,23 @@ def goals() -> Iterator[Goal]:
         1.3,
     )
     yield Goal("W1", "write_frames of a batch, ns", framing.PassOn, "time_write_frames", "", batch, "at most", 2.2)
+    # Beside the library alone, which has no places, parts or ends.
+    for size, count, written, read in ((100, 10_000, 3.5, 4.0), (1024, 10_000, 2.8, 3.3), (64 * KIB, 500, 1.2, 1.6)):
+        for name, work, benchmark, subject, target in (
+            ("E1", "encrypt", encryption.Write, "time_write_payloads", written),
+            ("E2", "decrypt", encryption.Read, "time_for_loop", read),
+        ):
+            yield Goal(
+                name,
+                f"{work} messages of {bytes_text(size)}, beside the library alone",
+                benchmark,
+                subject,
+                "time_by_hand",
+                ("aes-256-gcm", size, count),
+                "times slower",
+                target,
+                "message",
+            )
     for work in ("write", "read"):
         for checksum in ("crc32", "xxhash64"):
             yield Goal(
