@@ -18,6 +18,8 @@ is cancelled while it waits has taken nothing from the stream, and has given it 
 #         | awaited                             | tries again                            |
 # ended   | inner is None; nothing is held      | raises RuntimeError                    | never
 
+from types import GenericAlias
+
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -259,6 +261,11 @@ cdef class AsyncItems:
 
     def __reduce__(self):
         refuse_pickling(self, "it reads a stream of this process")
+
+    @classmethod
+    def __class_getitem__(cls, item, /):
+        """The class itself, with the type of its items for type checkers."""
+        return GenericAlias(cls, item)
 
     def _next_or_none(self):
         """`__anext__` that gives None at the end."""
