@@ -7,6 +7,8 @@ or the same bytes piece by piece with asyncio's streams, or message by message w
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import os
 import socket
 import struct
@@ -26,9 +28,9 @@ READ_SIZE = 64 * 1024
 
 # A request is one line: what to send, the size of a payload, and how many.
 SERVER = """
-import asyncio, socket, sys
+import asyncio, os, socket, sys
 sys.path.insert(0, sys.argv[1])
-from flatstream.aio import AsyncStreamWriter
+from flatstream.aio import serve as serve_with
 from asv_benchmarks.common import payload_of, repeated_frame
 
 memory = {}
@@ -40,7 +42,7 @@ async def serve(reader, writer):
         if (size, count) not in memory:
             memory.clear()
             memory[size, count] = repeated_frame(size, count)
-        sock = socket.socket(fileno=__import__("os").dup(writer.get_extra_info("socket").fileno()))
+        sock = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
         sock.setblocking(True)
         with sock:
             await asyncio.get_running_loop().run_in_executor(None, sock.sendall, memory[size, count])
@@ -74,13 +76,10 @@ async def serve_messages(connection):
             await writer.write_payloads(payloads[:int(count) - begin])
 
 async def main():
-    from flatstream.aio import serve as serve_with
     streams = await asyncio.start_server(serve, "127.0.0.1", 0)
     messages = await serve_with(serve_messages, "127.0.0.1", 0)
     print(streams.sockets[0].getsockname()[1], messages.port, flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.cancel()
+    await asyncio.Event().wait()
 
 if sys.argv[2] == "uvloop":
     import uvloop
@@ -94,31 +93,16 @@ class OverSocket(Benchmark):
     """Reads `total` bytes in messages of `size` bytes from a TCP connection to another process."""
 
     param_names = ("loop", "size", "total")
-    params = (["asyncio", "uvloop"], [100, 1024, 64 * 1024], [64 * 1024 * 1024])
+    params = (["asyncio", "uvloop"], [100, 1024, 64 * 1024], [16 * 1024 * 1024])
     rounds = 1
 
     def setup(self, loop: str, size: int, total: int) -> None:
         self.count = max(1, total // (size + 4))
-        root = str(Path(flatstream.__file__).parent.parent)
-        self.server = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(Path(__file__).parent.parent), loop],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": root},
-        )
-        assert self.server.stdout is not None
-        self.streams, self.messages = map(int, self.server.stdout.readline().split())
+        self.streams, self.messages = _ports(loop)
         self.runner = asyncio.Runner(loop_factory=_loop_factory(loop))
 
     def teardown(self, loop: str, size: int, total: int) -> None:
         self.runner.close()
-        assert self.server.stdin is not None
-        self.server.stdin.close()
-        try:
-            self.server.wait(10)
-        finally:
-            self.server.kill()
-            self.server.wait()
 
     def units(self, loop: str, size: int, total: int) -> int:
         return self.count
@@ -225,6 +209,26 @@ class OverSocket(Benchmark):
     def time_raw_blocks_at_both_ends(self, loop: str, size: int, total: int) -> None:
         """As many bytes in blocks of 64 KiB, without any messages."""
         self._run(self._blocks_at_both_ends, size)
+
+
+@functools.cache
+def _ports(loop: str) -> tuple[int, int]:
+    """The ports of the other process, which is started once and ends with this one."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(Path(__file__).parent.parent), loop],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(flatstream.__file__).parent.parent)},
+    )
+    atexit.register(_end, process)
+    assert process.stdout is not None
+    streams, messages = process.stdout.readline().split()
+    return int(streams), int(messages)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
