@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 from . import (
+    asyncio_streams,
     building,
     checksums,
     columns,
@@ -550,6 +551,29 @@ def goals() -> Iterator[Goal]:
                 1.8,
                 "pass",
             )
+    yield Goal(
+        "X1",
+        "async for over a socket, 100 B, readexactly by hand",
+        asyncio_streams.OverSocket,
+        "time_async_for",
+        "time_readexactly",
+        ("asyncio", 100, 16 * MIB),
+        "times faster",
+        10,
+        "message",
+    )
+    for size in (100, KIB, 64 * KIB):
+        yield Goal(
+            "X2",
+            f"messages of {bytes_text(size)} over a socket, raw asyncio streams",
+            asyncio_streams.OverSocket,
+            "time_messages_at_both_ends",
+            "time_raw_streams_at_both_ends",
+            ("asyncio", size, 16 * MIB),
+            "times slower",
+            1.25,
+            "message",
+        )
 
 
 def bytes_text(size: int) -> str:
