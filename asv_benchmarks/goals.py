@@ -43,6 +43,7 @@ from . import (
     records_in,
     records_out,
     recovery,
+    sealing,
     serializing,
     stream_io,
     threads,
@@ -476,6 +477,25 @@ def goals() -> Iterator[Goal]:
             target,
             "process",
         )
+    yield Goal(
+        "Z1",
+        "ratio of a sealed file, beside Zstandard for the whole file",
+        sealing.Sealed,
+        "track_ratio_beside_whole_file",
+        "",
+        (),
+        "at least",
+        0.98,
+    )
+    yield Goal(
+        "Z1", "two columns of a sealed file, GB/s", sealing.Sealed, "track_columns_speed", "", (), "at least", 1.3
+    )
+    for subject, work, yardstick, kind, target in (
+        ("time_seal", "sealing, beside Zstandard in memory", "time_compress_whole_file", "times slower", 1.3),
+        ("time_columns", "two columns, beside one thread", "time_columns_with_one_thread", "times faster", 1.2),
+        ("time_slice", "a slice, beside decompressing", "time_decompressing_up_to_the_slice", "times faster", 20),
+    ):
+        yield Goal("Z1", work, sealing.Sealed, subject, yardstick, (), kind, target, "byte")
     batch = ("crc32", GOAL_SIZE, 8192)
     yield Goal(
         "W1",

@@ -61,6 +61,7 @@ SMOKE_ATTRIBUTES: dict[str, dict[str, float]] = {
     "journal_writing.Rotation": {"runs": 1},
     "journal_threaded.Put": {"count": 200, "runs": 1},
     "memory.ReadLargeFile": {"total": 16 * MIB},
+    "sealing.Sealed": {"size": 1 * MIB},
     "memory.ReadStream": {"total": 64 * MIB},
     "memory.SteadyState": {"few": 1000, "many": 5000},
     "recovery.Recover": {"count": 1024},

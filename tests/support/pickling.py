@@ -28,6 +28,7 @@ from flatstream import (
 from flatstream.columns import Column, ColumnBatch, ColumnSchema
 from flatstream.description import Root, Transform
 from flatstream.journal import (
+    CompressionPolicy,
     Cursor,
     Gap,
     Histogram,
@@ -356,6 +357,7 @@ def carried() -> dict[str, list[Any]]:
         "Gap": [Gap(3, 5, 40, "00000000000000000000.fs")],
         "Histogram": [Histogram((0.5, 1.0), (1, 2, 3), 4.5)],
         "JournalMetrics": [journal_metrics()],
+        "CompressionPolicy": [CompressionPolicy(after_segments=2)],
         "RetentionPolicy": [RetentionPolicy(max_bytes=5)],
         "RotationPolicy": [RotationPolicy(max_seconds=1.5)],
         "SegmentReport": [SegmentReport("0.fs", 3, "damaged", 4, 90, 9, 0, None, 40, damage)],
@@ -381,6 +383,7 @@ def carried() -> dict[str, list[Any]]:
         "RecoveryEnd": list(fs.RecoveryEnd),
         "RecoveryReport": [report, no_stream, written],
         "Root": [fs.Description(TELEMETRY).roots[0], Root("a.B")],
+        "SealReport": [fs.SealReport("events.fs.zst", 60, 20, 1)],
         "SalvageReport": [fs.SalvageReport(3, 60, ((5, 9),), 4, ((7, 9),), "doubtful.fs")],
         "Schema": [SHAPES, TELEMETRY, prefixed],
         "SchemaError": [noted(fs.SchemaError("text", path="a.fbs", line=3))],
