@@ -40,6 +40,7 @@ from . import (
     journal_writing,
     json_lines,
     memory,
+    over_nats,
     records_in,
     records_out,
     recovery,
@@ -431,6 +432,17 @@ def goals() -> Iterator[Goal]:
         ("track_put_beside_queue_put", "put into a ThreadedWriter, times queue.Queue.put", 1.0),
     ):
         yield Goal("J6", work, journal_threaded.Put, method, "", ("xxhash64",), "at most", limit)
+    if over_nats.PROGRAM is not None:
+        yield Goal(
+            "N1",
+            "forward a journal to NATS JetStream, beside nats-py alone, the same bytes",
+            over_nats.Forwarded,
+            "time_forward",
+            "time_publish_by_nats_py",
+            (64, 200_000),
+            "times slower",
+            2,
+        )
     for size in (64 * KIB, MIB):
         yield Goal(
             "M1",
