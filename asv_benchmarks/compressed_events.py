@@ -22,7 +22,7 @@ from .telemetry_event import EXAMPLES, FILE_IDENTIFIER, INTERVAL_NS, SEED, START
 if str(EXAMPLES) not in sys.path:
     sys.path.append(str(EXAMPLES))
 
-from telemetry import Event  # noqa: E402 (it is found only now)
+from telemetry import Event
 
 KINDS = ("agent", "small")
 

@@ -29,6 +29,7 @@ from . import (
     command_line,
     converting,
     deframing,
+    encryption,
     following,
     framing,
     imports,
@@ -485,6 +486,23 @@ def goals() -> Iterator[Goal]:
         1.3,
     )
     yield Goal("W1", "write_frames of a batch, ns", framing.PassOn, "time_write_frames", "", batch, "at most", 2.2)
+    # Beside the library alone, which has no places, parts or ends.
+    for size, count, written, read in ((100, 10_000, 3.5, 4.0), (1024, 10_000, 2.8, 3.3), (64 * KIB, 500, 1.2, 1.6)):
+        for name, work, benchmark, subject, target in (
+            ("E1", "encrypt", encryption.Write, "time_write_payloads", written),
+            ("E2", "decrypt", encryption.Read, "time_for_loop", read),
+        ):
+            yield Goal(
+                name,
+                f"{work} messages of {bytes_text(size)}, beside the library alone",
+                benchmark,
+                subject,
+                "time_by_hand",
+                ("aes-256-gcm", size, count),
+                "times slower",
+                target,
+                "message",
+            )
     for work in ("write", "read"):
         for checksum in ("crc32", "xxhash64"):
             yield Goal(

@@ -367,8 +367,8 @@ class AsyncRecordWriter:
     async def write_records(self, records: Iterable[Any]) -> int:
         """Writes each of `records`, and returns how many there were.
 
-        It waits between them, too. If one is refused, or it is cancelled, those before are written: the error has their
-        number, `rows_written`, and the writer `frames_written`.
+        It waits between them, too. If one is refused, or it is cancelled, those before are written; `frames_written` of
+        the writer says how many.
         """
         iterator = iter(records)
         total = 0
@@ -377,14 +377,12 @@ class AsyncRecordWriter:
         return total
 
     def _write_some(self, records: Iterator[Any], before: int) -> int:
-        some = list(islice(records, RECORDS_AT_ONCE))
         try:
-            self._records.write_records(some)
+            return self._records.write_records(islice(records, RECORDS_AT_ONCE))
         except Exception as error:
-            if isinstance(rows := getattr(error, "rows_written", None), int):
-                error.rows_written = rows + before  # type: ignore[attr-defined]
+            if before:
+                error.add_note(f"rows are counted from the record number {before} on, which is row 0")
             raise
-        return len(some)
 
     def write_columns(self, columns: Any) -> Coroutine[Any, Any, int]:
         """Writes a record for each row of `columns`, and returns how many there were.

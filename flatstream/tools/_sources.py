@@ -189,7 +189,7 @@ def common_description(
 ) -> Description | None:
     """The description that goes on with the messages of all sources; None if none has one.
 
-    Of the metadata, what all have in common is kept. It says no transforms: those of what is written are not known here.
+    Of the metadata, what all have in common is kept. It says no transforms: the writer adds its own.
 
     Raises
     ------

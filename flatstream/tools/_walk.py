@@ -207,7 +207,7 @@ def read_to_end(
         if batch is not None:
             totals.add(batch)
             if validator is not None:
-                _validate(batch, validator, totals, reader.offset)
+                _validate(batch, validator, totals)
             if step is not None:
                 step(reader.offset)
             continue
@@ -234,22 +234,20 @@ def read_to_end(
             break
         totals.add(batch)
         if validator is not None:
-            _validate(batch, validator, totals, reader.offset)
+            _validate(batch, validator, totals)
     totals.end = reader.offset
 
 
-def _validate(batch: FrameBatch, validator: Validator, totals: Totals, end: int) -> None:
-    """Notes the frames of a batch, which was counted already and ends at `end`, that a validator refuses."""
+def _validate(batch: FrameBatch, validator: Validator, totals: Totals) -> None:
+    """Notes the frames of a batch, which was counted already, that a validator refuses."""
     refused = 0
     for index, payload in enumerate(batch):
         try:
             validator.validate(payload)
         except (ValidationFailedError, FlatbufferError) as error:
-            begin = batch.frame_offsets[index]
-            behind = batch.frame_offsets[index + 1] if index + 1 < len(batch) else end
             refused += 1
             before = totals.frames - len(batch) + index + 1 - refused
-            totals.add_damage(Damage(begin, behind, "payload", reason_of(error), before))
+            totals.add_damage(Damage(*batch._range_of(index), "payload", reason_of(error), before))
     totals.frames -= refused
 
 

@@ -24,6 +24,12 @@ SHOWN: dict[str, list[str]] = {
     ],
     "custom_checksum": [r"4 bytes of Adler32", r"detected: .*0x11e60398, its payload gives 0x11dd0397"],
     "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],
+    "encrypted_stream": [
+        r"read 5 messages of 2 parts",
+        r"refused: the encrypted stream does not accept this frame: .* \(frame 3, stream offset \d+\)",
+        r"read what is left: 1 message is missing",
+        r"the second part has no end",
+    ],
     "endurance": [
         r"[1-9]\d* writers killed in ",
         r"[1-9]\d* frames found, ",

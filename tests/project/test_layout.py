@@ -35,6 +35,7 @@ FOLDERS = {
     "serializers",
     "stream",
     "tools",
+    "transforms",
 }
 
 

@@ -18,6 +18,7 @@ PUBLIC = {
     "AdaptiveWatermarkPolicy": (
         "baseline_capacity clock cooldown messages_to_wait on_reclaim should_reset size_ratio_threshold"
     ),
+    "Aes256Gcm": "context key_id name number",
     "BoundedDeframer": "bounded check inner locate max_len observed with_max_frame_len with_validator",
     "BoundedFramer": "bounded frame_and_write inner max_len observed with_max_frame_len with_validator",
     "Builder": (
@@ -32,6 +33,7 @@ PUBLIC = {
         "StartVector WriteVtable assertNested assertNotNested assertStructIsInline current_vtable finished "
         "forceDefaults head minalign nested objectEnd sharedStrings vectorNumElems vtables"
     ),
+    "ChaCha20Poly1305": "context key_id name number",
     "Checksum": "calculate name size verify",
     "ChecksumDeframer": (
         "allow_empty bounded check checksum locate max_frame_len observed with_max_frame_len with_validator"
@@ -39,6 +41,7 @@ PUBLIC = {
     "ChecksumFramer": "bounded checksum frame_and_write observed with_max_frame_len with_validator",
     "ChecksumMismatchError": "next_intact_offset",
     "ChecksumType": "CRC16 CRC32 CRC32C CRC64 NONE XXHASH64 checksum",
+    "Cipher": "context key_id name number",
     "Column": "to_array to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnBatch": "schema to_arrow to_numpy to_pandas to_polars to_pylist",
     "ColumnSchema": "to_pyarrow",
@@ -58,6 +61,18 @@ PUBLIC = {
         "to_bytes transforms version with_checksum with_metadata"
     ),
     "Detection": "checksum confidence frames looks_like",
+    "EncryptedDeframer": (
+        "bind_description bounded check cipher compressed encrypted encryption_report end inner locate observed passed_over "
+        "probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len with_validator"
+    ),
+    "EncryptedFramer": (
+        "accepted begin bind_description bounded cipher compressed described encrypted finish frame_and_write inner "
+        "inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
+    ),
+    "EncryptionReport": (
+        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused unfinished_count "
+        "unfinished_parts"
+    ),
     "Enum": "",
     "EnumValue": "",
     "EvolutionIssue": "",

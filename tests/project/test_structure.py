@@ -35,7 +35,7 @@ LAYERS = [
     {"_file_types"},
     {"recovery", "detection"},
     {"_startup"},
-    {"_finding"},
+    {"_finding", "_encrypted_tail"},
     {"_open"},
     {"_salvage", "_sealing"},
     {"columns"},

@@ -69,6 +69,11 @@ def observe(payload: Any) -> None:
     seen.append(bytes(payload))
 
 
+def key_of(key_id: str) -> bytes:
+    """The key of every id."""
+    return bytes(range(32))
+
+
 def even(payload: Any) -> bool:
     """A function for `TypedValidator.from_verify`."""
     return len(payload) % 2 == 0
@@ -320,6 +325,13 @@ def carried() -> dict[str, list[Any]]:
         ],
         "Detection": [fs.Detection(fs.ChecksumType.CRC32, 3, 1.0, None), fs.Detection(None, 0, 0.0, "gzip")],
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
+        "Aes256Gcm": [fs.Aes256Gcm(key_of, key_id="a", context=b"b")],
+        "ChaCha20Poly1305": [fs.ChaCha20Poly1305(key_of)],
+        "EncryptedDeframer": [fs.EncryptedDeframer(checked, fs.Aes256Gcm(key_of), require_final=True)],
+        "EncryptedFramer": [
+            fs.EncryptedFramer(fs.ChecksumFramer(fs.Crc64()), fs.ChaCha20Poly1305(key_of), _salt=bytes(32))
+        ],
+        "EncryptionReport": [fs.EncryptionReport(3, True, (1,), 1, 2, 3, 4, 5, 6)],
         "Enum": [*TELEMETRY.enums.values(), *SHAPES.enums.values()],
         "EnumValue": [value for enum in SHAPES.enums.values() for value in enum.values],
         "EvolutionIssue": [EvolutionIssue("field_removed", "T.x", "text")],

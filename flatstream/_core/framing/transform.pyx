@@ -60,6 +60,11 @@ cdef bint has_own_frames(Framer framer) except -1:
     return False
 
 
+def restores_payloads(Deframer deframer not None):
+    """Whether a deframer, or one inside of it, gives something else than the stored payloads."""
+    return bool(deframer.has_transform)
+
+
 cdef int check_no_validator(list links, object kind, object transform) except -1:
     """Raises TypeError if a validator stands inside of a transform."""
     for link in links:

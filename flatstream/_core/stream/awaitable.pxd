@@ -14,9 +14,7 @@ cdef class Step:
 
 
 cdef class NextItem(Step):
-    cdef object items
-    cdef Decoder decoder
-    cdef object reader
+    cdef AsyncItems source
     # Whether the end is StopAsyncIteration. Otherwise None is returned.
     cdef bint is_iterating
 
@@ -25,6 +23,8 @@ cdef class AsyncItems:
     cdef object items
     cdef Decoder decoder
     cdef object reader
+    # How many items it gives at most; negative: any number.
+    cdef Py_ssize_t left
 
 
 cdef class AsyncEncoder:

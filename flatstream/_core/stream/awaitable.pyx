@@ -22,9 +22,11 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from flatstream._core.base.checks cimport checked_int
 from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.stream.decoder cimport Decoder
 from flatstream._core.stream.encoder cimport Encoder
+from flatstream._core.stream.input_buffer cimport MAX_CAPACITY
 
 cdef extern from "Python.h":
     ctypedef struct PyAsyncMethods:
@@ -163,18 +165,24 @@ cdef class NextItem(Step):
     """
 
     cdef int attempt(self, PyObject** result) except -1:
-        cdef object items = self.items, waiting
-        # NULL without an exception is the end of what there is, as is StopIteration.
-        cdef PyObject* item = Py_TYPE(items).tp_iternext(<PyObject*>items)
-        if item is not NULL:
-            result[0] = item
-            return RETURNED
-        if PyErr_Occurred() is not NULL:
-            if not PyErr_ExceptionMatches(PyExc_StopIteration):
-                return raise_current()
-            PyErr_Clear()
-        # A parser that stopped at damage gives nothing more, however many bytes come.
-        waiting = None if self.decoder.stopped else self.reader._more()
+        cdef AsyncItems source = self.source
+        cdef object items = source.items, waiting = None
+        cdef PyObject* item
+        if source.left:
+            # NULL without an exception is the end of what there is, as is StopIteration.
+            item = Py_TYPE(items).tp_iternext(<PyObject*>items)
+            if item is not NULL:
+                if source.left > 0:
+                    source.left -= 1
+                result[0] = item
+                return RETURNED
+            if PyErr_Occurred() is not NULL:
+                if not PyErr_ExceptionMatches(PyExc_StopIteration):
+                    return raise_current()
+                PyErr_Clear()
+            # A parser that stopped at damage gives nothing more, however many bytes come.
+            if not source.decoder.stopped:
+                waiting = (source if source.reader is None else source.reader)._more()
         if waiting is None:
             if self.is_iterating:
                 raise StopAsyncIteration
@@ -187,9 +195,7 @@ cdef class NextItem(Step):
     cdef int finish(self) except -1:
         self.is_ended = True
         self.inner = None
-        self.items = None
-        self.reader = None
-        self.decoder = None
+        self.source = None
         return 0
 
 
@@ -211,9 +217,11 @@ cdef class AsyncItems:
     reader : object, optional
         Its ``_more()`` returns an awaitable that ends when `decoder` has got more bytes, or None at the end of the
         stream. By default it is the instance itself.
+    limit : int, optional
+        After so many items it ends, and so does `items`.
     """
 
-    def __init__(self, items, decoder, reader=None):
+    def __init__(self, items, decoder, reader=None, limit=None):
         if Py_TYPE(items).tp_iternext is NULL:
             raise TypeError(f"items must be an iterator, got {type(items).__name__}")
         if not isinstance(decoder, Decoder):
@@ -221,6 +229,7 @@ cdef class AsyncItems:
         self.items = items
         self.decoder = decoder
         self.reader = reader
+        self.left = -1 if limit is None else checked_int("limit", limit, 0, MAX_CAPACITY)
 
     def __aiter__(self):
         return self
@@ -251,9 +260,7 @@ cdef NextItem next_item(AsyncItems source, bint is_iterating):
     cdef NextItem step = NextItem.__new__(NextItem)
     if source.decoder is None:
         raise ValueError(f"{type(source).__name__}.__init__ was not called")
-    step.items = source.items
-    step.decoder = source.decoder
-    step.reader = source if source.reader is None else source.reader
+    step.source = source
     step.is_iterating = is_iterating
     return step
 
@@ -340,7 +347,7 @@ cdef class WriteStep(Step):
 
     cdef int attempt(self, PyObject** result) except -1:
         cdef AsyncEncoder writer = self.writer
-        cdef object value
+        cdef object value = None
         try:
             if writer.is_gated and self.waits():
                 return YIELDED

@@ -263,6 +263,8 @@ cdef class Decoder(HeadBuffer):
                 for stage in self.stages:
                     stage.tolerate(tolerant)
                 self.tolerant = tolerant
+                # It may be another one now: the next read looks at the frame again.
+                self.deferred = None
         return 0
 
     cdef int check_open(self) except -1:
