@@ -123,7 +123,7 @@ def test_limit_holds_for_what_is_stored_and_for_what_is_restored() -> None:
     for deframer, data in ((CompressedDeframer(DefaultDeframer()), bomb), (None, described)):
         parser = FrameParser(deframer, max_frame_len=100_000)
         parser.feed(data)
-        with pytest.raises(ValueError, match="100000|limit|bound"):
+        with pytest.raises(ValueError, match=r"100000|limit|bound"):
             parser.read_message()
         parser.feed(struct.pack("<I", 3_000_000_000 >> 1))
         error = raised_by(parser.read_message)
@@ -138,7 +138,8 @@ def test_limit_holds_for_what_is_stored_and_for_what_is_restored() -> None:
 def test_search_goes_on_behind_a_claim_that_is_too_large() -> None:
     data = serialized(compressed(ChecksumFramer(Crc32())))
     deframer = CompressedDeframer(ChecksumDeframer(Crc32()))
-    for on_error, expected in (("resync", PAYLOADS), ("stop", [])):
+    cases: tuple[tuple[Any, list[bytes]], ...] = (("resync", PAYLOADS), ("stop", []))
+    for on_error, expected in cases:
         parser = FrameParser(deframer, max_frame_len=1000, on_error=on_error)
         parser.feed(struct.pack("<I", 1 << 30) + bytes(6))
         got = [bytes(payload) for payload in parser]

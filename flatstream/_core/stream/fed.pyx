@@ -363,7 +363,8 @@ cdef class FedDecoder(Decoder):
         """
         return (
             self.stages is not None and self.awaits_bytes and not self.searching and not self.is_description
-            and not self.stopped and self.needed > MAX_HEADER_SIZE and self.needed - MAX_HEADER_SIZE > self.max_stored_len
+            and not self.stopped and self.needed > MAX_HEADER_SIZE
+            and self.needed - MAX_HEADER_SIZE > self.max_stored_len
         )
 
     cdef int release_all(self) except -1:
