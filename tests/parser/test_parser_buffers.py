@@ -550,7 +550,7 @@ def test_cycle_through_a_parser_is_collected() -> None:
     owner.payload = owner.parser.read_message()
     gone = weakref.ref(owner)
     payload = owner.payload
-    del owner
+    del owner, observe
     gc.collect()
     assert gone() is None
     assert bytes(payload) == b"abc"
