@@ -109,6 +109,17 @@ PUBLIC = {
     "FlatStreamError": "next_intact_offset",
     "FlatbufferError": "next_intact_offset",
     "FrameBatch": "buffer lengths lost_bytes lost_ranges offsets skipped stream_offset",
+    "FrameParser": (
+        "at_eof batches buffer_capacity buffer_updated buffered bytes_read checksum column_batches columns deframer "
+        "description detach encryption feed feed_eof frames_read get_buffer lost_bytes lost_ranges message_number "
+        "message_offset messages needed objects offset process_all process_typed process_typed_with_payload read_batch "
+        "read_message records skipped stop_error typed_messages write_json_lines"
+    ),
+    "FrameSerializer": (
+        "buffer_capacity builder bytes_written description finish finished frames_written framer is_refusing mark_sent "
+        "pending_buffers pending_bytes serializer take write write_batch write_finished write_frames write_message "
+        "write_payload write_payloads"
+    ),
     "FrameSpan": "frame_end payload_end payload_start",
     "Framer": "bounded frame_and_write observed with_max_frame_len with_validator",
     "InvalidFrameError": "next_intact_offset",

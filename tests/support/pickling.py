@@ -459,6 +459,8 @@ def refused() -> dict[str, list[Any]]:
         "Builder": [builder],
         "ColumnStream": [StreamReader(stream).column_batches(table)],
         "FrameBatch": [StreamReader(stream).read_batch()],
+        "FrameParser": [flatstream.FrameParser()],
+        "FrameSerializer": [flatstream.FrameSerializer()],
         "JournalCollector": [JournalCollector()],
         "JournalInstruments": [object.__new__(JournalInstruments)],
         "JournalReader": [journal_reader],
