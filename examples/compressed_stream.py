@@ -23,7 +23,7 @@ from flatstream import (
     train_dictionary,
 )
 
-TABLE = Schema.from_file(Path(__file__).parent / "telemetry.bfbs").root
+TABLE = Schema.from_file(Path(__file__).parent / "telemetry.bfbs").table("telemetry.Event")
 COUNT = 2000
 
 

@@ -39,7 +39,7 @@ from support.compression import Deflate, dictionary, event, events
 from support.extent import in_one_test
 
 MESSAGES = [*events(30), b"", b"abc"]
-EVENT = Schema.from_file("examples/telemetry.bfbs").root
+EVENT = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Event")
 
 
 def write(path: Path, framer: Framer, **options: Any) -> None:
