@@ -373,3 +373,34 @@ def test_compressor_that_is_not_built_in_may_take_the_place_of_one_that_is(tmp_p
     path = tmp_path / "a.fs"
     write(path, DefaultFramer().compressed(OtherLibrary()))
     assert read(path) == MESSAGES
+
+
+# Compression and encryption
+
+
+def test_stream_that_is_compressed_and_encrypted_is_undone_in_the_right_order(tmp_path: Path) -> None:
+    path = tmp_path / "a.fs"
+    cipher = flatstream.Aes256Gcm(b"k" * 32, key_id="k1")
+    framer = ChecksumFramer(Crc32()).encrypted(cipher).compressed(ZstdCompressor(3, dictionary()))
+    write(path, framer)
+    with flatstream.open(path, cipher=cipher) as reader:
+        assert reader.description is not None
+        assert [transform.name for transform in reader.description.transforms] == ["compression", "encryption"]
+        assert [bytes(payload) for payload in reader] == MESSAGES
+    with flatstream.open(path, "a", cipher=cipher) as writer:
+        writer.write_payload(event(77))
+    assert read(path, cipher=cipher) == [*MESSAGES, event(77)]
+    assert read(path, cipher=cipher, checksum="crc32", on_error="skip") == [*MESSAGES, event(77)]
+    # It is smaller than the messages, so it was compressed first.
+    assert path.stat().st_size - len(dictionary()) < sum(map(len, MESSAGES))
+    with pytest.raises(InvalidFrameError, match="encrypted"):
+        flatstream.open(path)
+    with pytest.raises(TypeError, match=r"compress"):
+        DefaultFramer().compressed(ZstdCompressor()).encrypted(cipher)
+
+
+def test_compressed_file_is_read_from_a_map(tmp_path: Path) -> None:
+    path = tmp_path / "a.fs"
+    write(path, ChecksumFramer(Crc32()).compressed(Lz4Compressor()))
+    assert read(path, mmap=True) == MESSAGES
+    assert read(path, mmap=True, checksum="crc32") == MESSAGES
