@@ -9,8 +9,9 @@ import socket
 import ssl as tls
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream.aio._link import Link
 from flatstream.aio.reader import DEFAULT_CAPACITY, DEFAULT_MAX_FRAME_LEN, AsyncStreamReader
 from flatstream.aio.writer import DEFAULT_BUFFER_SIZE, AsyncStreamWriter
@@ -106,6 +107,9 @@ class Connection:
                 await self.close()
             except Exception as second:
                 error.add_note(f"closing the connection failed too: {type(second).__name__}: {second}")
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def __repr__(self) -> str:
         return f"<Connection to {self.peer}, {'closed' if self.closed else 'open'}>"

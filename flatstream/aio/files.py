@@ -11,8 +11,9 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._core.stream.awaitable import AsyncItems, Refilled, iterates_asynchronously_in_c
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._open import open as open_stream
@@ -392,6 +393,9 @@ class AsyncFileWriter:
         worker = getattr(self, "_worker", None)
         if worker is not None and not self._is_closed:
             worker.stop()
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def __repr__(self) -> str:
         return f"<AsyncFileWriter {'closed' if self._is_closed else 'open'} of {self._writer!r}>"

@@ -12,8 +12,9 @@ import ssl as tls
 import stat
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream.aio._link import Link
 from flatstream.aio.connection import (
     DEFAULT_HANDSHAKE_TIMEOUT,
@@ -217,6 +218,9 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close(DEFAULT_GRACE if error is None else 0)
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def __repr__(self) -> str:
         names = ", ".join(str(listener.getsockname()) for listener in self.sockets)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._core.stream.awaitable import AsyncEncoder
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
@@ -390,6 +391,9 @@ class AsyncRecordWriter:
         All of them are written in one step, and so held in memory. Write large data in parts.
         """
         return self._writer._call(self._records.write_columns, columns)
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def __repr__(self) -> str:
         return f"<AsyncRecordWriter of {self.table.name} to {self._writer!r}>"
