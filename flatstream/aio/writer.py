@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flatstream.description import Description
     from flatstream.schema import Table
 
-    Nothing = Coroutine[Any, Any, None]
+    _Nothing = Coroutine[Any, Any, None]
 
 __all__ = ["AsyncRecordWriter", "AsyncStreamWriter"]
 
@@ -183,7 +183,7 @@ class AsyncStreamWriter(AsyncEncoder):
 
     # Writing. `write_payload` and `write_payloads` are inherited.
 
-    def write(self, item: str | StreamSerialize | Packable) -> Nothing:
+    def write(self, item: str | StreamSerialize | Packable) -> _Nothing:
         """Builds the message of `item` with the writer's own builder and writes it; see `flatstream.StreamWriter`.
 
         It is built when there is room for it, and once.
@@ -199,15 +199,15 @@ class AsyncStreamWriter(AsyncEncoder):
         for item in items:
             await self.write(item)
 
-    def write_finished(self, builder: Any) -> Nothing:
+    def write_finished(self, builder: Any) -> _Nothing:
         """Writes the message that `builder` has finished; the builder is not changed, and may be when this returns."""
         return self._call(self._stream_writer.write_finished, builder)
 
-    def write_message(self, builder: Any) -> Nothing:
+    def write_message(self, builder: Any) -> _Nothing:
         """Writes the message that `builder` has finished. If it was written, clears the builder."""
         return self._call(self._stream_writer.write_message, builder)
 
-    def write_frames(self, batch: FrameBatch) -> Nothing:
+    def write_frames(self, batch: FrameBatch) -> _Nothing:
         """Writes the frames of a `FrameBatch` as they are, headers included, in one step.
 
         The reader and the writer must have the same checksum; ValueError otherwise, and nothing is written.
@@ -357,11 +357,11 @@ class AsyncRecordWriter:
         """The type of the records."""
         return self._records.table
 
-    def write(self, /, **fields: Any) -> Nothing:
+    def write(self, /, **fields: Any) -> _Nothing:
         """Writes a record with these fields."""
         return self._writer._call(self._records.write, **fields)
 
-    def write_record(self, record: Any) -> Nothing:
+    def write_record(self, record: Any) -> _Nothing:
         """Writes a record, a mapping or an object with attributes."""
         return self._writer._call(self._records.write_record, record)
 
