@@ -22,7 +22,6 @@ from flatstream.aio.reader import AsyncStreamReader
 from flatstream.aio.writer import AsyncStreamWriter
 from flatstream.journal import Cursor, JournalReader
 from flatstream.reader import StreamReader
-from flatstream.serialization import Packable, StreamSerialize
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -325,7 +324,7 @@ class AsyncFileWriter:
         """Writes each of `payloads`, in order. If one is refused, those before it are written."""
         await self._do(self._writer.write_payloads, payloads)
 
-    async def write(self, item: str | StreamSerialize | Packable) -> None:
+    async def write(self, item: Any) -> None:
         """Builds the message of `item`, in the thread, and writes it."""
         await self._do(self._writer.write, item)
 

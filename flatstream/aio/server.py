@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flatstream.aio.reader import _OnError
+    from flatstream.serializers import Serializer
 
 __all__ = ["Server", "serve"]
 
@@ -250,6 +251,7 @@ async def serve(
     buffer_size: int = DEFAULT_BUFFER_SIZE,
     describe: Any = None,
     metadata: dict[str, str] | None = None,
+    serializer: Serializer | str | None = None,
 ) -> Server:
     """Begins to accept connections, and awaits ``handler(connection)`` for each, in a task of its own.
 
@@ -277,7 +279,8 @@ async def serve(
         How many seconds a TLS handshake may take.
     close_timeout : float
         How many seconds the other side has to take what is left when the handler has returned.
-    keepalive, deframer, framer, max_frame_len, on_error, allow_empty, read_capacity, buffer_size, describe, metadata
+    keepalive, deframer, framer, max_frame_len, on_error, allow_empty, read_capacity, buffer_size, describe, metadata,
+    serializer
         See `connect`.
 
     Returns
@@ -313,6 +316,7 @@ async def serve(
         buffer_size=buffer_size,
         describe=describe,
         metadata=metadata,
+        serializer=serializer,
     )
     # Wrong arguments raise here, and not for each connection.
     Connection._new(Link(asyncio.get_running_loop()), settings).writer._discard()

@@ -18,7 +18,6 @@ from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Framer
 from flatstream.records import RecordWriter
-from flatstream.serialization import Packable, StreamSerialize
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from flatstream.description import Description
     from flatstream.schema import Table
+    from flatstream.serializers import Serializer
 
     _Nothing = Coroutine[Any, Any, None]
 
@@ -51,7 +51,7 @@ class AsyncStreamWriter(AsyncEncoder):
         Makes the frames; without a checksum by default.
     buffer_size : int
         How many bytes are gathered at most.
-    builder, capacity, memory_policy, make_builder, describe, metadata, time_field, time_unit
+    builder, capacity, memory_policy, make_builder, describe, metadata, time_field, time_unit, serializer
         See `flatstream.StreamWriter`.
 
     Raises
@@ -106,7 +106,7 @@ class AsyncStreamWriter(AsyncEncoder):
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: str | None = None,
-        **options: Any,
+        serializer: Serializer | str | None = None,
     ) -> None:
         if isinstance(sink, asyncio.StreamWriter):
             outlet: Outlet = StreamOutlet(sink)
@@ -134,7 +134,7 @@ class AsyncStreamWriter(AsyncEncoder):
             metadata=metadata,
             time_field=time_field,
             time_unit=time_unit,
-            **options,
+            serializer=serializer,
         )
         super().__init__(self._stream_writer)
         outlet.attach_writer(self)
@@ -183,14 +183,14 @@ class AsyncStreamWriter(AsyncEncoder):
 
     # Writing. `write_payload` and `write_payloads` are inherited.
 
-    def write(self, item: str | StreamSerialize | Packable) -> _Nothing:
-        """Builds the message of `item` with the writer's own builder and writes it; see `flatstream.StreamWriter`.
+    def write(self, item: Any) -> _Nothing:
+        """Builds the message of `item` and writes it; see `flatstream.StreamWriter.write`.
 
         It is built when there is room for it, and once.
         """
         return self._call(self._stream_writer.write, item)
 
-    async def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
+    async def write_batch(self, items: Iterable[Any]) -> None:
         """Writes each of `items` as `write` does. If one fails, those before it are written; see `frames_written`."""
         if isinstance(items, str) or not hasattr(type(items), "__iter__"):
             raise TypeError(

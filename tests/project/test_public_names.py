@@ -67,6 +67,15 @@ PUBLIC = {
     "ColumnSchema": "to_pyarrow",
     "ColumnStream": "lost_bytes lost_ranges next_data others schema skipped stop_error type",
     "CompositeValidator": "add name validate validators",
+    "CompressedDeframer": (
+        "bind_description bounded check compressed decompressors encrypted end inner locate max_payload_len observed "
+        "passed_over probe restore rewind start state tolerate with_inner with_max_frame_len with_validator"
+    ),
+    "CompressedFramer": (
+        "accepted begin bind_description bounded compressed compressor described encrypted finish frame_and_write "
+        "inner inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
+    ),
+    "Compressor": "compress decompress dictionary name number parameters probe start",
     "Crc16": "calculate extend name size verify",
     "Crc32": "calculate extend name size verify",
     "Crc32c": "calculate extend name size verify",
@@ -113,6 +122,7 @@ PUBLIC = {
     "position recovery rotate serializer sink sync wait_durable write write_batch write_finished "
     "write_frames write_message write_payload write_payloads",
     "JsonError": "next_intact_offset",
+    "Lz4Compressor": "compress decompress dictionary level name number parameters probe start",
     "JsonSerializer": "dumps loads name type",
     "MessagePackSerializer": "dumps loads name type",
     "MemoryPolicy": "baseline_capacity on_reclaim should_reset",
@@ -129,6 +139,7 @@ PUBLIC = {
     "RecoveryEnd": "CLEAN_EOF NOT_A_STREAM TORN_TAIL",
     "RecoveryReport": "being_written end frames last_good_offset looks_like",
     "SalvageReport": "doubtful doubtful_ranges frames looks_like lost_bytes lost_ranges size",
+    "SealReport": "blocks path size stored_size",
     "Schema": "check_evolution enums from_bytes from_fbs from_file root structs table tables to_bytes to_fbs",
     "SchemaError": "next_intact_offset",
     "Serializer": "dumps loads name",
@@ -164,6 +175,7 @@ PUBLIC = {
     "Validator": "name validate",
     "VectorView": "to_json to_list to_numpy",
     "XxHash64": "calculate name size verify",
+    "ZstdCompressor": "compress decompress dictionary dictionary_id level name number parameters probe start",
 }
 
 CLASSES = {
