@@ -165,13 +165,14 @@ class Server:
         self._connections.add(connection)
         try:
             await self._handler(connection)
-            async with asyncio.timeout(limits["close_timeout"]):
-                await connection.close()
-        except (OSError, EOFError, FlatStreamError) as error:
-            # What the other side did, or sent.
-            logger.warning("the connection from %s has ended: %s: %s", peer, type(error).__name__, error)
-        except Exception:
-            logger.exception("the handler of the connection from %s failed", peer)
+            await _close(connection, limits["close_timeout"])
+        except Exception as error:
+            if error is link.error or isinstance(error, ConnectionError | FlatStreamError):
+                # What the other side did, or sent.
+                logger.warning("the connection from %s has ended: %s: %s", peer, type(error).__name__, error)
+                logger.debug("where that came to light", exc_info=True)
+            else:
+                logger.exception("the handler of the connection from %s failed", peer)
         finally:
             # Otherwise it is closed already.
             connection.abort()
@@ -329,6 +330,18 @@ async def serve(
         "ssl": ssl,
     }
     return Server._new(handler, await _listen(host, port, path, sock, backlog), limits, settings)
+
+
+async def _close(connection: Connection, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.close()
+    except TimeoutError:
+        link = connection._link
+        if link.error is None:
+            link.fail(TimeoutError(f"the other side did not take what was left within {seconds:g} s"))
+            assert link.error is not None
+        raise link.error from None
 
 
 async def _listen(

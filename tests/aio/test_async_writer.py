@@ -165,7 +165,7 @@ async def test_refused_payload_writes_nothing_and_those_before_it_stay() -> None
 
 @in_loop
 async def test_objects_are_written_and_read_with_a_serializer() -> None:
-    writer, transport = to_transport(serializer="json")
+    writer, transport = to_transport(serializer="json", describe=True)
     objects = [{"number": number} for number in range(5)]
     for item in objects:
         await writer.write(item)
