@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from flatstream.description import Description
     from flatstream.schema import Table
 
-__all__ = ["AsyncFileReader", "AsyncFileWriter", "open", "open_pipe"]
+__all__ = ["AsyncFileReader", "AsyncFileWriter", "open_pipe"]
 
 T = TypeVar("T")
 R = TypeVar("R")
