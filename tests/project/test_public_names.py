@@ -24,9 +24,9 @@ PUBLIC = {
     ),
     "AsyncRecordWriter": "table write write_columns write_record write_records",
     "AsyncStreamReader": (
-        "batches buffered bytes_read close closed column_batches deframer description frames_read lost_bytes "
-        "lost_ranges message_number message_offset messages offset read_batch read_description read_message "
-        "records skipped stop_error typed_messages"
+        "batches buffered bytes_read close closed column_batches deframer description encryption frames_read "
+        "lost_bytes lost_ranges message_number message_offset messages objects offset read_batch "
+        "read_description read_message records skipped stop_error typed_messages"
     ),
     "AsyncStreamWriter": (
         "abort builder bytes_written close closed description flush framer frames_written pending_bytes "
