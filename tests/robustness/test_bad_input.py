@@ -23,6 +23,7 @@ import pytest
 import flatstream
 from flatstream import (
     AdaptiveWatermarkPolicy,
+    Aes256Gcm,
     BoundedDeframer,
     BoundedFramer,
     ChecksumDeframer,
@@ -32,6 +33,8 @@ from flatstream import (
     Crc32,
     DefaultDeframer,
     DefaultFramer,
+    EncryptedDeframer,
+    EncryptedFramer,
     FlatStreamError,
     FrameBatch,
     NoOpPolicy,
@@ -73,6 +76,7 @@ from support.sinks import PlainSink
 # Constructors of strategies
 
 FRAMER, DEFRAMER = DefaultFramer(), DefaultDeframer()
+CIPHER = Aes256Gcm(bytes(32))
 
 
 def bools(name: str, argument: str, call: Callable[[Any], object]) -> list[Case]:
@@ -118,6 +122,11 @@ CONSTRUCTORS = [
     *instances("ObserverDeframer", "inner", "Deframer", lambda value: ObserverDeframer(value, len), FRAMER),
     *instances(
         "ValidatingDeframer", "inner", "Deframer", lambda value: ValidatingDeframer(value, NoValidator()), FRAMER
+    ),
+    *instances("EncryptedFramer", "inner", "Framer", lambda value: EncryptedFramer(value, CIPHER), DEFRAMER),
+    *instances("EncryptedDeframer", "inner", "Deframer", lambda value: EncryptedDeframer(value, CIPHER), FRAMER),
+    *bools(
+        "EncryptedDeframer", "require_final", lambda value: EncryptedDeframer(DEFRAMER, CIPHER, require_final=value)
     ),
     *instances("ValidatingFramer", "validator", "Validator", lambda value: ValidatingFramer(FRAMER, value)),
     *instances("ValidatingDeframer", "validator", "Validator", lambda value: ValidatingDeframer(DEFRAMER, value)),

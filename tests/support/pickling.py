@@ -327,6 +327,7 @@ def carried() -> dict[str, list[Any]]:
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
         "Aes256Gcm": [fs.Aes256Gcm(key_of, key_id="a", context=b"b")],
         "ChaCha20Poly1305": [fs.ChaCha20Poly1305(key_of)],
+        "Cipher": [fs.ChaCha20Poly1305(key_of, key_id="a")],
         "EncryptedDeframer": [fs.EncryptedDeframer(checked, fs.Aes256Gcm(key_of), require_final=True)],
         "EncryptedFramer": [
             fs.EncryptedFramer(fs.ChecksumFramer(fs.Crc64()), fs.ChaCha20Poly1305(key_of), _salt=bytes(32))
