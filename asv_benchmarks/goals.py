@@ -19,14 +19,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from . import (
+    asyncio_streams,
     building,
     checksums,
     columns,
     columns_in,
     command_line,
+    compression,
     converting,
     deframing,
     encryption,
@@ -41,6 +43,7 @@ from . import (
     records_in,
     records_out,
     recovery,
+    serializing,
     stream_io,
     threads,
     verifying,
@@ -278,6 +281,25 @@ def goals() -> Iterator[Goal]:
             "record",
             (source, "none", 5000),
         )
+    for serializer in ("json", "msgpack"):
+        for name, items, subject, yardstick, kind, limit in (
+            ("O1", "events", "time_write_batch", "time_write_by_hand", "times slower", 1.05),
+            ("O1", "numbers", "time_write_batch", "time_write_by_hand", "times faster", 1.5),
+            ("O2", "events", "time_objects", "time_read_by_hand", "times slower", 1.05),
+            ("O2", "numbers", "time_objects", "time_read_by_hand", "times faster", 2),
+        ):
+            way = "to" if name == "O1" else "from"
+            yield Goal(
+                name,
+                f"{items} {way} {serializer}, msgspec with frames by hand",
+                serializing.Objects,
+                subject,
+                yardstick,
+                (serializer, items, 10_000),
+                cast(Kind, kind),
+                limit,
+                "message",
+            )
     yield Goal(
         "R1",
         "three fields of each message through a record",
@@ -483,6 +505,39 @@ def goals() -> Iterator[Goal]:
                 target,
                 "message",
             )
+    # Beside the library alone, which has no frames, checksums or limits.
+    for kind, method, written, read in (
+        ("agent", "zstd+dictionary", 1.8, 2.5),
+        ("agent", "lz4", 2.2, 2.5),
+        ("small", "zstd+dictionary", 2.2, 3.5),
+        ("small", "lz4", 3.2, 5.0),
+    ):
+        for name, work, subject, yardstick, target in (
+            ("Z2", "compress", "time_write_payloads", "time_compress_by_library", written),
+            ("Z3", "decompress", "time_for_loop", "time_decompress_by_library", read),
+        ):
+            yield Goal(
+                name,
+                f"{work} {kind} events, {method}, beside the library alone",
+                compression.CompressedFrames,
+                subject,
+                yardstick,
+                (method, kind),
+                "times slower",
+                target,
+                "message",
+            )
+    for kind, target in (("agent", 3.0), ("small", 2.0)):
+        yield Goal(
+            "Z4",
+            f"what a dictionary gains for {kind} events",
+            compression.Sizes,
+            "track_gain_of_dictionary",
+            "",
+            (kind,),
+            "at least",
+            target,
+        )
     for work in ("write", "read"):
         for checksum in ("crc32", "xxhash64"):
             yield Goal(
@@ -496,6 +551,29 @@ def goals() -> Iterator[Goal]:
                 1.8,
                 "pass",
             )
+    yield Goal(
+        "X1",
+        "async for over a socket, 100 B, readexactly by hand",
+        asyncio_streams.OverSocket,
+        "time_async_for",
+        "time_readexactly",
+        ("asyncio", 100, 16 * MIB),
+        "times faster",
+        10,
+        "message",
+    )
+    for size in (100, KIB, 64 * KIB):
+        yield Goal(
+            "X2",
+            f"messages of {bytes_text(size)} over a socket, raw asyncio streams",
+            asyncio_streams.OverSocket,
+            "time_messages_at_both_ends",
+            "time_raw_streams_at_both_ends",
+            ("asyncio", size, 16 * MIB),
+            "times slower",
+            1.25,
+            "message",
+        )
 
 
 def bytes_text(size: int) -> str:

@@ -240,7 +240,8 @@ def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry | None:
     WrongFrameError
         There is no frame, or a part of one.
     """
-    head = read_at(at, LONGEST_HEADER)
+    # With the header of the first block inside.
+    head = read_at(at, LONGEST_HEADER + 3)
     if not head.strip(b"\x00") and _is_zero(read_at, at, end):
         # Padding.
         return None
@@ -253,8 +254,8 @@ def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry | None:
         short = len(head) < LONGEST_HEADER and ZSTD_MAGIC.startswith(head[:4])
         raise WrongFrameError("no frame of Zstandard begins there", is_cut_off=short)
     place = at + header.length
+    block = head[header.length : header.length + 3]
     while True:
-        block = read_at(place, 3)
         if len(block) < 3:
             raise WrongFrameError("the file ends inside a frame", is_cut_off=True)
         number = int.from_bytes(block, "little")
@@ -264,6 +265,7 @@ def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry | None:
         place += 3 + (1 if kind == RUN else length)
         if number & 1:
             break
+        block = read_at(place, 3)
     place += 4 if header.has_checksum else 0
     if place > end:
         raise WrongFrameError("the file ends inside a frame", is_cut_off=True)

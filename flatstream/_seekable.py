@@ -1,10 +1,10 @@
 """Sealed files: those in the seekable format of Zstandard, read from any place, and decompressed by several threads.
 
-`flatstream._seek_table` has the format. The table at the end of a file is not believed: before a block is used, the
-headers of all frames before it were compared with the table, so that the offset of the block in the stream is the one
-that decompressing from the beginning would give; and the block itself must be one frame that decompresses to exactly as
-many bytes as the table says. At the first contradiction the table is left, and the file decompressed from its
-beginning, as one without a table.
+`flatstream._seek_table` has the format. The table at the end of a file is not believed: before a block is used, all
+frames before it were decompressed, or passed over by their headers, and are where the table says, and as large. So the
+offset of the block in the stream is the one that decompressing from the beginning would give. The block itself must be
+one frame that decompresses to exactly as many bytes as the table says. At the first contradiction the table is left,
+and the file decompressed from its beginning, as one without a table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from flatstream._compressed import ZSTANDARD, DecompressedFile
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._peeked import PeekedFile, read_fully
 from flatstream._seek_table import (
-    LONGEST_HEADER,
     SKIPPABLE,
     ZSTD_MAGIC,
     SeekTable,
@@ -29,7 +28,6 @@ from flatstream._seek_table import (
     load_zstd,
     max_stored,
     measure_frame,
-    parse_header,
     read_table,
     skippable_size,
 )
@@ -174,7 +172,7 @@ class SeekableFile(PeekedFile):
         self._fill = fill
         self._zstd = load_zstd()
         self._table: SeekTable | None = table
-        # The first blocks, of which the headers are those that the table says.
+        # So many blocks, from the first one on, are where the table says.
         self._checked = 0
         self.damage: dict[int, str] = {}
         # Where `readinto` and `peek` take bytes.
@@ -220,15 +218,16 @@ class SeekableFile(PeekedFile):
         return range(first, min(last, len(self._table)))
 
     def check(self, count: int) -> bool:
-        """Compares the first `count` entries of the table with the headers of the frames; False if they contradict, so
-        that there are no blocks any more.
+        """Compares the first `count` entries of the table with the frames; False if they contradict, so that there are
+        no blocks any more.
         """
         while self._table is not None and self._checked < min(count, len(self._table)):
-            index = self._checked
             try:
-                self._check_header(index, self._raw.read_at(self._table.places[index], LONGEST_HEADER))
+                self._check_frame(self._checked)
             except _Contradiction:
                 self._leave_table()
+            else:
+                self._checked += 1
         return self._table is not None
 
     def read_block(self, index: int) -> bytes:
@@ -304,7 +303,7 @@ class SeekableFile(PeekedFile):
                 super().close()
 
     def again(self) -> SeekableFile:
-        """The same file once more, at its beginning, to be read beside this object. Only of a file with a descriptor."""
+        """The same file once more, at its beginning, to be read beside this object. It must have a descriptor."""
         other = SeekableFile(io.FileIO(os.dup(self.fileno()), "rb"), self.name, self._table, fill=self._fill)
         other._checked = self._checked
         return other
@@ -333,7 +332,8 @@ class SeekableFile(PeekedFile):
         """A block, of those that are kept or ahead if it is there; None if the table was found to be wrong."""
         data = self._blocks.get(index)
         if data is None:
-            if not self.check(index):
+            # What is skipped holds nothing, and is no block to decompress.
+            if not self.check(index + (self._table is not None and not self._table[index].size)):
                 return None
             if self._process != os.getpid():
                 # The threads are not in the child.
@@ -358,18 +358,21 @@ class SeekableFile(PeekedFile):
         assert self._table is not None
         known = self.damage.get(index)
         size = self._table[index].size
+        if not size:
+            return b""
         if known is None:
             ahead = self._ahead.pop(index, None)
+            found = None
             if ahead is not None and not ahead[0].cancel():
                 found = ahead[0].result()[ahead[1]]
-                if found is not None:
-                    return found
             try:
-                stored = self._stored(index)
-                return b"" if not size else _decompress(self._zstd, stored, size)
+                if found is None:
+                    found = _decompress(self._zstd, self._stored(index), size)
+                self._checked = max(self._checked, index + 1)
+                return found
             except (_Contradiction, self._zstd.ZstdError) as error:
                 # Either the table is wrong, or the block is damaged.
-                known = self._judge(index, error)
+                known = self._reason(index, error)
         if self._fill:
             self.damage[index] = known
             return FILLING * size
@@ -379,52 +382,67 @@ class SeekableFile(PeekedFile):
         )
 
     def _stored(self, index: int) -> bytes:
-        """A block as it is in the file, which the table knows rightly up to there."""
+        """A block as it is in the file, where the table says."""
         assert self._table is not None
-        place, (stored, size) = self._table.places[index], self._table[index]
-        # What decompressors skip may be large.
-        data = self._raw.read_at(place, stored if size else min(stored, LONGEST_HEADER))
-        if index == self._checked:
-            self._check_header(index, data[:LONGEST_HEADER])
-        return data
+        return self._raw.read_at(self._table.places[index], self._table[index].stored)
 
-    def _check_header(self, index: int, head: bytes) -> None:
-        """Compares an entry of the table with the beginning of the frame there."""
-        assert self._table is not None
-        entry = self._table[index]
-        header = parse_header(head)
-        # The end of a frame is where the next one begins, or shows when it is decompressed.
-        if header is None or not entry.size or (header.size is not None and header.size != entry.size):
-            self._judge(index, None)
-        elif header.size is None:
-            # Only decompressing it tells.
-            stored = self._raw.read_at(self._table.places[index], entry.stored)
-            try:
-                self._blocks = {index: _decompress(self._zstd, stored, entry.size)}
-            except (_Contradiction, self._zstd.ZstdError) as error:
-                self._judge(index, error)
-        self._checked = index + 1
-
-    def _judge(self, index: int, error: Exception | None) -> str:
-        """Why a block cannot be decompressed, although the table is right as far as can be seen.
+    def _check_frame(self, index: int) -> None:
+        """Compares an entry of the table with the frame there, of which the beginning is known. A damaged frame is as
+        large as the table says: nothing else says anything.
 
         Raises
         ------
         _Contradiction
-            Something else is there.
+            There is another frame.
         """
         assert self._table is not None
         entry = self._table[index]
         try:
             found = measure_frame(self._raw.read_at, self._table.places[index], self._table.places[-1])
-        except WrongFrameError as wrong:
-            return str(wrong)
+        except WrongFrameError:
+            return
         if found is None or found.stored != entry.stored or found.size not in (-1, entry.size):
-            raise _Contradiction
-        if isinstance(error, _Contradiction):
-            # Of a frame that does not say its size.
+            # Of what is damaged, the size may be.
+            if found is None or self._is_sound(self._table.places[index], found.stored):
+                raise _Contradiction
+            return
+        if found.size < 0:
+            # Only decompressing it tells its size.
+            with contextlib.suppress(self._zstd.ZstdError):
+                self._blocks = {index: _decompress(self._zstd, self._stored(index), entry.size)}
+
+    def _is_sound(self, place: int, stored: int) -> bool:
+        """Whether the frame at an offset of the file can be decompressed. It may hold any number of bytes."""
+        decompressor = self._zstd.ZstdDecompressor()
+        end = place + stored
+        try:
+            while not decompressor.eof:
+                data = b""
+                if decompressor.needs_input:
+                    data = self._raw.read_at(place, min(STEP, end - place))
+                    place += len(data)
+                    if not data:
+                        return False
+                decompressor.decompress(data, STEP)
+        except self._zstd.ZstdError:
+            return False
+        return place == end and not decompressor.unused_data
+
+    def _reason(self, index: int, error: Exception) -> str:
+        """Why a block cannot be decompressed, if the table is right.
+
+        Raises
+        ------
+        _Contradiction
+            There is another frame than the table says.
+        """
+        assert self._table is not None
+        self._check_frame(index)
+        if not isinstance(error, _Contradiction):
+            return str(error)
+        if self._is_sound(self._table.places[index], self._table[index].stored):
             raise error
-        return str(error)
+        return "its frame is damaged"
 
     def _fetch_ahead(self, index: int) -> None:
         """Has threads decompress the blocks from `index` on."""
@@ -448,16 +466,15 @@ class SeekableFile(PeekedFile):
         table = self._table
         assert table is not None
         start = table.places[first]
-        if first > self._checked or table.places[stop] - start > max_stored(2 * MOST_AHEAD):
+        if table.places[stop] - start > max_stored(2 * MOST_AHEAD):
+            # Much that is to be skipped.
             return False
-        with contextlib.suppress(OSError, RuntimeError, _Contradiction):
+        with contextlib.suppress(OSError, RuntimeError):
             data = memoryview(self._raw.read_at(start, table.places[stop] - start))
             run = []
             for index in range(first, stop):
                 at = table.places[index] - start
                 stored, size = table[index]
-                if index == self._checked:
-                    self._check_header(index, bytes(data[at : at + min(stored, LONGEST_HEADER)]))
                 run.append((data[at : at + stored], size))
             if self._pool is None:
                 from concurrent.futures import ThreadPoolExecutor

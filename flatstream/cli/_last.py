@@ -75,7 +75,12 @@ def last_rows(
         return _of_journal(plan, count, reopen)
     file = opened.reader.source
     if not from_start and one.kind == "file" and (size := _size_of(file)) is not None:
-        return _of_file(file, size, opened.reader, plan, count)
+        try:
+            return _of_file(file, size, opened.reader, plan, count)
+        except ERRORS:
+            # Damaged blocks are told with what stands before them.
+            if not isinstance(file, SeekableFile):
+                raise
     return _of_all(opened.reader, plan, count)
 
 

@@ -428,7 +428,8 @@ class Description:
             parts.append(f"checksum {_short(self.checksum)}")
         if self.time is not None:
             parts.append(f"time {_short(self.time[1])} in {self.time[2]}")
-        parts += [_short(transform.text) for transform in self.transforms[:3]]
+        for transform in self.transforms[:3]:
+            parts.append(_short(" ".join([transform.name, dict(transform.parameters).get("method", "")]).strip()))
         return ", ".join(parts)
 
     def _repr_html_(self) -> str:

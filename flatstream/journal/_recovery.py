@@ -225,7 +225,8 @@ def _read_compressed(segment: Segment, deframer: Deframer, seal: Sealed | None) 
             error.__cause__ = error.__context__ = None
             return _damaged(segment, source, size, deframer, error)
         if report.end is not RecoveryEnd.CLEAN_EOF:
-            return _damaged(segment, source, size, deframer, None)
+            torn = UnexpectedEofError(needed=0, offset=report.last_good_offset)
+            return _damaged(segment, source, size, deframer, torn)
         frames = report.frames - bool(report.frames and head_size(source, deframer))
         return SegmentReport(*segment, "nothing", frames, size, segment.first + frames)
 

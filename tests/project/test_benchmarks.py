@@ -47,6 +47,9 @@ MIB = 1024 * 1024
 SMOKE_ATTRIBUTES: dict[str, dict[str, float]] = {
     "checksums.ShortPayloads": {"count": 500},
     "checksums.Portable": {"size": 16 * 1024},
+    "compression.CompressedFrames": {"count": 200},
+    "compression.Sizes": {"count": 200},
+    "compression.Unpackers": {"count": 200},
     "command_line.Start": {"size": 100_000},
     "deframing.BatchSizes": {"count": 5000},
     "deframing.LengthPatterns": {"count": 2000},
@@ -100,6 +103,7 @@ ALL = dict(benchmarks())
 def test_there_is_a_module_for_each_concern():
     concerns = {"checksums", "framing", "deframing", "stream_io", "recovery", "memory", "imports", "threads", "peers"}
     concerns |= {
+        "asyncio_streams",
         "building",
         "columns",
         "columns_in",
@@ -181,7 +185,7 @@ def test_benchmark_that_is_given_a_wrong_stream_fails():
 def test_goals_are_those_of_the_document_and_name_methods_that_exist():
     rows = list(goals.goals())
     names = {row.name.split()[0] for row in rows}
-    kinds = {"F": 6, "K": 5, "B": 3, "R": 3, "V": 1, "M": 3, "S": 1, "W": 1, "J": 6, "E": 2}
+    kinds = {"F": 6, "K": 5, "B": 3, "R": 3, "V": 1, "M": 3, "S": 1, "W": 1, "J": 6, "E": 2, "X": 2}
     # Of the command line and of JSON; the others of D have no goal.
     others = {"D1", "D2", "D5"}
     assert names == others | {f"{kind}{number}" for kind, most in kinds.items() for number in range(1, most + 1)}

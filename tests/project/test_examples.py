@@ -17,10 +17,15 @@ from support.schemas import EXAMPLES
 
 # What each prints, as regular expressions that match in this order; and its arguments, if it takes any.
 SHOWN: dict[str, list[str]] = {
+    "async_echo": [r"10000 answers, the last one 'MESSAGE 9999'", r"no answer yet"],
     "bounds": [
         r"writing: a payload of 1001 bytes is longer than the bound of 1000 \(frame 1, stream offset 1004\)",
         r"reading: the header declares a payload of 1001 bytes, more than the limit of 1000",
         r"torn: .*2000000004 bytes of it are needed, 14 are there",
+    ],
+    "compressed_stream": [
+        r"2000 messages: [\d,]+ bytes, and compressed [\d,]+, [\d,]+ of them dictionary",
+        r"[\d,]+ bytes of a peer would become 104,857,600: .*more than the limit of 1,048,576",
     ],
     "custom_checksum": [r"4 bytes of Adler32", r"detected: .*0x11e60398, its payload gives 0x11dd0397"],
     "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],
@@ -53,6 +58,11 @@ SHOWN: dict[str, list[str]] = {
         r"salvaged 100 frames into a new file",
     ],
     "several_builders": [r"100 messages of 24 bytes", r"20 messages of 64 bytes", r"4 messages of 100032 bytes"],
+    "serializers": [
+        r"6 objects of json, the last one \{'host': 'db-5', 'load': None\}",
+        r"refused: samples-v1 refused the payload: 23 bytes .*\(frame 1, stream offset \d+\)",
+        r"left out: 1 message, 31 bytes",
+    ],
     "sized_checksums": [
         r"none +0 bytes +0 of 72",
         r"crc16 +2 bytes +72 of 72",

@@ -28,7 +28,7 @@ LAYERS = [
     {"_compressed", "_remote"},
     {"_seekable"},
     {"_endpoints", "_at_exit"},
-    {"_follow"},
+    {"_follow", "_mapped"},
     {"description"},
     {"_message_reader", "_message_writer"},
     {"writer", "reader", "parser"},

@@ -30,6 +30,7 @@ from typing import Any
 
 from flatstream import FlatStreamError
 from flatstream.journal import JournalWriter, RetentionPolicy, RotationPolicy, SyncPolicy
+from support.compressed import wait_until_compressed
 from support.journal_frames import payload_of
 
 # A program that is forgotten ends after so many seconds.
@@ -158,6 +159,8 @@ class Program:
                 self.tell("kept", durable, position)
             elif name == "rotate":
                 writer.rotate()
+            elif name == "compress":
+                wait_until_compressed(writer)
             elif name == "look":
                 writer.metrics()
                 writer.health()

@@ -227,6 +227,11 @@ WRITINGS: dict[str, Scenario] = {
         settings={**ROTATED, "retain": {"max_bytes": 300, "max_reader_bytes": 900}},
     ),
     "after a tear": Scenario(before=WROTE, damage=tear, script=(("write", 3, 40), "sync"), settings=ROTATED),
+    "compression": Scenario(
+        before=(("write", 4, 40),),
+        script=(("write", 5, 40), "wait", "compress"),
+        settings={"rotate": {"max_frames": 3}, "options": {"buffer_size": 0, "compress": True}},
+    ),
 }
 
 RECOVERIES: dict[str, Scenario] = {

@@ -274,6 +274,7 @@ def carried() -> dict[str, list[Any]]:
     """Objects by the public name of their class; users' subclasses are with the class that they inherit from."""
     import numpy as np
 
+    from support.compression import Deflate, dictionary
     from support.schemas import SHAPES, TELEMETRY
 
     fs = flatstream
@@ -326,6 +327,17 @@ def carried() -> dict[str, list[Any]]:
         "Detection": [fs.Detection(fs.ChecksumType.CRC32, 3, 1.0, None), fs.Detection(None, 0, 0.0, "gzip")],
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
         "Aes256Gcm": [fs.Aes256Gcm(key_of, key_id="a", context=b"b")],
+        "CompressedDeframer": [
+            fs.CompressedDeframer(default),
+            fs.CompressedDeframer(checked, [fs.ZstdCompressor(9), fs.Lz4Compressor(3)], max_payload_len=5),
+        ],
+        "CompressedFramer": [
+            fs.CompressedFramer(fs.DefaultFramer().bounded(9), fs.Lz4Compressor()),
+            fs.CompressedFramer(fs.ChecksumFramer(fs.Crc64()), fs.ZstdCompressor(3, dictionary())),
+        ],
+        "Compressor": [Deflate()],
+        "Lz4Compressor": [fs.Lz4Compressor(), fs.Lz4Compressor(9)],
+        "ZstdCompressor": [fs.ZstdCompressor(), fs.ZstdCompressor(-5, dictionary())],
         "ChaCha20Poly1305": [fs.ChaCha20Poly1305(key_of)],
         "Cipher": [fs.ChaCha20Poly1305(key_of, key_id="a")],
         "EncryptedDeframer": [fs.EncryptedDeframer(checked, fs.Aes256Gcm(key_of), require_final=True)],

@@ -111,9 +111,6 @@ cdef class TransformFramer(FramerAdapter):
     [1000]
     """
 
-    # What a description says of this transform: (name, ((key, value), ...), data), or None for nothing.
-    described = None
-
     def __cinit__(self, *args, **kwargs):
         self.in_python = type(self).frame_and_write is not TransformFramer.frame_and_write
         self.needs_view = True
@@ -160,11 +157,16 @@ cdef class TransformFramer(FramerAdapter):
         return frame
 
     @property
+    def described(self):
+        """What a description says of this transform: (name, ((key, value), ...), data); None, the default: nothing."""
+        return None
+
+    @property
     def transforms(self):
         """What a description says of this transform, and of those inside."""
         self.check_inner()
-        own = () if self.described is None else (self.described,)
-        return own + self._inner.transforms
+        described = self.described
+        return (() if described is None else (described,)) + self._inner.transforms
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r})"
