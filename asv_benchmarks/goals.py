@@ -40,9 +40,11 @@ from . import (
     journal_writing,
     json_lines,
     memory,
+    over_nats,
     records_in,
     records_out,
     recovery,
+    sealing,
     serializing,
     stream_io,
     threads,
@@ -430,6 +432,17 @@ def goals() -> Iterator[Goal]:
         ("track_put_beside_queue_put", "put into a ThreadedWriter, times queue.Queue.put", 1.0),
     ):
         yield Goal("J6", work, journal_threaded.Put, method, "", ("xxhash64",), "at most", limit)
+    if over_nats.PROGRAM is not None:
+        yield Goal(
+            "N1",
+            "forward a journal to NATS JetStream, beside nats-py alone, the same bytes",
+            over_nats.Forwarded,
+            "time_forward",
+            "time_publish_by_nats_py",
+            (64, 200_000),
+            "times slower",
+            2,
+        )
     for size in (64 * KIB, MIB):
         yield Goal(
             "M1",
@@ -476,6 +489,25 @@ def goals() -> Iterator[Goal]:
             target,
             "process",
         )
+    yield Goal(
+        "Z1",
+        "ratio of a sealed file, beside Zstandard for the whole file",
+        sealing.Sealed,
+        "track_ratio_beside_whole_file",
+        "",
+        (),
+        "at least",
+        0.98,
+    )
+    yield Goal(
+        "Z1", "two columns of a sealed file, GB/s", sealing.Sealed, "track_columns_speed", "", (), "at least", 1.3
+    )
+    for subject, work, yardstick, kind, target in (
+        ("time_seal", "sealing, beside Zstandard in memory", "time_compress_whole_file", "times slower", 1.3),
+        ("time_columns", "two columns, beside one thread", "time_columns_with_one_thread", "times faster", 1.2),
+        ("time_slice", "a slice, beside decompressing", "time_decompressing_up_to_the_slice", "times faster", 20),
+    ):
+        yield Goal("Z1", work, sealing.Sealed, subject, yardstick, (), kind, target, "byte")
     batch = ("crc32", GOAL_SIZE, 8192)
     yield Goal(
         "W1",

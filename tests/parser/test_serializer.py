@@ -175,7 +175,7 @@ def test_memory_of_what_was_sent_is_given_back() -> None:
 
 @pytest.mark.parametrize("buffer_size", [100, 65_536])
 @pytest.mark.parametrize(
-    "framer", [DefaultFramer(), DefaultFramer().observed(lambda payload: None), PythonFramer()], ids=repr
+    "framer", [DefaultFramer(), DefaultFramer().observed(lambda payload: None), PythonFramer()], ids=lambda framer: type(framer).__name__
 )
 def test_no_more_is_kept_than_max_pending(framer: Any, buffer_size: int) -> None:
     most = 200_000

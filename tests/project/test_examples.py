@@ -40,6 +40,10 @@ SHOWN: dict[str, list[str]] = {
         r"[1-9]\d* frames found, ",
         r"[1-9]\d* frames acknowledged, all found, once, in order",
     ],
+    "journal_over_nats": [
+        # The first without the program.
+        r"no nats-server|killed the broker, .*forwarded 20,000 events .*received 20,000, missing: none\s+the mirror",
+    ],
     "memory_policies": [
         r"size_threshold: from \d{6} to 4096 bytes",
         r"reading: from 10\d{5} to 4096 bytes",

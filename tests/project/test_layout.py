@@ -17,6 +17,7 @@ TEST_FILES = sorted(path for path in TESTS.rglob("test_*.py") if "data" not in p
 PYTHON_FILES = sorted(path for path in TESTS.rglob("*.py") if "data" not in path.relative_to(TESTS).parts)
 FOLDERS = {
     "aio",
+    "broker",
     "checksums",
     "cli",
     "columns",

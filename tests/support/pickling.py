@@ -28,11 +28,13 @@ from flatstream import (
 from flatstream.columns import Column, ColumnBatch, ColumnSchema
 from flatstream.description import Root, Transform
 from flatstream.journal import (
+    CompressionPolicy,
     Cursor,
     Gap,
     Histogram,
     JournalReader,
     JournalWriter,
+    MirrorWriter,
     RetentionPolicy,
     RotationPolicy,
     SegmentReport,
@@ -42,6 +44,8 @@ from flatstream.journal import (
 )
 from flatstream.journal.opentelemetry import JournalInstruments
 from flatstream.journal.prometheus import JournalCollector
+from flatstream.nats import Forwarder, ForwardReport, Missing, Received, Receiver, ReceiveReport, Subscription
+from flatstream.nats._intake import Arrived
 from flatstream.schema import EvolutionIssue, Schema, Table
 from flatstream.tools import (
     ConvertReport,
@@ -355,8 +359,12 @@ def carried() -> dict[str, list[Any]]:
         "FrameSpan": [fs.FrameSpan(4, 7, 9)],
         "Framer": [MagicFramer(fs.ChecksumFramer(fs.Crc16()))],
         "Gap": [Gap(3, 5, 40, "00000000000000000000.fs")],
+        "ForwardReport": [ForwardReport(9, 1, 2, 40, 0, 0, 0, [Gap(3, 5, 40, "0.fs")])],
+        "Missing": [Missing("0123" * 8, 3, 5, "stream")],
+        "ReceiveReport": [ReceiveReport({"0123" * 8: 9}, 2, 1, 0, 0, [Missing("0123" * 8, 3, 5, "journal")])],
         "Histogram": [Histogram((0.5, 1.0), (1, 2, 3), 4.5)],
         "JournalMetrics": [journal_metrics()],
+        "CompressionPolicy": [CompressionPolicy(after_segments=2)],
         "RetentionPolicy": [RetentionPolicy(max_bytes=5)],
         "RotationPolicy": [RotationPolicy(max_seconds=1.5)],
         "SegmentReport": [SegmentReport("0.fs", 3, "damaged", 4, 90, 9, 0, None, 40, damage)],
@@ -382,6 +390,7 @@ def carried() -> dict[str, list[Any]]:
         "RecoveryEnd": list(fs.RecoveryEnd),
         "RecoveryReport": [report, no_stream, written],
         "Root": [fs.Description(TELEMETRY).roots[0], Root("a.B")],
+        "SealReport": [fs.SealReport("events.fs.zst", 60, 20, 1)],
         "SalvageReport": [fs.SalvageReport(3, 60, ((5, 9),), 4, ((7, 9),), "doubtful.fs")],
         "Schema": [SHAPES, TELEMETRY, prefixed],
         "SchemaError": [noted(fs.SchemaError("text", path="a.fbs", line=3))],
@@ -442,8 +451,11 @@ def refused() -> dict[str, list[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         journal = JournalWriter(folder)
         journal.close()
+        mirror = MirrorWriter(folder + "/mirror", "0123" * 8)
+        mirror.close()
     threaded = ThreadedWriter(StreamWriter(io.BytesIO()), 10)
     threaded.close()
+    arrived = Arrived("0123" * 8, "a", flatstream.Crc32(), 3, 3, [], None, [], None)
     return {
         "Builder": [builder],
         "ColumnStream": [StreamReader(stream).column_batches(table)],
@@ -452,6 +464,11 @@ def refused() -> dict[str, list[Any]]:
         "JournalInstruments": [object.__new__(JournalInstruments)],
         "JournalReader": [journal_reader],
         "JournalWriter": [journal],
+        "MirrorWriter": [mirror],
+        "Forwarder": [Forwarder("events", "telemetry.alpha")],
+        "Received": [Received(arrived, Subscription("a"))],
+        "Receiver": [Receiver("telemetry.*", "received")],
+        "Subscription": [Subscription("telemetry.*")],
         "Opened": [Opened(StreamReader(stream))],
         "RecordView": [record, record.disks[0]],
         "RecordWriter": [flatstream.RecordWriter(writer, table)],
