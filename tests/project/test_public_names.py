@@ -91,16 +91,16 @@ PUBLIC = {
     ),
     "Detection": "checksum confidence frames looks_like",
     "EncryptedDeframer": (
-        "bind_description bounded check cipher compressed encrypted encryption_report end inner locate observed passed_over "
-        "probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len with_validator"
+        "bind_description bounded check cipher compressed encrypted encryption_report end inner locate observed "
+        "passed_over probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len with_validator"
     ),
     "EncryptedFramer": (
         "accepted begin bind_description bounded cipher compressed described encrypted finish frame_and_write inner "
         "inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
     ),
     "EncryptionReport": (
-        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused unfinished_count "
-        "unfinished_parts"
+        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused "
+        "unfinished_count unfinished_parts"
     ),
     "Enum": "",
     "EnumValue": "",
@@ -124,7 +124,7 @@ PUBLIC = {
     "Framer": "bounded frame_and_write observed with_max_frame_len with_validator",
     "InvalidFrameError": "next_intact_offset",
     "JournalReader": "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches "
-    "columns commit cursor deframer description detach directory frames_read gaps id lost_bytes "
+    "columns commit cursor deframer description detach directory encryption frames_read gaps id lost_bytes "
     "lost_ranges message_number message_offset messages number objects offset position process_all "
     "process_typed process_typed_with_payload read_batch read_message records skipped source "
     "stop_error typed_messages write_json_lines",
@@ -162,8 +162,8 @@ PUBLIC = {
     "StreamDeserialize": "from_payload",
     "StreamReader": (
         "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches columns deframer "
-        "description detach frames_read lost_bytes lost_ranges message_number message_offset messages objects offset "
-        "process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
+        "description detach encryption frames_read lost_bytes lost_ranges message_number message_offset messages "
+        "objects offset process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
         "stop_error typed_messages write_json_lines"
     ),
     "StreamSerialize": "serialize",

@@ -346,6 +346,7 @@ def carried() -> dict[str, list[Any]]:
         "Lz4Compressor": [fs.Lz4Compressor(), fs.Lz4Compressor(9)],
         "ZstdCompressor": [fs.ZstdCompressor(), fs.ZstdCompressor(-5, dictionary())],
         "ChaCha20Poly1305": [fs.ChaCha20Poly1305(key_of)],
+        "Cipher": [fs.ChaCha20Poly1305(key_of, key_id="a")],
         "EncryptedDeframer": [fs.EncryptedDeframer(checked, fs.Aes256Gcm(key_of), require_final=True)],
         "EncryptedFramer": [
             fs.EncryptedFramer(fs.ChecksumFramer(fs.Crc64()), fs.ChaCha20Poly1305(key_of), _salt=bytes(32))
