@@ -120,14 +120,16 @@ class _Cutter:
             Whether the stream ends with it.
         """
         limit = self._block_size
+        if self._inside and data:
+            size = min(self._inside, limit, len(data))
+            if size < min(self._inside, limit) and not is_end:
+                return 0
+            self._inside -= size
+            return size
         if is_end and len(data) <= limit:
             return len(data)
         if len(data) < limit:
             return 0
-        if self._inside:
-            size = min(self._inside, limit)
-            self._inside -= size
-            return size
         if self._deframer is None:
             return limit
         if end := self._whole_frames(data[:limit]):
