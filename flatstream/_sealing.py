@@ -455,7 +455,7 @@ def seal(
     ...     report = flatstream.seal(path)
     ...     with flatstream.open(report.path) as reader:
     ...         bytes(next(reader)), report.blocks, report.stored_size < report.size / 2
-    (b'measured 0', 11, True)
+    (b'measured 0', 10, True)
     """
     for name, value in (("path", path), ("out", out)):
         if not (is_path(value) or (name == "out" and value is None)):
