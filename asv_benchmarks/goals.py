@@ -19,16 +19,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from . import (
+    asyncio_streams,
     building,
     checksums,
     columns,
     columns_in,
     command_line,
+    compression,
     converting,
     deframing,
+    encryption,
     following,
     framing,
     imports,
@@ -37,10 +40,12 @@ from . import (
     journal_writing,
     json_lines,
     memory,
+    over_nats,
     records_in,
     records_out,
     recovery,
     sealing,
+    serializing,
     stream_io,
     threads,
     verifying,
@@ -278,6 +283,25 @@ def goals() -> Iterator[Goal]:
             "record",
             (source, "none", 5000),
         )
+    for serializer in ("json", "msgpack"):
+        for name, items, subject, yardstick, kind, limit in (
+            ("O1", "events", "time_write_batch", "time_write_by_hand", "times slower", 1.05),
+            ("O1", "numbers", "time_write_batch", "time_write_by_hand", "times faster", 1.5),
+            ("O2", "events", "time_objects", "time_read_by_hand", "times slower", 1.05),
+            ("O2", "numbers", "time_objects", "time_read_by_hand", "times faster", 2),
+        ):
+            way = "to" if name == "O1" else "from"
+            yield Goal(
+                name,
+                f"{items} {way} {serializer}, msgspec with frames by hand",
+                serializing.Objects,
+                subject,
+                yardstick,
+                (serializer, items, 10_000),
+                cast(Kind, kind),
+                limit,
+                "message",
+            )
     yield Goal(
         "R1",
         "three fields of each message through a record",
@@ -408,6 +432,17 @@ def goals() -> Iterator[Goal]:
         ("track_put_beside_queue_put", "put into a ThreadedWriter, times queue.Queue.put", 1.0),
     ):
         yield Goal("J6", work, journal_threaded.Put, method, "", ("xxhash64",), "at most", limit)
+    if over_nats.PROGRAM is not None:
+        yield Goal(
+            "N1",
+            "forward a journal to NATS JetStream, beside nats-py alone, the same bytes",
+            over_nats.Forwarded,
+            "time_forward",
+            "time_publish_by_nats_py",
+            (64, 200_000),
+            "times slower",
+            2,
+        )
     for size in (64 * KIB, MIB):
         yield Goal(
             "M1",
@@ -485,6 +520,56 @@ def goals() -> Iterator[Goal]:
         1.3,
     )
     yield Goal("W1", "write_frames of a batch, ns", framing.PassOn, "time_write_frames", "", batch, "at most", 2.2)
+    # Beside the library alone, which has no places, parts or ends.
+    for size, count, written, read in ((100, 10_000, 3.5, 4.0), (1024, 10_000, 2.8, 3.3), (64 * KIB, 500, 1.2, 1.6)):
+        for name, work, benchmark, subject, target in (
+            ("E1", "encrypt", encryption.Write, "time_write_payloads", written),
+            ("E2", "decrypt", encryption.Read, "time_for_loop", read),
+        ):
+            yield Goal(
+                name,
+                f"{work} messages of {bytes_text(size)}, beside the library alone",
+                benchmark,
+                subject,
+                "time_by_hand",
+                ("aes-256-gcm", size, count),
+                "times slower",
+                target,
+                "message",
+            )
+    # Beside the library alone, which has no frames, checksums or limits.
+    for kind, method, written, read in (
+        ("agent", "zstd+dictionary", 1.8, 2.5),
+        ("agent", "lz4", 2.2, 2.5),
+        ("small", "zstd+dictionary", 2.2, 3.5),
+        ("small", "lz4", 3.2, 5.0),
+    ):
+        for name, work, subject, yardstick, target in (
+            ("Z2", "compress", "time_write_payloads", "time_compress_by_library", written),
+            ("Z3", "decompress", "time_for_loop", "time_decompress_by_library", read),
+        ):
+            yield Goal(
+                name,
+                f"{work} {kind} events, {method}, beside the library alone",
+                compression.CompressedFrames,
+                subject,
+                yardstick,
+                (method, kind),
+                "times slower",
+                target,
+                "message",
+            )
+    for kind, target in (("agent", 3.0), ("small", 2.0)):
+        yield Goal(
+            "Z4",
+            f"what a dictionary gains for {kind} events",
+            compression.Sizes,
+            "track_gain_of_dictionary",
+            "",
+            (kind,),
+            "at least",
+            target,
+        )
     for work in ("write", "read"):
         for checksum in ("crc32", "xxhash64"):
             yield Goal(
@@ -498,6 +583,29 @@ def goals() -> Iterator[Goal]:
                 1.8,
                 "pass",
             )
+    yield Goal(
+        "X1",
+        "async for over a socket, 100 B, readexactly by hand",
+        asyncio_streams.OverSocket,
+        "time_async_for",
+        "time_readexactly",
+        ("asyncio", 100, 16 * MIB),
+        "times faster",
+        10,
+        "message",
+    )
+    for size in (100, KIB, 64 * KIB):
+        yield Goal(
+            "X2",
+            f"messages of {bytes_text(size)} over a socket, raw asyncio streams",
+            asyncio_streams.OverSocket,
+            "time_messages_at_both_ends",
+            "time_raw_streams_at_both_ends",
+            ("asyncio", size, 16 * MIB),
+            "times slower",
+            1.25,
+            "message",
+        )
 
 
 def bytes_text(size: int) -> str:

@@ -7,19 +7,22 @@ import io
 import os
 import stat
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from flatstream._core.framing.framer import NonEmptyFramer
+from flatstream._encrypted_tail import encryption_of, find_end
 from flatstream._endpoints import PathToOpen, Source, compression_of, open_source
 from flatstream._finding import find_checksum
 from flatstream._follow import follow_path
 from flatstream._lock import open_for_reading
+from flatstream._mapped import map_path
 from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream._remote import is_url
 from flatstream._startup import start_up
-from flatstream.checksums import Checksum, ChecksumType
+from flatstream._startup_report import StartupReport
+from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.description.description import Description
-from flatstream.description.head import as_description, begin_description
+from flatstream.description.head import as_description, begin_description, transforms_of
 from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.errors import InvalidFrameError, UnexpectedEofError
 from flatstream.framing import (
@@ -43,6 +46,9 @@ from flatstream.serializers import Serializer, as_serializer
 from flatstream.transforms.described import framer_with
 from flatstream.writer import StreamWriter
 
+if TYPE_CHECKING:
+    from flatstream.transforms.encryption import EncryptedFramer
+
 __all__ = ["open", "open_found"]
 
 
@@ -57,6 +63,7 @@ def open(
     capacity: int = ...,
     memory_policy: MemoryPolicy | None = None,
     follow: bool = False,
+    mmap: bool = False,
     on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
     resync_window: int = ...,
     cipher: Any = None,
@@ -132,6 +139,9 @@ def open(
         Modes "w", "x" and "a": what the stream says of itself, see `StreamWriter`. In mode "a", an empty file gets the
         description. A file with a description of the same format (see `Description.matches`) keeps its own, as one with
         any description does for ``describe=True``. Another description, or a file without one, is a ValueError.
+    mmap : bool
+        Mode "r": the file, as it is now, is mapped into memory, and payloads are views of the map (docs/opening.md).
+        Only for regular files that nobody cuts meanwhile: reading behind the new end kills the process (SIGBUS).
     **options
         The keyword arguments of `StreamWriter` or `StreamReader`, as ``follow=True`` to read a file that is being
         written.
@@ -154,10 +164,9 @@ def open(
         Mode "a", and the file is damaged or has another format. With ``recover=True``, only: it is a stream with
         another checksum.
     InvalidFrameError
-        Mode "r", and the checksum of the file is not certain. The message says what was tried.
-    TypeError, ValueError
-        The description names what cannot be undone or done: a transform that is not known, or an encryption without
-        `cipher`. (With `checksum`, it is the first read that raises it.)
+        Mode "r", and the checksum of the file is not certain. The message says what was tried. Or the description names
+        what cannot be undone, or done for appending: a transform that is not known, or an encryption without `cipher`.
+        (With `checksum`, the first read raises that.)
     ImportError
         Mode "r", and the package for this compression or kind of URL is not installed.
 
@@ -204,6 +213,10 @@ def open(
         raise ValueError(f"follow=True needs the mode 'r', got {mode!r}")
     if recover and kind != "a":
         raise ValueError(f"recover=True needs the mode 'a', got {mode!r}")
+    if not isinstance(options.get("mmap", False), bool):
+        raise TypeError(f"mmap must be a bool, got {options['mmap']!r:.100}")
+    if kind != "r" and options.pop("mmap", False):
+        raise ValueError(f"mmap=True needs the mode 'r', got {mode!r}")
     if kind == "r":
         for name in ("describe", "metadata", "time_field", "time_unit", "serializer"):
             if options.pop(name, None) is not None:
@@ -211,9 +224,13 @@ def open(
                 raise ValueError(f"{name} needs the mode 'w', 'x' or 'a', got {mode!r}: see StreamReader.{see}")
         if not lock:
             raise ValueError(f"lock=False needs the mode 'w', 'a' or 'x': readers take no lock, got {mode!r}")
+        if (mapped := options.get("mmap", False)) and options.get("follow"):
+            raise ValueError("expected either mmap=True or follow=True: a map has the size that the file has now")
         options |= {"allow_empty": allow_empty, "cipher": cipher}
         if checksum is not None or deframer is not None:
-            return StreamReader(path, checksum if deframer is None else deframer, **options)
+            options.pop("mmap", None)
+            source = map_path(path, lambda file: None)[0] if mapped else path
+            return _reader_of(source, as_checksum(checksum) if deframer is None else deframer, options)
         reader = open_found(path, options)
         try:
             reader._check_readable()
@@ -257,23 +274,44 @@ def open(
     existed = os.path.exists(path)
 
     any_format = asked is None or isinstance(asked, bool)
+    encryption = encryption_of(written_with)
+    if encryption is not None and counterpart is None:
+        raise ValueError(
+            "to append, the end of an encrypted stream is read, and only a checksum or a built-in framer says how: got "
+            f"the framer {written_with!r:.100}"
+        )
+    ends: list[bytes | None] = []
 
     def prepare(file: io.FileIO) -> io.FileIO:
-        if recover and counterpart is not None:
+        if encryption is not None and counterpart is not None:
+            file, report, after = _append_encrypted(
+                file,
+                encryption,
+                counterpart,
+                existed=existed,
+                lock=lock,
+                recover=recover,
+                allow_empty=allow_empty,
+                check=lambda file: _check_description(_read_description(file, counterpart), wanted, any_format),
+            )
+            reports.extend([] if report is None else [report])
+            ends.append(after)
+        elif recover and counterpart is not None:
             # A file with another description is left as it is.
             _check_description(_read_description(file, counterpart), wanted, any_format)
             file, report = start_up(file, counterpart, existed=existed, lock=lock, allow_empty=allow_empty)
             reports.append(report)
         elif counterpart is not None:
             _check_end(file, counterpart, allow_empty)
-        found.append(_found_description(file, counterpart, wanted, any_format))
+        found.append(_found_description(file, written_with, counterpart, wanted, any_format))
         # Raises if the file has another one than is given.
         serializer_to_write(found[0], chosen)
         return file
 
     writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, _begins=False, **options)
     try:
-        writer._append_to(found[0], wanted, is_new=not os.fstat(writer.sink.fileno()).st_size)
+        is_new = not os.fstat(writer.sink.fileno()).st_size
+        writer._append_to(found[0], wanted, is_new=is_new, after=ends[0] if ends else None)
     except BaseException:
         writer.close()
         raise
@@ -282,8 +320,42 @@ def open(
     return writer
 
 
+def _append_encrypted(
+    file: io.FileIO,
+    encryption: EncryptedFramer,
+    stored: Deframer,
+    *,
+    existed: bool,
+    lock: bool,
+    recover: bool,
+    allow_empty: bool | None,
+    check: Callable[[io.FileIO], None],
+) -> tuple[io.FileIO, StartupReport | None, bytes | None]:
+    """Makes an encrypted file one to which can be appended, or raises; `check` raises for another description.
+
+    Returns the file, which may be a new one, what was done with ``recover=True``, and what the next part is bound to.
+    """
+    # First of all: with a wrong key, all that is intact would be damage, and be moved aside.
+    end = find_end(file, encryption, stored)
+    if not recover:
+        _check_end(file, stored, allow_empty)
+        if end.error is not None:
+            raise end.error
+        return file, None, end.tail
+    check(file)
+    # Without a checksum, a frame that was half on the disk when the power went is found by its tag alone.
+    deframer = stored if end.error is None else stored.encrypted(encryption.cipher)
+    file, report = start_up(file, deframer, existed=existed, lock=lock, allow_empty=allow_empty)
+    return file, report, find_end(file, encryption, stored).tail if report.action != "nothing" else end.tail
+
+
 def open_found(path: str | os.PathLike[str], options: dict[str, Any]) -> StreamReader:
     """A reader of the file at `path`, with the checksum that it seems to have. Its messages may be unreadable."""
+    if options.pop("mmap", False):
+        endpoint, found = map_path(path, lambda file: find_checksum(file, os.fsdecode(path)))
+        reader = _reader_of(endpoint, found.checksum, options)
+        reader._checksum_found_by = found.by
+        return reader
     endpoint = follow_path(path) if options.get("follow") is True else open_source(path)
     try:
         file = endpoint.target
@@ -302,6 +374,16 @@ def open_found(path: str | os.PathLike[str], options: dict[str, Any]) -> StreamR
         raise
     reader._checksum_found_by = found.by
     return reader
+
+
+def _reader_of(source: Any, deframer: Any, options: dict[str, Any]) -> StreamReader:
+    """A reader; if its arguments are wrong, the source that was opened for it is closed."""
+    try:
+        return StreamReader(source, deframer, **options)
+    except BaseException:
+        if isinstance(source, Source):
+            source.target.close()
+        raise
 
 
 def _compression(path: str | os.PathLike[str]) -> str | None:
@@ -331,7 +413,7 @@ def _framer_to_append(
 
     Raises
     ------
-    TypeError, ValueError, ImportError
+    InvalidFrameError, FlatbufferError, ImportError
         One of them cannot be done.
     """
     found = _checksum_to_append(path) if checksum is None else checksum
@@ -350,11 +432,11 @@ def _framer_to_append(
 
 
 def _found_description(
-    file: io.FileIO, deframer: Deframer | None, wanted: Description | None, any_format: bool
+    file: io.FileIO, framer: Framer, deframer: Deframer | None, wanted: Description | None, any_format: bool
 ) -> Description | None:
-    """The description of a file that was opened for appending; None if it has none.
+    """The description of a file that was opened for appending with `framer`; None if it has none.
 
-    Raises ValueError if the file has messages and the description is not the one that is wanted.
+    Raises ValueError if the file has messages and the description is not the one that is wanted, or of another framer.
     """
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
@@ -370,6 +452,7 @@ def _found_description(
     if found is None and wanted is not None:
         raise ValueError(f"describe= asks for {wanted!r}, and the file has messages and no description")
     _check_description(found, wanted, any_format)
+    _check_transforms(found, framer)
     return found
 
 
@@ -388,6 +471,19 @@ def _check_description(found: Description | None, wanted: Description | None, an
     if not any_format or found.checksum != wanted.checksum:
         differences = _differences(found, wanted)
         raise ValueError(f"describe= asks for {wanted!r}, and the file has {found!r}: their {differences}")
+
+
+def _check_transforms(found: Description | None, framer: Framer) -> None:
+    """Raises ValueError if the payloads of a file are not what `framer` makes of messages."""
+    if found is not None and not found.matches(made := found._with_transforms(transforms_of(framer))):
+        said, done = (
+            " and ".join(transform.text for transform in description.transforms) or "nothing"
+            for description in (found, made)
+        )
+        raise ValueError(
+            f"the description of the file says what was done to its payloads: {said:.300}; and the framer does "
+            f"{done:.300}. Without framer=, they are written as the description says"
+        )
 
 
 def _differences(one: Description, other: Description) -> str:

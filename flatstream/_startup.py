@@ -26,7 +26,7 @@ from flatstream._startup_report import StartupReport
 from flatstream.checksums import ChecksumType, NoChecksum
 from flatstream.detection import other_checksum
 from flatstream.errors import FlatStreamError, InvalidFrameError
-from flatstream.framing import DefaultDeframer, Deframer
+from flatstream.framing import DefaultDeframer, Deframer, TransformDeframer
 from flatstream.recovery import RecoveryEnd, recover
 
 __all__ = ["check_checksum", "is_zero_from", "save_tail", "start_up"]
@@ -110,7 +110,8 @@ def start_up(
 
 def check_checksum(source: io.FileIO, deframer: Deframer) -> None:
     """Raises InvalidFrameError if the stream was written with another checksum than that of `deframer`."""
-    while isinstance(deframer, NonEmptyDeframer):
+    # The checksum is that of what is stored.
+    while isinstance(deframer, (NonEmptyDeframer, TransformDeframer)):
         deframer = deframer.inner
     source.seek(0)
     first = memoryview(_read_exactly(source, CHUNK))

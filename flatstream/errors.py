@@ -191,7 +191,7 @@ class DecompressionError(ValidationFailedError):
 
 
 class DecryptionError(ValidationFailedError):
-    """A frame that an encrypted stream does not accept: it was changed, moved, repeated or left out, or its key differs.
+    """A frame that an encrypted stream does not accept: it was changed, moved or repeated, or its key is another one.
 
     The message is the same in every case, so that nobody who sends forged frames learns from it what was wrong. The
     frame is consumed: the next read gives the frame after it.

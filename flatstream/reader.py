@@ -71,7 +71,7 @@ class StreamReader(MessageReader):
     ------
     TypeError, ValueError, io.UnsupportedOperation
         An argument is wrong; the source is a text file, closed or write-only; the reader is closed.
-    TypeError, ValueError, ImportError
+    InvalidFrameError, ImportError
         From every read: the description names what this reader cannot undo. `description` can be read all the same.
     ChecksumMismatchError, ValidationFailedError
         From every read: the frame was read whole and refused. The next read gives the frame after it.

@@ -15,6 +15,7 @@ import os
 from bisect import bisect_left
 from typing import Any, NamedTuple, Protocol
 
+from flatstream._core.framing.transform import restores_payloads
 from flatstream._core.stream.frame_search import (
     SearchStoppedError,
     evidence_bytes_of,
@@ -347,6 +348,8 @@ class _Recovery:
         # The offset and the number of the first of the last frames read, if they consist of zeros up to the last byte.
         self.zeros: tuple[int, int] | None = None
         self.origin = _position_of(reader.source)
+        # Payloads that a transform restores are not what lies in the file.
+        reader._keep_stored()
         self.size_is_known = self.origin is not None and has_known_size(reader.source)
         if self.size_is_known:
             reader._set_source_size(self._size)
@@ -364,30 +367,32 @@ class _Recovery:
 
     @property
     def frames(self) -> int:
-        """How many frames were read, with the description."""
-        return self.reader.frames_read + (self.reader._description_size > 0)
+        """How many frames were read, with those that are no messages."""
+        reader = self.reader
+        return reader.frames_read + reader._control_frames + (reader._description_size > 0)
 
     def read_to_end(self) -> None:
         for batch in self.reader.batches():
             if not batch.stream_offset and self.origin is None and self.zeros_are_torn:
-                self.first = bytes(batch.buffer[:ENOUGH_TO_NAME])
-            self.longest = max(self.longest, largest_of(batch.lengths))
+                self.first = bytes(_stored(batch)[:ENOUGH_TO_NAME])
+            self.longest = max(self.longest, _longest_stored(batch))
             if self.zeros_are_torn and self.header_size is not None:
-                self._note_zeros(batch, self.header_size)
+                self._note_zeros(batch)
 
-    def _note_zeros(self, batch: FrameBatch, header_size: int) -> None:
-        size = len(batch.buffer)
-        zeros_begin = size - trailing_zeros(batch.buffer)
+    def _note_zeros(self, batch: FrameBatch) -> None:
+        stored = _stored(batch)
+        size = len(stored)
+        zeros_begin = size - trailing_zeros(stored)
         if zeros_begin == 0 and self.zeros is not None:
             return
         # The length may have been written before the zeros begin. The zeros of a payload have the checksum 0 with
         # CRC-16, for instance.
         lead = 4 if self.evidence_bytes >= ENOUGH_FOR_ZEROS else 0
-        first = bisect_left(batch.offsets, zeros_begin - lead + header_size)
+        begins = batch.frame_offsets
+        first = bisect_left(begins, batch.stream_offset + zeros_begin - lead)
         self.zeros = None
-        if zeros_begin < size and first < len(batch.offsets):
-            begin = batch.stream_offset + batch.offsets[first] - header_size
-            self.zeros = begin, self.frames - len(batch.offsets) + first
+        if zeros_begin < size and first < len(begins):
+            self.zeros = begins[first], self.frames - len(begins) + first
 
     # What the end is
 
@@ -423,6 +428,13 @@ class _Recovery:
             if self.guard:
                 self._check_zeros(*(self.zeros or (offset, frames)))
             return self._torn(*(self.zeros or (offset, frames)))
+        if isinstance(error, ValidationFailedError) and restores_payloads(self.deframer):
+            # A transform refuses zeros, behind a length that was written or in an empty frame.
+            if not self.zeros_are_torn or not self._rest_is_zero(offset, lead=4):
+                return None
+            if self.guard:
+                self._check_zeros(*(self.zeros or (offset, frames)))
+            return self._torn(*(self.zeros or (offset, frames)))
         if not isinstance(error, ChecksumMismatchError) or end <= offset:
             return None
         if not self.zeros_are_torn or self.evidence_bytes < ENOUGH_FOR_ZEROS:
@@ -439,11 +451,14 @@ class _Recovery:
             is_torn = False
         return self._torn(offset, frames) if is_torn else None
 
-    def _rest_is_zero(self, offset: int) -> bool:
-        """Whether all bytes are zero from the frame at `offset` on, with which reading ended."""
+    def _rest_is_zero(self, offset: int, lead: int = 0) -> bool:
+        """Whether all bytes are zero from the frame at `offset` on, with which reading ended.
+
+        Of a stream that can be read again, the first `lead` bytes may be others.
+        """
         stream = self._bytes_from(offset)
         if stream is not self.last or self.last.ends:
-            return _is_zero(stream, offset)
+            return _is_zero(stream, offset + lead)
         return self.reader._rest_is_zero()
 
     def _torn(self, offset: int, frames: int) -> RecoveryReport:
@@ -649,6 +664,18 @@ def _position_of(source: Any) -> int | None:
         return None
     position = source.tell()
     return position if isinstance(position, int) else None
+
+
+def _stored(batch: FrameBatch) -> memoryview:
+    """The bytes of the frames of a batch, as they lie in the stream."""
+    return batch.buffer if batch._stored is None else batch._stored
+
+
+def _longest_stored(batch: FrameBatch) -> int:
+    """About the length of the longest payload of a batch, as it is stored."""
+    if batch._stored is None:
+        return largest_of(batch.lengths)
+    return max(end - begin for begin, end in map(batch._range_of, range(len(batch))))
 
 
 def _is_zero(stream: _Bytes, begin: int) -> bool:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from flatstream.aio.writer import AsyncStreamWriter
     from flatstream.parser import FrameParser
 
-# A reader pauses its transport when so many bytes wait to be parsed. What one call of the system gives may come on top.
-READ_LIMIT = 256 * 1024
 # What arrives for a reader that is closed is dropped in pieces of this size.
 DROPPED = 4096
 
@@ -21,8 +19,8 @@ DROPPED = 4096
 class Inlet(Protocol):
     """Where a reader gets its bytes from."""
 
-    def attach(self, parser: FrameParser) -> None:
-        """Says which parser the bytes are for."""
+    def attach(self, parser: FrameParser, capacity: int) -> None:
+        """Says which parser the bytes are for, and how many may wait there."""
 
     def more(self) -> Awaitable[object] | None:
         """What ends when the parser has more bytes, or has to be asked again; None at the end of the stream."""
@@ -87,11 +85,14 @@ class Link(asyncio.BufferedProtocol):
         self.transport: Any = None
         self.error: BaseException | None = None
         self.is_lost = False
+        self._is_aborted = False
         self._on_lost = on_lost
         self._lost_waiters: list[asyncio.Future[None]] = []
         # Reading
         self._parser: FrameParser | None = None
         self._feed_eof: Callable[[], None] | None = None
+        # The transport is paused when so many bytes wait to be parsed. What one call of the system gives comes on top.
+        self._read_limit = 0
         self._has_ended = False
         self._is_reading_paused = False
         self._is_inlet_closed = False
@@ -115,7 +116,7 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        if hasattr(transport, "set_write_buffer_limits"):
+        if self._writer is not None:
             # With anything left in it, it says that it is full. (With TLS, it would say so with nothing left, too.)
             transport.set_write_buffer_limits(high=1 if transport.get_extra_info("sslcontext") else 0, low=0)
 
@@ -149,6 +150,7 @@ class Link(asyncio.BufferedProtocol):
             wake(waiters)
 
     def abort(self) -> None:
+        self._is_aborted = True
         if not self.is_lost:
             self.fail(ConnectionAbortedError("the connection was aborted on this side"))
 
@@ -169,17 +171,18 @@ class Link(asyncio.BufferedProtocol):
 
     # Reading
 
-    def attach(self, parser: FrameParser) -> None:
+    def attach(self, parser: FrameParser, capacity: int) -> None:
         self._parser = parser
+        self._read_limit = capacity
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._parser is None or self._is_inlet_closed:
-            # TLS gives what it has after the transport was paused. Nobody reads it.
+        if self._parser is None or self._is_inlet_closed or self._has_ended:
+            # TLS gives what it has after the transport was paused, and asks for a buffer after the end.
             return memoryview(bytearray(DROPPED))
         return self._parser.get_buffer(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._parser is not None and not self._is_inlet_closed:
+        if self._parser is not None and not self._is_inlet_closed and not self._has_ended:
             self._parser.buffer_updated(nbytes)
             self._has_bytes(self._parser)
 
@@ -192,11 +195,15 @@ class Link(asyncio.BufferedProtocol):
     def _has_bytes(self, parser: FrameParser) -> None:
         if self._readers:
             wake(self._readers)
-        elif parser.buffered >= READ_LIMIT and not self._is_reading_paused:
+        elif parser.buffered >= self._read_limit and not self._is_reading_paused:
             self._is_reading_paused = True
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
+        if self._is_cut():
+            # Whoever is between the two sides could do that.
+            self.fail(ConnectionAbortedError("the connection was cut: the other side had not ended the TLS stream"))
+            return False
         self._has_ended = True
         if self._parser is not None and not self._is_inlet_closed:
             self._parser.feed_eof()
@@ -205,6 +212,17 @@ class Link(asyncio.BufferedProtocol):
             return False
         # The other side reads on. With TLS that is not possible: its transport closes itself.
         return self.transport.get_extra_info("sslcontext") is None
+
+    def _is_cut(self) -> bool:
+        """Whether the connection below TLS has ended without the message by which TLS ends. (Not all loops tell.)"""
+        tls = self.transport.get_extra_info("ssl_object")
+        if tls is None:
+            return False
+        try:
+            return bool(tls.read(1) != b"")
+        except OSError:
+            # An SSLError: more is expected.
+            return True
 
     def more(self) -> Awaitable[object] | None:
         parser = self._parser
@@ -283,6 +301,10 @@ class Link(asyncio.BufferedProtocol):
         self._raise_error()
 
     async def close_outlet(self) -> None:
+        if self._is_aborted:
+            # As was asked for.
+            await self.wait_lost()
+            return
         if not self._is_outlet_closed:
             self._is_outlet_closed = True
             if self._writer is not None:
@@ -328,17 +350,18 @@ class Link(asyncio.BufferedProtocol):
 class StreamInlet:
     """An asyncio.StreamReader as the source of a reader."""
 
-    def __init__(self, stream: asyncio.StreamReader, capacity: int) -> None:
+    def __init__(self, stream: asyncio.StreamReader) -> None:
         self._stream = stream
-        self._capacity = capacity
+        self._capacity = 0
         self._parser: FrameParser | None = None
         self._turn = asyncio.Lock()
         self._reads = 0
         self._has_ended = False
         self._is_closed = False
 
-    def attach(self, parser: FrameParser) -> None:
+    def attach(self, parser: FrameParser, capacity: int) -> None:
         self._parser = parser
+        self._capacity = capacity
 
     def more(self) -> Awaitable[object] | None:
         if self._is_closed:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from flatstream._core.stream.awaitable import AsyncItems, iterates_asynchronously_in_c
 from flatstream._core.stream.frame_batch import FrameBatch
+from flatstream._core.stream.memory_policy import AdaptiveWatermarkPolicy, MemoryPolicy
 from flatstream.aio._link import Inlet, StreamInlet
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.framing import Deframer
@@ -35,7 +36,7 @@ DEFAULT_MAX_FRAME_LEN = 16 * 1024 * 1024
 
 
 @iterates_asynchronously_in_c
-class AsyncStreamReader(AsyncItems):
+class AsyncStreamReader(AsyncItems[memoryview]):
     """Reads the messages of a stream, as views that need no copy, and awaits bytes when there is no whole message.
 
     `connect` and `serve` make readers of connections, and `flatstream.aio.open` those of pipes. Tasks may share a
@@ -51,6 +52,8 @@ class AsyncStreamReader(AsyncItems):
         The size of a chunk: how many bytes are read at a time. A larger frame gets a larger chunk, as its bytes arrive.
     max_frame_len : int
         The longest payload that is read; a longer one is an InvalidFrameError before memory is taken for it.
+    memory_policy : MemoryPolicy, optional
+        Decides when a chunk that grew for a large frame is given back; by default an AdaptiveWatermarkPolicy.
     allow_empty, on_error, resync_window
         See `flatstream.StreamReader`.
 
@@ -71,8 +74,8 @@ class AsyncStreamReader(AsyncItems):
     A payload stays valid and unchanged for as long as it is held. An ``await`` that is cancelled has taken nothing: the
     next read gives the message that it would have given.
 
-    While nobody waits for a message, the transport is read until 256 KiB wait here, and then paused. So the memory of a
-    reader is bounded by that, a chunk, and the largest frame.
+    While nobody waits for a message, the transport is read until `capacity` bytes wait here, and then paused. So the
+    memory of a reader is bounded by two chunks and the largest frame.
 
     Examples
     --------
@@ -96,18 +99,21 @@ class AsyncStreamReader(AsyncItems):
         max_frame_len: int = DEFAULT_MAX_FRAME_LEN,
         allow_empty: bool | None = None,
         on_error: _OnError = "raise",
+        memory_policy: MemoryPolicy | None = None,
         **options: Any,
     ) -> None:
         parser = FrameParser(
             deframer,
             capacity=capacity,
             max_frame_len=max_frame_len,
+            # A reader may be one of a thousand, and one large message must not keep its memory for ever.
+            memory_policy=AdaptiveWatermarkPolicy() if memory_policy is None else memory_policy,
             allow_empty=allow_empty,
             on_error=on_error,
             **options,
         )
         if isinstance(source, asyncio.StreamReader):
-            self._inlet: Inlet = StreamInlet(source, capacity)
+            self._inlet: Inlet = StreamInlet(source)
         elif hasattr(source, "close_inlet"):
             self._inlet = source
         else:
@@ -117,7 +123,7 @@ class AsyncStreamReader(AsyncItems):
             )
         super().__init__(parser, parser)
         self._parser = parser
-        self._inlet.attach(parser)
+        self._inlet.attach(parser, capacity)
         self._is_closed = False
 
     def _more(self) -> Any:
@@ -128,7 +134,7 @@ class AsyncStreamReader(AsyncItems):
 
     def read_message(self) -> Coroutine[Any, Any, memoryview | None]:
         """The next payload, a read-only memoryview of unsigned bytes; None at a clean end."""
-        return self._next_or_none()  # type: ignore[no-any-return]
+        return self._next_or_none()
 
     async def read_batch(
         self, max_frames: int | None = None, max_bytes: int | None = None, *, on_error: _OnError | None = None
@@ -149,6 +155,7 @@ class AsyncStreamReader(AsyncItems):
         self, max_frames: int | None = None, max_bytes: int | None = None, *, on_error: _OnError | None = None
     ) -> AsyncIterator[FrameBatch]:
         """Iterates over the results of `read_batch` up to the end. After an error, the iterator can go on."""
+        # For the error of a wrong argument.
         self._parser.batches(max_frames, max_bytes, on_error=on_error)
         return self._items_of(Arrived(lambda: self._parser.read_batch(max_frames, max_bytes, on_error=on_error)))
 
@@ -168,7 +175,7 @@ class AsyncStreamReader(AsyncItems):
         The options are those of `flatstream.StreamReader.records`. Without `table`, or with its name, the tables are
         those of the stream's description: await `read_description` before.
         """
-        return self._items_of(self._parser.records(table, **options))
+        return AsyncItems(self._parser.records(table, **options), self._parser, self, options.get("limit"))
 
     def column_batches(
         self, table: Any = None, fields: Any = None, where: Any = None, **options: Any
@@ -267,7 +274,10 @@ class AsyncStreamReader(AsyncItems):
 
         A connection is closed when its writer is closed, too. A second call does nothing.
         """
-        self._is_closed = True
+        if not self._is_closed:
+            self._is_closed = True
+            # It refuses every later read, and lets go of its memory.
+            self._parser.detach()
         await self._inlet.close_inlet()
 
     @property
@@ -306,9 +316,7 @@ class Arrived(Generic[T]):
 class _ColumnBatches:
     """The columns of the messages that have arrived."""
 
-    def __init__(
-        self, parser: FrameParser, table: Any, fields: Any, where: Any, options: dict[str, Any]
-    ) -> None:
+    def __init__(self, parser: FrameParser, table: Any, fields: Any, where: Any, options: dict[str, Any]) -> None:
         self._make = partial(parser.column_batches, table, fields, where, batch_rows=None, **options)
         # For the errors of wrong arguments.
         self._batches: Any = self._make()

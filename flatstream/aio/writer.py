@@ -187,7 +187,7 @@ class AsyncStreamWriter(AsyncEncoder):
 
         It is built when there is room for it, and once.
         """
-        return self._call(self._stream_writer.write, item)  # type: ignore[no-any-return]
+        return self._call(self._stream_writer.write, item)
 
     async def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
         """Writes each of `items` as `write` does. If one fails, those before it are written; see `frames_written`."""
@@ -200,18 +200,18 @@ class AsyncStreamWriter(AsyncEncoder):
 
     def write_finished(self, builder: Any) -> Nothing:
         """Writes the message that `builder` has finished; the builder is not changed, and may be when this returns."""
-        return self._call(self._stream_writer.write_finished, builder)  # type: ignore[no-any-return]
+        return self._call(self._stream_writer.write_finished, builder)
 
     def write_message(self, builder: Any) -> Nothing:
         """Writes the message that `builder` has finished. If it was written, clears the builder."""
-        return self._call(self._stream_writer.write_message, builder)  # type: ignore[no-any-return]
+        return self._call(self._stream_writer.write_message, builder)
 
     def write_frames(self, batch: FrameBatch) -> Nothing:
         """Writes the frames of a `FrameBatch` as they are, headers included, in one step.
 
         The reader and the writer must have the same checksum; ValueError otherwise, and nothing is written.
         """
-        return self._call(self._stream_writer.write_frames, batch)  # type: ignore[no-any-return]
+        return self._call(self._stream_writer.write_frames, batch)
 
     def records(
         self, table: Table, *, file_identifier: bool | None = None, force_defaults: bool = False
@@ -358,17 +358,17 @@ class AsyncRecordWriter:
 
     def write(self, /, **fields: Any) -> Nothing:
         """Writes a record with these fields."""
-        return self._writer._call(self._records.write, **fields)  # type: ignore[no-any-return]
+        return self._writer._call(self._records.write, **fields)
 
     def write_record(self, record: Any) -> Nothing:
         """Writes a record, a mapping or an object with attributes."""
-        return self._writer._call(self._records.write_record, record)  # type: ignore[no-any-return]
+        return self._writer._call(self._records.write_record, record)
 
     async def write_records(self, records: Iterable[Any]) -> int:
         """Writes each of `records`, and returns how many there were.
 
-        It waits between them, too. If one is refused, or it is cancelled, those before are written: the error has their
-        number, `rows_written`, and the writer `frames_written`.
+        It waits between them, too. If one is refused, or it is cancelled, those before are written; `frames_written` of
+        the writer says how many.
         """
         iterator = iter(records)
         total = 0
@@ -377,21 +377,19 @@ class AsyncRecordWriter:
         return total
 
     def _write_some(self, records: Iterator[Any], before: int) -> int:
-        some = list(islice(records, RECORDS_AT_ONCE))
         try:
-            self._records.write_records(some)
+            return self._records.write_records(islice(records, RECORDS_AT_ONCE))
         except Exception as error:
-            if isinstance(rows := getattr(error, "rows_written", None), int):
-                error.rows_written = rows + before  # type: ignore[attr-defined]
+            if before:
+                error.add_note(f"rows are counted from the record number {before} on, which is row 0")
             raise
-        return len(some)
 
     def write_columns(self, columns: Any) -> Coroutine[Any, Any, int]:
         """Writes a record for each row of `columns`, and returns how many there were.
 
         All of them are written in one step, and so held in memory. Write large data in parts.
         """
-        return self._writer._call(self._records.write_columns, columns)  # type: ignore[no-any-return]
+        return self._writer._call(self._records.write_columns, columns)
 
     def __repr__(self) -> str:
         return f"<AsyncRecordWriter of {self.table.name} to {self._writer!r}>"

@@ -114,8 +114,8 @@ def message_options(function: FunctionT) -> FunctionT:
 @click.option(
     "--compress",
     metavar="METHOD",
-    help="Compress each message of a new stream: zstd, lz4 or none, with a level as zstd:9, and with a dictionary that is "
-    "trained from the first messages as zstd:9:dict. By default as in PATH.",
+    help="Compress each message of a new stream: zstd, lz4 or none, with a level as zstd:9, and with a dictionary "
+    "that is trained from the first messages as zstd:9:dict. By default as in PATH.",
 )
 @click.option(
     "--describe/--no-describe", default=True, help="Whether the new file says its schema.  [default: describe]"

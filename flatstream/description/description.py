@@ -88,8 +88,11 @@ class Transform(NamedTuple):
 
     @property
     def _undone_by(self) -> tuple[object, ...]:
-        """What a reader needs to know of it. How hard a compressor tries makes no difference to one."""
-        return self.name, tuple(pair for pair in self.parameters if pair[0] != "level"), self.data
+        """What a reader needs to know of it.
+
+        How hard a compressor tries makes no difference to one, and each part of an encrypted stream says its own key.
+        """
+        return self.name, tuple(pair for pair in self.parameters if pair[0] not in ("level", "key_id")), self.data
 
 
 class Description:
@@ -384,7 +387,8 @@ class Description:
     def matches(self, other: Description) -> bool:
         """Whether two streams have the same format: checksum, schemas, types, transforms and serializer.
 
-        Metadata, and when and by what they were begun, may differ, and so may the level of a compression.
+        Metadata, and when and by what they were begun, may differ, and so may the level of a compression and the id of
+        the key of an encryption.
         """
         names = ("checksum", "schemas", "roots", "serializer")
         return all(self._fields[name] == other._fields[name] for name in names) and (
@@ -424,7 +428,8 @@ class Description:
             parts.append(f"checksum {_short(self.checksum)}")
         if self.time is not None:
             parts.append(f"time {_short(self.time[1])} in {self.time[2]}")
-        parts += [_short(transform.text) for transform in self.transforms[:3]]
+        for transform in self.transforms[:3]:
+            parts.append(_short(" ".join([transform.name, dict(transform.parameters).get("method", "")]).strip()))
         return ", ".join(parts)
 
     def _repr_html_(self) -> str:

@@ -19,7 +19,15 @@ from flatstream.framing import (
     ValidatingFramer,
 )
 
-__all__ = ["as_description", "begin_description", "checksum_of", "head_frame", "innermost_framer", "parse_description"]
+__all__ = [
+    "as_description",
+    "begin_description",
+    "checksum_of",
+    "head_frame",
+    "innermost_framer",
+    "parse_description",
+    "transforms_of",
+]
 
 _ADAPTERS = (BoundedFramer, NonEmptyFramer, ObserverFramer, TransformFramer, ValidatingFramer)
 
@@ -85,21 +93,21 @@ def begin_description(description: Description, framer: Framer) -> Description:
         )
     if name is not None:
         description = description.with_checksum(name)
-    transforms = _transforms_of(framer)
+    transforms = transforms_of(framer)
     if name is not None or transforms:
         made = description._with_transforms(transforms)
         if description.transforms and made is not description:
             said = " and ".join(transform.text for transform in description.transforms)
             done = " and ".join(transform.text for transform in made.transforms) or "nothing"
             raise ValueError(
-                f"the description says what was done to payloads: {said:.300}; and the framer does {done:.300}. Make the "
-                "description without transforms, and the writer says them"
+                f"the description says what was done to payloads: {said:.300}; and the framer does {done:.300}. Make "
+                "the description without transforms, and the writer says them"
             )
         description = made
     return description._begun(time.time_ns(), f"flatstream {flatstream.__version__}")
 
 
-def _transforms_of(framer: Framer) -> list[tuple[str, tuple[tuple[str, str], ...], bytes]]:
+def transforms_of(framer: Framer) -> list[tuple[str, tuple[tuple[str, str], ...], bytes]]:
     """What the transforms of a chain do, the one that is done first at first.
 
     One that says nothing of itself is there with the name of its class, so that no reader takes what is stored for

@@ -415,7 +415,11 @@ class Parts:
     def journal(self) -> str:
         """The identity of the journal whose frames are read."""
         part = self._state.part
-        return self.id if part is None else part.journal
+        known = self.id if part is None else part.journal
+        if known == UNKNOWN and (part is None or part.is_in_place()) and (manifest := self._manifest()) is not None:
+            # The writer made its first segment before it wrote this.
+            return manifest.id
+        return known
 
     def description(self) -> Description | None:
         """The description of the segment that is read; while that has no frame, of the one before it."""

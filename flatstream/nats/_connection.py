@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -12,7 +13,7 @@ from flatstream.errors import FlatStreamError
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
-__all__ = ["connected", "log", "stream_of"]
+__all__ = ["check_subject", "connected", "log", "raise_if_cancelled", "require_nats", "stream_of"]
 
 log = logging.getLogger("flatstream.nats")
 
@@ -77,6 +78,15 @@ async def stream_of(connection: Client, subject: str, stream: str | None) -> Any
         raise FlatStreamError(
             f"the broker has no stream {asked}: make one, as with 'nats stream add' or JetStreamContext.add_stream"
         ) from None
+
+
+def raise_if_cancelled() -> None:
+    """Raises CancelledError in a task that was cancelled: `asyncio.wait_for` of Python 3.11, by which nats-py waits,
+    forgets a cancellation that comes together with what it waits for.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def check_subject(subject: object) -> str:

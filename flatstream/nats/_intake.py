@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatstream.checksums import Checksum, as_checksum
 from flatstream.errors import FlatStreamError
-from flatstream.nats._connection import log, require_nats, stream_of
+from flatstream.nats._connection import log, raise_if_cancelled, require_nats, stream_of
 from flatstream.nats._message import ForeignMessageError, Message, batches_of, description_of, parse_message
 from flatstream.nats._order import Missing, Order, Taken
 
@@ -148,8 +149,12 @@ class Intake:
         self._checksum_names: dict[str, str] = {}
         self._checksums: dict[str, Checksum] = {}
         self._subscription: Any = None
+        self._delivered: deque[Msg] = deque()
+        self._has_delivered = asyncio.Event()
         # All messages of the stream up to this one were looked at.
         self._looked = 0
+        # Messages before this one were delivered and not acknowledged when the consumer was found.
+        self._unfinished = 0
         # How many messages the open pull request may still bring, and until when it is open, by the loop's clock.
         self._wanted = 0
         self._pull_end = 0.0
@@ -173,7 +178,10 @@ class Intake:
         self._stream = info.config.name
         await self._ensure_consumer()
         inbox = self._connection.new_inbox()
-        self._subscription = await self._connection.subscribe(inbox, pending_bytes_limit=-1, pending_msgs_limit=-1)
+        # What was asked for is all that comes: no other limit is needed.
+        self._subscription = await self._connection.subscribe(
+            inbox, cb=self._take_delivery, pending_bytes_limit=-1, pending_msgs_limit=-1
+        )
         self._inbox = inbox
 
     async def _ensure_consumer(self) -> None:
@@ -203,6 +211,9 @@ class Intake:
                 f"{config.filter_subject!r}, expected {self._subject!r}: take another name"
             )
         self._looked = max(self._looked, self._ack_floor(info))
+        if info.num_ack_pending and info.delivered is not None:
+            # They were delivered to a receiver that was killed, and come again after a while only.
+            self._unfinished = int(info.delivered.stream_seq or 0) + 1
 
     def _ack_floor(self, info: Any) -> int:
         return int(info.ack_floor.stream_seq or 0) if info.ack_floor is not None else 0
@@ -229,7 +240,11 @@ class Intake:
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
         arrived: list[Arrived] = []
+        if self._unfinished:
+            unfinished, self._unfinished = self._unfinished, 0
+            arrived = self._arrived(await self._look_through(unfinished))
         while not arrived and not self._repeats:
+            raise_if_cancelled()
             left = LOOK_EVERY if end is None else min(LOOK_EVERY, end - loop.time())
             if left <= 0:
                 break
@@ -248,20 +263,22 @@ class Intake:
             if self._connection.is_connected:
                 await self._request()
             self._connects = connects
+        if not self._delivered:
+            self._has_delivered.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._has_delivered.wait()
         deliveries: list[Msg] = []
-        queue = self._subscription
-        try:
-            message = await queue.next_msg(timeout=seconds)
-            while True:
-                if await self._is_message(message):
-                    deliveries.append(message)
-                    self._wanted -= 1
-                if len(deliveries) >= self._batch or not queue.pending_msgs:
-                    break
-                message = await queue.next_msg(timeout=seconds)
-        except (TimeoutError, nats.errors.TimeoutError):
-            pass
+        while self._delivered and len(deliveries) < self._batch:
+            message = self._delivered.popleft()
+            if await self._is_message(message):
+                deliveries.append(message)
+                self._wanted -= 1
         return deliveries
+
+    async def _take_delivery(self, message: Msg) -> None:
+        self._delivered.append(message)
+        self._has_delivered.set()
 
     async def _request(self) -> None:
         limit = max(PULL_BYTES, 2 * self._connection.max_payload)
@@ -300,6 +317,7 @@ class Intake:
                     raise
                 log.info("the consumer %r cannot be reached: %s", self._durable, error)
                 pause = min(2 * pause, LAST_PAUSE)
+                raise_if_cancelled()
 
     async def _sort_in(self, delivery: Msg) -> list[Arrived]:
         sequence = delivery.metadata.sequence.stream
@@ -330,7 +348,7 @@ class Intake:
             await self._check_journal(message)
             if message.kind == "description":
                 description_of(message)
-            else:
+            elif message.kind == "frames":
                 batches_of(message, self._checksums[message.checksum])
         except (ForeignMessageError, ValueError) as error:
             self.refused += 1
@@ -380,25 +398,32 @@ class Intake:
             # It comes again.
             return []
         order.hold(item)
+        self._looked = max(self._looked, await self._acknowledged())
+        taken = await self._look_through(item.sequence)
+        self._looked = max(self._looked, item.sequence)
+        return taken
+
+    async def _look_through(self, end: int) -> list[Taken[_Item]]:
+        """Reads what the stream has from the first message that was not looked at up to `end`, that one excluded; and
+        concludes what is lost.
+        """
         taken: list[Taken[_Item]] = []
-        sequence = max(self._looked, await self._acknowledged()) + 1
-        while sequence < item.sequence:
-            found = await self._message_from(sequence)
-            if found is None or found.seq >= item.sequence:
+        while self._looked + 1 < end:
+            found = await self._message_from(self._looked + 1)
+            if found is None or found.seq >= end:
                 break
-            sequence = found.seq + 1
-            earlier = await self._parsed(found.headers, found.data or b"", found.subject, found.seq, None)
-            if earlier is not None:
-                judged = self._judge(earlier)
+            item = await self._parsed(found.headers, found.data or b"", found.subject, found.seq, None)
+            self._looked = found.seq
+            if item is not None:
+                judged = self._judge(item)
                 if judged is None:
-                    self._orders[earlier.message.journal].hold(earlier)
+                    self._orders[item.message.journal].hold(item)
                 else:
                     taken += judged
-        self._looked = max(self._looked, item.sequence)
-        for one in self._orders.values():
-            if one.held:
-                one.conclude()
-                taken += self._released(one)
+        for order in self._orders.values():
+            if order.held:
+                order.conclude()
+                taken += self._released(order)
         return taken
 
     async def _acknowledged(self) -> int:
@@ -424,6 +449,7 @@ class Intake:
                 if self._connection.is_closed:
                     raise
                 log.info("the broker does not answer: %s: %s", type(error).__name__, error)
+            raise_if_cancelled()
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)
 
@@ -440,15 +466,14 @@ class Intake:
                 "which the stream has lost" if gap.cause == "stream" else "which were not forwarded",
             )  # fmt: skip
         checksum = self._checksums[message.checksum]
-        is_description = message.kind == "description"
         return Arrived(
             message.journal,
             item.subject,
             checksum,
             message.first + skip,
             message.next,
-            [] if is_description else batches_of(message, checksum, skip),
-            description_of(message) if is_description else None,
+            batches_of(message, checksum, skip) if message.kind == "frames" else [],
+            description_of(message) if message.kind == "description" else None,
             missing,
             item.delivery,
         )

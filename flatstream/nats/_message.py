@@ -24,7 +24,7 @@ comes too early. But what is below Acked was stored before the message was publi
 this message, the stream has lost it.
 
 A message of the kind "description" has the payload of a description (docs/description.md) of the frames from First on,
-and Count is 0.
+and one of the kind "mark" has none: it says Acked, when no frames follow for now. Their Count is 0.
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ HEADERS_SIZE = 1024
 NUMBER = re.compile("[0-9]{1,19}")
 CHECKSUM = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
-Kind = Literal["frames", "description"]
-KINDS: tuple[Kind, Kind] = ("frames", "description")
+Kind = Literal["frames", "description", "mark"]
+KINDS: tuple[Kind, ...] = ("frames", "description", "mark")
+# At the end of their ids.
+ENDINGS: dict[Kind, str] = {"frames": "", "description": ":d", "mark": ":m"}
 
 
 class ForeignMessageError(ValueError):
@@ -83,9 +85,8 @@ class Message(NamedTuple):
 
 def headers_of(message: Message) -> dict[str, str]:
     """The headers with which a message is published."""
-    mark = ":d" if message.kind == "description" else ""
     return {
-        "Nats-Msg-Id": f"{message.journal}:{message.first}:{message.next}{mark}",
+        "Nats-Msg-Id": f"{message.journal}:{message.first}:{message.next}{ENDINGS[message.kind]}",
         "Flatstream-Version": VERSION,
         "Flatstream-Kind": message.kind,
         "Flatstream-Journal": message.journal,
@@ -114,7 +115,7 @@ def parse_message(headers: Mapping[str, str] | None, data: bytes) -> Message:
     named = found.get("Flatstream-Kind")
     kind = next((one for one in KINDS if one == named), None)
     if kind is None:
-        raise ForeignMessageError(f"Flatstream-Kind must be 'frames' or 'description', got {named!r:.40}")
+        raise ForeignMessageError(f"Flatstream-Kind must be one of {', '.join(KINDS)}; got {named!r:.40}")
     journal = found.get("Flatstream-Journal") or ""
     if not IDENTITY.fullmatch(journal) or journal == UNKNOWN:
         raise ForeignMessageError(

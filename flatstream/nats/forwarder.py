@@ -19,8 +19,17 @@ from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.journal import Cursor, Gap, JournalReader
 from flatstream.journal._parts import UNKNOWN
-from flatstream.nats._connection import DEFAULT_SERVERS, check_subject, connected, log, require_nats, stream_of
+from flatstream.nats._connection import (
+    DEFAULT_SERVERS,
+    check_subject,
+    connected,
+    log,
+    raise_if_cancelled,
+    require_nats,
+    stream_of,
+)
 from flatstream.nats._message import HEADERS_SIZE, Message, headers_of
+from flatstream.nats._publisher import Publisher
 
 if TYPE_CHECKING:
     from typing import Self
@@ -78,7 +87,7 @@ class _Published:
 
     def __init__(self, message: Message) -> None:
         self.message = message
-        self.future: asyncio.Future[Any] | None = None
+        self.future: asyncio.Future[bool] | None = None
         self.end = 0.0
 
 
@@ -200,6 +209,8 @@ class Forwarder:
         self._journal = ""
         self._acked = 0
         self._committed = 0
+        # Whether a receiver cannot tell from the message that was published last whether those before it are lost.
+        self._needs_mark = False
         # In the reading thread: the number behind the last frame of the journal that was read.
         self._after = 0
         self._checksum_name = ""
@@ -281,7 +292,8 @@ class Forwarder:
     async def _forward(self, connection: Client, thread: ThreadPoolExecutor, limit: int) -> None:
         assert self._stop is not None
         loop = asyncio.get_running_loop()
-        context = connection.jetstream(publish_async_max_pending=self._window + 1024)
+        publisher = Publisher(connection, self._subject, self._stream or "")
+        await publisher.open()
         stopped = asyncio.ensure_future(self._stop.wait())
         reading: asyncio.Future[list[Message] | None] | None = None
         commit_at = loop.time() + COMMIT_EVERY
@@ -289,13 +301,18 @@ class Forwarder:
         is_at_end = False
         try:
             while True:
+                raise_if_cancelled()
                 is_at_end = is_at_end or self._stop.is_set()
                 if reading is None and not is_at_end and len(self._in_flight) < self._window:
                     reading = loop.run_in_executor(thread, self._read, limit)
+                if not self._in_flight and self._needs_mark:
+                    number = self._acked
+                    mark = Message("mark", self._journal, self._checksum_name, number, number, number, number, b"")
+                    await self._publish(publisher, mark)
                 if is_at_end and not self._in_flight:
                     break
                 await self._wait(reading if not is_at_end else None, stopped, loop)
-                if not await self._settle(context):
+                if not await self._settle(publisher):
                     break
                 if reading is not None and reading.done() and not is_at_end:
                     try:
@@ -305,13 +322,14 @@ class Forwarder:
                     reading = None
                     is_at_end = messages is None or too_large is not None
                     for message in messages or ():
-                        await self._publish(context, message)
+                        await self._publish(publisher, message)
                 if loop.time() >= commit_at:
                     await asyncio.to_thread(self._commit)
                     commit_at = loop.time() + COMMIT_EVERY
             if too_large is not None and not self._in_flight:
                 raise too_large
         finally:
+            await publisher.close()
             stopped.cancel()
             if reading is not None:
                 # Its result is not published; the cursor is before it.
@@ -335,43 +353,39 @@ class Forwarder:
 
     # The broker
 
-    async def _publish(self, context: Any, message: Message) -> None:
+    async def _publish(self, publisher: Publisher, message: Message) -> None:
         if message.journal != self._journal:
             # Another journal took the place of the one that was read. Receivers tell them apart.
             while self._in_flight:
-                if not await self._settle(context):
+                if not await self._settle(publisher):
                     return
                 await self._wait(None, asyncio.get_running_loop().create_future(), asyncio.get_running_loop())
             self._journal, self._acked, self._committed = message.journal, message.after, -1
         published = _Published(message)
         self._in_flight.append(published)
-        await self._send(context, published)
+        await self._send(publisher, published)
 
-    async def _send(self, context: Any, published: _Published) -> None:
+    async def _send(self, publisher: Publisher, published: _Published) -> None:
         """Publishes a message. If that fails, it is late at once."""
         nats = require_nats()
         loop = asyncio.get_running_loop()
         message = published.message._replace(acked=self._acked)
         published.end = loop.time() + self._ack_timeout
+        self._needs_mark = message.acked < message.after
         try:
-            published.future = await context.publish_async(
-                self._subject,
-                message.data,
-                wait_stall=self._ack_timeout,
-                stream=self._stream,
-                headers=headers_of(message),
-            )
+            published.future = await publisher.publish(message.data, headers_of(message))
         except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
             published.future = loop.create_future()
             published.future.set_exception(error)
 
-    async def _settle(self, context: Any) -> bool:
+    async def _settle(self, publisher: Publisher) -> bool:
         """Counts what is acknowledged, and publishes again what failed. False if the end was asked for meanwhile, and
         the broker does not answer.
         """
         nats = require_nats()
         loop = asyncio.get_running_loop()
         while self._in_flight:
+            raise_if_cancelled()
             oldest = self._in_flight[0]
             future = oldest.future
             assert future is not None
@@ -389,7 +403,7 @@ class Forwarder:
                 return True
             else:
                 error = TimeoutError(f"the broker has acknowledged nothing for {self._ack_timeout:g} s")
-            if context._nc.is_closed:
+            if publisher.connection.is_closed:
                 raise nats.errors.ConnectionClosedError
             if self._is_stopping.is_set():
                 return False
@@ -407,7 +421,7 @@ class Forwarder:
             # All that is behind it too, in this order: the broker leaves out what it has.
             for published in self._in_flight:
                 _forget(published.future)
-                await self._send(context, published)
+                await self._send(publisher, published)
             assert oldest.future is not None
             await asyncio.wait({oldest.future}, timeout=self._ack_timeout)
         return True
@@ -415,14 +429,15 @@ class Forwarder:
     async def _pause(self, seconds: float) -> None:
         assert self._stop is not None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
-    def _count(self, message: Message, answer: Any) -> None:
+    def _count(self, message: Message, was_there: bool) -> None:
         self._acked = max(self._acked, message.next)
         self._messages += 1
         self._frames += message.next - message.first
         self._bytes += len(message.data) if message.kind == "frames" else 0
-        self._repeated += bool(answer.duplicate)
+        self._repeated += was_there
 
     # The journal, in the reading thread
 

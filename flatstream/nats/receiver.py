@@ -316,8 +316,6 @@ class Receiver:
     def _write(self, one: Arrived) -> None:
         """Writes the frames of one message. After an error, another call goes on where this one stopped."""
         mirror = self._mirror(one.journal, one.checksum, one.description)
-        if not one.batches:
-            return
         mirror.skip_to(one.first)
         number = one.first
         for batch in one.batches:
@@ -355,7 +353,8 @@ class Received:
     subject : str
         Where it was published.
     first, next : int
-        The number of the first frame, and the one behind the last. Equal if it is a description.
+        The number of the first frame, and the one behind the last. Equal if there are no frames: it is a description,
+        or says only what is missing.
     batches : list of FrameBatch
         The frames. Their payloads are valid as long as they are held.
     description : Description or None
@@ -504,8 +503,11 @@ class Subscription:
         last = loop.time()
         while self._idle_timeout is None or loop.time() - last < self._idle_timeout:
             for arrived in await intake.next(LOOK_EVERY):
-                yield Received(arrived, self)
                 last = loop.time()
+                if arrived.batches or arrived.description is not None or arrived.missing:
+                    yield Received(arrived, self)
+                elif arrived.delivery is not None:
+                    self._repeats.append(Repeat(arrived.journal, arrived.next, arrived.delivery))
             self._repeats += intake.repeats()
             await self._acknowledge_repeats()
 

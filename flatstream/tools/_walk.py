@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from flatstream._core.checksums.checksum import UncheckedChecksum
+from flatstream._core.framing.transform import restores_payloads
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.frame_search import evidence_bytes_of, header_size_of, largest_of
 from flatstream.errors import (
@@ -22,7 +23,7 @@ from flatstream.errors import (
     UnexpectedEofError,
     ValidationFailedError,
 )
-from flatstream.framing import ChecksumDeframer, Deframer, has_transform
+from flatstream.framing import ChecksumDeframer, Deframer
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, recover
 from flatstream.validation import Validator
@@ -207,7 +208,7 @@ def read_to_end(
         if batch is not None:
             totals.add(batch)
             if validator is not None:
-                _validate(batch, validator, totals, reader.offset)
+                _validate(batch, validator, totals)
             if step is not None:
                 step(reader.offset)
             continue
@@ -234,22 +235,20 @@ def read_to_end(
             break
         totals.add(batch)
         if validator is not None:
-            _validate(batch, validator, totals, reader.offset)
+            _validate(batch, validator, totals)
     totals.end = reader.offset
 
 
-def _validate(batch: FrameBatch, validator: Validator, totals: Totals, end: int) -> None:
-    """Notes the frames of a batch, which was counted already and ends at `end`, that a validator refuses."""
+def _validate(batch: FrameBatch, validator: Validator, totals: Totals) -> None:
+    """Notes the frames of a batch, which was counted already, that a validator refuses."""
     refused = 0
     for index, payload in enumerate(batch):
         try:
             validator.validate(payload)
         except (ValidationFailedError, FlatbufferError) as error:
-            begin = batch.frame_offsets[index]
-            behind = batch.frame_offsets[index + 1] if index + 1 < len(batch) else end
             refused += 1
             before = totals.frames - len(batch) + index + 1 - refused
-            totals.add_damage(Damage(begin, behind, "payload", reason_of(error), before))
+            totals.add_damage(Damage(*batch._range_of(index), "payload", reason_of(error), before))
     totals.frames -= refused
 
 
@@ -328,7 +327,7 @@ def walk_headers(path: str, deframer: Deframer, step: Step | None = None) -> Tot
     payloads are not what is stored.
     """
     width = header_size_of(deframer)
-    if width is None or has_transform(deframer):
+    if width is None or restores_payloads(deframer):
         return None
     totals = Totals()
     unchecked = ChecksumDeframer(UncheckedChecksum(width - 4))

@@ -197,10 +197,8 @@ class Input:
                 opened.description = opened.reader.description
                 try:
                     opened.reader._check_readable()
-                except FlatStreamError:
-                    # A damaged dictionary is damage.
-                    raise
-                except (TypeError, ValueError) as error:
+                except InvalidFrameError as error:
+                    # A damaged dictionary is damage, and another error.
                     raise UnreadableError.of(self.name, str(error)) from error
             finally:
                 if checksum is not None and opened.description is None and self.kind == "file":
@@ -234,7 +232,11 @@ class Input:
             if self.kind == "pipe":
                 reader, found_by = _open_pipe(self.name, checksum, options, stored=stored)
             else:
-                reader = open_found(self.name, options) if checksum is None else open_stream(self.name, checksum=checksum, **options)
+                reader = (
+                    open_found(self.name, options)
+                    if checksum is None
+                    else open_stream(self.name, checksum=checksum, **options)
+                )
                 found_by = reader.checksum_found_by
                 if stored:
                     name = reader.checksum

@@ -202,7 +202,7 @@ class PartWriter:
     def head(self) -> bytes:
         """The payload of the first frame. A second call gives the same bytes again."""
         head = head_bytes(self._cipher, self._number_of_part, self._salt, self._tag_before, self._description)
-        self._secret, commitment = self._cipher.begin_part(self._cipher.key_id, self._salt, head)
+        self._secret, commitment = self._cipher._begin_part(self._cipher.key_id, self._salt, head)
         return head + commitment
 
     def seal(self, message: memoryview) -> bytes:
@@ -253,7 +253,7 @@ class PartWriter:
         first = index << NUMBERS_OF_KEY_BITS
         if first >= NUMBERS:
             raise OverflowError("this part of the encrypted stream has no numbers left: open it again to append")
-        self._encrypt = self._cipher.aead(self._secret, index).encrypt
+        self._encrypt = self._cipher._aead(self._secret, index).encrypt
         self._number = first
         self._end_of_key = first + (1 << NUMBERS_OF_KEY_BITS)
         self._bytes_of_key = 0
@@ -350,9 +350,9 @@ class PartReader:
         self._require_final = require_final
         self._gaps = False
         self._description = NO_DESCRIPTION
-        # The part, the place of the next frame in it, the tag of the last one, and how many were refused. Replaced in
-        # one step, so that an exception of a signal handler leaves the one or the other.
-        self._state: _State = (_Part(), 0, NO_TAG, 0)
+        # Between two frames: the part, the place of the next frame in it, the tag of the last one, and how many were
+        # refused. Replaced in one step, so that an exception of a signal handler leaves the one or the other.
+        self.state: _State = (_Part(), 0, NO_TAG, 0)
         self._at_end = False
         # The numbers of unfinished parts; `_part.unfinished` says how many of them count.
         self._unfinished: list[int] = []
@@ -369,27 +369,22 @@ class PartReader:
         """Whether frames behind a gap are accepted from now on."""
         self._gaps = gaps
 
-    @property
-    def state(self) -> _State:
-        """The state between two frames; it does not change."""
-        return self._state
-
     def rewind(self, state: _State) -> None:
         """Goes back to an earlier state: the next frame is the one that came next then."""
-        self._state = state
+        self.state = state
         self._at_end = False
         del self._unfinished[state[0].unfinished :]
 
     @property
     def tail(self) -> Tail | None:
         """The end of what was accepted; None at the beginning."""
-        part, _, tag, _ = self._state
+        part, _, tag, _ = self.state
         return Tail(tag, part.number) if part.parts else None
 
     @property
     def report(self) -> EncryptionReport:
         """What was found so far."""
-        part = self._state[0]
+        part = self.state[0]
         unfinished, count = tuple(self._unfinished), part.unfinished
         if self._at_end and part.parts and not part.has_final:
             count += 1
@@ -404,13 +399,13 @@ class PartReader:
             part.missing_parts,
             part.missing_ends,
             part.other_descriptions,
-            self._state[3],
+            self.state[3],
         )
 
     def note_refused(self) -> None:
         """A frame was refused, here or before it came here, or a range was searched."""
-        part, expected, tag, refused = self._state
-        self._state = (part, expected, tag, refused + 1)
+        part, expected, tag, refused = self.state
+        self.state = (part, expected, tag, refused + 1)
 
     def open(self, payload: memoryview) -> bytes | None:
         """The message of a data frame, or None for a head and a final frame.
@@ -420,10 +415,10 @@ class PartReader:
         DecryptionError
             The frame is refused. The state is as before.
         LookupError, TypeError, ValueError
-            See `Cipher.begin_part`.
+            See `Cipher`.
         """
         size = len(payload)
-        part, expected, _, refused = self._state
+        part, expected, _, refused = self.state
         if size >= OVERHEAD and part.secret is not None:
             # A copy: other programs may write to memory that is shared.
             prefix = bytes(payload[:PREFIX_SIZE])
@@ -433,7 +428,7 @@ class PartReader:
                 numbers = int.from_bytes(nonce, "little")
                 index = numbers >> NUMBERS_OF_KEY_BITS & KEY_MASK
                 is_same = index == self._index and part.secret is self._secret
-                aead = self._aead if is_same else self._cipher.aead(part.secret, index)
+                aead = self._aead if is_same else self._cipher._aead(part.secret, index)
                 # Not refused here, so that the error has no context. (OverflowError: of a payload of 2 GiB.)
                 try:
                     message = aead.decrypt(nonce, payload[PREFIX_SIZE:], prefix)
@@ -449,9 +444,9 @@ class PartReader:
                 if place != expected:
                     part = part._replace(missing_frames=part.missing_frames + place - expected)
                 if kind == FINAL:
-                    self._state = (part._replace(has_final=True), place, tag, refused)
+                    self.state = (part._replace(has_final=True), place, tag, refused)
                     return None
-                self._state = (part, place + 1, tag, refused)
+                self.state = (part, place + 1, tag, refused)
                 return message
         head = read_head(payload)
         if head is None:
@@ -462,14 +457,14 @@ class PartReader:
     def end(self) -> None:
         """The stream is at its end. Raises DecryptionError if a final frame is required, and there is none."""
         self._at_end = True
-        if self._require_final and not self._state[0].has_final:
+        if self._require_final and not self.state[0].has_final:
             refuse()
 
     def _begin_part(self, head: Head) -> None:
-        part, _, tag, refused = self._state
-        if not self._cipher.opens(head.key_id):
+        part, _, tag, refused = self.state
+        if not self._cipher._opens(head.key_id):
             refuse()
-        secret, commitment = self._cipher.begin_part(head.key_id, head.salt, head.bound)
+        secret, commitment = self._cipher._begin_part(head.key_id, head.salt, head.bound)
         is_authentic = (
             hmac.compare_digest(commitment, head.commitment)
             and head.version == VERSION
@@ -496,4 +491,4 @@ class PartReader:
         if is_unfinished and part.unfinished < self.MAX_NUMBERS_KEPT:
             del self._unfinished[part.unfinished :]
             self._unfinished.append(part.number)
-        self._state = (begun, 0, head.commitment[-TAG_SIZE:], refused)
+        self.state = (begun, 0, head.commitment[-TAG_SIZE:], refused)

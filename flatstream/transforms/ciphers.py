@@ -100,9 +100,11 @@ class Cipher:
     number: ClassVar[int] = 0
 
     _key: Secret | None
-    _store: Callable[[str], bytes] | None
+    _store: Callable[[str], Buffer | None] | None
 
-    def __init__(self, key: Buffer | Callable[[str], bytes], *, key_id: str = "", context: Buffer = b"") -> None:
+    def __init__(
+        self, key: Buffer | Callable[[str], Buffer | None], *, key_id: str = "", context: Buffer = b""
+    ) -> None:
         if not self.number:
             raise TypeError(f"{type(self).__name__} has no algorithm: use Aes256Gcm or ChaCha20Poly1305")
         load_cryptography()
@@ -149,11 +151,11 @@ class Cipher:
 
     # For writers and readers
 
-    def opens(self, key_id: str) -> bool:
+    def _opens(self, key_id: str) -> bool:
         """Whether a part with this key id may be one of this cipher."""
         return self._store is not None or key_id == self._key_id
 
-    def begin_part(self, key_id: str, salt: bytes, head: bytes) -> tuple[Secret, bytes]:
+    def _begin_part(self, key_id: str, salt: bytes, head: bytes) -> tuple[Secret, bytes]:
         """The secret of a part, and the commitment of its head (32 bytes), whose bytes before that are `head`.
 
         Raises
@@ -171,7 +173,7 @@ class Cipher:
         made = HKDF(SHA256(), 2 * KEY_SIZE, salt, info).derive(self._key_of(key_id)._value)
         return Secret(made[:KEY_SIZE]), made[KEY_SIZE:]
 
-    def aead(self, secret: Secret, index: int) -> Aead:
+    def _aead(self, secret: Secret, index: int) -> Aead:
         """The algorithm with the key of a part for the numbers from ``index << 20`` on."""
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -197,7 +199,7 @@ class Cipher:
         return _checked_key(found, f"the key with the id {key_id!r}")
 
 
-def _unpickled(cls: type[Cipher], store: Callable[[str], bytes], key_id: str, context: bytes) -> Cipher:
+def _unpickled(cls: type[Cipher], store: Callable[[str], Buffer | None], key_id: str, context: bytes) -> Cipher:
     return cls(store, key_id=key_id, context=context)
 
 

@@ -19,14 +19,15 @@ stored as one byte, so a frame without any bytes is none of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flatstream._core.base.checks import int_argument
 from flatstream._core.base.pickling import rebuild
-from flatstream.errors import DecompressionError, FlatbufferError
-from flatstream.framing import Deframer, Framer, TransformDeframer, TransformFramer
-from flatstream.transforms._zstd import MAGIC, ZSTD
+from flatstream._core.framing.stored import StoredDeframer
+from flatstream.errors import DecompressionError, FlatbufferError, InvalidFrameError
+from flatstream.framing import Deframer, Framer, TransformFramer
+from flatstream.transforms._zstd import ZSTD
 from flatstream.transforms.compressors import (
     DEFAULT_LEVEL,
     LZ4,
@@ -39,14 +40,21 @@ from flatstream.transforms.compressors import (
     ZstdCompressor,
     builtin_compressor,
     check_compressor,
+    decompress_function,
     zstd_levels,
 )
 
 if TYPE_CHECKING:
+    from flatstream.transforms.compressors import BytesLike
 
-    from typing_extensions import Buffer
-
-__all__ = ["COMPRESSION", "MAX_PAYLOAD_LEN", "CompressedDeframer", "CompressedFramer", "described_deframer", "described_framer"]
+__all__ = [
+    "COMPRESSION",
+    "MAX_PAYLOAD_LEN",
+    "CompressedDeframer",
+    "CompressedFramer",
+    "described_deframer",
+    "described_framer",
+]
 
 # The name of this transform in descriptions.
 COMPRESSION = "compression"
@@ -110,7 +118,7 @@ class CompressedFramer(TransformFramer):
         return self._compressor
 
     @property
-    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:
+    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:  # type: ignore[override]
         """What a description says of this transform: its name, its parameters, and the dictionary."""
         compressor = self._compressor
         parameters = sorted({**dict(compressor.parameters), "method": compressor.name}.items())
@@ -146,7 +154,7 @@ class CompressedFramer(TransformFramer):
         return rebuild, (type(self), CompressedFramer, (self.inner, self._compressor), {}), self.__dict__
 
 
-class CompressedDeframer(TransformDeframer):
+class CompressedDeframer(StoredDeframer):
     """Decompresses each payload that `inner` accepts, as the byte before it says.
 
     Parameters
@@ -181,8 +189,8 @@ class CompressedDeframer(TransformDeframer):
     [1000]
     """
 
+    _given: tuple[Compressor, ...] | None
     _methods: dict[int, Compressor]
-    _takes_builtin: bool
 
     def __init__(
         self,
@@ -197,61 +205,38 @@ class CompressedDeframer(TransformDeframer):
         super().__init__(inner)
         self._given = given
         self._methods = {method.number: method for method in given or ()}
-        self._takes_builtin = given is None
-        self._max_payload_len = limit
+        self._set_limit(limit)
 
     @property
     def decompressors(self) -> tuple[Compressor, ...] | None:
         """The methods that were given; None for Zstandard and LZ4."""
         return self._given
 
-    @property
-    def max_payload_len(self) -> int:
-        """How many bytes a payload may have."""
-        return self._max_payload_len
+    def _too_short(self) -> NoReturn:
+        raise _refused("the payload is empty: a compressed one has at least the byte that says how")
 
-    def restore(self, payload: memoryview) -> Buffer:
-        """The message in what is stored."""
-        method = payload[0] if len(payload) else -1
-        if method == STORED:
-            if len(payload) - 1 > self._max_payload_len:
-                raise _refused(
-                    f"a payload of {len(payload) - 1:,} bytes is longer than the limit of {self._max_payload_len:,}"
-                )
-            return payload[1:]
+    def _too_long(self, size: int) -> NoReturn:
+        raise _refused(f"a payload of {size:,} bytes is longer than the limit of {self.max_payload_len:,}")
+
+    def _unpack_of(self, method: int) -> Callable[[memoryview, int], BytesLike]:
+        return decompress_function(self._compressor_of(method))
+
+    def _compressor_of(self, method: int) -> Compressor:
         found = self._methods.get(method)
+        if found is None and self._given is None:
+            found = builtin_compressor(method)
         if found is None:
-            found = self._find(method)
-        message = found.decompress(payload[1:], self._max_payload_len)
-        if len(message) > self._max_payload_len:
-            raise _refused(
-                f"{type(found).__name__}.decompress gave {len(message):,} bytes, and {self._max_payload_len:,} were "
-                "allowed"
-            )
-        return message
-
-    def _find(self, method: int) -> Compressor:
-        self._check_method(method)
-        found = builtin_compressor(method)
-        assert found is not None
+            taken = sorted({STORED, *(self._methods if self._given is not None else (ZSTD_NUMBER, LZ4_NUMBER))})
+            raise _refused(f"the payload is compressed by method {method}, and expected is one of {taken}")
         self._methods[method] = found
         return found
 
-    def _check_method(self, method: int) -> None:
-        if method < 0:
-            raise _refused("the payload is empty: a compressed one has at least the byte that says how")
-        if method == STORED or method in self._methods:
-            return
-        if not self._takes_builtin or method not in (ZSTD_NUMBER, LZ4_NUMBER):
-            taken = [STORED, *sorted(self._methods)] if not self._takes_builtin else [STORED, ZSTD_NUMBER, LZ4_NUMBER]
-            raise _refused(f"the payload is compressed by method {method}, and expected is one of {taken}")
-
     def probe(self, payload: memoryview) -> None:
         """Raises DecompressionError if these bytes cannot be what is stored for a payload; nothing is decompressed."""
-        method = payload[0] if len(payload) else -1
-        self._check_method(method)
-        if method == ZSTD_NUMBER and payload[1:5] != MAGIC:
-            raise _refused("no frame of Zstandard follows the byte for it")
+        if not payload:
+            self._too_short()
+        elif payload[0] != STORED:
+            self._compressor_of(payload[0]).probe(payload[1:], self.max_payload_len)
 
     def with_max_frame_len(self, max_frame_len: int) -> CompressedDeframer:
         """The same with another limit of payloads, and around an inner deframer with another limit of its own."""
@@ -264,11 +249,11 @@ class CompressedDeframer(TransformDeframer):
         inner = self.inner.start()
         given = None if self._given is None else tuple(method.start() for method in self._given)
         same = given is None or all(one is other for one, other in zip(given, self._given or (), strict=True))
-        return self if inner is self.inner and same else self._copy(inner, given, self._max_payload_len)
+        return self if inner is self.inner and same else self._copy(inner, given, self.max_payload_len)
 
     def with_inner(self, inner: Deframer) -> CompressedDeframer:
         """The same around another deframer."""
-        return self._copy(inner, self._given, self._max_payload_len)
+        return self._copy(inner, self._given, self.max_payload_len)
 
     def _copy(self, inner: Deframer, given: tuple[Compressor, ...] | None, limit: int) -> CompressedDeframer:
         made: CompressedDeframer = rebuild(type(self), CompressedDeframer, (inner, given), {"max_payload_len": limit})
@@ -277,16 +262,16 @@ class CompressedDeframer(TransformDeframer):
 
     def __repr__(self) -> str:
         given = "" if self._given is None else f", {list(self._given)!r}"
-        limit = "" if self._max_payload_len == MAX_PAYLOAD_LEN else f", max_payload_len={self._max_payload_len}"
+        limit = "" if self.max_payload_len == MAX_PAYLOAD_LEN else f", max_payload_len={self.max_payload_len}"
         return f"{type(self).__name__}({self.inner!r}{given}{limit})"
 
     def __reduce__(self) -> Any:
         arguments = (self.inner, self._given)
-        options = {"max_payload_len": self._max_payload_len}
+        options = {"max_payload_len": self.max_payload_len}
         return rebuild, (type(self), CompressedDeframer, arguments, options), self._own_state()
 
     def _own_state(self) -> dict[str, Any] | None:
-        own = {"_given", "_methods", "_takes_builtin", "_max_payload_len"}
+        own = {"_given", "_methods"}
         return {name: value for name, value in self.__dict__.items() if name not in own} or None
 
 
@@ -328,9 +313,9 @@ def _check_once(inner: Any, kind: type) -> None:
 def _described_method(parameters: Mapping[str, str]) -> str:
     method = parameters.get("method", "")
     if method not in (ZSTD, LZ4):
-        raise ValueError(
+        raise InvalidFrameError(
             f"the description says that payloads are compressed by {method!r:.100}, which is not built in: pass the "
-            "deframer or framer with that compressor, as in deframer=ChecksumDeframer(Crc32()).compressed(MyCompressor())"
+            "deframer or framer with that compressor, as in deframer=DefaultDeframer().compressed(MyCompressor())"
         )
     return method
 
@@ -347,7 +332,7 @@ def described_deframer(inner: Deframer, parameters: Mapping[str, str], data: byt
 
     Raises
     ------
-    ValueError
+    InvalidFrameError
         The method is not built in.
     FlatbufferError
         The dictionary is damaged.

@@ -6,11 +6,13 @@ from a sample of messages, gives a small message what it would otherwise have to
 
 from __future__ import annotations
 
+import functools
 import importlib
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from flatstream._core.framing.stored import Lz4Unpack
 from flatstream.errors import DecompressionError
 from flatstream.transforms._zstd import INSTALL, ZSTD, Unpacker, make_unpacker, standard_zstd
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from typing_extensions import Buffer
+
+    BytesLike = bytes | bytearray | memoryview
 
 __all__ = [
     "DEFAULT_LEVEL",
@@ -31,6 +35,7 @@ __all__ = [
     "ZstdCompressor",
     "builtin_compressor",
     "check_compressor",
+    "decompress_function",
     "train_dictionary",
     "zstd_levels",
 ]
@@ -47,13 +52,12 @@ DEFAULT_LEVEL = 3
 LZ4 = "lz4"
 LZ4_RATIO = 255
 LZ4_HEADER = 4
-LZ4_MOST = 0x7E000000
 LZ4_LEVELS = (0, 12)
 
 # Larger ones make frames of the telemetry events no smaller (asv_benchmarks/compression.py).
 DICTIONARY_SIZE = 4 << 10
-# Fewer messages are no sample. Shorter ones are left out: the library compares sequences of 8 bytes, and reads behind its
-# memory if those samples that it chooses to train with have fewer bytes in all (zstd 1.5.7).
+# Fewer messages are no sample. Shorter ones are left out: the library compares sequences of 8 bytes, and reads behind
+# its memory if those samples that it chooses to train with have fewer bytes in all (zstd 1.5.7).
 FEWEST_SAMPLES = 8
 SHORTEST_SAMPLE = 8
 
@@ -107,7 +111,7 @@ class Compressor:
         """The name of the method."""
         return type(self).__name__
 
-    def compress(self, payload: memoryview) -> Buffer:
+    def compress(self, payload: memoryview) -> BytesLike:
         """The compressed bytes of a payload.
 
         Parameters
@@ -122,7 +126,7 @@ class Compressor:
         """
         raise TypeError(f"{type(self).__name__} must define compress(payload)")
 
-    def decompress(self, data: memoryview, max_size: int) -> Buffer:
+    def decompress(self, data: memoryview, max_size: int) -> BytesLike:
         """The payload of which `data` are all the compressed bytes.
 
         Nothing in `data` may be trusted: a few bytes can claim to be, or become, gigabytes. An implementation checks a
@@ -134,6 +138,12 @@ class Compressor:
             `data` is damaged, or would become larger than `max_size`.
         """
         raise TypeError(f"{type(self).__name__} must define decompress(data, max_size)")
+
+    def probe(self, data: memoryview, max_size: int) -> None:
+        """Raises if `data` cannot be what `decompress` takes, as far as that is seen without decompressing it.
+
+        A search for intact frames behind damage calls it, mostly with bytes that are no frame. By default they can be.
+        """
 
     def start(self) -> Self:
         """The compressor for one stream: this one, or another with a context of its own."""
@@ -222,7 +232,7 @@ class ZstdCompressor(Compressor):
         # Contexts that nobody uses now. Each call takes one: threads, and a process that forks, cannot get in each
         # other's way.
         self._free: list[Any] = []
-        self._unpacker: Unpacker | None = None
+        self._unpacker_: Unpacker | None = None
 
     @property
     def name(self) -> str:
@@ -259,10 +269,19 @@ class ZstdCompressor(Compressor):
 
         The frame must declare its size, and be alone: frames that can be skipped, and several frames, are refused.
         """
-        unpacker = self._unpacker
-        if unpacker is None:
-            unpacker = self._unpacker = make_unpacker(self.dictionary)
-        return unpacker.unpack(data, max_size)
+        return self._unpacker.unpack(data, max_size)
+
+    def probe(self, data: Buffer, max_size: int) -> None:
+        """Raises DecompressionError if the header is not that of a frame that `decompress` takes."""
+        self._unpacker.size_of(data, max_size)
+
+    @property
+    def _unpacker(self) -> Unpacker:
+        found = self._unpacker_
+        if found is None:
+            # Later than the compressor: many only compress.
+            found = self._unpacker_ = make_unpacker(self.dictionary)
+        return found
 
     def __repr__(self) -> str:
         dictionary = f", dictionary=<{len(self.dictionary)} bytes>" if self.dictionary else ""
@@ -302,8 +321,11 @@ class Lz4Compressor(Compressor):
 
     def __init__(self, level: int = 0) -> None:
         self._level = _checked_level(level, *LZ4_LEVELS, LZ4)
-        self._lz4 = _lz4_block()
-        self._options: dict[str, Any] = {"mode": "high_compression", "compression": self._level} if self._level else {}
+        lz4 = _lz4_block()
+        self._compress: Callable[..., bytes] = lz4.compress
+        if self._level:
+            self._compress = functools.partial(lz4.compress, mode="high_compression", compression=self._level)
+        self._unpack = Lz4Unpack(lz4.decompress, lz4.LZ4BlockError, _check_lz4, _lz4_damaged)
 
     @property
     def name(self) -> str:
@@ -320,29 +342,20 @@ class Lz4Compressor(Compressor):
         """What a description says of it: its level."""
         return (("level", str(self._level)),)
 
-    def compress(self, payload: Buffer) -> Buffer:
+    def compress(self, payload: Buffer) -> BytesLike:
         """The size and the block of a payload. One of more than 2,113,929,216 bytes is not compressed."""
-        if memoryview(payload).nbytes > LZ4_MOST:
-            return payload
-        block: bytes = self._lz4.compress(payload, **self._options)
-        return block
+        try:
+            return self._compress(payload)
+        except OverflowError:
+            return memoryview(payload)
 
     def decompress(self, data: Buffer, max_size: int) -> bytes:
         """The payload in a block, behind its size; see `Compressor.decompress`."""
-        view = memoryview(data)
-        size = int.from_bytes(view[:LZ4_HEADER], "little")
-        if len(view) <= LZ4_HEADER:
-            raise _lz4_refused(f"{len(view)} bytes are no size and no block")
-        if size > max_size:
-            raise _lz4_refused(f"the block declares a content of {size:,} bytes, more than the limit of {max_size:,}")
-        if size > LZ4_RATIO * (len(view) - LZ4_HEADER):
-            raise _lz4_refused(f"the block declares a content of {size:,} bytes, and its {len(view)} bytes hold less")
-        try:
-            # It allocates the declared size, which the block must have.
-            content: bytes = self._lz4.decompress(view)
-        except (ValueError, self._lz4.LZ4BlockError) as error:
-            raise _lz4_refused(f"the block is damaged ({error})") from error
-        return content
+        return self._unpack(data, max_size)
+
+    def probe(self, data: Buffer, max_size: int) -> None:
+        """Raises DecompressionError if the size is not one that `decompress` takes."""
+        _check_lz4(data, max_size)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(level={self._level})"
@@ -358,8 +371,33 @@ def _lz4_block() -> Any:
         raise ImportError(f"LZ4 needs the package lz4: {INSTALL}") from None
 
 
+def _check_lz4(data: Any, max_size: int) -> None:
+    """Raises DecompressionError if a block does not have the size before it, as far as that is seen."""
+    view = memoryview(data)
+    size = int.from_bytes(view[:LZ4_HEADER], "little")
+    if len(view) <= LZ4_HEADER:
+        raise _lz4_refused(f"{len(view)} bytes are no size and no block")
+    if size > max_size:
+        raise _lz4_refused(f"the block declares a content of {size:,} bytes, more than the limit of {max_size:,}")
+    if size > LZ4_RATIO * (len(view) - LZ4_HEADER):
+        raise _lz4_refused(f"the block declares a content of {size:,} bytes, and its {len(view)} bytes hold less")
+
+
+def _lz4_damaged(error: Exception) -> DecompressionError:
+    return _lz4_refused(f"the block is damaged ({error})")
+
+
 def _lz4_refused(reason: str) -> DecompressionError:
     return DecompressionError(validator=LZ4, reason=reason)
+
+
+def decompress_function(compressor: Compressor) -> Callable[[memoryview, int], BytesLike]:
+    """``compressor.decompress``, or what that calls."""
+    if isinstance(compressor, ZstdCompressor) and type(compressor).decompress is ZstdCompressor.decompress:
+        return compressor._unpacker.unpack
+    if isinstance(compressor, Lz4Compressor) and type(compressor).decompress is Lz4Compressor.decompress:
+        return compressor._unpack
+    return compressor.decompress
 
 
 def builtin_compressor(number: int) -> Compressor | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flatstream._core.framing.deframer import NonEmptyDeframer
+from flatstream.errors import InvalidFrameError
 from flatstream.framing import Deframer, Framer
 
 __all__ = ["COMPRESSION", "ENCRYPTION", "framer_with", "undoing", "undone"]
@@ -28,10 +29,9 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
 
     Raises
     ------
-    ValueError
-        A transform is not known, or is not built in; there is a cipher, and the stream is not encrypted.
-    TypeError
-        There is no cipher, and the stream is encrypted.
+    InvalidFrameError
+        A transform is not known, or is not built in; there is no cipher, and the stream is encrypted; there is one, and
+        it is not encrypted. (A stranger can have written the description, so this is no error of the caller.)
     FlatbufferError
         The description is damaged.
     ImportError
@@ -46,7 +46,7 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
 
             deframer = compression.described_deframer(deframer, parameters, transform.data)
         elif transform.name == ENCRYPTION:
-            deframer = _encryption().from_description(transform, cipher, deframer)
+            deframer = _encrypted("from_description", transform, cipher, deframer)
         else:
             raise _unknown(transform, "deframer")
     return deframer
@@ -63,7 +63,7 @@ def framer_with(framer: Framer, transforms: Iterable[Any], cipher: Any = None) -
 
             framer = compression.described_framer(framer, parameters, transform.data)
         elif transform.name == ENCRYPTION:
-            framer = _encryption().framer_from_description(transform, cipher, framer)
+            framer = _encrypted("framer_from_description", transform, cipher, framer)
         else:
             raise _unknown(transform, "framer")
     return framer
@@ -95,7 +95,11 @@ def undoing(
         transforms = () if description is None else description.transforms
         if not transforms and cipher is None:
             return None
-        made = undone(stored, transforms, cipher) if description is not None else _encryption().EncryptedDeframer(stored, cipher)
+        made = (
+            undone(stored, transforms, cipher)
+            if description is not None
+            else _encryption().EncryptedDeframer(stored, cipher)
+        )
         return NonEmptyDeframer(made) if allow_empty is False else made
 
     return make
@@ -104,13 +108,21 @@ def undoing(
 def _check_wanted(transforms: list[Any], cipher: Any) -> None:
     if cipher is not None and all(transform.name != ENCRYPTION for transform in transforms):
         # What comes from a stranger would be taken for what was encrypted.
-        raise ValueError("a cipher is given, and the stream's description does not say that it is encrypted")
+        raise InvalidFrameError("a cipher is given, and the stream's description does not say that it is encrypted")
 
 
-def _unknown(transform: Any, what: str) -> ValueError:
-    return ValueError(
-        f"the description names the transform {transform.name!r:.100}, which this version does not know: pass the {what} "
-        "that knows it, or use a later version of flatstream"
+def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
+    if cipher is not None:
+        return getattr(_encryption(), function)(transform, cipher, inner)
+    key_id = dict(transform.parameters).get("key_id")
+    key = f" with the key {key_id!r:.100}" if key_id else ""
+    raise InvalidFrameError(f"the description says that the stream is encrypted{key}: pass cipher=")
+
+
+def _unknown(transform: Any, what: str) -> InvalidFrameError:
+    return InvalidFrameError(
+        f"the description names the transform {transform.name!r:.100}, which this version does not know: pass the "
+        f"{what} that knows it, or use a later version of flatstream"
     )
 
 

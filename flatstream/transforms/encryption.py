@@ -81,7 +81,8 @@ class EncryptedFramer(TransformFramer):
 
     def with_inner(self, inner: Framer) -> EncryptedFramer:
         """The same around another framer, without the state of a stream."""
-        made: EncryptedFramer = super().with_inner(inner)
+        made = super().with_inner(inner)
+        assert isinstance(made, EncryptedFramer)
         made._part = None
         return made
 
@@ -118,7 +119,10 @@ class EncryptedFramer(TransformFramer):
 
     def accepted(self) -> None:
         """The last frame is in the stream: the next one has the next place."""
-        self._started().accepted()
+        part = self._part
+        if part is None:
+            part = self._started()
+        part.accepted()
 
     def _started(self) -> PartWriter:
         if self._part is None:
@@ -178,7 +182,8 @@ class EncryptedDeframer(TransformDeframer):
 
     def with_inner(self, inner: Deframer) -> EncryptedDeframer:
         """The same around another deframer, without the state of a stream."""
-        made: EncryptedDeframer = super().with_inner(inner)
+        made = super().with_inner(inner)
+        assert isinstance(made, EncryptedDeframer)
         made._parts = None
         return made
 
@@ -206,7 +211,8 @@ class EncryptedDeframer(TransformDeframer):
     @property
     def state(self) -> object:
         """Where in which part the next frame is expected."""
-        return None if self._parts is None else self._parts.state
+        parts = self._parts
+        return None if parts is None else parts.state
 
     def rewind(self, state: Any) -> None:
         """Goes back to an earlier state."""
@@ -227,13 +233,13 @@ class EncryptedDeframer(TransformDeframer):
 
     @property
     def encryption_report(self) -> EncryptionReport:
-        """What was found so far."""
-        return self._started().report
+        """What was found of the stream so far."""
+        return EncryptionReport() if self._parts is None else self._parts.report
 
     @property
     def tail(self) -> bytes | None:
         """What `EncryptedFramer.start` takes, for a part behind the last frame accepted; None if there is none."""
-        tail = self._started().tail
+        tail = None if self._parts is None else self._parts.tail
         return None if tail is None else tail.to_bytes()
 
     def _started(self) -> PartReader:

@@ -324,7 +324,7 @@ def test_contradictions_are_refused() -> None:
 def test_representations_are_short_and_safe() -> None:
     assert repr(Description()) == "<Description without a schema>"
     assert repr(full_description()) == (
-        "<Description of telemetry.Event, telemetry.Disk, checksum crc32, time wall_time_ns in ns>"
+        "<Description of telemetry.Event, telemetry.Disk, checksum crc32, time wall_time_ns in ns, zstd>"
     )
     hostile = Description(metadata={"<script>": "<b>&" * 1000}, created_by="<i>", checksum="\n\x1b[31m" + "x" * 1000)
     assert len(repr(hostile)) < 120

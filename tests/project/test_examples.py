@@ -17,17 +17,32 @@ from support.schemas import EXAMPLES
 
 # What each prints, as regular expressions that match in this order; and its arguments, if it takes any.
 SHOWN: dict[str, list[str]] = {
+    "async_echo": [r"10000 answers, the last one 'MESSAGE 9999'", r"no answer yet"],
     "bounds": [
         r"writing: a payload of 1001 bytes is longer than the bound of 1000 \(frame 1, stream offset 1004\)",
         r"reading: the header declares a payload of 1001 bytes, more than the limit of 1000",
         r"torn: .*2000000004 bytes of it are needed, 14 are there",
     ],
+    "compressed_stream": [
+        r"2000 messages: [\d,]+ bytes, and compressed [\d,]+, [\d,]+ of them dictionary",
+        r"[\d,]+ bytes of a peer would become 104,857,600: .*more than the limit of 1,048,576",
+    ],
     "custom_checksum": [r"4 bytes of Adler32", r"detected: .*0x11e60398, its payload gives 0x11dd0397"],
     "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],
+    "encrypted_stream": [
+        r"read 5 messages of 2 parts",
+        r"refused: the encrypted stream does not accept this frame: .* \(frame 3, stream offset \d+\)",
+        r"read what is left: 1 message is missing",
+        r"the second part has no end",
+    ],
     "endurance": [
         r"[1-9]\d* writers killed in ",
         r"[1-9]\d* frames found, ",
         r"[1-9]\d* frames acknowledged, all found, once, in order",
+    ],
+    "journal_over_nats": [
+        # The first without the program.
+        r"no nats-server|killed the broker, .*forwarded 20,000 events .*received 20,000, missing: none\s+the mirror",
     ],
     "memory_policies": [
         r"size_threshold: from \d{6} to 4096 bytes",
@@ -47,6 +62,11 @@ SHOWN: dict[str, list[str]] = {
         r"salvaged 100 frames into a new file",
     ],
     "several_builders": [r"100 messages of 24 bytes", r"20 messages of 64 bytes", r"4 messages of 100032 bytes"],
+    "serializers": [
+        r"6 objects of json, the last one \{'host': 'db-5', 'load': None\}",
+        r"refused: samples-v1 refused the payload: 23 bytes .*\(frame 1, stream offset \d+\)",
+        r"left out: 1 message, 31 bytes",
+    ],
     "sized_checksums": [
         r"none +0 bytes +0 of 72",
         r"crc16 +2 bytes +72 of 72",

@@ -183,7 +183,7 @@ def test_signals_that_raise_at_any_moment_lose_no_frame_and_repeat_none(tmp_path
             end = time.monotonic() + 60
             while len(found) < count and time.monotonic() < end:
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 2e-3), 0.1)
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 2e-3), 5)
                     # Between the reading of a frame and the call of list.append, no signal is looked at.
                     reader.process_all(found.append)
                 except KeyboardInterrupt:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator
+import zlib
 from typing import Any
 
 import pytest
 from backports import zstd
 
+from flatstream import Compressor, DecompressionError
 from flatstream.transforms import _zstd
 from flatstream.transforms.compressors import train_dictionary
 
@@ -36,6 +37,25 @@ def events(count: int = 400) -> tuple[bytes, ...]:
 def dictionary(size: int = 2048, begin: int = 1000) -> bytes:
     """A dictionary from other events than `events` has; another `begin` gives another one."""
     return train_dictionary([event(number) for number in range(begin, begin + 500)], size)
+
+
+class Deflate(Compressor):
+    """A method of an application."""
+
+    number, name = 200, "deflate"
+
+    def compress(self, payload: memoryview) -> bytes:
+        return zlib.compress(payload)
+
+    def decompress(self, data: memoryview, max_size: int) -> bytes:
+        undo = zlib.decompressobj()
+        try:
+            payload = undo.decompress(data, max_size + 1)
+        except zlib.error as error:
+            raise DecompressionError(str(error)) from error
+        if not undo.eof or undo.unused_data or len(payload) > max_size:
+            raise DecompressionError("damaged, or too large")
+        return payload
 
 
 def frame_header(
@@ -80,11 +100,11 @@ def unpack_zstd(frame: bytes, trained: bytes = b"") -> bytes:
 
 
 # Both ways to decompress Zstandard: `zstandard`, which uses a context again, and the standard module.
-UNPACKERS: dict[str, Any] = {"zstandard": _zstd._reusing, "standard": _zstd._standard}
+UNPACKERS: dict[str, Any] = {"zstandard": _zstd.reusing_unpacker, "standard": _zstd.standard_unpacker}
 
 
 @pytest.fixture(params=list(UNPACKERS))
-def every_unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def every_unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test with each way to decompress Zstandard."""
     monkeypatch.setattr(_zstd, "UNPACKERS", (UNPACKERS[request.param],))
-    yield request.param
+    return str(request.param)

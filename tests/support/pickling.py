@@ -34,6 +34,7 @@ from flatstream.journal import (
     Histogram,
     JournalReader,
     JournalWriter,
+    MirrorWriter,
     RetentionPolicy,
     RotationPolicy,
     SegmentReport,
@@ -43,6 +44,8 @@ from flatstream.journal import (
 )
 from flatstream.journal.opentelemetry import JournalInstruments
 from flatstream.journal.prometheus import JournalCollector
+from flatstream.nats import Forwarder, ForwardReport, Missing, Received, Receiver, ReceiveReport, Subscription
+from flatstream.nats._intake import Arrived
 from flatstream.schema import EvolutionIssue, Schema, Table
 from flatstream.tools import (
     ConvertReport,
@@ -68,6 +71,11 @@ seen: list[bytes] = []
 def observe(payload: Any) -> None:
     """An observer of frames, which a pickle refers to by its name."""
     seen.append(bytes(payload))
+
+
+def key_of(key_id: str) -> bytes:
+    """The key of every id."""
+    return bytes(range(32))
 
 
 def even(payload: Any) -> bool:
@@ -270,6 +278,7 @@ def carried() -> dict[str, list[Any]]:
     """Objects by the public name of their class; users' subclasses are with the class that they inherit from."""
     import numpy as np
 
+    from support.compression import Deflate, dictionary
     from support.schemas import SHAPES, TELEMETRY
 
     fs = flatstream
@@ -321,6 +330,24 @@ def carried() -> dict[str, list[Any]]:
         ],
         "Detection": [fs.Detection(fs.ChecksumType.CRC32, 3, 1.0, None), fs.Detection(None, 0, 0.0, "gzip")],
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
+        "Aes256Gcm": [fs.Aes256Gcm(key_of, key_id="a", context=b"b")],
+        "CompressedDeframer": [
+            fs.CompressedDeframer(default),
+            fs.CompressedDeframer(checked, [fs.ZstdCompressor(9), fs.Lz4Compressor(3)], max_payload_len=5),
+        ],
+        "CompressedFramer": [
+            fs.CompressedFramer(fs.DefaultFramer().bounded(9), fs.Lz4Compressor()),
+            fs.CompressedFramer(fs.ChecksumFramer(fs.Crc64()), fs.ZstdCompressor(3, dictionary())),
+        ],
+        "Compressor": [Deflate()],
+        "Lz4Compressor": [fs.Lz4Compressor(), fs.Lz4Compressor(9)],
+        "ZstdCompressor": [fs.ZstdCompressor(), fs.ZstdCompressor(-5, dictionary())],
+        "ChaCha20Poly1305": [fs.ChaCha20Poly1305(key_of)],
+        "EncryptedDeframer": [fs.EncryptedDeframer(checked, fs.Aes256Gcm(key_of), require_final=True)],
+        "EncryptedFramer": [
+            fs.EncryptedFramer(fs.ChecksumFramer(fs.Crc64()), fs.ChaCha20Poly1305(key_of), _salt=bytes(32))
+        ],
+        "EncryptionReport": [fs.EncryptionReport(3, True, (1,), 1, 2, 3, 4, 5, 6)],
         "Enum": [*TELEMETRY.enums.values(), *SHAPES.enums.values()],
         "EnumValue": [value for enum in SHAPES.enums.values() for value in enum.values],
         "EvolutionIssue": [EvolutionIssue("field_removed", "T.x", "text")],
@@ -331,6 +358,9 @@ def carried() -> dict[str, list[Any]]:
         "FrameSpan": [fs.FrameSpan(4, 7, 9)],
         "Framer": [MagicFramer(fs.ChecksumFramer(fs.Crc16()))],
         "Gap": [Gap(3, 5, 40, "00000000000000000000.fs")],
+        "ForwardReport": [ForwardReport(9, 1, 2, 40, 0, 0, 0, [Gap(3, 5, 40, "0.fs")])],
+        "Missing": [Missing("0123" * 8, 3, 5, "stream")],
+        "ReceiveReport": [ReceiveReport({"0123" * 8: 9}, 2, 1, 0, 0, [Missing("0123" * 8, 3, 5, "journal")])],
         "Histogram": [Histogram((0.5, 1.0), (1, 2, 3), 4.5)],
         "JournalMetrics": [journal_metrics()],
         "CompressionPolicy": [CompressionPolicy(after_segments=2)],
@@ -420,8 +450,11 @@ def refused() -> dict[str, list[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         journal = JournalWriter(folder)
         journal.close()
+        mirror = MirrorWriter(folder + "/mirror", "0123" * 8)
+        mirror.close()
     threaded = ThreadedWriter(StreamWriter(io.BytesIO()), 10)
     threaded.close()
+    arrived = Arrived("0123" * 8, "a", flatstream.Crc32(), 3, 3, [], None, [], None)
     return {
         "Builder": [builder],
         "ColumnStream": [StreamReader(stream).column_batches(table)],
@@ -430,6 +463,11 @@ def refused() -> dict[str, list[Any]]:
         "JournalInstruments": [object.__new__(JournalInstruments)],
         "JournalReader": [journal_reader],
         "JournalWriter": [journal],
+        "MirrorWriter": [mirror],
+        "Forwarder": [Forwarder("events", "telemetry.alpha")],
+        "Received": [Received(arrived, Subscription("a"))],
+        "Receiver": [Receiver("telemetry.*", "received")],
+        "Subscription": [Subscription("telemetry.*")],
         "Opened": [Opened(StreamReader(stream))],
         "RecordView": [record, record.disks[0]],
         "RecordWriter": [flatstream.RecordWriter(writer, table)],

@@ -62,7 +62,7 @@ def shows(text: str, key: bytes) -> bool:
 @every_cipher
 @pytest.mark.parametrize("made", [bytes, bytearray, memoryview], ids=lambda made: made.__name__)
 def test_key_may_be_any_bytes_and_is_copied(kind: type[Cipher], made: Callable[[bytes], Any]) -> None:
-    given = bytearray(KEY)
+    given: Any = bytearray(KEY)
     cipher = kind(made(given))
     payloads = stream_of(cipher, [b"a"])
     given[:] = bytes(32)

@@ -445,7 +445,8 @@ def test_many_unfinished_parts_are_counted_and_the_first_ones_named(monkeypatch:
     monkeypatch.setattr(PartReader, "MAX_NUMBERS_KEPT", 3)
     cipher = Aes256Gcm(KEY)
     reader = reader_for(cipher)
-    stream, states = [], []
+    stream: list[bytes] = []
+    states = []
     for part in range(6):
         stream += written(cipher, [], after=tail_of(stream, part - 1) if stream else None, final=False)
     for payload in stream:

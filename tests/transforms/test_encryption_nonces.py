@@ -178,7 +178,7 @@ def test_place_of_a_message_that_was_not_accepted_is_taken_by_the_next(tmp_path:
     cipher.assert_each_once()
     with StreamReader(path, deframer_of(require_final=True)) as reader:
         assert by_message(reader) == [b"first", b"second"]
-        assert reader.encryption.is_complete
+        assert reader.encryption == EncryptionReport(1, True)
 
 
 def test_writer_that_cannot_finish_closes_and_the_part_is_unfinished(tmp_path: Path) -> None:
@@ -189,6 +189,7 @@ def test_writer_that_cannot_finish_closes_and_the_part_is_unfinished(tmp_path: P
         writer.close()
     with StreamReader(path, deframer_of(), on_error="resync") as reader:
         assert by_message(reader) == [b"first"]
+        assert reader.encryption is not None
         assert reader.encryption.unfinished_parts == (0,)
 
 

@@ -9,7 +9,7 @@ payload lies and where the next frame begins, or how many bytes it needs to know
 from collections import namedtuple
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
-from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from libc.stdint cimport uint8_t, uint32_t
 
 from flatstream._core.base.buffers cimport acquire, owner_view_of, slice_view
@@ -159,7 +159,9 @@ cdef class Deframer:
             if self.has_transform and not 0 <= span.payload_start <= span.payload_end <= span.frame_end:
                 # It was restored.
                 try:
-                    (<DeframerAdapter>self).inspect(owner_view_of(payload, "payload"), <const uint8_t*>part.buf, part.len)
+                    (<DeframerAdapter>self).inspect(
+                        owner_view_of(payload, "payload"), <const uint8_t*>part.buf, part.len
+                    )
                 finally:
                     PyBuffer_Release(&part)
                 return
@@ -184,9 +186,9 @@ cdef class Deframer:
         """
 
     def bind_description(self, payload):
-        """Is called, on each deframer of the chain, with the payload (bytes) of the stream's description, if it has one.
+        """Is called, on each deframer of the chain, with the payload of the stream's description, if it has one.
 
-        That is before the first frame behind it is looked at.
+        `payload` is bytes. No frame behind the description was looked at yet.
         """
 
     def compressed(self, decompressor=None, **options):
@@ -279,6 +281,10 @@ cdef class Deframer:
         )
 
     cdef int check_in_python(self, object owner_view, const uint8_t* frame, const Span* span, object payload) except -1:
+        cdef const uint8_t* data = <const uint8_t*>PyMemoryView_GET_BUFFER(payload).buf
+        if self.has_transform and frame <= data <= frame + span.frame_end:
+            # A part of what is stored was restored. By its place, check() tells the one from the other.
+            payload = PyMemoryView_FromObject(bytes(payload))
         outcome = self.check(slice_view(owner_view, frame, span.frame_end), payload)
         if outcome is not None:
             raise TypeError(f"{type(self).__name__}.check must return None or raise, got {outcome!r:.100}")

@@ -186,9 +186,9 @@ cdef class Framer:
         return self
 
     def bind_description(self, payload):
-        """Is called, on each framer of the chain, with the payload (bytes) of the stream's description, if it has one.
+        """Is called, on each framer of the chain, with the payload of the stream's description, if it has one.
 
-        That is before `begin`.
+        `payload` is bytes. `begin` was not called yet.
         """
 
     def begin(self):

@@ -60,6 +60,11 @@ cdef bint has_own_frames(Framer framer) except -1:
     return False
 
 
+def restores_payloads(Deframer deframer not None):
+    """Whether a deframer, or one inside of it, gives something else than the stored payloads."""
+    return bool(deframer.has_transform)
+
+
 cdef int check_no_validator(list links, object kind, object transform) except -1:
     """Raises TypeError if a validator stands inside of a transform."""
     for link in links:
@@ -105,9 +110,6 @@ cdef class TransformFramer(FramerAdapter):
     ...     [len(payload) for payload in reader]
     [1000]
     """
-
-    # What a description says of this transform: (name, ((key, value), ...), data), or None for nothing.
-    described = None
 
     def __cinit__(self, *args, **kwargs):
         self.in_python = type(self).frame_and_write is not TransformFramer.frame_and_write
@@ -155,11 +157,16 @@ cdef class TransformFramer(FramerAdapter):
         return frame
 
     @property
+    def described(self):
+        """What a description says of this transform: (name, ((key, value), ...), data); None, the default: nothing."""
+        return None
+
+    @property
     def transforms(self):
         """What a description says of this transform, and of those inside."""
         self.check_inner()
-        own = () if self.described is None else (self.described,)
-        return own + self._inner.transforms
+        described = self.described
+        return (() if described is None else (described,)) + self._inner.transforms
 
     def __repr__(self):
         return f"{type(self).__name__}({self._inner!r})"

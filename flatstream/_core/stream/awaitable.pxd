@@ -14,9 +14,7 @@ cdef class Step:
 
 
 cdef class NextItem(Step):
-    cdef object items
-    cdef Decoder decoder
-    cdef object reader
+    cdef AsyncItems source
     # Whether the end is StopAsyncIteration. Otherwise None is returned.
     cdef bint is_iterating
 
@@ -25,12 +23,24 @@ cdef class AsyncItems:
     cdef object items
     cdef Decoder decoder
     cdef object reader
+    # How many items it gives at most; negative: any number.
+    cdef Py_ssize_t left
+    # The last step, which is used again if nobody else has it.
+    cdef NextItem idle
+
+
+cdef class Refilled:
+    cdef object items
+    cdef Py_ssize_t given
 
 
 cdef class AsyncEncoder:
     cdef Encoder encoder
+    # Whether a write has to ask `_room` first, and whether `_schedule` was called.
     cdef bint is_gated
     cdef bint is_scheduled
+    # As in AsyncItems.
+    cdef WriteOne idle
 
 
 cdef class WriteStep(Step):

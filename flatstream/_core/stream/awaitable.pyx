@@ -18,13 +18,17 @@ is cancelled while it waits has taken nothing from the stream, and has given it 
 #         | awaited                             | tries again                            |
 # ended   | inner is None; nothing is held      | raises RuntimeError                    | never
 
+from types import GenericAlias
+
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from flatstream._core.base.checks cimport checked_int
 from flatstream._core.base.pickling cimport refuse_pickling
 from flatstream._core.stream.decoder cimport Decoder
 from flatstream._core.stream.encoder cimport Encoder
+from flatstream._core.stream.input_buffer cimport MAX_CAPACITY
 
 cdef extern from "Python.h":
     ctypedef struct PyAsyncMethods:
@@ -41,6 +45,19 @@ cdef extern from "Python.h":
     PyObject* PyExc_StopIteration
     # 0 with what it returned, 1 with what it yielded, -1 with an exception.
     int PyIter_Send(object iterator, object value, PyObject** result) except -1
+
+cdef extern from *:
+    """
+    static inline int fs_has_two_references(PyObject *o) {
+    #ifdef Py_GIL_DISABLED
+        (void)o;
+        return 0;
+    #else
+        return Py_REFCNT(o) == 2;
+    #endif
+    }
+    """
+    bint fs_has_two_references(PyObject* o) noexcept
 
 # What a step returns, as C functions for `am_send` do.
 cdef enum:
@@ -70,7 +87,6 @@ cdef class Step:
 
     def throw(self, *arguments):
         """Ends it with an exception, as a coroutine's ``throw``. Nothing was read or written."""
-        cdef PyObject* result = NULL
         if not arguments:
             raise TypeError("throw() takes the exception")
         if self.inner is None:
@@ -148,6 +164,14 @@ cdef int send_step(Step self, object value, PyObject** result) except -1:
         raise
 
 
+cdef inline bint is_unshared(Step step) noexcept:
+    """Whether only the reader or writer that keeps it, and the caller's variable, have a step that has ended.
+
+    It is then used again: making one takes as long as reading a small message (X1 of asv_benchmarks/goals.py).
+    """
+    return fs_has_two_references(<PyObject*>step)
+
+
 cdef object awaited(object awaitable):
     """The iterator of what is to be awaited."""
     return awaitable.__await__()
@@ -163,18 +187,24 @@ cdef class NextItem(Step):
     """
 
     cdef int attempt(self, PyObject** result) except -1:
-        cdef object items = self.items, waiting
-        # NULL without an exception is the end of what there is, as is StopIteration.
-        cdef PyObject* item = Py_TYPE(items).tp_iternext(<PyObject*>items)
-        if item is not NULL:
-            result[0] = item
-            return RETURNED
-        if PyErr_Occurred() is not NULL:
-            if not PyErr_ExceptionMatches(PyExc_StopIteration):
-                return raise_current()
-            PyErr_Clear()
-        # A parser that stopped at damage gives nothing more, however many bytes come.
-        waiting = None if self.decoder.stopped else self.reader._more()
+        cdef AsyncItems source = self.source
+        cdef object items = source.items, waiting = None
+        cdef PyObject* item
+        if source.left:
+            # NULL without an exception is the end of what there is, as is StopIteration.
+            item = Py_TYPE(items).tp_iternext(<PyObject*>items)
+            if item is not NULL:
+                if source.left > 0:
+                    source.left -= 1
+                result[0] = item
+                return RETURNED
+            if PyErr_Occurred() is not NULL:
+                if not PyErr_ExceptionMatches(PyExc_StopIteration):
+                    return raise_current()
+                PyErr_Clear()
+            # A parser that stopped at damage gives nothing more, however many bytes come.
+            if not source.decoder.stopped:
+                waiting = (source if source.reader is None else source.reader)._more()
         if waiting is None:
             if self.is_iterating:
                 raise StopAsyncIteration
@@ -187,9 +217,7 @@ cdef class NextItem(Step):
     cdef int finish(self) except -1:
         self.is_ended = True
         self.inner = None
-        self.items = None
-        self.reader = None
-        self.decoder = None
+        self.source = None
         return 0
 
 
@@ -211,9 +239,11 @@ cdef class AsyncItems:
     reader : object, optional
         Its ``_more()`` returns an awaitable that ends when `decoder` has got more bytes, or None at the end of the
         stream. By default it is the instance itself.
+    limit : int, optional
+        After so many items it ends, and so does `items`.
     """
 
-    def __init__(self, items, decoder, reader=None):
+    def __init__(self, items, decoder, reader=None, limit=None):
         if Py_TYPE(items).tp_iternext is NULL:
             raise TypeError(f"items must be an iterator, got {type(items).__name__}")
         if not isinstance(decoder, Decoder):
@@ -221,6 +251,7 @@ cdef class AsyncItems:
         self.items = items
         self.decoder = decoder
         self.reader = reader
+        self.left = -1 if limit is None else checked_int("limit", limit, 0, MAX_CAPACITY)
 
     def __aiter__(self):
         return self
@@ -230,6 +261,11 @@ cdef class AsyncItems:
 
     def __reduce__(self):
         refuse_pickling(self, "it reads a stream of this process")
+
+    @classmethod
+    def __class_getitem__(cls, item, /):
+        """The class itself, with the type of its items for type checkers."""
+        return GenericAlias(cls, item)
 
     def _next_or_none(self):
         """`__anext__` that gives None at the end."""
@@ -247,13 +283,47 @@ cdef class AsyncItems:
         return decoder.is_ahead and not decoder.shut and decoder.failure is None and decoder.deferred is None
 
 
+@cython.final
+@cython.auto_pickle(False)
+cdef class Refilled:
+    """An iterator over the items of one iterable after another: it ends, and goes on when it was filled again."""
+
+    def __init__(self):
+        self.items = iter(())
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        # `next` raises StopIteration.
+        item = next(self.items)
+        self.given += 1
+        return item
+
+    def _refill(self, items, /):
+        """Gives the items of an iterable from now on."""
+        self.items = iter(items)
+        self.given = 0
+
+    @property
+    def _given(self):
+        """How many of them were given."""
+        return self.given
+
+    def __reduce__(self):
+        refuse_pickling(self, "it reads a stream of this process")
+
+
 cdef NextItem next_item(AsyncItems source, bint is_iterating):
-    cdef NextItem step = NextItem.__new__(NextItem)
-    if source.decoder is None:
-        raise ValueError(f"{type(source).__name__}.__init__ was not called")
-    step.items = source.items
-    step.decoder = source.decoder
-    step.reader = source if source.reader is None else source.reader
+    cdef NextItem step = source.idle
+    if step is not None and step.is_ended and is_unshared(step):
+        step.is_ended = False
+    else:
+        if source.decoder is None:
+            raise ValueError(f"{type(source).__name__}.__init__ was not called")
+        step = NextItem.__new__(NextItem)
+        source.idle = step
+    step.source = source
     step.is_iterating = is_iterating
     return step
 
@@ -300,7 +370,12 @@ cdef class AsyncEncoder:
 
         The bytes may be changed as soon as it was awaited.
         """
-        cdef WriteOne step = WriteOne.__new__(WriteOne)
+        cdef WriteOne step = self.idle
+        if step is not None and step.is_ended and is_unshared(step):
+            step.is_ended = False
+        else:
+            step = WriteOne.__new__(WriteOne)
+            self.idle = step
         step.writer = self
         step.argument = payload
         return step
@@ -340,7 +415,7 @@ cdef class WriteStep(Step):
 
     cdef int attempt(self, PyObject** result) except -1:
         cdef AsyncEncoder writer = self.writer
-        cdef object value
+        cdef object value = None
         try:
             if writer.is_gated and self.waits():
                 return YIELDED

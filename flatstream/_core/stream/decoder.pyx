@@ -44,8 +44,7 @@ cdef extern from "Python.h":
 cdef enum:
     DEFAULT_BATCH = 1 << 13
 
-# A batch of restored payloads ends when it has so many bytes of them: a chunk of compressed frames can become any number
-# of bytes.
+# A batch of restored payloads ends when it has so many bytes of them: a chunk of compressed frames can become any size.
 cdef enum:
     MAX_RESTORED = 4 << 20
 
@@ -263,6 +262,8 @@ cdef class Decoder(HeadBuffer):
                 for stage in self.stages:
                     stage.tolerate(tolerant)
                 self.tolerant = tolerant
+                # It may be another one now: the next read looks at the frame again.
+                self.deferred = None
         return 0
 
     cdef int check_open(self) except -1:

@@ -622,7 +622,9 @@ cdef list control_frames_of(Framer session, str name):
     """The result of a framer's `begin` or `finish`, checked."""
     frames = getattr(session, name)()
     if not isinstance(frames, list) or not all([type(frame) is bytes and frame for frame in frames]):
-        raise TypeError(f"{type(session).__name__}.{name} must return a list of frames, each bytes, got {frames!r:.100}")
+        raise TypeError(
+            f"{type(session).__name__}.{name} must return a list of frames, each bytes, got {frames!r:.100}"
+        )
     return frames
 
 

@@ -95,6 +95,12 @@ cdef class FrameBatch:
             <Py_ssize_t>self.sizes.data[i],
         )
 
+    def _range_of(self, Py_ssize_t i):
+        """Where frame `i`, counted from 0, begins and ends in the stream."""
+        if not 0 <= i < self.starts.length:
+            raise IndexError(f"frame {i} of a batch of {self.starts.length}")
+        return self.begin_of(i), self.end_of(i)
+
     cdef unsigned long long begin_of(self, Py_ssize_t i) noexcept:
         """The stream offset of frame `i`."""
         if self.places is not None:

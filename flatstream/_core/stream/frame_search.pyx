@@ -337,7 +337,8 @@ cdef class Search:
     """One search over `data`."""
 
     cdef Deframer deframer
-    # If `is_native`, `format` is all that is needed to find frames.
+    # If `is_native`, `format` is all that is needed to find frames. Not so without a checksum if payloads are restored
+    # by a transform: what is stored does not look like messages, and only the transform's `probe` says something.
     cdef bint is_native
     cdef HeaderFormat format
     cdef object owner_view
@@ -371,7 +372,7 @@ cdef class Search:
         """Begins a search. No chain of frames leads over the offset `tear`, where the stream may be torn."""
         cdef const CrcKind* kind
         self.deframer = deframer
-        self.is_native = deframer.locate_is_native
+        self.is_native = deframer.locate_is_native and not (deframer.has_transform and not deframer.evidence_bytes())
         if self.is_native:
             deframer.get_format(&self.format)
         self.owner_view = owner_view_of(buffer, "buffer")
@@ -464,10 +465,13 @@ cdef class Search:
         size = span.payload_end - span.payload_start
         # Zeros behind a frame are what a file system leaves.
         is_last = self.at_end and at + span.frame_end >= self.zero_start
-        # A deframer written in Python knows its frames better than this search does.
         if not self.is_native:
+            if self.deframer.has_transform and self.deframer.locate_is_native:
+                # Their lengths agree, and the transform may take anything.
+                return ENOUGH // 2 if self.chained is not NULL and contains(self.chained, at) else ENOUGH // 4
+            # A deframer written in Python knows its frames better than this search does.
             return ENOUGH if is_last else ENOUGH // 2
-        is_table = is_table_root(payload, size)
+        is_table = not self.deframer.has_transform and is_table_root(payload, size)
         if not self.evidence_bytes:
             if is_table and self.chained is not NULL and contains(self.chained, at):
                 return ENOUGH

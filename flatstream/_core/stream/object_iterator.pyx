@@ -55,7 +55,7 @@ cdef class ObjectIterator:
 
     def __next__(self):
         cdef Decoder decoder = self.decoder
-        cdef unsigned long long offset, frame
+        cdef unsigned long long offset, frame, end = 0
         if decoder is None:
             raise TypeError("ObjectIterator.__init__ was not called")
         while not self.stopped:
@@ -68,17 +68,19 @@ cdef class ObjectIterator:
             offset = decoder.last_offset
             frame = decoder.delivered + decoder.refused_before - 1
             state = decoder.state_before
+            if self.mode != ON_ERROR_RAISE:
+                end = decoder.end_of_last(PyMemoryView_GET_BUFFER(payload).len)
             try:
                 return self.loads(payload)
             except self.refusals as error:
-                self.refuse(decoder, payload, error, offset, frame, state)
+                self.refuse(decoder, error, offset, end, frame, state)
         raise StopIteration
 
     cdef int refuse(
-        self, Decoder decoder, object payload, object error, unsigned long long offset, unsigned long long frame,
-        object state,
+        self, Decoder decoder, object error, unsigned long long offset, unsigned long long end,
+        unsigned long long frame, object state
     ) except -1:
-        """Does what `on_error` says with a payload that could not be loaded. `state`: of the transforms, before it."""
+        """Does what `on_error` says with a payload that could not be loaded. Its frame is from `offset` to `end`."""
         made = self.refusal(error)
         if made.offset is None:
             made.offset, made.frame = offset, frame
@@ -88,7 +90,6 @@ cdef class ObjectIterator:
             if made is error:
                 raise made
             raise made from error
-        end = decoder.end_of_last(PyMemoryView_GET_BUFFER(payload).len)
         if self.mode == ON_ERROR_STOP:
             decoder.stop_before(made, offset, end, end, 1, state)
             self.stopped = True

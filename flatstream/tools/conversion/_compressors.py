@@ -20,7 +20,9 @@ __all__ = ["SAMPLE_BYTES", "Compression", "as_compression", "compressed"]
 # A dictionary is trained from so many bytes of messages at the beginning: 200 times as many as it has.
 SAMPLE_BYTES = 1 << 20
 
-EXPECTED = "expected 'none', 'lz4' or 'zstd', with a level as in 'zstd:9', and for zstd with a dictionary as in 'zstd:9:dict'"
+EXPECTED = (
+    "expected 'none', 'lz4' or 'zstd', with a level as in 'zstd:9', and for zstd with a dictionary as in 'zstd:9:dict'"
+)
 
 
 class Compression:

@@ -106,7 +106,8 @@ class StreamTarget:
 
     def _train(self) -> StreamWriter:
         """Makes the dictionary from the first messages, and writes them."""
-        assert self.sample is not None and self.compression is not None
+        assert self.sample is not None
+        assert self.compression is not None
         ends = accumulate(map(len, self.sample))
         self.compression = self.compression.trained(
             [message for message, end in zip(self.sample, ends, strict=True) if end <= SAMPLE_BYTES]
