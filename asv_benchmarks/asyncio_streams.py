@@ -7,7 +7,10 @@ or the same bytes piece by piece with asyncio's streams, or message by message w
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -18,16 +21,16 @@ from typing import Any
 import flatstream
 from flatstream.aio import connect
 
-from .common import Benchmark, payload_of, repeated_frame
+from .common import Benchmark
 
 # How much raw streams read at a time.
 READ_SIZE = 64 * 1024
 
 # A request is one line: what to send, the size of a payload, and how many.
 SERVER = """
-import asyncio, socket, sys
+import asyncio, os, socket, sys
 sys.path.insert(0, sys.argv[1])
-from flatstream.aio import AsyncStreamWriter
+from flatstream.aio import serve as serve_with
 from asv_benchmarks.common import payload_of, repeated_frame
 
 memory = {}
@@ -39,7 +42,7 @@ async def serve(reader, writer):
         if (size, count) not in memory:
             memory.clear()
             memory[size, count] = repeated_frame(size, count)
-        sock = socket.socket(fileno=__import__("os").dup(writer.get_extra_info("socket").fileno()))
+        sock = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
         sock.setblocking(True)
         with sock:
             await asyncio.get_running_loop().run_in_executor(None, sock.sendall, memory[size, count])
@@ -73,13 +76,10 @@ async def serve_messages(connection):
             await writer.write_payloads(payloads[:int(count) - begin])
 
 async def main():
-    from flatstream.aio import serve as serve_with
     streams = await asyncio.start_server(serve, "127.0.0.1", 0)
     messages = await serve_with(serve_messages, "127.0.0.1", 0)
     print(streams.sockets[0].getsockname()[1], messages.port, flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.cancel()
+    await asyncio.Event().wait()
 
 if sys.argv[2] == "uvloop":
     import uvloop
@@ -93,31 +93,16 @@ class OverSocket(Benchmark):
     """Reads `total` bytes in messages of `size` bytes from a TCP connection to another process."""
 
     param_names = ("loop", "size", "total")
-    params = (["asyncio", "uvloop"], [100, 1024, 64 * 1024], [64 * 1024 * 1024])
+    params = (["asyncio", "uvloop"], [100, 1024, 64 * 1024], [16 * 1024 * 1024])
     rounds = 1
 
     def setup(self, loop: str, size: int, total: int) -> None:
         self.count = max(1, total // (size + 4))
-        root = str(Path(flatstream.__file__).parent.parent)
-        self.server = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(Path(__file__).parent.parent), loop],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": root},
-        )
-        assert self.server.stdout is not None
-        self.streams, self.messages = map(int, self.server.stdout.readline().split())
+        self.streams, self.messages = _ports(loop)
         self.runner = asyncio.Runner(loop_factory=_loop_factory(loop))
 
     def teardown(self, loop: str, size: int, total: int) -> None:
         self.runner.close()
-        assert self.server.stdin is not None
-        self.server.stdin.close()
-        try:
-            self.server.wait(10)
-        finally:
-            self.server.kill()
-            self.server.wait()
 
     def units(self, loop: str, size: int, total: int) -> int:
         return self.count
@@ -130,7 +115,8 @@ class OverSocket(Benchmark):
         async with connect(sock=sock) as connection:
             async for payload in connection.reader:
                 count += 1
-            assert len(payload) == size
+                last = payload
+            assert len(last) == size
         return count
 
     async def _read_batches(self, size: int) -> int:
@@ -148,8 +134,7 @@ class OverSocket(Benchmark):
         while True:
             try:
                 header = await reader.readexactly(4)
-            except asyncio.IncompleteReadError as error:
-                assert not error.partial
+            except asyncio.IncompleteReadError:
                 break
             payload = await reader.readexactly(unpack(header)[0])
             count += 1
@@ -166,7 +151,8 @@ class OverSocket(Benchmark):
             await connection.writer.write_payload(self._request(kind, size))
             async for payload in connection.reader:
                 count += 1
-            assert len(payload) == size
+                last = payload
+            assert len(last) == size
         return count
 
     async def _batches_at_both_ends(self, size: int) -> int:
@@ -194,8 +180,6 @@ class OverSocket(Benchmark):
         return f"{kind} {size} {self.count}\n".encode()
 
     async def _ask_for(self, kind: str, size: int) -> Any:
-        import socket
-
         sock = socket.create_connection(("127.0.0.1", self.streams))
         sock.sendall(self._request(kind, size))
         return sock
@@ -225,6 +209,26 @@ class OverSocket(Benchmark):
     def time_raw_blocks_at_both_ends(self, loop: str, size: int, total: int) -> None:
         """As many bytes in blocks of 64 KiB, without any messages."""
         self._run(self._blocks_at_both_ends, size)
+
+
+@functools.cache
+def _ports(loop: str) -> tuple[int, int]:
+    """The ports of the other process, which is started once and ends with this one."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(Path(__file__).parent.parent), loop],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(flatstream.__file__).parent.parent)},
+    )
+    atexit.register(_end, process)
+    assert process.stdout is not None
+    streams, messages = process.stdout.readline().split()
+    return int(streams), int(messages)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -1,6 +1,6 @@
 """The events that are compressed: those of examples/telemetry_agent.py, sampled from this machine, and small ones.
 
-An event of the agent has about 1,200 bytes, of which few differ from those of the event before it. A small one has 132
+An event of the agent has about 1,200 bytes, of which few differ from those of the event before it. A small one has 128
 bytes: the number, the times and the host. Both are made once for each process, and the first tenth of them is the
 sample from which a dictionary is trained; what is measured is the rest.
 """
@@ -53,14 +53,14 @@ def agent_events(count: int) -> Sequence[bytes]:
 
 @cache
 def small_events(count: int) -> Sequence[bytes]:
-    """Events of 132 bytes, the same in every run."""
+    """Events of 128 bytes, the same in every run."""
     bits = random.Random(SEED).getrandbits
     builder = flatstream.Builder(256)
     made = []
     for number in range(count):
         lateness = bits(16)
         builder.Clear()
-        host = builder.CreateString(f"sensor-{bits(4):03}.building-7.site-12.example")
+        host = builder.CreateString(f"sensor-{bits(4):03}.building-7.site-124.example")
         Event.Start(builder)
         Event.AddSequence(builder, number)
         Event.AddWallTimeNs(builder, START_NS + number * INTERVAL_NS + lateness)
@@ -85,4 +85,5 @@ def dictionary_of(kind: str, count: int) -> bytes:
     """A dictionary from the events before those."""
     made: Any = {"agent": agent_events, "small": small_events}[kind](count + count // 10)
     sample = made[: count // 10]
+    # Of few events, as in a test run, a small one.
     return train_dictionary(sample, min(DICTIONARY_SIZE, sum(map(len, sample)) // 2))

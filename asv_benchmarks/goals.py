@@ -22,11 +22,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 from . import (
+    asyncio_streams,
     building,
     checksums,
     columns,
     columns_in,
     command_line,
+    compression,
     converting,
     deframing,
     encryption,
@@ -38,9 +40,11 @@ from . import (
     journal_writing,
     json_lines,
     memory,
+    over_nats,
     records_in,
     records_out,
     recovery,
+    sealing,
     serializing,
     stream_io,
     threads,
@@ -428,6 +432,17 @@ def goals() -> Iterator[Goal]:
         ("track_put_beside_queue_put", "put into a ThreadedWriter, times queue.Queue.put", 1.0),
     ):
         yield Goal("J6", work, journal_threaded.Put, method, "", ("xxhash64",), "at most", limit)
+    if over_nats.PROGRAM is not None:
+        yield Goal(
+            "N1",
+            "forward a journal to NATS JetStream, beside nats-py alone, the same bytes",
+            over_nats.Forwarded,
+            "time_forward",
+            "time_publish_by_nats_py",
+            (64, 200_000),
+            "times slower",
+            2,
+        )
     for size in (64 * KIB, MIB):
         yield Goal(
             "M1",
@@ -474,6 +489,25 @@ def goals() -> Iterator[Goal]:
             target,
             "process",
         )
+    yield Goal(
+        "Z1",
+        "ratio of a sealed file, beside Zstandard for the whole file",
+        sealing.Sealed,
+        "track_ratio_beside_whole_file",
+        "",
+        (),
+        "at least",
+        0.98,
+    )
+    yield Goal(
+        "Z1", "two columns of a sealed file, GB/s", sealing.Sealed, "track_columns_speed", "", (), "at least", 1.3
+    )
+    for subject, work, yardstick, kind, target in (
+        ("time_seal", "sealing, beside Zstandard in memory", "time_compress_whole_file", "times slower", 1.3),
+        ("time_columns", "two columns, beside one thread", "time_columns_with_one_thread", "times faster", 1.2),
+        ("time_slice", "a slice, beside decompressing", "time_decompressing_up_to_the_slice", "times faster", 20),
+    ):
+        yield Goal("Z1", work, sealing.Sealed, subject, yardstick, (), kind, target, "byte")
     batch = ("crc32", GOAL_SIZE, 8192)
     yield Goal(
         "W1",
@@ -503,6 +537,39 @@ def goals() -> Iterator[Goal]:
                 target,
                 "message",
             )
+    # Beside the library alone, which has no frames, checksums or limits.
+    for kind, method, written, read in (
+        ("agent", "zstd+dictionary", 1.8, 2.5),
+        ("agent", "lz4", 2.2, 2.5),
+        ("small", "zstd+dictionary", 2.2, 3.5),
+        ("small", "lz4", 3.2, 5.0),
+    ):
+        for name, work, subject, yardstick, target in (
+            ("Z2", "compress", "time_write_payloads", "time_compress_by_library", written),
+            ("Z3", "decompress", "time_for_loop", "time_decompress_by_library", read),
+        ):
+            yield Goal(
+                name,
+                f"{work} {kind} events, {method}, beside the library alone",
+                compression.CompressedFrames,
+                subject,
+                yardstick,
+                (method, kind),
+                "times slower",
+                target,
+                "message",
+            )
+    for kind, target in (("agent", 3.0), ("small", 2.0)):
+        yield Goal(
+            "Z4",
+            f"what a dictionary gains for {kind} events",
+            compression.Sizes,
+            "track_gain_of_dictionary",
+            "",
+            (kind,),
+            "at least",
+            target,
+        )
     for work in ("write", "read"):
         for checksum in ("crc32", "xxhash64"):
             yield Goal(
@@ -516,6 +583,29 @@ def goals() -> Iterator[Goal]:
                 1.8,
                 "pass",
             )
+    yield Goal(
+        "X1",
+        "async for over a socket, 100 B, readexactly by hand",
+        asyncio_streams.OverSocket,
+        "time_async_for",
+        "time_readexactly",
+        ("asyncio", 100, 16 * MIB),
+        "times faster",
+        10,
+        "message",
+    )
+    for size in (100, KIB, 64 * KIB):
+        yield Goal(
+            "X2",
+            f"messages of {bytes_text(size)} over a socket, raw asyncio streams",
+            asyncio_streams.OverSocket,
+            "time_messages_at_both_ends",
+            "time_raw_streams_at_both_ends",
+            ("asyncio", size, 16 * MIB),
+            "times slower",
+            1.25,
+            "message",
+        )
 
 
 def bytes_text(size: int) -> str:

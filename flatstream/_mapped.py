@@ -45,7 +45,7 @@ class MappedFile:
                 memory.close()
 
     def __repr__(self) -> str:
-        return f"<file {self.path!r:.200} mapped into memory, {self.size:,} bytes>"
+        return f"<mapped file {self.path!r:.200} of {self.size:,} bytes>"
 
 
 def map_path(path: str | os.PathLike[str], look: Callable[[io.FileIO], T]) -> tuple[Source, T]:

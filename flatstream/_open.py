@@ -20,7 +20,7 @@ from flatstream._peeked import PeekedFile, UnseekableFile
 from flatstream._remote import is_url
 from flatstream._startup import start_up
 from flatstream._startup_report import StartupReport
-from flatstream.checksums import Checksum, ChecksumType
+from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.description.description import Description
 from flatstream.description.head import as_description, begin_description, transforms_of
 from flatstream.description.serializing import serializer_to_write, with_serializer
@@ -230,7 +230,7 @@ def open(
         if checksum is not None or deframer is not None:
             options.pop("mmap", None)
             source = map_path(path, lambda file: None)[0] if mapped else path
-            return _reader_of(source, checksum if deframer is None else deframer, options)
+            return _reader_of(source, as_checksum(checksum) if deframer is None else deframer, options)
         reader = open_found(path, options)
         try:
             reader._check_readable()

@@ -45,7 +45,6 @@ __all__ = [
     "checksum_of",
     "deframer_for",
     "framer_for",
-    "has_transform",
 ]
 
 
@@ -73,15 +72,6 @@ def checksum_of(deframer: Deframer) -> Checksum | None:
     if type(deframer) is ChecksumDeframer:
         return deframer.checksum
     return NoChecksum() if type(deframer) is DefaultDeframer else None
-
-
-def has_transform(deframer: Deframer) -> bool:
-    """Whether the payloads that a deframer gives are others than those that are stored."""
-    while isinstance(deframer, Deframer):
-        if isinstance(deframer, TransformDeframer):
-            return True
-        deframer = getattr(deframer, "inner", None)  # type: ignore[assignment]
-    return False
 
 
 def as_framer(value: Framer | Checksum | ChecksumType | str | None) -> Framer:

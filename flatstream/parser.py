@@ -217,13 +217,6 @@ class FrameSerializer(MessageWriter, KeepingEncoder):
         """The description with which the stream begins; None if it has none."""
         return self._description
 
-    def finish(self) -> None:
-        """Ends the stream: every later write raises ValueError. What is pending can still be sent.
-
-        A second call does nothing.
-        """
-        self._shut_down()
-
     @property
     def finished(self) -> bool:
         """Whether `finish` was called."""

@@ -1,16 +1,21 @@
 """Streams in an event loop of asyncio: connections, servers, pipes, files. See docs/async.md."""
 
 from flatstream.aio.connection import Connection, connect
+from flatstream.aio.files import AsyncFileReader, AsyncFileWriter, open, open_pipe
 from flatstream.aio.reader import AsyncStreamReader
 from flatstream.aio.server import Server, serve
 from flatstream.aio.writer import AsyncRecordWriter, AsyncStreamWriter
 
 __all__ = [
+    "AsyncFileReader",
+    "AsyncFileWriter",
     "AsyncRecordWriter",
     "AsyncStreamReader",
     "AsyncStreamWriter",
     "Connection",
     "Server",
     "connect",
+    "open",
+    "open_pipe",
     "serve",
 ]

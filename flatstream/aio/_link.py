@@ -116,7 +116,7 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        if hasattr(transport, "set_write_buffer_limits"):
+        if self._writer is not None:
             # With anything left in it, it says that it is full. (With TLS, it would say so with nothing left, too.)
             transport.set_write_buffer_limits(high=1 if transport.get_extra_info("sslcontext") else 0, low=0)
 

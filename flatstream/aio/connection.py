@@ -214,6 +214,8 @@ def connect(
             elif sock is not None:
                 await loop.create_connection(protocol, sock=sock, **options)
             else:
+                assert host is not None
+                assert port is not None
                 await loop.create_connection(protocol, host, port, **options)
             if keepalive is not None:
                 keep_alive(link.transport, keepalive)
@@ -265,7 +267,8 @@ def keep_alive(transport: Any, seconds: float) -> None:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     idle = max(1, round(seconds))
-    for name, value in (("TCP_KEEPIDLE", idle), ("TCP_KEEPINTVL", max(1, idle // 4)), ("TCP_KEEPCNT", KEEPALIVE_PROBES)):
+    options = {"TCP_KEEPIDLE": idle, "TCP_KEEPINTVL": max(1, idle // 4), "TCP_KEEPCNT": KEEPALIVE_PROBES}
+    for name, value in options.items():
         if hasattr(socket, name):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -36,7 +36,7 @@ DEFAULT_MAX_FRAME_LEN = 16 * 1024 * 1024
 
 
 @iterates_asynchronously_in_c
-class AsyncStreamReader(AsyncItems):
+class AsyncStreamReader(AsyncItems[memoryview]):
     """Reads the messages of a stream, as views that need no copy, and awaits bytes when there is no whole message.
 
     `connect` and `serve` make readers of connections, and `flatstream.aio.open` those of pipes. Tasks may share a
@@ -134,7 +134,7 @@ class AsyncStreamReader(AsyncItems):
 
     def read_message(self) -> Coroutine[Any, Any, memoryview | None]:
         """The next payload, a read-only memoryview of unsigned bytes; None at a clean end."""
-        return self._next_or_none()  # type: ignore[no-any-return]
+        return self._next_or_none()
 
     async def read_batch(
         self, max_frames: int | None = None, max_bytes: int | None = None, *, on_error: _OnError | None = None
@@ -274,7 +274,10 @@ class AsyncStreamReader(AsyncItems):
 
         A connection is closed when its writer is closed, too. A second call does nothing.
         """
-        self._is_closed = True
+        if not self._is_closed:
+            self._is_closed = True
+            # It refuses every later read, and lets go of its memory.
+            self._parser.detach()
         await self._inlet.close_inlet()
 
     @property
@@ -313,9 +316,7 @@ class Arrived(Generic[T]):
 class _ColumnBatches:
     """The columns of the messages that have arrived."""
 
-    def __init__(
-        self, parser: FrameParser, table: Any, fields: Any, where: Any, options: dict[str, Any]
-    ) -> None:
+    def __init__(self, parser: FrameParser, table: Any, fields: Any, where: Any, options: dict[str, Any]) -> None:
         self._make = partial(parser.column_batches, table, fields, where, batch_rows=None, **options)
         # For the errors of wrong arguments.
         self._batches: Any = self._make()

@@ -187,7 +187,7 @@ class AsyncStreamWriter(AsyncEncoder):
 
         It is built when there is room for it, and once.
         """
-        return self._call(self._stream_writer.write, item)  # type: ignore[no-any-return]
+        return self._call(self._stream_writer.write, item)
 
     async def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
         """Writes each of `items` as `write` does. If one fails, those before it are written; see `frames_written`."""
@@ -200,18 +200,18 @@ class AsyncStreamWriter(AsyncEncoder):
 
     def write_finished(self, builder: Any) -> Nothing:
         """Writes the message that `builder` has finished; the builder is not changed, and may be when this returns."""
-        return self._call(self._stream_writer.write_finished, builder)  # type: ignore[no-any-return]
+        return self._call(self._stream_writer.write_finished, builder)
 
     def write_message(self, builder: Any) -> Nothing:
         """Writes the message that `builder` has finished. If it was written, clears the builder."""
-        return self._call(self._stream_writer.write_message, builder)  # type: ignore[no-any-return]
+        return self._call(self._stream_writer.write_message, builder)
 
     def write_frames(self, batch: FrameBatch) -> Nothing:
         """Writes the frames of a `FrameBatch` as they are, headers included, in one step.
 
         The reader and the writer must have the same checksum; ValueError otherwise, and nothing is written.
         """
-        return self._call(self._stream_writer.write_frames, batch)  # type: ignore[no-any-return]
+        return self._call(self._stream_writer.write_frames, batch)
 
     def records(
         self, table: Table, *, file_identifier: bool | None = None, force_defaults: bool = False
@@ -358,11 +358,11 @@ class AsyncRecordWriter:
 
     def write(self, /, **fields: Any) -> Nothing:
         """Writes a record with these fields."""
-        return self._writer._call(self._records.write, **fields)  # type: ignore[no-any-return]
+        return self._writer._call(self._records.write, **fields)
 
     def write_record(self, record: Any) -> Nothing:
         """Writes a record, a mapping or an object with attributes."""
-        return self._writer._call(self._records.write_record, record)  # type: ignore[no-any-return]
+        return self._writer._call(self._records.write_record, record)
 
     async def write_records(self, records: Iterable[Any]) -> int:
         """Writes each of `records`, and returns how many there were.
@@ -389,7 +389,7 @@ class AsyncRecordWriter:
 
         All of them are written in one step, and so held in memory. Write large data in parts.
         """
-        return self._writer._call(self._records.write_columns, columns)  # type: ignore[no-any-return]
+        return self._writer._call(self._records.write_columns, columns)
 
     def __repr__(self) -> str:
         return f"<AsyncRecordWriter of {self.table.name} to {self._writer!r}>"

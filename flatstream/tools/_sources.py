@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flatstream._core.framing.transform import restores_payloads
 from flatstream.checksums import Checksum, ChecksumType, NoChecksum, as_checksum
 from flatstream.description.description import checksum_name
-from flatstream.framing import Deframer, checksum_of, deframer_for, has_transform
+from flatstream.framing import Deframer, checksum_of, deframer_for
 from flatstream.reader import StreamReader
 from flatstream.tools._fields import field_at
 from flatstream.tools._times import MessageTimes, TimeField, guess_time_field, time_field
@@ -80,7 +81,7 @@ class SourceStream:
         self.checksum = checksum_of(reader.deframer)
         # Known when the description was read.
         self.transforms = () if self.description is None else self.description.transforms
-        self.is_transformed = has_transform(reader.deframer)
+        self.is_transformed = restores_payloads(reader.deframer)
         # Reads a batch of frames once more, for nothing but their payloads.
         self.plain: Deframer | None = None
         if self.checksum is not None and not self.is_transformed:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from flatstream._core.checksums.checksum import UncheckedChecksum
+from flatstream._core.framing.transform import restores_payloads
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.frame_search import evidence_bytes_of, header_size_of, largest_of
 from flatstream.errors import (
@@ -22,7 +23,7 @@ from flatstream.errors import (
     UnexpectedEofError,
     ValidationFailedError,
 )
-from flatstream.framing import ChecksumDeframer, Deframer, has_transform
+from flatstream.framing import ChecksumDeframer, Deframer
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, recover
 from flatstream.validation import Validator
@@ -326,7 +327,7 @@ def walk_headers(path: str, deframer: Deframer, step: Step | None = None) -> Tot
     payloads are not what is stored.
     """
     width = header_size_of(deframer)
-    if width is None or has_transform(deframer):
+    if width is None or restores_payloads(deframer):
         return None
     totals = Totals()
     unchecked = ChecksumDeframer(UncheckedChecksum(width - 4))

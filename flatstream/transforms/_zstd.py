@@ -14,6 +14,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flatstream._core.framing.stored import ZstdUnpack
 from flatstream.errors import DecompressionError
 
 __all__ = ["INSTALL", "MAGIC", "ZSTD", "Unpacker", "make_unpacker", "standard_zstd"]
@@ -46,8 +47,6 @@ def standard_zstd() -> Any:
 
 class Unpacker(NamedTuple):
     """How to decompress frames of Zstandard that were compressed with one dictionary, or without any.
-
-    Functions with names of their own, and no methods: a small message takes as long as a few look-ups.
 
     Attributes
     ----------
@@ -130,19 +129,13 @@ def standard_unpacker(dictionary: bytes) -> Unpacker:
 
 
 def reusing_unpacker(dictionary: bytes) -> Unpacker:
-    """By the package zstandard, whose contexts are kept and used again.
-
-    Each call takes a context, so that threads can share an unpacker, and none is locked in a process that forks
-    meanwhile.
-    """
+    """By the package zstandard, whose contexts are kept and used again."""
     zstandard: Any = importlib.import_module("zstandard")
     error_class, parameters = zstandard.ZstdError, zstandard.get_frame_parameters
     known = None
     if dictionary:
         known = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_FULLDICT)
     own_id = 0 if known is None else known.dict_id()
-    free: list[Any] = []
-    pop, append = free.pop, free.append
 
     def declared(data: Any) -> tuple[int | None, int]:
         try:
@@ -153,46 +146,23 @@ def reusing_unpacker(dictionary: bytes) -> Unpacker:
 
     size_of = functools.partial(check_header, declared, own_id)
 
-    def empty(data: Any) -> bytes:
-        # For this size, `decompress` does not look behind the header.
-        whole = zstandard.ZstdDecompressor(dict_data=known).decompressobj()
-        content: bytes = whole.decompress(data)
-        if not whole.eof or whole.unused_data:
-            raise refused("the frame is damaged, or not alone")
-        return content
+    def fail(error: object) -> DecompressionError:
+        return refused(f"the frame is damaged, or not alone ({error})")
 
-    def unpack(data: Any, max_size: int) -> bytes:
+    def explain(data: Any, max_size: int) -> bytes:
+        size = size_of(data, max_size)
+        # For an empty content, `decompress` does not look behind the header.
+        whole = make().decompressobj()
         try:
-            found = parameters(data)
-        except error_class:
-            size_of(data, max_size)
-            raise
-        size = found.content_size
-        if (
-            not 0 < size <= max_size
-            # Frames that can be skipped have no window.
-            or not found.window_size
-            or size > len(data) // MIN_BLOCK * MAX_BLOCK
-            or (found.dict_id != own_id and found.dict_id)
-        ):
-            # Raises, unless it is empty.
-            size = size_of(data, max_size)
-        try:
-            context = pop()
-        except IndexError:
-            context = zstandard.ZstdDecompressor(dict_data=known)
-        try:
-            # It allocates the declared size, which was compared with the limit; bytes behind the frame are an error.
-            # (The arguments are max_output_size, read_across_frames and allow_extra_data.)
-            content: bytes = context.decompress(data, size, False, False) if size else empty(data)
+            content: bytes = whole.decompress(data)
         except error_class as error:
-            raise refused(f"the frame is damaged, or not alone ({error})") from error
-        append(context)
-        if len(content) != size:
-            check_size(content, size)
+            raise fail(error) from error
+        if not whole.eof or whole.unused_data or len(content) != size:
+            raise fail("its content is not empty, or bytes follow")
         return content
 
-    return Unpacker("zstandard", unpack, size_of)
+    make = functools.partial(zstandard.ZstdDecompressor, dict_data=known)
+    return Unpacker("zstandard", ZstdUnpack(make, error_class, explain, fail, own_id), size_of)
 
 
 # In the order in which they are tried.

@@ -20,12 +20,13 @@ stored as one byte, so a frame without any bytes is none of these.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flatstream._core.base.checks import int_argument
 from flatstream._core.base.pickling import rebuild
+from flatstream._core.framing.stored import StoredDeframer
 from flatstream.errors import DecompressionError, FlatbufferError, InvalidFrameError
-from flatstream.framing import Deframer, Framer, TransformDeframer, TransformFramer
+from flatstream.framing import Deframer, Framer, TransformFramer
 from flatstream.transforms._zstd import ZSTD
 from flatstream.transforms.compressors import (
     DEFAULT_LEVEL,
@@ -153,7 +154,7 @@ class CompressedFramer(TransformFramer):
         return rebuild, (type(self), CompressedFramer, (self.inner, self._compressor), {}), self.__dict__
 
 
-class CompressedDeframer(TransformDeframer):
+class CompressedDeframer(StoredDeframer):
     """Decompresses each payload that `inner` accepts, as the byte before it says.
 
     Parameters
@@ -190,9 +191,6 @@ class CompressedDeframer(TransformDeframer):
 
     _given: tuple[Compressor, ...] | None
     _methods: dict[int, Compressor]
-    # By the byte before the payload; filled when it is met.
-    _decompress: dict[int, Callable[[memoryview, int], BytesLike]]
-    _max_payload_len: int
 
     def __init__(
         self,
@@ -207,38 +205,21 @@ class CompressedDeframer(TransformDeframer):
         super().__init__(inner)
         self._given = given
         self._methods = {method.number: method for method in given or ()}
-        self._decompress = {}
-        self._max_payload_len = limit
+        self._set_limit(limit)
 
     @property
     def decompressors(self) -> tuple[Compressor, ...] | None:
         """The methods that were given; None for Zstandard and LZ4."""
         return self._given
 
-    @property
-    def max_payload_len(self) -> int:
-        """How many bytes a payload may have."""
-        return self._max_payload_len
+    def _too_short(self) -> NoReturn:
+        raise _refused("the payload is empty: a compressed one has at least the byte that says how")
 
-    def restore(self, payload: memoryview) -> BytesLike:
-        """The message in what is stored."""
-        try:
-            decompress = self._decompress[payload[0]]
-        except (IndexError, KeyError):
-            decompress = self._find(payload)
-        message = decompress(payload[1:], self._max_payload_len)
-        if len(message) > self._max_payload_len:
-            raise _refused(f"a payload of {len(message):,} bytes is longer than the limit of {self._max_payload_len:,}")
-        return message
+    def _too_long(self, size: int) -> NoReturn:
+        raise _refused(f"a payload of {size:,} bytes is longer than the limit of {self.max_payload_len:,}")
 
-    def _find(self, payload: memoryview) -> Callable[[memoryview, int], BytesLike]:
-        """What decompresses by a method that was not used before. Raises DecompressionError if that is not taken."""
-        if not payload:
-            raise _refused("the payload is empty: a compressed one has at least the byte that says how")
-        method = payload[0]
-        found = decompress_function(self._compressor_of(method)) if method != STORED else _as_it_is
-        self._decompress[method] = found
-        return found
+    def _unpack_of(self, method: int) -> Callable[[memoryview, int], BytesLike]:
+        return decompress_function(self._compressor_of(method))
 
     def _compressor_of(self, method: int) -> Compressor:
         found = self._methods.get(method)
@@ -253,9 +234,9 @@ class CompressedDeframer(TransformDeframer):
     def probe(self, payload: memoryview) -> None:
         """Raises DecompressionError if these bytes cannot be what is stored for a payload; nothing is decompressed."""
         if not payload:
-            self._find(payload)
+            self._too_short()
         elif payload[0] != STORED:
-            self._compressor_of(payload[0]).probe(payload[1:], self._max_payload_len)
+            self._compressor_of(payload[0]).probe(payload[1:], self.max_payload_len)
 
     def with_max_frame_len(self, max_frame_len: int) -> CompressedDeframer:
         """The same with another limit of payloads, and around an inner deframer with another limit of its own."""
@@ -268,11 +249,11 @@ class CompressedDeframer(TransformDeframer):
         inner = self.inner.start()
         given = None if self._given is None else tuple(method.start() for method in self._given)
         same = given is None or all(one is other for one, other in zip(given, self._given or (), strict=True))
-        return self if inner is self.inner and same else self._copy(inner, given, self._max_payload_len)
+        return self if inner is self.inner and same else self._copy(inner, given, self.max_payload_len)
 
     def with_inner(self, inner: Deframer) -> CompressedDeframer:
         """The same around another deframer."""
-        return self._copy(inner, self._given, self._max_payload_len)
+        return self._copy(inner, self._given, self.max_payload_len)
 
     def _copy(self, inner: Deframer, given: tuple[Compressor, ...] | None, limit: int) -> CompressedDeframer:
         made: CompressedDeframer = rebuild(type(self), CompressedDeframer, (inner, given), {"max_payload_len": limit})
@@ -281,21 +262,17 @@ class CompressedDeframer(TransformDeframer):
 
     def __repr__(self) -> str:
         given = "" if self._given is None else f", {list(self._given)!r}"
-        limit = "" if self._max_payload_len == MAX_PAYLOAD_LEN else f", max_payload_len={self._max_payload_len}"
+        limit = "" if self.max_payload_len == MAX_PAYLOAD_LEN else f", max_payload_len={self.max_payload_len}"
         return f"{type(self).__name__}({self.inner!r}{given}{limit})"
 
     def __reduce__(self) -> Any:
         arguments = (self.inner, self._given)
-        options = {"max_payload_len": self._max_payload_len}
+        options = {"max_payload_len": self.max_payload_len}
         return rebuild, (type(self), CompressedDeframer, arguments, options), self._own_state()
 
     def _own_state(self) -> dict[str, Any] | None:
-        own = {"_given", "_methods", "_decompress", "_max_payload_len"}
+        own = {"_given", "_methods"}
         return {name: value for name, value in self.__dict__.items() if name not in own} or None
-
-
-def _as_it_is(stored: memoryview, max_size: int) -> memoryview:
-    return stored
 
 
 def _refused(reason: str) -> DecompressionError:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import importlib
 import operator
-import struct
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from flatstream._core.framing.stored import Lz4Unpack
 from flatstream.errors import DecompressionError
 from flatstream.transforms._zstd import INSTALL, ZSTD, Unpacker, make_unpacker, standard_zstd
 
@@ -52,7 +52,6 @@ DEFAULT_LEVEL = 3
 LZ4 = "lz4"
 LZ4_RATIO = 255
 LZ4_HEADER = 4
-_lz4_size = struct.Struct("<I").unpack_from
 LZ4_LEVELS = (0, 12)
 
 # Larger ones make frames of the telemetry events no smaller (asv_benchmarks/compression.py).
@@ -326,8 +325,7 @@ class Lz4Compressor(Compressor):
         self._compress: Callable[..., bytes] = lz4.compress
         if self._level:
             self._compress = functools.partial(lz4.compress, mode="high_compression", compression=self._level)
-        self._decompress: Callable[[Any], bytes] = lz4.decompress
-        self._error: type[Exception] = lz4.LZ4BlockError
+        self._unpack = Lz4Unpack(lz4.decompress, lz4.LZ4BlockError, _check_lz4, _lz4_damaged)
 
     @property
     def name(self) -> str:
@@ -353,26 +351,11 @@ class Lz4Compressor(Compressor):
 
     def decompress(self, data: Buffer, max_size: int) -> bytes:
         """The payload in a block, behind its size; see `Compressor.decompress`."""
-        view = memoryview(data)
-        length = len(view) - LZ4_HEADER
-        if length <= 0 or not _lz4_size(view)[0] <= min(max_size, LZ4_RATIO * length):
-            self.probe(view, max_size)
-        try:
-            # It allocates the declared size, which the block must have.
-            return self._decompress(view)
-        except (ValueError, self._error) as error:
-            raise _lz4_refused(f"the block is damaged ({error})") from error
+        return self._unpack(data, max_size)
 
     def probe(self, data: Buffer, max_size: int) -> None:
         """Raises DecompressionError if the size is not one that `decompress` takes."""
-        view = memoryview(data)
-        size = int.from_bytes(view[:LZ4_HEADER], "little")
-        if len(view) <= LZ4_HEADER:
-            raise _lz4_refused(f"{len(view)} bytes are no size and no block")
-        if size > max_size:
-            raise _lz4_refused(f"the block declares a content of {size:,} bytes, more than the limit of {max_size:,}")
-        if size > LZ4_RATIO * (len(view) - LZ4_HEADER):
-            raise _lz4_refused(f"the block declares a content of {size:,} bytes, and its {len(view)} bytes hold less")
+        _check_lz4(data, max_size)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(level={self._level})"
@@ -388,6 +371,22 @@ def _lz4_block() -> Any:
         raise ImportError(f"LZ4 needs the package lz4: {INSTALL}") from None
 
 
+def _check_lz4(data: Any, max_size: int) -> None:
+    """Raises DecompressionError if a block does not have the size before it, as far as that is seen."""
+    view = memoryview(data)
+    size = int.from_bytes(view[:LZ4_HEADER], "little")
+    if len(view) <= LZ4_HEADER:
+        raise _lz4_refused(f"{len(view)} bytes are no size and no block")
+    if size > max_size:
+        raise _lz4_refused(f"the block declares a content of {size:,} bytes, more than the limit of {max_size:,}")
+    if size > LZ4_RATIO * (len(view) - LZ4_HEADER):
+        raise _lz4_refused(f"the block declares a content of {size:,} bytes, and its {len(view)} bytes hold less")
+
+
+def _lz4_damaged(error: Exception) -> DecompressionError:
+    return _lz4_refused(f"the block is damaged ({error})")
+
+
 def _lz4_refused(reason: str) -> DecompressionError:
     return DecompressionError(validator=LZ4, reason=reason)
 
@@ -396,6 +395,8 @@ def decompress_function(compressor: Compressor) -> Callable[[memoryview, int], B
     """``compressor.decompress``, or what that calls."""
     if isinstance(compressor, ZstdCompressor) and type(compressor).decompress is ZstdCompressor.decompress:
         return compressor._unpacker.unpack
+    if isinstance(compressor, Lz4Compressor) and type(compressor).decompress is Lz4Compressor.decompress:
+        return compressor._unpack
     return compressor.decompress
 
 

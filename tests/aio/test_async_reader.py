@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
+import itertools
 import sys
 import weakref
 from collections.abc import Awaitable, Callable
@@ -16,16 +18,15 @@ from flatstream import ChecksumMismatchError, InvalidFrameError, UnexpectedEofEr
 from flatstream.aio import AsyncStreamReader
 from flatstream.aio._link import Link
 from flatstream.aio.reader import DEFAULT_CAPACITY
-from flatstream.schema import Schema
 from reference import framing as reference
 from support.async_streams import StubTransport, in_loop, run, turns
 from support.modes import Mode, every_mode
+from support.schemas import root_of
 from support.streams import corpus
 
 PAYLOADS = [b"abc", b"", b"d" * 300, b"e"]
 STREAM = reference.encode(PAYLOADS, "none")
-SAMPLE = Schema.from_fbs(text="table Sample { number: long; name: string; } root_type Sample;").root
-assert SAMPLE is not None
+SAMPLE = root_of("table Sample { number: long; name: string; } root_type Sample;")
 
 
 def of_stream(data: bytes, *arguments: Any, end: bool = True, **options: Any) -> AsyncStreamReader:
@@ -45,8 +46,6 @@ def of_transport(*arguments: Any, **options: Any) -> tuple[AsyncStreamReader, St
 
 
 def records_of(numbers: range) -> bytes:
-    import io
-
     sink = io.BytesIO()
     with flatstream.StreamWriter(sink) as writer:
         records = flatstream.RecordWriter(writer, SAMPLE)
@@ -133,7 +132,7 @@ async def test_typed_messages_and_records_are_given_as_they_arrive() -> None:
     reader, transport = of_transport()
     data = records_of(range(10))
     records = reader.records(SAMPLE, where=("number", ">=", 3), limit=5)
-    waiting = asyncio.create_task(anext(records))
+    waiting = asyncio.ensure_future(anext(records))
     transport.give(data[:-7])
     assert (await waiting).number == 3
     assert [record.number async for record in records] == [4, 5, 6, 7]
@@ -156,8 +155,6 @@ async def test_column_batches_have_the_rows_that_have_arrived() -> None:
 
 @in_loop
 async def test_description_is_awaited_and_takes_no_message() -> None:
-    import io
-
     sink = io.BytesIO()
     with flatstream.StreamWriter(sink, describe=SAMPLE) as writer:
         flatstream.RecordWriter(writer, SAMPLE).write(number=7)
@@ -217,7 +214,7 @@ async def test_tasks_that_share_an_asyncio_stream_get_each_message_once() -> Non
         stream.feed_data(bytes([byte]))
         await turns(3)
     stream.feed_eof()
-    assert sorted(sum(await asyncio.gather(*tasks), [])) == sorted(PAYLOADS)
+    assert sorted(itertools.chain(*await asyncio.gather(*tasks))) == sorted(PAYLOADS)
 
 
 @in_loop
@@ -346,9 +343,15 @@ async def test_closed_reader_refuses_reads_and_wakes_who_waits() -> None:
     for task in waiting:
         with pytest.raises(ValueError, match="closed"):
             await task
-    for read in (reader.read_message, reader.read_batch):
+    reader, transport = of_transport()
+    transport.give(STREAM)
+    skipping = reader.messages(on_error="skip")
+    await reader.close()
+    for read in (reader.read_message, reader.read_batch, lambda: anext(skipping)):
         with pytest.raises(ValueError, match="closed"):
             await read()
+    # What still comes is dropped.
+    assert transport.give(STREAM) == 0
 
 
 # Cancellation
@@ -428,8 +431,8 @@ async def test_time_limit_takes_nothing_and_leaves_nothing_behind() -> None:
 async def test_operation_that_is_not_awaited_takes_nothing() -> None:
     reader, transport = of_transport()
     transport.give(STREAM)
-    reader.read_message()
-    reader.__anext__()
+    unused = [reader.read_message(), reader.__anext__()]
+    unused.clear()
     operation = reader.read_message()
     operation.close()
     with pytest.raises(RuntimeError, match="awaited already"):
@@ -510,7 +513,7 @@ async def test_frame_larger_than_the_limit_of_what_waits_is_read() -> None:
     while sent < len(data):
         sent += transport.give(data[sent:])
         await turns(2)
-    assert await waiting == payload
+    assert bytes(await waiting or b"") == payload
     assert bytes(await reader.read_message() or b"") == b"next"
 
 
@@ -535,7 +538,7 @@ async def test_wrong_arguments_are_refused() -> None:
             AsyncStreamReader(source)  # type: ignore[arg-type]
     for options in ({"capacity": 0}, {"on_error": "what"}, {"max_frame_len": -1}):
         with pytest.raises(ValueError, match="must"):
-            AsyncStreamReader(stream, **options)  # type: ignore[arg-type]
+            AsyncStreamReader(stream, **options)
     reader = AsyncStreamReader(stream)
     with pytest.raises(ValueError, match="on_error"):
         reader.batches(on_error="what")  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -13,15 +13,14 @@ import flatstream
 from flatstream import BoundedFramer, InvalidFrameError
 from flatstream.aio import AsyncRecordWriter, AsyncStreamWriter
 from flatstream.aio._link import Link
-from flatstream.schema import Schema
 from reference import framing as reference
 from support.async_streams import StubTransport, in_loop, run, turns
 from support.modes import Mode, every_mode
+from support.schemas import root_of
 from support.streams import corpus
 
 BUFFER = 1024
-SAMPLE = Schema.from_fbs(text="table Sample { number: long; name: string; } root_type Sample;").root
-assert SAMPLE is not None
+SAMPLE = root_of("table Sample { number: long; name: string; } root_type Sample;")
 
 
 def to_transport(
@@ -33,7 +32,7 @@ def to_transport(
     return writer, transport
 
 
-def messages_of(data: bytes) -> list[bytes]:
+def messages_of(data: bytes | bytearray) -> list[bytes]:
     return [bytes(payload) for payload in flatstream.StreamReader(data)]
 
 
@@ -250,7 +249,8 @@ async def test_one_shot_values_are_used_once_although_the_write_waits() -> None:
             builder.Finish(builder.CreateString("x" * 50))
 
     writer, transport = to_transport(room=0)
-    task = asyncio.create_task(writer.write_batch([Item() for _ in range(100)]))
+    items = [Item() for _ in range(100)]
+    task = asyncio.create_task(writer.write_batch(items))
     await turns(50)
     assert len(built) == writer.frames_written < 60
     while not task.done():
@@ -333,10 +333,11 @@ async def test_write_that_never_ran_is_not_accepted() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    writer.write_payload(b"not awaited")
+    unused = writer.write_payload(b"not awaited")
+    del unused
     writer.write("not awaited").close()
     await turns()
-    assert (writer.frames_written, transport.taken) == (0, b"")
+    assert (writer.frames_written, len(transport.taken)) == (0, 0)
 
 
 # The end, and loss
@@ -354,11 +355,12 @@ async def test_lost_connection_is_an_error_of_every_write() -> None:
             await task
     before = writer.frames_written
     assert 0 < before < 100
-    for operation in (
+    operations: list[Callable[[], Coroutine[Any, Any, None]]] = [
         lambda: writer.write_payload(b"y"),
         lambda: writer.write("y"),
         lambda: writer.write_payloads([b""]),
-    ):
+    ]
+    for operation in operations:
         with pytest.raises(BrokenPipeError, match="gone"):
             await operation()
     assert writer.frames_written == before
@@ -415,20 +417,22 @@ async def test_block_that_is_cancelled_does_not_wait_for_the_other_side() -> Non
 
 @in_loop
 async def test_error_of_a_block_is_raised_and_the_writer_closed() -> None:
-    writer, transport = to_transport()
-    with pytest.raises(KeyError):
+    async def fail(writer: AsyncStreamWriter, loss: BaseException | None) -> None:
         async with writer:
             await writer.write_payload(b"abc")
+            if loss is not None:
+                transport.lose(loss)
+                await turns()
             raise KeyError("x")
+
+    writer, transport = to_transport()
+    with pytest.raises(KeyError):
+        await fail(writer, None)
     assert writer.closed
     assert messages_of(transport.taken) == [b"abc"]
     writer, transport = to_transport()
     with pytest.raises(KeyError) as caught:
-        async with writer:
-            await writer.write_payload(b"abc")
-            transport.lose(BrokenPipeError("gone"))
-            await turns()
-            raise KeyError("x")
+        await fail(writer, BrokenPipeError("gone"))
     assert "closing the stream writer failed too: BrokenPipeError: gone" in caught.value.__notes__
 
 

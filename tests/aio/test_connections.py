@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import pytest
 
 from flatstream import InvalidFrameError, UnexpectedEofError
 from flatstream.aio import AsyncStreamReader, AsyncStreamWriter, Connection, Server, connect, serve
-from flatstream.schema import Schema
 from reference import framing as reference
-from support.async_streams import in_loop, tls_contexts, turns
+from support.async_streams import in_loop, tls_contexts, turns, write_on
 from support.logs import log_lines
+from support.schemas import root_of
 
 HOST = "127.0.0.1"
 Handler = Callable[[Connection], Awaitable[object]]
@@ -35,7 +35,7 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, 
     return tls_contexts(tmp_path_factory.mktemp("tls"))
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def raw_peer(handler: Handler, **options: Any) -> AsyncIterator[tuple[Server, socket.socket]]:
     """A server, and a plain socket that is connected to it."""
     async with await serve(handler, HOST, 0, **options) as server:
@@ -47,6 +47,13 @@ async def raw_peer(handler: Handler, **options: Any) -> AsyncIterator[tuple[Serv
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.001)
+
+
+async def read_on(reader: AsyncStreamReader) -> None:
+    """Reads until the other side has ended the connection, in whatever way."""
+    with contextlib.suppress(OSError):
+        async for _ in reader:
+            pass
 
 
 class Caught:
@@ -78,7 +85,7 @@ async def test_messages_go_there_and_back(
     messages = [os.urandom(n * n % 5000) for n in range(300)] + [os.urandom(1 << 20), b"last"]
     options: dict[str, Any] = {"deframer": "crc32", "framer": "crc32"}
     address: dict[str, Any] = {"path": tmp_path / "socket"} if "unix" in kind else {"host": HOST, "port": 0}
-    secure = {"ssl": contexts[0]} if "tls" in kind else {}
+    secure: dict[str, Any] = {"ssl": contexts[0]} if "tls" in kind else {}
     async with await serve(echo, **address, **secure, **options) as server:
         if "port" in address:
             address["port"] = server.port
@@ -207,14 +214,12 @@ async def test_client_sees_what_the_server_does() -> None:
 
     async with await serve(refuse, HOST, 0) as server:
         connection = await connect(HOST, server.port)
-        with pytest.raises(OSError, match="."):
+        with pytest.raises(OSError):
             # It finds out when the news has arrived.
-            while True:
-                await connection.writer.write_payload(b"x" * 10_000)
-                await asyncio.sleep(0)
-        with pytest.raises(OSError, match="."):
+            await write_on(connection.writer)
+        with pytest.raises(OSError):
             await connection.reader.read_message()
-        with pytest.raises(OSError, match="."):
+        with pytest.raises(OSError):
             await connection.close()
         assert connection.closed
 
@@ -240,14 +245,13 @@ async def test_connection_that_cannot_be_made_is_an_error(tmp_path: Path) -> Non
 async def test_frame_over_the_limit_ends_its_connection_and_no_other() -> None:
     handler = Caught(echo)
     with log_lines("flatstream.aio") as lines:
-        async with raw_peer(handler, max_frame_len=1000) as (server, sock):
-            async with connect(HOST, server.port) as other:
-                await asyncio.get_running_loop().sock_sendall(sock, (1001).to_bytes(4, "little") + bytes(20))
-                await handler.ended.wait()
-                assert [type(error) for error in handler.errors] == [InvalidFrameError]
-                await until(lambda: server.connections == 1)
-                await other.writer.write_payload(b"still here")
-                assert bytes(await other.reader.read_message() or b"") == b"still here"
+        async with raw_peer(handler, max_frame_len=1000) as (server, sock), connect(HOST, server.port) as other:
+            await asyncio.get_running_loop().sock_sendall(sock, (1001).to_bytes(4, "little") + bytes(20))
+            await handler.ended.wait()
+            assert [type(error) for error in handler.errors] == [InvalidFrameError]
+            await until(lambda: server.connections == 1)
+            await other.writer.write_payload(b"still here")
+            assert bytes(await other.reader.read_message() or b"") == b"still here"
     assert len(lines) == 1
     assert lines[0].startswith("WARNING the connection from 127.0.0.1:")
     assert "InvalidFrameError" in lines[0]
@@ -278,12 +282,10 @@ async def test_peer_that_sends_no_whole_message_in_time_is_dropped() -> None:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(sock, reference.encode([b"abc"], "none") + b"\xff\x00")
         assert await loop.sock_recv(sock, 100) == reference.encode([b"abc"], "none")
-        with pytest.raises(OSError, match="."):
-            while True:
+        with contextlib.suppress(OSError):
+            while not handler.ended.is_set():
                 await loop.sock_sendall(sock, b"\x00")
                 await asyncio.sleep(0.01)
-                if handler.ended.is_set():
-                    raise OSError("end")
     assert [type(error) for error in handler.errors] == [TimeoutError]
 
 
@@ -380,10 +382,7 @@ async def test_error_of_a_handler_is_logged_and_the_server_goes_on() -> None:
             for _ in range(2):
                 async with connect(HOST, server.port) as connection:
                     await connection.writer.write_payload(b"x")
-                    with pytest.raises(OSError, match="."):
-                        while await connection.reader.read_message() is not None:
-                            pass
-                        raise OSError("end")
+                    await read_on(connection.reader)
                     connection.abort()
     assert len(lines) == 2
     assert all(line.startswith("ERROR the handler of the connection from 127.0.0.1:") for line in lines)
@@ -410,7 +409,7 @@ async def test_close_waits_for_handlers_and_then_cancels_them() -> None:
         assert await connection.reader.read_message() is not None
     closing = asyncio.create_task(server.close(grace=0.2))
     await until(lambda: not server.sockets)
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError):
         await connect(HOST, port)
     # A handler can still end by itself, and what it writes arrives.
     await first.writer.write_payload(b"late")
@@ -418,10 +417,7 @@ async def test_close_waits_for_handlers_and_then_cancels_them() -> None:
     await first.close()
     await closing
     assert events == ["ended", "cancelled"]
-    with pytest.raises(OSError, match="."):
-        while await second.reader.read_message() is not None:
-            pass
-        raise OSError("end")
+    await read_on(second.reader)
     second.abort()
     await server.close()
     with pytest.raises(ValueError, match="closed"):
@@ -499,20 +495,22 @@ async def test_connections_are_kept_alive_by_the_system() -> None:
 
 @in_loop
 async def test_streams_describe_themselves_at_both_ends() -> None:
-    schema = Schema.from_fbs(text="table Sample { number: long; } root_type Sample;")
+    table = root_of("table Sample { number: long; } root_type Sample;")
 
     async def double(connection: Connection) -> None:
         await connection.reader.read_description()
-        records = connection.writer.records(schema.root)
+        records = connection.writer.records(table)
         async for record in connection.reader.records():
             await records.write(number=2 * record.number)
 
-    async with await serve(double, HOST, 0, describe=schema) as server:
-        async with connect(HOST, server.port, describe=schema) as connection:
-            assert await connection.writer.records(schema.root).write_columns({"number": list(range(5))}) == 5
-            await connection.writer.close()
-            assert await connection.reader.read_description() is not None
-            assert [record.number async for record in connection.reader.records()] == [0, 2, 4, 6, 8]
+    async with (
+        await serve(double, HOST, 0, describe=table) as server,
+        connect(HOST, server.port, describe=table) as connection,
+    ):
+        assert await connection.writer.records(table).write_columns({"number": list(range(5))}) == 5
+        await connection.writer.close()
+        assert await connection.reader.read_description() is not None
+        assert [record.number async for record in connection.reader.records()] == [0, 2, 4, 6, 8]
 
 
 @in_loop
@@ -521,15 +519,15 @@ async def test_wrong_arguments_are_refused() -> None:
         await serve(None, HOST, 0)  # type: ignore[arg-type]
     for wrong in ({}, {"host": HOST}, {"path": "x", "port": 1}):
         with pytest.raises(TypeError, match="expected"):
-            await serve(echo, **wrong)  # type: ignore[arg-type]
+            await serve(echo, **wrong)
         with pytest.raises(TypeError, match="expected"):
-            await connect(**wrong)  # type: ignore[arg-type]
+            await connect(**wrong)
     for options in (
         {"max_connections": 0}, {"max_connections": True}, {"idle_timeout": 0}, {"keepalive": -1},
         {"on_error": "what"}, {"buffer_size": -1},
     ):  # fmt: skip
         with pytest.raises(ValueError, match="must"):
-            await serve(echo, HOST, 0, **options)  # type: ignore[arg-type]
+            await serve(echo, HOST, 0, **options)
     with pytest.raises(TypeError, match="ssl must be"):
         await serve(echo, HOST, 0, ssl=True)  # type: ignore[arg-type]
     for made in (Connection, Server):

@@ -78,8 +78,8 @@ def test_map_is_gone_with_the_reader(tmp_path: Path) -> None:
     path = make(tmp_path / "a.fs")
     with flatstream.open(path, mmap=True) as reader:
         assert maps_of(path) == 1
-        assert "mapped into memory" in repr(reader.source)
-        assert "mapped into memory" in repr(reader)
+        assert "mapped file" in repr(reader.source)
+        assert "mapped file" in repr(reader)
         assert not reader.source.closed
         source = reader.source
     assert source.closed

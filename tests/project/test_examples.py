@@ -17,10 +17,15 @@ from support.schemas import EXAMPLES
 
 # What each prints, as regular expressions that match in this order; and its arguments, if it takes any.
 SHOWN: dict[str, list[str]] = {
+    "async_echo": [r"10000 answers, the last one 'MESSAGE 9999'", r"no answer yet"],
     "bounds": [
         r"writing: a payload of 1001 bytes is longer than the bound of 1000 \(frame 1, stream offset 1004\)",
         r"reading: the header declares a payload of 1001 bytes, more than the limit of 1000",
         r"torn: .*2000000004 bytes of it are needed, 14 are there",
+    ],
+    "compressed_stream": [
+        r"2000 messages: [\d,]+ bytes, and compressed [\d,]+, [\d,]+ of them dictionary",
+        r"[\d,]+ bytes of a peer would become 104,857,600: .*more than the limit of 1,048,576",
     ],
     "custom_checksum": [r"4 bytes of Adler32", r"detected: .*0x11e60398, its payload gives 0x11dd0397"],
     "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],
@@ -34,6 +39,10 @@ SHOWN: dict[str, list[str]] = {
         r"[1-9]\d* writers killed in ",
         r"[1-9]\d* frames found, ",
         r"[1-9]\d* frames acknowledged, all found, once, in order",
+    ],
+    "journal_over_nats": [
+        # The first without the program.
+        r"no nats-server|killed the broker, .*forwarded 20,000 events .*received 20,000, missing: none\s+the mirror",
     ],
     "memory_policies": [
         r"size_threshold: from \d{6} to 4096 bytes",

@@ -16,6 +16,8 @@ MAX_LINES = 1000
 TEST_FILES = sorted(path for path in TESTS.rglob("test_*.py") if "data" not in path.relative_to(TESTS).parts)
 PYTHON_FILES = sorted(path for path in TESTS.rglob("*.py") if "data" not in path.relative_to(TESTS).parts)
 FOLDERS = {
+    "aio",
+    "broker",
     "checksums",
     "cli",
     "columns",

@@ -8,6 +8,7 @@ import pydoc
 import pytest
 
 import flatstream
+import flatstream.aio
 import flatstream.columns
 import flatstream.schema
 from flatstream.journal import JournalReader
@@ -15,6 +16,25 @@ from support.extent import in_one_test
 
 # Names from the classes of this package. Attributes that `__init__` sets are not here.
 PUBLIC = {
+    # flatstream.aio
+    "AsyncFileReader": "close closed commit cursor number offset read_message reader records",
+    "AsyncFileWriter": (
+        "close closed description flush frames_written sync write write_finished write_frames write_payload "
+        "write_payloads writer"
+    ),
+    "AsyncRecordWriter": "table write write_columns write_record write_records",
+    "AsyncStreamReader": (
+        "batches buffered bytes_read close closed column_batches deframer description frames_read lost_bytes "
+        "lost_ranges message_number message_offset messages offset read_batch read_description read_message "
+        "records skipped stop_error typed_messages"
+    ),
+    "AsyncStreamWriter": (
+        "abort builder bytes_written close closed description flush framer frames_written pending_bytes "
+        "records write write_batch write_finished write_frames write_message write_payload write_payloads"
+    ),
+    "Connection": "abort close closed get_extra_info peer wait_closed",
+    "Server": "close connections port serve_forever",
+    # The others
     "AdaptiveWatermarkPolicy": (
         "baseline_capacity clock cooldown messages_to_wait on_reclaim should_reset size_ratio_threshold"
     ),
@@ -57,6 +77,15 @@ PUBLIC = {
     "ColumnSchema": "to_pyarrow",
     "ColumnStream": "lost_bytes lost_ranges next_data others schema skipped stop_error type",
     "CompositeValidator": "add name validate validators",
+    "CompressedDeframer": (
+        "bind_description bounded check compressed decompressors encrypted end inner locate max_payload_len observed "
+        "passed_over probe restore rewind start state tolerate with_inner with_max_frame_len with_validator"
+    ),
+    "CompressedFramer": (
+        "accepted begin bind_description bounded compressed compressor described encrypted finish frame_and_write "
+        "inner inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
+    ),
+    "Compressor": "compress decompress dictionary name number parameters probe start",
     "Crc16": "calculate extend name size verify",
     "Crc32": "calculate extend name size verify",
     "Crc32c": "calculate extend name size verify",
@@ -115,6 +144,7 @@ PUBLIC = {
     "position recovery rotate serializer sink sync wait_durable write write_batch write_finished "
     "write_frames write_message write_payload write_payloads",
     "JsonError": "next_intact_offset",
+    "Lz4Compressor": "compress decompress dictionary level name number parameters probe start",
     "JsonSerializer": "dumps loads name type",
     "MessagePackSerializer": "dumps loads name type",
     "MemoryPolicy": "baseline_capacity on_reclaim should_reset",
@@ -137,6 +167,7 @@ PUBLIC = {
     "RecoveryEnd": "CLEAN_EOF NOT_A_STREAM TORN_TAIL",
     "RecoveryReport": "being_written end frames last_good_offset looks_like",
     "SalvageReport": "doubtful doubtful_ranges frames looks_like lost_bytes lost_ranges size",
+    "SealReport": "blocks path size stored_size",
     "Schema": "check_evolution enums from_bytes from_fbs from_file root structs table tables to_bytes to_fbs",
     "SchemaError": "next_intact_offset",
     "Serializer": "dumps loads name",
@@ -186,11 +217,12 @@ PUBLIC = {
     "Validator": "name validate",
     "VectorView": "to_json to_list to_numpy",
     "XxHash64": "calculate name size verify",
+    "ZstdCompressor": "compress decompress dictionary dictionary_id level name number parameters probe start",
 }
 
 CLASSES = {
     value.__name__: value
-    for module in (flatstream, flatstream.schema, flatstream.columns)
+    for module in (flatstream, flatstream.aio, flatstream.schema, flatstream.columns)
     for value in (getattr(module, name) for name in module.__all__)
     if inspect.isclass(value)
 }

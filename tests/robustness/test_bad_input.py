@@ -354,6 +354,7 @@ def test_file_of_recover_file_that_cannot_seek_is_refused() -> None:
 # Everything else that readers and writers take
 
 BUILDER = r"builder must be .*flatbuffers\.Builder, got "
+LZ4 = flatstream.Lz4Compressor()
 EVENT = flatstream.Schema.from_file(EXAMPLES / "telemetry.bfbs").table("telemetry.Event")
 OTHERS = [
     *refusals(
@@ -371,6 +372,47 @@ OTHERS = [
             (value, TypeError, f"table must be a Table of a Schema, got {type(value).__name__}")
             for value in (None, 5, "telemetry.Event", EVENT.schema)
         ],
+    ),
+    *refusals(
+        "CompressedFramer",
+        lambda value: flatstream.CompressedFramer(FRAMER, value),
+        *[(value, TypeError, "compressor must be an instance of Compressor, got ") for value in (None, 5, "zstd")],
+    ),
+    *instances("CompressedFramer", "inner", "Framer", lambda value: flatstream.CompressedFramer(value, LZ4), DEFRAMER),
+    *refusals(
+        "CompressedDeframer",
+        lambda value: flatstream.CompressedDeframer(DEFRAMER, value),
+        (5, TypeError, "decompressor must be a Compressor, an iterable of them or None, got 5"),
+        ("zstd", TypeError, "decompressor must be an instance of Compressor, got 'z'"),
+        ([None], TypeError, "decompressor must be an instance of Compressor, got None"),
+    ),
+    *instances("CompressedDeframer", "inner", "Deframer", flatstream.CompressedDeframer, FRAMER),
+    Case("Compressor", lambda: flatstream.Compressor().compress(memoryview(b"")), TypeError, "must define compress"),
+    *refusals(
+        "Lz4Compressor",
+        flatstream.Lz4Compressor,
+        *[(value, TypeError, "level must be an int, got ") for value, _ in NO_INTS],
+        *[(value, ValueError, "level must be from 0 to 12") for value in (-1, 13, 2**80)],
+    ),
+    *refusals(
+        "ZstdCompressor",
+        flatstream.ZstdCompressor,
+        *[(value, TypeError, "level must be an int, got ") for value, _ in NO_INTS],
+        *[(value, ValueError, "level must be from -131072 to 22") for value in (-131_073, 23, 2**80)],
+    ),
+    *refusals(
+        "ZstdCompressor(dictionary)",
+        lambda value: flatstream.ZstdCompressor(3, value),
+        (5, TypeError, "dictionary must be bytes-like or None, got int"),
+        (b"abc", ValueError, "expected a Zstandard dictionary"),
+    ),
+    *refusals(
+        "train_dictionary",
+        flatstream.train_dictionary,
+        (5, TypeError, "int"),
+        (b"abc", TypeError, "samples must be an iterable of messages, got one bytes"),
+        ([], ValueError, "got 0 messages"),
+        (["a"], TypeError, "sample 0 must be bytes-like, got str"),
     ),
     Case("Description", lambda: flatstream.Description(3), TypeError, "expected a Table, a Schema"),
     Case("RecordView", flatstream.RecordView, TypeError, "made by Table.view or StreamReader.records"),
@@ -409,6 +451,23 @@ OTHERS = [
         lambda value: flatstream.salvage(value, "never made"),
         (None, TypeError, "source must be a path or a bytes-like object, got None"),
         (io.BytesIO(), TypeError, "source must be a path or a bytes-like object, got <_io.BytesIO"),
+    ),
+    *refusals(
+        "seal",
+        lambda value: flatstream.seal(value, "never made"),
+        (None, TypeError, "path must be a str or os.PathLike, got None"),
+        (b"events.fs", TypeError, "path must be a str or os.PathLike, got b'events.fs'"),
+        ("s3://bucket/events.fs", ValueError, "only files of this computer can be sealed"),
+    ),
+    *refusals(
+        "seal",
+        lambda value: flatstream.seal(__file__, "never made", **value),
+        ({"level": "high"}, TypeError, "level must be an int"),
+        ({"level": 1000}, ValueError, "level must be a level of Zstandard, from "),
+        ({"block_size": 1}, ValueError, "block_size must be from 4096 to 16777216 bytes, got 1"),
+        ({"remove": 1}, TypeError, "remove must be a bool, got 1"),
+        ({"checksum": "md5"}, ValueError, "md5"),
+        ({}, flatstream.InvalidFrameError, "not like a stream; if it is one, pass the checksum"),
     ),
     *counts("StreamReader", "capacity", lambda value: StreamReader(b"", capacity=value)),
     *lengths("StreamWriter", "buffer_size", lambda value: StreamWriter(PlainSink(), buffer_size=value)),
@@ -567,6 +626,7 @@ TAKE_ANYTHING = {
     "RecoveryEnd",
     "RecoveryReport",
     "SalvageReport",
+    "SealReport",
     "StartupReport",
     "StreamDeserialize",
     "StreamSerialize",

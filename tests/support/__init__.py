@@ -6,6 +6,7 @@ Any
 Streams
     sources            every kind of source, and sources that behave badly
     sinks              the same for sinks
+    async_streams      event loops, a transport that does what a test says, and certificates for TLS
     faults             errors of devices
     modes              the checksum modes
     streams            streams whose every boundary is known, and ways to read them

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from flatstream.aio import AsyncStreamWriter
 from flatstream.aio._link import Link
 from support.logs import log_lines
 
@@ -50,24 +51,30 @@ def run(coroutine: Coroutine[Any, Any, T], loop_name: str = "asyncio") -> T:
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """A test that is a coroutine function, once in each kind of loop."""
 
-    @every_loop
     @functools.wraps(test)
     def run_test(loop_name: str, **arguments: Any) -> None:
         run(test(**arguments), loop_name)
 
-    # pytest takes the arguments from here.
+    # pytest takes the names of the arguments from here.
     signature = inspect.signature(test)
     parameter = inspect.Parameter("loop_name", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    run_test.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[parameter, *signature.parameters.values()]
-    )
-    del run_test.__wrapped__  # type: ignore[attr-defined]
-    return run_test
+    attributes = vars(run_test)
+    attributes["__signature__"] = signature.replace(parameters=[parameter, *signature.parameters.values()])
+    del attributes["__wrapped__"]
+    decorated: Callable[..., None] = every_loop(run_test)
+    return decorated
 
 
 async def turns(count: int = 5) -> None:
     """Lets the loop run what is due."""
     for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def write_on(writer: AsyncStreamWriter) -> None:
+    """Writes until the writer says that nobody reads."""
+    while True:
+        await writer.write_payload(b"x" * 10_000)
         await asyncio.sleep(0)
 
 
@@ -102,7 +109,8 @@ class StubTransport:
         return len(self.kept)
 
     def write(self, data: Any) -> None:
-        assert not self._is_closing and not self.has_ended
+        assert not self._is_closing
+        assert not self.has_ended
         data = bytes(data)
         count = min(self.room, len(data)) if not self.kept else 0
         self.taken += data[:count]

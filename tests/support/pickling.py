@@ -30,11 +30,13 @@ from flatstream import (
 from flatstream.columns import Column, ColumnBatch, ColumnSchema
 from flatstream.description import Root, Transform
 from flatstream.journal import (
+    CompressionPolicy,
     Cursor,
     Gap,
     Histogram,
     JournalReader,
     JournalWriter,
+    MirrorWriter,
     RetentionPolicy,
     RotationPolicy,
     SegmentReport,
@@ -44,6 +46,8 @@ from flatstream.journal import (
 )
 from flatstream.journal.opentelemetry import JournalInstruments
 from flatstream.journal.prometheus import JournalCollector
+from flatstream.nats import Forwarder, ForwardReport, Missing, Received, Receiver, ReceiveReport, Subscription
+from flatstream.nats._intake import Arrived
 from flatstream.schema import EvolutionIssue, Schema, Table
 from flatstream.tools import (
     ConvertReport,
@@ -294,6 +298,7 @@ def carried() -> dict[str, list[Any]]:
     """Objects by the public name of their class; users' subclasses are with the class that they inherit from."""
     import numpy as np
 
+    from support.compression import Deflate, dictionary
     from support.schemas import SHAPES, TELEMETRY
 
     fs = flatstream
@@ -346,6 +351,17 @@ def carried() -> dict[str, list[Any]]:
         "Detection": [fs.Detection(fs.ChecksumType.CRC32, 3, 1.0, None), fs.Detection(None, 0, 0.0, "gzip")],
         "Deframer": [fs.framing.as_deframer(fs.ObserverDeframer(checked, observe), allow_empty=False)],
         "Aes256Gcm": [fs.Aes256Gcm(key_of, key_id="a", context=b"b")],
+        "CompressedDeframer": [
+            fs.CompressedDeframer(default),
+            fs.CompressedDeframer(checked, [fs.ZstdCompressor(9), fs.Lz4Compressor(3)], max_payload_len=5),
+        ],
+        "CompressedFramer": [
+            fs.CompressedFramer(fs.DefaultFramer().bounded(9), fs.Lz4Compressor()),
+            fs.CompressedFramer(fs.ChecksumFramer(fs.Crc64()), fs.ZstdCompressor(3, dictionary())),
+        ],
+        "Compressor": [Deflate()],
+        "Lz4Compressor": [fs.Lz4Compressor(), fs.Lz4Compressor(9)],
+        "ZstdCompressor": [fs.ZstdCompressor(), fs.ZstdCompressor(-5, dictionary())],
         "ChaCha20Poly1305": [fs.ChaCha20Poly1305(key_of)],
         "EncryptedDeframer": [fs.EncryptedDeframer(checked, fs.Aes256Gcm(key_of), require_final=True)],
         "EncryptedFramer": [
@@ -362,8 +378,12 @@ def carried() -> dict[str, list[Any]]:
         "FrameSpan": [fs.FrameSpan(4, 7, 9)],
         "Framer": [MagicFramer(fs.ChecksumFramer(fs.Crc16()))],
         "Gap": [Gap(3, 5, 40, "00000000000000000000.fs")],
+        "ForwardReport": [ForwardReport(9, 1, 2, 40, 0, 0, 0, [Gap(3, 5, 40, "0.fs")])],
+        "Missing": [Missing("0123" * 8, 3, 5, "stream")],
+        "ReceiveReport": [ReceiveReport({"0123" * 8: 9}, 2, 1, 0, 0, [Missing("0123" * 8, 3, 5, "journal")])],
         "Histogram": [Histogram((0.5, 1.0), (1, 2, 3), 4.5)],
         "JournalMetrics": [journal_metrics()],
+        "CompressionPolicy": [CompressionPolicy(after_segments=2)],
         "RetentionPolicy": [RetentionPolicy(max_bytes=5)],
         "RotationPolicy": [RotationPolicy(max_seconds=1.5)],
         "SegmentReport": [SegmentReport("0.fs", 3, "damaged", 4, 90, 9, 0, None, 40, damage)],
@@ -389,6 +409,7 @@ def carried() -> dict[str, list[Any]]:
         "RecoveryEnd": list(fs.RecoveryEnd),
         "RecoveryReport": [report, no_stream, written],
         "Root": [fs.Description(TELEMETRY).roots[0], Root("a.B")],
+        "SealReport": [fs.SealReport("events.fs.zst", 60, 20, 1)],
         "SalvageReport": [fs.SalvageReport(3, 60, ((5, 9),), 4, ((7, 9),), "doubtful.fs")],
         "Schema": [SHAPES, TELEMETRY, prefixed],
         "SchemaError": [noted(fs.SchemaError("text", path="a.fbs", line=3))],
@@ -451,8 +472,11 @@ def refused() -> dict[str, list[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         journal = JournalWriter(folder)
         journal.close()
+        mirror = MirrorWriter(folder + "/mirror", "0123" * 8)
+        mirror.close()
     threaded = ThreadedWriter(StreamWriter(io.BytesIO()), 10)
     threaded.close()
+    arrived = Arrived("0123" * 8, "a", flatstream.Crc32(), 3, 3, [], None, [], None)
     return {
         "Builder": [builder],
         "ColumnStream": [StreamReader(stream).column_batches(table)],
@@ -461,6 +485,11 @@ def refused() -> dict[str, list[Any]]:
         "JournalInstruments": [object.__new__(JournalInstruments)],
         "JournalReader": [journal_reader],
         "JournalWriter": [journal],
+        "MirrorWriter": [mirror],
+        "Forwarder": [Forwarder("events", "telemetry.alpha")],
+        "Received": [Received(arrived, Subscription("a"))],
+        "Receiver": [Receiver("telemetry.*", "received")],
+        "Subscription": [Subscription("telemetry.*")],
         "Opened": [Opened(StreamReader(stream))],
         "RecordView": [record, record.disks[0]],
         "RecordWriter": [flatstream.RecordWriter(writer, table)],

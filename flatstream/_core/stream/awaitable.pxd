@@ -25,12 +25,22 @@ cdef class AsyncItems:
     cdef object reader
     # How many items it gives at most; negative: any number.
     cdef Py_ssize_t left
+    # The last step, which is used again if nobody else has it.
+    cdef NextItem idle
+
+
+cdef class Refilled:
+    cdef object items
+    cdef Py_ssize_t given
 
 
 cdef class AsyncEncoder:
     cdef Encoder encoder
+    # Whether a write has to ask `_room` first, and whether `_schedule` was called.
     cdef bint is_gated
     cdef bint is_scheduled
+    # As in AsyncItems.
+    cdef WriteOne idle
 
 
 cdef class WriteStep(Step):

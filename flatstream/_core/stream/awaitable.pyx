@@ -18,6 +18,8 @@ is cancelled while it waits has taken nothing from the stream, and has given it 
 #         | awaited                             | tries again                            |
 # ended   | inner is None; nothing is held      | raises RuntimeError                    | never
 
+from types import GenericAlias
+
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -43,6 +45,19 @@ cdef extern from "Python.h":
     PyObject* PyExc_StopIteration
     # 0 with what it returned, 1 with what it yielded, -1 with an exception.
     int PyIter_Send(object iterator, object value, PyObject** result) except -1
+
+cdef extern from *:
+    """
+    static inline int fs_has_two_references(PyObject *o) {
+    #ifdef Py_GIL_DISABLED
+        (void)o;
+        return 0;
+    #else
+        return Py_REFCNT(o) == 2;
+    #endif
+    }
+    """
+    bint fs_has_two_references(PyObject* o) noexcept
 
 # What a step returns, as C functions for `am_send` do.
 cdef enum:
@@ -72,7 +87,6 @@ cdef class Step:
 
     def throw(self, *arguments):
         """Ends it with an exception, as a coroutine's ``throw``. Nothing was read or written."""
-        cdef PyObject* result = NULL
         if not arguments:
             raise TypeError("throw() takes the exception")
         if self.inner is None:
@@ -148,6 +162,14 @@ cdef int send_step(Step self, object value, PyObject** result) except -1:
     except BaseException:
         self.finish()
         raise
+
+
+cdef inline bint is_unshared(Step step) noexcept:
+    """Whether only the reader or writer that keeps it, and the caller's variable, have a step that has ended.
+
+    It is then used again: making one takes as long as reading a small message (X1 of asv_benchmarks/goals.py).
+    """
+    return fs_has_two_references(<PyObject*>step)
 
 
 cdef object awaited(object awaitable):
@@ -240,6 +262,11 @@ cdef class AsyncItems:
     def __reduce__(self):
         refuse_pickling(self, "it reads a stream of this process")
 
+    @classmethod
+    def __class_getitem__(cls, item, /):
+        """The class itself, with the type of its items for type checkers."""
+        return GenericAlias(cls, item)
+
     def _next_or_none(self):
         """`__anext__` that gives None at the end."""
         return next_item(self, False)
@@ -256,10 +283,46 @@ cdef class AsyncItems:
         return decoder.is_ahead and not decoder.shut and decoder.failure is None and decoder.deferred is None
 
 
+@cython.final
+@cython.auto_pickle(False)
+cdef class Refilled:
+    """An iterator over the items of one iterable after another: it ends, and goes on when it was filled again."""
+
+    def __init__(self):
+        self.items = iter(())
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        # `next` raises StopIteration.
+        item = next(self.items)
+        self.given += 1
+        return item
+
+    def _refill(self, items, /):
+        """Gives the items of an iterable from now on."""
+        self.items = iter(items)
+        self.given = 0
+
+    @property
+    def _given(self):
+        """How many of them were given."""
+        return self.given
+
+    def __reduce__(self):
+        refuse_pickling(self, "it reads a stream of this process")
+
+
 cdef NextItem next_item(AsyncItems source, bint is_iterating):
-    cdef NextItem step = NextItem.__new__(NextItem)
-    if source.decoder is None:
-        raise ValueError(f"{type(source).__name__}.__init__ was not called")
+    cdef NextItem step = source.idle
+    if step is not None and step.is_ended and is_unshared(step):
+        step.is_ended = False
+    else:
+        if source.decoder is None:
+            raise ValueError(f"{type(source).__name__}.__init__ was not called")
+        step = NextItem.__new__(NextItem)
+        source.idle = step
     step.source = source
     step.is_iterating = is_iterating
     return step
@@ -307,7 +370,12 @@ cdef class AsyncEncoder:
 
         The bytes may be changed as soon as it was awaited.
         """
-        cdef WriteOne step = WriteOne.__new__(WriteOne)
+        cdef WriteOne step = self.idle
+        if step is not None and step.is_ended and is_unshared(step):
+            step.is_ended = False
+        else:
+            step = WriteOne.__new__(WriteOne)
+            self.idle = step
         step.writer = self
         step.argument = payload
         return step

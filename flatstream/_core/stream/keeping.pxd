@@ -8,7 +8,8 @@ cdef class KeepingEncoder(Encoder):
     cdef Py_ssize_t next_piece
     cdef Py_ssize_t taken_of_first
     cdef Py_ssize_t kept
-    # The most bytes that the pieces hold.
+    # The most bytes that are pending, but for a single frame; and of these, in the pieces.
+    cdef Py_ssize_t most
     cdef Py_ssize_t limit
 
     cdef int keep(self, object view, Py_ssize_t size) except -1

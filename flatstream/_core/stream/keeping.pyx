@@ -55,6 +55,7 @@ cdef class KeepingEncoder(Encoder):
             most = checked_int("max_pending", max_pending, 1, MAX_CAPACITY)
         size = min(size, most)
         Encoder.__init__(self, framer, size, _not_called, error_takes_nothing=True)
+        self.most = most
         self.limit = most - size
         # Frames of a batch are copied into the buffer, too: they may be views of memory that changes.
         self.gathers_all = True
@@ -78,6 +79,13 @@ cdef class KeepingEncoder(Encoder):
             "send some of them (take, or pending_buffers and mark_sent), then write it again",
             0,
         )
+
+    cdef int put_held(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
+        # The framer sees each payload once, so from there on the frame is accepted.
+        if self._framer.needs_view and self.count_pending() > max(0, self.most - length):
+            self.frame_committed = False
+            self.fail_full()
+        return Encoder.put_held(self, source, data, length)
 
     cdef int keep(self, object view, Py_ssize_t size) except -1:
         self.pieces.append(view)
@@ -117,6 +125,19 @@ cdef class KeepingEncoder(Encoder):
         self.frame_count += 1
         self.byte_count += <unsigned long long>size
         return 0
+
+    # The end
+
+    def finish(self):
+        """Ends the stream: every later write raises ValueError. What is pending can still be sent.
+
+        A second call does nothing.
+        """
+        self.enter()
+        try:
+            self._shut_down()
+        finally:
+            self.leave()
 
     # Taking
 
@@ -165,24 +186,32 @@ cdef class KeepingEncoder(Encoder):
         finally:
             self.leave()
 
-    def pending_buffers(self):
+    def pending_buffers(self, max_buffers=None):
         """The bytes to send, as a list of read-only memoryviews; nothing is copied, and nothing removed.
 
         A view stays valid and unchanged for as long as it is held. After a transport has taken bytes, `mark_sent`
         removes them.
+
+        Parameters
+        ----------
+        max_buffers : int, optional
+            The first so many of them; by default all. ``socket.sendmsg`` takes at most 1,024 on Linux.
         """
+        cdef Py_ssize_t most = PY_SSIZE_T_MAX
         cdef list buffers = []
         cdef Py_buffer* piece
         cdef Py_ssize_t i, skipped
+        if max_buffers is not None:
+            most = checked_int("max_buffers", max_buffers, 1, PY_SSIZE_T_MAX)
         self.enter()
         try:
             skipped = self.taken_of_first
-            for i in range(self.next_piece, len(self.pieces)):
+            for i in range(self.next_piece, min(len(self.pieces), self.next_piece + min(most, len(self.pieces)))):
                 # A view of the program's own: it may release it.
                 piece = PyMemoryView_GET_BUFFER(self.pieces[i])
                 buffers.append(slice_view(self.pieces[i], <const uint8_t*>piece.buf + skipped, piece.len - skipped))
                 skipped = 0
-            if self.used > self.start:
+            if self.used > self.start and len(buffers) < most:
                 if self.owner_view is None:
                     self.owner_view = PyMemoryView_FromObject(self.chunk)
                 buffers.append(slice_view(self.owner_view, self.chunk.data + self.start, self.used - self.start))
