@@ -39,8 +39,14 @@ PUBLIC = {
         "baseline_capacity clock cooldown messages_to_wait on_reclaim should_reset size_ratio_threshold"
     ),
     "Aes256Gcm": "context key_id name number",
-    "BoundedDeframer": "bounded check inner locate max_len observed with_max_frame_len with_validator",
-    "BoundedFramer": "bounded frame_and_write inner max_len observed with_max_frame_len with_validator",
+    "BoundedDeframer": (
+        "bind_description bounded check compressed encrypted end inner locate max_len observed start "
+        "with_max_frame_len with_validator"
+    ),
+    "BoundedFramer": (
+        "accepted begin bind_description bounded compressed encrypted finish frame_and_write inner max_len "
+        "observed start transforms with_max_frame_len with_validator"
+    ),
     "Builder": (
         "Bytes Clear CreateByteVector CreateNumpyVector CreateSharedString CreateString EndObject EndVector "
         "Finish FinishSizePrefixed ForceDefaults GrowByteBuffer Head MAX_BUFFER_SIZE Offset Output Pad Place "
@@ -56,9 +62,13 @@ PUBLIC = {
     "ChaCha20Poly1305": "context key_id name number",
     "Checksum": "calculate name size verify",
     "ChecksumDeframer": (
-        "allow_empty bounded check checksum locate max_frame_len observed with_max_frame_len with_validator"
+        "allow_empty bind_description bounded check checksum compressed encrypted end locate max_frame_len "
+        "observed start with_max_frame_len with_validator"
     ),
-    "ChecksumFramer": "bounded checksum frame_and_write observed with_max_frame_len with_validator",
+    "ChecksumFramer": (
+        "accepted begin bind_description bounded checksum compressed encrypted finish frame_and_write observed "
+        "start transforms with_max_frame_len with_validator"
+    ),
     "ChecksumMismatchError": "next_intact_offset",
     "ChecksumType": "CRC16 CRC32 CRC32C CRC64 NONE XXHASH64 checksum",
     "Cipher": "context key_id name number",
@@ -82,9 +92,18 @@ PUBLIC = {
     "Crc64": "calculate extend name size verify",
     "DecompressionError": "next_intact_offset",
     "DecryptionError": "next_intact_offset",
-    "DefaultDeframer": "allow_empty bounded check locate max_frame_len observed with_max_frame_len with_validator",
-    "DefaultFramer": "bounded frame_and_write observed with_max_frame_len with_validator",
-    "Deframer": "bounded check locate observed with_max_frame_len with_validator",
+    "DefaultDeframer": (
+        "allow_empty bind_description bounded check compressed encrypted end locate max_frame_len observed start "
+        "with_max_frame_len with_validator"
+    ),
+    "DefaultFramer": (
+        "accepted begin bind_description bounded compressed encrypted finish frame_and_write observed start "
+        "transforms with_max_frame_len with_validator"
+    ),
+    "Deframer": (
+        "bind_description bounded check compressed encrypted end locate observed start with_max_frame_len "
+        "with_validator"
+    ),
     "Description": (
         "checksum created_by created_ns from_bytes matches metadata roots schema schemas serializer table tables time "
         "to_bytes transforms version with_checksum with_metadata"
@@ -108,9 +127,12 @@ PUBLIC = {
     "Field": "",
     "FlatStreamError": "next_intact_offset",
     "FlatbufferError": "next_intact_offset",
-    "FrameBatch": "buffer lengths lost_bytes lost_ranges offsets skipped stream_offset",
+    "FrameBatch": "buffer frame_offsets lengths lost_bytes lost_ranges offsets skipped stream_offset",
     "FrameSpan": "frame_end payload_end payload_start",
-    "Framer": "bounded frame_and_write observed with_max_frame_len with_validator",
+    "Framer": (
+        "accepted begin bind_description bounded compressed encrypted finish frame_and_write observed start "
+        "transforms with_max_frame_len with_validator"
+    ),
     "InvalidFrameError": "next_intact_offset",
     "JournalReader": "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches "
     "columns commit cursor deframer description detach directory encryption frames_read gaps id lost_bytes "
@@ -129,8 +151,14 @@ PUBLIC = {
     "NoChecksum": "calculate name size verify",
     "NoOpPolicy": "baseline_capacity on_reclaim should_reset",
     "NoValidator": "name validate",
-    "ObserverDeframer": "bounded callback check inner locate observed with_max_frame_len with_validator",
-    "ObserverFramer": "bounded callback frame_and_write inner observed with_max_frame_len with_validator",
+    "ObserverDeframer": (
+        "bind_description bounded callback check compressed encrypted end inner locate observed start "
+        "with_max_frame_len with_validator"
+    ),
+    "ObserverFramer": (
+        "accepted begin bind_description bounded callback compressed encrypted finish frame_and_write inner "
+        "observed start transforms with_max_frame_len with_validator"
+    ),
     "Packable": "Pack",
     "ReclamationInfo": "capacity_after capacity_before last_message_size reason",
     "ReclamationReason": "MESSAGE_COUNT SIZE_THRESHOLD TIME_COOLDOWN",
@@ -167,10 +195,24 @@ PUBLIC = {
         "name read_column_batches read_columns read_records types view"
     ),
     "TableRootValidator": "max_depth max_tables name validate",
+    "TransformDeframer": (
+        "bind_description bounded check compressed encrypted end inner locate observed passed_over probe restore "
+        "rewind start state tolerate with_inner with_max_frame_len with_validator"
+    ),
+    "TransformFramer": (
+        "accepted begin bind_description bounded compressed described encrypted finish frame_and_write inner "
+        "inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
+    ),
     "TypedValidator": "for_type from_verify name validate",
     "UnexpectedEofError": "next_intact_offset",
-    "ValidatingDeframer": "bounded check inner locate observed validator with_max_frame_len with_validator",
-    "ValidatingFramer": "bounded frame_and_write inner observed validator with_max_frame_len with_validator",
+    "ValidatingDeframer": (
+        "bind_description bounded check compressed encrypted end inner locate observed start validator "
+        "with_max_frame_len with_validator"
+    ),
+    "ValidatingFramer": (
+        "accepted begin bind_description bounded compressed encrypted finish frame_and_write inner observed start "
+        "transforms validator with_max_frame_len with_validator"
+    ),
     "ValidationFailedError": "next_intact_offset",
     "Validator": "name validate",
     "VectorView": "to_json to_list to_numpy",

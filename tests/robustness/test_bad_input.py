@@ -49,6 +49,8 @@ from flatstream import (
     StreamWriter,
     StructuralValidator,
     TableRootValidator,
+    TransformDeframer,
+    TransformFramer,
     TypedValidator,
     UnexpectedEofError,
     ValidatingDeframer,
@@ -123,6 +125,8 @@ CONSTRUCTORS = [
     *instances("ValidatingFramer", "inner", "Framer", lambda value: ValidatingFramer(value, NoValidator()), DEFRAMER),
     *instances("BoundedDeframer", "inner", "Deframer", lambda value: BoundedDeframer(value, 5), FRAMER),
     *instances("ObserverDeframer", "inner", "Deframer", lambda value: ObserverDeframer(value, len), FRAMER),
+    *instances("TransformFramer", "inner", "Framer", TransformFramer, DEFRAMER),
+    *instances("TransformDeframer", "inner", "Deframer", TransformDeframer, FRAMER),
     *instances(
         "ValidatingDeframer", "inner", "Deframer", lambda value: ValidatingDeframer(value, NoValidator()), FRAMER
     ),

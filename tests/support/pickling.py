@@ -21,6 +21,8 @@ from flatstream import (
     SizeThresholdPolicy,
     StreamReader,
     StreamWriter,
+    TransformDeframer,
+    TransformFramer,
     TypedValidator,
     ValidationFailedError,
     Validator,
@@ -116,6 +118,24 @@ class SlottedDeframer(ChecksumDeframer):
     def __init__(self) -> None:
         super().__init__(flatstream.Crc16(), max_frame_len=20, allow_empty=False)
         self.note = "slots"
+
+
+class Doubled(TransformFramer):
+    """A transform of a user."""
+
+    def transform(self, payload: Any) -> bytes:
+        return bytes(payload) * 2
+
+
+class Undoubled(TransformDeframer):
+    """Its counterpart, with a constructor of its own."""
+
+    def __init__(self, inner: Deframer, *, note: str = "") -> None:
+        super().__init__(inner)
+        self.note = note
+
+    def restore(self, payload: Any) -> bytes:
+        return bytes(payload[: len(payload) // 2])
 
 
 class Longer(Validator):
@@ -404,6 +424,8 @@ def carried() -> dict[str, list[Any]]:
         "Table": [TELEMETRY.root, SHAPES.table("shapes.Tree"), prefixed.table("shapes.Tree")],
         "TableRootValidator": [fs.TableRootValidator(3, 4)],
         "Transform": [Transform("zstd", (("level", "3"),), b"abc")],
+        "TransformDeframer": [Undoubled(default), Undoubled(default, note="n").bounded(40).inner],
+        "TransformFramer": [Doubled(fs.ChecksumFramer(fs.Crc32())), Doubled(fs.DefaultFramer().bounded(40))],
         "TypedValidator": [typed(), TypedValidator.from_verify("even", even)],
         "UnexpectedEofError": [noted(fs.UnexpectedEofError(needed=1, got=0, offset=7))],
         "StreamInfo": [StreamInfo("a.fs", "stream", "a flatstream stream", frames=3, damage=(torn,))],
