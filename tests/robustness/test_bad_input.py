@@ -520,6 +520,15 @@ OTHERS = [
         *[(value, TypeError, BUILDER) for value in (5, "x", b"", object(), flatbuffers.Builder)],
     ),
     *refusals("StreamReader", lambda value: StreamReader(b"", **value), ({"chunk": 5}, TypeError, "'chunk'")),
+    *instances("FrameParser", "deframer", "Deframer", flatstream.FrameParser, FRAMER, but_none=True),
+    *instances("FrameSerializer", "framer", "Framer", flatstream.FrameSerializer, DEFRAMER, but_none=True),
+    *counts("FrameParser", "capacity", lambda value: flatstream.FrameParser(capacity=value)),
+    *lengths("FrameParser", "max_len", lambda value: flatstream.FrameParser(max_frame_len=value), but_none=True),
+    *counts("FrameSerializer", "buffer_size", lambda value: flatstream.FrameSerializer(buffer_size=value)),
+    *counts(
+        "FrameSerializer", "max_pending", lambda value: flatstream.FrameSerializer(max_pending=value), but_none=True
+    ),
+    *lengths("FrameSerializer", "capacity", lambda value: flatstream.FrameSerializer(capacity=value), but_none=True),
     *refusals("JournalReader", flatstream.JournalReader, (5, TypeError, "directory must be a path, got 5")),
     *refusals("JournalWriter", flatstream.JournalWriter, (5, TypeError, "directory must be a str or os.PathLike")),
     *refusals("StreamWriter", lambda value: StreamWriter(PlainSink(), **value), ({"chunk": 5}, TypeError, "'chunk'")),
