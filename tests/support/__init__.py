@@ -13,6 +13,7 @@ Streams
     parsing            parsers that get a stream in pieces
     corruption         seeded damage to streams, and what becomes of it
     python_strategies  framers and deframers written in Python
+    transforms         transforms of every kind, those of the package among them, with their twins
     items              items for simple mode, and builders that have finished a message
     shared_writers     framers and sinks for writers that several threads share
     serializers        a serializer as an application has one

@@ -52,6 +52,9 @@ def _not_called(buffer):
     raise SystemError("flatstream: a decoder without a source reads from one")
 
 
+# The garbage collector must not clear it: a view of it can be released after that, and then counts down in the chunk.
+# (It is in no cycle, because a chunk refers to nothing.)
+@cython.no_gc
 cdef class Room:
     """Free bytes of a chunk, which are lent out to be written."""
 
