@@ -33,7 +33,7 @@ __all__ = ["AsyncStreamReader"]
 
 T = TypeVar("T")
 
-DEFAULT_CAPACITY = 128 * 1024
+DEFAULT_CAPACITY = 256 * 1024
 DEFAULT_MAX_FRAME_LEN = 16 * 1024 * 1024
 
 
