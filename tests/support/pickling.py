@@ -23,6 +23,8 @@ from flatstream import (
     SizeThresholdPolicy,
     StreamReader,
     StreamWriter,
+    TransformDeframer,
+    TransformFramer,
     TypedValidator,
     ValidationFailedError,
     Validator,
@@ -119,6 +121,24 @@ class SlottedDeframer(ChecksumDeframer):
     def __init__(self) -> None:
         super().__init__(flatstream.Crc16(), max_frame_len=20, allow_empty=False)
         self.note = "slots"
+
+
+class Doubled(TransformFramer):
+    """A transform of a user."""
+
+    def transform(self, payload: Any) -> bytes:
+        return bytes(payload) * 2
+
+
+class Undoubled(TransformDeframer):
+    """Its counterpart, with a constructor of its own."""
+
+    def __init__(self, inner: Deframer, *, note: str = "") -> None:
+        super().__init__(inner)
+        self.note = note
+
+    def restore(self, payload: Any) -> bytes:
+        return bytes(payload[: len(payload) // 2])
 
 
 class Longer(Validator):
@@ -346,6 +366,7 @@ def carried() -> dict[str, list[Any]]:
         "Lz4Compressor": [fs.Lz4Compressor(), fs.Lz4Compressor(9)],
         "ZstdCompressor": [fs.ZstdCompressor(), fs.ZstdCompressor(-5, dictionary())],
         "ChaCha20Poly1305": [fs.ChaCha20Poly1305(key_of)],
+        "Cipher": [fs.ChaCha20Poly1305(key_of, key_id="a")],
         "EncryptedDeframer": [fs.EncryptedDeframer(checked, fs.Aes256Gcm(key_of), require_final=True)],
         "EncryptedFramer": [
             fs.EncryptedFramer(fs.ChecksumFramer(fs.Crc64()), fs.ChaCha20Poly1305(key_of), _salt=bytes(32))
@@ -406,6 +427,8 @@ def carried() -> dict[str, list[Any]]:
         "Table": [TELEMETRY.root, SHAPES.table("shapes.Tree"), prefixed.table("shapes.Tree")],
         "TableRootValidator": [fs.TableRootValidator(3, 4)],
         "Transform": [Transform("zstd", (("level", "3"),), b"abc")],
+        "TransformDeframer": [Undoubled(default), Undoubled(default, note="n").bounded(40).inner],
+        "TransformFramer": [Doubled(fs.ChecksumFramer(fs.Crc32())), Doubled(fs.DefaultFramer().bounded(40))],
         "TypedValidator": [typed(), TypedValidator.from_verify("even", even)],
         "UnexpectedEofError": [noted(fs.UnexpectedEofError(needed=1, got=0, offset=7))],
         "StreamInfo": [StreamInfo("a.fs", "stream", "a flatstream stream", frames=3, damage=(torn,))],
@@ -484,6 +507,8 @@ def refused() -> dict[str, list[Any]]:
         "Builder": [builder],
         "ColumnStream": [StreamReader(stream).column_batches(table)],
         "FrameBatch": [StreamReader(stream).read_batch()],
+        "FrameParser": [flatstream.FrameParser()],
+        "FrameSerializer": [flatstream.FrameSerializer()],
         "JournalCollector": [JournalCollector()],
         "JournalInstruments": [object.__new__(JournalInstruments)],
         "JournalReader": [journal_reader],
