@@ -42,6 +42,7 @@ __all__ = ["SeekableFile", "number_of_threads", "open_seekable"]
 MOST_THREADS = 4
 RUN_BYTES = 1 << 20
 MOST_AHEAD = 16 << 20
+RETAINED = 8 << 20
 
 # How many blocks are kept that were read: one that is read on in, and one that is looked into beside it.
 KEPT = 2
@@ -479,6 +480,7 @@ class SeekableFile(PeekedFile):
             if self._pool is None:
                 from concurrent.futures import ThreadPoolExecutor
 
+                _keep_freed_memory()
                 self._pool = ThreadPoolExecutor(self._threads, "flatstream-zstd")
             # At the end of the interpreter there are no new threads.
             future = self._pool.submit(_decompress_run, self._zstd, run)
@@ -529,6 +531,17 @@ class SeekableFile(PeekedFile):
             self._stream_size = self._stream_at
         self._stream_at += len(data)
         return data
+
+
+def _keep_freed_memory() -> None:
+    """Has the C library keep up to 8 MiB of freed memory in each of its heaps.
+
+    That of glibc gives memory at the end of a heap back if it is more than twice the largest block that was ever mapped
+    by itself and freed. In a young process that is so little that each run of blocks gets new pages, which the system
+    has to clear: that took as long as decompressing. Allocating and freeing a large block changes it, and takes 10 us.
+    """
+    large = bytes(RETAINED // 2)
+    del large
 
 
 def _decompress(zstd: Any, data: bytes | memoryview, size: int) -> bytes:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch
     from flatstream.description import Description
     from flatstream.errors import FlatStreamError
+    from flatstream.serializers import Serializer
+    from flatstream.transforms.encryption import EncryptionReport
 
     _OnError = Literal["raise", "skip", "stop", "resync"]
 
@@ -169,6 +171,15 @@ class AsyncStreamReader(AsyncItems[memoryview]):
         """Iterates over the messages as instances of `cls`; see `flatstream.StreamReader.typed_messages`."""
         return self._items_of(self._parser.typed_messages(cls, on_error=on_error, on_other=on_other))
 
+    def objects(
+        self, serializer: Serializer | str | None = None, *, on_error: _OnError | None = None
+    ) -> AsyncIterator[Any]:
+        """Iterates over the messages as objects, which `serializer` makes; see `flatstream.StreamReader.objects`.
+
+        By default it is the one that the stream's description names: await `read_description` before.
+        """
+        return self._items_of(self._parser.objects(serializer, on_error=on_error))
+
     def records(self, table: Any = None, **options: Any) -> AsyncIterator[RecordView]:
         """Iterates over the messages, which are of `table`, as `RecordView` objects.
 
@@ -209,6 +220,11 @@ class AsyncStreamReader(AsyncItems[memoryview]):
     def description(self) -> Description | None:
         """The stream's description; None if it has none, or if it has not arrived yet (see `read_description`)."""
         return self._parser.description
+
+    @property
+    def encryption(self) -> EncryptionReport | None:
+        """What was found of an encrypted stream so far; None for others. See docs/encryption.md."""
+        return self._parser.encryption
 
     @property
     def deframer(self) -> Deframer:

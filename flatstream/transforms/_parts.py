@@ -437,6 +437,8 @@ class PartReader:
                 place = numbers >> PLACE_SHIFT
                 is_next = place >= expected if self._gaps else place == expected
                 if message is None or not is_next or part.has_final:
+                    # The traceback has the variables, and a message in the wrong place is nobody's to see.
+                    message = None
                     refuse()
                 if not is_same:
                     self._secret, self._index, self._aead = part.secret, index, aead

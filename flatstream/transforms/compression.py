@@ -20,7 +20,7 @@ stored as one byte, so a frame without any bytes is none of these.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from flatstream._core.base.checks import int_argument
 from flatstream._core.base.pickling import rebuild
@@ -35,6 +35,7 @@ from flatstream.transforms.compressors import (
     LZ4_NUMBER,
     STORED,
     ZSTD_NUMBER,
+    BytesLike,
     Compressor,
     Lz4Compressor,
     ZstdCompressor,
@@ -43,9 +44,6 @@ from flatstream.transforms.compressors import (
     decompress_function,
     zstd_levels,
 )
-
-if TYPE_CHECKING:
-    from flatstream.transforms.compressors import BytesLike
 
 __all__ = [
     "COMPRESSION",

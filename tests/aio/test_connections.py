@@ -252,7 +252,7 @@ async def test_frame_over_the_limit_ends_its_connection_and_no_other() -> None:
             await until(lambda: server.connections == 1)
             await other.writer.write_payload(b"still here")
             assert bytes(await other.reader.read_message() or b"") == b"still here"
-    assert len(lines) == 1
+    assert [line.split()[0] for line in lines] == ["WARNING", "DEBUG"]
     assert lines[0].startswith("WARNING the connection from 127.0.0.1:")
     assert "InvalidFrameError" in lines[0]
 
@@ -432,6 +432,31 @@ async def test_what_a_handler_wrote_arrives_before_its_connection_is_closed() ->
     async with await serve(flood, HOST, 0) as server, connect(HOST, server.port) as connection:
         await asyncio.sleep(0.01)
         assert sum([1 async for _ in connection.reader]) == 3000
+
+
+@in_loop
+async def test_peer_that_does_not_take_what_is_left_is_dropped() -> None:
+    async def flood(connection: Connection) -> None:
+        # So much that the system does not take all of it.
+        connection.writer._stream_writer.write_payloads([b"x" * 100_000] * 200)
+
+    with log_lines("flatstream.aio") as lines:
+        async with raw_peer(flood, close_timeout=0.05) as (server, _):
+            await until(lambda: server.connections == 1)
+            await until(lambda: server.connections == 0)
+    assert "TimeoutError: the other side did not take what was left within 0.05 s" in lines[0]
+
+
+@in_loop
+async def test_errors_of_a_handler_itself_are_no_errors_of_its_connection() -> None:
+    async def fail(connection: Connection) -> None:
+        raise PermissionError("a file of the handler")
+
+    with log_lines("flatstream.aio") as lines:
+        async with raw_peer(fail) as (server, sock):
+            assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
+            await until(lambda: server.connections == 0)
+    assert [line.split()[0] for line in lines] == ["ERROR"]
 
 
 @in_loop

@@ -281,7 +281,7 @@ def test_readers_of_a_plain_segment_go_on_while_it_is_replaced(tmp_path: Path) -
             copy = tmp_path / f"{follow}-{at}"
             shutil.copytree(folder, copy)
             with JournalReader(copy, capacity=64, follow=follow) as reader:
-                found = []
+                found: list[tuple[int, bytes]] = []
                 while len(found) < at:
                     found.append((reader.number + 1, bytes(reader.read_message() or b"")))
                 finish(compressor_of(copy))
@@ -401,12 +401,14 @@ def test_segment_that_is_removed_while_it_is_compressed_does_not_come_back(tmp_p
 
 
 def test_wrong_policies_are_refused(tmp_path: Path) -> None:
+    wrong: dict[str, Any]
+    unfit: dict[str, Any]
     for wrong in ({"level": 99}, {"after_segments": -1}, {"after_seconds": 0}, {"after_seconds": float("nan")}):
         with pytest.raises(ValueError, match=f"CompressionPolicy.{next(iter(wrong))} must be"):
-            CompressionPolicy(**wrong)  # type: ignore[arg-type]
+            CompressionPolicy(**wrong)
     for unfit in ({"level": "high"}, {"after_segments": 1.5}, {"after_seconds": "1"}):
         with pytest.raises(TypeError):
-            CompressionPolicy(**unfit)  # type: ignore[arg-type]
+            CompressionPolicy(**unfit)
     with pytest.raises(TypeError, match="compress must be a CompressionPolicy or a bool, got 9"):
         JournalWriter(tmp_path / "journal", compress=9)  # type: ignore[arg-type]
     assert not (tmp_path / "journal").exists()

@@ -143,15 +143,12 @@ def wrong_tables() -> dict[str, bytes]:
     entries = [(len(one), len(block)) for one, block in zip(stored, BLOCKS, strict=True)]
     body = b"".join(stored)
     total = len(body)
-    moved = [list(entry) for entry in entries]
-    moved[1][1] += 100
-    moved[3][1] -= 100
-    halves = [list(entry) for entry in entries]
-    halves[0][0] -= 1
-    halves[1][0] += 1
+    moved, halves = list(entries), list(entries)
+    moved[1], moved[3] = (moved[1][0], moved[1][1] + 100), (moved[3][0], moved[3][1] - 100)
+    halves[0], halves[1] = (halves[0][0] - 1, halves[0][1]), (halves[1][0] + 1, halves[1][1])
     return {
-        "sizes that are not those of the blocks": body + table([tuple(one) for one in moved]),
-        "places that are not those of the frames": body + table([tuple(one) for one in halves]),
+        "sizes that are not those of the blocks": body + table(moved),
+        "places that are not those of the frames": body + table(halves),
         "several frames in an entry": body + table([(total, len(STREAM))]),
         "no entries": body + table([]),
         "entries of nothing before the first": body + table([(0, 0), *entries]),

@@ -17,11 +17,11 @@ LIMIT = 60.0
 
 
 def wait_until_compressed(writer: JournalWriter) -> None:
-    """Waits until the thread of a writer has sealed what ended, and has nothing to compress."""
+    """Waits until the thread of a writer has sealed what ended, and has nothing to compress; or never will."""
     compressor = writer._compressor
     assert compressor is not None
     deadline = time.monotonic() + LIMIT
-    while writer._segments.ended or compressor.seconds_until_work() is not None:
+    while not writer.is_refusing and (writer._segments.ended or compressor.seconds_until_work() is not None):
         if compressor.problem is not None:
             raise OSError(compressor.problem)
         assert time.monotonic() < deadline, "the segments are not compressed"

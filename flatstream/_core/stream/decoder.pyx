@@ -699,7 +699,7 @@ cdef class Decoder(HeadBuffer):
 
     cdef int end_chain(self) except -1:
         """Tells the deframers that the stream, or a part of it, ends here."""
-        if self.follows_now():
+        if self.awaits_bytes or self.follows_now():
             return 0
         self.is_ending = True
         try:

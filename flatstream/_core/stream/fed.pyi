@@ -15,7 +15,9 @@ class Room:
 
 @disjoint_base
 class FedDecoder(Decoder):
-    def __init__(self, deframer: Deframer, capacity: int, **options: Any) -> None: ...
+    def __init__(
+        self, deframer: Deframer, capacity: int, *, max_stored_len: int | None = None, **options: Any
+    ) -> None: ...
     @property
     def buffered(self) -> int: ...
     @property
