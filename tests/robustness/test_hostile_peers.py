@@ -174,7 +174,7 @@ def test_garbage_is_refused_and_never_an_end(seed: int) -> None:
 
 @pytest.mark.parametrize("checksum", ["none", "crc32"])
 def test_garbage_without_end_is_searched_in_bounded_memory(checksum: str) -> None:
-    total = (64 if EVERYTHING else 6) * MIB
+    total = 64 * MIB if EVERYTHING else 3 * MIB // 2
     good = reference.encode([b"\x04\x00\x00\x00" + bytes(60)] * 3, checksum)
     # What comes is not kept: of the source, one piece is in memory.
     block = garbage(256 * KIB)
@@ -209,7 +209,7 @@ def test_damaged_frames_without_end_are_left_out_in_bounded_memory() -> None:
     # Their lengths lead to one another, so that each is skipped alone, and the ranges are one.
     frame = bytearray(reference.encode([b"x" * 100], "crc32"))
     frame[30] ^= 1
-    count = 200_000 if EVERYTHING else 20_000
+    count = 200_000 if EVERYTHING else 4000
     source = CutSource(bytes(frame) * count, range(0, len(frame) * count, 64 * KIB))
     reader = StreamReader(source, "crc32", on_error="skip")
     with memory_at_most(2 * MIB):
@@ -256,14 +256,15 @@ def test_parser_takes_memory_for_what_was_fed_and_not_for_claims(by_buffer: bool
 
 def test_bytes_fed_one_by_one_are_parsed_in_linear_work() -> None:
     # Work that grew with the square of a frame's size would not end within the time of a test.
-    data = reference.encode([bytes(200_000)], "none")
+    size = 500_000 if EVERYTHING else 40_000
+    data = reference.encode([bytes(size)], "none")
     parser = FrameParser()
     with memory_at_most(2 * MIB):
         for place in range(0, len(data), 1):
             parser.feed(data[place : place + 1])
             if place % 1000 == 0:
                 assert parser.read_message() is None
-        assert len(parser.read_message() or b"") == 200_000
+        assert len(parser.read_message() or b"") == size
 
 
 # A server of flatstream.aio
@@ -308,7 +309,7 @@ class Serving:
         async with connect(HOST, self.server.port, deframer="crc32", framer="crc32") as honest:
             for number in range(3):
                 await honest.writer.write_payload(b"honest %d" % number)
-                assert await honest.reader.read_message() == b"honest %d" % number
+                assert bytes(await honest.reader.read_message() or b"") == b"honest %d" % number
 
     async def peer(self) -> socket.socket:
         sock = socket.socket()
@@ -376,7 +377,7 @@ async def test_huge_claims_of_many_peers_take_no_memory() -> None:
 
 
 # Long enough for an honest client on a machine that is busy.
-IDLE = 1.0
+IDLE = 0.5
 
 
 @in_loop
@@ -422,7 +423,7 @@ async def test_peer_that_takes_nothing_blocks_its_own_handler_and_no_memory() ->
         nonlocal written
         async for payload in connection.reader:
             await connection.writer.write_payload(payload)
-            while payload == b"flood":
+            while bytes(payload) == b"flood":
                 await connection.writer.write_payload(bytes(10_000))
                 written += 1
 
@@ -450,11 +451,11 @@ async def test_peer_that_floods_waits_for_the_handler() -> None:
             if len(payload) < 1000:
                 await connection.writer.write_payload(payload)
 
-    frame = reference.encode([bytes(5000)], "crc32")
+    sent = reference.encode([bytes(5000)], "crc32") * 4000
     async with Serving(slow).running() as serving:
         with memory_at_most(8 * MIB), await serving.peer() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-            flood = asyncio.create_task(serving.send(sock, frame * 4000))
+            flood = asyncio.create_task(serving.send(sock, sent))
             # Nothing moves any more when the system's buffers and the reader's are full.
             for _ in range(20):
                 await serving.check()
@@ -557,7 +558,7 @@ async def test_bomb_sent_to_a_server_is_refused_and_the_connection_goes_on() -> 
 
 PROCESS = """
 import resource
-from flatstream import Aes256Gcm, ChecksumDeframer, ChecksumFramer, Crc32
+from flatstream import Aes256Gcm, ChecksumDeframer, Crc32, StreamReader
 
 MIB = 1 << 20
 data = bytes.fromhex(open({path!r}).read())
@@ -585,14 +586,14 @@ def test_bombs_do_not_grow_the_process(chain: str, tmp_path: Any) -> None:
         writer.write_payload(b"fine" * 100)
         writer.flush()
         first = len(sink.getvalue())
-        for _ in range(20):
+        for _ in range(2):
             writer.write_payload(bytes(40 * MIB))
         writer.write_payload(b"fine" * 100)
     path = tmp_path / "bombs"
     path.write_text(sink.getvalue().hex())
     code = PROCESS.format(path=str(path), first=first, deframer=f"{deframer}.compressed().with_max_frame_len(MIB)")
     messages, refused, grown = map(int, run_python(code).stdout.split())
-    assert (messages, refused) == (2, 20)
+    assert (messages, refused) == (2, 2)
     # A message and its window; 40 MiB would be one that was unpacked.
     assert grown < 20
 
@@ -637,16 +638,16 @@ def test_stranger_without_the_key_learns_nothing_and_costs_nothing(cipher: Any) 
 @pytest.mark.parametrize(
     ("serializer", "payload"),
     [
-        ("json", b"[" * 500_000),
-        ("json", b'{"a":' * 100_000),
-        ("json", b'"' + b"x" * 500_000),
-        ("json", b"1" * 100_000 + b"x"),
+        ("json", b"[" * 50_000),
+        ("json", b'{"a":' * 20_000),
+        ("json", b'"' + b"x" * 100_000),
+        ("json", b"1" * 4000 + b"x"),
         ("msgpack", b"\xdd\xff\xff\xff\xff"),
         ("msgpack", b"\xdf\xff\xff\xff\xff"),
         ("msgpack", b"\xdb\xff\xff\xff\xffabc"),
         ("msgpack", b"\xc6\xff\xff\xff\xffabc"),
         ("msgpack", b"\xc9\xff\xff\xff\xff\x01abc"),
-        ("msgpack", b"\x91" * 500_000),
+        ("msgpack", b"\x91" * 50_000),
         ("msgpack", b"\xdd\x00\x10\x00\x00" * 100),
         ("msgpack", b"\x81\x80\x80"),
         ("msgpack", b"\xc1"),
