@@ -234,7 +234,8 @@ cdef class FedDecoder(Decoder):
             self.leave()
 
     cdef int check_can_take(self) except -1:
-        if self.shut:
+        # The garbage collector takes the chunk away when it clears a reference cycle.
+        if self.shut or (self.chunk is None and self.data is not NULL):
             raise ValueError(f"this {type(self).__name__} is detached")
         if not self.awaits_bytes:
             raise ValueError(f"this {type(self).__name__} was told by feed_eof() that no more bytes come")

@@ -67,6 +67,12 @@ cdef class KeepingEncoder(Encoder):
         """The number of bytes to send: those that were neither taken nor marked as sent."""
         return self.count_pending()
 
+    cdef int check_held(self) except -1:
+        """Raises if the garbage collector has taken the memory away, as it clears a reference cycle."""
+        if self.pieces is None or (self.chunk is None and self.used > self.start):
+            raise ValueError(f"this {type(self).__name__} is closed")
+        return 0
+
     cdef Py_ssize_t count_pending(self) noexcept:
         return self.kept + self.used - self.start
 
@@ -171,6 +177,7 @@ cdef class KeepingEncoder(Encoder):
             size = checked_int("max_bytes", max_bytes, 1, PY_SSIZE_T_MAX)
         self.enter()
         try:
+            self.check_held()
             size = min(size, self.count_pending())
             if not size:
                 return b""
@@ -213,6 +220,7 @@ cdef class KeepingEncoder(Encoder):
             most = checked_int("max_buffers", max_buffers, 1, PY_SSIZE_T_MAX)
         self.enter()
         try:
+            self.check_held()
             skipped = self.taken_of_first
             for i in range(self.next_piece, min(len(self.pieces), self.next_piece + min(most, len(self.pieces)))):
                 # A view of the program's own: it may release it.
@@ -240,6 +248,7 @@ cdef class KeepingEncoder(Encoder):
             raise TypeError(f"nbytes must be an int, got {nbytes!r:.100}")
         self.enter()
         try:
+            self.check_held()
             if not 0 <= number <= self.count_pending():
                 raise ValueError(f"nbytes must be from 0 to {self.count_pending()}, the bytes pending, got {number}")
             self.drop(number)
