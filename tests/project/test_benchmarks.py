@@ -109,6 +109,7 @@ def test_there_is_a_module_for_each_concern():
         "columns",
         "columns_in",
         "command_line",
+        "compression",
         "converting",
         "records_in",
         "records_out",
