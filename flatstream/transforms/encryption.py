@@ -74,7 +74,7 @@ class EncryptedFramer(TransformFramer):
         return self._cipher
 
     @property
-    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:  # type: ignore[override]
+    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:
         """What a description says of it: the algorithm, the id of the key, and the version of the construction."""
         parameters = (("algorithm", self._cipher.name), ("key_id", self._cipher.key_id), ("version", VERSION))
         return NAME, parameters, b""
@@ -283,9 +283,9 @@ def from_description(transform: Any, cipher: Cipher | None, inner: Deframer, **o
     Raises
     ------
     TypeError
-        There is no cipher.
+        `cipher` is None, or not a Cipher.
     ValueError
-        The cipher has another algorithm or cannot have the key, or the version of the construction is not known.
+        The cipher has another algorithm, or the version of the construction is not known.
     """
     return EncryptedDeframer(inner, _described_cipher(transform, cipher), **options)
 
@@ -297,7 +297,7 @@ def framer_from_description(transform: Any, cipher: Cipher | None, inner: Framer
 
 def _described_cipher(transform: Any, cipher: Cipher | None) -> Cipher:
     parameters: Mapping[str, str] = dict(transform.parameters)
-    algorithm, key_id = parameters.get("algorithm", ""), parameters.get("key_id", "")
+    algorithm = parameters.get("algorithm", "")
     if parameters.get("version") != VERSION:
         raise ValueError(
             f"the stream is encrypted in the version {parameters.get('version')!r:.100} of the construction, and this "
@@ -305,6 +305,7 @@ def _described_cipher(transform: Any, cipher: Cipher | None) -> Cipher:
         )
     if cipher is None:
         names = {kind.name: kind.__name__ for kind in (Aes256Gcm, ChaCha20Poly1305)}
+        key_id = parameters.get("key_id", "")
         raise TypeError(
             f"the stream is encrypted ({algorithm:.100}, key id {key_id!r:.300}): pass "
             f"cipher={names.get(algorithm, 'Aes256Gcm')}(key, key_id={key_id!r:.300})"
