@@ -4,18 +4,18 @@
     python collector.py agent /var/lib/agent --connect collector:7411
     python collector.py demo
 
-An agent writes what it measures into a journal of its own first. Its uplink connects, says which journal it has, and the
-collector answers with the number of the first frame that it does not have on its disk. From there on the agent sends
-each frame with its number. The collector stores each agent's frames in a mirror of the agent's journal
+An agent writes what it measures into a journal of its own first. Its uplink connects, says which journal it has, and
+the collector answers with the number of the first frame that it does not have on its disk. From there on the agent
+sends each frame with its number. The collector stores each agent's frames in a mirror of the agent's journal
 (`MirrorWriter`: the same identity, the same numbers), syncs all mirrors that have something new together, and then
 acknowledges what is on the disk. The agent commits that as the cursor of a registered reader, so that the retention of
 its journal keeps what the collector does not have.
 
-So neither side remembers anything but its journals: after a kill of the collector its mirrors say what it has, and after
-a kill of an agent its journal says what there is. A journal for each agent, and not one for all, because then nothing has
-to be read to find the number that an agent goes on with, each agent has limits of its own, and what an agent has measured
-can be read with all tools as if it had been measured here. The price is one sync for each agent with news, not one
-for all; they are made together, many times fewer than frames come.
+So neither side remembers anything but its journals: after a kill of the collector its mirrors say what it has, and
+after a kill of an agent its journal says what there is. There is a journal for each agent, and not one for all: nothing
+has to be read to find the number that an agent goes on with, each agent has limits of its own, and what an agent has
+measured can be read with all tools as if it had been measured here. The price is one sync for each agent with news, and
+not one for all; they are made together, far less often than frames come.
 
 Messages are frames of a flatstream with CRC-32C; their first byte says what they are:
 
@@ -47,19 +47,30 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from flatstream import Description, FlatStreamError, FrameBatch
 from flatstream.aio import Connection, connect, serve
-from flatstream.journal import Cursor, JournalReader, JournalWriter, MirrorWriter, RetentionPolicy, SyncPolicy
+from flatstream.journal import (
+    Cursor,
+    JournalReader,
+    JournalWriter,
+    MirrorWriter,
+    RetentionPolicy,
+    RotationPolicy,
+    SyncPolicy,
+)
 
 PROTOCOL = 1
 CHECKSUM = "crc32c"
+GREETING, DESCRIPTION, FRAME, BEAT, POSITION, REFUSAL = b"HDFBPE"
 MIB = 1 << 20
 
 MAX_FRAME = 1 * MIB  # a message of an agent with its number
 MAX_GREETING = 4096
+MAX_GAPS = 1000  # of one agent; each begins a file
 MAX_UNSYNCED = 8 * MIB  # of one agent; then the collector reads no further until the disk has it
 GREETING_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # a silent connection is closed
@@ -68,6 +79,8 @@ FIRST_BACKOFF, LAST_BACKOFF = 0.1, 30.0
 READER_NAME = "collector"
 
 log = logging.getLogger("collector")
+
+T = TypeVar("T")
 
 
 class RefusedError(Exception):
@@ -85,6 +98,7 @@ class Mirror:
         self.durable = writer.position
         self.connection: Connection | None = None
         self.unsynced = 0  # bytes
+        self.gaps = 0
         self.has_news = asyncio.Event()  # for the connection: `durable` has moved
 
     def store(self, batch: FrameBatch) -> None:
@@ -92,17 +106,19 @@ class Mirror:
         run: list[memoryview] = []
         first = self.writer.position
         for message in batch:
-            kind = message[:1]
-            if kind == b"B":
+            if message[0] == BEAT:
                 self.has_news.set()  # it is answered
                 continue
             number = int.from_bytes(message[1:9], "little")
-            if kind != b"F" or len(message) < 10 or number >= 1 << 63:
+            if message[0] != FRAME or len(message) < 10 or number >= 1 << 63:
                 raise RefusedError(f"expected a frame or a beat, got {bytes(message[:20])!r}")
             if number < first + len(run):
                 continue  # it came before the connection was lost
             if number > first + len(run):
                 self.writer.write_payloads(run)
+                self.gaps += 1
+                if self.gaps > MAX_GAPS:
+                    raise RefusedError(f"its journal has more than {MAX_GAPS} gaps")
                 log.warning("%s: frames %d to %d are missing", self.writer.id, first + len(run), number - 1)
                 self.writer.skip_to(number)  # the agent does not have these either
                 run, first = [], number
@@ -123,6 +139,7 @@ class Collector:
         self.sync_interval = sync_interval
         self.mirrors: dict[str, Mirror] = {}
         self.opening = asyncio.Lock()
+        self.disk = ThreadPoolExecutor(1)  # opens, syncs and closes, one after the other
         self.has_unsynced = asyncio.Event()
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -131,9 +148,9 @@ class Collector:
         try:
             async with asyncio.timeout(GREETING_SECONDS):
                 mirror = await self.greet(connection)
-        except (RefusedError, ValueError, FlatStreamError) as error:
+        except (RefusedError, ValueError, RecursionError, FlatStreamError) as error:
             log.warning("%s is refused: %s", connection.peer, error)
-            await connection.writer.write_payload(b"E" + str(error).encode()[:200])
+            await connection.writer.write_payload(bytes([REFUSAL]) + str(error).encode()[:200])
             return
         older, mirror.connection = mirror.connection, connection
         if older is not None:
@@ -153,17 +170,21 @@ class Collector:
         greeting, described = [await connection.reader.read_message() for _ in range(2)]
         if greeting is None or described is None:
             raise RefusedError("it has ended within its greeting")
-        if greeting[:1] != b"H" or len(greeting) > MAX_GREETING or described[:1] != b"D":
+        if greeting[0] != GREETING or len(greeting) > MAX_GREETING or described[0] != DESCRIPTION:
             raise RefusedError(f"expected a greeting, got {bytes(greeting[:20])!r}")
         said = json.loads(bytes(greeting[1:]))
         if not isinstance(said, dict) or said.get("protocol") != PROTOCOL or not isinstance(said.get("journal"), str):
             raise RefusedError(f"expected the protocol {PROTOCOL} and a journal, got {bytes(greeting[1:100])!r}")
-        description = Description.from_bytes(described[1:]) if len(described) > 1 else True
+        description = Description.from_bytes(described[1:]) if len(described) > 1 else None
         async with self.opening:
             mirror = self.mirrors.get(said["journal"])
-            if mirror is not None and description is not True and not description.matches(mirror.writer.description):
+            if mirror is not None and not is_described(mirror.writer, description):
+                # A new segment with the new description begins.
                 del self.mirrors[said["journal"]]
-                await asyncio.to_thread(mirror.writer.close)  # a new segment with the new description begins
+                if mirror.connection is not None:
+                    mirror.connection.abort()
+                    mirror.connection = None
+                await self.on_disk(mirror.writer.close)
                 mirror = None
             if mirror is None:
                 mirror = self.mirrors[said["journal"]] = await self.open(said["journal"], description)
@@ -171,15 +192,18 @@ class Collector:
                  mirror.writer.id, mirror.durable)  # fmt: skip
         return mirror
 
-    async def open(self, journal: str, description: Any) -> Mirror:
-        folder = self.directory / journal
+    async def open(self, journal: str, description: Description | None) -> Mirror:
         if len(self.mirrors) >= self.max_journals:
             raise RefusedError(f"there are {self.max_journals} journals, as many as allowed")
-        # `journal` is 32 hexadecimal digits: MirrorWriter refuses another one before it makes a folder.
-        opened = await asyncio.to_thread(
-            lambda: MirrorWriter(folder, journal, describe=description, retain=self.retain)
-        )
-        return Mirror(opened)
+
+        def open_mirror() -> MirrorWriter:
+            # `journal` is 32 hexadecimal digits: MirrorWriter refuses another one before it makes a folder.
+            return MirrorWriter(self.directory / journal, journal, describe=description or True, retain=self.retain)
+
+        return Mirror(await self.on_disk(open_mirror))
+
+    async def on_disk(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.disk, work)
 
     async def take(self, mirror: Mirror, connection: Connection) -> None:
         """Stores what comes, until the agent ends the connection, or has another one."""
@@ -197,7 +221,7 @@ class Collector:
         while True:
             await mirror.has_news.wait()
             mirror.has_news.clear()
-            await connection.writer.write_payload(b"P" + mirror.durable.to_bytes(8, "little"))
+            await connection.writer.write_payload(bytes([POSITION]) + mirror.durable.to_bytes(8, "little"))
 
     async def sync(self) -> None:
         """Has all that is new put onto the disk, and then acknowledged. Ends with an error if a sync fails."""
@@ -208,14 +232,27 @@ class Collector:
             news = [(one, one.writer.position) for one in self.mirrors.values() if one.writer.position > one.durable]
             for mirror, _ in news:
                 mirror.unsynced = 0
-            await asyncio.to_thread(lambda: [mirror.writer.sync() for mirror, _ in news if not mirror.writer.closed])
+            await self.on_disk(partial(sync_all, [mirror.writer for mirror, _ in news]))
             for mirror, position in news:
                 mirror.durable = position
                 mirror.has_news.set()
 
     def close(self) -> None:
+        self.disk.shutdown()
         for mirror in self.mirrors.values():
             mirror.writer.close()
+
+
+def is_described(writer: MirrorWriter, description: Description | None) -> bool:
+    """Whether the segments of a mirror begin with such a description."""
+    known = writer.description
+    return description is None or (known is not None and description.matches(known))
+
+
+def sync_all(writers: list[MirrorWriter]) -> None:
+    for writer in writers:
+        if not writer.closed:
+            writer.sync()
 
 
 async def run_collector(options: argparse.Namespace) -> None:
@@ -238,6 +275,7 @@ async def run_collector(options: argparse.Namespace) -> None:
             deframer=CHECKSUM,
             framer=CHECKSUM,
             max_frame_len=MAX_FRAME,
+            allow_empty=False,
             max_connections=options.max_connections,
             idle_timeout=IDLE_SECONDS,
         )
@@ -266,7 +304,14 @@ class Agent:
         self.address = address
         self.context = context
         # Frames are sent when they are on the disk, so that their numbers are not used for others after a power cut.
-        self.journal = JournalWriter(directory, sync=SyncPolicy(seconds=0.05))
+        self.journal = JournalWriter(
+            directory,
+            sync=SyncPolicy(seconds=0.1),
+            rotate=RotationPolicy(max_bytes=4 * MIB),
+            # Beyond the first limit, what is acknowledged is removed; beyond the second, also what is not.
+            retain=RetentionPolicy(max_bytes=16 * MIB, max_reader_bytes=1024 * MIB),
+        )
+        self.wanted = 0
         self.acknowledged = -1
         self.stopped = asyncio.Event()
 
@@ -302,8 +347,9 @@ class Agent:
     async def talk(self, connection: Connection) -> None:
         description = self.journal.description
         greeting = {"protocol": PROTOCOL, "journal": self.journal.id, "name": self.directory.name}
-        await connection.writer.write_payload(b"H" + json.dumps(greeting).encode())
-        await connection.writer.write_payload(b"D" + (b"" if description is None else description.to_bytes()))
+        await connection.writer.write_payload(bytes([GREETING]) + json.dumps(greeting).encode())
+        described = b"" if description is None else description.to_bytes()
+        await connection.writer.write_payload(bytes([DESCRIPTION]) + described)
         position = await self.answer(connection)
         thread = ThreadPoolExecutor(1)  # reading a journal that is followed waits
         loop = asyncio.get_running_loop()
@@ -327,16 +373,17 @@ class Agent:
             thread.shutdown(wait=False)
 
     def open_reader(self, position: int) -> JournalReader:
-        reader = JournalReader(
-            self.directory, name=READER_NAME, start=min(position, self.journal.position), follow=True
-        )
+        begin = min(position, self.journal.position)
+        reader = JournalReader(self.directory, name=READER_NAME, start=begin, follow=True)
         if reader.position > position:
             # The collector has lost what it had acknowledged: it gets what this journal still has of it.
-            log.error("%s: the collector goes on at frame %d, and had all below %d", self.directory.name, position,
-                      reader.position)  # fmt: skip
+            log.error(
+                "%s: the collector goes on at frame %d, and had all below %d",
+                self.directory.name, position, reader.position,
+            )  # fmt: skip
             reader.close()
             (self.directory / "cursors" / f"{READER_NAME}.cursor").unlink()
-            reader = JournalReader(self.directory, name=READER_NAME, start=position, follow=True)
+            reader = JournalReader(self.directory, name=READER_NAME, start=begin, follow=True)
         self.wanted = position
         return reader
 
@@ -346,7 +393,7 @@ class Agent:
             message = await connection.reader.read_message()
         if message is None:
             raise RefusedError("the collector has ended the connection")
-        if message[:1] != b"P" or len(message) != 9:
+        if message[0] != POSITION or len(message) != 9:
             raise RefusedError(f"the collector says: {bytes(message[1:]).decode(errors='replace')}")
         return int.from_bytes(message[1:], "little")
 
@@ -378,7 +425,7 @@ class Agent:
     async def beat(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            await connection.writer.write_payload(b"B")
+            await connection.writer.write_payload(bytes([BEAT]))
 
 
 async def run_agents(options: argparse.Namespace) -> None:

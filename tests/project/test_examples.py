@@ -17,6 +17,10 @@ from support.schemas import EXAMPLES
 
 # What each prints, as regular expressions that match in this order; and its arguments, if it takes any.
 SHOWN: dict[str, list[str]] = {
+    "any_transport": [
+        r"2000 answers over two pipes; 628,005 bytes received",
+        r"2000 messages in pieces of 1,400 bytes, from north",
+    ],
     "async_echo": [r"10000 answers, the last one 'MESSAGE 9999'", r"no answer yet"],
     "bounds": [
         r"writing: a payload of 1001 bytes is longer than the bound of 1000 \(frame 1, stream offset 1004\)",
@@ -26,6 +30,10 @@ SHOWN: dict[str, list[str]] = {
     "compressed_stream": [
         r"2000 messages: [\d,]+ bytes, and compressed [\d,]+, [\d,]+ of them dictionary",
         r"[\d,]+ bytes of a peer would become 104,857,600: .*more than the limit of 1,048,576",
+    ],
+    "collector": [
+        r"killed the collector\s+killed the agents\s+4,000 samples acknowledged\s+",
+        r"collected 10 x 400 samples, each once, in order",
     ],
     "custom_checksum": [r"4 bytes of Adler32", r"detected: .*0x11e60398, its payload gives 0x11dd0397"],
     "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],

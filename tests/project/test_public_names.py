@@ -24,9 +24,9 @@ PUBLIC = {
     ),
     "AsyncRecordWriter": "table write write_columns write_record write_records",
     "AsyncStreamReader": (
-        "batches buffered bytes_read close closed column_batches deframer description frames_read lost_bytes "
-        "lost_ranges message_number message_offset messages offset read_batch read_description read_message "
-        "records skipped stop_error typed_messages"
+        "batches buffered bytes_read close closed column_batches deframer description encryption frames_read "
+        "lost_bytes lost_ranges message_number message_offset messages objects offset read_batch "
+        "read_description read_message records skipped stop_error typed_messages"
     ),
     "AsyncStreamWriter": (
         "abort builder bytes_written close closed description flush framer frames_written pending_bytes "
@@ -110,16 +110,16 @@ PUBLIC = {
     ),
     "Detection": "checksum confidence frames looks_like",
     "EncryptedDeframer": (
-        "bind_description bounded check cipher compressed encrypted encryption_report end inner locate observed passed_over "
-        "probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len with_validator"
+        "bind_description bounded check cipher compressed encrypted encryption_report end inner locate observed "
+        "passed_over probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len with_validator"
     ),
     "EncryptedFramer": (
         "accepted begin bind_description bounded cipher compressed described encrypted finish frame_and_write inner "
         "inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
     ),
     "EncryptionReport": (
-        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused unfinished_count "
-        "unfinished_parts"
+        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused "
+        "unfinished_count unfinished_parts"
     ),
     "Enum": "",
     "EnumValue": "",
@@ -128,6 +128,17 @@ PUBLIC = {
     "FlatStreamError": "next_intact_offset",
     "FlatbufferError": "next_intact_offset",
     "FrameBatch": "buffer frame_offsets lengths lost_bytes lost_ranges offsets skipped stream_offset",
+    "FrameParser": (
+        "at_eof batches buffer_capacity buffer_updated buffered bytes_read checksum column_batches columns deframer "
+        "description detach encryption feed feed_eof frames_read get_buffer lost_bytes lost_ranges message_number "
+        "message_offset messages needed objects offset process_all process_typed process_typed_with_payload read_batch "
+        "read_message records skipped stop_error typed_messages write_json_lines"
+    ),
+    "FrameSerializer": (
+        "buffer_capacity builder bytes_written description finish finished frames_written framer is_refusing mark_sent "
+        "pending_buffers pending_bytes serializer take write write_batch write_finished write_frames write_message "
+        "write_payload write_payloads"
+    ),
     "FrameSpan": "frame_end payload_end payload_start",
     "Framer": (
         "accepted begin bind_description bounded compressed encrypted finish frame_and_write observed start "
@@ -135,7 +146,7 @@ PUBLIC = {
     ),
     "InvalidFrameError": "next_intact_offset",
     "JournalReader": "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches "
-    "columns commit cursor deframer description detach directory frames_read gaps id lost_bytes "
+    "columns commit cursor deframer description detach directory encryption frames_read gaps id lost_bytes "
     "lost_ranges message_number message_offset messages number objects offset position process_all "
     "process_typed process_typed_with_payload read_batch read_message records skipped source "
     "stop_error typed_messages write_json_lines",
@@ -179,8 +190,8 @@ PUBLIC = {
     "StreamDeserialize": "from_payload",
     "StreamReader": (
         "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches columns deframer "
-        "description detach frames_read lost_bytes lost_ranges message_number message_offset messages objects offset "
-        "process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
+        "description detach encryption frames_read lost_bytes lost_ranges message_number message_offset messages "
+        "objects offset process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
         "stop_error typed_messages write_json_lines"
     ),
     "StreamSerialize": "serialize",

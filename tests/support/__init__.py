@@ -10,6 +10,7 @@ Streams
     faults             errors of devices
     modes              the checksum modes
     streams            streams whose every boundary is known, and ways to read them
+    parsing            parsers that get a stream in pieces
     corruption         seeded damage to streams, and what becomes of it
     python_strategies  framers and deframers written in Python
     transforms         transforms of every kind, those of the package among them, with their twins
