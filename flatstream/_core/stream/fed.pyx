@@ -368,8 +368,8 @@ cdef class FedDecoder(Decoder):
     cdef Py_ssize_t exceeded_limit(self) noexcept:
         """The limit that the frame exceeds of which more bytes are awaited; -1 if it exceeds none.
 
-        Only of a description, which the deframer's own limit does not bound, and of a frame for transforms, whose bounds
-        are for what is restored. (If such a frame is there, its memory is spent.)
+        Only of a description, which the limit of the deframer does not bound, and of a frame for transforms, whose
+        bounds are for what is restored. (If such a frame is there, its memory is spent.)
         """
         cdef Py_ssize_t limit = self.max_stored_len
         if not self.awaits_bytes or self.searching or self.stopped:
