@@ -560,7 +560,7 @@ def goals() -> Iterator[Goal]:
                 target,
                 "message",
             )
-    for kind, target in (("agent", 3.0), ("small", 2.0)):
+    for kind, target in (("agent", 2.5), ("small", 2.0)):
         yield Goal(
             "Z4",
             f"what a dictionary gains for {kind} events",

@@ -198,6 +198,9 @@ class BlockWriter(io.RawIOBase):
         threads: int | None = None,
     ) -> None:
         super().__init__()
+        self._pool: ThreadPoolExecutor | None = None
+        # The sizes of the blocks that threads compress, in their order.
+        self._ahead: deque[tuple[Future[bytes], int]] = deque()
         self._put = write
         self._zstd = load_zstd("writing")
         names = self._zstd.CompressionParameter
@@ -207,9 +210,6 @@ class BlockWriter(io.RawIOBase):
         self._gathered = bytearray()
         self.table = SeekTable()
         self._threads = number_of_threads() if threads is None else threads
-        self._pool: ThreadPoolExecutor | None = None
-        # The sizes of the blocks that threads compress, in their order.
-        self._ahead: deque[tuple[Future[bytes], int]] = deque()
 
     def writable(self) -> bool:
         return True

@@ -136,6 +136,7 @@ def connect(
     describe: Any = None,
     metadata: dict[str, str] | None = None,
     serializer: Serializer | str | None = None,
+    cipher: Any = None,
 ) -> Connecting:
     """Connects to a server: ``async with connect(host, port) as connection``, or ``connection = await connect(...)``.
 
@@ -156,7 +157,7 @@ def connect(
     keepalive : float, optional
         After so many seconds without a byte, the system asks whether the other side is still there, and after four
         questions without an answer, reads fail with TimeoutError (TCP only). None: it never asks.
-    deframer, max_frame_len, on_error, allow_empty
+    deframer, max_frame_len, on_error, allow_empty, cipher
         Of the reader; see `AsyncStreamReader`. `read_capacity` is its `capacity`.
     framer, buffer_size, describe, metadata, serializer
         Of the writer; see `AsyncStreamWriter`.
@@ -196,6 +197,7 @@ def connect(
         describe=describe,
         metadata=metadata,
         serializer=serializer,
+        cipher=cipher,
     )
     options: dict[str, Any] = {}
     if ssl:

@@ -253,6 +253,7 @@ async def serve(
     describe: Any = None,
     metadata: dict[str, str] | None = None,
     serializer: Serializer | str | None = None,
+    cipher: Any = None,
 ) -> Server:
     """Begins to accept connections, and awaits ``handler(connection)`` for each, in a task of its own.
 
@@ -281,7 +282,7 @@ async def serve(
     close_timeout : float
         How many seconds the other side has to take what is left when the handler has returned.
     keepalive, deframer, framer, max_frame_len, on_error, allow_empty, read_capacity, buffer_size, describe, metadata,
-    serializer
+    serializer, cipher
         See `connect`.
 
     Returns
@@ -318,6 +319,7 @@ async def serve(
         describe=describe,
         metadata=metadata,
         serializer=serializer,
+        cipher=cipher,
     )
     # Wrong arguments raise here, and not for each connection.
     Connection._new(Link(asyncio.get_running_loop()), settings).writer._discard()

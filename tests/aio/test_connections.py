@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import flatstream
 from flatstream import InvalidFrameError, UnexpectedEofError
 from flatstream.aio import AsyncStreamReader, AsyncStreamWriter, Connection, Server, connect, serve
 from reference import framing as reference
@@ -536,6 +537,28 @@ async def test_streams_describe_themselves_at_both_ends() -> None:
         await connection.writer.close()
         assert await connection.reader.read_description() is not None
         assert [record.number async for record in connection.reader.records()] == [0, 2, 4, 6, 8]
+
+
+@in_loop
+async def test_compressed_and_encrypted_streams_go_there_and_back() -> None:
+    pytest.importorskip("cryptography")
+    cipher = flatstream.Aes256Gcm(bytes(range(32)), key_id="it")
+    framer = flatstream.ChecksumFramer(flatstream.Crc32()).encrypted(cipher).compressed(flatstream.Lz4Compressor())
+    messages = [b"%d" % number * 100 for number in range(500)]
+    options: dict[str, Any] = {"framer": framer, "describe": True, "deframer": "crc32", "cipher": cipher}
+    async with await serve(echo, HOST, 0, **options) as server, connect(HOST, server.port, **options) as connection:
+
+        async def send() -> None:
+            await connection.writer.write_payloads(messages)
+            await connection.writer.close()
+
+        sending = asyncio.create_task(send())
+        assert [bytes(payload) async for payload in connection.reader] == messages
+        await sending
+        # Both ends have written what ends the encrypted stream.
+        assert connection.reader.encryption is not None
+        assert connection.reader.encryption.is_finished
+        assert connection.writer.bytes_written < sum(map(len, messages))
 
 
 @in_loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import flatstream
 from flatstream import FlatStreamError
-from flatstream.journal import Cursor, JournalReader, JournalWriter, RotationPolicy
+from flatstream.journal import Cursor, JournalReader, JournalWriter, MirrorWriter, RotationPolicy
 from flatstream.nats import Forwarder, Receiver, Subscription, forward, receive
 from flatstream.nats._message import HEADERS_SIZE
 from support.nats_journals import SUBJECT, broker, mirror_in, numbers_in, payload_of, until, write
@@ -351,6 +352,77 @@ def test_forwarding_again_adds_nothing_with_and_without_the_broker_noticing(serv
 
     run(work)
     assert numbers_in(mirror_in(tmp_path / "mirrors")) == list(range(500))
+
+
+def test_message_with_the_same_first_frame_and_more_behind_it_is_another_one(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    # As after a crash before the cursor was stored. If the broker took it for the one that it has, frames were lost.
+    async def work() -> None:
+        async with broker(server) as connection:
+            for name, numbers in (("one", range(10)), ("two", range(10, 20))):
+                write(tmp_path / "source", numbers)
+                sent = await forward(tmp_path / "source", SUBJECT, connection=connection, name=name)
+                assert sent.position == numbers.stop
+            taken = await receive(SUBJECT, tmp_path / "mirrors", connection=connection, **IDLE)
+            assert (taken.frames, taken.missing) == (20, [])
+
+    run(work)
+    assert numbers_in(mirror_in(tmp_path / "mirrors")) == list(range(20))
+
+
+def test_frames_that_the_disk_refuses_are_not_published(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Their numbers would be used for others after a power cut.
+    write(tmp_path / "source", range(10))
+
+    def refuse(_: JournalReader) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    async def work() -> None:
+        async with broker(server) as connection:
+            with monkeypatch.context() as patch:
+                patch.setattr(JournalReader, "_sync", refuse)
+                with pytest.raises(OSError, match="the disk is broken"):
+                    await forward(tmp_path / "source", SUBJECT, connection=connection)
+            info = await connection.jetstream().stream_info("TELEMETRY")
+            assert info.state.messages == 0
+            assert (await forward(tmp_path / "source", SUBJECT, connection=connection)).frames == 10
+
+    run(work)
+
+
+def test_full_disk_of_the_receiver_is_waited_for_and_nothing_is_acknowledged(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flatstream.nats import receiver as module
+
+    write(tmp_path / "source", range(100))
+    failures: list[int] = []
+    pending: list[int] = []
+    real = MirrorWriter.sync
+
+    def sync(mirror: MirrorWriter) -> None:
+        if len(failures) < 3:
+            failures.append(mirror.position)
+            raise OSError(errno.ENOSPC, "no space left")
+        real(mirror)
+
+    monkeypatch.setattr(module, "FULL_PAUSE", 0.01)
+    monkeypatch.setattr(MirrorWriter, "sync", sync)
+
+    async def work() -> None:
+        async with broker(server) as connection:
+            await forward(tmp_path / "source", SUBJECT, connection=connection)
+            taken = await receive(SUBJECT, tmp_path / "mirrors", connection=connection, **IDLE)
+            assert taken.frames == 100
+            info = await connection.jetstream().consumer_info("TELEMETRY", "flatstream")
+            pending.append(info.num_ack_pending)
+
+    run(work)
+    assert (len(failures), pending) == (3, [0])
+    assert numbers_in(mirror_in(tmp_path / "mirrors")) == list(range(100))
 
 
 def test_stream_in_any_order_gives_each_frame_once(server: NatsServer, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from support.compressed import (
 from support.extent import in_one_test
 from support.journal_folders import FRAME, IDENTITY, content, damage_frame, make_journal, payload, tear
 from support.journal_segments import numbered
+from support.threads import run_threads
 
 COUNTS = [40, 1, 300, 77, 20]
 FIRSTS = [0, 40, 41, 341, 418]
@@ -291,6 +292,37 @@ def test_readers_of_a_plain_segment_go_on_while_it_is_replaced(tmp_path: Path) -
                     found.append((reader.number, bytes(message)))
                 assert found == expected
                 assert reader.gaps == []
+
+
+def test_readers_that_open_a_journal_while_it_is_compressed_miss_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    count = 400
+    with (
+        JournalWriter(folder, rotate=RotationPolicy(max_frames=5), compress=True, buffer_size=0) as writer,
+        JournalReader(folder, follow=True) as follower,
+    ):
+
+        def write() -> None:
+            for number in range(count):
+                writer.write_payload(payload(number))
+
+        def follow() -> None:
+            for number in range(count):
+                assert bytes(follower.read_message(timeout=60) or b"") == payload(number)
+                assert follower.number == number
+            assert follower.gaps == []
+
+        def read() -> None:
+            found: list[tuple[int, bytes]] = []
+            while len(found) < count:
+                with JournalReader(folder) as reader:
+                    found = numbered(reader)
+                    assert found == [(number, payload(number)) for number in range(len(found))]
+                    assert reader.gaps == []
+
+        run_threads(write, follow, read, read)
+        wait_until_compressed(writer)
+        assert sum(name.endswith(".zst") for name in files_of(folder)) == count // 5 - 1
 
 
 def test_follower_waits_behind_a_last_segment_that_is_compressed(tmp_path: Path) -> None:

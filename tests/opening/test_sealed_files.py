@@ -303,6 +303,21 @@ def test_frames_that_do_not_say_their_size(tmp_path: Path) -> None:
     same_as_without_table(tmp_path / "file", wrong, STREAM)
 
 
+def test_frame_of_very_many_parts_is_decompressed_to_see_where_it_ends(tmp_path: Path) -> None:
+    # Nobody else makes thousands of parts of some bytes.
+    compressor = zstd.ZstdCompressor()
+    many = b"".join(compressor.compress(STREAM[at : at + 30], compressor.FLUSH_BLOCK) for at in range(0, 60_000, 30))
+    many += compressor.flush(compressor.FLUSH_FRAME)
+    last = compress(STREAM[60_000:])
+    good = many + last + table([(len(many), 60_000), (len(last), len(STREAM) - 60_000)])
+    with sealed_file(tmp_path / "file", good) as file:
+        assert file.check(2)
+        file.seek(60_001)
+        assert file.read(5) == STREAM[60_001:60_006]
+    for wrong in ([(len(many) + len(last), 60_000)], [(len(many), 60_001), (len(last), len(STREAM) - 60_001)]):
+        same_as_without_table(tmp_path / "file", many + last + table(wrong), STREAM)
+
+
 def test_file_that_begins_with_frames_to_skip_is_recognized(tmp_path: Path) -> None:
     skipped = b"\x5d\x2a\x4d\x18" + struct.pack("<I", 300) + bytes(300)
     path = tmp_path / "file"

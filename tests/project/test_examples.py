@@ -31,6 +31,10 @@ SHOWN: dict[str, list[str]] = {
         r"2000 messages: [\d,]+ bytes, and compressed [\d,]+, [\d,]+ of them dictionary",
         r"[\d,]+ bytes of a peer would become 104,857,600: .*more than the limit of 1,048,576",
     ],
+    "collector": [
+        r"killed the collector\s+killed the agents\s+4,000 samples acknowledged\s+",
+        r"collected 10 x 400 samples, each once, in order",
+    ],
     "custom_checksum": [r"4 bytes of Adler32", r"detected: .*0x11e60398, its payload gives 0x11dd0397"],
     "custom_framing": [r"read back \[b'abc', b'', b'defg'\]", r"found b'XAGC' \(frame 1, stream offset 15\)"],
     "encrypted_stream": [

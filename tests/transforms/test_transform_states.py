@@ -846,7 +846,9 @@ class Pieces:
 @pytest.mark.parametrize("take", [by_message, by_batch], ids=["message", "batch"])
 def test_each_part_has_a_copy_of_the_chain_of_its_own(case: Case, take: Callable[[Any], list[bytes]]) -> None:
     payloads = [PAYLOADS[:4], [], PAYLOADS[4:5], PAYLOADS[5:]]
-    pieces = Pieces([case.write(some, MODES["crc32"], describe=number % 2) for number, some in enumerate(payloads)])
+    pieces = Pieces(
+        [case.write(some, MODES["crc32"], describe=number % 2 == 1) for number, some in enumerate(payloads)]
+    )
     decoder = Decoder(
         case.deframer(MODES["crc32"].deframer()),
         64,
