@@ -41,6 +41,7 @@ from . import (
     json_lines,
     memory,
     over_nats,
+    parsing,
     records_in,
     records_out,
     recovery,
@@ -559,7 +560,7 @@ def goals() -> Iterator[Goal]:
                 target,
                 "message",
             )
-    for kind, target in (("agent", 3.0), ("small", 2.0)):
+    for kind, target in (("agent", 2.5), ("small", 2.0)):
         yield Goal(
             "Z4",
             f"what a dictionary gains for {kind} events",
@@ -594,6 +595,33 @@ def goals() -> Iterator[Goal]:
         10,
         "message",
     )
+    for goal, work, subject, yardstick, pieces, kind, target in (
+        ("P1", "feed 100 B frames one by one, by hand", "time_feed", "time_by_hand", "one frame", "times faster", 3.0),
+        ("P2", "feed 64 KiB of 100 B frames, by hand", "time_feed", "time_by_hand", "64 KiB", "times faster", 6.0),
+        ("P2", "feed 64 KiB, StreamReader", "time_feed", "time_stream_reader", "64 KiB", "times slower", 1.25),
+        (
+            "P3",
+            "feed 64 KiB, batches, copying",
+            "time_feed_batches",
+            "time_copy",
+            "64 KiB",
+            "times slower",
+            2.0,
+        ),
+    ):
+        yield Goal(goal, work, parsing.Pieces, subject, yardstick, (pieces, 100, 100_000), kind, target, "message")  # type: ignore[arg-type]
+    for together, factor in ((1, 1.0), (500, 1.0)):
+        yield Goal(
+            "P4",
+            f"serialize 100 B, {together} at a time, by hand",
+            parsing.Serializing,
+            "time_take",
+            "time_by_hand",
+            (together, 100, 100_000),
+            "times slower",
+            factor,
+            "message",
+        )
     for size in (100, KIB, 64 * KIB):
         yield Goal(
             "X2",

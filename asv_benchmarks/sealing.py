@@ -40,7 +40,9 @@ class Sealed(OnDisk):
 
     def setup(self) -> None:
         folder = self.make_directory()
-        self.schema = flatstream.Schema.from_file(EXAMPLES / "telemetry.bfbs")
+        root = flatstream.Schema.from_file(EXAMPLES / "telemetry.bfbs").root
+        assert root is not None
+        self.table = root
         self.path, self.sealed, self.new = (str(folder / name) for name in ("plain.fs", "plain.fs.zst", "new.zst"))
         self.count, self.total = self.write_events()
         self.stored = flatstream.seal(self.path).stored_size
@@ -52,8 +54,8 @@ class Sealed(OnDisk):
         """Returns how many there are, and the sum of their numbers."""
         rng = random.Random(1)
         count, moment, load, memory = 0, 1_700_000_000 * 10**9, 1.0, 1 << 33
-        with flatstream.open(self.path, "w", checksum="xxhash64", describe=self.schema) as writer:
-            records = flatstream.RecordWriter(writer, self.schema.root)
+        with flatstream.open(self.path, "w", checksum="xxhash64", describe=self.table) as writer:
+            records = flatstream.RecordWriter(writer, self.table)
             while writer.bytes_written < self.size:
                 moment += 10**9 // EVENTS + rng.randrange(1000)
                 load = max(0.0, load + rng.gauss(0, 0.01))
@@ -110,7 +112,7 @@ class Sealed(OnDisk):
     def columns_of(self, path: str) -> None:
         with flatstream.open(path, checksum="xxhash64") as reader:
             total = rows = 0
-            for batch in reader.column_batches(self.schema.root, FIELDS):
+            for batch in reader.column_batches(self.table, FIELDS):
                 numbers = batch["sequence"].to_numpy()
                 rows += len(numbers)
                 total += int(numbers.sum())

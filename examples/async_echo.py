@@ -1,6 +1,6 @@
 """A server and a client in one event loop: messages there and back, backpressure, limits, and an end without loss.
 
-    python examples/async_echo.py
+python examples/async_echo.py
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ async def main() -> None:
             except TimeoutError:
                 print("no answer yet")
             payload = await connection.reader.read_message()
-            assert payload == b"FIRST"
+            assert payload is not None
+            assert bytes(payload) == b"FIRST"
     assert server.connections == 0
 
 

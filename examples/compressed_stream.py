@@ -23,7 +23,7 @@ from flatstream import (
     train_dictionary,
 )
 
-TABLE = Schema.from_file(Path(__file__).parent / "telemetry.bfbs").root
+TABLE = Schema.from_file(Path(__file__).parent / "telemetry.bfbs").table("telemetry.Event")
 COUNT = 2000
 
 
@@ -55,7 +55,9 @@ def main() -> None:
         framer = ChecksumFramer(XxHash64()).compressed(ZstdCompressor(level=6, dictionary=dictionary))
         write(small, framer)
         sizes = [path.stat().st_size for path in (plain, small)]
-        print(f"{COUNT} messages: {sizes[0]:,} bytes, and compressed {sizes[1]:,}, {len(dictionary):,} of them dictionary")
+        print(
+            f"{COUNT} messages: {sizes[0]:,} bytes, and compressed {sizes[1]:,}, {len(dictionary):,} of them dictionary"
+        )
         assert sizes[1] < sizes[0] / 2
 
         # The file says how to read it, in every way.

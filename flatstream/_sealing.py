@@ -120,14 +120,16 @@ class _Cutter:
             Whether the stream ends with it.
         """
         limit = self._block_size
+        if self._inside and data:
+            size = min(self._inside, limit, len(data))
+            if size < min(self._inside, limit) and not is_end:
+                return 0
+            self._inside -= size
+            return size
         if is_end and len(data) <= limit:
             return len(data)
         if len(data) < limit:
             return 0
-        if self._inside:
-            size = min(self._inside, limit)
-            self._inside -= size
-            return size
         if self._deframer is None:
             return limit
         if end := self._whole_frames(data[:limit]):
@@ -196,6 +198,9 @@ class BlockWriter(io.RawIOBase):
         threads: int | None = None,
     ) -> None:
         super().__init__()
+        self._pool: ThreadPoolExecutor | None = None
+        # The sizes of the blocks that threads compress, in their order.
+        self._ahead: deque[tuple[Future[bytes], int]] = deque()
         self._put = write
         self._zstd = load_zstd("writing")
         names = self._zstd.CompressionParameter
@@ -205,9 +210,6 @@ class BlockWriter(io.RawIOBase):
         self._gathered = bytearray()
         self.table = SeekTable()
         self._threads = number_of_threads() if threads is None else threads
-        self._pool: ThreadPoolExecutor | None = None
-        # The sizes of the blocks that threads compress, in their order.
-        self._ahead: deque[tuple[Future[bytes], int]] = deque()
 
     def writable(self) -> bool:
         return True
@@ -453,7 +455,7 @@ def seal(
     ...     report = flatstream.seal(path)
     ...     with flatstream.open(report.path) as reader:
     ...         bytes(next(reader)), report.blocks, report.stored_size < report.size / 2
-    (b'measured 0', 11, True)
+    (b'measured 0', 10, True)
     """
     for name, value in (("path", path), ("out", out)):
         if not (is_path(value) or (name == "out" and value is None)):

@@ -59,9 +59,11 @@ MAX_BLOCK = 64 << 20
 # So many entries are a terabyte of blocks of 256 KiB. The largest table has 48 MiB.
 MAX_ENTRIES = 1 << 22
 
-# Blocks of Zstandard (of up to 128 KiB, inside of a frame) by their types, and the largest one.
+# Blocks of Zstandard (of up to 128 KiB, inside of a frame) by their types, and the largest one. A frame may have any
+# number of them, of 3 bytes each. More are not passed over one by one: decompressing them takes less time.
 RAW, RUN, COMPRESSED = 0, 1, 2
 LARGEST_INNER = 128 << 10
+MOST_INNER = 1024
 
 ReadAt = Callable[[int, int], bytes]
 
@@ -233,7 +235,7 @@ def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry | None:
     """The frame of Zstandard, or the skippable one, at an offset of a file that ends at `end`; None at its end.
 
     Its blocks are passed over by their headers, without decompressing them; of one that does not say its size, the size
-    is -1.
+    is -1. If it has very many, it is not measured, and both are -1.
 
     Raises
     ------
@@ -255,7 +257,7 @@ def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry | None:
         raise WrongFrameError("no frame of Zstandard begins there", is_cut_off=short)
     place = at + header.length
     block = head[header.length : header.length + 3]
-    while True:
+    for _ in range(MOST_INNER):
         if len(block) < 3:
             raise WrongFrameError("the file ends inside a frame", is_cut_off=True)
         number = int.from_bytes(block, "little")
@@ -266,6 +268,8 @@ def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry | None:
         if number & 1:
             break
         block = read_at(place, 3)
+    else:
+        return Entry(-1, -1)
     place += 4 if header.has_checksum else 0
     if place > end:
         raise WrongFrameError("the file ends inside a frame", is_cut_off=True)

@@ -42,6 +42,7 @@ __all__ = ["SeekableFile", "number_of_threads", "open_seekable"]
 MOST_THREADS = 4
 RUN_BYTES = 1 << 20
 MOST_AHEAD = 16 << 20
+RETAINED = 8 << 20
 
 # How many blocks are kept that were read: one that is read on in, and one that is looked into beside it.
 KEPT = 2
@@ -166,6 +167,9 @@ class SeekableFile(PeekedFile):
         self, file: Any, name: str, table: SeekTable | None, *, fill: bool = False, threads: int | None = None
     ) -> None:
         super().__init__()
+        self._ahead: dict[int, tuple[Future[list[bytes | None]], int]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._blocks: dict[int, bytes] = {}
         self._file = file
         self._raw = _RawFile(file)
         self.name = name
@@ -177,14 +181,11 @@ class SeekableFile(PeekedFile):
         self.damage: dict[int, str] = {}
         # Where `readinto` and `peek` take bytes.
         self._position = 0
-        self._blocks: dict[int, bytes] = {}
-        # Blocks that threads decompress: each with the run of blocks it is in, and its place there. Then the block
-        # behind them, and the one that was read last.
-        self._ahead: dict[int, tuple[Future[list[bytes | None]], int]] = {}
+        # `_ahead` has the blocks that threads decompress: each with the run of blocks it is in, and its place there.
+        # Then the block behind them, and the one that was read last.
         self._next = 0
         self._last = -2
         self._threads = number_of_threads() if threads is None else threads
-        self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
         # Without a table: what decompresses from the beginning, where it is, and the size once that is known.
         self._stream: DecompressedFile | None = None
@@ -401,13 +402,13 @@ class SeekableFile(PeekedFile):
             found = measure_frame(self._raw.read_at, self._table.places[index], self._table.places[-1])
         except WrongFrameError:
             return
-        if found is None or found.stored != entry.stored or found.size not in (-1, entry.size):
+        if found is None or found.stored not in (-1, entry.stored) or found.size not in (-1, entry.size):
             # Of what is damaged, the size may be.
             if found is None or self._is_sound(self._table.places[index], found.stored):
                 raise _Contradiction
             return
         if found.size < 0:
-            # Only decompressing it tells its size.
+            # Only decompressing it tells its size, or where it ends.
             with contextlib.suppress(self._zstd.ZstdError):
                 self._blocks = {index: _decompress(self._zstd, self._stored(index), entry.size)}
 
@@ -479,6 +480,7 @@ class SeekableFile(PeekedFile):
             if self._pool is None:
                 from concurrent.futures import ThreadPoolExecutor
 
+                _keep_freed_memory()
                 self._pool = ThreadPoolExecutor(self._threads, "flatstream-zstd")
             # At the end of the interpreter there are no new threads.
             future = self._pool.submit(_decompress_run, self._zstd, run)
@@ -529,6 +531,17 @@ class SeekableFile(PeekedFile):
             self._stream_size = self._stream_at
         self._stream_at += len(data)
         return data
+
+
+def _keep_freed_memory() -> None:
+    """Has the C library keep up to 8 MiB of freed memory in each of its heaps.
+
+    That of glibc gives memory at the end of a heap back if it is more than twice the largest block that was ever mapped
+    by itself and freed. In a young process that is so little that each run of blocks gets new pages, which the system
+    has to clear: that took as long as decompressing. Allocating and freeing a large block changes it, and takes 10 us.
+    """
+    large = bytes(RETAINED // 2)
+    del large
 
 
 def _decompress(zstd: Any, data: bytes | memoryview, size: int) -> bytes:

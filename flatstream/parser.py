@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW, iterates_in_c
+from flatstream._core.stream.encoder import begin_session
 from flatstream._core.stream.fed import FedDecoder
 from flatstream._core.stream.keeping import KeepingEncoder
 from flatstream._core.stream.memory_policy import MemoryPolicy
@@ -18,7 +19,10 @@ from flatstream._message_writer import MessageWriter
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
 from flatstream.description.head import as_description, begin_description, head_frame
+from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.framing import Deframer, Framer, as_deframer, as_framer
+from flatstream.serializers import Serializer, as_serializer
+from flatstream.transforms.described import undoing
 
 if TYPE_CHECKING:
     from flatstream._message_reader import _OnError
@@ -28,6 +32,9 @@ __all__ = ["FrameParser", "FrameSerializer"]
 DEFAULT_CAPACITY = 64 * 1024
 DEFAULT_MAX_FRAME_LEN = 16 * 1024 * 1024
 DEFAULT_MAX_PENDING = 16 * 1024 * 1024
+
+# By how much a payload may be longer as it is stored: what transforms add to it.
+MAX_STORED_MORE = 1024
 
 
 @iterates_in_c
@@ -53,6 +60,8 @@ class FrameParser(MessageReader, FedDecoder):
         Decides when a chunk that grew for a large frame is given back.
     allow_empty, on_error, resync_window
         See `StreamReader`. In "resync", a search goes on when more bytes have arrived.
+    cipher : Cipher, optional
+        For an encrypted stream, see `StreamReader`.
 
     Raises
     ------
@@ -96,14 +105,26 @@ class FrameParser(MessageReader, FedDecoder):
         allow_empty: bool | None = None,
         on_error: _OnError = "raise",
         resync_window: int = DEFAULT_RESYNC_WINDOW,
+        cipher: Any = None,
     ) -> None:
         refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
         made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)
+        undo = None
+        if not isinstance(deframer, Deframer):
+            undo = undoing(as_deframer(deframer), cipher, allow_empty=allow_empty)
+            made = undo(None) or made
+        elif cipher is not None:
+            raise TypeError(f"a cipher is for the deframer to be made: got one, and a deframer: {deframer!r:.100}")
+        stored = None
         if max_frame_len is not None:
             made = made.bounded(max_frame_len)
+            stored = int(max_frame_len) + MAX_STORED_MORE
+            undo = _bounded(undo, max_frame_len)
         super().__init__(
             made,
             capacity,
+            max_stored_len=stored,
+            deframer_for=undo,
             memory_policy=memory_policy,
             on_error=on_error,
             resync_window=resync_window,
@@ -141,6 +162,18 @@ class FrameParser(MessageReader, FedDecoder):
         return f"<FrameParser {state}, {self.frames_read} frames>"
 
 
+def _bounded(undo: Callable[[Any], Deframer | None] | None, limit: int) -> Callable[[Any], Deframer | None] | None:
+    """`undo`, a result of `undoing`, with a limit for the messages. It refers to no parser."""
+    if undo is None:
+        return None
+
+    def make(description: Any) -> Deframer | None:
+        found = undo(description)
+        return None if found is None else found.with_max_frame_len(limit).bounded(limit)
+
+    return make
+
+
 class FrameSerializer(MessageWriter, KeepingEncoder):
     """Makes the bytes of messages, each in a frame, and keeps them until a program sends them.
 
@@ -160,6 +193,8 @@ class FrameSerializer(MessageWriter, KeepingEncoder):
         Of the builder of `write`, see `StreamWriter`.
     describe, metadata, time_field, time_unit
         What the stream says of itself in its first frame, see `StreamWriter`.
+    serializer : Serializer or its name, optional
+        Makes the messages of what `write` is given, see `StreamWriter`.
 
     Raises
     ------
@@ -199,18 +234,24 @@ class FrameSerializer(MessageWriter, KeepingEncoder):
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: str | None = None,
+        serializer: Serializer | str | None = None,
     ) -> None:
         self._set_builder(builder, capacity, memory_policy, make_builder)
         made = as_framer(framer)
-        description = as_description(describe, metadata, time_field, time_unit)
-        head = None
+        chosen = None if serializer is None else as_serializer(serializer)
+        description = with_serializer(as_description(describe, metadata, time_field, time_unit), chosen)
+        chosen = serializer_to_write(description, chosen)
+        head = payload = None
         if description is not None:
             description = begin_description(description, made)
-            head = head_frame(description, made)
-        super().__init__(made, buffer_size, max_pending)
+            head, payload = head_frame(description, made), description.to_bytes()
+        session, frames = begin_session(made, payload)
+        super().__init__(made, buffer_size, max_pending, session=session)
         if head is not None:
             self._put_head(head)
+        self._begin(frames)
         self._description = description
+        self._set_serializer(chosen)
 
     @property
     def description(self) -> Description | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -80,17 +79,15 @@ class Link(asyncio.BufferedProtocol):
     that is full. From then on the writer's gate is closed: its writes wait.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Link], None] | None = None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.transport: Any = None
         self.error: BaseException | None = None
         self.is_lost = False
         self._is_aborted = False
-        self._on_lost = on_lost
         self._lost_waiters: list[asyncio.Future[None]] = []
         # Reading
         self._parser: FrameParser | None = None
-        self._feed_eof: Callable[[], None] | None = None
         # The transport is paused when so many bytes wait to be parsed. What one call of the system gives comes on top.
         self._read_limit = 0
         self._has_ended = False
@@ -132,8 +129,6 @@ class Link(asyncio.BufferedProtocol):
             self._writer._is_gated = True
         for waiters in (self._readers, self._writers, self._lost_waiters):
             wake(waiters)
-        if self._on_lost is not None:
-            self._on_lost(self)
 
     async def wait_lost(self) -> None:
         """Returns when the transport is closed."""
@@ -338,6 +333,9 @@ class Link(asyncio.BufferedProtocol):
             if due <= now:
                 self.fail(TimeoutError(f"no whole message came within {seconds:g} s"))
                 return
+        else:
+            # Nobody waits: the next wait begins anew, also if it is for the same message.
+            self._waiting_at = -1
         if self._is_writing_paused:
             left = self.transport.get_write_buffer_size()
             if left == self._left:

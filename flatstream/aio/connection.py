@@ -9,8 +9,9 @@ import socket
 import ssl as tls
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream.aio._link import Link
 from flatstream.aio.reader import DEFAULT_CAPACITY, DEFAULT_MAX_FRAME_LEN, AsyncStreamReader
 from flatstream.aio.writer import DEFAULT_BUFFER_SIZE, AsyncStreamWriter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flatstream.aio.reader import _OnError
+    from flatstream.serializers import Serializer
 
 __all__ = ["Connection", "connect"]
 
@@ -107,6 +109,9 @@ class Connection:
             except Exception as second:
                 error.add_note(f"closing the connection failed too: {type(second).__name__}: {second}")
 
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
+
     def __repr__(self) -> str:
         return f"<Connection to {self.peer}, {'closed' if self.closed else 'open'}>"
 
@@ -130,6 +135,8 @@ def connect(
     buffer_size: int = DEFAULT_BUFFER_SIZE,
     describe: Any = None,
     metadata: dict[str, str] | None = None,
+    serializer: Serializer | str | None = None,
+    cipher: Any = None,
 ) -> Connecting:
     """Connects to a server: ``async with connect(host, port) as connection``, or ``connection = await connect(...)``.
 
@@ -150,9 +157,9 @@ def connect(
     keepalive : float, optional
         After so many seconds without a byte, the system asks whether the other side is still there, and after four
         questions without an answer, reads fail with TimeoutError (TCP only). None: it never asks.
-    deframer, max_frame_len, on_error, allow_empty
+    deframer, max_frame_len, on_error, allow_empty, cipher
         Of the reader; see `AsyncStreamReader`. `read_capacity` is its `capacity`.
-    framer, buffer_size, describe, metadata
+    framer, buffer_size, describe, metadata, serializer
         Of the writer; see `AsyncStreamWriter`.
 
     Raises
@@ -189,6 +196,8 @@ def connect(
         buffer_size=buffer_size,
         describe=describe,
         metadata=metadata,
+        serializer=serializer,
+        cipher=cipher,
     )
     options: dict[str, Any] = {}
     if ssl:
@@ -250,13 +259,15 @@ class Connecting:
             await self._connection.__aexit__(kind, error, traceback)
 
 
-def settings_of(*, deframer: Any, framer: Any, buffer_size: int, describe: Any, metadata: Any, **reader: Any) -> Any:
+def settings_of(
+    *, deframer: Any, framer: Any, buffer_size: int, describe: Any, metadata: Any, serializer: Any, **reader: Any
+) -> Any:
     """The arguments of the reader and the writer of a connection."""
     return {
         "deframer": deframer,
         "framer": framer,
         "reader": reader,
-        "writer": {"buffer_size": buffer_size, "describe": describe, "metadata": metadata},
+        "writer": {"buffer_size": buffer_size, "describe": describe, "metadata": metadata, "serializer": serializer},
     }
 
 

@@ -11,8 +11,9 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._core.stream.awaitable import AsyncItems, Refilled, iterates_asynchronously_in_c
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._open import open as open_stream
@@ -21,7 +22,6 @@ from flatstream.aio.reader import AsyncStreamReader
 from flatstream.aio.writer import AsyncStreamWriter
 from flatstream.journal import Cursor, JournalReader
 from flatstream.reader import StreamReader
-from flatstream.serialization import Packable, StreamSerialize
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from flatstream.description import Description
     from flatstream.schema import Table
 
-__all__ = ["AsyncFileReader", "AsyncFileWriter", "open", "open_pipe"]
+__all__ = ["AsyncFileReader", "AsyncFileWriter", "open_pipe"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -324,7 +324,7 @@ class AsyncFileWriter:
         """Writes each of `payloads`, in order. If one is refused, those before it are written."""
         await self._do(self._writer.write_payloads, payloads)
 
-    async def write(self, item: str | StreamSerialize | Packable) -> None:
+    async def write(self, item: Any) -> None:
         """Builds the message of `item`, in the thread, and writes it."""
         await self._do(self._writer.write, item)
 
@@ -392,6 +392,9 @@ class AsyncFileWriter:
         worker = getattr(self, "_worker", None)
         if worker is not None and not self._is_closed:
             worker.stop()
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def __repr__(self) -> str:
         return f"<AsyncFileWriter {'closed' if self._is_closed else 'open'} of {self._writer!r}>"

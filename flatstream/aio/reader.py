@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from flatstream._core.stream.awaitable import AsyncItems, iterates_asynchronously_in_c
+from flatstream._core.stream.decoder import DEFAULT_RESYNC_WINDOW
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import AdaptiveWatermarkPolicy, MemoryPolicy
 from flatstream.aio._link import Inlet, StreamInlet
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch
     from flatstream.description import Description
     from flatstream.errors import FlatStreamError
+    from flatstream.serializers import Serializer
+    from flatstream.transforms.encryption import EncryptionReport
 
     _OnError = Literal["raise", "skip", "stop", "resync"]
 
@@ -31,7 +34,7 @@ __all__ = ["AsyncStreamReader"]
 
 T = TypeVar("T")
 
-DEFAULT_CAPACITY = 128 * 1024
+DEFAULT_CAPACITY = 256 * 1024
 DEFAULT_MAX_FRAME_LEN = 16 * 1024 * 1024
 
 
@@ -54,8 +57,9 @@ class AsyncStreamReader(AsyncItems[memoryview]):
         The longest payload that is read; a longer one is an InvalidFrameError before memory is taken for it.
     memory_policy : MemoryPolicy, optional
         Decides when a chunk that grew for a large frame is given back; by default an AdaptiveWatermarkPolicy.
-    allow_empty, on_error, resync_window
-        See `flatstream.StreamReader`.
+    allow_empty, on_error, resync_window, cipher
+        See `flatstream.StreamReader`. What the stream's description says of compression and encryption is undone if
+        `deframer` is no Deframer.
 
     Raises
     ------
@@ -99,8 +103,9 @@ class AsyncStreamReader(AsyncItems[memoryview]):
         max_frame_len: int = DEFAULT_MAX_FRAME_LEN,
         allow_empty: bool | None = None,
         on_error: _OnError = "raise",
+        resync_window: int = DEFAULT_RESYNC_WINDOW,
         memory_policy: MemoryPolicy | None = None,
-        **options: Any,
+        cipher: Any = None,
     ) -> None:
         parser = FrameParser(
             deframer,
@@ -110,7 +115,8 @@ class AsyncStreamReader(AsyncItems[memoryview]):
             memory_policy=AdaptiveWatermarkPolicy() if memory_policy is None else memory_policy,
             allow_empty=allow_empty,
             on_error=on_error,
-            **options,
+            resync_window=resync_window,
+            cipher=cipher,
         )
         if isinstance(source, asyncio.StreamReader):
             self._inlet: Inlet = StreamInlet(source)
@@ -169,6 +175,15 @@ class AsyncStreamReader(AsyncItems[memoryview]):
         """Iterates over the messages as instances of `cls`; see `flatstream.StreamReader.typed_messages`."""
         return self._items_of(self._parser.typed_messages(cls, on_error=on_error, on_other=on_other))
 
+    def objects(
+        self, serializer: Serializer | str | None = None, *, on_error: _OnError | None = None
+    ) -> AsyncIterator[Any]:
+        """Iterates over the messages as objects, which `serializer` makes; see `flatstream.StreamReader.objects`.
+
+        By default it is the one that the stream's description names: await `read_description` before.
+        """
+        return self._items_of(self._parser.objects(serializer, on_error=on_error))
+
     def records(self, table: Any = None, **options: Any) -> AsyncIterator[RecordView]:
         """Iterates over the messages, which are of `table`, as `RecordView` objects.
 
@@ -209,6 +224,11 @@ class AsyncStreamReader(AsyncItems[memoryview]):
     def description(self) -> Description | None:
         """The stream's description; None if it has none, or if it has not arrived yet (see `read_description`)."""
         return self._parser.description
+
+    @property
+    def encryption(self) -> EncryptionReport | None:
+        """What was found of an encrypted stream so far; None for others. See docs/encryption.md."""
+        return self._parser.encryption
 
     @property
     def deframer(self) -> Deframer:

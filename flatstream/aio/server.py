@@ -12,8 +12,9 @@ import ssl as tls
 import stat
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream.aio._link import Link
 from flatstream.aio.connection import (
     DEFAULT_HANDSHAKE_TIMEOUT,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flatstream.aio.reader import _OnError
+    from flatstream.serializers import Serializer
 
 __all__ = ["Server", "serve"]
 
@@ -163,13 +165,14 @@ class Server:
         self._connections.add(connection)
         try:
             await self._handler(connection)
-            async with asyncio.timeout(limits["close_timeout"]):
-                await connection.close()
-        except (OSError, EOFError, FlatStreamError) as error:
-            # What the other side did, or sent.
-            logger.warning("the connection from %s has ended: %s: %s", peer, type(error).__name__, error)
-        except Exception:
-            logger.exception("the handler of the connection from %s failed", peer)
+            await _close(connection, limits["close_timeout"])
+        except Exception as error:
+            if error is link.error or isinstance(error, ConnectionError | FlatStreamError):
+                # What the other side did, or sent.
+                logger.warning("the connection from %s has ended: %s: %s", peer, type(error).__name__, error)
+                logger.debug("where that came to light", exc_info=True)
+            else:
+                logger.exception("the handler of the connection from %s failed", peer)
         finally:
             # Otherwise it is closed already.
             connection.abort()
@@ -218,6 +221,9 @@ class Server:
     ) -> None:
         await self.close(DEFAULT_GRACE if error is None else 0)
 
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
+
     def __repr__(self) -> str:
         names = ", ".join(str(listener.getsockname()) for listener in self.sockets)
         return f"<Server on {names or 'nothing: it is closed'}, {len(self._tasks)} connections>"
@@ -246,6 +252,8 @@ async def serve(
     buffer_size: int = DEFAULT_BUFFER_SIZE,
     describe: Any = None,
     metadata: dict[str, str] | None = None,
+    serializer: Serializer | str | None = None,
+    cipher: Any = None,
 ) -> Server:
     """Begins to accept connections, and awaits ``handler(connection)`` for each, in a task of its own.
 
@@ -273,7 +281,8 @@ async def serve(
         How many seconds a TLS handshake may take.
     close_timeout : float
         How many seconds the other side has to take what is left when the handler has returned.
-    keepalive, deframer, framer, max_frame_len, on_error, allow_empty, read_capacity, buffer_size, describe, metadata
+    keepalive, deframer, framer, max_frame_len, on_error, allow_empty, read_capacity, buffer_size, describe, metadata,
+    serializer, cipher
         See `connect`.
 
     Returns
@@ -309,6 +318,8 @@ async def serve(
         buffer_size=buffer_size,
         describe=describe,
         metadata=metadata,
+        serializer=serializer,
+        cipher=cipher,
     )
     # Wrong arguments raise here, and not for each connection.
     Connection._new(Link(asyncio.get_running_loop()), settings).writer._discard()
@@ -321,6 +332,18 @@ async def serve(
         "ssl": ssl,
     }
     return Server._new(handler, await _listen(host, port, path, sock, backlog), limits, settings)
+
+
+async def _close(connection: Connection, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.close()
+    except TimeoutError:
+        link = connection._link
+        if link.error is None:
+            link.fail(TimeoutError(f"the other side did not take what was left within {seconds:g} s"))
+            assert link.error is not None
+        raise link.error from None
 
 
 async def _listen(

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._core.stream.awaitable import AsyncEncoder
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.memory_policy import MemoryPolicy
@@ -17,7 +18,6 @@ from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.framing import Framer
 from flatstream.records import RecordWriter
-from flatstream.serialization import Packable, StreamSerialize
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from flatstream.description import Description
     from flatstream.schema import Table
+    from flatstream.serializers import Serializer
 
-    Nothing = Coroutine[Any, Any, None]
+    _Nothing = Coroutine[Any, Any, None]
 
 __all__ = ["AsyncRecordWriter", "AsyncStreamWriter"]
 
@@ -50,7 +51,7 @@ class AsyncStreamWriter(AsyncEncoder):
         Makes the frames; without a checksum by default.
     buffer_size : int
         How many bytes are gathered at most.
-    builder, capacity, memory_policy, make_builder, describe, metadata, time_field, time_unit
+    builder, capacity, memory_policy, make_builder, describe, metadata, time_field, time_unit, serializer
         See `flatstream.StreamWriter`.
 
     Raises
@@ -105,7 +106,7 @@ class AsyncStreamWriter(AsyncEncoder):
         metadata: Mapping[str, str] | None = None,
         time_field: str | None = None,
         time_unit: str | None = None,
-        **options: Any,
+        serializer: Serializer | str | None = None,
     ) -> None:
         if isinstance(sink, asyncio.StreamWriter):
             outlet: Outlet = StreamOutlet(sink)
@@ -133,7 +134,7 @@ class AsyncStreamWriter(AsyncEncoder):
             metadata=metadata,
             time_field=time_field,
             time_unit=time_unit,
-            **options,
+            serializer=serializer,
         )
         super().__init__(self._stream_writer)
         outlet.attach_writer(self)
@@ -182,14 +183,14 @@ class AsyncStreamWriter(AsyncEncoder):
 
     # Writing. `write_payload` and `write_payloads` are inherited.
 
-    def write(self, item: str | StreamSerialize | Packable) -> Nothing:
-        """Builds the message of `item` with the writer's own builder and writes it; see `flatstream.StreamWriter`.
+    def write(self, item: Any) -> _Nothing:
+        """Builds the message of `item` and writes it; see `flatstream.StreamWriter.write`.
 
         It is built when there is room for it, and once.
         """
         return self._call(self._stream_writer.write, item)
 
-    async def write_batch(self, items: Iterable[str | StreamSerialize | Packable]) -> None:
+    async def write_batch(self, items: Iterable[Any]) -> None:
         """Writes each of `items` as `write` does. If one fails, those before it are written; see `frames_written`."""
         if isinstance(items, str) or not hasattr(type(items), "__iter__"):
             raise TypeError(
@@ -198,15 +199,15 @@ class AsyncStreamWriter(AsyncEncoder):
         for item in items:
             await self.write(item)
 
-    def write_finished(self, builder: Any) -> Nothing:
+    def write_finished(self, builder: Any) -> _Nothing:
         """Writes the message that `builder` has finished; the builder is not changed, and may be when this returns."""
         return self._call(self._stream_writer.write_finished, builder)
 
-    def write_message(self, builder: Any) -> Nothing:
+    def write_message(self, builder: Any) -> _Nothing:
         """Writes the message that `builder` has finished. If it was written, clears the builder."""
         return self._call(self._stream_writer.write_message, builder)
 
-    def write_frames(self, batch: FrameBatch) -> Nothing:
+    def write_frames(self, batch: FrameBatch) -> _Nothing:
         """Writes the frames of a `FrameBatch` as they are, headers included, in one step.
 
         The reader and the writer must have the same checksum; ValueError otherwise, and nothing is written.
@@ -356,11 +357,11 @@ class AsyncRecordWriter:
         """The type of the records."""
         return self._records.table
 
-    def write(self, /, **fields: Any) -> Nothing:
+    def write(self, /, **fields: Any) -> _Nothing:
         """Writes a record with these fields."""
         return self._writer._call(self._records.write, **fields)
 
-    def write_record(self, record: Any) -> Nothing:
+    def write_record(self, record: Any) -> _Nothing:
         """Writes a record, a mapping or an object with attributes."""
         return self._writer._call(self._records.write_record, record)
 
@@ -390,6 +391,9 @@ class AsyncRecordWriter:
         All of them are written in one step, and so held in memory. Write large data in parts.
         """
         return self._writer._call(self._records.write_columns, columns)
+
+    def __reduce__(self) -> NoReturn:
+        fail_to_pickle(self)
 
     def __repr__(self) -> str:
         return f"<AsyncRecordWriter of {self.table.name} to {self._writer!r}>"

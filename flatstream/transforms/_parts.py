@@ -188,8 +188,9 @@ class PartWriter:
         self._number = 0
         self._end_of_key = 0
         self._bytes_of_key = 0
-        # How many frames were accepted.
-        self._place = 0
+        # How many frames were accepted, and whether one was encrypted since. Replaced in one step: a signal handler may
+        # raise at any moment, and `accepted` is called again then.
+        self._place = (0, False)
         self._final: bytes | None = None
 
     def __reduce__(self) -> NoReturn:
@@ -217,24 +218,28 @@ class PartWriter:
                 buffer_len=size,
                 limit=MAX_MESSAGE_LEN,
             )
-        nonce = self._next_nonce()
+        place, _ = self._place
+        nonce = self._next_nonce(place)
+        self._place = (place, True)
         self._bytes_of_key += size
         prefix = KIND_DATA + nonce
         return prefix + self._encrypt(nonce, message, prefix)
 
     def accepted(self) -> None:
-        """The frame of the last `seal` is in the stream."""
-        self._place += 1
+        """The frame of the last `seal` is in the stream. A second call for the same frame does nothing."""
+        place, is_new = self._place
+        if is_new:
+            self._place = (place + 1, False)
 
     def final(self) -> bytes:
         """The payload of the final frame. A second call gives the same bytes again."""
         if self._final is None:
-            nonce = self._next_nonce()
+            nonce = self._next_nonce(self._place[0])
             prefix = KIND_FINAL + nonce
             self._final = prefix + self._encrypt(nonce, memoryview(b""), prefix)
         return self._final
 
-    def _next_nonce(self) -> bytes:
+    def _next_nonce(self, place: int) -> bytes:
         """The nonce of the next frame. Its number is spent, whatever fails from here on, also by a signal."""
         if self._number >= self._end_of_key or self._bytes_of_key >= BYTES_OF_KEY:
             self._take_next_key()
@@ -244,7 +249,7 @@ class PartWriter:
             )
         number = self._number
         self._number = number + 1
-        return (number | self._place << PLACE_SHIFT).to_bytes(NONCE_SIZE, "little")
+        return (number | place << PLACE_SHIFT).to_bytes(NONCE_SIZE, "little")
 
     def _take_next_key(self) -> None:
         if self._secret is None:
@@ -437,6 +442,8 @@ class PartReader:
                 place = numbers >> PLACE_SHIFT
                 is_next = place >= expected if self._gaps else place == expected
                 if message is None or not is_next or part.has_final:
+                    # The traceback has the variables, and a message in the wrong place is nobody's to see.
+                    message = None
                     refuse()
                 if not is_same:
                     self._secret, self._index, self._aead = part.secret, index, aead

@@ -20,13 +20,13 @@ stored as one byte, so a frame without any bytes is none of these.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from flatstream._core.base.checks import int_argument
 from flatstream._core.base.pickling import rebuild
-from flatstream._core.framing.stored import StoredDeframer
+from flatstream._core.framing.stored import StoredDeframer, StoredFramer
 from flatstream.errors import DecompressionError, FlatbufferError, InvalidFrameError
-from flatstream.framing import Deframer, Framer, TransformFramer
+from flatstream.framing import Deframer, Framer
 from flatstream.transforms._zstd import ZSTD
 from flatstream.transforms.compressors import (
     DEFAULT_LEVEL,
@@ -35,6 +35,7 @@ from flatstream.transforms.compressors import (
     LZ4_NUMBER,
     STORED,
     ZSTD_NUMBER,
+    BytesLike,
     Compressor,
     Lz4Compressor,
     ZstdCompressor,
@@ -43,9 +44,6 @@ from flatstream.transforms.compressors import (
     decompress_function,
     zstd_levels,
 )
-
-if TYPE_CHECKING:
-    from flatstream.transforms.compressors import BytesLike
 
 __all__ = [
     "COMPRESSION",
@@ -66,10 +64,8 @@ MAX_PAYLOAD_LEN = 64 << 20
 # What fits into the length field of a frame.
 LARGEST = 2**32 - 1
 
-_STORED = bytes([STORED])
 
-
-class CompressedFramer(TransformFramer):
+class CompressedFramer(StoredFramer):
     """Compresses each payload; `inner` frames the result, behind a byte that says how it is compressed.
 
     A payload that would not become shorter is stored as it is. Adapters around this framer, such as bounds and
@@ -103,14 +99,13 @@ class CompressedFramer(TransformFramer):
     """
 
     _compressor: Compressor
-    _mark: bytes
 
     def __init__(self, inner: Framer, compressor: Compressor) -> None:
         checked = check_compressor(compressor)
         _check_once(inner, CompressedFramer)
         super().__init__(inner)
         self._compressor = checked
-        self._mark = bytes([checked.number])
+        self._set_compress(checked.compress, checked.number)
 
     @property
     def compressor(self) -> Compressor:
@@ -118,21 +113,15 @@ class CompressedFramer(TransformFramer):
         return self._compressor
 
     @property
-    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:  # type: ignore[override]
+    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:
         """What a description says of this transform: its name, its parameters, and the dictionary."""
         compressor = self._compressor
         parameters = sorted({**dict(compressor.parameters), "method": compressor.name}.items())
         return COMPRESSION, tuple(parameters), bytes(compressor.dictionary)
 
-    def transform(self, payload: memoryview) -> bytes:
-        """What is framed for a payload."""
-        data = self._compressor.compress(payload)
-        if len(data) < len(payload):
-            return b"".join((self._mark, data))
-        return b"".join((_STORED, payload))
-
     def start(self, after: bytes | None = None) -> CompressedFramer:
         """The framer of one stream: this one, unless `inner` or the compressor have another for it."""
+        _check_made(self)
         inner, compressor = self.inner.start(after), self._compressor.start()
         if inner is self.inner and compressor is self._compressor:
             return self
@@ -246,6 +235,7 @@ class CompressedDeframer(StoredDeframer):
 
     def start(self) -> CompressedDeframer:
         """The deframer of one stream: this one, unless `inner` or a method have another for it."""
+        _check_made(self)
         inner = self.inner.start()
         given = None if self._given is None else tuple(method.start() for method in self._given)
         same = given is None or all(one is other for one, other in zip(given, self._given or (), strict=True))
@@ -277,6 +267,11 @@ class CompressedDeframer(StoredDeframer):
 
 def _refused(reason: str) -> DecompressionError:
     return DecompressionError(validator=COMPRESSION, reason=reason)
+
+
+def _check_made(adapter: CompressedFramer | CompressedDeframer) -> None:
+    if adapter.inner is None:
+        raise TypeError(f"{type(adapter).__name__}.__init__ was not called")
 
 
 def _given_methods(decompressor: Any) -> tuple[Compressor, ...] | None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    BytesLike = bytes | bytearray | memoryview
+# What the functions of a compressor may return.
+BytesLike = bytes | bytearray | memoryview
 
 __all__ = [
     "DEFAULT_LEVEL",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flatstream._core.framing.deframer import NonEmptyDeframer
-from flatstream.errors import InvalidFrameError
+from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import Deframer, Framer
 
 __all__ = ["COMPRESSION", "ENCRYPTION", "framer_with", "undoing", "undone"]
@@ -112,11 +112,17 @@ def _check_wanted(transforms: list[Any], cipher: Any) -> None:
 
 
 def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
-    if cipher is not None:
+    try:
         return getattr(_encryption(), function)(transform, cipher, inner)
-    key_id = dict(transform.parameters).get("key_id")
-    key = f" with the key {key_id!r:.100}" if key_id else ""
-    raise InvalidFrameError(f"the description says that the stream is encrypted{key}: pass cipher=")
+    except FlatStreamError:
+        raise
+    except ValueError as error:
+        # Of another algorithm, for instance.
+        raise InvalidFrameError(str(error)) from error
+    except TypeError as error:
+        if cipher is not None:
+            raise
+        raise InvalidFrameError(str(error)) from None
 
 
 def _unknown(transform: Any, what: str) -> InvalidFrameError:

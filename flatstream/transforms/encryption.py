@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream.framing import Deframer, Framer, TransformDeframer, TransformFramer
 from flatstream.transforms._parts import EncryptionReport, PartReader, PartWriter, Tail, check_shape
-from flatstream.transforms.ciphers import Aes256Gcm, ChaCha20Poly1305, Cipher
+from flatstream.transforms.ciphers import Cipher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,7 @@ class EncryptedFramer(TransformFramer):
         return self._cipher
 
     @property
-    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:  # type: ignore[override]
+    def described(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:
         """What a description says of it: the algorithm, the id of the key, and the version of the construction."""
         parameters = (("algorithm", self._cipher.name), ("key_id", self._cipher.key_id), ("version", VERSION))
         return NAME, parameters, b""
@@ -277,37 +277,31 @@ def _check_inner(outer: Any, inner: Any, kind: type) -> None:
 # Descriptions
 
 
-def from_description(transform: Any, cipher: Cipher | None, inner: Deframer, **options: Any) -> EncryptedDeframer:
+def from_description(transform: Any, cipher: Cipher, inner: Deframer, **options: Any) -> EncryptedDeframer:
     """The deframer for a stream whose description has `transform`. The description is not authenticated yet.
 
     Raises
     ------
     TypeError
-        There is no cipher.
+        `cipher` is not a Cipher.
     ValueError
-        The cipher has another algorithm or cannot have the key, or the version of the construction is not known.
+        The cipher has another algorithm, or the version of the construction is not known.
     """
     return EncryptedDeframer(inner, _described_cipher(transform, cipher), **options)
 
 
-def framer_from_description(transform: Any, cipher: Cipher | None, inner: Framer) -> EncryptedFramer:
+def framer_from_description(transform: Any, cipher: Cipher, inner: Framer) -> EncryptedFramer:
     """The framer for a stream whose description has `transform`; see `from_description`."""
     return EncryptedFramer(inner, _described_cipher(transform, cipher))
 
 
-def _described_cipher(transform: Any, cipher: Cipher | None) -> Cipher:
+def _described_cipher(transform: Any, cipher: Cipher) -> Cipher:
     parameters: Mapping[str, str] = dict(transform.parameters)
-    algorithm, key_id = parameters.get("algorithm", ""), parameters.get("key_id", "")
+    algorithm = parameters.get("algorithm", "")
     if parameters.get("version") != VERSION:
         raise ValueError(
             f"the stream is encrypted in the version {parameters.get('version')!r:.100} of the construction, and this "
             f"package reads version {VERSION}"
-        )
-    if cipher is None:
-        names = {kind.name: kind.__name__ for kind in (Aes256Gcm, ChaCha20Poly1305)}
-        raise TypeError(
-            f"the stream is encrypted ({algorithm:.100}, key id {key_id!r:.300}): pass "
-            f"cipher={names.get(algorithm, 'Aes256Gcm')}(key, key_id={key_id!r:.300})"
         )
     _check_cipher(cipher)
     if cipher.name != algorithm:

@@ -19,7 +19,7 @@ from reference import framing as reference
 from support.async_streams import in_loop, turns, write_on
 from support.schemas import root_of
 
-MESSAGES = [b"%d" % number * 30 for number in range(6000)]
+MESSAGES = [b"%d" % number * 30 for number in range(2000)]
 
 
 def worker_threads() -> list[threading.Thread]:
@@ -30,13 +30,13 @@ def worker_threads() -> list[threading.Thread]:
 async def test_file_is_written_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "events.fs"
     async with flatstream.aio.open(path, "w", checksum="none") as writer:
-        for message in MESSAGES[:3000]:
+        for message in MESSAGES[:1000]:
             await writer.write_payload(message)
-        await writer.write_payloads(MESSAGES[3000:])
+        await writer.write_payloads(MESSAGES[1000:])
         await writer.write_payload(bytearray(b"last"))
         await writer.write_payload(b"x" * 200_000)
         await writer.sync()
-        assert writer.frames_written == 6002
+        assert writer.frames_written == 2002
     expected = [*MESSAGES, b"last", b"x" * 200_000]
     assert path.read_bytes() == reference.encode(expected, "none")
     async with flatstream.aio.open(path) as reader:

@@ -11,7 +11,7 @@ import pytest
 
 import flatstream
 from flatstream import BoundedFramer, InvalidFrameError
-from flatstream.aio import AsyncRecordWriter, AsyncStreamWriter
+from flatstream.aio import AsyncRecordWriter, AsyncStreamReader, AsyncStreamWriter
 from flatstream.aio._link import Link
 from reference import framing as reference
 from support.async_streams import StubTransport, in_loop, run, turns
@@ -161,6 +161,21 @@ async def test_refused_payload_writes_nothing_and_those_before_it_stay() -> None
     # They go out all the same.
     await turns(1)
     assert messages_of(transport.taken) == [b"a", b"bb", b"a", b"bb"]
+
+
+@in_loop
+async def test_objects_are_written_and_read_with_a_serializer() -> None:
+    writer, transport = to_transport(serializer="json", describe=True)
+    objects = [{"number": number} for number in range(5)]
+    for item in objects:
+        await writer.write(item)
+    await writer.close()
+    stream = asyncio.StreamReader()
+    stream.feed_data(bytes(transport.taken))
+    stream.feed_eof()
+    reader = AsyncStreamReader(stream)
+    assert await reader.read_description() is not None
+    assert [item async for item in reader.objects()] == objects
 
 
 # Backpressure

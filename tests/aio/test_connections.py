@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import flatstream
 from flatstream import InvalidFrameError, UnexpectedEofError
 from flatstream.aio import AsyncStreamReader, AsyncStreamWriter, Connection, Server, connect, serve
 from reference import framing as reference
@@ -252,7 +253,7 @@ async def test_frame_over_the_limit_ends_its_connection_and_no_other() -> None:
             await until(lambda: server.connections == 1)
             await other.writer.write_payload(b"still here")
             assert bytes(await other.reader.read_message() or b"") == b"still here"
-    assert len(lines) == 1
+    assert [line.split()[0] for line in lines] == ["WARNING", "DEBUG"]
     assert lines[0].startswith("WARNING the connection from 127.0.0.1:")
     assert "InvalidFrameError" in lines[0]
 
@@ -435,6 +436,31 @@ async def test_what_a_handler_wrote_arrives_before_its_connection_is_closed() ->
 
 
 @in_loop
+async def test_peer_that_does_not_take_what_is_left_is_dropped() -> None:
+    async def flood(connection: Connection) -> None:
+        # So much that the system does not take all of it.
+        connection.writer._stream_writer.write_payloads([b"x" * 100_000] * 200)
+
+    with log_lines("flatstream.aio") as lines:
+        async with raw_peer(flood, close_timeout=0.05) as (server, _):
+            await until(lambda: server.connections == 1)
+            await until(lambda: server.connections == 0)
+    assert "TimeoutError: the other side did not take what was left within 0.05 s" in lines[0]
+
+
+@in_loop
+async def test_errors_of_a_handler_itself_are_no_errors_of_its_connection() -> None:
+    async def fail(connection: Connection) -> None:
+        raise PermissionError("a file of the handler")
+
+    with log_lines("flatstream.aio") as lines:
+        async with raw_peer(fail) as (server, sock):
+            assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
+            await until(lambda: server.connections == 0)
+    assert [line.split()[0] for line in lines] == ["ERROR"]
+
+
+@in_loop
 async def test_serve_forever_closes_when_it_is_cancelled() -> None:
     server = await serve(echo, HOST, 0)
     task = asyncio.create_task(server.serve_forever())
@@ -511,6 +537,28 @@ async def test_streams_describe_themselves_at_both_ends() -> None:
         await connection.writer.close()
         assert await connection.reader.read_description() is not None
         assert [record.number async for record in connection.reader.records()] == [0, 2, 4, 6, 8]
+
+
+@in_loop
+async def test_compressed_and_encrypted_streams_go_there_and_back() -> None:
+    pytest.importorskip("cryptography")
+    cipher = flatstream.Aes256Gcm(bytes(range(32)), key_id="it")
+    framer = flatstream.ChecksumFramer(flatstream.Crc32()).encrypted(cipher).compressed(flatstream.Lz4Compressor())
+    messages = [b"%d" % number * 100 for number in range(500)]
+    options: dict[str, Any] = {"framer": framer, "describe": True, "deframer": "crc32", "cipher": cipher}
+    async with await serve(echo, HOST, 0, **options) as server, connect(HOST, server.port, **options) as connection:
+
+        async def send() -> None:
+            await connection.writer.write_payloads(messages)
+            await connection.writer.close()
+
+        sending = asyncio.create_task(send())
+        assert [bytes(payload) async for payload in connection.reader] == messages
+        await sending
+        # Both ends have written what ends the encrypted stream.
+        assert connection.reader.encryption is not None
+        assert connection.reader.encryption.is_finished
+        assert connection.writer.bytes_written < sum(map(len, messages))
 
 
 @in_loop

@@ -11,6 +11,7 @@ from flatstream._endpoints import open_file
 from flatstream._seekable import SeekableFile
 from flatstream.tools import convert, merge
 from support.cli import call_flatstream
+from support.cli_samples import described, write_events
 from support.extent import in_one_test
 from support.sealed import zstd
 
@@ -37,6 +38,7 @@ def payloads_of(path: Path) -> list[bytes]:
 
 def test_convert_seals_and_unseals(stream: Path, tmp_path: Path) -> None:
     report = convert(stream, tmp_path / "out.fs.zst")
+    assert not isinstance(report, list)
     assert report.messages == len(PAYLOADS)
     assert is_sealed(tmp_path / "out.fs.zst")
     assert payloads_of(tmp_path / "out.fs.zst") == PAYLOADS
@@ -48,11 +50,13 @@ def test_convert_seals_and_unseals(stream: Path, tmp_path: Path) -> None:
 
 
 def test_other_tools_seal_and_other_formats_are_compressed_as_a_whole(stream: Path, tmp_path: Path) -> None:
-    merge([stream, stream], tmp_path / "merged.fs.zst")
+    merge([stream, stream], tmp_path / "merged.fs.zst", time=False)
     assert is_sealed(tmp_path / "merged.fs.zst")
     assert len(payloads_of(tmp_path / "merged.fs.zst")) == 2 * len(PAYLOADS)
-    convert(stream, tmp_path / "out.fb.zst")
-    assert not isinstance(open_file(tmp_path / "out.fb.zst"), SeekableFile)
+    write_events(tmp_path / "events.fs", **described())
+    convert(tmp_path / "events.fs", tmp_path / "out.jsonl.zst")
+    with open_file(tmp_path / "out.jsonl.zst") as file:
+        assert not isinstance(file, SeekableFile)
 
 
 @in_one_test

@@ -37,6 +37,7 @@ from support.compressed import (
 from support.extent import in_one_test
 from support.journal_folders import FRAME, IDENTITY, content, damage_frame, make_journal, payload, tear
 from support.journal_segments import numbered
+from support.threads import run_threads
 
 COUNTS = [40, 1, 300, 77, 20]
 FIRSTS = [0, 40, 41, 341, 418]
@@ -281,7 +282,7 @@ def test_readers_of_a_plain_segment_go_on_while_it_is_replaced(tmp_path: Path) -
             copy = tmp_path / f"{follow}-{at}"
             shutil.copytree(folder, copy)
             with JournalReader(copy, capacity=64, follow=follow) as reader:
-                found = []
+                found: list[tuple[int, bytes]] = []
                 while len(found) < at:
                     found.append((reader.number + 1, bytes(reader.read_message() or b"")))
                 finish(compressor_of(copy))
@@ -291,6 +292,37 @@ def test_readers_of_a_plain_segment_go_on_while_it_is_replaced(tmp_path: Path) -
                     found.append((reader.number, bytes(message)))
                 assert found == expected
                 assert reader.gaps == []
+
+
+def test_readers_that_open_a_journal_while_it_is_compressed_miss_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    count = 400
+    with (
+        JournalWriter(folder, rotate=RotationPolicy(max_frames=5), compress=True, buffer_size=0) as writer,
+        JournalReader(folder, follow=True) as follower,
+    ):
+
+        def write() -> None:
+            for number in range(count):
+                writer.write_payload(payload(number))
+
+        def follow() -> None:
+            for number in range(count):
+                assert bytes(follower.read_message(timeout=60) or b"") == payload(number)
+                assert follower.number == number
+            assert follower.gaps == []
+
+        def read() -> None:
+            found: list[tuple[int, bytes]] = []
+            while len(found) < count:
+                with JournalReader(folder) as reader:
+                    found = numbered(reader)
+                    assert found == [(number, payload(number)) for number in range(len(found))]
+                    assert reader.gaps == []
+
+        run_threads(write, follow, read, read)
+        wait_until_compressed(writer)
+        assert sum(name.endswith(".zst") for name in files_of(folder)) == count // 5 - 1
 
 
 def test_follower_waits_behind_a_last_segment_that_is_compressed(tmp_path: Path) -> None:
@@ -401,12 +433,14 @@ def test_segment_that_is_removed_while_it_is_compressed_does_not_come_back(tmp_p
 
 
 def test_wrong_policies_are_refused(tmp_path: Path) -> None:
+    wrong: dict[str, Any]
+    unfit: dict[str, Any]
     for wrong in ({"level": 99}, {"after_segments": -1}, {"after_seconds": 0}, {"after_seconds": float("nan")}):
         with pytest.raises(ValueError, match=f"CompressionPolicy.{next(iter(wrong))} must be"):
-            CompressionPolicy(**wrong)  # type: ignore[arg-type]
+            CompressionPolicy(**wrong)
     for unfit in ({"level": "high"}, {"after_segments": 1.5}, {"after_seconds": "1"}):
         with pytest.raises(TypeError):
-            CompressionPolicy(**unfit)  # type: ignore[arg-type]
+            CompressionPolicy(**unfit)
     with pytest.raises(TypeError, match="compress must be a CompressionPolicy or a bool, got 9"):
         JournalWriter(tmp_path / "journal", compress=9)  # type: ignore[arg-type]
     assert not (tmp_path / "journal").exists()

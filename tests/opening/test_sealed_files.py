@@ -143,15 +143,12 @@ def wrong_tables() -> dict[str, bytes]:
     entries = [(len(one), len(block)) for one, block in zip(stored, BLOCKS, strict=True)]
     body = b"".join(stored)
     total = len(body)
-    moved = [list(entry) for entry in entries]
-    moved[1][1] += 100
-    moved[3][1] -= 100
-    halves = [list(entry) for entry in entries]
-    halves[0][0] -= 1
-    halves[1][0] += 1
+    moved, halves = list(entries), list(entries)
+    moved[1], moved[3] = (moved[1][0], moved[1][1] + 100), (moved[3][0], moved[3][1] - 100)
+    halves[0], halves[1] = (halves[0][0] - 1, halves[0][1]), (halves[1][0] + 1, halves[1][1])
     return {
-        "sizes that are not those of the blocks": body + table([tuple(one) for one in moved]),
-        "places that are not those of the frames": body + table([tuple(one) for one in halves]),
+        "sizes that are not those of the blocks": body + table(moved),
+        "places that are not those of the frames": body + table(halves),
         "several frames in an entry": body + table([(total, len(STREAM))]),
         "no entries": body + table([]),
         "entries of nothing before the first": body + table([(0, 0), *entries]),
@@ -304,6 +301,21 @@ def test_frames_that_do_not_say_their_size(tmp_path: Path) -> None:
     sizes[0], sizes[1] = sizes[0] + 1, sizes[1] - 1
     wrong = b"".join(stored) + table([(len(one), size) for one, size in zip(stored, sizes, strict=True)])
     same_as_without_table(tmp_path / "file", wrong, STREAM)
+
+
+def test_frame_of_very_many_parts_is_decompressed_to_see_where_it_ends(tmp_path: Path) -> None:
+    # Nobody else makes thousands of parts of some bytes.
+    compressor = zstd.ZstdCompressor()
+    many = b"".join(compressor.compress(STREAM[at : at + 30], compressor.FLUSH_BLOCK) for at in range(0, 60_000, 30))
+    many += compressor.flush(compressor.FLUSH_FRAME)
+    last = compress(STREAM[60_000:])
+    good = many + last + table([(len(many), 60_000), (len(last), len(STREAM) - 60_000)])
+    with sealed_file(tmp_path / "file", good) as file:
+        assert file.check(2)
+        file.seek(60_001)
+        assert file.read(5) == STREAM[60_001:60_006]
+    for wrong in ([(len(many) + len(last), 60_000)], [(len(many), 60_001), (len(last), len(STREAM) - 60_001)]):
+        same_as_without_table(tmp_path / "file", many + last + table(wrong), STREAM)
 
 
 def test_file_that_begins_with_frames_to_skip_is_recognized(tmp_path: Path) -> None:

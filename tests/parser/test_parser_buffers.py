@@ -91,7 +91,7 @@ def test_kept_payloads_never_change(capacity: int, seed: int) -> None:
 def test_lent_buffer_shares_no_byte_with_a_payload() -> None:
     parser = FrameParser(capacity=256)
     frame = reference.encode([b"x" * 20], "none")
-    kept = []
+    kept: list[memoryview] = []
     for _ in range(60):
         buffer = parser.get_buffer()
         begin = address(buffer)
@@ -136,7 +136,7 @@ def test_buffer_that_c_code_holds_is_left_to_it() -> None:
     # As uvloop, which releases its buffer after buffer_updated() has returned.
     parser = FrameParser(capacity=100)
     held = []
-    payloads = []
+    payloads: list[memoryview] = []
     for _ in range(10):
         buffer = PickleBuffer(parser.get_buffer())
         buffer.raw()[: len(TWO_FRAMES)] = TWO_FRAMES
@@ -265,7 +265,8 @@ def test_wrong_calls_are_refused_and_change_nothing() -> None:
     with pytest.raises(BufferError, match="data must be C-contiguous"):
         parser.feed(memoryview(b"abcdef")[::2])
     assert (parser.buffered, parser.offset, parser.needed, parser.at_eof) == (0, 0, 1, False)
-    parser.feed(np.frombuffer(TWO_FRAMES + b"\x00", np.uint16))
+    words: Any = np.frombuffer(TWO_FRAMES + b"\x00", np.uint16)
+    parser.feed(words)
     assert [bytes(payload) for payload in parser] == [b"abc", b"de"]
 
 
@@ -341,14 +342,15 @@ def test_detach_gives_what_was_not_read() -> None:
     ):
         with pytest.raises(ValueError, match="this FrameParser is detached"):
             call()
-    for call in (parser.read_message, parser.read_batch, lambda: list(parser)):
+    reads: list[Any] = [parser.read_message, parser.read_batch, lambda: list(parser)]
+    for read in reads:
         with pytest.raises(ValueError, match="closed"):
-            call()
+            read()
     assert (parser.at_eof, parser.buffered, parser.needed) == (False, 0, 0)
 
 
 def test_calls_from_within_a_read_are_refused() -> None:
-    errors = []
+    errors: list[BaseException] = []
 
     def observe(payload: memoryview) -> None:
         for call in (lambda: parser.feed(b"x"), parser.get_buffer, parser.feed_eof, parser.detach):
@@ -372,7 +374,7 @@ def test_parser_that_was_not_made_raises() -> None:
         parser.read_message()
     assert (parser.buffered, parser.needed, parser.at_eof) == (0, 0, False)
     with pytest.raises(TypeError, match=r"made by FrameParser\.get_buffer"):
-        type(flatstream.FrameParser().get_buffer().obj)()  # type: ignore[call-arg]
+        type(flatstream.FrameParser().get_buffer().obj)()
 
 
 # Limits
@@ -506,7 +508,7 @@ def test_threads_share_a_parser() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        run_threads(feed, *[lambda own=own: read(own) for own in got])  # type: ignore[misc]
+        run_threads(feed, *[lambda own=own: read(own) for own in got])
     finally:
         sys.setswitchinterval(interval)
     assert sorted(int(payload) for own in got for payload in own) == list(range(4000))
@@ -538,13 +540,17 @@ def test_cycle_through_a_parser_is_collected() -> None:
 
     gc.collect()
     owner: Any = Owner()
-    owner.parser = FrameParser(DefaultDeframer().observed(lambda payload, owner=owner: None))
+
+    def observe(payload: memoryview, owner: Any = owner) -> None:
+        pass
+
+    owner.parser = FrameParser(DefaultDeframer().observed(observe))
     owner.parser.feed(TWO_FRAMES)
     owner.buffer = owner.parser.get_buffer()
     owner.payload = owner.parser.read_message()
     gone = weakref.ref(owner)
     payload = owner.payload
-    del owner
+    del owner, observe
     gc.collect()
     assert gone() is None
     assert bytes(payload) == b"abc"

@@ -106,10 +106,10 @@ def test_deframer_in_python_sees_pieces(on_error: Any) -> None:
     with StreamWriter(sink, MagicFramer(flatstream.DefaultFramer())) as writer:
         writer.write_payloads([b"abc", b"de" * 30, b"f"])
     data = sink.getvalue()
-    for make in (lambda: MagicDeframer(flatstream.DefaultDeframer()), lambda: MagicDeframer(PythonDeframer())):
-        expected = read_whole(data, make(), on_error=on_error)
+    for deframer in (MagicDeframer(flatstream.DefaultDeframer()), MagicDeframer(PythonDeframer())):
+        expected = read_whole(data, deframer, on_error=on_error)
         for cut in range(len(data)):
-            assert parse_pieces(pieces_of(data, [cut, cut + 3]), make(), on_error=on_error) == expected
+            assert parse_pieces(pieces_of(data, [cut, cut + 3]), deframer, on_error=on_error) == expected
 
 
 @in_one_test

@@ -91,6 +91,8 @@ def test_examples_in_docstring_give_what_they_show(name: str, monkeypatch: pytes
         flatstream.Deframer,
         flatstream.StreamWriter,
         flatstream.StreamReader,
+        flatstream.FrameParser,
+        flatstream.FrameSerializer,
         flatstream.recover,
         flatstream.open,
     ],

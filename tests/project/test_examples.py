@@ -17,6 +17,10 @@ from support.schemas import EXAMPLES
 
 # What each prints, as regular expressions that match in this order; and its arguments, if it takes any.
 SHOWN: dict[str, list[str]] = {
+    "any_transport": [
+        r"2000 answers over two pipes; 628,005 bytes received",
+        r"2000 messages in pieces of 1,400 bytes, from north",
+    ],
     "async_echo": [r"10000 answers, the last one 'MESSAGE 9999'", r"no answer yet"],
     "bounds": [
         r"writing: a payload of 1001 bytes is longer than the bound of 1000 \(frame 1, stream offset 1004\)",

@@ -29,6 +29,7 @@ FOLDERS = {
     "journal",
     "json",
     "opening",
+    "parser",
     "project",
     "records",
     "recovery",

@@ -24,9 +24,9 @@ PUBLIC = {
     ),
     "AsyncRecordWriter": "table write write_columns write_record write_records",
     "AsyncStreamReader": (
-        "batches buffered bytes_read close closed column_batches deframer description frames_read lost_bytes "
-        "lost_ranges message_number message_offset messages offset read_batch read_description read_message "
-        "records skipped stop_error typed_messages"
+        "batches buffered bytes_read close closed column_batches deframer description encryption frames_read "
+        "lost_bytes lost_ranges message_number message_offset messages objects offset read_batch "
+        "read_description read_message records skipped stop_error typed_messages"
     ),
     "AsyncStreamWriter": (
         "abort builder bytes_written close closed description flush framer frames_written pending_bytes "
@@ -39,8 +39,14 @@ PUBLIC = {
         "baseline_capacity clock cooldown messages_to_wait on_reclaim should_reset size_ratio_threshold"
     ),
     "Aes256Gcm": "context key_id name number",
-    "BoundedDeframer": "bounded check inner locate max_len observed with_max_frame_len with_validator",
-    "BoundedFramer": "bounded frame_and_write inner max_len observed with_max_frame_len with_validator",
+    "BoundedDeframer": (
+        "bind_description bounded check compressed encrypted end inner locate max_len observed start "
+        "with_max_frame_len with_validator"
+    ),
+    "BoundedFramer": (
+        "accepted begin bind_description bounded compressed encrypted finish frame_and_write inner max_len "
+        "observed start transforms with_max_frame_len with_validator"
+    ),
     "Builder": (
         "Bytes Clear CreateByteVector CreateNumpyVector CreateSharedString CreateString EndObject EndVector "
         "Finish FinishSizePrefixed ForceDefaults GrowByteBuffer Head MAX_BUFFER_SIZE Offset Output Pad Place "
@@ -56,9 +62,13 @@ PUBLIC = {
     "ChaCha20Poly1305": "context key_id name number",
     "Checksum": "calculate name size verify",
     "ChecksumDeframer": (
-        "allow_empty bounded check checksum locate max_frame_len observed with_max_frame_len with_validator"
+        "allow_empty bind_description bounded check checksum compressed encrypted end locate max_frame_len "
+        "observed start with_max_frame_len with_validator"
     ),
-    "ChecksumFramer": "bounded checksum frame_and_write observed with_max_frame_len with_validator",
+    "ChecksumFramer": (
+        "accepted begin bind_description bounded checksum compressed encrypted finish frame_and_write observed "
+        "start transforms with_max_frame_len with_validator"
+    ),
     "ChecksumMismatchError": "next_intact_offset",
     "ChecksumType": "CRC16 CRC32 CRC32C CRC64 NONE XXHASH64 checksum",
     "Cipher": "context key_id name number",
@@ -82,25 +92,34 @@ PUBLIC = {
     "Crc64": "calculate extend name size verify",
     "DecompressionError": "next_intact_offset",
     "DecryptionError": "next_intact_offset",
-    "DefaultDeframer": "allow_empty bounded check locate max_frame_len observed with_max_frame_len with_validator",
-    "DefaultFramer": "bounded frame_and_write observed with_max_frame_len with_validator",
-    "Deframer": "bounded check locate observed with_max_frame_len with_validator",
+    "DefaultDeframer": (
+        "allow_empty bind_description bounded check compressed encrypted end locate max_frame_len observed start "
+        "with_max_frame_len with_validator"
+    ),
+    "DefaultFramer": (
+        "accepted begin bind_description bounded compressed encrypted finish frame_and_write observed start "
+        "transforms with_max_frame_len with_validator"
+    ),
+    "Deframer": (
+        "bind_description bounded check compressed encrypted end locate observed start with_max_frame_len "
+        "with_validator"
+    ),
     "Description": (
         "checksum created_by created_ns from_bytes matches metadata roots schema schemas serializer table tables time "
         "to_bytes transforms version with_checksum with_metadata"
     ),
     "Detection": "checksum confidence frames looks_like",
     "EncryptedDeframer": (
-        "bind_description bounded check cipher compressed encrypted encryption_report end inner locate observed passed_over "
-        "probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len with_validator"
+        "bind_description bounded check cipher compressed encrypted encryption_report end inner locate observed "
+        "passed_over probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len with_validator"
     ),
     "EncryptedFramer": (
         "accepted begin bind_description bounded cipher compressed described encrypted finish frame_and_write inner "
         "inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
     ),
     "EncryptionReport": (
-        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused unfinished_count "
-        "unfinished_parts"
+        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused "
+        "unfinished_count unfinished_parts"
     ),
     "Enum": "",
     "EnumValue": "",
@@ -108,12 +127,26 @@ PUBLIC = {
     "Field": "",
     "FlatStreamError": "next_intact_offset",
     "FlatbufferError": "next_intact_offset",
-    "FrameBatch": "buffer lengths lost_bytes lost_ranges offsets skipped stream_offset",
+    "FrameBatch": "buffer frame_offsets lengths lost_bytes lost_ranges offsets skipped stream_offset",
+    "FrameParser": (
+        "at_eof batches buffer_capacity buffer_updated buffered bytes_read checksum column_batches columns deframer "
+        "description detach encryption feed feed_eof frames_read get_buffer lost_bytes lost_ranges message_number "
+        "message_offset messages needed objects offset process_all process_typed process_typed_with_payload read_batch "
+        "read_message records skipped stop_error typed_messages write_json_lines"
+    ),
+    "FrameSerializer": (
+        "buffer_capacity builder bytes_written description finish finished frames_written framer is_refusing mark_sent "
+        "pending_buffers pending_bytes serializer take write write_batch write_finished write_frames write_message "
+        "write_payload write_payloads"
+    ),
     "FrameSpan": "frame_end payload_end payload_start",
-    "Framer": "bounded frame_and_write observed with_max_frame_len with_validator",
+    "Framer": (
+        "accepted begin bind_description bounded compressed encrypted finish frame_and_write observed start "
+        "transforms with_max_frame_len with_validator"
+    ),
     "InvalidFrameError": "next_intact_offset",
     "JournalReader": "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches "
-    "columns commit cursor deframer description detach directory frames_read gaps id lost_bytes "
+    "columns commit cursor deframer description detach directory encryption frames_read gaps id lost_bytes "
     "lost_ranges message_number message_offset messages number objects offset position process_all "
     "process_typed process_typed_with_payload read_batch read_message records skipped source "
     "stop_error typed_messages write_json_lines",
@@ -129,8 +162,14 @@ PUBLIC = {
     "NoChecksum": "calculate name size verify",
     "NoOpPolicy": "baseline_capacity on_reclaim should_reset",
     "NoValidator": "name validate",
-    "ObserverDeframer": "bounded callback check inner locate observed with_max_frame_len with_validator",
-    "ObserverFramer": "bounded callback frame_and_write inner observed with_max_frame_len with_validator",
+    "ObserverDeframer": (
+        "bind_description bounded callback check compressed encrypted end inner locate observed start "
+        "with_max_frame_len with_validator"
+    ),
+    "ObserverFramer": (
+        "accepted begin bind_description bounded callback compressed encrypted finish frame_and_write inner "
+        "observed start transforms with_max_frame_len with_validator"
+    ),
     "Packable": "Pack",
     "ReclamationInfo": "capacity_after capacity_before last_message_size reason",
     "ReclamationReason": "MESSAGE_COUNT SIZE_THRESHOLD TIME_COOLDOWN",
@@ -151,8 +190,8 @@ PUBLIC = {
     "StreamDeserialize": "from_payload",
     "StreamReader": (
         "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches columns deframer "
-        "description detach frames_read lost_bytes lost_ranges message_number message_offset messages objects offset "
-        "process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
+        "description detach encryption frames_read lost_bytes lost_ranges message_number message_offset messages "
+        "objects offset process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
         "stop_error typed_messages write_json_lines"
     ),
     "StreamSerialize": "serialize",
@@ -167,10 +206,24 @@ PUBLIC = {
         "name read_column_batches read_columns read_records types view"
     ),
     "TableRootValidator": "max_depth max_tables name validate",
+    "TransformDeframer": (
+        "bind_description bounded check compressed encrypted end inner locate observed passed_over probe restore "
+        "rewind start state tolerate with_inner with_max_frame_len with_validator"
+    ),
+    "TransformFramer": (
+        "accepted begin bind_description bounded compressed described encrypted finish frame_and_write inner "
+        "inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
+    ),
     "TypedValidator": "for_type from_verify name validate",
     "UnexpectedEofError": "next_intact_offset",
-    "ValidatingDeframer": "bounded check inner locate observed validator with_max_frame_len with_validator",
-    "ValidatingFramer": "bounded frame_and_write inner observed validator with_max_frame_len with_validator",
+    "ValidatingDeframer": (
+        "bind_description bounded check compressed encrypted end inner locate observed start validator "
+        "with_max_frame_len with_validator"
+    ),
+    "ValidatingFramer": (
+        "accepted begin bind_description bounded compressed encrypted finish frame_and_write inner observed start "
+        "transforms validator with_max_frame_len with_validator"
+    ),
     "ValidationFailedError": "next_intact_offset",
     "Validator": "name validate",
     "VectorView": "to_json to_list to_numpy",

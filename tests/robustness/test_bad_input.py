@@ -23,15 +23,20 @@ import pytest
 import flatstream
 from flatstream import (
     AdaptiveWatermarkPolicy,
+    Aes256Gcm,
     BoundedDeframer,
     BoundedFramer,
+    ChaCha20Poly1305,
     ChecksumDeframer,
     ChecksumFramer,
     ChecksumType,
+    Cipher,
     CompositeValidator,
     Crc32,
     DefaultDeframer,
     DefaultFramer,
+    EncryptedDeframer,
+    EncryptedFramer,
     FlatStreamError,
     FrameBatch,
     NoOpPolicy,
@@ -44,6 +49,8 @@ from flatstream import (
     StreamWriter,
     StructuralValidator,
     TableRootValidator,
+    TransformDeframer,
+    TransformFramer,
     TypedValidator,
     UnexpectedEofError,
     ValidatingDeframer,
@@ -73,6 +80,8 @@ from support.sinks import PlainSink
 # Constructors of strategies
 
 FRAMER, DEFRAMER = DefaultFramer(), DefaultDeframer()
+CIPHER = Aes256Gcm(bytes(32))
+NO_KEYS = [(None, "NoneType"), (32, "int"), ("00" * 32, "str"), ([0] * 32, "list")]
 
 
 def bools(name: str, argument: str, call: Callable[[Any], object]) -> list[Case]:
@@ -116,8 +125,26 @@ CONSTRUCTORS = [
     *instances("ValidatingFramer", "inner", "Framer", lambda value: ValidatingFramer(value, NoValidator()), DEFRAMER),
     *instances("BoundedDeframer", "inner", "Deframer", lambda value: BoundedDeframer(value, 5), FRAMER),
     *instances("ObserverDeframer", "inner", "Deframer", lambda value: ObserverDeframer(value, len), FRAMER),
+    *instances("TransformFramer", "inner", "Framer", TransformFramer, DEFRAMER),
+    *instances("TransformDeframer", "inner", "Deframer", TransformDeframer, FRAMER),
     *instances(
         "ValidatingDeframer", "inner", "Deframer", lambda value: ValidatingDeframer(value, NoValidator()), FRAMER
+    ),
+    *[
+        case
+        for kind in (Aes256Gcm, ChaCha20Poly1305)
+        for case in refusals(
+            kind.__name__,
+            kind,
+            *[(value, TypeError, f"key must be 32 bytes, or a function .*, got {what}") for value, what in NO_KEYS],
+            *[(bytes(size), ValueError, f"key must have 32 bytes, got {size}") for size in (0, 16, 31, 33)],
+        )
+    ],
+    Case("Cipher", lambda: Cipher(bytes(32)), TypeError, "Cipher has no algorithm: use Aes256Gcm or ChaCha20Poly1305"),
+    *instances("EncryptedFramer", "inner", "Framer", lambda value: EncryptedFramer(value, CIPHER), DEFRAMER),
+    *instances("EncryptedDeframer", "inner", "Deframer", lambda value: EncryptedDeframer(value, CIPHER), FRAMER),
+    *bools(
+        "EncryptedDeframer", "require_final", lambda value: EncryptedDeframer(DEFRAMER, CIPHER, require_final=value)
     ),
     *instances("ValidatingFramer", "validator", "Validator", lambda value: ValidatingFramer(FRAMER, value)),
     *instances("ValidatingDeframer", "validator", "Validator", lambda value: ValidatingDeframer(DEFRAMER, value)),
@@ -493,6 +520,15 @@ OTHERS = [
         *[(value, TypeError, BUILDER) for value in (5, "x", b"", object(), flatbuffers.Builder)],
     ),
     *refusals("StreamReader", lambda value: StreamReader(b"", **value), ({"chunk": 5}, TypeError, "'chunk'")),
+    *instances("FrameParser", "deframer", "Deframer", flatstream.FrameParser, FRAMER, but_none=True),
+    *instances("FrameSerializer", "framer", "Framer", flatstream.FrameSerializer, DEFRAMER, but_none=True),
+    *counts("FrameParser", "capacity", lambda value: flatstream.FrameParser(capacity=value)),
+    *lengths("FrameParser", "max_len", lambda value: flatstream.FrameParser(max_frame_len=value), but_none=True),
+    *counts("FrameSerializer", "buffer_size", lambda value: flatstream.FrameSerializer(buffer_size=value)),
+    *counts(
+        "FrameSerializer", "max_pending", lambda value: flatstream.FrameSerializer(max_pending=value), but_none=True
+    ),
+    *lengths("FrameSerializer", "capacity", lambda value: flatstream.FrameSerializer(capacity=value), but_none=True),
     *refusals("JournalReader", flatstream.JournalReader, (5, TypeError, "directory must be a path, got 5")),
     *refusals("JournalWriter", flatstream.JournalWriter, (5, TypeError, "directory must be a str or os.PathLike")),
     *refusals("StreamWriter", lambda value: StreamWriter(PlainSink(), **value), ({"chunk": 5}, TypeError, "'chunk'")),
@@ -615,6 +651,7 @@ TAKE_ANYTHING = {
     "UnexpectedEofError",
     "ValidationFailedError",
     "Detection",
+    "EncryptionReport",
     "FrameSpan",
     "Packable",
     "ReclamationInfo",

@@ -10,8 +10,10 @@ Streams
     faults             errors of devices
     modes              the checksum modes
     streams            streams whose every boundary is known, and ways to read them
+    parsing            parsers that get a stream in pieces
     corruption         seeded damage to streams, and what becomes of it
     python_strategies  framers and deframers written in Python
+    transforms         transforms of every kind, those of the package among them, with their twins
     items              items for simple mode, and builders that have finished a message
     shared_writers     framers and sinks for writers that several threads share
     serializers        a serializer as an application has one

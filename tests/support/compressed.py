@@ -17,11 +17,18 @@ LIMIT = 60.0
 
 
 def wait_until_compressed(writer: JournalWriter) -> None:
-    """Waits until the thread of a writer has sealed what ended, and has nothing to compress."""
+    """Waits until the thread of a writer has sealed what ended, and has nothing to compress; or never will."""
     compressor = writer._compressor
     assert compressor is not None
     deadline = time.monotonic() + LIMIT
-    while writer._segments.ended or compressor.seconds_until_work() is not None:
+
+    def is_done() -> bool:
+        manifest = compressor._manifest
+        known = {name for name, one in manifest.sealed.copy().items() if not one.damaged}
+        return not writer._segments.ended and known <= {*manifest.compressed.copy(), *compressor._left_alone}
+
+    # The last one's plain file is removed behind the work.
+    while not writer.is_refusing and not (is_done() and compressor._work is None):
         if compressor.problem is not None:
             raise OSError(compressor.problem)
         assert time.monotonic() < deadline, "the segments are not compressed"

@@ -14,6 +14,7 @@ from flatstream.journal import Cursor
 from support.journal_child import Plan
 from support.journal_faults import Programs
 from support.journal_frames import Ledger, read_journal
+from support.sealed import sealed
 
 SEED = 77
 
@@ -190,6 +191,16 @@ def forget(directory: Path) -> None:
     (directory / "journal.json").unlink()
 
 
+def leave_compression(directory: Path) -> None:
+    """Leaves what a writer leaves that is killed while it compresses: a copy beside the first segment, half of another,
+    and a torn frame at the end.
+    """
+    first, second = segments_in(directory)[:2]
+    first.with_name(f"{first.name}.zst").write_bytes(sealed([first.read_bytes()]))
+    second.with_name(f"{second.name}.zst.partial").write_bytes(sealed([second.read_bytes()])[:50])
+    tear(directory)
+
+
 def register(directory: Path) -> None:
     """Registers a reader that needs the second segment."""
     identity = json.loads((directory / "journal.json").read_text())["id"]
@@ -246,4 +257,5 @@ RECOVERIES: dict[str, Scenario] = {
     ),
     "a damaged frame and a torn one": Scenario(before=(("write", 8, 40),), damage=damage_and_tear, has_gaps=True),
     "no journal.json": Scenario(before=WROTE, damage=forget, settings=ROTATED),
+    "a killed compression": Scenario(before=WROTE, damage=leave_compression, settings=ROTATED),
 }

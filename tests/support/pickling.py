@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 import itertools
+import socket
 import tempfile
 from typing import Any
 
@@ -21,10 +23,13 @@ from flatstream import (
     SizeThresholdPolicy,
     StreamReader,
     StreamWriter,
+    TransformDeframer,
+    TransformFramer,
     TypedValidator,
     ValidationFailedError,
     Validator,
 )
+from flatstream.aio import AsyncFileReader, AsyncFileWriter, connect, serve
 from flatstream.columns import Column, ColumnBatch, ColumnSchema
 from flatstream.description import Root, Transform
 from flatstream.journal import (
@@ -116,6 +121,24 @@ class SlottedDeframer(ChecksumDeframer):
     def __init__(self) -> None:
         super().__init__(flatstream.Crc16(), max_frame_len=20, allow_empty=False)
         self.note = "slots"
+
+
+class Doubled(TransformFramer):
+    """A transform of a user."""
+
+    def transform(self, payload: Any) -> bytes:
+        return bytes(payload) * 2
+
+
+class Undoubled(TransformDeframer):
+    """Its counterpart, with a constructor of its own."""
+
+    def __init__(self, inner: Deframer, *, note: str = "") -> None:
+        super().__init__(inner)
+        self.note = note
+
+    def restore(self, payload: Any) -> bytes:
+        return bytes(payload[: len(payload) // 2])
 
 
 class Longer(Validator):
@@ -343,6 +366,7 @@ def carried() -> dict[str, list[Any]]:
         "Lz4Compressor": [fs.Lz4Compressor(), fs.Lz4Compressor(9)],
         "ZstdCompressor": [fs.ZstdCompressor(), fs.ZstdCompressor(-5, dictionary())],
         "ChaCha20Poly1305": [fs.ChaCha20Poly1305(key_of)],
+        "Cipher": [fs.ChaCha20Poly1305(key_of, key_id="a")],
         "EncryptedDeframer": [fs.EncryptedDeframer(checked, fs.Aes256Gcm(key_of), require_final=True)],
         "EncryptedFramer": [
             fs.EncryptedFramer(fs.ChecksumFramer(fs.Crc64()), fs.ChaCha20Poly1305(key_of), _salt=bytes(32))
@@ -403,6 +427,8 @@ def carried() -> dict[str, list[Any]]:
         "Table": [TELEMETRY.root, SHAPES.table("shapes.Tree"), prefixed.table("shapes.Tree")],
         "TableRootValidator": [fs.TableRootValidator(3, 4)],
         "Transform": [Transform("zstd", (("level", "3"),), b"abc")],
+        "TransformDeframer": [Undoubled(default), Undoubled(default, note="n").bounded(40).inner],
+        "TransformFramer": [Doubled(fs.ChecksumFramer(fs.Crc32())), Doubled(fs.DefaultFramer().bounded(40))],
         "TypedValidator": [typed(), TypedValidator.from_verify("even", even)],
         "UnexpectedEofError": [noted(fs.UnexpectedEofError(needed=1, got=0, offset=7))],
         "StreamInfo": [StreamInfo("a.fs", "stream", "a flatstream stream", frames=3, damage=(torn,))],
@@ -433,6 +459,28 @@ class MagicFramer(Framer):
         self.inner.frame_and_write(writer, payload)
 
 
+async def refused_by_loops(table: Any, stream: bytes) -> dict[str, list[Any]]:
+    """Objects of event loops, which end with this one."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        async with await serve(lambda connection: connection.wait_closed(), sock=listener.dup()) as server:
+            connection = await connect("127.0.0.1", server.port)
+            connection.abort()
+    file_reader = AsyncFileReader(StreamReader(stream))
+    await file_reader.close()
+    file_writer = AsyncFileWriter(StreamWriter(io.BytesIO()))
+    await file_writer.close()
+    return {
+        "AsyncFileReader": [file_reader],
+        "AsyncFileWriter": [file_writer],
+        "AsyncRecordWriter": [connection.writer.records(table)],
+        "AsyncStreamReader": [connection.reader],
+        "AsyncStreamWriter": [connection.writer],
+        "Connection": [connection],
+        "Server": [server],
+    }
+
+
 def refused() -> dict[str, list[Any]]:
     """Objects that belong to a process, by the public name of their class."""
     from support.records import encoded
@@ -455,10 +503,12 @@ def refused() -> dict[str, list[Any]]:
     threaded = ThreadedWriter(StreamWriter(io.BytesIO()), 10)
     threaded.close()
     arrived = Arrived("0123" * 8, "a", flatstream.Crc32(), 3, 3, [], None, [], None)
-    return {
+    return asyncio.run(refused_by_loops(table, stream)) | {
         "Builder": [builder],
         "ColumnStream": [StreamReader(stream).column_batches(table)],
         "FrameBatch": [StreamReader(stream).read_batch()],
+        "FrameParser": [flatstream.FrameParser()],
+        "FrameSerializer": [flatstream.FrameSerializer()],
         "JournalCollector": [JournalCollector()],
         "JournalInstruments": [object.__new__(JournalInstruments)],
         "JournalReader": [journal_reader],

@@ -6,12 +6,14 @@ import struct
 import sys
 from collections.abc import Sequence
 
+__all__ = ["compress", "compress_without_size", "sealed", "table", "zstd"]
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-OPTIONS = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
+OPTIONS: dict[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
 
 
 def compress(block: bytes) -> bytes:

@@ -679,3 +679,40 @@ def test_threads_may_share_one_reader() -> None:
         for thread in threads:
             thread.join()
     assert sorted(found) == sorted(payloads)
+
+
+# Wrong answers of applications
+
+
+def test_answers_that_are_no_bytes_are_refused_and_nothing_is_written() -> None:
+    class Wrong(Deflate):
+        answer: Any = None
+
+        def compress(self, payload: memoryview) -> bytes:
+            return self.answer  # type: ignore[no-any-return]
+
+        def decompress(self, data: memoryview, max_size: int) -> bytes:
+            return self.answer  # type: ignore[no-any-return]
+
+    for answer in (None, 5, "text", ["a"]):
+        Wrong.answer = answer
+        sink = io.BytesIO()
+        with StreamWriter(sink, DefaultFramer().compressed(Wrong())) as writer, pytest.raises(TypeError):
+            writer.write_payload(b"a" * 100)
+        assert sink.getvalue() == b""
+        data = write(DefaultFramer().compressed(Deflate()), [b"a" * 100])
+        with StreamReader(data, DefaultDeframer().compressed(Wrong())) as reader, pytest.raises(TypeError):
+            reader.read_message()
+
+
+def test_object_whose_constructor_was_not_called_says_so() -> None:
+    framer: Any = CompressedFramer.__new__(CompressedFramer)
+    deframer: Any = CompressedDeframer.__new__(CompressedDeframer)
+    with pytest.raises(TypeError, match="__init__ was not called"):
+        framer.transform(memoryview(b"abc"))
+    with pytest.raises(TypeError, match="__init__ was not called"):
+        deframer.restore(memoryview(b"\0abc"))
+    with pytest.raises(TypeError, match="__init__ was not called"):
+        StreamWriter(io.BytesIO(), framer)
+    with pytest.raises(TypeError, match="__init__ was not called"):
+        StreamReader(b"\2\0\0\0\0a", deframer)

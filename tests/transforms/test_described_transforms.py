@@ -39,7 +39,7 @@ from support.compression import Deflate, dictionary, event, events
 from support.extent import in_one_test
 
 MESSAGES = [*events(30), b"", b"abc"]
-EVENT = Schema.from_file("examples/telemetry.bfbs").root
+EVENT = Schema.from_file("examples/telemetry.bfbs").table("telemetry.Event")
 
 
 def write(path: Path, framer: Framer, **options: Any) -> None:
@@ -315,15 +315,15 @@ def test_transforms_are_undone_and_done_in_their_order() -> None:
         (Transform("compression"), InvalidFrameError),
         (Transform("compression", (("method", "brotli"),)), InvalidFrameError),
         (Transform("compression", (("method", "zstd"),), b"no dictionary"), FlatbufferError),
-        (Transform("encryption", (("key_id", "k1"),)), InvalidFrameError),
+        (Transform("encryption", (("key_id", "k1"), ("version", "1"))), InvalidFrameError),
         (Transform("x"), InvalidFrameError),
     ):
         with pytest.raises(error):
             undone(DefaultDeframer(), [wrong])
         with pytest.raises(error):
             framer_with(DefaultFramer(), [wrong])
-    with pytest.raises(InvalidFrameError, match="encrypted with the key 'k1': pass cipher="):
-        undone(DefaultDeframer(), [Transform("encryption", (("key_id", "k1"),))])
+    with pytest.raises(InvalidFrameError, match=r"encrypted .*'k1'.* pass cipher="):
+        undone(DefaultDeframer(), [Transform("encryption", (("key_id", "k1"), ("version", "1")))])
     # Of a hostile level, the nearest one.
     for level, taken in (("999", 22), ("-999999999", -131_072), ("high", 3), ("", 3)):
         made: Any = framer_with(DefaultFramer(), [Transform("compression", (("level", level), ("method", "zstd")))])
@@ -373,3 +373,34 @@ def test_compressor_that_is_not_built_in_may_take_the_place_of_one_that_is(tmp_p
     path = tmp_path / "a.fs"
     write(path, DefaultFramer().compressed(OtherLibrary()))
     assert read(path) == MESSAGES
+
+
+# Compression and encryption
+
+
+def test_stream_that_is_compressed_and_encrypted_is_undone_in_the_right_order(tmp_path: Path) -> None:
+    path = tmp_path / "a.fs"
+    cipher = flatstream.Aes256Gcm(b"k" * 32, key_id="k1")
+    framer = ChecksumFramer(Crc32()).encrypted(cipher).compressed(ZstdCompressor(3, dictionary()))
+    write(path, framer)
+    with flatstream.open(path, cipher=cipher) as reader:
+        assert reader.description is not None
+        assert [transform.name for transform in reader.description.transforms] == ["compression", "encryption"]
+        assert [bytes(payload) for payload in reader] == MESSAGES
+    with flatstream.open(path, "a", cipher=cipher) as writer:
+        writer.write_payload(event(77))
+    assert read(path, cipher=cipher) == [*MESSAGES, event(77)]
+    assert read(path, cipher=cipher, checksum="crc32", on_error="skip") == [*MESSAGES, event(77)]
+    # It is smaller than the messages, so it was compressed first.
+    assert path.stat().st_size - len(dictionary()) < sum(map(len, MESSAGES))
+    with pytest.raises(InvalidFrameError, match="encrypted"):
+        flatstream.open(path)
+    with pytest.raises(TypeError, match=r"compress"):
+        DefaultFramer().compressed(ZstdCompressor()).encrypted(cipher)
+
+
+def test_compressed_file_is_read_from_a_map(tmp_path: Path) -> None:
+    path = tmp_path / "a.fs"
+    write(path, ChecksumFramer(Crc32()).compressed(Lz4Compressor()))
+    assert read(path, mmap=True) == MESSAGES
+    assert read(path, mmap=True, checksum="crc32") == MESSAGES

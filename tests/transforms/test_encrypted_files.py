@@ -289,7 +289,7 @@ def test_reader_needs_the_cipher_alone(tmp_path: Path) -> None:
         b"",
     )
     with pytest.raises(
-        TypeError, match=r"encrypted \(aes-256-gcm, key id '2025'\): pass cipher=Aes256Gcm\(key, key_id="
+        InvalidFrameError, match=r"encrypted \(aes-256-gcm, key id '2025'\): pass cipher=Aes256Gcm\(key, key_id="
     ):
         flatstream.open(path)
     with pytest.raises(ValueError, match="encrypted with 'aes-256-gcm', and the cipher is 'chacha20-poly1305'"):

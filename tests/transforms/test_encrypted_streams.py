@@ -9,6 +9,8 @@ import zlib
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import flatstream
 from flatstream import (
@@ -358,6 +360,58 @@ def test_batches_end_where_parts_do_and_give_everything_once(max_frames: int | N
             b"%d %d" % (part, place) for part in range(3) for place in range(5)
         ]
         assert reader.encryption == EncryptionReport(3, True)
+
+
+def parts_of(names: str, salt: bytes) -> list[bytes]:
+    """The payloads of a stream of two parts, the first without a final frame."""
+    keys = reference.Keys(KEY)
+    one = reference.make_part(keys, [b"%c0" % ord(names), b"%c1" % ord(names)], salt=salt, final=False)
+    return one + reference.make_part(
+        keys, [b"%c2" % ord(names), b"%c3" % ord(names)], salt=salt[::-1], part=1, tag_before=one[-1][-16:]
+    )
+
+
+FRAMES = parts_of("a", SALT) + parts_of("b", bytes(range(7, 39)))
+
+
+@given(
+    st.lists(st.integers(0, len(FRAMES) - 1), max_size=9) | st.sampled_from([list(range(7)), list(range(7, 14))]),
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, len(FRAMES) - 1)), max_size=3),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_reader_gives_what_the_judge_does(
+    order: list[int], puts: list[tuple[int, int]], max_frames: int, gaps: bool
+) -> None:
+    order = list(order)
+    for place, frame in puts:
+        order.insert(place, frame)
+    payloads = [FRAMES[number] for number in order]
+    wanted, behind = reference.read_all(reference.Reader(reference.Keys(KEY), gaps), payloads)
+    found: list[bytes] = []
+    refused = 0
+    with StreamReader(reference.framed(payloads), deframer_of(), on_error="skip" if gaps else "raise") as reader:
+        while True:
+            try:
+                # Batches of some size, or one by one.
+                some = reader.read_batch(max_frames) if max_frames else reader.read_message()
+            except DecryptionError:
+                refused += 1
+                continue
+            if some is None:
+                break
+            found += [bytes(view) for view in some] if max_frames else [bytes(cast("memoryview", some))]
+        report = report_of(reader)
+        assert reader.skipped == (wanted.count("refused") if gaps else 0)
+    assert found == [message for message in wanted if message != "refused"]
+    assert report.refused == wanted.count("refused")
+    assert refused == (0 if gaps else report.refused)
+    assert (report.missing_frames, report.missing_parts, report.missing_ends) == (
+        behind.missing_frames,
+        behind.missing_parts,
+        behind.missing_ends,
+    )
+    assert report.is_finished == behind.has_final
 
 
 # Composition

@@ -516,7 +516,7 @@ def test_last_number_is_followed_by_an_error_and_not_by_the_first() -> None:
     part._number = part._end_of_key = 2**48 - 2**20
     part.seal(memoryview(b"a"))
     part._number = 2**48 - 1
-    part._place = 2**48 - 2
+    part._place = (2**48 - 2, False)
     assert part.seal(memoryview(b"a"))[1:13] == b"\xff" * 6 + b"\xfe" + b"\xff" * 5
     for _ in range(2):
         with pytest.raises(OverflowError, match="no numbers left"):

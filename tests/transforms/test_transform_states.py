@@ -184,6 +184,27 @@ def test_message_larger_than_a_batch_is_held_for_the_next_read() -> None:
         assert seen == payloads
 
 
+@in_one_test
+@every_state
+def test_batch_that_begins_with_a_held_message_is_given_again_as_a_whole(case: Case) -> None:
+    calls = 0
+
+    def interrupt_once(payload: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise Interrupt
+
+    stream = case.write([b"a", b"b" * 50, b"c", b"d", b"e", b"f", b"g"], MODES["crc32"])
+    with StreamReader(stream, case.deframer(MODES["crc32"].deframer()).observed(interrupt_once)) as reader:
+        assert list(map(bytes, reader.read_batch(max_bytes=20) or ())) == [b"a"]
+        with pytest.raises(Interrupt):
+            reader.read_batch()
+        assert reader.frames_read == 1
+        assert by_batch(reader) == [b"b" * 50, b"c", b"d", b"e", b"f", b"g"]
+        assert reader.frames_read == 7
+
+
 def test_error_behind_a_batch_comes_with_the_next_read_and_the_order_goes_on() -> None:
     stream = bytearray(numbered())
     frames = framing.decode(bytes(stream), "crc32").outcomes
@@ -382,13 +403,14 @@ def test_payload_that_is_not_transformed_is_not_written_and_the_next_one_is() ->
 class Disk:
     """Takes `room` bytes, is full then until somebody makes room, and can be cut."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, error: BaseException | None = None) -> None:
         self.data = bytearray()
         self.room = room
+        self.error = error or OSError(errno.ENOSPC, "No space left on device")
 
     def write(self, data: Any) -> int:
         if not self.room:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise self.error.with_traceback(None)
         taken = min(self.room, len(data))
         self.data += bytes(data[:taken])
         self.room -= taken
@@ -430,6 +452,29 @@ def test_frame_that_a_full_disk_did_not_take_is_not_counted(case: Case, buffer_s
             assert by_message(reader) == accepted
             assert reader._control_frames == sum(case.controls)
     assert refusals or buffer_size == 65536
+
+
+@in_one_test
+@every_state
+@pytest.mark.parametrize("size", [8, 5000])
+def test_frame_of_which_the_sink_has_a_part_is_accepted_though_the_write_was_interrupted(case: Case, size: int) -> None:
+    payloads = [b"%d" % number * size for number in range(1, 5)]
+    frames = framing.decode(case.write(payloads, MODES["crc32"]), "crc32").outcomes
+    second = frames[case.controls[0] + 1]
+    for taken in (0, 1, 9, second.size - 1):
+        disk = Disk(second.offset + taken, Interrupt())
+        writer = StreamWriter(disk.sink(), case.framer(MODES["crc32"].framer()), buffer_size=0)
+        writer.write_payload(payloads[0])
+        with pytest.raises(Interrupt):
+            writer.write_payload(payloads[1])
+        # With a part of it there, its rest follows with the next write.
+        assert writer.frames_written == (2 if taken else 1)
+        disk.room = 1 << 20
+        for payload in payloads[writer.frames_written :]:
+            writer.write_payload(payload)
+        writer.close()
+        with StreamReader(bytes(disk.data), case.deframer(MODES["crc32"].deframer())) as reader:
+            assert by_message(reader) == payloads
 
 
 class Blocking(io.RawIOBase):
@@ -765,3 +810,82 @@ def test_validator_outside_of_a_transform_does_not_disturb_the_order() -> None:
                 break
             found += map(bytes, batch)
     assert (found, errors) == ([payload for payload in payloads if len(payload) < 10], 3)
+
+
+# Sources with parts
+
+
+class Pieces:
+    """Streams one after another, as the segments of a journal are."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+        self.number = self.taken = 0
+        self.position = 0
+        self.is_growing = False
+        self.damage: list[Exception] = []
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.pieces[self.number][self.taken : self.taken + len(buffer)]
+        buffer[: len(piece)] = piece
+        self.taken += len(piece)
+        return len(piece)
+
+    def begins_at(self, offset: int) -> bool:
+        return offset in [sum(map(len, self.pieces[:number])) for number in range(len(self.pieces) + 1)]
+
+    def advance(self, offset: int, delivered: int, refused: int) -> bool:
+        if self.number + 1 == len(self.pieces):
+            return False
+        self.number, self.taken = self.number + 1, 0
+        return True
+
+
+@in_one_test
+@every_state
+@pytest.mark.parametrize("take", [by_message, by_batch], ids=["message", "batch"])
+def test_each_part_has_a_copy_of_the_chain_of_its_own(case: Case, take: Callable[[Any], list[bytes]]) -> None:
+    payloads = [PAYLOADS[:4], [], PAYLOADS[4:5], PAYLOADS[5:]]
+    pieces = Pieces(
+        [case.write(some, MODES["crc32"], describe=number % 2 == 1) for number, some in enumerate(payloads)]
+    )
+    decoder = Decoder(
+        case.deframer(MODES["crc32"].deframer()),
+        64,
+        readinto=pieces.readinto,
+        parts=pieces,
+        parse_description=Description.from_bytes,
+    )
+    assert take(decoder) == PAYLOADS
+    assert decoder._control_frames == len(payloads) * sum(case.controls)
+    assert decoder.offset == sum(map(len, pieces.pieces))
+
+
+def test_each_part_is_told_where_it_ends() -> None:
+    whole, torn = numbered([b"a"]), without_end([b"b"])
+    deframer = NumberingDeframer(ChecksumDeframer(Crc32()), needs_end=True)
+    pieces = Pieces([whole, torn, whole])
+    decoder: Any = Decoder(deframer, 64, readinto=pieces.readinto, parts=pieces)
+    assert [bytes(decoder.read_message()) for _ in range(2)] == [b"a", b"b"]
+    with pytest.raises(ValidationFailedError, match="no end") as caught:
+        decoder.read_message()
+    assert caught.value.offset == len(whole + torn)
+
+
+def test_part_goes_back_to_the_deframer_that_was_given() -> None:
+    plain = io.BytesIO()
+    with StreamWriter(plain, "crc32") as writer:
+        writer.write_payloads([b"c", b"d"])
+    pieces = Pieces([described([b"a", b"b"]), plain.getvalue(), described([b"e"])])
+    given = ChecksumDeframer(Crc32())
+    decoder: Any = Decoder(
+        given,
+        64,
+        readinto=pieces.readinto,
+        parts=pieces,
+        parse_description=Description.from_bytes,
+        deframer_for=lambda description: NumberingDeframer(given),
+    )
+    assert decoder.deframer is given
+    assert by_message(decoder) == [b"a", b"b", b"c", b"d", b"e"]
+    assert type(decoder.deframer) is NumberingDeframer

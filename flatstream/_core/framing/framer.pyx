@@ -202,7 +202,8 @@ cdef class Framer:
     def accepted(self):
         """Is called, on each framer of a chain that transforms, when its writer has accepted a frame of it.
 
-        Not for a frame that was made and not accepted, because the sink had no room.
+        Not for a frame that was made and not accepted, because the sink had no room. If it raises, as a signal handler
+        may at any moment, it is called again for the same frame before the next one is made.
         """
 
     @property

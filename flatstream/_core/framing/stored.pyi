@@ -3,7 +3,7 @@ from typing import Any, NoReturn
 
 from typing_extensions import Buffer, disjoint_base
 
-from flatstream._core.framing.transform import TransformDeframer
+from flatstream._core.framing.transform import TransformDeframer, TransformFramer
 
 @disjoint_base
 class ZstdUnpack:
@@ -27,6 +27,11 @@ class Lz4Unpack:
         fail: Callable[[Exception], Exception],
     ) -> None: ...
     def __call__(self, data: Buffer, max_size: int) -> bytes: ...
+
+@disjoint_base
+class StoredFramer(TransformFramer):
+    def transform(self, payload: memoryview) -> bytes: ...
+    def _set_compress(self, compress: Callable[[memoryview], bytes | bytearray | memoryview], mark: int) -> None: ...
 
 @disjoint_base
 class StoredDeframer(TransformDeframer):

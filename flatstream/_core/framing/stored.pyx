@@ -6,12 +6,13 @@ the decoder is compiled: for a message of 130 bytes, it would take longer than t
 """
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
-from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from flatstream._core.base.buffers cimport acquire, slice_view
 from flatstream._core.base.endian cimport load_le, load_u32
-from flatstream._core.framing.transform cimport TransformDeframer
+from flatstream._core.framing.transform cimport TransformDeframer, TransformFramer
 
 cdef enum:
     # The byte before a payload that is stored as it is.
@@ -156,6 +157,43 @@ cdef class Lz4Unpack:
             return self.decompress(data)
         except (ValueError, self.error) as error:
             raise self.fail(error) from error
+
+
+cdef class StoredFramer(TransformFramer):
+    """The compiled part of `CompressedFramer`, which says what compresses payloads, and the byte before them."""
+
+    cdef object compress
+    cdef uint8_t mark
+
+    def _set_compress(self, compress, mark):
+        self.compress, self.mark = compress, mark
+
+    def transform(self, payload):
+        """What is framed for a payload."""
+        cdef Py_buffer plain, compressed
+        if self.compress is None:
+            raise TypeError(f"{type(self).__name__}.__init__ was not called")
+        data = self.compress(payload)
+        acquire(payload, &plain, "payload")
+        try:
+            acquire(data, &compressed, "what a compressor returned")
+            try:
+                if compressed.len < plain.len:
+                    return marked(self.mark, &compressed)
+                return marked(STORED, &plain)
+            finally:
+                PyBuffer_Release(&compressed)
+        finally:
+            PyBuffer_Release(&plain)
+
+
+cdef bytes marked(uint8_t mark, const Py_buffer* data):
+    """The byte `mark` and what follows it."""
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, data.len + 1)
+    cdef char* out = PyBytes_AS_STRING(made)
+    out[0] = <char>mark
+    memcpy(out + 1, data.buf, <size_t>data.len)
+    return made
 
 
 cdef class StoredDeframer(TransformDeframer):

@@ -699,7 +699,7 @@ cdef class Decoder(HeadBuffer):
 
     cdef int end_chain(self) except -1:
         """Tells the deframers that the stream, or a part of it, ends here."""
-        if self.follows_now():
+        if self.awaits_bytes or self.follows_now():
             return 0
         self.is_ending = True
         try:
@@ -837,11 +837,13 @@ cdef class Decoder(HeadBuffer):
         """Has the deframer check the whole frame at `position`, and moves behind it; returns 0 if it is no message."""
         cdef Py_ssize_t size = self.span.frame_end
         self.needed = 1
+        if self.stages is not None:
+            # If a signal handler raises here, the state is that of the frame still.
+            self.state_before = self.get_states()
         try:
             if self.stages is None:
                 self.active.examine(self.owner_view, self.data + self.position, &self.span, False)
             else:
-                self.state_before = self.get_states()
                 self.payload = self.active.unpack(self.owner_view, self.data + self.position, &self.span)
                 if self.payload is None:
                     self.position += size

@@ -19,6 +19,8 @@ cdef class Encoder(OutputBuffer):
     cdef bint has_own_frames
     cdef bint is_unbegun
     cdef bint has_edge
+    # A signal handler raised while the framers were told that the last frame was accepted.
+    cdef bint is_untold
     # The number of forks when the encoder was made.
     cdef unsigned long generation
 
@@ -62,6 +64,7 @@ cdef class Encoder(OutputBuffer):
     cdef int begin_held(self, object frames) except -1
     cdef int check_edge(self) except -1
     cdef int put_transformed(self, object source, const uint8_t* data, Py_ssize_t length) except -1
+    cdef int tell(self) except -1
     cdef int put_builder(self, object builder, bint held) except -1
     cdef int fail_prefixed(self) except -1
     cdef int fail_unfinished(self) except -1

@@ -153,6 +153,8 @@ cdef class Encoder(OutputBuffer):
     cdef int put_finish(self) except -1:
         if not self.has_own_frames or self.is_finished or self.is_unbegun or self._framer is None:
             return 0
+        if self.is_untold:
+            self.tell()
         try:
             frames = control_frames_of(self._framer, "finish")
         except Exception as error:
@@ -589,6 +591,8 @@ cdef class Encoder(OutputBuffer):
         cdef Py_ssize_t head_size = 0, size
         cdef const uint8_t* body
         cdef Framer framer = self._framer
+        if self.is_untold:
+            self.tell()
         owner_view = slice_view(owner_view_of(source, "payload"), data, length)
         if framer.in_python:
             owner_view = collect_frame(framer, owner_view)
@@ -605,9 +609,16 @@ cdef class Encoder(OutputBuffer):
             self.emit_held(head, head_size, owner_view, body, size, True)
         except BaseException:
             if self.frame_committed:
-                tell_accepted(self._framer)
+                self.tell()
             raise
-        return tell_accepted(self._framer)
+        return self.tell()
+
+    cdef int tell(self) except -1:
+        """Tells the framers that the last frame was accepted; again before the next one, if that raised."""
+        self.is_untold = True
+        tell_accepted(self._framer)
+        self.is_untold = False
+        return 0
 
 
 cdef int bind_description(object session, object description) except -1:

@@ -19,6 +19,10 @@ cdef class FedDecoder(Decoder):
     # While bytes for a search are awaited: the stream offset up to which they are to have come.
     cdef unsigned long long search_from
 
+    # The longest payload that is stored, for a deframer with transforms.
+    cdef Py_ssize_t max_stored_len
+
+    cdef bint claims_too_much(self) noexcept
     cdef int check_can_take(self) except -1
     cdef bint is_written(self) noexcept
     cdef int take_back(self) except -1

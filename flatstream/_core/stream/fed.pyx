@@ -24,8 +24,15 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.string cimport memcpy
 
 from flatstream._core.base.buffers cimport Chunk, acquire
-from flatstream._core.base.checks cimport index_of
+from flatstream._core.base.checks cimport checked_int, index_of
+from flatstream._core.framing.wire cimport MAX_HEADER_SIZE
 from flatstream._core.stream.decoder cimport Decoder
+from flatstream._core.stream.losses cimport ON_ERROR_RAISE
+
+from flatstream.errors import InvalidFrameError
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 # A frame that is larger than the chunk gets memory as its bytes arrive, and at most this much ahead of them; so does a
 # chunk that grows because nobody reads.
@@ -67,10 +74,20 @@ cdef class Room:
 
 @cython.auto_pickle(False)
 cdef class FedDecoder(Decoder):
-    """A decoder whose bytes a program hands in. The arguments are those of `Decoder`, without a source."""
+    """A decoder whose bytes a program hands in. The arguments are those of `Decoder`, without a source.
 
-    def __init__(self, deframer, capacity, **options):
+    Parameters
+    ----------
+    max_stored_len : int, optional
+        The longest payload as it is stored, for a deframer with transforms, whose bounds are for what is restored.
+    """
+
+    def __init__(self, deframer, capacity, *, max_stored_len=None, **options):
+        cdef Py_ssize_t limit = PY_SSIZE_T_MAX
+        if max_stored_len is not None:
+            limit = checked_int("max_stored_len", max_stored_len, 0, PY_SSIZE_T_MAX)
         Decoder.__init__(self, deframer, capacity, readinto=_not_called, **options)
+        self.max_stored_len = limit
         self.awaits_bytes = True
 
     # State
@@ -217,7 +234,8 @@ cdef class FedDecoder(Decoder):
             self.leave()
 
     cdef int check_can_take(self) except -1:
-        if self.shut:
+        # The garbage collector takes the chunk away when it clears a reference cycle.
+        if self.shut or (self.chunk is None and self.data is not NULL):
             raise ValueError(f"this {type(self).__name__} is detached")
         if not self.awaits_bytes:
             raise ValueError(f"this {type(self).__name__} was told by feed_eof() that no more bytes come")
@@ -315,7 +333,23 @@ cdef class FedDecoder(Decoder):
             return 0
         self.search_from = 0
         try:
-            return Decoder.next_intact_frame(self)
+            while True:
+                if Decoder.next_intact_frame(self):
+                    return 1
+                if not self.claims_too_much():
+                    return 0
+                error = InvalidFrameError(
+                    f"the frame has more than {self.needed - MAX_HEADER_SIZE} bytes, more than the limit of "
+                    f"{self.max_stored_len} for what is stored",
+                    declared_len=self.needed - MAX_HEADER_SIZE, buffer_len=self.end - self.position,
+                    limit=self.max_stored_len,
+                )
+                self.locate_error(error)
+                self.failure = self.damage = error
+                if self.mode == ON_ERROR_RAISE:
+                    raise error
+                if not self.get_over(error, False):
+                    return 0
         except BytesAwaitedError:
             available = self.end - self.position
             self.search_from = self.base + <unsigned long long>self.end + 1
@@ -326,6 +360,16 @@ cdef class FedDecoder(Decoder):
             elif available > SMALL_SEARCH:
                 self.search_from += <unsigned long long>(available // 4)
             return 0
+
+    cdef bint claims_too_much(self) noexcept:
+        """Whether the frame of which more bytes are awaited is longer than the limit for what is stored. (Of a frame
+        that is there, what is restored is compared with the bound.)
+        """
+        return (
+            self.stages is not None and self.awaits_bytes and not self.searching and not self.is_description
+            and not self.stopped and self.needed > MAX_HEADER_SIZE
+            and self.needed - MAX_HEADER_SIZE > self.max_stored_len
+        )
 
     cdef int release_all(self) except -1:
         self.lent = None

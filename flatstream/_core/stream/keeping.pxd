@@ -13,6 +13,7 @@ cdef class KeepingEncoder(Encoder):
     cdef Py_ssize_t limit
 
     cdef int keep(self, object view, Py_ssize_t size) except -1
+    cdef int check_held(self) except -1
     cdef int fail_full(self) except -1
     cdef Py_ssize_t count_pending(self) noexcept
     cdef int drop(self, Py_ssize_t size) except -1

@@ -48,13 +48,13 @@ cdef class KeepingEncoder(Encoder):
     def __cinit__(self, *args, **kwargs):
         self.pieces = []
 
-    def __init__(self, framer, buffer_size, max_pending=None):
+    def __init__(self, framer, buffer_size, max_pending=None, *, session=None):
         cdef Py_ssize_t size = checked_int("buffer_size", buffer_size, 1, MAX_CAPACITY)
         cdef Py_ssize_t most = PY_SSIZE_T_MAX
         if max_pending is not None:
             most = checked_int("max_pending", max_pending, 1, MAX_CAPACITY)
         size = min(size, most)
-        Encoder.__init__(self, framer, size, _not_called, error_takes_nothing=True)
+        Encoder.__init__(self, framer, size, _not_called, error_takes_nothing=True, session=session)
         self.most = most
         self.limit = most - size
         # Frames of a batch are copied into the buffer, too: they may be views of memory that changes.
@@ -66,6 +66,12 @@ cdef class KeepingEncoder(Encoder):
     def pending_bytes(self):
         """The number of bytes to send: those that were neither taken nor marked as sent."""
         return self.count_pending()
+
+    cdef int check_held(self) except -1:
+        """Raises if the garbage collector has taken the memory away, as it clears a reference cycle."""
+        if self.pieces is None or (self.chunk is None and self.used > self.start):
+            raise ValueError(f"this {type(self).__name__} is closed")
+        return 0
 
     cdef Py_ssize_t count_pending(self) noexcept:
         return self.kept + self.used - self.start
@@ -108,7 +114,7 @@ cdef class KeepingEncoder(Encoder):
         cdef uint8_t* out
         if self.kept and not may_wait and self.kept > self.limit - size:
             self.fail_full()
-        if type(source) is bytes and head_size and <const uint8_t*>PyBytes_AS_STRING(source) == body and (
+        if type(source) is bytes and head_size and body_size and <const uint8_t*>PyBytes_AS_STRING(source) == body and (
             PyBytes_GET_SIZE(source) == body_size
         ):
             frame = head[:head_size]
@@ -131,11 +137,19 @@ cdef class KeepingEncoder(Encoder):
     def finish(self):
         """Ends the stream: every later write raises ValueError. What is pending can still be sent.
 
-        A second call does nothing.
+        A framer that has frames of its own behind the last message puts them. A second call does nothing.
         """
         self.enter()
         try:
+            if self.shut:
+                return
+            self.check_open()
+            self.put_finish()
             self._shut_down()
+            if self.finish_error is not None:
+                error = self.finish_error
+                self.finish_error = None
+                raise error
         finally:
             self.leave()
 
@@ -163,6 +177,7 @@ cdef class KeepingEncoder(Encoder):
             size = checked_int("max_bytes", max_bytes, 1, PY_SSIZE_T_MAX)
         self.enter()
         try:
+            self.check_held()
             size = min(size, self.count_pending())
             if not size:
                 return b""
@@ -205,6 +220,7 @@ cdef class KeepingEncoder(Encoder):
             most = checked_int("max_buffers", max_buffers, 1, PY_SSIZE_T_MAX)
         self.enter()
         try:
+            self.check_held()
             skipped = self.taken_of_first
             for i in range(self.next_piece, min(len(self.pieces), self.next_piece + min(most, len(self.pieces)))):
                 # A view of the program's own: it may release it.
@@ -232,6 +248,7 @@ cdef class KeepingEncoder(Encoder):
             raise TypeError(f"nbytes must be an int, got {nbytes!r:.100}")
         self.enter()
         try:
+            self.check_held()
             if not 0 <= number <= self.count_pending():
                 raise ValueError(f"nbytes must be from 0 to {self.count_pending()}, the bytes pending, got {number}")
             self.drop(number)
