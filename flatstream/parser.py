@@ -55,7 +55,7 @@ class FrameParser(MessageReader, FedDecoder):
         The size of a chunk of memory in bytes. A larger frame gets a larger one, as its bytes arrive.
     max_frame_len : int or None
         The longest payload in bytes: a longer one is refused before it arrives. A smaller limit of `deframer` itself
-        holds as well. None: only that of `deframer`.
+        holds as well. None: only that of `deframer`. A description may have 1 MiB, or as much as a message.
     memory_policy : MemoryPolicy, optional
         Decides when a chunk that grew for a large frame is given back.
     allow_empty, on_error, resync_window

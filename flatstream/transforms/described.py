@@ -112,6 +112,14 @@ def _check_wanted(transforms: list[Any], cipher: Any) -> None:
 
 
 def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
+    if cipher is None:
+        said = dict(transform.parameters)
+        algorithm, key_id = said.get("algorithm", ""), said.get("key_id", "")
+        name = "ChaCha20Poly1305" if algorithm == "chacha20-poly1305" else "Aes256Gcm"
+        raise InvalidFrameError(
+            f"the stream is encrypted ({algorithm:.100}, key id {key_id!r:.300}): pass cipher={name}(key, "
+            f"key_id={key_id!r:.300})"
+        )
     try:
         return getattr(_encryption(), function)(transform, cipher, inner)
     except FlatStreamError:
@@ -119,10 +127,6 @@ def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
     except ValueError as error:
         # Of another algorithm, for instance.
         raise InvalidFrameError(str(error)) from error
-    except TypeError as error:
-        if cipher is not None:
-            raise
-        raise InvalidFrameError(str(error)) from None
 
 
 def _unknown(transform: Any, what: str) -> InvalidFrameError:
