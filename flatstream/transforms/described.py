@@ -46,7 +46,10 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
 
             deframer = compression.described_deframer(deframer, parameters, transform.data)
         elif transform.name == ENCRYPTION:
-            deframer = _encrypted("from_description", transform, cipher, deframer)
+            # A stranger who could change the dictionary of a compression could change messages, and those are authentic.
+            deframer = _encrypted(
+                "from_description", transform, cipher, deframer, _require_description=len(known) > 1
+            )
         else:
             raise _unknown(transform, "deframer")
     return deframer
@@ -111,18 +114,20 @@ def _check_wanted(transforms: list[Any], cipher: Any) -> None:
         raise InvalidFrameError("a cipher is given, and the stream's description does not say that it is encrypted")
 
 
-def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
+def _encrypted(function: str, transform: Any, cipher: Any, inner: Any, **options: Any) -> Any:
+    if cipher is None:
+        parameters = dict(transform.parameters)
+        algorithm, key_id = parameters.get("algorithm", ""), parameters.get("key_id", "")
+        raise InvalidFrameError(
+            f"the stream is encrypted, by {algorithm!r:.100} with the key {key_id!r:.300}: pass cipher="
+        )
     try:
-        return getattr(_encryption(), function)(transform, cipher, inner)
+        return getattr(_encryption(), function)(transform, cipher, inner, **options)
     except FlatStreamError:
         raise
     except ValueError as error:
         # Of another algorithm, for instance.
         raise InvalidFrameError(str(error)) from error
-    except TypeError as error:
-        if cipher is not None:
-            raise
-        raise InvalidFrameError(str(error)) from None
 
 
 def _unknown(transform: Any, what: str) -> InvalidFrameError:
