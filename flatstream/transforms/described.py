@@ -46,7 +46,10 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
 
             deframer = compression.described_deframer(deframer, parameters, transform.data)
         elif transform.name == ENCRYPTION:
-            deframer = _encrypted("from_description", transform, cipher, deframer)
+            # A stranger who could change the dictionary of a compression could change messages, and those are authentic.
+            deframer = _encrypted(
+                "from_description", transform, cipher, deframer, _require_description=len(known) > 1
+            )
         else:
             raise _unknown(transform, "deframer")
     return deframer
@@ -111,7 +114,7 @@ def _check_wanted(transforms: list[Any], cipher: Any) -> None:
         raise InvalidFrameError("a cipher is given, and the stream's description does not say that it is encrypted")
 
 
-def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
+def _encrypted(function: str, transform: Any, cipher: Any, inner: Any, **options: Any) -> Any:
     if cipher is None:
         said = dict(transform.parameters)
         algorithm, key_id = said.get("algorithm", ""), said.get("key_id", "")
@@ -121,7 +124,7 @@ def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
             f"key_id={key_id!r:.300})"
         )
     try:
-        return getattr(_encryption(), function)(transform, cipher, inner)
+        return getattr(_encryption(), function)(transform, cipher, inner, **options)
     except FlatStreamError:
         raise
     except ValueError as error:
