@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from flatstream.cli._app import exit_statuses
+from flatstream.cli._encrypted import missing_texts
 from flatstream.cli._inputs import (
     Input,
     Source,
@@ -78,6 +79,7 @@ def command(
                     table=source.table,
                     time=time_field,
                     check=check or None,
+                    cipher=source.cipher,
                     progress=progress,
                 )
             except FlatStreamError:
@@ -144,6 +146,12 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     yield "intact", intact_text(found)
     if found.unreadable is not None:
         yield "messages", f"cannot be read: {found.unreadable}"
+    if found.encryption is not None:
+        parts = count_text(found.encryption.parts, "part")
+        if found.encryption.is_complete:
+            yield "encryption", f"{parts}, each with all of its frames and its end"
+        else:
+            yield "encryption", "; ".join([parts, *missing_texts(found.encryption)])
     if found.writer is not None:
         yield "written by", found.writer
     yield from times_of(found)
@@ -195,7 +203,7 @@ def intact_text(found: StreamInfo) -> str:
 def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     """From when to when, and how fast."""
     if found.time_field is None or found.time_unit is None:
-        if found.tables and found.frames:
+        if found.tables and found.frames and found.unreadable is None:
             yield "time", "not known: no field says that it is one, with its unit; --time-field NAME:UNIT names it"
         return
     if found.first_time is None or found.last_time is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream.checksums import Checksum, ChecksumType
@@ -18,6 +18,7 @@ from flatstream.validation import TypedValidator, Validator
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
+    from flatstream.transforms.encryption import EncryptionReport
 
 __all__ = ["VerifyReport", "verify"]
 
@@ -49,6 +50,12 @@ class VerifyReport:
         Of a journal: how many there are, and how many are known to be missing.
     missing : int
         Of a journal: how many frame numbers belong to no frame.
+    unreadable : str or None
+        Why messages were not checked, if the stream is encrypted and there is no key, or its payloads are compressed in
+        a way that cannot be undone. Then frames are intact if what is stored in them is.
+    encryption : EncryptionReport or None
+        What was found of the parts of an encrypted stream. If something is missing in them, the stream is damaged; a
+        part without an end may be one whose writer crashed.
     """
 
     path: str
@@ -65,10 +72,16 @@ class VerifyReport:
     segments: int | None = None
     lost_segments: int | None = None
     missing: int = 0
+    unreadable: str | None = None
+    encryption: EncryptionReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as JSON has them."""
-        return vars(self) | {"damage": [one.to_dict() for one in self.damage], "tables": list(self.tables)}
+        return vars(self) | {
+            "damage": [one.to_dict() for one in self.damage],
+            "tables": list(self.tables),
+            "encryption": None if self.encryption is None else asdict(self.encryption),
+        }
 
 
 def verify(
@@ -78,6 +91,7 @@ def verify(
     schema: Schema | str | os.PathLike[str] | None = None,
     table: str | None = None,
     allow_empty: bool | None = None,
+    cipher: Any = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> VerifyReport:
     """Reads all of an input, and compares every payload with its checksum and with its table. Nothing is changed.
@@ -95,6 +109,8 @@ def verify(
     allow_empty : bool, optional
         Whether empty frames are intact. By default they are in a file that is not damaged, unless nothing but zeros
         follows.
+    cipher : Cipher, optional
+        For the messages of an encrypted stream. Without it, what is stored is compared with its checksums.
     progress : callable, optional
         ``progress(offset, size)`` gets how far reading is.
 
@@ -106,6 +122,8 @@ def verify(
     ------
     NotAStreamError
         The input is no stream, or it is not certain with which checksum.
+    UnreadableError
+        A cipher is given, and it is another one, or the stream is not encrypted.
     LookupError
         There is no such table.
     OSError
@@ -129,9 +147,9 @@ def verify(
     options: dict[str, Any] = {} if one.kind == "journal" else {"allow_empty": allow_empty}
     if one.kind in ("pipe", "remote"):
         options["on_error"] = "resync"
-    with one.open(checksum, schema, table, **options) as opened:
-        validator = _validator_of(opened)
-        tables = tuple(known.name for known in _tables_of(opened).values())
+    with one.open(checksum, schema, table, cipher=cipher, stored="if unreadable", **options) as opened:
+        validator = None if opened.unreadable is not None else _validator_of(opened)
+        tables = () if validator is None else tuple(known.name for known in _tables_of(opened).values())
         if one.kind == "journal":
             found = examine_journal(one.name, checksum, everything=True, validator=validator, step=step)
             return VerifyReport(
@@ -160,7 +178,7 @@ def verify(
         return VerifyReport(
             one.name,
             one.kind,
-            "intact" if not totals.damaged_places else "torn" if totals.torn is not None else "damaged",
+            totals.state,
             opened.checksum,
             opened.found_by,
             totals.frames,
@@ -169,6 +187,8 @@ def verify(
             totals.damaged_places,
             totals.lost_bytes,
             tables,
+            unreadable=opened.unreadable,
+            encryption=totals.encryption,
         )
 
 

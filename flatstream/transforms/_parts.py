@@ -303,6 +303,11 @@ class EncryptionReport:
     refused: int = 0
 
     @property
+    def is_gapped(self) -> bool:
+        """Whether frames or parts are missing between those that are there, or a part is of another description."""
+        return bool(self.missing_frames or self.missing_parts or self.missing_ends or self.other_descriptions)
+
+    @property
     def is_complete(self) -> bool:
         """Whether nothing was refused, and every part is there, with all of its frames and its final one."""
         return self.is_finished and not (

@@ -63,6 +63,8 @@ class Options:
     compression: str | None = None
     compressor: Any = None
     describe: bool = True
+    cipher: Any = None
+    decrypt: bool = False
     progress: Callable[[int, int | None], object] | None = None
     losses: Losses = field(default_factory=Losses)
     # Called after each batch.
