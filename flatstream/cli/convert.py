@@ -209,7 +209,7 @@ def command(
         text += f"; left out: {', '.join(report.omitted)}" if report.omitted else ""
         text += f"; {count_text(report.others, 'message')} of other tables left out" if report.others else ""
         if report.skipped or report.lost_bytes:
-            text += f"; damaged, {count_text(report.skipped, 'message')} and {size_text(report.lost_bytes)} left out"
+            text += f"; damaged, {count_text(report.skipped, 'place')} and {size_text(report.lost_bytes)} left out"
         text += f"; ended at damage: {report.stop_error}" if report.stop_error is not None else ""
         if is_pipe:
             # Standard output has the messages.

@@ -34,6 +34,7 @@ from flatstream.description._schemas import PER_SECOND
 from flatstream.errors import FlatStreamError
 from flatstream.tools.inputs import passed_over
 from flatstream.tools.inspection import StreamInfo, info
+from flatstream.transforms.described import is_encrypted
 
 __all__ = ["command"]
 
@@ -140,12 +141,16 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
         yield "segments", f"{count_text(found.segments)}{lost}"
     assert found.frames is not None
     intact = " intact" if found.state == "damaged" else ""
-    yield "frames", f"{count_text(found.frames)}{intact}{payloads_text(found)}"
+    others = " (with those that begin and end parts)" if found.unreadable and is_encrypted(found.description) else ""
+    yield "frames", f"{count_text(found.frames)}{intact}{others}{payloads_text(found)}"
     if found.checksum is not None:
         yield "checksum", f"{found.checksum} ({FOUND_BY[found.found_by]})"
     yield "intact", intact_text(found)
     if found.unreadable is not None:
         yield "messages", f"cannot be read: {found.unreadable}"
+    elif found.payload_bytes and found.size and found.description is not None and found.description.transforms:
+        share = f"{100 * found.size / found.payload_bytes:.0f} %"
+        yield "stored", f"{size_text(found.size)} for {size_text(found.payload_bytes)} of messages ({share})"
     if found.encryption is not None:
         parts = count_text(found.encryption.parts, "part")
         if found.encryption.is_complete:

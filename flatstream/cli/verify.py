@@ -31,9 +31,9 @@ __all__ = ["command"]
 def command(paths: tuple[str, ...], quiet: bool, allow_empty: bool | None, as_json: bool, source: Source) -> int:
     """Check every frame, and every message by its schema.
 
-    Lists the damage with offsets in bytes. Without a schema, payloads are compared with their checksums only, and of an
-    encrypted stream without a key, what is stored. Nothing is changed: recover cuts a torn tail off, salvage copies
-    what is intact.
+    Lists the damage with offsets in bytes. Objects of JSON and MessagePack are loaded. Without a schema, payloads are
+    compared with their checksums only, and of an encrypted stream without a key, what is stored. Nothing is changed:
+    recover cuts a torn tail off, salvage copies what is intact.
     """
 
     def check(one: Input) -> int:
@@ -70,7 +70,9 @@ def tell(report: VerifyReport) -> None:
         facts.append(count_text(report.segments, "segment"))
     if report.checksum is not None:
         facts.append("no checksum" if report.checksum == "none" else f"checksum {report.checksum}")
-    if report.unreadable is not None:
+    if report.serializer is not None:
+        facts.append(f"messages are objects ({report.serializer})")
+    elif report.unreadable is not None:
         facts.append(f"messages not verified: {report.unreadable}")
     else:
         facts.append(f"messages of {', '.join(report.tables)}" if report.tables else "messages not verified: no schema")

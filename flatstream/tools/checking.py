@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import ValidationFailedError
 from flatstream.framing import Deframer
+from flatstream.serializers import REFUSALS, Serializer, refusal
 from flatstream.tools._fields import has_identifier
 from flatstream.tools._journals import examine_journal
+from flatstream.tools._objects import serializer_of
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of
 from flatstream.tools.inputs import Input, Opened, only_input
 from flatstream.validation import TypedValidator, Validator
@@ -46,13 +48,16 @@ class VerifyReport:
         How many there are, and how many bytes they have.
     tables : tuple of str
         The tables that messages were verified to be of; empty if there was no schema.
+    serializer : str or None
+        The serializer that has loaded each message: of a stream that describes itself as one of objects.
     segments, lost_segments : int or None
         Of a journal: how many there are, and how many are known to be missing.
     missing : int
         Of a journal: how many frame numbers belong to no frame.
     unreadable : str or None
-        Why messages were not checked, if the stream is encrypted and there is no key, or its payloads are compressed in
-        a way that cannot be undone. Then frames are intact if what is stored in them is.
+        Why messages were not checked: the stream is encrypted and there is no key, its payloads are compressed in a way
+        that cannot be undone, or the library of its serializer is not installed. Then frames are intact if what is
+        stored in them is.
     encryption : EncryptionReport or None
         What was found of the parts of an encrypted stream. If something is missing in them, the stream is damaged; a
         part without an end may be one whose writer crashed.
@@ -72,6 +77,7 @@ class VerifyReport:
     segments: int | None = None
     lost_segments: int | None = None
     missing: int = 0
+    serializer: str | None = None
     unreadable: str | None = None
     encryption: EncryptionReport | None = None
 
@@ -103,7 +109,8 @@ def verify(
     checksum : Checksum, ChecksumType or str, optional
         By default it is found.
     schema : Schema or path, optional
-        By default the one that the stream describes; without any, payloads are compared with checksums only.
+        By default the one that the stream describes; without any, payloads are compared with checksums only, or loaded
+        by the serializer that it names.
     table : str, optional
         The name or file identifier of the table.
     allow_empty : bool, optional
@@ -148,8 +155,14 @@ def verify(
     if one.kind in ("pipe", "remote"):
         options["on_error"] = "resync"
     with one.open(checksum, schema, table, cipher=cipher, stored="if unreadable", **options) as opened:
-        validator = None if opened.unreadable is not None else _validator_of(opened)
+        unreadable = opened.unreadable
+        try:
+            validator = None if unreadable is not None else _validator_of(opened)
+        except ImportError as error:
+            # Of a serializer.
+            validator, unreadable = None, str(error)
         tables = () if validator is None else tuple(known.name for known in _tables_of(opened).values())
+        serializer = validator.serializer.name if isinstance(validator, ObjectValidator) else None
         if one.kind == "journal":
             found = examine_journal(one.name, checksum, everything=True, validator=validator, step=step)
             return VerifyReport(
@@ -167,6 +180,8 @@ def verify(
                 found.segments,
                 found.lost_segments,
                 found.missing,
+                serializer=serializer,
+                unreadable=unreadable,
             )
         if one.kind == "file" and opened.compression is None:
             deframer: Deframer = opened.reader.deframer
@@ -187,7 +202,8 @@ def verify(
             totals.damaged_places,
             totals.lost_bytes,
             tables,
-            unreadable=opened.unreadable,
+            serializer=serializer,
+            unreadable=unreadable,
             encryption=totals.encryption,
         )
 
@@ -210,7 +226,23 @@ def _validator_of(opened: Opened) -> Validator | None:
     }
     if len(validators) > 1:
         return MixedValidator(validators)
+    if not validators and (serializer := serializer_of(opened.description)) is not None:
+        return ObjectValidator(serializer)
     return next(iter(validators.values()), None)
+
+
+class ObjectValidator(Validator):
+    """Verifies messages that are the objects of a serializer: each can be loaded."""
+
+    def __init__(self, serializer: Serializer) -> None:
+        self.serializer = serializer
+
+    def validate(self, payload: memoryview) -> None:
+        """Raises ValidationFailedError for a message that cannot be loaded."""
+        try:
+            self.serializer.loads(payload)
+        except REFUSALS as error:
+            raise refusal(self.serializer.name, error) from None
 
 
 class MixedValidator(Validator):

@@ -359,8 +359,9 @@ def _open_pipe(
 
 def decompression(compression: str | None, name: str) -> str:
     """What to do with a compressed file that is to be repaired, or that is cut off."""
-    # The programs have the names of the formats.
-    command = f"{compression} -dc {'FILE' if name == STDIN else name} > NEW"
+    # Other programs have the names of the formats.
+    program = {"Zstandard": "zstd", "LZ4": "lz4"}.get(compression or "", compression)
+    command = f"{program} -dc {'FILE' if name == STDIN else name} > NEW"
     return f"{command} decompresses it as far as it goes, and flatstream salvage NEW OUT copies what is intact"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -95,6 +96,7 @@ def test_stored_frames_are_checked_cut_and_copied_without_a_key(stream: Path, tm
         assert shown.status == 0
         assert "cannot be read: the stream is encrypted (aes-256-gcm, key id 'k1'): pass --key-file" in shown.output
         assert "time-field" not in shown.output
+        assert f"{COUNT + 2} (with those that begin and end parts), payloads of" in shown.output
     torn = tmp_path / "torn.fs"
     torn.write_bytes(data[:-10])
     assert call_flatstream("verify", torn).status == 1
@@ -153,7 +155,9 @@ def test_messages_are_shown_with_the_key(tmp_path: Path, key: Path, kind: Any) -
     found = json.loads(call_flatstream("info", "--json", path, "--key-file", key).output)
     assert (found["frames"], found["first_time"], found["unreadable"]) == (COUNT, 1_700_000_000 * 10**9, None)
     assert found["encryption"]["is_finished"]
-    assert "1 part, each with all of its frames" in call_flatstream("info", path, "--key-file", key).output
+    shown = call_flatstream("info", path, "--key-file", key).output
+    assert "1 part, each with all of its frames" in shown
+    assert re.search(r"stored .* of messages \(\d+ %\)", shown)
 
 
 @pytest.mark.parametrize(
