@@ -103,8 +103,9 @@ class Link(asyncio.BufferedProtocol):
         self._is_outlet_closed = False
         self._writers: list[asyncio.Future[None]] = []
         self._resumed = 0
-        # What the transport had left at the last look at the idle time; -1 if it was not looked at since the pause.
+        # What the transport has left, and since when it is known to have as much; -1 if nobody looked since the pause.
         self._left = -1
+        self._left_since = 0.0
         # Idle time
         self._idle_timeout: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -338,10 +339,12 @@ class Link(asyncio.BufferedProtocol):
             self._waiting_at = -1
         if self._is_writing_paused:
             left = self.transport.get_write_buffer_size()
-            if left == self._left:
+            if left != self._left:
+                self._left, self._left_since = left, now
+            elif now >= self._left_since + seconds:
                 self.fail(TimeoutError(f"the other side took no bytes within {seconds:g} s"))
                 return
-            self._left = left
+            due = min(due, self._left_since + seconds)
         self._idle_timer = self.loop.call_at(due, self._check_idle_time)
 
 
