@@ -119,7 +119,7 @@ PUBLIC = {
         "inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
     ),
     "EncryptionReport": (
-        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused "
+        "is_complete is_finished is_gapped missing_ends missing_frames missing_parts other_descriptions parts refused "
         "unfinished_count unfinished_parts"
     ),
     "Enum": "",
