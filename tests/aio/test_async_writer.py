@@ -350,9 +350,9 @@ async def test_write_that_never_ran_is_not_accepted() -> None:
         await task
     never = "AsyncStreamWriter was never awaited: it has written nothing"
     with pytest.warns(RuntimeWarning, match=never) as warned:  # noqa: PT031
-        writer.write_payload(b"not awaited")
+        writer.write_payload(b"not awaited")  # type: ignore[unused-coroutine]
         writer.write_payload(b"not awaited").close()
-        writer.write("not awaited")
+        writer.write("not awaited")  # type: ignore[unused-coroutine]
     assert len(warned) == 2
     writer.write("not awaited").close()
     await turns()

@@ -21,6 +21,7 @@ import flatstream._sealing
 from flatstream import ChecksumType, InvalidFrameError, SealReport, seal
 from flatstream._core.framing.deframer import index_frames
 from flatstream._endpoints import open_file
+from flatstream._files import give_name
 from flatstream._sealing import BlockWriter
 from flatstream._seekable import SeekableFile
 from flatstream.framing import deframer_for
@@ -281,7 +282,6 @@ def test_nobody_else_can_read_the_copy_of_a_private_file(tmp_path: Path, monkeyp
 def test_file_that_took_the_name_meanwhile_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "events.fs"
     path.write_bytes(stream_of([b"old"], "crc32c"))
-    give_name = flatstream._sealing.give_name
 
     def rotated(partial: str, name: str) -> None:
         give_name(partial, name)
