@@ -26,6 +26,7 @@ from flatstream.transforms.described import undoing
 
 if TYPE_CHECKING:
     from flatstream._message_reader import _OnError
+    from flatstream.transforms.ciphers import Cipher
 
 __all__ = ["FrameParser", "FrameSerializer"]
 
@@ -55,7 +56,7 @@ class FrameParser(MessageReader, FedDecoder):
         The size of a chunk of memory in bytes. A larger frame gets a larger one, as its bytes arrive.
     max_frame_len : int or None
         The longest payload in bytes: a longer one is refused before it arrives. A smaller limit of `deframer` itself
-        holds as well. None: only that of `deframer`.
+        holds as well. None: only that of `deframer`. A description may have 1 MiB, or as much as a message.
     memory_policy : MemoryPolicy, optional
         Decides when a chunk that grew for a large frame is given back.
     allow_empty, on_error, resync_window
@@ -105,7 +106,7 @@ class FrameParser(MessageReader, FedDecoder):
         allow_empty: bool | None = None,
         on_error: _OnError = "raise",
         resync_window: int = DEFAULT_RESYNC_WINDOW,
-        cipher: Any = None,
+        cipher: Cipher | None = None,
     ) -> None:
         refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
         made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)

@@ -573,10 +573,13 @@ class JournalWriter(StreamWriter):
             if failure is not None:
                 raise failure
         if segments.ended:
-            self._seal_ended()
-            self._remove_surplus()
-            if self._compressor is not None:
-                self._compressor.look_again()
+            try:
+                self._seal_ended()
+                self._remove_surplus()
+            finally:
+                # Segments are sealed also if `journal.json` could not be written.
+                if self._compressor is not None:
+                    self._compressor.look_again()
         if self._compressor is not None:
             self._compressor.work()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream.framing import Deframer, Framer, TransformDeframer, TransformFramer
 from flatstream.transforms._parts import EncryptionReport, PartReader, PartWriter, Tail, check_shape
-from flatstream.transforms.ciphers import Cipher
+from flatstream.transforms.ciphers import Aes256Gcm, ChaCha20Poly1305, Cipher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -281,31 +281,38 @@ def _check_inner(outer: Any, inner: Any, kind: type) -> None:
 # Descriptions
 
 
-def from_description(transform: Any, cipher: Cipher, inner: Deframer, **options: Any) -> EncryptedDeframer:
+def from_description(transform: Any, cipher: Cipher | None, inner: Deframer, **options: Any) -> EncryptedDeframer:
     """The deframer for a stream whose description has `transform`. The description is not authenticated yet.
 
     Raises
     ------
     TypeError
-        `cipher` is not a Cipher.
+        `cipher` is None, or not a Cipher.
     ValueError
         The cipher has another algorithm, or the version of the construction is not known.
     """
     return EncryptedDeframer(inner, _described_cipher(transform, cipher), **options)
 
 
-def framer_from_description(transform: Any, cipher: Cipher, inner: Framer) -> EncryptedFramer:
+def framer_from_description(transform: Any, cipher: Cipher | None, inner: Framer) -> EncryptedFramer:
     """The framer for a stream whose description has `transform`; see `from_description`."""
     return EncryptedFramer(inner, _described_cipher(transform, cipher))
 
 
-def _described_cipher(transform: Any, cipher: Cipher) -> Cipher:
+def _described_cipher(transform: Any, cipher: Cipher | None) -> Cipher:
     parameters: Mapping[str, str] = dict(transform.parameters)
     algorithm = parameters.get("algorithm", "")
     if parameters.get("version") != VERSION:
         raise ValueError(
             f"the stream is encrypted in the version {parameters.get('version')!r:.100} of the construction, and this "
             f"package reads version {VERSION}"
+        )
+    if cipher is None:
+        names = {kind.name: kind.__name__ for kind in (Aes256Gcm, ChaCha20Poly1305)}
+        key_id = parameters.get("key_id", "")
+        raise TypeError(
+            f"the stream is encrypted ({algorithm:.100}, key id {key_id!r:.300}): pass "
+            f"cipher={names.get(algorithm, 'Aes256Gcm')}(key, key_id={key_id!r:.300})"
         )
     _check_cipher(cipher)
     if cipher.name != algorithm:

@@ -251,6 +251,37 @@ def test_full_stream_holds_the_forwarder_back_and_nothing_is_lost(server: NatsSe
     assert numbers_in(mirror_in(tmp_path / "mirrors")) == list(range(300))
 
 
+def test_cursor_is_where_the_broker_has_acknowledged_and_not_where_reading_is(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nats.js.api as api
+
+    from flatstream.nats import forwarder as module
+
+    monkeypatch.setattr(module, "COMMIT_EVERY", 0.001)
+    write(tmp_path / "source", range(300))
+
+    async def work() -> None:
+        async with broker(server, max_bytes=6000, discard=api.DiscardPolicy.NEW) as connection:
+            forwarder = Forwarder(
+                tmp_path / "source", SUBJECT, connection=connection, max_message_bytes=HEADERS_SIZE + 1000, window=2
+            )
+            async with forwarder:
+                await until(lambda: forwarder.report.attempts > 1)
+            assert 0 < forwarder.report.position < 300
+            with JournalReader(tmp_path / "source", name="nats") as reader:
+                assert reader.position == forwarder.report.position
+            # So the rest comes when there is room.
+            await connection.jetstream().update_stream(
+                name="TELEMETRY", subjects=["telemetry.>"], max_bytes=-1, discard=api.DiscardPolicy.NEW
+            )
+            await forward(tmp_path / "source", SUBJECT, connection=connection)
+            taken = await receive(SUBJECT, tmp_path / "mirrors", connection=connection, **IDLE)
+            assert (taken.frames, taken.missing) == (300, [])
+
+    run(work)
+
+
 def test_forwarder_gives_up_when_it_is_told_so(server: NatsServer, tmp_path: Path) -> None:
     import nats.js.api as api
     import nats.js.errors

@@ -26,6 +26,7 @@ from flatstream import (
 from reference import framing as reference
 from support.errors import raised_by
 from support.memory import address
+from support.messages import flatbuffer_of_event
 from support.processes import run_python
 from support.streams import PAYLOADS, STREAM
 from support.threads import run_threads
@@ -394,6 +395,32 @@ def test_length_over_the_limit_is_refused_before_it_arrives() -> None:
         assert parser.read_message() is not None
         with pytest.raises(InvalidFrameError):
             parser.read_message()
+
+
+def test_description_that_is_too_long_is_refused_before_it_arrives() -> None:
+    def beginning(size: int) -> bytes:
+        # The length, the offset of the root, and the mark by which a description is recognized.
+        return struct.pack("<I", size) + struct.pack("<I", 16) + b"FSD1"
+
+    for limit, size, refused in ((1000, 1 << 20, False), (1000, (1 << 20) + 100, True), (2 << 20, 2 << 20, False)):
+        parser = FrameParser(max_frame_len=limit)
+        parser.feed(beginning(size))
+        if not refused:
+            assert parser.read_message() is None
+            assert parser.needed == 4 + size - 12
+            continue
+        error = raised_by(parser.read_message)
+        assert isinstance(error, InvalidFrameError)
+        assert (error.limit, error.offset, error.frame) == (1 << 20, 0, None)
+        assert raised_by(parser.read_batch) is error
+        assert parser.description is None
+    parser = FrameParser(max_frame_len=1000, on_error="resync")
+    parser.feed(beginning((1 << 20) + 100))
+    assert parser.read_message() is None
+    parser.feed(b"".join(reference.encode([flatbuffer_of_event(number)], "none") for number in range(10)))
+    parser.feed_eof()
+    assert len(list(parser)) == 10
+    assert parser.lost_ranges == [(0, 12)]
 
 
 @pytest.mark.parametrize("lent", [False, True])

@@ -24,7 +24,7 @@ def wait_until_compressed(writer: JournalWriter) -> None:
 
     def is_done() -> bool:
         manifest = compressor._manifest
-        known = {name for name, one in manifest.sealed.copy().items() if not one.damaged}
+        known = {name for name, one in manifest.sealed.copy().items() if one.frames and not one.damaged}
         return not writer._segments.ended and known <= {*manifest.compressed.copy(), *compressor._left_alone}
 
     # The last one's plain file is removed behind the work.

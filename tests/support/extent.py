@@ -25,7 +25,15 @@ EVERYTHING = os.environ.get("FLATSTREAM_HYPOTHESIS") == "long"
 
 # Files that try a great many streams with each checksum. There, CRC-32C and CRC-64 are left to `make test-long`: their
 # frames have the sizes of those with CRC-32 and XXH3-64, and what the kernels calculate is tested in checksums/.
-MANY_STREAMS = {"test_reference_streams", "test_recovery_guard", "test_recovery_tails", "test_allocation", "test_twins"}
+MANY_STREAMS = {
+    "test_reference_streams",
+    "test_recovery_guard",
+    "test_recovery_tails",
+    "test_allocation",
+    "test_twins",
+    "test_transform_contract",
+    "test_transform_damage",
+}
 SAME_SIZES = {"crc32c", "crc64"}
 
 

@@ -64,7 +64,7 @@ from flatstream.tools import (
 )
 from flatstream.tools._sources import SourceReport
 from flatstream.tools._walk import Damage
-from flatstream.tools.inputs import Input, NotAStreamError, Opened
+from flatstream.tools.inputs import Input, NotAStreamError, Opened, UnreadableError
 from flatstream.tools.plotting import Bars, Line
 from flatstream.tools.splitting import SplitFile
 
@@ -434,6 +434,7 @@ def carried() -> dict[str, list[Any]]:
         "StreamInfo": [StreamInfo("a.fs", "stream", "a flatstream stream", frames=3, damage=(torn,))],
         "VerifyReport": [VerifyReport("a.fs", "file", "torn", "crc32", "detection", 3, 40, (torn,), 1, 10)],
         "NotAStreamError": [noted(NotAStreamError("no stream"))],
+        "UnreadableError": [noted(UnreadableError("encrypted"))],
         "RepairReport": [RepairReport("a.fs", "cut", 3, 30, 10, "a.fs.torn")],
         "ValidatingDeframer": [fs.ValidatingDeframer(fs.DefaultDeframer(), fs.SizeValidator(1, 3))],
         "ValidatingFramer": [

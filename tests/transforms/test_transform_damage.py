@@ -70,7 +70,7 @@ def read_on(reader: StreamReader, take: str) -> tuple[list[bytes | tuple[str, in
 @every_mode
 def test_error_by_error_reading_is_that_of_the_twin(case: Case, mode: Mode) -> None:
     stream = case.write(PAYLOADS, mode)
-    for place, damaged in damaged_streams(stream, 11):
+    for place, damaged in damaged_streams(stream, 23):
         judged = framing.decode(damaged, mode.name, max_frame_len=1 << 20)
         assert case.twin is not None
         expected = [
@@ -94,7 +94,7 @@ def test_error_by_error_reading_is_that_of_the_twin(case: Case, mode: Mode) -> N
 def test_skipping_is_that_of_the_twin(case: Case, mode: Mode) -> None:
     stream = case.write(PAYLOADS, mode)
     assert case.twin is not None
-    for place, damaged in damaged_streams(stream, 11):
+    for place, damaged in damaged_streams(stream, 23):
         judged = framing.decode(damaged, mode.name, max_frame_len=1 << 20)
         if not isinstance(judged.end, framing.Clean):
             continue
@@ -121,7 +121,7 @@ def test_resync_gives_every_undamaged_message_and_tells_the_rest(case: Case, mod
     stream = case.write(PAYLOADS, mode)
     frames = framing.decode(stream, mode.name).outcomes
     first = case.controls[0]
-    for place, damaged in damaged_streams(stream, 7):
+    for place, damaged in damaged_streams(stream, 19):
         hit = next(i for i, frame in enumerate(frames) if frame.offset <= place < frame.offset + frame.size)
         expected = [payload for number, payload in enumerate(PAYLOADS, first) if number != hit]
         if hit < first and case.is_strict:
@@ -260,7 +260,7 @@ def test_recovery_of_a_torn_stream_counts_the_frames_before_the_tear(case: Case,
     stream = case.write(PAYLOADS, mode)
     frames = framing.decode(stream, mode.name).outcomes
     ends = [0, *(frame.offset + frame.size for frame in frames)]
-    for cut in spread(range(ends[2], len(stream) + 1), 9):
+    for cut in spread(range(ends[2], len(stream) + 1), 29):
         whole = sum(end <= cut for end in ends[1:])
         for guard in (True, False):
             report = recover(stream[:cut], case.deframer(mode.deframer()), guard=guard)
@@ -274,7 +274,7 @@ def test_recovery_of_a_torn_stream_counts_the_frames_before_the_tear(case: Case,
 def test_zeros_behind_a_stream_are_a_torn_tail(case: Case, mode: Mode, tmp_path: Path) -> None:
     stream = case.write(PAYLOADS, mode)
     frames = len(framing.decode(stream, mode.name).outcomes)
-    for zeros in (1, 5, 13, 4096):
+    for zeros in (1, 13, 4096):
         path = tmp_path / f"{zeros}.fs"
         path.write_bytes(stream + bytes(zeros))
         for source in (path, stream + bytes(zeros)):

@@ -67,7 +67,7 @@ def cycle_of(case: Case) -> Any:
 
 
 # The others are chains of the same.
-FIRST = ("numbers around zlib", "zstd around encrypted")
+FIRST = ("numbers around zlib", "encrypted")
 
 
 @in_one_test
@@ -76,7 +76,8 @@ FIRST = ("numbers around zlib", "zstd around encrypted")
 )
 def test_streams_leave_no_blocks_of_memory(name: str, tmp_path: Path) -> None:
     cycle = cycle_of(CASES[name])
-    # A block for each cycle would be four.
+    # What the libraries keep from one stream to the next grows first. A block for each cycle would be four.
+    repeat(cycle, tmp_path, 80 if EVERYTHING else 10)
     grown = growth(cycle, tmp_path, sys.getallocatedblocks, 4)
     assert min(grown) < 4, grown
     if EVERYTHING:
@@ -100,10 +101,10 @@ def test_a_million_frames_leave_the_process_as_large_as_it_was(name: str) -> Non
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
     def read_and_write(folder: Path) -> None:
-        with StreamReader(io.BytesIO(stream), case.deframer(mode.deframer())) as reader:
-            with StreamWriter(io.BytesIO(), case.framer(mode.framer())) as writer:
-                for batch in reader.batches():
-                    writer.write_payloads(batch)
+        reader = StreamReader(io.BytesIO(stream), case.deframer(mode.deframer()))
+        with reader, StreamWriter(io.BytesIO(), case.framer(mode.framer())) as writer:
+            for batch in reader.batches():
+                writer.write_payloads(batch)
 
     grown = growth(read_and_write, Path(), resident, 4)
     assert min(grown) < 1 << 20, grown
@@ -125,7 +126,7 @@ def test_cycles_through_a_transform_are_collected() -> None:
     reader = StreamReader(sink.getvalue(), HoldingDeframer(MODES["crc32"].deframer()))
     reader._session.holder = reader  # type: ignore[attr-defined]
     reader.read_batch(max_bytes=1)
-    gone = [weakref.ref(writer._session), weakref.ref(reader._session)]
+    gone: list[Any] = [weakref.ref(writer._session), weakref.ref(reader._session)]
     del writer, reader, framer
     gc.collect()
     assert [reference() for reference in gone] == [None, None]

@@ -877,7 +877,7 @@ def test_part_goes_back_to_the_deframer_that_was_given() -> None:
     with StreamWriter(plain, "crc32") as writer:
         writer.write_payloads([b"c", b"d"])
     pieces = Pieces([described([b"a", b"b"]), plain.getvalue(), described([b"e"])])
-    given = ChecksumDeframer(Crc32())
+    given: Any = ChecksumDeframer(Crc32())
     decoder: Any = Decoder(
         given,
         64,

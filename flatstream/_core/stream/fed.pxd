@@ -22,7 +22,7 @@ cdef class FedDecoder(Decoder):
     # The longest payload that is stored, for a deframer with transforms.
     cdef Py_ssize_t max_stored_len
 
-    cdef bint claims_too_much(self) noexcept
+    cdef Py_ssize_t exceeded_limit(self) noexcept
     cdef int check_can_take(self) except -1
     cdef bint is_written(self) noexcept
     cdef int take_back(self) except -1

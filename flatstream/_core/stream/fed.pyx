@@ -39,6 +39,10 @@ cdef extern from "Python.h":
 cdef enum:
     GROWTH_STEP = 1 << 20
 
+# The largest description that is taken, or what messages may have if that is more.
+cdef enum:
+    MAX_DESCRIPTION = 1 << 20
+
 # As in `ResyncBuffer`: up to so many bytes, a search is repeated whenever more bytes have arrived.
 cdef enum:
     SMALL_SEARCH = 1 << 16
@@ -325,7 +329,7 @@ cdef class FedDecoder(Decoder):
         return 0
 
     cdef int next_intact_frame(self) except -1:
-        cdef Py_ssize_t available
+        cdef Py_ssize_t available, limit
         if self.searching and self.awaits_bytes and (
             self.base + <unsigned long long>self.end < self.search_from and self.failure is self.damage
         ):
@@ -336,13 +340,13 @@ cdef class FedDecoder(Decoder):
             while True:
                 if Decoder.next_intact_frame(self):
                     return 1
-                if not self.claims_too_much():
+                limit = self.exceeded_limit()
+                if limit < 0:
                     return 0
                 error = InvalidFrameError(
-                    f"the frame has more than {self.needed - MAX_HEADER_SIZE} bytes, more than the limit of "
-                    f"{self.max_stored_len} for what is stored",
-                    declared_len=self.needed - MAX_HEADER_SIZE, buffer_len=self.end - self.position,
-                    limit=self.max_stored_len,
+                    f"the {'description' if self.is_description else 'frame'} has more than "
+                    f"{self.needed - MAX_HEADER_SIZE} bytes, more than the limit of {limit} for what is stored",
+                    declared_len=self.needed - MAX_HEADER_SIZE, buffer_len=self.end - self.position, limit=limit,
                 )
                 self.locate_error(error)
                 self.failure = self.damage = error
@@ -361,15 +365,20 @@ cdef class FedDecoder(Decoder):
                 self.search_from += <unsigned long long>(available // 4)
             return 0
 
-    cdef bint claims_too_much(self) noexcept:
-        """Whether the frame of which more bytes are awaited is longer than the limit for what is stored. (Of a frame
-        that is there, what is restored is compared with the bound.)
+    cdef Py_ssize_t exceeded_limit(self) noexcept:
+        """The limit that the frame exceeds of which more bytes are awaited; -1 if it exceeds none.
+
+        Only of a description, which the limit of the deframer does not bound, and of a frame for transforms, whose
+        bounds are for what is restored. (If such a frame is there, its memory is spent.)
         """
-        return (
-            self.stages is not None and self.awaits_bytes and not self.searching and not self.is_description
-            and not self.stopped and self.needed > MAX_HEADER_SIZE
-            and self.needed - MAX_HEADER_SIZE > self.max_stored_len
-        )
+        cdef Py_ssize_t limit = self.max_stored_len
+        if not self.awaits_bytes or self.searching or self.stopped:
+            return -1
+        if self.is_description:
+            limit = max(limit, MAX_DESCRIPTION)
+        elif self.stages is None:
+            return -1
+        return limit if self.needed > MAX_HEADER_SIZE and self.needed - MAX_HEADER_SIZE > limit else -1
 
     cdef int release_all(self) except -1:
         self.lent = None
