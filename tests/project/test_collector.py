@@ -21,6 +21,7 @@ from flatstream.aio import connect
 from flatstream.journal import JournalReader, JournalWriter
 from support.async_streams import tls_contexts
 from support.gated import wait_until
+from support.logs import log_lines
 from support.schemas import EXAMPLES, root_of
 
 SECONDS = 90
@@ -403,19 +404,17 @@ def test_connection_that_waits_for_the_disk_ends_when_its_agent_comes_with_anoth
     run(work())
 
 
-def test_agent_refuses_a_collector_that_has_more_than_its_journal(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_agent_refuses_a_collector_that_has_more_than_its_journal(tmp_path: Path) -> None:
     async def work() -> None:
         agent = collector.Agent(tmp_path / "copy", ("127.0.0.1", 1))
         try:
             agent.journal.write_payload(b"sample 0 of copy")
             agent.journal.sync()
             agent.open_reader(1).close()
-            with pytest.raises(collector.RefusedError, match="more of this journal"):
+            with log_lines("collector") as lines, pytest.raises(collector.RefusedError, match="more of this journal"):
                 agent.open_reader(2)
+            assert ["has frames up to 2 of this journal, which ends at 1" in line for line in lines] == [True]
         finally:
             agent.journal.close()
 
     run(work())
-    assert "has frames up to 2 of this journal, which ends at 1" in caplog.text
