@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
 
 # What arrives for a reader that is closed is dropped in pieces of this size.
 DROPPED = 4096
+# The two numbers of `SO_LINGER`: whether it is on, and for how many seconds.
+LINGER = struct.Struct("HH" if os.name == "nt" else "ii")
 
 
 class Inlet(Protocol):
@@ -67,6 +73,22 @@ def new_waiter(loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[Non
     waiter = loop.create_future()
     waiters.append(waiter)
     return waiter
+
+
+def reset_at_close(sock: Any, is_wanted: bool = True) -> None:
+    """Whether the other side sees a reset, and no end, when `sock` is closed. Only TCP has resets."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    # It may be closed already.
+    with contextlib.suppress(OSError):
+        # What the system has not sent yet is dropped.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(is_wanted, 0))
+
+
+def abort_transport(transport: Any) -> None:
+    """Closes a transport at once, so that the other side cannot take it for the end of the stream."""
+    reset_at_close(transport.get_extra_info("socket"))
+    transport.abort()
 
 
 class Link(asyncio.BufferedProtocol):
@@ -140,8 +162,8 @@ class Link(asyncio.BufferedProtocol):
         """Ends everything at once with an error, which readers and writers raise."""
         if self.error is None:
             self.error = error
-        if self.transport is not None:
-            self.transport.abort()
+        if self.transport is not None and not self.is_lost:
+            abort_transport(self.transport)
         for waiters in (self._readers, self._writers):
             wake(waiters)
 
@@ -306,13 +328,27 @@ class Link(asyncio.BufferedProtocol):
             if self._writer is not None:
                 self._writer._is_gated = True
             wake(self._writers)
-            if not self.is_lost and not self.transport.is_closing() and self.transport.can_write_eof():
-                self.transport.write_eof()
-            self._close_if_done()
+            try:
+                # If the other side has ended, closing says all.
+                if not self._has_ended:
+                    self._write_eof()
+            finally:
+                self._close_if_done()
         await self.wait_taken()
         if self.transport.is_closing():
             await self.wait_lost()
             self._raise_error()
+
+    def _write_eof(self) -> None:
+        if self.is_lost or self.transport.is_closing() or not self.transport.can_write_eof():
+            return
+        try:
+            self.transport.write_eof()
+        except OSError as error:
+            # The reader finds out by itself, behind what has arrived before.
+            raise ConnectionResetError(
+                error.errno, "the other side has reset the connection, and may not have got what was written"
+            ) from None
 
     # Idle time
 
@@ -435,4 +471,4 @@ class StreamOutlet:
 
     def abort(self) -> None:
         self._is_closed = True
-        self._stream.transport.abort()
+        abort_transport(self._stream.transport)
