@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flatstream.aio.reader import _OnError
     from flatstream.serializers import Serializer
+    from flatstream.transforms.ciphers import Cipher
 
 __all__ = ["Connection", "connect"]
 
@@ -83,7 +84,10 @@ class Connection:
         await self._link.wait_lost()
 
     def abort(self) -> None:
-        """Drops everything that was not sent, and closes the transport at once. Later operations raise OSError."""
+        """Drops everything that was not sent, and closes the transport at once. Later operations raise OSError.
+
+        The other side gets a ConnectionResetError, with TLS too. (Unix sockets have no resets: there it sees an end.)
+        """
         self.writer._discard()
         self._link.abort()
 
@@ -136,7 +140,7 @@ def connect(
     describe: Any = None,
     metadata: dict[str, str] | None = None,
     serializer: Serializer | str | None = None,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
 ) -> Connecting:
     """Connects to a server: ``async with connect(host, port) as connection``, or ``connection = await connect(...)``.
 

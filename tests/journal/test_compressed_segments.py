@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from flatstream.journal import (
 )
 from flatstream.journal._cli import main
 from flatstream.journal._layout import list_segments, read_manifest
+from flatstream.tools import verify
 from support.compressed import (
     compress_by_hand,
     compressor_of,
@@ -378,6 +380,9 @@ def test_damaged_block_costs_its_frames_only(tmp_path: Path) -> None:
     (segment,) = (one for one in report["segments"] if one["state"] == "damaged")
     assert segment["name"] == paths[2].name
     assert "block 2 is damaged (" in segment["reason"] or "block 3 is damaged (" in segment["reason"]
+    (damage,) = verify(folder).damage
+    assert damage.end - damage.begin == FRAME * 50
+    assert re.match(rf"block [23] of the compressed segment, with {FRAME * 50:,} bytes, cannot be dec", damage.reason)
     with JournalWriter(folder) as writer:
         assert writer.position == TOTAL
         assert files_of(folder)[2] == new.name

@@ -429,7 +429,7 @@ def test_signals_between_any_two_steps_lose_nothing(folder: Path) -> None:
                     # Ever later, so that a step that takes long comes to its end. Again, because an exception is
                     # swallowed in a finalizer.
                     first = 0.0005 + 0.0001 * (interruptions % 17) + 0.00002 * interruptions
-                    signal.setitimer(signal.ITIMER_REAL, first, 0.05)
+                    signal.setitimer(signal.ITIMER_REAL, first, 1)
                     while len(found) < count:
                         payload = reader.read_message(timeout=30)
                         assert payload is not None

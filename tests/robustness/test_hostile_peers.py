@@ -39,6 +39,7 @@ from flatstream import (
     ZstdCompressor,
 )
 from flatstream.aio import Connection, Server, connect, serve
+from flatstream.aio.reader import DEFAULT_CAPACITY
 from flatstream.parser import FrameParser
 from reference import framing as reference
 from support.async_streams import in_loop
@@ -359,8 +360,8 @@ async def test_huge_claims_of_many_peers_take_no_memory() -> None:
     count = 50
     async with Serving(max_frame_len=16 * MIB).running() as serving:
         # So many times 16 MiB are claimed, and allowed; and as many claims are over the limit. Each connection may have
-        # two chunks of 128 KiB.
-        with contextlib.ExitStack() as stack, memory_at_most(count * 300 * KIB):
+        # two chunks.
+        with contextlib.ExitStack() as stack, memory_at_most(count * (2 * DEFAULT_CAPACITY + 64 * KIB)):
             for _ in range(count):
                 sock = stack.enter_context(await serving.peer())
                 await serving.send(sock, claim(16 * MIB) + bytes(100))
@@ -465,7 +466,7 @@ async def test_peer_that_floods_waits_for_the_handler() -> None:
             sock.shutdown(socket.SHUT_WR)
             assert await closed_by_server(sock) == b""
         # The capacity of a reader, and what one call of the system gives on top.
-        assert held[0] <= 2 * 128 * KIB
+        assert held[0] <= 2 * DEFAULT_CAPACITY
         assert serving.errors == []
 
 

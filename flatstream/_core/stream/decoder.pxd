@@ -80,9 +80,16 @@ cdef class Decoder(HeadBuffer):
     cdef int next_frame(self) except -1
     cdef int next_followed_frame(self) except -1
     cdef int check_frame(self) except -1
+
+    @cython.final
     cdef int accept_frame(self) except -1
+
+    @cython.final
     cdef int hold(self, unsigned long long last_offset, unsigned long long refused_before) except -1
+
+    @cython.final
     cdef int take_held(self) except -1
+
     cdef int end_chain(self) except -1
     cdef int check_failure(self) except -1
     cdef int begin_part(self) except -1
