@@ -12,8 +12,6 @@ from flatstream.framing import Deframer, Framer
 __all__ = [
     "COMPRESSION",
     "ENCRYPTION",
-    "CipherOfDescription",
-    "IfReadable",
     "algorithm_of",
     "begins_as",
     "encrypted_error",
