@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
 
 # What arrives for a reader that is closed is dropped in pieces of this size.
 DROPPED = 4096
+# The two numbers of `SO_LINGER`: whether it is on, and for how many seconds.
+LINGER = struct.Struct("HH" if os.name == "nt" else "ii")
 
 
 class Inlet(Protocol):
@@ -69,6 +75,22 @@ def new_waiter(loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[Non
     return waiter
 
 
+def reset_at_close(sock: Any, is_wanted: bool = True) -> None:
+    """Whether the other side sees a reset, and no end, when `sock` is closed. Only TCP has resets."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    # It may be closed already.
+    with contextlib.suppress(OSError):
+        # What the system has not sent yet is dropped.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(is_wanted, 0))
+
+
+def abort_transport(transport: Any) -> None:
+    """Closes a transport at once, so that the other side cannot take it for the end of the stream."""
+    reset_at_close(transport.get_extra_info("socket"))
+    transport.abort()
+
+
 class Link(asyncio.BufferedProtocol):
     """The protocol of a transport. It is the inlet of a reader, the outlet of a writer, or both.
 
@@ -103,8 +125,9 @@ class Link(asyncio.BufferedProtocol):
         self._is_outlet_closed = False
         self._writers: list[asyncio.Future[None]] = []
         self._resumed = 0
-        # What the transport had left at the last look at the idle time; -1 if it was not looked at since the pause.
+        # What the transport has left, and since when it is known to have as much; -1 if nobody looked since the pause.
         self._left = -1
+        self._left_since = 0.0
         # Idle time
         self._idle_timeout: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -139,8 +162,8 @@ class Link(asyncio.BufferedProtocol):
         """Ends everything at once with an error, which readers and writers raise."""
         if self.error is None:
             self.error = error
-        if self.transport is not None:
-            self.transport.abort()
+        if self.transport is not None and not self.is_lost:
+            abort_transport(self.transport)
         for waiters in (self._readers, self._writers):
             wake(waiters)
 
@@ -305,13 +328,27 @@ class Link(asyncio.BufferedProtocol):
             if self._writer is not None:
                 self._writer._is_gated = True
             wake(self._writers)
-            if not self.is_lost and not self.transport.is_closing() and self.transport.can_write_eof():
-                self.transport.write_eof()
-            self._close_if_done()
+            try:
+                # If the other side has ended, closing says all.
+                if not self._has_ended:
+                    self._write_eof()
+            finally:
+                self._close_if_done()
         await self.wait_taken()
         if self.transport.is_closing():
             await self.wait_lost()
             self._raise_error()
+
+    def _write_eof(self) -> None:
+        if self.is_lost or self.transport.is_closing() or not self.transport.can_write_eof():
+            return
+        try:
+            self.transport.write_eof()
+        except OSError as error:
+            # The reader finds out by itself, behind what has arrived before.
+            raise ConnectionResetError(
+                error.errno, "the other side has reset the connection, and may not have got what was written"
+            ) from None
 
     # Idle time
 
@@ -338,10 +375,12 @@ class Link(asyncio.BufferedProtocol):
             self._waiting_at = -1
         if self._is_writing_paused:
             left = self.transport.get_write_buffer_size()
-            if left == self._left:
+            if left != self._left:
+                self._left, self._left_since = left, now
+            elif now >= self._left_since + seconds:
                 self.fail(TimeoutError(f"the other side took no bytes within {seconds:g} s"))
                 return
-            self._left = left
+            due = min(due, self._left_since + seconds)
         self._idle_timer = self.loop.call_at(due, self._check_idle_time)
 
 
@@ -432,4 +471,4 @@ class StreamOutlet:
 
     def abort(self) -> None:
         self._is_closed = True
-        self._stream.transport.abort()
+        abort_transport(self._stream.transport)

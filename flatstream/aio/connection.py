@@ -84,7 +84,10 @@ class Connection:
         await self._link.wait_lost()
 
     def abort(self) -> None:
-        """Drops everything that was not sent, and closes the transport at once. Later operations raise OSError."""
+        """Drops everything that was not sent, and closes the transport at once. Later operations raise OSError.
+
+        The other side gets a ConnectionResetError, with TLS too. (Unix sockets have no resets: there it sees an end.)
+        """
         self.writer._discard()
         self._link.abort()
 

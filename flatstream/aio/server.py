@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flatstream._core.base.pickling import fail_to_pickle
-from flatstream.aio._link import Link
+from flatstream.aio._link import Link, abort_transport, reset_at_close
 from flatstream.aio.connection import (
     DEFAULT_HANDSHAKE_TIMEOUT,
     DEFAULT_KEEPALIVE,
@@ -58,7 +58,7 @@ class Server:
     sockets : tuple of socket.socket
         On which it listens; empty after `close`.
     rejected : int
-        How many connections were closed at once because there were as many as allowed.
+        How many connections were refused (reset at once) because there were as many as allowed.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -126,9 +126,10 @@ class Server:
             if len(self._tasks) >= self._limits["max_connections"]:
                 self.rejected += 1
                 logger.warning(
-                    "a connection was closed at once, the %dth: there are %d, as many as allowed",
-                    self.rejected, len(self._tasks),
+                    "a connection was refused: there are %d, as many as allowed; %d were refused so far",
+                    len(self._tasks), self.rejected,
                 )  # fmt: skip
+                reset_at_close(peer)
                 peer.close()
                 continue
             peer.setblocking(False)
@@ -145,7 +146,10 @@ class Server:
             options: dict[str, Any] = {}
             if limits["ssl"] is not None:
                 options = {"ssl": limits["ssl"], "ssl_handshake_timeout": limits["handshake_timeout"]}
+            # A peer that does not know of TLS must not take a handshake that fails for the end of a stream.
+            reset_at_close(sock, bool(options))
             await self._loop.connect_accepted_socket(lambda: link, sock, **options)
+            reset_at_close(sock, False)
         except (OSError, EOFError) as error:
             connection.writer._discard()
             sock.close()
@@ -154,7 +158,7 @@ class Server:
         except BaseException:
             connection.writer._discard()
             if link.transport is not None:
-                link.transport.abort()
+                abort_transport(link.transport)
             sock.close()
             raise
         if limits["keepalive"] is not None:
@@ -258,8 +262,8 @@ async def serve(
 ) -> Server:
     """Begins to accept connections, and awaits ``handler(connection)`` for each, in a task of its own.
 
-    The connection is closed when the handler returns. What it raises is logged, to "flatstream.aio", and ends its own
-    connection only.
+    The connection is closed when the handler returns. What it raises is logged, to "flatstream.aio", and aborts its own
+    connection only: the other side gets a ConnectionResetError, and no end. See docs/async.md.
 
     Parameters
     ----------
@@ -274,10 +278,10 @@ async def serve(
     ssl : ssl.SSLContext, optional
         Uses TLS.
     max_connections : int
-        As many connections at the same time. Further ones are closed at once.
+        As many connections at the same time. Further ones are reset at once.
     idle_timeout : float, optional
         If a handler waits so many seconds for one whole message, or the other side takes no bytes for so long, the
-        connection is closed, and the handler gets a TimeoutError. None: there is no limit.
+        connection is aborted, and the handler gets a TimeoutError. None: there is no limit.
     handshake_timeout : float
         How many seconds a TLS handshake may take.
     close_timeout : float

@@ -286,7 +286,11 @@ class AsyncStreamWriter(AsyncEncoder):
             raise failure
 
     def abort(self) -> None:
-        """Drops everything that was not sent, and closes the transport at once. The other side sees no end."""
+        """Drops everything that was not sent, and closes the transport at once.
+
+        The other side of a TCP connection gets a ConnectionResetError. Unix sockets and pipes have no resets: there it
+        sees an end, inside a frame perhaps.
+        """
         self._discard()
         self._outlet.abort()
 

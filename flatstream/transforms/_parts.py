@@ -360,16 +360,19 @@ class PartReader:
         Gives the keys.
     require_final : bool
         Whether a part without a final frame is refused.
+    require_description : bool
+        Whether a part that is bound to another description is refused behind gaps too.
     """
 
     MAX_NUMBERS_KEPT = 1000
 
-    def __init__(self, cipher: Cipher, require_final: bool) -> None:
+    def __init__(self, cipher: Cipher, require_final: bool, require_description: bool = False) -> None:
         from cryptography.exceptions import InvalidTag
 
         self._invalid = InvalidTag
         self._cipher = cipher
         self._require_final = require_final
+        self._require_description = require_description
         self._gaps = False
         self._description = NO_DESCRIPTION
         # Between two frames: the part, the place of the next frame in it, the tag of the last one, and how many were
@@ -502,7 +505,9 @@ class PartReader:
         missing_parts = head.part - part.number - 1
         is_described = head.description == self._description
         follows = missing_parts == 0 and head.tag_before == tag and is_described
-        is_next = missing_parts >= 0 if self._gaps else follows
+        is_next = follows
+        if self._gaps:
+            is_next = missing_parts >= 0 and (is_described or not self._require_description)
         is_unfinished = part.parts > 0 and not part.has_final
         if not is_authentic or not is_next:
             refuse()

@@ -108,7 +108,8 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
 
             deframer = compression.described_deframer(deframer, parameters, transform.data)
         elif transform.name == ENCRYPTION:
-            deframer = _encrypted("from_description", transform, cipher, deframer)
+            # A stranger who could change the dictionary of a compression could change messages, and those are authentic.
+            deframer = _encrypted("from_description", transform, cipher, deframer, _require_description=len(known) > 1)
         else:
             raise _unknown(transform, "deframer")
     return deframer
@@ -188,7 +189,7 @@ def _check_wanted(transforms: list[Any], cipher: Any) -> None:
         raise InvalidFrameError("a cipher is given, and the stream's description does not say that it is encrypted")
 
 
-def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
+def _encrypted(function: str, transform: Any, cipher: Any, inner: Any, **options: Any) -> Any:
     if cipher is None:
         key_id = dict(transform.parameters).get("key_id", "")
         name = "ChaCha20Poly1305" if algorithm_of(transform) == "chacha20-poly1305" else "Aes256Gcm"
@@ -196,7 +197,7 @@ def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
     if isinstance(cipher, CipherOfDescription):
         cipher = cipher.cipher_for(transform)
     try:
-        return getattr(_encryption(), function)(transform, cipher, inner)
+        return getattr(_encryption(), function)(transform, cipher, inner, **options)
     except FlatStreamError:
         raise
     except ValueError as error:

@@ -432,8 +432,10 @@ async def test_operation_that_is_not_awaited_takes_nothing() -> None:
     reader, transport = of_transport()
     transport.give(STREAM)
     unused = [reader.read_message(), reader.__anext__()]
-    unused.clear()
-    operation = reader.read_message()
+    with pytest.warns(RuntimeWarning, match="AsyncStreamReader was never awaited: it has read nothing") as warned:
+        unused.clear()
+        operation = reader.read_message()
+    assert len(warned) == 2
     operation.close()
     with pytest.raises(RuntimeError, match="awaited already"):
         await operation

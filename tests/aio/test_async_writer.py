@@ -348,11 +348,31 @@ async def test_write_that_never_ran_is_not_accepted() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    unused = writer.write_payload(b"not awaited")
-    del unused
+    with pytest.warns(RuntimeWarning, match="AsyncStreamWriter was never awaited: it has written nothing") as warned:
+        writer.write_payload(b"not awaited")
+        writer.write_payload(b"not awaited").close()
+        writer.write("not awaited")
+    assert len(warned) == 2
     writer.write("not awaited").close()
     await turns()
     assert (writer.frames_written, len(transport.taken)) == (0, 0)
+
+
+@in_loop
+async def test_operation_cannot_be_ended_by_code_that_it_calls() -> None:
+    for end in (lambda step: step.close(), lambda step: step.throw(KeyError("x")), lambda step: step.send(None)):
+        writer, transport = to_transport()
+
+        def payloads(end: Callable[[Any], object] = end) -> Iterator[bytes]:
+            yield b"before"
+            with pytest.raises(ValueError, match="being done"):
+                end(step)
+            yield b"after"
+
+        step: Any = writer.write_payloads(payloads())
+        await step
+        await turns()
+        assert messages_of(transport.taken) == [b"before", b"after"]
 
 
 # The end, and loss

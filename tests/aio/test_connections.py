@@ -17,8 +17,9 @@ import pytest
 import flatstream
 from flatstream import InvalidFrameError, UnexpectedEofError
 from flatstream.aio import AsyncStreamReader, AsyncStreamWriter, Connection, Server, connect, serve
+from flatstream.aio._link import Link
 from reference import framing as reference
-from support.async_streams import in_loop, tls_contexts, turns, write_on
+from support.async_streams import StubTransport, in_loop, tls_contexts, turns, write_on
 from support.logs import log_lines
 from support.schemas import root_of
 
@@ -259,15 +260,15 @@ async def test_frame_over_the_limit_ends_its_connection_and_no_other() -> None:
 
 
 @in_loop
-async def test_connections_over_the_limit_are_closed_at_once() -> None:
+async def test_connections_over_the_limit_are_reset_at_once() -> None:
     async with await serve(echo, HOST, 0, max_connections=2) as server:
         async with connect(HOST, server.port) as first, connect(HOST, server.port) as second:
             for connection in (first, second):
                 await connection.writer.write_payload(b"x")
                 assert await connection.reader.read_message() is not None
-            third = await connect(HOST, server.port)
-            assert await third.reader.read_message() is None
-            third.abort()
+            with pytest.raises(ConnectionResetError):
+                async with connect(HOST, server.port) as third:
+                    await third.reader.read_message()
             assert (server.connections, server.rejected) == (2, 1)
         await until(lambda: server.connections == 0)
         async with connect(HOST, server.port) as again:
@@ -300,6 +301,67 @@ async def test_peer_that_takes_nothing_in_time_is_dropped() -> None:
     async with raw_peer(handler, idle_timeout=0.05):
         await handler.ended.wait()
     assert [type(error) for error in handler.errors] == [TimeoutError]
+
+
+class StubLoop:
+    """A loop with a clock that stands, and one timer."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.due = 0.0
+        self._look: Callable[[], None] = self.stop
+
+    def stop(self) -> None:
+        raise AssertionError("no timer was set")
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, due: float, look: Callable[[], None]) -> None:
+        self.due, self._look = due, look
+
+    def call_later(self, seconds: float, look: Callable[[], None]) -> None:
+        self.call_at(self.now + seconds, look)
+
+    def create_future(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+    def wait_until_due(self) -> None:
+        self.now = self.due
+        self._look()
+
+
+@in_loop
+async def test_peer_that_takes_bytes_now_and_then_is_not_dropped() -> None:
+    # What is due for the reader must not shorten the time that the peer has to take bytes.
+    loop, transport = StubLoop(), StubTransport(room=0)
+    link = Link(loop)  # type: ignore[arg-type]
+    reader, writer = AsyncStreamReader(link), AsyncStreamWriter(link, buffer_size=100)
+    transport.connect(link)
+    link.limit_idle_time(3.0)
+    await writer.write_payload(b"x" * 1000)
+    loop.now = 100.1
+    waiting = asyncio.create_task(reader.read_message())
+    await turns()
+    loop.wait_until_due()
+    assert loop.now == 103.0
+    transport.give(reference.encode([b"abc"], "none"))
+    await waiting
+    waiting = asyncio.create_task(reader.read_message())
+    await turns()
+    loop.wait_until_due()
+    assert (loop.now, transport.is_closing()) == (103.1, False)
+    waiting.cancel()
+    await turns()
+    transport.take(1)
+    loop.now = 105.9
+    for at in (106.0, 109.0):
+        assert not transport.is_closing()
+        loop.wait_until_due()
+        assert loop.now == at
+    assert isinstance(link.error, TimeoutError)
+    assert transport.is_closing()
+    writer.abort()
 
 
 @in_loop
@@ -455,7 +517,8 @@ async def test_errors_of_a_handler_itself_are_no_errors_of_its_connection() -> N
 
     with log_lines("flatstream.aio") as lines:
         async with raw_peer(fail) as (server, sock):
-            assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
+            with pytest.raises(ConnectionResetError):
+                await asyncio.get_running_loop().sock_recv(sock, 1)
             await until(lambda: server.connections == 0)
     assert [line.split()[0] for line in lines] == ["ERROR"]
 

@@ -7,7 +7,10 @@ from flatstream._core.stream.encoder cimport Encoder
 cdef class Step:
     cdef object inner
     cdef bint is_ended
+    cdef bint is_running
 
+    cdef int check_idle(self) except -1
+    cdef str describe_unused(self)
     cdef object send_value(self, object value)
     cdef int attempt(self, PyObject** result) except -1
     cdef int finish(self) except -1

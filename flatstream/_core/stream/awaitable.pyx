@@ -17,11 +17,14 @@ is cancelled while it waits has taken nothing from the stream, and has given it 
 # waiting | inner is the iterator of what is    | passes on to inner; when that returns, | the same
 #         | awaited                             | tries again                            |
 # ended   | inner is None; nothing is held      | raises RuntimeError                    | never
+#
+# While a step is being done, code that it calls (an iterator of payloads, a framer) cannot send to it, nor end it.
 
 from types import GenericAlias
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_WarnEx
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t
@@ -78,6 +81,11 @@ cdef class Step:
     def __init__(self, *args, **kwargs):
         raise TypeError(f"a {type(self).__name__} is made by the readers and writers of flatstream.aio")
 
+    def __del__(self):
+        # As coroutines do: an `await` that was forgotten before a write loses the message.
+        if not self.is_ended and self.inner is None:
+            PyErr_WarnEx(RuntimeWarning, self.describe_unused().encode(), 1)
+
     def __await__(self):
         return self
 
@@ -95,6 +103,7 @@ cdef class Step:
         """Ends it with an exception, as a coroutine's ``throw``. Nothing was read or written."""
         if not arguments:
             raise TypeError("throw() takes the exception")
+        self.check_idle()
         if self.inner is None:
             self.finish()
             error = arguments[1] if len(arguments) > 1 and arguments[1] is not None else arguments[0]
@@ -117,6 +126,7 @@ cdef class Step:
 
     def close(self):
         """Ends it, as a coroutine's ``close``. Nothing was read or written."""
+        self.check_idle()
         inner = self.inner
         self.finish()
         if inner is not None:
@@ -134,6 +144,15 @@ cdef class Step:
             return given
         raise StopIteration(given)
 
+    cdef int check_idle(self) except -1:
+        if self.is_running:
+            raise ValueError("this operation is being done: code that it calls can neither go on with it nor end it")
+        return 0
+
+    cdef str describe_unused(self):
+        """What it says if it is dropped before it was awaited."""
+        return f"a {type(self).__name__} was never awaited"
+
     cdef int attempt(self, PyObject** result) except -1:
         """Tries. Returns RETURNED with a new reference in `result`, or YIELDED, and then has set `inner`."""
         raise NotImplementedError
@@ -149,8 +168,10 @@ cdef int send_step(Step self, object value, PyObject** result) except -1:
     cdef int status
     cdef PyObject* given = NULL
     result[0] = NULL
+    self.check_idle()
     if self.is_ended:
         raise RuntimeError("this operation was awaited already: each await needs a call of its own")
+    self.is_running = True
     try:
         while True:
             if self.inner is not None:
@@ -168,6 +189,8 @@ cdef int send_step(Step self, object value, PyObject** result) except -1:
     except BaseException:
         self.finish()
         raise
+    finally:
+        self.is_running = False
 
 
 cdef inline bint is_unshared(Step step) noexcept:
@@ -223,6 +246,9 @@ cdef class NextItem(Step):
             return RETURNED
         self.inner = awaited(waiting)
         return YIELDED
+
+    cdef str describe_unused(self):
+        return f"an operation of {type(self.source).__name__} was never awaited: it has read nothing"
 
     cdef int finish(self) except -1:
         self.is_ended = True
@@ -458,6 +484,9 @@ cdef class WriteStep(Step):
     cdef object put(self, Encoder encoder):
         """Writes, and returns what the caller gets; or sets `inner`, and returns itself."""
         raise NotImplementedError
+
+    cdef str describe_unused(self):
+        return f"an operation of {type(self.writer).__name__} was never awaited: it has written nothing"
 
     cdef int finish(self) except -1:
         self.is_ended = True
