@@ -29,6 +29,8 @@ with StreamReader(sys.stdin.buffer, "crc32") as reader, StreamWriter(sys.stdout.
 def over_pipes() -> None:
     """Sends all messages to a subprocess, and receives its answers meanwhile."""
     process = subprocess.Popen([sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
     to_process, from_process = process.stdin.fileno(), process.stdout.fileno()
     os.set_blocking(to_process, False)
     os.set_blocking(from_process, False)
@@ -36,7 +38,7 @@ def over_pipes() -> None:
     parser = FrameParser("crc32", max_frame_len=10_000)
     answers = []
     waiting = iter(MESSAGES)
-    message = next(waiting)
+    message = next(waiting, None)
     refusals = 0
     with selectors.DefaultSelector() as selector:
         selector.register(to_process, selectors.EVENT_WRITE)
@@ -87,6 +89,7 @@ def over_memory() -> None:
     received += sum(1 for _ in parser)
     assert received == len(MESSAGES)
     assert parser.at_eof
+    assert parser.description is not None
     print(f"{received} messages in pieces of 1,400 bytes, from {parser.description.metadata['site']}")
 
 

@@ -129,12 +129,14 @@ class _Format(NamedTuple):
     make: Callable[[], _Decompressor]
     # Whether members may be mixed with frames of another magic number, which are to be left out.
     skippable: bool = False
+    # Whether zeros behind the last member are padding. In Zstandard they are none, but what a power cut leaves.
+    is_padded: bool = True
     # What stands behind `magic` and one more byte, and is evidence enough: nothing is decompressed before the end of a
     # block, of up to 900 kB.
     block: bytes | None = None
 
 
-ZSTANDARD = _Format("Zstandard", ZSTD_MAGIC, _zstd, True)
+ZSTANDARD = _Format("Zstandard", ZSTD_MAGIC, _zstd, True, False)
 FORMATS = (
     _Format("gzip", b"\x1f\x8b\x08", _Gunzip),
     _Format("bzip2", b"BZh", _bzip2, block=b"1AY&SY"),
@@ -302,7 +304,7 @@ class DecompressedFile(PeekedFile):
 
     def _begin_member(self) -> bool:
         """Prepares for the next member. False at the end of the file, before which zeros may stand."""
-        while not (rest := self._input.lstrip(b"\x00")):
+        while not (rest := self._input.lstrip(b"\x00") if self.known.is_padded else self._input):
             self._input = self._more()
             if not self._input:
                 return False

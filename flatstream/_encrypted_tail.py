@@ -26,7 +26,7 @@ class EncryptedEnd(NamedTuple):
     tail : bytes or None
         What `Framer.start` takes for the part that is appended; None if the stream has no frame of its own yet.
     error : DecryptionError or None
-        The last frame is not authentic, although the head of its part is.
+        The last frame is not authentic, although the head of its part is; or that head is not, and the one before is.
     """
 
     tail: bytes | None = None
@@ -74,24 +74,40 @@ def find_end(file: io.FileIO, encryption: EncryptedFramer, stored: Deframer) -> 
     from flatstream.transforms._parts import refuse
     from flatstream.transforms.encryption import EncryptedDeframer
 
-    head = last = None
+    head = before = last = None
     with open_for_reading(file) as source, StreamReader(source, stored, on_error="stop") as reader:
         description = reader.description
         for batch in reader.batches():
             for place, begin in enumerate(batch.offsets):
                 if batch.lengths[place] and batch.buffer[begin] == 1:
-                    head = bytes(batch[place])
+                    before, head = head, bytes(batch[place])
             last = bytes(batch[-1])
         if last is None:
             return EncryptedEnd()
-    session = EncryptedDeframer(stored, encryption.cipher).start()
-    session.tolerate(True)
-    if description is not None:
-        session.bind_description(description.to_bytes())
-    # Without a head, the last frame is refused.
-    session.restore(memoryview(last if head is None else head))
-    if session.encryption_report.other_descriptions:
-        refuse()
+
+    def begun(frame: bytes) -> EncryptedDeframer:
+        """The state behind a head; raises if that is not one of this cipher and this description."""
+        session = EncryptedDeframer(stored, encryption.cipher).start()
+        session.tolerate(True)
+        if description is not None:
+            session.bind_description(description.to_bytes())
+        session.restore(memoryview(frame))
+        if session.encryption_report.other_descriptions:
+            refuse()
+        return session
+
+    try:
+        # Without a head, the last frame is refused.
+        session = begun(last if head is None else head)
+    except DecryptionError as error:
+        if before is None:
+            raise
+        # If the part before is one of this cipher, the head is damaged: a power cut left it half-written, for example.
+        try:
+            begun(before)
+        except (DecryptionError, LookupError):
+            raise error from None
+        return EncryptedEnd(error=error.with_traceback(None))
     try:
         if last is not head and last != head:
             session.restore(memoryview(last))

@@ -56,7 +56,7 @@ def map_path(path: str | os.PathLike[str], look: Callable[[io.FileIO], T]) -> tu
     OSError
         The file cannot be opened or mapped.
     io.UnsupportedOperation
-        It is no regular file.
+        It is no regular file, or one without a size.
     InvalidFrameError
         It is compressed.
     ValueError
@@ -78,8 +78,12 @@ def map_path(path: str | os.PathLike[str], look: Callable[[io.FileIO], T]) -> tu
                 frame=0,
             )
         found = look(file)
+        size = os.fstat(file.fileno()).st_size
+        if head and not size:
+            # As those in /proc; or it was emptied meanwhile.
+            raise io.UnsupportedOperation(f"mmap=True needs a file with a size, and that of this is 0: {name!r:.200}")
         # An empty file cannot be mapped.
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if status.st_size else b""
+        memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
     mapped = MappedFile(name, memory)
     return Source(mapped, {"buffer": memory}, owned=True), found
 

@@ -47,6 +47,7 @@ from flatstream.transforms.described import framer_with
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
+    from flatstream.transforms.ciphers import Cipher
     from flatstream.transforms.encryption import EncryptedFramer
 
 __all__ = ["open", "open_found"]
@@ -66,7 +67,7 @@ def open(
     mmap: bool = False,
     on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
     resync_window: int = ...,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
 ) -> StreamReader: ...
 
 
@@ -90,7 +91,7 @@ def open(
     time_field: str | None = None,
     time_unit: str | None = None,
     serializer: Serializer | str | None = None,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
 ) -> StreamWriter: ...
 
 
@@ -104,7 +105,7 @@ def open(
     lock: bool = True,
     recover: bool = False,
     allow_empty: bool | None = None,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
     **options: Any,
 ) -> StreamReader | StreamWriter:
     """Opens the stream in a file.
@@ -407,7 +408,7 @@ def _checksum_to_append(path: str | os.PathLike[str]) -> Checksum | ChecksumType
 
 
 def _framer_to_append(
-    path: str | os.PathLike[str], checksum: Checksum | ChecksumType | str | None, cipher: Any
+    path: str | os.PathLike[str], checksum: Checksum | ChecksumType | str | None, cipher: Cipher | None
 ) -> Framer:
     """The framer for the file at `path`: with its checksum, unless one is given, and the transforms that it describes.
 

@@ -41,6 +41,7 @@ __all__ = [
     "SealReport",
     "check_level",
     "copy_sealed",
+    "open_private",
     "seal",
 ]
 
@@ -172,7 +173,8 @@ class BlockWriter(io.RawIOBase):
     Parameters
     ----------
     write : callable
-        Gets the bytes of the sealed file, and takes all of them.
+        Gets the bytes of the sealed file, and takes all of them. If it raises, nothing more is written: the object is
+        closed, and the file is no sealed one.
     deframer : Deframer or None
         Of the frames of the stream; None: it is found by the first bytes.
     level : int
@@ -219,7 +221,12 @@ class BlockWriter(io.RawIOBase):
             raise ValueError("I/O operation on closed file")
         with memoryview(data).cast("B") as view:
             self._gathered += view
-            self._write_blocks(is_end=False)
+            try:
+                self._write_blocks(is_end=False)
+            except BaseException:
+                # A block may be missing, and what follows must not be put behind the gap.
+                self.abandon()
+                raise
             return len(view)
 
     def finish(self) -> None:
@@ -439,7 +446,8 @@ def seal(
     InvalidFrameError
         `path` is compressed already, or no stream as far as can be seen: then give `checksum`.
     OSError
-        A file cannot be read or written. EBUSY: the stream is still written. There is no new file then.
+        A file cannot be read or written. EBUSY: the stream is still written, or another file got its name. There is no
+        new file then, unless it is the removal that failed.
     TypeError, ValueError
         An argument is wrong.
     ImportError
@@ -480,13 +488,16 @@ def seal(
     target_path = f"{source_path}.zst" if out is None else os.fsdecode(out)
     check_new(target_path)
     # The lock keeps writers out until the stream is removed.
+    # Before it is opened, because to open a named pipe waits for the other side.
+    if not stat.S_ISREG(os.stat(source_path).st_mode):
+        raise io.UnsupportedOperation(f"only a regular file can be sealed, got {source_path!r:.200}")
     with open_for_writing(source_path, "ab") if remove else io.FileIO(source_path, "rb") as held:
         status = os.fstat(held.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise io.UnsupportedOperation(f"only a regular file can be sealed, got {source_path!r:.200}")
         if not remove and (writer := who_writes(source_path)) is not None:
             raise OSError(errno.EBUSY, f"a writer has the file open: {writer}", source_path)
         with io.FileIO(source_path, "rb") as source:
+            if not os.path.samestat(os.fstat(source.fileno()), status):
+                raise _changed(source, "another file has its name")
             if deframer is None:
                 deframer = deframer_for(find_checksum(source, source_path).checksum)
             partial, target = open_partial(target_path, _open_new)
@@ -509,13 +520,23 @@ def seal(
                 _remove(partial)
                 raise
         if remove:
+            # As a program that rotates its files does it.
+            if not os.path.samestat(os.stat(source_path), status):
+                raise OSError(
+                    errno.EBUSY, "it is sealed, and not removed, because another file has its name", source_path
+                )
             os.unlink(source_path)
             sync_folder(source_path)
     return report._replace(path=target_path)
 
 
 def _open_new(path: str) -> io.FileIO:
-    return io.FileIO(path, "x+b")
+    return io.FileIO(path, "x+b", opener=open_private)
+
+
+def open_private(path: str, flags: int) -> int:
+    """Opens a new file that others cannot read. It gets the mode of the stream when it is complete."""
+    return os.open(path, flags, 0o600)
 
 
 def _remove(path: str) -> None:

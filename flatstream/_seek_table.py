@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "LONGEST_HEADER",
     "MAX_BLOCK",
+    "MOST_INNER",
     "SKIPPABLE",
     "ZSTD_MAGIC",
     "Entry",
@@ -38,6 +39,7 @@ __all__ = [
     "WrongFrameError",
     "load_zstd",
     "make_table",
+    "max_size",
     "max_stored",
     "measure_frame",
     "parse_header",
@@ -121,6 +123,11 @@ def max_stored(size: int) -> int:
     return size + (size >> 8) + 1024
 
 
+def max_size(stored: int) -> int:
+    """How many bytes a frame of Zstandard of this size can hold: 128 KiB of one value take 4 bytes."""
+    return stored // 4 * LARGEST_INNER
+
+
 def make_table(entries: SeekTable) -> bytes:
     """The skippable frame with the table that ends a file."""
     numbers = array("I")
@@ -164,7 +171,7 @@ def read_table(read_at: ReadAt, size: int) -> SeekTable | None:
         numbers.byteswap()
     stored, sizes = numbers[:: width // 4], numbers[1 :: width // 4]
     if max(sizes) > MAX_BLOCK or any(
-        one > max_stored(whole) for one, whole in zip(stored, sizes, strict=True) if whole
+        one > max_stored(whole) or whole > max_size(one) for one, whole in zip(stored, sizes, strict=True) if whole
     ):
         return None
     if any(not one for one in stored) or sum(stored) != at:
@@ -179,11 +186,11 @@ def read_table(read_at: ReadAt, size: int) -> SeekTable | None:
 
 
 class WrongFrameError(ValueError):
-    """No frame of Zstandard is there, or none that is whole: `is_cut_off` says whether the file ends in it."""
+    """No frame of Zstandard is there, or none that is whole: `passed` says how many bytes of it were passed over."""
 
-    def __init__(self, message: str, *, is_cut_off: bool = False) -> None:
+    def __init__(self, message: str, passed: int = 0) -> None:
         super().__init__(message)
-        self.is_cut_off = is_cut_off
+        self.passed = passed
 
 
 class FrameHeader(NamedTuple):
@@ -231,8 +238,8 @@ def skippable_size(data: bytes) -> int | None:
     return SKIPPABLE + int.from_bytes(data[4:8], "little")
 
 
-def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry | None:
-    """The frame of Zstandard, or the skippable one, at an offset of a file that ends at `end`; None at its end.
+def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry:
+    """The frame of Zstandard, or the skippable one, at an offset of a file that ends at `end`.
 
     Its blocks are passed over by their headers, without decompressing them; of one that does not say its size, the size
     is -1. If it has very many, it is not measured, and both are -1.
@@ -244,26 +251,22 @@ def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry | None:
     """
     # With the header of the first block inside.
     head = read_at(at, LONGEST_HEADER + 3)
-    if not head.strip(b"\x00") and _is_zero(read_at, at, end):
-        # Padding.
-        return None
     if (skipped := skippable_size(head)) is not None:
         if at + skipped > end:
-            raise WrongFrameError("a skippable frame is cut off", is_cut_off=True)
+            raise WrongFrameError("a skippable frame is cut off")
         return Entry(skipped, 0)
     header = parse_header(head)
     if header is None:
-        short = len(head) < LONGEST_HEADER and ZSTD_MAGIC.startswith(head[:4])
-        raise WrongFrameError("no frame of Zstandard begins there", is_cut_off=short)
+        raise WrongFrameError("no frame of Zstandard begins there")
     place = at + header.length
     block = head[header.length : header.length + 3]
     for _ in range(MOST_INNER):
         if len(block) < 3:
-            raise WrongFrameError("the file ends inside a frame", is_cut_off=True)
+            raise WrongFrameError("the file ends inside a frame", place - at)
         number = int.from_bytes(block, "little")
         kind, length = number >> 1 & 3, number >> 3
         if kind > COMPRESSED or length > LARGEST_INNER:
-            raise WrongFrameError(f"a block of the frame is damaged, at offset {place}")
+            raise WrongFrameError(f"a block of the frame is damaged, at offset {place}", place - at)
         place += 3 + (1 if kind == RUN else length)
         if number & 1:
             break
@@ -272,15 +275,5 @@ def measure_frame(read_at: ReadAt, at: int, end: int) -> Entry | None:
         return Entry(-1, -1)
     place += 4 if header.has_checksum else 0
     if place > end:
-        raise WrongFrameError("the file ends inside a frame", is_cut_off=True)
+        raise WrongFrameError("the file ends inside a frame", place - at)
     return Entry(place - at, -1 if header.size is None else header.size)
-
-
-def _is_zero(read_at: ReadAt, at: int, end: int) -> bool:
-    """Whether nothing but zeros is there up to the end."""
-    while at < end:
-        piece = read_at(at, min(1 << 16, end - at))
-        if not piece or piece.strip(b"\x00"):
-            return not piece
-        at += len(piece)
-    return True

@@ -21,6 +21,7 @@ from flatstream._compressed import ZSTANDARD, DecompressedFile
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._peeked import PeekedFile, read_fully
 from flatstream._seek_table import (
+    MOST_INNER,
     SKIPPABLE,
     ZSTD_MAGIC,
     SeekTable,
@@ -46,6 +47,11 @@ RETAINED = 8 << 20
 
 # How many blocks are kept that were read: one that is read on in, and one that is looked into beside it.
 KEPT = 2
+
+# How many bytes may be looked at to find out whether frames are damaged or the table is wrong: so many, and so many times
+# the file.
+MOST_DOUBT = 16 << 20
+MOST_TIMES = 4
 
 # How much is decompressed at a time to be passed over.
 STEP = 1 << 20
@@ -178,6 +184,7 @@ class SeekableFile(PeekedFile):
         self._table: SeekTable | None = table
         # So many blocks, from the first one on, are where the table says.
         self._checked = 0
+        self._doubt = 0
         self.damage: dict[int, str] = {}
         # Where `readinto` and `peek` take bytes.
         self._position = 0
@@ -398,19 +405,37 @@ class SeekableFile(PeekedFile):
         """
         assert self._table is not None
         entry = self._table[index]
+        place = self._table.places[index]
         try:
-            found = measure_frame(self._raw.read_at, self._table.places[index], self._table.places[-1])
-        except WrongFrameError:
+            found = measure_frame(self._raw.read_at, place, self._table.places[-1])
+        except WrongFrameError as error:
+            self._note_doubt(error.passed - entry.stored)
             return
-        if found is None or found.stored not in (-1, entry.stored) or found.size not in (-1, entry.size):
+        if found.stored not in (-1, entry.stored) or found.size not in (-1, entry.size):
+            self._note_doubt(found.stored)
             # Of what is damaged, the size may be.
-            if found is None or self._is_sound(self._table.places[index], found.stored):
+            if self._is_sound(place, found.stored):
                 raise _Contradiction
             return
         if found.size < 0:
             # Only decompressing it tells its size, or where it ends.
+            self._note_doubt(MOST_INNER if found.stored < 0 else 0)
             with contextlib.suppress(self._zstd.ZstdError):
                 self._blocks = {index: _decompress(self._zstd, self._stored(index), entry.size)}
+
+    def _note_doubt(self, count: int) -> None:
+        """Notes that so many bytes of the file were looked at to find out whether a frame is damaged or the table is
+        wrong. Damage costs little of this, but a table can have each of its frames reach far into the others.
+
+        Raises
+        ------
+        _Contradiction
+            It is many times the file.
+        """
+        assert self._table is not None
+        self._doubt += max(0, count)
+        if self._doubt > MOST_DOUBT + MOST_TIMES * self._table.places[-1]:
+            raise _Contradiction
 
     def _is_sound(self, place: int, stored: int) -> bool:
         """Whether the frame at an offset of the file can be decompressed. It may hold any number of bytes."""

@@ -26,6 +26,7 @@ from flatstream.transforms.described import undoing
 
 if TYPE_CHECKING:
     from flatstream._message_reader import _OnError
+    from flatstream.transforms.ciphers import Cipher
 
 __all__ = ["FrameParser", "FrameSerializer"]
 
@@ -105,7 +106,7 @@ class FrameParser(MessageReader, FedDecoder):
         allow_empty: bool | None = None,
         on_error: _OnError = "raise",
         resync_window: int = DEFAULT_RESYNC_WINDOW,
-        cipher: Any = None,
+        cipher: Cipher | None = None,
     ) -> None:
         refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
         made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)

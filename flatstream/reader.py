@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flatstream._message_reader import _OnError as _OnError
+    from flatstream.transforms.ciphers import Cipher
 
     _FoundBy = Literal["description", "detection", "empty file"]
 
@@ -108,7 +109,7 @@ class StreamReader(MessageReader):
         allow_empty: bool | None = None,
         on_error: _OnError = "raise",
         resync_window: int = DEFAULT_RESYNC_WINDOW,
-        cipher: Any = None,
+        cipher: Cipher | None = None,
     ) -> None:
         refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
         made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flatstream.aio.reader import _OnError
     from flatstream.serializers import Serializer
+    from flatstream.transforms.ciphers import Cipher
 
 __all__ = ["Connection", "connect"]
 
@@ -139,7 +140,7 @@ def connect(
     describe: Any = None,
     metadata: dict[str, str] | None = None,
     serializer: Serializer | str | None = None,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
 ) -> Connecting:
     """Connects to a server: ``async with connect(host, port) as connection``, or ``connection = await connect(...)``.
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flatstream.description import Description
     from flatstream.errors import FlatStreamError
     from flatstream.serializers import Serializer
+    from flatstream.transforms.ciphers import Cipher
     from flatstream.transforms.encryption import EncryptionReport
 
     _OnError = Literal["raise", "skip", "stop", "resync"]
@@ -105,7 +106,7 @@ class AsyncStreamReader(AsyncItems[memoryview]):
         on_error: _OnError = "raise",
         resync_window: int = DEFAULT_RESYNC_WINDOW,
         memory_policy: MemoryPolicy | None = None,
-        cipher: Any = None,
+        cipher: Cipher | None = None,
     ) -> None:
         parser = FrameParser(
             deframer,

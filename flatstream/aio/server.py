@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from flatstream.aio.reader import _OnError
     from flatstream.serializers import Serializer
+    from flatstream.transforms.ciphers import Cipher
 
 __all__ = ["Server", "serve"]
 
@@ -257,7 +258,7 @@ async def serve(
     describe: Any = None,
     metadata: dict[str, str] | None = None,
     serializer: Serializer | str | None = None,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
 ) -> Server:
     """Begins to accept connections, and awaits ``handler(connection)`` for each, in a task of its own.
 

@@ -109,7 +109,9 @@ def wrong_usage() -> Iterator[None]:
 def timed_source_options(function: FunctionT) -> FunctionT:
     """Adds ``--checksum``, and ``--schema`` and ``--table`` for what is put in order by time, as `source`."""
     return source_options(
-        function, table_help="The table whose time field counts. Messages of other tables pass with those before them."
+        function,
+        table_help="The table whose time field counts. Messages of other tables pass with those before them.",
+        with_key=False,
     )
 
 

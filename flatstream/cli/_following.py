@@ -17,7 +17,7 @@ from flatstream.cli._output import complain
 from flatstream.reader import StreamReader
 from flatstream.tools.inputs import NotAStreamError
 
-__all__ = ["follow_from", "open_when_certain"]
+__all__ = ["follow_from", "is_empty_folder", "open_when_certain", "skip_to"]
 
 # In seconds: how often an empty file is looked at.
 PAUSE = 0.1
@@ -80,6 +80,13 @@ def follow_from(path: str, deframer: Deframer, begin: int) -> StreamReader:
     except BaseException:
         file.close()
         raise
+
+
+def skip_to(reader: StreamReader, offset: int, messages: int) -> None:
+    """Reads a followed stream up to an offset at which a frame begins, and before which there are so many messages."""
+    # Frames that are no messages may stand before the offset: to read up to it would wait for the next message.
+    while reader.offset < offset and reader.frames_read < messages and reader.read_message() is not None:
+        pass
 
 
 def open_when_certain(one: Input, source: Source) -> Opened:

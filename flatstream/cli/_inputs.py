@@ -17,6 +17,7 @@ from flatstream.tools.inputs import Input, Opened, load_schema
 from flatstream.tools.inputs import expand as expand_paths
 
 if TYPE_CHECKING:
+    from flatstream.cli._encrypted import KeyFile
     from flatstream.schema import Schema
 
 __all__ = [
@@ -196,9 +197,12 @@ class Source:
         The one of ``--schema``.
     table : str or None
         The name or file identifier of ``--table``.
+    cipher : KeyFile
+        Gives the ciphers of encrypted inputs, with the key of ``--key-file``.
     """
 
-    def __init__(self, checksum: str | None, schema: str | None, table: str | None) -> None:
+    def __init__(self, checksum: str | None, schema: str | None, table: str | None, cipher: KeyFile) -> None:
+        self.cipher = cipher
         self.checksum = checksum
         self.schema: Schema | None = None if schema is None else schema_of(schema, table)
         self.table = table
@@ -214,7 +218,7 @@ class Source:
             See `Input.open`.
         """
         try:
-            return one.open(self.checksum, self.schema, self.table, **options)
+            return one.open(self.checksum, self.schema, self.table, cipher=self.cipher, **options)
         except LookupError as error:
             raise click.UsageError(f"{one.name}: {error.args[0]}") from None
 
@@ -240,8 +244,20 @@ def checksum_option(function: FunctionT) -> FunctionT:
 TABLE_HELP = "The table of the messages: a name or a file identifier."
 
 
-def source_options(function: FunctionT, *, table_help: str = TABLE_HELP) -> FunctionT:
-    """Adds ``--checksum``, ``--schema`` and ``--table``, which the function gets as one argument, `source`."""
+def key_file_option(function: FunctionT) -> FunctionT:
+    """Adds ``--key-file``."""
+    return click.option(
+        "--key-file",
+        metavar="FILE",
+        type=click.Path(),
+        help="The key of encrypted inputs: a file of 32 bytes, or of 64 hexadecimal digits.",
+    )(function)
+
+
+def source_options(function: FunctionT, *, table_help: str = TABLE_HELP, with_key: bool = True) -> FunctionT:
+    """Adds ``--checksum``, ``--schema``, ``--table`` and ``--key-file``, which the function gets as one argument,
+    `source`.
+    """
 
     @checksum_option
     @click.option(
@@ -252,10 +268,24 @@ def source_options(function: FunctionT, *, table_help: str = TABLE_HELP) -> Func
         "stream describes.",
     )
     @click.option("--table", metavar="NAME", help=table_help)
-    def with_source(*args: Any, checksum: str | None, schema: str | None, table: str | None, **kwargs: Any) -> Any:
-        return function(*args, source=Source(checksum, schema, table), **kwargs)
+    @(key_file_option if with_key else _as_it_is)
+    def with_source(
+        *args: Any,
+        checksum: str | None,
+        schema: str | None,
+        table: str | None,
+        key_file: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        from flatstream.cli._encrypted import KeyFile
+
+        return function(*args, source=Source(checksum, schema, table, KeyFile(key_file)), **kwargs)
 
     return _with_parameters_of(function, with_source)
+
+
+def _as_it_is(function: FunctionT) -> FunctionT:
+    return function
 
 
 def _with_parameters_of(function: FunctionT, wrapper: Any) -> FunctionT:

@@ -74,6 +74,8 @@ def last_rows(
     if isinstance(opened.reader, JournalReader):
         return _of_journal(plan, count, reopen)
     file = opened.reader.source
+    # The first frame of a part is needed to decrypt the others.
+    from_start = from_start or opened.reader.encryption is not None
     if not from_start and one.kind == "file" and (size := _size_of(file)) is not None:
         try:
             return _of_file(file, size, opened.reader, plan, count)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from flatstream.cli._encrypted import tell_missing
 from flatstream.cli._formats import Printer
 from flatstream.cli._inputs import Input, Opened, Source
 from flatstream.cli._output import complain, count_text
 from flatstream.cli._plans import JsonPlan, Loss, Plan, Row, plan_of
 from flatstream.cli._selection import Selection
-from flatstream.cli._status import DAMAGED, INTACT
+from flatstream.cli._status import DAMAGED, INTACT, combine
 from flatstream.cli._times import is_number, parse_time
 from flatstream.errors import FlatStreamError
 from flatstream.reader import StreamReader
@@ -38,7 +39,7 @@ def show(one: Input, source: Source, selection: Selection, printer: Printer, lim
                 tell_loss(one.name, loss)
             raise
         printer.end()
-        return tell_loss(one.name, loss)
+        return combine([tell_loss(one.name, loss), tell_missing(one.name, opened.reader)])
 
 
 def _print_rows(

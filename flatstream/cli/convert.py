@@ -21,7 +21,7 @@ from flatstream.tools.inputs import NotAStreamError
 __all__ = ["command", "failed", "message_options"]
 
 # As in "pass to_format= (--to)" and "on_unsupported='json'".
-ARGUMENT_AND_OPTION = re.compile(r"\w+= \((--[\w-]+)\)")
+ARGUMENT_AND_OPTION = re.compile(r"\w+=(?:True)? \((--[\w-]+)\)")
 ARGUMENT = re.compile(
     r"\b(unsupported|table|fields|where|schema|time_field|to_checksum|compression|compress|processes)=(?:'(\w+)')?"
 )
@@ -120,6 +120,7 @@ def message_options(function: FunctionT) -> FunctionT:
 @click.option(
     "--describe/--no-describe", default=True, help="Whether the new file says its schema.  [default: describe]"
 )
+@click.option("--decrypt", is_flag=True, help="Write what was encrypted as it is: new files are not encrypted.")
 @click.option("--processes", type=click.IntRange(1, 1024), default=1, help="How many PATHs are converted at a time.")
 @json_option
 def command(
@@ -137,6 +138,7 @@ def command(
     compression: str | None,
     compress: str | None,
     describe: bool,
+    decrypt: bool,
     processes: int,
     as_json: bool,
 ) -> int:
@@ -182,6 +184,8 @@ def command(
                 compression=compression,
                 compressor=compress,
                 describe=describe,
+                cipher=source.cipher,
+                decrypt=decrypt,
                 progress=progress,
                 failed=tell_failure,
                 processes=processes,
@@ -205,7 +209,7 @@ def command(
         text += f"; left out: {', '.join(report.omitted)}" if report.omitted else ""
         text += f"; {count_text(report.others, 'message')} of other tables left out" if report.others else ""
         if report.skipped or report.lost_bytes:
-            text += f"; damaged, {count_text(report.skipped, 'message')} and {size_text(report.lost_bytes)} left out"
+            text += f"; damaged, {count_text(report.skipped, 'place')} and {size_text(report.lost_bytes)} left out"
         text += f"; ended at damage: {report.stop_error}" if report.stop_error is not None else ""
         if is_pipe:
             # Standard output has the messages.

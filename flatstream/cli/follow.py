@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from flatstream.cli._app import exit_statuses
-from flatstream.cli._following import follow_from, is_empty_folder, open_when_certain
+from flatstream.cli._encrypted import tell_missing
+from flatstream.cli._following import follow_from, is_empty_folder, open_when_certain, skip_to
 from flatstream.cli._formats import Printer, make_format
 from flatstream.cli._inputs import COUNT, Input, Source, expand, json_option, paths_argument, source_options
 from flatstream.cli._last import last_rows
@@ -87,16 +88,22 @@ def _follow(one: Input, source: Source, selection: Selection, count: int | None,
     with open_when_certain(one, source) as opened:
         plan = plan_of(opened, selection)
         deframer = opened.reader.deframer
+        is_encrypted, messages = opened.reader.encryption is not None, 0
         if count is not None:
             found = last_rows(one, opened, plan, count, reopen)
-            place = found.end
+            place, messages = found.end, opened.reader.frames_read
             shared.print(one.name, plan, found.rows)
             if one.kind != "journal":
                 # What is torn at the end may be a frame that is being written.
                 found.loss.ranges = [lost for lost in found.loss.ranges if lost[0] < found.end]
-            status = tell_loss(one.name, found.loss)
+            status = combine([tell_loss(one.name, found.loss), tell_missing(one.name, opened.reader)])
     if one.kind == "journal":
         with reopen(follow=True, start=place) as opened:
+            rest = _print_all(one.name, plan, opened.reader, selection, shared, 0)
+    elif is_encrypted:
+        # The first frame of a part is needed to decrypt the others, so it is read from the beginning again.
+        with source.open(one, on_error="skip", follow=True) as opened:
+            skip_to(opened.reader, place, messages)
             rest = _print_all(one.name, plan, opened.reader, selection, shared, 0)
     else:
         with follow_from(one.name, deframer, place) as reader:
@@ -108,6 +115,8 @@ def _print_all(name: str, plan: Plan, reader: StreamReader, selection: Selection
     """Prints messages as they come, tells what is lost, and returns the exit status when there are no more."""
     shared.readers.append(reader)
     loss, known = Loss(), Loss()
+    # What was lost where reading began again was told.
+    known.ranges = list(reader.lost_ranges)
     statuses = []
     for rows in thinned(plan.rows(reader, loss, live=True), selection.every, None):
         shared.print(name, plan, plan.moved(rows, begin))

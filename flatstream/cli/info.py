@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from flatstream.cli._app import exit_statuses
+from flatstream.cli._encrypted import missing_texts
 from flatstream.cli._inputs import (
     Input,
     Source,
@@ -33,6 +34,7 @@ from flatstream.description._schemas import PER_SECOND
 from flatstream.errors import FlatStreamError
 from flatstream.tools.inputs import passed_over
 from flatstream.tools.inspection import StreamInfo, info
+from flatstream.transforms.described import is_encrypted
 
 __all__ = ["command"]
 
@@ -78,6 +80,7 @@ def command(
                     table=source.table,
                     time=time_field,
                     check=check or None,
+                    cipher=source.cipher,
                     progress=progress,
                 )
             except FlatStreamError:
@@ -138,12 +141,22 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
         yield "segments", f"{count_text(found.segments)}{lost}"
     assert found.frames is not None
     intact = " intact" if found.state == "damaged" else ""
-    yield "frames", f"{count_text(found.frames)}{intact}{payloads_text(found)}"
+    others = " (with those that begin and end parts)" if found.unreadable and is_encrypted(found.description) else ""
+    yield "frames", f"{count_text(found.frames)}{intact}{others}{payloads_text(found)}"
     if found.checksum is not None:
         yield "checksum", f"{found.checksum} ({FOUND_BY[found.found_by]})"
     yield "intact", intact_text(found)
     if found.unreadable is not None:
         yield "messages", f"cannot be read: {found.unreadable}"
+    elif found.payload_bytes and found.size and found.description is not None and found.description.transforms:
+        share = f"{100 * found.size / found.payload_bytes:.0f} %"
+        yield "stored", f"{size_text(found.size)} for {size_text(found.payload_bytes)} of messages ({share})"
+    if found.encryption is not None:
+        parts = count_text(found.encryption.parts, "part")
+        if found.encryption.is_complete:
+            yield "encryption", f"{parts}, each with all of its frames and its end"
+        else:
+            yield "encryption", "; ".join([parts, *missing_texts(found.encryption)])
     if found.writer is not None:
         yield "written by", found.writer
     yield from times_of(found)
@@ -195,7 +208,7 @@ def intact_text(found: StreamInfo) -> str:
 def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     """From when to when, and how fast."""
     if found.time_field is None or found.time_unit is None:
-        if found.tables and found.frames:
+        if found.tables and found.frames and found.unreadable is None:
             yield "time", "not known: no field says that it is one, with its unit; --time-field NAME:UNIT names it"
         return
     if found.first_time is None or found.last_time is None:

@@ -88,6 +88,7 @@ def command(
                 where=messages.where,
                 on_error=on_error,
                 time_field=messages.time_field,
+                cipher=source.cipher,
                 progress=progress,
             )
             text = ""

@@ -60,7 +60,8 @@ def command(
         target = os.path.join(out, os.path.basename(os.path.normpath(one.name))) if is_folder else out
         if one.kind == "journal":
             return copy_journal(one, target, checksum, everything, as_json)
-        with one.open(checksum) as opened:
+        # Frames are copied as they are stored, and need no key and no packages.
+        with one.open(checksum, stored=True) as opened:
             kind = opened.checksum if checksum is None else checksum
             if opened.compression is not None:
                 hint = decompression(opened.compression, one.name)

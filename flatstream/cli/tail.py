@@ -7,13 +7,14 @@ from functools import partial
 import click
 
 from flatstream.cli._app import exit_statuses
+from flatstream.cli._encrypted import tell_missing
 from flatstream.cli._formats import Printer, make_format
 from flatstream.cli._inputs import Input, Source, count_option, expand, json_option, paths_argument, source_options
 from flatstream.cli._last import last_rows
 from flatstream.cli._plans import plan_of
 from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
 from flatstream.cli._show import open_since, tell_loss
-from flatstream.cli._status import for_each
+from flatstream.cli._status import combine, for_each
 
 __all__ = ["command"]
 
@@ -33,9 +34,9 @@ __all__ = ["command"]
 def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Selection, source: Source) -> int:
     """Show the last messages of each input.
 
-    Of large files and of journals only the end is read, of pipes and compressed files everything. Messages of a stream
-    that describes itself, or with --schema, are shown with their fields, objects of JSON and MessagePack as JSON, and
-    others as hexadecimal digits. Damage at the end is told on standard error and left out.
+    Of large files and of journals only the end is read, of pipes, compressed and encrypted files everything. Messages
+    of a stream that describes itself, or with --schema, are shown with their fields, objects of JSON and MessagePack as
+    JSON, and others as hexadecimal digits. Damage at the end is told on standard error and left out.
     """
     if selection.every > 1:
         raise click.UsageError("--every counts from the beginning: use it with head or cat")
@@ -46,10 +47,11 @@ def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Sel
             plan = plan_of(opened, selection)
             reopen = partial(source.open, one, on_error="resync")
             found = last_rows(one, opened, plan, count, reopen, from_start=from_start)
+            missing = tell_missing(one.name, opened.reader)
         printer.begin(one.name, plan)
         printer.print(found.rows)
         printer.end()
-        status = tell_loss(one.name, found.loss)
+        status = combine([missing, tell_loss(one.name, found.loss)])
         if found.error is not None:
             raise found.error
         return status

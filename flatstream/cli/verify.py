@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from flatstream.cli._app import exit_statuses
+from flatstream.cli._encrypted import missing_texts
 from flatstream.cli._inputs import (
     Input,
     Source,
@@ -30,8 +31,9 @@ __all__ = ["command"]
 def command(paths: tuple[str, ...], quiet: bool, allow_empty: bool | None, as_json: bool, source: Source) -> int:
     """Check every frame, and every message by its schema.
 
-    Lists the damage with offsets in bytes. Without a schema, payloads are compared with their checksums only. Nothing
-    is changed: recover cuts a torn tail off, salvage copies what is intact.
+    Lists the damage with offsets in bytes. Objects of JSON and MessagePack are loaded. Without a schema, payloads are
+    compared with their checksums only, and of an encrypted stream without a key, what is stored. Nothing is changed:
+    recover cuts a torn tail off, salvage copies what is intact.
     """
 
     def check(one: Input) -> int:
@@ -43,6 +45,7 @@ def command(paths: tuple[str, ...], quiet: bool, allow_empty: bool | None, as_js
                     schema=source.schema,
                     table=source.table,
                     allow_empty=allow_empty,
+                    cipher=source.cipher,
                     progress=progress,
                 )
             except LookupError as error:
@@ -67,7 +70,12 @@ def tell(report: VerifyReport) -> None:
         facts.append(count_text(report.segments, "segment"))
     if report.checksum is not None:
         facts.append("no checksum" if report.checksum == "none" else f"checksum {report.checksum}")
-    facts.append(f"messages of {', '.join(report.tables)}" if report.tables else "messages not verified: no schema")
+    if report.serializer is not None:
+        facts.append(f"messages are objects ({report.serializer})")
+    elif report.unreadable is not None:
+        facts.append(f"messages not verified: {report.unreadable}")
+    else:
+        facts.append(f"messages of {', '.join(report.tables)}" if report.tables else "messages not verified: no schema")
     print_line(f"{named}: {report.state}; {'; '.join(facts)}")
     for damage in report.damage:
         place = f"{damage.segment}, " if damage.segment is not None else ""
@@ -76,9 +84,12 @@ def tell(report: VerifyReport) -> None:
         print_line(f"  {place}{size}, after {count_text(damage.frame, 'intact frame')}: {word}{damage.reason}")
     if report.damaged_places > len(report.damage):
         print_line(f"  and {count_text(report.damaged_places - len(report.damage), 'more place')}")
+    if report.encryption is not None:
+        for text in missing_texts(report.encryption):
+            print_line(f"  {text}")
     if report.lost_segments:
         print_line(f"  {count_text(report.lost_segments, 'sealed segment')} lost: there are no such files")
-    if report.state == "damaged":
+    if report.state == "damaged" and (report.damaged_places or report.encryption is None):
         missing = f", {count_text(report.missing, 'frame number')} missing" if report.missing else ""
         print_line(
             f"  {count_text(report.damaged_places, 'place')}, {count_text(report.lost_bytes, 'byte')} lost{missing}"

@@ -62,6 +62,10 @@ class Root(NamedTuple):
     time_unit: str | None = None
 
 
+# A dictionary of Zstandard begins with this, and its number follows (RFC 8878).
+ZSTD_DICTIONARY = b"\x37\xa4\x30\xec"
+
+
 class Transform(NamedTuple):
     """What was done to payloads before they were framed.
 
@@ -81,9 +85,13 @@ class Transform(NamedTuple):
 
     @property
     def text(self) -> str:
-        """It in words, as "compression (level 3, method zstd, 4,096 bytes of data)"."""
+        """It in words, as "compression (level 3, method zstd, dictionary 1211377842 of 4,096 bytes)"."""
         parts = [f"{key} {value}" for key, value in self.parameters]
-        parts += [f"{len(self.data):,} bytes of data"] if self.data else []
+        if self.data[:4] == ZSTD_DICTIONARY and len(self.data) >= 8:
+            number = int.from_bytes(self.data[4:8], "little")
+            parts.append(f"dictionary {number} of {len(self.data):,} bytes")
+        elif self.data:
+            parts.append(f"{len(self.data):,} bytes of data")
         return f"{self.name} ({', '.join(parts)})" if parts else self.name
 
     @property

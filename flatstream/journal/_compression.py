@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 from flatstream._files import sync_folder
-from flatstream._sealing import SealReport, copy_sealed
+from flatstream._sealing import SealReport, copy_sealed, open_private
 from flatstream.framing import Deframer
 from flatstream.journal._layout import (
     COMPRESSED,
@@ -201,7 +201,7 @@ class Compressor:
                 self._tell(logging.WARNING, "%s is not as it was sealed, and is not compressed", name)
                 source.close()
                 return None
-            target = io.FileIO(path + COMPRESSED + UNFINISHED, "w+b")
+            target = io.FileIO(path + COMPRESSED + UNFINISHED, "w+b", opener=open_private)
         except BaseException:
             source.close()
             raise

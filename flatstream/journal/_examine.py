@@ -250,7 +250,9 @@ def read_content(segment: Segment, deframer: Deframer, watch: Watch | None = Non
     with open_segment(segment) as file:
         found = _read_open(file, deframer, watch)
         blocks = damaged_blocks(file)
-        return found if blocks is None or found.reason is None else found._replace(reason=f"{found.reason}; {blocks}")
+        if blocks is None:
+            return found
+        return found._replace(reason=blocks if found.reason is None else f"{found.reason}; {blocks}")
 
 
 def _read_open(file: SegmentFile, deframer: Deframer, watch: Watch | None) -> Content:
@@ -382,8 +384,11 @@ def _judge(
             reason = f"it has {content.size} bytes, and had {known.bytes} when it was sealed"
             reason += f"; {content.reason}" if content.reason else ""
             damage = damage or [Damage(content.size, content.size, segment.first + content.frames, end)]
-    if is_whole and not content.lost_ranges and content.torn is None:
+    if is_whole and not content.lost_ranges and content.torn is None and content.reason is None:
         gap, damage = end - segment.first - content.frames, []
+    if content.reason is not None and not damage:
+        # Nothing stands for what cannot be decompressed without a table.
+        damage = [Damage(content.size, content.size, end, end)]
     if damage:
         state = "damaged"
         reason = reason or "frames are missing at its end"

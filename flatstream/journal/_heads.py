@@ -31,6 +31,7 @@ __all__ = [
     "Continuation",
     "Heads",
     "continue_descriptions",
+    "description_beside",
     "find_identity",
     "newest_description",
     "read_description",
@@ -150,6 +151,15 @@ def newest_description(segments: Sequence[Segment], deframer: Deframer) -> Descr
             if (found := read_description(file, deframer)) is not None:
                 return found
     return None
+
+
+def description_beside(segments: Sequence[Segment], segment: Segment, deframer: Deframer) -> Description | None:
+    """The description that a segment had whose beginning is damaged: that of the segments around it, if those agree."""
+    before = [one for one in segments if one.first < segment.first]
+    behind = [one for one in segments if one.first > segment.first]
+    found = [newest_description(before, deframer), newest_description(behind[::-1], deframer)]
+    known = [one for one in found if one is not None]
+    return known[0] if known and known[0].matches(known[-1]) else None
 
 
 def find_identity(directory: str, deframer: Deframer) -> str:

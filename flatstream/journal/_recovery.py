@@ -24,7 +24,7 @@ from flatstream.framing import Deframer
 from flatstream.journal._compression import settled_segments
 from flatstream.journal._layout import Manifest, Sealed, Segment, lost_segments, segment_name
 from flatstream.journal._numbers import head_size, possible_frames
-from flatstream.journal._segment_files import SegmentFile, open_segment, size_of
+from flatstream.journal._segment_files import SegmentFile, damaged_blocks, open_segment, size_of
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, RecoveryReport, recover
 
@@ -224,6 +224,9 @@ def _read_compressed(segment: Segment, deframer: Deframer, seal: Sealed | None) 
             error = damage.with_traceback(None)
             error.__cause__ = error.__context__ = None
             return _damaged(segment, source, size, deframer, error)
+        if (reason := damaged_blocks(source)) is not None:
+            # Nothing stands for what cannot be decompressed without a table.
+            return _damaged(segment, source, size, deframer, FlatStreamError(reason))
         if report.end is not RecoveryEnd.CLEAN_EOF:
             torn = UnexpectedEofError(needed=0, offset=report.last_good_offset)
             return _damaged(segment, source, size, deframer, torn)

@@ -15,6 +15,7 @@ from flatstream._core.stream.frame_search import header_size_of
 from flatstream._files import check_new, sync, sync_folder
 from flatstream._salvage import salvage
 from flatstream.checksums import ChecksumType
+from flatstream.description import Description
 from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for
 from flatstream.journal._examine import (
@@ -28,7 +29,7 @@ from flatstream.journal._examine import (
     examine,
     number_damage,
 )
-from flatstream.journal._heads import NO_JOURNAL, Heads, find_identity
+from flatstream.journal._heads import JOURNAL_KEY, NO_JOURNAL, Heads, description_beside, find_identity
 from flatstream.journal._layout import Manifest, Sealed, segment_path, write_manifest
 from flatstream.journal._numbers import FIRST_BYTES
 from flatstream.journal._segment_files import is_compressed_file, open_segment
@@ -75,7 +76,8 @@ def salvage_journal(
 ) -> list[Salvaged]:
     """Copies the intact frames of damaged and torn segments to a new folder. The journal is not changed.
 
-    Behind lost frames a new segment begins, so that each frame keeps its number. It begins with the same description.
+    Behind lost frames a new segment begins, so that each frame keeps its number. It begins with the same description;
+    if that is lost, with the one of the segments before and behind, if those agree.
     The new journal has the identity of the old one, so that cursors go on to be right.
 
     Parameters
@@ -116,7 +118,9 @@ def salvage_journal(
                 raise OSError(errno.EIO, found.reason, found.segment.path)
             if found.state == "damaged":
                 with _plain_file(found, partial) as path:
-                    done.append(_salvage(found, path, partial, checksum, progress and progress(found.segment.name)))
+                    done.append(
+                        _salvage(folder, found, path, partial, checksum, progress and progress(found.segment.name))
+                    )
             elif everything or found.state == "torn":
                 with _plain_file(found, partial) as path:
                     done.append(_copy(found, path, partial))
@@ -175,7 +179,12 @@ def _copy(found: Examined, path: str, folder: str) -> Salvaged:
 
 
 def _salvage(
-    found: Examined, path: str, folder: str, checksum: ChecksumType, progress: Callable[[int, int], object] | None
+    journal: Folder,
+    found: Examined,
+    path: str,
+    folder: str,
+    checksum: ChecksumType,
+    progress: Callable[[int, int], object] | None,
 ) -> Salvaged:
     base = found.segment.name
     whole = os.path.join(folder, f"{base}.salvaged")
@@ -196,6 +205,9 @@ def _salvage(
     # Without the description, the first message may look like one.
     head = 0 if found.content is None else found.content.head
     is_described = head > 0 and not any(begin < head for begin, _ in report.lost_ranges)
+    lost_description = None
+    if not is_described and any(begin == 0 for begin, _ in report.lost_ranges):
+        lost_description = description_beside(journal.segments, found.segment, deframer_of(checksum))
     frames, before = _count(whole, checksum, places, is_described)
     content = Content(
         report.size + lost,
@@ -218,7 +230,11 @@ def _salvage(
             continue
         if count > counted:
             begin = max(start, head) if is_described else start
-            description = _description_before(whole, begin, head if is_described else 0, number, checksum)
+            description = (
+                _description_before(whole, begin, head if is_described else 0, number, checksum)
+                if lost_description is None
+                else Heads(lost_description, checksum.checksum(), _journal_of(lost_description)).frame(number)
+            )
             files.append(_piece(found, whole, folder, number, count - counted, begin, place, description))
         number, start, counted = one.next, place, count
     os.unlink(whole)
@@ -241,6 +257,11 @@ def _count(path: str, checksum: ChecksumType, places: list[int], is_described: b
                 counts.append(frames + bisect_left(batch.offsets, places[len(counts)] - batch.stream_offset))
             frames += len(batch)
     return frames, counts + [frames] * (len(places) - len(counts))
+
+
+def _journal_of(description: Description) -> str:
+    """The identity of the journal that a description of a segment has."""
+    return description.metadata.get(JOURNAL_KEY, NO_JOURNAL)
 
 
 def _description_before(path: str, begin: int, head: int, first: int, checksum: ChecksumType) -> bytes:

@@ -16,7 +16,16 @@ from flatstream._seek_table import read_table
 from flatstream._seekable import SeekableFile
 from flatstream.journal._layout import COMPRESSED, Segment
 
-__all__ = ["SegmentFile", "damaged_blocks", "is_compressed_file", "open_segment", "read_at", "size_of", "stat_segment"]
+__all__ = [
+    "SegmentFile",
+    "damage_at",
+    "damaged_blocks",
+    "is_compressed_file",
+    "open_segment",
+    "read_at",
+    "size_of",
+    "stat_segment",
+]
 
 SegmentFile: TypeAlias = io.FileIO | SeekableFile
 
@@ -79,6 +88,20 @@ def size_of(file: SegmentFile) -> int:
 def read_at(file: SegmentFile, offset: int, buffer: memoryview) -> int:
     """Reads the bytes at `offset` of the plain segment; returns how many, 0 only at its end."""
     return file.read_at(offset, buffer) if isinstance(file, SeekableFile) else read_once(file, offset, buffer)
+
+
+def damage_at(file: SegmentFile, offset: int) -> str | None:
+    """Why a byte of a segment was read as none of a frame, if the block with it is damaged; None otherwise."""
+    if not isinstance(file, SeekableFile):
+        return None
+    index = next(iter(file.blocks(offset, offset + 1)), -1)
+    why = file.damage.get(index)
+    if why is None:
+        return None
+    if index < 0:
+        return f"the compressed data cannot be decompressed ({why})"
+    begin, end = file.bounds(index)
+    return f"block {index} of the compressed segment, with {end - begin:,} bytes, cannot be decompressed ({why})"
 
 
 def damaged_blocks(file: SegmentFile) -> str | None:

@@ -570,7 +570,8 @@ class SegmentSink:
 
     def _files(self) -> list[io.FileIO]:
         """The files that are not synced."""
-        return [*(one.file for one in self.ended), self.file]
+        # A copy in one step: the keeper takes segments away meanwhile.
+        return [*(one.file for one in list(self.ended)), self.file]
 
     def sync(self, snapshot: Snapshot) -> None:
         """Returns when the disk has what the snapshot names.
@@ -661,7 +662,7 @@ class SegmentSink:
 
     def close_files(self) -> None:
         """Closes all files as they are."""
-        for one in self.ended:
+        for one in list(self.ended):
             one.file.close()
         self.file.close()
         folder, self._folder = self._folder, None

@@ -62,7 +62,7 @@ def examine_journal(
         Gets the number of bytes of the segments that are done.
     """
     from flatstream.journal._examine import checksum_of, deframer_of, examine, read_folder
-    from flatstream.journal._segment_files import open_segment
+    from flatstream.journal._segment_files import damage_at, open_segment
 
     folder = read_folder(directory)
     totals = Totals()
@@ -92,6 +92,8 @@ def examine_journal(
                 for (begin, end), frames in ranges:
                     with open_segment(found.segment) as file:
                         error = first_error(file, deframer, begin, found.reason or "")
+                        if (block := damage_at(file, begin)) is not None:
+                            error = "frame", block
                     totals.add_damage(Damage(begin, end, *error, before + frames, name))
                 if not ranges:
                     # Frames are missing at its end, or it was not read.

@@ -16,7 +16,7 @@ from flatstream.reader import StreamReader
 from flatstream.tools._fields import field_at
 from flatstream.tools._times import MessageTimes, TimeField, guess_time_field, time_field
 from flatstream.tools.inputs import Input, expand, pick_table
-from flatstream.transforms.described import ENCRYPTION
+from flatstream.transforms.described import CipherOfDescription, encrypted_error, is_encrypted
 
 if TYPE_CHECKING:
     from flatstream.description import Description, Transform
@@ -97,6 +97,18 @@ class SourceStream:
         return SourceReport(self.name, self.reader.frames_read - self.before, tuple(self.reader.lost_ranges))
 
 
+class _NoKey(CipherOfDescription):
+    """The answer to an encrypted source."""
+
+    def cipher_for(self, transform: Any) -> Any:
+        """Raises InvalidFrameError."""
+        raise encrypted_error(
+            transform,
+            "its frames belong to their places in it, and cannot be put into another stream; convert with its key "
+            "makes a stream of it that is not encrypted",
+        )
+
+
 @contextlib.contextmanager
 def open_sources(
     sources: Iterable[Any], checksum: Checksum | ChecksumType | str | None, on_error: _OnError
@@ -121,7 +133,7 @@ def open_sources(
             if not isinstance(source, (str, os.PathLike, Input)):
                 raise TypeError(f"expected a path, an Input or a StreamReader, got {source!r:.100}")
             for one in [source] if isinstance(source, Input) else expand([source]):
-                found = stack.enter_context(one.open(checksum, on_error=on_error))
+                found = stack.enter_context(one.open(checksum, cipher=_NoKey(), on_error=on_error))
                 opened.append(SourceStream(one.name, found.reader, is_empty=found.found_by == "empty file"))
         yield opened
 
@@ -179,7 +191,7 @@ def common_transforms(sources: list[SourceStream]) -> tuple[Transform, ...]:
     for source in known:
         if source.transforms and not source.is_transformed:
             raise ValueError(f"{source.name} is read with a deframer that does not undo what its description says")
-        if any(transform.name == ENCRYPTION for transform in source.transforms):
+        if is_encrypted(source.description):
             raise ValueError(f"{source.name} is encrypted, and the new file would not be: use a reader and a writer")
     first = known[0].transforms if known else ()
     return first if all(source.transforms == first for source in known) else ()

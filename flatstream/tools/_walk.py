@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.checksums.checksum import UncheckedChecksum
 from flatstream._core.framing.transform import restores_payloads
@@ -27,6 +27,9 @@ from flatstream.framing import ChecksumDeframer, Deframer
 from flatstream.reader import StreamReader
 from flatstream.recovery import RecoveryEnd, recover
 from flatstream.validation import Validator
+
+if TYPE_CHECKING:
+    from flatstream.transforms.encryption import EncryptionReport
 
 __all__ = ["Damage", "Totals", "check_file", "first_error", "identifier_of", "read_to_end", "walk_headers"]
 
@@ -105,6 +108,8 @@ class Totals:
     end: int = 0
     # Whether it is a compressed file that ends inside its data.
     is_cut_off: bool = False
+    # Of an encrypted stream that was decrypted: what is missing.
+    encryption: EncryptionReport | None = None
     chosen: random.Random = field(default_factory=lambda: random.Random(0))
 
     def add(self, batch: FrameBatch) -> None:
@@ -134,6 +139,15 @@ class Totals:
         self.lost_bytes += damage.end - damage.begin
         if len(self.damage) < MOST_DAMAGE:
             self.damage.append(damage)
+
+    @property
+    def state(self) -> Literal["intact", "torn", "damaged"]:
+        """What is wrong with the stream, or "intact"."""
+        if self.encryption is not None and self.encryption.is_gapped:
+            return "damaged"
+        if not self.damaged_places:
+            return "intact"
+        return "torn" if self.torn is not None else "damaged"
 
     @property
     def torn(self) -> int | None:
@@ -217,8 +231,10 @@ def read_to_end(
         if error is None or error is known:
             break
         kind, reason = kind_of(error), reason_of(error)
-        if kind == "payload" and evidence_bytes_of(reader.deframer) >= ENOUGH_EVIDENCE:
-            # The frame is as it was written, and the next one is behind it.
+        is_encrypted = reader.encryption is not None
+        if kind == "payload" and not is_encrypted and evidence_bytes_of(reader.deframer) >= ENOUGH_EVIDENCE:
+            # The frame is as it was written, and the next one is behind it. (Of an encrypted stream, frames behind a
+            # gap are refused here, and not below.)
             begin = reader.offset
             with contextlib.suppress(ValidationFailedError, FlatbufferError):
                 reader.read_batch(1, on_error="raise")
@@ -237,6 +253,7 @@ def read_to_end(
         if validator is not None:
             _validate(batch, validator, totals)
     totals.end = reader.offset
+    totals.encryption = reader.encryption
 
 
 def _validate(batch: FrameBatch, validator: Validator, totals: Totals) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import ValidationFailedError
 from flatstream.framing import Deframer
+from flatstream.serializers import REFUSALS, Serializer, refusal
 from flatstream.tools._fields import has_identifier
 from flatstream.tools._journals import examine_journal
+from flatstream.tools._objects import serializer_of
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of
 from flatstream.tools.inputs import Input, Opened, only_input
 from flatstream.validation import TypedValidator, Validator
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
+    from flatstream.transforms.encryption import EncryptionReport
 
 __all__ = ["VerifyReport", "verify"]
 
@@ -45,10 +48,19 @@ class VerifyReport:
         How many there are, and how many bytes they have.
     tables : tuple of str
         The tables that messages were verified to be of; empty if there was no schema.
+    serializer : str or None
+        The serializer that has loaded each message: of a stream that describes itself as one of objects.
     segments, lost_segments : int or None
         Of a journal: how many there are, and how many are known to be missing.
     missing : int
         Of a journal: how many frame numbers belong to no frame.
+    unreadable : str or None
+        Why messages were not checked: the stream is encrypted and there is no key, its payloads are compressed in a way
+        that cannot be undone, or the library of its serializer is not installed. Then frames are intact if what is
+        stored in them is.
+    encryption : EncryptionReport or None
+        What was found of the parts of an encrypted stream. If something is missing in them, the stream is damaged; a
+        part without an end may be one whose writer crashed.
     """
 
     path: str
@@ -65,10 +77,17 @@ class VerifyReport:
     segments: int | None = None
     lost_segments: int | None = None
     missing: int = 0
+    serializer: str | None = None
+    unreadable: str | None = None
+    encryption: EncryptionReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as JSON has them."""
-        return vars(self) | {"damage": [one.to_dict() for one in self.damage], "tables": list(self.tables)}
+        return vars(self) | {
+            "damage": [one.to_dict() for one in self.damage],
+            "tables": list(self.tables),
+            "encryption": None if self.encryption is None else asdict(self.encryption),
+        }
 
 
 def verify(
@@ -78,6 +97,7 @@ def verify(
     schema: Schema | str | os.PathLike[str] | None = None,
     table: str | None = None,
     allow_empty: bool | None = None,
+    cipher: Any = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> VerifyReport:
     """Reads all of an input, and compares every payload with its checksum and with its table. Nothing is changed.
@@ -89,12 +109,15 @@ def verify(
     checksum : Checksum, ChecksumType or str, optional
         By default it is found.
     schema : Schema or path, optional
-        By default the one that the stream describes; without any, payloads are compared with checksums only.
+        By default the one that the stream describes; without any, payloads are compared with checksums only, or loaded
+        by the serializer that it names.
     table : str, optional
         The name or file identifier of the table.
     allow_empty : bool, optional
         Whether empty frames are intact. By default they are in a file that is not damaged, unless nothing but zeros
         follows.
+    cipher : Cipher, optional
+        For the messages of an encrypted stream. Without it, what is stored is compared with its checksums.
     progress : callable, optional
         ``progress(offset, size)`` gets how far reading is.
 
@@ -106,6 +129,8 @@ def verify(
     ------
     NotAStreamError
         The input is no stream, or it is not certain with which checksum.
+    UnreadableError
+        A cipher is given, and it is another one, or the stream is not encrypted.
     LookupError
         There is no such table.
     OSError
@@ -129,9 +154,15 @@ def verify(
     options: dict[str, Any] = {} if one.kind == "journal" else {"allow_empty": allow_empty}
     if one.kind in ("pipe", "remote"):
         options["on_error"] = "resync"
-    with one.open(checksum, schema, table, **options) as opened:
-        validator = _validator_of(opened)
-        tables = tuple(known.name for known in _tables_of(opened).values())
+    with one.open(checksum, schema, table, cipher=cipher, stored="if unreadable", **options) as opened:
+        unreadable = opened.unreadable
+        try:
+            validator = None if unreadable is not None else _validator_of(opened)
+        except ImportError as error:
+            # Of a serializer.
+            validator, unreadable = None, str(error)
+        tables = () if validator is None else tuple(known.name for known in _tables_of(opened).values())
+        serializer = validator.serializer.name if isinstance(validator, ObjectValidator) else None
         if one.kind == "journal":
             found = examine_journal(one.name, checksum, everything=True, validator=validator, step=step)
             return VerifyReport(
@@ -149,6 +180,8 @@ def verify(
                 found.segments,
                 found.lost_segments,
                 found.missing,
+                serializer=serializer,
+                unreadable=unreadable,
             )
         if one.kind == "file" and opened.compression is None:
             deframer: Deframer = opened.reader.deframer
@@ -160,7 +193,7 @@ def verify(
         return VerifyReport(
             one.name,
             one.kind,
-            "intact" if not totals.damaged_places else "torn" if totals.torn is not None else "damaged",
+            totals.state,
             opened.checksum,
             opened.found_by,
             totals.frames,
@@ -169,6 +202,9 @@ def verify(
             totals.damaged_places,
             totals.lost_bytes,
             tables,
+            serializer=serializer,
+            unreadable=unreadable,
+            encryption=totals.encryption,
         )
 
 
@@ -190,7 +226,23 @@ def _validator_of(opened: Opened) -> Validator | None:
     }
     if len(validators) > 1:
         return MixedValidator(validators)
+    if not validators and (serializer := serializer_of(opened.description)) is not None:
+        return ObjectValidator(serializer)
     return next(iter(validators.values()), None)
+
+
+class ObjectValidator(Validator):
+    """Verifies messages that are the objects of a serializer: each can be loaded."""
+
+    def __init__(self, serializer: Serializer) -> None:
+        self.serializer = serializer
+
+    def validate(self, payload: memoryview) -> None:
+        """Raises ValidationFailedError for a message that cannot be loaded."""
+        try:
+            self.serializer.loads(payload)
+        except REFUSALS as error:
+            raise refusal(self.serializer.name, error) from None
 
 
 class MixedValidator(Validator):

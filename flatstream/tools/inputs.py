@@ -28,6 +28,7 @@ from flatstream.framing import deframer_for
 from flatstream.reader import StreamReader
 from flatstream.tools._contradictions import check_table
 from flatstream.tools._foreign import FIRST, Foreign, look_at, what_is
+from flatstream.transforms.described import CipherOfDescription, IfReadable, is_encrypted
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
@@ -111,6 +112,8 @@ class Opened:
         The table of the messages: the one that was asked for, or the only one.
     compression : str or None
         How the input is compressed: "gzip", "zstd" and others.
+    unreadable : str or None
+        Why the reader gives what is stored, and not messages; see `Input.open`.
     """
 
     reader: StreamReader
@@ -120,6 +123,7 @@ class Opened:
     tables: dict[str, Table] = field(default_factory=dict)
     table: Table | None = None
     compression: str | None = None
+    unreadable: str | None = None
 
     def __reduce__(self) -> NoReturn:
         fail_to_pickle(self)
@@ -161,7 +165,8 @@ class Input:
         schema: Schema | str | os.PathLike[str] | None = None,
         table: str | None = None,
         *,
-        stored: bool = False,
+        cipher: Any = None,
+        stored: bool | Literal["if unreadable"] = False,
         **options: Any,
     ) -> Opened:
         """Opens the input for reading.
@@ -174,8 +179,11 @@ class Input:
             The schema of the messages, instead of the description's; a path is that of a schema file.
         table : str, optional
             The name or file identifier of the table that the messages have; the root by default.
-        stored : bool
-            Whether to read what is stored, and not the messages that the description says that it is of.
+        cipher : Cipher, optional
+            For an encrypted stream. Any other is refused then.
+        stored : bool or "if unreadable"
+            Whether to read what is stored, and not the messages that the description says that it is of. Or only if
+            messages cannot be restored; then `Opened.unreadable` says why.
         **options
             Those of `StreamReader` or `JournalReader`, such as `on_error` or `follow`.
 
@@ -184,14 +192,15 @@ class Input:
         NotAStreamError
             The input is no stream, or its checksum cannot be found.
         UnreadableError
-            Its payloads are compressed or encrypted in a way that cannot be undone.
+            Its payloads are compressed or encrypted in a way that cannot be undone; or the key is another one.
         LookupError
             There is no such table, or the schema contradicts the stream's description.
         OSError
             It cannot be read.
         """
         made = None if schema is None else load_schema(schema)
-        opened = self._open_reader(checksum, options, stored=stored)
+        choice = IfReadable(cipher) if stored == "if unreadable" else None
+        opened = self._open_reader(checksum, options, cipher if choice is None else choice, stored=stored is True)
         try:
             try:
                 opened.description = opened.reader.description
@@ -199,7 +208,11 @@ class Input:
                     opened.reader._check_readable()
                 except InvalidFrameError as error:
                     # A damaged dictionary is damage, and another error.
-                    raise UnreadableError.of(self.name, str(error)) from error
+                    raise UnreadableError.of(self.name, error.message) from error
+                if choice is not None:
+                    opened.unreadable = choice.unreadable
+                if cipher is not None and stored is not True:
+                    self._check_key(checksum, cipher, opened)
             finally:
                 if checksum is not None and opened.description is None and self.kind == "file":
                     self._check_checksum(checksum)
@@ -218,10 +231,41 @@ class Input:
             raise
         return opened
 
-    def _open_reader(self, checksum: Any, options: dict[str, Any], *, stored: bool) -> Opened:
+    def _check_key(self, checksum: Any, cipher: Any, opened: Opened) -> None:
+        """Raises UnreadableError if the cipher, or what stands for one, is not the one of the stream.
+
+        With another key, each frame would be refused as a damaged one. Of a pipe, nothing can be read for that.
+        """
+        if isinstance(cipher, CipherOfDescription):
+            if not cipher.has_key or opened.found_by == "empty file":
+                return
+            if opened.description is None:
+                raise UnreadableError.of(
+                    self.name, "a key is given, and no description says that the stream is encrypted, and how"
+                )
+        if self.kind != "file" or (opened.description is not None and not is_encrypted(opened.description)):
+            return
+        try:
+            with self._open_reader(checksum, {"on_error": "resync"}, cipher, stored=False).reader as reader:
+                reader.read_message()
+                found = reader.encryption
+        except (FlatStreamError, EOFError, OSError, LookupError):
+            # Reading it says what is wrong.
+            return
+        if found is not None and found.refused and not found.parts:
+            raise UnreadableError.of(
+                self.name,
+                "nothing of the stream can be decrypted: the key, its id, the algorithm or the context is another, or "
+                "the first frame of each part is damaged",
+            )
+
+    def _open_reader(self, checksum: Any, options: dict[str, Any], cipher: Any, *, stored: bool) -> Opened:
         if self.kind == "journal":
             from flatstream.journal import JournalReader
 
+            given = cipher.cipher if isinstance(cipher, IfReadable) else cipher
+            if given is not None and not (isinstance(given, CipherOfDescription) and not given.has_key):
+                raise UnreadableError.of(self.name, "a key is given, and journals are not encrypted")
             try:
                 journal = JournalReader(self.name, checksum, **options)
             except ValueError as error:
@@ -229,6 +273,8 @@ class Input:
                 raise NotAStreamError.of(self.name, str(error)) from error
             return Opened(journal, journal.checksum, None if checksum is not None else "journal")
         try:
+            if not stored:
+                options = options | {"cipher": cipher}
             if self.kind == "pipe":
                 reader, found_by = _open_pipe(self.name, checksum, options, stored=stored)
             else:
@@ -313,8 +359,9 @@ def _open_pipe(
 
 def decompression(compression: str | None, name: str) -> str:
     """What to do with a compressed file that is to be repaired, or that is cut off."""
-    # The programs have the names of the formats.
-    command = f"{compression} -dc {'FILE' if name == STDIN else name} > NEW"
+    # Other programs have the names of the formats.
+    program = {"Zstandard": "zstd", "LZ4": "lz4"}.get(compression or "", compression)
+    command = f"{program} -dc {'FILE' if name == STDIN else name} > NEW"
     return f"{command} decompresses it as far as it goes, and flatstream salvage NEW OUT copies what is intact"
 
 
@@ -360,7 +407,7 @@ def load_schema(schema: Schema | str | os.PathLike[str] | Input, table: str | No
         if first[4:8] == BINARY or one.name.lower().endswith(".fbs"):
             return Schema.from_file(one.name)
     try:
-        opened = one.open()
+        opened = one.open(stored=True)
     except NotAStreamError as error:
         raise NotAStreamError.of(one.name, f"no schema (.fbs or .bfbs), and {error}", error.found) from error
     with opened:

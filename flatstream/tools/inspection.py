@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flatstream.description import Description
     from flatstream.schema import Schema, Table
     from flatstream.tools._times import TimeField
+    from flatstream.transforms.encryption import EncryptionReport
 
 __all__ = ["StreamInfo", "info"]
 
@@ -81,6 +82,8 @@ class StreamInfo:
     unreadable : str or None
         Why messages cannot be read, if payloads are compressed or encrypted in a way that cannot be undone. Then frames
         are intact if what is stored in them is, and the sizes of payloads are those of what is stored.
+    encryption : EncryptionReport or None
+        What was found of the parts of an encrypted stream, if there was a key.
     writer : str or None
         The process that has it open to write it.
     segments, lost_segments : int or None
@@ -113,6 +116,7 @@ class StreamInfo:
     last_time: int | None = None
     description: Any = None
     unreadable: str | None = None
+    encryption: EncryptionReport | None = None
     writer: str | None = None
     segments: int | None = None
     lost_segments: int | None = None
@@ -135,6 +139,7 @@ class StreamInfo:
         skipped = ("schema", "description")
         content = {name: value for name, value in vars(self).items() if name not in skipped}
         content["damage"] = [asdict(one) for one in self.damage]
+        content["encryption"] = None if self.encryption is None else asdict(self.encryption)
         content["tables"] = dict(self.tables)
         content["identifiers"] = dict(self.identifiers)
         content |= {"seconds": self.seconds, "rate": self.rate, "description": None}
@@ -156,6 +161,7 @@ def info(
     table: str | None = None,
     time: str | tuple[str, str] | None = None,
     check: bool | None = None,
+    cipher: Any = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> StreamInfo:
     """Finds out what a file, journal or pipe is. Nothing is changed.
@@ -175,6 +181,8 @@ def info(
         By default that of the description, or the one whose name says it.
     check : bool, optional
         Whether each payload is compared with its checksum; by default if there are at most 64 MiB.
+    cipher : Cipher, optional
+        For the messages of an encrypted stream. Without it, `StreamInfo.unreadable` says that it is encrypted.
     progress : callable, optional
         ``progress(offset, size)`` gets how far reading is.
 
@@ -189,6 +197,8 @@ def info(
         It cannot be read.
     LookupError
         There is no such table.
+    UnreadableError
+        A cipher is given, and it is another one, or the stream is not encrypted.
     ValueError
         The path is that of a folder that is no journal; `time` is no field of integers, or its unit is not known.
 
@@ -208,20 +218,17 @@ def info(
     step = step_of(progress, size)
     if one.kind == "journal":
         is_small = (one.size or 0) <= MOST_CHECKED
-        return _of_journal(one, checksum, schema, table, time, is_small if check is None else check, step)
+        return _of_journal(one, checksum, schema, table, time, cipher, is_small if check is None else check, step)
     if one.kind == "file" and size == 0:
         return StreamInfo(one.name, "empty", "an empty file", size=0, found_by="empty file", frames=0, state="intact")
-    unreadable = None
     try:
-        opened = one.open(checksum, schema, table)
-    except UnreadableError as error:
-        if one.kind != "file":
-            raise
-        unreadable = str(error)
-        opened = one.open(checksum, schema, table, stored=True)
+        opened = one.open(checksum, schema, table, cipher=cipher, stored="if unreadable")
+    except UnreadableError:
+        raise
     except NotAStreamError as error:
         return _of_foreign(one, error)
     with opened:
+        unreadable = opened.unreadable
         times = {} if unreadable is not None else _times(opened, time)
         if one.kind != "file" or opened.compression is not None:
             totals, checked = Totals(), True
@@ -232,7 +239,6 @@ def info(
             size = totals.end
         if not totals.frames and not totals.damage and not size:
             return StreamInfo(one.name, "empty", "nothing", size=0, found_by="empty file", frames=0, state="intact")
-        state: State = "intact" if not totals.damage else "torn" if totals.torn is not None else "damaged"
         return StreamInfo(
             one.name,
             "stream",
@@ -245,13 +251,14 @@ def info(
             payload_bytes=totals.payload_bytes,
             largest=totals.largest,
             checked="payloads" if checked else "headers",
-            state=state,
+            state=totals.state,
             damage=tuple(totals.damage[:MOST_TOLD]),
             damaged_places=totals.damaged_places,
             lost_bytes=totals.lost_bytes,
             identifiers={} if unreadable is not None else dict(totals.identifiers.most_common()),
             looked_at=0 if unreadable is not None else totals.looked_at,
             unreadable=unreadable,
+            encryption=totals.encryption,
             writer=who_writes(one.name) if one.kind == "file" else None,
             **_schema_fields(opened, is_given=schema is not None),
             **_time_fields(times, totals.first, totals.last),
@@ -357,11 +364,18 @@ def _value_at(times: dict[str, tuple[Table, TimeField]], payload: bytes | memory
 
 
 def _of_journal(
-    one: Input, checksum: Any, schema: Any, table: str | None, time: Any, check: bool, step: Callable[[int], object]
+    one: Input,
+    checksum: Any,
+    schema: Any,
+    table: str | None,
+    time: Any,
+    cipher: Any,
+    check: bool,
+    step: Callable[[int], object],
 ) -> StreamInfo:
-    found = examine_journal(one.name, checksum, everything=check, step=step)
-    totals = found.totals
-    with one.open(checksum, schema, table, on_error="resync") as opened:
+    with one.open(checksum, schema, table, cipher=cipher, on_error="resync") as opened:
+        found = examine_journal(one.name, checksum, everything=check, step=step)
+        totals = found.totals
         first = opened.reader.read_message()
         last = None
         if first is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flatstream._lock import open_for_writing
-from flatstream._open import open as open_stream
+from flatstream._startup import start_up
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError
 from flatstream.recovery import RecoveryEnd, recover_file
@@ -32,7 +32,8 @@ class RepairReport:
         It was intact; a torn tail was cut off; it is damaged, and was not changed (but for a torn tail, if `bytes_cut`
         says so). Of a journal: the worst of its segments.
     frames, size : int
-        How many messages are intact now (of a damaged file, those before the damage), and its size in bytes.
+        How many messages are intact now (of a damaged file, those before the damage; of an encrypted stream, frames),
+        and its size in bytes.
     bytes_cut : int
         How many bytes were cut off.
     saved_as : str or None
@@ -81,7 +82,8 @@ def repair(
     """Makes a file or a journal one that ends with a whole frame, if a torn tail is all that is wrong with it.
 
     Only what `recover` shows to be a torn tail is cut off, after it was copied to a file beside. Anything else is left
-    as it is. Repairing it again changes nothing more.
+    as it is. Repairing it again changes nothing more. It looks at what is stored, so that compressed and encrypted
+    streams need neither packages nor keys.
 
     Parameters
     ----------
@@ -126,12 +128,11 @@ def repair(
         return _repair_journal(one, checksum, progress)
     if one.kind != "file":
         raise ValueError(f"{one.name}: only files and journals are repaired")
-    with one.open(checksum) as opened:
+    with one.open(checksum, stored=True) as opened:
         if opened.compression is not None:
             hint = decompression(opened.compression, one.name)
             raise io.UnsupportedOperation(f"compressed files are not repaired: {hint}")
         deframer = opened.reader.deframer
-        kind = opened.checksum if checksum is None else checksum
         # It is a frame, and no message.
         heads = int(opened.description is not None)
     if one.size == 0:
@@ -155,9 +156,11 @@ def repair(
     if report.end is RecoveryEnd.CLEAN_EOF:
         return RepairReport(one.name, "nothing", report.frames - heads, report.last_good_offset)
     # Takes the lock, looks again, copies and cuts.
-    with open_stream(one.name, "a", checksum=kind, recover=True, allow_empty=allow_empty) as writer:
-        done = writer.recovery
-    assert done is not None
+    file = open_for_writing(one.name, "ab")
+    try:
+        file, done = start_up(file, deframer, existed=True, lock=True, allow_empty=allow_empty)
+    finally:
+        file.close()
     return RepairReport(
         one.name,
         "nothing" if done.action == "nothing" else "cut",

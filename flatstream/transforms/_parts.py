@@ -139,12 +139,24 @@ def read_head(payload: memoryview) -> Head | None:
 
 
 def refuse() -> NoReturn:
-    """Raises the one error for every frame that is refused."""
-    raise DecryptionError(
+    """Raises the one error for every frame that is not authentic in its place."""
+    raise _refusal(
         "the encrypted stream does not accept this frame: it was changed, moved, repeated, or frames before it are "
         "missing; or the key, its id, the algorithm or the context is another",
-        validator="encryption",
-        reason="not authentic in this place",
+        "not authentic in this place",
+    )
+
+
+def _refusal(message: str, reason: str) -> DecryptionError:
+    return DecryptionError(message, validator="encryption", reason=reason)
+
+
+def _no_final(part: int) -> DecryptionError:
+    """The error for a part without a final frame, if one is required. That there is none is for everybody to see."""
+    what = "the encrypted stream" if part < 0 else f"part {part} of the encrypted stream"
+    return _refusal(
+        f"{what} has no final frame, which is required: its writer has crashed or still writes, or the end was cut off",
+        "no final frame",
     )
 
 
@@ -303,6 +315,11 @@ class EncryptionReport:
     refused: int = 0
 
     @property
+    def is_gapped(self) -> bool:
+        """Whether frames or parts are missing between those that are there, or a part is of another description."""
+        return bool(self.missing_frames or self.missing_parts or self.missing_ends or self.other_descriptions)
+
+    @property
     def is_complete(self) -> bool:
         """Whether nothing was refused, and every part is there, with all of its frames and its final one."""
         return self.is_finished and not (
@@ -343,16 +360,19 @@ class PartReader:
         Gives the keys.
     require_final : bool
         Whether a part without a final frame is refused.
+    require_description : bool
+        Whether a part that is bound to another description is refused behind gaps too.
     """
 
     MAX_NUMBERS_KEPT = 1000
 
-    def __init__(self, cipher: Cipher, require_final: bool) -> None:
+    def __init__(self, cipher: Cipher, require_final: bool, require_description: bool = False) -> None:
         from cryptography.exceptions import InvalidTag
 
         self._invalid = InvalidTag
         self._cipher = cipher
         self._require_final = require_final
+        self._require_description = require_description
         self._gaps = False
         self._description = NO_DESCRIPTION
         # Between two frames: the part, the place of the next frame in it, the tag of the last one, and how many were
@@ -465,12 +485,17 @@ class PartReader:
         """The stream is at its end. Raises DecryptionError if a final frame is required, and there is none."""
         self._at_end = True
         if self._require_final and not self.state[0].has_final:
-            refuse()
+            raise _no_final(self.state[0].number)
 
     def _begin_part(self, head: Head) -> None:
         part, _, tag, refused = self.state
         if not self._cipher._opens(head.key_id):
-            refuse()
+            # Both ids are known to everybody, and nothing was computed with a key.
+            raise _refusal(
+                f"this part of the encrypted stream says the key id {head.key_id!r}, and the cipher has the key "
+                f"{self._cipher.key_id!r}",
+                "another key id",
+            )
         secret, commitment = self._cipher._begin_part(head.key_id, head.salt, head.bound)
         is_authentic = (
             hmac.compare_digest(commitment, head.commitment)
@@ -480,10 +505,14 @@ class PartReader:
         missing_parts = head.part - part.number - 1
         is_described = head.description == self._description
         follows = missing_parts == 0 and head.tag_before == tag and is_described
-        is_next = missing_parts >= 0 if self._gaps else follows
+        is_next = follows
+        if self._gaps:
+            is_next = missing_parts >= 0 and (is_described or not self._require_description)
         is_unfinished = part.parts > 0 and not part.has_final
-        if not is_authentic or not is_next or (is_unfinished and self._require_final):
+        if not is_authentic or not is_next:
             refuse()
+        if is_unfinished and self._require_final:
+            raise _no_final(part.number)
         begun = _Part(
             secret,
             head.part,

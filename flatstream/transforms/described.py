@@ -9,10 +9,56 @@ from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import Deframer, Framer
 
-__all__ = ["COMPRESSION", "ENCRYPTION", "framer_with", "undoing", "undone"]
+__all__ = [
+    "COMPRESSION",
+    "ENCRYPTION",
+    "CipherOfDescription",
+    "IfReadable",
+    "algorithm_of",
+    "encrypted_error",
+    "framer_with",
+    "is_encrypted",
+    "undoing",
+    "undone",
+]
 
 COMPRESSION = "compression"
 ENCRYPTION = "encryption"
+
+
+class CipherOfDescription:
+    """What stands for a cipher until a description says of which algorithm it is, and the id of its key.
+
+    Attributes
+    ----------
+    has_key : bool
+        Whether it can make a cipher. Then a stream that is not encrypted is refused, as with a cipher.
+    """
+
+    has_key = False
+
+    def cipher_for(self, transform: Any) -> Any:
+        """The cipher of a stream whose description has `transform`; raises InvalidFrameError if there is none."""
+        raise NotImplementedError
+
+
+class IfReadable:
+    """A cipher, or None, for a reader that gives what is stored if messages cannot be restored.
+
+    Attributes
+    ----------
+    unreadable : str or None
+        Why they cannot, when the description was read.
+    """
+
+    def __init__(self, cipher: Any = None) -> None:
+        self.cipher = cipher
+        self.unreadable: str | None = None
+
+
+def is_encrypted(description: Any) -> bool:
+    """Whether a Description says so; False for None."""
+    return description is not None and any(transform.name == ENCRYPTION for transform in description.transforms)
 
 
 def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) -> Deframer:
@@ -46,7 +92,8 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
 
             deframer = compression.described_deframer(deframer, parameters, transform.data)
         elif transform.name == ENCRYPTION:
-            deframer = _encrypted("from_description", transform, cipher, deframer)
+            # A stranger who could change the dictionary of a compression could change messages, and those are authentic.
+            deframer = _encrypted("from_description", transform, cipher, deframer, _require_description=len(known) > 1)
         else:
             raise _unknown(transform, "deframer")
     return deframer
@@ -90,43 +137,69 @@ def undoing(
         Gets the Description, or None for a stream without one. It returns None if that says nothing of transforms.
     """
     stored = NonEmptyDeframer(deframer)
+    choice = cipher if isinstance(cipher, IfReadable) else None
+    cipher = cipher if choice is None else choice.cipher
+    has_key = _has_key(cipher)
 
     def make(description: Any) -> Deframer | None:
         transforms = () if description is None else description.transforms
-        if not transforms and cipher is None:
+        if not transforms and not has_key:
             return None
-        made = (
-            undone(stored, transforms, cipher)
-            if description is not None
-            else _encryption().EncryptedDeframer(stored, cipher)
-        )
+        if description is None and isinstance(cipher, CipherOfDescription):
+            return None
+        try:
+            made = (
+                undone(stored, transforms, cipher)
+                if description is not None
+                else _encryption().EncryptedDeframer(stored, cipher)
+            )
+        except InvalidFrameError as error:
+            if choice is None or has_key:
+                raise
+            choice.unreadable = error.message
+            return None
         return NonEmptyDeframer(made) if allow_empty is False else made
 
     return make
 
 
+def _has_key(cipher: Any) -> bool:
+    return cipher.has_key if isinstance(cipher, CipherOfDescription) else cipher is not None
+
+
 def _check_wanted(transforms: list[Any], cipher: Any) -> None:
-    if cipher is not None and all(transform.name != ENCRYPTION for transform in transforms):
+    if _has_key(cipher) and all(transform.name != ENCRYPTION for transform in transforms):
         # What comes from a stranger would be taken for what was encrypted.
         raise InvalidFrameError("a cipher is given, and the stream's description does not say that it is encrypted")
 
 
-def _encrypted(function: str, transform: Any, cipher: Any, inner: Any) -> Any:
+def _encrypted(function: str, transform: Any, cipher: Any, inner: Any, **options: Any) -> Any:
     if cipher is None:
-        said = dict(transform.parameters)
-        algorithm, key_id = said.get("algorithm", ""), said.get("key_id", "")
-        name = "ChaCha20Poly1305" if algorithm == "chacha20-poly1305" else "Aes256Gcm"
-        raise InvalidFrameError(
-            f"the stream is encrypted ({algorithm:.100}, key id {key_id!r:.300}): pass cipher={name}(key, "
-            f"key_id={key_id!r:.300})"
-        )
+        key_id = dict(transform.parameters).get("key_id", "")
+        name = "ChaCha20Poly1305" if algorithm_of(transform) == "chacha20-poly1305" else "Aes256Gcm"
+        raise encrypted_error(transform, f"pass cipher={name}(key, key_id={key_id!r:.300})")
+    if isinstance(cipher, CipherOfDescription):
+        cipher = cipher.cipher_for(transform)
     try:
-        return getattr(_encryption(), function)(transform, cipher, inner)
+        return getattr(_encryption(), function)(transform, cipher, inner, **options)
     except FlatStreamError:
         raise
     except ValueError as error:
         # Of another algorithm, for instance.
         raise InvalidFrameError(str(error)) from error
+
+
+def algorithm_of(transform: Any) -> str:
+    """The algorithm of an encryption, as a description says it."""
+    return dict(transform.parameters).get("algorithm", "")
+
+
+def encrypted_error(transform: Any, advice: str) -> InvalidFrameError:
+    """The error for an encrypted stream without a key; the advice says what to do."""
+    key_id = dict(transform.parameters).get("key_id", "")
+    return InvalidFrameError(
+        f"the stream is encrypted ({algorithm_of(transform):.100}, key id {key_id!r:.300}): {advice}"
+    )
 
 
 def _unknown(transform: Any, what: str) -> InvalidFrameError:

@@ -160,7 +160,9 @@ class EncryptedDeframer(TransformDeframer):
         From a read: the function that has the keys has none with the id of a part, or returned something else.
     """
 
-    def __init__(self, inner: Deframer, cipher: Cipher, *, require_final: bool = False) -> None:
+    def __init__(
+        self, inner: Deframer, cipher: Cipher, *, require_final: bool = False, _require_description: bool = False
+    ) -> None:
         _check_cipher(cipher)
         if not isinstance(require_final, bool):
             raise TypeError(f"require_final must be a bool, got {require_final!r:.100}")
@@ -168,6 +170,8 @@ class EncryptedDeframer(TransformDeframer):
         _check_inner(self, inner, TransformDeframer)
         self._cipher = cipher
         self._require_final = require_final
+        # Of a chain that a description made, and that does more to messages than to decrypt them.
+        self._require_description = _require_description
         self._parts: PartReader | None = None
 
     @property
@@ -190,7 +194,7 @@ class EncryptedDeframer(TransformDeframer):
     def start(self) -> EncryptedDeframer:
         """The deframer for one stream."""
         made = self.with_inner(self.inner.start())
-        made._parts = PartReader(self._cipher, self._require_final)
+        made._parts = PartReader(self._cipher, self._require_final, self._require_description)
         return made
 
     def bind_description(self, payload: bytes) -> None:

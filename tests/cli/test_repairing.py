@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import flatstream
-from flatstream.tools import repair, verify
+from flatstream.tools import convert, repair, verify
 from support.cli import call_flatstream, check_expected, run_flatstream
 from support.cli_samples import FOREIGN, JOURNALS, STREAMS, make_samples, write_events
 from support.journal_folders import damage_frame, make_journal, tear
@@ -94,6 +94,16 @@ def test_journal_that_a_writer_has_open_is_not_repaired(tmp_path):
         assert result.status == 4
         assert "nothing was changed" in result.errors
         assert "written by" in run_flatstream("info", tmp_path / "j").output
+
+
+@pytest.mark.parametrize(
+    ("ending", "program"), [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd"), ("lz4", "lz4")]
+)
+def test_hint_for_compressed_files_names_the_program(folder, tmp_path, ending, program):
+    path = tmp_path / f"a.fs.{ending}"
+    convert(folder / "crc32.fs", path)
+    refused = call_flatstream("recover", path)
+    assert f"compressed files are not repaired: {program} -dc {path} > NEW decompresses it" in refused.errors
 
 
 def test_inputs_that_cannot_be_repaired_are_wrong_usage(folder):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from flatstream.journal import (
 )
 from flatstream.journal._cli import main
 from flatstream.journal._layout import list_segments, read_manifest
+from flatstream.tools import verify
 from support.compressed import (
     compress_by_hand,
     compressor_of,
@@ -37,6 +39,7 @@ from support.compressed import (
 from support.extent import in_one_test
 from support.journal_folders import FRAME, IDENTITY, content, damage_frame, make_journal, payload, tear
 from support.journal_segments import numbered
+from support.sealed import compress, zstd
 from support.threads import run_threads
 
 COUNTS = [40, 1, 300, 77, 20]
@@ -377,6 +380,9 @@ def test_damaged_block_costs_its_frames_only(tmp_path: Path) -> None:
     (segment,) = (one for one in report["segments"] if one["state"] == "damaged")
     assert segment["name"] == paths[2].name
     assert "block 2 is damaged (" in segment["reason"] or "block 3 is damaged (" in segment["reason"]
+    (damage,) = verify(folder).damage
+    assert damage.end - damage.begin == FRAME * 50
+    assert re.match(rf"block [23] of the compressed segment, with {FRAME * 50:,} bytes, cannot be dec", damage.reason)
     with JournalWriter(folder) as writer:
         assert writer.position == TOTAL
         assert files_of(folder)[2] == new.name
@@ -385,6 +391,40 @@ def test_damaged_block_costs_its_frames_only(tmp_path: Path) -> None:
     assert main(["salvage", str(folder), str(tmp_path / "saved")]) != 2
     with JournalReader(tmp_path / "saved") as reader:
         assert [number for number, _ in numbered(reader)] == [n for n in range(41, 341) if n not in missing]
+
+
+@in_one_test
+@pytest.mark.parametrize("how", ["cut off", "garbage", "empty", "zeros at the end"])
+@pytest.mark.parametrize("place", [0, 2])
+def test_segment_that_cannot_be_decompressed_stays_damaged(how: str, place: int, tmp_path: Path) -> None:
+    # Without a table, nothing stands for the frames that are lost.
+    folder = tmp_path / "journal"
+    paths = make_journal(folder, COUNTS[:3], sealed=3)
+    data = zstd.compress(paths[place].read_bytes())
+    path = Path(f"{paths[place]}.zst")
+    path.write_bytes(
+        {
+            "cut off": data[: len(data) // 2],
+            "garbage": b"\xa5" * 1000,
+            "empty": b"",
+            "zeros at the end": compress(paths[place].read_bytes()[: FRAME * 10]) + bytes(1000),
+        }[how]
+    )
+    paths[place].unlink()
+    for is_known in (True, True, False):
+        if not is_known:
+            (folder / "journal.json").unlink()
+        status, report = told("verify", str(folder))
+        assert status == 1
+        assert report["segments"][place]["state"] == "damaged"
+        with JournalWriter(folder) as writer:
+            assert writer.position == sum(COUNTS[:3])
+            found = [one for one in writer.recovery if one.path == str(path)]
+            assert [one.action for one in found] in (["damaged"], ["sealed"])
+    with JournalReader(folder) as reader:
+        missing = set(range(sum(COUNTS[:3]))) - {number for number, _ in numbered(reader)}
+        assert missing == {number for gap in reader.gaps for number in range(gap.first, gap.next)}
+        assert missing
 
 
 # Retention

@@ -511,6 +511,40 @@ def test_salvage_gives_each_segment_the_description(folder: Path, schemas: dict[
     assert main(["verify", "-q", str(out)]) == 0
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_salvage_takes_a_lost_description_from_the_segments_around_it(
+    folder: Path, schemas: dict[str, Schema], place: int
+) -> None:
+    write(folder, range(9), describe=schemas[SAMPLE], rotate=RotationPolicy(max_frames=3))
+    path = segments_of(folder)[3 * place]
+    head, frame = len(head_of(path)), 12 + len(payload(0))
+    for at in (head - 9, head + frame + 15):
+        change(path, at, b"\xff")
+    out = folder.with_name("out")
+    assert main(["salvage", "-q", str(folder), str(out)]) == 1
+    assert list(segments_of(out)) == [3 * place, 3 * place + 2]
+    for number, segment in segments_of(out).items():
+        with StreamReader(segment, "xxhash64") as reader:
+            assert reader.description is not None
+            assert reader.description.schema == schemas[SAMPLE]
+            assert int(reader.description.metadata["journal.first"]) == number
+    assert read(out) == {3 * place: payload(3 * place), 3 * place + 2: payload(3 * place + 2)}
+    assert main(["verify", "-q", str(out)]) == 0
+
+
+def test_salvage_takes_no_description_from_segments_that_differ(folder: Path, schemas: dict[str, Schema]) -> None:
+    write(folder, range(2), describe=schemas[SAMPLE])
+    write(folder, range(2, 6), describe=schemas[LONGER], rotate=RotationPolicy(max_frames=2))
+    assert list(segments_of(folder)) == [0, 2, 4]
+    path = segments_of(folder)[2]
+    change(path, len(head_of(path)) - 9, b"\xff")
+    out = folder.with_name("out")
+    assert main(["salvage", "-q", str(folder), str(out)]) == 1
+    with StreamReader(segments_of(out)[2], "xxhash64") as reader:
+        assert reader.description is None
+    assert read(out) == payloads(range(2, 4))
+
+
 @pytest.mark.parametrize("describe", [False, True])
 def test_salvage_takes_no_message_for_a_description(folder: Path, describe: bool) -> None:
     looks = Description(metadata={"text": "x"}).to_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import resource
 import threading
@@ -298,3 +299,22 @@ def test_a_process_without_free_descriptors_does_not_poison_the_journal(tmp_path
         journal.sync()
         assert journal.durable_position == 4
     assert frames_of(tmp_path / "j") == dict(enumerate([b"a", b"b", b"c", b"d"]))
+
+
+def test_keeper_may_take_an_ended_segment_away_while_another_thread_syncs(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path / "journal") as writer:
+        segments = writer._segments
+
+        class Taken:
+            """An ended segment that the keeper seals at this moment."""
+
+            @property
+            def file(self) -> io.FileIO:
+                segments.ended.popleft()
+                return segments.file
+
+        writer.write_payload(b"x")
+        segments.ended.extend([Taken(), Taken()])  # type: ignore[list-item]
+        writer.sync()
+        assert not segments.ended
+        assert writer.durable_position == 1

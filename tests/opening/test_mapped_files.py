@@ -287,3 +287,9 @@ def test_reader_of_a_map_object_is_as_before(tmp_path: Path) -> None:
         with StreamReader(memory, "crc32") as reader:
             assert sum(1 for _ in reader) == len(PAYLOADS)
         assert memory[:4] == (1).to_bytes(4, "little")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+def test_file_without_a_size_is_refused_and_not_taken_for_an_empty_one() -> None:
+    with pytest.raises(io.UnsupportedOperation, match="needs a file with a size"):
+        flatstream.open("/proc/self/status", checksum="none", mmap=True)

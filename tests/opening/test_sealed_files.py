@@ -160,7 +160,7 @@ def wrong_tables() -> dict[str, bytes]:
         "too little": body + table(entries[:-1]),
         "a frame that is said to hold nothing": body
         + table([*entries[:-2], (entries[-2][0], 0), (entries[-1][0], len(STREAM) - 100_001)]),
-        "bytes behind it": body + table(entries) + bytes(20),
+        "another frame to skip behind it": body + table(entries) + struct.pack("<II", 0x184D2A50, 20) + bytes(20),
         "a second one": SEALED + SEALED,
     }
 
@@ -271,6 +271,57 @@ def test_table_of_a_damaged_file_that_lies_about_what_is_behind(tmp_path: Path) 
         assert raised_by(lambda: file.read_block(0)).__class__ is IndexError
         file.seek(10)
         assert file.read(10) == STREAM[70_010:70_020]
+
+
+def test_block_of_zeros_is_damage_also_at_the_end(tmp_path: Path) -> None:
+    # As a power cut leaves them. They are no padding.
+    stored = [compress(block) for block in BLOCKS]
+    entries = [(len(one), len(block)) for one, block in zip(stored, BLOCKS, strict=True)]
+    for first in (len(stored) - 2, len(stored) - 1):
+        zeros = bytes(sum(map(len, stored[first:])))
+        path = tmp_path / "file"
+        with sealed_file(path, b"".join(stored[:first]) + zeros + table(entries)) as file:
+            assert "cannot be decompressed" in str(raised_by(lambda source=file: read_all(source)))
+            assert file.has_table
+            assert file.size() == len(STREAM)
+        # The table is zeros, too.
+        path.write_bytes(b"".join(stored[:first]) + zeros + bytes(100))
+        assert type(raised_by(lambda source=path: payloads_of(source))) is OSError
+
+
+def test_table_claims_no_more_than_frames_can_hold(tmp_path: Path) -> None:
+    first = compress(b"abc")
+    for size, has_table in ((128 << 10, True), (64 << 20, False)):
+        path = tmp_path / "file"
+        path.write_bytes(first + b"junk" * 10 + table([(len(first), 3)] + [(4, size)] * 10))
+        with open_file(path) as file:
+            assert isinstance(file, SeekableFile) == has_table
+
+
+def test_frames_that_reach_into_others_are_not_looked_at_without_end(tmp_path: Path) -> None:
+    # Each entry is the beginning of a frame that reaches up to the end, where its checksum is wrong.
+    length, count = 10_000, 400
+    inner = ((length - 3) << 3).to_bytes(3, "little")
+    one = b"\x28\xb5\x2f\xfd\x84\x58" + struct.pack("<I", length * count) + inner
+    first = compress(b"abc")
+    last = one[:10] + b"\x01\x00\x00" + b"junk"
+    body = first + one.ljust(length, b"x") * count + last
+    path = tmp_path / "file"
+    entries = [(len(first), 3), *[(length, length)] * count, (len(last), 10)]
+    with sealed_file(path, body + table(entries)) as file:
+        read = 0
+        read_at = file._raw.read_at
+
+        def counted(offset: int, size: int) -> bytes:
+            nonlocal read
+            data = read_at(offset, size)
+            read += len(data)
+            return data
+
+        file._raw.read_at = counted  # type: ignore[method-assign]
+        assert not file.check(file.count)
+        # It would be 800 MB.
+        assert 1 << 20 < read < 64 << 20
 
 
 # Files of others

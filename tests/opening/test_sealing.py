@@ -252,3 +252,65 @@ def test_error_leaves_the_stream_and_no_new_file(fails: str, tmp_path: Path, mon
                 seal(path, remove=remove)
     assert os.listdir(tmp_path) == ["events.fs"]
     assert path.read_bytes() == stream
+
+
+def test_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for remove in (False, True):
+        with pytest.raises(io.UnsupportedOperation, match="only a regular file"):
+            flatstream.seal(tmp_path / "pipe", checksum="crc32c", remove=remove)
+
+
+def test_nobody_else_can_read_the_copy_of_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "events.fs"
+    path.write_bytes(stream_of([b"secret"], "crc32c"))
+    path.chmod(0o600)
+    modes = []
+    copy = flatstream._sealing.copy_sealed
+
+    def watched(source: io.FileIO, size: int, target: io.FileIO, *arguments: Any, **options: Any) -> Any:
+        modes.append(os.fstat(target.fileno()).st_mode & 0o777)
+        return copy(source, size, target, *arguments, **options)
+
+    monkeypatch.setattr(flatstream._sealing, "copy_sealed", watched)
+    report = flatstream.seal(path)
+    assert modes == [0o600]
+    assert os.stat(report.path).st_mode & 0o777 == 0o600
+
+
+def test_file_that_took_the_name_meanwhile_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "events.fs"
+    path.write_bytes(stream_of([b"old"], "crc32c"))
+    give_name = flatstream._sealing.give_name
+
+    def rotated(partial: str, name: str) -> None:
+        give_name(partial, name)
+        path.rename(tmp_path / "events.1.fs")
+        path.write_bytes(stream_of([b"new"], "crc32c"))
+
+    monkeypatch.setattr(flatstream._sealing, "give_name", rotated)
+    with pytest.raises(OSError, match="another file has its name") as caught:
+        flatstream.seal(path, remove=True)
+    assert caught.value.errno == errno.EBUSY
+    with flatstream.open(path) as reader:
+        assert [bytes(payload) for payload in reader] == [b"new"]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_writer_of_blocks_that_failed_writes_no_table(threads: int) -> None:
+    # A block is missing, so the file must not look complete.
+    written: list[bytes] = []
+
+    def put(data: bytes) -> None:
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "full")
+        written.append(data)
+
+    writer = BlockWriter(put, block_size=4 << 10, threads=threads)
+    with pytest.raises(OSError, match="full"):
+        writer.write(stream_of(PAYLOADS, "crc32c"))
+    written.clear()
+    writer.close()
+    assert not written
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(b"more")

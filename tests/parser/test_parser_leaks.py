@@ -19,7 +19,7 @@ STREAM = reference.encode([b"message %d" % number * (number % 9) for number in r
 
 
 def parse(folder: Path) -> None:
-    kept = []
+    kept: list[memoryview] = []
     for capacity in (64, 4096):
         parser = FrameParser("crc32", capacity=capacity)
         for at in range(0, len(STREAM), 100):
@@ -52,7 +52,7 @@ def parse_badly(folder: Path) -> None:
     damaged = bytearray(STREAM)
     damaged[200] ^= 4
     for on_error in ("raise", "skip", "stop", "resync"):
-        parser = FrameParser("crc32", on_error=on_error)  # type: ignore[arg-type]
+        parser = FrameParser("crc32", on_error=on_error)
         for at in range(0, len(damaged), 333):
             parser.feed(damaged[at : at + 333])
             with contextlib.suppress(FlatStreamError):

@@ -111,6 +111,7 @@ def test_there_is_a_module_for_each_concern():
         "command_line",
         "compression",
         "converting",
+        "encryption",
         "records_in",
         "records_out",
         "verifying",
@@ -121,6 +122,7 @@ def test_there_is_a_module_for_each_concern():
         "journal_writing",
         "over_nats",
         "parsing",
+        "sealing",
         "serializing",
     }
     assert concerns <= set(MODULES)

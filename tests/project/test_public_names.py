@@ -111,14 +111,15 @@ PUBLIC = {
     "Detection": "checksum confidence frames looks_like",
     "EncryptedDeframer": (
         "bind_description bounded check cipher compressed encrypted encryption_report end inner locate observed "
-        "passed_over probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len with_validator"
+        "passed_over probe require_final restore rewind start state tail tolerate with_inner with_max_frame_len "
+        "with_validator"
     ),
     "EncryptedFramer": (
         "accepted begin bind_description bounded cipher compressed described encrypted finish frame_and_write inner "
         "inner_frame observed start transform transforms with_inner with_max_frame_len with_validator"
     ),
     "EncryptionReport": (
-        "is_complete is_finished missing_ends missing_frames missing_parts other_descriptions parts refused "
+        "is_complete is_finished is_gapped missing_ends missing_frames missing_parts other_descriptions parts refused "
         "unfinished_count unfinished_parts"
     ),
     "Enum": "",
@@ -135,7 +136,7 @@ PUBLIC = {
         "read_message records skipped stop_error typed_messages write_json_lines"
     ),
     "FrameSerializer": (
-        "buffer_capacity builder bytes_written description finish finished frames_written framer is_refusing mark_sent "
+        "buffer_capacity builder bytes_written description finish finished framer frames_written is_refusing mark_sent "
         "pending_buffers pending_bytes serializer take write write_batch write_finished write_frames write_message "
         "write_payload write_payloads"
     ),
@@ -191,8 +192,8 @@ PUBLIC = {
     "StreamReader": (
         "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches columns deframer "
         "description detach encryption frames_read lost_bytes lost_ranges message_number message_offset messages "
-        "objects offset process_all process_typed process_typed_with_payload read_batch read_message records skipped source "
-        "stop_error typed_messages write_json_lines"
+        "objects offset process_all process_typed process_typed_with_payload read_batch read_message records skipped "
+        "source stop_error typed_messages write_json_lines"
     ),
     "StreamSerialize": "serialize",
     "StreamWriter": (

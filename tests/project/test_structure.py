@@ -137,7 +137,9 @@ def test_module_imports_only_lower_layers(path: Path) -> None:
 @pytest.mark.parametrize("path", CORE_SOURCES, ids=lambda path: str(path.relative_to(CORE)))
 def test_core_source_imports_only_its_room_and_rooms_before_it(path: Path) -> None:
     names = imports_of(path) if path.suffix != ".h" else set()
-    assert layers_in(names) <= {"_core", "errors"}, "the compiled core imports nothing above it but the errors"
+    # What fluent methods of the core return is made above it. Stubs are read by type checkers only.
+    above = {"errors", "transforms"} if path.suffix == ".pyi" else {"errors"}
+    assert layers_in(names) <= {"_core", *above}, "the compiled core imports nothing above it but the errors"
     if path == CORE / "__init__.py":
         assert not names
         return

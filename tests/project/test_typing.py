@@ -18,6 +18,7 @@ import flatstream
 RIGHT_USE = '''
 """A program that uses most of the package. It is checked, and it is run."""
 
+import asyncio
 import io
 import os
 import tempfile
@@ -26,11 +27,14 @@ from typing import Any, assert_type
 
 import flatstream
 from flatstream import (
-    AdaptiveWatermarkPolicy, Checksum, ChecksumDeframer, ChecksumFramer, ChecksumType, CompositeValidator, Crc32, Crc64,
-    DefaultDeframer, DefaultFramer, Deframer, Framer, FrameBatch, FrameSpan, InvalidFrameError, MemoryPolicy,
-    ReclamationInfo, ReclamationReason, RecoveryEnd, RecoveryReport, SizeThresholdPolicy, SizeValidator, StreamReader,
-    StreamWriter, ValidationFailedError, Validator, recover, recover_file,
+    AdaptiveWatermarkPolicy, Aes256Gcm, Checksum, ChecksumDeframer, ChecksumFramer, ChecksumType, Cipher,
+    CompositeValidator, CompressedFramer, Compressor, Crc32, Crc64, DefaultDeframer, DefaultFramer, Deframer,
+    EncryptedDeframer, EncryptedFramer, EncryptionReport, Framer, FrameBatch, FrameParser, FrameSerializer, FrameSpan,
+    InvalidFrameError, JsonSerializer, MemoryPolicy, ReclamationInfo, ReclamationReason, RecoveryEnd, RecoveryReport,
+    SealReport, Serializer, SizeThresholdPolicy, SizeValidator, StreamReader, StreamWriter, TransformDeframer,
+    TransformFramer, ValidationFailedError, Validator, ZstdCompressor, recover, recover_file,
 )
+from flatstream.aio import AsyncStreamReader, AsyncStreamWriter, Server, connect, serve
 
 
 class Sum24(Checksum):
@@ -73,6 +77,36 @@ class MagicDeframer(Deframer):
 
     def check(self, frame: memoryview, payload: memoryview) -> None:
         self.inner.check(frame[4:], payload)
+
+
+class Turned(TransformFramer):
+    def transform(self, payload: memoryview) -> bytes:
+        return bytes(payload[::-1])
+
+
+class TurnedBack(TransformDeframer):
+    def restore(self, payload: memoryview) -> bytes | None:
+        return bytes(payload[::-1])
+
+
+class Runs(Compressor):
+    number = 200
+
+    def compress(self, payload: memoryview) -> bytes:
+        return bytes(payload)
+
+    def decompress(self, data: memoryview, max_size: int) -> bytes:
+        return bytes(data)
+
+
+class Text(Serializer):
+    name = "text"
+
+    def dumps(self, item: Any) -> bytes:
+        return str(item).encode()
+
+    def loads(self, payload: memoryview) -> str:
+        return str(payload, "utf-8")
 
 
 class Patient(MemoryPolicy):
@@ -191,13 +225,78 @@ def strategies() -> None:
         assert_type(other.frame, int | None)
 
 
+def transforms(path: str) -> None:
+    cipher = Aes256Gcm(bytes(32), key_id="1")
+    framer = ChecksumFramer(Crc32()).encrypted(cipher)
+    assert_type(framer, EncryptedFramer)
+    assert_type(framer.cipher, Cipher)
+    compressed = framer.compressed(ZstdCompressor(1))
+    assert_type(compressed, CompressedFramer)
+    assert_type(compressed.compressor, Compressor)
+    with flatstream.open(path, "w", framer=compressed, describe=True) as writer:
+        writer.write_payload(b"a" * 100)
+    with flatstream.open(path, cipher=cipher) as reader:
+        assert_type([bytes(payload) for payload in reader], list[bytes])
+        assert_type(reader.encryption, EncryptionReport | None)
+    assert_type(ChecksumDeframer(Crc32()).encrypted(cipher, require_final=True), EncryptedDeframer)
+    DefaultDeframer().compressed([Runs(), ZstdCompressor()], max_payload_len=1 << 20).observed(len)
+    with StreamWriter(io.BytesIO(), Turned(DefaultFramer().compressed(Runs()))) as writer:
+        writer.write_payload(b"abc")
+    TurnedBack(DefaultDeframer()).bounded(100)
+    assert_type(flatstream.seal(path, path + ".zst"), SealReport)
+    samples = [b"%d some event or other" % number for number in range(2000)]
+    assert_type(flatstream.train_dictionary(samples, 1024), bytes)
+
+
+def pieces() -> None:
+    serializer = FrameSerializer("crc32", serializer=JsonSerializer(), describe=True)
+    serializer.write({"any": "object"})
+    parser = FrameParser("crc32")
+    for buffer in serializer.pending_buffers():
+        assert_type(buffer, memoryview)
+        parser.get_buffer()[: len(buffer)] = buffer
+        parser.buffer_updated(len(buffer))
+        serializer.mark_sent(len(buffer))
+    serializer.finish()
+    while data := serializer.take(10):
+        parser.feed(data)
+    parser.feed_eof()
+    assert list(parser.objects()) == [{"any": "object"}]
+    assert_type(parser.read_message(), memoryview | None)
+    assert_type(parser.read_batch(), FrameBatch | None)
+    assert_type(parser.needed, int)
+    assert_type(parser.at_eof, bool)
+    with StreamWriter(io.BytesIO(), serializer=Text()) as writer:
+        writer.write(3)
+        assert_type(writer.serializer, Serializer | None)
+
+
+async def connections() -> None:
+    async def answer(connection: Any) -> None:
+        async for payload in connection.reader:
+            await connection.writer.write_payload(payload)
+
+    async with await serve(answer, "127.0.0.1", 0, framer="crc32", deframer="crc32") as server:
+        assert_type(server, Server)
+        async with connect("127.0.0.1", server.port, framer="crc32", deframer="crc32") as connection:
+            assert_type(connection.reader, AsyncStreamReader)
+            assert_type(connection.writer, AsyncStreamWriter)
+            await connection.writer.write_payload(b"abc")
+            await connection.writer.flush()
+            assert_type(await connection.reader.read_message(), memoryview | None)
+            assert_type(connection.reader.frames_read, int)
+
+
 if __name__ == "__main__":
     sink = io.BytesIO()
     write(sink)
     read(sink.getvalue())
     strategies()
+    pieces()
+    asyncio.run(connections())
     with tempfile.TemporaryDirectory() as folder:
         paths(folder)
+        transforms(os.path.join(folder, "transformed.fs"))
 '''
 
 # Each line is wrong in the way that its comment names. The checker is told to report comments that silence nothing, so
@@ -208,8 +307,9 @@ from typing import Any
 
 import flatstream
 from flatstream import (
-    Checksum, ChecksumDeframer, ChecksumFramer, ChecksumType, Crc32, DefaultDeframer, DefaultFramer, Framer,
-    MemoryPolicy, SizeValidator, StreamReader, StreamWriter, Validator, recover,
+    Checksum, ChecksumDeframer, ChecksumFramer, ChecksumType, Crc32, DefaultDeframer, DefaultFramer, FrameParser,
+    Framer, FrameSerializer, MemoryPolicy, Serializer, SizeValidator, StreamReader, StreamWriter, TransformDeframer,
+    Validator, ZstdCompressor, recover,
 )
 
 sink = io.BytesIO()
@@ -231,6 +331,7 @@ DefaultDeframer().max_frame_len = 3  # type: ignore[misc]
 Crc32().calculate("text")  # type: ignore[arg-type]
 Crc32().size = 3  # type: ignore[misc]
 SizeValidator(1)  # type: ignore[call-arg]
+StreamWriter(sink, serializer=3)  # type: ignore[arg-type]
 writer.write_payload("text is no payload")  # type: ignore[arg-type]
 writer.write_payloads([3])  # type: ignore[list-item]
 writer.frames_written = 3  # type: ignore[misc]
@@ -243,11 +344,31 @@ flatstream.open("path", "w", bufer_size=3)  # type: ignore[call-overload]
 recover(b"", guard="yes")  # type: ignore[arg-type]
 recover(b"").frame  # type: ignore[attr-defined]
 ChecksumType.MD5  # type: ignore[attr-defined]
+DefaultFramer().compressed("zstd")  # type: ignore[arg-type]
+DefaultFramer().encrypted(bytes(32))  # type: ignore[arg-type]
+DefaultDeframer().encrypted(None)  # type: ignore[arg-type]
+DefaultDeframer().compressed(ZstdCompressor(), max_frame_len=3)  # type: ignore[call-arg]
+flatstream.open("path", cipher=bytes(32))  # type: ignore[call-overload]
+FrameParser().feed("text")  # type: ignore[arg-type]
+FrameParser().read_message().nbytes  # type: ignore[union-attr]
+FrameParser(max_frame_len="1 MiB")  # type: ignore[arg-type]
+FrameSerializer().take().decode().nothing  # type: ignore[attr-defined]
+FrameSerializer(FrameParser())  # type: ignore[arg-type]
 
 
 class OneArgument(Framer):
     def frame_and_write(self, payload: memoryview) -> None:  # type: ignore[override]
         pass
+
+
+class Nothing(TransformDeframer):
+    def restore(self, payload: memoryview) -> int:  # type: ignore[override]
+        return 0
+
+
+class TextSerializer(Serializer):
+    def dumps(self, item: object) -> str:  # type: ignore[override]
+        return ""
 
 
 class TextChecksum(Checksum):

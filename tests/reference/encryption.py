@@ -1,7 +1,8 @@
 """Encrypted streams in plain Python: slow, readable, and the judge of what the package writes and accepts.
 
 The construction is that of docs/encryption.md. HKDF is written out after RFC 5869; the two algorithms themselves come
-from `cryptography`. Nothing here is taken from the package. A stream is a list of payloads: what an inner framer frames.
+from `cryptography`. Nothing here is taken from the package. A stream is a list of payloads, which an inner framer
+frames.
 
     python -m reference.encryption > data/encryption/vectors.json      (in the folder tests)
 

@@ -17,7 +17,7 @@ import flatstream
 from flatstream import Description, MessagePackSerializer, StreamReader, StreamWriter, ValidationFailedError
 from flatstream.cli._status import DAMAGED, USAGE
 from flatstream.journal import JournalReader, JournalWriter, ThreadedWriter
-from flatstream.tools import convert, info
+from flatstream.tools import convert, info, verify
 from flatstream.tools._objects import csv_cell, json_text, value_at
 from support.cli import call_flatstream
 from support.columns import LEVEL1
@@ -267,8 +267,10 @@ def test_objects_become_json_lines_and_csv(serializer: str, tmp_path: Path) -> N
     convert(path, tmp_path / "c.fs", to_checksum="xxhash64")
     with flatstream.open(tmp_path / "c.fs") as reader:
         assert list(reader.objects()) == ITEMS
-    for kind, text in (("parquet", "needs the schema"), ("fb", "needs the schema")):
-        with pytest.raises(ValueError, match=text):
+    for kind in ("parquet", "fb"):
+        with pytest.raises(
+            ValueError, match=r"needs messages that are FlatBuffers, and those of the source are objects"
+        ):
             convert(path, tmp_path / f"d.{kind}")
     result = call_flatstream("convert", path, "-", "--to", "jsonl")
     assert result.lines == LINES
@@ -310,6 +312,43 @@ def test_damaged_object_fails_the_conversion_or_is_left_out(tmp_path: Path) -> N
     report: Any = convert(path, tmp_path / "a.jsonl", on_error="skip")
     assert (report.messages, report.skipped) == (3, 1)
     assert (tmp_path / "a.jsonl").read_text() == "1\n2\n3\n"
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack"])
+def test_verify_loads_each_object(tmp_path: Path, serializer: str) -> None:
+    path = tmp_path / "a.fs"
+    with flatstream.open(path, "w", describe=True, serializer=serializer, checksum="crc32") as writer:
+        writer.write_batch([1, {"a": 2}])
+    report = verify(path)
+    assert (report.state, report.frames, report.serializer) == ("intact", 2, serializer)
+    assert f"messages are objects ({serializer})" in call_flatstream("verify", path).output
+    end = path.stat().st_size
+    with flatstream.open(path, "a") as writer:
+        writer.write_payload(b"\x9f\xc1")
+        writer.write(3)
+    for source, data in ((path, b""), ("-", path.read_bytes())):
+        result = call_flatstream("verify", source, input=data)
+        assert result.status == 1
+        assert (
+            f"10 bytes from offset {end} on, after 2 intact frames: {serializer} refused the payload" in result.output
+        )
+    with JournalWriter(tmp_path / "journal", serializer=serializer) as journal:
+        journal.write({"a": 1})
+        journal.write_payload(b"\xc1\x00")
+    report = verify(tmp_path / "journal")
+    assert (report.state, report.frames, report.serializer) == ("damaged", 1, serializer)
+
+
+def test_plain_verify_needs_no_library_of_a_serializer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.fs"
+    with flatstream.open(path, "w", describe=True, serializer="msgpack", checksum="crc32") as writer:
+        writer.write(1)
+    for name in ("msgspec", "msgspec.msgpack"):
+        monkeypatch.setitem(sys.modules, name, None)
+    report = verify(path)
+    assert (report.state, report.frames, report.serializer) == ("intact", 1, None)
+    assert report.unreadable is not None
+    assert "msgspec" in report.unreadable
 
 
 # Values that JSON does not have

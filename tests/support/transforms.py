@@ -104,20 +104,23 @@ class NumberingFramer(TransformFramer):
 
     described = ("numbers", (("width", "4"),), b"")
     number: int
+    following: int
 
     def start(self, after: bytes | None = None) -> Framer:
         made = self.with_inner(self.inner.start(after))
-        made.number = 0
+        made.number = made.following = 0
         return made
 
     def begin(self) -> list[bytes]:
         return [*super().begin(), self.inner_frame(b"B")]
 
     def transform(self, payload: memoryview) -> bytes:
+        self.following = self.number + 1
         return b"D" + self.number.to_bytes(4, "little") + bytes(payload)
 
     def accepted(self) -> None:
-        self.number += 1
+        # It may be told twice of one frame.
+        self.number = self.following
 
     def finish(self) -> list[bytes]:
         return [self.inner_frame(b"F" + self.number.to_bytes(4, "little")), *super().finish()]

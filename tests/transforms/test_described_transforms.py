@@ -31,6 +31,7 @@ from flatstream import (
     StreamWriter,
     TransformFramer,
     ZstdCompressor,
+    train_dictionary,
 )
 from flatstream.description import Transform
 from flatstream.transforms.described import framer_with, undone
@@ -404,3 +405,15 @@ def test_compressed_file_is_read_from_a_map(tmp_path: Path) -> None:
     write(path, ChecksumFramer(Crc32()).compressed(Lz4Compressor()))
     assert read(path, mmap=True) == MESSAGES
     assert read(path, mmap=True, checksum="crc32") == MESSAGES
+
+
+def test_dictionaries_that_differ_are_told_with_their_numbers(tmp_path: Path) -> None:
+    other = train_dictionary(
+        [b"%d of something that is quite different" % (number * 7919) for number in range(2000)], 2048
+    )
+    numbers = [int.from_bytes(each[4:8], "little") for each in (dictionary(), other)]
+    write(tmp_path / "a.fs", DefaultFramer().compressed(ZstdCompressor(3, dictionary())))
+    with pytest.raises(
+        ValueError, match=rf"dictionary {numbers[0]} of .* the framer does .*dictionary {numbers[1]} of"
+    ):
+        flatstream.open(tmp_path / "a.fs", "a", framer=DefaultFramer().compressed(ZstdCompressor(3, other)))

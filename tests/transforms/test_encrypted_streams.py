@@ -273,8 +273,19 @@ def test_required_final_frame_is_missed_at_the_end() -> None:
             for payload in PAYLOADS[: max(count - 1, 0)]:
                 assert bytes(reader.read_message() or b"") == payload
             for _ in range(3):
-                with pytest.raises(DecryptionError):
+                with pytest.raises(DecryptionError, match="has no final frame, which is required"):
                     reader.read_message()
+
+
+@pytest.mark.parametrize("key_id", ["", "k2"])
+def test_another_key_id_is_told_with_both(key_id: str) -> None:
+    stream = written(framer_of(cipher=Aes256Gcm(KEY, key_id="k1")))
+    with StreamReader(stream, deframer_of(cipher=Aes256Gcm(KEY, key_id=key_id))) as reader:
+        with pytest.raises(DecryptionError, match=rf"says the key id 'k1', and the cipher has the key '{key_id}'"):
+            reader.read_message()
+        # Behind a head that was refused, nothing is told of the key.
+        with pytest.raises(DecryptionError, match="does not accept this frame"):
+            reader.read_message()
 
 
 def test_refused_frame_says_where_it_is_and_nothing_else() -> None:

@@ -67,7 +67,7 @@ def cycle_of(case: Case) -> Any:
 
 
 # The others are chains of the same.
-FIRST = ("numbers around zlib", "zstd around encrypted")
+FIRST = ("numbers around zlib", "encrypted")
 
 
 @in_one_test
@@ -76,7 +76,8 @@ FIRST = ("numbers around zlib", "zstd around encrypted")
 )
 def test_streams_leave_no_blocks_of_memory(name: str, tmp_path: Path) -> None:
     cycle = cycle_of(CASES[name])
-    # A block for each cycle would be four.
+    # What the libraries keep from one stream to the next grows first. A block for each cycle would be four.
+    repeat(cycle, tmp_path, 80 if EVERYTHING else 10)
     grown = growth(cycle, tmp_path, sys.getallocatedblocks, 4)
     assert min(grown) < 4, grown
     if EVERYTHING:

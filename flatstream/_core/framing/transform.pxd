@@ -13,5 +13,5 @@ cdef class TransformDeframer(DeframerAdapter):
 
 cdef list framers_of(Framer framer)
 cdef list deframers_of(Deframer deframer)
-cdef int tell_accepted(Framer framer) except -1
+cdef list accepters_of(Framer framer)
 cdef bint has_own_frames(Framer framer) except -1

@@ -41,22 +41,25 @@ cdef list deframers_of(Deframer deframer):
     return found
 
 
-cdef int tell_accepted(Framer framer) except -1:
-    """Tells each framer of a chain that transforms that its frame is accepted."""
-    if framer.has_transform:
-        for link in framers_of(framer):
-            link.accepted()
-    return 0
+cdef bint defines(object link, str name) except -1:
+    """Whether a framer has a method of its own in place of that of Framer or FramerAdapter."""
+    if getattr(type(link), name) not in (getattr(Framer, name), getattr(FramerAdapter, name)):
+        return True
+    return name in getattr(link, "__dict__", ())
+
+
+cdef list accepters_of(Framer framer):
+    """The framers of a chain that are to be told when a frame is accepted; None if there are none."""
+    if not framer.has_transform:
+        return None
+    return [link for link in framers_of(framer) if defines(link, "accepted")] or None
 
 
 cdef bint has_own_frames(Framer framer) except -1:
     """Whether a framer of the chain may have frames of its own, before or behind the messages."""
     for link in framers_of(framer):
-        for name in ("begin", "finish"):
-            if getattr(type(link), name) not in (
-                getattr(Framer, name), getattr(FramerAdapter, name)
-            ) or hasattr(link, "__dict__") and name in link.__dict__:
-                return True
+        if defines(link, "begin") or defines(link, "finish"):
+            return True
     return False
 
 
@@ -153,7 +156,8 @@ cdef class TransformFramer(FramerAdapter):
         """
         self.check_inner()
         frame = collect_frame(self._inner, owner_view_of(payload, "payload"))
-        tell_accepted(self._inner)
+        for link in accepters_of(self._inner) or ():
+            link.accepted()
         return frame
 
     @property

@@ -316,7 +316,9 @@ cdef class AsyncItems:
     def _awaits_description(self):
         """Whether it is not known yet if the stream begins with a description."""
         cdef Decoder decoder = self.decoder
-        return decoder is not None and decoder.is_ahead and not decoder.shut and decoder.failure is None and decoder.deferred is None
+        if decoder is None or decoder.shut:
+            return False
+        return decoder.is_ahead and decoder.failure is None and decoder.deferred is None
 
 
 @cython.final

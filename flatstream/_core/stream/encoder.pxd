@@ -11,6 +11,8 @@ cdef class Encoder(OutputBuffer):
     # The framer that was given; `_framer` is its copy for this stream.
     cdef object given
     cdef Framer _framer
+    # The framers of a chain with transforms that are told when a frame is accepted; None if there are none.
+    cdef list accepters
     # While `has_fast_path` is set, the encoder is open, and `format` is all that is needed to frame a payload: the
     # framer, a chain of bounds around a built-in framer, is not called.
     cdef HeaderFormat format

@@ -19,7 +19,7 @@ from flatstream._core.framing.framer cimport (
     FrameEnds, Framer, FramerAdapter, FrameRun, checked_limit, collect_frame, frame_payloads_into, fs_copy,
     get_framer_format, start_run,
 )
-from flatstream._core.framing.transform cimport framers_of, has_own_frames, tell_accepted
+from flatstream._core.framing.transform cimport accepters_of, framers_of, has_own_frames
 from flatstream._core.framing.wire cimport LENGTH_SIZE, MAX_HEADER_SIZE
 from flatstream._core.stream.frame_batch cimport FrameBatch
 from flatstream._core.stream.output_buffer cimport OutputBuffer
@@ -106,6 +106,7 @@ cdef class Encoder(OutputBuffer):
     cdef int use_session(self, object session) except -1:
         """Frames with `session`, the copy of the framer for this stream."""
         self._framer = session
+        self.accepters = accepters_of(session)
         self.has_own_frames = self.is_unbegun = self.has_edge = has_own_frames(session)
         return self.cache_fast_path()
 
@@ -615,9 +616,11 @@ cdef class Encoder(OutputBuffer):
 
     cdef int tell(self) except -1:
         """Tells the framers that the last frame was accepted; again before the next one, if that raised."""
-        self.is_untold = True
-        tell_accepted(self._framer)
-        self.is_untold = False
+        if self.accepters is not None:
+            self.is_untold = True
+            for link in self.accepters:
+                link.accepted()
+            self.is_untold = False
         return 0
 
 

@@ -340,6 +340,8 @@ cdef class Search:
     # If `is_native`, `format` is all that is needed to find frames. Not so without a checksum if payloads are restored
     # by a transform: what is stored does not look like messages, and only the transform's `probe` says something.
     cdef bint is_native
+    # Whether `format` says where a frame begins and ends. (Such a frame need not be a good one, see `is_native`.)
+    cdef bint locates_natively
     cdef HeaderFormat format
     cdef object owner_view
     cdef const unsigned char[::1] view
@@ -372,8 +374,9 @@ cdef class Search:
         """Begins a search. No chain of frames leads over the offset `tear`, where the stream may be torn."""
         cdef const CrcKind* kind
         self.deframer = deframer
+        self.locates_natively = deframer.locate_is_native
         self.is_native = deframer.locate_is_native and not (deframer.has_transform and not deframer.evidence_bytes())
-        if self.is_native:
+        if self.locates_natively:
             deframer.get_format(&self.format)
         self.owner_view = owner_view_of(buffer, "buffer")
         self.view = self.owner_view
@@ -404,7 +407,7 @@ cdef class Search:
         cdef Py_ssize_t length, available = self.size - at
         if available == 0:
             return UNDECIDED
-        if self.is_native:
+        if self.locates_natively:
             length = whole_payload_at(self.data + at, available, &self.format, self.format.max_length)
             if length >= 0:
                 return self.format.header_size + length
@@ -525,7 +528,7 @@ cdef class Search:
             begin = max(end - BLOCK, 0)
             if begin < tear < end:
                 begin = tear
-            if self.is_native:
+            if self.locates_natively:
                 chain_block(self.view, &self.format, begin, end, self.chained)
             else:
                 for at in range(end - 1, begin - 1, -1):

@@ -3,6 +3,8 @@ from typing import Any, Literal, NoReturn, Self, final
 
 from flatstream._core.stream.decoder import Decoder
 
+FIRST_FAILED: str
+
 @final
 class ObjectIterator:
     def __init__(

@@ -78,16 +78,10 @@ def as_compression(value: Any) -> Compression | None:
 
 
 def compressed(framer: Framer, compression: Compression | None, known: Known, *, describe: bool) -> Framer:
-    """The framer with a compression; without one given, with that of the source.
-
-    Raises
-    ------
-    ArgumentError
-        The source is encrypted.
-    """
+    """The framer with a compression; without one given, with that of the source."""
     transforms = () if known.description is None else known.description.transforms
-    if any(transform.name == ENCRYPTION for transform in transforms):
-        raise ArgumentError("the source is encrypted, and the new file would not be: use a reader and a writer")
+    # A source that is encrypted was opened to write what it has as it is.
+    transforms = tuple(transform for transform in transforms if transform.name != ENCRYPTION)
     if compression is None:
         # Without the description, nobody would know of it.
         return framer_with(framer, transforms) if describe else framer

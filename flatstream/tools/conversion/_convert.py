@@ -95,6 +95,8 @@ def convert(
     compression: str | None = None,
     compressor: Compressor | str | None = None,
     describe: bool = True,
+    cipher: Any = None,
+    decrypt: bool = False,
     progress: Callable[[int, int | None], object] | None = None,
     failed: Callable[[str, Exception], object] | None = None,
     processes: int = 1,
@@ -149,6 +151,11 @@ def convert(
     describe : bool
         Whether a new stream begins with a description, and MCAP, Parquet and Arrow files have it in their metadata, if
         the schema is known. It is that of the source if it has one.
+    cipher : Cipher, optional
+        For encrypted streams. Others are refused then.
+    decrypt : bool
+        Whether what was encrypted may be written as it is read. New files are not encrypted, so an encrypted source is
+        refused without it.
     progress : callable, optional
         ``progress(done, total)`` gets the bytes of the sources that were read, and how many there are, or None.
     failed : callable, optional
@@ -215,6 +222,8 @@ def convert(
         compression=compression,
         compressor=compressor,
         describe=describe,
+        cipher=cipher,
+        decrypt=bool(decrypt),
         progress=progress,
     )
     if failed is not None and not callable(failed):
@@ -347,7 +356,7 @@ def _load(place: str) -> Any:
 def open_source(task: _Task, options: Options) -> Source:
     """Opens the source of a task."""
     if task.from_format == "fs":
-        return StreamSource(task.one, options)
+        return StreamSource(task.one, options, may_decrypt=options.decrypt)
     if task.one.kind == "remote":
         raise ArgumentError(f"{FORMATS[task.from_format].title} cannot be read from a URL: {task.one.name}")
     source: Source = _load(SOURCES[task.from_format])(task.one, task.from_compression, options)

@@ -63,6 +63,8 @@ class Options:
     compression: str | None = None
     compressor: Any = None
     describe: bool = True
+    cipher: Any = None
+    decrypt: bool = False
     progress: Callable[[int, int | None], object] | None = None
     losses: Losses = field(default_factory=Losses)
     # Called after each batch.
@@ -185,6 +187,12 @@ def table_for_columns(known: Known, what: str) -> Table:
         names = ", ".join(sorted(table.name for table in known.tables.values()))
         raise ArgumentError(
             f"{what} has messages of one table, and the source has several: choose one with table=, of {names}"
+        )
+    serializer = None if known.description is None else known.description.serializer
+    if serializer is not None:
+        raise ArgumentError(
+            f"{what} needs messages that are FlatBuffers, and those of the source are objects ({serializer:.100}), "
+            "which become JSON lines or CSV"
         )
     raise ArgumentError(
         f"{what} needs the schema of the messages, which the source does not say: pass schema= (--schema)"

@@ -15,7 +15,7 @@ from flatstream.tools._contradictions import check_table
 from flatstream.tools.conversion._files import open_binary
 from flatstream.tools.conversion._formats import FORMATS
 from flatstream.tools.conversion._frames import PIECE_BYTES, frames_of, unprefixed
-from flatstream.tools.conversion._options import Known, Options, known_of_description, table_for_columns
+from flatstream.tools.conversion._options import ArgumentError, Known, Options, known_of_description, table_for_columns
 from flatstream.tools.inputs import Input, Opened, open_stdin, peeked_pipe
 
 __all__ = ["FileSource", "PrefixedSource", "Source", "StreamSource"]
@@ -43,9 +43,14 @@ class Source(Protocol):
 class StreamSource:
     """A stream or a journal."""
 
-    def __init__(self, one: Input, options: Options) -> None:
-        self.opened: Opened = one.open(options.checksum, on_error=options.on_error)
+    def __init__(self, one: Input, options: Options, *, may_decrypt: bool) -> None:
+        self.opened: Opened = one.open(options.checksum, cipher=options.cipher, on_error=options.on_error)
         try:
+            if self.opened.reader.encryption is not None and not may_decrypt:
+                raise ArgumentError(
+                    "the source is encrypted, and the new file would not be: pass decrypt=True (--decrypt) if it may "
+                    "be read without the key"
+                )
             description = self.opened.description or self.opened.reader.description
             known = Known() if description is None else known_of_description(description)
             known = replace(known, checksum=self.opened.checksum)

@@ -43,6 +43,7 @@ def plot(
     on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
     time_field: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    cipher: Any = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> Plot:
     """Reads fields of messages for a plot: over time, for each value of a key, or as percentiles.
@@ -58,7 +59,7 @@ def plot(
         bars. The 12 keys with most messages are shown.
     percentiles : iterable of float
         From 0 to 100. Without `by`, lines of the percentiles over time.
-    schema, table, checksum, where, on_error, time_field, time_unit, progress
+    schema, table, checksum, where, on_error, time_field, time_unit, cipher, progress
         See `convert`. Without a time field, the horizontal axis counts messages.
 
     Returns
@@ -112,6 +113,8 @@ def plot(
         on_error=on_error,
         time_field=time_field,
         time_unit=time_unit,
+        cipher=cipher,
+        decrypt=True,
         progress=progress,
     )
     tasks = make_tasks_of_sources([source] if is_path(source) else source)
