@@ -136,6 +136,32 @@ def test_damaged_stream_is_sealed_as_it_is(kind: str, tmp_path: Path) -> None:
         assert frames_in(blocks[-1], "crc32") is not None
 
 
+def test_much_damage_makes_no_small_blocks(tmp_path: Path) -> None:
+    payloads = [b"%05d" % number * 20 for number in range(5000)]
+    stream = bytearray(stream_of(payloads, "crc32"))
+    size = len(stream) // len(payloads)
+    for at in range(50, len(stream), 2 * size):
+        stream[at] ^= 1
+    path = tmp_path / "events.fs"
+    path.write_bytes(stream)
+    blocks = blocks_of(seal(path, checksum="crc32", block_size=16 << 10).path)
+    assert b"".join(blocks) == stream
+    assert min(map(len, blocks[:-1])) >= 8 << 10
+
+
+def test_file_of_more_blocks_than_a_table_has_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flatstream._sealing, "MAX_ENTRIES", 3)
+    path = tmp_path / "events.fs"
+    path.write_bytes(stream_of(PAYLOADS, "crc32"))
+    with pytest.raises(ValueError, match="block_size must be larger than"):
+        seal(path, block_size=4 << 10)
+    with pytest.raises(OSError, match="at most 3 blocks"):
+        BlockWriter(lambda data: None, block_size=4 << 10, threads=0).write(path.read_bytes())
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_empty_file_is_sealed(tmp_path: Path) -> None:
     path = tmp_path / "events.fs"
     path.touch()
