@@ -390,7 +390,7 @@ def test_connection_that_waits_for_the_disk_ends_when_its_agent_comes_with_anoth
     assert description is not None
 
     async def work() -> None:
-        async with served(tmp_path / "received", sync_interval=0.001) as open_connection:
+        async with served(tmp_path / "received", sync_interval=0.001) as open_connection:  # noqa: SIM117
             async with open_connection() as waiting:
                 await waiting.writer.write_payloads([greeting(), b"D", *(frame(n, b"x" * 200) for n in range(10))])
                 assert await waiting.reader.read_message() is not None
