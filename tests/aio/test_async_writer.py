@@ -349,9 +349,10 @@ async def test_write_that_never_ran_is_not_accepted() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     with pytest.warns(RuntimeWarning, match="AsyncStreamWriter was never awaited: it has written nothing") as warned:
-        writer.write_payload(b"not awaited")
+        _ = writer.write_payload(b"not awaited")
         writer.write_payload(b"not awaited").close()
-        writer.write("not awaited")
+        _ = writer.write("not awaited")
+        del _
     assert len(warned) == 2
     writer.write("not awaited").close()
     await turns()

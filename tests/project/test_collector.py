@@ -390,16 +390,16 @@ def test_connection_that_waits_for_the_disk_ends_when_its_agent_comes_with_anoth
     assert description is not None
 
     async def work() -> None:
-        async with served(tmp_path / "received", sync_interval=0.001) as open_connection:
-            async with open_connection() as waiting:
-                await waiting.writer.write_payloads([greeting(), b"D", *(frame(n, b"x" * 200) for n in range(10))])
-                assert await waiting.reader.read_message() is not None
-                async with open_connection() as other:
-                    await other.writer.write_payloads([greeting(), b"D" + description.to_bytes()])
-                    assert await other.reader.read_message() is not None
-                    while not handled:
-                        await asyncio.sleep(0.001)
-                    waiting.abort()
+        received = tmp_path / "received"
+        async with served(received, sync_interval=0.001) as open_connection, open_connection() as waiting:
+            await waiting.writer.write_payloads([greeting(), b"D", *(frame(n, b"x" * 200) for n in range(10))])
+            assert await waiting.reader.read_message() is not None
+            async with open_connection() as other:
+                await other.writer.write_payloads([greeting(), b"D" + description.to_bytes()])
+                assert await other.reader.read_message() is not None
+                while not handled:
+                    await asyncio.sleep(0.001)
+                waiting.abort()
 
     run(work())
 
