@@ -330,7 +330,9 @@ def test_journals_and_gaps_have_limits(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_second_connection_of_an_agent_takes_the_place_of_the_first(tmp_path: Path) -> None:
     async def work() -> None:
-        async with served(tmp_path / "received") as open_connection, open_connection() as lost:
+        async with served(tmp_path / "received") as open_connection:
+            # The collector resets it, which closing it would raise.
+            lost = await open_connection()
             await lost.writer.write_payloads([greeting(), b"D", frame(0)])
             async for message in lost.reader:
                 if message[1]:
@@ -341,6 +343,7 @@ def test_second_connection_of_an_agent_takes_the_place_of_the_first(tmp_path: Pa
                 message = await connection.reader.read_message()
                 assert bytes(message) == b"P" + (1).to_bytes(8, "little")
                 await ended(lost)
+                lost.abort()
                 await connection.writer.write_payloads([frame(0), frame(1), b"B"])
                 async for message in connection.reader:
                     if message[1] == 2:
