@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
     from typing import Self
 
+    from flatstream.aio.files import AsyncFileWriter
     from flatstream.description import Description
     from flatstream.schema import Table
     from flatstream.serializers import Serializer
@@ -325,11 +326,11 @@ RECORDS_AT_ONCE = 256
 
 
 class AsyncRecordWriter:
-    """Writes records of one table of a schema to an AsyncStreamWriter; see `flatstream.RecordWriter`.
+    """Writes records of one table of a schema to an asynchronous writer; see `flatstream.RecordWriter`.
 
     Parameters
     ----------
-    writer : AsyncStreamWriter
+    writer : AsyncStreamWriter or AsyncFileWriter
         The stream that the messages are written to. It stays open.
     table : Table
         The type of the records.
@@ -343,14 +344,17 @@ class AsyncRecordWriter:
 
     def __init__(
         self,
-        writer: AsyncStreamWriter,
+        writer: AsyncStreamWriter | AsyncFileWriter,
         table: Table,
         *,
         file_identifier: bool | None = None,
         force_defaults: bool = False,
     ) -> None:
-        if not isinstance(writer, AsyncStreamWriter):
-            raise TypeError(f"writer must be an AsyncStreamWriter, got {type(writer).__name__}: {writer!r:.100}")
+        if not isinstance(getattr(writer, "_stream_writer", None), StreamWriter):
+            raise TypeError(
+                "writer must be an AsyncStreamWriter or an AsyncFileWriter, "
+                f"got {type(writer).__name__}: {writer!r:.100}"
+            )
         self._writer = writer
         self._records = RecordWriter(
             writer._stream_writer, table, file_identifier=file_identifier, force_defaults=force_defaults

@@ -108,7 +108,8 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
 
             deframer = compression.described_deframer(deframer, parameters, transform.data)
         elif transform.name == ENCRYPTION:
-            # A stranger who could change the dictionary of a compression could change messages, and those are authentic.
+            # A stranger who could change the dictionary of a compression could change messages, and those are
+            # authentic.
             deframer = _encrypted("from_description", transform, cipher, deframer, _require_description=len(known) > 1)
         else:
             raise _unknown(transform, "deframer")

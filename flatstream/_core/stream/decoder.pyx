@@ -33,6 +33,8 @@ from flatstream.errors import (
     ValidationFailedError,
 )
 
+from flatstream._core.stream.losses import NAMES
+
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     ctypedef struct TypeSlots "PyTypeObject":
@@ -49,6 +51,8 @@ cdef enum:
     MAX_RESTORED = 4 << 20
 
 DEFAULT_RESYNC_WINDOW = 64 << 20
+
+MODE_NAMES = {mode: name for name, mode in NAMES.items()}
 
 # A note for an error about the first message of a stream: with another checksum, or none, messages begin elsewhere.
 FIRST_FAILED = (
@@ -233,6 +237,10 @@ cdef class Decoder(HeadBuffer):
     def lost_ranges(self):
         """Where they are: a list of (start, end), in bytes from where reading began."""
         return self.losses.since(0) if self.losses is not None else []
+
+    def _mode_of(self, on_error):
+        """What an operation with this argument does at damage: it, or if it is None what the reader does."""
+        return MODE_NAMES[self.mode_of(on_error)]
 
     cdef int mode_of(self, object on_error) except -1:
         """The OnError for an argument of an operation; None means that of the decoder."""
@@ -1041,6 +1049,36 @@ cdef class Decoder(HeadBuffer):
             return 0
         finally:
             self.leave()
+
+    def _give_again(self, FrameBatch batch not None, Py_ssize_t i):
+        """Has the frames of the last batch, from number `i` of it on, read again, and returns whether that is possible.
+
+        It is not if somebody has read on since.
+        """
+        if not 0 <= i < batch.starts.length:
+            raise IndexError(f"frame {i} of a batch of {batch.starts.length}")
+        cdef object stopped_by = self.stopped_by
+        cdef unsigned long long before = self.delivered
+        self._stop_at(None, batch, i)
+        self.stopped_by = stopped_by
+        return self.delivered != before
+
+    def _stop_at(self, error, FrameBatch batch not None, Py_ssize_t i):
+        """Does what ``on_error="stop"`` does at an error about frame `i` of the last batch: it is read again next."""
+        if not 0 <= i < batch.starts.length:
+            raise IndexError(f"frame {i} of a batch of {batch.starts.length}")
+        self.stop_before(
+            error, batch.begin_of(i), batch.frames_end, batch.position_behind,
+            <unsigned long long>(batch.starts.length - i), None if batch.states is None else batch.states[i],
+        )
+        # The operation that ends is that of the caller.
+        self.stopped = False
+
+    def _leave_out(self, FrameBatch batch not None, Py_ssize_t i):
+        """Counts frame `i` of the last batch as left out because of damage."""
+        if not 0 <= i < batch.starts.length:
+            raise IndexError(f"frame {i} of a batch of {batch.starts.length}")
+        self.losses.add(batch.begin_of(i), batch.end_of(i))
 
     cdef int get_over(self, object error, bint refused) except -1:
         """Does what the mode says after `error`, about a frame that was `refused`, or after which the position is lost;
