@@ -330,7 +330,9 @@ def test_journals_and_gaps_have_limits(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_second_connection_of_an_agent_takes_the_place_of_the_first(tmp_path: Path) -> None:
     async def work() -> None:
-        async with served(tmp_path / "received") as open_connection, open_connection() as lost:
+        async with served(tmp_path / "received") as open_connection:
+            # The collector resets it, which closing it would raise.
+            lost = await open_connection()
             await lost.writer.write_payloads([greeting(), b"D", frame(0)])
             async for message in lost.reader:
                 if message[1]:
@@ -341,6 +343,7 @@ def test_second_connection_of_an_agent_takes_the_place_of_the_first(tmp_path: Pa
                 message = await connection.reader.read_message()
                 assert bytes(message) == b"P" + (1).to_bytes(8, "little")
                 await ended(lost)
+                lost.abort()
                 await connection.writer.write_payloads([frame(0), frame(1), b"B"])
                 async for message in connection.reader:
                     if message[1] == 2:
@@ -390,16 +393,16 @@ def test_connection_that_waits_for_the_disk_ends_when_its_agent_comes_with_anoth
     assert description is not None
 
     async def work() -> None:
-        async with served(tmp_path / "received", sync_interval=0.001) as open_connection:  # noqa: SIM117
-            async with open_connection() as waiting:
-                await waiting.writer.write_payloads([greeting(), b"D", *(frame(n, b"x" * 200) for n in range(10))])
-                assert await waiting.reader.read_message() is not None
-                async with open_connection() as other:
-                    await other.writer.write_payloads([greeting(), b"D" + description.to_bytes()])
-                    assert await other.reader.read_message() is not None
-                    while not handled:
-                        await asyncio.sleep(0.001)
-                    waiting.abort()
+        received = tmp_path / "received"
+        async with served(received, sync_interval=0.001) as open_connection, open_connection() as waiting:
+            await waiting.writer.write_payloads([greeting(), b"D", *(frame(n, b"x" * 200) for n in range(10))])
+            assert await waiting.reader.read_message() is not None
+            async with open_connection() as other:
+                await other.writer.write_payloads([greeting(), b"D" + description.to_bytes()])
+                assert await other.reader.read_message() is not None
+                while not handled:
+                    await asyncio.sleep(0.001)
+                waiting.abort()
 
     run(work())
 
