@@ -543,7 +543,7 @@ def goals() -> Iterator[Goal]:
                 "message",
             )
     # Beside the library alone, which has no frames, checksums or limits.
-    for kind, method, written, read in (
+    for events, method, written, read in (
         ("agent", "zstd+dictionary", 1.8, 2.5),
         ("agent", "lz4", 2.2, 2.5),
         ("small", "zstd+dictionary", 2.2, 3.5),
@@ -555,23 +555,23 @@ def goals() -> Iterator[Goal]:
         ):
             yield Goal(
                 name,
-                f"{work} {kind} events, {method}, beside the library alone",
+                f"{work} {events} events, {method}, beside the library alone",
                 compression.CompressedFrames,
                 subject,
                 yardstick,
-                (method, kind),
+                (method, events),
                 "times slower",
                 target,
                 "message",
             )
-    for kind, target in (("agent", 2.5), ("small", 2.0)):
+    for events, target in (("agent", 2.5), ("small", 2.0)):
         yield Goal(
             "Z4",
-            f"what a dictionary gains for {kind} events",
+            f"what a dictionary gains for {events} events",
             compression.Sizes,
             "track_gain_of_dictionary",
             "",
-            (kind,),
+            (events,),
             "at least",
             target,
         )

@@ -93,12 +93,12 @@ class RefusedError(Exception):
 class Mirror:
     """The journal of one agent at the collector, and the connection that writes it."""
 
-    def __init__(self, writer: MirrorWriter) -> None:
+    def __init__(self, writer: MirrorWriter, gaps: int = 0) -> None:
         self.writer = writer
         self.durable = writer.position
         self.connection: Connection | None = None
         self.unsynced = 0  # bytes
-        self.gaps = 0
+        self.gaps = gaps  # and other descriptions: each began a file
         self.has_news = asyncio.Event()  # for the connection: `durable` has moved
 
     def store(self, batch: FrameBatch) -> None:
@@ -162,7 +162,7 @@ class Collector:
             log.warning("%s is refused: %s", connection.peer, error)
         finally:
             acknowledging.cancel()
-            await asyncio.wait({acknowledging})
+            await asyncio.gather(acknowledging, return_exceptions=True)
             if mirror.connection is connection:
                 mirror.connection = None
 
@@ -178,8 +178,12 @@ class Collector:
         description = Description.from_bytes(described[1:]) if len(described) > 1 else None
         async with self.opening:
             mirror = self.mirrors.get(said["journal"])
+            gaps = 0
             if mirror is not None and not is_described(mirror.writer, description):
                 # A new segment with the new description begins.
+                gaps = mirror.gaps + 1
+                if gaps > MAX_GAPS:
+                    raise RefusedError(f"its journal has begun more than {MAX_GAPS} files")
                 del self.mirrors[said["journal"]]
                 if mirror.connection is not None:
                     mirror.connection.abort()
@@ -187,12 +191,12 @@ class Collector:
                 await self.on_disk(mirror.writer.close)
                 mirror = None
             if mirror is None:
-                mirror = self.mirrors[said["journal"]] = await self.open(said["journal"], description)
+                mirror = self.mirrors[said["journal"]] = await self.open(said["journal"], description, gaps)
         log.info("%s: %s has the journal %s, from frame %d on", connection.peer, str(said.get("name"))[:100],
                  mirror.writer.id, mirror.durable)  # fmt: skip
         return mirror
 
-    async def open(self, journal: str, description: Description | None) -> Mirror:
+    async def open(self, journal: str, description: Description | None, gaps: int) -> Mirror:
         if len(self.mirrors) >= self.max_journals:
             raise RefusedError(f"there are {self.max_journals} journals, as many as allowed")
 
@@ -200,7 +204,7 @@ class Collector:
             # `journal` is 32 hexadecimal digits: MirrorWriter refuses another one before it makes a folder.
             return MirrorWriter(self.directory / journal, journal, describe=description or True, retain=self.retain)
 
-        return Mirror(await self.on_disk(open_mirror))
+        return Mirror(await self.on_disk(open_mirror), gaps)
 
     async def on_disk(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.disk, work)
@@ -213,7 +217,7 @@ class Collector:
             mirror.store(batch)
             if mirror.unsynced:
                 self.has_unsynced.set()
-            while mirror.unsynced > MAX_UNSYNCED:
+            while mirror.unsynced > MAX_UNSYNCED and mirror.connection is connection:
                 await asyncio.sleep(self.sync_interval)
 
     async def acknowledge(self, mirror: Mirror, connection: Connection) -> None:
@@ -368,13 +372,19 @@ class Agent:
                 for task in tasks:
                     task.cancel()
                 reader.close()  # ends the read that waits
-                await asyncio.wait(tasks)
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             thread.shutdown(wait=False)
 
     def open_reader(self, position: int) -> JournalReader:
-        begin = min(position, self.journal.position)
-        reader = JournalReader(self.directory, name=READER_NAME, start=begin, follow=True)
+        if position > self.journal.position:
+            # The collector would take what is measured from here on for what it has, and leave it out.
+            log.error(
+                "%s: the collector has frames up to %d of this journal, which ends at %d: it is an older copy of "
+                "another one, and needs an identity of its own", self.directory.name, position, self.journal.position,
+            )  # fmt: skip
+            raise RefusedError("the collector has more of this journal than there is here")
+        reader = JournalReader(self.directory, name=READER_NAME, start=position, follow=True)
         if reader.position > position:
             # The collector has lost what it had acknowledged: it gets what this journal still has of it.
             log.error(
@@ -383,7 +393,7 @@ class Agent:
             )  # fmt: skip
             reader.close()
             (self.directory / "cursors" / f"{READER_NAME}.cursor").unlink()
-            reader = JournalReader(self.directory, name=READER_NAME, start=begin, follow=True)
+            reader = JournalReader(self.directory, name=READER_NAME, start=position, follow=True)
         self.wanted = position
         return reader
 

@@ -24,7 +24,7 @@ from flatstream._files import check_new, give_name, open_partial, say_what_is_fu
 from flatstream._finding import find_checksum
 from flatstream._lock import open_for_writing, who_writes
 from flatstream._remote import is_url
-from flatstream._seek_table import MAX_BLOCK, Entry, SeekTable, load_zstd, make_table
+from flatstream._seek_table import MAX_BLOCK, MAX_ENTRIES, Entry, SeekTable, load_zstd, make_table
 from flatstream._seekable import SeekableFile, number_of_threads, open_seekable
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.detection import detect
@@ -133,7 +133,15 @@ class _Cutter:
             return 0
         if self._deframer is None:
             return limit
-        if end := self._whole_frames(data[:limit]):
+        end = self._whole_frames(data[:limit])
+        # Small blocks are compressed badly, so that damage in the first half of one does not end it.
+        while end < limit // 2 and self._is_damage(data[end:limit]):
+            found = self._next_frame(data[end:limit], is_end=False)
+            if not found:
+                break
+            end += found
+            end += self._whole_frames(data[end:limit])
+        if end:
             return end
         length = self._header_size + int.from_bytes(data[:4], "little")
         if length > limit:
@@ -157,6 +165,11 @@ class _Cutter:
             end += size
             if count < FRAMES:
                 return end
+
+    def _is_damage(self, data: memoryview) -> bool:
+        """Whether bytes that begin with no intact frame cannot be the beginning of one that ends behind them."""
+        size = self._header_size
+        return size > 0 and len(data) >= size and size + int.from_bytes(data[:4], "little") <= len(data)
 
     def _next_frame(self, data: memoryview, is_end: bool) -> int:
         """Where an intact frame begins behind damage; 0 if none is found."""
@@ -296,6 +309,8 @@ class BlockWriter(io.RawIOBase):
         return self._zstd.compress(block, options=self._options)  # type: ignore[no-any-return]
 
     def _write_block(self, data: bytes, size: int) -> None:
+        if len(self.table) == MAX_ENTRIES:
+            raise OSError(errno.EFBIG, f"a sealed file has at most {MAX_ENTRIES} blocks")
         self._put(data)
         self.table.append(Entry(len(data), size))
 
@@ -495,6 +510,11 @@ def seal(
         status = os.fstat(held.fileno())
         if not remove and (writer := who_writes(source_path)) is not None:
             raise OSError(errno.EBUSY, f"a writer has the file open: {writer}", source_path)
+        if status.st_size // block_size >= MAX_ENTRIES:
+            raise ValueError(
+                f"block_size must be larger than {status.st_size // MAX_ENTRIES} bytes for a file of {status.st_size} "
+                f"bytes, because a table has at most {MAX_ENTRIES} blocks, got {block_size}"
+            )
         with io.FileIO(source_path, "rb") as source:
             if not os.path.samestat(os.fstat(source.fileno()), status):
                 raise _changed(source, "another file has its name")

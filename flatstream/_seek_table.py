@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "LONGEST_HEADER",
     "MAX_BLOCK",
+    "MAX_ENTRIES",
     "MOST_INNER",
     "SKIPPABLE",
     "ZSTD_MAGIC",

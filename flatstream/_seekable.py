@@ -48,8 +48,8 @@ RETAINED = 8 << 20
 # How many blocks are kept that were read: one that is read on in, and one that is looked into beside it.
 KEPT = 2
 
-# How many bytes may be looked at to find out whether frames are damaged or the table is wrong: so many, and so many times
-# the file.
+# How many bytes may be looked at to find out whether frames are damaged or the table is wrong: so many, and so many
+# times the file.
 MOST_DOUBT = 16 << 20
 MOST_TIMES = 4
 

@@ -29,7 +29,7 @@ from flatstream.errors import FlatStreamError, InvalidFrameError
 from flatstream.framing import DefaultDeframer, Deframer, TransformDeframer
 from flatstream.recovery import RecoveryEnd, recover
 
-__all__ = ["check_checksum", "is_zero_from", "save_tail", "start_up"]
+__all__ = ["check_checksum", "is_zero_from", "new_tail_names", "save_tail", "start_up"]
 
 CHUNK = 1 << 20
 
@@ -264,6 +264,11 @@ def _rename(path: str, status: os.stat_result) -> str:
             continue
         return name
     raise AssertionError("there is always another name")
+
+
+def new_tail_names(path: str) -> Iterator[str]:
+    """Names beside `path` for all of its bytes, as `save_tail` gives them."""
+    return _new_names(path, "torn", "-0")
 
 
 def _new_names(path: str, kind: str, end: str = "") -> Iterator[str]:

@@ -187,7 +187,8 @@ class FrameSerializer(MessageWriter, KeepingEncoder):
         Makes the frames; without a checksum by default.
     max_pending : int or None
         How many bytes are kept at most. A message that does not fit is refused with BlockingIOError: send some, and
-        write it again. A single message that is larger is taken when nothing else is pending. None: no limit.
+        write it again. A single message that is larger is taken when nothing else is pending, and others behind it as
+        long as they fit into the buffer. None: no limit.
     buffer_size : int
         How many bytes are gathered in one piece of memory; a larger payload has one of its own.
     builder, capacity, memory_policy, make_builder

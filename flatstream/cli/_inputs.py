@@ -202,7 +202,8 @@ class Source:
     """
 
     def __init__(self, checksum: str | None, schema: str | None, table: str | None, cipher: KeyFile) -> None:
-        self.cipher = cipher
+        # It stands for a Cipher.
+        self.cipher: Any = cipher
         self.checksum = checksum
         self.schema: Schema | None = None if schema is None else schema_of(schema, table)
         self.table = table

@@ -151,6 +151,9 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     elif found.payload_bytes and found.size and found.description is not None and found.description.transforms:
         share = f"{100 * found.size / found.payload_bytes:.0f} %"
         yield "stored", f"{size_text(found.size)} for {size_text(found.payload_bytes)} of messages ({share})"
+    if found.seems is not None:
+        word = "encrypted" if found.seems == "encryption" else "compressed"
+        yield "payloads", f"begin as {word} ones, and no description says so: read them with deframer=...{word}(...)"
     if found.encryption is not None:
         parts = count_text(found.encryption.parts, "part")
         if found.encryption.is_complete:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from flatstream._files import sync_folder
 from flatstream._sealing import SealReport, copy_sealed, open_private
+from flatstream._startup import new_tail_names
 from flatstream.framing import Deframer
 from flatstream.journal._layout import (
     COMPRESSED,
@@ -47,17 +48,43 @@ PAUSE_AFTER_ERROR = 60.0
 TURN = 0.005
 
 
-def settled_segments(directory: str) -> list[Segment]:
+def settled_segments(directory: str, manifest: Manifest) -> list[Segment]:
     """The segments in a folder, without what a writer has left that was killed while it compressed. The caller holds
     the lock of the journal.
+
+    If a plain file beside a compressed one is not as it was sealed, and the compressed one is as the writer has made
+    it, then somebody has decompressed it, and perhaps not to its end. The plain file gets a name as a tail has.
     """
     segments = list_segments(directory)
-    leftovers = [name for name in os.listdir(directory) if UNFINISHED_NAME.fullmatch(name)]
-    leftovers += [segment.name + COMPRESSED for segment in segments if not segment.is_compressed]
+    names = os.listdir(directory)
+    leftovers = [name for name in names if UNFINISHED_NAME.fullmatch(name)]
+    known = set(names)
+    for number, segment in enumerate(segments):
+        packed = segment.name + COMPRESSED
+        if segment.is_compressed or packed not in known:
+            continue
+        if _is_half_decompressed(directory, segment, manifest):
+            for name in new_tail_names(segment.path):
+                if not os.path.lexists(name):
+                    os.rename(segment.path, name)
+                    break
+            segments[number] = Segment(segment.path + COMPRESSED, segment.first)
+        else:
+            leftovers.append(packed)
     for name in leftovers:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
     return segments
+
+
+def _is_half_decompressed(directory: str, segment: Segment, manifest: Manifest) -> bool:
+    sealed, stored = manifest.sealed.get(segment.name), manifest.compressed.get(segment.name)
+    return (
+        sealed is not None
+        and stored is not None
+        and os.path.getsize(os.path.join(directory, segment.name + COMPRESSED)) == stored
+        and os.path.getsize(segment.path) != sealed.bytes
+    )
 
 
 class _Work(NamedTuple):

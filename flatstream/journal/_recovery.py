@@ -105,7 +105,7 @@ def recover_segments(
     OSError
         From the file system. Nothing is lost, and a further call goes on with the work.
     """
-    segments = settled_segments(directory)
+    segments = settled_segments(directory, manifest)
     sizes = [os.stat(segment.path).st_size for segment in segments]
     manifest.compressed = {
         segment.name: size

@@ -20,6 +20,7 @@ from flatstream.validation import TypedValidator, Validator
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
+    from flatstream.transforms.ciphers import Cipher
     from flatstream.transforms.encryption import EncryptionReport
 
 __all__ = ["VerifyReport", "verify"]
@@ -97,7 +98,7 @@ def verify(
     schema: Schema | str | os.PathLike[str] | None = None,
     table: str | None = None,
     allow_empty: bool | None = None,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> VerifyReport:
     """Reads all of an input, and compares every payload with its checksum and with its table. Nothing is changed.

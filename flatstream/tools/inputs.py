@@ -32,6 +32,7 @@ from flatstream.transforms.described import CipherOfDescription, IfReadable, is_
 
 if TYPE_CHECKING:
     from flatstream.schema import Schema, Table
+    from flatstream.transforms.ciphers import Cipher
 
 __all__ = [
     "Input",
@@ -165,7 +166,7 @@ class Input:
         schema: Schema | str | os.PathLike[str] | None = None,
         table: str | None = None,
         *,
-        cipher: Any = None,
+        cipher: Cipher | CipherOfDescription | None = None,
         stored: bool | Literal["if unreadable"] = False,
         **options: Any,
     ) -> Opened:

@@ -14,11 +14,13 @@ from flatstream.errors import FlatStreamError
 from flatstream.tools._journals import examine_journal
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
 from flatstream.tools.inputs import Input, NotAStreamError, Opened, UnreadableError, decompression, only_input
+from flatstream.transforms.described import begins_as
 
 if TYPE_CHECKING:
     from flatstream.description import Description
     from flatstream.schema import Schema, Table
     from flatstream.tools._times import TimeField
+    from flatstream.transforms.ciphers import Cipher
     from flatstream.transforms.encryption import EncryptionReport
 
 __all__ = ["StreamInfo", "info"]
@@ -82,6 +84,9 @@ class StreamInfo:
     unreadable : str or None
         Why messages cannot be read, if payloads are compressed or encrypted in a way that cannot be undone. Then frames
         are intact if what is stored in them is, and the sizes of payloads are those of what is stored.
+    seems : str or None
+        Of a stream without a description: "encryption" or "compression", if the first payload begins as one that was
+        made so. Its reader has to be told how to undo it.
     encryption : EncryptionReport or None
         What was found of the parts of an encrypted stream, if there was a key.
     writer : str or None
@@ -116,6 +121,7 @@ class StreamInfo:
     last_time: int | None = None
     description: Any = None
     unreadable: str | None = None
+    seems: str | None = None
     encryption: EncryptionReport | None = None
     writer: str | None = None
     segments: int | None = None
@@ -161,7 +167,7 @@ def info(
     table: str | None = None,
     time: str | tuple[str, str] | None = None,
     check: bool | None = None,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> StreamInfo:
     """Finds out what a file, journal or pipe is. Nothing is changed.
@@ -258,6 +264,7 @@ def info(
             identifiers={} if unreadable is not None else dict(totals.identifiers.most_common()),
             looked_at=0 if unreadable is not None else totals.looked_at,
             unreadable=unreadable,
+            seems=begins_as(totals.first) if opened.description is None else None,
             encryption=totals.encryption,
             writer=who_writes(one.name) if one.kind == "file" else None,
             **_schema_fields(opened, is_given=schema is not None),

@@ -12,9 +12,8 @@ from flatstream.framing import Deframer, Framer
 __all__ = [
     "COMPRESSION",
     "ENCRYPTION",
-    "CipherOfDescription",
-    "IfReadable",
     "algorithm_of",
+    "begins_as",
     "encrypted_error",
     "framer_with",
     "is_encrypted",
@@ -56,6 +55,23 @@ class IfReadable:
         self.unreadable: str | None = None
 
 
+def begins_as(payload: Any) -> str | None:
+    """Which transform the first payload of a stream without a description seems to be made by; None: by none.
+
+    Of "encryption", the fields of a head fit its size. Of "compression", Zstandard is behind the byte that says so.
+    """
+    from flatstream.transforms._parts import read_head
+    from flatstream.transforms._zstd import MAGIC
+
+    if payload is None:
+        return None
+    payload = memoryview(payload)
+    head = read_head(payload)
+    if head is not None and head.version == 1 and head.algorithm in (1, 2) and head.part == 0:
+        return ENCRYPTION
+    return COMPRESSION if bytes(payload[:5]) == b"\1" + MAGIC else None
+
+
 def is_encrypted(description: Any) -> bool:
     """Whether a Description says so; False for None."""
     return description is not None and any(transform.name == ENCRYPTION for transform in description.transforms)
@@ -92,7 +108,8 @@ def undone(deframer: Deframer, transforms: Iterable[Any], cipher: Any = None) ->
 
             deframer = compression.described_deframer(deframer, parameters, transform.data)
         elif transform.name == ENCRYPTION:
-            # A stranger who could change the dictionary of a compression could change messages, and those are authentic.
+            # A stranger who could change the dictionary of a compression could change messages, and those are
+            # authentic.
             deframer = _encrypted("from_description", transform, cipher, deframer, _require_description=len(known) > 1)
         else:
             raise _unknown(transform, "deframer")
@@ -191,7 +208,7 @@ def _encrypted(function: str, transform: Any, cipher: Any, inner: Any, **options
 
 def algorithm_of(transform: Any) -> str:
     """The algorithm of an encryption, as a description says it."""
-    return dict(transform.parameters).get("algorithm", "")
+    return str(dict(transform.parameters).get("algorithm", ""))
 
 
 def encrypted_error(transform: Any, advice: str) -> InvalidFrameError:

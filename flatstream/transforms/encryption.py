@@ -94,6 +94,7 @@ class EncryptedFramer(TransformFramer):
         after : bytes, optional
             The end of the stream to which the part is appended, from `tail_of`.
         """
+        _check_made(self)
         made = self.with_inner(self.inner.start())
         made._part = PartWriter(self._cipher, None if after is None else Tail.from_bytes(after), self._salt)
         return made
@@ -104,6 +105,7 @@ class EncryptedFramer(TransformFramer):
 
     def begin(self) -> list[bytes]:
         """The head of the part."""
+        _check_made(self)
         return [*self.inner.begin(), self.inner_frame(self._started().head())]
 
     def finish(self) -> list[bytes]:
@@ -193,6 +195,7 @@ class EncryptedDeframer(TransformDeframer):
 
     def start(self) -> EncryptedDeframer:
         """The deframer for one stream."""
+        _check_made(self)
         made = self.with_inner(self.inner.start())
         made._parts = PartReader(self._cipher, self._require_final, self._require_description)
         return made
@@ -260,6 +263,11 @@ def _check_cipher(cipher: Any) -> None:
     if not isinstance(cipher, Cipher):
         # Not its repr: it may be the key itself.
         raise TypeError(f"cipher must be an Aes256Gcm or a ChaCha20Poly1305, got {type(cipher).__name__}")
+
+
+def _check_made(adapter: EncryptedFramer | EncryptedDeframer) -> None:
+    if adapter.inner is None:
+        raise TypeError(f"{type(adapter).__name__}.__init__ was not called")
 
 
 def _check_inner(outer: Any, inner: Any, kind: type) -> None:

@@ -432,7 +432,8 @@ async def test_operation_that_is_not_awaited_takes_nothing() -> None:
     reader, transport = of_transport()
     transport.give(STREAM)
     unused = [reader.read_message(), reader.__anext__()]
-    with pytest.warns(RuntimeWarning, match="AsyncStreamReader was never awaited: it has read nothing") as warned:
+    never = "AsyncStreamReader was never awaited: it has read nothing"
+    with pytest.warns(RuntimeWarning, match=never) as warned:  # noqa: PT031
         unused.clear()
         operation = reader.read_message()
     assert len(warned) == 2

@@ -59,7 +59,7 @@ async def test_handler_that_fails_does_not_look_like_an_end(
         raise RuntimeError("the disk is full")
 
     got: list[bytes] = []
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError):  # noqa: PT012
         async with client_of(fail, contexts if tls else None) as connection:
             for _ in range(3):
                 got.append(bytes(await connection.reader.read_message() or b""))
@@ -74,7 +74,7 @@ async def test_frame_that_is_refused_and_idle_time_do_not_look_like_an_end() -> 
         await read_all(connection, [])
 
     for data, options in ((b"x" * 11, {"max_frame_len": 10}), (b"x", {"idle_timeout": 0.02})):
-        with pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError):  # noqa: PT012
             async with client_of(take, **options) as connection:
                 await connection.writer.write_payload(data)
                 await read_all(connection, [])
@@ -86,7 +86,7 @@ async def test_client_that_knows_nothing_of_tls_sees_no_end(contexts: tuple[ssl.
         raise AssertionError("there is no connection")
 
     async with await serve(nothing, HOST, 0, ssl=contexts[0]) as server:
-        with pytest.raises((ConnectionResetError, UnexpectedEofError)):
+        with pytest.raises((ConnectionResetError, UnexpectedEofError)):  # noqa: PT012
             async with connect(HOST, server.port) as connection:
                 await connection.writer.write_payload(b"x" * 100)
                 await read_all(connection, [])
@@ -106,7 +106,7 @@ async def test_client_that_is_cancelled_does_not_look_like_an_end() -> None:
             ended.set()
 
     async with await serve(take, HOST, 0) as server:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError):  # noqa: PT012
             async with asyncio.timeout(0.02), connect(HOST, server.port) as connection:
                 await connection.writer.write_payload(b"x")
                 await connection.reader.read_message()

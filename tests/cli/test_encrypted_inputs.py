@@ -118,6 +118,19 @@ def test_stored_frames_are_checked_cut_and_copied_without_a_key(stream: Path, tm
     assert "table Event" in text.output
 
 
+@pytest.mark.parametrize("word", ["encrypted", "compressed", None])
+def test_info_says_what_payloads_seem_to_be_without_a_description(tmp_path: Path, word: str | None) -> None:
+    path = tmp_path / "a.fs"
+    framer = ChecksumFramer(Crc32c())
+    framers = {"encrypted": framer.encrypted(cipher()), "compressed": framer.compressed(ZstdCompressor()), None: framer}
+    with flatstream.open(path, "w", framer=framers[word]) as writer:
+        writer.write_payloads([b"one and one and one and one and one and one and one", b"two"])
+    result = call_flatstream("info", path)
+    assert result.status == 0
+    assert ("no description says so" in result.output) == (word is not None)
+    assert f"begin as {word} ones" in result.output or word is None
+
+
 def test_commands_that_show_messages_say_how_a_key_is_given(stream: Path, tmp_path: Path) -> None:
     for command in (("head", stream), ("tail", stream), ("cat", stream), ("convert", stream, tmp_path / "b.csv")):
         result = call_flatstream(*command)

@@ -132,7 +132,7 @@ def test_what_was_left_out_is_said(folder: Path) -> None:
     )
     assert done.status == DAMAGED
     assert len(done.lines) == 100
-    assert "damaged, 1 message and " in done.errors
+    assert "damaged, 1 place and " in done.errors
 
 
 def test_messages_are_selected_by_conditions_and_times(folder: Path) -> None:

@@ -427,6 +427,34 @@ def test_segment_that_cannot_be_decompressed_stays_damaged(how: str, place: int,
         assert missing
 
 
+@pytest.mark.parametrize("kept", [0, 1000, FRAME * 20])
+def test_plain_file_that_is_half_decompressed_does_not_take_the_place_of_the_compressed_one(
+    kept: int, tmp_path: Path
+) -> None:
+    # As zstd -d leaves it that was killed.
+    folder = tmp_path / "journal"
+    paths = make_journal(folder, COUNTS, sealed=4)
+    plain_bytes = paths[2].read_bytes()
+    finish(compressor_of(folder))
+    new = Path(f"{paths[2]}.zst")
+    data = new.read_bytes()
+    paths[2].write_bytes(plain_bytes[:kept])
+    with JournalWriter(folder) as writer:
+        assert writer.position == TOTAL
+    assert new.read_bytes() == data
+    assert not paths[2].exists()
+    (aside,) = folder.glob("*.torn-*")
+    assert aside.read_bytes() == plain_bytes[:kept]
+    with JournalReader(folder) as reader:
+        assert [number for number, _ in numbered(reader)] == list(range(TOTAL))
+        assert reader.gaps == []
+    # A whole one is the segment, and the compressed one goes.
+    paths[2].write_bytes(plain_bytes)
+    with JournalWriter(folder):
+        assert files_of(folder)[2] == paths[2].name
+    assert not new.exists()
+
+
 # Retention
 
 

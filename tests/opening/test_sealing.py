@@ -21,6 +21,7 @@ import flatstream._sealing
 from flatstream import ChecksumType, InvalidFrameError, SealReport, seal
 from flatstream._core.framing.deframer import index_frames
 from flatstream._endpoints import open_file
+from flatstream._files import give_name
 from flatstream._sealing import BlockWriter
 from flatstream._seekable import SeekableFile
 from flatstream.framing import deframer_for
@@ -133,6 +134,32 @@ def test_damaged_stream_is_sealed_as_it_is(kind: str, tmp_path: Path) -> None:
     if kind in ("a changed byte", "zeros"):
         # Behind damage, blocks begin with frames again.
         assert frames_in(blocks[-1], "crc32") is not None
+
+
+def test_much_damage_makes_no_small_blocks(tmp_path: Path) -> None:
+    payloads = [b"%05d" % number * 20 for number in range(5000)]
+    stream = bytearray(stream_of(payloads, "crc32"))
+    size = len(stream) // len(payloads)
+    for at in range(50, len(stream), 2 * size):
+        stream[at] ^= 1
+    path = tmp_path / "events.fs"
+    path.write_bytes(stream)
+    blocks = blocks_of(seal(path, checksum="crc32", block_size=16 << 10).path)
+    assert b"".join(blocks) == stream
+    assert min(map(len, blocks[:-1])) >= 8 << 10
+
+
+def test_file_of_more_blocks_than_a_table_has_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flatstream._sealing, "MAX_ENTRIES", 3)
+    path = tmp_path / "events.fs"
+    path.write_bytes(stream_of(PAYLOADS, "crc32"))
+    with pytest.raises(ValueError, match="block_size must be larger than"):
+        seal(path, block_size=4 << 10)
+    with pytest.raises(OSError, match="at most 3 blocks"):
+        BlockWriter(lambda data: None, block_size=4 << 10, threads=0).write(path.read_bytes())
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_empty_file_is_sealed(tmp_path: Path) -> None:
@@ -281,7 +308,6 @@ def test_nobody_else_can_read_the_copy_of_a_private_file(tmp_path: Path, monkeyp
 def test_file_that_took_the_name_meanwhile_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "events.fs"
     path.write_bytes(stream_of([b"old"], "crc32c"))
-    give_name = flatstream._sealing.give_name
 
     def rotated(partial: str, name: str) -> None:
         give_name(partial, name)

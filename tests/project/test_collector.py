@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from flatstream import StreamReader
+from flatstream import FrameSerializer, StreamReader
 from flatstream.aio import connect
 from flatstream.journal import JournalReader, JournalWriter
 from support.async_streams import tls_contexts
 from support.gated import wait_until
-from support.schemas import EXAMPLES
+from support.logs import log_lines
+from support.schemas import EXAMPLES, root_of
 
 SECONDS = 90
 
@@ -329,7 +330,9 @@ def test_journals_and_gaps_have_limits(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_second_connection_of_an_agent_takes_the_place_of_the_first(tmp_path: Path) -> None:
     async def work() -> None:
-        async with served(tmp_path / "received") as open_connection, open_connection() as lost:
+        async with served(tmp_path / "received") as open_connection:
+            # The collector resets it, which closing it would raise.
+            lost = await open_connection()
             await lost.writer.write_payloads([greeting(), b"D", frame(0)])
             async for message in lost.reader:
                 if message[1]:
@@ -340,6 +343,7 @@ def test_second_connection_of_an_agent_takes_the_place_of_the_first(tmp_path: Pa
                 message = await connection.reader.read_message()
                 assert bytes(message) == b"P" + (1).to_bytes(8, "little")
                 await ended(lost)
+                lost.abort()
                 await connection.writer.write_payloads([frame(0), frame(1), b"B"])
                 async for message in connection.reader:
                     if message[1] == 2:
@@ -364,3 +368,56 @@ def test_gap_of_an_agent_is_a_gap_at_the_collector(site: Site) -> None:
     wait_until(site.is_done)
     (mirror,) = site.received.iterdir()
     assert collector.samples_in(mirror) == [*range(10), *range(20, 30)]
+
+
+def test_connection_that_waits_for_the_disk_ends_when_its_agent_comes_with_another_description(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    handle = collector.Collector.handle
+    handled: list[str] = []
+
+    async def note(self: Any, connection: Any) -> None:
+        try:
+            await handle(self, connection)
+        finally:
+            handled.append(connection.peer)
+
+    monkeypatch.setattr(collector, "MAX_UNSYNCED", 1000)
+    monkeypatch.setattr(collector.Collector, "sync", never)
+    monkeypatch.setattr(collector.Collector, "handle", note)
+    table = root_of("table Sample { number: long; } root_type Sample;")
+    description = FrameSerializer("xxhash64", describe=table).description
+    assert description is not None
+
+    async def work() -> None:
+        received = tmp_path / "received"
+        async with served(received, sync_interval=0.001) as open_connection, open_connection() as waiting:
+            await waiting.writer.write_payloads([greeting(), b"D", *(frame(n, b"x" * 200) for n in range(10))])
+            assert await waiting.reader.read_message() is not None
+            async with open_connection() as other:
+                await other.writer.write_payloads([greeting(), b"D" + description.to_bytes()])
+                assert await other.reader.read_message() is not None
+                while not handled:
+                    await asyncio.sleep(0.001)
+                waiting.abort()
+
+    run(work())
+
+
+def test_agent_refuses_a_collector_that_has_more_than_its_journal(tmp_path: Path) -> None:
+    async def work() -> None:
+        agent = collector.Agent(tmp_path / "copy", ("127.0.0.1", 1))
+        try:
+            agent.journal.write_payload(b"sample 0 of copy")
+            agent.journal.sync()
+            agent.open_reader(1).close()
+            with log_lines("collector") as lines, pytest.raises(collector.RefusedError, match="more of this journal"):
+                agent.open_reader(2)
+            assert ["has frames up to 2 of this journal, which ends at 1" in line for line in lines] == [True]
+        finally:
+            agent.journal.close()
+
+    run(work())

@@ -17,7 +17,7 @@ import flatbuffers
 import numpy as np
 import pytest
 
-from flatstream import FlatbufferError, FlatStreamError, FrameBatch, StreamReader, StreamWriter
+from flatstream import FlatbufferError, FlatStreamError, FrameBatch, Serializer, StreamReader, StreamWriter
 from reference import framing as reference
 from support.bad_input import TWO_FRAMES, Case, Errors, Refused, callables, counts, no_bytes, refusals, table
 from support.extent import in_one_test
@@ -201,6 +201,20 @@ READER_CASES = [
     *counts("read_batch", "max_bytes", lambda reader, value: reader.read_batch(max_bytes=value), but_none=True),
     *counts("batches", "max_frames", lambda reader, value: list(reader.batches(max_frames=value)), but_none=True),
     *counts("batches", "max_bytes", lambda reader, value: list(reader.batches(max_bytes=value)), but_none=True),
+    *refusals(
+        "objects(serializer)",
+        lambda reader, value: reader.objects(value),
+        (5, TypeError, "serializer must be a Serializer or the name of one, got 5"),
+        (b"json", TypeError, "serializer must be a Serializer or the name of one, got b'json'"),
+        (Serializer, TypeError, r"got <class 'flatstream\.serializers\.Serializer'> \(an instance is needed\)"),
+        ("yaml", ValueError, "no serializer is called 'yaml': pass 'json' or 'msgpack', or a Serializer"),
+        (None, ValueError, r"the stream does not describe itself: pass the serializer, as in objects\('json'\)"),
+    ),
+    *refusals(
+        "objects(on_error)",
+        lambda reader, value: reader.objects("json", on_error=value),
+        *[(value, ValueError, "on_error must be 'raise', 'skip', 'stop' or 'resync', got ") for value in ("ignore", 1)],
+    ),
     *refusals("records(table)", lambda reader, value: reader.records(value), *NO_TABLES),
     *refusals("columns(table)", lambda reader, value: reader.columns(value), *NO_TABLES),
     *refusals("column_batches(table)", lambda reader, value: reader.column_batches(value), *NO_TABLES),
@@ -471,5 +485,11 @@ def test_payload_over_what_the_header_can_express_is_refused_without_reading_it(
 def test_every_method_that_takes_something_has_its_bad_input(
     cls: type, compiled: set[str], cases: list[Case], take_nothing: set[str]
 ) -> None:
-    methods = {name for name, value in vars(cls).items() if not name.startswith("_") and callable(value)} | compiled
+    written_in_python = [base for base in cls.__mro__ if re.match(r"flatstream\.(?!_core)", base.__module__)]
+    methods = compiled | {
+        name
+        for base in written_in_python
+        for name, value in vars(base).items()
+        if not name.startswith("_") and callable(value)
+    }
     assert methods == {re.split(r"[( ]", case.name)[0] for case in cases} | take_nothing

@@ -13,12 +13,36 @@ from support.processes import survives
 
 # __init__ was not called
 
-FRAMERS = ["ChecksumFramer", "BoundedFramer", "ObserverFramer", "ValidatingFramer"]
-DEFRAMERS = ["DefaultDeframer", "ChecksumDeframer", "BoundedDeframer", "ObserverDeframer", "ValidatingDeframer"]
+TRANSFORM_FRAMERS = ["TransformFramer", "CompressedFramer", "EncryptedFramer"]
+TRANSFORM_DEFRAMERS = ["TransformDeframer", "CompressedDeframer", "EncryptedDeframer"]
+FRAMERS = ["ChecksumFramer", "BoundedFramer", "ObserverFramer", "ValidatingFramer", *TRANSFORM_FRAMERS]
+DEFRAMERS = [
+    "DefaultDeframer",
+    "ChecksumDeframer",
+    "BoundedDeframer",
+    "ObserverDeframer",
+    "ValidatingDeframer",
+    *TRANSFORM_DEFRAMERS,
+]
 OTHERS = [
     "StreamReader",
     "StreamWriter",
+    "FrameParser",
+    "FrameSerializer",
     "FrameBatch",
+    "ZstdCompressor",
+    "Lz4Compressor",
+    "Aes256Gcm",
+    "ChaCha20Poly1305",
+    "JsonSerializer",
+    "MessagePackSerializer",
+    "flatstream.aio.AsyncStreamReader",
+    "flatstream.aio.AsyncStreamWriter",
+    "flatstream.aio.AsyncFileReader",
+    "flatstream.aio.AsyncFileWriter",
+    "flatstream.aio.AsyncRecordWriter",
+    "flatstream.aio.Connection",
+    "flatstream.aio.Server",
     "SizeValidator",
     "CompositeValidator",
     "AdaptiveWatermarkPolicy",
@@ -41,6 +65,26 @@ attempt(Forgetful().frame_and_write, io.BytesIO(), b"abc")
 
 
 @in_one_test
+@pytest.mark.parametrize("name", FRAMERS)
+def test_framer_with_a_start_of_its_own_that_forgets_super_init_is_refused(name: str) -> None:
+    # The default `start` refuses it when the writer is made; with this one, the first message does.
+    code = f"""
+class Forgetful({name}):
+    def __init__(self): pass
+    def start(self, after=None): return self
+write_with(Forgetful())
+write_with(Forgetful().bounded(5))
+serializer = attempt(FrameSerializer, Forgetful())
+if serializer is not None:
+    attempt(serializer.write_payload, b"abc")
+"""
+    lines = survives(code)
+    assert [line for line in lines if line != "no error FrameSerializer"] == (
+        ["TypeError Forgetful.__init__ was not called"] * 3
+    )
+
+
+@in_one_test
 @pytest.mark.parametrize("name", DEFRAMERS)
 def test_deframer_that_forgets_super_init_is_refused_when_reading(name: str) -> None:
     code = f"""
@@ -54,6 +98,24 @@ attempt(Forgetful().check, frame, frame[4:])
 attempt(recover, TWO_FRAMES, Forgetful())
 """
     assert survives(code) == ["TypeError Forgetful.__init__ was not called"] * 11
+
+
+@in_one_test
+@pytest.mark.parametrize("name", DEFRAMERS)
+def test_deframer_with_a_start_of_its_own_that_forgets_super_init_is_refused(name: str) -> None:
+    code = f"""
+class Forgetful({name}):
+    def __init__(self): pass
+    def start(self): return self
+read_with(Forgetful())
+read_with(Forgetful().bounded(5))
+def parse():
+    parser = FrameParser(Forgetful())
+    parser.feed(TWO_FRAMES)
+    return parser.read_message()
+attempt(parse)
+"""
+    assert survives(code) == ["TypeError Forgetful.__init__ was not called"] * 9
 
 
 @in_one_test
@@ -124,7 +186,7 @@ attempt(Forgetful().should_reset, 1, 100000)
 
 
 EVERY_MEMBER = """
-import inspect
+import flatstream.aio
 
 class Forgetful({name}):
     def __init__(self): pass
@@ -179,6 +241,11 @@ class Half({name}):
         ("ObserverFramer", "Half(DefaultFramer(), 5)"),
         ("ValidatingFramer", "Half(DefaultFramer(), 5)"),
         ("ValidatingFramer", "Half(5, NoValidator())"),
+        ("TransformFramer", "Half(5)"),
+        ("CompressedFramer", "Half(5, ZstdCompressor())"),
+        ("CompressedFramer", "Half(DefaultFramer(), 5)"),
+        ("EncryptedFramer", "Half(5, Aes256Gcm(bytes(32)))"),
+        ("EncryptedFramer", "Half(DefaultFramer(), 5)"),
     ],
 )
 def test_framer_whose_init_failed_is_refused_when_writing(name: str, arguments: str) -> None:
@@ -197,6 +264,11 @@ def test_framer_whose_init_failed_is_refused_when_writing(name: str, arguments: 
         ("ObserverDeframer", "Half(DefaultDeframer(), 5)"),
         ("ValidatingDeframer", "Half(DefaultDeframer(), 5)"),
         ("ValidatingDeframer", "Half(5, NoValidator())"),
+        ("TransformDeframer", "Half(5)"),
+        ("CompressedDeframer", "Half(5)"),
+        ("CompressedDeframer", "Half(DefaultDeframer(), 5)"),
+        ("EncryptedDeframer", "Half(5, Aes256Gcm(bytes(32)))"),
+        ("EncryptedDeframer", "Half(DefaultDeframer(), 5)"),
     ],
 )
 def test_deframer_whose_init_failed_is_refused_when_reading(name: str, arguments: str) -> None:
@@ -209,12 +281,16 @@ def test_stream_whose_init_failed_is_refused() -> None:
     code = (
         HALF.format(name="StreamReader")
         + "attempt(Half(TWO_FRAMES, 5).read_message)\nattempt(Half(TWO_FRAMES, capacity=0).read_batch)\n"
+        + HALF.format(name="FrameParser")
+        + "attempt(Half(5).read_message)\nattempt(Half(capacity=0).feed, b'abc')\n"
+        + HALF.format(name="FrameSerializer")
+        + "attempt(Half(5).write_payload, b'abc')\nattempt(Half(buffer_size=-1).write_payload, b'abc')\n"
         + HALF.format(name="StreamWriter")
         + "attempt(Half(io.BytesIO(), 5).write_payload, b'abc')\n"
         + "attempt(Half(io.BytesIO(), buffer_size=-1).write_payload, b'abc')\n"
     )
     lines = survives(code)
-    assert len(lines) == 4
+    assert len(lines) == 8
     assert not [line for line in lines if line.startswith("no error")]
 
 

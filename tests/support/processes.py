@@ -37,13 +37,12 @@ def attempt(function, *arguments):
     return result
 
 def write_with(framer):
-    writer = StreamWriter(io.BytesIO(), framer)
-    attempt(writer.write_payload, b"abc")
+    attempt(lambda: StreamWriter(io.BytesIO(), framer).write_payload(b"abc"))
 
 def read_with(deframer):
     for source in (bytes, io.BytesIO):
-        attempt(StreamReader(source(TWO_FRAMES), deframer).read_message)
-        attempt(StreamReader(source(TWO_FRAMES), deframer).read_batch)
+        attempt(lambda: StreamReader(source(TWO_FRAMES), deframer).read_message())
+        attempt(lambda: StreamReader(source(TWO_FRAMES), deframer).read_batch())
 """
 
 

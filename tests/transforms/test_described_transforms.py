@@ -265,7 +265,7 @@ def test_transform_that_is_not_known_is_named(tmp_path: Path) -> None:
 def test_cipher_is_for_an_encrypted_stream_only(tmp_path: Path) -> None:
     path = tmp_path / "a.fs"
     write(path, DefaultFramer().compressed(ZstdCompressor()))
-    cipher = object()
+    cipher: Any = object()
     with pytest.raises(TypeError, match="a cipher is for the deframer to be made"):
         flatstream.open(path, deframer=DefaultDeframer(), cipher=cipher)
     with pytest.raises(ValueError, match="cipher needs the mode 'r' or 'a'"):

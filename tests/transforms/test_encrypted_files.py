@@ -295,7 +295,7 @@ def test_reader_needs_the_cipher_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="encrypted with 'aes-256-gcm', and the cipher is 'chacha20-poly1305'"):
         flatstream.open(path, cipher=ChaCha20Poly1305(KEY))
     with pytest.raises(TypeError, match="cipher must be an Aes256Gcm or a ChaCha20Poly1305, got bytes"):
-        flatstream.open(path, cipher=KEY)
+        flatstream.open(path, cipher=KEY)  # type: ignore[call-overload]
 
 
 def test_cipher_refuses_a_stream_that_is_not_encrypted(tmp_path: Path) -> None:

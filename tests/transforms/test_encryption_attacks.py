@@ -96,7 +96,7 @@ def test_dictionary_of_a_stranger_changes_no_message(on_error: Any) -> None:
 def test_error_for_a_missing_cipher_names_the_key(tmp_path: Path) -> None:
     path = tmp_path / "stream.fs"
     path.write_bytes(written([b"a"], ChecksumFramer(Crc32()).encrypted(CIPHER), describe=True))
-    expected = "the stream is encrypted, by 'aes-256-gcm' with the key '2026': pass cipher="
+    expected = "the stream is encrypted (aes-256-gcm, key id '2026'): pass cipher="
     for mode in ("r", "a"):
         error = raised_by(flatstream.open, path, mode)
         assert isinstance(error, InvalidFrameError)

@@ -29,6 +29,7 @@ from flatstream.tools.conversion._report import ConvertReport
 from flatstream.tools.conversion._sources import Source, StreamSource
 from flatstream.tools.conversion._targets import Target
 from flatstream.tools.inputs import Input, expand, load_schema
+from flatstream.transforms.ciphers import Cipher
 from flatstream.transforms.compressors import Compressor
 
 __all__ = ["convert", "make_options", "make_tasks_of_sources", "open_source"]
@@ -95,7 +96,7 @@ def convert(
     compression: str | None = None,
     compressor: Compressor | str | None = None,
     describe: bool = True,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
     decrypt: bool = False,
     progress: Callable[[int, int | None], object] | None = None,
     failed: Callable[[str, Exception], object] | None = None,

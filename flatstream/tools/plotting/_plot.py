@@ -20,6 +20,7 @@ from flatstream.tools.plotting._result import Bars, Line, Plot
 if TYPE_CHECKING:
     from flatstream.checksums import Checksum, ChecksumType
     from flatstream.reader import StreamReader
+    from flatstream.transforms.ciphers import Cipher
 
 __all__ = ["plot"]
 
@@ -43,7 +44,7 @@ def plot(
     on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
     time_field: str | None = None,
     time_unit: Literal["s", "ms", "us", "ns"] | None = None,
-    cipher: Any = None,
+    cipher: Cipher | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> Plot:
     """Reads fields of messages for a plot: over time, for each value of a key, or as percentiles.
