@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import flatstream
-from flatstream import FlatStreamError, FrameParser, StreamReader, recover_file
+from flatstream import FlatStreamError, FrameParser, RecoveryEnd, StreamReader, recover_file
 
 MESSAGES = [b"%d" % number * 40 for number in range(50)]
 
@@ -65,7 +65,7 @@ def test_recovery_names_it_too(tmp_path: Path) -> None:
     with pytest.raises(FlatStreamError) as caught:
         recover_file(path)
     assert any("its checksum is 'crc32c'" in note for note in notes_of(caught.value))
-    assert recover_file(path, "crc32c").end is flatstream.RecoveryEnd.CLEAN
+    assert recover_file(path, "crc32c").end is RecoveryEnd.CLEAN_EOF
 
 
 def test_encrypted_stream_without_its_checksum_says_so() -> None:
