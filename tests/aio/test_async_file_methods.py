@@ -70,7 +70,9 @@ async def test_records_objects_and_columns_need_no_more_than_the_description(tmp
         assert [number for row in rows for number in row] == list(range(1, COUNT))
     async with AsyncFileReader(StreamReader(path)) as reader:
         assert reader.description is None
-        assert (await reader.read_description()).roots
+        description = await reader.read_description()
+        assert description is not None
+        assert description.roots
         assert len([batch async for batch in reader.batches(100)]) == 3
 
 
@@ -101,7 +103,8 @@ async def test_payload_that_cannot_be_loaded_is_damage_as_in_a_stream_reader(mod
     def errors_of(error: Any) -> tuple[Any, ...]:
         return error.offset, error.frame, str(error), getattr(error, "__notes__", None)
 
-    for own, given in ((mode, None), ("raise", mode)):
+    ways: list[tuple[Any, Any]] = [(mode, None), ("raise", mode)]
+    for own, given in ways:
         expected: list[Any] = []
         got: list[Any] = []
         with StreamReader(path, "crc32", on_error=own) as reader:

@@ -17,10 +17,14 @@ from support.extent import in_one_test
 # Names from the classes of this package. Attributes that `__init__` sets are not here.
 PUBLIC = {
     # flatstream.aio
-    "AsyncFileReader": "close closed commit cursor number offset read_message reader records",
+    "AsyncFileReader": (
+        "batches close closed column_batches columns commit cursor deframer description encryption lost_bytes "
+        "lost_ranges number objects offset read_batch read_description read_message reader records skipped stop_error "
+        "typed_messages"
+    ),
     "AsyncFileWriter": (
-        "close closed description flush frames_written sync write write_finished write_frames write_payload "
-        "write_payloads writer"
+        "builder bytes_written close closed description flush framer frames_written records recovery sync write "
+        "write_batch write_finished write_frames write_message write_payload write_payloads writer"
     ),
     "AsyncRecordWriter": "table write write_columns write_record write_records",
     "AsyncStreamReader": (
