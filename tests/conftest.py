@@ -76,6 +76,20 @@ def pytest_runtest_call() -> Generator[None]:
         gc.callbacks[:] = callbacks
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
+    """Calls a test from a generator, which has handled exceptions of its own.
+
+    CPython 3.11 leaves one behind if a trace function or a signal handler raises at the line of an `except`, and all
+    exceptions that later tests raise would have it as their context.
+    """
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    called = (pyfuncitem.obj(**values) for values in (arguments,))
+    assert next(called) is None, "a test returns nothing"
+    return True
+
+
 def pytest_collection_finish() -> None:
     """Has the garbage collector look at what the tests make only.
 
