@@ -201,7 +201,13 @@ def recover(
             recovery.read_to_end()
             return recovery.report_clean_end()
         except UnexpectedEofError as tear:
-            return recovery.report_tear(tear)
+            try:
+                return recovery.report_tear(tear)
+            except FlatStreamError as error:
+                # What the first bytes say of the stream.
+                for note in getattr(tear, "__notes__", ()):
+                    error.add_note(note)
+                raise
         except (ChecksumMismatchError, InvalidFrameError, ValidationFailedError, FlatbufferError) as error:
             report = recovery.report_zeros(error)
             if report is None:

@@ -54,6 +54,7 @@ class Connection:
         connection._link = link
         # Both before the transport: with TLS, bytes can arrive together with it.
         connection.reader = AsyncStreamReader(link, settings["deframer"], **settings["reader"])
+        connection.reader._serializer = settings["writer"].get("serializer")
         connection.writer = AsyncStreamWriter(link, settings["framer"], **settings["writer"])
         return connection
 
@@ -163,8 +164,10 @@ def connect(
         questions without an answer, reads fail with TimeoutError (TCP only). None: it never asks.
     deframer, max_frame_len, on_error, allow_empty, cipher
         Of the reader; see `AsyncStreamReader`. `read_capacity` is its `capacity`.
-    framer, buffer_size, describe, metadata, serializer
+    framer, buffer_size, describe, metadata
         Of the writer; see `AsyncStreamWriter`.
+    serializer
+        Of the writer, and of the reader's `objects` if the stream that is read names none.
 
     Raises
     ------

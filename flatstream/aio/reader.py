@@ -130,6 +130,8 @@ class AsyncStreamReader(AsyncItems[memoryview]):
             )
         super().__init__(parser, parser)
         self._parser = parser
+        # That of the connection, for streams that name none.
+        self._serializer: Serializer | str | None = None
         self._inlet.attach(parser, capacity)
         self._is_closed = False
 
@@ -181,9 +183,13 @@ class AsyncStreamReader(AsyncItems[memoryview]):
     ) -> AsyncIterator[Any]:
         """Iterates over the messages as objects, which `serializer` makes; see `flatstream.StreamReader.objects`.
 
-        By default it is the one that the stream's description names: await `read_description` before.
+        By default it is the one that the stream's description names (await `read_description` before); without one,
+        that of the connection.
         """
-        return self._items_of(self._parser.objects(serializer, on_error=on_error))
+        found = self._parser.description
+        if serializer is None and (found is None or (found.serializer is None and not found.roots)):
+            serializer = self._serializer
+        return self._items_of(self._made(partial(self._parser.objects, serializer, on_error=on_error)))
 
     def records(self, table: Any = None, **options: Any) -> AsyncIterator[RecordView]:
         """Iterates over the messages, which are of `table`, as `RecordView` objects.
@@ -191,7 +197,8 @@ class AsyncStreamReader(AsyncItems[memoryview]):
         The options are those of `flatstream.StreamReader.records`. Without `table`, or with its name, the tables are
         those of the stream's description: await `read_description` before.
         """
-        return AsyncItems(self._parser.records(table, **options), self._parser, self, options.get("limit"))
+        records = self._made(partial(self._parser.records, table, **options))
+        return AsyncItems(records, self._parser, self, options.get("limit"))
 
     def column_batches(
         self, table: Any = None, fields: Any = None, where: Any = None, **options: Any
@@ -201,7 +208,15 @@ class AsyncStreamReader(AsyncItems[memoryview]):
         The options are those of `flatstream.StreamReader.column_batches`, without `batch_rows`. Without `table`, or
         with its name, await `read_description` before.
         """
-        return self._items_of(_ColumnBatches(self._parser, table, fields, where, options))
+        return self._items_of(self._made(partial(_ColumnBatches, self._parser, table, fields, where, options)))
+
+    def _made(self, make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except ValueError as error:
+            if self._awaits_description:
+                error.add_note("the stream's description has not arrived yet: await reader.read_description() before")
+            raise
 
     def _items_of(self, items: Iterator[T]) -> AsyncIterator[T]:
         return AsyncItems(items, self._parser, self)

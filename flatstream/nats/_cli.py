@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--creds", metavar="FILE", help="the credentials of the user")
         command.add_argument("--create-stream", metavar="NAME",
                              help="make the stream, with the subject, if it does not exist")  # fmt: skip
+        command.add_argument("--give-up", type=float, metavar="SECONDS",
+                             help="end with an error when no broker is reached at first for so long, or takes nothing "
+                             "of what is forwarded (default: try for ever)")  # fmt: skip
         command.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")
     return parser
 
@@ -82,7 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     given: dict[str, Any] = {"user_credentials": options.creds} if options.creds else {}
-    async with connected(None, options.server or DEFAULT_SERVERS, given) as connection:
+    servers = options.server or DEFAULT_SERVERS
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(options.give_up):
+                connection = await stack.enter_async_context(connected(None, servers, given))
+        except TimeoutError:
+            raise TimeoutError(f"no broker was reached within {options.give_up:g} s: {servers}") from None
         if options.create_stream:
             await _create_stream(connection, options.create_stream, options.subject)
         worker: Forwarder | Receiver
@@ -94,6 +104,7 @@ async def _run(options: argparse.Namespace) -> int:
                 name=options.name,
                 start=options.start,
                 follow=not options.once,
+                give_up=options.give_up,
                 on_too_large="skip" if options.skip_too_large else "raise",
             )
         else:

@@ -103,8 +103,8 @@ async def test_payload_that_cannot_be_loaded_is_damage_as_in_a_stream_reader(mod
     def errors_of(error: Any) -> tuple[Any, ...]:
         return error.offset, error.frame, str(error), getattr(error, "__notes__", None)
 
-    own: Any
-    for own, given in ((mode, None), ("raise", mode)):
+    ways: list[tuple[Any, Any]] = [(mode, None), ("raise", mode)]
+    for own, given in ways:
         expected: list[Any] = []
         got: list[Any] = []
         with StreamReader(path, "crc32", on_error=own) as reader:

@@ -603,6 +603,24 @@ async def test_streams_describe_themselves_at_both_ends() -> None:
 
 
 @in_loop
+async def test_one_serializer_is_for_both_directions() -> None:
+    async def double(connection: Connection) -> None:
+        async for item in connection.reader.objects():
+            await connection.writer.write({"double": 2 * item["n"]})
+
+    async with await serve(double, HOST, 0, serializer="json") as server:
+        async with connect(HOST, server.port, serializer="json") as connection:
+            for number in range(3):
+                await connection.writer.write({"n": number})
+            await connection.writer.close()
+            assert [item["double"] async for item in connection.reader.objects()] == [0, 2, 4]
+        async with connect(HOST, server.port) as connection:
+            with pytest.raises(ValueError, match="does not describe itself") as caught:
+                connection.reader.objects()
+            assert "await reader.read_description() before" in caught.value.__notes__[0]
+
+
+@in_loop
 async def test_compressed_and_encrypted_streams_go_there_and_back() -> None:
     pytest.importorskip("cryptography")
     cipher = flatstream.Aes256Gcm(bytes(range(32)), key_id="it")

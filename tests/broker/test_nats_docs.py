@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,25 @@ def test_command_line_has_a_status_for_missing_frames_and_for_errors(
         assert _cli.main([*arguments, "--create-stream", "TELEMETRY"]) == 1
         arguments = ["receive", SUBJECT, str(tmp_path / "mirrors"), "--server", server.url, "--idle-timeout", "0.3"]
         assert _cli.main([*arguments, "-q"]) == 1
+
+
+def test_command_line_gives_up_if_there_is_no_broker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nats")
+    from flatstream.nats import _cli
+
+    write(tmp_path / "source", range(3))
+    # Bound, and not listening: nobody else can have this port.
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        server = f"nats://127.0.0.1:{nobody.getsockname()[1]}"
+        for command in (
+            ["forward", str(tmp_path / "source"), SUBJECT],
+            ["receive", SUBJECT, str(tmp_path / "mirrors")],
+        ):
+            assert _cli.main([*command, "--server", server, "--give-up", "0.05", "-q"]) == 4
+            assert "error: TimeoutError: no broker was reached within 0.05 s" in capsys.readouterr().err
 
 
 def test_package_that_is_missing_is_named() -> None:

@@ -201,7 +201,7 @@ def test_no_more_is_kept_than_max_pending(framer: Any, buffer_size: int) -> None
             told.append((str(error), error.characters_written))
             refused += 1
             before = serializer.pending_bytes
-            assert most < before + 4 + len(payload) + buffer_size
+            assert most < before + 4 + len(payload)
             got.append(serializer.take(rng.choice([None, 50_000])))
         else:
             accepted.append(payload)
@@ -222,9 +222,26 @@ def test_message_that_is_larger_than_max_pending_is_taken_alone() -> None:
             serializer.write_payload(bytes(5000))
         assert serializer.take() == reference.encode([b"small"], "none")
         serializer.write_payload(bytes(5000))
-        with pytest.raises(BlockingIOError, match="5004 bytes are pending"):
-            serializer.write_payload(bytes(5000))
+        for refused in (bytes(5000), b"small"):
+            with pytest.raises(BlockingIOError, match=r"5004 bytes are pending, and .* above max_pending=1000: send"):
+                serializer.write_payload(refused)
         assert serializer.take(5000) + serializer.take() == reference.encode([bytes(5000)], "none")
+
+
+def test_large_message_leaves_the_room_that_max_pending_says() -> None:
+    serializer = FrameSerializer(max_pending=1000, buffer_size=400)
+    serializer.write_payload(bytes(696))
+    for number in range(30):
+        serializer.write_payload(b"%06d" % number)
+    assert serializer.pending_bytes == 1000
+    with pytest.raises(BlockingIOError):
+        serializer.write_payload(b"")
+    serializer.mark_sent(700)
+    serializer.write_payload(bytes(300))
+    serializer.write_payload(bytes(392))
+    assert (serializer.pending_bytes, serializer.frames_written) == (1000, 33)
+    assert len(serializer.take()) == 1000
+    assert serializer.buffer_capacity == 400
 
 
 def test_without_a_limit_everything_is_kept() -> None:

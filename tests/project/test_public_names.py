@@ -19,8 +19,8 @@ PUBLIC = {
     # flatstream.aio
     "AsyncFileReader": (
         "batches close closed column_batches columns commit cursor deframer description encryption lost_bytes "
-        "lost_ranges number objects offset read_batch read_description read_message reader records skipped "
-        "stop_error typed_messages"
+        "lost_ranges number objects offset read_batch read_description read_message reader records skipped stop_error "
+        "typed_messages"
     ),
     "AsyncFileWriter": (
         "builder bytes_written close closed description flush framer frames_written records recovery sync write "

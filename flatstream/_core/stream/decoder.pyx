@@ -33,7 +33,7 @@ from flatstream.errors import (
     ValidationFailedError,
 )
 
-from flatstream._core.stream.losses import NAMES
+from flatstream._core.stream.losses import NAMES as _NAMES
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -52,7 +52,7 @@ cdef enum:
 
 DEFAULT_RESYNC_WINDOW = 64 << 20
 
-MODE_NAMES = {mode: name for name, mode in NAMES.items()}
+_MODE_NAMES = {mode: name for name, mode in _NAMES.items()}
 
 # A note for an error about the first message of a stream: with another checksum, or none, messages begin elsewhere.
 FIRST_FAILED = (
@@ -240,7 +240,7 @@ cdef class Decoder(HeadBuffer):
 
     def _mode_of(self, on_error):
         """What an operation with this argument does at damage: it, or if it is None what the reader does."""
-        return MODE_NAMES[self.mode_of(on_error)]
+        return _MODE_NAMES[self.mode_of(on_error)]
 
     cdef int mode_of(self, object on_error) except -1:
         """The OnError for an argument of an operation; None means that of the decoder."""

@@ -1,3 +1,5 @@
+from libc.stdint cimport uint8_t
+
 from flatstream._core.framing.deframer cimport Deframer, Span
 from flatstream._core.stream.following cimport FollowingBuffer
 
@@ -17,6 +19,8 @@ cdef class HeadBuffer(FollowingBuffer):
     cdef object deframer_for
     cdef object description
     cdef Py_ssize_t description_size
+    # What errors say if the first frame is a description with another checksum; None if it is not.
+    cdef object first_note
     # How many bytes of the first frame had arrived when more were needed to know that it is none. The deframer is shown
     # no more of them at first, so that it refuses a length when it would have done without the description.
     cdef Py_ssize_t first_seen
@@ -28,6 +32,7 @@ cdef class HeadBuffer(FollowingBuffer):
     cdef int find_description(self, Py_ssize_t available, Py_ssize_t* missing) except -1
     cdef int check_description(self) except -1
     cdef int look_for_description(self) except -1
+    cdef int note_other_description(self, const uint8_t* frame, Py_ssize_t available, Py_ssize_t header=*) except -1
     cdef int describe_chain(self, object description, object payload) except -1
     cdef int use_deframer(self, object deframer) except -1
 

@@ -27,6 +27,8 @@ cdef enum:
     MARKED_SIZE = 8
     MIN_DESCRIPTION = 12
     MAX_DESCRIPTION = 1 << 24
+    # The checksums that there are have 0 to 8 bytes.
+    LONGEST_HEADER = 12
 
 
 @cython.auto_pickle(False)
@@ -75,6 +77,7 @@ cdef class HeadBuffer(FollowingBuffer):
         self.was_description = False
         self.is_description = False
         self.is_ahead = self.parse_description is not None
+        self.first_note = None
         if not self.is_ahead:
             return 0
         self.has_fast_path = False
@@ -137,6 +140,7 @@ cdef class HeadBuffer(FollowingBuffer):
             self.first_seen = min(available, self.first_seen)
             return 1
         if load_u32(frame + self.span.payload_start + 4) != DESCRIPTION_MARK:
+            self.note_other_description(frame, available)
             self.end_head()
             return 0
         self.is_description = True
@@ -158,7 +162,15 @@ cdef class HeadBuffer(FollowingBuffer):
             if isinstance(error, FlatStreamError):
                 self.locate_error(error)
                 if isinstance(error, ChecksumMismatchError):
-                    self.note_first(error)
+                    # A checksum of the same size, perhaps.
+                    self.note_other_description(
+                        self.data + self.position, self.end - self.position, self.span.payload_start
+                    )
+                    if self.first_note is None:
+                        self.note_first(error)
+                    else:
+                        error.add_note(self.first_note)
+                        self.first_note = None
             elif accepted:
                 # Without memory, for instance: the next read parses it again.
                 raise
@@ -172,6 +184,32 @@ cdef class HeadBuffer(FollowingBuffer):
         ))
         self.position += size
         self.end_head()
+        return 0
+
+    cdef int note_other_description(
+        self, const uint8_t* frame, Py_ssize_t available, Py_ssize_t header=LENGTH_SIZE
+    ) except -1:
+        """Makes `first_note`, for errors, if a description with another checksum than the deframer's begins at `frame`.
+
+        It is only a hint: who knows what these bytes are. `header` is the smallest header that it may have.
+        """
+        cdef Py_ssize_t length = load_u32(frame)
+        if available < LENGTH_SIZE + MARKED_SIZE or not MIN_DESCRIPTION <= length <= MAX_DESCRIPTION:
+            return 0
+        while header <= LONGEST_HEADER and header + length <= available:
+            if load_u32(frame + header + 4) == DESCRIPTION_MARK:
+                try:
+                    name = self.parse_description(slice_view(self.owner_view, frame + header, length)).checksum
+                except FlatStreamError:
+                    return 0
+                # Otherwise it is damaged.
+                if name is not None and name != getattr(self, "checksum", None):
+                    self.first_note = (
+                        f"the stream begins with a description, by which its checksum is {name!r:.100}: pass it "
+                        "(flatstream.open does it by itself)"
+                    )
+                return 0
+            header += 1
         return 0
 
     cdef int describe_chain(self, object description, object payload) except -1:
@@ -271,6 +309,8 @@ cdef class HeadBuffer(FollowingBuffer):
         # A description has no number.
         if error.frame is None and not self.is_description and not self.was_description:
             error.frame = self.delivered + self.refused
+        if self.first_note is not None and self.first_note not in getattr(error, "__notes__", ()):
+            error.add_note(self.first_note)
         return 0
 
     cdef int release_all(self) except -1:

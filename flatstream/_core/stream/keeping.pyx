@@ -56,7 +56,7 @@ cdef class KeepingEncoder(Encoder):
         size = min(size, most)
         Encoder.__init__(self, framer, size, _not_called, error_takes_nothing=True, session=session)
         self.most = most
-        self.limit = most - size
+        self.usual_capacity = size
         # Frames of a batch are copied into the buffer, too: they may be views of memory that changes.
         self.gathers_all = True
 
@@ -78,29 +78,37 @@ cdef class KeepingEncoder(Encoder):
 
     # Keeping
 
-    cdef int fail_full(self) except -1:
+    cdef int fail_full(self, Py_ssize_t size) except -1:
         raise BlockingIOError(
             errno.EAGAIN,
-            f"{self.count_pending()} bytes are pending, and with this message there were more than max_pending allows: "
+            f"{self.count_pending()} bytes are pending, and {size} more would be above max_pending={self.most}: "
             "send some of them (take, or pending_buffers and mark_sent), then write it again",
             0,
         )
+
+    cdef int fit_capacity(self) noexcept:
+        """Makes the next chunk as large as usual, or as the rest of what may be pending: writes do not look at it.
+
+        (One byte has no room for a frame.)
+        """
+        self.capacity = min(self.usual_capacity, max(1, self.most - self.kept))
+        return 0
 
     cdef int put_held(self, object source, const uint8_t* data, Py_ssize_t length) except -1:
         # The framer sees each payload once, so from there on the frame is accepted.
         if self._framer.needs_view and self.count_pending() > max(0, self.most - length):
             self.frame_committed = False
-            self.fail_full()
+            self.fail_full(length)
         return Encoder.put_held(self, source, data, length)
 
     cdef int keep(self, object view, Py_ssize_t size) except -1:
         self.pieces.append(view)
         self.kept += size
+        self.fit_capacity()
         return 0
 
     cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1:
-        if self.kept > self.limit - size:
-            self.fail_full()
+        # These were in the buffer, and so counted already.
         self.keep(argument, size)
         return size
 
@@ -109,11 +117,11 @@ cdef class KeepingEncoder(Encoder):
         bint may_wait,
     ) except -1:
         """Keeps a frame that the (empty) buffer cannot hold. Its payload is copied only if it may change."""
-        cdef Py_ssize_t size = head_size + body_size
+        cdef Py_ssize_t size = head_size + body_size, kept
         cdef bytes frame
         cdef uint8_t* out
-        if self.kept and not may_wait and self.kept > self.limit - size:
-            self.fail_full()
+        if self.kept and not may_wait and self.kept > self.most - size:
+            self.fail_full(size)
         if type(source) is bytes and head_size and body_size and <const uint8_t*>PyBytes_AS_STRING(source) == body and (
             PyBytes_GET_SIZE(source) == body_size
         ):
@@ -126,8 +134,18 @@ cdef class KeepingEncoder(Encoder):
                 memcpy(out, head, <size_t>head_size)
             memcpy(out + head_size, body, <size_t>body_size)
             pieces = [PyMemoryView_FromObject(frame)]
-        self.pieces += pieces
+        # Before anything is accepted: without memory, it is refused.
+        kept = self.kept
         self.kept += size
+        self.fit_capacity()
+        try:
+            if self.chunk.capacity != self.capacity:
+                self.renew(0)
+            self.pieces += pieces
+        except BaseException:
+            self.kept = kept
+            self.fit_capacity()
+            raise
         self.frame_count += 1
         self.byte_count += <unsigned long long>size
         return 0
@@ -263,6 +281,7 @@ cdef class KeepingEncoder(Encoder):
             if part > size:
                 self.taken_of_first += size
                 self.kept -= size
+                self.fit_capacity()
                 return 0
             # The memory is given back now, although the list is made shorter later.
             self.pieces[self.next_piece] = None
@@ -274,12 +293,12 @@ cdef class KeepingEncoder(Encoder):
             if self.next_piece:
                 del self.pieces[:self.next_piece]
                 self.next_piece = 0
-        if size:
-            self.start += size
-            if self.start == self.used:
-                try:
-                    self.renew(0)
-                except MemoryError:
-                    # There is no other chunk for one that somebody has views of. The next write tries again.
-                    pass
+        self.fit_capacity()
+        self.start += size
+        if self.start == self.used and (size or self.chunk is not None and self.chunk.capacity != self.capacity):
+            try:
+                self.renew(0)
+            except MemoryError:
+                # There is no other chunk for one that somebody has views of. The next write tries again.
+                pass
         return 0
