@@ -10,8 +10,6 @@ from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream.errors import FlatStreamError
 
 FIRST_FAILED: str
-MODE_NAMES: dict[int, str]
-NAMES: dict[str, int]
 DEFAULT_RESYNC_WINDOW: int
 
 _OnError = Literal["raise", "skip", "stop", "resync"] | None
