@@ -71,7 +71,7 @@ cdef class Encoder(OutputBuffer):
         that the sink took all.
     takes_at_once : bool
         Whether `write` and `writev` have read or copied the bytes when they return. Otherwise they may keep them, and
-        get copies that never change.
+        get bytes that never change: those of a payload that is a bytes object, or copies.
     session : Framer, optional
         What ``framer.start()`` returned, if it was called already.
     """

@@ -648,9 +648,11 @@ cdef class OutputBuffer(Exclusive):
 
     cdef Py_ssize_t offer_part(self, object owner_view, const uint8_t* data, Py_ssize_t size) except -1:
         """Offers the sink at most `size` bytes at `data`, inside `owner_view`, or a copy of some of them if it may keep
-        what it gets; returns how many it took.
+        what it gets and they may change; returns how many it took.
         """
-        if self.takes_at_once:
+        # NULL for memory that belongs to no object.
+        cdef void* holder = <void*>PyMemoryView_GET_BUFFER(owner_view).obj
+        if self.takes_at_once or (holder is not NULL and type(<object>holder) is bytes):
             return self.offer(self.sink_write, slice_view(owner_view, data, size), size)
         size = min(size, MAX_COPY)
         # The sink gets nothing if there is no memory.
