@@ -20,9 +20,9 @@ from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.description import Description
 from flatstream.description.head import as_description, begin_description, head_frame
 from flatstream.description.serializing import serializer_to_write, with_serializer
-from flatstream.framing import Deframer, Framer, as_deframer, as_framer
+from flatstream.framing import Deframer, Framer, as_framer
 from flatstream.serializers import Serializer, as_serializer
-from flatstream.transforms.described import undoing
+from flatstream.transforms.described import deframer_to_read
 
 if TYPE_CHECKING:
     from flatstream._message_reader import _OnError
@@ -108,14 +108,7 @@ class FrameParser(MessageReader, FedDecoder):
         resync_window: int = DEFAULT_RESYNC_WINDOW,
         cipher: Cipher | None = None,
     ) -> None:
-        refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
-        made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)
-        undo = None
-        if not isinstance(deframer, Deframer):
-            undo = undoing(as_deframer(deframer), cipher, allow_empty=allow_empty)
-            made = undo(None) or made
-        elif cipher is not None:
-            raise TypeError(f"a cipher is for the deframer to be made: got one, and a deframer: {deframer!r:.100}")
+        made, undo = deframer_to_read(deframer, cipher, allow_empty=allow_empty, on_error=on_error)
         stored = None
         if max_frame_len is not None:
             made = made.bounded(max_frame_len)

@@ -14,8 +14,8 @@ from flatstream._follow import follow_path
 from flatstream._message_reader import MessageReader
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description import Description
-from flatstream.framing import Deframer, as_deframer
-from flatstream.transforms.described import undoing
+from flatstream.framing import Deframer
+from flatstream.transforms.described import deframer_to_read
 
 if TYPE_CHECKING:
     from typing import Self
@@ -111,14 +111,7 @@ class StreamReader(MessageReader):
         resync_window: int = DEFAULT_RESYNC_WINDOW,
         cipher: Cipher | None = None,
     ) -> None:
-        refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
-        made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)
-        undo = None
-        if not isinstance(deframer, Deframer):
-            undo = undoing(as_deframer(deframer), cipher, allow_empty=allow_empty)
-            made = undo(None) or made
-        elif cipher is not None:
-            raise TypeError(f"a cipher is for the deframer to be made: got one, and a deframer: {deframer!r:.100}")
+        made, undo = deframer_to_read(deframer, cipher, allow_empty=allow_empty, on_error=on_error)
         if not isinstance(follow, bool):
             raise TypeError(f"follow must be a bool, got {follow!r:.100}")
         if follow and on_error not in ("raise", "skip", None):

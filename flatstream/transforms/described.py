@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flatstream._core.framing.deframer import NonEmptyDeframer
+from flatstream.checksums import Checksum, ChecksumType
 from flatstream.errors import FlatStreamError, InvalidFrameError
-from flatstream.framing import Deframer, Framer
+from flatstream.framing import Deframer, Framer, as_deframer
 
 __all__ = [
     "COMPRESSION",
     "ENCRYPTION",
     "algorithm_of",
     "begins_as",
+    "deframer_to_read",
     "encrypted_error",
     "framer_with",
     "is_encrypted",
@@ -230,3 +232,30 @@ def _encryption() -> Any:
     import importlib
 
     return importlib.import_module("flatstream.transforms.encryption")
+
+
+def deframer_to_read(
+    deframer: Deframer | Checksum | ChecksumType | str | None,
+    cipher: Any = None,
+    *,
+    allow_empty: bool | None = None,
+    on_error: str | None = "raise",
+) -> tuple[Deframer, Callable[[Any], Deframer | None] | None]:
+    """The deframer with which a reader begins, and the function that gives the one behind a description.
+
+    The function is None for a `deframer` that is a Deframer, which is used as it is. With an `on_error` other than
+    "raise", empty payloads are refused unless they are allowed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `as_deframer`; or there is a cipher, and a deframer that was made already.
+    """
+    refuses_empty = allow_empty is None and on_error is not None and on_error != "raise"
+    made = as_deframer(deframer, allow_empty=False if refuses_empty else allow_empty)
+    if isinstance(deframer, Deframer):
+        if cipher is not None:
+            raise TypeError(f"a cipher is for the deframer to be made: got one, and a deframer: {deframer!r:.100}")
+        return made, None
+    undo = undoing(as_deframer(deframer), cipher, allow_empty=allow_empty)
+    return undo(None) or made, undo
