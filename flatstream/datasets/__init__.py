@@ -1,0 +1,3 @@
+"""Many files as one table: `flatstream.dataset`."""
+
+__all__: list[str] = []
