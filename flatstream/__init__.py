@@ -85,6 +85,7 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
+    from flatstream.index import IndexReport, build_index
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
@@ -136,6 +137,7 @@ __all__ = [
     "FrameSerializer",
     "FrameSpan",
     "Framer",
+    "IndexReport",
     "InvalidFrameError",
     "JournalReader",
     "JournalWriter",
@@ -180,6 +182,7 @@ __all__ = [
     "Validator",
     "XxHash64",
     "ZstdCompressor",
+    "build_index",
     "detect",
     "recover",
     "recover_file",
@@ -203,6 +206,7 @@ _LAZY = {
     "EncryptedDeframer": "flatstream.transforms.encryption",
     "EncryptedFramer": "flatstream.transforms.encryption",
     "EncryptionReport": "flatstream.transforms.encryption",
+    "IndexReport": "flatstream.index",
     "JournalReader": "flatstream.journal",
     "JournalWriter": "flatstream.journal",
     "Lz4Compressor": "flatstream.transforms.compressors",
@@ -210,6 +214,7 @@ _LAZY = {
     "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",
     "ZstdCompressor": "flatstream.transforms.compressors",
+    "build_index": "flatstream.index",
     "train_dictionary": "flatstream.transforms.compressors",
 }
 
