@@ -85,6 +85,7 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
+    from flatstream.datasets import Dataset, dataset
     from flatstream.index import IndexReport, build_index
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
@@ -121,6 +122,7 @@ __all__ = [
     "Crc32c",
     "Crc64",
     "DecompressionError",
+    "Dataset",
     "DecryptionError",
     "DefaultDeframer",
     "DefaultFramer",
@@ -183,6 +185,7 @@ __all__ = [
     "XxHash64",
     "ZstdCompressor",
     "build_index",
+    "dataset",
     "detect",
     "recover",
     "recover_file",
@@ -203,6 +206,7 @@ _LAZY = {
     "CompressedDeframer": "flatstream.transforms.compression",
     "CompressedFramer": "flatstream.transforms.compression",
     "Compressor": "flatstream.transforms.compressors",
+    "Dataset": "flatstream.datasets",
     "EncryptedDeframer": "flatstream.transforms.encryption",
     "EncryptedFramer": "flatstream.transforms.encryption",
     "EncryptionReport": "flatstream.transforms.encryption",
@@ -215,6 +219,7 @@ _LAZY = {
     "Schema": "flatstream.schema",
     "ZstdCompressor": "flatstream.transforms.compressors",
     "build_index": "flatstream.index",
+    "dataset": "flatstream.datasets",
     "train_dictionary": "flatstream.transforms.compressors",
 }
 
