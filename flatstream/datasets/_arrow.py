@@ -44,7 +44,7 @@ class ArrowDataset(pyarrow.dataset.FileSystemDataset):
     def __init__(self, dataset: Dataset, where: pyarrow.compute.Expression | None = None) -> None:
         files = pyarrow.fs.PyFileSystem(_Rows(dataset))
         ipc = pyarrow.dataset.IpcFileFormat()
-        fragments = [ipc.make_fragment(path, filesystem=files) for path in dataset._paths()]
+        fragments = [ipc.make_fragment(path, filesystem=files) for path in _names(dataset)]
         super().__init__(fragments, dataset.arrow_schema, ipc, files)
         self._dataset, self._where = dataset, where
         if where is not None:
@@ -235,6 +235,11 @@ class RowScanner:
         return self._dataset.count(self._where)
 
 
+def _names(dataset: Dataset) -> dict[str, int]:
+    """The paths of the files with their numbers in the data set."""
+    return {part.path: number for number, part in enumerate(dataset._parts)}
+
+
 class _Rows(pyarrow.fs.FileSystemHandler):  # type: ignore[misc]
     """A file system with a file of Arrow's IPC format for each file of a data set, made when it is opened."""
 
@@ -256,15 +261,15 @@ class _Rows(pyarrow.fs.FileSystemHandler):  # type: ignore[misc]
         return path
 
     def get_file_info(self, paths: list[str]) -> list[pyarrow.fs.FileInfo]:
-        known = set(self.dataset._paths())
+        known = _names(self.dataset)
         kinds = pyarrow.fs.FileType
         return [pyarrow.fs.FileInfo(path, kinds.File if path in known else kinds.NotFound) for path in paths]
 
     def get_file_info_selector(self, selector: pyarrow.fs.FileSelector) -> list[pyarrow.fs.FileInfo]:
-        return self.get_file_info(self.dataset._paths())
+        return self.get_file_info(list(_names(self.dataset)))
 
     def open_input_file(self, path: str) -> pyarrow.NativeFile:
-        rows = self.dataset._only(path).columns()
+        rows = self.dataset._only(_names(self.dataset)[path]).columns()
         made = pyarrow.BufferOutputStream()
         # The IPC file format has room for one dictionary for each column.
         with pyarrow.ipc.new_file(made, rows.schema, options=pyarrow.ipc.IpcWriteOptions(unify_dictionaries=True)) as new:
