@@ -1,12 +1,12 @@
-"""A data set as a `pyarrow.dataset.Dataset`, which DuckDB, polars and pyarrow query by name.
+"""A dataset as a `pyarrow.dataset.Dataset`, which DuckDB, polars and pyarrow query by name.
 
-These libraries ask a data set of pyarrow's for its schema and for a scanner of some columns with a filter, and then pull
-batches. `ArrowDataset` answers such questions itself, so that columns and filters reach the index.
+These libraries ask a dataset of pyarrow's for its schema and for a scanner of some columns with a filter, and then
+pull batches. `ArrowDataset` answers such questions itself, so that columns and filters reach the index.
 
 pyarrow's compiled functions (joins, unions, fragments) do not ask the Python methods: they read the C++ object inside.
-That is a data set of files here, one for each of ours, in a file system of Python's (`_Rows`), where each file is made
-as an Arrow IPC file when it is opened. These functions therefore see the same rows, but they hold a whole file in memory
-and use no index.
+That is a dataset of files here, one for each of ours, in a file system of Python's (`_Rows`), where each file is made
+as an Arrow IPC file when it is opened. These functions therefore see the same rows, but they hold a whole file in
+memory and use no index.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import pyarrow.dataset
 import pyarrow.fs
 
 if TYPE_CHECKING:
-    from flatstream.datasets.dataset import Dataset
+    from flatstream.datasets._dataset import Dataset
 
 # As many rows as pyarrow's own scanner has in a batch.
 BATCH_ROWS = 131_072
 
 
-class ArrowDataset(pyarrow.dataset.FileSystemDataset):
+class ArrowDataset(pyarrow.dataset.FileSystemDataset):  # type: ignore[misc]
     """The rows of a `flatstream.Dataset` for libraries that take a `pyarrow.dataset.Dataset`.
 
     Made by `Dataset.to_arrow_dataset`. Nothing is read before a library asks for rows; a library that stops asking, as
@@ -48,7 +48,7 @@ class ArrowDataset(pyarrow.dataset.FileSystemDataset):
         super().__init__(fragments, dataset.arrow_schema, ipc, files)
         self._dataset, self._where = dataset, where
         if where is not None:
-            # Where pyarrow looks for the filter of a data set that is given to a compiled function.
+            # Where pyarrow looks for the filter of a dataset that is given to a compiled function.
             self._scan_options = {"filter": where}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -59,13 +59,13 @@ class ArrowDataset(pyarrow.dataset.FileSystemDataset):
         return f"<{type(self).__name__} of {self._dataset!r}{filtered}>"
 
     def filter(self, expression: pyarrow.compute.Expression) -> ArrowDataset:
-        """The rows for which `expression` is true, as a data set."""
+        """The rows for which `expression` is true, as a dataset."""
         if not isinstance(expression, pyarrow.compute.Expression):
             raise TypeError(f"expression must be a pyarrow.compute.Expression, got {type(expression).__name__}")
         return type(self)(self._dataset, self._both(expression))
 
     def _both(self, expression: pyarrow.compute.Expression | None) -> pyarrow.compute.Expression | None:
-        """The filter of this data set and another."""
+        """The filter of this dataset and another."""
         if expression is None or self._where is None:
             return self._where if expression is None else expression
         return self._where & expression
@@ -123,11 +123,11 @@ class ArrowDataset(pyarrow.dataset.FileSystemDataset):
         return self._in_memory().sort_by(sorting, **kwargs)
 
     def join(self, right_dataset: Any, *arguments: Any, **options: Any) -> pyarrow.dataset.InMemoryDataset:
-        """The rows beside those of another data set, in memory. See `pyarrow.dataset.Dataset.join`."""
+        """The rows beside those of another dataset, in memory. See `pyarrow.dataset.Dataset.join`."""
         return self._in_memory().join(_in_memory(right_dataset), *arguments, **options)
 
     def join_asof(self, right_dataset: Any, *arguments: Any, **options: Any) -> pyarrow.dataset.InMemoryDataset:
-        """The rows beside the nearest of another data set, in memory. See `pyarrow.dataset.Dataset.join_asof`."""
+        """The rows beside the nearest of another dataset, in memory. See `pyarrow.dataset.Dataset.join_asof`."""
         return self._in_memory().join_asof(_in_memory(right_dataset), *arguments, **options)
 
     def _in_memory(self) -> pyarrow.dataset.InMemoryDataset:
@@ -151,7 +151,9 @@ class RowScanner:
         known = set(dataset.arrow_schema.names)
         # The columns by their names, or None for all; and whether pyarrow computes them from all columns.
         self._names: list[str] | None = None
-        self._computed = isinstance(columns, dict) or not (where is None or isinstance(where, pyarrow.compute.Expression))
+        self._computed = isinstance(columns, dict) or not (
+            where is None or isinstance(where, pyarrow.compute.Expression)
+        )
         if columns is not None and not self._computed:
             self._names = [columns] if isinstance(columns, str) else list(columns)
             if unknown := [name for name in self._names if name not in known]:
@@ -160,7 +162,7 @@ class RowScanner:
 
     @property
     def dataset_schema(self) -> pyarrow.Schema:
-        """The schema of the data set."""
+        """The schema of the dataset."""
         return self._dataset.arrow_schema
 
     @property
@@ -236,12 +238,19 @@ class RowScanner:
 
 
 def _names(dataset: Dataset) -> dict[str, int]:
-    """The paths of the files with their numbers in the data set."""
+    """The paths of the files with their numbers in the dataset."""
     return {part.path: number for number, part in enumerate(dataset._parts)}
 
 
+def _only(dataset: Dataset, number: int) -> Dataset:
+    """A dataset of one of the files, with the columns of all."""
+    one = type(dataset)(dataset._paths, dataset._options, [dataset._parts[number]])
+    one._schemas[None] = dataset.arrow_schema
+    return one
+
+
 class _Rows(pyarrow.fs.FileSystemHandler):  # type: ignore[misc]
-    """A file system with a file of Arrow's IPC format for each file of a data set, made when it is opened."""
+    """A file system with a file of Arrow's IPC format for each file of a dataset, made when it is opened."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -269,10 +278,12 @@ class _Rows(pyarrow.fs.FileSystemHandler):  # type: ignore[misc]
         return self.get_file_info(list(_names(self.dataset)))
 
     def open_input_file(self, path: str) -> pyarrow.NativeFile:
-        rows = self.dataset._only(_names(self.dataset)[path]).columns()
+        rows = _only(self.dataset, _names(self.dataset)[path]).columns()
         made = pyarrow.BufferOutputStream()
         # The IPC file format has room for one dictionary for each column.
-        with pyarrow.ipc.new_file(made, rows.schema, options=pyarrow.ipc.IpcWriteOptions(unify_dictionaries=True)) as new:
+        with pyarrow.ipc.new_file(
+            made, rows.schema, options=pyarrow.ipc.IpcWriteOptions(unify_dictionaries=True)
+        ) as new:
             new.write_table(rows)
         return pyarrow.BufferReader(made.getvalue())
 
@@ -280,7 +291,7 @@ class _Rows(pyarrow.fs.FileSystemHandler):  # type: ignore[misc]
         return self.open_input_file(path)
 
     def _refuse(self, *arguments: object) -> Any:
-        raise NotImplementedError("the rows of a flatstream data set can be read only")
+        raise NotImplementedError("the rows of a flatstream dataset can be read only")
 
     create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = _refuse
     move = copy_file = open_output_stream = open_append_stream = _refuse

@@ -1,4 +1,4 @@
-"""A data set as a polars LazyFrame: polars passes on which columns and rows a query needs.
+"""A dataset as a polars LazyFrame: polars passes on which columns and rows a query needs.
 
 polars calls a registered source with the columns that the query and its filter use, the filter, a number of rows and a
 number of rows in a batch, each of which may be None (seen with polars 2.1):
@@ -8,22 +8,22 @@ number of rows in a batch, each of which may be None (seen with polars 2.1):
 - A number of rows counts rows before the filter: ``head(3).filter(...)`` gives both, ``filter(...).head(3)`` the filter
   only, and then polars stops pulling when it has enough.
 
-The interface is unstable by polars' own word. Nothing private is used, and options that a version does not have are left
-out. The filter is read by `Predicate`, which reads all rows where it does not know an expression.
+The interface is unstable by polars' own word. Nothing private is used, and options that a version does not have are
+left out. The filter is read by `Predicate`, which reads all rows where it does not know an expression.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow
 
 if TYPE_CHECKING:
     import polars
 
-    from flatstream.datasets.dataset import Dataset
+    from flatstream.datasets._dataset import Dataset
 
 BATCH_ROWS = 65_536
 # The names of the columns on request.
@@ -40,7 +40,7 @@ def scan(dataset: Dataset, *, source_file: bool = False, frame: bool = False) ->
 
     def schema() -> polars.Schema:
         # By way of an empty frame, which has the types that polars makes of the batches.
-        return polars.DataFrame(dataset._schema_with(source_file, frame).empty_table()).schema
+        return polars.DataFrame(dataset._query(None, None, 1, source_file, frame).given.empty_table()).schema
 
     def source(
         columns: list[str] | None, predicate: polars.Expr | None, rows: int | None, batch_rows: int | None
@@ -64,13 +64,15 @@ def scan(dataset: Dataset, *, source_file: bool = False, frame: bool = False) ->
 
     known = inspect.signature(register_io_source).parameters
     options = {"is_pure": True, "explain_name": "flatstream"}
-    return register_io_source(source, schema=schema, **{name: value for name, value in options.items() if name in known})
+    return register_io_source(
+        source, schema=schema, **{name: value for name, value in options.items() if name in known}
+    )
 
 
 def grouped(batches: Iterable[pyarrow.RecordBatch], rows: int) -> Iterator[list[pyarrow.RecordBatch]]:
     """Batches in groups of at least `rows` rows, because a group costs polars as much as a batch.
 
-    The first groups are smaller, so that a query that needs few rows gets them soon: they have 1, 2, 4 and so on batches.
+    The first groups are smaller, so that a query that needs few rows gets them soon: of 1, 2, 4 and so on batches.
     """
     group: list[pyarrow.RecordBatch] = []
     size, most = 0, 1
