@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow
 
@@ -63,7 +63,7 @@ def scan(dataset: Dataset, *, source_file: bool = False, frame: bool = False) ->
             yield part if columns is None else part.select(columns)
 
     known = inspect.signature(register_io_source).parameters
-    options = {"is_pure": True, "explain_name": "flatstream"}
+    options: dict[str, Any] = {"is_pure": True, "explain_name": "flatstream"}
     return register_io_source(
         source, schema=schema, **{name: value for name, value in options.items() if name in known}
     )
