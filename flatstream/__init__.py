@@ -86,6 +86,7 @@ from flatstream.writer import StreamWriter
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
     from flatstream.datasets import Dataset, dataset
+    from flatstream.index import IndexReport, build_index
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
@@ -138,6 +139,7 @@ __all__ = [
     "FrameSerializer",
     "FrameSpan",
     "Framer",
+    "IndexReport",
     "InvalidFrameError",
     "JournalReader",
     "JournalWriter",
@@ -182,6 +184,7 @@ __all__ = [
     "Validator",
     "XxHash64",
     "ZstdCompressor",
+    "build_index",
     "dataset",
     "detect",
     "recover",
@@ -207,6 +210,7 @@ _LAZY = {
     "EncryptedDeframer": "flatstream.transforms.encryption",
     "EncryptedFramer": "flatstream.transforms.encryption",
     "EncryptionReport": "flatstream.transforms.encryption",
+    "IndexReport": "flatstream.index",
     "JournalReader": "flatstream.journal",
     "JournalWriter": "flatstream.journal",
     "Lz4Compressor": "flatstream.transforms.compressors",
@@ -214,6 +218,7 @@ _LAZY = {
     "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",
     "ZstdCompressor": "flatstream.transforms.compressors",
+    "build_index": "flatstream.index",
     "dataset": "flatstream.datasets",
     "train_dictionary": "flatstream.transforms.compressors",
 }
