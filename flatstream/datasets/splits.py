@@ -7,6 +7,7 @@ keeps once.
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import math
@@ -15,7 +16,7 @@ import pickle
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatstream._core.base.checks import int_argument
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from flatstream.datasets._dataset import Dataset
     from flatstream.datasets._parts import Part
+    from flatstream.datasets._planning import Stretch
+    from flatstream.datasets._reading import Query
 
 __all__ = ["Split", "SplitRange", "SplitSource", "plan_splits", "planned_size", "read_split"]
 
@@ -109,6 +112,12 @@ class SplitSource:
     def where(self) -> Any:
         """The predicate that the splits were planned for."""
         return self._loaded()[2]
+
+    def _read(self, split: Split, columns: Iterable[str] | None, where: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        parts = list(dict.fromkeys(one.part for one in split.ranges))
+        dataset = self._dataset(parts)
+        query = dataset._query(columns, _combined(self.where, where), batch_rows, False, False)
+        return _rows(dataset, query, [(parts.index(one.part), one) for one in split.ranges])
 
     @functools.cached_property
     def arrow_schema(self) -> pa.Schema:
@@ -369,3 +378,59 @@ def read_split(
     return split.source._read(split, columns, where, batch_rows)
 
 
+def _rows(dataset: Dataset, query: Query, ranges: Sequence[tuple[int, SplitRange]]) -> Iterator[pa.RecordBatch]:
+    """The rows of ranges of the parts of a dataset."""
+    from flatstream.datasets._reading import Outcome, Position, read_sequentially
+
+    for number, one in ranges:
+        try:
+            head = dataset._head(number)
+        except FileNotFoundError:
+            if one.part.kind != "segment":
+                raise
+            # Retention has removed it.
+            continue
+        outcome = Outcome()
+        place = Position(one.begin, one.frame)
+        end = None if one.is_last else one.end
+        for batch, place in read_sequentially(one.part, head, query, outcome, place, end):  # noqa: B007
+            if batch.num_rows:
+                yield batch
+        if outcome.is_removed and one.part.kind != "segment":
+            raise FileNotFoundError(errno.ENOENT, "it was removed since the splits were planned", one.part.path)
+
+
+def _combined(one: Any, other: Any) -> Any:
+    """Conditions that are all to be met."""
+    if one is None or other is None:
+        return other if one is None else one
+    return [*one, *other]
+
+
+# Planning
+
+
+def plan_splits(dataset: Dataset, n: int | None = None, where: Any = None) -> list[Split]:
+    """The splits of a dataset; see `Dataset.splits`."""
+    from flatstream.datasets._planning import cut_stretches, find_stretches
+
+    if n is not None:
+        n = int_argument("n", n, 1, 2**31 - 1)
+    stretches = find_stretches(dataset, where)
+    count = math.ceil(sum(stretch.size for stretch in stretches) / SPLIT_BYTES) if n is None else n
+    source = SplitSource.of(dataset, where)
+    return [_split(dataset, source, shared) for shared in cut_stretches(dataset, stretches, max(1, count))]
+
+
+def planned_size(dataset: Dataset, where: Any = None) -> int:
+    """How many bytes splits would have together; see `Dataset.splits`."""
+    from flatstream.datasets._planning import find_stretches
+
+    return sum(stretch.size for stretch in find_stretches(dataset, where))
+
+
+def _split(dataset: Dataset, source: SplitSource, stretches: Sequence[Stretch]) -> Split:
+    ranges = tuple(
+        SplitRange(dataset._parts[one.number], one.begin, one.end, one.frame, one.is_last) for one in stretches
+    )
+    return Split(source, _pack(_Content(ranges, sum(one.size for one in stretches), None)))
