@@ -86,6 +86,7 @@ from flatstream.writer import StreamWriter
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
     from flatstream.datasets import Dataset, dataset
+    from flatstream.datasets.splits import read_split
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
@@ -184,6 +185,7 @@ __all__ = [
     "ZstdCompressor",
     "dataset",
     "detect",
+    "read_split",
     "recover",
     "recover_file",
     "salvage",
@@ -215,6 +217,7 @@ _LAZY = {
     "Schema": "flatstream.schema",
     "ZstdCompressor": "flatstream.transforms.compressors",
     "dataset": "flatstream.datasets",
+    "read_split": "flatstream.datasets.splits",
     "train_dictionary": "flatstream.transforms.compressors",
 }
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flatstream._core.stream.frame_search import evidence_bytes_of, find_next_frames, header_size_of
 from flatstream._core.stream.leaping import boundaries
-from flatstream._seekable import SeekableFile
-from flatstream.datasets._heads import Head
-from flatstream.datasets._parts import OpenPart, Part
+from flatstream._endpoints import open_file
+from flatstream._ranges import RangeFile, ranges_of
+from flatstream.datasets._parts import Part
 from flatstream.errors import FlatStreamError, UnexpectedEofError
+from flatstream.journal._layout import Segment
+from flatstream.journal._segment_files import open_segment
 from flatstream.reader import StreamReader
 
 if TYPE_CHECKING:
@@ -22,8 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stretch", "cut_stretches", "find_stretches"]
 
-# The distance of the frames that leaping notes: so much, or a twentieth of a split.
-LEAST_STEP = 64 << 10
+# The distance of the frames that leaping notes: a twentieth of a split, and at most this.
 MOST_STEP = 4 << 20
 
 # Where a cut would leave less than this share of a split on one side of the end of a file, the file is not cut there.
@@ -36,6 +38,9 @@ MOST_CHECKED = 16 << 20
 # How far behind damage frames are searched for, and how many damaged places of a file are passed over.
 SEARCHED = 16 << 20
 MOST_DAMAGE = 100
+
+# How many blocks of a sealed file are tried for a cut.
+MOST_BLOCKS = 8
 
 # How much larger a compressed stream is than its file, as long as nothing else is known: it is for sharing out work only.
 GUESSED_RATIO = 3
@@ -75,27 +80,25 @@ def find_stretches(dataset: Dataset, where: Any) -> list[Stretch]:
         if head.table is None:
             continue
         try:
-            with part.open() as file:
-                size = _size_of(file)
+            with _open(part) as file:
+                size = file.size if file.can_seek else -1
         except FileNotFoundError:
             if part.kind != "segment":
                 raise
             # Retention has removed it since it was listed.
             continue
         begin = head.begin if head.middle is not None else 0
-        guess = size if size is not None else max(1, GUESSED_RATIO * (part.size or 0))
-        found.append(Stretch(number, begin, size, 0, True, max(0, guess - begin)))
+        guess = size if size >= 0 else max(1, GUESSED_RATIO * (part.size or 0))
+        found.append(Stretch(number, begin, size if size >= 0 else None, 0, True, max(0, guess - begin)))
     return found
 
 
-def _size_of(file: OpenPart) -> int | None:
-    """The size of the stream, if it can be told without reading it."""
-    if file.is_plain:
-        return file.limit
-    if file.can_seek:
-        size: int = file.file.size
-        return size
-    return None
+def _open(part: Part) -> RangeFile:
+    if part.kind == "segment":
+        file = open_segment(Segment(part.path, part.first))
+        return ranges_of(file, size=None if part.was_compressed else part.size)
+    file = open_file(part.path)
+    return ranges_of(file, size=part.size if type(file) is io.FileIO else None)
 
 
 def cut_stretches(dataset: Dataset, stretches: Sequence[Stretch], count: int) -> list[list[Stretch]]:
@@ -133,13 +136,13 @@ def _cut(dataset: Dataset, stretch: Stretch, places: list[int], share: float) ->
     if on_error == "resync" and not evidence_bytes_of(head.middle):
         # Frames without a checksum are found again by what lies before them.
         return [stretch]
-    with part.open() as file:
+    with _open(part) as file:
         finder = _Finder(file, head.middle, stretch, careful=on_error == "resync")
         wanted = [stretch.begin + place for place in places]
-        if isinstance(file.file, SeekableFile):
-            cuts = finder.by_blocks(file.file, wanted)
+        if file.compression is not None:
+            cuts = finder.by_blocks(wanted)
         else:
-            cuts = finder.by_leaping(wanted, int(min(MOST_STEP, max(LEAST_STEP, share / 20))))
+            cuts = finder.by_leaping(wanted, max(1, int(min(MOST_STEP, share / 20))))
     return list(_pieces(stretch, cuts))
 
 
@@ -161,7 +164,7 @@ class _Finder:
     behind damage, `careful` is true: the frames before a cut must be intact, so that every search ends before it.
     """
 
-    def __init__(self, file: OpenPart, deframer: Deframer, stretch: Stretch, *, careful: bool) -> None:
+    def __init__(self, file: RangeFile, deframer: Deframer, stretch: Stretch, *, careful: bool) -> None:
         assert stretch.end is not None
         self._file = file
         self._deframer = deframer
@@ -181,7 +184,7 @@ class _Finder:
         room = step + CHECKED
         for _ in range(MOST_DAMAGE):
             limit = min(self._end, waiting[-1] + room)
-            found = boundaries(self._read_at, limit, self._deframer, begin, step)
+            found = boundaries(self._file.read_at, limit, self._deframer, begin, step)
             if found is None:
                 break
             offsets = [offset for offset, _ in found]
@@ -207,14 +210,11 @@ class _Finder:
             begin = following
         return cuts
 
-    def by_blocks(self, file: SeekableFile, wanted: list[int]) -> list[tuple[int, int]]:
+    def by_blocks(self, wanted: list[int]) -> list[tuple[int, int]]:
         """The same for a sealed file, whose blocks begin with frames, as a rule."""
         cuts = []
         for place in wanted:
-            for index in file.blocks(place, min(self._end, place + (1 << 20))):
-                begin, _ = file.bounds(index)
-                if begin < place:
-                    continue
+            for begin in self._file.block_offsets(place, self._end)[:MOST_BLOCKS]:
                 checked = self.behind_chain(begin)
                 if checked is not None:
                     # How many frames lie before it would need all blocks to be read.
@@ -229,7 +229,7 @@ class _Finder:
         """
         size = CHECKED
         while size <= MOST_CHECKED:
-            data = self._read_at(offset, min(size, self._end - offset))
+            data = self._file.read_at(offset, min(size, self._end - offset))
             with StreamReader(data, self._deframer) as reader:
                 try:
                     for _ in range(self._chain):
@@ -247,7 +247,7 @@ class _Finder:
 
     def _next_frame(self, damaged: int) -> int | None:
         """The offset of the next frame behind one that is damaged."""
-        data = self._read_at(damaged, min(SEARCHED, self._end - damaged))
+        data = self._file.read_at(damaged, min(SEARCHED, self._end - damaged))
         if len(data) < 2:
             return None
         at_end = damaged + len(data) >= self._end
@@ -256,17 +256,3 @@ class _Finder:
         except FlatStreamError:
             return None
         return damaged + found if found > 0 else None
-
-    def _read_at(self, offset: int, size: int) -> bytes:
-        self._file.seek(offset)
-        parts = []
-        while size > 0:
-            room = bytearray(size)
-            taken = self._file.readinto(room)
-            if not taken:
-                break
-            parts.append(bytes(room) if taken == size else bytes(room[:taken]))
-            size -= taken
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-

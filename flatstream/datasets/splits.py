@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatstream._core.base.checks import int_argument
+from flatstream.errors import UnexpectedEofError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,7 +114,9 @@ class SplitSource:
         """The predicate that the splits were planned for."""
         return self._loaded()[2]
 
-    def _read(self, split: Split, columns: Iterable[str] | None, where: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    def _read(
+        self, split: Split, columns: Iterable[str] | None, where: Any, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
         parts = list(dict.fromkeys(one.part for one in split.ranges))
         dataset = self._dataset(parts)
         query = dataset._query(columns, _combined(self.where, where), batch_rows, False, False)
@@ -129,7 +132,9 @@ class SplitSource:
         from flatstream.datasets._dataset import Dataset
 
         options, kinds, _ = self._loaded()
-        return Dataset([], options, list(parts), kinds=kinds)
+        made = Dataset([], options, list(parts))
+        made._known_kinds = kinds
+        return made
 
 
 _sources: dict[bytes, SplitSource] = {}
@@ -393,11 +398,38 @@ def _rows(dataset: Dataset, query: Query, ranges: Sequence[tuple[int, SplitRange
         outcome = Outcome()
         place = Position(one.begin, one.frame)
         end = None if one.is_last else one.end
-        for batch, place in read_sequentially(one.part, head, query, outcome, place, end):  # noqa: B007
+        for batch, place in read_sequentially(_cut(one.part, end), head, query, outcome, place):
             if batch.num_rows:
                 yield batch
+        if end is not None and (outcome.torn is not None or place.offset != end) and not outcome.is_removed:
+            raise UnexpectedEofError(
+                f"{one.part.path}: the file is not the one any more that the splits were planned for, in which a frame "
+                f"ends at {end}",
+                offset=place.offset,
+                frame=place.frame,
+            )
         if outcome.is_removed and one.part.kind != "segment":
             raise FileNotFoundError(errno.ENOENT, "it was removed since the splits were planned", one.part.path)
+
+
+def _cut(part, end):
+    from flatstream.datasets._parts import Part
+
+    global _Cut
+    if end is None:
+        return part
+
+    class _Cut(Part):
+        __slots__ = ()
+
+        def open(self):
+            file = Part.open(self)
+            file.limit = end if file.limit is None else min(end, file.limit)
+            return file
+
+    import dataclasses
+
+    return _Cut(**{f.name: getattr(part, f.name) for f in dataclasses.fields(part)})
 
 
 def _combined(one: Any, other: Any) -> Any:
@@ -423,7 +455,7 @@ def plan_splits(dataset: Dataset, n: int | None = None, where: Any = None) -> li
 
 
 def planned_size(dataset: Dataset, where: Any = None) -> int:
-    """How many bytes splits would have together; see `Dataset.splits`."""
+    """How many bytes splits would have together; for those who choose their number."""
     from flatstream.datasets._planning import find_stretches
 
     return sum(stretch.size for stretch in find_stretches(dataset, where))

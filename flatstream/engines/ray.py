@@ -168,5 +168,3 @@ def _blocks(split: Split, columns: list[str] | None) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([cast_batch(batch, schema)])
     if not count:
         yield schema.empty_table()
-
-

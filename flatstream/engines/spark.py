@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flatstream.datasets import Dataset, dataset
-from flatstream.datasets.splits import Split, SplitSource, read_split
+from flatstream.datasets.splits import Split, SplitSource, planned_size, read_split
 from flatstream.engines._tables import cast_batch, changed_schema, projected, without_unsigned
 
 if TYPE_CHECKING:
@@ -322,13 +322,15 @@ def _conditions_on_time(name: str, comparison: Comparison, value: datetime) -> I
         yield (name, "<", after)
 
 
-def _partitions(plan: _Plan, filters: list[tuple[str, str, Any]], parallelism: int) -> tuple[SplitSource | None, list[Any]]:
+def _partitions(
+    plan: _Plan, filters: list[tuple[str, str, Any]], parallelism: int
+) -> tuple[SplitSource | None, list[Any]]:
     from pyspark.sql.datasource import InputPartition
 
     where = [*plan.where, *filters] or None
     count = plan.partitions
     if count is None:
-        size = plan.dataset.splits_size(where)
+        size = planned_size(plan.dataset, where)
         count = max(min(size // LEAST_BYTES, 2 * parallelism), math.ceil(size / MOST_BYTES), 1)
     splits = plan.dataset.splits(count, where)
     # The reader, which is sent once, has what all splits share.
