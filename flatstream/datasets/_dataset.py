@@ -102,6 +102,8 @@ class Dataset:
         self._outcomes: dict[int, Outcome] = {}
         self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
         self._bytes_read = 0
+        # Those of all files of a dataset of which this one has some.
+        self._known_kinds: list[Kind] | None = None
 
     # What it is
 
@@ -117,6 +119,8 @@ class Dataset:
 
     def _kinds(self) -> list[Kind]:
         """The tables of the files, each with one of them."""
+        if self._known_kinds is not None:
+            return self._known_kinds
         found: dict[Any, Kind] = {}
         for number, part in enumerate(self._parts):
             head = self._head(number)
