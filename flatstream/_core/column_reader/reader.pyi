@@ -28,6 +28,7 @@ class ColumnReader(Exclusive):
         limits: tuple[int, int, int] = (64, 1_000_000, 2147483648),
         on_other: str = "raise",
         excluded: bytes | None = None,
+        numbers: str | None = None,
     ) -> None: ...
     @property
     def skipped(self) -> int: ...
