@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,9 @@ class Files:
         """Closes the files, which are removed with the export."""
         for file in self._open.values():
             if file.writer is not None:
-                file.writer.close()
+                # The disk may be full.
+                with contextlib.suppress(OSError):
+                    file.writer.close()
         self._open.clear()
 
     def _finish(self, folder: str) -> None:
@@ -156,11 +159,22 @@ class _File:
 
 
 def _repeated(group: pa.Table) -> list[str]:
-    """The columns whose values repeat enough for a dictionary, and those of text and of no plain type."""
+    """The columns of Parquet whose values repeat enough for a dictionary, and those of text and inside of others."""
     found = []
     for name, column in zip(group.column_names, group.columns, strict=True):
         kind = column.type
         is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_timestamp(kind)
-        if not is_number or pc.count_distinct(column).as_py() * REPEATED <= group.num_rows:
+        if not is_number:
+            found += _leaves(name, kind)
+        elif pc.count_distinct(column).as_py() * REPEATED <= group.num_rows:
             found.append(name)
     return found
+
+
+def _leaves(name: str, kind: pa.DataType) -> list[str]:
+    """What the columns of Parquet of a field are called."""
+    if pa.types.is_struct(kind):
+        return [leaf for child in kind for leaf in _leaves(f"{name}.{child.name}", child.type)]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _leaves(f"{name}.list.element", kind.value_type)
+    return [name]
