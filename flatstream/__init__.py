@@ -85,6 +85,7 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
+    from flatstream.datasets import Dataset, dataset
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
@@ -120,6 +121,7 @@ __all__ = [
     "Crc32c",
     "Crc64",
     "DecompressionError",
+    "Dataset",
     "DecryptionError",
     "DefaultDeframer",
     "DefaultFramer",
@@ -180,6 +182,7 @@ __all__ = [
     "Validator",
     "XxHash64",
     "ZstdCompressor",
+    "dataset",
     "detect",
     "recover",
     "recover_file",
@@ -200,6 +203,7 @@ _LAZY = {
     "CompressedDeframer": "flatstream.transforms.compression",
     "CompressedFramer": "flatstream.transforms.compression",
     "Compressor": "flatstream.transforms.compressors",
+    "Dataset": "flatstream.datasets",
     "EncryptedDeframer": "flatstream.transforms.encryption",
     "EncryptedFramer": "flatstream.transforms.encryption",
     "EncryptionReport": "flatstream.transforms.encryption",
@@ -210,6 +214,7 @@ _LAZY = {
     "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",
     "ZstdCompressor": "flatstream.transforms.compressors",
+    "dataset": "flatstream.datasets",
     "train_dictionary": "flatstream.transforms.compressors",
 }
 
