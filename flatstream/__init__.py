@@ -85,6 +85,8 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
+    from flatstream.datasets import Dataset, dataset
+    from flatstream.datasets.splits import read_split
     from flatstream.index import IndexReport, build_index
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
@@ -120,6 +122,7 @@ __all__ = [
     "Crc32",
     "Crc32c",
     "Crc64",
+    "Dataset",
     "DecompressionError",
     "DecryptionError",
     "DefaultDeframer",
@@ -183,7 +186,9 @@ __all__ = [
     "XxHash64",
     "ZstdCompressor",
     "build_index",
+    "dataset",
     "detect",
+    "read_split",
     "recover",
     "recover_file",
     "salvage",
@@ -203,6 +208,7 @@ _LAZY = {
     "CompressedDeframer": "flatstream.transforms.compression",
     "CompressedFramer": "flatstream.transforms.compression",
     "Compressor": "flatstream.transforms.compressors",
+    "Dataset": "flatstream.datasets",
     "EncryptedDeframer": "flatstream.transforms.encryption",
     "EncryptedFramer": "flatstream.transforms.encryption",
     "EncryptionReport": "flatstream.transforms.encryption",
@@ -215,6 +221,8 @@ _LAZY = {
     "Schema": "flatstream.schema",
     "ZstdCompressor": "flatstream.transforms.compressors",
     "build_index": "flatstream.index",
+    "dataset": "flatstream.datasets",
+    "read_split": "flatstream.datasets.splits",
     "train_dictionary": "flatstream.transforms.compressors",
 }
 
