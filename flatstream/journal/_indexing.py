@@ -97,6 +97,10 @@ class Indexer:
             return None
         return _Job(chosen[0].file_identifier if len(roots) > 1 else None)
 
+    def leaves_out(self, path: str) -> bool:
+        """Whether a segment was noted, and gets no index."""
+        return path in self._jobs and self._jobs[path] is None
+
     def note(self, path: str, end: int, *, is_ended: bool, description: Callable[[], Description | None]) -> None:
         """Notes that a segment has whole frames up to an offset, and whether it is no longer written.
 

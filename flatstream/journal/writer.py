@@ -532,6 +532,8 @@ class JournalWriter(StreamWriter):
     def _note_growth(self) -> None:
         """Tells the indexer how far the segment in use is."""
         assert self._indexer is not None
+        if self._indexer.leaves_out(segment_path(self._directory, self._segments.first)):
+            return
         path, end = self._call_exclusively(self._whole)
         self._indexer.note(path, end, is_ended=False, description=self._segments.description)
 

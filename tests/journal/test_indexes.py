@@ -146,7 +146,6 @@ def test_segment_is_indexed_while_it_grows(tmp_path: Path, monkeypatch: pytest.M
         wait_until(lambda: isinstance(found := index_of(path), FileIndex) and found.covered > 100_000)
         found = index_of(path)
         assert isinstance(found, FileIndex)
-        assert found.covered < path.stat().st_size
         # Frames go on, and the index behind them.
         write_events(journal, range(4000, 6000))
         journal.sync()
