@@ -15,14 +15,16 @@ from flatstream._seekable import number_of_threads
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.datasets._heads import Head, Options, read_head
 from flatstream.datasets._parts import Part, find_parts
-from flatstream.datasets._pieces import Position, Stretch, Target
+from flatstream.datasets._pieces import Position, Stretch, Target, plan_by_index
 from flatstream.datasets._predicate import Predicate
 from flatstream.datasets._reading import FRAME, FRAME_FIELD, SOURCE_FIELD, SOURCE_FILE, Outcome, Query
 from flatstream.datasets._scan import Progress, scan
 from flatstream.datasets._unify import TIMES, Kind, time_of, unify
+from flatstream.index import FileIndex, UnusableIndex, load_index
 from flatstream.tools.inputs import load_schema, pick_table
 
 if TYPE_CHECKING:
+    from flatstream._ranges import RangeFile
     from flatstream.schema import Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
@@ -87,6 +89,8 @@ class Dataset:
         self._lock = threading.Lock()
         self._heads: dict[int, Head] = {}
         self._outcomes: dict[int, Outcome] = {}
+        # By the number of the file, with what tells whether it has changed since.
+        self._indexes: dict[int, tuple[Any, FileIndex | UnusableIndex]] = {}
         self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
         self._bytes_read = 0
 
@@ -191,6 +195,38 @@ class Dataset:
             return
         target.is_sequential = head.middle is None or not file.can_seek
         target.stretches = [Stretch(begin, None)]
+        if query.predicate is not None and self._options.use_index and not target.is_sequential:
+            self._plan_by_index(query, target, file)
+
+    def _plan_by_index(self, query: Query, target: Target, file: RangeFile) -> None:
+        """Plans to read only what may have rows, if the file has an index."""
+        head = target.head
+        assert head.table is not None
+        index = self._index(target.number, head, file)
+        if isinstance(index, UnusableIndex) or not len(index) or index.begin != head.begin:
+            return
+        if query.reads_frame and index.gaps:
+            # Behind damage, frames are numbered as the policy has it.
+            return
+        may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
+        target.uses_index = True
+        target.stretches = plan_by_index(target, index, may_match, file.size)
+        file.announce(
+            [(stretch.begin.offset, file.size if stretch.end is None else stretch.end) for stretch in target.stretches]
+        )
+
+    def _index(self, number: int, head: Head, file: RangeFile) -> FileIndex | UnusableIndex:
+        """The index of a file, which is kept as long as the file does not change."""
+        status = file.status
+        key = None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns, file.size)
+        known = self._indexes.get(number)
+        if known is not None and known[0] == key:
+            return known[1]
+        part = self._parts[number]
+        found = load_index(part.path, file, table=head.table, checksum=head.checksum_name)
+        with self._lock:
+            self._indexes[number] = key, found
+        return found
 
     def batches(
         self,
@@ -304,7 +340,7 @@ class Dataset:
         state = self.__dict__.copy()
         del state["_lock"]
         # What was found out by reading is found out again.
-        return state | {"_heads": {}, "_outcomes": {}, "_schemas": {}, "_bytes_read": 0}
+        return state | {"_heads": {}, "_indexes": {}, "_outcomes": {}, "_schemas": {}, "_bytes_read": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
