@@ -22,6 +22,9 @@ __all__ = ["FileColumns", "MisplacedEndError", "Outcome", "Position", "Query", "
 # What is read of a file at a time.
 CHUNK = 4 << 20
 
+# The most rows of a batch that may be the last one before reading goes on in pieces.
+FEW_ROWS = 2048
+
 # The names of the columns that say where a row comes from.
 SOURCE_FILE = "source_file"
 FRAME = "frame"
@@ -167,13 +170,13 @@ class FileColumns:
             self.conditions = query.predicate.conditions_for(kind.table, kind.time)
             self.has_rows = self.conditions is not None
 
-    def batches(self, reader: StreamReader, on_error: Any = None) -> Any:
+    def batches(self, reader: StreamReader, on_error: Any = None, batch_rows: int | None = None) -> Any:
         """The messages of a reader as a ColumnStream."""
         return self._table.read_column_batches(
             reader,
             self._projection.paths,
             self.conditions or None,
-            batch_rows=self._query.batch_rows,
+            batch_rows=self._query.batch_rows if batch_rows is None else batch_rows,
             on_error=on_error,
             on_other=self._on_other,
             _numbers=NUMBERS if self._query.reads_frame else None,
@@ -254,7 +257,7 @@ def read_sequentially(
             # What was read before is read again.
             if reader.read_batch(min(8192, begin.frame - reader.message_number - 1)) is None:
                 break
-        stream = columns.batches(reader)
+        stream = columns.batches(reader, None, query.batch_rows if least is None else min(query.batch_rows, FEW_ROWS))
         place = begin
 
         def note() -> None:
