@@ -86,6 +86,7 @@ from flatstream.writer import StreamWriter
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
     from flatstream.datasets import Dataset, dataset
+    from flatstream.datasets.splits import read_split
     from flatstream.index import IndexReport, build_index
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
@@ -121,8 +122,8 @@ __all__ = [
     "Crc32",
     "Crc32c",
     "Crc64",
-    "DecompressionError",
     "Dataset",
+    "DecompressionError",
     "DecryptionError",
     "DefaultDeframer",
     "DefaultFramer",
@@ -187,6 +188,7 @@ __all__ = [
     "build_index",
     "dataset",
     "detect",
+    "read_split",
     "recover",
     "recover_file",
     "salvage",
@@ -220,6 +222,7 @@ _LAZY = {
     "ZstdCompressor": "flatstream.transforms.compressors",
     "build_index": "flatstream.index",
     "dataset": "flatstream.datasets",
+    "read_split": "flatstream.datasets.splits",
     "train_dictionary": "flatstream.transforms.compressors",
 }
 

@@ -29,7 +29,10 @@ from flatstream.index import FileIndex, UnusableIndex, load_index
 from flatstream.tools.inputs import load_schema, pick_table
 
 if TYPE_CHECKING:
+    import polars
+
     from flatstream._ranges import RangeFile
+    from flatstream.datasets._arrow import ArrowDataset
     from flatstream.schema import RecordView, Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
@@ -634,17 +637,52 @@ class Dataset:
 
     # Other libraries
 
-    def scan(self) -> Any:
-        """A polars.LazyFrame of the dataset."""
+    def scan(self, *, source_file: bool = False, frame: bool = False) -> polars.LazyFrame:
+        """A polars.LazyFrame of the rows.
+
+        polars passes on which columns a query uses, its filter, and how many rows it takes. Nothing is read before the
+        query is collected, but the beginnings of the files when polars asks for the schema.
+
+        Parameters
+        ----------
+        source_file, frame : bool
+            As for `batches`.
+
+        Returns
+        -------
+        polars.LazyFrame
+            Each query on it reads the files anew.
+
+        Raises
+        ------
+        ImportError
+            There is no polars, or one without ``polars.io.plugins.register_io_source``.
+
+        Notes
+        -----
+        What goes wrong while reading, such as damage, is an error of ``collect``: the one that `batches` raises, with
+        polars 2.1.
+        """
         from flatstream.datasets._polars import scan
 
-        return scan(self)
+        return scan(self, source_file=source_file, frame=frame)
 
-    def to_arrow_dataset(self) -> Any:
-        """A pyarrow.dataset.Dataset, which DuckDB, polars and pyarrow query."""
-        from flatstream.datasets._arrow import arrow_dataset
+    def to_arrow_dataset(self) -> ArrowDataset:
+        """A pyarrow.dataset.Dataset of the rows, which DuckDB, polars and pyarrow query by its name.
 
-        return arrow_dataset(self)
+        Returns
+        -------
+        ArrowDataset
+            It passes columns and filters on to `batches`. Nothing is read before rows are asked for, but the beginnings
+            of the files, because the data set states its columns.
+
+        Notes
+        -----
+        DuckDB 2.0 passes on no comparison with times in nanoseconds: make the data set with ``times="us"`` for it.
+        """
+        from flatstream.datasets._arrow import ArrowDataset
+
+        return ArrowDataset(self)
 
     def splits(self, n: int | None = None, where: Any = None) -> Any:
         """Pieces of the dataset for other processes; see `flatstream.read_split`."""
