@@ -533,8 +533,8 @@ def polars_tree(expression: Any, columns: Columns) -> tuple[Tree, frozenset[str]
     # See `arrow_tree`.
     except Exception as error:
         logger.debug("all rows are read for an expression of polars that is not understood: %r", error)
-        return UNKNOWN, _polars_names(expression, None), _is_row_wise(expression)
-    return tree, _polars_names(expression, reader), not has_unknown or _is_row_wise(expression)
+        return UNKNOWN, None, False
+    return tree, _polars_names(expression, reader), not has_unknown
 
 
 def _polars_json(expression: Any) -> str:
@@ -546,18 +546,35 @@ def _polars_json(expression: Any) -> str:
         return str(expression.meta.serialize(format="json"))
 
 
-def _polars_names(expression: Any, reader: _PolarsReader | None) -> frozenset[str] | None:
+def _polars_names(expression: Any, reader: _PolarsReader) -> frozenset[str] | None:
     """The names of the columns of an expression; None if it has selectors, whose columns are not in the names."""
-    if reader is None or reader.has_selector:
+    if reader.has_selector:
         return None
     names = frozenset(expression.meta.root_names())
     return names if reader.unknown or names == reader.names else None
 
 
-def _is_row_wise(expression: Any) -> bool:
-    # Of 1.34 and later.
-    asked = getattr(expression.meta, "is_row_separable", None)
-    return bool(asked()) if asked is not None else False
+def is_row_wise(expression: Any, columns: Columns) -> bool:
+    """Whether each row of the result depends on this row alone, which polars does not say of an expression.
+
+    ``meta.is_row_separable`` looks at the last step only, as of 2.1. But a filter is handed to a source of rows only if
+    it is so.
+    """
+    import polars
+
+    try:
+        from polars.io.plugins import register_io_source
+    except ImportError:
+        return False
+    frame: Any = polars.from_arrow(columns.schema.empty_table())
+    handed = []
+
+    def rows(names: Any, predicate: Any, limit: Any, batch_rows: Any) -> Any:
+        handed.append(predicate)
+        yield frame if names is None else frame.select(names)
+
+    register_io_source(rows, schema=frame.schema).filter(expression).collect()
+    return any(predicate is not None for predicate in handed)
 
 
 class _PolarsReader:
