@@ -150,6 +150,7 @@ def make_reader(
     table: _Table,
     fields: Iterable[str] | None = None,
     where: Any = None,
+    numbers: str | None = None,
     *,
     verify: bool = False,
     enums: Literal["dictionary", "number"] = "dictionary",
@@ -161,7 +162,11 @@ def make_reader(
     max_tables: int = 1_000_000,
     max_apparent_size: int = 2**31,
 ) -> ColumnReader:
-    """Checks the arguments of `StreamReader.columns` and makes the reader for them."""
+    """Checks the arguments of `StreamReader.columns` and makes the reader for them.
+
+    With `numbers`, the columns get one more, of this name, behind all others: the number of each row's frame as int64,
+    counted as `StreamReader.message_number` counts. Without fields, batches have rows and no columns.
+    """
     plan = make_plan(table, fields, enums, absent)
     others = getattr(table, "_others", None)
     conditions, filter_plan = make_conditions(table, where, absent)
@@ -176,6 +181,7 @@ def make_reader(
         on_other="raise" if on_other is None else on_other,
         limits=(max_depth, max_tables, max_apparent_size),
         excluded=None if others is None else "".join(others).encode("latin-1"),
+        numbers=numbers,
     )
 
 

@@ -436,6 +436,7 @@ class Table:
         where: Any = None,
         *,
         batch_rows: int | None = 65_536,
+        _numbers: str | None = None,
         **options: Unpack[ColumnOptions],
     ) -> ColumnStream:
         """The messages of a stream as batches of columns; see `StreamReader.column_batches`.
@@ -445,7 +446,7 @@ class Table:
         """
         from flatstream.columns.stream import ColumnStream, make_reader
 
-        return ColumnStream(make_reader(reader, self, fields, where, **options), batch_rows)
+        return ColumnStream(make_reader(reader, self, fields, where, _numbers, **options), batch_rows)
 
     def arrow_schema(
         self,

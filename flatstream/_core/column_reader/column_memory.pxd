@@ -1,7 +1,7 @@
 from libc.stdint cimport uint8_t
 
 from flatstream._core.arrow.exporter cimport ColumnData
-from flatstream._core.base.buffers cimport try_grow
+from flatstream._core.base.buffers cimport Chunk, try_grow
 from flatstream._core.column_reader.plan cimport Memory, Node, ReadPlan
 
 
@@ -41,6 +41,9 @@ cdef int roll_back(ReadPlan plan) noexcept
 
 # Removes all rows; the memory is kept.
 cdef int clear_columns(ReadPlan plan) noexcept
+
+# Moves memory into a Chunk. The column starts again without memory.
+cdef Chunk take_memory(Memory* memory)
 
 # Moves the columns of a plan into a struct column of `rows` rows. The plan's columns are cleared, also after an error.
 cdef ColumnData take_columns(ReadPlan plan, Py_ssize_t rows)

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t
 
-from flatstream._core.arrow.exporter cimport ColumnData
+from flatstream._core.arrow.exporter cimport ColumnData, ColumnType
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.column_reader.extract cimport BatchCursor
 from flatstream._core.column_reader.plan cimport Memory, ReadPlan
@@ -27,6 +27,10 @@ cdef class ColumnReader(Exclusive):
     cdef FrameBatch batch
     cdef Py_ssize_t next_row
     cdef unsigned long long first_number
+    # The stream offset and number behind the last frame whose row was read or left out.
+    cdef unsigned long long reached_offset
+    cdef unsigned long long reached_number
+    cdef bint has_reached
     # Whether no other thread can write to the batch's memory, so that it can be read without the GIL.
     cdef bint batch_is_private
     cdef double last_yield
@@ -69,11 +73,15 @@ cdef class ColumnReader(Exclusive):
     cdef Memory in_range
     cdef Memory damaged
     cdef Memory budget
+    # With a column of frame numbers: the type of the columns with it, and the numbers so far as int64. Otherwise None.
+    cdef ColumnType type_with_numbers
+    cdef Memory numbers
 
     cdef tuple read_next(self, Py_ssize_t limit, bint read_all, bint one_batch)
     cdef int read_some(self, Py_ssize_t max_rows) except -1
     cdef int read_window(self, Py_ssize_t max_rows) except -1
     cdef int expect_rows(self, Py_ssize_t count) noexcept
+    cdef int add_numbers(self, Py_ssize_t count) noexcept
     cdef int select_all(self, BatchCursor* cursor) except -1
     cdef int drop_marked(self, BatchCursor* cursor) noexcept
     cdef int leave_out(self, Py_ssize_t i) except -1

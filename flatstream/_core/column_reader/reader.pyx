@@ -10,16 +10,16 @@ from time import monotonic
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from flatstream._core.arrow.exporter cimport ColumnData
-from flatstream._core.base.checks cimport checked_int
+from flatstream._core.arrow.exporter cimport ColumnData, ColumnType
+from flatstream._core.base.checks cimport checked_int, exact_str
 from flatstream._core.base.endian cimport load_u32
 from flatstream._core.base.exclusive cimport Exclusive
 from flatstream._core.checksums.checksum cimport RELEASE_FROM
 from flatstream._core.column_reader.column_memory cimport (
-    clear_columns, mark_good, reserve, resize, roll_back, take_columns,
+    clear_columns, make_room, mark_good, reserve, resize, roll_back, take_columns, take_memory,
 )
 from flatstream._core.column_reader.extract cimport (
     BatchCursor, describe_damage, open_batch, read_batch, reset_damage,
@@ -90,13 +90,16 @@ cdef class ColumnReader(Exclusive):
         What happens to a message with another file identifier than the schema's.
     excluded : bytes, optional
         The file identifiers of the other tables of the stream, one after another, if each message is of one table.
+    numbers : str, optional
+        The name of one more column, behind all others: the number of each row's frame in the stream, counted from 0 as
+        `StreamReader.message_number` counts, as int64. Frames that are left out are counted too.
     """
 
     def __init__(
         self, decoder, plan, filter_plan=None, where=(), *, verify=False, on_error=None, progress=None,
-        tuple limits not None=(64, 1_000_000, 2**31), on_other="raise", bytes excluded=None
+        tuple limits not None=(64, 1_000_000, 2**31), on_other="raise", bytes excluded=None, str numbers=None
     ):
-        conditions = None
+        conditions = type_with_numbers = None
         if not isinstance(decoder, Decoder):
             raise TypeError(f"reader must be a StreamReader, got {type(decoder).__name__}")
         for each in (plan, filter_plan):
@@ -121,6 +124,8 @@ cdef class ColumnReader(Exclusive):
             self.skipping_others = on_other == "skip"
         self.excluded = excluded
         self.identifier = identifier_of((<ReadPlan>plan).layout, (<ReadPlan>plan).table)
+        if numbers is not None:
+            type_with_numbers = with_numbers((<ReadPlan>plan).type, numbers)
         if filter_plan is not None:
             conditions = conditions_on(filter_plan, list(where))
             if not conditions:
@@ -141,6 +146,7 @@ cdef class ColumnReader(Exclusive):
             self.first_lost = self.told_lost = self.decoder.losses.end()
         self.filter_plan = filter_plan
         self.conditions = conditions
+        self.type_with_numbers = type_with_numbers
         self.plan = plan
         self.plan.taken = True
         if filter_plan is not None:
@@ -150,7 +156,7 @@ cdef class ColumnReader(Exclusive):
     def type(self):
         """The type of the columns: a struct of all."""
         self.check()
-        return self.plan.type
+        return self.plan.type if self.type_with_numbers is None else self.type_with_numbers
 
     @property
     def skipped(self):
@@ -169,6 +175,14 @@ cdef class ColumnReader(Exclusive):
         """The error at which reading stopped, or None."""
         self.check()
         return self.decoder.stopped_by
+
+    @property
+    def reached(self):
+        """The stream offset and the number of the frame behind the last one that was given, or left out, so far; None
+        before the first. A damaged message that raises an error is not behind it.
+        """
+        self.check()
+        return (self.reached_offset, self.reached_number) if self.has_reached else None
 
     def check(self):
         """Raises TypeError if this object was never completed."""
@@ -306,7 +320,11 @@ cdef class ColumnReader(Exclusive):
             self.verify_rows(&cursor)
         if self.filter_plan is not None:
             self.filter_rows(&cursor)
+        if self.type_with_numbers is not None and make_room(&self.numbers, <size_t>cursor.count * sizeof(int64_t)):
+            raise MemoryError(f"no memory for the numbers of {cursor.count} frames")
         self.read_rows(self.plan, &cursor)
+        if self.type_with_numbers is not None:
+            self.add_numbers(cursor.count)
         # All columns have the rows of this window. Nothing below raises an error.
         if not self.rows and cursor.count:
             self.expect_rows(cursor.count)
@@ -324,6 +342,12 @@ cdef class ColumnReader(Exclusive):
         self.left_out = None
         error = self.window_error
         self.window_error = None
+        # Before a damaged message that raises an error.
+        self.reached_offset = (
+            batch.begin_of(self.stop_row) if self.stop_row < batch.starts.length else batch.frames_end
+        )
+        self.reached_number = self.first_number + <unsigned long long>self.stop_row
+        self.has_reached = True
         if error is not None:
             # Go on behind the damaged message.
             first = self.stop_row
@@ -358,6 +382,16 @@ cdef class ColumnReader(Exclusive):
         factor = min(factor, <double>self.max_rows / count, <double>MAX_EXPECTED_BYTES / size)
         if factor > 1:
             reserve(self.plan, 1.01 * factor)
+        return 0
+
+    cdef int add_numbers(self, Py_ssize_t count) noexcept:
+        """Stores the frame numbers of the `count` rows of the window. There is room for them."""
+        cdef int64_t* numbers = <int64_t*>(self.numbers.data + self.numbers.size)
+        cdef int64_t first = <int64_t>self.first_number
+        cdef Py_ssize_t i
+        for i in range(count):
+            numbers[i] = first + self.row_of(i)
+        self.numbers.size += <size_t>count * sizeof(int64_t)
         return 0
 
     # Selected messages
@@ -553,10 +587,21 @@ cdef class ColumnReader(Exclusive):
 
     cdef ColumnData finish(self):
         """Moves the columns out of the reader, which starts new ones."""
+        cdef ColumnData columns, numbers
         try:
-            return take_columns(self.plan, self.rows)
+            columns = take_columns(self.plan, self.rows)
+            if self.type_with_numbers is not None:
+                numbers = ColumnData.__new__(ColumnData)
+                numbers.type = self.type_with_numbers.children[len(columns.children)]
+                numbers.length = self.rows
+                numbers.data = take_memory(&self.numbers)
+                numbers.children = ()
+                columns.children = (*columns.children, numbers)
+                columns.type = self.type_with_numbers
+            return columns
         finally:
             # After a MemoryError too: the rest of the rows is incomplete.
+            self.numbers.size = 0
             self.rows = 0
             self.others = 0
             self.message_bytes = 0
@@ -566,6 +611,18 @@ cdef class ColumnReader(Exclusive):
         PyMem_RawFree(self.in_range.data)
         PyMem_RawFree(self.damaged.data)
         PyMem_RawFree(self.budget.data)
+        PyMem_RawFree(self.numbers.data)
+
+
+cdef ColumnType with_numbers(ColumnType type, str name):
+    """The type of the columns with one of frame numbers behind them."""
+    name = exact_str(name)
+    for child in type.children:
+        if (<ColumnType>child).name == name:
+            raise ValueError(f"the column of frame numbers must have another name than the field {name!r:.200}")
+    return ColumnType(
+        type.name, type.format, type.nullable, (*type.children, ColumnType(name, "l", False)), metadata=type.metadata
+    )
 
 
 cdef class ColumnIterator:
