@@ -25,6 +25,8 @@ CHUNK = 4 << 20
 # The names of the columns that say where a row comes from.
 SOURCE_FILE = "source_file"
 FRAME = "frame"
+# What no field can be called.
+NUMBERS = "frame number"
 SOURCE_FIELD = pa.field(SOURCE_FILE, pa.dictionary(pa.int32(), pa.string()), False)
 FRAME_FIELD = pa.field(FRAME, pa.int64(), False)
 
@@ -106,6 +108,23 @@ class Query:
     frame: bool = False
     _columns: dict[Any, FileColumns] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        predicate = self.predicate
+        needed = None if predicate is None or predicate.is_exact else predicate.paths
+        reads_all = predicate is not None and not predicate.is_exact and needed is None
+        self.reads_source = self.source_file or reads_all or (needed is not None and SOURCE_FILE in needed)
+        self.reads_frame = self.frame or reads_all or (needed is not None and FRAME in needed)
+        # A field of this name takes the place.
+        if SOURCE_FILE in self.read.names:
+            self.reads_source = self.source_file
+        if FRAME in self.read.names:
+            self.reads_frame = self.frame
+        self.reads_more = (
+            len(self.read) > len(self.schema)
+            or self.reads_source is not self.source_file
+            or self.reads_frame is not self.frame
+        )
+
     @property
     def given(self) -> pa.Schema:
         """The columns that are given, all of them."""
@@ -139,10 +158,10 @@ class FileColumns:
 
     def __init__(self, kind: Kind, query: Query, *, leaves_out: bool) -> None:
         self._table = kind.table
-        self._projection = Projection(kind, query.read)
+        self._projection = Projection(kind, query.read, query.options.times)
         self._on_other: Any = "skip" if leaves_out else "raise"
         self._query = query
-        self.conditions = None
+        self.conditions: list[Any] | None = []
         self.has_rows = True
         if query.predicate is not None:
             self.conditions = query.predicate.conditions_for(kind.table, kind.time)
@@ -157,7 +176,7 @@ class FileColumns:
             batch_rows=self._query.batch_rows,
             on_error=on_error,
             on_other=self._on_other,
-            _numbers=FRAME if self._query.frame else None,
+            _numbers=NUMBERS if self._query.reads_frame else None,
         )
 
     def rows(self, batch: Any, part: Part, first: int) -> pa.RecordBatch:
@@ -174,19 +193,19 @@ class FileColumns:
         """
         query = self._query
         made = self._projection.apply(batch)
-        if query.source_file:
+        if query.reads_source:
             indices = pa.repeat(pa.scalar(0, pa.int32()), made.num_rows)
             made = made.append_column(SOURCE_FIELD, pa.DictionaryArray.from_arrays(indices, [part.path]))
-        if query.frame:
-            numbers = pa.array(batch[FRAME])
+        if query.reads_frame:
+            numbers = pa.array(batch[NUMBERS])
             if first + part.first:
                 numbers = pc.add(numbers, first + part.first)
             made = made.append_column(FRAME_FIELD, numbers)
         predicate = query.predicate
         if predicate is not None and not predicate.is_exact and made.num_rows:
             made = predicate.filter(made)
-        # Those that only the predicate needs.
-        return made.select(query.given.names) if len(query.read) > len(query.schema) else made
+        # Without those that only the predicate needs.
+        return made.select(query.given.names) if query.reads_more else made
 
 
 def read_sequentially(
