@@ -105,7 +105,7 @@ class BlocksEntry(NamedTuple):
     ----------
     begin, end : int
         Stream offsets: where the first block begins, and the last one ends.
-    first_frame, frames, rows, count : int
+    first_frame, frames, rows, blocks : int
         The number of the first frame; how many frames, messages of the table and blocks there are.
     last_frame : Fingerprint
         That of the last frame.
@@ -122,7 +122,7 @@ class BlocksEntry(NamedTuple):
     first_frame: int
     frames: int
     rows: int
-    count: int
+    blocks: int
     last_frame: Fingerprint
     ends: Any
     block_frames: Any

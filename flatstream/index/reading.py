@@ -332,7 +332,7 @@ def _assemble(
     def joined(parts: list[Any], dtype: str) -> Any:
         return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
 
-    per_entry = np.array([entry.count for entry in entries], "int64")
+    per_entry = np.array([entry.blocks for entry in entries], "int64")
     # Which block is the first one of each message.
     starts = np.cumsum(per_entry) - per_entry
     ends = joined([entry.ends for entry in entries], "int64")
@@ -360,7 +360,7 @@ def _assemble(
         nulls = [entry.ranges[number][2] for entry in entries]
         if any(part is not None for part in nulls):
             sizes = zip(nulls, entries, strict=True)
-            null = joined([np.zeros(entry.count, "int64") if part is None else part for part, entry in sizes], "int64")
+            null = joined([np.zeros(entry.blocks, "int64") if part is None else part for part, entry in sizes], "int64")
             empty = null >= rows
         else:
             null = np.zeros(len(rows), "int64")
