@@ -17,10 +17,23 @@ from flatstream.datasets._unify import Kind, Projection
 from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
 from flatstream.reader import DEFAULT_CAPACITY, StreamReader
 
-__all__ = ["FileColumns", "MisplacedEndError", "Outcome", "Position", "Query", "read_sequentially"]
+__all__ = [
+    "FileColumns",
+    "MisplacedEndError",
+    "Outcome",
+    "Position",
+    "Query",
+    "is_torn_end",
+    "open_reader",
+    "place_error",
+    "read_sequentially",
+]
 
 # What is read of a file at a time.
 CHUNK = 4 << 20
+
+# The most rows of a batch that may be the last one before reading goes on in pieces.
+FEW_ROWS = 2048
 
 # The names of the columns that say where a row comes from.
 SOURCE_FILE = "source_file"
@@ -97,6 +110,8 @@ class Query:
         How files are read.
     source_file, frame : bool
         Whether there are columns about the place of a row.
+    labels : dict of str to tuple of str
+        The names of enums that files have different names of.
     """
 
     schema: pa.Schema
@@ -106,6 +121,7 @@ class Query:
     options: Options
     source_file: bool = False
     frame: bool = False
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _columns: dict[Any, FileColumns] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -158,7 +174,7 @@ class FileColumns:
 
     def __init__(self, kind: Kind, query: Query, *, leaves_out: bool) -> None:
         self._table = kind.table
-        self._projection = Projection(kind, query.read, query.options.times)
+        self._projection = Projection(kind, query.read, query.options.times, query.labels)
         self._on_other: Any = "skip" if leaves_out else "raise"
         self._query = query
         self.conditions: list[Any] | None = []
@@ -167,13 +183,13 @@ class FileColumns:
             self.conditions = query.predicate.conditions_for(kind.table, kind.time)
             self.has_rows = self.conditions is not None
 
-    def batches(self, reader: StreamReader, on_error: Any = None) -> Any:
+    def batches(self, reader: StreamReader, on_error: Any = None, batch_rows: int | None = None) -> Any:
         """The messages of a reader as a ColumnStream."""
         return self._table.read_column_batches(
             reader,
             self._projection.paths,
             self.conditions or None,
-            batch_rows=self._query.batch_rows,
+            batch_rows=self._query.batch_rows if batch_rows is None else batch_rows,
             on_error=on_error,
             on_other=self._on_other,
             _numbers=NUMBERS if self._query.reads_frame else None,
@@ -254,7 +270,7 @@ def read_sequentially(
             # What was read before is read again.
             if reader.read_batch(min(8192, begin.frame - reader.message_number - 1)) is None:
                 break
-        stream = columns.batches(reader)
+        stream = columns.batches(reader, None, query.batch_rows if least is None else min(query.batch_rows, FEW_ROWS))
         place = begin
 
         def note() -> None:
@@ -267,14 +283,14 @@ def read_sequentially(
                 try:
                     batch = next(stream, None)
                 except FlatStreamError as error:
-                    _place(error, base, part.path)
+                    place_error(error, base, part.path)
                     if end is not None and isinstance(error, UnexpectedEofError):
                         raise MisplacedEndError(
                             f"{part.path}: the frame at {error.offset} does not end at {end}, where one has to end",
                             offset=error.offset,
                             frame=error.frame,
                         ) from error
-                    if options.torn_end == "raise" or not _is_torn_end(part, head, options, error):
+                    if options.torn_end == "raise" or not is_torn_end(part, head, error):
                         raise
                     outcome.torn = error.offset
                     batch = None
@@ -296,12 +312,12 @@ def read_sequentially(
         finally:
             note()
         if stream.stop_error is not None:
-            _place(stream.stop_error, base, part.path)
-            if options.torn_end == "stop" and _is_torn_end(part, head, options, stream.stop_error):
+            place_error(stream.stop_error, base, part.path)
+            if options.torn_end == "stop" and is_torn_end(part, head, stream.stop_error):
                 outcome.torn, outcome.stopped = stream.stop_error.offset, None
 
 
-def _is_torn_end(part: Part, head: Head, options: Options, error: FlatStreamError) -> bool:
+def is_torn_end(part: Part, head: Head, error: FlatStreamError) -> bool:
     """Whether damage is the end of a file whose last frame was never written whole: that frame, or the zeros that a
     file system left in its place.
     """
@@ -360,7 +376,7 @@ def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -
     )
 
 
-def _place(error: FlatStreamError, base: Position, path: str) -> None:
+def place_error(error: FlatStreamError, base: Position, path: str) -> None:
     """Has an error count from the beginning of the file, and say its path."""
     if error.offset is not None:
         error.offset += base.offset
