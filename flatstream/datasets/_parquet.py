@@ -339,8 +339,8 @@ class _Run:
             say_what_is_full(error, export.directory)
             raise
         if errors:
-            for error in errors[1:]:
-                errors[0].add_note(f"and also: {error}")
+            for other in errors[1:]:
+                errors[0].add_note(f"and also: {other}")
             raise errors[0]
         return self.report
 
@@ -506,7 +506,7 @@ class _Run:
                     break
                 if found is None:
                     break
-                is_held_back = self._take(*found, part.first, reached)
+                is_held_back = self._take(found[0], found[1], part.first, reached)
                 self._tell(part, reached.position.offset)
                 if is_held_back:
                     break

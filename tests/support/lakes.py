@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import datetime
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,8 @@ def numbers_of(lake: Path) -> list[int]:
 
 def folder_of(number: int) -> str:
     """The folder in which the message `reading(number)` belongs by its hour."""
-    hours = 12 + number // 60
-    return f"date=2026-11-{29 + hours // 24}/hour={hours % 24}"
+    time = datetime.datetime(2026, 11, 29, 12) + datetime.timedelta(minutes=number)
+    return f"date={time.date().isoformat()}/hour={time.hour}"
 
 
 def leftovers_of(lake: Path) -> list[str]:
@@ -77,8 +77,3 @@ def leftovers_of(lake: Path) -> list[str]:
         for path in lake.rglob("*")
         if path.is_file() and path.suffix != ".parquet" and path.name not in ("state.json", "lock")
     )
-
-
-def twice(numbers: Iterable[int]) -> dict[int, int]:
-    """The numbers that come more than once."""
-    return {number: count for number, count in Counter(numbers).items() if count > 1}
