@@ -159,7 +159,7 @@ def write_stream(path: str, columns: dict[str, Any]) -> None:
 
 
 def arrow_table(columns: dict[str, Any]) -> Any:
-    """The rows with the types that a data set gives them: the time is a timestamp, the state a dictionary of names."""
+    """The rows with the types that a dataset gives them: the time is a timestamp, the state a dictionary of names."""
     import pyarrow
 
     reading = table()

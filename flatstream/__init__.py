@@ -86,6 +86,8 @@ from flatstream.writer import StreamWriter
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
     from flatstream.datasets import Dataset, dataset
+    from flatstream.datasets.splits import read_split
+    from flatstream.index import IndexReport, build_index
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
@@ -120,8 +122,8 @@ __all__ = [
     "Crc32",
     "Crc32c",
     "Crc64",
-    "DecompressionError",
     "Dataset",
+    "DecompressionError",
     "DecryptionError",
     "DefaultDeframer",
     "DefaultFramer",
@@ -138,6 +140,7 @@ __all__ = [
     "FrameSerializer",
     "FrameSpan",
     "Framer",
+    "IndexReport",
     "InvalidFrameError",
     "JournalReader",
     "JournalWriter",
@@ -182,8 +185,10 @@ __all__ = [
     "Validator",
     "XxHash64",
     "ZstdCompressor",
+    "build_index",
     "dataset",
     "detect",
+    "read_split",
     "recover",
     "recover_file",
     "salvage",
@@ -207,6 +212,7 @@ _LAZY = {
     "EncryptedDeframer": "flatstream.transforms.encryption",
     "EncryptedFramer": "flatstream.transforms.encryption",
     "EncryptionReport": "flatstream.transforms.encryption",
+    "IndexReport": "flatstream.index",
     "JournalReader": "flatstream.journal",
     "JournalWriter": "flatstream.journal",
     "Lz4Compressor": "flatstream.transforms.compressors",
@@ -214,7 +220,9 @@ _LAZY = {
     "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",
     "ZstdCompressor": "flatstream.transforms.compressors",
+    "build_index": "flatstream.index",
     "dataset": "flatstream.datasets",
+    "read_split": "flatstream.datasets.splits",
     "train_dictionary": "flatstream.transforms.compressors",
 }
 

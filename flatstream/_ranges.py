@@ -223,6 +223,19 @@ class RangeFile:
             raise ValueError(f"piece must be at least 1, got {piece}")
         return self._pieces(_checked(ranges), piece)
 
+    def block_offsets(self, begin: int, end: int) -> list[int]:
+        """Where blocks begin, from one offset to another, that are decompressed alone; none if it has no such blocks.
+
+        Those of a file that this package has sealed begin with frames.
+
+        Raises
+        ------
+        ValueError
+            It is closed.
+        """
+        self._check_open()
+        return []
+
     def close(self) -> None:
         """Closes the file, as soon as no thread reads it. Nothing happens if it is closed."""
         with self._lock:
@@ -400,6 +413,15 @@ class _SealedRanges(_OneAtATime):
     def _find_size(self) -> int:
         file = self._file
         return file.size() if file.has_table and file.check(file.count) else -1
+
+    def block_offsets(self, begin: int, end: int) -> list[int]:
+        with self._lock:
+            self._check_open()
+            file = self._file
+            if not (file.has_table and file.check(file.count)):
+                return []
+            found = (file.bounds(index)[0] for index in file.blocks(begin, end))
+            return [offset for offset in found if offset >= begin]
 
     def _read_some(self, offset: int, size: int) -> bytes:
         buffer = bytearray(size)

@@ -6,23 +6,33 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from flatstream._core.base.checks import int_argument
+from flatstream._seekable import number_of_threads
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.datasets._heads import Head, Options, read_head
 from flatstream.datasets._parts import Part, find_parts
-from flatstream.datasets._reading import Outcome, Position, Query, read_sequentially
+from flatstream.datasets._pieces import Position, Stretch, Target
+from flatstream.datasets._reading import Outcome, Query
+from flatstream.datasets._scan import Progress, scan
 from flatstream.datasets._unify import Kind, unify
 from flatstream.tools.inputs import load_schema, pick_table
 
 if TYPE_CHECKING:
+    import polars
+
+    from flatstream.datasets._arrow import ArrowDataset
     from flatstream.schema import Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
 __all__ = ["Dataset", "dataset"]
+
+# Fewer bytes are read by one thread.
+SMALL = 1 << 20
 
 PathLike = str | os.PathLike[str]
 
@@ -65,6 +75,21 @@ def dataset(
     return Dataset(given, options, find_parts(given))
 
 
+class _Tuples:
+    is_exact = True
+
+    def __init__(self, where: Any) -> None:
+        self._where = where
+
+    def conditions_for(self, table: Any, time: Any) -> Any:
+        return self._where if isinstance(self._where, list) else [self._where]
+
+
+def default_threads() -> int:
+    """How many threads decode by default: as many as there are processors, up to 4."""
+    return max(1, number_of_threads())
+
+
 class Dataset:
     """The messages of many files, as one table."""
 
@@ -77,6 +102,8 @@ class Dataset:
         self._outcomes: dict[int, Outcome] = {}
         self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
         self._bytes_read = 0
+        # Those of all files of a dataset of which this one has some.
+        self._known_kinds: list[Kind] | None = None
 
     # What it is
 
@@ -92,6 +119,8 @@ class Dataset:
 
     def _kinds(self) -> list[Kind]:
         """The tables of the files, each with one of them."""
+        if self._known_kinds is not None:
+            return self._known_kinds
         found: dict[Any, Kind] = {}
         for number, part in enumerate(self._parts):
             head = self._head(number)
@@ -124,7 +153,33 @@ class Dataset:
         if isinstance(fields, str):
             raise TypeError(f"fields must be a list of paths, got a str: {fields!r:.100}")
         schema = self._schema(None if fields is None else tuple(fields))
-        return Query(schema, schema, where, batch_rows, self._options, source_file, frame)
+        predicate = None if where is None else _Tuples(where)
+        batch_rows = int_argument("batch_rows", batch_rows, 1, 2**31 - 1)
+        return Query(schema, schema, predicate, batch_rows, self._options, bool(source_file), bool(frame))
+
+    def _targets(self, made: list[Target]) -> Iterator[Target]:
+        for number, part in enumerate(self._parts):
+            head = self._head(number)
+            if head.table is not None:
+                made.append(Target(number, part, head))
+                yield made[-1]
+
+    def _prepare(self, query: Query, target: Target) -> None:
+        """Plans what is read of a file."""
+        head = target.head
+        begin = Position(head.begin, 0)
+        target.stretches = []
+        if not query.columns_of(head, target.part).has_rows:
+            return
+        try:
+            file = target.ranges()
+        except FileNotFoundError:
+            if target.part.kind != "segment":
+                raise
+            self._outcomes.setdefault(target.number, Outcome()).is_removed = True
+            return
+        target.is_sequential = head.middle is None or not file.can_seek
+        target.stretches = [Stretch(begin, None)]
 
     def batches(
         self,
@@ -136,37 +191,53 @@ class Dataset:
         source_file: bool = False,
         frame: bool = False,
         threads: int | None = None,
-        progress: Any = None,
+        progress: Progress | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The rows, batch by batch, in the order of the files and of the frames in each."""
         query = self._query(fields, where, batch_rows, source_file, frame)
-        return self._read(query, limit, progress)
+        if limit is not None:
+            limit = int_argument("limit", limit, 0, 2**63 - 1)
+        if threads is None:
+            threads = self._options.threads
+        threads = default_threads() if threads is None else int_argument("threads", threads, 1, 1024)
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress must be callable, got {progress!r:.100}")
+        return self._read(query, limit, threads, progress)
 
-    def _read(self, query: Query, limit: int | None, progress: Any) -> Iterator[pa.RecordBatch]:
-        left = limit
-        if left == 0:
+    def _read(
+        self, query: Query, limit: int | None, threads: int, progress: Progress | None
+    ) -> Iterator[pa.RecordBatch]:
+        if limit == 0:
             return
-        rows = 0
-        for number, part in enumerate(self._parts):
-            head = self._head(number)
-            if head.table is None:
-                continue
-            outcome = Outcome()
-            try:
-                for batch, _ in read_sequentially(part, head, query, outcome, Position(head.begin, 0)):
-                    if not batch.num_rows:
-                        continue
-                    if left is not None:
-                        batch = batch.slice(0, left)
-                        left -= batch.num_rows
+        if sum(part.size or SMALL for part in self._parts) < SMALL:
+            # Threads would take longer to begin than to read.
+            threads = 1
+        outcomes: dict[int, Outcome] = {}
+        targets: list[Target] = []
+        rows = done = 0
+        total = sum(part.size or 0 for part in self._parts)
+        found = scan(self._targets(targets), query, outcomes, partial(self._prepare, query), threads=threads)
+        try:
+            for target, batches, offset in found:
+                for batch in batches:
+                    if limit is not None and rows + batch.num_rows > limit:
+                        batch = batch.slice(0, limit - rows)
                     rows += batch.num_rows
                     yield batch
-                    if left == 0:
+                    if rows == limit:
                         return
-            finally:
-                with self._lock:
-                    self._bytes_read += outcome.bytes_read
-                    self._outcomes[number] = outcome
+                size = target.part.size or 0
+                if offset is None:
+                    done += size
+                    with self._lock:
+                        self._bytes_read += target.take_count()
+                if progress is not None:
+                    progress(rows, done + (0 if offset is None else min(size, offset)), total)
+        finally:
+            found.close()
+            with self._lock:
+                self._outcomes.update(outcomes)
+                self._bytes_read += sum(target.take_count() for target in targets)
 
     def columns(
         self,
@@ -176,11 +247,12 @@ class Dataset:
         limit: int | None = None,
         source_file: bool = False,
         frame: bool = False,
-        progress: Any = None,
+        progress: Progress | None = None,
     ) -> pa.Table:
         """All rows, as one pyarrow.Table."""
         query = self._query(fields, where, 65_536, source_file, frame)
-        return pa.Table.from_batches(self._read(query, limit, progress), query.given)
+        rows = self.batches(fields, where, limit=limit, source_file=source_file, frame=frame, progress=progress)
+        return pa.Table.from_batches(rows, query.given)
 
     def count(self, where: Any = None) -> int:
         """The number of rows."""
@@ -188,21 +260,57 @@ class Dataset:
 
     def head(self, n: int = 10) -> pa.Table:
         """The first rows."""
-        return self.columns(limit=n)
+        query = self._query(None, None, 65_536, False, False)
+        return pa.Table.from_batches(self.batches(limit=n, threads=1), query.given)
 
     # Other libraries
 
-    def scan(self) -> Any:
-        """A polars.LazyFrame of the dataset."""
+    def scan(self, *, source_file: bool = False, frame: bool = False) -> polars.LazyFrame:
+        """A polars.LazyFrame of the rows.
+
+        polars passes on which columns a query uses, its filter, and how many rows it takes. Nothing is read before the
+        query is collected, but the beginnings of the files when polars asks for the schema.
+
+        Parameters
+        ----------
+        source_file, frame : bool
+            As for `batches`.
+
+        Returns
+        -------
+        polars.LazyFrame
+            Each query on it reads the files anew.
+
+        Raises
+        ------
+        ImportError
+            There is no polars, or one without ``polars.io.plugins.register_io_source``.
+
+        Notes
+        -----
+        What goes wrong while reading, such as damage, is an error of ``collect``: the one that `batches` raises, with
+        polars 2.1.
+        """
         from flatstream.datasets._polars import scan
 
-        return scan(self)
+        return scan(self, source_file=source_file, frame=frame)
 
-    def to_arrow_dataset(self) -> Any:
-        """A pyarrow.dataset.Dataset, which DuckDB, polars and pyarrow query."""
-        from flatstream.datasets._arrow import arrow_dataset
+    def to_arrow_dataset(self) -> ArrowDataset:
+        """A pyarrow.dataset.Dataset of the rows, which DuckDB, polars and pyarrow query by its name.
 
-        return arrow_dataset(self)
+        Returns
+        -------
+        ArrowDataset
+            It passes columns and filters on to `batches`. Nothing is read before rows are asked for, but the beginnings
+            of the files, because the data set states its columns.
+
+        Notes
+        -----
+        DuckDB 2.0 passes on no comparison with times in nanoseconds: make the data set with ``times="us"`` for it.
+        """
+        from flatstream.datasets._arrow import ArrowDataset
+
+        return ArrowDataset(self)
 
     def splits(self, n: int | None = None, where: Any = None) -> Any:
         """Pieces of the dataset for other processes; see `flatstream.read_split`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._endpoints import Source
@@ -207,7 +207,8 @@ def _read(part: Part, file: OpenPart, options: Options, guess: Checksum | Checks
                 begin = reader.offset
             except FlatbufferError:
                 # Whoever reads the first frame gets it.
-                said = None
+                made = _head(part, options, checksum, by, None, 0, compression, allow_empty)
+                return replace(made, middle=None)
     return _head(part, options, checksum, by, said, begin, compression, allow_empty)
 
 
@@ -260,9 +261,17 @@ def _head(
     compression: str | None,
     allow_empty: bool | None,
 ) -> Head:
+    described = description
     if description is not None and description.schemas:
-        _tables.share(description)
-        table, leaves_out = _choose(part, description, options.table)
+        try:
+            _tables.share(description)
+        except FlatbufferError:
+            # A damaged schema, of a stream without a checksum.
+            if options.undescribed is None:
+                raise
+            described = None
+    if described is not None and described.schemas:
+        table, leaves_out = _choose(part, described, options.table)
     else:
         table, leaves_out = options.undescribed, False
         if table is None:
@@ -273,8 +282,8 @@ def _head(
     time = None
     if table is not None:
         time = find_time(table)
-        if description is not None and description.schemas:
-            root = next((root for root in description.roots if root.table == table.name), None)
+        if described is not None and described.schemas:
+            root = next((root for root in described.roots if root.table == table.name), None)
             time = (
                 None
                 if root is None or root.time_field is None or root.time_unit is None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flatstream._endpoints import open_file
+from flatstream._ranges import RangeFile, ranges_of
 from flatstream._seekable import SeekableFile
 from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment, stat_segment
@@ -65,6 +66,20 @@ class Part:
             return OpenPart(file, None if self.was_compressed else self.size)
         file = open_file(self.path)
         return OpenPart(file, self.size if type(file) is io.FileIO else None)
+
+    def open_ranges(self) -> RangeFile:
+        """The same bytes, to be read at offsets, by several threads; see `open` for errors."""
+        if self.kind == "segment":
+            file: Any = open_segment(Segment(self.path, self.first))
+            size = None if self.was_compressed else self.size
+        else:
+            file = open_file(self.path)
+            size = self.size if type(file) is io.FileIO else None
+        try:
+            return ranges_of(file, size=size)
+        except BaseException:
+            file.close()
+            raise
 
 
 class OpenPart(io.RawIOBase):

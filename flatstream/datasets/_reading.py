@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 from flatstream._endpoints import Source
 from flatstream.datasets._heads import Head, Options, in_file
 from flatstream.datasets._parts import OpenPart, Part
+from flatstream.datasets._pieces import Position
 from flatstream.datasets._unify import Kind, Projection
-from flatstream.errors import FlatStreamError, UnexpectedEofError
+from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
 from flatstream.reader import DEFAULT_CAPACITY, StreamReader
 
-__all__ = ["Outcome", "Position", "Query", "read_sequentially"]
+__all__ = ["FileColumns", "MisplacedEndError", "Outcome", "Position", "Query", "read_sequentially"]
 
 # What is read of a file at a time.
 CHUNK = 4 << 20
@@ -28,19 +29,8 @@ SOURCE_FIELD = pa.field(SOURCE_FILE, pa.dictionary(pa.int32(), pa.string()), Fal
 FRAME_FIELD = pa.field(FRAME, pa.int64(), False)
 
 
-class Position(NamedTuple):
-    """A place between two frames of a part.
-
-    Attributes
-    ----------
-    offset : int
-        In bytes of the stream.
-    frame : int
-        The number of the frame that begins there, as a StreamReader of the whole part counts.
-    """
-
-    offset: int
-    frame: int
+class MisplacedEndError(InvalidFrameError):
+    """No frame ends where the reading of a part of a file was to end."""
 
 
 @dataclass
@@ -59,6 +49,8 @@ class Outcome:
         Whether the file was removed before it was read.
     is_complete : bool
         Whether the part was read to its end.
+    index_dropped : str or None
+        Why its index was left aside while it was read.
     """
 
     torn: int | None = None
@@ -67,6 +59,7 @@ class Outcome:
     stopped: FlatStreamError | None = None
     is_removed: bool = False
     is_complete: bool = False
+    index_dropped: str | None = None
     bytes_read: int = 0
 
     @property
@@ -86,7 +79,7 @@ class Outcome:
 
 @dataclass
 class Query:
-    """What is to be read.
+    """What is to be read of each message. Threads share it.
 
     Attributes
     ----------
@@ -94,18 +87,24 @@ class Query:
         The columns that are given, without those about the place of a row.
     read : pyarrow.Schema
         The columns that are read: these, and those that the predicate needs.
-    where : object or None
-        Conditions as for `StreamReader.columns`.
+    predicate : Predicate or None
+        Which rows are given.
+    batch_rows : int
+        The most rows of a batch.
+    options : Options
+        How files are read.
+    source_file, frame : bool
+        Whether there are columns about the place of a row.
     """
 
     schema: pa.Schema
     read: pa.Schema
-    where: Any
+    predicate: Any
     batch_rows: int
     options: Options
     source_file: bool = False
     frame: bool = False
-    projections: dict[Any, Projection] = field(default_factory=dict)
+    _columns: dict[Any, FileColumns] = field(default_factory=dict)
 
     @property
     def given(self) -> pa.Schema:
@@ -116,96 +115,216 @@ class Query:
                 schema = schema.append(field_)
         return schema
 
-    def projection(self, kind: Kind) -> Projection:
-        """How the columns of files with this table become those of the dataset."""
-        found = self.projections.get(kind.key)
+    def columns_of(self, head: Head, part: Part) -> FileColumns:
+        """How this is read of a file."""
+        assert head.table is not None
+        key = (id(head.table), head.time, head.leaves_out)
+        found = self._columns.get(key)
         if found is None:
-            found = self.projections[kind.key] = Projection(kind, self.read)
+            kind = Kind(head.table, head.time, part.path)
+            found = self._columns[key] = FileColumns(kind, self, leaves_out=head.leaves_out)
         return found
 
 
+class FileColumns:
+    """How the rows of a query are read of files of one table.
+
+    Attributes
+    ----------
+    conditions : list or None
+        What a reader leaves out messages by.
+    has_rows : bool
+        Whether there can be any.
+    """
+
+    def __init__(self, kind: Kind, query: Query, *, leaves_out: bool) -> None:
+        self._table = kind.table
+        self._projection = Projection(kind, query.read)
+        self._on_other: Any = "skip" if leaves_out else "raise"
+        self._query = query
+        self.conditions = None
+        self.has_rows = True
+        if query.predicate is not None:
+            self.conditions = query.predicate.conditions_for(kind.table, kind.time)
+            self.has_rows = self.conditions is not None
+
+    def batches(self, reader: StreamReader, on_error: Any = None) -> Any:
+        """The messages of a reader as a ColumnStream."""
+        return self._table.read_column_batches(
+            reader,
+            self._projection.paths,
+            self.conditions or None,
+            batch_rows=self._query.batch_rows,
+            on_error=on_error,
+            on_other=self._on_other,
+            _numbers=FRAME if self._query.frame else None,
+        )
+
+    def rows(self, batch: Any, part: Part, first: int) -> pa.RecordBatch:
+        """The rows that are given of a ColumnBatch.
+
+        Parameters
+        ----------
+        batch : ColumnBatch
+            Of `batches`.
+        part : Part
+            The file.
+        first : int
+            The number of the first frame that the reader reads.
+        """
+        query = self._query
+        made = self._projection.apply(batch)
+        if query.source_file:
+            indices = pa.repeat(pa.scalar(0, pa.int32()), made.num_rows)
+            made = made.append_column(SOURCE_FIELD, pa.DictionaryArray.from_arrays(indices, [part.path]))
+        if query.frame:
+            numbers = pa.array(batch[FRAME])
+            if first + part.first:
+                numbers = pc.add(numbers, first + part.first)
+            made = made.append_column(FRAME_FIELD, numbers)
+        predicate = query.predicate
+        if predicate is not None and not predicate.is_exact and made.num_rows:
+            made = predicate.filter(made)
+        # Those that only the predicate needs.
+        return made.select(query.given.names) if len(query.read) > len(query.schema) else made
+
+
 def read_sequentially(
-    part: Part, head: Head, query: Query, outcome: Outcome, begin: Position
-) -> Iterator[tuple[pa.RecordBatch, Position]]:
+    part: Part,
+    head: Head,
+    query: Query,
+    outcome: Outcome,
+    begin: Position,
+    end: int | None = None,
+    *,
+    least: int | None = None,
+    margin: int = 0,
+) -> Generator[tuple[pa.RecordBatch, Position], None, None]:
     """The rows of a part from a position on, as one StreamReader with the policy reads them.
+
+    Parameters
+    ----------
+    begin : Position
+        Where it begins. (An encrypted stream is read from its first byte: then it has to be that of the first message.)
+    end : int, optional
+        Where it ends, in bytes of the stream. A frame has to end there.
+    least, margin : int, optional
+        Where it may end: at the first place from `least` on that has `margin` bytes without damage before it. By
+        default at the end.
 
     Yields
     ------
     (pyarrow.RecordBatch, Position)
-        The rows, and the place behind them.
+        The rows, and the place behind them. ``outcome.is_complete`` says whether the end was reached.
+
+    Raises
+    ------
+    MisplacedEndError
+        No frame ends at `end`.
+    FlatStreamError
+        Damage, if the policy says so.
     """
-    assert head.table is not None
+    columns = query.columns_of(head, part)
     options = query.options
-    kind = Kind(head.table, head.time, part.path)
-    projection = query.projection(kind)
-    try:
-        file = part.open()
-    except FileNotFoundError:
-        outcome.is_removed = True
-        return
-    with file, open_reader(file, head, options, begin) as reader:
-        stream = head.table.read_column_batches(
-            reader,
-            projection.paths,
-            query.where,
-            batch_rows=query.batch_rows,
-            on_other="skip" if head.leaves_out else "raise",
-            _numbers=FRAME if query.frame else None,
-        )
-        base = begin if head.middle is not None else Position(0, 0)
-        while True:
-            try:
-                batch = next(stream, None)
-            except UnexpectedEofError as error:
-                if options.torn_end == "raise":
-                    raise _placed(error, base, part.path) from None
-                outcome.torn = base.offset + (reader.offset if error.offset is None else error.offset)
-                batch = None
-            except FlatStreamError as error:
-                raise _placed(error, base, part.path) from None
-            finally:
-                outcome.bytes_read += file.bytes_taken
-                file.bytes_taken = 0
-            if batch is None:
+    file = part.open()
+    base = begin if head.middle is not None and file.seekable() else Position(0, 0)
+    if end is not None:
+        file.limit = end if file.limit is None else min(end, file.limit)
+    with file, open_reader(file, head, options, base) as reader:
+        while base.frame + reader.message_number + 1 < begin.frame and base != begin:
+            # What was read before is read again.
+            if reader.read_batch(min(8192, begin.frame - reader.message_number - 1)) is None:
                 break
-            reached = stream._reader.reached
-            assert reached is not None
-            position = Position(base.offset + reached[0], base.frame + reached[1])
-            yield complete(query, part, projection.apply(batch), batch, base.frame), position
-        outcome.skipped += stream.skipped
-        outcome.lost_bytes += stream.lost_bytes
-        outcome.stopped = stream.stop_error
-        outcome.is_complete = True
+        stream = columns.batches(reader)
+        place = begin
+
+        def note() -> None:
+            outcome.skipped += stream.skipped
+            outcome.lost_bytes += stream.lost_bytes
+            outcome.stopped = stream.stop_error
+
+        try:
+            while True:
+                try:
+                    batch = next(stream, None)
+                except FlatStreamError as error:
+                    _place(error, base, part.path)
+                    if end is not None and isinstance(error, UnexpectedEofError):
+                        raise MisplacedEndError(
+                            f"{part.path}: the frame at {error.offset} does not end at {end}, where one has to end",
+                            offset=error.offset,
+                            frame=error.frame,
+                        ) from error
+                    if options.torn_end == "raise" or not _is_torn_end(part, head, options, error):
+                        raise
+                    outcome.torn = error.offset
+                    batch = None
+                finally:
+                    outcome.bytes_read += file.bytes_taken
+                    file.bytes_taken = 0
+                if batch is None:
+                    break
+                reached = stream._reader.reached
+                if reached is not None:
+                    place = Position(base.offset + reached[0], base.frame + reached[1])
+                yield columns.rows(batch, part, base.frame), place
+                if least is not None and place.offset >= least:
+                    ranges = stream.lost_ranges
+                    behind = max(begin.offset, base.offset + ranges[-1][1]) if ranges else begin.offset
+                    if place.offset > behind and place.offset - behind >= margin:
+                        return
+            outcome.is_complete = True
+        finally:
+            note()
+        if stream.stop_error is not None:
+            _place(stream.stop_error, base, part.path)
+            if options.torn_end == "stop" and _is_torn_end(part, head, options, stream.stop_error):
+                outcome.torn, outcome.stopped = stream.stop_error.offset, None
 
 
-def complete(query: Query, part: Part, batch: pa.RecordBatch, read: Any, first: int) -> pa.RecordBatch:
-    """A batch with the columns that say where its rows come from.
-
-    Parameters
-    ----------
-    batch : pyarrow.RecordBatch
-        The columns of the dataset.
-    read : ColumnBatch
-        What it was made of, with the numbers of the frames as its last column.
-    first : int
-        The number of the first frame that was read.
+def _is_torn_end(part: Part, head: Head, options: Options, error: FlatStreamError) -> bool:
+    """Whether damage is the end of a file whose last frame was never written whole: that frame, or the zeros that a
+    file system left in its place.
     """
-    if query.source_file:
-        indices = pa.repeat(pa.scalar(0, pa.int32()), batch.num_rows)
-        batch = batch.append_column(SOURCE_FIELD, pa.DictionaryArray.from_arrays(indices, [part.path]))
-    if query.frame:
-        numbers = pa.array(read[FRAME])
-        if first + part.first:
-            numbers = pc.add(numbers, first + part.first)
-        batch = batch.append_column(FRAME_FIELD, numbers)
-    return batch
+    if error.offset is None:
+        return False
+    if not isinstance(error, UnexpectedEofError):
+        return isinstance(error, (ChecksumMismatchError, InvalidFrameError)) and _is_zero(part, error.offset)
+    if head.middle is None or head.checksum_name == "none":
+        return True
+    # A wrong length can lead behind the end, too: then there are intact frames behind.
+    with part.open() as file:
+        if not file.can_seek:
+            return True
+        file.seek(error.offset)
+        arguments: dict[str, Any] = {
+            "readinto": file.readinto,
+            "bytes_left": file.bytes_left,
+            "parse_description": None,
+        }
+        with StreamReader(Source(file, arguments), head.middle, on_error="resync") as reader:
+            return reader.read_message() is None
+
+
+def _is_zero(part: Part, offset: int) -> bool:
+    """Whether a part has nothing but zero bytes from an offset on."""
+    with part.open() as file:
+        if not file.can_seek:
+            return False
+        file.seek(offset)
+        buffer = bytearray(1 << 16)
+        while taken := file.readinto(buffer):
+            if any(buffer[:taken]):
+                return False
+    return True
 
 
 def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -> StreamReader:
     """A reader of a part that begins at a position; at the first byte if reading must begin there."""
     arguments: dict[str, Any] = {"readinto": file.readinto, "bytes_left": file.bytes_left}
     capacity = DEFAULT_CAPACITY if file.limit is None else max(4096, min(CHUNK, file.limit - begin.offset))
-    if head.middle is None:
+    # The first frame may be a damaged description, which has no number.
+    if head.middle is None or not begin.offset or begin.offset < head.begin:
         return StreamReader(
             Source(file, arguments),
             head.checksum,
@@ -222,13 +341,10 @@ def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -
     )
 
 
-def _placed(error: FlatStreamError, base: Position, path: str) -> FlatStreamError:
-    """The error with places that are counted from the beginning of the file, whose path it says."""
+def _place(error: FlatStreamError, base: Position, path: str) -> None:
+    """Has an error count from the beginning of the file, and say its path."""
     if error.offset is not None:
         error.offset += base.offset
     if error.frame is not None:
         error.frame += base.frame
-    return in_file(error, path)
-
-
-Progress = Callable[[int, int, int], object]
+    in_file(error, path)
