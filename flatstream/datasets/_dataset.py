@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,15 +15,18 @@ from flatstream._seekable import number_of_threads
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.datasets._heads import Head, Options, read_head
 from flatstream.datasets._parts import Part, find_parts
-from flatstream.datasets._pieces import Position, Stretch, Target
-from flatstream.datasets._reading import Outcome, Query
+from flatstream.datasets._pieces import Position, Stretch, Target, plan_by_index
+from flatstream.datasets._predicate import Predicate
+from flatstream.datasets._reading import FRAME, FRAME_FIELD, SOURCE_FIELD, SOURCE_FILE, Outcome, Query
 from flatstream.datasets._scan import Progress, scan
-from flatstream.datasets._unify import Kind, unify
+from flatstream.datasets._unify import TIMES, Kind, time_of, unify
+from flatstream.index import FileIndex, UnusableIndex, load_index
 from flatstream.tools.inputs import load_schema, pick_table
 
 if TYPE_CHECKING:
     import polars
 
+    from flatstream._ranges import RangeFile
     from flatstream.datasets._arrow import ArrowDataset
     from flatstream.schema import Schema, Table
     from flatstream.transforms.ciphers import Cipher
@@ -46,7 +48,7 @@ def dataset(
     on_error: Literal["raise", "skip", "stop", "resync"] = "raise",
     torn_end: Literal["stop", "raise"] = "stop",
     cipher: Cipher | None = None,
-    times: Literal["timestamp", "number"] = "timestamp",
+    times: Literal["timestamp", "number", "s", "ms", "us", "ns"] = "timestamp",
     use_index: bool = True,
     threads: int | None = None,
 ) -> Dataset:
@@ -56,7 +58,7 @@ def dataset(
     for name, value, known in (
         ("on_error", on_error, ("raise", "skip", "stop", "resync")),
         ("torn_end", torn_end, ("stop", "raise")),
-        ("times", times, ("timestamp", "number")),
+        ("times", times, TIMES),
     ):
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r:.100}")
@@ -75,16 +77,6 @@ def dataset(
     return Dataset(given, options, find_parts(given))
 
 
-class _Tuples:
-    is_exact = True
-
-    def __init__(self, where: Any) -> None:
-        self._where = where
-
-    def conditions_for(self, table: Any, time: Any) -> Any:
-        return self._where if isinstance(self._where, list) else [self._where]
-
-
 def default_threads() -> int:
     """How many threads decode by default: as many as there are processors, up to 4."""
     return max(1, number_of_threads())
@@ -100,6 +92,8 @@ class Dataset:
         self._lock = threading.Lock()
         self._heads: dict[int, Head] = {}
         self._outcomes: dict[int, Outcome] = {}
+        # By the number of the file, with what tells whether it has changed since.
+        self._indexes: dict[int, tuple[Any, FileIndex | UnusableIndex]] = {}
         self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
         self._bytes_read = 0
         # Those of all files of a dataset of which this one has some.
@@ -111,10 +105,7 @@ class Dataset:
         head = self._heads.get(number)
         if head is None:
             guess = next(iter(self._heads.values())).checksum if self._heads else ChecksumType.XXHASH64
-            head = read_head(self._parts[number], self._options, guess)
-            if self._options.times == "number":
-                head = replace(head, time=None)
-            self._heads[number] = head
+            head = self._heads[number] = read_head(self._parts[number], self._options, guess)
         return head
 
     def _kinds(self) -> list[Kind]:
@@ -132,7 +123,7 @@ class Dataset:
     def _schema(self, fields: tuple[str, ...] | None) -> pa.Schema:
         made = self._schemas.get(fields)
         if made is None:
-            made = self._schemas[fields] = unify(self._kinds(), fields)
+            made = self._schemas[fields] = unify(self._kinds(), fields, self._options.times)
         return made
 
     @property
@@ -153,9 +144,40 @@ class Dataset:
         if isinstance(fields, str):
             raise TypeError(f"fields must be a list of paths, got a str: {fields!r:.100}")
         schema = self._schema(None if fields is None else tuple(fields))
-        predicate = None if where is None else _Tuples(where)
+        predicate = self._predicate(where)
+        read = schema
+        if predicate is not None and not predicate.is_exact:
+            needed = self._schema(None).names if predicate.paths is None else sorted(predicate.paths)
+            extra = [name for name in needed if name not in schema.names and name not in self._extra()]
+            if extra:
+                read = self._schema((*schema.names, *extra))
+        for name, is_wanted in ((SOURCE_FILE, source_file), (FRAME, frame)):
+            if is_wanted and name in read.names:
+                raise ValueError(
+                    f"the messages have a field {name!r}, so that there is no name for the column of {name}=True: "
+                    "select other fields"
+                )
         batch_rows = int_argument("batch_rows", batch_rows, 1, 2**31 - 1)
-        return Query(schema, schema, predicate, batch_rows, self._options, bool(source_file), bool(frame))
+        return Query(schema, read, predicate, batch_rows, self._options, bool(source_file), bool(frame))
+
+    def _extra(self) -> list[str]:
+        """The columns that are no fields of messages."""
+        names = self._schema(None).names
+        return [name for name in (SOURCE_FILE, FRAME) if name not in names]
+
+    def _predicate(self, where: Any) -> Predicate | None:
+        """What a `where` says."""
+        if where is None or isinstance(where, Predicate):
+            return where
+        schema = self._schema(None)
+        extra = self._extra()
+        for known in (SOURCE_FIELD, FRAME_FIELD):
+            if known.name in extra:
+                schema = schema.append(known)
+        made = Predicate.of(where, schema, time=time_of(self._kinds()), extra=extra)
+        if made is not None:
+            made.check(kind.table for kind in self._kinds())
+        return made
 
     def _targets(self, made: list[Target]) -> Iterator[Target]:
         for number, part in enumerate(self._parts):
@@ -180,6 +202,38 @@ class Dataset:
             return
         target.is_sequential = head.middle is None or not file.can_seek
         target.stretches = [Stretch(begin, None)]
+        if query.predicate is not None and self._options.use_index and not target.is_sequential:
+            self._plan_by_index(query, target, file)
+
+    def _plan_by_index(self, query: Query, target: Target, file: RangeFile) -> None:
+        """Plans to read only what may have rows, if the file has an index."""
+        head = target.head
+        assert head.table is not None
+        index = self._index(target.number, head, file)
+        if isinstance(index, UnusableIndex) or not len(index) or index.begin != head.begin:
+            return
+        if query.reads_frame and index.gaps:
+            # Behind damage, frames are numbered as the policy has it.
+            return
+        may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
+        target.uses_index = True
+        target.stretches = plan_by_index(target, index, may_match, file.size)
+        file.announce(
+            [(stretch.begin.offset, file.size if stretch.end is None else stretch.end) for stretch in target.stretches]
+        )
+
+    def _index(self, number: int, head: Head, file: RangeFile) -> FileIndex | UnusableIndex:
+        """The index of a file, which is kept as long as the file does not change."""
+        status = file.status
+        key = None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns, file.size)
+        known = self._indexes.get(number)
+        if known is not None and known[0] == key:
+            return known[1]
+        part = self._parts[number]
+        found = load_index(part.path, file, table=head.table, checksum=head.checksum_name)
+        with self._lock:
+            self._indexes[number] = key, found
+        return found
 
     def batches(
         self,
@@ -328,7 +382,7 @@ class Dataset:
         state = self.__dict__.copy()
         del state["_lock"]
         # What was found out by reading is found out again.
-        return state | {"_heads": {}, "_outcomes": {}, "_schemas": {}, "_bytes_read": 0}
+        return state | {"_heads": {}, "_indexes": {}, "_outcomes": {}, "_schemas": {}, "_bytes_read": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

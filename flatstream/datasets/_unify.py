@@ -13,7 +13,11 @@ from flatstream.description._schemas import UNITS
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["Kind", "Projection", "TypeConflictError", "convert", "fields_of_table", "unify"]
+__all__ = ["TIMES", "Kind", "Projection", "TypeConflictError", "convert", "fields_of_table", "time_of", "unify"]
+
+# What the times of messages can become: timestamps of their own unit, numbers as they are stored, or timestamps of a
+# unit, to which they are rounded down.
+TIMES = ("timestamp", "number", "s", "ms", "us", "ns")
 
 
 class TypeConflictError(TypeError):
@@ -28,7 +32,7 @@ class Kind(NamedTuple):
     table : Table
         That of their messages.
     time : (str, str) or None
-        The path of the field that goes out as a timestamp, and its unit.
+        The path of the field with the time of a message, and its unit.
     path : str
         One of the files, for messages.
     """
@@ -43,7 +47,7 @@ class Kind(NamedTuple):
         return id(self.table), self.time
 
 
-def fields_of_table(kind: Kind, paths: Iterable[str] | None) -> dict[str, pa.Field]:
+def fields_of_table(kind: Kind, paths: Iterable[str] | None, times: str) -> dict[str, pa.Field]:
     """The fields of a table as a dataset gives them, with its time as a timestamp; without those that it lacks.
 
     Parameters
@@ -52,10 +56,13 @@ def fields_of_table(kind: Kind, paths: Iterable[str] | None) -> dict[str, pa.Fie
         The table.
     paths : iterable of str, optional
         By default all fields, each of a table or struct as one column.
+    times : str
+        One of TIMES. (Times are rounded later.)
     """
+    time = None if times == "number" else kind.time
     if paths is None:
         schema = kind.table.arrow_schema().to_pyarrow()
-        return {field.name: _timed(field, kind.time, field.name) for field in schema}
+        return {field.name: _timed(field, time, field.name) for field in schema}
     found = {}
     for path in paths:
         try:
@@ -63,7 +70,7 @@ def fields_of_table(kind: Kind, paths: Iterable[str] | None) -> dict[str, pa.Fie
         except KeyError:
             continue
         # The path may be that of a variant of a union, which has other names.
-        found[path] = _timed(schema.field(0), kind.time, path)
+        found[path] = _timed(schema.field(0), time, path)
     return found
 
 
@@ -72,17 +79,33 @@ def _timed(field: pa.Field, time: tuple[str, str] | None, path: str) -> pa.Field
     if time is None or (time[0] != path and not time[0].startswith(path + ".")):
         return field
     if time[0] == path:
-        return field.with_type(pa.timestamp(time[1], "UTC")) if pa.types.is_integer(field.type) else field
+        is_time = pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)
+        return field.with_type(pa.timestamp(time[1], "UTC")) if is_time else field
     if not pa.types.is_struct(field.type):
         return field
     children = [_timed(child, time, f"{path}.{child.name}") for child in field.type]
     return field.with_type(pa.struct(children))
 
 
+def _rounded(field: pa.Field, time: tuple[str, str] | None, path: str, times: str) -> pa.Field:
+    """The field with the time in the unit that `times` says."""
+    return field if times not in UNITS or time is None else _timed(field, (time[0], times), path)
+
+
 # One type
 
 
-def unify(kinds: Sequence[Kind], paths: Sequence[str] | None) -> pa.Schema:
+def time_of(kinds: Sequence[Kind]) -> tuple[str, str] | None:
+    """The path of the time of a dataset's messages, and the finest unit that it has in a file; None without one, or
+    with several.
+    """
+    found = {kind.time for kind in kinds if kind.time is not None}
+    if len({path for path, _ in found}) != 1:
+        return None
+    return min(found, key=lambda time: UNITS[time[1]])
+
+
+def unify(kinds: Sequence[Kind], paths: Sequence[str] | None, times: str) -> pa.Schema:
     """The schema of the columns of several tables.
 
     A field that a table lacks can be null. Types that differ become one that holds the values of both.
@@ -93,6 +116,8 @@ def unify(kinds: Sequence[Kind], paths: Sequence[str] | None) -> pa.Schema:
         In the order of their files. Fields are in the order in which they are first seen.
     paths : sequence of str, optional
         The columns, in this order; by default all.
+    times : str
+        One of TIMES.
 
     Raises
     ------
@@ -104,7 +129,9 @@ def unify(kinds: Sequence[Kind], paths: Sequence[str] | None) -> pa.Schema:
     found: dict[str, tuple[pa.Field, str]] = {}
     missing: set[str] = set()
     for number, kind in enumerate(kinds):
-        own = fields_of_table(kind, paths)
+        own = {
+            name: _rounded(field, kind.time, name, times) for name, field in fields_of_table(kind, paths, times).items()
+        }
         for name, field in own.items():
             if name not in found:
                 found[name] = field.with_name(name), kind.path
@@ -200,6 +227,8 @@ class Projection:
         The table.
     schema : pyarrow.Schema
         The columns of the dataset, whose names are paths.
+    times : str
+        One of TIMES.
 
     Attributes
     ----------
@@ -207,8 +236,8 @@ class Projection:
         The fields to be read, as for `StreamReader.columns`.
     """
 
-    def __init__(self, kind: Kind, schema: pa.Schema) -> None:
-        own = fields_of_table(kind, schema.names)
+    def __init__(self, kind: Kind, schema: pa.Schema, times: str) -> None:
+        own = fields_of_table(kind, schema.names, times)
         self.schema = schema
         self.kind = kind
         self.paths: list[str] = []
@@ -290,9 +319,18 @@ def _with_buffers(array: pa.Array, kind: pa.DataType, values: pa.Array) -> pa.Ar
     return pa.Array.from_buffers(kind, len(array), buffers, array.null_count, array.offset, [values])
 
 
+_NAMES = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}
+
+
 def _times(array: pa.Array, kind: pa.DataType, path: str) -> pa.Array:
     if pa.types.is_timestamp(array.type):
-        return array.cast(kind)
+        if UNITS[array.type.unit] < UNITS[kind.unit]:
+            # Down, also before 1970.
+            return pc.floor_temporal(array, unit=_NAMES[kind.unit]).cast(kind)
+        try:
+            return array.cast(kind)
+        except pa.ArrowInvalid as error:
+            raise OverflowError(f"a time {path!r} does not fit a timestamp in {kind.unit}: {error}") from None
     if pa.types.is_uint64(array.type):
         largest = pc.max(array).as_py()
         if largest is not None and largest >= 2**63:
