@@ -8,7 +8,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -26,7 +26,7 @@ from flatstream.datasets._export_state import (
     head_of,
 )
 from flatstream.datasets._hive import TIMES, Partitioning
-from flatstream.datasets._reading import Outcome, Position, read_sequentially
+from flatstream.datasets._reading import FRAME, Outcome, Position, read_sequentially
 from flatstream.errors import FlatStreamError
 from flatstream.journal._layout import Segment, read_manifest
 from flatstream.journal._segment_files import open_segment
@@ -215,15 +215,12 @@ def _layout(dataset: Dataset, partition_by: Any) -> Partitioning:
 
 def _time_of(dataset: Dataset, key: str) -> tuple[str, str]:
     """The field with the time of the messages of all files, and its unit."""
-    found: dict[tuple[str, str | None], str] = {}
+    found: dict[tuple[str, str], str] = {}
     for number, part in enumerate(dataset._parts):
         head = dataset._head(number)
         if head.table is None:
             continue
         one = head.time
-        if one is None and head.description is not None and head.description.time is not None:
-            table, *rest = head.description.time
-            one = (rest[0], rest[1]) if table == head.table.name else None
         if one is None:
             raise ValueError(
                 f"partition_by={key!r} needs to know the time of messages, and {part.path!r:.200} does not say which "
@@ -236,9 +233,7 @@ def _time_of(dataset: Dataset, key: str) -> tuple[str, str]:
     if not found:
         # There are no messages, so that no row has a folder.
         return "", "ns"
-    path, unit = next(iter(found))
-    assert unit is not None
-    return path, unit
+    return next(iter(found))
 
 
 def _open_periods(until: Any, layout: Partitioning) -> tuple[int, int] | None:
@@ -306,7 +301,10 @@ class _Run:
         self.max_file_bytes = max_file_bytes
         self.compression = compression
         read = list(dict.fromkeys([*names, *(one for one in layout.columns if one)]))
-        self.query = dataset._query(read, where, BATCH_ROWS, False, True)
+        # With the numbers of frames as the last column, also if there is a field of its name.
+        self.query = replace(dataset._query(read, where, BATCH_ROWS, False, False), frame=True, _columns={})
+        if self.query.reads_more and FRAME in self.query.read.names:
+            raise ValueError(f"a field called {FRAME!r} cannot be exported with this `where`: use other conditions")
         self.step_bytes = 0
         self.done_bytes = 0
         self.total_bytes = 0
@@ -417,13 +415,16 @@ class _Run:
         known = journals.get(folder)
         if known is not None and (known.id == identity or None in (known.id, identity)):
             return known
-        if known is not None:
-            self.report.replaced.append(folder)
         for path, one in journals.items():
-            if identity is not None and one.id == identity and path != folder and not os.path.isdir(path):
+            if identity is None or one.id != identity or path == folder:
+                continue
+            there = read_manifest(path) if os.path.isdir(path) else None
+            if there is None or there.id != identity:
                 self.export.forget([], [path])
                 self.journals[folder] = one
                 return one
+        if known is not None:
+            self.report.replaced.append(folder)
         return None
 
     def _judge(self, part: Part, known: FileState) -> Literal["same", "done", "another", "changed"]:
@@ -481,7 +482,7 @@ class _Run:
         """
         part, before = source.part, source.before
         head = self.dataset._head(source.number)
-        if head.table is None:
+        if head.table is None or not self.query.columns_of(head, part).has_rows:
             return None, False
         status = _status_of(part)
         begin = Position(before.offset, before.frame) if before.offset else Position(head.begin, 0)
@@ -496,7 +497,7 @@ class _Run:
             return None, False
         self.report.sources += 1
         with opened as file:
-            batches: Any = read_sequentially(part, head, self.query, outcome, begin)
+            batches = read_sequentially(part, head, self.query, outcome, begin)
             while True:
                 try:
                     found = next(batches, None)
@@ -504,6 +505,11 @@ class _Run:
                     # What is before it is exported. Errors of other kinds end the run, and nothing of this step is.
                     found_damage = damage
                     break
+                except FileNotFoundError:
+                    if reached.position != begin:
+                        raise
+                    self.report.removed.append(part.path)
+                    return None, False
                 if found is None:
                     break
                 is_held_back = self._take(found[0], found[1], part.first, reached)
@@ -515,9 +521,6 @@ class _Run:
                     self._settle(source, file, reached, (-1, -1))
                     self._commit()
             batches.close()
-            if outcome.is_removed:
-                self.report.removed.append(part.path)
-                return None, False
             self.step_bytes += max(0, reached.position.offset - begin.offset)
             is_whole = found_damage is None and not is_held_back and outcome.torn is None and outcome.stopped is None
             self._settle(source, file, reached, status if is_whole else (-1, -1))
@@ -535,7 +538,9 @@ class _Run:
         """Puts rows into files, but those that were exported before. Returns whether the rest is held back."""
         import numpy as np
 
-        frames = batch.column(batch.num_columns - 1).to_numpy() - first
+        count = batch.num_columns - 1
+        frames = batch.column(count).to_numpy() - first
+        batch = batch.select(list(range(count)))
         is_held_back = False
         begin = int(np.searchsorted(frames, reached.next)) if len(frames) and frames[0] < reached.next else 0
         end = len(frames)

@@ -225,7 +225,7 @@ def test_a_second_run_exports_what_was_added_and_leaves_files_alone(tmp_path: Pa
     assert len(files_of(lake)) == len(before) + 2
 
 
-@pytest.mark.parametrize("on_error", ["raise", "skip", "stop"])
+@pytest.mark.parametrize("on_error", ["raise", "skip", "stop", "resync"])
 def test_a_file_that_grows_byte_by_byte_is_exported_once(tmp_path: Path, on_error: str) -> None:
     """Whatever part of a frame is there at the time of a run."""
     whole = write_readings(tmp_path / "whole.fs", range(12)).read_bytes()

@@ -2,9 +2,9 @@
 
     python export_kills.py SOURCE FOLDER BEGIN STRIDE COUNT
 
-A run in a child process ends without a word at its n-th call that changes files, or before or behind a call that writes
-Parquet: n is BEGIN, BEGIN + STRIDE and so on, until a run comes to its end. After each kill, a second run is killed at
-another step, and a third one comes to its end; then there must be COUNT rows. Prints how many kills there were, and stops at the first mistake.
+A run in a child process ends without a word at its n-th call that changes files or writes Parquet: n is BEGIN, BEGIN +
+STRIDE and so on, until a run comes to its end. After each kill, a second run is killed at another step, and a third one
+comes to its end; then there must be COUNT rows. Prints how many kills there were, and stops at the first mistake.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Killer:
             is_step = argument.__name__ in CALLS and "flatstream" in frame.f_code.co_filename
         else:
             name = frame.f_code.co_name
-            is_step = event == "call" and (name in METHODS and "parquet" in frame.f_code.co_filename or name == "fsync")
+            is_step = event == "call" and (
+                (name in METHODS and "parquet" in frame.f_code.co_filename) or name == "fsync"
+            )
         if is_step:
             self.steps += 1
             if self.steps == self.at:
