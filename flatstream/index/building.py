@@ -419,7 +419,6 @@ class FileIndexer:
     def _start(self, on_error: Literal["raise", "resync"], stop: int | None) -> None:
         self._source = _From(self._ranges, self.position, stop)
         self._searches = on_error == "resync"
-        # Empty frames have no message, and zeros at the end of a file look like them.
         self._decoder = Decoder(
             self._known.deframer, CHUNK, readinto=self._source.readinto, on_error=on_error, allow_empty=False
         )
@@ -552,9 +551,12 @@ def _look_at(path: str, checksum: Checksum | ChecksumType | Deframer | str | Non
         raise ValueError(
             f"an index is about frames with a header that is known, and not about those of {deframer!r:.100}"
         )
-    if not isinstance(checksum, Deframer):
-        plain = as_deframer(algorithm)
-        deframer = undoing(plain)(description) or plain
+    # Empty frames have no message, and zeros at the end of a file look like them.
+    if isinstance(checksum, Deframer):
+        deframer = as_deframer(deframer, allow_empty=False)
+    else:
+        undo = undoing(as_deframer(algorithm), allow_empty=False)
+        deframer = undo(description) or as_deframer(algorithm, allow_empty=False)
     head_size = 4 + algorithm.size
     begin = 0 if description is None else head_size + len(description.to_bytes())
     return _Stream(description, deframer, checksum_name(algorithm), head_size, begin)
