@@ -275,7 +275,7 @@ class FileIndexer:
                     self.position, number = last.end, last.first_frame + last.frames
                     self._frames = sum(entry.frames for entry in entries[:count])
                     self._rows = sum(entry.rows for entry in entries[:count])
-                    self._blocks = sum(entry.count for entry in entries[:count])
+                    self._blocks = sum(entry.blocks for entry in entries[:count])
         if parsed is None or reason is not None:
             self.replaced_because = reason
             self._entries = []
