@@ -53,7 +53,7 @@ class Options:
     on_error: Literal["raise", "skip", "stop", "resync"] = "raise"
     torn_end: Literal["stop", "raise"] = "stop"
     cipher: Cipher | None = None
-    times: Literal["timestamp", "number"] = "timestamp"
+    times: Literal["timestamp", "number", "s", "ms", "us", "ns"] = "timestamp"
     use_index: bool = True
     threads: int | None = None
 

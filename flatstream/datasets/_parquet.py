@@ -26,7 +26,6 @@ from flatstream.datasets._export_state import (
 )
 from flatstream.datasets._hive import TIMES, Partitioning
 from flatstream.datasets._reading import Outcome, Position, read_sequentially
-from flatstream.description._schemas import find_time
 from flatstream.errors import FlatStreamError
 from flatstream.journal._layout import Segment, read_manifest
 from flatstream.journal._segment_files import open_segment
@@ -223,7 +222,7 @@ def _time_of(dataset: Dataset, key: str) -> tuple[str, str]:
                 "field it is: describe streams with their time, or name columns"
             )
         found.setdefault(one, part.path)
-    if len({path for path, _ in found}) > 1 or len(found) > 1 and dataset._options.times == "number":
+    if len({path for path, _ in found}) > 1 or (len(found) > 1 and dataset._options.times == "number"):
         texts = ", ".join(f"{path} ({unit}) in {where}" for (path, unit), where in found.items())
         raise ValueError(f"partition_by={key!r} needs one field with the time, and there are {texts:.400}")
     if not found:

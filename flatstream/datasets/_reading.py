@@ -17,14 +17,29 @@ from flatstream.datasets._unify import Kind, Projection
 from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
 from flatstream.reader import DEFAULT_CAPACITY, StreamReader
 
-__all__ = ["FileColumns", "MisplacedEndError", "Outcome", "Position", "Query", "read_sequentially"]
+__all__ = [
+    "FileColumns",
+    "MisplacedEndError",
+    "Outcome",
+    "Position",
+    "Query",
+    "is_torn_end",
+    "open_reader",
+    "place_error",
+    "read_sequentially",
+]
 
 # What is read of a file at a time.
 CHUNK = 4 << 20
 
+# The most rows of a batch that may be the last one before reading goes on in pieces.
+FEW_ROWS = 2048
+
 # The names of the columns that say where a row comes from.
 SOURCE_FILE = "source_file"
 FRAME = "frame"
+# What no field can be called.
+NUMBERS = "frame number"
 SOURCE_FIELD = pa.field(SOURCE_FILE, pa.dictionary(pa.int32(), pa.string()), False)
 FRAME_FIELD = pa.field(FRAME, pa.int64(), False)
 
@@ -95,6 +110,8 @@ class Query:
         How files are read.
     source_file, frame : bool
         Whether there are columns about the place of a row.
+    labels : dict of str to tuple of str
+        The names of enums that files have different names of.
     """
 
     schema: pa.Schema
@@ -104,7 +121,25 @@ class Query:
     options: Options
     source_file: bool = False
     frame: bool = False
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _columns: dict[Any, FileColumns] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        predicate = self.predicate
+        needed = None if predicate is None or predicate.is_exact else predicate.paths
+        reads_all = predicate is not None and not predicate.is_exact and needed is None
+        self.reads_source = self.source_file or reads_all or (needed is not None and SOURCE_FILE in needed)
+        self.reads_frame = self.frame or reads_all or (needed is not None and FRAME in needed)
+        # A field of this name takes the place.
+        if SOURCE_FILE in self.read.names:
+            self.reads_source = self.source_file
+        if FRAME in self.read.names:
+            self.reads_frame = self.frame
+        self.reads_more = (
+            len(self.read) > len(self.schema)
+            or self.reads_source is not self.source_file
+            or self.reads_frame is not self.frame
+        )
 
     @property
     def given(self) -> pa.Schema:
@@ -139,25 +174,25 @@ class FileColumns:
 
     def __init__(self, kind: Kind, query: Query, *, leaves_out: bool) -> None:
         self._table = kind.table
-        self._projection = Projection(kind, query.read)
+        self._projection = Projection(kind, query.read, query.options.times, query.labels)
         self._on_other: Any = "skip" if leaves_out else "raise"
         self._query = query
-        self.conditions = None
+        self.conditions: list[Any] | None = []
         self.has_rows = True
         if query.predicate is not None:
             self.conditions = query.predicate.conditions_for(kind.table, kind.time)
             self.has_rows = self.conditions is not None
 
-    def batches(self, reader: StreamReader, on_error: Any = None) -> Any:
+    def batches(self, reader: StreamReader, on_error: Any = None, batch_rows: int | None = None) -> Any:
         """The messages of a reader as a ColumnStream."""
         return self._table.read_column_batches(
             reader,
             self._projection.paths,
             self.conditions or None,
-            batch_rows=self._query.batch_rows,
+            batch_rows=self._query.batch_rows if batch_rows is None else batch_rows,
             on_error=on_error,
             on_other=self._on_other,
-            _numbers=FRAME if self._query.frame else None,
+            _numbers=NUMBERS if self._query.reads_frame else None,
         )
 
     def rows(self, batch: Any, part: Part, first: int) -> pa.RecordBatch:
@@ -174,19 +209,19 @@ class FileColumns:
         """
         query = self._query
         made = self._projection.apply(batch)
-        if query.source_file:
+        if query.reads_source:
             indices = pa.repeat(pa.scalar(0, pa.int32()), made.num_rows)
             made = made.append_column(SOURCE_FIELD, pa.DictionaryArray.from_arrays(indices, [part.path]))
-        if query.frame:
-            numbers = pa.array(batch[FRAME])
+        if query.reads_frame:
+            numbers = pa.array(batch[NUMBERS])
             if first + part.first:
                 numbers = pc.add(numbers, first + part.first)
             made = made.append_column(FRAME_FIELD, numbers)
         predicate = query.predicate
         if predicate is not None and not predicate.is_exact and made.num_rows:
             made = predicate.filter(made)
-        # Those that only the predicate needs.
-        return made.select(query.given.names) if len(query.read) > len(query.schema) else made
+        # Without those that only the predicate needs.
+        return made.select(query.given.names) if query.reads_more else made
 
 
 def read_sequentially(
@@ -235,7 +270,7 @@ def read_sequentially(
             # What was read before is read again.
             if reader.read_batch(min(8192, begin.frame - reader.message_number - 1)) is None:
                 break
-        stream = columns.batches(reader)
+        stream = columns.batches(reader, None, query.batch_rows if least is None else min(query.batch_rows, FEW_ROWS))
         place = begin
 
         def note() -> None:
@@ -248,14 +283,14 @@ def read_sequentially(
                 try:
                     batch = next(stream, None)
                 except FlatStreamError as error:
-                    _place(error, base, part.path)
+                    place_error(error, base, part.path)
                     if end is not None and isinstance(error, UnexpectedEofError):
                         raise MisplacedEndError(
                             f"{part.path}: the frame at {error.offset} does not end at {end}, where one has to end",
                             offset=error.offset,
                             frame=error.frame,
                         ) from error
-                    if options.torn_end == "raise" or not _is_torn_end(part, head, options, error):
+                    if options.torn_end == "raise" or not is_torn_end(part, head, error):
                         raise
                     outcome.torn = error.offset
                     batch = None
@@ -277,12 +312,12 @@ def read_sequentially(
         finally:
             note()
         if stream.stop_error is not None:
-            _place(stream.stop_error, base, part.path)
-            if options.torn_end == "stop" and _is_torn_end(part, head, options, stream.stop_error):
+            place_error(stream.stop_error, base, part.path)
+            if options.torn_end == "stop" and is_torn_end(part, head, stream.stop_error):
                 outcome.torn, outcome.stopped = stream.stop_error.offset, None
 
 
-def _is_torn_end(part: Part, head: Head, options: Options, error: FlatStreamError) -> bool:
+def is_torn_end(part: Part, head: Head, error: FlatStreamError) -> bool:
     """Whether damage is the end of a file whose last frame was never written whole: that frame, or the zeros that a
     file system left in its place.
     """
@@ -341,7 +376,7 @@ def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -
     )
 
 
-def _place(error: FlatStreamError, base: Position, path: str) -> None:
+def place_error(error: FlatStreamError, base: Position, path: str) -> None:
     """Has an error count from the beginning of the file, and say its path."""
     if error.offset is not None:
         error.offset += base.offset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -11,9 +11,24 @@ import pyarrow.compute as pc
 from flatstream.description._schemas import UNITS
 
 if TYPE_CHECKING:
+    from flatstream._core.arrow.exporter import ColumnType
     from flatstream.schema import Table
 
-__all__ = ["Kind", "Projection", "TypeConflictError", "convert", "fields_of_table", "unify"]
+__all__ = [
+    "TIMES",
+    "Kind",
+    "Projection",
+    "TypeConflictError",
+    "convert",
+    "fields_of_table",
+    "labels_of",
+    "time_of",
+    "unify",
+]
+
+# What the times of messages can become: timestamps of their own unit, numbers as they are stored, or timestamps of a
+# unit, to which they are rounded down.
+TIMES = ("timestamp", "number", "s", "ms", "us", "ns")
 
 
 class TypeConflictError(TypeError):
@@ -28,7 +43,7 @@ class Kind(NamedTuple):
     table : Table
         That of their messages.
     time : (str, str) or None
-        The path of the field that goes out as a timestamp, and its unit.
+        The path of the field with the time of a message, and its unit.
     path : str
         One of the files, for messages.
     """
@@ -43,7 +58,7 @@ class Kind(NamedTuple):
         return id(self.table), self.time
 
 
-def fields_of_table(kind: Kind, paths: Iterable[str] | None) -> dict[str, pa.Field]:
+def fields_of_table(kind: Kind, paths: Iterable[str] | None, times: str) -> dict[str, pa.Field]:
     """The fields of a table as a dataset gives them, with its time as a timestamp; without those that it lacks.
 
     Parameters
@@ -52,10 +67,13 @@ def fields_of_table(kind: Kind, paths: Iterable[str] | None) -> dict[str, pa.Fie
         The table.
     paths : iterable of str, optional
         By default all fields, each of a table or struct as one column.
+    times : str
+        One of TIMES. (Times are rounded later.)
     """
+    time = None if times == "number" else kind.time
     if paths is None:
         schema = kind.table.arrow_schema().to_pyarrow()
-        return {field.name: _timed(field, kind.time, field.name) for field in schema}
+        return {field.name: _timed(field, time, field.name) for field in schema}
     found = {}
     for path in paths:
         try:
@@ -63,7 +81,7 @@ def fields_of_table(kind: Kind, paths: Iterable[str] | None) -> dict[str, pa.Fie
         except KeyError:
             continue
         # The path may be that of a variant of a union, which has other names.
-        found[path] = _timed(schema.field(0), kind.time, path)
+        found[path] = _timed(schema.field(0), time, path)
     return found
 
 
@@ -72,17 +90,33 @@ def _timed(field: pa.Field, time: tuple[str, str] | None, path: str) -> pa.Field
     if time is None or (time[0] != path and not time[0].startswith(path + ".")):
         return field
     if time[0] == path:
-        return field.with_type(pa.timestamp(time[1], "UTC")) if pa.types.is_integer(field.type) else field
+        is_time = pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)
+        return field.with_type(pa.timestamp(time[1], "UTC")) if is_time else field
     if not pa.types.is_struct(field.type):
         return field
     children = [_timed(child, time, f"{path}.{child.name}") for child in field.type]
     return field.with_type(pa.struct(children))
 
 
+def _rounded(field: pa.Field, time: tuple[str, str] | None, path: str, times: str) -> pa.Field:
+    """The field with the time in the unit that `times` says."""
+    return field if times not in UNITS or time is None else _timed(field, (time[0], times), path)
+
+
 # One type
 
 
-def unify(kinds: Sequence[Kind], paths: Sequence[str] | None) -> pa.Schema:
+def time_of(kinds: Sequence[Kind]) -> tuple[str, str] | None:
+    """The path of the time of a dataset's messages, and the finest unit that it has in a file; None without one, or
+    with several.
+    """
+    found = {kind.time for kind in kinds if kind.time is not None}
+    if len({path for path, _ in found}) != 1:
+        return None
+    return min(found, key=lambda time: UNITS[time[1]])
+
+
+def unify(kinds: Sequence[Kind], paths: Sequence[str] | None, times: str) -> pa.Schema:
     """The schema of the columns of several tables.
 
     A field that a table lacks can be null. Types that differ become one that holds the values of both.
@@ -93,6 +127,8 @@ def unify(kinds: Sequence[Kind], paths: Sequence[str] | None) -> pa.Schema:
         In the order of their files. Fields are in the order in which they are first seen.
     paths : sequence of str, optional
         The columns, in this order; by default all.
+    times : str
+        One of TIMES.
 
     Raises
     ------
@@ -104,7 +140,9 @@ def unify(kinds: Sequence[Kind], paths: Sequence[str] | None) -> pa.Schema:
     found: dict[str, tuple[pa.Field, str]] = {}
     missing: set[str] = set()
     for number, kind in enumerate(kinds):
-        own = fields_of_table(kind, paths)
+        own = {
+            name: _rounded(field, kind.time, name, times) for name, field in fields_of_table(kind, paths, times).items()
+        }
         for name, field in own.items():
             if name not in found:
                 found[name] = field.with_name(name), kind.path
@@ -188,6 +226,42 @@ def _unified_struct(one: pa.DataType, other: pa.DataType, path: str, where: str,
     return pa.struct(fields)
 
 
+Labels = Mapping[str, tuple[str, ...]]
+
+
+def labels_of(kinds: Sequence[Kind], paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The names of the enums that do not have the same names in all files, by path; those of all files together.
+
+    Parameters
+    ----------
+    kinds : sequence of Kind
+        In the order of their files.
+    paths : sequence of str
+        Columns.
+    """
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for kind in kinds:
+        for path in paths:
+            try:
+                columns = kind.table.arrow_schema([path])
+            except KeyError:
+                continue
+            _collect(columns._type.children[0], path, found)
+    return {
+        path: tuple(dict.fromkeys(name for names in known for name in names))
+        for path, known in found.items()
+        if len(set(known)) > 1
+    }
+
+
+def _collect(column: ColumnType, path: str, found: dict[str, list[tuple[str, ...]]]) -> None:
+    if column.labels is not None:
+        found.setdefault(path, []).append(tuple(column.labels))
+    is_struct = column.format == "+s"
+    for child in column.children:
+        _collect(child, f"{path}.{child.name}" if is_struct else f"{path}[]", found)
+
+
 # Conversion
 
 
@@ -200,6 +274,10 @@ class Projection:
         The table.
     schema : pyarrow.Schema
         The columns of the dataset, whose names are paths.
+    times : str
+        One of TIMES.
+    labels : dict of str to tuple of str, optional
+        See `labels_of`.
 
     Attributes
     ----------
@@ -207,8 +285,10 @@ class Projection:
         The fields to be read, as for `StreamReader.columns`.
     """
 
-    def __init__(self, kind: Kind, schema: pa.Schema) -> None:
-        own = fields_of_table(kind, schema.names)
+    def __init__(self, kind: Kind, schema: pa.Schema, times: str, labels: Labels | None = None) -> None:
+        labels = labels or {}
+        self._labels = labels
+        own = fields_of_table(kind, schema.names, times)
         self.schema = schema
         self.kind = kind
         self.paths: list[str] = []
@@ -226,7 +306,7 @@ class Projection:
                 self.paths.append(outer)
             inner = tuple(field.name[len(outer) + 1 :].split(".")) if outer != field.name else ()
             read = kind.table.arrow_schema([field.name]).to_pyarrow().field(0)
-            is_same = not inner and read.type.equals(field.type)
+            is_same = not inner and read.type.equals(field.type) and not _is_labelled(field.name, labels)
             self._steps.append((self.paths.index(outer), inner, None if is_same else own[field.name].type))
 
     def apply(self, batch: Any) -> pa.RecordBatch:
@@ -242,15 +322,31 @@ class Projection:
             if inner:
                 array = pc.struct_field(array, list(inner))
             if own is not None:
-                array = convert(convert(array, own, field.name), field.type, field.name)
+                array = convert(convert(array, own, field.name), field.type, field.name, self._labels)
             arrays.append(array)
         if arrays:
             return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         return read.select([])
 
 
-def convert(array: pa.Array, kind: pa.DataType, path: str) -> pa.Array:
+def _is_labelled(path: str, labels: Labels) -> bool:
+    """Whether the names of an enum at a path, or inside of it, differ between files."""
+    return any(known == path or known.startswith((f"{path}.", f"{path}[]")) for known in labels)
+
+
+def convert(array: pa.Array, kind: pa.DataType, path: str, labels: Labels | None = None) -> pa.Array:
     """An array as one of another type, without loss.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        The values.
+    kind : pyarrow.DataType
+        The type; see `unify`.
+    path : str
+        Of the column, for messages and `labels`.
+    labels : dict of str to tuple of str, optional
+        The names of enums, by path.
 
     Raises
     ------
@@ -258,41 +354,53 @@ def convert(array: pa.Array, kind: pa.DataType, path: str) -> pa.Array:
         A time lies behind the largest that a timestamp has.
     """
     own = array.type
-    if own.equals(kind):
+    if own.equals(kind) and not (labels and _is_labelled(path, labels)):
         return array
     types = pa.types
+    if types.is_dictionary(kind):
+        return _relabelled(array, (labels or {}).get(path))
     if types.is_timestamp(kind):
         return _times(array, kind, path)
     if types.is_struct(kind):
         children = []
         for field in kind:
-            if own.get_field_index(field.name) < 0:
+            place = own.get_field_index(field.name)
+            if place < 0:
                 children.append(pa.nulls(len(array), field.type))
             else:
-                # Not `flatten`: a null of the struct is one already.
-                child = array.field(own.get_field_index(field.name))
-                children.append(convert(child, field.type, f"{path}.{field.name}"))
+                children.append(convert(array.field(place), field.type, f"{path}.{field.name}", labels))
         mask = array.is_null() if array.null_count else None
-        if not children:
-            return array
-        return pa.StructArray.from_arrays(children, fields=list(kind), mask=mask)
-    if types.is_large_list(kind):
-        values = convert(array.values, kind.value_type, f"{path}[]")
-        return _with_buffers(array, kind, values)
-    if types.is_fixed_size_list(kind):
-        return _with_buffers(array, kind, convert(array.values, kind.value_type, f"{path}[]"))
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=mask) if children else array
+    if types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        values = convert(array.values, kind.value_type, f"{path}[]", labels)
+        # The list of other values.
+        buffers = list(array.buffers()[: kind.num_buffers])
+        return pa.Array.from_buffers(kind, len(array), buffers, array.null_count, array.offset, [values])
     return array.cast(kind)
 
 
-def _with_buffers(array: pa.Array, kind: pa.DataType, values: pa.Array) -> pa.Array:
-    """A list with other values."""
-    buffers = list(array.buffers()[: kind.num_buffers])
-    return pa.Array.from_buffers(kind, len(array), buffers, array.null_count, array.offset, [values])
+def _relabelled(array: pa.DictionaryArray, labels: tuple[str, ...] | None) -> pa.DictionaryArray:
+    """Enums with these names first, and then those of numbers that have no name."""
+    own = array.dictionary.to_pylist()
+    if labels is None or tuple(own) == labels:
+        return array
+    places = {name: place for place, name in enumerate(dict.fromkeys((*labels, *own)))}
+    indices = pa.array([places[name] for name in own], pa.int32()).take(array.indices)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(places), array.type.value_type))
+
+
+_NAMES = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}
 
 
 def _times(array: pa.Array, kind: pa.DataType, path: str) -> pa.Array:
     if pa.types.is_timestamp(array.type):
-        return array.cast(kind)
+        if UNITS[array.type.unit] < UNITS[kind.unit]:
+            # Down, also before 1970.
+            return pc.floor_temporal(array, unit=_NAMES[kind.unit]).cast(kind)
+        try:
+            return array.cast(kind)
+        except pa.ArrowInvalid as error:
+            raise OverflowError(f"a time {path!r} does not fit a timestamp in {kind.unit}: {error}") from None
     if pa.types.is_uint64(array.type):
         largest = pc.max(array).as_py()
         if largest is not None and largest >= 2**63:
