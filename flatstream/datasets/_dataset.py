@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -630,10 +629,6 @@ class Dataset:
             return None
         with self._parts[number].open_ranges() as file:
             return self._index(number, head, file) if file.can_seek else None
-
-    def _number_options(self) -> Options:
-        """The options with which times are read as numbers."""
-        return replace(self._options, times="number")
 
     # Other libraries
 
