@@ -26,8 +26,8 @@ from flatstream.tools.inputs import load_schema, pick_table
 if TYPE_CHECKING:
     import polars
 
-    from flatstream.datasets._arrow import ArrowDataset
     from flatstream._ranges import RangeFile
+    from flatstream.datasets._arrow import ArrowDataset
     from flatstream.schema import Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
