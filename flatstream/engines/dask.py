@@ -90,7 +90,9 @@ def read(
         splits = dataset.splits(partitions, where)
     else:
         field, splits = split_by_time(dataset, None if index is True else index, partitions, where)
-        schema = changed_schema(projected(dataset.arrow_schema, [field, *(n for n in schema.names if n != field)]), plain_type)
+        schema = changed_schema(
+            projected(dataset.arrow_schema, [field, *(n for n in schema.names if n != field)]), plain_type
+        )
         divisions = _divisions(splits, schema.field(field).type)
     reader = _Reader(schema, dtype_backend, field)
     if not splits:

@@ -83,14 +83,14 @@ def test_aggregates_are_those_of_the_table(folder: Path, table: Any, cluster: An
     frame = read(folder, partitions=6)
     found = frame.groupby("state").sequence.sum().compute()
     expected = table.group_by("state").aggregate([("sequence", "sum")])
-    assert found.to_dict() == dict(zip(*(column.to_pylist() for column in expected.select(["state", "sequence_sum"]).columns)))
+    assert found.to_dict() == dict(
+        zip(*(column.to_pylist() for column in expected.select(["state", "sequence_sum"]).columns))
+    )
     assert len(frame) == table.num_rows
     assert frame.memory_used.max().compute() == max(table.column("memory_used").to_pylist())
 
 
-def test_only_the_columns_that_dask_needs_are_read(
-    folder: Path, table: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_columns_that_dask_needs_are_read(folder: Path, table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import flatstream.engines.dask as module
 
     asked = []
