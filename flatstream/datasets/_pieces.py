@@ -278,6 +278,9 @@ class Planner:
             self._prepare(target)
         assert target.stretches is not None
         self._left = target.stretches[::-1]
+        if not self._left:
+            # Nothing is read of it, so that nobody comes to its end.
+            target.close()
         self._deframer = None if target.is_sequential else piece_deframer(target.head, self._options)
 
     def forget_before(self, target: Target) -> None:
