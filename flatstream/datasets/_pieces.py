@@ -235,6 +235,8 @@ class Planner:
         # What is left of it, the next one last.
         self._left: list[Stretch] = []
         self._size = FIRST_PIECE
+        # Whether there was a piece of the target.
+        self._gives = False
         self._deframer: Deframer | None = None
         # Whether what follows depends on where a reader comes to.
         self.is_blocked = False
@@ -258,8 +260,12 @@ class Planner:
             if self._left:
                 piece = self._piece()
                 if piece is not None:
+                    self._gives = True
                     return piece
                 continue
+            if self._target is not None and not self._gives:
+                # Nothing is read of it, so that nobody comes to its end.
+                self._target.close()
             if self._again:
                 target = self._again.pop(0)
             else:
@@ -272,8 +278,8 @@ class Planner:
             self._begin(target)
         return None
 
-    def _begin(self, target: Target) -> None:
-        self._target = target
+    def _begin(self, target: Target, *, gives: bool = False) -> None:
+        self._target, self._gives = target, gives
         if target.stretches is None:
             self._prepare(target)
         assert target.stretches is not None
@@ -292,7 +298,7 @@ class Planner:
         place = next(i for i, known in enumerate(self._seen) if known is target)
         self._again = self._seen[place + 1 :]
         target.stretches = stretches
-        self._begin(target)
+        self._begin(target, gives=True)
 
     def _piece(self) -> Piece | None:
         target, stretch = self._target, self._left[-1]
