@@ -184,7 +184,7 @@ class Piece(NamedTuple):
         Where the last frame ends; None for the end of the file.
     frames : int or None
         How many frames there are; None for a piece that one StreamReader reads to its end.
-    data : bytes or None
+    data : bytes, memoryview or None
         The frames; None if they are still to be read.
     is_indexed : bool
         Whether an index says that frames begin and end there.
@@ -199,7 +199,7 @@ class Piece(NamedTuple):
     begin: Position
     end: int | None
     frames: int | None
-    data: bytes | None = None
+    data: bytes | memoryview | None = None
     is_indexed: bool = False
     least: int | None = None
     limit: int | None = None
@@ -223,10 +223,21 @@ class Planner:
         How they are read.
     prepare : callable
         Plans a target: sets its `stretches`.
+    by_one_reader : bool
+        Whether one StreamReader reads to the end of a file whose frames nobody has looked for: without a second thread,
+        that is twice as fast as pieces are.
     """
 
-    def __init__(self, targets: Iterator[Target], options: Options, prepare: Callable[[Target], None]) -> None:
+    def __init__(
+        self,
+        targets: Iterator[Target],
+        options: Options,
+        prepare: Callable[[Target], None],
+        *,
+        by_one_reader: bool = False,
+    ) -> None:
         self._options = options
+        self._by_one_reader = by_one_reader
         self._targets = targets
         self._prepare = prepare
         # Those that are to be read before the next of `targets`.
@@ -347,6 +358,10 @@ class Planner:
         if begin.offset >= limit:
             self._left.pop()
             return None
+        if self._by_one_reader and stretch.end is None:
+            self._left.pop()
+            return Piece(target, begin, None, None)
+        data: bytes | memoryview
         while True:
             data = file.read_at(begin.offset, min(size, limit - begin.offset))
             found = leap(data, self._deframer)
@@ -368,7 +383,8 @@ class Planner:
                 return Piece(target, begin, None, None, least=begin.offset, limit=stretch.end)
             size = found.needed
         if found.end < len(data):
-            data = data[: found.end]
+            # A copy would take a quarter of the time of decoding it.
+            data = memoryview(data)[: found.end]
         behind = Position(begin.offset + found.end, begin.frame + found.frames)
         self._left[-1] = stretch._replace(begin=behind)
         return Piece(target, begin, behind.offset, found.frames, data, limit=stretch.end)
@@ -386,8 +402,8 @@ def plan_by_index(target: Target, index: FileIndex, may_match: Any, size: int) -
         The file. Gets the places of the blocks.
     index : FileIndex
         Its index.
-    may_match : numpy.ndarray of bool
-        Which blocks may have rows.
+    may_match : numpy.ndarray of bool, optional
+        Which blocks may have rows; by default all.
     size : int
         Of the stream.
     """
@@ -398,7 +414,7 @@ def plan_by_index(target: Target, index: FileIndex, may_match: Any, size: int) -
     gaps = {end: begin for begin, end in index.gaps}
     stretches: list[Stretch] = []
     before = -1
-    wanted = may_match.nonzero()[0].tolist()
+    wanted = range(count) if may_match is None else may_match.nonzero()[0].tolist()
     with_gaps = [number for number in range(count) if target.offsets[number] in gaps] if gaps else []
     for number in sorted({*wanted, *with_gaps}) if with_gaps else wanted:
         begin = target.offsets[number]
@@ -406,7 +422,7 @@ def plan_by_index(target: Target, index: FileIndex, may_match: Any, size: int) -
             first = target.firsts[number - 1] + frames[number - 1] if number else 0
             stretches.append(Stretch(Position(gaps[begin], first), begin, is_gap=True))
             before = -1
-            if not may_match[number]:
+            if may_match is not None and not may_match[number]:
                 continue
         if (
             before >= 0

@@ -47,6 +47,7 @@ def scan(
     prepare: Callable[[Target], None],
     *,
     threads: int = 1,
+    by_one_reader: bool = False,
 ) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
     """Reads files in order.
 
@@ -62,13 +63,15 @@ def scan(
         Plans a target: sets its `stretches`. It is called with a lock held, by any of the threads.
     threads : int
         How many threads decode. With 1, the caller's does.
+    by_one_reader : bool
+        See `Planner`.
 
     Yields
     ------
     (Target, list of RecordBatch, int or None)
         Rows in order, and how far the file was read; None at its end.
     """
-    made = _Scan(targets, query, outcomes, prepare)
+    made = _Scan(targets, query, outcomes, prepare, by_one_reader)
     return made.run_here() if threads == 1 else made.run_threads(threads)
 
 
@@ -79,10 +82,11 @@ class _Scan:
         query: Query,
         outcomes: dict[int, Outcome],
         prepare: Callable[[Target], None],
+        by_one_reader: bool,
     ) -> None:
         self._query = query
         self._outcomes = outcomes
-        self._planner = Planner(targets, query.options, prepare)
+        self._planner = Planner(targets, query.options, prepare, by_one_reader=by_one_reader)
         # Of the planner and what follows.
         self._lock = threading.Lock()
         # Pieces that were planned before a restart are not given.
