@@ -283,7 +283,8 @@ class Planner:
     def forget_before(self, target: Target) -> None:
         """Says that all targets before this one were read."""
         while self._seen and self._seen[0] is not target:
-            self._seen.pop(0)
+            # One without anything to read gave no piece, and nobody else closes it.
+            self._seen.pop(0).close()
 
     def restart(self, target: Target, stretches: list[Stretch]) -> None:
         """Goes on with these stretches of a target, and then with those behind it. Pieces behind are given anew."""
