@@ -13,6 +13,7 @@ except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separa
 
 from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.framing.framer import register_transforms
+from flatstream._index_hook import register_index_access
 from flatstream._open import open as open
 from flatstream._salvage import SalvageReport, salvage
 from flatstream._sealing import SealReport, seal
@@ -85,6 +86,9 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
+    from flatstream.datasets import Dataset, dataset
+    from flatstream.datasets.splits import read_split
+    from flatstream.index import IndexReport, build_index
     from flatstream.journal import JournalReader, JournalWriter
     from flatstream.records import RecordWriter
     from flatstream.schema import RecordView, Schema
@@ -119,6 +123,7 @@ __all__ = [
     "Crc32",
     "Crc32c",
     "Crc64",
+    "Dataset",
     "DecompressionError",
     "DecryptionError",
     "DefaultDeframer",
@@ -136,6 +141,7 @@ __all__ = [
     "FrameSerializer",
     "FrameSpan",
     "Framer",
+    "IndexReport",
     "InvalidFrameError",
     "JournalReader",
     "JournalWriter",
@@ -180,7 +186,10 @@ __all__ = [
     "Validator",
     "XxHash64",
     "ZstdCompressor",
+    "build_index",
+    "dataset",
     "detect",
+    "read_split",
     "recover",
     "recover_file",
     "salvage",
@@ -200,9 +209,11 @@ _LAZY = {
     "CompressedDeframer": "flatstream.transforms.compression",
     "CompressedFramer": "flatstream.transforms.compression",
     "Compressor": "flatstream.transforms.compressors",
+    "Dataset": "flatstream.datasets",
     "EncryptedDeframer": "flatstream.transforms.encryption",
     "EncryptedFramer": "flatstream.transforms.encryption",
     "EncryptionReport": "flatstream.transforms.encryption",
+    "IndexReport": "flatstream.index",
     "JournalReader": "flatstream.journal",
     "JournalWriter": "flatstream.journal",
     "Lz4Compressor": "flatstream.transforms.compressors",
@@ -210,6 +221,9 @@ _LAZY = {
     "RecordWriter": "flatstream.records",
     "Schema": "flatstream.schema",
     "ZstdCompressor": "flatstream.transforms.compressors",
+    "build_index": "flatstream.index",
+    "dataset": "flatstream.datasets",
+    "read_split": "flatstream.datasets.splits",
     "train_dictionary": "flatstream.transforms.compressors",
 }
 
@@ -227,6 +241,15 @@ def _import_schemas() -> None:
 
 
 register_schemas_lazily(_import_schemas)
+
+
+def _import_indexes() -> Any:
+    import flatstream.index.writing
+
+    return flatstream.index.writing
+
+
+register_index_access(_import_indexes)
 
 
 def _maker(module: str, name: str) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 from array import array
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -266,6 +267,13 @@ class DecompressedFile(PeekedFile):
                     file.close()
             finally:
                 super().close()
+
+    def stat(self) -> os.stat_result | None:
+        """The status of the compressed file; None if it has no descriptor."""
+        try:
+            return os.fstat(self._file.fileno())
+        except (OSError, AttributeError):
+            return None
 
     def _more(self) -> bytes:
         data: bytes = self._file.read(CHUNK) or b""

@@ -56,7 +56,7 @@ def open_url(url: str) -> io.RawIOBase:
         raise ValueError(f"{url}: {error}") from error
     except Exception as error:
         raise _named(error, url) from error
-    remote = RemoteFile(file, url)
+    remote = RemoteFile(file, url, (file_system, path))
     return remote if remote.seekable() else UnseekableFile(remote)
 
 
@@ -77,15 +77,60 @@ def _named(error: Exception, url: str) -> OSError:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of fsspec. Closing it closes the file."""
+    """A file of fsspec. Closing it closes the file.
 
-    def __init__(self, file: Any, url: str) -> None:
+    Parameters
+    ----------
+    file : file object
+        The file.
+    url : str
+        Its URL, for messages.
+    where : tuple of fsspec.AbstractFileSystem and str, optional
+        Where parts of it can be fetched.
+    """
+
+    def __init__(self, file: Any, url: str, where: tuple[Any, str] | None = None) -> None:
         self._file = file
+        self._where = where
         self.name = url
         size = getattr(file, "size", None)
         self._size: int | None = size if isinstance(size, int) else None
         # A server that gives no parts of files does not tell their size either; such a file says that it can seek.
         self._can_seek = self._size is not None and bool(file.seekable())
+
+    @property
+    def size(self) -> int:
+        """The size in bytes, as it was when the file was opened; -1 if it is not known."""
+        return -1 if self._size is None else self._size
+
+    def fetch(self, ranges: list[tuple[int, int]]) -> list[bytes]:
+        """Parts of the file, from one offset to another, all at the same time where fsspec can do that. The position
+        stays. Several threads may call it at once.
+
+        Raises
+        ------
+        OSError
+            One of them could not be fetched, or has another size.
+        """
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        if self._where is None:
+            raise io.UnsupportedOperation(f"{self.name}: no parts of it can be fetched")
+        file_system, path = self._where
+        begins, ends = [begin for begin, _ in ranges], [end for _, end in ranges]
+        try:
+            found = file_system.cat_ranges([path] * len(ranges), begins, ends, on_error="return")
+        except Exception as error:
+            raise _named(error, self.name) from error
+        for data, begin, end in zip(found, begins, ends, strict=True):
+            if isinstance(data, Exception):
+                raise _named(data, self.name) from data
+            if len(data) != end - begin:
+                raise OSError(
+                    f"{self.name}: {len(data)} bytes were received instead of the {end - begin} from byte {begin} on: "
+                    "the file was changed, or its server does not give parts of files"
+                )
+        return found  # type: ignore[no-any-return]
 
     def readable(self) -> bool:
         return True

@@ -1,3 +1,20 @@
 """Many files as one table: `flatstream.dataset`."""
 
-__all__: list[str] = []
+from typing import Any
+
+__all__ = ["Dataset", "dataset"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first access, because pyarrow is.
+    if name in __all__:
+        try:
+            from flatstream.datasets import _dataset as module
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] not in ("pyarrow", "numpy"):
+                raise
+            raise ImportError(
+                f"flatstream.{name} needs pyarrow and NumPy: pip install 'flatstream[columns]'", name=error.name
+            ) from error
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,3 +1,17 @@
 """The index beside a file: where blocks of frames are, and the range of fields in each."""
 
-__all__: list[str] = []
+from flatstream.index._fields import IndexedField
+from flatstream.index.building import FileIndexer, IndexReport, build_index
+from flatstream.index.reading import FieldStatistics, FileIndex, UnusableIndex, index_paths, load_index
+
+__all__ = [
+    "FieldStatistics",
+    "FileIndex",
+    "FileIndexer",
+    "IndexReport",
+    "IndexedField",
+    "UnusableIndex",
+    "build_index",
+    "index_paths",
+    "load_index",
+]

@@ -17,10 +17,10 @@ from flatstream.journal._layout import (
     Manifest,
     Sealed,
     Segment,
-    files_of_segment,
     list_segments,
     lost_segments,
     read_manifest,
+    tails_of_segment,
 )
 from flatstream.journal._numbers import distribute, head_size, possible_frames
 from flatstream.journal._segment_files import SegmentFile, damaged_blocks, open_segment, size_of, stat_segment
@@ -326,7 +326,7 @@ def examine(
             content = None
             if everything or not trusted:
                 content = read_content(segment, deframer, watch(name) if watch is not None else None)
-            tails = [(path, os.stat(path).st_size) for path in files_of_segment(segment)[:-2]]
+            tails = [(path, os.stat(path).st_size) for path in tails_of_segment(segment)]
         except FileNotFoundError:
             # Retention.
             continue

@@ -2,7 +2,8 @@
 
 A segment is a plain stream of frames. Its name is the number of its first frame, so that the names alone say in which
 segment a frame is. One that ended may be compressed: then its name ends with ``.fs.zst``, and `journal.json` has it
-under the name of the plain one. While both files are there, the plain one is the segment.
+under the name of the plain one. While both files are there, the plain one is the segment. The index of a segment
+(`flatstream.index`) has the name of the plain file and ``.idx`` behind it. It is never needed, and can be made again.
 
 `journal.json` has the identity of the journal, its checksum, and the segments that are sealed:
 those that nobody writes any more and that are on the disk. Its loss loses no frame: the checksum can be found by
@@ -30,6 +31,7 @@ __all__ = [
     "COMPRESSED",
     "CURSORS",
     "IDENTITY",
+    "INDEX",
     "LOCK",
     "MANIFEST",
     "UNFINISHED",
@@ -39,6 +41,7 @@ __all__ = [
     "Segment",
     "cursor_path",
     "files_of_segment",
+    "index_path",
     "list_cursors",
     "list_segments",
     "list_tails",
@@ -49,6 +52,7 @@ __all__ = [
     "segment_name",
     "segment_path",
     "segments_behind",
+    "tails_of_segment",
     "time_of_cursors",
     "write_atomically",
     "write_manifest",
@@ -61,6 +65,8 @@ SUFFIX = ".fs"
 # What is added to the name of a compressed segment, and behind that of one that is being made.
 COMPRESSED = ".zst"
 UNFINISHED = ".partial"
+# What is added to the name of the plain segment for its index.
+INDEX = ".idx"
 CURSOR_SUFFIX = ".cursor"
 # In the name of a tail that was cut off a segment.
 TAIL = f"{SUFFIX}.torn-"
@@ -237,20 +243,28 @@ def list_tails(directory: str) -> list[str]:
     return sorted(name for name in os.listdir(directory) if TAIL in name)
 
 
-def files_of_segment(segment: Segment, tails: list[str] | None = None) -> list[str]:
-    """The paths of the files that belong to a segment: tails that were cut off it, and last itself, which can be two
-    files, of which one exists.
+def index_path(segment: Segment) -> str:
+    """The path of the index of a segment, also of a compressed one."""
+    return segment.plain_path + INDEX
+
+
+def tails_of_segment(segment: Segment, tails: list[str] | None = None) -> list[str]:
+    """The paths of the tails that were cut off a segment.
 
     `tails` is the list of all tails, by default read from the folder. (Which takes long if it has thousands of files.)
     """
     folder, base = os.path.split(segment.plain_path)
     if tails is None:
         tails = list_tails(folder)
-    return [
-        *(os.path.join(folder, name) for name in tails if name.startswith(base + TAIL[len(SUFFIX) :])),
-        segment.plain_path + COMPRESSED,
-        segment.plain_path,
-    ]
+    return [os.path.join(folder, name) for name in tails if name.startswith(base + TAIL[len(SUFFIX) :])]
+
+
+def files_of_segment(segment: Segment, tails: list[str] | None = None) -> list[str]:
+    """The paths of the files that belong to a segment: tails that were cut off it, its index, and last itself, which
+    can be two files, of which one exists. `tails` as for `tails_of_segment`.
+    """
+    plain = segment.plain_path
+    return [*tails_of_segment(segment, tails), index_path(segment), plain + COMPRESSED, plain]
 
 
 def read_manifest(directory: str) -> Manifest | None:

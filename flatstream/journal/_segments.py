@@ -115,6 +115,8 @@ class SegmentSink:
         The disk is waited for when so many frames are not synced; 0 for never.
     wake : callable
         Tells the keeper that there is an ended segment.
+    wake_every : int
+        The keeper is woken when so many bytes were added to a segment, too.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class SegmentSink:
         description: Description | None,
         sync_every: int,
         wake: Callable[[], None],
+        wake_every: int = UNLIMITED,
     ) -> None:
         self.directory = directory
         self.file = file
@@ -162,6 +165,9 @@ class SegmentSink:
         self._when_full = when_full
         self._sync_every = sync_every
         self._wake = wake
+        # The size of the segment at which the keeper was last told that it grows.
+        self._wake_every = wake_every
+        self._size_told = self.size
         self._writer: weakref.ref[JournalWriter] | None = None
         self.began = began
         # The age is measured by the monotonic clock, so that setting the clock neither delays nor hastens a rotation.
@@ -282,6 +288,9 @@ class SegmentSink:
         self._is_writing = False
         if is_synced and self.number > self.durable:
             self.durable = self.number
+        if not 0 <= self.size - self._size_told < self._wake_every:
+            self._size_told = self.size
+            self._wake()
         return taken
 
     def description(self) -> Description | None:
@@ -401,6 +410,11 @@ class SegmentSink:
             return False
         limit = self._max_seconds
         return self._must_rotate or (limit is not None and now - self._began_monotonic >= limit)
+
+    def whole(self) -> tuple[str, int]:
+        """The path of the segment in use, and where its whole frames end."""
+        self._settle()
+        return segment_path(self.directory, self.first), self.size - self.torn
 
     def age(self) -> float:
         """How old the segment in use is, in seconds."""

@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from flatstream._core.base.checks import index_argument
@@ -27,6 +27,7 @@ from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
 from flatstream.journal._compression import Compressor
 from flatstream.journal._heads import Heads, continue_descriptions, find_identity
+from flatstream.journal._indexing import LOOK_EVERY, Indexer
 from flatstream.journal._keeper import Keeper
 from flatstream.journal._layout import (
     LOCK,
@@ -82,6 +83,10 @@ class JournalWriter(StreamWriter):
     compress : CompressionPolicy or bool, optional
         Which segments are compressed once they are sealed; True for all, by default none. A thread does it; readers see
         no difference, and the numbers of the frames stay. See docs/sealed-files.md.
+    index : bool or list of str
+        Which fields segments are indexed by, so that a few minutes of many hours are read alone (docs/index.md). True:
+        by the time field of the description, if it names one. False: no index is written. A thread does it; an index
+        that cannot be written is no error of the journal.
     when_full : {"raise", "drop_newest", "drop_oldest"}
         What happens when the disk is full: the write raises OSError; frames are dropped and counted until there is room
         again; or the oldest segments are removed, except those that a registered reader needs, and if there are none
@@ -99,7 +104,8 @@ class JournalWriter(StreamWriter):
     Raises
     ------
     TypeError, ValueError
-        An argument is wrong; the journal has another checksum, or messages that `describe` does not describe.
+        An argument is wrong; the journal has another checksum, or messages that `describe` does not describe; a field
+        of `index` cannot be indexed.
     OSError
         The folder cannot be used. EBUSY: another writer has it open, and the message says which process.
     InvalidFrameError
@@ -133,6 +139,7 @@ class JournalWriter(StreamWriter):
         rotate: RotationPolicy | None = RotationPolicy(),  # noqa: B008 - it is frozen
         retain: RetentionPolicy | None = None,
         compress: CompressionPolicy | bool | None = None,
+        index: bool | Sequence[str] = True,
         when_full: WhenFull = "raise",
         describe: Any = True,
         metadata: Mapping[str, str] | None = None,
@@ -157,12 +164,15 @@ class JournalWriter(StreamWriter):
             raise TypeError(f"compress must be a CompressionPolicy or a bool, got {compress!r:.100}")
         if when_full not in ("raise", "drop_newest", "drop_oldest"):
             raise ValueError(f"when_full must be 'raise', 'drop_newest' or 'drop_oldest', got {when_full!r:.100}")
+        fields = checked_fields(index)
         compression = CompressionPolicy() if compress is True else compress or None
         algorithm = as_checksum(checksum)
         chosen = None if serializer is None else as_serializer(serializer)
         wanted = with_serializer(as_description(describe, metadata, time_field, time_unit), chosen)
         if wanted is not None:
             wanted = begin_description(wanted, framer_for(algorithm))
+        if fields is not None and wanted is not None and wanted.roots:
+            check_fields(wanted, fields)
         policy = sync if isinstance(sync, SyncPolicy) else SyncPolicy(frames=1 if sync == "each" else None)
         # Absolute, because the process may change its folder.
         self._directory = os.path.abspath(os.fspath(directory))
@@ -171,6 +181,7 @@ class JournalWriter(StreamWriter):
         self._opened = time.time()
         self._removed_segments = 0
         self._compressor: Compressor | None = None
+        self._indexer: Indexer | None = None
         # When the keeper last synced by the clock, or tried to.
         self._last_try = time.monotonic()
         self._rotation_seconds = None if rotate is None else rotate.max_seconds
@@ -185,7 +196,8 @@ class JournalWriter(StreamWriter):
             self._manifest, self._reports, least = _recover(self._directory, algorithm)
             rotation = rotate if rotate is not None else RotationPolicy(max_bytes=None)
             frames = min(policy.frames or 0, UNLIMITED)
-            segments = self._open_segment(rotation, when_full, frames, least, algorithm, wanted)
+            wake_every = UNLIMITED if index is False else LOOK_EVERY
+            segments = self._open_segment(rotation, when_full, frames, least, algorithm, wanted, wake_every)
             chosen = serializer_to_write(segments.description(), chosen)
             if not any(report.frames for report in self._reports):
                 # Who reads the journal before it has frames knows what they will be.
@@ -222,10 +234,13 @@ class JournalWriter(StreamWriter):
                 self._directory, compression, self._manifest, deframer_for(algorithm), segments.tell
             )
         try:
+            if index is not False:
+                self._begin_indexes(fields, algorithm)
             self._gather_all(frames)
             segments.attach(self)
             self._remove_surplus()
-            if policy.seconds is not None or rotation.max_seconds is not None or compression is not None:
+            has_work = self._indexer is not None and self._indexer.has_work
+            if policy.seconds is not None or rotation.max_seconds is not None or compression is not None or has_work:
                 self._keeper.start()
         except BaseException:
             self.close()
@@ -239,6 +254,7 @@ class JournalWriter(StreamWriter):
         least: int,
         checksum: Checksum,
         wanted: Description | None,
+        wake_every: int,
     ) -> SegmentSink:
         """Opens the segment to go on with: the last one, or a new one. The next number is at least `least`."""
         manifest = self._manifest
@@ -284,6 +300,7 @@ class JournalWriter(StreamWriter):
                 description=how.last,
                 sync_every=sync_every,
                 wake=self._keeper.wake,
+                wake_every=wake_every,
             )
         except BaseException:
             file.close()
@@ -481,13 +498,67 @@ class JournalWriter(StreamWriter):
                 if one.segment.first == segment.first:
                     segments.ended.remove(one)
                     one.file.close()
-        # The keeper may be compressing it.
-        with self._compressor.lock if self._compressor is not None else contextlib.nullcontext():
+        # The keeper may be compressing or indexing it.
+        with contextlib.ExitStack() as locks:
+            if self._compressor is not None:
+                locks.enter_context(self._compressor.lock)
+            if self._indexer is not None:
+                locks.enter_context(self._indexer.lock)
+                self._indexer.forget(segment.plain_path)
             remove_segment(segment, tails)
             self._manifest.sealed.pop(segment.name, None)
             self._manifest.compressed.pop(segment.name, None)
         self._removed_segments += 1
         segments.tell(logging.INFO, "removed segment %d (%s)", segment.first, reason)
+
+    # Indexes
+
+    def _begin_indexes(self, fields: list[str] | None, checksum: Checksum) -> None:
+        """Prepares for indexes: of the segment in use, and of those that recovery has read, which a crash has left."""
+        segments = self._segments
+        description = segments.description()
+        if fields is not None:
+            check_fields(description, fields)
+        self._indexer = indexer = Indexer(fields, checksum, segments.tell)
+        for report in self._reports:
+            if report.action in ("nothing", "cut") and report.first != segments.first and report.frames:
+                path = Segment(report.path, report.first).plain_path
+                indexer.note(path, report.bytes, is_ended=True, description=segments.description)
+        path, end = segments.whole()
+        indexer.note(path, end, is_ended=False, description=segments.description)
+        if end:
+            indexer.open(path)
+
+    def _note_growth(self) -> None:
+        """Tells the indexer how far the segment in use is."""
+        assert self._indexer is not None
+        if self._indexer.leaves_out(segment_path(self._directory, self._segments.first)):
+            return
+        path, end = self._call_exclusively(self._whole)
+        self._indexer.note(path, end, is_ended=False, description=self._segments.description)
+
+    def _note_end(self, one: EndedSegment) -> None:
+        """Tells the indexer that a segment ended."""
+        indexer = self._indexer
+        if indexer is None:
+            return
+        if one.next > one.segment.first:
+            indexer.note(one.segment.path, one.bytes, is_ended=True, description=self._segments.description)
+        else:
+            with indexer.lock:
+                indexer.forget(one.segment.path)
+
+    def _finish_indexes(self) -> None:
+        """Indexes what the keeper has not, after all was written."""
+        segments = self._segments
+        for one in [*segments.ended, segments.in_use()]:
+            self._note_end(one)
+        if self._indexer is not None:
+            self._indexer.finish()
+
+    def _whole(self) -> tuple[str, int]:
+        self._check_open()
+        return self._segments.whole()
 
     def _seal_ended(self) -> None:
         """Syncs, seals and closes the segments that are no longer written."""
@@ -518,6 +589,7 @@ class JournalWriter(StreamWriter):
                         # With the lock, because a write that finds the disk full may remove the segment.
                         self._manifest.sealed[os.path.basename(one.segment.path)] = _seal(one)
                         changed = True
+                    self._note_end(one)
             if failure is not None:
                 self._poison(failure)
                 raise failure
@@ -543,6 +615,8 @@ class JournalWriter(StreamWriter):
             known.append(left if left > 0 else min(self._rotation_seconds, ROTATION_PAUSE))
         if self._compressor is not None and (left := self._compressor.seconds_until_work()) is not None:
             known.append(left)
+        if self._indexer is not None and self._indexer.has_work:
+            known.append(0.0)
         return min(known, default=None)
 
     def _is_old(self) -> bool:
@@ -572,6 +646,8 @@ class JournalWriter(StreamWriter):
             self._sync_handed_over()
             if failure is not None:
                 raise failure
+        if self._indexer is not None:
+            self._note_growth()
         if segments.ended:
             try:
                 self._seal_ended()
@@ -580,7 +656,10 @@ class JournalWriter(StreamWriter):
                 # Segments are sealed also if `journal.json` could not be written.
                 if self._compressor is not None:
                     self._compressor.look_again()
-        if self._compressor is not None:
+        if self._indexer is not None and self._indexer.has_work:
+            # Before the segment is compressed, which takes longer.
+            self._indexer.work()
+        elif self._compressor is not None:
             self._compressor.work()
 
     # Metrics
@@ -624,6 +703,8 @@ class JournalWriter(StreamWriter):
             problems.append("nothing more is written, because a sync failed or a write failed inside a frame")
         if self._compressor is not None and self._compressor.problem is not None:
             problems.append(self._compressor.problem)
+        if self._indexer is not None and self._indexer.problem is not None:
+            problems.append(self._indexer.problem)
         if self._keeper.problem is not None:
             problems.append(self._keeper.problem)
         return health_of(self.metrics(), problems, self._sync_policy.seconds, self._opened)
@@ -649,8 +730,12 @@ class JournalWriter(StreamWriter):
             super().close()
             if was_open:
                 self._seal_last()
+                if self._indexer is not None and not self._keeper.is_running and not sys.is_finalizing():
+                    self._finish_indexes()
         finally:
             if self.closed:
+                if self._indexer is not None and not self._keeper.is_running and not sys.is_finalizing():
+                    self._indexer.stop()
                 self._lock_file.close()
                 self._keeper.tell()
                 if not sys.is_finalizing():
@@ -724,6 +809,26 @@ def checked_seconds(name: str, value: float) -> float:
         raise ValueError(f"{name} must be at least 0 seconds, got {value!r}")
     # Longer waits than a thread can make are without an end.
     return min(float(value), threading.TIMEOUT_MAX)
+
+
+def checked_fields(index: Any) -> list[str] | None:
+    """The fields that the argument `index` names; None for a bool."""
+    if isinstance(index, bool):
+        return None
+    if isinstance(index, str) or not isinstance(index, Sequence) or not all(isinstance(one, str) for one in index):
+        raise TypeError(f"index must be a bool or a list of the names of fields, got {index!r:.100}")
+    if not index:
+        raise ValueError("index must name a field, or be False, got no names")
+    return list(index)
+
+
+def check_fields(description: Description | None, fields: list[str]) -> None:
+    """Raises an error if messages with this description cannot be indexed by these fields."""
+    if description is None or not description.roots:
+        raise ValueError(f"index names the fields {fields!r:.200}, and the journal's messages are not described")
+    from flatstream.index._fields import choose_fields
+
+    choose_fields(description.tables[description.roots[0].file_identifier], fields, description)
 
 
 def _is_damaged(report: SegmentReport, manifest: Manifest) -> bool:

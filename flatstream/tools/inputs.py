@@ -42,6 +42,7 @@ __all__ = [
     "checksum_name",
     "decompression",
     "expand",
+    "is_index",
     "load_schema",
     "only_input",
     "open_stdin",
@@ -59,7 +60,12 @@ STDIN = "-"
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 # The endings of the files that a folder stands for, unless it is a journal.
-ENDINGS = tuple(f".fs{ending}" for ending in ("", ".gz", ".bz2", ".xz", ".zst", ".lz4"))
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+ENDINGS = tuple(f".fs{ending}" for ending in ("", *COMPRESSED))
+
+# What the name of an index ends with (`flatstream.index`), behind the name of its file, or of that before it was
+# compressed.
+INDEX = ".idx"
 
 
 class NotAStreamError(InvalidFrameError):
@@ -474,7 +480,8 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
     -------
     list of Input
         In the order of `paths`; those of a folder or pattern sorted by name. A path where nothing is becomes an input
-        that raises FileNotFoundError when it is opened, so that the others can still be read.
+        that raises FileNotFoundError when it is opened, so that the others can still be read. The indexes of other
+        files match only patterns that end with ``.idx``.
 
     Raises
     ------
@@ -492,6 +499,8 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
             inputs.append(Input(name, "remote"))
         elif not os.path.lexists(name) and glob.has_magic(name):
             found = sorted(glob.glob(name, recursive=True))
+            if not name.endswith(INDEX):
+                found = [one for one in found if not is_index(one)]
             if not found:
                 raise ValueError(f"no file matches {name!r}")
             for one in found:
@@ -545,15 +554,25 @@ def _of_path(path: str) -> list[Input]:
 def passed_over(path: str | os.PathLike[str]) -> int:
     """How many files of a folder `expand` leaves out, because their names do not end as those of streams.
 
-    0 for a journal, and for anything that is no folder. Hidden files do not count.
+    0 for a journal, and for anything that is no folder. Hidden files and the indexes of others do not count.
     """
     name = os.fspath(path)
     if not os.path.isdir(name) or _journal_size(name) is not None:
         return 0
     with os.scandir(name) as entries:
         return sum(
-            entry.is_file() and not entry.name.startswith(".") and not entry.name.endswith(ENDINGS) for entry in entries
+            entry.is_file()
+            and not entry.name.startswith(".")
+            and not entry.name.endswith(ENDINGS)
+            and not is_index(entry.path)
+            for entry in entries
         )
+
+
+def is_index(path: str) -> bool:
+    """Whether a file has the name of the index of another file that exists."""
+    stem = path.removesuffix(INDEX)
+    return stem != path and any(os.path.exists(stem + ending) for ending in ("", *COMPRESSED))
 
 
 def _journal_size(path: str) -> int | None:

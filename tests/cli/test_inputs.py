@@ -11,7 +11,7 @@ import pytest
 
 import flatstream
 from flatstream.journal import JournalReader
-from flatstream.tools.inputs import Input, NotAStreamError, expand, pick_table
+from flatstream.tools.inputs import Input, NotAStreamError, expand, passed_over, pick_table
 from support.cli import environment, script
 from support.cli_samples import SCHEMA, described, telemetry, write_events
 from support.journal_folders import make_journal
@@ -61,6 +61,18 @@ def test_pattern_stands_for_what_it_matches(folder):
     # A file of this name comes first.
     write_events(folder / "[ab].fs")
     assert names(["[ab].fs"]) == [("[ab].fs", "file")]
+
+
+def test_index_of_a_file_is_no_input_unless_it_is_named(folder):
+    # Beside a plain file, a compressed one, one that was compressed since, and none.
+    for name in ("a.fs.idx", "c.fs.zst.idx", "c.fs.idx", "alone.idx"):
+        (folder / name).touch()
+    assert [one.name for one in expand(["."])] == ["./a.fs", "./b.fs", "./c.fs.zst", "./journal"]
+    assert [name for name, _ in names(["[ac]*"])] == ["a.fs", "a.fs.partial-123", "alone.idx", "c.fs.zst"]
+    assert [name for name, _ in names(["*.idx"])] == ["a.fs.idx", "alone.idx", "c.fs.idx", "c.fs.zst.idx"]
+    assert names(["a.fs.idx"]) == [("a.fs.idx", "file")]
+    # notes.txt, a.fs.partial-123 and alone.idx.
+    assert passed_over(".") == 3
 
 
 @pytest.mark.parametrize(

@@ -400,6 +400,8 @@ def test_info_of_a_folder_says_how_many_files_it_does_not_look_at(tmp_path):
     write_events(tmp_path / "a.fs", 3)
     write_events(tmp_path / "b", 3)
     (tmp_path / ".hidden").touch()
+    # The index of another file is not counted.
+    (tmp_path / "a.fs.idx").touch()
     make_journal(tmp_path / "j", [3])
     result = call_flatstream("info", ".", "--short", cwd=tmp_path)
     other = "flatstream info: .: 1 other file not looked at: no name of a stream, which ends with .fs\n"

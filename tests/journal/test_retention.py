@@ -48,12 +48,13 @@ def test_a_clock_that_is_set_back_removes_nothing() -> None:
     assert surplus(SIZES, RetentionPolicy(max_seconds=1), None, now=5.0) == []
 
 
-def test_segments_are_removed_after_rotation_with_their_tails(tmp_path: Path) -> None:
+def test_segments_are_removed_after_rotation_with_their_tails_and_indexes(tmp_path: Path) -> None:
     directory = tmp_path / "j"
     with JournalWriter(
         directory, rotate=RotationPolicy(max_frames=10), retain=RetentionPolicy(max_segments=3), buffer_size=0
     ) as journal:
         (directory / f"{0:020d}.fs.torn-20260101T000000.000000Z-5").touch()
+        (directory / f"{0:020d}.fs.idx").touch()
         (directory / "notes.txt").touch()
         for number in range(100):
             journal.write_payload(b"%d" % number)

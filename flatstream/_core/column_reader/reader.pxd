@@ -27,6 +27,10 @@ cdef class ColumnReader(Exclusive):
     cdef FrameBatch batch
     cdef Py_ssize_t next_row
     cdef unsigned long long first_number
+    # The stream offset and number behind the last frame whose row was read or left out.
+    cdef unsigned long long reached_offset
+    cdef unsigned long long reached_number
+    cdef bint has_reached
     # Whether no other thread can write to the batch's memory, so that it can be read without the GIL.
     cdef bint batch_is_private
     cdef double last_yield

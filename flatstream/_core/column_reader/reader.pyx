@@ -179,6 +179,14 @@ cdef class ColumnReader(Exclusive):
         self.check()
         return self.decoder.stopped_by
 
+    @property
+    def reached(self):
+        """The stream offset and the number of the frame behind the last one that was given, or left out, so far; None
+        before the first. A damaged message that raises an error is not behind it.
+        """
+        self.check()
+        return (self.reached_offset, self.reached_number) if self.has_reached else None
+
     def check(self):
         """Raises TypeError if this object was never completed."""
         if self.plan is None or self.decoder is None or self.decoder.losses is None:
@@ -337,6 +345,12 @@ cdef class ColumnReader(Exclusive):
         self.left_out = None
         error = self.window_error
         self.window_error = None
+        # Before a damaged message that raises an error.
+        self.reached_offset = (
+            batch.begin_of(self.stop_row) if self.stop_row < batch.starts.length else batch.frames_end
+        )
+        self.reached_number = self.first_number + <unsigned long long>self.stop_row
+        self.has_reached = True
         if error is not None:
             # Go on behind the damaged message.
             first = self.stop_row

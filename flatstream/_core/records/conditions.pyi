@@ -1,3 +1,4 @@
+from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
 from typing_extensions import disjoint_base
@@ -20,3 +21,4 @@ class Condition:
 
 def parse_conditions(where: Any) -> list[_ParsedCondition]: ...
 def key_bounds(kind: int, number: Any) -> tuple[int, int]: ...
+def number_operand(value: Any, what: str, unit: str | None) -> int | float | Fraction: ...

@@ -138,6 +138,26 @@ cdef object number_of(object value, str what, object unit):
                     f"{type(value).__name__}{hint}")
 
 
+def number_operand(value, str what, unit):
+    """An operand for a field of numbers as an int, a Fraction, or a float that is not NaN.
+
+    Parameters
+    ----------
+    value : object
+        A number; with a unit also a time, which becomes the number of these units since 1970 in UTC, or a duration.
+    what : str
+        What an error calls the operand.
+    unit : {"s", "ms", "us", "ns"} or None
+        The unit that the field counts in.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none of these.
+    """
+    return number_of(value, what, unit)
+
+
 cdef double not_nan(double number, str what) except? -1:
     if number != number:
         raise ValueError(f"where: {what} is NaN")

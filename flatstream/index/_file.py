@@ -1,0 +1,171 @@
+"""The file of an index: opened, locked, replaced and appended to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flatstream._files import open_partial
+from flatstream._lock import lock_file, open_for_writing
+from flatstream.index._fields import IndexedField
+from flatstream.index._format import CHECKSUM, Head, Parsed, encode_blocks, encode_head, entry_table, parse_index
+from flatstream.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from flatstream._core.column_reader.blocks import _Run
+
+__all__ = ["IndexFile", "WrittenBlocks", "same_content"]
+
+# An index that has more bytes than this is not read to be continued.
+LARGEST = 1 << 30
+
+
+@dataclass(frozen=True)
+class WrittenBlocks:
+    """What a message with blocks is about: where they begin and end, and how many blocks, frames and rows."""
+
+    begin: int
+    end: int
+    blocks: int
+    frames: int
+    rows: int
+
+
+def same_content(found: Head, wanted: Head) -> bool:
+    """Whether an index with this head can be continued as one with the other."""
+    return found == wanted
+
+
+class IndexFile:
+    """The file of an index, open for writing and locked.
+
+    Parameters
+    ----------
+    path : str
+        The index. It is made if there is none.
+    data : os.stat_result
+        Of the file with the stream, which the index is as accessible as.
+    replacing : bool
+        Whether the index that is there is of no interest: it is emptied.
+
+    Attributes
+    ----------
+    parsed : Parsed or None
+        What was there; None if it was nothing.
+
+    Raises
+    ------
+    FileExistsError
+        There is a file that is no index. It is left as it is.
+    OSError
+        It cannot be opened; EBUSY: somebody else writes it.
+    """
+
+    def __init__(self, path: str, data: os.stat_result, *, replacing: bool = False) -> None:
+        self._path = path
+        self._mode = stat.S_IMODE(data.st_mode) & 0o666
+        self.parsed: Parsed | None = None
+        self._writer: StreamWriter | None = None
+        existed = os.path.lexists(path)
+        self._file = open_for_writing(path, "ab", lock=True)
+        try:
+            status = os.fstat(self._file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise FileExistsError(errno.EEXIST, "the path of the index is that of no regular file", path)
+            if not existed:
+                self._set_mode(self._file)
+            if status.st_size:
+                content = self._content(min(status.st_size, LARGEST))
+                self.parsed = parse_index(content)
+                if self.parsed.head is None and self.parsed.problem == "it is no index" and not _was_index(content):
+                    raise FileExistsError(
+                        errno.EEXIST, "at the path of the index there is a file that is none; it is left as it is", path
+                    )
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _content(self, size: int) -> bytes:
+        with io.FileIO(self._path, "rb") as file:
+            return file.read(size)
+
+    def _set_mode(self, file: io.FileIO) -> None:
+        # The ranges tell something of the messages.
+        if hasattr(os, "fchmod"):
+            with contextlib.suppress(OSError):
+                os.fchmod(file.fileno(), self._mode)
+
+    def cut(self, size: int) -> None:
+        """Goes on at a size of the file: what is behind it is cut off."""
+        if os.fstat(self._file.fileno()).st_size > size:
+            os.ftruncate(self._file.fileno(), size)
+        self._writer = StreamWriter(self._file, CHECKSUM)
+
+    def replace(self, head: Head) -> None:
+        """Begins a new index in the place of the one that is there, which readers see until the new one has its head.
+
+        An index that is empty is written in place.
+        """
+        if os.fstat(self._file.fileno()).st_size:
+            partial, file = open_partial(self._path, lambda name: io.FileIO(name, "xb"))
+            try:
+                self._set_mode(file)
+                lock_file(file.fileno(), partial)
+                self._begin(file, head)
+                os.replace(partial, self._path)
+            except BaseException:
+                self._writer = None
+                file.close()
+                with contextlib.suppress(OSError):
+                    os.unlink(partial)
+                raise
+            self._file.close()
+            self._file = file
+        else:
+            self._begin(self._file, head)
+
+    def _begin(self, file: io.FileIO, head: Head) -> None:
+        self._writer = StreamWriter(file, CHECKSUM, describe=entry_table())
+        self._writer.write_payload(encode_head(head))
+        self._writer.flush()
+
+    def write_blocks(self, run: _Run, fields: Sequence[IndexedField]) -> WrittenBlocks:
+        """Writes a run of blocks; the file has it after `flush`."""
+        assert self._writer is not None
+        ends, frames = memoryview(run[2]).cast("Q"), memoryview(run[3]).cast("I")
+        self._writer.write_payload(encode_blocks(run, fields))
+        frame_count = sum(frames)
+        rows = frame_count if run[4] is None else sum(memoryview(run[4]).cast("I"))
+        return WrittenBlocks(run[0], ends[-1], len(ends), frame_count, rows)
+
+    def flush(self) -> None:
+        """Hands everything to the file."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    @property
+    def size(self) -> int:
+        """How many bytes the index has."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        """Writes what is left, and closes the file, also if that fails."""
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        finally:
+            self._file.close()
+
+
+def _was_index(content: bytes) -> bool:
+    """Whether what is left of a file was an index: its beginning is torn or damaged."""
+    if content[16:20] == b"FSD1" or b"flatstream.index" in content[: 64 << 10]:
+        return True
+    # After a loss of power, there may be zeros where the data should be.
+    return not content.strip(b"\0") or (len(content) < 20 and 0 < int.from_bytes(content[:4], "little") <= 64 << 10)
