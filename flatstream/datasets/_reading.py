@@ -17,7 +17,17 @@ from flatstream.datasets._unify import Kind, Projection
 from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
 from flatstream.reader import DEFAULT_CAPACITY, StreamReader
 
-__all__ = ["FileColumns", "MisplacedEndError", "Outcome", "Position", "Query", "read_sequentially"]
+__all__ = [
+    "FileColumns",
+    "MisplacedEndError",
+    "Outcome",
+    "Position",
+    "Query",
+    "is_torn_end",
+    "open_reader",
+    "place_error",
+    "read_sequentially",
+]
 
 # What is read of a file at a time.
 CHUNK = 4 << 20
@@ -100,6 +110,8 @@ class Query:
         How files are read.
     source_file, frame : bool
         Whether there are columns about the place of a row.
+    labels : dict of str to tuple of str
+        The names of enums that files have different names of.
     """
 
     schema: pa.Schema
@@ -109,6 +121,7 @@ class Query:
     options: Options
     source_file: bool = False
     frame: bool = False
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _columns: dict[Any, FileColumns] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -161,7 +174,7 @@ class FileColumns:
 
     def __init__(self, kind: Kind, query: Query, *, leaves_out: bool) -> None:
         self._table = kind.table
-        self._projection = Projection(kind, query.read, query.options.times)
+        self._projection = Projection(kind, query.read, query.options.times, query.labels)
         self._on_other: Any = "skip" if leaves_out else "raise"
         self._query = query
         self.conditions: list[Any] | None = []
@@ -270,14 +283,14 @@ def read_sequentially(
                 try:
                     batch = next(stream, None)
                 except FlatStreamError as error:
-                    _place(error, base, part.path)
+                    place_error(error, base, part.path)
                     if end is not None and isinstance(error, UnexpectedEofError):
                         raise MisplacedEndError(
                             f"{part.path}: the frame at {error.offset} does not end at {end}, where one has to end",
                             offset=error.offset,
                             frame=error.frame,
                         ) from error
-                    if options.torn_end == "raise" or not _is_torn_end(part, head, options, error):
+                    if options.torn_end == "raise" or not is_torn_end(part, head, error):
                         raise
                     outcome.torn = error.offset
                     batch = None
@@ -299,12 +312,12 @@ def read_sequentially(
         finally:
             note()
         if stream.stop_error is not None:
-            _place(stream.stop_error, base, part.path)
-            if options.torn_end == "stop" and _is_torn_end(part, head, options, stream.stop_error):
+            place_error(stream.stop_error, base, part.path)
+            if options.torn_end == "stop" and is_torn_end(part, head, stream.stop_error):
                 outcome.torn, outcome.stopped = stream.stop_error.offset, None
 
 
-def _is_torn_end(part: Part, head: Head, options: Options, error: FlatStreamError) -> bool:
+def is_torn_end(part: Part, head: Head, error: FlatStreamError) -> bool:
     """Whether damage is the end of a file whose last frame was never written whole: that frame, or the zeros that a
     file system left in its place.
     """
@@ -363,7 +376,7 @@ def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -
     )
 
 
-def _place(error: FlatStreamError, base: Position, path: str) -> None:
+def place_error(error: FlatStreamError, base: Position, path: str) -> None:
     """Has an error count from the beginning of the file, and say its path."""
     if error.offset is not None:
         error.offset += base.offset

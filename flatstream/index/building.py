@@ -75,6 +75,8 @@ class IndexReport:
         The ranges before `covered` that no block has, because of damage.
     size : int
         How many bytes the index has.
+    stopped_because : str or None
+        Of a writer: why the index ends although the file went on; None if it goes on. See `flatstream.open`.
     """
 
     path: str
@@ -90,6 +92,7 @@ class IndexReport:
     stream_size: int
     gaps: list[tuple[int, int]] = field(default_factory=list)
     size: int = 0
+    stopped_because: str | None = None
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ class FileIndexer:
                     self.position, number = last.end, last.first_frame + last.frames
                     self._frames = sum(entry.frames for entry in entries[:count])
                     self._rows = sum(entry.rows for entry in entries[:count])
-                    self._blocks = sum(entry.count for entry in entries[:count])
+                    self._blocks = sum(entry.blocks for entry in entries[:count])
         if parsed is None or reason is not None:
             self.replaced_because = reason
             self._entries = []
@@ -307,6 +310,16 @@ class FileIndexer:
     def stream_size(self) -> int:
         """How many bytes the stream had when it was opened; -1 if only reading all of it tells."""
         return self._ranges.size
+
+    @property
+    def entries(self) -> list[tuple[int, int]]:
+        """Where the blocks of each message begin and end."""
+        return list(self._entries)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the message at `position`."""
+        return self._number
 
     def advance(self, end: int | None = None, limit: int = CHUNK) -> bool:
         """Adds whole frames of the stream up to offset `end`; by default, up to where it ended when it was opened.

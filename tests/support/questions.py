@@ -1,4 +1,4 @@
-"""Questions about the rows of a dataset, each as conditions of ours, for pyarrow, for polars and as SQL; and the rows."""
+"""Questions about the rows of a dataset, each as conditions, for pyarrow, for polars and as SQL; and the rows."""
 
 from __future__ import annotations
 

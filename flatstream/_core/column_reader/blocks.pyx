@@ -419,13 +419,18 @@ cdef class BlockBuilder(FrameWatcher):
         self.sees_stored = sees_stored
         self.on_blocks = on_blocks
 
+    def stop(self):
+        """Has it see nothing any more, and call nothing. Blocks that are there can be taken."""
+        self.on_blocks = None
+        self.is_stopped = True
+
     cdef int see_frames(
         self, const uint8_t* data, const long long* starts, const long long* sizes, Py_ssize_t count,
         Py_ssize_t head_size, unsigned long long number, unsigned long long offset,
     ) noexcept:
         cdef long long* places
         cdef Py_ssize_t i
-        if self.failure is not None or count <= 0:
+        if self.is_stopped or self.failure is not None or count <= 0:
             return 0
         try:
             self.move_to(self.base_offset + offset, self.base_number + number)
@@ -450,7 +455,7 @@ cdef class BlockBuilder(FrameWatcher):
         cdef long long* starts
         cdef long long* sizes
         cdef Py_ssize_t i, before = begin
-        if self.failure is not None or count <= 0 or not self.sees_stored:
+        if self.is_stopped or self.failure is not None or count <= 0 or not self.sees_stored:
             return 0
         if resize(&self.starts, <size_t>count * 8) or resize(&self.sizes, <size_t>count * 8):
             # Without them, these frames are a gap.
@@ -472,7 +477,7 @@ cdef class BlockBuilder(FrameWatcher):
         cdef uint8_t stored[4096]
         cdef long long start = 0, size = length, place = <long long>(self.base_offset + offset)
         cdef Py_ssize_t first = min(head_size, HASHED)
-        if self.failure is not None:
+        if self.is_stopped or self.failure is not None:
             return 0
         # As much of it as is hashed.
         if first:
@@ -488,6 +493,8 @@ cdef class BlockBuilder(FrameWatcher):
         return 0
 
     cdef int hand_over(self, unsigned long long number, unsigned long long offset) except -1:
+        if self.is_stopped:
+            return 0
         if self.failure is None:
             try:
                 # What was not seen is a gap.
