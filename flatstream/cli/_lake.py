@@ -87,7 +87,7 @@ def export(
             fields=[field.strip() for text in fields for field in text.split(",")] or None,
             where=None if where is None else conditions_of(found, where),
             until="closed" if closed else "now",
-            compression=compression or "zstd",  # type: ignore[arg-type]
+            compression=compression or "zstd",
             name=name,
             progress=progress,
         )
