@@ -133,8 +133,9 @@ def message_options(function: FunctionT) -> FunctionT:
 @click.option(
     "--name",
     default="export",
+    show_default=True,
     metavar="NAME",
-    help="With --partition-by: what its files are called.  [default: export]",
+    help="With --partition-by: what its files are called.",
 )
 @json_option
 def command(

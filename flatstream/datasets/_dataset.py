@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -233,6 +233,7 @@ class Dataset:
         self._indexes: dict[int, tuple[Any, FileIndex | UnusableIndex]] = {}
         self._known_kinds: list[Kind] | None = self._given_kinds
         self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
+        self._time_range: list[TimeRange | None] | None = None
         self._bytes_read = 0
 
     # What it is
@@ -284,11 +285,13 @@ class Dataset:
     def time_range(self) -> TimeRange | None:
         """The first and the last time of a message; None without a time field, and without a message.
 
-        Blocks of which an index says it are not read; the time of all others is.
+        Blocks of which an index says it are not read; the time of all others is. It is kept until `refresh`.
         """
-        time = time_of(self._kinds())
-        found = find_range(self, self._threads(None))
-        return None if time is None or found is None else TimeRange(*time, *found)
+        if self._time_range is None:
+            time = time_of(self._kinds())
+            found = find_range(self, self._threads(None))
+            self._time_range = [None if time is None or found is None else TimeRange(*time, *found)]
+        return self._time_range[0]
 
     def refresh(self) -> None:
         """Looks at the paths again: for files that are new, have grown or were removed.
@@ -532,8 +535,9 @@ class Dataset:
             return
         outcomes: dict[int, Outcome] = {}
         targets: list[Target] = []
-        rows = done = 0
-        total = sum(part.size or 0 for part in self._parts)
+        rows = 0
+        # Up to each file.
+        sizes = [0, *accumulate(part.size or 0 for part in self._parts)]
         found = scan(self._targets(targets), query, outcomes, partial(self._prepare, query, outcomes), threads=threads)
         try:
             for target, batches, offset in found:
@@ -544,12 +548,13 @@ class Dataset:
                     yield batch
                     if rows == limit:
                         return
-                size = target.part.size or 0
+                begin, end = sizes[target.number : target.number + 2]
                 if offset is None:
-                    done += size
-                    self._note(targets[: targets.index(target) + 1])
+                    self._note([target])
                 if progress is not None:
-                    progress(rows, done + (0 if offset is None else min(size, offset)), total)
+                    progress(rows, end if offset is None else min(end, begin + offset), sizes[-1])
+            if progress is not None:
+                progress(rows, sizes[-1], sizes[-1])
         finally:
             found.close()
             self._note(targets)
@@ -631,10 +636,6 @@ class Dataset:
             return None
         with self._parts[number].open_ranges() as file:
             return self._index(number, head, file) if file.can_seek else None
-
-    def _number_options(self) -> Options:
-        """The options with which times are read as numbers."""
-        return replace(self._options, times="number")
 
     # Other libraries
 

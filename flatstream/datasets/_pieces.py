@@ -235,6 +235,8 @@ class Planner:
         # What is left of it, the next one last.
         self._left: list[Stretch] = []
         self._size = FIRST_PIECE
+        # Whether there was a piece of the target.
+        self._gives = False
         self._deframer: Deframer | None = None
         # Whether what follows depends on where a reader comes to.
         self.is_blocked = False
@@ -258,8 +260,12 @@ class Planner:
             if self._left:
                 piece = self._piece()
                 if piece is not None:
+                    self._gives = True
                     return piece
                 continue
+            if self._target is not None and not self._gives:
+                # Nothing is read of it, so that nobody comes to its end.
+                self._target.close()
             if self._again:
                 target = self._again.pop(0)
             else:
@@ -272,8 +278,8 @@ class Planner:
             self._begin(target)
         return None
 
-    def _begin(self, target: Target) -> None:
-        self._target = target
+    def _begin(self, target: Target, *, gives: bool = False) -> None:
+        self._target, self._gives = target, gives
         if target.stretches is None:
             self._prepare(target)
         assert target.stretches is not None
@@ -283,7 +289,8 @@ class Planner:
     def forget_before(self, target: Target) -> None:
         """Says that all targets before this one were read."""
         while self._seen and self._seen[0] is not target:
-            self._seen.pop(0)
+            # Of a file of which nothing is read, nobody else says so.
+            self._seen.pop(0).close()
 
     def restart(self, target: Target, stretches: list[Stretch]) -> None:
         """Goes on with these stretches of a target, and then with those behind it. Pieces behind are given anew."""
@@ -291,7 +298,7 @@ class Planner:
         place = next(i for i, known in enumerate(self._seen) if known is target)
         self._again = self._seen[place + 1 :]
         target.stretches = stretches
-        self._begin(target)
+        self._begin(target, gives=True)
 
     def _piece(self) -> Piece | None:
         target, stretch = self._target, self._left[-1]

@@ -122,7 +122,7 @@ class Query:
     source_file: bool = False
     frame: bool = False
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _columns: dict[Any, FileColumns] = field(default_factory=dict)
+    _columns: dict[Any, FileColumns] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         predicate = self.predicate
