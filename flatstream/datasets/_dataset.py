@@ -547,7 +547,7 @@ class Dataset:
             self._targets(targets),
             query,
             outcomes,
-            partial(self._prepare, query, outcomes, threads),
+            partial(self._prepare, query, outcomes, threads=threads),
             threads=threads,
             # The first piece is small, and so is the first batch then.
             by_one_reader=threads == 1 and limit is None,
@@ -594,7 +594,7 @@ class Dataset:
                 made.append(Target(number, part, head))
                 yield made[-1]
 
-    def _prepare(self, query: Query, outcomes: dict[int, Outcome], threads: int, target: Target) -> None:
+    def _prepare(self, query: Query, outcomes: dict[int, Outcome], target: Target, *, threads: int = 1) -> None:
         """Plans what is read of a file."""
         head = target.head
         target.stretches = []
