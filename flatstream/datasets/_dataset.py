@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -559,6 +560,16 @@ class Dataset:
             self._note(targets)
             with self._lock:
                 self._outcomes.update(outcomes)
+        self._check_that_some_are_left()
+
+    def _check_that_some_are_left(self) -> None:
+        """Raises if retention has removed all segments."""
+        if self._parts and all(
+            number in self._outcomes and self._outcomes[number].is_removed for number in range(len(self._parts))
+        ):
+            raise FileNotFoundError(
+                errno.ENOENT, "all files of the dataset were removed: refresh() looks for new ones", self._parts[0].path
+            )
 
     def _threads(self, threads: int | None) -> int:
         """How many threads decode, if the caller says so many."""

@@ -303,7 +303,7 @@ def read_sequentially(
                 if reached is not None:
                     place = Position(base.offset + reached[0], base.frame + reached[1])
                 yield columns.rows(batch, part, base.frame), place
-                if least is not None and place.offset >= least:
+                if least is not None and place.offset >= least and stream.stop_error is None:
                     ranges = stream.lost_ranges
                     behind = max(begin.offset, base.offset + ranges[-1][1]) if ranges else begin.offset
                     if place.offset > behind and place.offset - behind >= margin:

@@ -66,6 +66,7 @@ def read_records(dataset: Dataset, query: Query, limit: int | None) -> Iterator[
             outcome.bytes_read = 0
             dataset._note([target])
             dataset._outcomes[target.number] = outcome
+    dataset._check_that_some_are_left()
 
 
 def _records_of(dataset: Dataset, target: Target, query: Query, outcome: Outcome) -> Iterator[RecordView]:
