@@ -6,7 +6,7 @@
 Each machine writes a journal, and an hourly `flatstream convert --partition-by hour --closed` puts it into a lake of
 Parquet files. Two ways lead to each figure: arithmetic with means, and a simulation of one day, machine by machine, in
 which machines differ, load rises and falls, segments end by size and by age, exports begin at the minute that cron
-says, and the lake cannot be reached for some hours. The plan is simulated, not the data. docs/scale.md shows the output.
+says, and the lake cannot be reached for some hours. The plan is simulated, not the data. docs/scale.md has the result.
 """
 
 from __future__ import annotations
@@ -173,7 +173,9 @@ def catch_up(plan: Plan, machines: list[float], hours: list[float]) -> tuple[flo
         coming = hours[(end + seconds // HOUR) % 24] * plan.rate * plan.parquet_share * 60
         sending = sum(1 for one in waiting if one)
         share = min(most, plan.lake_bits / 8 / sending) * 60
-        waiting = [max(0.0, one + load * coming - share) if one else 0.0 for one, load in zip(waiting, machines)]
+        waiting = [
+            max(0.0, one + load * coming - share) if one else 0.0 for one, load in zip(waiting, machines, strict=True)
+        ]
         seconds += 60
         if seconds >= 7 * DAY:
             return all_waiting, math.inf
@@ -187,7 +189,9 @@ def text_of(value: float, unit: str = "") -> str:
     if unit == "s" and value >= 100:
         return f"{value / 60:.0f} min" if value < 3 * HOUR else f"{value / HOUR:.1f} h"
     if unit in ("", "s"):
-        return f"{value:,.0f} {unit}".rstrip() if value >= 100 or value == int(value) else f"{value:.2g} {unit}".rstrip()
+        return (
+            f"{value:,.0f} {unit}".rstrip() if value >= 100 or value == int(value) else f"{value:.2g} {unit}".rstrip()
+        )
     power = 0
     while value >= 999.5 and power < 5:
         value, power = value / 1000, power + 1
@@ -263,7 +267,12 @@ def limits(plan: Plan, day: Day, together: Day) -> list[tuple[str, float, str, s
         ("the lake's network, exports spread over the hour", day.busiest_minute, plan.lake_bits, "bit/s"),
         ("the lake's network, all exports at one minute", together.busiest_minute, plan.lake_bits, "bit/s"),
         ("the store's new files a second, all at one minute", together.busiest_puts, plan.puts_per_second, ""),
-        ("the busiest machine's disk, rate", busy * (1 + plan.sealed_share + plan.parquet_share), plan.disk_rate, "B/s"),
+        (
+            "the busiest machine's disk, rate",
+            busy * (1 + plan.sealed_share + plan.parquet_share),
+            plan.disk_rate,
+            "B/s",
+        ),
         ("the busiest machine's disk, room", day.most_local_bytes, plan.disk_bytes, "B"),
         ("the busiest machine's uplink", busy * plan.parquet_share * 8, plan.uplink_bits, "bit/s"),
         ("one core of the busiest machine", cores, 1.0, "cores"),
@@ -282,7 +291,9 @@ def report(plan: Plan) -> str:
     lines = ["| what | by arithmetic | in the simulation |", "|---|---|---|"]
     lines += [f"| {name} | {mean} | {simulated} |" for name, mean, simulated in figures(plan, day, together)]
     lines += ["", "| what | used | there is | share |", "|---|---|---|---|"]
-    lines += [f"| {name} | {used} | {there} | {share:.2g} |" for name, share, used, there in limits(plan, day, together)]
+    lines += [
+        f"| {name} | {used} | {there} | {share:.2g} |" for name, share, used, there in limits(plan, day, together)
+    ]
     return "\n".join(lines)
 
 

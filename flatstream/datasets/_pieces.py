@@ -289,7 +289,8 @@ class Planner:
     def forget_before(self, target: Target) -> None:
         """Says that all targets before this one were read."""
         while self._seen and self._seen[0] is not target:
-            self._seen.pop(0)
+            # Of a file of which nothing is read, nobody else says so.
+            self._seen.pop(0).close()
 
     def restart(self, target: Target, stretches: list[Stretch]) -> None:
         """Goes on with these stretches of a target, and then with those behind it. Pieces behind are given anew."""

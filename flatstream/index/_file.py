@@ -83,7 +83,7 @@ class IndexFile:
             if status.st_size:
                 content = self._content(min(status.st_size, LARGEST))
                 self.parsed = parse_index(content)
-                if self.parsed.head is None and self.parsed.problem == "it is no index" and not _is_torn(content):
+                if self.parsed.head is None and self.parsed.problem == "it is no index" and not _was_index(content):
                     raise FileExistsError(
                         errno.EEXIST, "at the path of the index there is a file that is none; it is left as it is", path
                     )
@@ -163,8 +163,9 @@ class IndexFile:
             self._file.close()
 
 
-def _is_torn(content: bytes) -> bool:
-    """Whether a file ends inside of what would be the description of an index."""
-    return len(content) < 12 or (
-        len(content) < 12 + int.from_bytes(content[:4], "little") <= 64 << 10 and content[16:20] == b"FSD1"
-    )
+def _was_index(content: bytes) -> bool:
+    """Whether what is left of a file was an index: its beginning is torn or damaged."""
+    if content[16:20] == b"FSD1" or b"flatstream.index" in content[: 64 << 10]:
+        return True
+    # After a loss of power, there may be zeros where the data should be.
+    return not content.strip(b"\0") or (len(content) < 20 and 0 < int.from_bytes(content[:4], "little") <= 64 << 10)

@@ -52,6 +52,7 @@ SMOKE_ATTRIBUTES: dict[str, dict[str, float]] = {
     "compression.Unpackers": {"count": 200},
     "command_line.Start": {"size": 100_000},
     "deframing.BatchSizes": {"count": 5000},
+    "deframing.Leaping": {"total": 2 * MIB},
     "deframing.LengthPatterns": {"count": 2000},
     "following.Delivery": {"count": 10, "runs": 1},
     "framing.BufferSizes": {"count": 2000},
@@ -61,12 +62,17 @@ SMOKE_ATTRIBUTES: dict[str, dict[str, float]] = {
     "journal_writing.Rotation": {"runs": 1},
     "journal_threaded.Put": {"count": 200, "runs": 1},
     "memory.ReadLargeFile": {"total": 16 * MIB},
+    "scale.FullScan": {"files": 2, "rows": 5000},
+    "scale.Head": {"files": 2, "rows": 5000},
+    "scale.Index": {"rows": 5000},
+    "scale.Slice": {"files": 2, "rows": 20_000, "runs": 1},
     "sealing.Sealed": {"size": 1 * MIB},
     "memory.ReadStream": {"total": 64 * MIB},
     "memory.SteadyState": {"few": 1000, "many": 5000},
     "recovery.Recover": {"count": 1024},
     "stream_io.ReadSource": {"count": 1024},
     "stream_io.WriteFile": {"count": 1024},
+    "threads.TwoPaths": {"total": 1 * MIB},
     "threads.TwoThreads": {"total": 32 * MIB},
     "verifying.WriteValidated": {"count": 500},
 }
@@ -122,6 +128,7 @@ def test_there_is_a_module_for_each_concern():
         "journal_writing",
         "over_nats",
         "parsing",
+        "scale",
         "sealing",
         "serializing",
     }
@@ -202,6 +209,7 @@ def test_goals_are_those_of_the_document_and_name_methods_that_exist():
         "V": 1,
         "M": 3,
         "S": 1,
+        "T": 1,
         "W": 1,
         "J": 6,
         "E": 2,
@@ -209,6 +217,7 @@ def test_goals_are_those_of_the_document_and_name_methods_that_exist():
         "P": 4,
         "Z": 4,
         "O": 2,
+        "Q": 8,
     }
     # Of the command line and of JSON; the others of D have no goal.
     others = {"D1", "D2", "D5"} | ({"N1"} if over_nats.PROGRAM is not None else set())
