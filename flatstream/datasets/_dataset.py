@@ -539,7 +539,9 @@ class Dataset:
         rows = 0
         # Up to each file.
         sizes = [0, *accumulate(part.size or 0 for part in self._parts)]
-        found = scan(self._targets(targets), query, outcomes, partial(self._prepare, query, outcomes), threads=threads)
+        found = scan(
+            self._targets(targets), query, outcomes, partial(self._prepare, query, outcomes=outcomes), threads=threads
+        )
         try:
             for target, batches, offset in found:
                 for batch in batches:
@@ -592,7 +594,7 @@ class Dataset:
                 made.append(Target(number, part, head))
                 yield made[-1]
 
-    def _prepare(self, query: Query, outcomes: dict[int, Outcome], target: Target) -> None:
+    def _prepare(self, query: Query, target: Target, outcomes: dict[int, Outcome] | None = None) -> None:
         """Plans what is read of a file."""
         head = target.head
         target.stretches = []
@@ -603,7 +605,7 @@ class Dataset:
         except FileNotFoundError:
             if target.part.kind != "segment":
                 raise
-            outcomes.setdefault(target.number, Outcome()).is_removed = True
+            (self._outcomes if outcomes is None else outcomes).setdefault(target.number, Outcome()).is_removed = True
             return
         target.is_sequential = head.middle is None or not file.can_seek
         target.stretches = [Stretch(Position(head.begin, 0), None)]
@@ -617,8 +619,8 @@ class Dataset:
         index = self._index(target.number, head, file)
         if isinstance(index, UnusableIndex) or not len(index) or index.begin != head.begin:
             return
-        if query.reads_frame and index.gaps:
-            # Behind damage, frames are numbered as the policy has it.
+        if index.gaps and (query.reads_frame or self._options.on_error == "skip"):
+            # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
             return
         may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
         target.uses_index = True

@@ -147,7 +147,7 @@ def _extremes(dataset: Dataset, kind: Kind, path: str, threads: int) -> list[int
 
     def prepare(target: Target) -> None:
         head = target.head
-        dataset._prepare(query, dataset._outcomes, target)
+        dataset._prepare(query, target)
         if not target.stretches or target.is_sequential or not dataset._options.use_index:
             return
         index = dataset._index(target.number, head, target.ranges())
