@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import accumulate
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from flatstream._ranges import RangeFile
     from flatstream.datasets._arrow import ArrowDataset
+    from flatstream.datasets._parquet import ParquetReport
     from flatstream.schema import RecordView, Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
@@ -691,11 +692,108 @@ class Dataset:
 
         return plan_splits(self, n, where)
 
-    def to_parquet(self, directory: PathLike, **options: Any) -> Any:
-        """Writes the dataset as Parquet files."""
+    def to_parquet(
+        self,
+        directory: PathLike,
+        *,
+        partition_by: str | Sequence[str] | None = "hour",
+        fields: Iterable[str] | None = None,
+        where: Any = None,
+        until: Literal["now", "closed"] | datetime = "now",
+        row_group_rows: int = 65_536,
+        max_file_bytes: int = 512 << 20,
+        compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] = "zstd",
+        resume: bool = True,
+        name: str = "export",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> ParquetReport:
+        """Puts the rows into Parquet files in a folder, each row once, and goes on where the last run stopped.
+
+        It can be run again and again, as by cron, with a new dataset of the same paths: each run reads what was added
+        since, and puts it into new files. A run can be killed at any moment, or lose its power: the next one goes on,
+        and no row is missing or there twice. No file is overwritten, and none removed but what a killed run left under
+        ``_flatstream``, where the state of the export is. See docs/convert.md.
+
+        Parameters
+        ----------
+        directory : path
+            The folder, which is made if it is not there. Not a URL: files must get their names at once.
+        partition_by : "hour", "day", names of columns, or None
+            The folders below it, in the layout of Hive: of the time, in UTC, ``date=2026-11-29/hour=13``; of columns of
+            integers, bools, strings and enums, ``host=alpha``, which are then in no file; or several, as
+            ``["host", "day"]``. None for no folders.
+        fields : iterable of str, optional
+            As for `columns`.
+        where : conditions, optional
+            As for `columns`.
+        until : "now", "closed", or datetime
+            How far files are read: to their ends; or to the first row of the hour or day that is not over, so that it
+            comes into one file when it is. What follows such a row waits with it. A datetime with a time zone is what
+            counts as the present for that.
+        row_group_rows : int
+            How many rows a row group has.
+        max_file_bytes : int
+            About how large a file becomes, at most.
+        compression : str
+            That of the files.
+        resume : bool
+            False: raise an error if there was a run with this folder and name before.
+        name : str
+            That of the export, with which the names of its files begin. Exports of different names can share a folder:
+            of different machines, for instance.
+        progress : callable, optional
+            Called with the bytes that were read, and those that there are.
+
+        Returns
+        -------
+        ParquetReport
+            What this run did, and what it could not do.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            An argument is wrong; messages say no time; fields have the names of folders; or an earlier run had other
+            options, or its state is damaged.
+        FileExistsError
+            There was a run, and `resume` is False; or there are its files, and its state is lost.
+        FlatStreamError
+            Damage, if `on_error` is "raise": all that is before it is exported, and the other files too. Or a file
+            was changed before the place where the last run ended.
+        OSError
+            EBUSY: another process runs this export. Others: a file cannot be read or written; nothing of the step in
+            which that happens is exported.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import flatstream
+        >>> from flatstream import RecordWriter, Schema, dataset
+        >>> schema = Schema.from_file("examples/telemetry.bfbs")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with flatstream.open(f"{folder}/a.fs", "w", checksum="crc32", describe=schema) as writer:
+        ...         RecordWriter(writer, schema.root).write(wall_time_ns=1_795_957_200_000_000_000, host="a")
+        ...     lake = f"{folder}/lake"
+        ...     report = dataset(f"{folder}/a.fs").to_parquet(lake, fields=["wall_time_ns", "host"])
+        ...     again = dataset(f"{folder}/a.fs").to_parquet(lake, fields=["wall_time_ns", "host"])
+        >>> [file.rpartition("/")[0] for file in report.files], report.rows, again.rows
+        (['date=2026-11-29/hour=13'], 1, 0)
+        """
         from flatstream.datasets._parquet import write_parquet
 
-        return write_parquet(self, directory, **options)
+        return write_parquet(
+            self,
+            directory,
+            partition_by=partition_by,
+            fields=fields,
+            where=where,
+            until=until,
+            row_group_rows=row_group_rows,
+            max_file_bytes=max_file_bytes,
+            compression=compression,
+            resume=resume,
+            name=name,
+            progress=progress,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("_paths", "_options", "_parts", "_given_kinds")}

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from flatstream.datasets._dataset import Dataset
     from flatstream.datasets._parts import Part
 
-__all__ = ["Lost", "ParquetReport", "write_parquet"]
+__all__ = ["Lost", "ParquetReport", "conditions_of", "write_parquet"]
 
 BATCH_ROWS = 65_536
 
@@ -168,6 +168,15 @@ def write_parquet(
     with Export(os.fspath(directory), name, options, resume=resume) as export:
         run.progress = progress
         return run.go(export)
+
+
+def conditions_of(dataset: Dataset, make: Callable[[Any, Any], Any]) -> Any:
+    """The conditions that `make` returns for the table and the description of the first file that says its messages."""
+    for number in range(len(dataset._parts)):
+        head = dataset._head(number)
+        if head.table is not None:
+            return make(head.table, head.description)
+    return None
 
 
 def _names_of(fields: Iterable[str]) -> list[str]:
