@@ -72,10 +72,10 @@ def write(path: Path, table: Any, rows: list[dict[str, Any]], checksum: str) -> 
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """The table with enums as strings, also those in structs."""
+    """The table with enums and large strings as strings, also those in structs."""
 
     def plain_type(kind: pa.DataType) -> pa.DataType:
-        if pa.types.is_dictionary(kind):
+        if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind):
             return pa.string()
         if pa.types.is_struct(kind):
             return pa.struct([field.with_type(plain_type(field.type)).with_nullable(True) for field in kind])
@@ -173,6 +173,7 @@ class Asked:
         self.arrow = {times: found.to_arrow_dataset() for times, found in self.streams.items()}
         self.scanned = {times: found.scan() for times, found in self.streams.items()}
         self.parquet_arrow = {times: pads.dataset(path) for times, path in data.parquet.items()}
+        # DuckDB takes one thread, because the questions are many and small.
         self.duckdb = duckdb.connect(config={"threads": 1})
         self.duckdb.execute("SET TimeZone = 'UTC'")
         for times, found in self.arrow.items():
