@@ -311,7 +311,7 @@ class _Run:
         self.compression = compression
         read = list(dict.fromkeys([*names, *(one for one in layout.columns if one)]))
         # With the numbers of frames as the last column, also if there is a field of its name.
-        self.query = replace(dataset._query(read, where, BATCH_ROWS, False, False), frame=True, _columns={})
+        self.query = replace(dataset._query(read, where, BATCH_ROWS, False, False), frame=True)
         if self.query.reads_more and FRAME in self.query.read.names:
             raise ValueError(f"a field called {FRAME!r} cannot be exported with this `where`: use other conditions")
         self.step_bytes = 0
