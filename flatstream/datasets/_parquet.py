@@ -324,32 +324,37 @@ class _Run:
         self.export = export
         self.report = ParquetReport(export.directory, finished=export.finished)
         self.new = self._new_files()
-        sources = list(self._plan())
-        self.total_bytes = sum(one.part.size or 0 for one in sources)
         errors: list[FlatStreamError] = []
-        stopped: set[str] = set()
         try:
-            for number, source in enumerate(sources):
-                # Behind the place where a journal stands still, nothing is exported: what is before it comes later.
-                if source.journal is not None and source.journal in stopped:
-                    continue
-                damage, is_held_back = self._read(source)
-                if damage is not None:
-                    errors.append(damage)
-                if source.journal is not None and (damage is not None or is_held_back):
-                    stopped.add(source.journal)
-                if self.step_bytes >= STEP_BYTES or number % STEP_SOURCES == STEP_SOURCES - 1:
-                    self._commit()
-            self._commit()
+            self._export_all(errors)
         except BaseException as error:
-            self.new.abandon()
             say_what_is_full(error, export.directory)
             raise
+        finally:
+            self.new.close()
         if errors:
             for other in errors[1:]:
                 errors[0].add_note(f"and also: {other}")
             raise errors[0]
         return self.report
+
+    def _export_all(self, errors: list[FlatStreamError]) -> None:
+        """Exports all files and segments; the damage that ended some is put into `errors`."""
+        sources = list(self._plan())
+        self.total_bytes = sum(one.part.size or 0 for one in sources)
+        stopped: set[str] = set()
+        for number, source in enumerate(sources):
+            # Behind the place where a journal stands still, nothing is exported: what is before it comes later.
+            if source.journal is not None and source.journal in stopped:
+                continue
+            damage, is_held_back = self._read(source)
+            if damage is not None:
+                errors.append(damage)
+            if source.journal is not None and (damage is not None or is_held_back):
+                stopped.add(source.journal)
+            if self.step_bytes >= STEP_BYTES or number % STEP_SOURCES == STEP_SOURCES - 1:
+                self._commit()
+        self._commit()
 
     # What there is to read
 
@@ -631,7 +636,7 @@ class _Run:
             self.report.files += [os.path.join(one.folder, one.name) for one in made]
         self.files, self.journals = {}, {}
         self.step_bytes = 0
-        self.new = self._new_files()
+        self.new.complete.clear()
 
 
 def _open(part: Part) -> RangeFile:
