@@ -589,6 +589,18 @@ def goals() -> Iterator[Goal]:
                 1.8,
                 "pass",
             )
+    for where in ("all", "half"):
+        yield Goal(
+            "T1",
+            f"two columns of two paths, {where} of the rows, two threads",
+            threads.TwoPaths,
+            "time_two_threads",
+            "time_one_thread",
+            (where, "xxhash64", None),
+            "times faster",
+            1.7,
+            "pass",
+        )
     yield Goal(
         "X1",
         "async for over a socket, 100 B, readexactly by hand",

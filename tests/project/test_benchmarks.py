@@ -52,6 +52,7 @@ SMOKE_ATTRIBUTES: dict[str, dict[str, float]] = {
     "compression.Unpackers": {"count": 200},
     "command_line.Start": {"size": 100_000},
     "deframing.BatchSizes": {"count": 5000},
+    "deframing.Leaping": {"total": 2 * MIB},
     "deframing.LengthPatterns": {"count": 2000},
     "following.Delivery": {"count": 10, "runs": 1},
     "framing.BufferSizes": {"count": 2000},
@@ -71,6 +72,7 @@ SMOKE_ATTRIBUTES: dict[str, dict[str, float]] = {
     "recovery.Recover": {"count": 1024},
     "stream_io.ReadSource": {"count": 1024},
     "stream_io.WriteFile": {"count": 1024},
+    "threads.TwoPaths": {"total": 1 * MIB},
     "threads.TwoThreads": {"total": 32 * MIB},
     "verifying.WriteValidated": {"count": 500},
 }
@@ -207,6 +209,7 @@ def test_goals_are_those_of_the_document_and_name_methods_that_exist():
         "V": 1,
         "M": 3,
         "S": 1,
+        "T": 1,
         "W": 1,
         "J": 6,
         "E": 2,
