@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -538,7 +539,9 @@ class Dataset:
         rows = 0
         # Up to each file.
         sizes = [0, *accumulate(part.size or 0 for part in self._parts)]
-        found = scan(self._targets(targets), query, outcomes, partial(self._prepare, query, outcomes), threads=threads)
+        found = scan(
+            self._targets(targets), query, outcomes, partial(self._prepare, query, outcomes=outcomes), threads=threads
+        )
         try:
             for target, batches, offset in found:
                 for batch in batches:
@@ -560,6 +563,16 @@ class Dataset:
             self._note(targets)
             with self._lock:
                 self._outcomes.update(outcomes)
+        self._check_that_some_are_left()
+
+    def _check_that_some_are_left(self) -> None:
+        """Raises if retention has removed all segments."""
+        if self._parts and all(
+            number in self._outcomes and self._outcomes[number].is_removed for number in range(len(self._parts))
+        ):
+            raise FileNotFoundError(
+                errno.ENOENT, "all files of the dataset were removed: refresh() looks for new ones", self._parts[0].path
+            )
 
     def _threads(self, threads: int | None) -> int:
         """How many threads decode, if the caller says so many."""
@@ -581,7 +594,7 @@ class Dataset:
                 made.append(Target(number, part, head))
                 yield made[-1]
 
-    def _prepare(self, query: Query, outcomes: dict[int, Outcome], target: Target) -> None:
+    def _prepare(self, query: Query, target: Target, outcomes: dict[int, Outcome] | None = None) -> None:
         """Plans what is read of a file."""
         head = target.head
         target.stretches = []
@@ -592,7 +605,7 @@ class Dataset:
         except FileNotFoundError:
             if target.part.kind != "segment":
                 raise
-            outcomes.setdefault(target.number, Outcome()).is_removed = True
+            (self._outcomes if outcomes is None else outcomes).setdefault(target.number, Outcome()).is_removed = True
             return
         target.is_sequential = head.middle is None or not file.can_seek
         target.stretches = [Stretch(Position(head.begin, 0), None)]
@@ -606,8 +619,8 @@ class Dataset:
         index = self._index(target.number, head, file)
         if isinstance(index, UnusableIndex) or not len(index) or index.begin != head.begin:
             return
-        if query.reads_frame and index.gaps:
-            # Behind damage, frames are numbered as the policy has it.
+        if index.gaps and (query.reads_frame or self._options.on_error == "skip"):
+            # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
             return
         may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
         target.uses_index = True

@@ -15,7 +15,7 @@ from flatstream.datasets._parts import OpenPart, Part
 from flatstream.datasets._pieces import Position
 from flatstream.datasets._unify import Kind, Projection
 from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
-from flatstream.reader import DEFAULT_CAPACITY, StreamReader
+from flatstream.reader import StreamReader
 
 __all__ = [
     "FileColumns",
@@ -28,9 +28,6 @@ __all__ = [
     "place_error",
     "read_sequentially",
 ]
-
-# What is read of a file at a time.
-CHUNK = 4 << 20
 
 # The most rows of a batch that may be the last one before reading goes on in pieces.
 FEW_ROWS = 2048
@@ -122,9 +119,11 @@ class Query:
     source_file: bool = False
     frame: bool = False
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _columns: dict[Any, FileColumns] = field(default_factory=dict, init=False)
+    _columns: dict[Any, FileColumns] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        # Of this query, also where it is a changed copy of another one.
+        self._columns = {}
         predicate = self.predicate
         needed = None if predicate is None or predicate.is_exact else predicate.paths
         reads_all = predicate is not None and not predicate.is_exact and needed is None
@@ -303,7 +302,7 @@ def read_sequentially(
                 if reached is not None:
                     place = Position(base.offset + reached[0], base.frame + reached[1])
                 yield columns.rows(batch, part, base.frame), place
-                if least is not None and place.offset >= least:
+                if least is not None and place.offset >= least and stream.stop_error is None:
                     ranges = stream.lost_ranges
                     behind = max(begin.offset, base.offset + ranges[-1][1]) if ranges else begin.offset
                     if place.offset > behind and place.offset - behind >= margin:
@@ -357,7 +356,6 @@ def _is_zero(part: Part, offset: int) -> bool:
 def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -> StreamReader:
     """A reader of a part that begins at a position; at the first byte if reading must begin there."""
     arguments: dict[str, Any] = {"readinto": file.readinto, "bytes_left": file.bytes_left}
-    capacity = DEFAULT_CAPACITY if file.limit is None else max(4096, min(CHUNK, file.limit - begin.offset))
     # The first frame may be a damaged description, which has no number.
     if head.middle is None or not begin.offset or begin.offset < head.begin:
         return StreamReader(
@@ -366,14 +364,11 @@ def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -
             cipher=options.cipher,
             allow_empty=head.allow_empty,
             on_error=options.on_error,
-            capacity=capacity,
         )
     if begin.offset:
         file.seek(begin.offset)
     arguments["parse_description"] = None
-    return StreamReader(
-        Source(file, arguments), head.middle, allow_empty=head.allow_empty, on_error=options.on_error, capacity=capacity
-    )
+    return StreamReader(Source(file, arguments), head.middle, allow_empty=head.allow_empty, on_error=options.on_error)
 
 
 def place_error(error: FlatStreamError, base: Position, path: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -37,6 +38,9 @@ class _Damage:
         self.reason = reason
 
 
+# Files, rows in order, and how far each file was read.
+_Given: TypeAlias = Generator[tuple[Target, list[pa.RecordBatch], int | None], None, None]
+
 _Result = list[pa.RecordBatch] | _Damage | BaseException | None
 
 
@@ -47,7 +51,7 @@ def scan(
     prepare: Callable[[Target], None],
     *,
     threads: int = 1,
-) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+) -> _Given:
     """Reads files in order.
 
     Parameters
@@ -94,7 +98,7 @@ class _Scan:
 
     # One thread
 
-    def run_here(self) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def run_here(self) -> _Given:
         try:
             while (piece := self._planner.next()) is not None:
                 result = None if piece.frames is None else decode(piece, self._query)
@@ -105,7 +109,7 @@ class _Scan:
 
     # Several
 
-    def run_threads(self, threads: int) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def run_threads(self, threads: int) -> _Given:
         pending: deque[Future[tuple[int, int, Piece | None, _Result]]] = deque()
         ready: dict[int, tuple[Piece | None, _Result]] = {}
         expected = 0
@@ -165,7 +169,7 @@ class _Scan:
 
     # In order
 
-    def _change_to(self, target: Target | None) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def _change_to(self, target: Target | None) -> _Given:
         """Notes that the file before was read to its end."""
         before, self._current = self._current, target
         if before is not None and before is not target:
@@ -179,7 +183,7 @@ class _Scan:
     def _outcome(self, target: Target) -> Outcome:
         return self._outcomes.setdefault(target.number, Outcome())
 
-    def _give(self, piece: Piece, result: _Result) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def _give(self, piece: Piece, result: _Result) -> _Given:
         target = piece.target
         yield from self._change_to(target)
         if isinstance(result, BaseException):
@@ -197,7 +201,7 @@ class _Scan:
             return
         yield from self._read_on(piece, is_damaged=result is not None)
 
-    def _read_on(self, piece: Piece, *, is_damaged: bool) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def _read_on(self, piece: Piece, *, is_damaged: bool) -> _Given:
         """Reads by one reader from the begin of a piece to where it was to end, and behind damage there."""
         target = piece.target
         outcome = self._outcome(target)
