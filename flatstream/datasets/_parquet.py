@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from flatstream.datasets._dataset import Dataset
     from flatstream.datasets._parts import Part
 
-__all__ = ["Lost", "ParquetReport", "conditions_of", "write_parquet"]
+__all__ = ["Lost", "ParquetReport", "conditions_of", "descriptions_of", "write_parquet"]
 
 BATCH_ROWS = 65_536
 
@@ -168,6 +168,12 @@ def write_parquet(
     with Export(os.fspath(directory), name, options, resume=resume) as export:
         run.progress = progress
         return run.go(export)
+
+
+def descriptions_of(dataset: Dataset) -> Iterator[tuple[str, Any]]:
+    """The path and the description, or None, of each file and segment."""
+    for number, part in enumerate(dataset._parts):
+        yield part.path, dataset._head(number).description
 
 
 def conditions_of(dataset: Dataset, make: Callable[[Any, Any], Any]) -> Any:
