@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flatstream._core.stream.leaping import leap
 from flatstream._endpoints import Source
 from flatstream.datasets._heads import Head, Options, in_file
 from flatstream.datasets._parts import OpenPart, Part
@@ -31,6 +32,9 @@ __all__ = [
 
 # The most rows of a batch that may be the last one before reading goes on in pieces.
 FEW_ROWS = 2048
+
+# As many bytes as the longest header of a frame has.
+LONGEST_HEADER = 12
 
 # The names of the columns that say where a row comes from.
 SOURCE_FILE = "source_file"
@@ -310,6 +314,13 @@ def read_sequentially(
             outcome.is_complete = True
         finally:
             note()
+        lost = stream.lost_ranges
+        if options.torn_end == "stop" and options.on_error == "resync" and lost and lost[-1][1] == reader.offset:
+            start = base.offset + lost[-1][0]
+            if _is_cut(part, head, start):
+                outcome.torn = start
+                outcome.skipped -= 1
+                outcome.lost_bytes -= lost[-1][1] - lost[-1][0]
         if stream.stop_error is not None:
             place_error(stream.stop_error, base, part.path)
             if options.torn_end == "stop" and is_torn_end(part, head, stream.stop_error):
@@ -338,6 +349,22 @@ def is_torn_end(part: Part, head: Head, error: FlatStreamError) -> bool:
         }
         with StreamReader(Source(file, arguments), head.middle, on_error="resync") as reader:
             return reader.read_message() is None
+
+
+def _is_cut(part: Part, head: Head, offset: int) -> bool:
+    """Whether the frame at an offset, behind which no other was found, ends behind the end of a part; or there are only
+    zeros.
+    """
+    if head.middle is None:
+        return False
+    with part.open() as file:
+        if not file.can_seek or file.limit is None:
+            return False
+        file.seek(offset)
+        buffer = bytearray(LONGEST_HEADER)
+        found = leap(buffer[: file.readinto(buffer)], head.middle)
+    is_longer = found is not None and found.needed > file.limit - offset
+    return is_longer or _is_zero(part, offset)
 
 
 def _is_zero(part: Part, offset: int) -> bool:

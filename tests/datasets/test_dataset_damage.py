@@ -155,8 +155,7 @@ def test_a_torn_end_is_told_or_raised(tmp_path: Path) -> None:
     for on_error in POLICIES:
         found = flatstream.dataset([path, other], on_error=on_error)  # type: ignore[arg-type]
         assert found.count() == 30
-        if on_error != "resync":
-            assert found.files.column("status").to_pylist() == [f"torn end at {last}", ""]
+        assert found.files.column("status").to_pylist() == [f"torn end at {last}", ""]
         assert len(list(found.records())) == 30
     with pytest.raises(flatstream.UnexpectedEofError, match=r"a\.fs: the stream ends inside a frame") as caught:
         flatstream.dataset([path, other], torn_end="raise").count()
@@ -167,7 +166,9 @@ def reading_end(path: Path) -> int:
     with flatstream.open(path, on_error="stop") as reader:
         for _ in reader:
             pass
-        return reader.offset
+        assert reader.stop_error is not None
+        assert reader.stop_error.offset is not None
+        return reader.stop_error.offset
 
 
 def test_zeros_at_the_end_are_a_torn_end(tmp_path: Path) -> None:
@@ -175,10 +176,11 @@ def test_zeros_at_the_end_are_a_torn_end(tmp_path: Path) -> None:
     size = path.stat().st_size
     with path.open("ab") as file:
         file.write(bytes(5000))
-    found = flatstream.dataset(path)
-    assert found.count() == 30
-    assert found.files.column("status").to_pylist() == [f"torn end at {size}"]
-    assert len(list(found.records())) == 30
+    for on_error in ("raise", "stop", "resync"):
+        found = flatstream.dataset(path, on_error=on_error)  # type: ignore[arg-type]
+        assert found.count() == 30
+        assert found.files.column("status").to_pylist() == [f"torn end at {size}"]
+        assert len(list(found.records())) == 30
     with pytest.raises(flatstream.ChecksumMismatchError):
         flatstream.dataset(path, torn_end="raise").count()
 
