@@ -354,4 +354,5 @@ def test_question_that_an_index_answers_reads_less_in_each_engine(
             way(asked)
             read.append(asked.read(times) - before)
 
-        assert 0 < read[0] <= read[1] * 0.6, (number, read)
+        # One of the files has no index, and is read in full.
+        assert 0 < read[0] <= read[1] * 0.7, (number, read)
