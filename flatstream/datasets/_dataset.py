@@ -46,6 +46,8 @@ PathLike = str | os.PathLike[str]
 BATCH_ROWS = 65_536
 # Of a file of fewer bytes, an index is not read if all of the file is.
 WORTH_AN_INDEX = 8 << 20
+# Of one file of which an index says that fewer bytes are read: threads take as long to begin.
+WORTH_THREADS = 4 << 20
 # Fewer bytes are read by one thread.
 SMALL = 1 << 20
 
@@ -544,14 +546,27 @@ class Dataset:
         if limit is not None and limit <= BATCH_ROWS:
             # Other threads would read ahead what nobody asks for.
             threads = 1
+        prepare = partial(self._prepare, query, outcomes=outcomes, threads=threads)
+        chosen = self._targets(targets)
+        if threads > 1 and len(self._parts) == 1 and query.predicate is not None:
+            chosen = iter(list(chosen))
+            for target in targets:
+                try:
+                    prepare(target)
+                except BaseException:
+                    target.close()
+                    raise
+                if target.planned_bytes() < WORTH_THREADS:
+                    threads = 1
         found = scan(
-            self._targets(targets),
+            chosen,
             query,
             outcomes,
-            partial(self._prepare, query, outcomes=outcomes, threads=threads),
+            prepare,
             threads=threads,
             # The first piece is small, and so is the first batch then.
             by_one_reader=threads == 1 and limit is None,
+            starts_small=limit is not None,
         )
         try:
             for target, batches, offset in found:

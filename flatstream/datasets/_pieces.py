@@ -23,7 +23,8 @@ __all__ = ["Piece", "Planner", "Position", "Stretch", "Target", "piece_deframer"
 logger = logging.getLogger("flatstream.datasets")
 
 # A piece is so large that handing it to a thread costs nothing beside reading it, and that two threads read files 1.8
-# times as fast as one (asv_benchmarks/scale.py). The first one of a scan is small, so that the first rows come at once.
+# times as fast as one (asv_benchmarks/scale.py). The first one of a scan is smaller, so that the first rows come at
+# once, and small if few are asked for.
 PIECE = 4 << 20
 FIRST_PIECE = 64 << 10
 
@@ -127,6 +128,12 @@ class Target:
                 self.file.close()
                 self.file = None
 
+    def planned_bytes(self) -> int:
+        """How many bytes are to be read, at most."""
+        size = 0 if self.file is None else self.file.size
+        ends = ((each, size if each.end is None else each.end) for each in self.stretches or ())
+        return sum(max(0, end - each.begin.offset) for each, end in ends)
+
     def take_count(self) -> int:
         """How many bytes were read of it since this was called last."""
         with self.lock:
@@ -226,6 +233,8 @@ class Planner:
     by_one_reader : bool
         Whether one StreamReader reads to the end of a file whose frames nobody has looked for: without a second thread,
         that is twice as fast as pieces are.
+    starts_small : bool
+        Whether the first piece is one for a few rows.
     """
 
     def __init__(
@@ -235,6 +244,7 @@ class Planner:
         prepare: Callable[[Target], None],
         *,
         by_one_reader: bool = False,
+        starts_small: bool = True,
     ) -> None:
         self._options = options
         self._by_one_reader = by_one_reader
@@ -245,7 +255,7 @@ class Planner:
         self._target: Target | None = None
         # What is left of it, the next one last.
         self._left: list[Stretch] = []
-        self._size = FIRST_PIECE
+        self._size = FIRST_PIECE if starts_small else PIECE // 4
         # Whether there was a piece of the target.
         self._gives = False
         self._deframer: Deframer | None = None
