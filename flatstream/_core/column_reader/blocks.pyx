@@ -725,7 +725,8 @@ cdef class BlockBuilder(FrameWatcher):
                 part = i
                 while True:
                     frame_end = <unsigned long long>places[i + 1] if i + 1 < count else end
-                    row += flags is NULL or flags[i]
+                    if flags is NULL or flags[i]:
+                        row += 1
                     i += 1
                     if i == count or frame_end - self.block_begin >= <unsigned long long>self.block_size:
                         break
