@@ -288,7 +288,9 @@ def duration(nanoseconds: float) -> str:
         return f"{nanoseconds:.3g} ns"
     if nanoseconds < 1e6:
         return f"{nanoseconds / 1e3:.3g} µs"
-    return f"{nanoseconds / 1e6:.3g} ms"
+    if nanoseconds < 1e9:
+        return f"{nanoseconds / 1e6:.3g} ms"
+    return f"{nanoseconds / 1e9:.3g} s"
 
 
 def caption(data: dict[str, Any]) -> str:
