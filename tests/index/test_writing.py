@@ -24,7 +24,7 @@ def write(path: Path, numbers: range, mode: str = "w", **options: Any) -> Any:
 def test_index_covers_all_that_was_written(tmp_path: Path) -> None:
     path = tmp_path / "a.fs"
     report = write(path, range(3000), checksum="crc32")
-    assert (report.action, report.rows, report.gaps, report.stopped_because) == ("created", 3000, [], None)
+    assert (report.action, report.rows, report.gaps, report.stopped_because) == ("created", 3000, (), None)
     assert report.covered == report.stream_size == path.stat().st_size
     index = loaded(path)
     assert len(index) == report.blocks > 5
@@ -73,7 +73,7 @@ def test_every_way_of_writing_is_seen(tmp_path: Path, way: str, buffer_size: int
             for payload in reader:
                 writer.write_payload(payload)
     report = writer.index_report
-    assert (report.rows, report.gaps, report.covered) == (count, [], path.stat().st_size)
+    assert (report.rows, report.gaps, report.covered) == (count, (), path.stat().st_size)
     assert_right(path, loaded(path))
 
 
@@ -92,7 +92,7 @@ def test_appending_builds_what_is_missing(tmp_path: Path) -> None:
     with flatstream.open(path, "w", checksum="xxhash64", describe=MESSAGE) as writer:
         RecordWriter(writer, MESSAGE).write_records(map(record, range(1500)))
     report = write(path, range(1500, 2000), "a")
-    assert (report.action, report.rows, report.gaps) == ("created", 2000, [])
+    assert (report.action, report.rows, report.gaps) == ("created", 2000, ())
     assert_right(path, loaded(path))
 
 
