@@ -226,6 +226,46 @@ def test_error_of_the_index_does_not_stop_the_writer(tmp_path: Path, monkeypatch
     assert build_index(path).gaps == ()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of the size of files")
+@pytest.mark.parametrize("buffer_size", [0, 3000, 64 << 10])
+def test_file_that_is_full_for_a_while_has_an_index_that_is_right(tmp_path: Path, buffer_size: int) -> None:
+    path = tmp_path / "a.fs"
+    code = f"""
+import random, resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).resolve().parents[1])!r})
+import flatstream
+from support.index_messages import MESSAGE, record
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = {str(path)!r}
+rnd = random.Random(3)
+failed = accepted = 0
+with flatstream.open(path, "w", checksum="crc32", describe=MESSAGE, index=True, buffer_size={buffer_size}) as writer:
+    records = flatstream.RecordWriter(writer, MESSAGE)
+    for n in range(1500):
+        limit = resource.RLIM_INFINITY
+        if n % 50 > 30:
+            # Somewhere in the next frames.
+            limit = writer.bytes_written + rnd.randrange(5000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        try:
+            records.write_record(record(n) | (dict(text="y" * 70_000) if n % 100 == 45 else dict()))
+            accepted += 1
+            if n % 50 == 49:
+                writer.flush()
+        except OSError as error:
+            failed += 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+print(failed > 5, accepted == writer.frames_written, writer.index_report.rows > 500)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    assert done.stdout == "True True True\n", done.stdout + done.stderr
+    index = loaded(path)
+    assert_right(path, index)
+    # What was not seen is in a gap.
+    assert build_index(path).action == "unchanged"
+    assert index.covered == path.stat().st_size
+
+
 def test_index_that_cannot_be_opened_does_not_stop_the_writer(tmp_path: Path) -> None:
     path = tmp_path / "a.fs"
     Path(f"{path}.idx").mkdir()

@@ -627,6 +627,8 @@ cdef class BlockBuilder(FrameWatcher):
         in the stream, and the last one ends at `end`. `stored` has the frames as they are stored, or is NULL.
         """
         cdef Py_ssize_t i = 0, done, window = MAX_WINDOW, n
+        if self.plan is None:
+            raise TypeError("BlockBuilder.__init__ was not called")
         while i < count:
             n = min(count - i, window)
             done = self.add_window(
