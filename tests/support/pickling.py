@@ -409,6 +409,7 @@ def carried() -> dict[str, list[Any]]:
         "SplitFile": [SplitFile("b.fs", 3, 40)],
         "SplitReport": [SplitReport((SplitFile("b.fs", 3, 40),), read, 0)],
         "Input": [Input("events.fs", "file", 100), Input("-", "pipe")],
+        "IndexReport": [fs.IndexReport("a.fs.idx", "a.fs", "created", None, (), "a.B", 2, 9, 9, 70, 80, ((5, 9),), 60)],
         "InvalidFrameError": [damage],
         "MemoryPolicy": [Never("a note")],
         "NoChecksum": [fs.NoChecksum()],
