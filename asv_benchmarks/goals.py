@@ -35,6 +35,7 @@ from . import (
     following,
     framing,
     imports,
+    indexing,
     journal_reading,
     journal_threaded,
     journal_writing,
@@ -589,6 +590,18 @@ def goals() -> Iterator[Goal]:
                 1.8,
                 "pass",
             )
+    for where in ("all", "half"):
+        yield Goal(
+            "T1",
+            f"two columns of two paths, {where} of the rows, two threads",
+            threads.TwoPaths,
+            "time_two_threads",
+            "time_one_thread",
+            (where, "xxhash64", None),
+            "times faster",
+            1.7,
+            "pass",
+        )
     yield Goal(
         "X1",
         "async for over a socket, 100 B, readexactly by hand",
@@ -683,6 +696,18 @@ def many_files() -> Iterator[Goal]:
         1.3,
         "byte",
     )
+    for work, target in (("records", 1.15), ("payloads", 1.3)):
+        yield Goal(
+            "Q9",
+            f"writing {work} with an index of one field, beside without",
+            indexing.Writing,
+            f"time_{work}_with_index",
+            f"time_{work}",
+            (),
+            SLOWER,
+            target,
+            "message",
+        )
 
 
 def bytes_text(size: int) -> str:

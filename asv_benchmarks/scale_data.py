@@ -152,11 +152,10 @@ def write_stream(path: str, columns: dict[str, Any]) -> None:
     """A described stream with an index for the time."""
     reading = table()
     rows = len(columns["time_ns"])
-    with flatstream.open(path, "w", checksum="xxhash64", describe=reading) as writer:
+    with flatstream.open(path, "w", checksum="xxhash64", describe=reading, index=["time_ns"]) as writer:
         records = flatstream.RecordWriter(writer, reading)
         for begin in range(0, rows, ROWS_AT_ONCE):
             records.write_columns({name: column[begin : begin + ROWS_AT_ONCE] for name, column in columns.items()})
-    flatstream.build_index(path, ["time_ns"])
 
 
 def arrow_table(columns: dict[str, Any]) -> Any:

@@ -62,7 +62,7 @@ def open(
     checksum: Checksum | ChecksumType | str | None = None,
     deframer: Deframer | Checksum | ChecksumType | str | None = None,
     allow_empty: bool | None = None,
-    capacity: int = ...,
+    capacity: int | None = None,
     memory_policy: MemoryPolicy | None = None,
     follow: bool = False,
     mmap: bool = False,

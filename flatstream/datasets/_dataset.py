@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from flatstream._ranges import RangeFile
     from flatstream.datasets._arrow import ArrowDataset
+    from flatstream.datasets._parquet import ParquetReport
     from flatstream.schema import RecordView, Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
@@ -42,6 +44,8 @@ PathLike = str | os.PathLike[str]
 
 # The rows of a batch, unless the caller says how many.
 BATCH_ROWS = 65_536
+# Of a file of fewer bytes, an index is not read if all of the file is.
+WORTH_AN_INDEX = 8 << 20
 # Fewer bytes are read by one thread.
 SMALL = 1 << 20
 
@@ -232,6 +236,7 @@ class Dataset:
         self._indexes: dict[int, tuple[Any, FileIndex | UnusableIndex]] = {}
         self._known_kinds: list[Kind] | None = self._given_kinds
         self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
+        self._time_range: list[TimeRange | None] | None = None
         self._bytes_read = 0
 
     # What it is
@@ -283,11 +288,13 @@ class Dataset:
     def time_range(self) -> TimeRange | None:
         """The first and the last time of a message; None without a time field, and without a message.
 
-        Blocks of which an index says it are not read; the time of all others is.
+        Blocks of which an index says it are not read; the time of all others is. It is kept until `refresh`.
         """
-        time = time_of(self._kinds())
-        found = find_range(self, self._threads(None))
-        return None if time is None or found is None else TimeRange(*time, *found)
+        if self._time_range is None:
+            time = time_of(self._kinds())
+            found = find_range(self, self._threads(None))
+            self._time_range = [None if time is None or found is None else TimeRange(*time, *found)]
+        return self._time_range[0]
 
     def refresh(self) -> None:
         """Looks at the paths again: for files that are new, have grown or were removed.
@@ -531,9 +538,21 @@ class Dataset:
             return
         outcomes: dict[int, Outcome] = {}
         targets: list[Target] = []
-        rows = done = 0
-        total = sum(part.size or 0 for part in self._parts)
-        found = scan(self._targets(targets), query, outcomes, partial(self._prepare, query, outcomes), threads=threads)
+        rows = 0
+        # Up to each file.
+        sizes = [0, *accumulate(part.size or 0 for part in self._parts)]
+        if limit is not None and limit <= BATCH_ROWS:
+            # Other threads would read ahead what nobody asks for.
+            threads = 1
+        found = scan(
+            self._targets(targets),
+            query,
+            outcomes,
+            partial(self._prepare, query, outcomes=outcomes, threads=threads),
+            threads=threads,
+            # The first piece is small, and so is the first batch then.
+            by_one_reader=threads == 1 and limit is None,
+        )
         try:
             for target, batches, offset in found:
                 for batch in batches:
@@ -543,17 +562,28 @@ class Dataset:
                     yield batch
                     if rows == limit:
                         return
-                size = target.part.size or 0
+                begin, end = sizes[target.number : target.number + 2]
                 if offset is None:
-                    done += size
-                    self._note(targets[: targets.index(target) + 1])
+                    self._note([target])
                 if progress is not None:
-                    progress(rows, done + (0 if offset is None else min(size, offset)), total)
+                    progress(rows, end if offset is None else min(end, begin + offset), sizes[-1])
+            if progress is not None:
+                progress(rows, sizes[-1], sizes[-1])
         finally:
             found.close()
             self._note(targets)
             with self._lock:
                 self._outcomes.update(outcomes)
+        self._check_that_some_are_left()
+
+    def _check_that_some_are_left(self) -> None:
+        """Raises if retention has removed all segments."""
+        if self._parts and all(
+            number in self._outcomes and self._outcomes[number].is_removed for number in range(len(self._parts))
+        ):
+            raise FileNotFoundError(
+                errno.ENOENT, "all files of the dataset were removed: refresh() looks for new ones", self._parts[0].path
+            )
 
     def _threads(self, threads: int | None) -> int:
         """How many threads decode, if the caller says so many."""
@@ -575,7 +605,9 @@ class Dataset:
                 made.append(Target(number, part, head))
                 yield made[-1]
 
-    def _prepare(self, query: Query, outcomes: dict[int, Outcome], target: Target) -> None:
+    def _prepare(
+        self, query: Query, target: Target, outcomes: dict[int, Outcome] | None = None, *, threads: int = 1
+    ) -> None:
         """Plans what is read of a file."""
         head = target.head
         target.stretches = []
@@ -586,11 +618,14 @@ class Dataset:
         except FileNotFoundError:
             if target.part.kind != "segment":
                 raise
-            outcomes.setdefault(target.number, Outcome()).is_removed = True
+            (self._outcomes if outcomes is None else outcomes).setdefault(target.number, Outcome()).is_removed = True
             return
         target.is_sequential = head.middle is None or not file.can_seek
         target.stretches = [Stretch(Position(head.begin, 0), None)]
-        if query.predicate is not None and self._options.use_index and not target.is_sequential:
+        if target.is_sequential or not self._options.use_index:
+            return
+        # An index also says where frames begin, so that threads need not look for them.
+        if query.predicate is not None or (threads > 1 and file.size >= WORTH_AN_INDEX):
             self._plan_by_index(query, target, file)
 
     def _plan_by_index(self, query: Query, target: Target, file: RangeFile) -> None:
@@ -600,11 +635,14 @@ class Dataset:
         index = self._index(target.number, head, file)
         if isinstance(index, UnusableIndex) or not len(index) or index.begin != head.begin:
             return
-        if query.reads_frame and index.gaps:
-            # Behind damage, frames are numbered as the policy has it.
+        if index.gaps and (query.reads_frame or self._options.on_error == "skip"):
+            # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
+            return
+        target.uses_index = True
+        if query.predicate is None:
+            target.stretches = plan_by_index(target, index, None, file.size)
             return
         may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
-        target.uses_index = True
         target.stretches = plan_by_index(target, index, may_match, file.size)
         file.announce(
             (stretch.begin.offset, file.size if stretch.end is None else stretch.end) for stretch in target.stretches
@@ -630,10 +668,6 @@ class Dataset:
             return None
         with self._parts[number].open_ranges() as file:
             return self._index(number, head, file) if file.can_seek else None
-
-    def _number_options(self) -> Options:
-        """The options with which times are read as numbers."""
-        return replace(self._options, times="number")
 
     # Other libraries
 
@@ -690,11 +724,108 @@ class Dataset:
 
         return plan_splits(self, n, where)
 
-    def to_parquet(self, directory: PathLike, **options: Any) -> Any:
-        """Writes the dataset as Parquet files."""
+    def to_parquet(
+        self,
+        directory: PathLike,
+        *,
+        partition_by: str | Sequence[str] | None = "hour",
+        fields: Iterable[str] | None = None,
+        where: Any = None,
+        until: Literal["now", "closed"] | datetime = "now",
+        row_group_rows: int = 65_536,
+        max_file_bytes: int = 512 << 20,
+        compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] = "zstd",
+        resume: bool = True,
+        name: str = "export",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> ParquetReport:
+        """Puts the rows into Parquet files in a folder, each row once, and goes on where the last run stopped.
+
+        It can be run again and again, as by cron, with a new dataset of the same paths: each run reads what was added
+        since, and puts it into new files. A run can be killed at any moment, or lose its power: the next one goes on,
+        and no row is missing or there twice. No file is overwritten, and none removed but what a killed run left under
+        ``_flatstream``, where the state of the export is. See docs/convert.md.
+
+        Parameters
+        ----------
+        directory : path
+            The folder, which is made if it is not there. Not a URL: files must get their names at once.
+        partition_by : "hour", "day", names of columns, or None
+            The folders below it, in the layout of Hive: of the time, in UTC, ``date=2026-11-29/hour=13``; of columns of
+            integers, bools, strings and enums, ``host=alpha``, which are then in no file; or several, as
+            ``["host", "day"]``. None for no folders.
+        fields : iterable of str, optional
+            As for `columns`.
+        where : conditions, optional
+            As for `columns`.
+        until : "now", "closed", or datetime
+            How far files are read: to their ends; or to the first row of the hour or day that is not over, so that it
+            comes into one file when it is. What follows such a row waits with it. A datetime with a time zone is what
+            counts as the present for that.
+        row_group_rows : int
+            How many rows a row group has.
+        max_file_bytes : int
+            About how large a file becomes, at most.
+        compression : str
+            That of the files.
+        resume : bool
+            False: raise an error if there was a run with this folder and name before.
+        name : str
+            That of the export, with which the names of its files begin. Exports of different names can share a folder:
+            of different machines, for instance.
+        progress : callable, optional
+            Called with the bytes that were read, and those that there are.
+
+        Returns
+        -------
+        ParquetReport
+            What this run did, and what it could not do.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            An argument is wrong; messages say no time; fields have the names of folders; or an earlier run had other
+            options, or its state is damaged.
+        FileExistsError
+            There was a run, and `resume` is False; or there are its files, and its state is lost.
+        FlatStreamError
+            Damage, if `on_error` is "raise": all that is before it is exported, and the other files too. Or a file
+            was changed before the place where the last run ended.
+        OSError
+            EBUSY: another process runs this export. Others: a file cannot be read or written; nothing of the step in
+            which that happens is exported.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import flatstream
+        >>> from flatstream import RecordWriter, Schema, dataset
+        >>> schema = Schema.from_file("examples/telemetry.bfbs")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with flatstream.open(f"{folder}/a.fs", "w", checksum="crc32", describe=schema) as writer:
+        ...         RecordWriter(writer, schema.root).write(wall_time_ns=1_795_957_200_000_000_000, host="a")
+        ...     lake = f"{folder}/lake"
+        ...     report = dataset(f"{folder}/a.fs").to_parquet(lake, fields=["wall_time_ns", "host"])
+        ...     again = dataset(f"{folder}/a.fs").to_parquet(lake, fields=["wall_time_ns", "host"])
+        >>> [file.rpartition("/")[0] for file in report.files], report.rows, again.rows
+        (['date=2026-11-29/hour=13'], 1, 0)
+        """
         from flatstream.datasets._parquet import write_parquet
 
-        return write_parquet(self, directory, **options)
+        return write_parquet(
+            self,
+            directory,
+            partition_by=partition_by,
+            fields=fields,
+            where=where,
+            until=until,
+            row_group_rows=row_group_rows,
+            max_file_bytes=max_file_bytes,
+            compression=compression,
+            resume=resume,
+            name=name,
+            progress=progress,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("_paths", "_options", "_parts", "_given_kinds")}

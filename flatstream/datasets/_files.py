@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -80,6 +81,8 @@ def _row(dataset: Dataset, number: int) -> dict[str, Any]:
             found = None if head.time is None else _known_range(index, head.time, dataset, number)
             if found is not None and head.time is not None:
                 row |= {"first_time": found[0], "last_time": found[1], "unit": head.time[1]}
+    except FileNotFoundError as error:
+        row["status"] = "removed" if part.kind == "segment" else f"cannot be read: {error}"
     except (FlatStreamError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
         row["status"] = f"cannot be read: {error}"
     outcome = dataset._outcomes.get(number)
@@ -123,54 +126,48 @@ def _range_of_blocks(index: FileIndex, path: str) -> tuple[int, int] | None:
 
 def find_range(dataset: Dataset, threads: int) -> tuple[int, int] | None:
     """The first and the last time of a dataset, in the finest unit of its files; None if no message has one."""
-    kinds = dataset._kinds()
-    time = time_of(kinds)
+    time = time_of(dataset._kinds())
     if time is None:
         return None
-    path, unit = time
+    found: list[int] = []
+    for kind in dataset._kinds():
+        if kind.time is not None:
+            factor = UNITS[kind.time[1]] // UNITS[time[1]]
+            found += [number * factor for number in _extremes(dataset, kind, kind.time[0], threads)]
+    return (min(found), max(found)) if found else None
+
+
+def _extremes(dataset: Dataset, kind: Kind, path: str, threads: int) -> list[int]:
+    """Times in the files of one kind, the smallest and the largest one among them."""
     # Numbers, so that times which no timestamp has are read too.
-    options = dataset._number_options()
-    timed = [kind for kind in kinds if kind.time is not None]
-    schema = unify([Kind(kind.table, None, kind.path) for kind in timed], (path,), "number")
-    query = Query(schema, schema, None, ROWS, options)
+    schema = unify([kind], (path,), "number")
+    query = Query(schema, schema, None, ROWS, replace(dataset._options, times="number"))
     found: list[int] = []
     targets: list[Target] = []
 
-    def note(low: int, high: int, own: str) -> None:
-        factor = UNITS[own] // UNITS[unit]
-        found.extend((low * factor, high * factor))
-
     def prepare(target: Target) -> None:
         head = target.head
-        assert head.time is not None
-        dataset._prepare(query, dataset._outcomes, target)
-        if not target.stretches or target.is_sequential:
+        dataset._prepare(query, target)
+        if not target.stretches or target.is_sequential or not dataset._options.use_index:
             return
-        index = dataset._index(target.number, head, target.ranges()) if dataset._options.use_index else None
+        index = dataset._index(target.number, head, target.ranges())
         if not isinstance(index, FileIndex) or path not in index.statistics or not len(index):
             return
         if index.begin != head.begin or index.gaps:
             return
-        known = _range_of_blocks(index, path)
-        if known is not None:
-            note(*known, head.time[1])
+        found.extend(_range_of_blocks(index, path) or ())
         behind = Position(index.covered, int(index.first_frames[-1] + index.frames[-1]))
         target.stretches = [Stretch(behind, None)]
 
-    rows = scan(
-        (target for target in dataset._targets(targets) if target.head.time is not None),
-        query,
-        dataset._outcomes,
-        prepare,
-        threads=threads,
-    )
+    of_kind = (target for target in dataset._targets(targets) if (id(target.head.table), target.head.time) == kind.key)
+    rows = scan(of_kind, query, dataset._outcomes, prepare, threads=threads)
     try:
-        for target, batches, _ in rows:
+        for _, batches, _ in rows:
             for batch in batches:
                 extremes = pc.min_max(batch.column(0)).as_py()
-                if extremes["min"] is not None and target.head.time is not None:
-                    note(extremes["min"], extremes["max"], target.head.time[1])
+                if extremes["min"] is not None:
+                    found += extremes.values()
     finally:
         rows.close()
         dataset._note(targets)
-    return (min(found), max(found)) if found else None
+    return found

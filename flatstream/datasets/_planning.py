@@ -1,34 +1,33 @@
-"""Where a dataset is cut into splits: at frames, which are found by leaping over headers where nothing else tells."""
+"""Where a dataset is cut into splits: at frames that an index or the blocks of a sealed file name, or that leaping over
+headers finds. Each such place is checked by the frames that begin there.
+"""
 
 from __future__ import annotations
 
-import io
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flatstream._core.stream.frame_search import evidence_bytes_of, find_next_frames, header_size_of
 from flatstream._core.stream.leaping import boundaries
-from flatstream._endpoints import open_file
-from flatstream._ranges import RangeFile, ranges_of
-from flatstream.datasets._parts import Part
+from flatstream.datasets._pieces import Position, Stretch, Target, piece_deframer
+from flatstream.datasets._reading import Query
 from flatstream.errors import FlatStreamError, UnexpectedEofError
-from flatstream.journal._layout import Segment
-from flatstream.journal._segment_files import open_segment
+from flatstream.index import UnusableIndex
 from flatstream.reader import StreamReader
 
 if TYPE_CHECKING:
+    from flatstream._ranges import RangeFile
     from flatstream.datasets._dataset import Dataset
-    from flatstream.framing import Deframer
 
-__all__ = ["Stretch", "cut_stretches", "find_stretches"]
+__all__ = ["Source", "find_sources", "share_out"]
 
 # The distance of the frames that leaping notes: a twentieth of a split, and at most this.
 MOST_STEP = 4 << 20
 
-# Where a cut would leave less than this share of a split on one side of the end of a file, the file is not cut there.
+# Where a cut would leave less than this share of a split on one side of the end of a stretch, it is not made.
 TOLERANCE = 0.1
 
 # What is read at a time to check the frames at a cut, and the most for one frame.
@@ -39,187 +38,247 @@ MOST_CHECKED = 16 << 20
 SEARCHED = 16 << 20
 MOST_DAMAGE = 100
 
-# How many blocks of a sealed file are tried for a cut.
+# How many blocks are tried for a cut.
 MOST_BLOCKS = 8
 
 # How much larger a compressed stream is than its file, as long as nothing else is known: it is for sharing out work only.
 GUESSED_RATIO = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Whole frames of a part that follow one another.
+@dataclass
+class Source:
+    """A file of a dataset, and what of it may have rows that are wanted.
 
     Attributes
     ----------
-    number : int
-        Of the part in the dataset.
-    begin, end : int
-        Offsets in the stream; `end` is None where only reading tells where the stream ends.
-    frame : int
-        The number of the first frame, as far as it is known.
-    is_last : bool
-        Whether it goes to the end of the part.
-    size : int
-        About how many bytes it has.
+    target : Target
+        The file; its stretches are whole frames.
+    size : int or None
+        Of the stream; None where only reading tells.
+    is_whole : bool
+        Whether one split must have all of it.
     """
 
-    number: int
-    begin: int
-    end: int | None
-    frame: int
-    is_last: bool
-    size: int
+    target: Target
+    size: int | None
+    is_whole: bool
+
+    def size_of(self, stretch: Stretch) -> int:
+        """About how many bytes a stretch has."""
+        end = self.size if stretch.end is None else stretch.end
+        if end is None:
+            return max(1, GUESSED_RATIO * (self.target.part.size or 0))
+        return max(0, end - stretch.begin.offset)
 
 
-def find_stretches(dataset: Dataset, where: Any) -> list[Stretch]:
-    """What of each part may have rows that are wanted: all of it, as long as no index says otherwise."""
+def find_sources(dataset: Dataset, where: Any) -> list[Source]:
+    """The files of a dataset that may have rows that are wanted, and which stretches of them."""
+    query = dataset._query([], where, 65_536, False, False)
     found = []
-    for number, part in enumerate(dataset._parts):
-        head = dataset._head(number)
-        if head.table is None:
-            continue
+    for target in dataset._targets([]):
         try:
-            with _open(part) as file:
-                size = file.size if file.can_seek else -1
-        except FileNotFoundError:
-            if part.kind != "segment":
-                raise
-            # Retention has removed it since it was listed.
-            continue
-        begin = head.begin if head.middle is not None else 0
-        guess = size if size >= 0 else max(1, GUESSED_RATIO * (part.size or 0))
-        found.append(Stretch(number, begin, size if size >= 0 else None, 0, True, max(0, guess - begin)))
+            source = _source(dataset, query, target)
+        finally:
+            target.close()
+        if target.stretches:
+            found.append(source)
     return found
 
 
-def _open(part: Part) -> RangeFile:
-    if part.kind == "segment":
-        file = open_segment(Segment(part.path, part.first))
-        return ranges_of(file, size=None if part.was_compressed else part.size)
-    file = open_file(part.path)
-    return ranges_of(file, size=part.size if type(file) is io.FileIO else None)
+def _source(dataset: Dataset, query: Query, target: Target) -> Source:
+    dataset._prepare(query, target)
+    if not target.stretches:
+        return Source(target, None, True)
+    file = target.ranges()
+    size = file.size if file.can_seek else -1
+    middle = target.head.middle
+    can_cut = (
+        not target.is_sequential
+        and size >= 0
+        and middle is not None
+        and header_size_of(middle) is not None
+        # With "stop", whether a frame is read depends on all that lie before it.
+        and query.options.on_error != "stop"
+        # Frames without a checksum are found again, behind damage, by what lies before them.
+        and not (query.options.on_error == "resync" and not evidence_bytes_of(middle))
+    )
+    source = Source(target, size if size >= 0 else None, not can_cut)
+    if target.uses_index and not (can_cut and _agrees(source, query)):
+        # The file is read in full. Its rows are those that are wanted all the same.
+        target.uses_index = False
+        target.stretches = [Stretch(Position(target.head.begin, 0), None)]
+    else:
+        # What an index says of the number of frames is not needed, and not believed.
+        target.stretches = [stretch._replace(frames=None, blocks=None) for stretch in target.stretches]
+    return source
 
 
-def cut_stretches(dataset: Dataset, stretches: Sequence[Stretch], count: int) -> list[list[Stretch]]:
+def _agrees(source: Source, query: Query) -> bool:
+    """Whether intact frames begin where stretches do, and where they end."""
+    target = source.target
+    assert target.stretches is not None
+    if any(stretch.is_gap for stretch in target.stretches):
+        # There is damage, behind which a reader comes to frames by itself.
+        return False
+    finder = _Finder(source, target.ranges(), query.options)
+    places = {stretch.begin.offset for stretch in target.stretches}
+    places.update(stretch.end for stretch in target.stretches if stretch.end is not None)
+    return all(place == source.size or finder.behind_chain(place) is not None for place in sorted(places))
+
+
+Run = tuple[Source, Stretch]
+
+
+def share_out(dataset: Dataset, sources: Sequence[Source], count: int) -> list[list[Run]]:
     """Shares stretches out among at most `count` splits of about as many bytes each, in their order."""
-    total = sum(stretch.size for stretch in stretches)
+    sizes = [sum(source.size_of(stretch) for stretch in source.target.stretches or ()) for source in sources]
+    total = sum(sizes)
     if not total:
-        return [list(stretches)] if stretches else []
+        return [[(source, stretch) for source in sources for stretch in source.target.stretches or ()]][: len(sources)]
     share = total / count
-    pieces: list[Stretch] = []
+    splits: list[list[Run]] = [[] for _ in range(count)]
+
+    def give(begin: int, size: int, runs: Iterable[Run]) -> None:
+        # Where its middle lies.
+        splits[min(count - 1, int((begin + size / 2) / share))].extend(runs)
+
     at = 0
-    for stretch in stretches:
-        # The places of the cuts inside of it.
-        first, last = math.floor(at / share) + 1, math.ceil((at + stretch.size) / share) - 1
-        slack = TOLERANCE * share
-        places = [round(cut * share) - at for cut in range(first, last + 1)]
-        places = [place for place in places if slack <= place <= stretch.size - slack]
-        pieces.extend(_cut(dataset, stretch, places, share) if places else [stretch])
-        at += stretch.size
-    splits: list[list[Stretch]] = [[] for _ in range(count)]
-    at = 0
-    for piece in pieces:
-        middle = at + piece.size / 2
-        splits[min(count - 1, int(middle / share))].append(piece)
-        at += piece.size
+    for source, size in zip(sources, sizes, strict=True):
+        stretches = source.target.stretches or ()
+        if source.is_whole:
+            give(at, size, [(source, stretch) for stretch in stretches])
+            at += size
+            continue
+        for stretch in _cut(dataset, source, at, share):
+            give(at, source.size_of(stretch), [(source, stretch)])
+            at += source.size_of(stretch)
     return [split for split in splits if split]
 
 
-def _cut(dataset: Dataset, stretch: Stretch, places: list[int], share: float) -> list[Stretch]:
-    """Cuts a stretch at the frames that follow some places in it, as far as such are found."""
-    part, head = dataset._parts[stretch.number], dataset._head(stretch.number)
-    on_error = dataset._options.on_error
-    if stretch.end is None or head.middle is None or header_size_of(head.middle) is None or on_error == "stop":
-        # With "stop", whether a frame is read depends on all that lie before it.
-        return [stretch]
-    if on_error == "resync" and not evidence_bytes_of(head.middle):
-        # Frames without a checksum are found again by what lies before them.
-        return [stretch]
-    with _open(part) as file:
-        finder = _Finder(file, head.middle, stretch, careful=on_error == "resync")
-        wanted = [stretch.begin + place for place in places]
-        if file.compression is not None:
-            cuts = finder.by_blocks(wanted)
-        else:
-            cuts = finder.by_leaping(wanted, max(1, int(min(MOST_STEP, share / 20))))
-    return list(_pieces(stretch, cuts))
+def _cut(dataset: Dataset, source: Source, at: int, share: float) -> Iterator[Stretch]:
+    """The stretches of a file, cut at the frames that follow the ends of splits in them, as far as such are found."""
+    wanted: list[tuple[Stretch, list[int]]] = []
+    slack = TOLERANCE * share
+    for stretch in source.target.stretches or ():
+        size = source.size_of(stretch)
+        first, last = math.floor(at / share) + 1, math.ceil((at + size) / share) - 1
+        places = [round(number * share) - at for number in range(first, last + 1)]
+        wanted.append((stretch, [place for place in places if slack <= place <= size - slack]))
+        at += size
+    if not any(places for _, places in wanted):
+        yield from source.target.stretches or ()
+        return
+    try:
+        finder = _Finder(source, source.target.ranges(), dataset._options)
+        finder.note_blocks(dataset)
+        for stretch, places in wanted:
+            yield from _pieces(stretch, finder.find(stretch, places, share) if places else [])
+    finally:
+        source.target.close()
 
 
-def _pieces(stretch: Stretch, cuts: Iterable[tuple[int, int]]) -> Iterable[Stretch]:
-    assert stretch.end is not None
-    begin, frame = stretch.begin, stretch.frame
-    for offset, number in cuts:
-        if begin < offset < stretch.end:
-            yield Stretch(stretch.number, begin, offset, frame, False, offset - begin)
-            begin, frame = offset, number
-    yield Stretch(stretch.number, begin, stretch.end, frame, stretch.is_last, stretch.end - begin)
+def _pieces(stretch: Stretch, cuts: Iterable[Position]) -> Iterator[Stretch]:
+    begin = stretch.begin
+    for place in cuts:
+        if begin.offset < place.offset and (stretch.end is None or place.offset < stretch.end):
+            yield Stretch(begin, place.offset)
+            begin = place
+    yield Stretch(begin, stretch.end)
 
 
 class _Finder:
-    """Finds frames in a stretch at which it can be cut.
+    """Finds frames in a file at which it can be cut.
 
     A reader that begins at a cut must see what one sees that has read all that lies before. Where damage raises, or is
     left out frame by frame, that is so at every frame that headers lead to. Where a reader searches for the next frame
-    behind damage, `careful` is true: the frames before a cut must be intact, so that every search ends before it.
+    behind damage, the frames before a cut must be intact, too, so that every search ends before it.
     """
 
-    def __init__(self, file: RangeFile, deframer: Deframer, stretch: Stretch, *, careful: bool) -> None:
-        assert stretch.end is not None
+    def __init__(self, source: Source, file: RangeFile, options: Any) -> None:
+        assert source.size is not None
+        self._source = source
         self._file = file
-        self._deframer = deframer
-        self._end = stretch.end
-        self._begin = stretch.begin
-        self._frame = stretch.frame
-        self._careful = careful
-        evidence = evidence_bytes_of(deframer)
+        self._end = source.size
+        self._deframer = piece_deframer(source.target.head, options)
+        self._careful = options.on_error == "resync"
+        evidence = evidence_bytes_of(self._deframer)
         # How many frames in a row show where frames are.
         self._chain = 1 if evidence >= 4 else 3 if evidence else 8
+        self._blocks: list[int] = []
+        self._numbers: list[int] = []
 
-    def by_leaping(self, wanted: list[int], step: int) -> list[tuple[int, int]]:
-        """For each place the first frame behind it that can be found, or none."""
-        cuts: list[tuple[int, int]] = []
-        begin, frame = self._begin, self._frame
+    def note_blocks(self, dataset: Dataset) -> None:
+        """Looks where blocks begin, in the index or in a sealed file."""
+        target = self._source.target
+        if dataset._options.use_index:
+            index = dataset._index(target.number, target.head, self._file)
+            if not isinstance(index, UnusableIndex) and index.begin == target.head.begin:
+                self._blocks, self._numbers = index.offsets.tolist(), index.first_frames.tolist()
+        if not self._blocks and self._file.compression is not None:
+            self._blocks = self._file.block_offsets(0, self._end)
+            # How many frames lie before a block only reading would tell.
+            self._numbers = [0] * len(self._blocks)
+
+    def find(self, stretch: Stretch, places: list[int], share: float) -> list[Position]:
+        """For each place in a stretch the first frame behind it that can be found, or none."""
+        wanted = [stretch.begin.offset + place for place in places]
+        end = self._end if stretch.end is None else stretch.end
+        found = []
+        missing = []
+        for place in wanted:
+            position = self._block_at(place, end)
+            if position is None:
+                missing.append(place)
+            else:
+                found.append(position)
+        if missing and self._file.compression is None:
+            # A compressed file would be decompressed for it.
+            found += self._by_leaping(stretch.begin, end, missing, max(1, int(min(MOST_STEP, share / 20))))
+        return sorted(found)
+
+    def _block_at(self, place: int, end: int) -> Position | None:
+        first = bisect_left(self._blocks, place)
+        for index in range(first, min(first + MOST_BLOCKS, len(self._blocks))):
+            begin = self._blocks[index]
+            if begin >= end:
+                break
+            behind = self.behind_chain(begin)
+            if behind is None:
+                continue
+            number = self._numbers[index]
+            return Position(behind, number + self._chain) if self._careful else Position(begin, number)
+        return None
+
+    def _by_leaping(self, begin: Position, end: int, wanted: list[int], step: int) -> list[Position]:
+        cuts: list[Position] = []
         waiting = list(wanted)
         room = step + CHECKED
         for _ in range(MOST_DAMAGE):
-            limit = min(self._end, waiting[-1] + room)
-            found = boundaries(self._file.read_at, limit, self._deframer, begin, step)
+            limit = min(end, waiting[-1] + room)
+            found = boundaries(self._file.read_at, limit, self._deframer, begin.offset, step)
             if found is None:
                 break
             offsets = [offset for offset, _ in found]
             while waiting and waiting[0] <= offsets[-1]:
                 index = bisect_left(offsets, waiting.pop(0))
-                offset: int | None = offsets[index]
-                number = frame + found[index][1]
+                cut = Position(offsets[index], begin.frame + found[index][1])
                 if self._careful:
-                    offset = self.behind_chain(offsets[index])
-                    number += self._chain
-                if offset is not None:
-                    cuts.append((offset, number))
+                    behind = self.behind_chain(cut.offset)
+                    if behind is None:
+                        continue
+                    cut = Position(behind, cut.frame + self._chain)
+                cuts.append(cut)
             if not waiting:
                 break
-            begin, frame = offsets[-1], frame + found[-1][1]
-            if limit < self._end:
+            begin = Position(offsets[-1], begin.frame + found[-1][1])
+            if limit < end:
                 # The next frame may be longer than that.
                 room *= 16
                 continue
-            following = self._next_frame(begin) if self._careful else None
+            following = self._next_frame(begin.offset) if self._careful else None
             if following is None:
                 break
-            begin = following
-        return cuts
-
-    def by_blocks(self, wanted: list[int]) -> list[tuple[int, int]]:
-        """The same for a sealed file, whose blocks begin with frames, as a rule."""
-        cuts = []
-        for place in wanted:
-            for begin in self._file.block_offsets(place, self._end)[:MOST_BLOCKS]:
-                checked = self.behind_chain(begin)
-                if checked is not None:
-                    # How many frames lie before it would need all blocks to be read.
-                    cuts.append((checked if self._careful else begin, self._frame))
-                    break
+            begin = Position(following, begin.frame)
         return cuts
 
     def behind_chain(self, offset: int) -> int | None:
@@ -250,9 +309,5 @@ class _Finder:
         data = self._file.read_at(damaged, min(SEARCHED, self._end - damaged))
         if len(data) < 2:
             return None
-        at_end = damaged + len(data) >= self._end
-        try:
-            found, _ = find_next_frames(self._deframer, data, 1, at_end, len(data))
-        except FlatStreamError:
-            return None
+        found, _ = find_next_frames(self._deframer, data, 1, damaged + len(data) >= self._end, len(data))
         return damaged + found if found > 0 else None

@@ -7,15 +7,15 @@ keeps once.
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
+import itertools
 import math
 import os
 import pickle
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatstream._core.base.checks import int_argument
@@ -26,10 +26,20 @@ if TYPE_CHECKING:
 
     from flatstream.datasets._dataset import Dataset
     from flatstream.datasets._parts import Part
-    from flatstream.datasets._planning import Stretch
+    from flatstream.datasets._pieces import Target
+    from flatstream.datasets._planning import Run, Source
     from flatstream.datasets._reading import Query
 
-__all__ = ["Split", "SplitRange", "SplitSource", "plan_splits", "planned_size", "read_split"]
+__all__ = [
+    "Split",
+    "SplitRange",
+    "SplitSource",
+    "pack_runs",
+    "plan_splits",
+    "planned_size",
+    "read_split",
+    "split_by_time",
+]
 
 # The default size of a split, which Dask, Ray and Spark recommend as that of a partition within a factor of two.
 SPLIT_BYTES = 64 << 20
@@ -46,18 +56,15 @@ class SplitRange(NamedTuple):
     part : Part
         The file, as it was when the splits were planned.
     begin, end : int
-        Offsets in the stream; `end` is None for the end of a file whose size is not known before it is read.
+        Offsets in the stream; `end` is None for the end of the file, where a frame may be torn.
     frame : int
         The number of the first frame, as far as that is known without reading what lies before; for messages.
-    is_last : bool
-        Whether it goes to the end of the file, where a frame may be torn.
     """
 
     part: Part
     begin: int
     end: int | None
     frame: int
-    is_last: bool
 
 
 class SplitSource:
@@ -117,15 +124,44 @@ class SplitSource:
     def _read(
         self, split: Split, columns: Iterable[str] | None, where: Any, batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
-        parts = list(dict.fromkeys(one.part for one in split.ranges))
-        dataset = self._dataset(parts)
-        query = dataset._query(columns, _combined(self.where, where), batch_rows, False, False)
-        return _rows(dataset, query, [(parts.index(one.part), one) for one in split.ranges])
+        from flatstream.datasets._pieces import Position, Stretch, Target
+
+        # The ranges of a file follow one another.
+        files = [(part, list(ranges)) for part, ranges in itertools.groupby(split.ranges, lambda one: one.part)]
+        dataset = self._dataset(part for part, _ in files)
+        query = dataset._query(columns, _all_of(self.where, where, self._within(split.times)), batch_rows, False, False)
+
+        def targets() -> Iterator[Target]:
+            for number, (part, ranges) in enumerate(files):
+                try:
+                    head = dataset._head(number)
+                except FileNotFoundError:
+                    if part.kind != "segment":
+                        raise
+                    # Retention has removed it since the splits were planned.
+                    continue
+                stretches = [Stretch(Position(one.begin, one.frame), one.end) for one in ranges]
+                yield Target(number, part, head, stretches)
+
+        return _rows(query, targets())
+
+    def _within(self, times: tuple[int, int] | None) -> Any:
+        """The conditions of a time range."""
+        if times is None:
+            return None
+        from flatstream.datasets._unify import time_of
+
+        time = time_of(self._loaded()[1])
+        assert time is not None
+        return [(time[0], ">=", times[0]), (time[0], "<", times[1])]
 
     @functools.cached_property
     def arrow_schema(self) -> pa.Schema:
         """The columns of the dataset."""
         return self._dataset([]).arrow_schema
+
+    def _schema(self, fields: tuple[str, ...] | None) -> pa.Schema:
+        return self._dataset([])._schema(fields)
 
     def _dataset(self, parts: Iterable[Part]) -> Dataset:
         """A dataset of some of the files, with the columns of all of them."""
@@ -288,7 +324,7 @@ def _pack(content: _Content) -> bytes:
         for one in ranges:
             number(one.begin - at)
             number(max(0, one.frame - frame))
-            number(0 if one.end is None else 2 * (one.end - one.begin) + one.is_last + 1)
+            number(0 if one.end is None else one.end - one.begin + 1)
             at, frame = one.begin if one.end is None else one.end, max(frame, one.frame)
     return bytes(out)
 
@@ -332,8 +368,8 @@ def _unpack(packed: bytes) -> _Content:
                 begin += number()
                 frame += number()
                 length = number()
-                end = begin + (length - 1 >> 1) if length else None
-                ranges.append(SplitRange(part, begin, end, frame, not length or bool(length - 1 & 1)))
+                end = begin + length - 1 if length else None
+                ranges.append(SplitRange(part, begin, end, frame))
                 begin = begin if end is None else end
     except (IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"these bytes are not those of a split: {error}") from None
@@ -383,60 +419,51 @@ def read_split(
     return split.source._read(split, columns, where, batch_rows)
 
 
-def _rows(dataset: Dataset, query: Query, ranges: Sequence[tuple[int, SplitRange]]) -> Iterator[pa.RecordBatch]:
-    """The rows of ranges of the parts of a dataset."""
-    from flatstream.datasets._reading import Outcome, Position, read_sequentially
+def _rows(query: Query, targets: Iterable[Target]) -> Iterator[pa.RecordBatch]:
+    """The rows of the stretches of files."""
+    from flatstream.datasets._scan import scan
 
-    for number, one in ranges:
+    found = scan(_opened(targets), query, {}, lambda target: None)
+    try:
+        for _, batches, _ in found:
+            yield from batches
+    finally:
+        found.close()
+
+
+def _opened(targets: Iterable[Target]) -> Iterator[Target]:
+    for target in targets:
         try:
-            head = dataset._head(number)
+            file = target.ranges()
         except FileNotFoundError:
-            if one.part.kind != "segment":
+            if target.part.kind != "segment":
                 raise
-            # Retention has removed it.
+            # Retention has removed it since the splits were planned.
             continue
-        outcome = Outcome()
-        place = Position(one.begin, one.frame)
-        end = None if one.is_last else one.end
-        for batch, place in read_sequentially(_cut(one.part, end), head, query, outcome, place):
-            if batch.num_rows:
-                yield batch
-        if end is not None and (outcome.torn is not None or place.offset != end) and not outcome.is_removed:
+        target.is_sequential = target.head.middle is None or not file.can_seek
+        stretches = target.stretches or []
+        needed = max((one.begin.offset if one.end is None else one.end for one in stretches), default=0)
+        if file.compression is None and 0 <= file.size < needed:
+            target.close()
             raise UnexpectedEofError(
-                f"{one.part.path}: the file is not the one any more that the splits were planned for, in which a frame "
-                f"ends at {end}",
-                offset=place.offset,
-                frame=place.frame,
+                f"{target.part.path}: the file has become shorter since the splits were planned, which have frames up to "
+                f"{needed}",
+                offset=needed,
             )
-        if outcome.is_removed and one.part.kind != "segment":
-            raise FileNotFoundError(errno.ENOENT, "it was removed since the splits were planned", one.part.path)
+        if len(stretches) > 1:
+            file.announce([(one.begin.offset, file.size if one.end is None else one.end) for one in stretches])
+        yield target
 
 
-def _cut(part, end):
-    from flatstream.datasets._parts import Part
-
-    global _Cut
-    if end is None:
-        return part
-
-    class _Cut(Part):
-        __slots__ = ()
-
-        def open(self):
-            file = Part.open(self)
-            file.limit = end if file.limit is None else min(end, file.limit)
-            return file
-
-    import dataclasses
-
-    return _Cut(**{f.name: getattr(part, f.name) for f in dataclasses.fields(part)})
-
-
-def _combined(one: Any, other: Any) -> Any:
-    """Conditions that are all to be met."""
-    if one is None or other is None:
-        return other if one is None else one
-    return [*one, *other]
+def _all_of(*conditions: Any) -> Any:
+    """A `where` of which all parts must hold."""
+    found: list[Any] = []
+    for one in conditions:
+        if isinstance(one, list):
+            found += one
+        elif one is not None:
+            found.append(one)
+    return found or None
 
 
 # Planning
@@ -444,31 +471,89 @@ def _combined(one: Any, other: Any) -> Any:
 
 def plan_splits(dataset: Dataset, n: int | None = None, where: Any = None) -> list[Split]:
     """The splits of a dataset; see `Dataset.splits`."""
-    from flatstream.datasets._planning import cut_stretches, find_stretches
+    from flatstream.datasets._planning import find_sources, share_out
 
     if n is not None:
         n = int_argument("n", n, 1, 2**31 - 1)
-    stretches = find_stretches(dataset, where)
-    count = math.ceil(sum(stretch.size for stretch in stretches) / SPLIT_BYTES) if n is None else n
+    sources = find_sources(dataset, where)
+    count = math.ceil(_size_of(sources) / SPLIT_BYTES) if n is None else n
     source = SplitSource.of(dataset, where)
-    return [_split(dataset, source, shared) for shared in cut_stretches(dataset, stretches, max(1, count))]
+    return [_split(source, runs) for runs in share_out(dataset, sources, max(1, count))]
 
 
 def planned_size(dataset: Dataset, where: Any = None) -> int:
-    """How many bytes splits would have together; for those who choose their number."""
-    from flatstream.datasets._planning import find_stretches
+    """How many bytes the splits of a dataset would have together, for those who choose their number."""
+    from flatstream.datasets._planning import find_sources
 
-    return sum(stretch.size for stretch in find_stretches(dataset, where))
+    return _size_of(find_sources(dataset, where))
 
 
-def _split(dataset: Dataset, source: SplitSource, stretches: Sequence[Stretch]) -> Split:
-    ranges = tuple(
-        SplitRange(dataset._parts[one.number], one.begin, one.end, one.frame, one.is_last) for one in stretches
-    )
-    return Split(source, _pack(_Content(ranges, sum(one.size for one in stretches), None)))
+def _size_of(sources: Iterable[Source]) -> int:
+    return sum(source.size_of(stretch) for source in sources for stretch in source.target.stretches or ())
+
+
+def _split(source: SplitSource, runs: Iterable[Run], times: tuple[int, int] | None = None) -> Split:
+    return Split(source, pack_runs(runs, times))
+
+
+def pack_runs(runs: Iterable[Run], times: tuple[int, int] | None = None) -> bytes:
+    """The packed content of a split of stretches of files."""
+    ranges: list[SplitRange] = []
+    size = 0
+    for file, stretch in runs:
+        size += file.size_of(stretch)
+        last = ranges[-1] if ranges else None
+        if last is not None and last.part is file.target.part and last.end == stretch.begin.offset:
+            ranges[-1] = last._replace(end=stretch.end)
+        else:
+            ranges.append(SplitRange(file.target.part, stretch.begin.offset, stretch.end, stretch.begin.frame))
+    return _pack(_Content(tuple(ranges), size, times))
 
 
 def split_by_time(
     dataset: Dataset, field: str | None = None, n: int | None = None, where: Any = None
 ) -> tuple[str, list[Split]]:
-    raise ValueError("soon")
+    """Splits of which each has a range of times, in the order of times.
+
+    Within a split, rows are in the order of the dataset. A block of a file that lies in two ranges is read by two splits,
+    each of which gives its rows.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Each of its files must have an index of the time field. What lies behind the end of an index is read here.
+    field : str, optional
+        The time field, which is the default.
+    n, where
+        As for `Dataset.splits`.
+
+    Returns
+    -------
+    str and list of Split
+        The time field, and splits with `Split.times`.
+
+    Raises
+    ------
+    ValueError
+        The messages have no time field, or `field` is another one. A file has no index of it that fits, or damage, or
+        messages without a time. The times of files have several units.
+    """
+    from flatstream.datasets._by_time import share_by_time
+
+    if n is not None:
+        n = int_argument("n", n, 1, 2**31 - 1)
+    source = SplitSource.of(dataset, where)
+    name, shares = share_by_time(dataset, source, field, n, where)
+    return name, [_split(source, runs, times) for runs, times in shares]
+
+
+def ticks(dataset: Dataset) -> int:
+    """How many units of the time field make one of the time column of the dataset, which may be coarser."""
+    from flatstream.datasets._unify import UNITS, time_of
+
+    time = time_of(dataset._kinds())
+    if time is None:
+        return 1
+    of = dataset._schema((time[0],)).field(0).type
+    unit = getattr(of, "unit", None)
+    return 1 if unit is None else max(1, UNITS[unit] // UNITS[time[1]])

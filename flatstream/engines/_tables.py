@@ -10,6 +10,8 @@ from flatstream.datasets import Dataset, dataset
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from flatstream.datasets.splits import SplitSource
+
 __all__ = ["as_dataset", "cast_batch", "changed_schema", "plain_type", "projected", "without_unsigned"]
 
 
@@ -22,26 +24,19 @@ def as_dataset(source: Any, options: dict[str, Any]) -> Dataset:
     return source
 
 
-def projected(schema: pa.Schema, columns: Iterable[str] | None) -> pa.Schema:
-    """The schema of some of the columns, in the order that is asked for.
+def projected(dataset: Dataset | SplitSource, columns: Iterable[str] | None) -> pa.Schema:
+    """The schema of the columns that are asked for, in this order: names, or paths of fields inside of them.
 
     Raises
     ------
-    LookupError
+    KeyError
         There is no such column.
     """
-    import pyarrow as pa
-
     if columns is None:
-        return schema
+        return dataset.arrow_schema
     if isinstance(columns, str):
         raise TypeError(f"columns must be several names, as [{columns!r:.100}], got a str")
-    fields = []
-    for name in columns:
-        if schema.get_field_index(name) < 0:
-            raise LookupError(f"there is no column {name!r:.100}; there are {', '.join(schema.names)}")
-        fields.append(schema.field(name))
-    return pa.schema(fields)
+    return dataset._schema(tuple(columns))
 
 
 def changed_schema(schema: pa.Schema, change: Callable[[pa.DataType], pa.DataType]) -> pa.Schema:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from flatstream.datasets.splits import Split, read_split, split_by_time
+from flatstream.datasets.splits import Split, read_split, split_by_time, ticks
 from flatstream.engines._tables import as_dataset, cast_batch, changed_schema, plain_type, projected
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def read(
     ------
     ImportError
         Dask or pandas is not installed; the message names the extra.
-    LookupError
+    KeyError
         There is no such column.
     ValueError
         `index` is not the time field, or a file has no index that fits, so that the order of times is not known.
@@ -83,15 +83,16 @@ def read(
     if dtype_backend not in (None, "pyarrow"):
         raise ValueError(f"dtype_backend must be None or 'pyarrow', got {dtype_backend!r:.100}")
     dataset = as_dataset(source, options)
-    schema = changed_schema(projected(dataset.arrow_schema, columns), plain_type)
+    schema = changed_schema(projected(dataset, columns), plain_type)
     divisions = None
     field = None
     if index is None or index is False:
         splits = dataset.splits(partitions, where)
     else:
         field, splits = split_by_time(dataset, None if index is True else index, partitions, where)
-        schema = changed_schema(projected(dataset.arrow_schema, [field, *(n for n in schema.names if n != field)]), plain_type)
-        divisions = _divisions(splits, schema.field(field).type)
+        names = [field, *(name for name in schema.names if name != field)]
+        schema = changed_schema(projected(dataset, names), plain_type)
+        divisions = _divisions(dataset, splits, schema.field(field).type)
     reader = _Reader(schema, dtype_backend, field)
     if not splits:
         return dd.from_pandas(reader.meta, npartitions=1)
@@ -105,18 +106,22 @@ def read(
     )
 
 
-def _divisions(splits: list[Split], of: pa.DataType) -> tuple[Any, ...]:
-    """The first time of each split, and the last of all."""
+def _divisions(dataset: Dataset, splits: list[Split], of: pa.DataType) -> tuple[Any, ...]:
+    """The first time of each split, and the last of all, as values of the column."""
     import pandas as pd
     import pyarrow as pa
 
-    assert all(split.times is not None for split in splits)
-    bounds = [split.times[0] for split in splits if split.times is not None]
+    ranges = [split.times for split in splits if split.times is not None]
+    if not ranges:
+        return (None, None)
     # The last division belongs to the last partition.
-    bounds.append(splits[-1].times[1] - 1 if splits and splits[-1].times is not None else 0)
-    if pa.types.is_timestamp(of):
-        return tuple(pd.Series(bounds, dtype="int64").astype(f"datetime64[{of.unit}]").dt.tz_localize("UTC"))
-    return tuple(bounds)
+    bounds = [begin for begin, _ in ranges] + [ranges[-1][1] - 1]
+    if not pa.types.is_timestamp(of):
+        return tuple(bounds)
+    # The column may have a coarser unit, of which each split has whole ones.
+    scale = ticks(dataset)
+    values = pd.Series([bound // scale for bound in bounds], dtype="int64")
+    return tuple(values.astype(f"datetime64[{of.unit}]").dt.tz_localize("UTC"))
 
 
 class _Reader:

@@ -84,7 +84,7 @@ def make_datasource(
     dataset: Dataset, columns: Iterable[str] | None = None, where: Any = None, partitions: int | None = None
 ) -> Any:
     """The `ray.data.Datasource` of a dataset, for `ray.data.read_datasource`; the parameters are those of `read`."""
-    names = None if columns is None else projected(dataset.arrow_schema, columns).names
+    names = None if columns is None else projected(dataset, columns).names
     return _datasource_class()(dataset, names, where, partitions)
 
 
@@ -161,7 +161,7 @@ def _blocks(split: Split, columns: list[str] | None) -> Iterator[pa.Table]:
 
     # Without a column Ray forgets how many rows a table has.
     names = columns or split.source.arrow_schema.names[:1] if columns is not None else None
-    schema = changed_schema(projected(split.source.arrow_schema, names), plain_type)
+    schema = changed_schema(projected(split.source, names), plain_type)
     count = 0
     for batch in read_split(split, names):
         count += 1

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flatstream.datasets import Dataset, dataset
+from flatstream.datasets._unify import time_of
 from flatstream.datasets.splits import Split, SplitSource, planned_size, read_split
 from flatstream.engines._tables import cast_batch, changed_schema, projected, without_unsigned
 
@@ -193,11 +194,11 @@ def make_plan(options: Mapping[str, str], wanted: Any) -> _Plan:
         arguments["use_index"] = _flag("use_index", options["use_index"])
     found = dataset(paths, **arguments)
     names = _names(options["columns"]) if "columns" in options else None
-    schema = changed_schema(projected(found.arrow_schema, names), _spark_type)
+    schema = changed_schema(projected(found, names), _spark_type)
     if wanted is not None:
         from pyspark.sql.pandas.types import to_arrow_schema
 
-        schema = _as_wanted(schema, to_arrow_schema(wanted))
+        schema = _as_wanted(found, to_arrow_schema(wanted))
     return _Plan(found, schema.names, schema, _time_range(found, options), _count(options.get("partitions")))
 
 
@@ -210,12 +211,12 @@ def _spark_type(of: pa.DataType) -> pa.DataType:
     return without_unsigned(of)
 
 
-def _as_wanted(schema: pa.Schema, wanted: pa.Schema) -> pa.Schema:
+def _as_wanted(dataset: Dataset, wanted: pa.Schema) -> pa.Schema:
     """The columns that the caller's schema has, with its types."""
     import pyarrow as pa
 
     fields = []
-    for field in projected(schema, wanted.names):
+    for field in changed_schema(projected(dataset, wanted.names), _spark_type):
         to = wanted.field(field.name).type
         if pa.types.is_timestamp(to) and pa.types.is_timestamp(field.type):
             to = field.type
@@ -250,10 +251,10 @@ def _time_range(found: Dataset, options: Mapping[str, str]) -> list[tuple[str, s
     asked = [(name, comparison) for name, comparison in (("begin", ">="), ("end", "<")) if name in options]
     if not asked:
         return []
-    field = found.time_field
-    if field is None:
+    time = time_of(found._kinds())
+    if time is None:
         raise ValueError(f"{asked[0][0]} needs a field with the time of each message, which the description names")
-    return [(field, comparison, _time(name, options[name])) for name, comparison in asked]
+    return [(time[0], comparison, _time(name, options[name])) for name, comparison in asked]
 
 
 def _time(name: str, text: str) -> int | datetime:

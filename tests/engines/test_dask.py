@@ -83,14 +83,14 @@ def test_aggregates_are_those_of_the_table(folder: Path, table: Any, cluster: An
     frame = read(folder, partitions=6)
     found = frame.groupby("state").sequence.sum().compute()
     expected = table.group_by("state").aggregate([("sequence", "sum")])
-    assert found.to_dict() == dict(zip(*(column.to_pylist() for column in expected.select(["state", "sequence_sum"]).columns)))
+    assert found.to_dict() == dict(
+        zip(*(column.to_pylist() for column in expected.select(["state", "sequence_sum"]).columns))
+    )
     assert len(frame) == table.num_rows
     assert frame.memory_used.max().compute() == max(table.column("memory_used").to_pylist())
 
 
-def test_only_the_columns_that_dask_needs_are_read(
-    folder: Path, table: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_columns_that_dask_needs_are_read(folder: Path, table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import flatstream.engines.dask as module
 
     asked = []
@@ -192,15 +192,27 @@ def test_a_task_is_small(folder: Path, table: Any) -> None:
     from flatstream.engines.dask import _Reader
 
     frame = read(folder, partitions=FILES)
-    (operation,) = frame.expr.find_operations(type(frame.expr))
-    reader = operation.operand("func")
+    (operation,) = (one for one in frame.expr.walk() if "func" in one._parameters)
+    reader, splits = operation.operand("func"), operation.operand("iterables")[0]
     assert isinstance(reader, _Reader)
-    # The columns and the tables, which are in the graph once.
     assert len(pickle.dumps(reader)) < 4096
+    # What they have in common is there once.
+    assert len(pickle.dumps(splits)) - len(pickle.dumps(splits[0])) < 300 * (FILES - 1)
+
+
+@pytest.mark.parametrize("times", ["us", "s", "number"])
+def test_divisions_have_the_unit_of_the_column(folder: Path, table: Any, times: str) -> None:
+    frame = read(folder, ["sequence"], index=True, partitions=4, times=times)
+    assert frame.known_divisions
+    parts = [part.compute(scheduler="sync") for part in frame.partitions]
+    for part, first, last in zip(parts, frame.divisions, frame.divisions[1:], strict=False):
+        assert first <= part.index[0]
+        assert part.index[-1] <= last if part is parts[-1] else part.index[-1] < last
+    assert sum(map(len, parts)) == table.num_rows
 
 
 def test_wrong_arguments_are_refused(folder: Path, table: Any) -> None:
-    with pytest.raises(LookupError, match="no column 'nothing'"):
+    with pytest.raises(KeyError, match="no field 'nothing'"):
         read(folder, ["nothing"])
     with pytest.raises(TypeError, match="several names"):
         read(folder, "host")

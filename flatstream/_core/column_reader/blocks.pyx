@@ -323,7 +323,6 @@ cdef class BlockBuilder(FrameWatcher):
             Where in the stream the reading of the batch's reader began.
         """
         cdef FrameBatch frames
-        cdef const long long[::1] begins
         cdef long long* places
         cdef unsigned long long base
         cdef const uint8_t* stored
@@ -340,12 +339,11 @@ cdef class BlockBuilder(FrameWatcher):
         if not count:
             return
         base = checked_int("offset", offset, 0, 2**62)
-        begins = batch.frame_offsets
         if resize(&self.places, <size_t>count * 8):
             raise MemoryError("no memory for the blocks of an index")
         places = <long long*>self.places.data
         for i in range(count):
-            places[i] = begins[i] + <long long>base
+            places[i] = <long long>(frames.begin_of(i) + base)
         end = frames.frames_end + base
         data = <const uint8_t*>PyMemoryView_GET_BUFFER(frames.buffer).buf
         size = PyMemoryView_GET_BUFFER(frames.buffer).len
@@ -727,7 +725,8 @@ cdef class BlockBuilder(FrameWatcher):
                 part = i
                 while True:
                     frame_end = <unsigned long long>places[i + 1] if i + 1 < count else end
-                    row += flags is NULL or flags[i]
+                    if flags is NULL or flags[i]:
+                        row += 1
                     i += 1
                     if i == count or frame_end - self.block_begin >= <unsigned long long>self.block_size:
                         break
