@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["Dataset", "Lost", "ParquetReport", "dataset"]
+__all__ = ["Dataset", "Lost", "ParquetReport", "TimeRange", "dataset"]
 
 _OF_PARQUET = ("Lost", "ParquetReport")
 

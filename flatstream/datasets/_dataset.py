@@ -164,8 +164,7 @@ def dataset(
     ...     found.count(), found.columns(["sequence", "host"], ("sequence", ">", 1)).to_pylist()
     (6, [{'sequence': 2, 'host': 'alpha'}, {'sequence': 2, 'host': 'beta'}])
     """
-    listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    given = [os.fspath(path) for path in listed]
+    given = _names_of(paths)
     for name, value, known in (
         ("on_error", on_error, ("raise", "skip", "stop", "resync")),
         ("torn_end", torn_end, ("stop", "raise")),
@@ -193,6 +192,18 @@ def dataset(
         threads = int_argument("threads", threads, 1, 1024)
     options = Options(checksum, table, undescribed, on_error, torn_end, cipher, times, use_index, threads)
     return Dataset(given, options, find_parts(given))
+
+
+def _names_of(paths: Any) -> list[str]:
+    if not isinstance(paths, (str, os.PathLike)) and (isinstance(paths, bytes) or not isinstance(paths, Iterable)):
+        raise TypeError(f"paths must be a path or an iterable of paths, got {type(paths).__name__}: {paths!r:.100}")
+    names = []
+    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+        if not isinstance(name, str):
+            raise TypeError(f"a path must be a str or an os.PathLike of it, got {type(path).__name__}: {path!r:.100}")
+        names.append(name)
+    return names
 
 
 class Dataset:
