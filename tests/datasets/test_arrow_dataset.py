@@ -17,6 +17,7 @@ import pytest
 
 import flatstream
 from asv_benchmarks import scale_data
+from support.schemas import root_of
 
 FILES, ROWS = 3, 3000
 
@@ -252,3 +253,54 @@ def test_damage_in_a_file_is_an_error_in_each_library(data, tmp_path):
         database.execute("SELECT sum(load) FROM machines").fetchall()
     with pytest.raises(flatstream.ChecksumMismatchError):
         pyarrow.dataset.Scanner.from_dataset(machines).to_table()
+
+
+NESTED = root_of(
+    """
+    namespace app;
+    enum Level : ubyte { debug, info, error }
+    table Inner { level: Level; levels: [Level]; name: string; }
+    table Event { number: int; level: Level = info; inner: Inner; inners: [Inner]; }
+    root_type Event;
+    """
+)
+
+
+def test_enums_inside_of_columns_are_strings_so_that_duckdb_hands_over_filters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.fs", "b.fs"):
+        with flatstream.open(tmp_path / name, "w", describe=NESTED) as stream:
+            records = flatstream.RecordWriter(stream, NESTED)
+            for number in range(40):
+                inner = {"level": number % 3, "levels": [number % 2] * (number % 3), "name": "x"}
+                records.write_record(
+                    {"number": number, "level": 9 if number == 5 else 2, "inner": inner if number % 4 else None}
+                    | {"inners": [inner] * (number % 2)}
+                )
+    read = flatstream.dataset(tmp_path)
+    events = read.to_arrow_dataset()
+    kind = events.schema.field("inner").type
+    assert kind.field("level").type == pyarrow.large_string()
+    assert kind.field("levels").type.value_type == pyarrow.large_string()
+    assert events.schema.field("inners").type.value_type.field("level").type == pyarrow.large_string()
+    assert events.schema.field("level").type == read.arrow_schema.field("level").type
+    assert events.to_table().to_pylist() == read.columns().to_pylist()
+    assert events.to_table(["inners", "number"]).to_pylist() == read.columns(["inners", "number"]).to_pylist()
+    # What can be asked of strings only, and what of both.
+    for where in (pc.starts_with(pc.field("inner", "level"), "e"), pc.field("inner", "level") == "error"):
+        found = events.to_table(filter=where)
+        assert found.num_rows == events.count_rows(filter=where) == 20
+        assert {row["level"] for row in found["inner"].to_pylist()} == {"error"}
+    asked: list[Any] = []
+    scanner = type(events).scanner
+
+    def noted(self: Any, columns: Any = None, filter: Any = None, **options: Any) -> Any:
+        asked.append(filter)
+        return scanner(self, columns, filter, **options)
+
+    monkeypatch.setattr(type(events), "scanner", noted)
+    with duckdb.connect() as database:
+        query = 'SELECT number, "inner".level, "inner".levels FROM events WHERE number > 35 AND level = ?'
+        assert len(database.execute(query, ["error"]).fetchall()) == 8
+    assert "(number > 35)" in str(asked[0])
