@@ -1,6 +1,10 @@
 """Many files as one table: `flatstream.dataset`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flatstream.datasets._dataset import Dataset, TimeRange, dataset
+    from flatstream.datasets._parquet import Lost, ParquetReport
 
 __all__ = ["Dataset", "Lost", "ParquetReport", "TimeRange", "dataset"]
 
