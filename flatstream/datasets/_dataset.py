@@ -563,6 +563,7 @@ class Dataset:
             threads=threads,
             # The first piece is small, and so is the first batch then.
             by_one_reader=threads == 1 and limit is None,
+            looks_ahead=limit is None,
         )
         try:
             for target, batches, offset in found:
