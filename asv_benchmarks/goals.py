@@ -35,6 +35,7 @@ from . import (
     following,
     framing,
     imports,
+    indexing,
     journal_reading,
     journal_threaded,
     journal_writing,
@@ -695,6 +696,18 @@ def many_files() -> Iterator[Goal]:
         1.3,
         "byte",
     )
+    for work, target in (("records", 1.15), ("payloads", 1.3)):
+        yield Goal(
+            "Q9",
+            f"writing {work} with an index of one field, beside without",
+            indexing.Writing,
+            f"time_{work}_with_index",
+            f"time_{work}",
+            (),
+            SLOWER,
+            target,
+            "message",
+        )
 
 
 def bytes_text(size: int) -> str:

@@ -15,11 +15,11 @@ __all__ = ["check_options", "export"]
 
 # The options that this form of the command takes. Others are of new files that are made once.
 TAKEN = {
-    "paths", "out", "partition_by", "closed", "name", "to_format", "checksum", "schema", "table", "key_file", "fields",
-    "where", "since", "until", "time_field", "on_error", "compression", "decrypt", "as_json",
+    "paths", "out", "partition_by", "closed", "name", "times", "to_format", "checksum", "schema", "table", "key_file",
+    "fields", "where", "since", "until", "time_field", "on_error", "compression", "decrypt", "as_json",
 }  # fmt: skip
 # Those of this form alone.
-OWN = {"closed": "--closed", "name": "--name"}
+OWN = {"closed": "--closed", "name": "--name", "times": "--times"}
 
 
 def check_options(context: click.Context, partition_by: str | None) -> None:
@@ -46,6 +46,7 @@ def export(
     partition_by: str,
     closed: bool,
     name: str,
+    times: Any,
     to_format: str | None,
     source: Source,
     fields: tuple[str, ...],
@@ -63,7 +64,9 @@ def export(
         See `flatstream.datasets.Dataset.to_parquet`.
     """
     from flatstream.datasets import dataset
-    from flatstream.datasets._parquet import conditions_of
+    from flatstream.datasets._parquet import conditions_of, descriptions_of
+    from flatstream.tools.inputs import UnreadableError
+    from flatstream.transforms.described import ENCRYPTION, encrypted_error
 
     if to_format not in (None, "parquet"):
         raise click.UsageError(f"--partition-by makes Parquet files, got --to {to_format}")
@@ -79,7 +82,13 @@ def export(
         schema=source.schema,
         on_error=on_error,
         cipher=source.cipher if source.cipher.has_key else None,
+        times=times or "timestamp",
     )
+    if not source.cipher.has_key:
+        for path, description in descriptions_of(found):
+            for transform in () if description is None else description.transforms:
+                if transform.name == ENCRYPTION:
+                    raise UnreadableError.of(path, encrypted_error(transform, "pass --key-file FILE").message)
     with Progress(paths[0] if len(paths) == 1 else f"{len(paths)} paths") as progress:
         report = found.to_parquet(
             out,

@@ -137,6 +137,12 @@ def message_options(function: FunctionT) -> FunctionT:
     metavar="NAME",
     help="With --partition-by: what its files are called.",
 )
+@click.option(
+    "--times",
+    type=click.Choice(["s", "ms", "us", "ns", "number"]),
+    help="With --partition-by: the unit of the time, or the number that it is stored as. By default that of the "
+    "stream. Spark reads us.",
+)
 @json_option
 def command(
     paths: tuple[str, ...],
@@ -158,6 +164,7 @@ def command(
     partition_by: str | None,
     closed: bool,
     name: str,
+    times: str | None,
     as_json: bool,
 ) -> int:
     """Convert streams and journals to other formats, and back.
@@ -178,6 +185,7 @@ def command(
                 partition_by=partition_by,
                 closed=closed,
                 name=name,
+                times=times,
                 to_format=to_format,
                 source=source,
                 fields=fields,

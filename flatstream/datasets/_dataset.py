@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,6 +44,8 @@ PathLike = str | os.PathLike[str]
 
 # The rows of a batch, unless the caller says how many.
 BATCH_ROWS = 65_536
+# Of a file of fewer bytes, an index is not read if all of the file is.
+WORTH_AN_INDEX = 8 << 20
 # Fewer bytes are read by one thread.
 SMALL = 1 << 20
 
@@ -538,7 +541,18 @@ class Dataset:
         rows = 0
         # Up to each file.
         sizes = [0, *accumulate(part.size or 0 for part in self._parts)]
-        found = scan(self._targets(targets), query, outcomes, partial(self._prepare, query, outcomes), threads=threads)
+        if limit is not None and limit <= BATCH_ROWS:
+            # Other threads would read ahead what nobody asks for.
+            threads = 1
+        found = scan(
+            self._targets(targets),
+            query,
+            outcomes,
+            partial(self._prepare, query, outcomes=outcomes, threads=threads),
+            threads=threads,
+            # The first piece is small, and so is the first batch then.
+            by_one_reader=threads == 1 and limit is None,
+        )
         try:
             for target, batches, offset in found:
                 for batch in batches:
@@ -560,6 +574,16 @@ class Dataset:
             self._note(targets)
             with self._lock:
                 self._outcomes.update(outcomes)
+        self._check_that_some_are_left()
+
+    def _check_that_some_are_left(self) -> None:
+        """Raises if retention has removed all segments."""
+        if self._parts and all(
+            number in self._outcomes and self._outcomes[number].is_removed for number in range(len(self._parts))
+        ):
+            raise FileNotFoundError(
+                errno.ENOENT, "all files of the dataset were removed: refresh() looks for new ones", self._parts[0].path
+            )
 
     def _threads(self, threads: int | None) -> int:
         """How many threads decode, if the caller says so many."""
@@ -581,7 +605,9 @@ class Dataset:
                 made.append(Target(number, part, head))
                 yield made[-1]
 
-    def _prepare(self, query: Query, outcomes: dict[int, Outcome], target: Target) -> None:
+    def _prepare(
+        self, query: Query, target: Target, outcomes: dict[int, Outcome] | None = None, *, threads: int = 1
+    ) -> None:
         """Plans what is read of a file."""
         head = target.head
         target.stretches = []
@@ -592,11 +618,14 @@ class Dataset:
         except FileNotFoundError:
             if target.part.kind != "segment":
                 raise
-            outcomes.setdefault(target.number, Outcome()).is_removed = True
+            (self._outcomes if outcomes is None else outcomes).setdefault(target.number, Outcome()).is_removed = True
             return
         target.is_sequential = head.middle is None or not file.can_seek
         target.stretches = [Stretch(Position(head.begin, 0), None)]
-        if query.predicate is not None and self._options.use_index and not target.is_sequential:
+        if target.is_sequential or not self._options.use_index:
+            return
+        # An index also says where frames begin, so that threads need not look for them.
+        if query.predicate is not None or (threads > 1 and file.size >= WORTH_AN_INDEX):
             self._plan_by_index(query, target, file)
 
     def _plan_by_index(self, query: Query, target: Target, file: RangeFile) -> None:
@@ -606,11 +635,14 @@ class Dataset:
         index = self._index(target.number, head, file)
         if isinstance(index, UnusableIndex) or not len(index) or index.begin != head.begin:
             return
-        if query.reads_frame and index.gaps:
-            # Behind damage, frames are numbered as the policy has it.
+        if index.gaps and (query.reads_frame or self._options.on_error == "skip"):
+            # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
+            return
+        target.uses_index = True
+        if query.predicate is None:
+            target.stretches = plan_by_index(target, index, None, file.size)
             return
         may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
-        target.uses_index = True
         target.stretches = plan_by_index(target, index, may_match, file.size)
         file.announce(
             (stretch.begin.offset, file.size if stretch.end is None else stretch.end) for stretch in target.stretches

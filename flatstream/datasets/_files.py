@@ -81,6 +81,8 @@ def _row(dataset: Dataset, number: int) -> dict[str, Any]:
             found = None if head.time is None else _known_range(index, head.time, dataset, number)
             if found is not None and head.time is not None:
                 row |= {"first_time": found[0], "last_time": found[1], "unit": head.time[1]}
+    except FileNotFoundError as error:
+        row["status"] = "removed" if part.kind == "segment" else f"cannot be read: {error}"
     except (FlatStreamError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
         row["status"] = f"cannot be read: {error}"
     outcome = dataset._outcomes.get(number)
@@ -145,7 +147,7 @@ def _extremes(dataset: Dataset, kind: Kind, path: str, threads: int) -> list[int
 
     def prepare(target: Target) -> None:
         head = target.head
-        dataset._prepare(query, dataset._outcomes, target)
+        dataset._prepare(query, target)
         if not target.stretches or target.is_sequential or not dataset._options.use_index:
             return
         index = dataset._index(target.number, head, target.ranges())

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from flatstream.datasets._dataset import Dataset
     from flatstream.datasets._parts import Part
 
-__all__ = ["Lost", "ParquetReport", "conditions_of", "write_parquet"]
+__all__ = ["Lost", "ParquetReport", "conditions_of", "descriptions_of", "write_parquet"]
 
 BATCH_ROWS = 65_536
 
@@ -168,6 +168,12 @@ def write_parquet(
     with Export(os.fspath(directory), name, options, resume=resume) as export:
         run.progress = progress
         return run.go(export)
+
+
+def descriptions_of(dataset: Dataset) -> Iterator[tuple[str, Any]]:
+    """The path and the description, or None, of each file and segment."""
+    for number, part in enumerate(dataset._parts):
+        yield part.path, dataset._head(number).description
 
 
 def conditions_of(dataset: Dataset, make: Callable[[Any, Any], Any]) -> Any:
@@ -311,7 +317,7 @@ class _Run:
         self.compression = compression
         read = list(dict.fromkeys([*names, *(one for one in layout.columns if one)]))
         # With the numbers of frames as the last column, also if there is a field of its name.
-        self.query = replace(dataset._query(read, where, BATCH_ROWS, False, False), frame=True, _columns={})
+        self.query = replace(dataset._query(read, where, BATCH_ROWS, False, False), frame=True)
         if self.query.reads_more and FRAME in self.query.read.names:
             raise ValueError(f"a field called {FRAME!r} cannot be exported with this `where`: use other conditions")
         self.step_bytes = 0
@@ -324,32 +330,37 @@ class _Run:
         self.export = export
         self.report = ParquetReport(export.directory, finished=export.finished)
         self.new = self._new_files()
-        sources = list(self._plan())
-        self.total_bytes = sum(one.part.size or 0 for one in sources)
         errors: list[FlatStreamError] = []
-        stopped: set[str] = set()
         try:
-            for number, source in enumerate(sources):
-                # Behind the place where a journal stands still, nothing is exported: what is before it comes later.
-                if source.journal is not None and source.journal in stopped:
-                    continue
-                damage, is_held_back = self._read(source)
-                if damage is not None:
-                    errors.append(damage)
-                if source.journal is not None and (damage is not None or is_held_back):
-                    stopped.add(source.journal)
-                if self.step_bytes >= STEP_BYTES or number % STEP_SOURCES == STEP_SOURCES - 1:
-                    self._commit()
-            self._commit()
+            self._export_all(errors)
         except BaseException as error:
-            self.new.abandon()
             say_what_is_full(error, export.directory)
             raise
+        finally:
+            self.new.close()
         if errors:
             for other in errors[1:]:
                 errors[0].add_note(f"and also: {other}")
             raise errors[0]
         return self.report
+
+    def _export_all(self, errors: list[FlatStreamError]) -> None:
+        """Exports all files and segments; the damage that ended some is put into `errors`."""
+        sources = list(self._plan())
+        self.total_bytes = sum(one.part.size or 0 for one in sources)
+        stopped: set[str] = set()
+        for number, source in enumerate(sources):
+            # Behind the place where a journal stands still, nothing is exported: what is before it comes later.
+            if source.journal is not None and source.journal in stopped:
+                continue
+            damage, is_held_back = self._read(source)
+            if damage is not None:
+                errors.append(damage)
+            if source.journal is not None and (damage is not None or is_held_back):
+                stopped.add(source.journal)
+            if self.step_bytes >= STEP_BYTES or number % STEP_SOURCES == STEP_SOURCES - 1:
+                self._commit()
+        self._commit()
 
     # What there is to read
 
@@ -631,7 +642,7 @@ class _Run:
             self.report.files += [os.path.join(one.folder, one.name) for one in made]
         self.files, self.journals = {}, {}
         self.step_bytes = 0
-        self.new = self._new_files()
+        self.new.complete.clear()
 
 
 def _open(part: Part) -> RangeFile:

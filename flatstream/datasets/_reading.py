@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flatstream._core.stream.leaping import leap
 from flatstream._endpoints import Source
 from flatstream.datasets._heads import Head, Options, in_file
 from flatstream.datasets._parts import OpenPart, Part
 from flatstream.datasets._pieces import Position
 from flatstream.datasets._unify import Kind, Projection
 from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
-from flatstream.reader import DEFAULT_CAPACITY, StreamReader
+from flatstream.reader import StreamReader
 
 __all__ = [
     "FileColumns",
@@ -29,11 +30,11 @@ __all__ = [
     "read_sequentially",
 ]
 
-# What is read of a file at a time.
-CHUNK = 4 << 20
-
 # The most rows of a batch that may be the last one before reading goes on in pieces.
 FEW_ROWS = 2048
+
+# As many bytes as the longest header of a frame has.
+LONGEST_HEADER = 12
 
 # The names of the columns that say where a row comes from.
 SOURCE_FILE = "source_file"
@@ -122,9 +123,11 @@ class Query:
     source_file: bool = False
     frame: bool = False
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _columns: dict[Any, FileColumns] = field(default_factory=dict, init=False)
+    _columns: dict[Any, FileColumns] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        # Of this query, also where it is a changed copy of another one.
+        self._columns = {}
         predicate = self.predicate
         needed = None if predicate is None or predicate.is_exact else predicate.paths
         reads_all = predicate is not None and not predicate.is_exact and needed is None
@@ -303,7 +306,7 @@ def read_sequentially(
                 if reached is not None:
                     place = Position(base.offset + reached[0], base.frame + reached[1])
                 yield columns.rows(batch, part, base.frame), place
-                if least is not None and place.offset >= least:
+                if least is not None and place.offset >= least and stream.stop_error is None:
                     ranges = stream.lost_ranges
                     behind = max(begin.offset, base.offset + ranges[-1][1]) if ranges else begin.offset
                     if place.offset > behind and place.offset - behind >= margin:
@@ -311,6 +314,13 @@ def read_sequentially(
             outcome.is_complete = True
         finally:
             note()
+        lost = stream.lost_ranges
+        if options.torn_end == "stop" and options.on_error == "resync" and lost and lost[-1][1] == reader.offset:
+            start = base.offset + lost[-1][0]
+            if _is_cut(part, head, start):
+                outcome.torn = start
+                outcome.skipped -= 1
+                outcome.lost_bytes -= lost[-1][1] - lost[-1][0]
         if stream.stop_error is not None:
             place_error(stream.stop_error, base, part.path)
             if options.torn_end == "stop" and is_torn_end(part, head, stream.stop_error):
@@ -341,6 +351,22 @@ def is_torn_end(part: Part, head: Head, error: FlatStreamError) -> bool:
             return reader.read_message() is None
 
 
+def _is_cut(part: Part, head: Head, offset: int) -> bool:
+    """Whether the frame at an offset, behind which no other was found, ends behind the end of a part; or there are only
+    zeros.
+    """
+    if head.middle is None:
+        return False
+    with part.open() as file:
+        if not file.can_seek or file.limit is None:
+            return False
+        file.seek(offset)
+        buffer = bytearray(LONGEST_HEADER)
+        found = leap(buffer[: file.readinto(buffer)], head.middle)
+    is_longer = found is not None and found.needed > file.limit - offset
+    return is_longer or _is_zero(part, offset)
+
+
 def _is_zero(part: Part, offset: int) -> bool:
     """Whether a part has nothing but zero bytes from an offset on."""
     with part.open() as file:
@@ -357,7 +383,6 @@ def _is_zero(part: Part, offset: int) -> bool:
 def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -> StreamReader:
     """A reader of a part that begins at a position; at the first byte if reading must begin there."""
     arguments: dict[str, Any] = {"readinto": file.readinto, "bytes_left": file.bytes_left}
-    capacity = DEFAULT_CAPACITY if file.limit is None else max(4096, min(CHUNK, file.limit - begin.offset))
     # The first frame may be a damaged description, which has no number.
     if head.middle is None or not begin.offset or begin.offset < head.begin:
         return StreamReader(
@@ -366,14 +391,11 @@ def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -
             cipher=options.cipher,
             allow_empty=head.allow_empty,
             on_error=options.on_error,
-            capacity=capacity,
         )
     if begin.offset:
         file.seek(begin.offset)
     arguments["parse_description"] = None
-    return StreamReader(
-        Source(file, arguments), head.middle, allow_empty=head.allow_empty, on_error=options.on_error, capacity=capacity
-    )
+    return StreamReader(Source(file, arguments), head.middle, allow_empty=head.allow_empty, on_error=options.on_error)
 
 
 def place_error(error: FlatStreamError, base: Position, path: str) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.compute as pc
 
@@ -51,7 +51,7 @@ def read_records(dataset: Dataset, query: Query, limit: int | None) -> Iterator[
     for target in dataset._targets(targets):
         outcome = Outcome()
         try:
-            dataset._prepare(query, {target.number: outcome}, target)
+            dataset._prepare(query, target, {target.number: outcome})
             # One reader at a time opens the file by itself.
             target.close()
             for record in _records_of(dataset, target, query, outcome):
@@ -66,6 +66,7 @@ def read_records(dataset: Dataset, query: Query, limit: int | None) -> Iterator[
             outcome.bytes_read = 0
             dataset._note([target])
             dataset._outcomes[target.number] = outcome
+    dataset._check_that_some_are_left()
 
 
 def _records_of(dataset: Dataset, target: Target, query: Query, outcome: Outcome) -> Iterator[RecordView]:
@@ -103,7 +104,7 @@ def _wanted(dataset: Dataset, target: Target, query: Query) -> set[int]:
     again = Target(target.number, target.part, target.head)
     outcomes: dict[int, Outcome] = {}
     found: set[int] = set()
-    rows = scan(iter([again]), numbers, outcomes, partial(dataset._prepare, numbers, outcomes))
+    rows = scan(iter([again]), numbers, outcomes, partial(dataset._prepare, numbers, outcomes=outcomes))
     try:
         for _, batches, _ in rows:
             for batch in batches:
@@ -170,7 +171,7 @@ def _read(
 
 
 def _selected(reader: StreamReader, columns: Any, head: Any, wanted: set[int] | None) -> Iterator[RecordView]:
-    on_other = "skip" if head.leaves_out else "raise"
+    on_other: Literal["raise", "skip"] = "skip" if head.leaves_out else "raise"
     if wanted is None:
         return reader.records(head.table, where=columns.conditions or None, on_other=on_other)
     return _numbered(reader, head.table, wanted)
@@ -195,5 +196,6 @@ class _numbered:  # noqa: N801 - an iterator that goes on after an error, as a g
                 break
             if self._reader.message_number in self._wanted:
                 self._left -= 1
-                return self._table.view(payload)
+                record: RecordView = self._table.view(payload)
+                return record
         raise StopIteration

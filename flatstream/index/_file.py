@@ -51,8 +51,6 @@ class IndexFile:
         The index. It is made if there is none.
     data : os.stat_result
         Of the file with the stream, which the index is as accessible as.
-    replacing : bool
-        Whether the index that is there is of no interest: it is emptied.
 
     Attributes
     ----------
@@ -67,7 +65,7 @@ class IndexFile:
         It cannot be opened; EBUSY: somebody else writes it.
     """
 
-    def __init__(self, path: str, data: os.stat_result, *, replacing: bool = False) -> None:
+    def __init__(self, path: str, data: os.stat_result) -> None:
         self._path = path
         self._mode = stat.S_IMODE(data.st_mode) & 0o666
         self.parsed: Parsed | None = None

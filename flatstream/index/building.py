@@ -233,7 +233,7 @@ class FileIndexer:
         known = _look_at(self._path, checksum)
         chosen, _ = choose_table(known.description, table, "build_index")
         self._table: Table = chosen
-        self._fields = choose_fields(chosen, None if fields is None else list(fields), known.description)
+        self._fields = choose_fields(chosen, fields, known.description)
         self._known = known
         self._ranges = open_ranges(self._path)
         self._file: IndexFile | None = None

@@ -212,7 +212,7 @@ def index(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "events.fs")
     ...     with flatstream.open(path, "w", describe=table, checksum="xxhash64") as writer:
-    ...         flatstream.RecordWriter(writer, table).write_records({"wall_time_ns": i} for i in range(5000))
+    ...         count = flatstream.RecordWriter(writer, table).write_records({"wall_time_ns": i} for i in range(5000))
     ...     report = index(path)
     ...     check = check_index(path)
     >>> report.indexes[0].action, report.indexes[0].rows, check.checks[0].state

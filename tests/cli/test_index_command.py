@@ -282,3 +282,48 @@ def test_index_of_a_file_that_became_another_one_is_left_aside(folder):
         assert "left aside" in text or "its index fits; 0 blocks" in text, text
         assert call_flatstream("index", name).status == 0
         assert call_flatstream("index", "--check", name).status == 0
+
+
+def row(name: str, label: str) -> str | None:
+    """What `flatstream info` says of a file."""
+    lines = call_flatstream("info", name).lines
+    return next((line.strip().removeprefix(label).strip() for line in lines if line.strip().startswith(label)), None)
+
+
+def test_info_says_what_an_index_has_and_why_it_is_left_aside(folder):
+    assert row("a.fs", "index") is None
+    assert json.loads(call_flatstream("info", "a.fs", "--json").output)["index"] is None
+    index("a.fs", ["load_1", "wall_time_ns"])
+    text = row("a.fs", "index")
+    assert text is not None
+    assert text.startswith("load_1, wall_time_ns in ")
+    assert " blocks, 2026-01-02T03:04:05Z to 2026-01-02T03:09:04.900Z; " in text
+    found = json.loads(call_flatstream("info", "a.fs", "--json").output)["index"]
+    assert found["ranges"] == {
+        "load_1": [0.0, 749.75],
+        "wall_time_ns": [1767323045000000000, 1767323344900000000],
+    }
+    assert (found["fields"], found["reason"]) == (["load_1", "wall_time_ns"], None)
+    assert found["covered"] == (folder / "a.fs").stat().st_size - index_of(folder / "a.fs").begin
+    assert found["size"] == (folder / "a.fs.idx").stat().st_size
+    # It has another first frame.
+    shutil.copy("a.fs.idx", "plain.fs.idx")
+    result = call_flatstream("info", "plain.fs", "--schema", str(SCHEMA))
+    assert "index         left aside: it is of another stream" in result.output
+    assert "; flatstream index plain.fs builds it anew\n" in result.output
+    assert result.status == 0
+
+
+def test_info_of_a_journal_says_how_many_segments_have_an_index(folder):
+    make_journal(folder / "journal")
+    text = row("journal", "index")
+    assert text is not None
+    assert text.startswith(
+        "wall_time_ns in 3 blocks, 2001-09-09T01:46:40Z to 2001-09-09T01:46:40.000000999Z; of 3 of 3 segments; "
+    )
+    (folder / "journal" / f"{0:020d}.fs.idx").unlink()
+    shutil.copy(folder / "journal" / f"{400:020d}.fs.idx", folder / "journal" / f"{800:020d}.fs.idx")
+    text = row("journal", "index")
+    assert text is not None
+    assert "wall_time_ns in 1 block, " in text
+    assert "; of 1 of 3 segments; 1 left aside: it is of another stream" in text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import flatstream
 from flatstream.journal import JournalWriter, RetentionPolicy, RotationPolicy
 from flatstream.records import RecordWriter
 from support.cli import call_flatstream
@@ -48,6 +49,12 @@ def test_options_choose_rows_columns_folders_and_names(tmp_path: Path) -> None:
     assert meta.schema.names == ["number", "value"]
     assert meta.row_group(0).column(0).compression == "SNAPPY"
     assert all(path.name.startswith("alpha-") for path in files_of(lake))
+    # The time is in no field that is asked for, and in no file.
+    done = call_flatstream("convert", "a.fs", "us", "--partition-by", "hour", "--times", "us", cwd=tmp_path)
+    assert done.status == INTACT
+    assert (
+        str(pyarrow.parquet.read_schema(files_of(tmp_path / "us")[0]).field("time_ns").type) == "timestamp[us, tz=UTC]"
+    )
     assert call_flatstream("convert", "a.fs", "all", "--partition-by", "none", cwd=tmp_path).status == INTACT
     assert [folder for folder, _ in rows_of(tmp_path / "all")] == ["."] * 100
 
@@ -97,11 +104,31 @@ def test_what_is_lost_or_damaged_is_told_with_a_status(tmp_path: Path) -> None:
     assert len(numbers_of(tmp_path / "other")) == 49 > len(before)
 
 
+def test_what_was_encrypted_is_written_if_asked(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    key = bytes(range(32))
+    (tmp_path / "key").write_bytes(key)
+    framer = flatstream.ChecksumFramer(flatstream.Crc32c()).encrypted(flatstream.Aes256Gcm(key))
+    with flatstream.open(tmp_path / "a.fs", "w", describe=READINGS.root, framer=framer) as stream:
+        RecordWriter(stream, READINGS.root).write_records([reading(number) for number in range(3)])
+    command = ["convert", "a.fs", "lake", "--partition-by", "hour"]
+    for options, status, words in (
+        ([], ERROR, "--key-file"),
+        (["--key-file", "key"], USAGE, "--decrypt writes what was encrypted"),
+    ):
+        done = call_flatstream(*command, *options, cwd=tmp_path)
+        assert (done.status, done.output) == (status, ""), done
+        assert words in done.errors
+    assert call_flatstream(*command, "--key-file", "key", "--decrypt", cwd=tmp_path).status == INTACT
+    assert numbers_of(tmp_path / "lake") == [0, 1, 2]
+
+
 def test_wrong_usage_makes_nothing(tmp_path: Path) -> None:
     write_readings(tmp_path / "a.fs", range(3))
     by_hour = ["a.fs", "lake", "--partition-by", "hour"]
     cases: list[tuple[list[str], int, str]] = [
         (["a.fs", "lake.parquet", "--closed"], USAGE, "--closed goes with --partition-by only"),
+        (["a.fs", "lake.parquet", "--times", "us"], USAGE, "--times goes with --partition-by only"),
         (["a.fs", "lake.parquet", "--name", "x"], USAGE, "--name goes with --partition-by only"),
         ([*by_hour, "--to", "csv"], USAGE, "--partition-by makes Parquet files, got --to csv"),
         ([*by_hour, "--processes", "2"], USAGE, "--processes does not go with --partition-by"),

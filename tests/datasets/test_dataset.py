@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -359,7 +360,7 @@ def test_an_exception_of_progress_ends_reading(tmp_path: Path, monkeypatch: pyte
 
 
 def test_compressed_files_are_read_and_told(tmp_path: Path) -> None:
-    pytest.importorskip("backports.zstd" if os.sys.version_info < (3, 14) else "compression.zstd")
+    pytest.importorskip("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
     path = write_events(tmp_path / "a.fs", 0, 100)
     (tmp_path / "b.fs.gz").write_bytes(gzip.compress(path.read_bytes()))
     flatstream.seal(path, tmp_path / "c.fs.zst")
@@ -371,7 +372,7 @@ def test_compressed_files_are_read_and_told(tmp_path: Path) -> None:
 
 
 def test_files_of_compressed_messages_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("backports.zstd" if os.sys.version_info < (3, 14) else "compression.zstd")
+    pytest.importorskip("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
     large_pieces(monkeypatch)
     framer = flatstream.ChecksumFramer(flatstream.Crc32()).compressed(flatstream.ZstdCompressor())
     path = write_records(tmp_path / "a.fs", EVENTS, map(event, range(200)), checksum=None, framer=framer)

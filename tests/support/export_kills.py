@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -64,7 +65,9 @@ def run(source: str, lake: Path, at: int | None) -> None:
     _parquet.BATCH_ROWS = 40
     dataset = flatstream.dataset(source)
     if at is not None:
-        sys.setprofile(Killer(at))
+        killer = Killer(at)
+        threading.setprofile(killer)
+        sys.setprofile(killer)
     dataset.to_parquet(lake, row_group_rows=25)
     sys.setprofile(None)
 
