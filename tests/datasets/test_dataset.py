@@ -124,7 +124,7 @@ def test_batches_have_no_more_rows_than_asked_for_and_none_is_empty(tmp_path: Pa
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_limit_ends_reading(tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [write_events(tmp_path / f"{i}.fs", 0, 4000) for i in range(2)]
-    monkeypatch.setattr("flatstream.datasets._dataset.SMALL", 0)
+    monkeypatch.setattr("flatstream.datasets._snapshot.SMALL", 0)
     monkeypatch.setattr("flatstream.datasets._pieces.PIECE", 1 << 15)
     found = flatstream.dataset(paths)
     assert sum(batch.num_rows for batch in found.batches(limit=3, threads=threads)) == 3
@@ -310,7 +310,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
 
 
 def large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flatstream.datasets._dataset.SMALL", 0)
+    monkeypatch.setattr("flatstream.datasets._snapshot.SMALL", 0)
     monkeypatch.setattr("flatstream.datasets._pieces.FIRST_PIECE", 100)
     monkeypatch.setattr("flatstream.datasets._pieces.PIECE", 2000)
 

@@ -31,7 +31,7 @@ ROUNDS = 60 if EVERYTHING else 6
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of few frames, so that small files have many."""
-    monkeypatch.setattr("flatstream.datasets._dataset.SMALL", 0)
+    monkeypatch.setattr("flatstream.datasets._snapshot.SMALL", 0)
     monkeypatch.setattr("flatstream.datasets._reading.FEW_ROWS", 6)
     for name, value in (("PIECE", 700), ("FIRST_PIECE", 40), ("LARGEST_FRAME", 2500), ("HOLE", 300)):
         monkeypatch.setattr(f"flatstream.datasets._pieces.{name}", value)

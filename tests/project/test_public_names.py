@@ -94,6 +94,10 @@ PUBLIC = {
     "Crc32": "calculate extend name size verify",
     "Crc32c": "calculate extend name size verify",
     "Crc64": "calculate extend name size verify",
+    "Dataset": (
+        "arrow_schema batches bytes_read columns count files head records refresh scan splits table_name time_field "
+        "time_range to_arrow_dataset to_parquet"
+    ),
     "DecompressionError": "next_intact_offset",
     "DecryptionError": "next_intact_offset",
     "DefaultDeframer": (

@@ -464,6 +464,15 @@ OTHERS = [
     *instances("recover", "deframer", "Deframer", lambda value: recover(b"", value), FRAMER, but_none=True),
     *instances("recover_file", "deframer", "Deframer", lambda value: recover_file(io.BytesIO(), value), but_none=True),
     *refusals(
+        "dataset",
+        flatstream.dataset,
+        (5, TypeError, "paths must be a path or an iterable of paths, got int"),
+        (b"a.fs", TypeError, "paths must be a path or an iterable of paths, got bytes"),
+        ([5], TypeError, "a path must be a str or an os.PathLike of it, got int"),
+        ("-", ValueError, "standard input"),
+    ),
+    Case("Dataset", lambda: flatstream.Dataset([], None, []), TypeError, r"made by flatstream.dataset"),
+    *refusals(
         "detect",
         flatstream.detect,
         *[(value, TypeError, "source must be a path, a bytes-like object or a seekable file") for value in (None, 5)],
