@@ -61,8 +61,8 @@ def dataset(
     ----------
     paths : path, or iterable of paths
         Of files; of journals; of other folders, which stand for the ``.fs`` files (compressed ones too) and the
-        journals in them; patterns such as ``"data/**/*.fs"``; URLs. Files are read in this order, those of a folder or
-        pattern by name, and each once.
+        journals in them; patterns such as ``"data/**/*.fs"``; URLs, which may be patterns, or end with a slash as
+        folders. Files are read in this order, those of a folder or pattern by name, and each once.
     table : Table or str, optional
         The table of the messages that are read, if a file has messages of several, or files have different ones: its
         name, or the file identifier of its messages. Messages of other tables are left out. A Table also says what the

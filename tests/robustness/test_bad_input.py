@@ -485,6 +485,14 @@ OTHERS = [
         (io.BytesIO(), TypeError, "source must be a path or a bytes-like object, got <_io.BytesIO"),
     ),
     *refusals(
+        "build_index",
+        flatstream.build_index,
+        (None, TypeError, "path must be a str or os.PathLike, got None"),
+        (b"events.fs", TypeError, "path must be a str or os.PathLike, got b'events.fs'"),
+        ("s3://bucket/events.fs", ValueError, "the index of a URL cannot be written"),
+        (os.devnull, ValueError, "an index is about a regular file"),
+    ),
+    *refusals(
         "seal",
         lambda value: flatstream.seal(value, "never made"),
         (None, TypeError, "path must be a str or os.PathLike, got None"),
@@ -662,6 +670,7 @@ TAKE_ANYTHING = {
     "Detection",
     "EncryptionReport",
     "FrameSpan",
+    "IndexReport",
     "Packable",
     "ReclamationInfo",
     "ReclamationReason",
