@@ -5,7 +5,9 @@ F1, F2 and F3 of the performance goals, and the reading half of K4.
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 from abc import ABC, abstractmethod
 from array import array
 
@@ -13,6 +15,7 @@ from isal import isal_zlib
 
 import flatstream
 from flatstream._core.framing.deframer import index_frames
+from flatstream._core.stream.leaping import boundaries, leap
 
 from .common import COUNTS, SIZES, Benchmark, check_combination, frames_by_hand, repeated_frame, scan_by_hand
 
@@ -191,3 +194,39 @@ class IndexFrames(Benchmark):
     def time_index_frames(self, checksum: str, size: int) -> None:
         found = index_frames(self.stream, self.deframer, self.offsets, self.lengths)
         assert found == (self.count, len(self.stream))
+
+
+class Leaping(Benchmark):
+    """Leaping over frames by their headers: in memory, and in a file whose bytes are in the system's cache."""
+
+    param_names = ("size", "window")
+    params = ([64, 1024, 64 * 1024, 1024 * 1024], [64 * 1024, 256 * 1024, 1024 * 1024])
+    total = 128 * 1024 * 1024
+
+    def setup(self, size: int, window: int) -> None:
+        self.count = self.total // (size + 12)
+        self.stream = repeated_frame(size, self.count, "xxhash64")
+        self.deframer = flatstream.ChecksumDeframer(flatstream.XxHash64())
+        self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self.file.write(self.stream)
+
+    def teardown(self, size: int, window: int) -> None:
+        self.file.close()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return os.pread(self.file.fileno(), size, offset)
+
+    def time_leap(self, size: int, window: int) -> None:
+        assert leap(self.stream, self.deframer) == (len(self.stream), self.count, 0, False)
+
+    def time_boundaries(self, size: int, window: int) -> None:
+        found = boundaries(self.read_at, len(self.stream), self.deframer, window=window)
+        assert found is not None
+        assert found[-1] == (len(self.stream), self.count)
+
+    def time_reading_the_bytes(self, size: int, window: int) -> None:
+        """The yardstick."""
+        read = 0
+        while part := self.read_at(read, window):
+            read += len(part)
+        assert read == len(self.stream)

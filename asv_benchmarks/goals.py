@@ -35,6 +35,7 @@ from . import (
     following,
     framing,
     imports,
+    indexing,
     journal_reading,
     journal_threaded,
     journal_writing,
@@ -45,6 +46,7 @@ from . import (
     records_in,
     records_out,
     recovery,
+    scale,
     sealing,
     serializing,
     stream_io,
@@ -588,6 +590,18 @@ def goals() -> Iterator[Goal]:
                 1.8,
                 "pass",
             )
+    for where in ("all", "half"):
+        yield Goal(
+            "T1",
+            f"two columns of two paths, {where} of the rows, two threads",
+            threads.TwoPaths,
+            "time_two_threads",
+            "time_one_thread",
+            (where, "xxhash64", None),
+            "times faster",
+            1.7,
+            "pass",
+        )
     yield Goal(
         "X1",
         "async for over a socket, 100 B, readexactly by hand",
@@ -636,6 +650,62 @@ def goals() -> Iterator[Goal]:
             ("asyncio", size, 16 * MIB),
             "times slower",
             1.25,
+            "message",
+        )
+    yield from many_files()
+
+
+def many_files() -> Iterator[Goal]:
+    """The goals of `scale.py`: 20 files of 100 MB, with 15 million messages in all."""
+    for name, work, subject, yardstick, kind, target in (
+        ("Q1", "slice, beside decoding the same bytes", "time_slice", "time_from_memory", SLOWER, 1.5),
+        ("Q3", "slice, DuckDB on Parquet, row groups of 32k", "time_slice", "time_duckdb", SLOWER, 1.0),
+        ("Q3", "slice, polars on Parquet, row groups of 32k", "time_slice", "time_polars", SLOWER, 1.3),
+        ("Q4", "slice, full scan without the index", "time_slice", "time_full_scan", FASTER, 30),
+        ("Q4", "slice of one file, mcap's indexed reader", "time_one_file", "time_one_file_by_mcap", FASTER, 80),
+        ("Q5", "slice by a lazy scan in polars, beside the direct call", "time_lazy_slice", "time_slice", SLOWER, 1.3),
+    ):
+        yield Goal(name, work, scale.Slice, subject, yardstick, (), kind, target, "slice")
+        if name == "Q1":
+            for other in ("polars", "duckdb"):
+                yield Goal(
+                    "Q2",
+                    f"slice, cold, times the speed of {other} on Parquet, row groups of 32k",
+                    scale.Slice,
+                    f"track_cold_beside_{other}",
+                    "",
+                    (),
+                    "at least",
+                    1.0,
+                )
+    yield Goal("Q6", "first ten rows of 20 files, ms", scale.Head, "track_head", "", (), "at most", 1.0)
+    for work, yardstick, kind, target in (
+        ("two columns of 2 GB with two threads, polars on Parquet", "time_polars", SLOWER, 5),
+        ("two columns of 2 GB with two threads, one thread", "time_one_thread", FASTER, 1.7),
+    ):
+        yield Goal("Q7", work, scale.FullScan, "time_two_threads", yardstick, (), kind, target, "message")
+    yield Goal("Q8", "index of one field, percent of its file", scale.Index, "track_share", "", (), "at most", 0.1)
+    yield Goal(
+        "Q8",
+        "building it, beside reading the column",
+        scale.Index,
+        "time_build",
+        "time_read_the_column",
+        (),
+        "times slower",
+        1.3,
+        "byte",
+    )
+    for work, target in (("records", 1.15), ("payloads", 1.3)):
+        yield Goal(
+            "Q9",
+            f"writing {work} with an index of one field, beside without",
+            indexing.Writing,
+            f"time_{work}_with_index",
+            f"time_{work}",
+            (),
+            SLOWER,
+            target,
             "message",
         )
 

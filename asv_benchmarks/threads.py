@@ -1,18 +1,22 @@
-"""Two threads beside one, for large payloads with checksums (S1).
+"""Two threads beside one: for large payloads with checksums (S1), and for columns of files (T1).
 
 Each thread has its own writer or reader. The interpreter's lock is released while the checksum of a payload of 256 KiB
-or more is calculated. For shorter payloads it is held, because handing it over takes as long as the checksum.
+or more is calculated. For shorter payloads it is held, because handing it over takes as long as the checksum. The
+messages of a chunk are found and read as columns without the lock, if there are many.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import flatstream
 
+from .columns import SCHEMAS, stream_of_samples
 from .common import Benchmark, frames_by_hand
 
 KIB = 1024
@@ -55,15 +59,60 @@ class TwoThreads(Benchmark):
         self.work(1)
 
     def time_two_threads(self, work: str, checksum: str, size: int) -> None:
-        done: list[int] = []
+        run_twice(self.work)
 
-        def run(function: Callable[[int], None], half: int) -> None:
-            function(half)
-            done.append(half)
 
-        threads = [threading.Thread(target=run, args=(self.work, half)) for half in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(done) == [0, 1]
+class TwoPaths(Benchmark):
+    """Two columns of two files, by one thread after the other and by a thread for each file."""
+
+    param_names = ("where", "checksum", "capacity")
+    params = (["all", "half"], ["none", "xxhash64"], [None, 256 * KIB, 4 * MIB])
+    total = 64 * MIB
+
+    def setup(self, where: str, checksum: str, capacity: int | None) -> None:
+        table = flatstream.Schema.from_file(SCHEMAS / "sample.bfbs").root
+        assert table is not None
+        self.table = table
+        self.folder = tempfile.TemporaryDirectory()
+        payloads = [bytes(payload) for payload in flatstream.StreamReader(stream_of_samples(10_000))]
+        frames = frames_by_hand(payloads, checksum)
+        self.times = self.total // len(frames) + 1
+        for half in range(2):
+            Path(self.folder.name, f"{half}.fs").write_bytes(frames * self.times)
+        # The times of the samples ascend.
+        self.where = ("time_ns", 1_700_000_000_000_005_000, None) if where == "half" else None
+        self.rows = self.times * (5_000 if where == "half" else 10_000)
+
+    def teardown(self, where: str, checksum: str, capacity: int | None) -> None:
+        self.folder.cleanup()
+
+    def read(self, half: int, checksum: str, capacity: int | None) -> None:
+        rows = 0
+        path = Path(self.folder.name, f"{half}.fs")
+        with flatstream.StreamReader(path, checksum, capacity=capacity) as reader:
+            for batch in reader.column_batches(self.table, ["value", "sensor"], self.where):
+                rows += batch.num_rows
+        assert rows == self.rows
+
+    def time_one_thread(self, where: str, checksum: str, capacity: int | None) -> None:
+        for half in range(2):
+            self.read(half, checksum, capacity)
+
+    def time_two_threads(self, where: str, checksum: str, capacity: int | None) -> None:
+        run_twice(lambda half: self.read(half, checksum, capacity))
+
+
+def run_twice(work: Callable[[int], None]) -> None:
+    """Both halves of some work at once, each in a thread."""
+    done: list[int] = []
+
+    def run(half: int) -> None:
+        work(half)
+        done.append(half)
+
+    threads = [threading.Thread(target=run, args=(half,)) for half in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == [0, 1]

@@ -6,7 +6,7 @@
 Each machine writes a journal, and an hourly `flatstream convert --partition-by hour --closed` puts it into a lake of
 Parquet files. Two ways lead to each figure: arithmetic with means, and a simulation of one day, machine by machine, in
 which machines differ, load rises and falls, segments end by size and by age, exports begin at the minute that cron
-says, and the lake cannot be reached for some hours. The plan is simulated, not the data. docs/scale.md shows the output.
+says, and the lake cannot be reached for some hours. The plan is simulated, not the data. docs/scale.md has the result.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ class Plan:
     slice_seconds: float = 300
     # Measured with events of some 130 bytes and 14 fields, on one core: shares of the stream's bytes, bytes a second.
     block_bytes: float = 64 << 10
-    index_share: float = 0.00061
+    index_head_bytes: float = 500
+    index_block_bytes: float = 30.1
     sealed_share: float = 1 / 2.62
-    parquet_share: float = 0.25
+    parquet_share: float = 0.23
     write_rate: float = 1.0e9
     seal_rate: float = 0.32e9
-    export_rate: float = 0.25e9
+    export_rate: float = 0.3e9
     scan_rate: float = 1.5e9
     index_load_seconds: float = 80e-6
     # What is there.
@@ -64,6 +65,10 @@ class Plan:
     puts_per_second: float = 3500
     patience_seconds: float = 60
 
+    def index_of(self, size: float) -> float:
+        """The size of the index of a segment, for one field."""
+        return self.index_head_bytes + self.index_block_bytes * math.ceil(size / self.block_bytes)
+
     @property
     def rate(self) -> float:
         """The mean of one machine, in bytes a second."""
@@ -76,6 +81,7 @@ class Day(NamedTuple):
     busiest_rate: float
     segments: int
     most_segments: int
+    index_bytes: float
     parquet_files: int
     files_in_slice: int
     ranges_in_slice: int
@@ -122,7 +128,7 @@ def simulate(plan: Plan, delay: float) -> Day:
     machines, hours = loads_of(plan)
     noon = hours.index(max(hours)) * HOUR
     segments = parquet_files = files = ranges = most = 0
-    sliced = busiest = 0.0
+    sliced = busiest = index = 0.0
     arriving, puts = [0.0] * MINUTES, [0.0] * MINUTES
     most_local = 0.0
     for load in machines:
@@ -130,6 +136,7 @@ def simulate(plan: Plan, delay: float) -> Day:
         busiest = max(busiest, *rates)
         found = segments_of(plan, rates, -chance.random() * min(HOUR, plan.segment_bytes / rates[0]))
         segments += len(found) - 1
+        index += sum(plan.index_of(size) for _, _, size in found[:-1])
         most = max(most, len(found) - 1)
         # A slice reads whole blocks, and one more at its edge, of each segment that it touches.
         for begin, end, _ in found:
@@ -138,7 +145,6 @@ def simulate(plan: Plan, delay: float) -> Day:
                 ranges += 1
                 part = min(end, noon + plan.slice_seconds) - max(begin, noon)
                 sliced += rates[int(noon // HOUR)] * part + plan.block_bytes
-        # While the lake cannot be reached, sealed segments stay, as they would without an outage.
         most_local = max(most_local, sum(rates) * HOUR * plan.sealed_share * plan.local_days)
         # Each hour is exported after it is closed. The last one is that of the day before, which was alike.
         wait = chance.random() * delay
@@ -155,7 +161,7 @@ def simulate(plan: Plan, delay: float) -> Day:
                 puts[minute % MINUTES] += count * inside / seconds
     backlog, seconds = catch_up(plan, machines, hours)
     return Day(
-        busiest, segments, most, parquet_files, files, ranges, sliced, max(arriving) * 8 / 60, max(puts) / 60,
+        busiest, segments, most, index, parquet_files, files, ranges, sliced, max(arriving) * 8 / 60, max(puts) / 60,
         backlog, most_local, seconds,
     )  # fmt: skip
 
@@ -173,7 +179,9 @@ def catch_up(plan: Plan, machines: list[float], hours: list[float]) -> tuple[flo
         coming = hours[(end + seconds // HOUR) % 24] * plan.rate * plan.parquet_share * 60
         sending = sum(1 for one in waiting if one)
         share = min(most, plan.lake_bits / 8 / sending) * 60
-        waiting = [max(0.0, one + load * coming - share) if one else 0.0 for one, load in zip(waiting, machines)]
+        waiting = [
+            max(0.0, one + load * coming - share) if one else 0.0 for one, load in zip(waiting, machines, strict=True)
+        ]
         seconds += 60
         if seconds >= 7 * DAY:
             return all_waiting, math.inf
@@ -187,7 +195,9 @@ def text_of(value: float, unit: str = "") -> str:
     if unit == "s" and value >= 100:
         return f"{value / 60:.0f} min" if value < 3 * HOUR else f"{value / HOUR:.1f} h"
     if unit in ("", "s"):
-        return f"{value:,.0f} {unit}".rstrip() if value >= 100 or value == int(value) else f"{value:.2g} {unit}".rstrip()
+        return (
+            f"{value:,.0f} {unit}".rstrip() if value >= 100 or value == int(value) else f"{value:.2g} {unit}".rstrip()
+        )
     power = 0
     while value >= 999.5 and power < 5:
         value, power = value / 1000, power + 1
@@ -213,14 +223,14 @@ def figures(plan: Plan, day: Day, together: Day) -> list[tuple[str, str, str]]:
     lists = math.ceil(hour_files / plan.keys_per_list)
     simulated_lists = math.ceil(day.parquet_files / 24 / plan.keys_per_list)
     waiting = stored / 24 * plan.outage_hours
-    index = plan.bytes_per_day * plan.index_share
+    index = segments * plan.index_of(plan.bytes_per_day / segments)
     return [
         ("a machine writes, mean; the busiest in its busiest hour", text_of(plan.rate, "B/s"),
          text_of(day.busiest_rate, "B/s")),
         ("segments a day", text_of(segments), text_of(day.segments)),
         ("segments a day, of the busiest machine", text_of(max(by_size, by_age)), text_of(day.most_segments)),
-        ("indexes of one field, a day", text_of(index, "B"), text_of(index, "B")),
-        ("one index", text_of(index / segments, "B"), text_of(index / day.segments, "B")),
+        ("indexes of one field, a day", text_of(index, "B"), text_of(day.index_bytes, "B")),
+        ("one index", text_of(index / segments, "B"), text_of(day.index_bytes / day.segments, "B")),
         ("sealed segments on a machine; on the busiest",
          text_of(per_machine * plan.local_days * plan.sealed_share, "B"), text_of(day.most_local_bytes, "B")),
         ("Parquet a day", text_of(stored, "B"), text_of(stored, "B")),
@@ -254,6 +264,7 @@ def limits(plan: Plan, day: Day, together: Day) -> list[tuple[str, float, str, s
     everything = requests_time(plan, all_files / plan.keys_per_list + all_files)
     hour = requests_time(plan, math.ceil(files / 24 / plan.keys_per_list) + files / 24)
     indexes = requests_time(plan, day.segments) + day.segments * plan.index_load_seconds
+    indexes += day.index_bytes * 8 / plan.lake_bits
     patience = plan.patience_seconds
     rows = [
         (f"planning a query of all {plan.lake_days:.0f} days in one process", everything, patience, "s"),
@@ -263,7 +274,12 @@ def limits(plan: Plan, day: Day, together: Day) -> list[tuple[str, float, str, s
         ("the lake's network, exports spread over the hour", day.busiest_minute, plan.lake_bits, "bit/s"),
         ("the lake's network, all exports at one minute", together.busiest_minute, plan.lake_bits, "bit/s"),
         ("the store's new files a second, all at one minute", together.busiest_puts, plan.puts_per_second, ""),
-        ("the busiest machine's disk, rate", busy * (1 + plan.sealed_share + plan.parquet_share), plan.disk_rate, "B/s"),
+        (
+            "the busiest machine's disk, rate",
+            busy * (1 + plan.sealed_share + plan.parquet_share),
+            plan.disk_rate,
+            "B/s",
+        ),
         ("the busiest machine's disk, room", day.most_local_bytes, plan.disk_bytes, "B"),
         ("the busiest machine's uplink", busy * plan.parquet_share * 8, plan.uplink_bits, "bit/s"),
         ("one core of the busiest machine", cores, 1.0, "cores"),
@@ -282,7 +298,9 @@ def report(plan: Plan) -> str:
     lines = ["| what | by arithmetic | in the simulation |", "|---|---|---|"]
     lines += [f"| {name} | {mean} | {simulated} |" for name, mean, simulated in figures(plan, day, together)]
     lines += ["", "| what | used | there is | share |", "|---|---|---|---|"]
-    lines += [f"| {name} | {used} | {there} | {share:.2g} |" for name, share, used, there in limits(plan, day, together)]
+    lines += [
+        f"| {name} | {used} | {there} | {share:.2g} |" for name, share, used, there in limits(plan, day, together)
+    ]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separa
 
 from flatstream._core.flatbuf.builder import Builder
 from flatstream._core.framing.framer import register_transforms
+from flatstream._index_hook import register_index_access
 from flatstream._open import open as open
 from flatstream._salvage import SalvageReport, salvage
 from flatstream._sealing import SealReport, seal
@@ -240,6 +241,15 @@ def _import_schemas() -> None:
 
 
 register_schemas_lazily(_import_schemas)
+
+
+def _import_indexes() -> Any:
+    import flatstream.index.writing
+
+    return flatstream.index.writing
+
+
+register_index_access(_import_indexes)
 
 
 def _maker(module: str, name: str) -> Callable[..., Any]:

@@ -1,1 +1,73 @@
-"""What opening a file needs of indexes, which are a layer above: their package registers it."""
+"""What opening a file needs of indexes, which are a layer above: their package is imported when one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from flatstream.description.description import Description
+    from flatstream.framing import Framer
+
+__all__ = ["IndexAccess", "WriterIndex", "checked_index", "index_access", "register_index_access"]
+
+
+class WriterIndex(Protocol):
+    """The index of a file that is being written."""
+
+    @property
+    def report(self) -> Any:
+        """What it has so far, as an IndexReport."""
+
+    def flushed(self) -> None:
+        """The file has everything. To be called while the writer is held."""
+
+    def close(self) -> None:
+        """The file gets no more frames. Never raises an Exception."""
+
+    def abandon(self) -> None:
+        """This process is a fork of the one that writes."""
+
+
+class IndexAccess(Protocol):
+    """What the package of indexes does for writers."""
+
+    def check(self, index: Any, description: Description | None, framer: Framer) -> None:
+        """Raises ValueError, TypeError or KeyError if a stream that is begun so cannot have this index."""
+
+    def begin(self, writer: Any, path: str, index: Any, size: int) -> WriterIndex | None:
+        """Begins or continues the index of the file at `path`, of `size` bytes, which `writer` has opened.
+
+        None, after a word in the log, if the index cannot be written. ValueError, TypeError or KeyError as of `check`.
+        """
+
+
+_import_access: Callable[[], IndexAccess] | None = None
+
+
+def register_index_access(importer: Callable[[], IndexAccess]) -> None:
+    """Registers a function that imports the package of indexes."""
+    global _import_access
+    _import_access = importer
+
+
+def index_access() -> IndexAccess:
+    """What the package of indexes does for writers."""
+    if _import_access is None:
+        raise RuntimeError("the package of indexes is not registered: import flatstream")
+    return _import_access()
+
+
+def checked_index(index: Any) -> bool | list[str]:
+    """The argument `index` of a writer: whether there is one, or its fields.
+
+    Raises
+    ------
+    TypeError
+        It is neither a bool, None, nor an iterable of paths.
+    """
+    if index is None or isinstance(index, bool):
+        return bool(index)
+    if isinstance(index, (str, bytes)) or not isinstance(index, Iterable):
+        raise TypeError(f"index must be True or a list of paths, got {type(index).__name__}: {index!r:.100}")
+    return list(index)

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from flatstream._core.framing.framer import NonEmptyFramer
@@ -14,6 +14,7 @@ from flatstream._encrypted_tail import encryption_of, find_end
 from flatstream._endpoints import PathToOpen, Source, compression_of, open_source
 from flatstream._finding import find_checksum
 from flatstream._follow import follow_path
+from flatstream._index_hook import checked_index, index_access
 from flatstream._lock import open_for_reading
 from flatstream._mapped import map_path
 from flatstream._peeked import PeekedFile, UnseekableFile
@@ -61,7 +62,7 @@ def open(
     checksum: Checksum | ChecksumType | str | None = None,
     deframer: Deframer | Checksum | ChecksumType | str | None = None,
     allow_empty: bool | None = None,
-    capacity: int = ...,
+    capacity: int | None = None,
     memory_policy: MemoryPolicy | None = None,
     follow: bool = False,
     mmap: bool = False,
@@ -80,6 +81,7 @@ def open(
     framer: Framer | Checksum | ChecksumType | str | None = None,
     lock: bool = True,
     recover: bool = False,
+    index: bool | Iterable[str] = False,
     allow_empty: bool | None = None,
     builder: Any = None,
     capacity: int | None = None,
@@ -104,6 +106,7 @@ def open(
     deframer: Deframer | Checksum | ChecksumType | str | None = None,
     lock: bool = True,
     recover: bool = False,
+    index: bool | Iterable[str] = False,
     allow_empty: bool | None = None,
     cipher: Cipher | None = None,
     **options: Any,
@@ -130,6 +133,11 @@ def open(
         Mode "a" only: instead of raising for a file that a crash left behind, make it one that can be appended to, and
         say in ``writer.recovery`` what was done (see `StartupReport`). A torn tail is saved beside the file and cut
         off; a tail of zero bytes is cut off; a file that is damaged, or no stream, is moved aside.
+    index : bool or iterable of str
+        Modes "w", "x" and "a": write an index beside the file, ``<path>.idx``, by which queries find parts of it
+        (docs/index.md). It has the range of these fields in each block of frames; with True, of the time field of the
+        description. `describe` has to name the table, or the description of the file to which is appended. An error of
+        the index is no error of the writer: it is logged, and ``writer.index_report`` has it.
     allow_empty : bool, optional
         Mode "r": whether empty frames are read; by default they are, unless `deframer` refuses them. Mode "a": see
         `recover`. Writers write empty frames in any case.
@@ -218,6 +226,9 @@ def open(
         raise TypeError(f"mmap must be a bool, got {options['mmap']!r:.100}")
     if kind != "r" and options.pop("mmap", False):
         raise ValueError(f"mmap=True needs the mode 'r', got {mode!r}")
+    indexed = checked_index(index)
+    if indexed is not False:
+        _check_indexable(path, mode, kind, lock)
     if kind == "r":
         for name in ("describe", "metadata", "time_field", "time_unit", "serializer"):
             if options.pop(name, None) is not None:
@@ -255,7 +266,12 @@ def open(
     else:
         written_with = framer_for(checksum) if framer is None else as_framer(framer)
     if kind != "a":
-        return StreamWriter(PathToOpen(path, kind + "b", lock), written_with, **options)
+        if indexed is not False:
+            # Errors come before the file is emptied.
+            described = (options.get(name) for name in ("describe", "metadata", "time_field", "time_unit"))
+            index_access().check(indexed, as_description(*described), written_with)
+        writer = StreamWriter(PathToOpen(path, kind + "b", lock), written_with, **options)
+        return _with_index(writer, path, indexed, 0)
     counterpart = _deframer_of(written_with)
     if recover and counterpart is None:
         raise ValueError(
@@ -311,13 +327,36 @@ def open(
 
     writer = StreamWriter(PathToOpen(path, "ab", lock, prepare), written_with, _begins=False, **options)
     try:
-        is_new = not os.fstat(writer.sink.fileno()).st_size
-        writer._append_to(found[0], wanted, is_new=is_new, after=ends[0] if ends else None)
+        size = os.fstat(writer.sink.fileno()).st_size
+        writer._append_to(found[0], wanted, is_new=not size, after=ends[0] if ends else None)
     except BaseException:
         writer.close()
         raise
     if reports:
         writer.recovery = reports[0]
+    return _with_index(writer, path, indexed, size)
+
+
+def _check_indexable(path: str | bytes, mode: str, kind: str, lock: bool) -> None:
+    """Raises ValueError if the writer of this path can have no index, whatever it writes."""
+    if kind == "r":
+        raise ValueError(f"index needs the mode 'w', 'x' or 'a', got {mode!r}: see flatstream.dataset for queries")
+    if not lock:
+        # Another writer's frames would be where the index says that there are ours.
+        raise ValueError("index needs lock=True: the index is about a file that nobody else writes meanwhile")
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError(f"index needs a regular file, because it is about one: got {path!r:.200}")
+
+
+def _with_index(writer: StreamWriter, path: str | bytes, index: bool | list[str], size: int) -> StreamWriter:
+    """The writer of a file of `size` bytes, with an index if one is asked for."""
+    if index is not False:
+        try:
+            writer._index = index_access().begin(writer, os.fsdecode(path), index, size)
+        except BaseException:
+            writer.close()
+            raise
     return writer
 
 

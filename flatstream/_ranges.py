@@ -46,6 +46,7 @@ KEPT = 64 << 20
 STEP = 1 << 20
 
 HAS_PREAD = hasattr(os, "pread")
+HAS_PREADV = hasattr(os, "preadv")
 HAS_FADVISE = hasattr(os, "posix_fadvise")
 
 
@@ -175,6 +176,16 @@ class RangeFile:
             size = min(size, self._limit - offset)
         return self._read(offset, size) if size > 0 else b""
 
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Reads bytes from `offset` on into `buffer`, and returns how many: see `read_at`, also for the errors.
+
+        It may be fewer also before the end, but none at the end only.
+        """
+        if offset < 0:
+            raise ValueError(f"expected an offset of at least 0, got {offset}")
+        size = len(buffer) if self._limit is None else min(len(buffer), self._limit - offset)
+        return self._read_into(offset, buffer[:size]) if size > 0 else 0
+
     def announce(self, ranges: Iterable[Range]) -> None:
         """Says which ranges will be read, so that they are fetched at the same time, and not one after the other.
 
@@ -261,6 +272,11 @@ class RangeFile:
     def _read(self, offset: int, size: int) -> bytes:
         raise NotImplementedError
 
+    def _read_into(self, offset: int, buffer: memoryview) -> int:
+        data = self._read(offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def _announce(self, ranges: list[Range]) -> None:
         self._check_open()
 
@@ -338,6 +354,23 @@ class _PlainRanges(RangeFile):
         finally:
             self._end(taken)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read_into(self, offset: int, buffer: memoryview) -> int:
+        if not HAS_PREADV:
+            return super()._read_into(offset, buffer)
+        size = min(len(buffer), self._size - offset)
+        taken = 0
+        fd = self._begin()
+        try:
+            # Into memory that is there already: new memory for each piece takes as long as reading it.
+            taken = os.preadv(fd, [buffer[:size]], offset) if size > 0 else 0
+        except OSError as error:
+            if error.filename is None:
+                error.filename = self.path
+            raise
+        finally:
+            self._end(taken)
+        return taken
 
     def _read_once(self, fd: int, offset: int, size: int) -> bytes:
         if HAS_PREAD:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["FrameBatch", "StreamReader"]
 
 DEFAULT_CAPACITY = 256 * 1024
+# The size of a chunk for batches and columns of a source that fills chunks. Handing over the interpreter's lock takes
+# so long that two threads gain nothing with less; more gains no more (TwoPaths of asv_benchmarks/threads.py).
+BATCH_CAPACITY = 1024 * 1024
 
 
 @iterates_in_c
@@ -46,8 +49,9 @@ class StreamReader(MessageReader):
     deframer : Deframer, Checksum, ChecksumType or its name, optional
         Finds the frames; without a checksum by default. If it is no Deframer, the reader also undoes what the stream's
         description says was done to payloads, as compression (docs/compression.md); a Deframer is used as it is.
-    capacity : int
-        The size of a chunk: how many bytes are read at a time. A larger frame gets a larger chunk.
+    capacity : int, optional
+        The size of a chunk: how many bytes are read at a time. A larger frame gets a larger chunk. By default 256 KiB,
+        and 1 MiB for batches and columns behind the first MiB, so that threads read files side by side.
     memory_policy : MemoryPolicy, optional
         Decides when a chunk that grew for a large frame is given back.
     follow : bool
@@ -103,7 +107,7 @@ class StreamReader(MessageReader):
         source: Any,
         deframer: Deframer | Checksum | ChecksumType | str | None = None,
         *,
-        capacity: int = DEFAULT_CAPACITY,
+        capacity: int | None = None,
         memory_policy: MemoryPolicy | None = None,
         follow: bool = False,
         allow_empty: bool | None = None,
@@ -120,13 +124,14 @@ class StreamReader(MessageReader):
         arguments: dict[str, Any] = {
             "seekable": _can_seek(endpoint.target),
             "bytes_left": partial(_bytes_left, endpoint.target),
+            "batch_capacity": BATCH_CAPACITY if capacity is None and not follow else 0,
             "parse_description": Description.from_bytes,
             "deframer_for": undo,
         }
         try:
             super().__init__(
                 made,
-                capacity,
+                DEFAULT_CAPACITY if capacity is None else capacity,
                 memory_policy=memory_policy,
                 on_error=on_error,
                 resync_window=resync_window,

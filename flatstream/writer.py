@@ -28,6 +28,8 @@ from flatstream.serializers import Serializer, as_serializer
 if TYPE_CHECKING:
     from typing import Self
 
+    from flatstream._index_hook import WriterIndex
+
 __all__ = ["StreamWriter"]
 
 DEFAULT_BUFFER_SIZE = 64 * 1024
@@ -94,6 +96,8 @@ class StreamWriter(MessageWriter):
 
     # What `flatstream.open` with ``recover=True`` did to the file; otherwise None.
     recovery: StartupReport | None = None
+    # The index that is written with the file; None without.
+    _index: WriterIndex | None = None
     # Whether the exit of the interpreter has said that it is open.
     _is_told = False
 
@@ -153,6 +157,15 @@ class StreamWriter(MessageWriter):
         """The description with which the stream begins; None if it has none, or (in mode "a") if that is not known."""
         return self._description
 
+    @property
+    def index_report(self) -> Any:
+        """What the index has that is written with the file, as an `IndexReport`; None without ``index=``.
+
+        After an error of the index, its `stopped_because` is not None. `covered` is behind what was written, until the
+        writer is closed.
+        """
+        return None if self._index is None else self._index.report
+
     def _append_to(
         self, found: Description | None, wanted: Description | None, *, is_new: bool = True, after: bytes | None = None
     ) -> None:
@@ -179,6 +192,8 @@ class StreamWriter(MessageWriter):
         """
         self._drain_buffer()
         self._flush_sink()
+        if self._index is not None:
+            self._call_exclusively(self._index.flushed)
 
     def _flush_sink(self) -> None:
         flush = getattr(self.sink, "flush", None)
@@ -231,13 +246,26 @@ class StreamWriter(MessageWriter):
             # The parent process writes the bytes in the buffer, and closes the file.
             self._shut_down()
             self._endpoint = None
+            if self._index is not None:
+                self._index.abandon()
             return
         # All in one compiled call: a signal handler that raises cannot leave it half done.
-        self._conclude(True)
+        try:
+            self._conclude(True)
+        finally:
+            self._close_index()
+
+    def _close_index(self) -> None:
+        """Completes the index, if there is one and the writer is at its end."""
+        if self._index is not None and self._endpoint is None:
+            self._index.close()
 
     def detach(self) -> Any:
         """Flushes, closes the writer and returns the sink, which stays open. If `flush` fails, the writer keeps it."""
-        return self._conclude(False)
+        try:
+            return self._conclude(False)
+        finally:
+            self._close_index()
 
     @property
     def closed(self) -> bool:

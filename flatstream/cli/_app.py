@@ -37,6 +37,9 @@ COMMANDS = {
         "recover": "Cut off the torn tails that crashes leave, and keep a copy of them.",
         "salvage": "Copy what is intact in damaged files and journals.",
     },
+    "Find": {
+        "index": "Build the index of each file, by which a part of it is found without reading all.",
+    },
     "Copy and convert": {
         "convert": "Convert streams and journals to other formats, and back.",
         "merge": "Write the messages of all inputs to a new stream, in the order of their times.",

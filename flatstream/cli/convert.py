@@ -12,6 +12,7 @@ import click
 from flatstream.checksums import ChecksumType
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Source, _with_parameters_of, json_option, source_options
+from flatstream.cli._lake import check_options, export
 from flatstream.cli._output import Progress, complain, count_text, message_of, print_json, print_line, size_text
 from flatstream.cli._status import DAMAGED, DAMAGES, ERROR, INTACT, combine, status_of
 from flatstream.cli._times import time_options
@@ -122,6 +123,26 @@ def message_options(function: FunctionT) -> FunctionT:
 )
 @click.option("--decrypt", is_flag=True, help="Write what was encrypted as it is: new files are not encrypted.")
 @click.option("--processes", type=click.IntRange(1, 1024), default=1, help="How many PATHs are converted at a time.")
+@click.option(
+    "--partition-by",
+    metavar="KEYS",
+    help="Put what is new since the last run into Parquet files in the folder OUT: hour, day, fields, several as "
+    "host,day, or none.",
+)
+@click.option("--closed", is_flag=True, help="With --partition-by: leave out the hour or day that is not over.")
+@click.option(
+    "--name",
+    default="export",
+    show_default=True,
+    metavar="NAME",
+    help="With --partition-by: what its files are called.",
+)
+@click.option(
+    "--times",
+    type=click.Choice(["s", "ms", "us", "ns", "number"]),
+    help="With --partition-by: the unit of the time, or the number that it is stored as. By default that of the "
+    "stream. Spark reads us.",
+)
 @json_option
 def command(
     paths: tuple[str, ...],
@@ -140,6 +161,10 @@ def command(
     describe: bool,
     decrypt: bool,
     processes: int,
+    partition_by: str | None,
+    closed: bool,
+    name: str,
+    times: str | None,
     as_json: bool,
 ) -> int:
     """Convert streams and journals to other formats, and back.
@@ -147,7 +172,36 @@ def command(
     OUT is a new file; - for standard output; or for several PATHs a folder, or a path with {name}. The endings say the
     formats: .fs, .parquet, .arrow, .arrows, .csv, .jsonl, .mcap and .fb (size-prefixed FlatBuffers); .fs.gz, .csv.zst
     and so on are compressed. Nothing is overwritten, and an error leaves no new file.
+
+    With --partition-by, OUT is a folder to which each run adds Parquet files with what the runs before it have not
+    exported: date=2026-11-29/hour=13/*.parquet, for instance. A run that was killed is no harm.
     """
+    check_options(click.get_current_context(), partition_by)
+    if partition_by is not None:
+        try:
+            return export(
+                paths,
+                out,
+                partition_by=partition_by,
+                closed=closed,
+                name=name,
+                times=times,
+                to_format=to_format,
+                source=source,
+                fields=fields,
+                where=messages.where,
+                on_error=on_error,
+                compression=compression,
+                decrypt=decrypt,
+                as_json=as_json,
+            )
+        except BrokenPipeError:
+            raise
+        except ERRORS as error:
+            status = failed(error, None)
+            if as_json:
+                print_json({"path": paths[0] if len(paths) == 1 else None, "error": str(error), "status": status})
+            return status
     from flatstream.tools.conversion import convert
 
     is_pipe = out == "-"

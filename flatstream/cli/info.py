@@ -32,6 +32,7 @@ from flatstream.cli._output import (
 from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
 from flatstream.description._schemas import PER_SECOND
 from flatstream.errors import FlatStreamError
+from flatstream.tools._indexes import IndexInfo
 from flatstream.tools.inputs import passed_over
 from flatstream.tools.inspection import StreamInfo, info
 from flatstream.transforms.described import is_encrypted
@@ -163,6 +164,8 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     if found.writer is not None:
         yield "written by", found.writer
     yield from times_of(found)
+    if found.index is not None:
+        yield "index", index_text(found, found.index)
     yield from schema_of(found)
     if found.description is not None:
         yield from description_of(found)
@@ -225,6 +228,24 @@ def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
             "rate",
             f"{found.rate:,.4g} messages a second" if found.rate < 1e4 else f"{found.rate:,.0f} messages a second",
         )
+
+
+def index_text(found: StreamInfo, index: IndexInfo) -> str:
+    """What its index has, or why it is left aside."""
+    anew = f"flatstream index {found.path} builds it anew"
+    if not index.segments and index.reason is not None:
+        return f"left aside: {index.reason}; {anew}"
+    text = f"{', '.join(index.fields) or 'no field'} in {count_text(index.blocks, 'block')}"
+    if (known := index.ranges.get(found.time_field or "")) is not None and found.time_unit is not None:
+        begin, end = (shortened(time_text(int(value), found.time_unit)) for value in known)
+        text += f", {begin} to {end}"
+    if index.segments is not None and found.segments is not None:
+        text += f"; of {count_text(index.segments)} of {count_text(found.segments, 'segment')}"
+    if found.size is not None and index.reason is None:
+        text += f"; {size_text(index.size)}, for {size_text(index.covered)} of messages"
+    if index.left_aside:
+        text += f"; {count_text(index.left_aside)} left aside: {index.reason}; {anew}"
+    return text
 
 
 def shortened(time: str) -> str:

@@ -2,14 +2,19 @@
 
 from typing import Any
 
-__all__ = ["Dataset", "dataset"]
+__all__ = ["Dataset", "Lost", "ParquetReport", "dataset"]
+
+_OF_PARQUET = ("Lost", "ParquetReport")
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first access, because pyarrow is.
     if name in __all__:
         try:
-            from flatstream.datasets import _dataset as module
+            if name in _OF_PARQUET:
+                from flatstream.datasets import _parquet as module
+            else:
+                from flatstream.datasets import _dataset as module  # type: ignore[no-redef]
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] not in ("pyarrow", "numpy"):
                 raise

@@ -7,6 +7,9 @@ pyarrow's compiled functions (joins, unions, fragments) do not ask the Python me
 That is a dataset of files here, one for each of ours, in a file system of Python's (`_Rows`), where each file is made
 as an Arrow IPC file when it is opened. These functions therefore see the same rows, but they hold a whole file in
 memory and use no index.
+
+DuckDB hands over no filter at all if any column has a dictionary inside of it, as an enum in a table inside of another
+(seen with 2.0). So enums inside of structs and lists are strings here; those that are columns stay dictionaries.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.fs
+
+from flatstream.datasets._unify import convert
 
 if TYPE_CHECKING:
     from flatstream.datasets._dataset import Dataset
@@ -45,7 +50,7 @@ class ArrowDataset(pyarrow.dataset.FileSystemDataset):  # type: ignore[misc]
         files = pyarrow.fs.PyFileSystem(_Rows(dataset))
         ipc = pyarrow.dataset.IpcFileFormat()
         fragments = [ipc.make_fragment(path, filesystem=files) for path in _names(dataset)]
-        super().__init__(fragments, dataset.arrow_schema, ipc, files)
+        super().__init__(fragments, shown_schema(dataset.arrow_schema), ipc, files)
         self._dataset, self._where = dataset, where
         if where is not None:
             # Where pyarrow looks for the filter of a dataset that is given to a compiled function.
@@ -148,12 +153,20 @@ class RowScanner:
 
     def __init__(self, dataset: Dataset, columns: Any, where: Any, batch_rows: int) -> None:
         self._dataset, self._columns, self._where, self._batch_rows = dataset, columns, where, batch_rows
-        known = set(dataset.arrow_schema.names)
+        self._schema = shown_schema(dataset.arrow_schema)
+        known = set(self._schema.names)
         # The columns by their names, or None for all; and whether pyarrow computes them from all columns.
         self._names: list[str] | None = None
         self._computed = isinstance(columns, dict) or not (
             where is None or isinstance(where, pyarrow.compute.Expression)
         )
+        self._has_strings = not self._schema.equals(dataset.arrow_schema)
+        if where is not None and not self._computed and self._has_strings:
+            try:
+                dataset._predicate(where)
+            except pyarrow.ArrowException:
+                # What can be asked of strings, and not of dictionaries.
+                self._computed = True
         if columns is not None and not self._computed:
             self._names = [columns] if isinstance(columns, str) else list(columns)
             if unknown := [name for name in self._names if name not in known]:
@@ -163,24 +176,26 @@ class RowScanner:
     @property
     def dataset_schema(self) -> pyarrow.Schema:
         """The schema of the dataset."""
-        return self._dataset.arrow_schema
+        return self._schema
 
     @property
     def projected_schema(self) -> pyarrow.Schema:
         """The schema of the batches."""
         if self._computed:
             return self._compute(iter(())).projected_schema
-        schema = self._dataset.arrow_schema
+        schema = self._schema
         return schema if self._names is None else pyarrow.schema([schema.field(name) for name in self._names])
 
     def _batches(self, limit: int | None = None) -> Iterator[pyarrow.RecordBatch]:
         """The batches, read when they are asked for."""
         if self._computed:
-            yield from self._compute(self._dataset.batches(batch_rows=self._batch_rows)).to_batches()
+            batches = map(shown, self._dataset.batches(batch_rows=self._batch_rows))
+            yield from self._compute(batches).to_batches()
             return
         names = None if self._names is None else list(dict.fromkeys(self._names))
         schema = self.projected_schema
-        for batch in self._dataset.batches(names, self._where, batch_rows=self._batch_rows, limit=limit):
+        for read in self._dataset.batches(names, self._where, batch_rows=self._batch_rows, limit=limit):
+            batch = shown(read) if self._has_strings else read
             if names == self._names:
                 yield batch
             else:
@@ -189,7 +204,7 @@ class RowScanner:
 
     def _compute(self, batches: Iterator[pyarrow.RecordBatch]) -> pyarrow.dataset.Scanner:
         """pyarrow's scanner over all columns: for what only pyarrow can compute."""
-        reader = pyarrow.RecordBatchReader.from_batches(self._dataset.arrow_schema, batches)
+        reader = pyarrow.RecordBatchReader.from_batches(self._schema, batches)
         return pyarrow.dataset.Scanner.from_batches(reader, columns=self._columns, filter=self._where)
 
     def native(self) -> pyarrow.dataset.Scanner:
@@ -237,6 +252,33 @@ class RowScanner:
         return self._dataset.count(self._where)
 
 
+def shown_schema(schema: pyarrow.Schema) -> pyarrow.Schema:
+    """The schema, in which enums inside of columns are strings."""
+    fields = [field.with_type(_shown_type(field.type, inside=False)) for field in schema]
+    return pyarrow.schema(fields, schema.metadata)
+
+
+def _shown_type(kind: pyarrow.DataType, *, inside: bool) -> pyarrow.DataType:
+    types = pyarrow.types
+    if types.is_dictionary(kind):
+        return pyarrow.large_string() if inside else kind
+    if types.is_struct(kind):
+        return pyarrow.struct([field.with_type(_shown_type(field.type, inside=True)) for field in kind])
+    if types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        item = kind.value_field.with_type(_shown_type(kind.value_type, inside=True))
+        return pyarrow.large_list(item) if types.is_large_list(kind) else pyarrow.list_(item, kind.list_size)
+    return kind
+
+
+def shown(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+    """The rows, with the types of `shown_schema`."""
+    schema = shown_schema(batch.schema)
+    if schema.equals(batch.schema):
+        return batch
+    columns = [convert(column, field.type, field.name) for column, field in zip(batch.columns, schema, strict=True)]
+    return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
+
+
 def _names(dataset: Dataset) -> dict[str, int]:
     """The paths of the files with their numbers in the dataset."""
     return {part.path: number for number, part in enumerate(dataset._parts)}
@@ -278,7 +320,9 @@ class _Rows(pyarrow.fs.FileSystemHandler):  # type: ignore[misc]
         return self.get_file_info(list(_names(self.dataset)))
 
     def open_input_file(self, path: str) -> pyarrow.NativeFile:
-        rows = _only(self.dataset, _names(self.dataset)[path]).columns()
+        read = _only(self.dataset, _names(self.dataset)[path])
+        schema = shown_schema(read.arrow_schema)
+        rows = pyarrow.Table.from_batches(map(shown, read.batches()), schema)
         made = pyarrow.BufferOutputStream()
         # The IPC file format has room for one dictionary for each column.
         with pyarrow.ipc.new_file(

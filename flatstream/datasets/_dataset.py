@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
 from flatstream._core.base.checks import int_argument
 from flatstream._seekable import number_of_threads
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
+from flatstream.datasets._files import files_table, find_range
 from flatstream.datasets._heads import Head, Options, read_head
 from flatstream.datasets._parts import Part, find_parts
 from flatstream.datasets._pieces import Position, Stretch, Target, plan_by_index
 from flatstream.datasets._predicate import Predicate
 from flatstream.datasets._reading import FRAME, FRAME_FIELD, SOURCE_FIELD, SOURCE_FILE, Outcome, Query
+from flatstream.datasets._records import read_records
 from flatstream.datasets._scan import Progress, scan
-from flatstream.datasets._unify import TIMES, Kind, time_of, unify
+from flatstream.datasets._unify import TIMES, Kind, labels_of, time_of, unify
+from flatstream.description._schemas import UNITS, find_time
 from flatstream.index import FileIndex, UnusableIndex, load_index
 from flatstream.tools.inputs import load_schema, pick_table
 
@@ -28,15 +34,59 @@ if TYPE_CHECKING:
 
     from flatstream._ranges import RangeFile
     from flatstream.datasets._arrow import ArrowDataset
-    from flatstream.schema import Schema, Table
+    from flatstream.datasets._parquet import ParquetReport
+    from flatstream.schema import RecordView, Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
-__all__ = ["Dataset", "dataset"]
+__all__ = ["Dataset", "TimeRange", "dataset"]
 
+PathLike = str | os.PathLike[str]
+
+# The rows of a batch, unless the caller says how many.
+BATCH_ROWS = 65_536
+# Of a file of fewer bytes, an index is not read if all of the file is.
+WORTH_AN_INDEX = 8 << 20
 # Fewer bytes are read by one thread.
 SMALL = 1 << 20
 
-PathLike = str | os.PathLike[str]
+
+class TimeRange(NamedTuple):
+    """The first and the last time in a dataset.
+
+    Attributes
+    ----------
+    field : str
+        The path of the field.
+    unit : str
+        What `first` and `last` count in: "s", "ms", "us" or "ns".
+    first, last : int
+        The smallest and the largest value, since 1970.
+    """
+
+    field: str
+    unit: str
+    first: int
+    last: int
+
+    @property
+    def begin(self) -> datetime:
+        """The first time, in UTC, rounded down to microseconds.
+
+        Raises
+        ------
+        OverflowError
+            It lies outside of the years that a datetime has.
+        """
+        return _datetime(self.first, self.unit)
+
+    @property
+    def end(self) -> datetime:
+        """The last time, as `begin`."""
+        return _datetime(self.last, self.unit)
+
+
+def _datetime(count: int, unit: str) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=count * UNITS[unit] // 1000)
 
 
 def dataset(
@@ -52,8 +102,71 @@ def dataset(
     use_index: bool = True,
     threads: int | None = None,
 ) -> Dataset:
-    """Many files as one table. See `Dataset`."""
-    listed = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    """Many files as one table: files, journals, compressed ones, each with its own checksum and description.
+
+    Parameters
+    ----------
+    paths : path, or iterable of paths
+        Of files; of journals; of other folders, which stand for the ``.fs`` files (compressed ones too) and the
+        journals in them; patterns such as ``"data/**/*.fs"``; URLs. Files are read in this order, those of a folder or
+        pattern by name, and each once.
+    table : Table or str, optional
+        The table of the messages that are read, if a file has messages of several, or files have different ones: its
+        name, or the file identifier of its messages. Messages of other tables are left out. A Table also says what the
+        messages of files are that do not describe them.
+    checksum : Checksum, ChecksumType or str, optional
+        That of files whose description does not say it. By default it is found out, as by `flatstream.open`.
+    schema : Schema or path, optional
+        That of files that do not describe their messages.
+    on_error : {"raise", "skip", "stop", "resync"}
+        What happens at damage, as for a `StreamReader` of each file. `Dataset.files` tells what was left out.
+    torn_end : {"stop", "raise"}
+        What happens at the end of a file that a crash left behind, or somebody still writes: a frame that is not whole,
+        or zeros. By default the rows before it are given, and `Dataset.files` tells of it. With "raise", an error comes
+        where a `StreamReader` raises one.
+    cipher : Cipher, optional
+        For encrypted files, as for `flatstream.open`.
+    times : {"timestamp", "number", "s", "ms", "us", "ns"}
+        The field with the time of a message, as descriptions name it, is a timestamp in UTC of the unit in which it
+        counts; or a number, as it is stored; or a timestamp of a unit, to which it is rounded down. (DuckDB looks into
+        indexes for timestamps of microseconds, and not for those of nanoseconds.)
+    use_index : bool
+        Whether the indexes beside files say what need not be read (docs/index.md).
+    threads : int, optional
+        How many threads decode. By default as many as there are processors, up to 4.
+
+    Returns
+    -------
+    Dataset
+        Only names and sizes were looked at so far.
+
+    Raises
+    ------
+    FileNotFoundError
+        A path stands for nothing.
+    OSError, FlatStreamError
+        A folder, or the file with the schema, cannot be read.
+    TypeError, ValueError
+        An argument is wrong.
+    LookupError
+        The schema has no such table.
+
+    Examples
+    --------
+    >>> import flatstream, tempfile
+    >>> from flatstream import RecordWriter, Schema
+    >>> table = Schema.from_file("examples/telemetry.bfbs").root
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for host in ("alpha", "beta"):
+    ...         with flatstream.open(f"{folder}/{host}.fs", "w", checksum="xxhash64", describe=table) as writer:
+    ...             records = RecordWriter(writer, table)
+    ...             for number in range(3):
+    ...                 records.write(sequence=number, host=host)
+    ...     found = flatstream.dataset(f"{folder}/*.fs")
+    ...     found.count(), found.columns(["sequence", "host"], ("sequence", ">", 1)).to_pylist()
+    (6, [{'sequence': 2, 'host': 'alpha'}, {'sequence': 2, 'host': 'beta'}])
+    """
+    listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     given = [os.fspath(path) for path in listed]
     for name, value, known in (
         ("on_error", on_error, ("raise", "skip", "stop", "resync")),
@@ -62,44 +175,149 @@ def dataset(
     ):
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r:.100}")
+    if not isinstance(use_index, bool):
+        raise TypeError(f"use_index must be a bool, got {use_index!r:.100}")
     if checksum is not None:
         as_checksum(checksum)
-    undescribed = table if table is not None and not isinstance(table, str) else None
+    undescribed = None
+    if table is not None and not isinstance(table, str):
+        if isinstance(table, type) or not hasattr(table, "read_columns"):
+            raise TypeError(f"table must be a Table of a schema, its name or None, got {table!r:.100}")
+        undescribed = table
     if schema is not None:
         if undescribed is not None:
             raise ValueError("expected a schema or a Table, which has one, got both")
-        made = load_schema(schema, table if isinstance(table, str) else None)
+        name_of_table = table if isinstance(table, str) else None
+        made = load_schema(schema, name_of_table)
         tables = {} if made.root is None else {made.file_identifier: made.root}
-        undescribed = pick_table(tables, made, table if isinstance(table, str) else None)
+        undescribed = pick_table(tables, made, name_of_table)
     if threads is not None:
         threads = int_argument("threads", threads, 1, 1024)
-    options = Options(checksum, table, undescribed, on_error, torn_end, cipher, times, bool(use_index), threads)
+    options = Options(checksum, table, undescribed, on_error, torn_end, cipher, times, use_index, threads)
     return Dataset(given, options, find_parts(given))
 
 
-def default_threads() -> int:
-    """How many threads decode by default: as many as there are processors, up to 4."""
-    return max(1, number_of_threads())
-
-
 class Dataset:
-    """The messages of many files, as one table."""
+    """The messages of many files, as one table; made by `flatstream.dataset`.
 
-    def __init__(self, paths: list[str], options: Options, parts: list[Part]) -> None:
+    A dataset has the files and their sizes as of when it was made, or of the last `refresh`: what is written to them
+    meanwhile is not read. It holds no file open between two calls.
+
+    Notes
+    -----
+    The columns are those of all files: the fields of each file's own schema, in the order in which they are first seen.
+    A field that a file's schema does not have is null in its rows. Types that differ become one that holds both without
+    loss: of integers and of floats the wider one; the names of an enum are those of all files. Other types are a
+    TypeError, which names two files.
+
+    Rows, and their order, are those of one `StreamReader` for each file, with the same `on_error`; but with an index,
+    damage is not seen in what is not read.
+
+    It can be pickled, and be used by several threads. The cost of a call is that of reading the files; that of `head`
+    is less than a millisecond, once the beginnings of the files were read.
+    """
+
+    def __init__(self, paths: list[str], options: Options, parts: list[Part], kinds: list[Kind] | None = None) -> None:
+        if not isinstance(options, Options):
+            raise TypeError("a Dataset is made by flatstream.dataset")
         self._paths = paths
         self._options = options
         self._parts = parts
+        # Of all files of a larger dataset of which these are some.
+        self._given_kinds = kinds
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forgets what was found out by reading."""
         self._lock = threading.Lock()
         self._heads: dict[int, Head] = {}
         self._outcomes: dict[int, Outcome] = {}
         # By the number of the file, with what tells whether it has changed since.
         self._indexes: dict[int, tuple[Any, FileIndex | UnusableIndex]] = {}
+        self._known_kinds: list[Kind] | None = self._given_kinds
         self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
+        self._time_range: list[TimeRange | None] | None = None
         self._bytes_read = 0
-        # Those of all files of a dataset of which this one has some.
-        self._known_kinds: list[Kind] | None = None
 
     # What it is
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The columns and their types. Reads the beginnings of all files, once.
+
+        Raises
+        ------
+        OSError, FlatStreamError
+            A file cannot be read, or is no stream.
+        ValueError
+            A file does not describe its messages, and no schema was given; files have different tables.
+        TypeError
+            A field has types in two files that no type holds.
+        """
+        return self._schema(None)
+
+    @property
+    def table_name(self) -> str | None:
+        """The name of the table of the messages; None if no file has any. Errors are those of `arrow_schema`."""
+        kinds = self._kinds()
+        return kinds[0].table.name if kinds else None
+
+    @property
+    def time_field(self) -> str | None:
+        """The path of the field with the time of a message; None without one, or if files have different ones."""
+        time = time_of(self._kinds())
+        return None if time is None else time[0]
+
+    @property
+    def files(self) -> pa.Table:
+        """What is known of each file, as a small table, in the order in which they are read.
+
+        Columns: `path`; `bytes` (as stored, null of a URL); `journal` (its folder, for a segment); `compression`;
+        `checksum`; `table`; `index` ("covers ...", "none", or "ignored: " and why); `first_time` and `last_time`, where
+        an index tells them; and `status`, which says what was found when it was last read: "", "torn end at ...",
+        "damaged: ...", "stopped at ...", "removed", or "no stream: ...".
+        """
+        return files_table(self)
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes of streams this object has read so far, in this process, without the beginnings of files."""
+        return self._bytes_read
+
+    @property
+    def time_range(self) -> TimeRange | None:
+        """The first and the last time of a message; None without a time field, and without a message.
+
+        Blocks of which an index says it are not read; the time of all others is. It is kept until `refresh`.
+        """
+        if self._time_range is None:
+            time = time_of(self._kinds())
+            found = find_range(self, self._threads(None))
+            self._time_range = [None if time is None or found is None else TimeRange(*time, *found)]
+        return self._time_range[0]
+
+    def refresh(self) -> None:
+        """Looks at the paths again: for files that are new, have grown or were removed.
+
+        Raises
+        ------
+        FileNotFoundError
+            A path stands for nothing now. Then nothing has changed.
+        """
+        parts = find_parts(self._paths)
+        if parts != self._parts:
+            known = {part: number for number, part in enumerate(self._parts)}
+            old_heads = self._heads
+            self._parts = parts
+            bytes_read = self._bytes_read
+            self._forget()
+            self._bytes_read = bytes_read
+            # The beginning of a file that has not changed is still the same.
+            self._heads = {
+                number: old_heads[known[part]]
+                for number, part in enumerate(parts)
+                if part in known and known[part] in old_heads
+            }
 
     def _head(self, number: int) -> Head:
         head = self._heads.get(number)
@@ -110,15 +328,29 @@ class Dataset:
 
     def _kinds(self) -> list[Kind]:
         """The tables of the files, each with one of them."""
-        if self._known_kinds is not None:
-            return self._known_kinds
-        found: dict[Any, Kind] = {}
-        for number, part in enumerate(self._parts):
-            head = self._head(number)
-            if head.table is not None:
-                kind = Kind(head.table, head.time, part.path)
-                found.setdefault(kind.key, kind)
-        return list(found.values())
+        if self._known_kinds is None:
+            found: dict[Any, Kind] = {}
+            for number, part in enumerate(self._parts):
+                head = self._existing_head(number)
+                if head is not None and head.table is not None:
+                    kind = Kind(head.table, head.time, part.path)
+                    found.setdefault(kind.key, kind)
+            _check_tables(list(found.values()), self._options, [part.path for part in self._parts])
+            kinds = list(found.values())
+            if not kinds and self._options.undescribed is not None:
+                kinds = [Kind(self._options.undescribed, find_time(self._options.undescribed), "the arguments")]
+            self._known_kinds = kinds
+        return self._known_kinds
+
+    def _existing_head(self, number: int) -> Head | None:
+        """The head of a file; None of a segment that retention has removed."""
+        try:
+            return self._head(number)
+        except FileNotFoundError:
+            if self._parts[number].kind != "segment":
+                raise
+            self._outcomes.setdefault(number, Outcome()).is_removed = True
+            return None
 
     def _schema(self, fields: tuple[str, ...] | None) -> pa.Schema:
         made = self._schemas.get(fields)
@@ -126,24 +358,142 @@ class Dataset:
             made = self._schemas[fields] = unify(self._kinds(), fields, self._options.times)
         return made
 
-    @property
-    def arrow_schema(self) -> pa.Schema:
-        """The columns of the dataset, and their types."""
-        return self._schema(None)
-
-    @property
-    def bytes_read(self) -> int:
-        """How many bytes of streams this object has read."""
-        return self._bytes_read
-
     # Reading
+
+    def batches(
+        self,
+        fields: Iterable[str] | None = None,
+        where: Any = None,
+        *,
+        batch_rows: int = BATCH_ROWS,
+        limit: int | None = None,
+        source_file: bool = False,
+        frame: bool = False,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Reads rows, batch by batch, in the order of the files and of the frames in each.
+
+        Parameters
+        ----------
+        fields : iterable of str, optional
+            The columns, by their paths, as for `StreamReader.columns`: ``"name"``, ``"position.x"``. By default all.
+            An empty list gives batches that have a number of rows and no columns.
+        where : condition, expression or list of these, optional
+            Which rows: conditions as for `StreamReader.columns`, where a datetime that the time of a message is
+            compared with needs no unit; or an expression of pyarrow (`pyarrow.compute.Expression`) or polars
+            (`polars.Expr`), whose library decides. All parts of a list must hold. Expressions can also be about the
+            columns "source_file" and "frame".
+        batch_rows : int
+            The most rows of a batch. They can be fewer at any place; there is no batch without a row.
+        limit : int, optional
+            The most rows in all. After these, no more is read.
+        source_file : bool
+            Whether to add a column "source_file", the path of the file, a dictionary of strings. Of a segment it is the
+            path of the plain file.
+        frame : bool
+            Whether to add a column "frame", the number of the message in its file, as `StreamReader.message_number` has
+            it; in a journal the number of the frame, which is exact as long as no frame before it in its segment is
+            lost.
+        threads : int, optional
+            How many threads decode, instead of those of the dataset. With 1, it is the caller's.
+        progress : callable, optional
+            Called with the rows so far, the bytes of files that are done, and those of all, now and then and at the end
+            of each file.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            The caller's: it shares no memory with another one.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            An argument is wrong: there is no such field, for instance. These come at once; all others where they are
+            met.
+        FlatStreamError
+            Damage, as `on_error` and `torn_end` say. The message has the path; `offset` and `frame` are those in the
+            file.
+        OSError, EOFError
+            A file cannot be read. FileNotFoundError: it was removed. (A segment that retention has removed is told in
+            `files`, and passed over.)
+        OverflowError
+            A time does not fit a timestamp.
+        """
+        query = self._query(fields, where, batch_rows, source_file, frame)
+        if limit is not None:
+            limit = int_argument("limit", limit, 0, 2**63 - 1)
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress must be callable, got {progress!r:.100}")
+        return self._read(query, limit, self._threads(threads), progress)
+
+    def columns(
+        self,
+        fields: Iterable[str] | None = None,
+        where: Any = None,
+        *,
+        limit: int | None = None,
+        source_file: bool = False,
+        frame: bool = False,
+        progress: Progress | None = None,
+    ) -> pa.Table:
+        """Reads all rows, as one pyarrow.Table; see `batches` for arguments and errors."""
+        if fields is not None and not isinstance(fields, (str, bytes)):
+            fields = list(fields)
+        batches = self.batches(fields, where, limit=limit, source_file=source_file, frame=frame, progress=progress)
+        return pa.Table.from_batches(batches, self._given_schema(fields, source_file, frame))
+
+    def count(self, where: Any = None) -> int:
+        """The number of rows. All frames that may count are read, and their checksums compared; see `batches`."""
+        return sum(batch.num_rows for batch in self.batches([], where))
+
+    def head(self, n: int = 10) -> pa.Table:
+        """The first `n` rows, as one pyarrow.Table. No more files are read than these are in."""
+        n = int_argument("n", n, 0, 2**63 - 1)
+        return pa.Table.from_batches(self.batches(limit=n, threads=1), self._schema(None))
+
+    def records(self, where: Any = None, *, limit: int | None = None) -> Iterator[RecordView]:
+        """Iterates over the messages as `RecordView` objects, in order, each of the table of its own file.
+
+        Parameters
+        ----------
+        where : condition, expression or list of these, optional
+            See `batches`.
+        limit : int, optional
+            The most messages. After these, no more is read.
+
+        Raises
+        ------
+        As `batches`. Each message is verified as a whole, as by `StreamReader.records`, which may refuse some of which
+        columns can be read.
+        """
+        query = self._query([], where, BATCH_ROWS, False, False)
+        if limit is not None:
+            limit = int_argument("limit", limit, 0, 2**63 - 1)
+        return read_records(self, query, limit)
+
+    def _given_schema(self, fields: Iterable[str] | None, source_file: bool, frame: bool) -> pa.Schema:
+        schema = self._schema(None if fields is None else tuple(fields))
+        for known, is_wanted in ((SOURCE_FIELD, source_file), (FRAME_FIELD, frame)):
+            if is_wanted:
+                schema = schema.append(known)
+        return schema
 
     def _query(
         self, fields: Iterable[str] | None, where: Any, batch_rows: int, source_file: bool, frame: bool
     ) -> Query:
-        if isinstance(fields, str):
-            raise TypeError(f"fields must be a list of paths, got a str: {fields!r:.100}")
-        schema = self._schema(None if fields is None else tuple(fields))
+        if isinstance(fields, (str, bytes)):
+            raise TypeError(f"fields must be a list of paths, got {type(fields).__name__}: {fields!r:.100}")
+        names = None if fields is None else tuple(fields)
+        for name in names or ():
+            if not isinstance(name, str):
+                raise TypeError(f"a field must be a path, a str, got {type(name).__name__}: {name!r:.100}")
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError(f"a field is selected twice: {', '.join(names):.200}")
+        for what, value in (("source_file", source_file), ("frame", frame)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{what} must be a bool, got {value!r:.100}")
+        schema = self._schema(names)
         predicate = self._predicate(where)
         read = schema
         if predicate is not None and not predicate.is_exact:
@@ -158,7 +508,9 @@ class Dataset:
                     "select other fields"
                 )
         batch_rows = int_argument("batch_rows", batch_rows, 1, 2**31 - 1)
-        return Query(schema, read, predicate, batch_rows, self._options, bool(source_file), bool(frame))
+        kinds = self._kinds()
+        labels = labels_of(kinds, read.names) if len(kinds) > 1 else {}
+        return Query(schema, read, predicate, batch_rows, self._options, source_file, frame, labels)
 
     def _extra(self) -> list[str]:
         """The columns that are no fields of messages."""
@@ -179,17 +531,85 @@ class Dataset:
             made.check(kind.table for kind in self._kinds())
         return made
 
+    def _read(
+        self, query: Query, limit: int | None, threads: int, progress: Progress | None
+    ) -> Iterator[pa.RecordBatch]:
+        if limit == 0:
+            return
+        outcomes: dict[int, Outcome] = {}
+        targets: list[Target] = []
+        rows = 0
+        # Up to each file.
+        sizes = [0, *accumulate(part.size or 0 for part in self._parts)]
+        if limit is not None and limit <= BATCH_ROWS:
+            # Other threads would read ahead what nobody asks for.
+            threads = 1
+        found = scan(
+            self._targets(targets),
+            query,
+            outcomes,
+            partial(self._prepare, query, outcomes=outcomes, threads=threads),
+            threads=threads,
+            # The first piece is small, and so is the first batch then.
+            by_one_reader=threads == 1 and limit is None,
+        )
+        try:
+            for target, batches, offset in found:
+                for batch in batches:
+                    if limit is not None and rows + batch.num_rows > limit:
+                        batch = batch.slice(0, limit - rows)
+                    rows += batch.num_rows
+                    yield batch
+                    if rows == limit:
+                        return
+                begin, end = sizes[target.number : target.number + 2]
+                if offset is None:
+                    self._note([target])
+                if progress is not None:
+                    progress(rows, end if offset is None else min(end, begin + offset), sizes[-1])
+            if progress is not None:
+                progress(rows, sizes[-1], sizes[-1])
+        finally:
+            found.close()
+            self._note(targets)
+            with self._lock:
+                self._outcomes.update(outcomes)
+        self._check_that_some_are_left()
+
+    def _check_that_some_are_left(self) -> None:
+        """Raises if retention has removed all segments."""
+        if self._parts and all(
+            number in self._outcomes and self._outcomes[number].is_removed for number in range(len(self._parts))
+        ):
+            raise FileNotFoundError(
+                errno.ENOENT, "all files of the dataset were removed: refresh() looks for new ones", self._parts[0].path
+            )
+
+    def _threads(self, threads: int | None) -> int:
+        """How many threads decode, if the caller says so many."""
+        if threads is None:
+            threads = self._options.threads
+        threads = default_threads() if threads is None else int_argument("threads", threads, 1, 1024)
+        # They would take longer to begin than to read little.
+        return threads if sum(part.size or SMALL for part in self._parts) >= SMALL else 1
+
+    def _note(self, targets: list[Target]) -> None:
+        """Counts what was read of files."""
+        with self._lock:
+            self._bytes_read += sum(target.take_count() for target in targets)
+
     def _targets(self, made: list[Target]) -> Iterator[Target]:
         for number, part in enumerate(self._parts):
-            head = self._head(number)
-            if head.table is not None:
+            head = self._existing_head(number)
+            if head is not None and head.table is not None:
                 made.append(Target(number, part, head))
                 yield made[-1]
 
-    def _prepare(self, query: Query, target: Target) -> None:
+    def _prepare(
+        self, query: Query, target: Target, outcomes: dict[int, Outcome] | None = None, *, threads: int = 1
+    ) -> None:
         """Plans what is read of a file."""
         head = target.head
-        begin = Position(head.begin, 0)
         target.stretches = []
         if not query.columns_of(head, target.part).has_rows:
             return
@@ -198,11 +618,14 @@ class Dataset:
         except FileNotFoundError:
             if target.part.kind != "segment":
                 raise
-            self._outcomes.setdefault(target.number, Outcome()).is_removed = True
+            (self._outcomes if outcomes is None else outcomes).setdefault(target.number, Outcome()).is_removed = True
             return
         target.is_sequential = head.middle is None or not file.can_seek
-        target.stretches = [Stretch(begin, None)]
-        if query.predicate is not None and self._options.use_index and not target.is_sequential:
+        target.stretches = [Stretch(Position(head.begin, 0), None)]
+        if target.is_sequential or not self._options.use_index:
+            return
+        # An index also says where frames begin, so that threads need not look for them.
+        if query.predicate is not None or (threads > 1 and file.size >= WORTH_AN_INDEX):
             self._plan_by_index(query, target, file)
 
     def _plan_by_index(self, query: Query, target: Target, file: RangeFile) -> None:
@@ -212,14 +635,17 @@ class Dataset:
         index = self._index(target.number, head, file)
         if isinstance(index, UnusableIndex) or not len(index) or index.begin != head.begin:
             return
-        if query.reads_frame and index.gaps:
-            # Behind damage, frames are numbered as the policy has it.
+        if index.gaps and (query.reads_frame or self._options.on_error == "skip"):
+            # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
+            return
+        target.uses_index = True
+        if query.predicate is None:
+            target.stretches = plan_by_index(target, index, None, file.size)
             return
         may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
-        target.uses_index = True
         target.stretches = plan_by_index(target, index, may_match, file.size)
         file.announce(
-            [(stretch.begin.offset, file.size if stretch.end is None else stretch.end) for stretch in target.stretches]
+            (stretch.begin.offset, file.size if stretch.end is None else stretch.end) for stretch in target.stretches
         )
 
     def _index(self, number: int, head: Head, file: RangeFile) -> FileIndex | UnusableIndex:
@@ -235,87 +661,13 @@ class Dataset:
             self._indexes[number] = key, found
         return found
 
-    def batches(
-        self,
-        fields: Iterable[str] | None = None,
-        where: Any = None,
-        *,
-        batch_rows: int = 65_536,
-        limit: int | None = None,
-        source_file: bool = False,
-        frame: bool = False,
-        threads: int | None = None,
-        progress: Progress | None = None,
-    ) -> Iterator[pa.RecordBatch]:
-        """The rows, batch by batch, in the order of the files and of the frames in each."""
-        query = self._query(fields, where, batch_rows, source_file, frame)
-        if limit is not None:
-            limit = int_argument("limit", limit, 0, 2**63 - 1)
-        if threads is None:
-            threads = self._options.threads
-        threads = default_threads() if threads is None else int_argument("threads", threads, 1, 1024)
-        if progress is not None and not callable(progress):
-            raise TypeError(f"progress must be callable, got {progress!r:.100}")
-        return self._read(query, limit, threads, progress)
-
-    def _read(
-        self, query: Query, limit: int | None, threads: int, progress: Progress | None
-    ) -> Iterator[pa.RecordBatch]:
-        if limit == 0:
-            return
-        if sum(part.size or SMALL for part in self._parts) < SMALL:
-            # Threads would take longer to begin than to read.
-            threads = 1
-        outcomes: dict[int, Outcome] = {}
-        targets: list[Target] = []
-        rows = done = 0
-        total = sum(part.size or 0 for part in self._parts)
-        found = scan(self._targets(targets), query, outcomes, partial(self._prepare, query), threads=threads)
-        try:
-            for target, batches, offset in found:
-                for batch in batches:
-                    if limit is not None and rows + batch.num_rows > limit:
-                        batch = batch.slice(0, limit - rows)
-                    rows += batch.num_rows
-                    yield batch
-                    if rows == limit:
-                        return
-                size = target.part.size or 0
-                if offset is None:
-                    done += size
-                    with self._lock:
-                        self._bytes_read += target.take_count()
-                if progress is not None:
-                    progress(rows, done + (0 if offset is None else min(size, offset)), total)
-        finally:
-            found.close()
-            with self._lock:
-                self._outcomes.update(outcomes)
-                self._bytes_read += sum(target.take_count() for target in targets)
-
-    def columns(
-        self,
-        fields: Iterable[str] | None = None,
-        where: Any = None,
-        *,
-        limit: int | None = None,
-        source_file: bool = False,
-        frame: bool = False,
-        progress: Progress | None = None,
-    ) -> pa.Table:
-        """All rows, as one pyarrow.Table."""
-        query = self._query(fields, where, 65_536, source_file, frame)
-        rows = self.batches(fields, where, limit=limit, source_file=source_file, frame=frame, progress=progress)
-        return pa.Table.from_batches(rows, query.given)
-
-    def count(self, where: Any = None) -> int:
-        """The number of rows."""
-        return sum(batch.num_rows for batch in self.batches([], where))
-
-    def head(self, n: int = 10) -> pa.Table:
-        """The first rows."""
-        query = self._query(None, None, 65_536, False, False)
-        return pa.Table.from_batches(self.batches(limit=n, threads=1), query.given)
+    def _find_index(self, number: int) -> FileIndex | UnusableIndex | None:
+        """The index of a file; None where none is used."""
+        head = self._head(number)
+        if head.middle is None or head.table is None or not self._options.use_index:
+            return None
+        with self._parts[number].open_ranges() as file:
+            return self._index(number, head, file) if file.can_seek else None
 
     # Other libraries
 
@@ -372,18 +724,139 @@ class Dataset:
 
         return plan_splits(self, n, where)
 
-    def to_parquet(self, directory: PathLike, **options: Any) -> Any:
-        """Writes the dataset as Parquet files."""
+    def to_parquet(
+        self,
+        directory: PathLike,
+        *,
+        partition_by: str | Sequence[str] | None = "hour",
+        fields: Iterable[str] | None = None,
+        where: Any = None,
+        until: Literal["now", "closed"] | datetime = "now",
+        row_group_rows: int = 65_536,
+        max_file_bytes: int = 512 << 20,
+        compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] = "zstd",
+        resume: bool = True,
+        name: str = "export",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> ParquetReport:
+        """Puts the rows into Parquet files in a folder, each row once, and goes on where the last run stopped.
+
+        It can be run again and again, as by cron, with a new dataset of the same paths: each run reads what was added
+        since, and puts it into new files. A run can be killed at any moment, or lose its power: the next one goes on,
+        and no row is missing or there twice. No file is overwritten, and none removed but what a killed run left under
+        ``_flatstream``, where the state of the export is. See docs/convert.md.
+
+        Parameters
+        ----------
+        directory : path
+            The folder, which is made if it is not there. Not a URL: files must get their names at once.
+        partition_by : "hour", "day", names of columns, or None
+            The folders below it, in the layout of Hive: of the time, in UTC, ``date=2026-11-29/hour=13``; of columns of
+            integers, bools, strings and enums, ``host=alpha``, which are then in no file; or several, as
+            ``["host", "day"]``. None for no folders.
+        fields : iterable of str, optional
+            As for `columns`.
+        where : conditions, optional
+            As for `columns`.
+        until : "now", "closed", or datetime
+            How far files are read: to their ends; or to the first row of the hour or day that is not over, so that it
+            comes into one file when it is. What follows such a row waits with it. A datetime with a time zone is what
+            counts as the present for that.
+        row_group_rows : int
+            How many rows a row group has.
+        max_file_bytes : int
+            About how large a file becomes, at most.
+        compression : str
+            That of the files.
+        resume : bool
+            False: raise an error if there was a run with this folder and name before.
+        name : str
+            That of the export, with which the names of its files begin. Exports of different names can share a folder:
+            of different machines, for instance.
+        progress : callable, optional
+            Called with the bytes that were read, and those that there are.
+
+        Returns
+        -------
+        ParquetReport
+            What this run did, and what it could not do.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            An argument is wrong; messages say no time; fields have the names of folders; or an earlier run had other
+            options, or its state is damaged.
+        FileExistsError
+            There was a run, and `resume` is False; or there are its files, and its state is lost.
+        FlatStreamError
+            Damage, if `on_error` is "raise": all that is before it is exported, and the other files too. Or a file
+            was changed before the place where the last run ended.
+        OSError
+            EBUSY: another process runs this export. Others: a file cannot be read or written; nothing of the step in
+            which that happens is exported.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import flatstream
+        >>> from flatstream import RecordWriter, Schema, dataset
+        >>> schema = Schema.from_file("examples/telemetry.bfbs")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with flatstream.open(f"{folder}/a.fs", "w", checksum="crc32", describe=schema) as writer:
+        ...         RecordWriter(writer, schema.root).write(wall_time_ns=1_795_957_200_000_000_000, host="a")
+        ...     lake = f"{folder}/lake"
+        ...     report = dataset(f"{folder}/a.fs").to_parquet(lake, fields=["wall_time_ns", "host"])
+        ...     again = dataset(f"{folder}/a.fs").to_parquet(lake, fields=["wall_time_ns", "host"])
+        >>> [file.rpartition("/")[0] for file in report.files], report.rows, again.rows
+        (['date=2026-11-29/hour=13'], 1, 0)
+        """
         from flatstream.datasets._parquet import write_parquet
 
-        return write_parquet(self, directory, **options)
+        return write_parquet(
+            self,
+            directory,
+            partition_by=partition_by,
+            fields=fields,
+            where=where,
+            until=until,
+            row_group_rows=row_group_rows,
+            max_file_bytes=max_file_bytes,
+            compression=compression,
+            resume=resume,
+            name=name,
+            progress=progress,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_lock"]
-        # What was found out by reading is found out again.
-        return state | {"_heads": {}, "_indexes": {}, "_outcomes": {}, "_schemas": {}, "_bytes_read": 0}
+        return {name: self.__dict__[name] for name in ("_paths", "_options", "_parts", "_given_kinds")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._forget()
+
+    def __repr__(self) -> str:
+        sizes = [part.size for part in self._parts if part.size is not None]
+        return f"<Dataset of {len(self._parts)} files, {sum(sizes):,} bytes>"
+
+
+def default_threads() -> int:
+    """How many threads decode by default: as many as there are processors, up to 4."""
+    return max(1, number_of_threads())
+
+
+def _check_tables(kinds: list[Kind], options: Options, paths: list[str]) -> None:
+    """Raises for files of different tables, and if no file has the one that is asked for."""
+    names = list(dict.fromkeys(kind.table.name for kind in kinds))
+    if len(names) > 1:
+        first = next(kind for kind in kinds if kind.table.name == names[0])
+        other = next(kind for kind in kinds if kind.table.name == names[1])
+        raise ValueError(
+            f"the messages of {first.path} are of the table {names[0]}, and those of {other.path} of {names[1]}: pass "
+            "the name of one as table="
+        )
+    if not kinds and isinstance(options.table, str) and paths:
+        raise LookupError(f"no file of the dataset has messages of a table {options.table!r:.100}")
+    if not kinds and paths and options.undescribed is None:
+        raise ValueError(
+            f"nothing says which columns there are, because all {len(paths)} files are empty: pass a table or schema"
+        )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from flatstream.datasets._export_state import Export, NewFile
 from flatstream.tools.conversion._shapes import VariableLists
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["COMPRESSIONS", "Files"]
 
@@ -26,13 +27,19 @@ COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
 MOST_OPEN = 64
 MOST_WAITING = 256 << 20
 
-# A column gets a dictionary if its values come so often in the first row group. With pyarrow's default, a dictionary for
-# every column, row groups of 64 Ki rows of telemetry are 30 percent larger, and written half as fast.
+# A column gets a dictionary if its values come so often in the first row group. With pyarrow's default, a dictionary
+# for every column, files with row groups of 64 Ki rows of telemetry are 30 percent larger.
 REPEATED = 8
 
 
+# How many row groups wait for the thread that encodes them, while further rows are read.
+MOST_QUEUED = 2
+# A row group with so many rows is enough to decide for all files of a run which columns get dictionaries.
+ENOUGH = 4096
+
+
 class Files:
-    """The files of a step.
+    """The files of one step after the other. A thread encodes row groups while further rows are read.
 
     Parameters
     ----------
@@ -46,9 +53,14 @@ class Files:
         How many rows a row group has, but the last one of a file, and those that were written early because too many
         rows waited.
     max_file_bytes : int
-        A file with so many bytes is the last but one of its folder.
+        When a file has so many bytes, its folder gets another one for further rows.
     compression : str
         The name of a compression, or "none".
+
+    Attributes
+    ----------
+    complete : list of (NewFile, int)
+        The files of this step that are complete, and how many rows each has.
     """
 
     def __init__(
@@ -69,6 +81,10 @@ class Files:
         # In the order of their last use.
         self._open: OrderedDict[str, _File] = OrderedDict()
         self._waiting = 0
+        self._with_dictionary: list[str] | None = None
+        # pyarrow encodes and compresses without the interpreter's lock.
+        self._encoder = ThreadPoolExecutor(1, "flatstream-parquet")
+        self._queued: deque[Future[None]] = deque()
         self.complete: list[tuple[NewFile, int]] = []
 
     @property
@@ -79,6 +95,9 @@ class Files:
     def add(self, folder: str, batch: pa.RecordBatch) -> None:
         """Puts rows into the file of a folder."""
         file = self._open.get(folder)
+        if file is not None and file.written and file.size() >= self._max_file_bytes:
+            self._finish(folder)
+            file = None
         if file is None:
             if len(self._open) >= MOST_OPEN:
                 self._finish(next(iter(self._open)))
@@ -92,19 +111,19 @@ class Files:
         self._waiting += rows.nbytes
         if file.rows >= self._row_group_rows:
             self._write(file, self._row_group_rows)
-            if os.stat(file.new.path).st_size >= self._max_file_bytes:
-                self._finish(folder)
         while self._waiting > MOST_WAITING:
             largest = max(self._open.values(), key=lambda one: one.bytes)
             self._write(largest, 1)
 
     def finish(self) -> None:
-        """Completes all files."""
+        """Completes all files of this step."""
         while self._open:
             self._finish(next(iter(self._open)))
+        self._wait(0)
 
-    def abandon(self) -> None:
-        """Closes the files, which are removed with the export."""
+    def close(self) -> None:
+        """Ends the thread, and closes the files that are not complete, which are removed with the export."""
+        self._encoder.shutdown(cancel_futures=True)
         for file in self._open.values():
             if file.writer is not None:
                 # The disk may be full.
@@ -116,12 +135,12 @@ class Files:
         file = self._open[folder]
         self._write(file, 1)
         assert file.writer is not None
-        file.writer.close()
+        self._submit(file.writer.close)
         del self._open[folder]
         self.complete.append((file.new, file.written))
 
     def _write(self, file: _File, least: int) -> None:
-        """Writes the rows that wait as row groups, as long as there are `least`."""
+        """Has the rows that wait written as row groups, as long as there are `least`."""
         table = pa.Table.from_batches(file.waiting, self._schema).unify_dictionaries()
         self._waiting -= file.bytes
         at = 0
@@ -134,9 +153,9 @@ class Files:
                     file.new.path,
                     self._schema,
                     compression=self._compression,
-                    use_dictionary=_repeated(group),
+                    use_dictionary=self._columns_with_dictionary(group),
                 )
-            file.writer.write_table(group, self._row_group_rows)
+            self._submit(file.writer.write_table, group, self._row_group_rows)
             at += group.num_rows
             file.written += group.num_rows
         rest = table.slice(at)
@@ -144,6 +163,24 @@ class Files:
         file.rows = rest.num_rows
         file.bytes = sum(one.nbytes for one in file.waiting)
         self._waiting += file.bytes
+
+    def _columns_with_dictionary(self, group: pa.Table) -> list[str]:
+        if self._with_dictionary is not None:
+            return self._with_dictionary
+        found = _repeated(group)
+        if group.num_rows >= ENOUGH:
+            self._with_dictionary = found
+        return found
+
+    def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Has the thread do something. What it has raised before comes here."""
+        self._wait(MOST_QUEUED)
+        self._queued.append(self._encoder.submit(function, *arguments))
+
+    def _wait(self, most: int) -> None:
+        """Waits until so many things are left to be done by the thread."""
+        while len(self._queued) > most:
+            self._queued.popleft().result()
 
 
 class _File:
@@ -156,6 +193,10 @@ class _File:
         self.rows = 0
         self.bytes = 0
         self.written = 0
+
+    def size(self) -> int:
+        """How many bytes were written so far, without row groups that are being encoded."""
+        return os.stat(self.new.path).st_size
 
 
 def _repeated(group: pa.Table) -> list[str]:

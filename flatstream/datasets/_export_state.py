@@ -33,7 +33,6 @@ from flatstream._files import check_new, give_name, sync, sync_folder
 from flatstream._lock import open_for_writing
 from flatstream._ranges import RangeFile
 from flatstream.checksums import XxHash64
-from flatstream.errors import FlatStreamError
 
 __all__ = ["FOLDER", "Export", "FileState", "JournalState", "NewFile", "State", "fingerprints_of", "head_of"]
 

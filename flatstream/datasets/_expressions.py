@@ -4,9 +4,9 @@ Neither library lets one walk through an expression. Both can write one down, in
 
 - pyarrow, to pickle an expression: a file of Arrow's IPC. The metadata of its schema has the expression, in pre-order
   as pairs of a key ("call", "field_ref", "literal", "options", "end") and a value; the columns of its only row have the
-  literals with their types. Seen with 17 to 26. Python's mapping of the metadata has each key once, hence
+  literals with their types. Seen with 17, 21 and 26. Python's mapping of the metadata has each key once, hence
   the C data interface.
-- polars, as JSON: ``Expr.meta.serialize(format="json")``. Seen with 1.3 to 2.1.
+- polars, as JSON: ``Expr.meta.serialize(format="json")``. Seen with 1.30 and 2.1; of 1.3 lists are not understood.
 
 Whatever is not known here, and any error, becomes `Unknown`: then nothing is left out when reading, and the library
 that the expression is of decides about each row. So a newer version costs speed, and no result.
@@ -526,15 +526,15 @@ def polars_tree(expression: Any, columns: Columns) -> tuple[Tree, frozenset[str]
     """
     try:
         reader = _PolarsReader(columns)
-        # It does not say that each row is on its own, where the parser does not know all of it.
-        node = reader.node(json.loads(_polars_json(expression)), 0)
+        form = json.loads(_polars_json(expression))
+        node = reader.node(form, 0)
         tree = _as_tree(columns, node)
-        has_unknown = reader.unknown
+        is_row_wise = not reader.unknown or _is_of_known_steps(form)
     # See `arrow_tree`.
     except Exception as error:
         logger.debug("all rows are read for an expression of polars that is not understood: %r", error)
-        return UNKNOWN, _polars_names(expression, None), _is_row_wise(expression)
-    return tree, _polars_names(expression, reader), not has_unknown or _is_row_wise(expression)
+        return UNKNOWN, None, False
+    return tree, _polars_names(expression, reader), is_row_wise
 
 
 def _polars_json(expression: Any) -> str:
@@ -546,18 +546,35 @@ def _polars_json(expression: Any) -> str:
         return str(expression.meta.serialize(format="json"))
 
 
-def _polars_names(expression: Any, reader: _PolarsReader | None) -> frozenset[str] | None:
+def _polars_names(expression: Any, reader: _PolarsReader) -> frozenset[str] | None:
     """The names of the columns of an expression; None if it has selectors, whose columns are not in the names."""
-    if reader is None or reader.has_selector:
+    if reader.has_selector:
         return None
     names = frozenset(expression.meta.root_names())
     return names if reader.unknown or names == reader.names else None
 
 
-def _is_row_wise(expression: Any) -> bool:
-    # Of 1.34 and later.
-    asked = getattr(expression.meta, "is_row_separable", None)
-    return bool(asked()) if asked is not None else False
+def is_row_wise(expression: Any, columns: Columns) -> bool:
+    """Whether each row of the result depends on this row alone, which polars does not say of an expression.
+
+    ``meta.is_row_separable`` looks at the last step only, as of 2.1. But a filter is handed to a source of rows only if
+    it is so.
+    """
+    import polars
+
+    try:
+        from polars.io.plugins import register_io_source
+    except ImportError:
+        return False
+    frame: Any = polars.from_arrow(columns.schema.empty_table())
+    handed = []
+
+    def rows(names: Any, predicate: Any, limit: Any, batch_rows: Any) -> Any:
+        handed.append(predicate)
+        yield frame if names is None else frame.select(names)
+
+    register_io_source(rows, schema=frame.schema).filter(expression).collect()
+    return any(predicate is not None for predicate in handed)
 
 
 class _PolarsReader:
@@ -587,7 +604,7 @@ class _PolarsReader:
         if not isinstance(form, dict) or len(form) != 1:
             return UNKNOWN
         ((kind, body),) = form.items()
-        if kind == "Column" and isinstance(body, str):
+        if kind == "Column" and isinstance(body, str) and not _has_selector(form):
             self.names.add(body)
             return _Column(body)
         if kind == "Literal":
@@ -661,6 +678,10 @@ def _has_selector(form: Any) -> bool:
         if isinstance(each, dict):
             if not each.keys().isdisjoint({"Selector", "Columns", "Nth", "IndexColumn", "DtypeColumn", "Field"}):
                 return True
+            # Before 1.32, a pattern was the name of a column.
+            name = each.get("Column")
+            if isinstance(name, str) and (name == "*" or (name.startswith("^") and name.endswith("$"))):
+                return True
             waiting.extend(each.values())
         elif isinstance(each, list):
             waiting.extend(each)
@@ -669,16 +690,62 @@ def _has_selector(form: Any) -> bool:
     return False
 
 
+# Tests of which each row of the result depends on this row alone, and functions of strings of which it does not.
+ROW_WISE_TESTS = frozenset(
+    {"IsFinite", "IsInfinite", "IsNan", "IsNotNan", "IsNull", "IsNotNull", "Not", "IsIn", "IsBetween"}
+    | {"AllHorizontal", "AnyHorizontal"}
+)
+VERTICAL_STRINGS = frozenset({"ConcatVertical"})
+
+
+def _is_of_known_steps(form: Any) -> bool:
+    """Whether all steps of an expression are of those that look at one row, whatever they do."""
+    if not isinstance(form, dict) or len(form) != 1:
+        return False
+    ((kind, body),) = form.items()
+    if kind in ("Column", "Literal"):
+        # A series as a literal has rows of its own, unless it is what a column is looked up in.
+        return not (isinstance(body, dict) and "Series" in body)
+    if kind == "Alias":
+        return _is_of_known_steps(body[0])
+    if kind == "BinaryExpr":
+        return _is_of_known_steps(body["left"]) and _is_of_known_steps(body["right"])
+    if kind == "Cast":
+        return _is_of_known_steps(body["expr"])
+    if kind == "Ternary":
+        return all(_is_of_known_steps(body[part]) for part in ("predicate", "truthy", "falsy"))
+    if kind != "Function" or not isinstance(body["function"], dict) or len(body["function"]) != 1:
+        return False
+    ((family, name),) = body["function"].items()
+    name = next(iter(name), "") if isinstance(name, dict) else name
+    known = {
+        "Boolean": name in ROW_WISE_TESTS,
+        "StringExpr": name not in VERTICAL_STRINGS,
+        "TemporalExpr": True,
+        "StructExpr": True,
+    }
+    inputs = body["input"]
+    if name == "IsIn" and "Literal" in (inputs[1]["Alias"][0] if "Alias" in inputs[1] else inputs[1]):
+        inputs = inputs[:1]
+    return known.get(family, False) and all(_is_of_known_steps(each) for each in inputs)
+
+
 POLARS_UNITS = {"Nanoseconds": UNITS["ns"], "Microseconds": UNITS["us"], "Milliseconds": UNITS["ms"]}
+
+
+OLD_NAMES: dict[Any, str] = {"Bool": "Boolean", "StringOwned": "String", "DatetimeOwned": "Datetime"}
 
 
 def _polars_literal(body: Any) -> _Literal | None:
     if not isinstance(body, dict) or len(body) != 1:
         return None
     ((form, value),) = body.items()
+    value = _scalar_value(value)
     if form not in ("Dyn", "Scalar") or not isinstance(value, dict) or len(value) != 1:
         return None
     ((name, content),) = value.items()
+    # Before 1.32, these were other variants.
+    name = str(OLD_NAMES.get(name, name))
     if name == "Null":
         return _Literal("null", None)
     if form == "Dyn":
@@ -702,6 +769,11 @@ def _polars_literal(body: Any) -> _Literal | None:
     return None
 
 
+def _scalar_value(value: Any) -> Any:
+    """The value of a scalar, beside which versions before 1.32 have the type."""
+    return value["value"] if isinstance(value, dict) and value.keys() == {"dtype", "value"} else value
+
+
 def _polars_values(form: Any) -> list[_Literal] | None:
     """The literals of a list or a series, which are in the JSON as the bytes of a stream of Arrow's IPC."""
     if isinstance(form, dict) and "Alias" in form:
@@ -710,8 +782,9 @@ def _polars_values(form: Any) -> list[_Literal] | None:
     if not isinstance(literal, dict):
         return None
     data = literal.get("Series")
-    if data is None and isinstance(literal.get("Scalar"), dict):
-        data = literal["Scalar"].get("List")
+    scalar = _scalar_value(literal.get("Scalar"))
+    if data is None and isinstance(scalar, dict):
+        data = scalar.get("List")
     if not isinstance(data, list):
         return None
     import pyarrow

@@ -122,7 +122,8 @@ class _Tables:
                 return
         # May raise for a damaged schema.
         _ = description.tables
-        made = {name: description._cache[name] for name in ("tables", "several") if name in description._cache}
+        cache = description._cache
+        made: dict[str, Any] = {name: cache[name] for name in ("tables", "several") if name in cache}
         with self._lock:
             self._known[key] = made
             while len(self._known) > KEPT_SCHEMAS:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -25,17 +26,17 @@ from flatstream.datasets._export_state import (
     head_of,
 )
 from flatstream.datasets._hive import TIMES, Partitioning
-from flatstream.datasets._reading import Outcome, Position, read_sequentially
-from flatstream.description._schemas import find_time
+from flatstream.datasets._reading import FRAME, Outcome, Position, read_sequentially
 from flatstream.errors import FlatStreamError
 from flatstream.journal._layout import Segment, read_manifest
 from flatstream.journal._segment_files import open_segment
+from flatstream.tools.conversion._columns import DESCRIPTION_KEY, TABLE_KEY
 
 if TYPE_CHECKING:
     from flatstream.datasets._dataset import Dataset
     from flatstream.datasets._parts import Part
 
-__all__ = ["Lost", "ParquetReport", "to_parquet"]
+__all__ = ["Lost", "ParquetReport", "conditions_of", "descriptions_of", "write_parquet"]
 
 BATCH_ROWS = 65_536
 
@@ -80,6 +81,8 @@ class ParquetReport:
         How many files got their names that an earlier run had completed, which was killed before it named them.
     held_back : list of str
         The files, and segments, whose rows of the hour or day that is not over yet are left for the next run.
+    removed : list of str
+        Files that were removed between the listing and the reading of the dataset.
     lost : list of Lost
         What retention removed too early.
     replaced : list of str
@@ -100,6 +103,7 @@ class ParquetReport:
     sources: int = 0
     finished: int = 0
     held_back: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -112,7 +116,7 @@ class ParquetReport:
         return asdict(self) | {"lost": [one._asdict() for one in self.lost]}
 
 
-def to_parquet(
+def write_parquet(
     dataset: Dataset,
     directory: str | os.PathLike[str],
     *,
@@ -152,8 +156,9 @@ def to_parquet(
     if not written:
         raise ValueError("no field is left for the files, because all are in the names of folders")
     open_periods = _open_periods(until, layout)
+    table = dataset._options.table
     options = {
-        "table": None if dataset._options.table is None else str(getattr(dataset._options.table, "name", None) or dataset._options.table),
+        "table": table if table is None or isinstance(table, str) else table.name,
         "partition_by": layout.keys,
         "fields": None if fields is None else names,
         "where": _text_of(where),
@@ -163,6 +168,21 @@ def to_parquet(
     with Export(os.fspath(directory), name, options, resume=resume) as export:
         run.progress = progress
         return run.go(export)
+
+
+def descriptions_of(dataset: Dataset) -> Iterator[tuple[str, Any]]:
+    """The path and the description, or None, of each file and segment."""
+    for number, part in enumerate(dataset._parts):
+        yield part.path, dataset._head(number).description
+
+
+def conditions_of(dataset: Dataset, make: Callable[[Any, Any], Any]) -> Any:
+    """The conditions that `make` returns for the table and the description of the first file that says its messages."""
+    for number in range(len(dataset._parts)):
+        head = dataset._head(number)
+        if head.table is not None:
+            return make(head.table, head.description)
+    return None
 
 
 def _names_of(fields: Iterable[str]) -> list[str]:
@@ -195,7 +215,9 @@ def _layout(dataset: Dataset, partition_by: Any) -> Partitioning:
         kind = schema.field(key).type
         plain = kind.value_type if pa.types.is_dictionary(kind) else kind
         types = pa.types
-        if not (types.is_integer(plain) or types.is_boolean(plain) or types.is_string(plain) or types.is_large_string(plain)):
+        if not (
+            types.is_integer(plain) or types.is_boolean(plain) or types.is_string(plain) or types.is_large_string(plain)
+        ):
             raise TypeError(
                 f"folders are named by integers, bools, strings and enums; the field {key!r} is {kind}. "
                 f"{DAY_AND_HOUR} make folders of the time"
@@ -208,30 +230,25 @@ def _layout(dataset: Dataset, partition_by: Any) -> Partitioning:
 
 def _time_of(dataset: Dataset, key: str) -> tuple[str, str]:
     """The field with the time of the messages of all files, and its unit."""
-    found: dict[tuple[str, str | None], str] = {}
+    found: dict[tuple[str, str], str] = {}
     for number, part in enumerate(dataset._parts):
         head = dataset._head(number)
         if head.table is None:
             continue
         one = head.time
-        if one is None and head.description is not None and head.description.time is not None:
-            table, *rest = head.description.time
-            one = (rest[0], rest[1]) if table == head.table.name else None
         if one is None:
             raise ValueError(
                 f"partition_by={key!r} needs to know the time of messages, and {part.path!r:.200} does not say which "
                 "field it is: describe streams with their time, or name columns"
             )
         found.setdefault(one, part.path)
-    if len({path for path, _ in found}) > 1 or len(found) > 1 and dataset._options.times == "number":
+    if len({path for path, _ in found}) > 1 or (len(found) > 1 and dataset._options.times == "number"):
         texts = ", ".join(f"{path} ({unit}) in {where}" for (path, unit), where in found.items())
         raise ValueError(f"partition_by={key!r} needs one field with the time, and there are {texts:.400}")
     if not found:
         # There are no messages, so that no row has a folder.
         return "", "ns"
-    path, unit = next(iter(found))
-    assert unit is not None
-    return path, unit
+    return next(iter(found))
 
 
 def _open_periods(until: Any, layout: Partitioning) -> tuple[int, int] | None:
@@ -299,7 +316,10 @@ class _Run:
         self.max_file_bytes = max_file_bytes
         self.compression = compression
         read = list(dict.fromkeys([*names, *(one for one in layout.columns if one)]))
-        self.query = dataset._query(read, where, BATCH_ROWS, False, True)
+        # With the numbers of frames as the last column, also if there is a field of its name.
+        self.query = replace(dataset._query(read, where, BATCH_ROWS, False, False), frame=True)
+        if self.query.reads_more and FRAME in self.query.read.names:
+            raise ValueError(f"a field called {FRAME!r} cannot be exported with this `where`: use other conditions")
         self.step_bytes = 0
         self.done_bytes = 0
         self.total_bytes = 0
@@ -310,34 +330,37 @@ class _Run:
         self.export = export
         self.report = ParquetReport(export.directory, finished=export.finished)
         self.new = self._new_files()
-        sources = list(self._plan())
-        self.total_bytes = sum(one.part.size or 0 for one in sources)
         errors: list[FlatStreamError] = []
-        stopped: set[str] = set()
         try:
-            for number, source in enumerate(sources):
-                # Behind the place where a journal stands still, nothing is exported: what is before it comes later.
-                if source.journal is not None and source.journal in stopped:
-                    continue
-                try:
-                    is_read = self._read(source)
-                except FlatStreamError as error:
-                    errors.append(error)
-                    is_read = False
-                if not is_read and source.journal is not None:
-                    stopped.add(source.journal)
-                if self.step_bytes >= STEP_BYTES or number % STEP_SOURCES == STEP_SOURCES - 1:
-                    self._commit()
-            self._commit()
+            self._export_all(errors)
         except BaseException as error:
-            self.new.abandon()
             say_what_is_full(error, export.directory)
             raise
+        finally:
+            self.new.close()
         if errors:
-            for error in errors[1:]:
-                errors[0].add_note(f"and also: {error}")
+            for other in errors[1:]:
+                errors[0].add_note(f"and also: {other}")
             raise errors[0]
         return self.report
+
+    def _export_all(self, errors: list[FlatStreamError]) -> None:
+        """Exports all files and segments; the damage that ended some is put into `errors`."""
+        sources = list(self._plan())
+        self.total_bytes = sum(one.part.size or 0 for one in sources)
+        stopped: set[str] = set()
+        for number, source in enumerate(sources):
+            # Behind the place where a journal stands still, nothing is exported: what is before it comes later.
+            if source.journal is not None and source.journal in stopped:
+                continue
+            damage, is_held_back = self._read(source)
+            if damage is not None:
+                errors.append(damage)
+            if source.journal is not None and (damage is not None or is_held_back):
+                stopped.add(source.journal)
+            if self.step_bytes >= STEP_BYTES or number % STEP_SOURCES == STEP_SOURCES - 1:
+                self._commit()
+        self._commit()
 
     # What there is to read
 
@@ -370,7 +393,7 @@ class _Run:
                 judged[path] = None
         for path in fresh:
             judged[path] = self._moved(path, files[path]) or FileState()
-        seen: dict[str, JournalState | None] = {}
+        seen: dict[str, tuple[str | None, JournalState | None]] = {}
         for number, part in parts:
             if part.journal is None:
                 before = judged[keys[number]]
@@ -381,20 +404,20 @@ class _Run:
                 if source is not None:
                     yield source
 
-    def _segment(self, number: int, part: Part, key: str, seen: dict[str, JournalState | None]) -> _Source | None:
+    def _segment(
+        self, number: int, part: Part, key: str, seen: dict[str, tuple[str | None, JournalState | None]]
+    ) -> _Source | None:
         assert part.journal is not None
         folder = os.path.abspath(part.journal)
-        manifest = None
         if folder not in seen:
             manifest = read_manifest(folder)
             identity = None if manifest is None else manifest.id
-            seen[folder] = self._known_journal(folder, identity, part)
-            self.ids = getattr(self, "ids", {}) | {folder: identity}
-            if (known := seen[folder]) is not None and part.first > known.segment and part.first > known.next:
+            known = self._known_journal(folder, identity)
+            seen[folder] = identity, known
+            if known is not None and part.first > max(known.segment, known.next):
                 # The oldest segment that is left begins behind what was exported.
                 self.report.lost.append(Lost(folder, known.next, part.first))
-        known = seen[folder]
-        identity = self.ids[folder]
+        identity, known = seen[folder]
         if known is None or part.first > known.segment:
             return _Source(number, part, key, FileState(), folder, identity)
         if part.first < known.segment:
@@ -406,19 +429,22 @@ class _Run:
             self._tell_changed(part.path, known.file)
         return None
 
-    def _known_journal(self, folder: str, identity: str | None, oldest: Part) -> JournalState | None:
+    def _known_journal(self, folder: str, identity: str | None) -> JournalState | None:
         """How far a journal was exported, also if its folder has another name since."""
         journals = self.export.state.journals
         known = journals.get(folder)
         if known is not None and (known.id == identity or None in (known.id, identity)):
             return known
-        if known is not None:
-            self.report.replaced.append(folder)
         for path, one in journals.items():
-            if identity is not None and one.id == identity and path != folder and not os.path.isdir(path):
+            if identity is None or one.id != identity or path == folder:
+                continue
+            there = read_manifest(path) if os.path.isdir(path) else None
+            if there is None or there.id != identity:
                 self.export.forget([], [path])
                 self.journals[folder] = one
                 return one
+        if known is not None:
+            self.report.replaced.append(folder)
         return None
 
     def _judge(self, part: Part, known: FileState) -> Literal["same", "done", "another", "changed"]:
@@ -466,56 +492,75 @@ class _Run:
 
     # Reading
 
-    def _read(self, source: _Source) -> bool:
-        """Exports the rows of a source. Returns whether nothing of it is left for the next run."""
+    def _read(self, source: _Source) -> tuple[FlatStreamError | None, bool]:
+        """Exports the rows of a source.
+
+        Returns
+        -------
+        tuple of FlatStreamError or None, and bool
+            The damage before which it ended; and whether it ended before a row that is held back.
+        """
         part, before = source.part, source.before
         head = self.dataset._head(source.number)
-        if head.table is None:
-            return True
+        if head.table is None or not self.query.columns_of(head, part).has_rows:
+            return None, False
         status = _status_of(part)
         begin = Position(before.offset, before.frame) if before.offset else Position(head.begin, 0)
         reached = _Reached(begin, before.next)
         outcome = Outcome()
-        self.report.sources += 1
+        found_damage: FlatStreamError | None = None
+        is_held_back = False
         try:
             opened = _open(part)
         except FileNotFoundError:
-            # Retention has removed it since it was listed.
-            if source.journal is None:
-                raise
-            return True
-        is_held_back = False
+            self.report.removed.append(part.path)
+            return None, False
+        self.report.sources += 1
         with opened as file:
-            try:
-                for batch, position in read_sequentially(part, head, self.query, outcome, begin):
-                    is_held_back = self._take(batch, position, reached)
-                    self._tell(reached.position.offset - begin.offset, part)
-                    if is_held_back:
-                        break
-                    if self.step_bytes + reached.position.offset - begin.offset >= STEP_BYTES:
-                        self.step_bytes += reached.position.offset - begin.offset
-                        begin = reached.position
-                        self._settle(source, file, reached, (-1, -1))
-                        self._commit()
-            finally:
-                self.step_bytes += max(0, reached.position.offset - begin.offset)
-                self.report.skipped += outcome.skipped
-                self.report.lost_bytes += outcome.lost_bytes
-            if outcome.stopped is not None:
-                self.report.stopped.append((part.path, str(outcome.stopped)))
-            is_whole = not is_held_back and outcome.torn is None and outcome.stopped is None
+            batches = read_sequentially(part, head, self.query, outcome, begin)
+            while True:
+                try:
+                    found = next(batches, None)
+                except FlatStreamError as damage:
+                    # What is before it is exported. Errors of other kinds end the run, and nothing of this step is.
+                    found_damage = damage
+                    break
+                except FileNotFoundError:
+                    if reached.position != begin:
+                        raise
+                    self.report.removed.append(part.path)
+                    return None, False
+                if found is None:
+                    break
+                is_held_back = self._take(found[0], found[1], part.first, reached)
+                self._tell(part, reached.position.offset)
+                if is_held_back:
+                    break
+                if self.step_bytes + reached.position.offset - begin.offset >= STEP_BYTES:
+                    begin = reached.position
+                    self._settle(source, file, reached, (-1, -1))
+                    self._commit()
+            batches.close()
+            self.step_bytes += max(0, reached.position.offset - begin.offset)
+            is_whole = found_damage is None and not is_held_back and outcome.torn is None and outcome.stopped is None
             self._settle(source, file, reached, status if is_whole else (-1, -1))
-        self.done_bytes += part.size or 0
-        self._tell(0, None)
+        self.report.skipped += outcome.skipped
+        self.report.lost_bytes += outcome.lost_bytes
+        if outcome.stopped is not None:
+            self.report.stopped.append((part.path, str(outcome.stopped)))
         if is_held_back:
             self.report.held_back.append(part.path)
-        return not is_held_back and outcome.stopped is None
+        self.done_bytes += part.size or 0
+        self._tell(part, 0)
+        return found_damage, is_held_back
 
-    def _take(self, batch: pa.RecordBatch, position: Position, reached: _Reached) -> bool:
+    def _take(self, batch: pa.RecordBatch, position: Position, first: int, reached: _Reached) -> bool:
         """Puts rows into files, but those that were exported before. Returns whether the rest is held back."""
         import numpy as np
 
-        frames = batch.column(batch.num_columns - 1).to_numpy()
+        count = batch.num_columns - 1
+        frames = batch.column(count).to_numpy() - first
+        batch = batch.select(list(range(count)))
         is_held_back = False
         begin = int(np.searchsorted(frames, reached.next)) if len(frames) and frames[0] < reached.next else 0
         end = len(frames)
@@ -559,27 +604,37 @@ class _Run:
         else:
             self.journals[source.journal] = JournalState(source.journal_id, part.first, state)
 
-    def _tell(self, more: int, part: Part | None) -> None:
+    def _tell(self, part: Part, offset: int) -> None:
         if self.progress is not None:
-            done = self.done_bytes + (min(more, part.size or 0) if part is not None else 0)
-            self.progress(done, self.total_bytes)
+            self.progress(self.done_bytes + min(offset, part.size or 0), self.total_bytes)
 
     # Writing
 
     def _new_files(self) -> Files:
         schema = pa.schema([self.query.schema.field(one) for one in self.written])
-        metadata = {"flatstream.export": f"{self.export.name} {self.export.state.id}"}
-        return Files(
-            self.export, schema, metadata, self.row_group_rows, self.max_file_bytes, self.compression
-        )
+        return Files(self.export, schema, self._metadata(), self.row_group_rows, self.max_file_bytes, self.compression)
+
+    def _metadata(self) -> dict[str, str]:
+        """What each file carries: of which export it is, and how its messages were described."""
+        found = {"flatstream.export": f"{self.export.name} {self.export.state.id}"}
+        for number in range(len(self.dataset._parts)):
+            head = self.dataset._head(number)
+            if head.table is not None and head.description is not None and head.description.table is not None:
+                # As `flatstream.tools.convert` writes it, so that it can make a stream of the file.
+                found[TABLE_KEY] = head.table.name
+                found[DESCRIPTION_KEY] = base64.b64encode(head.description.to_bytes()).decode()
+                break
+        return found
 
     def _commit(self) -> None:
         """Ends a step."""
         self.new.finish()
         state = self.export.state
-        if self.new.complete or any(
-            state.files.get(path) != one for path, one in self.files.items()
-        ) or any(state.journals.get(path) != one for path, one in self.journals.items()):
+        if (
+            self.new.complete
+            or any(state.files.get(path) != one for path, one in self.files.items())
+            or any(state.journals.get(path) != one for path, one in self.journals.items())
+        ):
             made = [new for new, _ in self.new.complete]
             self.report.size += sum(os.stat(one.path).st_size for one in made)
             self.export.commit(made, self.new.rows, self.files, self.journals)
@@ -587,7 +642,7 @@ class _Run:
             self.report.files += [os.path.join(one.folder, one.name) for one in made]
         self.files, self.journals = {}, {}
         self.step_bytes = 0
-        self.new = self._new_files()
+        self.new.complete.clear()
 
 
 def _open(part: Part) -> RangeFile:

@@ -55,6 +55,8 @@ def scan(dataset: Dataset, *, source_file: bool = False, frame: bool = False) ->
             limit=rows,
             source_file=SOURCE_FILE in added and (columns is None or SOURCE_FILE in columns),
             frame=FRAME in added and (columns is None or FRAME in columns),
+            # Other threads would read ahead what nobody asks for.
+            threads=1 if rows is not None and rows <= BATCH_ROWS else None,
         )
         for together in grouped(batches, batch_rows or BATCH_ROWS):
             part = polars.DataFrame(pyarrow.Table.from_batches(together))

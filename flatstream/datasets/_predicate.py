@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream._core.records.conditions import UNITS, number_operand, parse_conditions
 from flatstream.datasets._expressions import UNKNOWN as UNKNOWN_TREE
-from flatstream.datasets._expressions import Constant, Test, Tree, arrow_tree, interval_set, polars_tree
+from flatstream.datasets._expressions import Constant, Test, Tree, arrow_tree, interval_set, is_row_wise, polars_tree
 from flatstream.datasets._fields import Columns, FileFields, conditions_of, numbers_of, says_all
 from flatstream.datasets._formulas import (
     ALWAYS,
@@ -80,6 +80,8 @@ class Predicate:
         self._columns = Columns(schema, {} if time is None else dict([time]), extra)
         self._where, expressions = _parts_of(where)
         self._expressions = tuple(expressions)
+        # Expressions of polars of which a part is not known.
+        self._unknown: list[Any] = []
         # The names that conditions have for values of enums.
         self._names: list[tuple[str, list[str]]] = []
         # For each condition what it says of the values, and for a time the instants that it has, in nanoseconds.
@@ -98,6 +100,12 @@ class Predicate:
         if self._expressions:
             # An expression that cannot be evaluated is refused here, whether or not there will be rows.
             self._evaluate(self._empty_batch())
+        for expression in self._unknown:
+            if not is_row_wise(expression, self._columns):
+                raise ValueError(
+                    f"where: {str(expression)!r:.200} may depend on other rows than its own, and rows are read in "
+                    "batches: use scan().filter(), or collect the columns first"
+                )
         self.is_exact = self._formula == NEVER or self._says_all(self._formula)
         self._kept: dict[Any, tuple[Formula, Formula, FileFields]] = {}
 
@@ -155,6 +163,8 @@ class Predicate:
         own_unit = columns.times.get(path)
         if domain == "time" and unit is not None and unit != own_unit:
             raise ValueError(f"where: {path} counts in {own_unit}, and the condition says {unit}")
+        if operator == "startswith" and domain not in ("text", "other", None):
+            raise ValueError(f"where: {path} is no string: 'startswith' is for strings")
         values = list(operands[0]) if operator in ("in", "not in") else list(operands)
         self._instants.append(None)
         if domain == "label" and operator in ("==", "!=", "in", "not in") and _are_texts(values):
@@ -181,12 +191,9 @@ class Predicate:
     def _read(self, expression: Any) -> tuple[Tree, frozenset[str] | None]:
         if _library_of(expression) == "pyarrow":
             return arrow_tree(expression, self._columns)
-        tree, names, is_row_wise = polars_tree(expression, self._columns)
-        if not is_row_wise:
-            raise ValueError(
-                f"where: {str(expression)!r:.200} may depend on other rows than its own, and rows are read in batches: "
-                "use scan().filter(), or collect the columns first"
-            )
+        tree, names, is_known = polars_tree(expression, self._columns)
+        if not is_known:
+            self._unknown.append(expression)
         return tree, names
 
     def _check_names(self) -> None:
@@ -459,8 +466,6 @@ def _condition_test(path: str, operator: str, operands: list[Any], domain: str) 
         (each,) = cuts
         assert each is not None
         if operator == "startswith":
-            if domain != "text":
-                raise ValueError(f"where: {path} is no string: 'startswith' is for strings")
             true = ValueSet(union_of([(each[0], behind_prefix(operands[0]))]))
         else:
             true = interval_set(operator, *each)
@@ -487,8 +492,6 @@ def _polars_mask(expression: Any, batch: pyarrow.RecordBatch) -> Any:
     frame = polars.from_arrow(batch)
     assert isinstance(frame, polars.DataFrame)
     made = frame.select(expression)
-    if made.width != 1:
-        made = made.select(polars.all_horizontal(polars.all()))
     return _as_mask(made.to_series().to_arrow(), batch.num_rows, expression)
 
 

@@ -9,21 +9,32 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flatstream._core.stream.leaping import leap
 from flatstream._endpoints import Source
 from flatstream.datasets._heads import Head, Options, in_file
 from flatstream.datasets._parts import OpenPart, Part
 from flatstream.datasets._pieces import Position
 from flatstream.datasets._unify import Kind, Projection
 from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
-from flatstream.reader import DEFAULT_CAPACITY, StreamReader
+from flatstream.reader import StreamReader
 
-__all__ = ["FileColumns", "MisplacedEndError", "Outcome", "Position", "Query", "read_sequentially"]
-
-# What is read of a file at a time.
-CHUNK = 4 << 20
+__all__ = [
+    "FileColumns",
+    "MisplacedEndError",
+    "Outcome",
+    "Position",
+    "Query",
+    "is_torn_end",
+    "open_reader",
+    "place_error",
+    "read_sequentially",
+]
 
 # The most rows of a batch that may be the last one before reading goes on in pieces.
 FEW_ROWS = 2048
+
+# As many bytes as the longest header of a frame has.
+LONGEST_HEADER = 12
 
 # The names of the columns that say where a row comes from.
 SOURCE_FILE = "source_file"
@@ -100,6 +111,8 @@ class Query:
         How files are read.
     source_file, frame : bool
         Whether there are columns about the place of a row.
+    labels : dict of str to tuple of str
+        The names of enums that files have different names of.
     """
 
     schema: pa.Schema
@@ -109,9 +122,12 @@ class Query:
     options: Options
     source_file: bool = False
     frame: bool = False
-    _columns: dict[Any, FileColumns] = field(default_factory=dict)
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _columns: dict[Any, FileColumns] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        # Of this query, also where it is a changed copy of another one.
+        self._columns = {}
         predicate = self.predicate
         needed = None if predicate is None or predicate.is_exact else predicate.paths
         reads_all = predicate is not None and not predicate.is_exact and needed is None
@@ -161,7 +177,7 @@ class FileColumns:
 
     def __init__(self, kind: Kind, query: Query, *, leaves_out: bool) -> None:
         self._table = kind.table
-        self._projection = Projection(kind, query.read, query.options.times)
+        self._projection = Projection(kind, query.read, query.options.times, query.labels)
         self._on_other: Any = "skip" if leaves_out else "raise"
         self._query = query
         self.conditions: list[Any] | None = []
@@ -270,14 +286,14 @@ def read_sequentially(
                 try:
                     batch = next(stream, None)
                 except FlatStreamError as error:
-                    _place(error, base, part.path)
+                    place_error(error, base, part.path)
                     if end is not None and isinstance(error, UnexpectedEofError):
                         raise MisplacedEndError(
                             f"{part.path}: the frame at {error.offset} does not end at {end}, where one has to end",
                             offset=error.offset,
                             frame=error.frame,
                         ) from error
-                    if options.torn_end == "raise" or not _is_torn_end(part, head, options, error):
+                    if options.torn_end == "raise" or not is_torn_end(part, head, error):
                         raise
                     outcome.torn = error.offset
                     batch = None
@@ -290,7 +306,7 @@ def read_sequentially(
                 if reached is not None:
                     place = Position(base.offset + reached[0], base.frame + reached[1])
                 yield columns.rows(batch, part, base.frame), place
-                if least is not None and place.offset >= least:
+                if least is not None and place.offset >= least and stream.stop_error is None:
                     ranges = stream.lost_ranges
                     behind = max(begin.offset, base.offset + ranges[-1][1]) if ranges else begin.offset
                     if place.offset > behind and place.offset - behind >= margin:
@@ -298,13 +314,20 @@ def read_sequentially(
             outcome.is_complete = True
         finally:
             note()
+        lost = stream.lost_ranges
+        if options.torn_end == "stop" and options.on_error == "resync" and lost and lost[-1][1] == reader.offset:
+            start = base.offset + lost[-1][0]
+            if _is_cut(part, head, start):
+                outcome.torn = start
+                outcome.skipped -= 1
+                outcome.lost_bytes -= lost[-1][1] - lost[-1][0]
         if stream.stop_error is not None:
-            _place(stream.stop_error, base, part.path)
-            if options.torn_end == "stop" and _is_torn_end(part, head, options, stream.stop_error):
+            place_error(stream.stop_error, base, part.path)
+            if options.torn_end == "stop" and is_torn_end(part, head, stream.stop_error):
                 outcome.torn, outcome.stopped = stream.stop_error.offset, None
 
 
-def _is_torn_end(part: Part, head: Head, options: Options, error: FlatStreamError) -> bool:
+def is_torn_end(part: Part, head: Head, error: FlatStreamError) -> bool:
     """Whether damage is the end of a file whose last frame was never written whole: that frame, or the zeros that a
     file system left in its place.
     """
@@ -328,6 +351,22 @@ def _is_torn_end(part: Part, head: Head, options: Options, error: FlatStreamErro
             return reader.read_message() is None
 
 
+def _is_cut(part: Part, head: Head, offset: int) -> bool:
+    """Whether the frame at an offset, behind which no other was found, ends behind the end of a part; or there are only
+    zeros.
+    """
+    if head.middle is None:
+        return False
+    with part.open() as file:
+        if not file.can_seek or file.limit is None:
+            return False
+        file.seek(offset)
+        buffer = bytearray(LONGEST_HEADER)
+        found = leap(buffer[: file.readinto(buffer)], head.middle)
+    is_longer = found is not None and found.needed > file.limit - offset
+    return is_longer or _is_zero(part, offset)
+
+
 def _is_zero(part: Part, offset: int) -> bool:
     """Whether a part has nothing but zero bytes from an offset on."""
     with part.open() as file:
@@ -344,7 +383,6 @@ def _is_zero(part: Part, offset: int) -> bool:
 def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -> StreamReader:
     """A reader of a part that begins at a position; at the first byte if reading must begin there."""
     arguments: dict[str, Any] = {"readinto": file.readinto, "bytes_left": file.bytes_left}
-    capacity = DEFAULT_CAPACITY if file.limit is None else max(4096, min(CHUNK, file.limit - begin.offset))
     # The first frame may be a damaged description, which has no number.
     if head.middle is None or not begin.offset or begin.offset < head.begin:
         return StreamReader(
@@ -353,17 +391,14 @@ def open_reader(file: OpenPart, head: Head, options: Options, begin: Position) -
             cipher=options.cipher,
             allow_empty=head.allow_empty,
             on_error=options.on_error,
-            capacity=capacity,
         )
     if begin.offset:
         file.seek(begin.offset)
     arguments["parse_description"] = None
-    return StreamReader(
-        Source(file, arguments), head.middle, allow_empty=head.allow_empty, on_error=options.on_error, capacity=capacity
-    )
+    return StreamReader(Source(file, arguments), head.middle, allow_empty=head.allow_empty, on_error=options.on_error)
 
 
-def _place(error: FlatStreamError, base: Position, path: str) -> None:
+def place_error(error: FlatStreamError, base: Position, path: str) -> None:
     """Has an error count from the beginning of the file, and say its path."""
     if error.offset is not None:
         error.offset += base.offset

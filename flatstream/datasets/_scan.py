@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -37,6 +38,9 @@ class _Damage:
         self.reason = reason
 
 
+# Files, rows in order, and how far each file was read.
+_Given: TypeAlias = Generator[tuple[Target, list[pa.RecordBatch], int | None], None, None]
+
 _Result = list[pa.RecordBatch] | _Damage | BaseException | None
 
 
@@ -47,7 +51,8 @@ def scan(
     prepare: Callable[[Target], None],
     *,
     threads: int = 1,
-) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    by_one_reader: bool = False,
+) -> _Given:
     """Reads files in order.
 
     Parameters
@@ -62,13 +67,15 @@ def scan(
         Plans a target: sets its `stretches`. It is called with a lock held, by any of the threads.
     threads : int
         How many threads decode. With 1, the caller's does.
+    by_one_reader : bool
+        See `Planner`.
 
     Yields
     ------
     (Target, list of RecordBatch, int or None)
         Rows in order, and how far the file was read; None at its end.
     """
-    made = _Scan(targets, query, outcomes, prepare)
+    made = _Scan(targets, query, outcomes, prepare, by_one_reader)
     return made.run_here() if threads == 1 else made.run_threads(threads)
 
 
@@ -79,10 +86,11 @@ class _Scan:
         query: Query,
         outcomes: dict[int, Outcome],
         prepare: Callable[[Target], None],
+        by_one_reader: bool,
     ) -> None:
         self._query = query
         self._outcomes = outcomes
-        self._planner = Planner(targets, query.options, prepare)
+        self._planner = Planner(targets, query.options, prepare, by_one_reader=by_one_reader)
         # Of the planner and what follows.
         self._lock = threading.Lock()
         # Pieces that were planned before a restart are not given.
@@ -94,7 +102,7 @@ class _Scan:
 
     # One thread
 
-    def run_here(self) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def run_here(self) -> _Given:
         try:
             while (piece := self._planner.next()) is not None:
                 result = None if piece.frames is None else decode(piece, self._query)
@@ -105,7 +113,7 @@ class _Scan:
 
     # Several
 
-    def run_threads(self, threads: int) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def run_threads(self, threads: int) -> _Given:
         pending: deque[Future[tuple[int, int, Piece | None, _Result]]] = deque()
         ready: dict[int, tuple[Piece | None, _Result]] = {}
         expected = 0
@@ -165,7 +173,7 @@ class _Scan:
 
     # In order
 
-    def _change_to(self, target: Target | None) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def _change_to(self, target: Target | None) -> _Given:
         """Notes that the file before was read to its end."""
         before, self._current = self._current, target
         if before is not None and before is not target:
@@ -179,7 +187,7 @@ class _Scan:
     def _outcome(self, target: Target) -> Outcome:
         return self._outcomes.setdefault(target.number, Outcome())
 
-    def _give(self, piece: Piece, result: _Result) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def _give(self, piece: Piece, result: _Result) -> _Given:
         target = piece.target
         yield from self._change_to(target)
         if isinstance(result, BaseException):
@@ -197,7 +205,7 @@ class _Scan:
             return
         yield from self._read_on(piece, is_damaged=result is not None)
 
-    def _read_on(self, piece: Piece, *, is_damaged: bool) -> Iterator[tuple[Target, list[pa.RecordBatch], int | None]]:
+    def _read_on(self, piece: Piece, *, is_damaged: bool) -> _Given:
         """Reads by one reader from the begin of a piece to where it was to end, and behind damage there."""
         target = piece.target
         outcome = self._outcome(target)

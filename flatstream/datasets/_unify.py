@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -11,9 +11,20 @@ import pyarrow.compute as pc
 from flatstream.description._schemas import UNITS
 
 if TYPE_CHECKING:
+    from flatstream._core.arrow.exporter import ColumnType
     from flatstream.schema import Table
 
-__all__ = ["TIMES", "Kind", "Projection", "TypeConflictError", "convert", "fields_of_table", "time_of", "unify"]
+__all__ = [
+    "TIMES",
+    "Kind",
+    "Projection",
+    "TypeConflictError",
+    "convert",
+    "fields_of_table",
+    "labels_of",
+    "time_of",
+    "unify",
+]
 
 # What the times of messages can become: timestamps of their own unit, numbers as they are stored, or timestamps of a
 # unit, to which they are rounded down.
@@ -215,6 +226,42 @@ def _unified_struct(one: pa.DataType, other: pa.DataType, path: str, where: str,
     return pa.struct(fields)
 
 
+Labels = Mapping[str, tuple[str, ...]]
+
+
+def labels_of(kinds: Sequence[Kind], paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The names of the enums that do not have the same names in all files, by path; those of all files together.
+
+    Parameters
+    ----------
+    kinds : sequence of Kind
+        In the order of their files.
+    paths : sequence of str
+        Columns.
+    """
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for kind in kinds:
+        for path in paths:
+            try:
+                columns = kind.table.arrow_schema([path])
+            except KeyError:
+                continue
+            _collect(columns._type.children[0], path, found)
+    return {
+        path: tuple(dict.fromkeys(name for names in known for name in names))
+        for path, known in found.items()
+        if len(set(known)) > 1
+    }
+
+
+def _collect(column: ColumnType, path: str, found: dict[str, list[tuple[str, ...]]]) -> None:
+    if column.labels is not None:
+        found.setdefault(path, []).append(tuple(column.labels))
+    is_struct = column.format == "+s"
+    for child in column.children:
+        _collect(child, f"{path}.{child.name}" if is_struct else f"{path}[]", found)
+
+
 # Conversion
 
 
@@ -229,6 +276,8 @@ class Projection:
         The columns of the dataset, whose names are paths.
     times : str
         One of TIMES.
+    labels : dict of str to tuple of str, optional
+        See `labels_of`.
 
     Attributes
     ----------
@@ -236,7 +285,9 @@ class Projection:
         The fields to be read, as for `StreamReader.columns`.
     """
 
-    def __init__(self, kind: Kind, schema: pa.Schema, times: str) -> None:
+    def __init__(self, kind: Kind, schema: pa.Schema, times: str, labels: Labels | None = None) -> None:
+        labels = labels or {}
+        self._labels = labels
         own = fields_of_table(kind, schema.names, times)
         self.schema = schema
         self.kind = kind
@@ -255,7 +306,7 @@ class Projection:
                 self.paths.append(outer)
             inner = tuple(field.name[len(outer) + 1 :].split(".")) if outer != field.name else ()
             read = kind.table.arrow_schema([field.name]).to_pyarrow().field(0)
-            is_same = not inner and read.type.equals(field.type)
+            is_same = not inner and read.type.equals(field.type) and not _is_labelled(field.name, labels)
             self._steps.append((self.paths.index(outer), inner, None if is_same else own[field.name].type))
 
     def apply(self, batch: Any) -> pa.RecordBatch:
@@ -271,15 +322,31 @@ class Projection:
             if inner:
                 array = pc.struct_field(array, list(inner))
             if own is not None:
-                array = convert(convert(array, own, field.name), field.type, field.name)
+                array = convert(convert(array, own, field.name), field.type, field.name, self._labels)
             arrays.append(array)
         if arrays:
             return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         return read.select([])
 
 
-def convert(array: pa.Array, kind: pa.DataType, path: str) -> pa.Array:
+def _is_labelled(path: str, labels: Labels) -> bool:
+    """Whether the names of an enum at a path, or inside of it, differ between files."""
+    return any(known == path or known.startswith((f"{path}.", f"{path}[]")) for known in labels)
+
+
+def convert(array: pa.Array, kind: pa.DataType, path: str, labels: Labels | None = None) -> pa.Array:
     """An array as one of another type, without loss.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        The values.
+    kind : pyarrow.DataType
+        The type; see `unify`.
+    path : str
+        Of the column, for messages and `labels`.
+    labels : dict of str to tuple of str, optional
+        The names of enums, by path.
 
     Raises
     ------
@@ -287,36 +354,39 @@ def convert(array: pa.Array, kind: pa.DataType, path: str) -> pa.Array:
         A time lies behind the largest that a timestamp has.
     """
     own = array.type
-    if own.equals(kind):
+    if own.equals(kind) and not (labels and _is_labelled(path, labels)):
         return array
     types = pa.types
+    if types.is_dictionary(kind):
+        return _relabelled(array, (labels or {}).get(path))
     if types.is_timestamp(kind):
         return _times(array, kind, path)
     if types.is_struct(kind):
         children = []
         for field in kind:
-            if own.get_field_index(field.name) < 0:
+            place = own.get_field_index(field.name)
+            if place < 0:
                 children.append(pa.nulls(len(array), field.type))
             else:
-                # Not `flatten`: a null of the struct is one already.
-                child = array.field(own.get_field_index(field.name))
-                children.append(convert(child, field.type, f"{path}.{field.name}"))
+                children.append(convert(array.field(place), field.type, f"{path}.{field.name}", labels))
         mask = array.is_null() if array.null_count else None
-        if not children:
-            return array
-        return pa.StructArray.from_arrays(children, fields=list(kind), mask=mask)
-    if types.is_large_list(kind):
-        values = convert(array.values, kind.value_type, f"{path}[]")
-        return _with_buffers(array, kind, values)
-    if types.is_fixed_size_list(kind):
-        return _with_buffers(array, kind, convert(array.values, kind.value_type, f"{path}[]"))
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=mask) if children else array
+    if types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        values = convert(array.values, kind.value_type, f"{path}[]", labels)
+        # The list of other values.
+        buffers = list(array.buffers()[: kind.num_buffers])
+        return pa.Array.from_buffers(kind, len(array), buffers, array.null_count, array.offset, [values])
     return array.cast(kind)
 
 
-def _with_buffers(array: pa.Array, kind: pa.DataType, values: pa.Array) -> pa.Array:
-    """A list with other values."""
-    buffers = list(array.buffers()[: kind.num_buffers])
-    return pa.Array.from_buffers(kind, len(array), buffers, array.null_count, array.offset, [values])
+def _relabelled(array: pa.DictionaryArray, labels: tuple[str, ...] | None) -> pa.DictionaryArray:
+    """Enums with these names first, and then those of numbers that have no name."""
+    own = array.dictionary.to_pylist()
+    if labels is None or tuple(own) == labels:
+        return array
+    places = {name: place for place, name in enumerate(dict.fromkeys((*labels, *own)))}
+    indices = pa.array([places[name] for name in own], pa.int32()).take(array.indices)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(places), array.type.value_type))
 
 
 _NAMES = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}

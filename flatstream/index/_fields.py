@@ -87,12 +87,14 @@ def _find(table: Table, path: str, unit: str | None) -> IndexedField:
         if field.kind not in ("table", "struct") or field.type_name is None:
             raise TypeError(
                 f"an index has ranges of numbers in tables and structs, and {'.'.join(names[: i + 1])!r:.200} is "
-                f"a {field.type}: {path!r:.200}"
+                f"of the type {field.type}: {path!r:.200}"
             )
         inside = field.type_name
         fields = table.schema.structs[inside].fields if field.kind == "struct" else table.schema.table(inside).fields
     if field.kind not in NUMBERS:
-        raise TypeError(f"an index has ranges of numbers, bools and enums, and {path!r:.200} is a {field.type}")
+        raise TypeError(
+            f"an index has ranges of numbers, bools and enums, and {path!r:.200} is of the type {field.type}"
+        )
     default = None if field.default is None else repr(field.default)
     return IndexedField(path, field.kind, default, tuple(steps), unit)
 

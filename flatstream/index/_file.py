@@ -51,8 +51,6 @@ class IndexFile:
         The index. It is made if there is none.
     data : os.stat_result
         Of the file with the stream, which the index is as accessible as.
-    replacing : bool
-        Whether the index that is there is of no interest: it is emptied.
 
     Attributes
     ----------
@@ -67,7 +65,7 @@ class IndexFile:
         It cannot be opened; EBUSY: somebody else writes it.
     """
 
-    def __init__(self, path: str, data: os.stat_result, *, replacing: bool = False) -> None:
+    def __init__(self, path: str, data: os.stat_result) -> None:
         self._path = path
         self._mode = stat.S_IMODE(data.st_mode) & 0o666
         self.parsed: Parsed | None = None
@@ -83,7 +81,7 @@ class IndexFile:
             if status.st_size:
                 content = self._content(min(status.st_size, LARGEST))
                 self.parsed = parse_index(content)
-                if self.parsed.head is None and self.parsed.problem == "it is no index" and not _is_torn(content):
+                if self.parsed.head is None and self.parsed.problem == "it is no index" and not _was_index(content):
                     raise FileExistsError(
                         errno.EEXIST, "at the path of the index there is a file that is none; it is left as it is", path
                     )
@@ -163,8 +161,9 @@ class IndexFile:
             self._file.close()
 
 
-def _is_torn(content: bytes) -> bool:
-    """Whether a file ends inside of what would be the description of an index."""
-    return len(content) < 12 or (
-        len(content) < 12 + int.from_bytes(content[:4], "little") <= 64 << 10 and content[16:20] == b"FSD1"
-    )
+def _was_index(content: bytes) -> bool:
+    """Whether what is left of a file was an index: its beginning is torn or damaged."""
+    if content[16:20] == b"FSD1" or b"flatstream.index" in content[: 64 << 10]:
+        return True
+    # After a loss of power, there may be zeros where the data should be.
+    return not content.strip(b"\0") or (len(content) < 20 and 0 < int.from_bytes(content[:4], "little") <= 64 << 10)

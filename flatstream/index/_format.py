@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flatstream._core.checksums.xxh3 import xxh3_64
 from flatstream._core.column_reader.blocks import MAX_HASHED
@@ -98,20 +98,21 @@ class Head:
     begin: int
 
 
-@dataclass(frozen=True)
-class BlocksEntry:
+class BlocksEntry(NamedTuple):
     """A message with blocks.
 
     Attributes
     ----------
     begin, end : int
         Stream offsets: where the first block begins, and the last one ends.
-    first_frame, frames, rows, count : int
+    first_frame, frames, rows, blocks : int
         The number of the first frame; how many frames, messages of the table and blocks there are.
     last_frame : Fingerprint
         That of the last frame.
-    view : RecordView
-        The message itself.
+    ends, block_frames, block_rows : numpy.ndarray or array.array
+        Of each block: where it ends, and how many frames and messages of the table it has.
+    ranges : list of (low, high, nulls)
+        Of each field of the head, with an item for each block; `nulls` is None if there are none.
     index_end : int
         Where the frame of this message ends in the index.
     """
@@ -121,9 +122,12 @@ class BlocksEntry:
     first_frame: int
     frames: int
     rows: int
-    count: int
+    blocks: int
     last_frame: Fingerprint
-    view: Any
+    ends: Any
+    block_frames: Any
+    block_rows: Any
+    ranges: list[tuple[Any, Any, Any]]
     index_end: int
 
 
@@ -284,31 +288,32 @@ def _parse_head(head: Any) -> Head:
 
 
 def _parse_blocks(blocks: Any, head: Head, before: BlocksEntry | None, index_end: int) -> BlocksEntry:
-    ends, frames, rows, ranges = blocks.ends, blocks.frames, blocks.rows, blocks.ranges
+    ends, frames, rows, views = blocks.ends, blocks.frames, blocks.rows, blocks.ranges
     count = len(ends)
-    least, number = (head.begin, 0) if before is None else (before.end, before.first_frame + before.frames)
     if (
         not 0 < count <= MAX_BLOCKS
         or len(frames) != count
         or (rows is not None and len(rows) != count)
-        or len(ranges) != len(head.fields)
+        or len(views) != len(head.fields)
     ):
         raise ValueError("it has a message whose parts do not fit each other")
+    least, number = (head.begin, 0) if before is None else (before.end, before.first_frame + before.frames)
     # The numbers one by one are looked at when they are needed.
     begin, first_frame, end = blocks.begin, blocks.first_frame, int(ends[-1])
-    # Arrays of NumPy, or of the standard library without it.
-    frame_count = sum(frames.tolist())
-    row_count = frame_count if rows is None else sum(rows.tolist())
+    last = Fingerprint(blocks.last_frame_size, blocks.last_frame_hash)
+    frame_count = _total(frames)
+    row_count = frame_count if rows is None else _total(rows)
     if (
         not least <= begin < end < LARGEST
         or not number <= first_frame < LARGEST
         or row_count > frame_count
-        or not 0 < blocks.last_frame_size <= end - begin
+        or not 0 < last.size <= end - begin
     ):
         raise ValueError(f"it has blocks where none can be: from offset {begin} to {end}, behind {least}")
-    for field, each in zip(head.fields, ranges, strict=True):
+    ranges = []
+    for field, view in zip(head.fields, views, strict=True):
         low_name, high_name, _ = _VECTORS[field.form]
-        low, high, nulls = each[low_name], each[high_name], each.nulls
+        low, high, nulls = view[low_name], view[high_name], view.nulls
         if (
             low is None
             or high is None
@@ -316,5 +321,14 @@ def _parse_blocks(blocks: Any, head: Head, before: BlocksEntry | None, index_end
             or (nulls is not None and len(nulls) != count)
         ):
             raise ValueError("it has a message whose ranges are not of its blocks")
-    last = Fingerprint(blocks.last_frame_size, blocks.last_frame_hash)
-    return BlocksEntry(begin, end, first_frame, frame_count, row_count, count, last, blocks, index_end)
+        ranges.append((low, high, nulls))
+    if rows is None:
+        rows = frames
+    return BlocksEntry(
+        begin, end, first_frame, frame_count, row_count, count, last, ends, frames, rows, ranges, index_end
+    )
+
+
+def _total(counts: Any) -> int:
+    """The sum of an array of NumPy, or of the standard library without it, of numbers of 32 bits."""
+    return int(counts.sum()) if hasattr(counts, "sum") else sum(counts)

@@ -8,6 +8,7 @@ the stream, and if it is of this stream: the first frame and the last frame that
 from __future__ import annotations
 
 import logging
+import math
 import os
 import stat
 from dataclasses import dataclass, field
@@ -310,7 +311,12 @@ def _fields_of(head: Head, table: Table, notes: list[str]) -> list[IndexedField]
 
 
 _DTYPES = {"signed": "int64", "unsigned": "uint64", "floating": "float64"}
-_NAMES = {"signed": ("low", "high"), "unsigned": ("low_ulong", "high_ulong"), "floating": ("low_double", "high_double")}
+# The least and the largest number of each type.
+_LIMITS: dict[str, tuple[float, float]] = {
+    "signed": (-(1 << 63), (1 << 63) - 1),
+    "unsigned": (0, (1 << 64) - 1),
+    "floating": (-math.inf, math.inf),
+}
 
 
 def _assemble(
@@ -322,45 +328,47 @@ def _assemble(
     except ImportError:
         raise ImportError("an index is read with NumPy: pip install flatstream[columns]") from None
 
+    # One call for all messages, because a call costs more than the numbers of a message.
     def joined(parts: list[Any], dtype: str) -> Any:
-        return np.concatenate(parts) if parts else np.empty(0, dtype)
+        return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
 
-    offsets, ends, frames, rows, first_frames = [], [], [], [], []
-    for entry in entries:
-        view = entry.view
-        end = np.asarray(view.ends).astype("int64")
-        count = np.asarray(view.frames).astype("int64")
-        row = count if view.rows is None else np.asarray(view.rows).astype("int64")
-        begin = np.concatenate((np.array([entry.begin], "int64"), end[:-1]))
-        # A frame has four bytes or more.
-        if not ((count > 0) & (begin >= 0) & (end - begin >= 4 * count) & (row <= count)).all():
-            raise _UnusableError(f"it has blocks that cannot be, between {entry.begin} and {entry.end}")
-        offsets.append(begin)
-        ends.append(end)
-        frames.append(count)
-        rows.append(row)
-        first_frames.append(entry.first_frame + np.concatenate((np.zeros(1, "int64"), np.cumsum(count)[:-1])))
+    per_entry = np.array([entry.blocks for entry in entries], "int64")
+    # Which block is the first one of each message.
+    starts = np.cumsum(per_entry) - per_entry
+    ends = joined([entry.ends for entry in entries], "int64")
+    frames = joined([entry.block_frames for entry in entries], "int64")
+    rows = frames
+    if any(entry.block_rows is not entry.block_frames for entry in entries):
+        rows = joined([entry.block_rows for entry in entries], "int64")
+    offsets, first_frames = np.empty_like(ends), np.cumsum(frames) - frames
+    if entries:
+        offsets[1:] = ends[:-1]
+        offsets[starts] = [entry.begin for entry in entries]
+        first_frames += np.repeat([entry.first_frame for entry in entries] - first_frames[starts], per_entry)
+    # A frame has four bytes or more.
+    wrong = (frames <= 0) | (offsets < 0) | (ends - offsets < 4 * frames) | (rows > frames)
+    if wrong.any():
+        entry = entries[int(np.searchsorted(starts, np.argmax(wrong), "right")) - 1]
+        raise _UnusableError(f"it has blocks that cannot be, between {entry.begin} and {entry.end}")
     statistics = {}
-    row_counts = joined(rows, "int64")
     for number, each in enumerate(head.fields):
         if each not in wanted:
             continue
         dtype = _DTYPES[each.form]
-        names = _NAMES[each.form]
-        lows, highs, nulls = [], [], []
-        for entry in entries:
-            view = entry.view.ranges[number]
-            lows.append(np.asarray(view[names[0]]).astype(dtype))
-            highs.append(np.asarray(view[names[1]]).astype(dtype))
-            nulls.append(
-                np.zeros(entry.count, "int64") if view.nulls is None else np.asarray(view.nulls).astype("int64")
-            )
-        low, high, null = joined(lows, dtype), joined(highs, dtype), joined(nulls, "int64")
-        empty = null >= row_counts
-        least, most = (-np.inf, np.inf) if dtype == "float64" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        if (null > row_counts).any() or not (low <= high)[~empty].all():
+        low = joined([entry.ranges[number][0] for entry in entries], dtype)
+        high = joined([entry.ranges[number][1] for entry in entries], dtype)
+        nulls = [entry.ranges[number][2] for entry in entries]
+        if any(part is not None for part in nulls):
+            sizes = zip(nulls, entries, strict=True)
+            null = joined([np.zeros(entry.blocks, "int64") if part is None else part for part, entry in sizes], "int64")
+            empty = null >= rows
+        else:
+            null = np.zeros(len(rows), "int64")
+            empty = rows == 0
+        if (null > rows).any() or not ((low <= high) | empty).all():
             raise _UnusableError(f"it has ranges that cannot be, of the field {each.path}")
-        low[empty], high[empty] = most, least
+        if empty.any():
+            low[empty], high[empty] = _LIMITS[each.form][::-1]
         statistics[each.path] = FieldStatistics(low, high, null)
     gaps = []
     behind = head.begin
@@ -371,11 +379,11 @@ def _assemble(
     covered = entries[-1].end if entries else 0
     return FileIndex(
         name,
-        joined(offsets, "int64"),
-        joined(ends, "int64"),
-        joined(first_frames, "int64"),
-        joined(frames, "int64"),
-        row_counts,
+        offsets,
+        ends,
+        first_frames,
+        frames,
+        rows,
         statistics,
         tuple(wanted),
         covered,

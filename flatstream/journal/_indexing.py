@@ -12,12 +12,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flatstream.checksums import Checksum
 from flatstream.description import Description
-from flatstream.index.building import FileIndexer
 from flatstream.journal._layout import INDEX
+
+if TYPE_CHECKING:
+    from flatstream.index import FileIndexer
 
 __all__ = ["LOOK_EVERY", "Indexer"]
 
@@ -44,7 +46,9 @@ class _Job:
         Up to where it was indexed, but for frames that make no whole block.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, table: str | None) -> None:
+        # One of several, by its file identifier.
+        self.table = table
         self.end = 0
         self.is_ended = False
         self.seen = 0
@@ -61,7 +65,8 @@ class Indexer:
     Parameters
     ----------
     fields : sequence of str, optional
-        The fields to index; by default that of the time, in segments whose description names it.
+        The fields to index; by default that of the time, in segments whose description names it. Of several tables,
+        the first one that has it.
     checksum : Checksum
         That of the frames.
     tell : callable
@@ -84,15 +89,17 @@ class Indexer:
         # By the path of the plain segment, oldest first. None: it gets no index.
         self._jobs: dict[str, _Job | None] = {}
 
-    def wants(self, description: Description | None) -> bool:
-        """Whether segments that begin with this description are indexed."""
-        if description is None:
-            return False
-        return self._fields is not None or any(root.time_field is not None for root in description.roots)
+    def _job_for(self, description: Description | None) -> _Job | None:
+        """A job for a segment that begins with this description; None if it gets no index."""
+        roots = () if description is None else description.roots
+        chosen = [root for root in roots if self._fields is not None or root.time_field is not None]
+        if not chosen:
+            return None
+        return _Job(chosen[0].file_identifier if len(roots) > 1 else None)
 
-    def knows(self, path: str) -> bool:
-        """Whether `note` was called for a segment."""
-        return path in self._jobs
+    def leaves_out(self, path: str) -> bool:
+        """Whether a segment was noted, and gets no index."""
+        return path in self._jobs and self._jobs[path] is None
 
     def note(self, path: str, end: int, *, is_ended: bool, description: Callable[[], Description | None]) -> None:
         """Notes that a segment has whole frames up to an offset, and whether it is no longer written.
@@ -109,7 +116,7 @@ class Indexer:
             Returns the description with which it begins, when it is noted for the first time.
         """
         if path not in self._jobs:
-            self._jobs[path] = _Job() if self.wants(description()) else None
+            self._jobs[path] = self._job_for(description())
         job = self._jobs[path]
         if job is not None:
             job.end = end
@@ -185,21 +192,24 @@ class Indexer:
                     self.forget(path)
                     return 0
                 builder = self._open(path, job)
-            before = builder.covered
+            before = builder.position
             if builder.advance(job.end, size):
-                return max(1, builder.covered - before)
+                return max(1, builder.position - before)
             job.seen = job.end
             if job.is_ended:
                 builder.finish(job.end)
                 self.forget(path)
             self.problem = None
-            return max(1, builder.covered - before)
+            return max(1, builder.position - before)
         except Exception as error:
             self._fail(path, error)
             return 1
 
     def _open(self, path: str, job: _Job) -> FileIndexer:
-        job.builder = builder = FileIndexer(path, fields=self._fields, checksum=self._checksum)
+        # Journals without an index need not wait for what it imports.
+        from flatstream.index import FileIndexer
+
+        job.builder = builder = FileIndexer(path, self._fields, table=job.table, checksum=self._checksum)
         return builder
 
     def _fail(self, path: str, error: Exception) -> None:

@@ -32,7 +32,7 @@ from flatstream.journal._parts import UNKNOWN, Gap, Parts, Start, logger
 from flatstream.journal._segment_files import open_segment
 from flatstream.journal._start import check_start, find_start
 from flatstream.journal.cursor import Cursor
-from flatstream.reader import DEFAULT_CAPACITY, StreamReader
+from flatstream.reader import StreamReader
 
 if TYPE_CHECKING:
     from flatstream.reader import _OnError
@@ -112,7 +112,7 @@ class JournalReader(StreamReader):
         name: str | None = None,
         time: tuple[Any, str] | tuple[Any, str, Literal["s", "ms", "us", "ns"]] | None = None,
         on_error: _OnError = "resync",
-        capacity: int = DEFAULT_CAPACITY,
+        capacity: int | None = None,
         memory_policy: MemoryPolicy | None = None,
         resync_window: int = DEFAULT_RESYNC_WINDOW,
     ) -> None:

@@ -25,7 +25,6 @@ from flatstream.description.head import as_description, begin_description
 from flatstream.description.serializing import serializer_to_write, with_serializer
 from flatstream.errors import FlatStreamError
 from flatstream.framing import deframer_for, framer_for
-from flatstream.index._fields import choose_fields
 from flatstream.journal._compression import Compressor
 from flatstream.journal._heads import Heads, continue_descriptions, find_identity
 from flatstream.journal._indexing import LOOK_EVERY, Indexer
@@ -172,6 +171,8 @@ class JournalWriter(StreamWriter):
         wanted = with_serializer(as_description(describe, metadata, time_field, time_unit), chosen)
         if wanted is not None:
             wanted = begin_description(wanted, framer_for(algorithm))
+        if fields is not None and wanted is not None and wanted.roots:
+            check_fields(wanted, fields)
         policy = sync if isinstance(sync, SyncPolicy) else SyncPolicy(frames=1 if sync == "each" else None)
         # Absolute, because the process may change its folder.
         self._directory = os.path.abspath(os.fspath(directory))
@@ -531,6 +532,8 @@ class JournalWriter(StreamWriter):
     def _note_growth(self) -> None:
         """Tells the indexer how far the segment in use is."""
         assert self._indexer is not None
+        if self._indexer.leaves_out(segment_path(self._directory, self._segments.first)):
+            return
         path, end = self._call_exclusively(self._whole)
         self._indexer.note(path, end, is_ended=False, description=self._segments.description)
 
@@ -820,10 +823,12 @@ def checked_fields(index: Any) -> list[str] | None:
 
 
 def check_fields(description: Description | None, fields: list[str]) -> None:
-    """Raises an error if there is a field by which messages with this description cannot be indexed."""
+    """Raises an error if messages with this description cannot be indexed by these fields."""
     if description is None or not description.roots:
         raise ValueError(f"index names the fields {fields!r:.200}, and the journal's messages are not described")
-    choose_fields(next(iter(description.tables.values())), fields, description)
+    from flatstream.index._fields import choose_fields
+
+    choose_fields(description.tables[description.roots[0].file_identifier], fields, description)
 
 
 def _is_damaged(report: SegmentReport, manifest: Manifest) -> bool:

@@ -1,4 +1,4 @@
-"""What the command line does, as functions: looking at files, checking, merging and converting them."""
+"""What the command line does, as functions: looking at files, checking, indexing, merging and converting them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flatstream.tools.checking import VerifyReport, verify
     from flatstream.tools.conversion import ConvertReport, convert
+    from flatstream.tools.indexing import IndexCheck, IndexCheckReport, IndexingReport, LeftOut, check_index, index
     from flatstream.tools.inspection import StreamInfo, info
     from flatstream.tools.merging import MergeReport, merge
     from flatstream.tools.plotting import Plot, plot
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 # Each public name, and its module, which is imported on first access: a command imports only what it uses.
 MODULES = {
     "ConvertReport": "flatstream.tools.conversion",
+    "IndexCheck": "flatstream.tools.indexing",
+    "IndexCheckReport": "flatstream.tools.indexing",
+    "IndexingReport": "flatstream.tools.indexing",
+    "LeftOut": "flatstream.tools.indexing",
     "MergeReport": "flatstream.tools.merging",
     "Plot": "flatstream.tools.plotting",
     "RepairReport": "flatstream.tools.repairing",
@@ -24,7 +29,9 @@ MODULES = {
     "SplitReport": "flatstream.tools.splitting",
     "StreamInfo": "flatstream.tools.inspection",
     "VerifyReport": "flatstream.tools.checking",
+    "check_index": "flatstream.tools.indexing",
     "convert": "flatstream.tools.conversion",
+    "index": "flatstream.tools.indexing",
     "info": "flatstream.tools.inspection",
     "merge": "flatstream.tools.merging",
     "plot": "flatstream.tools.plotting",
@@ -36,6 +43,10 @@ MODULES = {
 
 __all__ = [
     "ConvertReport",
+    "IndexCheck",
+    "IndexCheckReport",
+    "IndexingReport",
+    "LeftOut",
     "MergeReport",
     "Plot",
     "RepairReport",
@@ -43,7 +54,9 @@ __all__ = [
     "SplitReport",
     "StreamInfo",
     "VerifyReport",
+    "check_index",
     "convert",
+    "index",
     "info",
     "merge",
     "plot",

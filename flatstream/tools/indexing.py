@@ -1,21 +1,27 @@
-"""`index` and `check_index`: building the indexes of files and journals, and comparing them with what they are about."""
+"""`index` and `check_index`: building indexes of files and journals, and comparing them with what they are about."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from flatstream._ranges import open_ranges, ranges_of
+from flatstream._core.column_reader.statistics import column_statistics
+from flatstream._endpoints import Source
+from flatstream._ranges import RangeFile, open_ranges, ranges_of
 from flatstream.checksums import Checksum, ChecksumType
-from flatstream.framing import Deframer
+from flatstream.description.choice import described_tables
+from flatstream.framing import as_deframer
 from flatstream.index import FileIndex, FileIndexer, IndexReport, UnusableIndex, load_index
 from flatstream.reader import StreamReader
-from flatstream.tools.inputs import Input, Opened, UnreadableError, only_input
+from flatstream.tools.inputs import INDEX, Input, Opened, UnreadableError, only_input, pick_table
 
 if TYPE_CHECKING:
+    from flatstream.description import Description
     from flatstream.journal._layout import Segment
     from flatstream.schema import Schema, Table
 
@@ -26,6 +32,9 @@ STEP = 16 << 20
 
 # How many frames and rows are compared at a time.
 FRAMES = 65_536
+
+# The column with the numbers of frames. No field has this name.
+NUMBERS = "number of frame"
 
 # How many wrong blocks are told of one index.
 MOST_TOLD = 10
@@ -169,7 +178,7 @@ def index(
     source : path or Input
         A file or a journal.
     fields : iterable of str, optional
-        The paths of the fields; by default the field of the time.
+        The paths of the fields; by default those that the index has already, or the field of the time.
     checksum : Checksum, ChecksumType or str, optional
         By default it is found.
     schema : Schema or path, optional
@@ -203,7 +212,7 @@ def index(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "events.fs")
     ...     with flatstream.open(path, "w", describe=table, checksum="xxhash64") as writer:
-    ...         flatstream.RecordWriter(writer, table).write_records({"wall_time_ns": i} for i in range(5000))
+    ...         count = flatstream.RecordWriter(writer, table).write_records({"wall_time_ns": i} for i in range(5000))
     ...     report = index(path)
     ...     check = check_index(path)
     >>> report.indexes[0].action, report.indexes[0].rows, check.checks[0].state
@@ -216,12 +225,11 @@ def index(
         return IndexingReport(one.name, (), (LeftOut(one.name, "it is empty"),))
     with _open(one, checksum, schema, table) as opened:
         known = opened.table
-        if known is None and not is_journal:
-            raise LookupError(_no_table(opened))
         if not is_journal:
-            return IndexingReport(
-                one.name, (_build(one.name, None, chosen, known, opened.checksum, _step(progress, one.size)),)
-            )
+            if known is None:
+                raise LookupError(_no_table(opened))
+            report = _build(one.name, None, chosen, known, opened.checksum, _step(progress, one.size))
+            return IndexingReport(one.name, (report,))
         assert opened.checksum is not None
         return _index_journal(one, chosen, known if schema is not None else None, table, opened.checksum, progress)
 
@@ -259,23 +267,22 @@ def check_index(
         if one.size == 0:
             return IndexCheckReport(one.name, (IndexCheck(one.name, None, "none"),))
         with _open(one, checksum, schema, table) as opened:
-            if opened.table is None:
-                raise LookupError(_no_table(opened))
-            found = _check_file(one.name, opened, _step(progress, one.size))
+            deframer, kind = opened.reader.deframer, opened.checksum
+            given = opened.table if schema is not None or table is not None else None
+        assert kind is not None
+        found = _check(
+            one.name,
+            lambda: open_ranges(one.name),
+            lambda: StreamReader(one.name, deframer, on_error="resync"),
+            given,
+            kind,
+            _step(progress, one.size),
+        )
         return IndexCheckReport(one.name, (found,))
-    checks = []
-    step = _step(progress, one.size)
     with _open(one, checksum, schema, table) as opened:
-        kind = opened.checksum
-    done = 0
-    for segment in _segments(one.name):
-        try:
-            checks.append(_check_segment(segment, kind, schema, table, lambda at, done=done: step(done + at)))
-        except FileNotFoundError:
-            # Retention.
-            continue
-        done += checks[-1].stream_size
-    return IndexCheckReport(one.name, tuple(checks), is_journal=True)
+        given = opened.table if schema is not None or table is not None else None
+        assert opened.checksum is not None
+        return _check_journal(one, opened.checksum, given, progress)
 
 
 def _checked(source: Any) -> Input:
@@ -289,7 +296,9 @@ def _open(one: Input, checksum: Any, schema: Any, table: str | None) -> Opened:
     opened = one.open(checksum, schema, table, stored="if unreadable")
     if opened.unreadable is not None:
         opened.close()
-        raise UnreadableError.of(one.name, f"it gets no index, because its messages cannot be read: {opened.unreadable}")
+        raise UnreadableError.of(
+            one.name, f"it gets no index, because its messages cannot be read: {opened.unreadable}"
+        )
     return opened
 
 
@@ -310,10 +319,12 @@ def _build(
     path: str,
     out: str | None,
     fields: list[str] | None,
-    table: Table | str | None,
+    table: Table,
     checksum: str | None,
     step: Callable[[int], object],
 ) -> IndexReport:
+    if fields is None and os.path.exists(path + INDEX if out is None else out):
+        fields = _fields_there(path, table)
     with FileIndexer(path, fields, table=table, checksum=checksum, out=out) as indexer:
         while indexer.advance(None, STEP):
             step(indexer.position)
@@ -322,13 +333,19 @@ def _build(
         return indexer.report()
 
 
+def _fields_there(path: str, table: Table) -> list[str] | None:
+    """The fields of an index that is there, if it fits: who has chosen them wants to keep them."""
+    try:
+        with open_ranges(path) as stream:
+            found = load_index(path, stream, table=table)
+    except ImportError:
+        # Without NumPy, nothing reads an index.
+        return None
+    fields = [one.path for one in found.fields] if isinstance(found, FileIndex) else []
+    return fields or None
+
+
 # Journals
-
-
-def _segments(directory: str) -> list[Segment]:
-    from flatstream.journal._layout import list_segments
-
-    return list_segments(directory)
 
 
 def _index_journal(
@@ -339,36 +356,213 @@ def _index_journal(
     checksum: str,
     progress: Callable[[int, int], object] | None,
 ) -> IndexingReport:
-    from flatstream.journal._layout import index_path
+    from flatstream.journal._layout import index_path, list_segments
     from flatstream.journal._segment_files import stat_segment
 
     step = _step(progress, one.size)
     reports: list[IndexReport] = []
     left_out: list[LeftOut] = []
     done = 0
-    for listed in _segments(one.name):
-        try:
+    for listed in list_segments(one.name):
+        # Retention may remove it.
+        with contextlib.suppress(FileNotFoundError):
             segment, status = stat_segment(listed)
             if not status.st_size:
                 left_out.append(LeftOut(segment.path, "it is empty"))
                 continue
-            table = given or name or _table_of_segment(segment.path, checksum)
-            reports.append(
-                _build(
-                    segment.path,
-                    index_path(segment),
-                    fields,
-                    table,
-                    checksum,
-                    lambda at, done=done: step(done + at),  # type: ignore[misc]
-                )
-            )
+            table, why = (given, None) if given is not None else _table_of(segment, checksum, name, fields)
+            if table is None:
+                left_out.append(LeftOut(segment.path, why or "its schema is not known"))
+                continue
+            try:
+                reports.append(_build(segment.path, index_path(segment), fields, table, checksum, _behind(step, done)))
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                left_out.append(LeftOut(segment.path, "the writer of the journal has its index open"))
             done += status.st_size
-        except FileNotFoundError:
-            # Retention.
-            continue
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            left_out.append(LeftOut(listed.path, "the journal's writer has its index open"))
     return IndexingReport(one.name, tuple(reports), tuple(left_out), is_journal=True)
+
+
+def _behind(step: Callable[[int], object], done: int) -> Callable[[int], object]:
+    return lambda at: step(done + at)
+
+
+def _table_of(
+    segment: Segment, checksum: str, name: str | None, fields: list[str] | None
+) -> tuple[Table | None, str | None]:
+    """The table that the index of a segment is about, as its writer chooses it, or the one of this name; or why there
+    is none.
+    """
+    from flatstream.journal._heads import read_description
+    from flatstream.journal._segment_files import open_segment
+
+    with open_segment(segment) as file:
+        description = read_description(file, as_deframer(checksum))
+    tables = described_tables(description)
+    if name is not None:
+        return pick_table(tables, None if description is None else description.schema, name), None
+    if description is None or not tables:
+        return None, "it does not say its schema"
+    for root in description.roots:
+        if fields is not None or root.time_field is not None or len(tables) == 1:
+            return tables[root.file_identifier], None
+    return None, "none of its tables has a time field: say which fields get an index"
+
+
+def _check_journal(
+    one: Input, checksum: str, given: Table | None, progress: Callable[[int, int], object] | None
+) -> IndexCheckReport:
+    from flatstream.journal._layout import list_segments
+
+    step = _step(progress, one.size)
+    checks: list[IndexCheck] = []
+    done = 0
+    for segment in list_segments(one.name):
+        # Retention may remove it.
+        with contextlib.suppress(FileNotFoundError):
+            found = _check_segment(segment, checksum, given, _behind(step, done))
+            checks.append(found)
+            done += found.stream_size
+    return IndexCheckReport(one.name, tuple(checks), is_journal=True)
+
+
+def _check_segment(segment: Segment, checksum: str, given: Table | None, step: Callable[[int], object]) -> IndexCheck:
+    from flatstream.journal._examine import deframer_of
+    from flatstream.journal._segment_files import open_segment
+
+    deframer = deframer_of(ChecksumType(checksum))
+
+    def reader() -> StreamReader:
+        file: Any = open_segment(segment)
+        return StreamReader(Source(file, {"readinto": file.readinto}, owned=True), deframer, on_error="resync")
+
+    return _check(segment.path, lambda: ranges_of(open_segment(segment)), reader, given, checksum, step)
+
+
+# Comparing
+
+
+def _check(
+    path: str,
+    open_bytes: Callable[[], RangeFile],
+    open_reader: Callable[[], StreamReader],
+    table: Table | None,
+    checksum: str,
+    step: Callable[[int], object],
+) -> IndexCheck:
+    """Compares an index with the stream that `open_reader` reads.
+
+    `table` is the one with which its messages are read; by default the one that the index is about.
+    """
+    with open_bytes() as stream:
+        size = stream.size
+        found = load_index(path, stream, checksum=checksum)
+        if isinstance(found, FileIndex):
+            if table is None:
+                with open_reader() as reader:
+                    table = _described(reader.description, found)
+            if table is None:
+                why = "it is about messages that the stream does not describe"
+                return IndexCheck(path, found.path, "ignored", why, stream_size=size)
+            found = load_index(path, stream, table=table, checksum=checksum)
+    if isinstance(found, UnusableIndex):
+        if found.path is None:
+            return IndexCheck(path, None, "none", stream_size=size)
+        return IndexCheck(path, found.path, "ignored", found.reason, stream_size=size)
+    assert table is not None
+    with open_reader() as reader:
+        problems = list(_misplaced(reader, found))
+    with open_reader() as reader:
+        problems += _out_of_range(reader, table, found, step)
+    step(size)
+    return IndexCheck(
+        path,
+        found.path,
+        "wrong" if problems else "fits",
+        problems[0] if problems else "; ".join(found.notes) or None,
+        tuple(problems[:MOST_TOLD]),
+        len(problems),
+        tuple(one.path for one in found.fields),
+        len(found),
+        found.covered,
+        size,
+    )
+
+
+def _described(description: Description | None, found: FileIndex) -> Table | None:
+    """The table of a description that an index is about."""
+    tables: dict[str, Table] = described_tables(description)
+    for identifier, table in tables.items():
+        if table.name == found.head.table and found.head.file_identifier in ("", identifier):
+            return table
+    return None
+
+
+def _misplaced(reader: StreamReader, found: FileIndex) -> Iterator[str]:
+    """In which blocks other frames are than the index says."""
+    import numpy as np
+
+    # Where the first frame of each block begins, and where the last one ends.
+    begins = np.full(len(found), -1, "int64")
+    ends = begins.copy()
+    last_frames = found.first_frames + found.frames - 1
+    for batch in reader.batches(FRAMES):
+        first = reader.frames_read + reader._frames_refused - len(batch)
+        offsets = np.asarray(batch.frame_offsets).astype("int64")
+        behind = np.asarray(batch.offsets).astype("int64") + np.asarray(batch.lengths) + batch.stream_offset
+        for numbers, places, into in ((found.first_frames, offsets, begins), (last_frames, behind, ends)):
+            low, high = np.searchsorted(numbers, (first, first + len(batch)))
+            into[low:high] = places[numbers[low:high] - first]
+    for block in np.flatnonzero((begins != found.offsets) | (ends != found.ends)).tolist():
+        are = "there are not so many"
+        if begins[block] >= 0 and ends[block] >= 0:
+            are = f"they are from {begins[block]:,} to {ends[block]:,}"
+        yield (
+            f"the frames of block {block} are said to be from offset {found.offsets[block]:,} to "
+            f"{found.ends[block]:,}, and {are}"
+        )
+
+
+def _out_of_range(reader: StreamReader, table: Table, found: FileIndex, step: Callable[[int], object]) -> Iterator[str]:
+    """In which blocks there are values outside of the ranges, or more nulls or messages than the index says."""
+    import numpy as np
+
+    paths = [one.path for one in found.fields]
+    rows, nulls = np.zeros(len(found), "int64"), np.zeros((len(paths), len(found)), "int64")
+    behind = found.first_frames + found.frames
+    on_other: Literal["raise", "skip"] = "raise" if found.head.others is None else "skip"
+    batches = table.read_column_batches(
+        reader, paths, batch_rows=FRAMES, enums="number", on_error="resync", on_other=on_other, _numbers=NUMBERS
+    )
+    for batch in batches:
+        step(reader.offset)
+        if not len(found):
+            continue
+        numbers = np.asarray(batch[NUMBERS])
+        blocks = np.searchsorted(found.first_frames, numbers, side="right") - 1
+        blocks[numbers >= behind[blocks]] = -1
+        edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(numbers)]
+        for begin, end in itertools.pairwise(edges):
+            block = int(blocks[begin]) if begin < end else -1
+            if block < 0:
+                continue
+            rows[block] += end - begin
+            for at, path in enumerate(paths):
+                low, high, count = column_statistics(batch[path]._data, begin, end)
+                nulls[at, block] += count
+                said = found.statistics[path]
+                if low is not None and high is not None and not (said.low[block] <= low and high <= said.high[block]):
+                    yield (
+                        f"block {block} has values of {path} from {low} to {high}, and the index says from "
+                        f"{said.low[block]} to {said.high[block]}"
+                    )
+    for block in np.flatnonzero(rows > found.rows).tolist():
+        yield f"block {block} has {rows[block]} messages of {table.name}, and the index says {found.rows[block]}"
+    for at, path in enumerate(paths):
+        counts = found.statistics[path].nulls
+        for block in np.flatnonzero(nulls[at] > counts).tolist():
+            yield (
+                f"block {block} has {nulls[at, block]} messages without a value of {path}, and the index says "
+                f"{counts[block]}"
+            )

@@ -11,6 +11,7 @@ from flatstream._lock import who_writes
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description._schemas import PER_SECOND
 from flatstream.errors import FlatStreamError
+from flatstream.tools._indexes import IndexInfo, index_of_file, index_of_journal
 from flatstream.tools._journals import examine_journal
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
 from flatstream.tools.inputs import Input, NotAStreamError, Opened, UnreadableError, decompression, only_input
@@ -93,6 +94,8 @@ class StreamInfo:
         The process that has it open to write it.
     segments, lost_segments : int or None
         Of a journal.
+    index : IndexInfo or None
+        The index of a file, or those of a journal's segments, as far as there are any.
     """
 
     path: str
@@ -126,6 +129,7 @@ class StreamInfo:
     writer: str | None = None
     segments: int | None = None
     lost_segments: int | None = None
+    index: IndexInfo | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -146,6 +150,7 @@ class StreamInfo:
         content = {name: value for name, value in vars(self).items() if name not in skipped}
         content["damage"] = [asdict(one) for one in self.damage]
         content["encryption"] = None if self.encryption is None else asdict(self.encryption)
+        content["index"] = None if self.index is None else asdict(self.index)
         content["tables"] = dict(self.tables)
         content["identifiers"] = dict(self.identifiers)
         content |= {"seconds": self.seconds, "rate": self.rate, "description": None}
@@ -267,9 +272,17 @@ def info(
             seems=begins_as(totals.first) if opened.description is None else None,
             encryption=totals.encryption,
             writer=who_writes(one.name) if one.kind == "file" else None,
+            index=_index_of(one, opened),
             **_schema_fields(opened, is_given=schema is not None),
             **_time_fields(times, totals.first, totals.last),
         )
+
+
+def _index_of(one: Input, opened: Opened) -> IndexInfo | None:
+    """What is known of its index, or of those of its segments."""
+    if one.kind == "file":
+        return index_of_file(one.name, opened.table, opened.checksum)
+    return index_of_journal(one.name, opened.table, opened.checksum) if one.kind == "journal" else None
 
 
 def _totals_of_file(
@@ -407,6 +420,7 @@ def _of_journal(
             writer=found.writer,
             segments=found.segments,
             lost_segments=found.lost_segments,
+            index=_index_of(one, opened),
             **_schema_fields(opened, is_given=schema is not None),
             **_time_fields(_times(opened, time), first, last),
         )

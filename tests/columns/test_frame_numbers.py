@@ -22,6 +22,7 @@ from flatstream import (
     ZstdCompressor,
 )
 from flatstream.columns.stream import ColumnStream, make_reader, read_all
+from reference.columns import bits
 from support.columns import LEVEL1, SHAPE, stream_of
 from support.extent import in_one_test
 from support.messages import numbered_messages, sample_messages
@@ -166,7 +167,10 @@ def test_numbers_come_behind_fields_of_every_type() -> None:
     table = batch.to_arrow()
     table.validate(full=True)
     assert table.column("frame number").to_pylist() == list(range(20))
-    assert table.drop_columns(["frame number"]).equals(expected.to_arrow())
+    rows = batch.to_pylist()
+    assert [row.pop("frame number") for row in rows] == list(range(20))
+    # (NaN is not equal to itself.)
+    assert bits(rows) == bits(expected.to_pylist())
 
 
 def test_name_of_a_selected_field_is_refused() -> None:

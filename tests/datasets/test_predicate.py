@@ -21,8 +21,7 @@ import pytest
 from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream.datasets._predicate import Predicate
 from support.extent import in_one_test
-from support.questions import BEGIN, TEXT, Question, at, ids, questions, rows_of, table_of
-from support.schemas import root_of
+from support.questions import BEGIN, Question, at, ids, older_table_of, questions, rows_of, table_of
 
 COUNT = 1200
 BLOCK = 40
@@ -67,6 +66,7 @@ def read(where: Any = None, fields: Any = None, table: Any = TABLE, stream: byte
 
 
 ALL = timed(read())
+ROW_OF = {time: row for row, time in enumerate(read(fields=["time_ns"])["time_ns"])}
 NUMBERED = ALL.append_column("row", pa.array(range(COUNT)))
 FRAME = pl.DataFrame(NUMBERED)
 
@@ -94,9 +94,8 @@ def statistics(paths: list[str], batch: Any = None, block: int = BLOCK) -> tuple
         column = numbers[path].to_arrow()
         parts = [column[begin : begin + block] for begin in range(0, COUNT, block)]
         values = [[value for value in part.to_pylist() if value is not None and value == value] for part in parts]
-        kind = np.dtype("f8") if pa.types.is_floating(column.type) else np.dtype("i8")
-        if pa.types.is_uint64(column.type):
-            kind = np.dtype("u8")
+        is_float = pa.types.is_floating(column.type)
+        kind: Any = "f8" if is_float else "u8" if pa.types.is_uint64(column.type) else "i8"
         low = np.array([min(each, default=0) for each in values], kind)
         high = np.array([max(each, default=0) for each in values], kind)
         found[path] = Range(low, high, np.array([len(p) - len(v) for p, v in zip(parts, values, strict=True)]))
@@ -114,13 +113,10 @@ STATISTICS, COUNTS = statistics(INDEXED)
 def check(predicate: Predicate, expected: list[int]) -> tuple[bool, int]:
     """Asks with a predicate, step by step; whether it is exact, and how many blocks are left."""
     conditions = predicate.conditions_for(TABLE)
-    kept = [] if conditions is None else timed(read(conditions, ["time_ns"]))
     if conditions is None:
         assert not expected
     else:
-        times = set(kept.column(0).cast(pa.int64()).to_pylist())
-        row_of = {time: row for row, time in enumerate(ALL["time_ns"].cast(pa.int64()).to_pylist())}
-        through = sorted(row_of[time] for time in times)
+        through = [ROW_OF[time] for time in read(conditions, ["time_ns"])["time_ns"]]
         if predicate.is_exact:
             assert through == expected
         assert set(expected) <= set(through)
@@ -168,10 +164,7 @@ def held(row: dict[str, Any], condition: tuple[Any, ...]) -> bool:
     return bool(compared[sign]())
 
 
-PYTHON_ROWS = [
-    {**row, "time_ns": BEGIN + datetime.timedelta(microseconds=0) if row["time_ns"] is None else row["time_ns"]}
-    for row in ALL.to_pylist()
-]
+PYTHON_ROWS = read().to_pylist()
 
 
 def on_numbers(condition: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -190,12 +183,8 @@ def on_numbers(condition: tuple[Any, ...]) -> tuple[Any, ...]:
 def test_conditions_of_a_question_are_exact_and_leave_out_no_row_that_is_asked_for(question: Question) -> None:
     if question.conditions is None:
         return
-    numbers = ALL["time_ns"].cast(pa.int64()).to_pylist()
-    expected = [
-        i
-        for i, row in enumerate(PYTHON_ROWS)
-        if all(held({**row, "time_ns": numbers[i]}, on_numbers(each)) for each in question.conditions)
-    ]
+    conditions = [on_numbers(each) for each in question.conditions]
+    expected = [i for i, row in enumerate(PYTHON_ROWS) if all(held(row, each) for each in conditions)]
     assert check(predicate_of(question.conditions), expected)[0]
 
 
@@ -211,3 +200,331 @@ def test_most_questions_need_few_blocks_and_no_filter() -> None:
     assert found["polars"][0] >= 50
     assert found["arrow"][1] >= 40
     assert found["polars"][1] >= 40
+
+
+# What no parser knows
+
+
+@in_one_test
+@pytest.mark.parametrize(
+    "where",
+    [
+        pc.field("i32") + 1 == 5,
+        pc.field("i8") == pc.field("u8"),
+        pc.field("i32").cast("int64") > 300,
+        pc.match_substring_regex(pc.field("name"), "^a.*c$"),
+        pc.starts_with(pc.field("name"), "A", ignore_case=True),
+        pc.field("i32") > 300.5,
+        pc.if_else(pc.field("b"), pc.field("i8") > 90, pc.field("u8") < 10),
+        pc.xor(pc.field("b"), pc.field("i32") > 0),
+        pc.list_value_length(pc.field("parts")) == 2,
+        pc.field("name").isin(["a", None]),
+        ~pc.field("name").isin(["a", None]),
+        ~pc.field("opt").isin([500, 501]),
+        pc.field("optd").is_null(nan_is_null=True),
+        ~pc.field("optd").is_nan(),
+        pc.field("d").isin([float("nan"), 0.5]),
+        pc.field("level") > "Info",
+        pc.Expression._call("or", [pc.field("optb"), pc.field("i8") > 90]),
+        ~pc.Expression._call("and", [pc.field("optb"), pc.field("i8") > 90]),
+        pc.struct_field(pc.field("header"), ["sequence"]) < 100,
+        pc.field(3) > 100,
+        pc.field("f") == 0.1,
+        pc.field("f") > pa.scalar(0.1, pa.float32()),
+        pc.field("time_ns") > pa.scalar(datetime.date(2026, 1, 1)),
+        pc.field("u64") != pa.scalar(None),
+        pl.col("i32") + 1 == 5,
+        pl.col("i8") == pl.col("u8"),
+        pl.col("i8") < 300,
+        pl.col("i32").cast(pl.Int64) > 300,
+        pl.col("i32") > 300.5,
+        pl.col("u64") > pl.lit(5, dtype=pl.Int64),
+        pl.col("name").str.contains("^a.*c$"),
+        pl.col("name").str.to_lowercase() == "a",
+        pl.when(pl.col("b")).then(pl.col("i8") > 90).otherwise(pl.col("u8") < 10),
+        pl.col("optb").xor(pl.col("b")),
+        pl.col("parts").list.len() == 2,
+        pl.col("name").is_in(["a", None]),
+        ~pl.col("name").is_in(["a", None]),
+        pl.col("name").is_in(["a", None], nulls_equal=True),
+        ~pl.col("name").is_in(["a"], nulls_equal=True),
+        pl.col("opt").eq_missing(None),
+        pl.col("opt").ne_missing(500),
+        pl.col("name").eq_missing("a"),
+        pl.col("optd").is_nan(),
+        pl.col("optd").is_not_nan(),
+        pl.col("optd").is_finite(),
+        pl.col("d") == float("nan"),
+        pl.col("d") > float("inf"),
+        pl.col("f") == 0.1,
+        pl.col("f") <= 0.1,
+        pl.col("level").cast(pl.String) > "Info",
+        pl.all_horizontal(pl.col("b"), pl.col("optb")),
+        pl.any_horizontal(pl.col("i8") > 95, pl.col("optb")),
+        pl.col("time_ns") > pl.lit(BEGIN).cast(pl.Datetime("ns", "UTC")),
+        pl.col("time_ns") <= pl.lit(BEGIN).cast(pl.Datetime("ms", "UTC")),
+        pl.col("time_ns").is_between(at(100), at(101), closed="none"),
+        pl.col("time_ns") > datetime.date(2026, 1, 1),
+        pl.col("time_ns").dt.second() == 3,
+        pl.col("i8").alias("other") > 95,
+        pl.col("i32").is_in(pl.Series([1, 2], dtype=pl.Int8)),
+        pl.all_horizontal(pl.col("b", "optb")),
+        pl.col("opt").fill_null(0) == 0,
+        pl.col("opt").is_null() | pl.col("i32").is_in([5]),
+    ],
+    ids=lambda where: str(where)[:60],
+)
+def test_expression_that_is_known_in_part_leaves_out_no_row_that_is_asked_for(where: Any) -> None:
+    check(predicate_of(where), rows_that(where))
+
+
+@in_one_test
+@pytest.mark.parametrize(
+    "where",
+    [
+        pl.col("i32") > pl.col("i32").mean(),
+        pl.col("i32").shift(1) > 5,
+        pl.col("i32").cum_sum() > 5,
+        pl.col("i32") == pl.col("i32").max().over("level"),
+        pl.col("name").is_duplicated(),
+        (pl.col("i8") > 5) & (pl.int_range(pl.len()) > 5),
+    ],
+    ids=str,
+)
+def test_expression_that_depends_on_other_rows_is_refused(where: pl.Expr) -> None:
+    with pytest.raises(ValueError, match=r"may depend on other rows than its own.*use scan\(\)\.filter\(\)"):
+        predicate_of(where)
+
+
+def test_expression_deeper_than_any_limit_is_evaluated_by_its_library() -> None:
+    deep = pc.field("i32") != 10**6
+    deep_polars = pl.col("i32") != 10**6
+    for number in range(210):
+        deep = deep & (pc.field("i32") != number)
+        deep_polars = deep_polars | (pl.col("i32") == number)
+    for where in (deep, deep_polars):
+        predicate = predicate_of(where)
+        assert not predicate.is_exact
+        assert predicate.conditions_for(TABLE) == []
+        assert predicate.filter(NUMBERED)["row"].to_pylist() == rows_that(where)
+
+
+def test_columns_of_an_expression_are_told_unless_it_may_take_any() -> None:
+    assert predicate_of(pc.field("header", "sequence") > 5).paths == frozenset({"header"})
+    assert predicate_of([("header.sequence", ">", 5), pl.col("i8") + 1 == 3]).paths == frozenset(
+        {"header.sequence", "i8"}
+    )
+    assert predicate_of(pl.col("header").struct.field("zone") == "north").paths == frozenset({"header"})
+    assert predicate_of(pl.all_horizontal(pl.col(pl.Boolean))).paths is None
+    assert predicate_of(pl.any_horizontal(pl.col("^opt.?$").is_null())).paths is None
+    assert predicate_of(pc.field(3) > 5).paths is None
+    assert predicate_of(pl.lit(True)).paths == frozenset()
+
+
+# Errors
+
+
+@in_one_test
+@pytest.mark.parametrize(
+    ("where", "error", "message"),
+    [
+        (("speed", ">", 5), KeyError, "where: no field 'speed': there are time_ns, i8"),
+        (pc.field("speed") > 5, KeyError, "where: no field 'speed'"),
+        (pl.col("speed") > 5, KeyError, "where: no field 'speed'"),
+        (("header.speed", ">", 5), KeyError, "no field 'header.speed'"),
+        (5, TypeError, r"where must be \(path, low, high\)"),
+        ("i8 > 5", TypeError, "where must be"),
+        ([pc.field("i8") > 5, "i8"], TypeError, "where must be"),
+        (("i8", ">", b"x"), TypeError, "the value must be a number"),
+        (("name", ">", 5), TypeError, "name is a string: the value must be a str, got int"),
+        (("name", None, 5), TypeError, "name is a string: the high end of the range must be a str, got int"),
+        (("i8", "startswith", "a"), ValueError, "'startswith' is for strings"),
+        (("i8", ">", float("nan")), ValueError, "is NaN"),
+        (("time_ns", ">", BEGIN, "ms"), ValueError, "time_ns counts in ns, and the condition says ms"),
+        (("time_ns", ">", datetime.datetime(2026, 1, 1)), ValueError, "has no time zone"),
+        (("i8", ">", BEGIN), TypeError, "needs the unit"),
+        (pc.field("i8") + 1, TypeError, "is int8, not true or false"),
+        (pl.col("i8") + 1, TypeError, "is int8, not true or false"),
+        (pc.field("i8") == "x", pa.ArrowNotImplementedError, "equal"),
+        (pl.col("i8") == "x", pl.exceptions.ComputeError, "compare string"),
+        (pl.col("i8").str.starts_with("x"), pl.exceptions.PolarsError, "String"),
+        (pl.col("b", "optb"), pl.exceptions.ComputeError, "ambiguous"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_where_that_cannot_be_asked_is_refused_at_once(where: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        predicate_of(where)
+
+
+def test_where_without_a_condition_is_no_predicate() -> None:
+    assert Predicate.of(None, ALL.schema) is None
+    assert Predicate.of([], ALL.schema) is None
+    made = predicate_of(("i8", ">", 5))
+    assert Predicate.of(made, ALL.schema) is made
+
+
+# Several parts, and copies
+
+
+def test_conditions_and_expressions_in_one_list_must_all_hold() -> None:
+    where = [("i8", ">", -50), pl.col("u8") + 1 < 200, pc.field("optb"), ("name", "in", ["a", "ab"])]
+    predicate = predicate_of(where)
+    expected = [
+        row["row"]
+        for row in NUMBERED.to_pylist()
+        if row["i8"] > -50 and row["u8"] + 1 < 200 and row["optb"] and row["name"] in ("a", "ab")
+    ]
+    assert expected
+    assert not check(predicate, expected)[0]
+    copy = pickle.loads(pickle.dumps(predicate))
+    assert copy.paths == predicate.paths
+    check(copy, expected)
+    assert repr(predicate).startswith("<Predicate ('i8', '>', -50) and ('name', 'in', ['a', 'ab']) and [([(col(")
+
+
+def test_columns_that_are_no_fields_are_left_to_the_library() -> None:
+    schema = ALL.schema.append(pa.field("source_file", pa.string())).append(pa.field("frame", pa.int64()))
+    where = (pc.field("source_file") == "a.fs") & (pc.field("frame") > 5) & (pc.field("i8") > 5)
+    predicate = predicate_of(where, schema, extra=["source_file", "frame"])
+    assert predicate.paths == frozenset({"source_file", "frame", "i8"})
+    assert predicate.conditions_for(TABLE) == [("i8", ">=", 6)]
+    assert not predicate.is_exact
+    with pytest.raises(ValueError, match="'frame' is no field of the messages: use an expression"):
+        predicate_of(("frame", ">", 5), schema, extra=["source_file", "frame"])
+
+
+# Files whose schemas differ
+
+
+OLD = older_table_of()
+OLD_ROWS = [{key: value for key, value in row.items() if key not in ("opt", "header")} for row in rows_of(100, seed=3)]
+OLD_STREAM = stream_of(OLD, OLD_ROWS)
+
+
+@in_one_test
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [
+        (("opt", ">", 5), None),
+        (pc.field("opt") > 5, None),
+        (pc.field("opt").is_null(), 100),
+        (~pc.field("opt").isin([5]), 100),
+        (pl.col("opt").ne_missing(5), 100),
+        (("header.zone", "==", "north"), None),
+        (pc.field("header", "zone").is_null(), 100),
+        ((pc.field("opt") > 5) | (pc.field("i8") < -80), 10),
+        # The number 9 has no name in these files, so it is shown as its digits.
+        (("level", "==", "Error"), None),
+        (("level", "!=", "Error"), 100),
+        (("level", "not in", ["Error", "Debug"]), 78),
+        (("level", "in", ["9", "Error", "5"]), 32),
+        (pc.field("level") == "Error", None),
+        (pc.field("level") == "9", 22),
+        (pc.field("level").isin(["Error", "Debug"]), 22),
+        (pl.col("level").is_in(["Error", "9"]), 22),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_file_of_another_schema_gives_rows_by_its_own(where: Any, count: int | None) -> None:
+    predicate = predicate_of(where)
+    conditions = predicate.conditions_for(OLD)
+    found = None if conditions is None else read(conditions, [], OLD, OLD_STREAM).num_rows
+    if predicate.is_exact or found is None:
+        assert found == count
+    else:
+        assert found is not None
+        assert count is not None
+        assert found >= count
+    blocks = predicate.may_match(OLD, {}, np.array([50, 50]))
+    assert blocks.tolist() == [count is not None] * 2
+
+
+def test_name_that_no_enum_of_the_dataset_has_is_refused() -> None:
+    predicate_of(("level", "==", "Error")).check([OLD, TABLE])
+    predicate_of(("level", "in", ["Info", "200"])).check([OLD])
+    predicate_of(("i8", "==", 5)).check([OLD])
+    with pytest.raises(ValueError, match="where: 'Error' is no name of level; it has Debug, Info, Warn"):
+        predicate_of(("level", "!=", "Error")).check([OLD])
+
+
+# Times
+
+
+@in_one_test
+@pytest.mark.parametrize("unit", ["ns", "us", "ms"])
+@pytest.mark.parametrize("sign", ["==", "!=", "<", "<=", ">", ">="])
+@pytest.mark.parametrize("offset", [-1500, 0, 500])
+def test_time_that_is_rounded_is_compared_as_its_column_shows_it(unit: str, sign: str, offset: int) -> None:
+    rounded = timed(read(), unit)
+    row = 600
+    instant = pa.scalar(ALL["time_ns"][row].value // 1000 + offset, pa.timestamp("us", "UTC"))
+    question = {"==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal}
+    compared: Any = {**question, ">": pc.greater, ">=": pc.greater_equal}[sign]
+    expected = np.flatnonzero(compared(rounded["time_ns"], instant).to_numpy(zero_copy_only=False)).tolist()
+    predicate = predicate_of(compared(pc.field("time_ns"), instant), rounded.schema)
+    assert predicate.is_exact
+    conditions = predicate.conditions_for(TABLE)
+    found = [] if conditions is None else [ROW_OF[time] for time in read(conditions, ["time_ns"])["time_ns"]]
+    assert found == expected
+    blocks = set(np.flatnonzero(predicate.may_match(TABLE, STATISTICS, COUNTS)))
+    assert blocks == {row // BLOCK for row in expected} or sign in ("==", "!=")
+
+
+def test_file_that_counts_times_in_another_unit_is_asked_in_its_own() -> None:
+    middle = (BEGIN + datetime.timedelta(seconds=600), BEGIN + datetime.timedelta(seconds=600, milliseconds=2))
+    schema = pa.schema([("time_ns", pa.timestamp("ns", "UTC"))])
+    begin = int(middle[0].timestamp()) * 1000
+    low, high = np.array([begin - 5, begin + 1, begin + 2]), np.array([begin - 1, begin + 1, 2**60])
+    statistics = {"time_ns": Range(low, high, np.zeros(3))}
+    for where in (("time_ns", *middle), pc.field("time_ns").isin(pa.array(middle[:1], pa.timestamp("ns", "UTC")))):
+        predicate = predicate_of(where, schema)
+        conditions = predicate.conditions_for(TABLE, ("time_ns", "ms"))
+        assert conditions is not None
+        assert list(predicate.may_match(TABLE, statistics, np.ones(3), ("time_ns", "ms"))) in (
+            [False, True, False],
+            [False, False, False],
+        )
+        assert read(conditions).num_rows == 0
+    assert predicate_of(("time_ns", *middle), schema).conditions_for(TABLE, ("time_ns", "ms")) == [
+        ("time_ns", begin, begin + 2)
+    ]
+
+
+def test_times_that_are_numbers_are_still_asked_for_by_datetimes() -> None:
+    numbers = pa.record_batch(read())
+    for where, expected in ((("time_ns", ">=", at(1190, 1)), 9), (pc.field("time_ns") < ALL["time_ns"][7].value, 7)):
+        predicate = predicate_of(where, numbers.schema)
+        assert predicate.is_exact
+        assert read(predicate.conditions_for(TABLE), []).num_rows == expected
+        assert predicate.may_match(TABLE, STATISTICS, COUNTS).sum() == 1
+
+
+# Blocks
+
+
+def test_block_of_nulls_or_with_limits_that_are_no_numbers_is_left_out_only_where_it_may_be() -> None:
+    nan = float("nan")
+    statistics = {
+        "optd": Range(np.array([nan, nan, 1.0, 1.0]), np.array([nan, nan, 2.0, 2.0]), np.array([5, 0, 0, 1])),
+        "u64": Range(np.array([0, 2**63, 2**64 - 1, 5], "u8"), np.array([1, 2**63, 2**64 - 1, 5], "u8"), np.zeros(4)),
+    }
+    counts = np.full(4, 5)
+
+    def left(where: Any) -> list[int]:
+        return np.flatnonzero(predicate_of(where).may_match(TABLE, statistics, counts)).tolist()
+
+    assert left(("optd", ">", 5)) == [1]
+    assert left(("optd", ">", 1.5)) == [1, 2, 3]
+    assert left(pc.field("optd") > 5) == [0, 1, 3]
+    assert left(pc.field("optd").is_null()) == [0, 3]
+    assert left(pl.col("optd").is_nan()) == [0, 3]
+    assert left(("u64", "==", 2**64 - 1)) == [2]
+    assert left(("u64", ">", 2**70)) == []
+    assert left(("u64", "!=", 5)) == [0, 1, 2]
+    assert left(("u64", "in", list(range(0, 1000, 2)))) == [0]
+    assert left(pl.col("u64") == 2**63) == [1]
+    assert left(("u64", "<=", float("inf"))) == [0, 1, 2, 3]
+    assert left(("u64", "<", -0.5)) == []
+    many = [index / 7 for index in range(500)]
+    assert left(("optd", "in", [*many, 1.5])) == [1, 2, 3]

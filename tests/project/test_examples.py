@@ -69,6 +69,11 @@ SHOWN: dict[str, list[str]] = {
         r"read 100 frames and lost 13 bytes",
         r"salvaged 100 frames into a new file",
     ],
+    "scale_plan": [
+        r"\| segments a day \| 93,132 \| 9\d,\d{3} \|",
+        r"\| Parquet a day \| 23 TB \| 23 TB \|",
+        r"\| planning a query of all 90 days in one process \| \d+ min \| 60 s \| \d+ \|",
+    ],
     "several_builders": [r"100 messages of 24 bytes", r"20 messages of 64 bytes", r"4 messages of 100032 bytes"],
     "serializers": [
         r"6 objects of json, the last one \{'host': 'db-5', 'load': None\}",

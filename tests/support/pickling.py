@@ -54,6 +54,10 @@ from flatstream.nats._intake import Arrived
 from flatstream.schema import EvolutionIssue, Schema, Table
 from flatstream.tools import (
     ConvertReport,
+    IndexCheck,
+    IndexCheckReport,
+    IndexingReport,
+    LeftOut,
     MergeReport,
     Plot,
     RepairReport,
@@ -393,6 +397,10 @@ def carried() -> dict[str, list[Any]]:
         "SegmentReport": [SegmentReport("0.fs", 3, "damaged", 4, 90, 9, 0, None, 40, damage)],
         "SyncPolicy": [SyncPolicy(frames=3)],
         "Bars": [bars],
+        "IndexCheck": [IndexCheck("a.fs", "a.fs.idx", "fits", fields=("time_ns",), blocks=3, covered=90, stream_size=99)],
+        "IndexCheckReport": [IndexCheckReport("a.fs", (IndexCheck("a.fs", None, "none"),))],
+        "IndexingReport": [IndexingReport("a", (), (LeftOut("a/0.fs", "it is empty"),), is_journal=True)],
+        "LeftOut": [LeftOut("a.fs", "it is empty")],
         "ConvertReport": [ConvertReport("a.fs", "a.parquet", "stream", "parquet", 3, 90, omitted=("x",))],
         "Line": [line],
         "MergeReport": [MergeReport("b.fs", 3, 40, (read,), 1)],

@@ -72,6 +72,7 @@ cdef class BlockBuilder(FrameWatcher):
     cdef object on_blocks
     cdef Py_ssize_t threshold
     cdef readonly object failure
+    cdef bint is_stopped
     # Working memory.
     cdef Memory starts
     cdef Memory sizes

@@ -323,7 +323,6 @@ cdef class BlockBuilder(FrameWatcher):
             Where in the stream the reading of the batch's reader began.
         """
         cdef FrameBatch frames
-        cdef const long long[::1] begins
         cdef long long* places
         cdef unsigned long long base
         cdef const uint8_t* stored
@@ -340,12 +339,11 @@ cdef class BlockBuilder(FrameWatcher):
         if not count:
             return
         base = checked_int("offset", offset, 0, 2**62)
-        begins = batch.frame_offsets
         if resize(&self.places, <size_t>count * 8):
             raise MemoryError("no memory for the blocks of an index")
         places = <long long*>self.places.data
         for i in range(count):
-            places[i] = begins[i] + <long long>base
+            places[i] = <long long>(frames.begin_of(i) + base)
         end = frames.frames_end + base
         data = <const uint8_t*>PyMemoryView_GET_BUFFER(frames.buffer).buf
         size = PyMemoryView_GET_BUFFER(frames.buffer).len
@@ -419,13 +417,18 @@ cdef class BlockBuilder(FrameWatcher):
         self.sees_stored = sees_stored
         self.on_blocks = on_blocks
 
+    def stop(self):
+        """Has it see nothing any more, and call nothing. Blocks that are there can be taken."""
+        self.on_blocks = None
+        self.is_stopped = True
+
     cdef int see_frames(
         self, const uint8_t* data, const long long* starts, const long long* sizes, Py_ssize_t count,
         Py_ssize_t head_size, unsigned long long number, unsigned long long offset,
     ) noexcept:
         cdef long long* places
         cdef Py_ssize_t i
-        if self.failure is not None or count <= 0:
+        if self.is_stopped or self.failure is not None or count <= 0:
             return 0
         try:
             self.move_to(self.base_offset + offset, self.base_number + number)
@@ -450,7 +453,7 @@ cdef class BlockBuilder(FrameWatcher):
         cdef long long* starts
         cdef long long* sizes
         cdef Py_ssize_t i, before = begin
-        if self.failure is not None or count <= 0 or not self.sees_stored:
+        if self.is_stopped or self.failure is not None or count <= 0 or not self.sees_stored:
             return 0
         if resize(&self.starts, <size_t>count * 8) or resize(&self.sizes, <size_t>count * 8):
             # Without them, these frames are a gap.
@@ -472,7 +475,7 @@ cdef class BlockBuilder(FrameWatcher):
         cdef uint8_t stored[4096]
         cdef long long start = 0, size = length, place = <long long>(self.base_offset + offset)
         cdef Py_ssize_t first = min(head_size, HASHED)
-        if self.failure is not None:
+        if self.is_stopped or self.failure is not None:
             return 0
         # As much of it as is hashed.
         if first:
@@ -488,6 +491,8 @@ cdef class BlockBuilder(FrameWatcher):
         return 0
 
     cdef int hand_over(self, unsigned long long number, unsigned long long offset) except -1:
+        if self.is_stopped:
+            return 0
         if self.failure is None:
             try:
                 # What was not seen is a gap.
@@ -720,7 +725,8 @@ cdef class BlockBuilder(FrameWatcher):
                 part = i
                 while True:
                     frame_end = <unsigned long long>places[i + 1] if i + 1 < count else end
-                    row += flags is NULL or flags[i]
+                    if flags is NULL or flags[i]:
+                        row += 1
                     i += 1
                     if i == count or frame_end - self.block_begin >= <unsigned long long>self.block_size:
                         break

@@ -25,7 +25,7 @@ cdef list conditions_on(ReadPlan plan, list parsed):
     return conditions
 
 
-cdef int mark_rows(ReadPlan plan, list conditions, uint8_t* keep, Py_ssize_t count) except -1:
+cdef int mark_rows(ReadPlan plan, list conditions, uint8_t* keep, Py_ssize_t count, bint release) except -1:
     cdef Condition condition
     cdef Node* node
     cdef Py_ssize_t i
@@ -37,17 +37,24 @@ cdef int mark_rows(ReadPlan plan, list conditions, uint8_t* keep, Py_ssize_t cou
             raise SystemError("flatstream: a column that is filtered by has another length")
         if condition.is_text:
             mark_texts(node, condition, keep, count)
-        elif condition.count == 1:
-            mark_range(node, condition.firsts[0], condition.lasts[0], keep, count)
+        elif release:
+            with nogil:
+                mark_numbers(node, condition, keep, count)
         else:
-            mark_ranges(node, condition, keep, count)
+            mark_numbers(node, condition, keep, count)
         if node.keeps_validity:
             for i in range(count):
                 keep[i] &= node.validity.data[i]
     return 0
 
 
-cdef inline int64_t key_at(const Node* node, Py_ssize_t i) noexcept:
+cdef int mark_numbers(const Node* node, Condition condition, uint8_t* keep, Py_ssize_t count) noexcept nogil:
+    if condition.count == 1:
+        return mark_range(node, condition.firsts[0], condition.lasts[0], keep, count)
+    return mark_ranges(node, condition, keep, count)
+
+
+cdef inline int64_t key_at(const Node* node, Py_ssize_t i) noexcept nogil:
     """The key of number `i` of a scalar column."""
     cdef const uint8_t* data = node.data.data
     cdef uint64_t bits
@@ -62,7 +69,9 @@ cdef inline int64_t key_at(const Node* node, Py_ssize_t i) noexcept:
     return key_of(node.kind, bits)
 
 
-cdef int mark_range(const Node* node, int64_t first, int64_t last, uint8_t* keep, Py_ssize_t count) noexcept:
+cdef int mark_range(
+    const Node* node, int64_t first, int64_t last, uint8_t* keep, Py_ssize_t count
+) noexcept nogil:
     cdef Py_ssize_t i
     cdef int64_t key
     for i in range(count):
@@ -71,7 +80,7 @@ cdef int mark_range(const Node* node, int64_t first, int64_t last, uint8_t* keep
     return 0
 
 
-cdef int mark_ranges(const Node* node, Condition condition, uint8_t* keep, Py_ssize_t count) noexcept:
+cdef int mark_ranges(const Node* node, Condition condition, uint8_t* keep, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
         keep[i] &= takes_key(condition, key_at(node, i))

@@ -48,6 +48,9 @@ cdef Py_ssize_t MAX_BATCH_BYTES = 64 << 20
 # The most frames that are read together: the working memory for this many stays in the CPU's caches.
 cdef Py_ssize_t MAX_WINDOW = 8192
 
+# From this many messages on they are read with the GIL released, even if they are small: it takes 20 us or more.
+cdef Py_ssize_t RELEASE_FROM_ROWS = 4096
+
 # The first window after a damaged message.
 cdef Py_ssize_t RETRY_WINDOW = 32
 
@@ -538,7 +541,7 @@ cdef class ColumnReader(Exclusive):
         if resize(&self.in_range, <size_t>cursor.count):
             raise MemoryError("no memory to select messages")
         keep = self.in_range.data
-        mark_rows(self.filter_plan, self.conditions, keep, cursor.count)
+        mark_rows(self.filter_plan, self.conditions, keep, cursor.count, cursor.count >= RELEASE_FROM_ROWS)
         for i in range(cursor.count):
             if not keep[i]:
                 self.frames[i] = -1
@@ -578,7 +581,9 @@ cdef class ColumnReader(Exclusive):
     cdef int read_columns(self, ReadPlan plan, BatchCursor* cursor) except? -2:
         """Reads all columns of the messages of a cursor; -1 without memory."""
         cdef int failed
-        if self.batch_is_private and PyMemoryView_GET_BUFFER(self.batch.buffer).len >= RELEASE_FROM:
+        if self.batch_is_private and (
+            cursor.count >= RELEASE_FROM_ROWS or PyMemoryView_GET_BUFFER(self.batch.buffer).len >= RELEASE_FROM
+        ):
             with nogil:
                 failed = read_batch(cursor, plan.root)
         else:

@@ -35,6 +35,7 @@ class Decoder(HeadBuffer):
         parts: Any = None,
         parse_description: Callable[[memoryview], Any] | None = None,
         deframer_for: Callable[[Any], Deframer | None] | None = None,
+        batch_capacity: int = 0,
     ) -> None: ...
     @property
     def deframer(self) -> Deframer: ...

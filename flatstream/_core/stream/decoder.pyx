@@ -71,6 +71,9 @@ cdef class Decoder(HeadBuffer):
         Finds the frames.
     capacity : int
         The size of a chunk in bytes.
+    batch_capacity : int
+        The size of a chunk while batches are read (`read_batch`, and all that reads columns), once as many bytes have
+        been read. 0: `capacity`, as always with a memory policy.
     readinto : callable, optional
         Takes a writable memoryview and returns how many bytes it put there, 0 at the end, None if it would block.
     read : callable, optional
@@ -111,14 +114,16 @@ cdef class Decoder(HeadBuffer):
     def __init__(
         self, deframer, capacity, *, readinto=None, read=None, buffer=None, memory_policy=None,
         error_takes_nothing=False, follower=None, parts=None, on_error="raise", resync_window=DEFAULT_RESYNC_WINDOW,
-        allow_empty=None, seekable=False, bytes_left=None, parse_description=None, deframer_for=None,
+        allow_empty=None, seekable=False, bytes_left=None, parse_description=None, deframer_for=None, batch_capacity=0,
     ):
         if not isinstance(deframer, Deframer):
             raise TypeError(f"deframer must be an instance of Deframer, got {deframer!r:.100}")
         mode = on_error_of(on_error, ON_ERROR_RAISE)
         window = checked_int("resync_window", resync_window, 1, MAX_CAPACITY)
+        batch_size = checked_int("batch_capacity", batch_capacity, 0, MAX_CAPACITY)
         session = deframer.start()
         self.set_source(capacity, readinto, read, buffer, memory_policy, error_takes_nothing)
+        self.batch_capacity = batch_size if memory_policy is None else 0
         self.follower = follower
         self.parts = parts
         self.own_mode = mode
@@ -252,6 +257,7 @@ cdef class Decoder(HeadBuffer):
             raise ValueError('a reader that follows a file takes on_error="raise" or "skip": the file has no end yet')
         self.mode = mode
         self.stopped = False
+        self.is_gathering = False
         return self.choose_active(mode)
 
     cdef int choose_active(self, int mode) except -1:
@@ -367,6 +373,7 @@ cdef class Decoder(HeadBuffer):
             self.enter()
             try:
                 self.set_mode(mode)
+                self.is_gathering = True
                 if self.next_intact_frame():
                     if self.stages is None:
                         self.gather(batch, max_frames, max_bytes)
@@ -525,7 +532,13 @@ cdef class Decoder(HeadBuffer):
         )
         cdef Py_ssize_t room, budget, length, found
         data = data[begin:self.end]
-        format.max_length = longest
+        if format.checksum_size and self.end - self.position >= RELEASE_FROM and bytes_left[0] >= RELEASE_FROM and (
+            frames_left[0] >= RELEASE_FROM // self.span.frame_end
+        ):
+            # Frames like the first one are more than is checked with the lock held.
+            release = True
+        else:
+            format.max_length = longest
         if self.active is not self._deframer:
             # It refuses empty payloads.
             format.min_length = max(format.min_length, 1)

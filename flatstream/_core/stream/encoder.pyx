@@ -606,13 +606,25 @@ cdef class Encoder(OutputBuffer):
             body = <const uint8_t*>PyMemoryView_GET_BUFFER(owner_view).buf
             size = PyMemoryView_GET_BUFFER(owner_view).len
             head_size = framer.header(owner_view, body, size, head)
+        self.shows_later = self.watcher is not None
+        self.owes_hand_over = False
         try:
             self.emit_held(head, head_size, owner_view, body, size, True)
         except BaseException:
             if self.frame_committed:
                 self.tell()
             raise
-        return self.tell()
+        finally:
+            self.shows_later = False
+        if self.watcher is not None:
+            self.watcher.see_message(
+                data, length, head, head_size, body, size, self.frame_count - self.head_count - 1,
+                self.byte_count - <unsigned long long>(head_size + size),
+            )
+        self.tell()
+        if self.owes_hand_over and self.watcher is not None and self.start == self.used:
+            self.watcher.hand_over(self.frame_count - self.head_count, self.byte_count)
+        return 0
 
     cdef int tell(self) except -1:
         """Tells the framers that the last frame was accepted; again before the next one, if that raised."""

@@ -32,6 +32,10 @@ cdef class InputBuffer(Exclusive):
     cdef Chunk chunk
     cdef Chunk spare
     cdef Py_ssize_t capacity
+    # The size of a chunk while batches are read, if the source is large and fills chunks; 0 if it is always `capacity`.
+    cdef Py_ssize_t batch_capacity
+    # Whether the operation in progress reads a batch.
+    cdef bint is_gathering
     # How many bytes from `position` on the decoder needs to go on.
     cdef Py_ssize_t needed
     # The stream offset of the first byte of the memory.

@@ -210,6 +210,11 @@ cdef class InputBuffer(Exclusive):
         cdef Py_ssize_t target = max(self.baseline if self.shrinking else self.capacity, wanted)
         cdef Chunk chunk = self.chunk
         cdef bint in_use
+        if self.is_gathering and self.batch_capacity > target and chunk is not None and self.end == chunk.capacity and (
+            self.base >= <unsigned long long>self.batch_capacity
+        ):
+            # The source fills chunks. What is done with a larger one is worth releasing the GIL for.
+            target = self.batch_capacity
         if chunk is not None:
             self.older = None
             self.recent = None

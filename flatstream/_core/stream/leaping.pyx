@@ -7,10 +7,6 @@ as it does with any reader. So this serves to cut a stream into pieces, which ar
 
 from typing import NamedTuple
 
-from cpython.buffer cimport Py_buffer, PyBuffer_Release
-from libc.stdint cimport uint8_t
-
-from flatstream._core.base.buffers cimport acquire
 from flatstream._core.base.checks cimport checked_int
 from flatstream._core.base.endian cimport load_u32
 from flatstream._core.framing.deframer cimport Deframer
@@ -23,7 +19,7 @@ cdef extern from "Python.h":
 cdef enum:
     RELEASE_FROM_BYTES = 1 << 18
 
-# How much `boundaries` reads at a time: it stays in the processor's caches (Leaping of asv_benchmarks/columns.py).
+# How much `boundaries` reads at a time: it stays in the processor's caches (Leaping of asv_benchmarks/deframing.py).
 cdef enum:
     WINDOW = 1 << 18
 
@@ -62,13 +58,13 @@ cdef struct Position:
 
 
 cdef int leap_over(
-    const uint8_t* data, Py_ssize_t size, const HeaderFormat* format, Py_ssize_t stop, Py_ssize_t max_frames,
+    const unsigned char[::1] data, const HeaderFormat* format, Py_ssize_t stop, Py_ssize_t max_frames,
     Position* position
 ) noexcept nogil:
-    """Moves `position` over the whole frames of the `size` bytes at `data`: to the first end of a frame at or behind
-    `stop`, and over at most `max_frames` frames.
+    """Moves `position` over the whole frames in `data`: to the first end of a frame at or behind `stop`, and over at
+    most `max_frames` frames. Each length is loaded once, so that it is harmless if the data changes meanwhile.
     """
-    cdef Py_ssize_t place = position.place, frames = 0, header = format.header_size, length
+    cdef Py_ssize_t size = data.shape[0], place = position.place, frames = 0, header = format.header_size, length
     cdef Py_ssize_t shortest = format.min_length, longest = format.max_length
     position.needed = 0
     position.invalid = False
@@ -77,7 +73,7 @@ cdef int leap_over(
         if size - place < header:
             position.needed = header if place < size else 0
             break
-        length = load_u32(data + place)
+        length = load_u32(&data[place])
         if length < shortest or length > longest:
             position.invalid = True
             break
@@ -100,13 +96,15 @@ cdef int format_of(Deframer deframer, HeaderFormat* format) except -1:
     return format.header_size > 0
 
 
-def leap(data, Deframer deframer not None, begin=0, *, stop=None, max_frames=None):
+def leap(
+    const unsigned char[::1] data not None, Deframer deframer not None, begin=0, *, stop=None, max_frames=None
+):
     """Leaps over the whole frames in `data` by their headers.
 
     Parameters
     ----------
-    data : bytes-like
-        Bytes of a stream. Of a `bytes` object the GIL is released; other memory may change meanwhile.
+    data : contiguous buffer of unsigned bytes
+        Bytes of a stream.
     deframer : Deframer
         What a reader of the stream finds frames with. Payloads are not checked, restored or counted as messages: of an
         encrypted stream, or one with a description, some frames are none.
@@ -130,25 +128,41 @@ def leap(data, Deframer deframer not None, begin=0, *, stop=None, max_frames=Non
     """
     cdef HeaderFormat format
     cdef Position position
-    cdef Py_buffer view
-    cdef Py_ssize_t last, count = PY_SSIZE_T_MAX
+    cdef Py_ssize_t last, size = data.shape[0], count = PY_SSIZE_T_MAX
     if max_frames is not None:
         count = checked_int("max_frames", max_frames, 0, PY_SSIZE_T_MAX)
     if not format_of(deframer, &format):
         return None
-    acquire(data, &view, "data")
-    try:
-        position.place = checked_int("begin", begin, 0, view.len)
-        position.frames = 0
-        last = view.len if stop is None else checked_int("stop", stop, 0, PY_SSIZE_T_MAX)
-        if type(data) is bytes and min(last, view.len) - position.place >= RELEASE_FROM_BYTES:
-            with nogil:
-                leap_over(<const uint8_t*>view.buf, view.len, &format, last, count, &position)
-        else:
-            leap_over(<const uint8_t*>view.buf, view.len, &format, last, count, &position)
-    finally:
-        PyBuffer_Release(&view)
+    position.place = checked_int("begin", begin, 0, size)
+    position.frames = 0
+    last = size if stop is None else checked_int("stop", stop, 0, PY_SSIZE_T_MAX)
+    if min(last, size) - position.place >= RELEASE_FROM_BYTES:
+        with nogil:
+            leap_over(data, &format, last, count, &position)
+    else:
+        leap_over(data, &format, last, count, &position)
     return Leap(position.place, position.frames, position.needed, bool(position.invalid))
+
+
+cdef Py_ssize_t leap_in_window(
+    const unsigned char[::1] data, Py_ssize_t wanted, const HeaderFormat* format, Position* position, Py_ssize_t read,
+    Py_ssize_t frames, Py_ssize_t whole, Py_ssize_t step, Py_ssize_t* next_place, list found
+) except -1:
+    """Moves `position` over the frames in the window `data` at the offset `read`, before which there are `frames`
+    frames. Adds the boundaries to `found`, and returns the size of the window.
+    """
+    cdef Py_ssize_t size = data.shape[0], place
+    if size > wanted:
+        raise ValueError(f"read_at() was asked for {wanted} bytes and returned {size}")
+    position.place = min(position.place, size)
+    while True:
+        # With the GIL: a window takes 10 us.
+        leap_over(data, format, next_place[0] - read, PY_SSIZE_T_MAX, position)
+        place = read + position.place
+        if place < next_place[0] or next_place[0] == whole:
+            return size
+        found.append((place, frames + position.frames))
+        next_place[0] = place + min(step, whole - place)
 
 
 def boundaries(read_at, size, Deframer deframer not None, begin=0, every=4 << 20, *, window=WINDOW):
@@ -185,8 +199,7 @@ def boundaries(read_at, size, Deframer deframer not None, begin=0, every=4 << 20
     """
     cdef HeaderFormat format
     cdef Position position
-    cdef Py_buffer view
-    cdef Py_ssize_t whole, place, place_before, read, step, room, next_place, wanted, known
+    cdef Py_ssize_t whole, place, place_before, read, step, room, next_place, wanted, got, known
     cdef bint is_short
     # Frames before `place`.
     cdef Py_ssize_t frames = 0
@@ -211,25 +224,15 @@ def boundaries(read_at, size, Deframer deframer not None, begin=0, every=4 << 20
             read = place - 1
             wanted = min(HEADER_WINDOW, whole - read)
         part = read_at(read, wanted)
-        acquire(part, &view, "what read_at() returned")
-        try:
-            if view.len > wanted:
-                raise ValueError(f"read_at() was asked for {wanted} bytes and returned {view.len}")
-            position.place = min(place - read, view.len)
-            position.frames = 0
-            while True:
-                # With the GIL: a window takes 10 us.
-                leap_over(
-                    <const uint8_t*>view.buf, view.len, &format, next_place - read, PY_SSIZE_T_MAX, &position
-                )
-                if read + position.place < next_place or next_place == whole:
-                    break
-                found.append((read + position.place, frames + position.frames))
-                next_place = read + position.place + min(step, whole - read - position.place)
-            is_short = view.len < wanted
-            known = view.len - position.place
-        finally:
-            PyBuffer_Release(&view)
+        if part is None:
+            raise TypeError("read_at() must return a bytes-like object, got None")
+        position.place = place - read
+        position.frames = 0
+        got = leap_in_window(part, wanted, &format, &position, read, frames, whole, step, &next_place, found)
+        # Before the next call: the memory may be used again.
+        part = None
+        is_short = got < wanted
+        known = got - position.place
         if read + position.place < place:
             # The stream was cut inside of the frame before.
             if found[len(found) - 1][0] == place:

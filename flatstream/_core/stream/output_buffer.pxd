@@ -2,6 +2,7 @@ from libc.stdint cimport uint8_t
 
 from flatstream._core.base.buffers cimport Chunk
 from flatstream._core.base.exclusive cimport Exclusive
+from flatstream._core.stream.frame_watcher cimport FrameWatcher
 
 
 cdef class OutputBuffer(Exclusive):
@@ -56,6 +57,12 @@ cdef class OutputBuffer(Exclusive):
     cdef str broken_because
     # Whether the last exception came from a signal handler that ran between two calls of the sink.
     cdef bint is_between_calls
+    # What sees the frames that the sink gets; None for nothing.
+    cdef FrameWatcher watcher
+    # Whether the watcher sees the next frame only when it was accepted, so that it is not told before that the sink has
+    # it; and whether it is to be told then.
+    cdef bint shows_later
+    cdef bint owes_hand_over
     # See `Encoder`. Cleared here, when the buffer is shut or broken.
     cdef bint has_fast_path
     cdef bint shut
@@ -102,6 +109,7 @@ cdef class OutputBuffer(Exclusive):
     cdef int close_owned(self) except -1
     cdef int keep_rest(self, bytes header, const uint8_t* body, Py_ssize_t body_size, Py_ssize_t done) except -1
     cdef int drain(self) except -1
+    cdef int show_buffer(self) noexcept
     cdef int is_resumable(self, object error) except -1
     cdef Py_ssize_t offer_part(self, object owner_view, const uint8_t* data, Py_ssize_t size) except -1
     cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1

@@ -44,6 +44,7 @@ from libc.string cimport memcpy, memmove
 from flatstream._core.base.buffers cimport Chunk, grow, owner_view_of, slice_view
 from flatstream._core.base.checks cimport index_of
 from flatstream._core.base.exclusive cimport Exclusive
+from flatstream._core.stream.frame_watcher cimport FrameWatcher
 
 from flatstream.errors import FlatStreamError
 
@@ -311,6 +312,10 @@ cdef class OutputBuffer(Exclusive):
                 return 0
             self.frame_committed = True
             raise
+        if self.watcher is not None and self.watcher.sees_stored:
+            self.watcher.see_message(
+                body, body_size, head, head_size, body, body_size, self.frame_count - self.head_count, self.byte_count
+            )
         self.frame_count += 1
         self.byte_count += <unsigned long long>size
         return 0
@@ -437,6 +442,10 @@ cdef class OutputBuffer(Exclusive):
             if whole < count:
                 raise
             return 0
+        if self.watcher is not None and self.watcher.sees_stored:
+            self.watcher.see_frames(
+                data, starts, sizes, count, head_size, self.frame_count - self.head_count, self.byte_count
+            )
         self.frame_count += <unsigned long long>count
         self.byte_count += <unsigned long long>size
         return 0
@@ -457,6 +466,14 @@ cdef class OutputBuffer(Exclusive):
         return 0
 
     # Handing over
+
+    def _watch(self, FrameWatcher watcher):
+        """Has `watcher`, or None, see all frames from now on that are handed to the sink."""
+        self.enter()
+        try:
+            self.watcher = watcher
+        finally:
+            self.leave()
 
     def _drain_buffer(self):
         """Hands everything in the buffer to the sink.
@@ -623,7 +640,34 @@ cdef class OutputBuffer(Exclusive):
             else:
                 self.handle_failure(error, self.start - self.frame_begin(), True)
             raise
+        if self.watcher is not None:
+            self.show_buffer()
         self.renew(0)
+        if self.shows_later:
+            self.owes_hand_over = True
+        elif self.watcher is not None:
+            # Everything is counted: a signal handler may raise in it.
+            self.watcher.hand_over(self.frame_count - self.head_count - self.tail_count, self.byte_count)
+        return 0
+
+    cdef int show_buffer(self) noexcept:
+        """Shows the watcher the frames in the buffer, all of which the sink has."""
+        cdef unsigned long long before = self.frame_count - <unsigned long long>self.end_count
+        cdef Py_ssize_t first = 0, begin = self.origin
+        if before < self.head_count:
+            first = <Py_ssize_t>(self.head_count - before)
+        if begin < 0:
+            # The beginning of the first frame is not here.
+            first = max(first, 1)
+        if first >= self.end_count:
+            return 0
+        if first:
+            begin = self.ends[first - 1]
+        self.watcher.see_buffer(
+            self.chunk.data, begin, self.ends + first, self.end_count - first,
+            before + <unsigned long long>first - self.head_count,
+            self.byte_count - <unsigned long long>(self.used - begin),
+        )
         return 0
 
     cdef int look_for_signals(self) except -1:

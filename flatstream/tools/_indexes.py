@@ -1,0 +1,104 @@
+"""What is known of the index of a file, or of those of a journal's segments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flatstream._ranges import RangeFile, open_ranges, ranges_of
+from flatstream.index import FileIndex, UnusableIndex, index_paths, load_index
+
+if TYPE_CHECKING:
+    from flatstream.schema import Table
+
+__all__ = ["IndexInfo", "index_of_file", "index_of_journal"]
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """The index of a file, or those of a journal's segments.
+
+    Attributes
+    ----------
+    fields : tuple of str
+        The fields of which it has the ranges; none if it is left aside.
+    blocks, size, covered : int
+        How many blocks it has, how many bytes, and how many bytes of the stream the blocks have.
+    ranges : dict
+        The lowest and the highest value of each field in all blocks; without fields that have none.
+    reason : str or None
+        Why it is left aside; of a journal, the first of them.
+    segments, left_aside : int or None
+        Of a journal: how many segments have an index that fits, and how many one that is left aside.
+    """
+
+    fields: tuple[str, ...] = ()
+    blocks: int = 0
+    size: int = 0
+    covered: int = 0
+    ranges: Mapping[str, tuple[int, int] | tuple[float, float]] = field(default_factory=dict)
+    reason: str | None = None
+    segments: int | None = None
+    left_aside: int | None = None
+
+
+def index_of_file(path: str, table: Table | None, checksum: str | None) -> IndexInfo | None:
+    """What is known of the index of a file; None if it has none."""
+    found = _load(path, lambda: open_ranges(path), table, checksum)
+    return None if found is None else _info_of([found])
+
+
+def index_of_journal(directory: str, table: Table | None, checksum: str | None) -> IndexInfo | None:
+    """What is known of the indexes of a journal's segments; None if there are none."""
+    from flatstream.journal._layout import list_segments
+    from flatstream.journal._segment_files import open_segment
+
+    found = []
+    for segment in list_segments(directory):
+        # Retention may remove it.
+        with suppress(FileNotFoundError):
+            one = _load(segment.path, lambda segment=segment: ranges_of(open_segment(segment)), table, checksum)  # type: ignore[misc]
+            if one is not None:
+                found.append(one)
+    if not found:
+        return None
+    info = _info_of(found)
+    usable = sum(isinstance(one, FileIndex) for one in found)
+    return IndexInfo(**vars(info) | {"segments": usable, "left_aside": len(found) - usable})
+
+
+def _load(
+    path: str, open_bytes: Callable[[], RangeFile], table: Table | None, checksum: str | None
+) -> FileIndex | UnusableIndex | None:
+    name = next((name for name in index_paths(path) if os.path.lexists(name)), None)
+    if name is None:
+        return None
+    try:
+        with open_bytes() as stream:
+            return load_index(path, stream, table=table, checksum=checksum)
+    except ImportError as error:
+        return UnusableIndex(str(error), name)
+
+
+def _info_of(found: list[FileIndex | UnusableIndex]) -> IndexInfo:
+    usable = [one for one in found if isinstance(one, FileIndex)]
+    ranges: dict[str, tuple[int, int] | tuple[float, float]] = {}
+    for one in usable:
+        for path, known in one.statistics.items():
+            # A block without a value has the highest number as its lowest one.
+            has_value = known.low <= known.high
+            if has_value.any():
+                low, high = known.low[has_value].min().item(), known.high[has_value].max().item()
+                before = ranges.get(path, (low, high))
+                ranges[path] = min(low, before[0]), max(high, before[1])
+    return IndexInfo(
+        tuple(dict.fromkeys(each.path for one in usable for each in one.fields)),
+        sum(len(one) for one in usable),
+        sum(os.path.getsize(one.path) for one in usable),
+        sum(int((one.ends - one.offsets).sum()) for one in usable),
+        ranges,
+        next((one.reason for one in found if isinstance(one, UnusableIndex)), None),
+    )

@@ -1,0 +1,217 @@
+"""Torn and damaged files: the rows are those of one StreamReader, whatever the policy, the threads and the index."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flatstream
+from flatstream import FlatStreamError
+from flatstream.datasets._reading import Outcome
+from support.dataset_files import (
+    SIZES,
+    damaged,
+    place_of,
+    reading_of_reader,
+    write_events,
+    write_sizes,
+)
+from support.extent import EVERYTHING
+from support.logs import log_lines
+
+pyarrow = pytest.importorskip("pyarrow")
+
+POLICIES = ("raise", "skip", "stop", "resync")
+ROUNDS = 60 if EVERYTHING else 6
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of few frames, so that small files have many."""
+    monkeypatch.setattr("flatstream.datasets._dataset.SMALL", 0)
+    monkeypatch.setattr("flatstream.datasets._reading.FEW_ROWS", 6)
+    for name, value in (("PIECE", 700), ("FIRST_PIECE", 40), ("LARGEST_FRAME", 2500), ("HOLE", 300)):
+        monkeypatch.setattr(f"flatstream.datasets._pieces.{name}", value)
+    for name, value in (("CLEAN", 64), ("MOST_CLEAN", 1024)):
+        monkeypatch.setattr(f"flatstream.datasets._scan.{name}", value)
+
+
+def reading_of_dataset(
+    path: Path, checksum: str, on_error: Any, where: Any, threads: int, batch_rows: int
+) -> tuple[Any, ...]:
+    """What a dataset finds, as `reading_of_reader`."""
+    found = flatstream.dataset(path, SIZES.root, checksum, on_error=on_error, torn_end="raise")
+    rows: list[dict[str, Any]] = []
+    error = None
+    try:
+        for batch in found.batches(["n", "s", "v"], where, frame=True, threads=threads, batch_rows=batch_rows):
+            rows += batch.to_pylist()
+    except FlatStreamError as caught:
+        error = place_of(caught)
+    outcome = found._outcomes.get(0, Outcome())
+    return rows, error, outcome.skipped, outcome.lost_bytes, place_of(outcome.stopped)
+
+
+@pytest.mark.parametrize("checksum", ["none", "crc16", "xxhash64"])
+def test_rows_of_a_damaged_file_are_those_of_one_reader(tmp_path: Path, checksum: str) -> None:
+    rng = random.Random(f"damage {checksum}")
+    path = tmp_path / "a.fs"
+    for _ in range(ROUNDS):
+        data = damaged(write_sizes(path, rng, rng.choice([0, 3, 50, 150]), checksum), rng)
+        path.write_bytes(data)
+        where = rng.choice([None, ("n", 10, 60)])
+        for policy in POLICIES:
+            expected = reading_of_reader(path, checksum, policy, where)
+            for threads in (1, 3):
+                rows = rng.choice([5, 50, 10_000])
+                assert reading_of_dataset(path, checksum, policy, where, threads, rows) == expected, (policy, threads)
+
+
+@pytest.mark.parametrize("checksum", ["none", "crc16", "xxhash64"])
+def test_an_index_of_a_damaged_file_changes_no_row(
+    tmp_path: Path, checksum: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_blocks(monkeypatch)
+    rng = random.Random(f"index {checksum}")
+    path = tmp_path / "a.fs"
+    used = 0
+    for _ in range(ROUNDS):
+        path.write_bytes(damaged(write_sizes(path, rng, rng.choice([3, 50, 150]), checksum, junk=0.002), rng))
+        try:
+            flatstream.build_index(path, ["n"], table=SIZES.root, checksum=checksum)
+        except FlatStreamError:
+            # Nothing of it is a frame.
+            continue
+        low = rng.randrange(150)
+        where = ("n", low, low + rng.randrange(1, 60))
+        for policy in POLICIES:
+            rows, error, *_ = reading_of_reader(path, checksum, policy, where)
+            for threads in (1, 3):
+                assert reading_of_dataset(path, checksum, policy, where, threads, 50)[:2] == (rows, error)
+        found = flatstream.dataset(path, SIZES.root, checksum, on_error="resync")
+        found.count(where)
+        used += 0 < found.bytes_read < path.stat().st_size / 2
+    assert used > 0
+
+
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexes of small files with many blocks."""
+    from flatstream.index import building
+
+    made = building.BlockBuilder
+    monkeypatch.setattr(
+        building,
+        "BlockBuilder",
+        lambda *args, **options: made(*args, **options | {"block_size": 500, "least_size": 50}),
+    )
+
+
+def test_damage_that_came_after_the_index_costs_no_row_and_gives_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_blocks(monkeypatch)
+    path = write_events(tmp_path / "a.fs", 0, 400)
+    flatstream.build_index(path)
+    data = bytearray(path.read_bytes())
+    whole = flatstream.dataset(path).columns(["value"], ("value", ">=", 0)).column(0).to_pylist()
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    expected = reading_of_events(path)
+    assert len(expected) == 399
+    for threads in (1, 3):
+        found = flatstream.dataset(path, on_error="resync", threads=threads)
+        with log_lines("flatstream.datasets") as lines:
+            rows = found.columns(["value"], ("time_ns", ">", 0, "ns")).column(0).to_pylist()
+            assert sorted(rows) == expected
+            assert sorted(record.value for record in found.records(("time_ns", ">", 0, "ns"))) == expected
+        assert [line.split(": ")[0] for line in lines] == [
+            f"WARNING the index of {path} is left aside, and the file read in full",
+            f"WARNING the index of {path} is left aside, and its rest read",
+        ]
+        assert found.files.column("index").to_pylist()[0].startswith("ignored: ")
+        assert found.files.column("status").to_pylist()[0].startswith("damaged: 1 messages, ")
+    with pytest.raises(FlatStreamError, match=r"a\.fs: checksum mismatch"):
+        flatstream.dataset(path).columns(["value"], ("time_ns", ">", 0, "ns"))
+    assert whole == [number / 2 for number in range(400)]
+
+
+def reading_of_events(path: Path) -> list[float]:
+    with flatstream.open(path, on_error="resync") as reader:
+        return list(reader.columns(fields=["value"])["value"])
+
+
+# The end
+
+
+def test_a_torn_end_is_told_or_raised(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "a.fs", 0, 30)
+    whole = path.read_bytes()
+    other = write_events(tmp_path / "b.fs", 30, 1)
+    path.write_bytes(whole[:-3])
+    last = reading_end(path)
+    for on_error in POLICIES:
+        found = flatstream.dataset([path, other], on_error=on_error)  # type: ignore[arg-type]
+        assert found.count() == 30
+        assert found.files.column("status").to_pylist() == [f"torn end at {last}", ""]
+        assert len(list(found.records())) == 30
+    with pytest.raises(flatstream.UnexpectedEofError, match=r"a\.fs: the stream ends inside a frame") as caught:
+        flatstream.dataset([path, other], torn_end="raise").count()
+    assert caught.value.offset == last
+
+
+def reading_end(path: Path) -> int:
+    with flatstream.open(path, on_error="stop") as reader:
+        for _ in reader:
+            pass
+        assert reader.stop_error is not None
+        assert reader.stop_error.offset is not None
+        return reader.stop_error.offset
+
+
+def test_zeros_at_the_end_are_a_torn_end(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "a.fs", 0, 30)
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(bytes(5000))
+    for on_error in ("raise", "stop", "resync"):
+        found = flatstream.dataset(path, on_error=on_error)  # type: ignore[arg-type]
+        assert found.count() == 30
+        assert found.files.column("status").to_pylist() == [f"torn end at {size}"]
+        assert len(list(found.records())) == 30
+    with pytest.raises(flatstream.ChecksumMismatchError):
+        flatstream.dataset(path, torn_end="raise").count()
+
+
+def test_a_wrong_length_is_no_torn_end(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "a.fs", 0, 30)
+    with flatstream.open(path) as reader:
+        offsets = [reader.message_offset for _ in reader]
+    data = bytearray(path.read_bytes())
+    data[offsets[10] : offsets[10] + 4] = (100_000).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(flatstream.UnexpectedEofError, match=r"a\.fs: "):
+        flatstream.dataset(path).count()
+    found = flatstream.dataset(path, on_error="stop")
+    assert found.count() == 10
+    assert found.files.column("status").to_pylist()[0].startswith(f"stopped at offset {offsets[10]}: ")
+    assert flatstream.dataset(path, on_error="resync").count() == 29
+
+
+def test_errors_say_the_file_and_the_place_in_it(tmp_path: Path) -> None:
+    one, two = (write_events(tmp_path / f"{name}.fs", 0, 100) for name in "ab")
+    with flatstream.open(two) as reader:
+        offsets = [reader.message_offset for _ in reader]
+    data = bytearray(two.read_bytes())
+    data[offsets[70] + 20] ^= 1
+    two.write_bytes(data)
+    for threads in (1, 3):
+        rows: list[Any] = []
+        batches = flatstream.dataset([one, two], threads=threads).batches(["value"])
+        with pytest.raises(flatstream.ChecksumMismatchError, match=rf"^{two}: checksum mismatch: ") as caught:
+            rows.extend(row for batch in batches for row in batch.to_pylist())
+        assert (len(rows), caught.value.offset, caught.value.frame) == (170, offsets[70], 70)
+    with pytest.raises(flatstream.ChecksumMismatchError, match=rf"^{two}: checksum mismatch: "):
+        list(flatstream.dataset([one, two]).records())

@@ -1,0 +1,445 @@
+"""Datasets exported to Parquet: the folders, the types, and what a second run does."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flatstream
+from flatstream import RecordWriter, Schema
+from support.lakes import (
+    HOUR,
+    NOON,
+    READINGS,
+    SECOND,
+    files_of,
+    folder_of,
+    leftovers_of,
+    numbers_of,
+    reading,
+    rows_of,
+    write_readings,
+)
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+def export(source: Any, lake: Path, **options: Any) -> Any:
+    keys = {"on_error", "torn_end", "times", "table", "schema", "checksum"}
+    dataset = flatstream.dataset(source, **{key: options.pop(key) for key in keys & options.keys()})
+    return dataset.to_parquet(lake, **options)
+
+
+# What readers see
+
+
+def test_hours_become_folders_that_every_reader_takes_for_columns(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(150))
+    lake = tmp_path / "lake"
+    report = export(source, lake)
+    assert rows_of(lake) == sorted((folder_of(number), number) for number in range(150))
+    assert (report.rows, report.sources, report.finished) == (150, 1, 0)
+    assert sorted(report.files) == [path.relative_to(lake).as_posix() for path in files_of(lake)]
+    assert report.size == sum(path.stat().st_size for path in files_of(lake))
+    assert leftovers_of(lake) == []
+
+    expected = [(datetime.date(2026, 11, 29), 12 + hour, 60 if hour < 2 else 30) for hour in range(3)]
+    polars = pytest.importorskip("polars")
+    frame = polars.scan_parquet(f"{lake}/**/*.parquet", hive_partitioning=True)
+    assert frame.group_by("date", "hour").len().sort("hour").collect().rows() == expected
+    duckdb = pytest.importorskip("duckdb")
+    query = f"select date, hour, count(*) from '{lake}/**/*.parquet' group by all order by hour"
+    assert duckdb.sql(query).fetchall() == expected
+    import pyarrow.dataset
+
+    found = pyarrow.dataset.dataset(lake, partitioning="hive").to_table()
+    assert sorted(set(found["hour"].to_pylist())) == [12, 13, 14]
+    assert found.num_rows == 150
+
+
+def test_rows_in_files_equal_those_of_the_dataset(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(90))
+    export(source, tmp_path / "lake")
+    tables = [pq.ParquetFile(path).read() for path in files_of(tmp_path / "lake")]
+    expected = flatstream.dataset(source).columns()
+    found = pa.concat_tables(tables).sort_by("number")
+    assert found.to_pylist() == expected.to_pylist()
+    assert found.schema.field("time_ns").type == pa.timestamp("ns", "UTC")
+
+
+def test_a_file_becomes_a_stream_again(tmp_path: Path) -> None:
+    from flatstream.tools import convert
+
+    source = write_readings(tmp_path / "a.fs", range(10))
+    export(source, tmp_path / "lake", partition_by=None)
+    (path,) = files_of(tmp_path / "lake")
+    convert(path, tmp_path / "back.fs")
+    assert (
+        flatstream.dataset(tmp_path / "back.fs").columns().to_pylist()
+        == flatstream.dataset(source).columns().to_pylist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("partition_by", "expected"),
+    [
+        (None, ["."]),
+        ("day", ["date=2026-11-29", "date=2026-11-30"]),
+        ("state", ["state=busy", "state=idle"]),
+        (["ok", "day"], [f"ok={ok}/date=2026-11-{day}" for ok in ("false", "true") for day in (29, 30)]),
+    ],
+)
+def test_folders_by_other_keys(tmp_path: Path, partition_by: Any, expected: list[str]) -> None:
+    source = write_readings(tmp_path / "a.fs", range(0, 1200, 5))
+    export(source, tmp_path / "lake", partition_by=partition_by)
+    assert sorted({folder for folder, _ in rows_of(tmp_path / "lake")}) == expected
+    assert numbers_of(tmp_path / "lake") == list(range(0, 1200, 5))
+
+
+def test_values_that_cannot_stand_in_a_path_are_encoded(tmp_path: Path) -> None:
+    hosts = ["a/b", "..", "x=y %", "ü", "", None, "007"]
+    rows = [reading(number, host=host) for number, host in enumerate(hosts)]
+    source = write_readings(tmp_path / "a.fs", [], readings=rows)
+    lake = tmp_path / "lake"
+    export(source, lake, partition_by="host")
+    null = "host=__HIVE_DEFAULT_PARTITION__"
+    expected = ["host=a%2Fb", "host=..", "host=x%3Dy%20%25", "host=%C3%BC", null, null, "host=007"]
+    assert rows_of(lake) == sorted(zip(expected, range(7), strict=True))
+    assert all("host" not in pq.read_schema(path).names for path in files_of(lake))
+    polars = pytest.importorskip("polars")
+    frame = polars.scan_parquet(
+        f"{lake}/**/*.parquet", hive_partitioning=True, hive_schema={"host": polars.String}
+    ).sort("number")
+    assert frame.collect()["host"].to_list() == ["a/b", "..", "x=y %", "ü", None, None, "007"]
+
+
+def test_times_before_1970_and_none_have_folders(tmp_path: Path) -> None:
+    rows = [reading(0, time_ns=-1), reading(1, time_ns=-HOUR - 1), reading(2, time_ns=0)]
+    source = write_readings(tmp_path / "a.fs", [], readings=rows)
+    export(source, tmp_path / "lake")
+    assert rows_of(tmp_path / "lake") == [
+        ("date=1969-12-31/hour=22", 1),
+        ("date=1969-12-31/hour=23", 0),
+        ("date=1970-01-01/hour=0", 2),
+    ]
+    schema = Schema.from_fbs(text="table T { time_ns: long = null; number: long; } root_type T;")
+    with flatstream.open(tmp_path / "b.fs", "w", describe=schema) as stream:
+        RecordWriter(stream, schema.root).write_records([{"time_ns": NOON, "number": 0}, {"number": 1}])
+    export(tmp_path / "b.fs", tmp_path / "other")
+    null = "__HIVE_DEFAULT_PARTITION__"
+    assert rows_of(tmp_path / "other") == [(folder_of(0), 0), (f"date={null}/hour={null}", 1)]
+
+
+def test_numbers_in_place_of_timestamps_have_the_same_folders(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(70))
+    export(source, tmp_path / "lake", times="number")
+    assert rows_of(tmp_path / "lake") == sorted((folder_of(number), number) for number in range(70))
+    assert pq.read_schema(files_of(tmp_path / "lake")[0]).field("time_ns").type == pa.int64()
+
+
+def test_fields_and_conditions_choose_what_is_exported(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(120))
+    lake = tmp_path / "lake"
+    export(source, lake, fields=["number", "value"], where=("number", ">=", 50))
+    assert numbers_of(lake) == list(range(50, 120))
+    assert all(pq.read_schema(path).names == ["number", "value"] for path in files_of(lake))
+    assert {folder for folder, _ in rows_of(lake)} == {folder_of(50), folder_of(60)}
+
+
+def test_row_groups_and_files_have_the_sizes_asked_for(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(1000))
+    export(source, tmp_path / "lake", partition_by=None, row_group_rows=300)
+    (path,) = files_of(tmp_path / "lake")
+    meta = pq.read_metadata(path)
+    assert [meta.row_group(number).num_rows for number in range(meta.num_row_groups)] == [300, 300, 300, 100]
+    export(source, tmp_path / "small", partition_by=None, row_group_rows=200, max_file_bytes=1, compression="none")
+    # The rows come in one batch, whose groups go into one file.
+    assert numbers_of(tmp_path / "small") == list(range(1000))
+
+
+def test_many_folders_and_little_memory_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flatstream.datasets import _export_files, _parquet
+
+    monkeypatch.setattr(_export_files, "MOST_OPEN", 3)
+    monkeypatch.setattr(_export_files, "MOST_WAITING", 2000)
+    monkeypatch.setattr(_parquet, "BATCH_ROWS", 50)
+    monkeypatch.setattr(_parquet, "STEP_BYTES", 6000)
+    source = write_readings(tmp_path / "a.fs", [n * 37 % 500 for n in range(500)])
+    export(source, tmp_path / "lake", row_group_rows=20, max_file_bytes=1)
+    assert rows_of(tmp_path / "lake") == sorted((folder_of(number), number) for number in range(500))
+    assert leftovers_of(tmp_path / "lake") == []
+
+
+def test_only_columns_whose_values_repeat_get_dictionaries(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(400))
+    export(source, tmp_path / "lake", partition_by=None)
+    meta = pq.read_metadata(files_of(tmp_path / "lake")[0])
+    group = meta.row_group(0)
+    found = {group.column(n).path_in_schema: group.column(n).has_dictionary_page for n in range(group.num_columns)}
+    assert found["host"]
+    assert found["state"]
+    assert not found["number"]
+    assert not found["time_ns"]
+
+
+def test_fixed_arrays_and_tables_inside_become_columns_of_parquet(tmp_path: Path) -> None:
+    schema = Schema.from_fbs(
+        text="""
+        struct Point { at: [float:3]; } table Inner { names: [string]; point: Point; }
+        table T { time_ns: long; number: long; inner: Inner; } root_type T;
+        """
+    )
+    rows = [{"time_ns": NOON, "number": 0}, {"number": 1, "inner": {"names": ["x"], "point": {"at": [1, 2, 3]}}}]
+    with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
+        RecordWriter(stream, schema.root).write_records(rows)
+    export(tmp_path / "a.fs", tmp_path / "lake", partition_by=None)
+    found = pq.read_table(files_of(tmp_path / "lake")[0])["inner"].to_pylist()
+    assert found == [None, {"names": ["x"], "point": {"at": [1.0, 2.0, 3.0]}}]
+
+
+# A second run
+
+
+def test_a_second_run_exports_what_was_added_and_leaves_files_alone(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(70))
+    lake = tmp_path / "lake"
+    export(source, lake)
+    before = {path: path.read_bytes() for path in files_of(lake)}
+    report = export(source, lake)
+    assert (report.files, report.rows, report.sources) == ([], 0, 0)
+    write_readings(source, range(70, 75), "a")
+    # A row that comes late, of an hour that has a file.
+    write_readings(source, [], "a", readings=[reading(75, time_ns=NOON)])
+    write_readings(tmp_path / "b.fs", range(76, 80))
+    report = export([source, tmp_path / "b.fs"], lake)
+    assert (report.rows, report.sources) == (10, 2)
+    assert numbers_of(lake) == list(range(80))
+    assert (folder_of(0), 75) in rows_of(lake)
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(files_of(lake)) == len(before) + 2
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip", "stop", "resync"])
+def test_a_file_that_grows_byte_by_byte_is_exported_once(tmp_path: Path, on_error: str) -> None:
+    """Whatever part of a frame is there at the time of a run."""
+    whole = write_readings(tmp_path / "whole.fs", range(12)).read_bytes()
+    source, lake = tmp_path / "a.fs", tmp_path / "lake"
+    first = len(write_readings(tmp_path / "head.fs", []).read_bytes())
+    rows = 0
+    for end in [*range(first, len(whole), 149), len(whole)]:
+        with open(source, "ab") as file:
+            file.write(whole[file.tell() : end])
+        rows += export(source, lake, on_error=on_error).rows
+    assert numbers_of(lake) == list(range(12))
+    assert rows == 12
+
+
+def test_several_exports_share_a_folder(tmp_path: Path) -> None:
+    one, other = write_readings(tmp_path / "a.fs", range(5)), write_readings(tmp_path / "b.fs", range(5, 9))
+    lake = tmp_path / "lake"
+    export(one, lake, name="a")
+    export(other, lake, name="b")
+    assert export(one, lake, name="a").rows == 0
+    assert numbers_of(lake) == list(range(9))
+    assert sorted(path.name.split("-")[0] for path in files_of(lake)) == ["a", "b"]
+
+
+def test_columns_that_came_later_are_in_later_files(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(5))
+    lake = tmp_path / "lake"
+    export(source, lake)
+    newer = Schema.from_fbs(
+        text="""
+        namespace lab;
+        enum State : ubyte { idle, busy }
+        table Reading { time_ns: long; number: long; host: string; state: State; value: double; ok: bool; more: int; }
+        root_type Reading;
+        """
+    )
+    with flatstream.open(tmp_path / "b.fs", "w", describe=newer) as stream:
+        RecordWriter(stream, newer.root).write_record({"time_ns": NOON, "number": 5, "more": 7})
+    export([source, tmp_path / "b.fs"], lake)
+    polars = pytest.importorskip("polars")
+    frame = polars.scan_parquet(f"{lake}/**/*.parquet", missing_columns="insert", extra_columns="ignore")
+    assert frame.collect().height == 6
+    duckdb = pytest.importorskip("duckdb")
+    query = f"select number, more from read_parquet('{lake}/**/*.parquet', union_by_name=true) order by number"
+    assert duckdb.sql(query).fetchall() == [*((number, None) for number in range(5)), (5, 7)]
+
+
+# Hours that are not over
+
+
+def at(number: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(NOON / SECOND + number * 60, datetime.UTC)
+
+
+def test_an_open_hour_is_held_back_until_it_is_over(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(100))
+    lake = tmp_path / "lake"
+    report = export(source, lake, until=at(100))
+    assert numbers_of(lake) == list(range(60))
+    assert report.held_back == [str(source)]
+    assert export(source, lake, until=at(110)).rows == 0
+    write_readings(source, range(100, 150), "a")
+    # The late row stands behind one that is held back, so that it waits, too.
+    write_readings(source, [], "a", readings=[reading(150, time_ns=NOON)])
+    assert export(source, lake, until=at(150)).rows == 60
+    report = export(source, lake, until=at(180))
+    assert report.held_back == []
+    assert numbers_of(lake) == list(range(151))
+    assert len(files_of(lake)) == 4
+
+
+def test_a_time_far_in_the_future_holds_nothing_back(tmp_path: Path) -> None:
+    rows = [reading(0), reading(1, time_ns=NOON + 1000 * HOUR), reading(2), reading(60), reading(61)]
+    source = write_readings(tmp_path / "a.fs", [], readings=rows)
+    export(source, tmp_path / "lake", until=at(65))
+    assert numbers_of(tmp_path / "lake") == [0, 1, 2]
+
+
+def test_closed_means_by_the_clock(tmp_path: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC).timestamp()
+    times = [int(now - 7200) * SECOND, int(now + 5) * SECOND]
+    source = write_readings(tmp_path / "a.fs", [], readings=[reading(n, time_ns=t) for n, t in enumerate(times)])
+    export(source, tmp_path / "lake", until="closed")
+    assert numbers_of(tmp_path / "lake") == [0]
+    export(source, tmp_path / "lake")
+    assert numbers_of(tmp_path / "lake") == [0, 1]
+
+
+# What is refused
+
+
+def refused(tmp_path: Path, options: dict[str, Any], kind: type[Exception], words: str) -> None:
+    source = tmp_path / "a.fs"
+    if not source.exists():
+        write_readings(source, range(3))
+    with pytest.raises(kind, match=words):
+        export(source, tmp_path / "lake", **options)
+    assert not (tmp_path / "lake").exists()
+
+
+def test_wrong_arguments_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    for options, kind, words in (
+        ({"partition_by": "nothing"}, KeyError, "no field 'nothing'"),
+        ({"partition_by": "value"}, TypeError, "the field 'value' is double"),
+        ({"partition_by": ["host", "host"]}, ValueError, "more than once"),
+        ({"partition_by": ["day", "hour"]}, ValueError, "more than once"),
+        ({"partition_by": [1]}, TypeError, "names of columns or None, got 1"),
+        ({"partition_by": "host", "fields": ["host"]}, ValueError, "no field is left"),
+        ({"fields": "number"}, TypeError, "must be a list of paths"),
+        ({"fields": ["nothing"]}, KeyError, "no field 'nothing'"),
+        ({"until": "tomorrow"}, ValueError, "until must be"),
+        ({"until": datetime.datetime(2026, 1, 1)}, ValueError, "time zone"),
+        ({"until": "closed", "partition_by": "host"}, ValueError, "folders by time"),
+        ({"compression": "zip"}, ValueError, "compression must be one of zstd"),
+        ({"row_group_rows": 0}, ValueError, "row_group_rows"),
+        ({"max_file_bytes": -1}, ValueError, "max_file_bytes"),
+        ({"resume": 1}, TypeError, "resume must be a bool"),
+        ({"progress": 1}, TypeError, "progress must be callable"),
+    ):
+        refused(tmp_path, options, kind, words)
+    for name in ("", "a/b", "_a", ".", "a" * 101, 7):
+        with pytest.raises(ValueError, match="name of an export"):
+            export(tmp_path / "a.fs", tmp_path / "lake", name=name)
+    with pytest.raises(ValueError, match="mount it"):
+        flatstream.dataset(tmp_path / "a.fs").to_parquet("s3://bucket/lake")
+
+
+def test_a_field_that_is_called_as_a_folder_is_refused(tmp_path: Path) -> None:
+    schema = Schema.from_fbs(text="table T { time_ns: long; hour: int; } root_type T;")
+    with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
+        RecordWriter(stream, schema.root).write_record({"time_ns": NOON})
+    with pytest.raises(ValueError, match="a column 'hour', and there is a field of this name"):
+        export(tmp_path / "a.fs", tmp_path / "lake")
+    export(tmp_path / "a.fs", tmp_path / "lake", fields=["time_ns"])
+
+
+def test_hours_without_a_time_are_refused(tmp_path: Path) -> None:
+    schema = Schema.from_fbs(text="table T { number: long; } root_type T;")
+    with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
+        RecordWriter(stream, schema.root).write_record({"number": 1})
+    with pytest.raises(ValueError, match=r"needs to know the time of messages, and .*a\.fs"):
+        export(tmp_path / "a.fs", tmp_path / "lake")
+    export(tmp_path / "a.fs", tmp_path / "lake", partition_by=None)
+    assert numbers_of(tmp_path / "lake") == [1]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"partition_by": "day"}, {"fields": ["number"]}, {"where": ("number", ">", 1)}, {"times": "number"}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_an_export_does_not_go_on_with_other_options(tmp_path: Path, changed: dict[str, Any]) -> None:
+    source = write_readings(tmp_path / "a.fs", range(3))
+    export(source, tmp_path / "lake", until=at(500))
+    with pytest.raises(ValueError, match=f"was begun with {next(iter(changed))}="):
+        export(source, tmp_path / "lake", **changed)
+    assert numbers_of(tmp_path / "lake") == [0, 1, 2]
+
+
+def test_resume_false_wants_a_new_export(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(3))
+    export(source, tmp_path / "lake", resume=False)
+    with pytest.raises(FileExistsError, match="resume=True goes on"):
+        export(source, tmp_path / "lake", resume=False)
+
+
+def test_a_second_process_is_told_who_exports(tmp_path: Path) -> None:
+    from flatstream.datasets._export_state import Export
+
+    source = write_readings(tmp_path / "a.fs", range(3))
+    with Export(str(tmp_path / "lake"), "export", {}), pytest.raises(OSError, match=f"this process, {os.getpid()}"):
+        export(source, tmp_path / "lake")
+    assert files_of(tmp_path / "lake") == []
+
+
+def test_a_state_that_is_damaged_or_lost_is_no_reason_to_begin_again(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", range(3))
+    lake = tmp_path / "lake"
+    export(source, lake)
+    state = lake / "_flatstream" / "export" / "state.json"
+    good = state.read_bytes()
+    content = json.loads(good)
+    for bad in (
+        b"",
+        good[:-20],
+        good.replace(b'"rows": 3', b'"rows": 4'),
+        b"[]",
+        b"\xff",
+        json.dumps(content | {"format": 2}).encode(),
+    ):
+        state.write_bytes(bad)
+        with pytest.raises(ValueError, match="does not say how far the export has come"):
+            export(source, lake)
+        assert state.read_bytes() == bad
+    state.unlink()
+    with pytest.raises(FileExistsError, match=r"whose state .* is lost"):
+        export(source, lake)
+    export(source, lake, name="other", partition_by="hour")
+    state.write_bytes(good)
+    assert export(source, lake).rows == 0
+
+
+def test_progress_rises_to_the_size_of_the_sources(tmp_path: Path) -> None:
+    paths = [write_readings(tmp_path / f"{n}.fs", range(n * 100, n * 100 + 100)) for n in range(3)]
+    seen: list[tuple[int, int]] = []
+    export(paths, tmp_path / "lake", progress=lambda done, total: seen.append((done, total)))
+    total = sum(path.stat().st_size for path in paths)
+    assert seen[-1] == (total, total)
+    assert seen == sorted(seen)
+
+
+def test_nothing_to_export_makes_no_file(tmp_path: Path) -> None:
+    source = write_readings(tmp_path / "a.fs", [])
+    report = export(source, tmp_path / "lake")
+    assert (report.rows, files_of(tmp_path / "lake")) == (0, [])
+    assert json.loads(json.dumps(report.to_dict()))["rows"] == 0
+    assert READINGS.root is not None
