@@ -104,7 +104,7 @@ def _datasource_class() -> Any:
 
     knows_projections = tuple(int(part) for part in ray.__version__.split(".")[:2]) >= PROJECTS
 
-    class FlatstreamDatasource(data.Datasource):  # type: ignore[misc]
+    class FlatstreamDatasource(data.Datasource):  # type: ignore[misc,name-defined]
         """The splits of a dataset as read tasks."""
 
         def __init__(self, dataset: Dataset, columns: list[str] | None, where: Any, partitions: int | None) -> None:

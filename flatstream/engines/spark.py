@@ -120,7 +120,7 @@ def _parallelism_of(session: Any) -> int:
 
 @functools.cache
 def _source_class(push_filters: bool, parallelism: int) -> Any:
-    """The class of the data source. Spark pickles it by value, so that all that it does is in functions of the module."""
+    """The class of the data source. Spark pickles it by value: what it does is in functions of this module."""
     from pyspark.sql.datasource import DataSource, DataSourceReader
 
     class FlatstreamReader(DataSourceReader):  # type: ignore[misc]
@@ -326,7 +326,7 @@ def conditions_of(filters: list[Any], plan: _Plan) -> list[tuple[str, str, Any]]
     conditions: list[tuple[str, str, Any]] = []
     for each in filters:
         comparison = COMPARISONS.get(type(each).__name__)
-        attribute = getattr(each, "attribute", ())
+        attribute: tuple[str, ...] = getattr(each, "attribute", ())
         if comparison is None or len(attribute) != 1 or attribute[0] not in plan.columns:
             continue
         name, value = attribute[0], each.value
@@ -349,7 +349,7 @@ def _as_stored(of: pa.DataType, value: Any) -> int | bool | str | None:
             value = int(value)
         return value if type(value) is int else None
     if (types.is_boolean(of) and type(value) is bool) or (types.is_string(of) and type(value) is str):
-        return value  # type: ignore[no-any-return]
+        return value
     return None
 
 

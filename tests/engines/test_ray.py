@@ -77,7 +77,9 @@ def test_rows_are_counted_and_aggregated(folder: Path, table: Any) -> None:
     found = dataset.groupby("host").count().take_all()
     assert {row["host"]: row["count()"] for row in found} == expected
     assert dataset.max("memory_used") == pc.max(table.column("memory_used")).as_py()
-    assert dataset.select_columns(["state"]).unique("state").sort() == pc.unique(table.column("state")).to_pylist().sort()
+    assert (
+        dataset.select_columns(["state"]).unique("state").sort() == pc.unique(table.column("state")).to_pylist().sort()
+    )
 
 
 def test_conditions_and_columns_choose_what_is_read(folder: Path, table: Any) -> None:

@@ -112,9 +112,7 @@ def test_all_rows_come_once_with_signed_types(spark: Any, folder: Path, table: A
 def test_aggregates_are_those_of_the_table(spark: Any, folder: Path, table: Any) -> None:
     found = load(spark, folder, columns="state,sensor").groupBy("state").sum("sensor").collect()
     expected = table.group_by("state").aggregate([("sensor", "sum")]).to_pylist()
-    assert {row["state"]: row["sum(sensor)"] for row in found} == {
-        row["state"]: row["sensor_sum"] for row in expected
-    }
+    assert {row["state"]: row["sum(sensor)"] for row in found} == {row["state"]: row["sensor_sum"] for row in expected}
 
 
 def test_the_time_range_and_columns_are_options(spark: Any, folder: Path, table: Any) -> None:
