@@ -44,6 +44,8 @@ PathLike = str | os.PathLike[str]
 
 # The rows of a batch, unless the caller says how many.
 BATCH_ROWS = 65_536
+# Of a file of fewer bytes, an index is not read if all of the file is.
+WORTH_AN_INDEX = 8 << 20
 # Fewer bytes are read by one thread.
 SMALL = 1 << 20
 
@@ -539,8 +541,17 @@ class Dataset:
         rows = 0
         # Up to each file.
         sizes = [0, *accumulate(part.size or 0 for part in self._parts)]
+        if limit is not None and limit <= BATCH_ROWS:
+            # Other threads would read ahead what nobody asks for.
+            threads = 1
         found = scan(
-            self._targets(targets), query, outcomes, partial(self._prepare, query, outcomes=outcomes), threads=threads
+            self._targets(targets),
+            query,
+            outcomes,
+            partial(self._prepare, query, outcomes=outcomes, threads=threads),
+            threads=threads,
+            # The first piece is small, and so is the first batch then.
+            by_one_reader=threads == 1 and limit is None,
         )
         try:
             for target, batches, offset in found:
@@ -594,7 +605,9 @@ class Dataset:
                 made.append(Target(number, part, head))
                 yield made[-1]
 
-    def _prepare(self, query: Query, target: Target, outcomes: dict[int, Outcome] | None = None) -> None:
+    def _prepare(
+        self, query: Query, target: Target, outcomes: dict[int, Outcome] | None = None, *, threads: int = 1
+    ) -> None:
         """Plans what is read of a file."""
         head = target.head
         target.stretches = []
@@ -609,7 +622,10 @@ class Dataset:
             return
         target.is_sequential = head.middle is None or not file.can_seek
         target.stretches = [Stretch(Position(head.begin, 0), None)]
-        if query.predicate is not None and self._options.use_index and not target.is_sequential:
+        if target.is_sequential or not self._options.use_index:
+            return
+        # An index also says where frames begin, so that threads need not look for them.
+        if query.predicate is not None or (threads > 1 and file.size >= WORTH_AN_INDEX):
             self._plan_by_index(query, target, file)
 
     def _plan_by_index(self, query: Query, target: Target, file: RangeFile) -> None:
@@ -622,8 +638,11 @@ class Dataset:
         if index.gaps and (query.reads_frame or self._options.on_error == "skip"):
             # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
             return
-        may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
         target.uses_index = True
+        if query.predicate is None:
+            target.stretches = plan_by_index(target, index, None, file.size)
+            return
+        may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
         target.stretches = plan_by_index(target, index, may_match, file.size)
         file.announce(
             (stretch.begin.offset, file.size if stretch.end is None else stretch.end) for stretch in target.stretches

@@ -51,6 +51,7 @@ def scan(
     prepare: Callable[[Target], None],
     *,
     threads: int = 1,
+    by_one_reader: bool = False,
 ) -> _Given:
     """Reads files in order.
 
@@ -66,13 +67,15 @@ def scan(
         Plans a target: sets its `stretches`. It is called with a lock held, by any of the threads.
     threads : int
         How many threads decode. With 1, the caller's does.
+    by_one_reader : bool
+        See `Planner`.
 
     Yields
     ------
     (Target, list of RecordBatch, int or None)
         Rows in order, and how far the file was read; None at its end.
     """
-    made = _Scan(targets, query, outcomes, prepare)
+    made = _Scan(targets, query, outcomes, prepare, by_one_reader)
     return made.run_here() if threads == 1 else made.run_threads(threads)
 
 
@@ -83,10 +86,11 @@ class _Scan:
         query: Query,
         outcomes: dict[int, Outcome],
         prepare: Callable[[Target], None],
+        by_one_reader: bool,
     ) -> None:
         self._query = query
         self._outcomes = outcomes
-        self._planner = Planner(targets, query.options, prepare)
+        self._planner = Planner(targets, query.options, prepare, by_one_reader=by_one_reader)
         # Of the planner and what follows.
         self._lock = threading.Lock()
         # Pieces that were planned before a restart are not given.
