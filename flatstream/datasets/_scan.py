@@ -52,7 +52,7 @@ def scan(
     *,
     threads: int = 1,
     by_one_reader: bool = False,
-    starts_small: bool = True,
+    looks_ahead: bool = False,
 ) -> _Given:
     """Reads files in order.
 
@@ -68,7 +68,7 @@ def scan(
         Plans a target: sets its `stretches`. It is called with a lock held, by any of the threads.
     threads : int
         How many threads decode. With 1, the caller's does.
-    by_one_reader, starts_small : bool
+    by_one_reader, looks_ahead : bool
         See `Planner`.
 
     Yields
@@ -76,7 +76,7 @@ def scan(
     (Target, list of RecordBatch, int or None)
         Rows in order, and how far the file was read; None at its end.
     """
-    planner = Planner(targets, query.options, prepare, by_one_reader=by_one_reader, starts_small=starts_small)
+    planner = Planner(targets, query.options, prepare, by_one_reader=by_one_reader, looks_ahead=looks_ahead)
     made = _Scan(planner, query, outcomes)
     return made.run_here() if threads == 1 else made.run_threads(threads)
 
