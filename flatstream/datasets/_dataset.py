@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import polars
 
     from flatstream.datasets._arrow import ArrowDataset
-    from flatstream.datasets.splits import Split
     from flatstream.datasets._parquet import ParquetReport
+    from flatstream.datasets.splits import Split
     from flatstream.schema import RecordView, Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
