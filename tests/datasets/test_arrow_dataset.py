@@ -105,6 +105,15 @@ def test_slice_in_duckdb_reads_a_part_of_the_files(data, dataset):
     assert dataset.bytes_read < data.size() / 2
 
 
+def test_times_as_numbers_are_compared_in_duckdb_with_epochs(data, asked):
+    machines = flatstream.dataset(data.streams(), times="number").to_arrow_dataset()  # noqa: F841
+    with duckdb.connect() as database:
+        query = "SELECT count(*) FROM machines WHERE time_ns < epoch_ns(to_timestamp(?))"
+        ((found,),) = database.execute(query, [scale_data.BEGIN // 10**9 + 60]).fetchall()
+    assert 0 < found < FILES * ROWS / 100
+    assert "time_ns <" in str(asked[0][1])
+
+
 def test_limit_in_duckdb_reads_a_few_pieces(data, dataset, monkeypatch):
     monkeypatch.setattr("flatstream.datasets._pieces.PIECE", 64 << 10)
     machines = dataset.to_arrow_dataset()  # noqa: F841
