@@ -239,6 +239,20 @@ def test_removed_segment_takes_its_index_with_it(tmp_path: Path) -> None:
     assert kept <= found
 
 
+def test_indexes_that_an_earlier_version_has_left_behind_are_removed(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path, describe=EVENT, rotate=RotationPolicy(max_frames=100)) as journal:
+        write_events(journal, range(500))
+    for first in (0, 100, 300):
+        (tmp_path / segment_name(first)).unlink()
+    (tmp_path / "0.fs.idx").touch()
+    JournalWriter(tmp_path).close()
+    # That of the third hundred may be of use when its segment comes back.
+    assert {name for name in names(tmp_path) if name.endswith(".idx")} == {
+        "0.fs.idx",
+        *(f"{segment_name(first)}.idx" for first in (200, 300, 400)),
+    }
+
+
 def test_compressed_segment_keeps_its_index(tmp_path: Path) -> None:
     rotation = RotationPolicy(max_frames=500)
     with JournalWriter(tmp_path, describe=EVENT, rotate=rotation, compress=True) as journal:
