@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from flatstream.journal import (
     RotationPolicy,
     SyncPolicy,
     _indexing,
+    _start,
 )
 from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment
@@ -444,3 +446,53 @@ def test_index_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None
     with JournalWriter(tmp_path) as journal:
         assert journal.position == 200
     check_index(path, 0, 200)
+
+
+def starts(directory: Path, moments: list[datetime]) -> list[tuple[int, int | None]]:
+    """Where reading begins for each time: the position, and the number of the event."""
+    found = []
+    for moment in moments:
+        with JournalReader(directory, start=moment) as reader:
+            position = reader.position
+            record = next(iter(reader.records(EVENT, on_error="resync")), None)
+            found.append((position, None if record is None else int(record.sequence)))
+    return found
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_reading_from_a_time_on_begins_at_the_same_frame_with_and_without_indexes(
+    tmp_path: Path, damaged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(4)
+    # Some are late, and some come again.
+    times = [max(0, number + rng.choice([0, 0, 0, -40, 7])) for number in range(6000)]
+    with JournalWriter(tmp_path, describe=EVENT, rotate=RotationPolicy(max_frames=2500)) as journal:
+        write_events(journal, range(6000), times)
+    if damaged:
+        for first, offset in ((0, 200_000), (2500, 9000)):
+            with open(tmp_path / segment_name(first), "r+b") as file:
+                file.seek(offset)
+                file.write(b"\xff" * 20)
+        for segment in list_segments(str(tmp_path)):
+            build_index(segment.path)
+    zero = datetime.fromtimestamp(BEGIN // SECOND, UTC)
+    moments = [zero + timedelta(seconds=seconds) for seconds in (-5, 0, 3, 1234, 2499.5, 2500, 2600, 4999, 5999, 6010)]
+    begins: list[int] = []
+    open_piece = _start.open_piece
+
+    def counted(file: Any, begin: int, end: int, deframer: Any) -> Any:
+        begins.append(begin)
+        return open_piece(file, begin, end, deframer)
+
+    monkeypatch.setattr(_start, "LEAST_INDEXED", 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(_start, "open_piece", counted)
+        with_indexes = starts(tmp_path, moments)
+    # It was not read up to there.
+    assert max(begins) > 100_000
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "flatstream.index", None)
+        assert starts(tmp_path, moments) == with_indexes
+    for path in tmp_path.glob("*.idx"):
+        path.unlink()
+    assert starts(tmp_path, moments) == with_indexes
