@@ -78,6 +78,9 @@ def test_each_segment_has_an_index_when_the_journal_is_closed(tmp_path: Path) ->
         write_events(journal, range(1000))
     for first, count in ((0, 300), (300, 300), (600, 300), (900, 100)):
         check_index(tmp_path / segment_name(first), first, count)
+    report = journal.index_report
+    assert report is not None
+    assert (report.file, report.rows) == (str(tmp_path / segment_name(900)), 100)
     # What `open` and readers look at is as before.
     with JournalReader(tmp_path) as reader:
         assert len(list(reader)) == 1000
@@ -105,6 +108,8 @@ def test_which_segments_are_indexed_by_what(tmp_path: Path) -> None:
     assert fields("tuple", describe=EVENT, index=("sequence",)) == ["sequence"]
     # Nothing says what the messages are.
     assert fields("not described") == []
+    with JournalWriter(tmp_path / "not described") as journal:
+        assert journal.index_report is None
     assert fields("no description", describe=False) == []
     assert names(tmp_path / "not described") == {"journal.json", "writer.lock", segment_name(0)}
 
