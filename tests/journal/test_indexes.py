@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ from flatstream._ranges import ranges_of
 from flatstream.index import FileIndex, FileIndexer, UnusableIndex, build_index, load_index
 from flatstream.index._file import IndexFile
 from flatstream.journal import (
+    CompressionPolicy,
     JournalReader,
     JournalWriter,
     MirrorWriter,
@@ -33,9 +35,11 @@ from flatstream.journal import (
 )
 from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment
+from flatstream.tools import check_index as check
 from support.events import BEGIN, EVENT, SECOND, write_events
 from support.gated import wait_until
 from support.logs import log_lines
+from support.threads import run_threads
 
 # The time field is known by its name.
 FIELD = "wall_time_ns"
@@ -501,3 +505,36 @@ def test_reading_from_a_time_on_begins_at_the_same_frame_with_and_without_indexe
     for path in tmp_path.glob("*.idx"):
         path.unlink()
     assert starts(tmp_path, moments) == with_indexes
+
+
+def test_indexes_fit_whatever_happens_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Producers that wait for the disk, rotation, retention, compression and indexes, all in turn."""
+    monkeypatch.setattr("flatstream.journal.writer.LOOK_EVERY", 20_000)
+    monkeypatch.setattr(_indexing, "LOOK_EVERY", 20_000)
+    monkeypatch.setattr(_indexing, "STEP", 10_000)
+    policies: dict[str, Any] = {
+        "rotate": RotationPolicy(max_frames=400),
+        "retain": RetentionPolicy(max_segments=12),
+        "compress": CompressionPolicy(after_segments=1),
+        "sync": SyncPolicy(seconds=0.01),
+    }
+    with JournalWriter(tmp_path, describe=EVENT, **policies) as journal:
+
+        def produce(number: int) -> None:
+            for turn in range(6):
+                begin = (number * 6 + turn) * 300
+                write_events(journal, range(begin, begin + 300))
+                journal.wait_durable(timeout=30)
+
+        # What is compressed meanwhile is chance; some is, before the end.
+        run_threads(*(functools.partial(produce, number) for number in range(4)))
+        wait_until(lambda: any(segment.is_compressed for segment in list_segments(str(tmp_path))))
+    report = check(tmp_path)
+    # Some are compressed, and some were removed.
+    segments = list_segments(str(tmp_path))
+    assert len(report.checks) == len(segments) <= 13
+    assert any(segment.is_compressed for segment in segments)
+    assert [one.state for one in report.checks] == ["fits"] * len(segments)
+    for one in report.checks:
+        assert one.covered == one.stream_size
+    assert {name for name in names(tmp_path) if name.endswith(".idx")} == {f"{one.name}.idx" for one in segments}
