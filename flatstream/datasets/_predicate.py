@@ -4,8 +4,8 @@ A predicate is applied in three steps, each of which may let through too much, a
 are left out, the reader of columns leaves out messages by its conditions, and the library of an expression decides
 about each row that is left. The last step is not needed where the conditions say everything (`Predicate.is_exact`).
 
-Conditions and expressions become trees (`_expressions`), and these become a formula: for which values of which columns
-a row may be let through.
+Conditions and expressions become trees (`_trees`, `_expressions`), and these become a formula (`_formulas`): for which
+values of which columns a row may be let through.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from flatstream._core.records.conditions import UNITS, number_operand, parse_conditions
-from flatstream.datasets._expressions import UNKNOWN as UNKNOWN_TREE
-from flatstream.datasets._expressions import Constant, Test, Tree, arrow_tree, interval_set, is_row_wise, polars_tree
+from flatstream.datasets._expressions import arrow_tree, is_row_wise, polars_tree
 from flatstream.datasets._fields import Columns, FileFields, conditions_of, numbers_of, says_all
 from flatstream.datasets._formulas import (
     ALWAYS,
@@ -32,6 +31,7 @@ from flatstream.datasets._formulas import (
     mapped,
     necessary,
 )
+from flatstream.datasets._trees import UNKNOWN, Constant, Test, Tree, interval_set
 from flatstream.datasets._value_sets import (
     BEGIN,
     END,
@@ -170,7 +170,7 @@ class Predicate:
         if domain == "label" and operator in ("==", "!=", "in", "not in") and _are_texts(values):
             self._names.append((path, [str.__str__(value) for value in values]))
         elif domain not in ("bool", "integer", "real", "text", "time") or _has_texts(values, domain):
-            return UNKNOWN_TREE
+            return UNKNOWN
         made: list[Any] = []
         for i, value in enumerate(values):
             what = "the value" if operator != "range" else f"the {('low', 'high')[i]} end of the range"

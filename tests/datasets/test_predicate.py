@@ -499,7 +499,10 @@ def test_file_that_counts_times_in_another_unit_is_asked_in_its_own() -> None:
 
 def test_times_that_are_numbers_are_still_asked_for_by_datetimes() -> None:
     numbers = pa.record_batch(read())
-    for where, expected in ((("time_ns", ">=", at(COUNT - 10, 1)), 9), (pc.field("time_ns") < ALL["time_ns"][7].value, 7)):
+    for where, expected in (
+        (("time_ns", ">=", at(COUNT - 10, 1)), 9),
+        (pc.field("time_ns") < ALL["time_ns"][7].value, 7),
+    ):
         predicate = predicate_of(where, numbers.schema)
         assert predicate.is_exact
         assert read(predicate.conditions_for(TABLE), []).num_rows == expected
