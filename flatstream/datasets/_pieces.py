@@ -397,7 +397,8 @@ class Planner:
         if begin.offset >= limit:
             self._left.pop()
             return None
-        if self._by_one_reader and stretch.end is None:
+        # Not from the middle on: not every file can be opened there.
+        if self._by_one_reader and stretch.end is None and begin.offset == target.head.begin:
             self._left.pop()
             return Piece(target, begin, None, None)
         data: bytes | memoryview
