@@ -26,6 +26,7 @@ from flatstream.datasets._trees import (
     INTEGERS,
     UNKNOWN,
     Combined,
+    Literals,
     LiteralValue,
     Node,
     Reference,
@@ -45,6 +46,13 @@ logger = logging.getLogger("flatstream.datasets")
 
 # Of trees that are deeper, nothing is taken: Python limits how deep calls may be inside one another.
 MAX_DEPTH = 200
+# Of longer lists of literals, the lowest and the highest are looked at.
+MAX_LITERALS = 10_000
+# Of the JSON of an expression of polars that has more characters, nothing is taken: it has a long list of literals, of
+# which each byte is a number there.
+MAX_TEXT = 4 << 20
+# Of polars' forms, what may stand for several columns.
+SELECTORS = frozenset({"Selector", "Columns", "Nth", "IndexColumn", "DtypeColumn", "Field", "Wildcard"})
 
 
 # pyarrow
@@ -159,7 +167,7 @@ class _ArrowReader:
             return nan_test(columns, arguments[0], is_nan=True)
         if name == "is_in" and len(arguments) == 1 and options is not None:
             behaviour = {0: "match", 1: "false"}.get(options["null_matching_behavior"].as_py())
-            found = None if behaviour is None else [_arrow_literal(each) for each in options["value_set"].values]
+            found = None if behaviour is None else _arrow_literals(options["value_set"].values)
             return membership(columns, arguments[0], found, "arrow", behaviour or "")
         if name == "starts_with" and len(arguments) == 1 and options is not None:
             if options["ignore_case"].as_py() is not False:
@@ -244,6 +252,20 @@ def _arrow_literal(scalar: Any) -> LiteralValue:
     return LiteralValue("other", None)
 
 
+def _arrow_literals(array: Any) -> Literals | None:
+    """The literals of an array, which may have pieces."""
+    import pyarrow.compute
+
+    if len(array) <= MAX_LITERALS:
+        return Literals([_arrow_literal(each) for each in array])
+    if pyarrow.types.is_floating(array.type):
+        # Which of them is the lowest is a matter of NaN.
+        return None
+    limits = pyarrow.compute.min_max(array)
+    values = [_arrow_literal(limits[name]) for name in ("min", "max")]
+    return Literals([*values, LiteralValue("null", None)] if array.null_count else values, is_whole=False)
+
+
 # polars
 
 
@@ -253,7 +275,11 @@ def polars_tree(expression: Any, columns: Columns) -> tuple[Tree, frozenset[str]
     """
     try:
         reader = _PolarsReader(columns)
-        form = json.loads(_polars_json(expression))
+        text = _polars_json(expression)
+        if len(text) > MAX_TEXT:
+            names = None if any(f'"{key}"' in text for key in SELECTORS) else expression.meta.root_names()
+            return UNKNOWN, None if names is None else frozenset(names), False
+        form = json.loads(text)
         node = reader.node(form, 0)
         tree = as_tree(columns, node)
         is_row_wise = not reader.unknown or _is_of_known_steps(form)
@@ -419,7 +445,7 @@ def _has_selector(form: Any) -> bool:
     while waiting:
         each = waiting.pop()
         if isinstance(each, dict):
-            if not each.keys().isdisjoint({"Selector", "Columns", "Nth", "IndexColumn", "DtypeColumn", "Field"}):
+            if not each.keys().isdisjoint(SELECTORS):
                 return True
             # Before 1.32, a pattern was the name of a column.
             name = each.get("Column")
@@ -428,7 +454,7 @@ def _has_selector(form: Any) -> bool:
             waiting.extend(each.values())
         elif isinstance(each, list):
             waiting.extend(each)
-        elif each in ("Wildcard", "Selector"):
+        elif isinstance(each, str) and each in SELECTORS:
             return True
     return False
 
@@ -517,7 +543,7 @@ def _scalar_value(value: Any) -> Any:
     return value["value"] if isinstance(value, dict) and value.keys() == {"dtype", "value"} else value
 
 
-def _polars_values(form: Any) -> list[LiteralValue] | None:
+def _polars_values(form: Any) -> Literals | None:
     """The literals of a list or a series, which are in the JSON as the bytes of a stream of Arrow's IPC."""
     if isinstance(form, dict) and "Alias" in form:
         form = form["Alias"][0]
@@ -535,4 +561,4 @@ def _polars_values(form: Any) -> list[LiteralValue] | None:
     table = pyarrow.ipc.open_stream(bytes(data)).read_all()
     if table.num_columns != 1:
         return None
-    return [_arrow_literal(value) for chunk in table.column(0).chunks for value in chunk]
+    return _arrow_literals(table.column(0))

@@ -102,6 +102,14 @@ class LiteralValue:
     type: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Literals:
+    """A list of literals; of a long one the lowest and the highest, and null if it has one."""
+
+    values: Sequence[LiteralValue]
+    is_whole: bool = True
+
+
 Node: TypeAlias = Test | Constant | Combined | Unknown | Reference | LiteralValue
 FLIPPED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -225,9 +233,7 @@ def _near_sets(operator: str, lower: Cut, upper: Cut) -> tuple[ValueSet, ValueSe
     }[operator]
 
 
-def membership(
-    columns: Columns, column: Node, literals: Sequence[LiteralValue] | None, dialect: str, nulls: str
-) -> Tree:
+def membership(columns: Columns, column: Node, literals: Literals | None, dialect: str, nulls: str) -> Tree:
     """A column that is one of some literals.
 
     `nulls` says what null in the column gives: "match" if it is found where the literals have a null, "false", or
@@ -236,12 +242,12 @@ def membership(
     if not isinstance(column, Reference) or literals is None:
         return UNKNOWN
     domain = columns.domain(column.path)
-    if domain is None:
+    if domain is None or (not literals.is_whole and domain not in ("integer", "text", "time")):
         return UNKNOWN
     intervals = []
     is_exact = True
     has_null = False
-    for literal in literals:
+    for literal in literals.values:
         if literal.kind == "null":
             has_null = True
             continue
@@ -253,6 +259,10 @@ def membership(
             return UNKNOWN
         intervals.append(cuts[:2])
         is_exact = is_exact and cuts[2]
+    if not literals.is_whole:
+        # From the lowest to the highest.
+        intervals = [(min(begin for begin, _ in intervals), max(end for _, end in intervals))]
+        is_exact = False
     true = ValueSet(union_of(intervals))
     false = true.others if is_exact else VALUES
     if domain == "real":
