@@ -51,7 +51,7 @@ class Plan:
     parquet_share: float = 0.23
     write_rate: float = 1.0e9
     seal_rate: float = 0.32e9
-    export_rate: float = 0.3e9
+    export_rate: float = 0.26e9
     scan_rate: float = 1.5e9
     index_load_seconds: float = 80e-6
     # What is there.

@@ -86,7 +86,8 @@ def test_a_file_that_is_cut_or_changed_is_refused_or_left_out(tmp_path: Path) ->
     for bad in (whole[:-200], whole[:-100] + bytes(100)):
         source.write_bytes(bad)
         with pytest.raises(FlatStreamError, match=r"a\.fs: its bytes before offset \d+, up to which it was exported"):
-            export(source, lake)
+            export([source, other], lake)
+        assert numbers_of(lake) == list(range(103))
         report = export([source, other], lake, on_error="resync")
         assert report.changed == [str(source)]
     assert numbers_of(lake) == list(range(103))
@@ -314,6 +315,23 @@ def test_an_open_hour_holds_back_all_later_segments(tmp_path: Path) -> None:
     assert report.held_back == [str(min(segments_of(journal).items())[1])]
     export(journal, lake, until=now + datetime.timedelta(hours=1))
     assert numbers_of(lake) == sorted([*range(55, 65), *range(10, 22)])
+
+
+def test_a_changed_segment_stops_its_journal_until_the_policy_says_otherwise(tmp_path: Path) -> None:
+    journal, lake = tmp_path / "journal", tmp_path / "lake"
+    append(journal, range(15))
+    export(journal, lake)
+    append(journal, range(15, 25))
+    changed = segments_of(journal)[10]
+    data = bytearray(changed.read_bytes())
+    # In a message that was exported.
+    data[-550] ^= 255
+    changed.write_bytes(data)
+    with pytest.raises(FlatStreamError, match="are others now"):
+        export(journal, lake)
+    assert numbers_of(lake) == list(range(15))
+    assert export(journal, lake, on_error="resync").changed == [str(changed)]
+    assert numbers_of(lake) == [*range(15), *range(20, 25)]
 
 
 def test_a_damaged_segment_stops_its_journal_until_the_policy_says_otherwise(tmp_path: Path) -> None:
