@@ -167,6 +167,20 @@ def test_damage_ends_one_file_and_not_the_others(tmp_path: Path) -> None:
     assert export([bad, good], lake, on_error="skip").rows == 0
 
 
+def test_damage_behind_a_row_that_is_held_back_is_counted_once(tmp_path: Path) -> None:
+    import datetime
+
+    source, lake = write_readings(tmp_path / "a.fs", range(50, 70)), tmp_path / "lake"
+    data = bytearray(source.read_bytes())
+    data[-150] ^= 255
+    source.write_bytes(data)
+    now = datetime.datetime.fromtimestamp(NOON // 10**9 + 65 * 60, datetime.UTC)
+    report = export(source, lake, on_error="skip", until=now)
+    assert (report.rows, report.skipped, len(report.held_back)) == (10, 0, 1)
+    report = export(source, lake, on_error="skip")
+    assert (report.rows, report.skipped, report.held_back) == (9, 1, [])
+
+
 def test_a_field_called_frame_is_exported(tmp_path: Path) -> None:
     schema = Schema.from_fbs(text="table T { time_ns: long; frame: int; number: long; } root_type T;")
     source, lake = tmp_path / "a.fs", tmp_path / "lake"
