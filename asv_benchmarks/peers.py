@@ -39,9 +39,11 @@ pyarrow               none                            yes            an IPC stre
 ===================== =============================== ============== ===================================================
 
 Avro also has messages without a container ("schemaless"), which would need another framing, so its own file format is
-measured. Reading a FlatBuffer does not decode it: only the accessed fields are decoded, by generated Python code.
-flatstream, mcap and struct carry any bytes. In `Events`, flatstream and mcap carry FlatBuffers, which generated code
-builds: for flatstream with `flatstream.Builder`, for mcap with the flatbuffers package.
+measured. Reading a FlatBuffer does not decode it: only the accessed fields are decoded.
+flatstream, mcap and struct carry any bytes. In `Events`, flatstream and mcap carry FlatBuffers. Those of mcap are built
+and read by generated code with the flatbuffers package. Those of flatstream are built and read by its schema, with the
+checksum XXH3-64: as records, one by one, and as columns. Columns are made of the dicts and summed up by Arrow, as
+those of pyarrow are.
 """
 
 from __future__ import annotations
@@ -53,12 +55,11 @@ import struct
 import tempfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 import fastavro
-import flatbuffers
 import mcap.reader
 import mcap.writer
 import msgpack
@@ -119,10 +120,8 @@ class FlatBufferPeer(Peer):
         with self.open_payloads(path) as payloads:
             return count_bytes(payloads)
 
-    make_builder: Callable[[int], Any] = flatbuffers.Builder
-
     def write_events(self, path: str, events: Iterable[dict[str, Any]]) -> None:
-        self.write_framed(path, build_events(events, self.make_builder))
+        self.write_framed(path, build_events(events))
 
     def read_events(self, path: str) -> Totals:
         with self.open_payloads(path) as payloads:
@@ -130,9 +129,7 @@ class FlatBufferPeer(Peer):
 
 
 class FlatStream(FlatBufferPeer):
-    """This package."""
-
-    make_builder = flatstream.Builder
+    """This package, which carries bytes."""
 
     def __init__(self, checksum: str) -> None:
         self.checksum = checksum
@@ -413,8 +410,7 @@ class Arrow(Peer):
 
     def read_events(self, path: str) -> Totals:
         with pyarrow.OSFile(path) as file, pyarrow.ipc.open_stream(file) as reader:
-            batches = [self.add_up(batch) for batch in reader]
-        return Totals(*map(sum, zip(*batches, strict=True)))
+            return sum_of(self.add_up(batch) for batch in reader)
 
     @staticmethod
     def add_up(batch: Any) -> Totals:
@@ -430,9 +426,67 @@ class Arrow(Peer):
         )
 
     def batches(self, objects: Iterable[Any]) -> Iterator[list[Any]]:
-        iterator = iter(objects)
-        while batch := list(itertools.islice(iterator, self.events_per_batch)):
-            yield batch
+        return batches_of(objects, self.events_per_batch)
+
+
+def batches_of(objects: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` objects, and one of those that are left."""
+    iterator = iter(objects)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def sum_of(totals: Iterable[Totals]) -> Totals:
+    """The totals of all batches together."""
+    return Totals(*map(sum, zip(*totals, strict=True)))
+
+
+def event_table() -> Any:
+    """The table of the events."""
+    table = flatstream.Schema.from_file(EXAMPLES / "telemetry.bfbs").root
+    assert table is not None
+    return table
+
+
+class Records(FlatStream):
+    """This package, with a record for each event."""
+
+    table = event_table()
+
+    def write_events(self, path: str, events: Iterable[dict[str, Any]]) -> None:
+        with flatstream.open(path, "w", checksum=self.checksum) as writer:
+            flatstream.RecordWriter(writer, self.table, file_identifier=True).write_records(events)
+
+    def read_events(self, path: str) -> Totals:
+        count = sequence = memory_available = host_characters = 0
+        load_1 = core_user = 0.0
+        with flatstream.open(path, checksum=self.checksum) as reader:
+            for event in reader.records(self.table):
+                count += 1
+                sequence += event.sequence
+                memory_available += event.memory_available
+                load_1 += event.load_1
+                host_characters += len(event.host)
+                for core in event.cores:
+                    core_user += core.user
+        return Totals(count, sequence, memory_available, load_1, host_characters, core_user)
+
+
+class Columns(Records):
+    """This package, with columns of many events."""
+
+    fields = ("sequence", "memory_available", "load_1", "host", "cores")
+
+    def write_events(self, path: str, events: Iterable[dict[str, Any]]) -> None:
+        with flatstream.open(path, "w", checksum=self.checksum) as writer:
+            records = flatstream.RecordWriter(writer, self.table, file_identifier=True)
+            for batch in batches_of(events, Arrow.events_per_batch):
+                records.write_columns(pyarrow.RecordBatch.from_pylist(batch, schema=Arrow.event_schema))
+
+    def read_events(self, path: str) -> Totals:
+        with flatstream.open(path, checksum=self.checksum) as reader:
+            batches = reader.column_batches(self.table, self.fields)
+            return sum_of(Arrow.add_up(pyarrow.record_batch(batch)) for batch in batches)
 
 
 PEERS: dict[str, Peer] = {
@@ -447,8 +501,11 @@ PEERS: dict[str, Peer] = {
     "fastavro": Avro(),
     "pyarrow": Arrow(),
 }
-# Building the message takes most of the time here, so one way to frame it is enough.
-EVENT_PEERS = ["flatstream xxhash64", "mcap", "protobuf", "msgpack", "fastavro", "pyarrow"]
+EVENT_PEERS: dict[str, Peer] = {
+    "flatstream records": Records("xxhash64"),
+    "flatstream columns": Columns("xxhash64"),
+    **{name: PEERS[name] for name in ("mcap", "protobuf", "msgpack", "fastavro", "pyarrow")},
+}
 COUNTS = [1_000, 10_000]
 
 
@@ -458,9 +515,10 @@ class Comparison(Benchmark, ABC):
     param_names = ("peer", "events")
     unit = "bytes"  # the unit of the tracked values; times have their own
     expected: tuple[Any, ...]
+    peers: dict[str, Peer]
 
     def setup(self, peer: str, events: int) -> None:
-        self.peer = PEERS[peer]
+        self.peer = self.peers[peer]
         self.folder = tempfile.TemporaryDirectory(prefix="flatstream-peers-")
         self.path = os.path.join(self.folder.name, "events")
         self.prepare(events)
@@ -502,6 +560,7 @@ class Comparison(Benchmark, ABC):
 class Framing(Comparison):
     """Finished bytes, written to a container and read back."""
 
+    peers = PEERS
     params = (list(PEERS), COUNTS)
 
     def prepare(self, events: int) -> None:
@@ -518,7 +577,8 @@ class Framing(Comparison):
 class Events(Comparison):
     """Events, written from dicts to a file, and read back as sums over some fields."""
 
-    params = (EVENT_PEERS, COUNTS)
+    peers = EVENT_PEERS
+    params = (list(EVENT_PEERS), COUNTS)
 
     def prepare(self, events: int) -> None:
         self.events = make_events(events)

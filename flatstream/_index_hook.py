@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from flatstream.description.description import Description
     from flatstream.framing import Framer
 
 __all__ = ["IndexAccess", "WriterIndex", "checked_index", "index_access", "register_index_access"]
@@ -32,7 +31,7 @@ class WriterIndex(Protocol):
 class IndexAccess(Protocol):
     """What the package of indexes does for writers."""
 
-    def check(self, index: Any, description: Description | None, framer: Framer) -> None:
+    def check(self, index: Any, description: Any, framer: Framer) -> None:
         """Raises ValueError, TypeError or KeyError if a stream that is begun so cannot have this index."""
 
     def begin(self, writer: Any, path: str, index: Any, size: int) -> WriterIndex | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import glob
 import importlib
 import io
 import re
@@ -10,7 +11,7 @@ from typing import Any
 
 from flatstream._peeked import UnseekableFile
 
-__all__ = ["is_url", "open_url"]
+__all__ = ["is_url", "list_urls", "open_url", "stands_for_several"]
 
 # A scheme has two characters or more: one is a drive.
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
@@ -37,14 +38,7 @@ def open_url(url: str) -> io.RawIOBase:
     OSError
         The file cannot be opened.
     """
-    try:
-        # By name, because its types are not known to type checkers.
-        fsspec: Any = importlib.import_module("fsspec")
-    except ImportError:
-        raise ImportError(
-            f"reading {url} needs the package fsspec: pip install 'flatstream[remote]', and the package that fsspec "
-            "needs for this kind of address, as s3fs"
-        ) from None
+    fsspec = _import_fsspec(url)
     try:
         file_system, path = fsspec.core.url_to_fs(url)
         file = file_system.open(
@@ -58,6 +52,48 @@ def open_url(url: str) -> io.RawIOBase:
         raise _named(error, url) from error
     remote = RemoteFile(file, url, (file_system, path))
     return remote if remote.seekable() else UnseekableFile(remote)
+
+
+def _import_fsspec(url: str) -> Any:
+    try:
+        # By name, because its types are not known to type checkers.
+        return importlib.import_module("fsspec")
+    except ImportError:
+        raise ImportError(
+            f"reading {url} needs the package fsspec: pip install 'flatstream[remote]', and the package that fsspec "
+            "needs for this kind of address, as s3fs"
+        ) from None
+
+
+def stands_for_several(url: str) -> bool:
+    """Whether a URL is a pattern, or ends with a slash as a folder. (Of one for HTTP, "?" and the like mean other
+    things.)
+    """
+    return not url.lower().startswith("http") and (url.endswith("/") or glob.has_magic(url))
+
+
+def list_urls(url: str, endings: tuple[str, ...]) -> list[str]:
+    """The URLs of the files that a pattern matches, or of those in a folder that end with one of `endings`; sorted.
+
+    Raises
+    ------
+    ImportError, ValueError, OSError
+        As `open_url`; or they cannot be listed.
+    """
+    fsspec = _import_fsspec(url)
+    try:
+        file_system, path = fsspec.core.url_to_fs(url)
+        if glob.has_magic(url):
+            found = file_system.glob(path, detail=True).values()
+        else:
+            found = [known for known in file_system.ls(path, detail=True) if known["name"].endswith(endings)]
+        return sorted(file_system.unstrip_protocol(known["name"]) for known in found if known["type"] == "file")
+    except ImportError as error:
+        raise ImportError(f"{url}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}") from error
+    except Exception as error:
+        raise _named(error, url) from error
 
 
 def _named(error: Exception, url: str) -> OSError:

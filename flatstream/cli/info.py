@@ -164,7 +164,7 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     if found.writer is not None:
         yield "written by", found.writer
     yield from times_of(found)
-    if found.index is not None:
+    if found.index is not None and (found.index.blocks or found.index.reason is not None):
         yield "index", index_text(found, found.index)
     yield from schema_of(found)
     if found.description is not None:

@@ -1,8 +1,12 @@
 """Many files as one table: `flatstream.dataset`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Dataset", "Lost", "ParquetReport", "dataset"]
+if TYPE_CHECKING:
+    from flatstream.datasets._dataset import Dataset, TimeRange, dataset
+    from flatstream.datasets._parquet import Lost, ParquetReport
+
+__all__ = ["Dataset", "Lost", "ParquetReport", "TimeRange", "dataset"]
 
 _OF_PARQUET = ("Lost", "ParquetReport")
 

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from flatstream._core.base.checks import int_argument
-from flatstream._seekable import number_of_threads
 from flatstream.checksums import Checksum, ChecksumType, as_checksum
 from flatstream.datasets._files import files_table, find_range
-from flatstream.datasets._heads import Head, Options, read_head
-from flatstream.datasets._parts import Part, find_parts
-from flatstream.datasets._pieces import Position, Stretch, Target, plan_by_index
-from flatstream.datasets._predicate import Predicate
-from flatstream.datasets._reading import FRAME, FRAME_FIELD, SOURCE_FIELD, SOURCE_FILE, Outcome, Query
+from flatstream.datasets._heads import Options
+from flatstream.datasets._parts import find_parts
+from flatstream.datasets._pieces import Target
+from flatstream.datasets._reading import Outcome, Query
 from flatstream.datasets._records import read_records
 from flatstream.datasets._scan import Progress, scan
-from flatstream.datasets._unify import TIMES, Kind, labels_of, time_of, unify
-from flatstream.description._schemas import UNITS, find_time
-from flatstream.index import FileIndex, UnusableIndex, load_index
+from flatstream.datasets._snapshot import Snapshot
+from flatstream.datasets._time_range import TimeRange
+from flatstream.datasets._unify import TIMES, time_of
 from flatstream.tools.inputs import load_schema, pick_table
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import polars
 
-    from flatstream._ranges import RangeFile
     from flatstream.datasets._arrow import ArrowDataset
+    from flatstream.datasets.splits import Split
     from flatstream.datasets._parquet import ParquetReport
     from flatstream.schema import RecordView, Schema, Table
     from flatstream.transforms.ciphers import Cipher
@@ -44,49 +41,6 @@ PathLike = str | os.PathLike[str]
 
 # The rows of a batch, unless the caller says how many.
 BATCH_ROWS = 65_536
-# Of a file of fewer bytes, an index is not read if all of the file is.
-WORTH_AN_INDEX = 8 << 20
-# Fewer bytes are read by one thread.
-SMALL = 1 << 20
-
-
-class TimeRange(NamedTuple):
-    """The first and the last time in a dataset.
-
-    Attributes
-    ----------
-    field : str
-        The path of the field.
-    unit : str
-        What `first` and `last` count in: "s", "ms", "us" or "ns".
-    first, last : int
-        The smallest and the largest value, since 1970.
-    """
-
-    field: str
-    unit: str
-    first: int
-    last: int
-
-    @property
-    def begin(self) -> datetime:
-        """The first time, in UTC, rounded down to microseconds.
-
-        Raises
-        ------
-        OverflowError
-            It lies outside of the years that a datetime has.
-        """
-        return _datetime(self.first, self.unit)
-
-    @property
-    def end(self) -> datetime:
-        """The last time, as `begin`."""
-        return _datetime(self.last, self.unit)
-
-
-def _datetime(count: int, unit: str) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=count * UNITS[unit] // 1000)
 
 
 def dataset(
@@ -108,8 +62,8 @@ def dataset(
     ----------
     paths : path, or iterable of paths
         Of files; of journals; of other folders, which stand for the ``.fs`` files (compressed ones too) and the
-        journals in them; patterns such as ``"data/**/*.fs"``; URLs. Files are read in this order, those of a folder or
-        pattern by name, and each once.
+        journals in them; patterns such as ``"data/**/*.fs"``; URLs, which may be patterns, or end with a slash as
+        folders. Files are read in this order, those of a folder or pattern by name, and each once.
     table : Table or str, optional
         The table of the messages that are read, if a file has messages of several, or files have different ones: its
         name, or the file identifier of its messages. Messages of other tables are left out. A Table also says what the
@@ -166,8 +120,7 @@ def dataset(
     ...     found.count(), found.columns(["sequence", "host"], ("sequence", ">", 1)).to_pylist()
     (6, [{'sequence': 2, 'host': 'alpha'}, {'sequence': 2, 'host': 'beta'}])
     """
-    listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    given = [os.fspath(path) for path in listed]
+    given = _names_of(paths)
     for name, value, known in (
         ("on_error", on_error, ("raise", "skip", "stop", "resync")),
         ("torn_end", torn_end, ("stop", "raise")),
@@ -197,7 +150,19 @@ def dataset(
     return Dataset(given, options, find_parts(given))
 
 
-class Dataset:
+def _names_of(paths: Any) -> list[str]:
+    if not isinstance(paths, (str, os.PathLike)) and (isinstance(paths, bytes) or not isinstance(paths, Iterable)):
+        raise TypeError(f"paths must be a path or an iterable of paths, got {type(paths).__name__}: {paths!r:.100}")
+    names = []
+    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+        if not isinstance(name, str):
+            raise TypeError(f"a path must be a str or an os.PathLike of it, got {type(path).__name__}: {path!r:.100}")
+        names.append(name)
+    return names
+
+
+class Dataset(Snapshot):
     """The messages of many files, as one table; made by `flatstream.dataset`.
 
     A dataset has the files and their sizes as of when it was made, or of the last `refresh`: what is written to them
@@ -216,28 +181,6 @@ class Dataset:
     It can be pickled, and be used by several threads. The cost of a call is that of reading the files; that of `head`
     is less than a millisecond, once the beginnings of the files were read.
     """
-
-    def __init__(self, paths: list[str], options: Options, parts: list[Part], kinds: list[Kind] | None = None) -> None:
-        if not isinstance(options, Options):
-            raise TypeError("a Dataset is made by flatstream.dataset")
-        self._paths = paths
-        self._options = options
-        self._parts = parts
-        # Of all files of a larger dataset of which these are some.
-        self._given_kinds = kinds
-        self._forget()
-
-    def _forget(self) -> None:
-        """Forgets what was found out by reading."""
-        self._lock = threading.Lock()
-        self._heads: dict[int, Head] = {}
-        self._outcomes: dict[int, Outcome] = {}
-        # By the number of the file, with what tells whether it has changed since.
-        self._indexes: dict[int, tuple[Any, FileIndex | UnusableIndex]] = {}
-        self._known_kinds: list[Kind] | None = self._given_kinds
-        self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
-        self._time_range: list[TimeRange | None] | None = None
-        self._bytes_read = 0
 
     # What it is
 
@@ -318,45 +261,6 @@ class Dataset:
                 for number, part in enumerate(parts)
                 if part in known and known[part] in old_heads
             }
-
-    def _head(self, number: int) -> Head:
-        head = self._heads.get(number)
-        if head is None:
-            guess = next(iter(self._heads.values())).checksum if self._heads else ChecksumType.XXHASH64
-            head = self._heads[number] = read_head(self._parts[number], self._options, guess)
-        return head
-
-    def _kinds(self) -> list[Kind]:
-        """The tables of the files, each with one of them."""
-        if self._known_kinds is None:
-            found: dict[Any, Kind] = {}
-            for number, part in enumerate(self._parts):
-                head = self._existing_head(number)
-                if head is not None and head.table is not None:
-                    kind = Kind(head.table, head.time, part.path)
-                    found.setdefault(kind.key, kind)
-            _check_tables(list(found.values()), self._options, [part.path for part in self._parts])
-            kinds = list(found.values())
-            if not kinds and self._options.undescribed is not None:
-                kinds = [Kind(self._options.undescribed, find_time(self._options.undescribed), "the arguments")]
-            self._known_kinds = kinds
-        return self._known_kinds
-
-    def _existing_head(self, number: int) -> Head | None:
-        """The head of a file; None of a segment that retention has removed."""
-        try:
-            return self._head(number)
-        except FileNotFoundError:
-            if self._parts[number].kind != "segment":
-                raise
-            self._outcomes.setdefault(number, Outcome()).is_removed = True
-            return None
-
-    def _schema(self, fields: tuple[str, ...] | None) -> pa.Schema:
-        made = self._schemas.get(fields)
-        if made is None:
-            made = self._schemas[fields] = unify(self._kinds(), fields, self._options.times)
-        return made
 
     # Reading
 
@@ -472,65 +376,6 @@ class Dataset:
             limit = int_argument("limit", limit, 0, 2**63 - 1)
         return read_records(self, query, limit)
 
-    def _given_schema(self, fields: Iterable[str] | None, source_file: bool, frame: bool) -> pa.Schema:
-        schema = self._schema(None if fields is None else tuple(fields))
-        for known, is_wanted in ((SOURCE_FIELD, source_file), (FRAME_FIELD, frame)):
-            if is_wanted:
-                schema = schema.append(known)
-        return schema
-
-    def _query(
-        self, fields: Iterable[str] | None, where: Any, batch_rows: int, source_file: bool, frame: bool
-    ) -> Query:
-        if isinstance(fields, (str, bytes)):
-            raise TypeError(f"fields must be a list of paths, got {type(fields).__name__}: {fields!r:.100}")
-        names = None if fields is None else tuple(fields)
-        for name in names or ():
-            if not isinstance(name, str):
-                raise TypeError(f"a field must be a path, a str, got {type(name).__name__}: {name!r:.100}")
-        if names is not None and len(set(names)) < len(names):
-            raise ValueError(f"a field is selected twice: {', '.join(names):.200}")
-        for what, value in (("source_file", source_file), ("frame", frame)):
-            if not isinstance(value, bool):
-                raise TypeError(f"{what} must be a bool, got {value!r:.100}")
-        schema = self._schema(names)
-        predicate = self._predicate(where)
-        read = schema
-        if predicate is not None and not predicate.is_exact:
-            needed = self._schema(None).names if predicate.paths is None else sorted(predicate.paths)
-            extra = [name for name in needed if name not in schema.names and name not in self._extra()]
-            if extra:
-                read = self._schema((*schema.names, *extra))
-        for name, is_wanted in ((SOURCE_FILE, source_file), (FRAME, frame)):
-            if is_wanted and name in read.names:
-                raise ValueError(
-                    f"the messages have a field {name!r}, so that there is no name for the column of {name}=True: "
-                    "select other fields"
-                )
-        batch_rows = int_argument("batch_rows", batch_rows, 1, 2**31 - 1)
-        kinds = self._kinds()
-        labels = labels_of(kinds, read.names) if len(kinds) > 1 else {}
-        return Query(schema, read, predicate, batch_rows, self._options, source_file, frame, labels)
-
-    def _extra(self) -> list[str]:
-        """The columns that are no fields of messages."""
-        names = self._schema(None).names
-        return [name for name in (SOURCE_FILE, FRAME) if name not in names]
-
-    def _predicate(self, where: Any) -> Predicate | None:
-        """What a `where` says."""
-        if where is None or isinstance(where, Predicate):
-            return where
-        schema = self._schema(None)
-        extra = self._extra()
-        for known in (SOURCE_FIELD, FRAME_FIELD):
-            if known.name in extra:
-                schema = schema.append(known)
-        made = Predicate.of(where, schema, time=time_of(self._kinds()), extra=extra)
-        if made is not None:
-            made.check(kind.table for kind in self._kinds())
-        return made
-
     def _read(
         self, query: Query, limit: int | None, threads: int, progress: Progress | None
     ) -> Iterator[pa.RecordBatch]:
@@ -552,6 +397,7 @@ class Dataset:
             threads=threads,
             # The first piece is small, and so is the first batch then.
             by_one_reader=threads == 1 and limit is None,
+            looks_ahead=limit is None,
         )
         try:
             for target, batches, offset in found:
@@ -575,99 +421,6 @@ class Dataset:
             with self._lock:
                 self._outcomes.update(outcomes)
         self._check_that_some_are_left()
-
-    def _check_that_some_are_left(self) -> None:
-        """Raises if retention has removed all segments."""
-        if self._parts and all(
-            number in self._outcomes and self._outcomes[number].is_removed for number in range(len(self._parts))
-        ):
-            raise FileNotFoundError(
-                errno.ENOENT, "all files of the dataset were removed: refresh() looks for new ones", self._parts[0].path
-            )
-
-    def _threads(self, threads: int | None) -> int:
-        """How many threads decode, if the caller says so many."""
-        if threads is None:
-            threads = self._options.threads
-        threads = default_threads() if threads is None else int_argument("threads", threads, 1, 1024)
-        # They would take longer to begin than to read little.
-        return threads if sum(part.size or SMALL for part in self._parts) >= SMALL else 1
-
-    def _note(self, targets: list[Target]) -> None:
-        """Counts what was read of files."""
-        with self._lock:
-            self._bytes_read += sum(target.take_count() for target in targets)
-
-    def _targets(self, made: list[Target]) -> Iterator[Target]:
-        for number, part in enumerate(self._parts):
-            head = self._existing_head(number)
-            if head is not None and head.table is not None:
-                made.append(Target(number, part, head))
-                yield made[-1]
-
-    def _prepare(
-        self, query: Query, target: Target, outcomes: dict[int, Outcome] | None = None, *, threads: int = 1
-    ) -> None:
-        """Plans what is read of a file."""
-        head = target.head
-        target.stretches = []
-        if not query.columns_of(head, target.part).has_rows:
-            return
-        try:
-            file = target.ranges()
-        except FileNotFoundError:
-            if target.part.kind != "segment":
-                raise
-            (self._outcomes if outcomes is None else outcomes).setdefault(target.number, Outcome()).is_removed = True
-            return
-        target.is_sequential = head.middle is None or not file.can_seek
-        target.stretches = [Stretch(Position(head.begin, 0), None)]
-        if target.is_sequential or not self._options.use_index:
-            return
-        # An index also says where frames begin, so that threads need not look for them.
-        if query.predicate is not None or (threads > 1 and file.size >= WORTH_AN_INDEX):
-            self._plan_by_index(query, target, file)
-
-    def _plan_by_index(self, query: Query, target: Target, file: RangeFile) -> None:
-        """Plans to read only what may have rows, if the file has an index."""
-        head = target.head
-        assert head.table is not None
-        index = self._index(target.number, head, file)
-        if isinstance(index, UnusableIndex) or not len(index) or index.begin != head.begin:
-            return
-        if index.gaps and (query.reads_frame or self._options.on_error == "skip"):
-            # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
-            return
-        target.uses_index = True
-        if query.predicate is None:
-            target.stretches = plan_by_index(target, index, None, file.size)
-            return
-        may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
-        target.stretches = plan_by_index(target, index, may_match, file.size)
-        file.announce(
-            (stretch.begin.offset, file.size if stretch.end is None else stretch.end) for stretch in target.stretches
-        )
-
-    def _index(self, number: int, head: Head, file: RangeFile) -> FileIndex | UnusableIndex:
-        """The index of a file, which is kept as long as the file does not change."""
-        status = file.status
-        key = None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns, file.size)
-        known = self._indexes.get(number)
-        if known is not None and known[0] == key:
-            return known[1]
-        part = self._parts[number]
-        found = load_index(part.path, file, table=head.table, checksum=head.checksum_name)
-        with self._lock:
-            self._indexes[number] = key, found
-        return found
-
-    def _find_index(self, number: int) -> FileIndex | UnusableIndex | None:
-        """The index of a file; None where none is used."""
-        head = self._head(number)
-        if head.middle is None or head.table is None or not self._options.use_index:
-            return None
-        with self._parts[number].open_ranges() as file:
-            return self._index(number, head, file) if file.can_seek else None
 
     # Other libraries
 
@@ -718,8 +471,40 @@ class Dataset:
 
         return ArrowDataset(self)
 
-    def splits(self, n: int | None = None, where: Any = None) -> Any:
-        """Pieces of the dataset for other processes; see `flatstream.read_split`."""
+    def splits(self, n: int | None = None, where: Any = None) -> list[Split]:
+        """Shares the dataset out among other processes, which read their parts by `flatstream.read_split`.
+
+        Files are cut at frames: those that an index names, those at which the blocks of a sealed file begin, or those
+        that are found by leaping from header to header, which is done only in files that a cut lies in.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many splits; there may be fewer, if there are few frames, or if a file cannot be cut: it is encrypted, or
+            compressed as a whole. By default, so many that each has some 64 MiB.
+        where : optional
+            As for `batches`. `read_split` gives the rows that meet it, and splits leave out what an index says to have
+            none.
+
+        Returns
+        -------
+        list of Split
+            Of about as many bytes each, in the order of the dataset. Their rows are those of the dataset, each once.
+            They can be pickled, with less than 300 bytes each if they are of a few files, besides what is there once
+            for all of them: the schema and the options.
+
+        Raises
+        ------
+        TypeError
+            The dataset has a cipher that cannot be pickled, because it holds a key.
+        OSError, FlatStreamError, TypeError, ValueError, KeyError
+            An argument is wrong, or a file cannot be read; see `batches`.
+
+        Notes
+        -----
+        Whoever reads a split opens its files by their paths. With ``on_error="stop"``, a file is in one split; with
+        "resync", so is one without a checksum. The dataset is not changed, and several threads may call this.
+        """
         from flatstream.datasets.splits import plan_splits
 
         return plan_splits(self, n, where)
@@ -827,36 +612,6 @@ class Dataset:
             progress=progress,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in ("_paths", "_options", "_parts", "_given_kinds")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
-
     def __repr__(self) -> str:
         sizes = [part.size for part in self._parts if part.size is not None]
         return f"<Dataset of {len(self._parts)} files, {sum(sizes):,} bytes>"
-
-
-def default_threads() -> int:
-    """How many threads decode by default: as many as there are processors, up to 4."""
-    return max(1, number_of_threads())
-
-
-def _check_tables(kinds: list[Kind], options: Options, paths: list[str]) -> None:
-    """Raises for files of different tables, and if no file has the one that is asked for."""
-    names = list(dict.fromkeys(kind.table.name for kind in kinds))
-    if len(names) > 1:
-        first = next(kind for kind in kinds if kind.table.name == names[0])
-        other = next(kind for kind in kinds if kind.table.name == names[1])
-        raise ValueError(
-            f"the messages of {first.path} are of the table {names[0]}, and those of {other.path} of {names[1]}: pass "
-            "the name of one as table="
-        )
-    if not kinds and isinstance(options.table, str) and paths:
-        raise LookupError(f"no file of the dataset has messages of a table {options.table!r:.100}")
-    if not kinds and paths and options.undescribed is None:
-        raise ValueError(
-            f"nothing says which columns there are, because all {len(paths)} files are empty: pass a table or schema"
-        )

@@ -18,6 +18,7 @@ expression makes counts as one that NaN may pass and fail, its limits are a bit 
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -105,9 +106,10 @@ UNKNOWN = Unknown()
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column by its path."""
+    """A column by its path; of times perhaps rounded to a coarser unit, of so many nanoseconds."""
 
     path: str
+    unit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,11 @@ def interval_set(operator: str, lower: Cut, upper: Cut) -> ValueSet:
     return ValueSet(union_of([(begin, end)]))
 
 
-def _cuts(columns: Columns, path: str, domain: str, literal: _Literal, dialect: str) -> tuple[Cut, Cut, bool] | None:
+def _cuts(
+    columns: Columns, column: _Column, domain: str, literal: _Literal, dialect: str
+) -> tuple[Cut, Cut, bool] | None:
     """The cuts before and behind a literal, and whether they are exact; None if the comparison is not known."""
-    value = literal.value
+    path, value = column.path, literal.value
     if domain == "bool" and literal.kind == "bool":
         return before_integer(int(value)), behind_integer(int(value)), True
     if domain == "integer" and literal.kind == "integer":
@@ -158,8 +162,8 @@ def _cuts(columns: Columns, path: str, domain: str, literal: _Literal, dialect: 
     if domain == "time" and literal.kind == "time":
         unit = columns.unit_of(path)
         # polars compares in the coarser of two units, and rounds the other one.
-        slack = literal.type if dialect == "polars" and literal.type != unit else 0
-        slack = max(slack, unit) if slack else 0
+        is_rounded = column.unit or (dialect == "polars" and literal.type != unit)
+        slack = max(literal.type, unit, column.unit) if is_rounded else 0
         return before_time(value - slack, unit), behind_time(value + slack, unit), slack == 0
     if domain == "time" and literal.kind == "integer" and columns.is_number(path):
         if not _fits(columns, path, literal, dialect):
@@ -214,7 +218,7 @@ def _comparison(columns: Columns, operator: str, one: _Node, two: _Node, dialect
         return Test(one.path, NULL, values) if operator == "==" else Test(one.path, values, NULL)
     if domain == "label" and operator not in ("==", "!="):
         return UNKNOWN
-    cuts = _cuts(columns, one.path, domain, two, dialect)
+    cuts = _cuts(columns, one, domain, two, dialect)
     if cuts is None:
         return UNKNOWN
     lower, upper, is_exact = cuts
@@ -266,7 +270,7 @@ def _membership(columns: Columns, column: _Node, literals: Sequence[_Literal] | 
         if literal.kind == "real" and math.isnan(literal.value) and domain == "real":
             is_exact = False
             continue
-        cuts = _cuts(columns, column.path, domain, literal, dialect)
+        cuts = _cuts(columns, column, domain, literal, dialect)
         if cuts is None:
             return UNKNOWN
         intervals.append(cuts[:2])
@@ -457,16 +461,22 @@ class _ArrowReader:
         return _Column(column.path + path)
 
 
+@functools.cache
+def _pointer_function() -> Any:
+    """What gives the pointer in a capsule."""
+    import ctypes
+
+    kind = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    return kind(("PyCapsule_GetPointer", ctypes.pythonapi))
+
+
 def metadata_pairs(schema: Any) -> list[tuple[str, str]]:
     """The metadata of a pyarrow.Schema, in its order, and with all entries of one key."""
     import ctypes
 
-    pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-        ("PyCapsule_GetPointer", ctypes.pythonapi)
-    )
     # The capsule owns the structure, as long as this function runs.
     capsule = schema.__arrow_c_schema__()
-    address = pointer_of(capsule, b"arrow_schema")
+    address = _pointer_function()(capsule, b"arrow_schema")
     if not address:
         raise _FormError("no schema")
     # struct ArrowSchema: format, name, metadata. The metadata is the number of pairs, then the length and the bytes of
@@ -613,6 +623,8 @@ class _PolarsReader:
             return self.node(body[0], depth + 1)
         if kind == "BinaryExpr":
             return self.binary(body, depth)
+        if kind == "Cast":
+            return self.cast(body, depth)
         if kind == "Function" and set(body) <= {"input", "function", "options"}:
             return self.function(body["function"], body["input"], depth)
         return UNKNOWN
@@ -627,6 +639,20 @@ class _PolarsReader:
         if operator in self.LOGIC:
             return Combined(self.LOGIC[operator], (_as_tree(self.columns, one), _as_tree(self.columns, two)))
         return UNKNOWN
+
+    def cast(self, body: dict[str, Any], depth: int) -> _Node:
+        """A column of times in a coarser unit, as polars compares it; no other cast is known."""
+        column = self.node(body["expr"], depth + 1)
+        form = body["dtype"]
+        kind = form.get("Literal", form) if isinstance(form, dict) else None
+        if not isinstance(column, _Column) or not isinstance(kind, dict) or kind.keys() != {"Datetime"}:
+            return UNKNOWN
+        if self.columns.domain(column.path) != "time" or self.columns.is_number(column.path):
+            return UNKNOWN
+        name, zone = kind["Datetime"]
+        unit = POLARS_UNITS[name]
+        is_coarser = zone == {"inner": "UTC"} and unit >= self.columns.unit_of(column.path)
+        return _Column(column.path, unit) if is_coarser else UNKNOWN
 
     def function(self, function: Any, inputs: list[Any], depth: int) -> _Node:
         columns = self.columns

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from flatstream._endpoints import open_file
 from flatstream._ranges import RangeFile, ranges_of
+from flatstream._remote import is_url, list_urls, stands_for_several
 from flatstream._seekable import SeekableFile
 from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment, stat_segment
@@ -181,6 +182,11 @@ def find_parts(paths: Iterable[str | os.PathLike[str]]) -> list[Part]:
 def _inputs_of(name: str) -> list[Input]:
     if not isinstance(name, str):
         raise TypeError(f"a path of a dataset must be a str, got {name!r:.100}")
+    if is_url(name) and stands_for_several(name):
+        urls = [url for url in list_urls(name, ENDINGS) if not url.endswith(INDEX_ENDING)]
+        if not urls:
+            raise FileNotFoundError(errno.ENOENT, "no file matches the URL, or ends with .fs in its folder", name)
+        return [Input(url, "remote") for url in urls]
     if name == STDIN:
         raise ValueError("a dataset reads its files more than once, so standard input ('-') cannot be one of them")
     try:

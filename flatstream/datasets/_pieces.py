@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +30,10 @@ FIRST_PIECE = 64 << 10
 
 # A frame that is larger is left to a StreamReader, which reads it as it comes.
 LARGEST_FRAME = 64 << 20
+
+# How many files are planned ahead, and how many at a time.
+AHEAD = 8
+AT_A_TIME = 2
 
 # Blocks of an index with no more bytes between them are read as one piece: to read the bytes takes less time than
 # another piece.
@@ -226,6 +231,9 @@ class Planner:
     by_one_reader : bool
         Whether one StreamReader reads to the end of a file whose frames nobody has looked for: without a second thread,
         that is twice as fast as pieces are.
+    looks_ahead : bool
+        Whether some files are planned ahead, if an index says what is read of them, so that the system reads from the
+        disk for several at once.
     """
 
     def __init__(
@@ -235,9 +243,13 @@ class Planner:
         prepare: Callable[[Target], None],
         *,
         by_one_reader: bool = False,
+        looks_ahead: bool = False,
     ) -> None:
         self._options = options
         self._by_one_reader = by_one_reader
+        self._looks_ahead = looks_ahead
+        # Those that were planned ahead; or the error that came in place of the next one.
+        self._ahead: deque[Target | BaseException] = deque()
         self._targets = targets
         self._prepare = prepare
         # Those that are to be read before the next of `targets`.
@@ -256,8 +268,8 @@ class Planner:
 
     @property
     def opened(self) -> list[Target]:
-        """The targets that were begun, and not forgotten."""
-        return self._seen
+        """The targets that were begun or planned, and not forgotten."""
+        return self._seen + [target for target in self._ahead if isinstance(target, Target)]
 
     def next(self) -> Piece | None:
         """What to read next; None at the end, and while that is not known (`is_blocked`).
@@ -272,6 +284,8 @@ class Planner:
                 piece = self._piece()
                 if piece is not None:
                     self._gives = True
+                    if self._looks_ahead and piece.is_indexed:
+                        self._look_ahead()
                     return piece
                 continue
             if self._target is not None and not self._gives:
@@ -280,7 +294,9 @@ class Planner:
             if self._again:
                 target = self._again.pop(0)
             else:
-                found = next(self._targets, None)
+                found = self._ahead.popleft() if self._ahead else next(self._targets, None)
+                if isinstance(found, BaseException):
+                    raise found
                 if found is None:
                     self._target = None
                     return None
@@ -288,6 +304,29 @@ class Planner:
                 self._seen.append(target)
             self._begin(target)
         return None
+
+    def _look_ahead(self) -> None:
+        """Plans the next targets, few at a time, so that what can be read already does not wait."""
+        for _ in range(AT_A_TIME):
+            if len(self._ahead) >= AHEAD:
+                return
+            try:
+                target = next(self._targets, None)
+            except Exception as error:
+                # At its turn.
+                self._ahead.append(error)
+                self._looks_ahead = False
+                return
+            if target is None:
+                self._looks_ahead = False
+                return
+            self._ahead.append(target)
+            try:
+                self._prepare(target)
+            except Exception:
+                # It is planned again at its turn, which raises the error.
+                target.stretches = None
+                target.close()
 
     def _begin(self, target: Target, *, gives: bool = False) -> None:
         self._target, self._gives = target, gives
@@ -358,7 +397,8 @@ class Planner:
         if begin.offset >= limit:
             self._left.pop()
             return None
-        if self._by_one_reader and stretch.end is None:
+        # Not from the middle on: not every file can be opened there.
+        if self._by_one_reader and stretch.end is None and begin.offset == target.head.begin:
             self._left.pop()
             return Piece(target, begin, None, None)
         data: bytes | memoryview

@@ -97,7 +97,8 @@ class Predicate:
         self._formula = every(formulas)
         self.paths = None if names is None else frozenset(names)
         self._check_names()
-        if self._expressions:
+        self.is_exact = self._formula == NEVER or self._says_all(self._formula)
+        if self._expressions and not self.is_exact:
             # An expression that cannot be evaluated is refused here, whether or not there will be rows.
             self._evaluate(self._empty_batch())
         for expression in self._unknown:
@@ -106,7 +107,6 @@ class Predicate:
                     f"where: {str(expression)!r:.200} may depend on other rows than its own, and rows are read in "
                     "batches: use scan().filter(), or collect the columns first"
                 )
-        self.is_exact = self._formula == NEVER or self._says_all(self._formula)
         self._kept: dict[Any, tuple[Formula, Formula, FileFields]] = {}
 
     @classmethod

@@ -300,6 +300,12 @@ def read_sequentially(
                         raise
                     outcome.torn = error.offset
                     batch = None
+                except EOFError:
+                    # A compressed file that is cut off.
+                    if options.torn_end == "raise" or file.compression is None:
+                        raise
+                    outcome.torn = place.offset
+                    batch = None
                 finally:
                     outcome.bytes_read += file.bytes_taken
                     file.bytes_taken = 0

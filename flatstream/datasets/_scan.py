@@ -52,6 +52,7 @@ def scan(
     *,
     threads: int = 1,
     by_one_reader: bool = False,
+    looks_ahead: bool = False,
 ) -> _Given:
     """Reads files in order.
 
@@ -67,7 +68,7 @@ def scan(
         Plans a target: sets its `stretches`. It is called with a lock held, by any of the threads.
     threads : int
         How many threads decode. With 1, the caller's does.
-    by_one_reader : bool
+    by_one_reader, looks_ahead : bool
         See `Planner`.
 
     Yields
@@ -75,22 +76,16 @@ def scan(
     (Target, list of RecordBatch, int or None)
         Rows in order, and how far the file was read; None at its end.
     """
-    made = _Scan(targets, query, outcomes, prepare, by_one_reader)
+    planner = Planner(targets, query.options, prepare, by_one_reader=by_one_reader, looks_ahead=looks_ahead)
+    made = _Scan(planner, query, outcomes)
     return made.run_here() if threads == 1 else made.run_threads(threads)
 
 
 class _Scan:
-    def __init__(
-        self,
-        targets: Iterator[Target],
-        query: Query,
-        outcomes: dict[int, Outcome],
-        prepare: Callable[[Target], None],
-        by_one_reader: bool,
-    ) -> None:
+    def __init__(self, planner: Planner, query: Query, outcomes: dict[int, Outcome]) -> None:
         self._query = query
         self._outcomes = outcomes
-        self._planner = Planner(targets, query.options, prepare, by_one_reader=by_one_reader)
+        self._planner = planner
         # Of the planner and what follows.
         self._lock = threading.Lock()
         # Pieces that were planned before a restart are not given.

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from flatstream._core.base.pickling import fail_to_pickle
@@ -71,7 +71,7 @@ class IndexReport:
         Where the last block ends, in bytes of the stream.
     stream_size : int
         How many bytes of the stream were looked at.
-    gaps : list of (int, int)
+    gaps : tuple of (int, int)
         The ranges before `covered` that no block has, because of damage.
     size : int
         How many bytes the index has.
@@ -90,7 +90,7 @@ class IndexReport:
     rows: int
     covered: int
     stream_size: int
-    gaps: list[tuple[int, int]] = field(default_factory=list)
+    gaps: tuple[tuple[int, int], ...] = ()
     size: int = 0
     stopped_because: str | None = None
 
@@ -168,7 +168,7 @@ def build_index(
     >>> folder = tempfile.TemporaryDirectory()
     >>> path = os.path.join(folder.name, "events.fs")
     >>> with flatstream.open(path, "w", describe=table, checksum="xxhash64") as writer:
-    ...     flatstream.RecordWriter(writer, table).write_records({"wall_time_ns": i} for i in range(5000))
+    ...     count = flatstream.RecordWriter(writer, table).write_records({"wall_time_ns": i} for i in range(5000))
     >>> report = flatstream.build_index(path)
     >>> report.action, report.rows, [field.path for field in report.fields]
     ('created', 5000, ['wall_time_ns'])
@@ -222,6 +222,9 @@ class FileIndexer:
         out: str | os.PathLike[str] | None = None,
     ) -> None:
         self._closed = True
+        for name, value in (("path", path), ("out", out)):
+            if not isinstance(value, (str, os.PathLike)) and not (name == "out" and value is None):
+                raise TypeError(f"{name} must be a str or os.PathLike, got {value!r:.100}")
         if is_url(path):
             raise ValueError(f"the index of a URL cannot be written: build it where the file is: {path!r:.200}")
         self._path = os.fsdecode(path)
@@ -487,7 +490,7 @@ class FileIndexer:
             self._rows,
             self.covered,
             self.position if size < 0 else size,
-            gaps,
+            tuple(gaps),
             file.size,
         )
 

@@ -240,7 +240,7 @@ class WriterIndex:
             self._rows,
             self._entries[-1][1] if self._entries else 0,
             self._began_at + written,
-            gaps,
+            tuple(gaps),
             size,
             self._stopped_because,
         )

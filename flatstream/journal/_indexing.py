@@ -125,19 +125,18 @@ class Indexer:
             del self._jobs[path]
 
     def open(self, path: str) -> None:
-        """Opens the index of the segment in use before anything is written to that: what an index says of frames that
-        a crash has taken back must not be taken for what is said of those that follow.
+        """Opens the index of the segment in use, if it has one, before more is written to that: what it says of frames
+        that a crash has taken back is cut off.
         """
         job = self._jobs.get(path)
-        if job is None:
+        if job is None or not os.path.lexists(path + INDEX):
             return
         with self.lock:
             try:
                 self._open(path, job)
             except Exception as error:
+                # Readers compare an index with its segment, so that one that cannot be cut is left aside.
                 self._fail(path, error)
-                with contextlib.suppress(OSError):
-                    os.unlink(path + INDEX)
 
     @property
     def has_work(self) -> bool:

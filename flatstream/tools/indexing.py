@@ -356,7 +356,7 @@ def _index_journal(
     checksum: str,
     progress: Callable[[int, int], object] | None,
 ) -> IndexingReport:
-    from flatstream.journal._layout import index_path, list_segments
+    from flatstream.journal._layout import files_of_segment, index_path, list_segments
     from flatstream.journal._segment_files import stat_segment
 
     step = _step(progress, one.size)
@@ -381,6 +381,9 @@ def _index_journal(
                     raise
                 left_out.append(LeftOut(segment.path, "the writer of the journal has its index open"))
             done += status.st_size
+            if not any(map(os.path.exists, files_of_segment(segment, [])[1:])):
+                # Removed since, before its index was there.
+                os.unlink(index_path(segment))
     return IndexingReport(one.name, tuple(reports), tuple(left_out), is_journal=True)
 
 

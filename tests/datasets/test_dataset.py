@@ -27,8 +27,8 @@ def three_files(folder: Path) -> list[Path]:
     return [write_events(folder / f"part{i}.fs", 100 * i, 10 + i, ("xxhash64", "crc32", "none")[i]) for i in range(3)]
 
 
-def values(found: Any) -> list[float]:
-    return found.columns(["value"]).column(0).to_pylist()
+def values(found: Any, where: Any = None) -> list[float]:
+    return found.columns(["value"], where).column(0).to_pylist()
 
 
 # What is read
@@ -60,6 +60,35 @@ def test_a_path_where_nothing_is_says_what_was_looked_for(tmp_path: Path, name: 
     with pytest.raises(FileNotFoundError, match=name.replace("*", r"\*")) as caught:
         flatstream.dataset(tmp_path / name)
     assert caught.value.filename == str(tmp_path / name)
+
+
+def test_urls_are_read_also_by_patterns_and_with_indexes(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    path = write_events(tmp_path / "a.fs", 0, 3000)
+    flatstream.build_index(path)
+    memory = fsspec.filesystem("memory")
+    for name in ("one.fs", "two.fs"):
+        memory.pipe(f"/datasets/{name}", path.read_bytes())
+    memory.pipe("/datasets/one.fs.idx", (tmp_path / "a.fs.idx").read_bytes())
+    try:
+        for url in (
+            "memory://datasets/*",
+            "memory://datasets/",
+            ["memory://datasets/one.fs", "memory://datasets/two.fs"],
+        ):
+            found = flatstream.dataset(url)
+            names = [path.rpartition("/")[2] for path in found.files.column("path").to_pylist()]
+            assert names == ["one.fs", "two.fs"]
+            assert values(found, ("value", "<", 1)) == [0, 0.5] * 2
+            before = found.bytes_read
+            assert values(found, ("time_ns", BEGIN, BEGIN + 1, "ns")) == [0, 0]
+            assert found.bytes_read - before < 1.5 * path.stat().st_size
+        with pytest.raises(FileNotFoundError, match="no file matches the URL"):
+            flatstream.dataset("memory://datasets/*.gz")
+        with pytest.raises(FileNotFoundError):
+            flatstream.dataset("memory://nothing/")
+    finally:
+        memory.rm("/datasets", recursive=True)
 
 
 def test_pipes_are_refused(tmp_path: Path) -> None:
@@ -124,7 +153,7 @@ def test_batches_have_no_more_rows_than_asked_for_and_none_is_empty(tmp_path: Pa
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_limit_ends_reading(tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [write_events(tmp_path / f"{i}.fs", 0, 4000) for i in range(2)]
-    monkeypatch.setattr("flatstream.datasets._dataset.SMALL", 0)
+    monkeypatch.setattr("flatstream.datasets._snapshot.SMALL", 0)
     monkeypatch.setattr("flatstream.datasets._pieces.PIECE", 1 << 15)
     found = flatstream.dataset(paths)
     assert sum(batch.num_rows for batch in found.batches(limit=3, threads=threads)) == 3
@@ -310,7 +339,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
 
 
 def large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flatstream.datasets._dataset.SMALL", 0)
+    monkeypatch.setattr("flatstream.datasets._snapshot.SMALL", 0)
     monkeypatch.setattr("flatstream.datasets._pieces.FIRST_PIECE", 100)
     monkeypatch.setattr("flatstream.datasets._pieces.PIECE", 2000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ ROUNDS = 60 if EVERYTHING else 6
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of few frames, so that small files have many."""
-    monkeypatch.setattr("flatstream.datasets._dataset.SMALL", 0)
+    monkeypatch.setattr("flatstream.datasets._snapshot.SMALL", 0)
     monkeypatch.setattr("flatstream.datasets._reading.FEW_ROWS", 6)
     for name, value in (("PIECE", 700), ("FIRST_PIECE", 40), ("LARGEST_FRAME", 2500), ("HOLE", 300)):
         monkeypatch.setattr(f"flatstream.datasets._pieces.{name}", value)
@@ -169,6 +170,21 @@ def reading_end(path: Path) -> int:
         assert reader.stop_error is not None
         assert reader.stop_error.offset is not None
         return reader.stop_error.offset
+
+
+def test_a_compressed_file_that_is_cut_off_has_a_torn_end(tmp_path: Path) -> None:
+    rows = 3000
+    data = write_events(tmp_path / "a.fs", 0, rows).read_bytes()
+    (tmp_path / "a.fs").unlink()
+    stored = gzip.compress(data, 1)
+    (tmp_path / "a.fs.gz").write_bytes(stored[: len(stored) * 2 // 3])
+    found = flatstream.dataset(tmp_path)
+    count = found.count()
+    assert rows / 3 < count < rows
+    assert found.files.column("status").to_pylist()[0].startswith("torn end at ")
+    assert len(list(found.records())) == count
+    with pytest.raises(EOFError, match=r"a\.fs\.gz"):
+        flatstream.dataset(tmp_path, torn_end="raise").count()
 
 
 def test_zeros_at_the_end_are_a_torn_end(tmp_path: Path) -> None:

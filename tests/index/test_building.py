@@ -23,7 +23,7 @@ def test_every_kind_of_number_has_the_range_of_its_messages(tmp_path: Path) -> N
     path = tmp_path / "a.fs"
     write(path, 3000)
     report = build_index(path, SCALARS)
-    assert (report.action, report.rows, report.gaps, report.covered) == ("created", 3000, [], path.stat().st_size)
+    assert (report.action, report.rows, report.gaps, report.covered) == ("created", 3000, (), path.stat().st_size)
     index = loaded(path)
     assert len(index) == report.blocks > 5
     assert [each.path for each in index.fields] == SCALARS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def write(path: Path, numbers: range, mode: str = "w", **options: Any) -> Any:
 def test_index_covers_all_that_was_written(tmp_path: Path) -> None:
     path = tmp_path / "a.fs"
     report = write(path, range(3000), checksum="crc32")
-    assert (report.action, report.rows, report.gaps, report.stopped_because) == ("created", 3000, [], None)
+    assert (report.action, report.rows, report.gaps, report.stopped_because) == ("created", 3000, (), None)
     assert report.covered == report.stream_size == path.stat().st_size
     index = loaded(path)
     assert len(index) == report.blocks > 5
@@ -73,8 +74,50 @@ def test_every_way_of_writing_is_seen(tmp_path: Path, way: str, buffer_size: int
             for payload in reader:
                 writer.write_payload(payload)
     report = writer.index_report
-    assert (report.rows, report.gaps, report.covered) == (count, [], path.stat().st_size)
+    assert (report.rows, report.gaps, report.covered) == (count, (), path.stat().st_size)
     assert_right(path, loaded(path))
+
+
+def test_any_mixture_of_writes_and_flushes_is_seen(tmp_path: Path) -> None:
+    rnd = random.Random(11)
+    payloads = [bytes(MESSAGE.from_json("{}"))] * 3
+    other = tmp_path / "other.fs"
+    with flatstream.open(other, "w", checksum="crc32", describe=MESSAGE) as writer:
+        rows = (record(n) | ({"text": "y" * rnd.randrange(90_000)} if n % 40 == 0 else {}) for n in range(900))
+        RecordWriter(writer, MESSAGE).write_records(rows)
+    with flatstream.open(other) as reader:
+        payloads += [bytes(payload) for payload in reader]
+    for turn in range(6):
+        path = tmp_path / f"{turn}.fs"
+        size = rnd.choice([0, 300, 5000, 64 << 10, 1 << 20])
+        with (
+            flatstream.open(
+                path, "w", checksum="crc32", describe=MESSAGE, index=["time_ns", "maybe"], buffer_size=size
+            ) as writer,
+            flatstream.open(other) as reader,
+        ):
+            count = 0
+            for _ in range(60):
+                some = rnd.choices(payloads, k=rnd.choice([1, 5, 50]))
+                kind = rnd.randrange(6)
+                if kind == 0:
+                    for payload in some:
+                        writer.write_payload(payload)
+                elif kind == 1:
+                    writer.write_payloads(some)
+                elif kind == 2:
+                    writer.write_payload(bytearray(some[0]))
+                    some = some[:1]
+                elif kind == 3 and (batch := reader.read_batch(rnd.choice([1, 20, 200]))) is not None:
+                    writer.write_frames(batch)
+                    some = list(batch)
+                else:
+                    writer.flush()
+                    some = []
+                count += len(some)
+        report = writer.index_report
+        assert (report.rows, report.gaps, report.covered) == (count, (), path.stat().st_size)
+        assert_right(path, loaded(path))
 
 
 def test_appending_continues_the_index(tmp_path: Path) -> None:
@@ -92,7 +135,7 @@ def test_appending_builds_what_is_missing(tmp_path: Path) -> None:
     with flatstream.open(path, "w", checksum="xxhash64", describe=MESSAGE) as writer:
         RecordWriter(writer, MESSAGE).write_records(map(record, range(1500)))
     report = write(path, range(1500, 2000), "a")
-    assert (report.action, report.rows, report.gaps) == ("created", 2000, [])
+    assert (report.action, report.rows, report.gaps) == ("created", 2000, ())
     assert_right(path, loaded(path))
 
 

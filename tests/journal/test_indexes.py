@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import flatstream
 from flatstream import FlatStreamError
 from flatstream._ranges import ranges_of
 from flatstream.index import FileIndex, FileIndexer, UnusableIndex, build_index, load_index
@@ -359,3 +361,72 @@ def test_index_says_where_each_block_is(tmp_path: Path) -> None:
             offsets.append(reader.message_offset)
     assert np.array_equal(np.array(offsets)[found.first_frames], found.offsets)
     assert np.array_equal(found.offsets[1:], found.ends[:-1])
+
+
+def test_index_that_a_crash_has_torn_anywhere_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Several messages with blocks.
+    monkeypatch.setattr("flatstream.index.building.WRITE_FROM", 2)
+    path, index = tmp_path / "j" / segment_name(0), tmp_path / "j" / f"{segment_name(0)}.idx"
+    with JournalWriter(tmp_path / "j", describe=EVENT) as journal:
+        write_events(journal, range(3000))
+        manifest = (tmp_path / "j" / "journal.json").read_bytes()
+    segment, whole = path.read_bytes(), index.read_bytes()
+    with flatstream.open(index) as reader:
+        reader.read_message()
+        head = reader.message_offset
+    rng = random.Random(11)
+    continued = 0
+    for number in range(25):
+        cut = number * 3 if number < 4 else rng.randrange(len(whole) + 1)
+        garbage = rng.choice([b"", bytes(500), rng.randbytes(100), whole[-40:]])
+        (tmp_path / "j" / "journal.json").write_bytes(manifest)
+        path.write_bytes(segment)
+        index.write_bytes(whole[:cut] + garbage)
+        with JournalWriter(tmp_path / "j") as journal:
+            assert journal.position == 3000, (cut, len(garbage))
+            write_events(journal, range(3000, 3100))
+        if journal.health():
+            # What has no whole head, and other bytes behind it, does not look like an index, and is left as it is.
+            assert cut < head
+            assert garbage
+            assert index.read_bytes() == whole[:cut] + garbage
+        else:
+            check_index(path, 0, 3100)
+            continued += 1
+    assert continued > 15
+
+
+def test_file_in_the_place_of_an_index_is_never_changed(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path, describe=EVENT, index=False) as journal:
+        write_events(journal, range(10))
+    index = tmp_path / f"{segment_name(0)}.idx"
+    index.write_text("notes of somebody, which are not to be lost")
+    with JournalWriter(tmp_path) as journal:
+        write_events(journal, range(10, 20))
+        assert any("it is left as it is" in text for text in journal.health())
+    assert index.read_text() == "notes of somebody, which are not to be lost"
+    index.unlink()
+    index.mkdir()
+    with JournalWriter(tmp_path) as journal:
+        write_events(journal, range(20, 30))
+        assert any("could not be written" in text for text in journal.health())
+    assert index.is_dir()
+    with JournalReader(tmp_path) as reader:
+        assert [record.sequence for record in reader.records()] == list(range(30))
+
+
+def test_index_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path, describe=EVENT) as journal:
+        write_events(journal, range(100))
+    path = tmp_path / segment_name(0)
+    held = IndexFile(f"{path}.idx", os.stat(path))
+    try:
+        with JournalWriter(tmp_path) as journal:
+            write_events(journal, range(100, 200))
+            assert any("another writer has the file open" in text for text in journal.health())
+    finally:
+        held.close()
+    # The blocks that it has count, and the next writer adds the others.
+    with JournalWriter(tmp_path) as journal:
+        assert journal.position == 200
+    check_index(path, 0, 200)

@@ -236,7 +236,8 @@ READ_PAYLOADS: dict[str, Callable[[Path], list[bytes]]] = {
     "pyarrow": lambda path: [row["payload"] for row in read_arrow(path)],
 }
 READ_EVENTS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
-    "flatstream xxhash64": lambda path: [event_of(payload) for payload in read_frames("xxhash64")(path)],
+    "flatstream records": lambda path: [event_of(payload) for payload in read_frames("xxhash64")(path)],
+    "flatstream columns": lambda path: [event_of(payload) for payload in read_frames("xxhash64")(path)],
     "mcap": lambda path: [event_of(payload) for payload in read_mcap(path)],
     "protobuf": lambda path: [protobuf_message(data, EVENT_FIELDS) for data in read_varint_frames(path)],
     "msgpack": read_msgpack,
@@ -245,7 +246,7 @@ READ_EVENTS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
 }
 
 every_peer = pytest.mark.parametrize("peer", list(peers.PEERS))
-every_event_peer = pytest.mark.parametrize("peer", peers.EVENT_PEERS)
+every_event_peer = pytest.mark.parametrize("peer", list(peers.EVENT_PEERS))
 
 
 # What the peers write and read
@@ -267,9 +268,9 @@ def test_payloads_written_are_read_back_by_another_reader(peer: str, path: Path)
 @every_event_peer
 def test_events_written_are_read_back_by_another_reader(peer: str, path: Path) -> None:
     events = list(make_events(COUNT))
-    peers.PEERS[peer].write_events(str(path), events)
+    peers.EVENT_PEERS[peer].write_events(str(path), events)
     assert READ_EVENTS[peer](path) == events
-    assert peers.PEERS[peer].read_events(str(path)) == Totals(
+    assert peers.EVENT_PEERS[peer].read_events(str(path)) == Totals(
         events=40,
         sequence=780,
         memory_available=sum(event["memory_available"] for event in events),
@@ -277,6 +278,14 @@ def test_events_written_are_read_back_by_another_reader(peer: str, path: Path) -
         host_characters=18 * 40,
         core_user=sum(core["user"] for event in events for core in event["cores"]),
     )
+
+
+def test_several_batches_of_columns_are_all_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers.Arrow, "events_per_batch", 16)
+    peer = peers.EVENT_PEERS["flatstream columns"]
+    peer.write_events(str(path), make_events(COUNT))
+    assert READ_EVENTS["flatstream columns"](path) == list(make_events(COUNT))
+    assert peer.read_events(str(path))[:2] == (40, 780)
 
 
 def test_several_batches_of_arrow_are_all_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,6 +409,8 @@ RESULTS: dict[str, Any] = {
         "versions": {"flatstream": "0.1.0", "mcap": "9.8.7"},
     },
     "events": 10_000,
+    "files": 20,
+    "rows": 760_000,
     "results": [
         result("Write finished messages", "mcap", 3890.0),
         result("Write finished messages", "flatstream", 52.25),
@@ -407,6 +418,9 @@ RESULTS: dict[str, Any] = {
         result("Read finished messages", "flatstream", 7.4),
         result("Serialize and write events", "flatstream", 88_123.0),
         result("Read events and sum 5 fields", "mcap", 1_234_567.0),
+        result(chart.SLICE_PANEL, "flatstream, index", 12_300_000.0),
+        result(chart.SLICE_PANEL, "polars, Parquet", 45_600_000.0),
+        result(chart.SLICE_PANEL, "flatstream, all read", 1_230_000_000.0),
     ],
 }
 SVG = "{http://www.w3.org/2000/svg}"
@@ -421,6 +435,10 @@ def drawn_texts(svg: str) -> list[ElementTree.Element]:
 def test_chart_shows_names_times_day_and_machine() -> None:
     texts = ["".join(element.itertext()).strip() for element in drawn_texts(chart.draw(RESULTS))]
     assert set(chart.PANELS) <= set(texts)
+    assert f"{chart.SLICE_PANEL}: the whole question" in texts
+    assert any("20 files with 760,000 messages each" in text for text in texts)
+    for label in ("flatstream, index", "12.3 ms", "polars, Parquet", "45.6 ms", "1.23 s"):
+        assert label in texts
     for label in ("mcap", "msgpack", "flatstream", "3.89 µs", "52.2 ns", "576 ns", "7.4 ns", "88.1 µs", "1.23 ms"):
         assert label in texts
     assert "2025-01-31, Example <CPU> & Co, 8 cores, Example Linux 12, Python 3.11.7" in texts
@@ -478,15 +496,21 @@ def with_result(**values: Any) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without("date"), "results file: expected the key 'date', found ['events', 'machine', 'results']"),
+        (
+            without("date"),
+            "results file: expected the key 'date', found ['events', 'files', 'machine', 'results', 'rows']",
+        ),
         (lambda data: data.update(date="31.1.2025"), "results file.date: expected a date like 2025-01-31"),
         (lambda data: data.update(events=0), "results file.events: expected a positive number, found 0"),
+        (lambda data: data.update(files=0), "results file.files: expected a positive number, found 0"),
+        (lambda data: data.update(rows=-1), "results file.rows: expected a positive number, found -1"),
+        (without("rows"), "results file: expected the key 'rows', found ['date', 'events', 'files', 'machine', "),
         (lambda data: data.update(events=True), "results file.events: expected a value of type int, found True"),
         (lambda data: data.update(results={}), "results file.results: expected a value of type list, found {}"),
         (lambda data: data["machine"].pop("cpu"), "machine: expected the key 'cpu', found ['cores', 'os', "),
         (with_machine(cores="8"), "machine.cores: expected a value of type int, found '8'"),
         (with_machine(versions={"mcap": 1.6}), "machine.versions.mcap: expected a value of type str, found 1.6"),
-        (lambda data: data["results"].append(7), "results[6]: expected an object, found 7"),
+        (lambda data: data["results"].append(7), "results[9]: expected an object, found 7"),
         (with_result(panel="Delete"), "results[2].panel: expected one of ['Write finished messages', "),
         (with_result(name="mcap"), "results[2]: expected each name once in a panel, found 'mcap'"),
         (with_result(nanoseconds=None), "results[2].nanoseconds: expected a positive number, found None"),
@@ -494,7 +518,8 @@ def with_result(**values: Any) -> Callable[[dict[str, Any]], object]:
         (with_result(nanoseconds=0), "results[2].nanoseconds: expected a positive number, found 0"),
         (with_result(nanoseconds=float("nan")), "results[2].nanoseconds: expected a positive number, found nan"),
         (with_result(nanoseconds=float("inf")), "results[2].nanoseconds: expected a positive number, found inf"),
-        (lambda data: data["results"].pop(), "results: expected some of panel 'Read events and sum 5 fields'"),
+        (lambda data: data["results"].pop(5), "results: expected some of panel 'Read events and sum 5 fields'"),
+        (lambda data: data.update(results=data["results"][:6]), "results: expected some of panel 'Read five minutes"),
     ],
 )
 def test_results_of_another_form_are_refused(spoil: Callable[[dict[str, Any]], object], message: str) -> None:
@@ -540,6 +565,7 @@ def test_command_measures_every_peer_and_keeps_the_machine_anonymous(tmp_path: P
     # As a script, from another folder: the way that its docstring shows.
     script = [sys.executable, "-W", "error", chart.__file__]
     arguments = ["--measure", "results.json", "chart.svg", "--events", "3", "--rounds", "1"]
+    arguments += ["--files", "2", "--rows", "2000"]
     done = subprocess.run([*script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -552,12 +578,13 @@ def test_command_measures_every_peer_and_keeps_the_machine_anonymous(tmp_path: P
         *(("Read finished messages", name) for name in framing),
         *(("Serialize and write events", name) for name in peers.EVENT_PEERS),
         *(("Read events and sum 5 fields", name) for name in peers.EVENT_PEERS),
+        *((chart.SLICE_PANEL, name) for name in chart.SLICES),
     ]
-    assert results.keys() == {"date", "machine", "events", "results"}
-    assert results["events"] == 3
+    assert results.keys() == {"date", "machine", "events", "files", "rows", "results"}
+    assert (results["events"], results["files"], results["rows"]) == (3, 2, 2000)
     assert results["machine"].keys() == {"cpu", "cores", "os", "python", "versions"}
     assert platform.node() not in results["machine"].values()
     assert results["machine"]["python"] == platform.python_version()
     versions = results["machine"]["versions"]
-    assert list(versions) == ["flatstream", "flatbuffers", "mcap", "protobuf", "msgpack", "fastavro", "pyarrow"]
+    assert list(versions) == ["flatstream", *chart.PACKAGES]
     assert (versions["flatstream"], versions["pyarrow"]) == (flatstream.__version__, pyarrow.__version__)

@@ -124,6 +124,7 @@ def test_there_is_a_module_for_each_concern():
         "records_out",
         "verifying",
         "following",
+        "indexing",
         "journal_reading",
         "json_lines",
         "journal_threaded",

@@ -94,6 +94,10 @@ PUBLIC = {
     "Crc32": "calculate extend name size verify",
     "Crc32c": "calculate extend name size verify",
     "Crc64": "calculate extend name size verify",
+    "Dataset": (
+        "arrow_schema batches bytes_read columns count files head records refresh scan splits table_name time_field "
+        "time_range to_arrow_dataset to_parquet"
+    ),
     "DecompressionError": "next_intact_offset",
     "DecryptionError": "next_intact_offset",
     "DefaultDeframer": (
@@ -149,6 +153,9 @@ PUBLIC = {
         "accepted begin bind_description bounded compressed encrypted finish frame_and_write observed start "
         "transforms with_max_frame_len with_validator"
     ),
+    "IndexReport": (
+        "action blocks covered fields file frames gaps path replaced_because rows size stopped_because stream_size table"
+    ),
     "InvalidFrameError": "next_intact_offset",
     "JournalReader": "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches "
     "columns commit cursor deframer description detach directory encryption frames_read gaps id lost_bytes "
@@ -201,8 +208,8 @@ PUBLIC = {
     ),
     "StreamSerialize": "serialize",
     "StreamWriter": (
-        "buffer_capacity builder bytes_written close closed description detach flush framer frames_written is_refusing "
-        "pending_bytes recovery serializer sink sync write write_batch write_finished write_frames write_message "
+        "buffer_capacity builder bytes_written close closed description detach flush framer frames_written "
+        "index_report is_refusing pending_bytes recovery serializer sink sync write write_batch write_finished write_frames write_message "
         "write_payload write_payloads"
     ),
     "Struct": "",

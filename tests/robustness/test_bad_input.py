@@ -464,6 +464,15 @@ OTHERS = [
     *instances("recover", "deframer", "Deframer", lambda value: recover(b"", value), FRAMER, but_none=True),
     *instances("recover_file", "deframer", "Deframer", lambda value: recover_file(io.BytesIO(), value), but_none=True),
     *refusals(
+        "dataset",
+        flatstream.dataset,
+        (5, TypeError, "paths must be a path or an iterable of paths, got int"),
+        (b"a.fs", TypeError, "paths must be a path or an iterable of paths, got bytes"),
+        ([5], TypeError, "a path must be a str or an os.PathLike of it, got int"),
+        ("-", ValueError, "standard input"),
+    ),
+    Case("Dataset", lambda: flatstream.Dataset([], None, []), TypeError, r"made by flatstream.dataset"),
+    *refusals(
         "detect",
         flatstream.detect,
         *[(value, TypeError, "source must be a path, a bytes-like object or a seekable file") for value in (None, 5)],
@@ -474,6 +483,14 @@ OTHERS = [
         lambda value: flatstream.salvage(value, "never made"),
         (None, TypeError, "source must be a path or a bytes-like object, got None"),
         (io.BytesIO(), TypeError, "source must be a path or a bytes-like object, got <_io.BytesIO"),
+    ),
+    *refusals(
+        "build_index",
+        flatstream.build_index,
+        (None, TypeError, "path must be a str or os.PathLike, got None"),
+        (b"events.fs", TypeError, "path must be a str or os.PathLike, got b'events.fs'"),
+        ("s3://bucket/events.fs", ValueError, "the index of a URL cannot be written"),
+        (os.devnull, ValueError, "an index is about a regular file"),
     ),
     *refusals(
         "seal",
@@ -653,6 +670,7 @@ TAKE_ANYTHING = {
     "Detection",
     "EncryptionReport",
     "FrameSpan",
+    "IndexReport",
     "Packable",
     "ReclamationInfo",
     "ReclamationReason",

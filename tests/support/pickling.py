@@ -305,6 +305,8 @@ def carried() -> dict[str, list[Any]]:
     """Objects by the public name of their class; users' subclasses are with the class that they inherit from."""
     import numpy as np
 
+    from flatstream.datasets import Dataset, TimeRange
+    from flatstream.datasets._heads import Options
     from support.compression import Deflate, dictionary
     from support.schemas import SHAPES, TELEMETRY
 
@@ -409,7 +411,10 @@ def carried() -> dict[str, list[Any]]:
         "SplitFile": [SplitFile("b.fs", 3, 40)],
         "SplitReport": [SplitReport((SplitFile("b.fs", 3, 40),), read, 0)],
         "Input": [Input("events.fs", "file", 100), Input("-", "pipe")],
+        "IndexReport": [fs.IndexReport("a.fs.idx", "a.fs", "created", None, (), "a.B", 2, 9, 9, 70, 80, ((5, 9),), 60)],
         "InvalidFrameError": [damage],
+        "Dataset": [Dataset(["events*.fs"], Options(undescribed=TELEMETRY.root, on_error="skip"), [])],
+        "TimeRange": [TimeRange("time_ns", "ns", 1, 2)],
         "MemoryPolicy": [Never("a note")],
         "NoChecksum": [fs.NoChecksum()],
         "NoOpPolicy": [fs.NoOpPolicy()],

@@ -25,10 +25,10 @@ from flatstream._core.base.endian cimport load_u32
 from flatstream._core.checksums.kernel cimport RELEASE_FROM, checksum_kernel
 from flatstream._core.checksums.xxh3 cimport xxh3_64_kernel
 from flatstream._core.column_reader.column_memory cimport clear_columns, make_room, resize
-from flatstream._core.column_reader.extract cimport open_batch, read_batch, reset_damage
+from flatstream._core.column_reader.extract cimport read_batch, reset_damage
 from flatstream._core.column_reader.plan cimport OP_SCALAR
 from flatstream._core.column_reader.vtable_shapes cimport forget_shapes
-from flatstream._core.flatbuf.kinds cimport BOOL, BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UBYTE, UINT, ULONG, USHORT
+from flatstream._core.flatbuf.kinds cimport BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UINT, ULONG, USHORT
 from flatstream._core.flatbuf.layout cimport identifier_of
 from flatstream._core.flatbuf.message cimport is_other
 from flatstream._core.stream.frame_batch cimport FrameBatch
@@ -627,6 +627,8 @@ cdef class BlockBuilder(FrameWatcher):
         in the stream, and the last one ends at `end`. `stored` has the frames as they are stored, or is NULL.
         """
         cdef Py_ssize_t i = 0, done, window = MAX_WINDOW, n
+        if self.plan is None:
+            raise TypeError("BlockBuilder.__init__ was not called")
         while i < count:
             n = min(count - i, window)
             done = self.add_window(
