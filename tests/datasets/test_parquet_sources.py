@@ -172,7 +172,7 @@ def test_damage_behind_a_row_that_is_held_back_is_counted_once(tmp_path: Path) -
 
     source, lake = write_readings(tmp_path / "a.fs", range(50, 70)), tmp_path / "lake"
     data = bytearray(source.read_bytes())
-    data[-150] ^= 255
+    data[-110] ^= 255
     source.write_bytes(data)
     now = datetime.datetime.fromtimestamp(NOON // 10**9 + 65 * 60, datetime.UTC)
     report = export(source, lake, on_error="skip", until=now)
