@@ -456,9 +456,13 @@ class _Run:
             return "done"
         with _open(part) as file:
             head, tail = fingerprints_of(file, known.offset, with_tail=bool(known.tail))
+            # A URL has no status by which it is known without reading.
+            is_done = part.kind == "remote" and file.size == known.offset
         if head != known.head:
             return "another"
-        return "same" if tail == known.tail else "changed"
+        if tail != known.tail:
+            return "changed"
+        return "done" if is_done else "same"
 
     def _moved(self, path: str, part: Part) -> FileState | None:
         """What was exported of a file at another path, which has this one since. The old path is forgotten."""

@@ -192,6 +192,24 @@ def test_a_field_called_frame_is_exported(tmp_path: Path) -> None:
     assert numbers_of(lake) == list(range(6))
 
 
+def test_urls_are_exported_once(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    files = fsspec.filesystem("memory")
+    lake = tmp_path / "lake"
+    source = write_readings(tmp_path / "a.fs", range(10))
+    try:
+        files.pipe("/export/a.fs", source.read_bytes())
+        assert export("memory://export/*.fs", lake).rows == 10
+        assert export("memory://export/*.fs", lake).sources == 0
+        write_readings(source, range(10, 13), "a")
+        files.pipe("/export/a.fs", source.read_bytes())
+        files.pipe("/export/b.fs", write_readings(tmp_path / "b.fs", range(13, 15)).read_bytes())
+        assert export("memory://export/*.fs", lake).rows == 5
+    finally:
+        files.rm("/export", recursive=True)
+    assert numbers_of(lake) == list(range(15))
+
+
 def test_files_of_other_tables_and_none_are_passed_over(tmp_path: Path) -> None:
     write_readings(tmp_path / "a.fs", range(3))
     (tmp_path / "empty.fs").write_bytes(b"")
