@@ -26,7 +26,7 @@ logger = logging.getLogger("flatstream.datasets")
 # A piece is so large that handing it to a thread costs nothing beside reading it, and that two threads read files 1.8
 # times as fast as one (asv_benchmarks/scale.py). The first one of a scan is smaller, so that the first rows come at
 # once, and small if few are asked for.
-PIECE = 4 << 20
+PIECE = 8 << 20
 FIRST_PIECE = 64 << 10
 
 # A frame that is larger is left to a StreamReader, which reads it as it comes.
