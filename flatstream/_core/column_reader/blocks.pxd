@@ -72,6 +72,8 @@ cdef class BlockBuilder(FrameWatcher):
     cdef Py_ssize_t waiting
     # What is called when the sink has `threshold` blocks; what the watcher raised, after which it sees nothing.
     cdef object on_blocks
+    # What is called at the end.
+    cdef object on_end
     cdef Py_ssize_t threshold
     cdef readonly object failure
     cdef bint is_stopped

@@ -291,7 +291,7 @@ cdef class BlockBuilder(FrameWatcher):
 
     # Frames of a writer
 
-    def watch(self, head_size, base_offset, base_number, sees_stored, threshold, on_blocks):
+    def watch(self, head_size, base_offset, base_number, sees_stored, threshold, on_blocks, on_end):
         """Prepares it for a writer.
 
         Parameters
@@ -304,6 +304,8 @@ cdef class BlockBuilder(FrameWatcher):
             Whether what is stored are the messages themselves.
         threshold, on_blocks : int, callable
             It is called when the sink has that many blocks.
+        on_end : callable
+            Is called when no more frames come. Both raise nothing but what a signal handler raises.
         """
         if self.plan is None:
             raise TypeError("BlockBuilder.__init__ was not called")
@@ -313,10 +315,11 @@ cdef class BlockBuilder(FrameWatcher):
         self.threshold = checked_int("threshold", threshold, 1, 2**31)
         self.sees_stored = sees_stored
         self.on_blocks = on_blocks
+        self.on_end = on_end
 
     def stop(self):
         """Has it see nothing any more, and call nothing. Blocks that are there can be taken."""
-        self.on_blocks = None
+        self.on_blocks = self.on_end = None
         self.is_stopped = True
 
     cdef int see_frames(
@@ -400,6 +403,11 @@ cdef class BlockBuilder(FrameWatcher):
             self.failure is not None or self.waiting + self.block_count() >= self.threshold
         ):
             self.on_blocks()
+        return 0
+
+    cdef int conclude(self) except -1:
+        if self.on_end is not None:
+            self.on_end()
         return 0
 
     # Blocks
