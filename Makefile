@@ -18,7 +18,7 @@ DEV      := $(VENV)/.installed-dev
 DEV_FULL := $(VENV)/.installed-dev-full
 
 .DEFAULT_GOAL := help
-.PHONY: help build rebuild debug profile annotate demo cli-page test test-long test-faults test-sanitize test-wheel coverage check fmt bench \
+.PHONY: help build rebuild debug profile annotate demo cli-page test test-long test-faults test-engines run-test-engines test-sanitize test-wheel coverage check fmt bench \
 	bench-history chart corruption-table wheel clean
 
 help: ## this list
@@ -91,11 +91,11 @@ PARALLEL := -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 # Assertions are rewritten once and kept, whatever the environment says of bytecode: it takes each process 10 s.
 test: $(DEV_FULL) rebuild ## all tests but the long ones, or some of them: make test T="tests/stream -k torn"
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(if $(T),,$(PARALLEL)) --durations=15 -m "not long and not faults" $(T) $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(if $(T),,$(PARALLEL)) --durations=15 -m "not long and not faults and not engines" $(T) $(PYTEST_ARGS)
 
 test-long: $(DEV_FULL) rebuild ## all tests, including those that take longer
 	PYTHONDONTWRITEBYTECODE= FLATSTREAM_HYPOTHESIS=long $(BIN)/python -m pytest $(if $(T),,$(PARALLEL)) --durations=15 \
-		-m "not faults" $(T) $(PYTEST_ARGS)
+		-m "not faults and not engines" $(T) $(PYTEST_ARGS)
 
 # Root, strace, FUSE, loop devices and mkfs.ext4 or mkfs.xfs are used where they are; a case that lacks one is skipped, and
 # says which. A full run writes the table of docs/reliability.md; SHARE=0.1 runs a tenth of the cases.
@@ -104,6 +104,15 @@ test-faults: $(DEV_FULL) rebuild ## kills, failing system calls, full disks and 
 	PYTHONDONTWRITEBYTECODE= FLATSTREAM_FAULT_SHARE=$(SHARE) \
 		FLATSTREAM_FAULT_TABLE=$(if $(T)$(filter-out 1,$(SHARE)),,docs/reliability.md) \
 		$(BIN)/python -m pytest $(PARALLEL) -p no:cacheprovider -m faults $(or $(T),tests/faults) $(PYTEST_ARGS)
+
+# Dask, Ray and Spark are 1 GB of packages, in an environment of their own. Spark needs Java 17; its tests are skipped without.
+ENGINES_VENV ?= .venv-engines
+test-engines: ## the tests of flatstream.engines against Dask, Ray and Spark, with two workers each (5 minutes)
+	@$(MAKE) --no-print-directory VENV=$(ENGINES_VENV) run-test-engines
+
+run-test-engines: $(VENV)/.installed-engines rebuild
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --durations=5 -p no:cacheprovider -m engines \
+		$(or $(T),tests/engines) $(PYTEST_ARGS)
 
 # The modules are built into a copy of the package, so that the ordinary ones stay. Python itself is not built with the
 # sanitizers: their run time has to be there before it starts (LD_PRELOAD), memory must come from malloc to be watched,
@@ -120,7 +129,7 @@ test-sanitize: $(DEV_FULL) ## the tests on modules with address and undefined-be
 		ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1 \
 		UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:abort_on_error=1 \
 		PYTHONMALLOC=malloc PYTHONPATH=$(abspath $(SANITIZED)) FLATSTREAM_SANITIZED=1 \
-		$(abspath $(BIN))/python -m pytest $(PARALLEL) -p no:cacheprovider --capture=sys -m "not long and not faults" $(PYTEST_ARGS)
+		$(abspath $(BIN))/python -m pytest $(PARALLEL) -p no:cacheprovider --capture=sys -m "not long and not faults and not engines" $(PYTEST_ARGS)
 
 # Not the tests with threads, nor those that count blocks of memory: a tracer is called at every line and keeps notes, so
 # that compiled code which otherwise runs no Python, and relies on that, can be interrupted anywhere. They run in all
@@ -132,7 +141,7 @@ coverage: $(DEV_FULL) ## which lines of the compiled modules the tests run
 	find $(TRACED) -name '*.so' -delete
 	cd $(TRACED) && FLATSTREAM_COVERAGE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	cd $(TRACED) && PYTHONPATH=$(abspath $(TRACED)) FLATSTREAM_TRACED=1 COVERAGE_CORE=ctrace \
-		$(abspath $(BIN))/python -m coverage run -m pytest -p no:cacheprovider -m "not long and not faults" \
+		$(abspath $(BIN))/python -m coverage run -m pytest -p no:cacheprovider -m "not long and not faults and not engines" \
 		--ignore=tests/robustness/test_concurrency.py --ignore=tests/robustness/test_signals_and_forks.py \
 		--ignore=tests/checksums/test_lock_release.py --ignore=tests/checksums/test_lock_release_threads.py \
 		--ignore=tests/robustness/test_leaks.py --ignore=tests/stream/test_allocation.py \
@@ -150,7 +159,7 @@ test-wheel: $(DEV_FULL) ## the tests on a wheel in an empty environment
 	$(WHEELED)/venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls $(WHEELED)/dist/*.whl)[test]"
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		cp -r README.md CHANGELOG.md CONTRIBUTING.md LICENSE-MIT LICENSE-APACHE asv_benchmarks docs examples tests pyproject.toml "$$folder"/ && \
-		cd "$$folder" && $(abspath $(WHEELED))/venv/bin/python -m pytest $(PARALLEL) -p no:cacheprovider -m "not long and not faults" $(PYTEST_ARGS)
+		cd "$$folder" && $(abspath $(WHEELED))/venv/bin/python -m pytest $(PARALLEL) -p no:cacheprovider -m "not long and not faults and not engines" $(PYTEST_ARGS)
 
 # Half an hour on two cores.
 corruption-table: $(DEV_FULL) rebuild ## damage streams in every way, and write docs/corruption.md (SEEDS=10000)
@@ -179,7 +188,7 @@ fmt: $(DEV) ## format the Python sources, and mend what ruff can mend
 
 ##@ Measuring
 
-# Some two minutes, on a machine that does nothing else.
+# Some four minutes, on a machine that does nothing else.
 bench: $(DEV_FULL) rebuild ## the performance goals beside their yardsticks, in one table
 	$(BIN)/python -m asv_benchmarks.goals --growth $(BENCH_ARGS)
 

@@ -11,11 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.dataset
 import pyarrow.parquet
 
 import flatstream
 from flatstream.tools import convert
 
+from . import scale_data
 from .columns import stream_of_named_samples, stream_of_samples
 from .common import Benchmark
 from .telemetry_event import EXAMPLES, make_payloads
@@ -77,6 +80,69 @@ class ToParquet(Benchmark):
         with pyarrow.parquet.ParquetWriter(self.new_path(), self.columns.schema) as writer:
             writer.write_table(self.columns)
         assert self.path(self.runs).stat().st_size > 0
+
+
+class ToLake(Benchmark):
+    """Messages of ten hours and 14 fields, into a folder for each hour, beside pyarrow writing their table so."""
+
+    param_names = ("count",)
+    params = ([20_000, 760_000],)
+    number = 1
+    # Of `track_bytes_against_pyarrow`.
+    unit = "of pyarrow's bytes"
+
+    def setup(self, count: int) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.source = self.folder / "in.fs"
+        columns = scale_data.columns_of(0, count)
+        scale_data.write_stream(str(self.source), columns)
+        self.columns = flatstream.dataset(self.source).columns()
+        self.runs = 0
+        self.lake = self.folder / "lake"
+        flatstream.dataset(self.source).to_parquet(self.lake)
+
+    def teardown(self, count: int) -> None:
+        shutil.rmtree(self.folder)
+
+    def units(self, count: int) -> int:
+        """The number of messages per sample."""
+        return count
+
+    def new_folder(self) -> Path:
+        shutil.rmtree(self.folder / str(self.runs), ignore_errors=True)
+        self.runs += 1
+        return self.folder / str(self.runs)
+
+    def time_export(self, count: int) -> None:
+        report = flatstream.dataset(self.source).to_parquet(self.new_folder())
+        assert report.rows == count
+
+    def time_export_nothing(self, count: int) -> None:
+        """A run that finds nothing new, as most runs of cron do."""
+        assert flatstream.dataset(self.source).to_parquet(self.lake).rows == 0
+
+    def time_pyarrow(self, count: int) -> None:
+        """The yardstick: from memory, and with nothing that makes files lasting."""
+        rows = self.columns
+        hours = pc.floor_temporal(rows["time_ns"], unit="hour")
+        rows = rows.append_column("hour", pc.strftime(hours, "%Y-%m-%d %H"))
+        folder = self.new_folder()
+        pyarrow.dataset.write_dataset(
+            rows,
+            folder,
+            format="parquet",
+            partitioning=["hour"],
+            partitioning_flavor="hive",
+            max_rows_per_group=65_536,
+            file_options=pyarrow.dataset.ParquetFileFormat().make_write_options(compression="zstd"),
+        )
+        assert len(list(folder.iterdir())) >= 10
+
+    def track_bytes_against_pyarrow(self, count: int) -> float:
+        """The files of an export as a share of those of pyarrow's defaults, with the same compression."""
+        self.time_pyarrow(count)
+        size = sum(path.stat().st_size for path in (self.folder / str(self.runs)).rglob("*.parquet"))
+        return flatstream.dataset(self.source).to_parquet(self.new_folder()).size / size
 
 
 def make_stream(messages: str, count: int) -> bytes:

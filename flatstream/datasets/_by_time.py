@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,7 +62,7 @@ def share_by_time(
     # Times of which a coarser column has the same value are in one split.
     bounds = sorted({bound // scale * scale for bound in (*_quantiles(lows, sizes, count), last + scale)})
     shares = []
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in itertools.pairwise(bounds):
         runs = [run for file in files for run in _between(file, begin, end)]
         if runs:
             shares.append((runs, (begin, end)))

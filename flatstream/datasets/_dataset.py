@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from flatstream.datasets._arrow import ArrowDataset
     from flatstream.datasets._parquet import ParquetReport
+    from flatstream.datasets.splits import Split
     from flatstream.schema import RecordView, Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
@@ -40,6 +41,8 @@ PathLike = str | os.PathLike[str]
 
 # The rows of a batch, unless the caller says how many.
 BATCH_ROWS = 65_536
+# Of one file of which an index says that fewer bytes are read: threads take as long to begin.
+WORTH_THREADS = 4 << 20
 
 
 def dataset(
@@ -388,11 +391,23 @@ class Dataset(Snapshot):
         if limit is not None and limit <= BATCH_ROWS:
             # Other threads would read ahead what nobody asks for.
             threads = 1
+        prepare = partial(self._prepare, query, outcomes=outcomes, threads=threads)
+        chosen = self._targets(targets)
+        if threads > 1 and len(self._parts) == 1 and query.predicate is not None:
+            chosen = iter(list(chosen))
+            for target in targets:
+                try:
+                    prepare(target)
+                except BaseException:
+                    target.close()
+                    raise
+                if target.planned_bytes() < WORTH_THREADS:
+                    threads = 1
         found = scan(
-            self._targets(targets),
+            chosen,
             query,
             outcomes,
-            partial(self._prepare, query, outcomes=outcomes, threads=threads),
+            prepare,
             threads=threads,
             # The first piece is small, and so is the first batch then.
             by_one_reader=threads == 1 and limit is None,
@@ -470,8 +485,40 @@ class Dataset(Snapshot):
 
         return ArrowDataset(self)
 
-    def splits(self, n: int | None = None, where: Any = None) -> Any:
-        """Pieces of the dataset for other processes; see `flatstream.read_split`."""
+    def splits(self, n: int | None = None, where: Any = None) -> list[Split]:
+        """Shares the dataset out among other processes, which read their parts by `flatstream.read_split`.
+
+        Files are cut at frames: those that an index names, those at which the blocks of a sealed file begin, or those
+        that are found by leaping from header to header, which is done only in files that a cut lies in.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many splits; there may be fewer, if there are few frames, or if a file cannot be cut: it is encrypted, or
+            compressed as a whole. By default, so many that each has some 64 MiB.
+        where : optional
+            As for `batches`. `read_split` gives the rows that meet it, and splits leave out what an index says to have
+            none.
+
+        Returns
+        -------
+        list of Split
+            Of about as many bytes each, in the order of the dataset. Their rows are those of the dataset, each once.
+            They can be pickled, with less than 300 bytes each if they are of a few files, besides what is there once
+            for all of them: the schema and the options.
+
+        Raises
+        ------
+        TypeError
+            The dataset has a cipher that cannot be pickled, because it holds a key.
+        OSError, FlatStreamError, TypeError, ValueError, KeyError
+            An argument is wrong, or a file cannot be read; see `batches`.
+
+        Notes
+        -----
+        Whoever reads a split opens its files by their paths. With ``on_error="stop"``, a file is in one split; with
+        "resync", so is one without a checksum. The dataset is not changed, and several threads may call this.
+        """
         from flatstream.datasets.splits import plan_splits
 
         return plan_splits(self, n, where)

@@ -325,39 +325,40 @@ class _Run:
         self.total_bytes = 0
         self.files: dict[str, FileState] = {}
         self.journals: dict[str, JournalState] = {}
+        # The damage that ended some sources, and the journals of which nothing more is exported in this run.
+        self.errors: list[FlatStreamError] = []
+        self.stopped: set[str] = set()
 
     def go(self, export: Export) -> ParquetReport:
         self.export = export
         self.report = ParquetReport(export.directory, finished=export.finished)
         self.new = self._new_files()
-        errors: list[FlatStreamError] = []
         try:
-            self._export_all(errors)
+            self._export_all()
         except BaseException as error:
             say_what_is_full(error, export.directory)
             raise
         finally:
             self.new.close()
-        if errors:
-            for other in errors[1:]:
-                errors[0].add_note(f"and also: {other}")
-            raise errors[0]
+        if self.errors:
+            for other in self.errors[1:]:
+                self.errors[0].add_note(f"and also: {other}")
+            raise self.errors[0]
         return self.report
 
-    def _export_all(self, errors: list[FlatStreamError]) -> None:
-        """Exports all files and segments; the damage that ended some is put into `errors`."""
+    def _export_all(self) -> None:
+        """Exports all files and segments."""
         sources = list(self._plan())
         self.total_bytes = sum(one.part.size or 0 for one in sources)
-        stopped: set[str] = set()
         for number, source in enumerate(sources):
             # Behind the place where a journal stands still, nothing is exported: what is before it comes later.
-            if source.journal is not None and source.journal in stopped:
+            if source.journal is not None and source.journal in self.stopped:
                 continue
             damage, is_held_back = self._read(source)
             if damage is not None:
-                errors.append(damage)
+                self.errors.append(damage)
             if source.journal is not None and (damage is not None or is_held_back):
-                stopped.add(source.journal)
+                self.stopped.add(source.journal)
             if self.step_bytes >= STEP_BYTES or number % STEP_SOURCES == STEP_SOURCES - 1:
                 self._commit()
         self._commit()
@@ -426,7 +427,7 @@ class _Run:
         if judgement == "same":
             return _Source(number, part, key, known.file, folder, identity)
         if judgement != "done":
-            self._tell_changed(part.path, known.file)
+            self._tell_changed(part.path, known.file, folder)
         return None
 
     def _known_journal(self, folder: str, identity: str | None) -> JournalState | None:
@@ -455,9 +456,13 @@ class _Run:
             return "done"
         with _open(part) as file:
             head, tail = fingerprints_of(file, known.offset, with_tail=bool(known.tail))
+            # A URL has no status by which it is known without reading.
+            is_done = part.kind == "remote" and file.size == known.offset
         if head != known.head:
             return "another"
-        return "same" if tail == known.tail else "changed"
+        if tail != known.tail:
+            return "changed"
+        return "done" if is_done else "same"
 
     def _moved(self, path: str, part: Part) -> FileState | None:
         """What was exported of a file at another path, which has this one since. The old path is forgotten."""
@@ -481,14 +486,19 @@ class _Run:
                     return known
         return None
 
-    def _tell_changed(self, path: str, known: FileState) -> None:
-        if self.dataset._options.on_error == "raise":
-            raise FlatStreamError(
+    def _tell_changed(self, path: str, known: FileState, journal: str | None = None) -> None:
+        if self.dataset._options.on_error != "raise":
+            self.report.changed.append(path)
+            return
+        self.errors.append(
+            FlatStreamError(
                 f"{path}: its bytes before offset {known.offset}, up to which it was exported, are others now, so that "
                 "rows could be exported twice or not at all. With on_error='skip', 'stop' or 'resync', files that were "
                 "changed are left out"
             )
-        self.report.changed.append(path)
+        )
+        if journal is not None:
+            self.stopped.add(journal)
 
     # Reading
 
@@ -509,6 +519,7 @@ class _Run:
         reached = _Reached(begin, before.next)
         outcome = Outcome()
         found_damage: FlatStreamError | None = None
+        counted = 0, 0
         is_held_back = False
         try:
             opened = _open(part)
@@ -533,6 +544,8 @@ class _Run:
                 if found is None:
                     break
                 is_held_back = self._take(found[0], found[1], part.first, reached)
+                if not is_held_back:
+                    counted = outcome.so_far
                 self._tell(part, reached.position.offset)
                 if is_held_back:
                     break
@@ -544,12 +557,15 @@ class _Run:
             self.step_bytes += max(0, reached.position.offset - begin.offset)
             is_whole = found_damage is None and not is_held_back and outcome.torn is None and outcome.stopped is None
             self._settle(source, file, reached, status if is_whole else (-1, -1))
-        self.report.skipped += outcome.skipped
-        self.report.lost_bytes += outcome.lost_bytes
-        if outcome.stopped is not None:
-            self.report.stopped.append((part.path, str(outcome.stopped)))
         if is_held_back:
+            # The batch with the row that is held back is read again, and its damage found again.
             self.report.held_back.append(part.path)
+        else:
+            counted = outcome.skipped, outcome.lost_bytes
+            if outcome.stopped is not None:
+                self.report.stopped.append((part.path, str(outcome.stopped)))
+        self.report.skipped += counted[0]
+        self.report.lost_bytes += counted[1]
         self.done_bytes += part.size or 0
         self._tell(part, 0)
         return found_damage, is_held_back

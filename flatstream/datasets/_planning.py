@@ -41,7 +41,7 @@ MOST_DAMAGE = 100
 # How many blocks are tried for a cut.
 MOST_BLOCKS = 8
 
-# How much larger a compressed stream is than its file, as long as nothing else is known: it is for sharing out work only.
+# How much larger a compressed stream is taken to be than its file, where nothing tells: for sharing out work only.
 GUESSED_RATIO = 3
 
 

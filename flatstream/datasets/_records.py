@@ -150,6 +150,11 @@ def _read(
                         raise
                     outcome.torn = error.offset
                     record = None
+                except EOFError:
+                    if options.torn_end == "raise" or file.compression is None:
+                        raise
+                    outcome.torn = base.offset + reader.offset
+                    record = None
                 if record is None:
                     break
                 if passed:

@@ -272,8 +272,8 @@ class Split:
         return "flatstream.Split", self.source._payload, self.packed
 
 
-# Packing. Numbers are little-endian in groups of 7 bits, the highest bit of each byte saying that more follow. A path is
-# the number of characters that it shares with the one before it, and the rest. Offsets count from the range before.
+# Packing. Numbers are little-endian in groups of 7 bits, the highest bit of each byte saying that more follow. A path
+# is the number of characters that it shares with the one before it, and the rest. Offsets count from the range before.
 
 KINDS = ("file", "segment", "remote")
 
@@ -308,7 +308,8 @@ def _pack(content: _Content) -> bytes:
         files[-1][1].append(one)
     number(len(files))
     for part, ranges in files:
-        shared = len(os.path.commonprefix([before, part.path]))
+        pairs = enumerate(zip(before, part.path, strict=False))
+        shared = next((at for at, (one, other) in pairs if one != other), min(len(before), len(part.path)))
         rest = part.path[shared:].encode("utf-8", "surrogateescape")
         number(shared)
         number(len(rest))
@@ -446,8 +447,8 @@ def _opened(targets: Iterable[Target]) -> Iterator[Target]:
         if file.compression is None and 0 <= file.size < needed:
             target.close()
             raise UnexpectedEofError(
-                f"{target.part.path}: the file has become shorter since the splits were planned, which have frames up to "
-                f"{needed}",
+                f"{target.part.path}: the file has become shorter since the splits were planned: there were frames up "
+                f"to {needed}",
                 offset=needed,
             )
         if len(stretches) > 1:
@@ -515,8 +516,8 @@ def split_by_time(
 ) -> tuple[str, list[Split]]:
     """Splits of which each has a range of times, in the order of times.
 
-    Within a split, rows are in the order of the dataset. A block of a file that lies in two ranges is read by two splits,
-    each of which gives its rows.
+    Within a split, rows are in the order of the dataset. A block of a file that lies in two ranges is read by two
+    splits, each of which gives its rows.
 
     Parameters
     ----------
@@ -549,7 +550,8 @@ def split_by_time(
 
 def ticks(dataset: Dataset) -> int:
     """How many units of the time field make one of the time column of the dataset, which may be coarser."""
-    from flatstream.datasets._unify import UNITS, time_of
+    from flatstream.datasets._unify import time_of
+    from flatstream.description._schemas import UNITS
 
     time = time_of(dataset._kinds())
     if time is None:

@@ -39,27 +39,30 @@ def projected(dataset: Dataset | SplitSource, columns: Iterable[str] | None) -> 
     return dataset._schema(tuple(columns))
 
 
-def changed_schema(schema: pa.Schema, change: Callable[[pa.DataType], pa.DataType]) -> pa.Schema:
-    """The schema with the types of all fields changed, at every depth."""
+def changed_schema(
+    schema: pa.Schema, change: Callable[[pa.DataType], pa.DataType], *, nullable: bool = False
+) -> pa.Schema:
+    """The schema with the types of all fields changed, at every depth; and with all fields nullable, if that is said.
+
+    Engines join tables whose fields differ in that, and some cannot.
+    """
     import pyarrow as pa
 
-    return pa.schema([_changed_field(field, change) for field in schema])
+    return pa.schema([_changed_field(field, change, nullable) for field in schema])
 
 
-def _changed_field(field: pa.Field, change: Callable[[pa.DataType], pa.DataType]) -> pa.Field:
-    return field.with_type(_changed(field.type, change))
+def _changed_field(field: pa.Field, change: Callable[[pa.DataType], pa.DataType], nullable: bool) -> pa.Field:
+    return field.with_type(_changed(field.type, change, nullable)).with_nullable(nullable or field.nullable)
 
 
-def _changed(of: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+def _changed(of: pa.DataType, change: Callable[[pa.DataType], pa.DataType], nullable: bool) -> pa.DataType:
     import pyarrow as pa
 
     if pa.types.is_struct(of):
-        return pa.struct([_changed_field(of.field(index), change) for index in range(of.num_fields)])
-    if pa.types.is_list(of) or pa.types.is_fixed_size_list(of):
-        # Lists of a fixed size are those of arrays in structs; no engine has such a type.
-        return pa.list_(_changed_field(of.value_field, change))
-    if pa.types.is_large_list(of):
-        return pa.large_list(_changed_field(of.value_field, change))
+        return pa.struct([_changed_field(of.field(index), change, nullable) for index in range(of.num_fields)])
+    if pa.types.is_list(of) or pa.types.is_fixed_size_list(of) or pa.types.is_large_list(of):
+        # Every engine has lists of this kind only.
+        return pa.list_(_changed_field(of.value_field, change, nullable))
     return change(of)
 
 
@@ -67,7 +70,11 @@ def plain_type(of: pa.DataType) -> pa.DataType:
     """Enums as the names of their values: the dictionaries of two batches may differ, which no engine expects."""
     import pyarrow as pa
 
-    return of.value_type if pa.types.is_dictionary(of) else of
+    if pa.types.is_dictionary(of):
+        of = of.value_type
+    if pa.types.is_large_string(of) or pa.types.is_string_view(of):
+        return pa.string()
+    return pa.binary() if pa.types.is_large_binary(of) or pa.types.is_binary_view(of) else of
 
 
 def without_unsigned(of: pa.DataType) -> pa.DataType:

@@ -48,11 +48,12 @@ def read(
     partitions : int, optional
         How many, some 64 MB each by default. A partition may be of many files.
     index : str or bool, optional
-        The time field, or True for it: the column becomes the index of the data frame, whose partitions are time ranges,
-        with known divisions, and are sorted. That needs an index file beside each file (see `flatstream.build_index`).
+        The time field, or True for it: the column becomes the index of the data frame, whose partitions are time
+        ranges, with known divisions, and are sorted. That needs an index beside each file: see
+        `flatstream.build_index`.
     dtype_backend : "pyarrow", optional
-        Types of Arrow for all columns. By default, numbers, bools and times that are never null have types of NumPy, and
-        the others those of Arrow. Enums are strings.
+        Types of Arrow for all columns. By default, numbers, bools and times that are never null have types of NumPy,
+        and the others those of Arrow. Enums are strings.
     **options
         Those of `flatstream.dataset`, if `source` is paths.
 

@@ -104,7 +104,7 @@ def _datasource_class() -> Any:
 
     knows_projections = tuple(int(part) for part in ray.__version__.split(".")[:2]) >= PROJECTS
 
-    class FlatstreamDatasource(data.Datasource):  # type: ignore[misc]
+    class FlatstreamDatasource(data.Datasource):  # type: ignore[misc,name-defined]
         """The splits of a dataset as read tasks."""
 
         def __init__(self, dataset: Dataset, columns: list[str] | None, where: Any, partitions: int | None) -> None:
@@ -161,7 +161,7 @@ def _blocks(split: Split, columns: list[str] | None) -> Iterator[pa.Table]:
 
     # Without a column Ray forgets how many rows a table has.
     names = columns or split.source.arrow_schema.names[:1] if columns is not None else None
-    schema = changed_schema(projected(split.source, names), plain_type)
+    schema = changed_schema(projected(split.source, names), plain_type, nullable=True)
     count = 0
     for batch in read_split(split, names):
         count += 1

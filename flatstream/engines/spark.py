@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flatstream.datasets import Dataset, dataset
@@ -40,6 +41,7 @@ OPTIONS = (
     "begin",
     "end",
     "partitions",
+    "uint64",
     "table",
     "checksum",
     "schema",
@@ -63,6 +65,8 @@ def register(session: Any = None, *, push_filters: bool = True) -> None:
                       tell a data source which columns it needs. A schema given by ``.schema(...)`` says it too.
     ``begin, end``    The time range: rows with begin <= time < end. ISO 8601, where a time without a zone is in UTC,
                       or whole numbers in the unit of the time field.
+    ``uint64``        "decimal" (the default) or "long": the type of unsigned integers of 64 bits. Sums of long are
+                      several times as fast, and a value from 2**63 on is an error then.
     ``partitions``    How many; by default they are of 32 MiB to 1 GiB, two for each core if that makes such.
     ``table``, ``checksum``, ``schema`` (a path), ``on_error``, ``torn_end``, ``use_index``, ``times``
                       As for `flatstream.dataset`.
@@ -119,24 +123,29 @@ def _parallelism_of(session: Any) -> int:
 
 @functools.cache
 def _source_class(push_filters: bool, parallelism: int) -> Any:
-    """The class of the data source. Spark pickles it by value, so that all that it does is in functions of the module."""
+    """The class of the data source. Spark pickles it by value: what it does is in functions of this module."""
     from pyspark.sql.datasource import DataSource, DataSourceReader
 
     class FlatstreamReader(DataSourceReader):  # type: ignore[misc]
         def __init__(self, plan: _Plan) -> None:
             self.plan = plan
-            self.filters: list[tuple[str, str, Any]] = []
+            self.reading = plan.reading([])
+            self.conditions: list[tuple[str, str, Any]] = []
+
+        def __getstate__(self) -> dict[str, Any]:
+            # What a task needs, without the list of all files. Spark pickles it before it asks for the partitions.
+            return {"reading": self.reading}
 
         def partitions(self) -> list[Any]:
-            self.source, partitions = _partitions(self.plan, self.filters, parallelism)
-            return partitions
+            return _partitions(self.plan, self.conditions, parallelism)
 
         def read(self, partition: Any) -> Iterator[pa.RecordBatch]:
-            return _read(self.source, partition.value, self.plan)
+            return _read(self.reading, partition.value)
 
     class FilteringReader(FlatstreamReader):
         def pushFilters(self, filters: list[Any]) -> list[Any]:  # noqa: N802 - Spark's name
-            self.filters = conditions_of(filters, self.plan)
+            self.conditions = conditions_of(filters, self.plan)
+            self.reading = self.plan.reading(self.conditions)
             # Spark applies them again: its meaning is what counts.
             return filters
 
@@ -164,6 +173,22 @@ class _Plan(NamedTuple):
     schema: pa.Schema
     where: list[tuple[str, str, Any]]
     partitions: int | None
+
+    def conditions(self, filters: list[tuple[str, str, Any]]) -> Any:
+        """What rows must meet, for `Dataset.splits`."""
+        return [*self.where, *filters] or None
+
+    def reading(self, filters: list[tuple[str, str, Any]]) -> _Reading:
+        """What every task needs."""
+        return _Reading(SplitSource.of(self.dataset, self.conditions(filters)), self.columns, self.schema)
+
+
+class _Reading(NamedTuple):
+    """What every task needs: what splits have in common, the columns, and the schema that Spark gets."""
+
+    source: SplitSource
+    columns: list[str]
+    schema: pa.Schema
 
 
 def make_plan(options: Mapping[str, str], wanted: Any) -> _Plan:
@@ -194,11 +219,12 @@ def make_plan(options: Mapping[str, str], wanted: Any) -> _Plan:
         arguments["use_index"] = _flag("use_index", options["use_index"])
     found = dataset(paths, **arguments)
     names = _names(options["columns"]) if "columns" in options else None
-    schema = changed_schema(projected(found, names), _spark_type)
+    largest = options.get("uint64", "decimal").lower()
+    if largest not in ("decimal", "long"):
+        raise ValueError(f"uint64 must be 'decimal' or 'long', got {options['uint64']!r:.100}")
+    schema = changed_schema(projected(found, names), _long_type if largest == "long" else _spark_type, nullable=True)
     if wanted is not None:
-        from pyspark.sql.pandas.types import to_arrow_schema
-
-        schema = _as_wanted(found, to_arrow_schema(wanted))
+        schema = _as_wanted(found, wanted)
     return _Plan(found, schema.names, schema, _time_range(found, options), _count(options.get("partitions")))
 
 
@@ -211,15 +237,36 @@ def _spark_type(of: pa.DataType) -> pa.DataType:
     return without_unsigned(of)
 
 
-def _as_wanted(dataset: Dataset, wanted: pa.Schema) -> pa.Schema:
-    """The columns that the caller's schema has, with its types."""
+def _long_type(of: pa.DataType) -> pa.DataType:
+    """The same with the largest integers as signed ones."""
     import pyarrow as pa
 
+    return pa.int64() if pa.types.is_uint64(of) else _spark_type(of)
+
+
+def _as_wanted(dataset: Dataset, wanted: Any) -> pa.Schema:
+    """The columns that a StructType has. Numbers, strings and bytes get its types, others keep their own."""
+    import pyarrow as pa
+
+    simple = {
+        "byte": pa.int8(),
+        "short": pa.int16(),
+        "integer": pa.int32(),
+        "long": pa.int64(),
+        "float": pa.float32(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+        "string": pa.string(),
+        "binary": pa.binary(),
+    }
     fields = []
-    for field in changed_schema(projected(dataset, wanted.names), _spark_type):
-        to = wanted.field(field.name).type
-        if pa.types.is_timestamp(to) and pa.types.is_timestamp(field.type):
-            to = field.type
+    for field, asked in zip(
+        changed_schema(projected(dataset, wanted.names), _spark_type, nullable=True), wanted, strict=True
+    ):
+        kind = asked.dataType
+        to = simple.get(kind.typeName(), field.type)
+        if kind.typeName() == "decimal":
+            to = pa.decimal128(kind.precision, kind.scale)
         fields.append(field.with_type(to))
     return pa.schema(fields)
 
@@ -273,13 +320,14 @@ def _time(name: str, text: str) -> int | datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-Comparison = Literal["==", ">", ">=", "<", "<="]
+Comparison = Literal["==", ">", ">=", "<", "<=", "in"]
 COMPARISONS: dict[str, Comparison] = {
     "EqualTo": "==",
     "GreaterThan": ">",
     "GreaterThanOrEqual": ">=",
     "LessThan": "<",
     "LessThanOrEqual": "<=",
+    "In": "in",
 }
 
 
@@ -288,26 +336,41 @@ def conditions_of(filters: list[Any], plan: _Plan) -> list[tuple[str, str, Any]]
 
     Floating-point numbers are left out, since Spark's NaN is greater than all. So is whatever is not known.
     """
-    import pyarrow as pa
-
     conditions: list[tuple[str, str, Any]] = []
     for each in filters:
         comparison = COMPARISONS.get(type(each).__name__)
-        attribute = getattr(each, "attribute", ())
+        attribute: tuple[str, ...] = getattr(each, "attribute", ())
         if comparison is None or len(attribute) != 1 or attribute[0] not in plan.columns:
             continue
         name, value = attribute[0], each.value
-        stored = plan.dataset.arrow_schema.field(name).type
-        if pa.types.is_timestamp(stored):
-            if isinstance(value, datetime) and value.tzinfo is not None:
+        stored = plan.dataset._schema((name,)).field(0).type
+        if _types().is_timestamp(stored):
+            if comparison != "in" and isinstance(value, datetime) and value.tzinfo is not None:
                 conditions += _conditions_on_time(name, comparison, value)
-        elif (
-            (pa.types.is_integer(stored) and type(value) is int)
-            or (pa.types.is_boolean(stored) and type(value) is bool and comparison == "==")
-            or (pa.types.is_string(stored) and type(value) is str)
-        ):
-            conditions.append((name, comparison, value))
+            continue
+        values = [_as_stored(stored, one) for one in (value if comparison == "in" else [value])]
+        if None not in values and (comparison in ("==", "in") or not isinstance(values[0], bool)):
+            conditions.append((name, comparison, values if comparison == "in" else values[0]))
     return conditions
+
+
+def _as_stored(of: pa.DataType, value: Any) -> int | bool | str | None:
+    """A constant of a filter as a value of a column; None if it is none, or its comparison is not known."""
+    types = _types()
+    if types.is_integer(of):
+        if isinstance(value, Decimal) and value == value.to_integral_value():
+            value = int(value)
+        return value if type(value) is int else None
+    if (types.is_boolean(of) and type(value) is bool) or (types.is_string(of) and type(value) is str):
+        return value
+    return None
+
+
+def _types() -> Any:
+    """The questions about Arrow types."""
+    import pyarrow as pa
+
+    return pa.types
 
 
 def _conditions_on_time(name: str, comparison: Comparison, value: datetime) -> Iterator[tuple[str, str, Any]]:
@@ -323,24 +386,21 @@ def _conditions_on_time(name: str, comparison: Comparison, value: datetime) -> I
         yield (name, "<", after)
 
 
-def _partitions(
-    plan: _Plan, filters: list[tuple[str, str, Any]], parallelism: int
-) -> tuple[SplitSource | None, list[Any]]:
+def _partitions(plan: _Plan, filters: list[tuple[str, str, Any]], parallelism: int) -> list[Any]:
     from pyspark.sql.datasource import InputPartition
 
-    where = [*plan.where, *filters] or None
+    where = plan.conditions(filters)
     count = plan.partitions
     if count is None:
         size = planned_size(plan.dataset, where)
         count = max(min(size // LEAST_BYTES, 2 * parallelism), math.ceil(size / MOST_BYTES), 1)
-    splits = plan.dataset.splits(count, where)
-    # The reader, which is sent once, has what all splits share.
-    return (splits[0].source if splits else None), [InputPartition(split.packed) for split in splits]
+    # Without the source, which tasks get with the reader. Spark has at least one partition.
+    return [InputPartition(split.packed) for split in plan.dataset.splits(count, where)] or [InputPartition(None)]
 
 
-def _read(source: SplitSource | None, packed: bytes | None, plan: _Plan) -> Iterator[pa.RecordBatch]:
+def _read(reading: _Reading, packed: bytes | None) -> Iterator[pa.RecordBatch]:
     """What a task does, in a Python of an executor."""
-    if source is None or packed is None:
+    if packed is None:
         return
-    for batch in read_split(Split(source, packed), plan.columns):
-        yield cast_batch(batch, plan.schema)
+    for batch in read_split(Split(reading.source, packed), reading.columns):
+        yield cast_batch(batch, reading.schema)

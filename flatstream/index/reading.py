@@ -11,7 +11,9 @@ import logging
 import math
 import os
 import stat
-from dataclasses import dataclass, field
+import threading
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flatstream._remote import is_url
@@ -22,6 +24,7 @@ from flatstream.index._format import (
     BlocksEntry,
     Fingerprint,
     Head,
+    Parsed,
     fingerprint_of_first,
     fingerprint_of_last,
     parse_index,
@@ -40,6 +43,14 @@ LEAST_LIMIT = 4 << 20
 
 # How many of the last messages with blocks may have lost their place, because the end of the stream was written anew.
 MAX_STEPS_BACK = 64
+
+
+# In nanoseconds. A file that was changed longer ago cannot have been changed since without another time: the times of
+# file systems go in steps of some milliseconds, or of two seconds.
+OLD_ENOUGH = 3 * 10**9
+
+# How many blocks times fields are kept: 24 bytes each, and twice that while nobody else uses them.
+KEPT_BLOCKS = 1 << 19
 
 
 class _Ranges(Protocol):
@@ -85,10 +96,15 @@ class FieldStatistics:
     high: Any
     nulls: Any
 
+    @property
+    def arrays(self) -> tuple[Any, Any, Any]:
+        """All three."""
+        return self.low, self.high, self.nulls
+
 
 @dataclass(frozen=True)
 class FileIndex:
-    """The index of one stream: its blocks, in order. Arrays are of NumPy, and have an item for each block.
+    """The index of one stream: its blocks, in order. Arrays are of NumPy, read-only, with an item for each block.
 
     Attributes
     ----------
@@ -183,7 +199,7 @@ def load_index(
     reasons = []
     for name in index_paths(path):
         try:
-            data, status = _read_file(name, stream)
+            read, status = _read_file(name, stream)
         except FileNotFoundError:
             continue
         except (OSError, _UnusableError, ImportError, ValueError) as error:
@@ -193,7 +209,7 @@ def load_index(
             of_stream: os.stat_result | None = getattr(stream, "status", None)
             if status is not None and of_stream is not None and (who := who_else_writes(status, of_stream)):
                 raise _UnusableError(who)
-            return _load(name, data, stream, table, checksum)
+            return _load(name, read, stream, table, checksum)
         except _UnusableError as error:
             reasons.append(UnusableIndex(str(error), name))
     if not reasons:
@@ -202,7 +218,67 @@ def load_index(
     return reasons[0]
 
 
-def _read_file(name: str, stream: _Ranges) -> tuple[bytes, os.stat_result | None]:
+class _Read:
+    """An index that was read.
+
+    Attributes
+    ----------
+    parsed : Parsed
+        What it says.
+    whole : FileIndex or None
+        The arrays of all of it, once somebody has asked for them.
+    """
+
+    def __init__(self, parsed: Parsed) -> None:
+        self.parsed = parsed
+        self.whole: FileIndex | None = None
+
+
+class _Kept:
+    """The indexes that were read last, because to parse one takes ten times as long as to see that it is the same."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[Any, _Read] = {}
+        self._blocks = 0
+
+    @staticmethod
+    def key(status: os.stat_result) -> Any:
+        """What tells that a file is the same; None if it was changed so lately that its times may not tell."""
+        changed = max(status.st_mtime_ns, status.st_ctime_ns)
+        if not status.st_ino or time.time_ns() - changed <= OLD_ENOUGH:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def get(self, key: Any) -> _Read | None:
+        with self._lock:
+            found = self._found.pop(key, None)
+            if found is not None:
+                # The last one is the one that was used last.
+                self._found[key] = found
+            return found
+
+    def put(self, key: Any, read: _Read) -> None:
+        with self._lock:
+            if key in self._found:
+                return
+            self._found[key] = read
+            self._blocks += _size_of(read)
+            while self._blocks > KEPT_BLOCKS:
+                self._blocks -= _size_of(self._found.pop(next(iter(self._found))))
+
+
+def _size_of(read: _Read) -> int:
+    """How many blocks times fields there are, and some more for the index itself."""
+    head = read.parsed.head
+    fields = 0 if head is None else len(head.fields)
+    return 64 + sum(entry.blocks for entry in read.parsed.entries) * (1 + fields)
+
+
+_kept = _Kept()
+
+
+def _read_file(name: str, stream: _Ranges) -> tuple[_Read, os.stat_result | None]:
     limit = max(LEAST_LIMIT, stream.size // 4)
     if is_url(name):
         from flatstream._ranges import open_ranges
@@ -210,7 +286,7 @@ def _read_file(name: str, stream: _Ranges) -> tuple[bytes, os.stat_result | None
         with open_ranges(name) as remote:
             if not 0 <= remote.size <= limit:
                 raise _UnusableError(f"it has {remote.size} bytes, which is too many for the stream")
-            return remote.read_at(0, remote.size), None
+            return _Read(parse_index(remote.read_at(0, remote.size))), None
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     fd = os.open(name, flags)
     try:
@@ -219,13 +295,19 @@ def _read_file(name: str, stream: _Ranges) -> tuple[bytes, os.stat_result | None
             raise _UnusableError("it is no regular file")
         if status.st_size > limit:
             raise _UnusableError(f"it has {status.st_size} bytes, which is too many for the stream")
+        key = _kept.key(status)
+        if key is not None and (known := _kept.get(key)) is not None:
+            return known, status
         pieces = []
         left = limit + 1
         # It may grow meanwhile.
         while left and (piece := os.read(fd, min(left, 1 << 20))):
             pieces.append(piece)
             left -= len(piece)
-        return b"".join(pieces), status
+        read = _Read(parse_index(b"".join(pieces)))
+        if key is not None and _kept.key(os.fstat(fd)) == key:
+            _kept.put(key, read)
+        return read, status
     finally:
         os.close(fd)
 
@@ -242,8 +324,8 @@ def who_else_writes(status: os.stat_result, data: os.stat_result) -> str | None:
     return None
 
 
-def _load(name: str, data: bytes, stream: _Ranges, table: Table | None, checksum: str | None) -> FileIndex:
-    parsed = parse_index(data)
+def _load(name: str, read: _Read, stream: _Ranges, table: Table | None, checksum: str | None) -> FileIndex:
+    parsed = read.parsed
     head = parsed.head
     if head is None:
         raise _UnusableError(parsed.problem or "it is empty")
@@ -257,10 +339,15 @@ def _load(name: str, data: bytes, stream: _Ranges, table: Table | None, checksum
         raise _UnusableError("the stream cannot be read at offsets")
     if first_frame_of(stream, head.first_frame.size) != head.first_frame:
         raise _UnusableError("it is of another stream: the first frame is another")
-    entries = list(parsed.entries)
+    entries = parsed.entries
     last = find_last(entries, stream)
     if last < len(entries):
         notes.append(f"{len(entries) - last} of its messages are about another end of the stream")
+    elif len(fields) == len(head.fields):
+        whole = read.whole
+        if whole is None:
+            whole = read.whole = _assemble(name, head, entries, fields, [])
+        return replace(whole, path=name, statistics=dict(whole.statistics), gaps=list(whole.gaps), notes=notes)
     return _assemble(name, head, entries[:last], fields, notes)
 
 
@@ -379,6 +466,16 @@ def _assemble(
             gaps.append((behind, entry.begin))
         behind = entry.end
     covered = entries[-1].end if entries else 0
+    # Other readers get the same ones.
+    for array in (
+        offsets,
+        ends,
+        first_frames,
+        frames,
+        rows,
+        *(one for each in statistics.values() for one in each.arrays),
+    ):
+        array.setflags(write=False)
     return FileIndex(
         name,
         offsets,

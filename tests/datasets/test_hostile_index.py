@@ -44,7 +44,7 @@ def write(path: Path, rows: list[dict[str, Any]], table: Any = TABLE, **options:
         RecordWriter(stream, table).write_records(rows)
 
 
-def answers(folder: Path, *, index: bool = True, threads: int = 1, on_error: str = "raise") -> list[pa.Table]:
+def answers(folder: Path, *, index: bool = True, threads: int = 1, on_error: Any = "raise") -> list[pa.Table]:
     dataset = flatstream.dataset(folder, use_index=index, on_error=on_error, threads=threads)
     return [dataset.columns(["time_ns", "name"], where, frame=True).combine_chunks() for where in WHERES]
 

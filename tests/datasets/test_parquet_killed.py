@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def sweep(folder: Path, begin: int, stride: int) -> int:
 
 
 def test_export_killed_at_some_of_its_steps_has_each_row_once(tmp_path: Path) -> None:
-    assert sweep(tmp_path, 3, 7) >= 16
+    assert sweep(tmp_path, 3, 11) >= 10
 
 
 @pytest.mark.long
@@ -70,6 +71,52 @@ def test_export_of_a_growing_file_killed_at_random_has_each_row_once(tmp_path: P
     flatstream.dataset(source).to_parquet(lake, partition_by="day")
     assert numbers_of(lake) == list(range(written))
     assert leftovers_of(lake) == []
+
+
+def test_each_step_is_on_the_disk_before_the_next_one_counts_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut takes what was not synced: so files and source are synced before the state that counts on them."""
+    source, lake = write_readings(tmp_path / "a.fs", range(COUNT)), tmp_path / "lake"
+    done: list[tuple[str, str]] = []
+
+    def note(name: str, path: str) -> None:
+        done.append((name, os.path.relpath(path, tmp_path)))
+
+    def fsync(fd: int, whole: Any = os.fsync) -> None:
+        whole(fd)
+        note("sync", os.readlink(f"/proc/self/fd/{fd}"))
+
+    def link(path: str, name: str, whole: Any = os.link) -> None:
+        whole(path, name)
+        note("link", name)
+
+    def replace(path: str, name: str, whole: Any = os.replace) -> None:
+        whole(path, name)
+        note("replace", name)
+
+    for function in (fsync, link, replace):
+        monkeypatch.setattr(os, function.__name__, function)
+    report = flatstream.dataset(source).to_parquet(lake)
+    export = "lake/_flatstream/export"
+    files = [f"lake/{file}" for file in report.files]
+    news = [f"{export}/new/{Path(file).name}.partial" for file in report.files]
+    assert len(files) == 2
+    state = ("replace", f"{export}/state.json")
+    committed, cleared = (number for number, step in enumerate(done) if step == state)
+    for step in [("sync", "a.fs"), ("sync", f"{export}/new"), ("sync", f"{export}/state.json.new")]:
+        assert step in done[:committed], step
+    for new in news:
+        assert ("sync", new) in done[:committed]
+        assert done.index(("sync", new)) < done.index(("sync", f"{export}/new"), done.index(("sync", new)))
+    assert done[committed + 1] == ("sync", export)
+    for file in files:
+        linked = done.index(("link", file))
+        assert committed + 1 < linked < cleared
+        assert ("sync", str(Path(file).parent)) in done[linked:cleared]
+        # The folders were made before that.
+        for folder in (Path(file).parent.parent, "lake", "."):
+            assert ("sync", str(folder)) in done[:linked], folder
 
 
 def test_a_run_that_fails_leaves_nothing_and_the_next_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +184,22 @@ def test_a_name_that_another_file_has_is_not_taken(tmp_path: Path, monkeypatch: 
     foreign[0].unlink()
     assert flatstream.dataset(source).to_parquet(lake).finished == 1
     assert numbers_of(lake) == [0, 1, 2]
+
+
+def test_file_systems_without_locks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from flatstream import _lock
+
+    def no_lock(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    source, lake = write_readings(tmp_path / "a.fs", range(3)), tmp_path / "lake"
+    monkeypatch.setattr(_lock, "_try_lock", no_lock)
+    with pytest.raises(OSError, match=r"has no locks .* by which a run sees that another one runs") as caught:
+        flatstream.dataset(source).to_parquet(lake)
+    assert caught.value.errno == errno.ENOLCK
+    assert files_of(lake) == []
 
 
 def test_file_systems_without_links_work_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,8 @@ def test_a_file_that_is_cut_or_changed_is_refused_or_left_out(tmp_path: Path) ->
     for bad in (whole[:-200], whole[:-100] + bytes(100)):
         source.write_bytes(bad)
         with pytest.raises(FlatStreamError, match=r"a\.fs: its bytes before offset \d+, up to which it was exported"):
-            export(source, lake)
+            export([source, other], lake)
+        assert numbers_of(lake) == list(range(103))
         report = export([source, other], lake, on_error="resync")
         assert report.changed == [str(source)]
     assert numbers_of(lake) == list(range(103))
@@ -166,6 +167,20 @@ def test_damage_ends_one_file_and_not_the_others(tmp_path: Path) -> None:
     assert export([bad, good], lake, on_error="skip").rows == 0
 
 
+def test_damage_behind_a_row_that_is_held_back_is_counted_once(tmp_path: Path) -> None:
+    import datetime
+
+    source, lake = write_readings(tmp_path / "a.fs", range(50, 70)), tmp_path / "lake"
+    data = bytearray(source.read_bytes())
+    data[-110] ^= 255
+    source.write_bytes(data)
+    now = datetime.datetime.fromtimestamp(NOON // 10**9 + 65 * 60, datetime.UTC)
+    report = export(source, lake, on_error="skip", until=now)
+    assert (report.rows, report.skipped, len(report.held_back)) == (10, 0, 1)
+    report = export(source, lake, on_error="skip")
+    assert (report.rows, report.skipped, report.held_back) == (9, 1, [])
+
+
 def test_a_field_called_frame_is_exported(tmp_path: Path) -> None:
     schema = Schema.from_fbs(text="table T { time_ns: long; frame: int; number: long; } root_type T;")
     source, lake = tmp_path / "a.fs", tmp_path / "lake"
@@ -175,6 +190,24 @@ def test_a_field_called_frame_is_exported(tmp_path: Path) -> None:
             RecordWriter(stream, schema.root).write_records(rows)
         export(source, lake)
     assert numbers_of(lake) == list(range(6))
+
+
+def test_urls_are_exported_once(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    files = fsspec.filesystem("memory")
+    lake = tmp_path / "lake"
+    source = write_readings(tmp_path / "a.fs", range(10))
+    try:
+        files.pipe("/export/a.fs", source.read_bytes())
+        assert export("memory://export/*.fs", lake).rows == 10
+        assert export("memory://export/*.fs", lake).sources == 0
+        write_readings(source, range(10, 13), "a")
+        files.pipe("/export/a.fs", source.read_bytes())
+        files.pipe("/export/b.fs", write_readings(tmp_path / "b.fs", range(13, 15)).read_bytes())
+        assert export("memory://export/*.fs", lake).rows == 5
+    finally:
+        files.rm("/export", recursive=True)
+    assert numbers_of(lake) == list(range(15))
 
 
 def test_files_of_other_tables_and_none_are_passed_over(tmp_path: Path) -> None:
@@ -314,6 +347,23 @@ def test_an_open_hour_holds_back_all_later_segments(tmp_path: Path) -> None:
     assert report.held_back == [str(min(segments_of(journal).items())[1])]
     export(journal, lake, until=now + datetime.timedelta(hours=1))
     assert numbers_of(lake) == sorted([*range(55, 65), *range(10, 22)])
+
+
+def test_a_changed_segment_stops_its_journal_until_the_policy_says_otherwise(tmp_path: Path) -> None:
+    journal, lake = tmp_path / "journal", tmp_path / "lake"
+    append(journal, range(15))
+    export(journal, lake)
+    append(journal, range(15, 25))
+    changed = segments_of(journal)[10]
+    data = bytearray(changed.read_bytes())
+    # In a message that was exported.
+    data[-550] ^= 255
+    changed.write_bytes(data)
+    with pytest.raises(FlatStreamError, match="are others now"):
+        export(journal, lake)
+    assert numbers_of(lake) == list(range(15))
+    assert export(journal, lake, on_error="resync").changed == [str(changed)]
+    assert numbers_of(lake) == [*range(15), *range(20, 25)]
 
 
 def test_a_damaged_segment_stops_its_journal_until_the_policy_says_otherwise(tmp_path: Path) -> None:

@@ -420,7 +420,7 @@ def test_splits_by_time_have_each_row_once_in_its_range(tmp_path: Path) -> None:
     found = []
     for split, following in zip(splits, [*splits[1:], None], strict=True):
         assert split.times is not None
-        assert following is None or split.times[1] == following.times[0]
+        assert following is None or (following.times is not None and split.times[1] == following.times[0])
         numbers = rows([split])
         assert all(split.times[0] <= BEGIN + number * SECOND < split.times[1] for number in numbers)
         found += numbers

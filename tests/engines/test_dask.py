@@ -83,9 +83,7 @@ def test_aggregates_are_those_of_the_table(folder: Path, table: Any, cluster: An
     frame = read(folder, partitions=6)
     found = frame.groupby("state").sequence.sum().compute()
     expected = table.group_by("state").aggregate([("sequence", "sum")])
-    assert found.to_dict() == dict(
-        zip(*(column.to_pylist() for column in expected.select(["state", "sequence_sum"]).columns))
-    )
+    assert found.to_dict() == {row["state"]: row["sequence_sum"] for row in expected.to_pylist()}
     assert len(frame) == table.num_rows
     assert frame.memory_used.max().compute() == max(table.column("memory_used").to_pylist())
 
@@ -147,8 +145,8 @@ def test_the_time_as_index_has_divisions_and_finds_slices(folder: Path, table: A
     assert part.npartitions <= 2
     expected = table.filter((pc.field("time_ns") >= begin) & (pc.field("time_ns") <= end))
     found = part.compute()
-    assert sorted(zip(found.host, found.sequence)) == sorted(
-        zip(expected.column("host").to_pylist(), expected.column("sequence").to_pylist())
+    assert sorted(zip(found.host, found.sequence, strict=True)) == sorted(
+        (row["host"], row["sequence"]) for row in expected.to_pylist()
     )
 
 
@@ -216,7 +214,7 @@ def test_wrong_arguments_are_refused(folder: Path, table: Any) -> None:
         read(folder, ["nothing"])
     with pytest.raises(TypeError, match="several names"):
         read(folder, "host")
-    with pytest.raises(ValueError, match="partitions|n must be"):
+    with pytest.raises(ValueError, match="n must be"):
         read(folder, partitions=0)
     with pytest.raises(ValueError, match="dtype_backend"):
         read(folder, dtype_backend="numpy")
