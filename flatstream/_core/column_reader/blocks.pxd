@@ -21,6 +21,8 @@ cdef union Number:
 # The range of one field: of the block that is being filled, and of the blocks of the run that is not taken yet.
 cdef struct FieldRange:
     Node* node
+    # Arrow's format of its column.
+    char format
     Form form
     Number low
     Number high
