@@ -250,19 +250,20 @@ class Dataset(Snapshot):
             A path stands for nothing now. Then nothing has changed.
         """
         parts = find_parts(self._paths)
-        if parts != self._parts:
-            known = {part: number for number, part in enumerate(self._parts)}
-            old_heads = self._heads
-            self._parts = parts
-            bytes_read = self._bytes_read
-            self._forget()
-            self._bytes_read = bytes_read
-            # The beginning of a file that has not changed is still the same.
-            self._heads = {
-                number: old_heads[known[part]]
-                for number, part in enumerate(parts)
-                if part in known and known[part] in old_heads
-            }
+        # Of URLs it is not known whether they have changed.
+        known = {part: number for number, part in enumerate(self._parts) if part.kind != "remote"}
+        heads, bytes_read, is_same = self._heads, self._bytes_read, parts == self._parts and len(known) == len(parts)
+        if is_same:
+            # An index may be new.
+            self._indexes = {}
+            return
+        self._parts = parts
+        self._forget()
+        self._bytes_read = bytes_read
+        # The beginning of a file that has not changed is still the same.
+        self._heads = {
+            number: heads[known[part]] for number, part in enumerate(parts) if part in known and known[part] in heads
+        }
 
     # Reading
 

@@ -173,6 +173,7 @@ class _Scan:
         before, self._current = self._current, target
         if before is not None and before is not target:
             before.close()
+            before.forget()
             yield before, [], None
         if target is not None and before is not target:
             self._seen.append(target)
