@@ -220,7 +220,7 @@ class Dataset(Snapshot):
         Columns: `path`; `bytes` (as stored, null of a URL); `journal` (its folder, for a segment); `compression`;
         `checksum`; `table`; `index` ("covers ...", "none", or "ignored: " and why); `first_time` and `last_time`, where
         an index tells them; and `status`, which says what was found when it was last read: "", "torn end at ...",
-        "damaged: ...", "stopped at ...", "removed", or "no stream: ...".
+        "damaged: ...", "stopped at ..." or "removed"; or "cannot be read: ..." and why.
         """
         return files_table(self)
 

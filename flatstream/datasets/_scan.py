@@ -177,6 +177,8 @@ class _Scan:
             yield before, [], None
         if target is not None and before is not target:
             self._seen.append(target)
+            # What was found out before is of another reading.
+            self._outcome(target)
             with self._lock:
                 self._planner.forget_before(target)
 
