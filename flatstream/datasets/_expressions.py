@@ -420,6 +420,9 @@ class _PolarsReader:
             logic = "and" if name == "AllHorizontal" else "or"
             return Combined(logic, tuple(as_tree(columns, node) for node in nodes))
         if name == "IsBetween" and len(nodes) == 3:
+            if any(isinstance(node, LiteralValue) and node.kind == "null" for node in nodes):
+                # Not by Kleene's logic, as of 2.1: null also for a value that the other limit leaves out.
+                return UNKNOWN
             low, high = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "None": (">", "<")}[
                 options["closed"]
             ]
