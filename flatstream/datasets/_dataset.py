@@ -458,7 +458,7 @@ class Dataset(Snapshot):
         Raises
         ------
         ImportError
-            There is no polars, or one without ``polars.io.plugins.register_io_source``.
+            There is no polars, or one before 1.33.
 
         Notes
         -----
