@@ -54,6 +54,8 @@ class Plan:
     export_rate: float = 0.26e9
     scan_rate: float = 1.5e9
     index_load_seconds: float = 80e-6
+    # To plan a file in a store by its index: status, head and index, each opened and read, and the last frame.
+    index_requests: int = 8
     # What is there.
     disk_rate: float = 200e6
     disk_bytes: float = 1e12
@@ -263,7 +265,7 @@ def limits(plan: Plan, day: Day, together: Day) -> list[tuple[str, float, str, s
     all_files = files * plan.lake_days
     everything = requests_time(plan, all_files / plan.keys_per_list + all_files)
     hour = requests_time(plan, math.ceil(files / 24 / plan.keys_per_list) + files / 24)
-    indexes = requests_time(plan, day.segments) + day.segments * plan.index_load_seconds
+    indexes = requests_time(plan, day.segments * plan.index_requests) + day.segments * plan.index_load_seconds
     indexes += day.index_bytes * 8 / plan.lake_bits
     patience = plan.patience_seconds
     rows = [

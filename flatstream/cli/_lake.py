@@ -52,7 +52,7 @@ def export(
     fields: tuple[str, ...],
     where: Any,
     on_error: Any,
-    compression: str | None,
+    compression: Any,
     decrypt: bool,
     as_json: bool,
 ) -> int:

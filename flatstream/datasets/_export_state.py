@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
@@ -53,6 +54,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 IDENTITY = re.compile("[0-9a-f]{8}")
 
 HASH = XxHash64()
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,7 @@ class Export:
         options = json.loads(json.dumps(options))
         self._make_lasting(self.new)
         # Kept open, and locked, until the end.
-        self._lock = open_for_writing(os.path.join(self.folder, LOCK), "ab")
+        self._lock = _locked(os.path.join(self.folder, LOCK))
         try:
             found = self._load()
             if found is None:
@@ -331,6 +334,8 @@ class Export:
                     )
 
     def _remove_unfinished(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self.path}.new")
         for one in os.listdir(self.new):
             if one.endswith(PARTIAL):
                 with contextlib.suppress(FileNotFoundError):
@@ -429,6 +434,19 @@ class Export:
         # Also of one that is there: whoever made it may have been killed before this.
         sync_folder(folder)
         self._lasting.add(folder)
+
+
+def _locked(path: str) -> io.FileIO:
+    """The file that a run keeps open and locked."""
+    try:
+        return open_for_writing(path, "ab")
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            text = (
+                f"the file system has no locks ({os.strerror(error.errno)}), by which a run sees that another one runs"
+            )
+            raise OSError(error.errno, text, path) from error
+        raise
 
 
 def _give_one(new: str, path: str) -> int:

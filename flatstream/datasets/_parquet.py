@@ -456,9 +456,13 @@ class _Run:
             return "done"
         with _open(part) as file:
             head, tail = fingerprints_of(file, known.offset, with_tail=bool(known.tail))
+            # A URL has no status by which it is known without reading.
+            is_done = part.kind == "remote" and file.size == known.offset
         if head != known.head:
             return "another"
-        return "same" if tail == known.tail else "changed"
+        if tail != known.tail:
+            return "changed"
+        return "done" if is_done else "same"
 
     def _moved(self, path: str, part: Part) -> FileState | None:
         """What was exported of a file at another path, which has this one since. The old path is forgotten."""
@@ -515,6 +519,7 @@ class _Run:
         reached = _Reached(begin, before.next)
         outcome = Outcome()
         found_damage: FlatStreamError | None = None
+        counted = 0, 0
         is_held_back = False
         try:
             opened = _open(part)
@@ -539,6 +544,8 @@ class _Run:
                 if found is None:
                     break
                 is_held_back = self._take(found[0], found[1], part.first, reached)
+                if not is_held_back:
+                    counted = outcome.so_far
                 self._tell(part, reached.position.offset)
                 if is_held_back:
                     break
@@ -550,12 +557,15 @@ class _Run:
             self.step_bytes += max(0, reached.position.offset - begin.offset)
             is_whole = found_damage is None and not is_held_back and outcome.torn is None and outcome.stopped is None
             self._settle(source, file, reached, status if is_whole else (-1, -1))
-        self.report.skipped += outcome.skipped
-        self.report.lost_bytes += outcome.lost_bytes
-        if outcome.stopped is not None:
-            self.report.stopped.append((part.path, str(outcome.stopped)))
         if is_held_back:
+            # The batch with the row that is held back is read again, and its damage found again.
             self.report.held_back.append(part.path)
+        else:
+            counted = outcome.skipped, outcome.lost_bytes
+            if outcome.stopped is not None:
+                self.report.stopped.append((part.path, str(outcome.stopped)))
+        self.report.skipped += counted[0]
+        self.report.lost_bytes += counted[1]
         self.done_bytes += part.size or 0
         self._tell(part, 0)
         return found_damage, is_held_back

@@ -67,6 +67,8 @@ class Outcome:
         Whether the part was read to its end.
     index_dropped : str or None
         Why its index was left aside while it was read.
+    so_far : (int, int)
+        How many messages and bytes were left out before the end of the batch that `read_sequentially` gave last.
     """
 
     torn: int | None = None
@@ -76,6 +78,7 @@ class Outcome:
     is_removed: bool = False
     is_complete: bool = False
     index_dropped: str | None = None
+    so_far: tuple[int, int] = (0, 0)
     bytes_read: int = 0
 
     @property
@@ -311,6 +314,7 @@ def read_sequentially(
                 reached = stream._reader.reached
                 if reached is not None:
                     place = Position(base.offset + reached[0], base.frame + reached[1])
+                outcome.so_far = stream.skipped, stream.lost_bytes
                 yield columns.rows(batch, part, base.frame), place
                 if least is not None and place.offset >= least and stream.stop_error is None:
                     ranges = stream.lost_ranges

@@ -38,7 +38,7 @@ def sweep(folder: Path, begin: int, stride: int) -> int:
 
 
 def test_export_killed_at_some_of_its_steps_has_each_row_once(tmp_path: Path) -> None:
-    assert sweep(tmp_path, 3, 7) >= 16
+    assert sweep(tmp_path, 3, 11) >= 10
 
 
 @pytest.mark.long
@@ -184,6 +184,22 @@ def test_a_name_that_another_file_has_is_not_taken(tmp_path: Path, monkeypatch: 
     foreign[0].unlink()
     assert flatstream.dataset(source).to_parquet(lake).finished == 1
     assert numbers_of(lake) == [0, 1, 2]
+
+
+def test_file_systems_without_locks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from flatstream import _lock
+
+    def no_lock(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    source, lake = write_readings(tmp_path / "a.fs", range(3)), tmp_path / "lake"
+    monkeypatch.setattr(_lock, "_try_lock", no_lock)
+    with pytest.raises(OSError, match=r"has no locks .* by which a run sees that another one runs") as caught:
+        flatstream.dataset(source).to_parquet(lake)
+    assert caught.value.errno == errno.ENOLCK
+    assert files_of(lake) == []
 
 
 def test_file_systems_without_links_work_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

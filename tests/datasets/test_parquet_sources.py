@@ -167,6 +167,20 @@ def test_damage_ends_one_file_and_not_the_others(tmp_path: Path) -> None:
     assert export([bad, good], lake, on_error="skip").rows == 0
 
 
+def test_damage_behind_a_row_that_is_held_back_is_counted_once(tmp_path: Path) -> None:
+    import datetime
+
+    source, lake = write_readings(tmp_path / "a.fs", range(50, 70)), tmp_path / "lake"
+    data = bytearray(source.read_bytes())
+    data[-110] ^= 255
+    source.write_bytes(data)
+    now = datetime.datetime.fromtimestamp(NOON // 10**9 + 65 * 60, datetime.UTC)
+    report = export(source, lake, on_error="skip", until=now)
+    assert (report.rows, report.skipped, len(report.held_back)) == (10, 0, 1)
+    report = export(source, lake, on_error="skip")
+    assert (report.rows, report.skipped, report.held_back) == (9, 1, [])
+
+
 def test_a_field_called_frame_is_exported(tmp_path: Path) -> None:
     schema = Schema.from_fbs(text="table T { time_ns: long; frame: int; number: long; } root_type T;")
     source, lake = tmp_path / "a.fs", tmp_path / "lake"
@@ -176,6 +190,24 @@ def test_a_field_called_frame_is_exported(tmp_path: Path) -> None:
             RecordWriter(stream, schema.root).write_records(rows)
         export(source, lake)
     assert numbers_of(lake) == list(range(6))
+
+
+def test_urls_are_exported_once(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    files = fsspec.filesystem("memory")
+    lake = tmp_path / "lake"
+    source = write_readings(tmp_path / "a.fs", range(10))
+    try:
+        files.pipe("/export/a.fs", source.read_bytes())
+        assert export("memory://export/*.fs", lake).rows == 10
+        assert export("memory://export/*.fs", lake).sources == 0
+        write_readings(source, range(10, 13), "a")
+        files.pipe("/export/a.fs", source.read_bytes())
+        files.pipe("/export/b.fs", write_readings(tmp_path / "b.fs", range(13, 15)).read_bytes())
+        assert export("memory://export/*.fs", lake).rows == 5
+    finally:
+        files.rm("/export", recursive=True)
+    assert numbers_of(lake) == list(range(15))
 
 
 def test_files_of_other_tables_and_none_are_passed_over(tmp_path: Path) -> None:

@@ -32,6 +32,10 @@ Journals
     power_disk         a disk that loses power
     fault_counts       how many faults of each kind were tried
 
+Datasets
+    lakes              streams to be exported, and what is in the folders of Parquet files made of them
+    export_kills       a program that kills an export at each of its steps
+
 Command line
     cli                runs commands in this process or as the installed script, and compares what they print
     cli_samples        files and journals of every kind
