@@ -123,11 +123,11 @@ def test_damage_is_treated_as_by_the_dataset(tmp_path: Path, checksum: str, what
     try:
         want = expected(dataset)
     except FlatStreamError as error:
-        for count in COUNTS:
+        for count in (1, 9):
             with pytest.raises(type(error)):
                 rows(dataset.splits(count))
     else:
-        check(dataset, want)
+        check(dataset, want, (1, 9))
 
 
 def damage_of(frame: bytearray, what: str) -> bytearray:
@@ -373,7 +373,7 @@ def test_an_index_of_another_file_changes_no_result(tmp_path: Path, on_error: An
     dataset = flatstream.dataset(tmp_path, on_error=on_error)
     want = dataset.columns(["sequence"], where).column(0).to_pylist()
     assert len(want) > 1000
-    for count in COUNTS:
+    for count in (1, 9):
         assert rows(dataset.splits(count, where)) == want
 
 
@@ -403,7 +403,7 @@ def test_damage_in_a_file_with_an_index_is_treated_as_by_the_dataset(
             with pytest.raises(FlatStreamError):
                 rows(dataset.splits(4, where))
         else:
-            for count in (1, 4, 30):
+            for count in (1, 9):
                 assert rows(dataset.splits(count, where)) == want.column(0).to_pylist()
 
 
