@@ -188,7 +188,7 @@ fmt: $(DEV) ## format the Python sources, and mend what ruff can mend
 
 ##@ Measuring
 
-# Some two minutes, on a machine that does nothing else.
+# Some four minutes, on a machine that does nothing else.
 bench: $(DEV_FULL) rebuild ## the performance goals beside their yardsticks, in one table
 	$(BIN)/python -m asv_benchmarks.goals --growth $(BENCH_ARGS)
 

@@ -708,6 +708,17 @@ def many_files() -> Iterator[Goal]:
             target,
             "message",
         )
+    yield Goal(
+        "Q9",
+        "writing records to a journal with an index of one field, beside without",
+        indexing.WritingAJournal,
+        "time_records_with_index",
+        "time_records",
+        (),
+        SLOWER,
+        1.2,
+        "message",
+    )
 
 
 def bytes_text(size: int) -> str:

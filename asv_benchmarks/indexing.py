@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import flatstream
 from flatstream._ranges import RangeFile, open_ranges
 from flatstream.index import FileIndex, build_index, load_index
+from flatstream.journal import JournalWriter
 
 from .stream_io import OnDisk
 from .telemetry_event import EXAMPLES
@@ -95,6 +97,33 @@ class Writing(IndexedFile):
     def time_payloads(self) -> None:
         """The yardstick."""
         self.write_payloads(index=False)
+
+
+class WritingAJournal(IndexedFile):
+    """Writing a journal whose thread writes an index of one field, and without; both until it is closed (Q9)."""
+
+    rounds, repeat = 1, (3, 10, 4.0)
+
+    def setup(self) -> None:
+        self.make_file()
+        self.journal = self.path.with_name("journal")
+
+    def units(self) -> int:
+        """The number of messages per sample."""
+        return self.count
+
+    def write(self, *, index: bool) -> None:
+        shutil.rmtree(self.journal, ignore_errors=True)
+        with JournalWriter(self.journal, describe=self.table, index=index, time_field="wall_time_ns") as journal:
+            flatstream.RecordWriter(journal, self.table).write_records(self.records)
+        assert not index or journal.index_report.rows == self.count
+
+    def time_records_with_index(self) -> None:
+        self.write(index=True)
+
+    def time_records(self) -> None:
+        """The yardstick."""
+        self.write(index=False)
 
 
 class Loading(IndexedFile):

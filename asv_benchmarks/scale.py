@@ -11,6 +11,7 @@ keeps in its memory stays there.
 from __future__ import annotations
 
 import datetime
+import inspect
 import os
 import shutil
 import tempfile
@@ -228,7 +229,12 @@ class Slice(ManyFiles):
         columns: list[list[Any]] = [[], [], []]
         with open(self.data.mcap(), "rb") as file:
             reader = mcap.reader.make_reader(file)
-            for _, _, message in reader.iter_messages(starting_at=SLICE_BEGIN, ending_before=SLICE_END):
+            # These are the names of mcap 1.6; earlier ones have others.
+            names = "starting_at", "ending_before"
+            if names[0] not in inspect.signature(reader.iter_messages).parameters:
+                names = "start_time", "end_time"
+            times = dict(zip(names, (SLICE_BEGIN, SLICE_END), strict=True))
+            for _, _, message in reader.iter_messages(**times):
                 record = table.view(message.data)
                 for column, name in zip(columns, FIELDS, strict=True):
                     column.append(getattr(record, name))

@@ -3,7 +3,7 @@
     python -m asv_benchmarks.scale_data [FOLDER]
 
 With 760,000 messages of 14 scalars in each file, these are 20 files of 100 MB with XXH3-64. They are made once, because
-that takes a minute, and stay in a folder of `tempfile.gettempdir()`; with the twins they need 5 GB.
+that takes a minute, and stay in a folder of `tempfile.gettempdir()`; with the twins they need 4 GB.
 """
 
 from __future__ import annotations

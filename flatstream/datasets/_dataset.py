@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import polars
 
     from flatstream.datasets._arrow import ArrowDataset
-    from flatstream.datasets.splits import Split
     from flatstream.datasets._parquet import ParquetReport
+    from flatstream.datasets.splits import Split
     from flatstream.schema import RecordView, Schema, Table
     from flatstream.transforms.ciphers import Cipher
 
@@ -41,6 +41,8 @@ PathLike = str | os.PathLike[str]
 
 # The rows of a batch, unless the caller says how many.
 BATCH_ROWS = 65_536
+# Of one file of which an index says that fewer bytes are read: threads take as long to begin.
+WORTH_THREADS = 4 << 20
 
 
 def dataset(
@@ -389,11 +391,23 @@ class Dataset(Snapshot):
         if limit is not None and limit <= BATCH_ROWS:
             # Other threads would read ahead what nobody asks for.
             threads = 1
+        prepare = partial(self._prepare, query, outcomes=outcomes, threads=threads)
+        chosen = self._targets(targets)
+        if threads > 1 and len(self._parts) == 1 and query.predicate is not None:
+            chosen = iter(list(chosen))
+            for target in targets:
+                try:
+                    prepare(target)
+                except BaseException:
+                    target.close()
+                    raise
+                if target.planned_bytes() < WORTH_THREADS:
+                    threads = 1
         found = scan(
-            self._targets(targets),
+            chosen,
             query,
             outcomes,
-            partial(self._prepare, query, outcomes=outcomes, threads=threads),
+            prepare,
             threads=threads,
             # The first piece is small, and so is the first batch then.
             by_one_reader=threads == 1 and limit is None,

@@ -10,10 +10,6 @@ Neither library lets one walk through an expression. Both can write one down, in
 
 Whatever is not known here, and any error, becomes `Unknown`: then nothing is left out when reading, and the library
 that the expression is of decides about each row. So a newer version costs speed, and no result.
-
-The semantics differ. For an ordered comparison with NaN, Arrow follows IEEE, and polars and DuckDB say that NaN is
-greater than all numbers; literals of floats are rounded to 32 bits here and there. So a test of floats that an
-expression makes counts as one that NaN may pass and fail, its limits are a bit wider, and it is never exact.
 """
 
 from __future__ import annotations
@@ -21,29 +17,26 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import math
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flatstream._core.records.conditions import UNITS
-from flatstream.datasets._value_sets import (
-    BEGIN,
-    END,
-    NULL,
-    VALUES,
-    Cut,
-    ValueSet,
-    before,
-    before_integer,
-    before_time,
-    behind,
-    behind_integer,
-    behind_prefix,
-    behind_time,
-    union_of,
+from flatstream.datasets._trees import (
+    INTEGERS,
+    UNKNOWN,
+    Combined,
+    Literals,
+    LiteralValue,
+    Node,
+    Reference,
+    Tree,
+    as_tree,
+    comparison,
+    membership,
+    nan_test,
+    null_test,
+    prefix_test,
 )
 
 if TYPE_CHECKING:
@@ -53,281 +46,13 @@ logger = logging.getLogger("flatstream.datasets")
 
 # Of trees that are deeper, nothing is taken: Python limits how deep calls may be inside one another.
 MAX_DEPTH = 200
-
-
-# Trees
-
-
-@dataclass(frozen=True, slots=True)
-class Test:
-    """A test of one column.
-
-    Attributes
-    ----------
-    path : str
-        The path of the column.
-    true, false : ValueSet
-        The values for which it says true, and false. For those in neither it says null.
-    is_exact : bool
-        Whether the sets are exactly these values, or at least these.
-    """
-
-    path: str
-    true: ValueSet
-    false: ValueSet
-    is_exact: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """True, False, or None for null, in each row."""
-
-    value: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Combined:
-    """Several trees, by Kleene's logic: "and", "or", "not" of one, or "if" of a condition and two values."""
-
-    operator: str
-    parts: tuple[Tree, ...]
-    # Whether this is true and false exactly where Kleene's logic says so.
-    is_exact: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Nothing is known about which rows it lets through."""
-
-
-Tree: TypeAlias = Test | Constant | Combined | Unknown
-UNKNOWN = Unknown()
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column by its path; of times perhaps rounded to a coarser unit, of so many nanoseconds."""
-
-    path: str
-    unit: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Literal:
-    """A literal: its kind, its value, and for numbers the type.
-
-    The kinds are "null", "bool", "integer", "real", "text", and "time", whose value is the instant in nanoseconds.
-    """
-
-    kind: str
-    value: Any
-    # Of an integer, the name of its type ("int64"), None if it takes that of the column; of a time, the nanoseconds
-    # of its unit.
-    type: Any = None
-
-
-_Node: TypeAlias = Test | Constant | Combined | Unknown | _Column | _Literal
-FLIPPED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-
-
-# Tests, for both libraries
-
-
-def interval_set(operator: str, lower: Cut, upper: Cut) -> ValueSet:
-    """The values that compare with one value so; the cuts before and behind this value."""
-    if operator == "==":
-        return ValueSet(union_of([(lower, upper)]))
-    if operator == "!=":
-        return ValueSet(union_of([(lower, upper)])).others
-    begin, end = {"<": (BEGIN, lower), "<=": (BEGIN, upper), ">": (upper, END), ">=": (lower, END)}[operator]
-    return ValueSet(union_of([(begin, end)]))
-
-
-def _cuts(
-    columns: Columns, column: _Column, domain: str, literal: _Literal, dialect: str
-) -> tuple[Cut, Cut, bool] | None:
-    """The cuts before and behind a literal, and whether they are exact; None if the comparison is not known."""
-    path, value = column.path, literal.value
-    if domain == "bool" and literal.kind == "bool":
-        return before_integer(int(value)), behind_integer(int(value)), True
-    if domain == "integer" and literal.kind == "integer":
-        return (before_integer(value), behind_integer(value), True) if _fits(columns, path, literal, dialect) else None
-    if domain in ("text", "label") and literal.kind == "text":
-        return before(value), behind(value), True
-    if domain == "real" and literal.kind in ("integer", "real"):
-        if literal.kind == "real" and math.isnan(value):
-            return None
-        lower, upper = _rounded(value)
-        return before(lower), behind(upper), False
-    if domain == "time" and literal.kind == "time":
-        unit = columns.unit_of(path)
-        # polars compares in the coarser of two units, and rounds the other one.
-        is_rounded = column.unit or (dialect == "polars" and literal.type != unit)
-        slack = max(literal.type, unit, column.unit) if is_rounded else 0
-        return before_time(value - slack, unit), behind_time(value + slack, unit), slack == 0
-    if domain == "time" and literal.kind == "integer" and columns.is_number(path):
-        if not _fits(columns, path, literal, dialect):
-            return None
-        unit = columns.unit_of(path)
-        return before_time(Fraction(value * unit), unit), behind_time(Fraction(value * unit), unit), True
-    return None
-
-
-def _fits(columns: Columns, path: str, literal: _Literal, dialect: str) -> bool:
-    """Whether a column of integers is compared with this literal as numbers are."""
-    if dialect == "arrow":
-        return True
-    low, high, is_unsigned_long = columns.integer_range(path)
-    if literal.type is None:
-        return bool(low <= literal.value <= high)
-    # Between an unsigned type of 64 bits and a signed one, polars compares floats.
-    return literal.type in INTEGERS and is_unsigned_long == (literal.type == "uint64")
-
-
-def _rounded(value: Any) -> tuple[float, float]:
-    """Floats below and above a number, farther away than rounding to 32 bits moves it."""
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf if value > 0 else -math.inf
-    if math.isinf(number):
-        # The largest float of 32 bits, and a bit less: what is beyond becomes infinite there.
-        return (3.4e38, math.inf) if number > 0 else (-math.inf, -3.4e38)
-    slack = abs(number) * 2.0**-22 + 2.0**-148
-    lower, upper = number - slack, number + slack
-    # What is too large for 32 bits becomes infinite there.
-    return (-math.inf if lower < -3.4e38 else lower), (math.inf if upper > 3.4e38 else upper)
-
-
-INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
-
-
-def _comparison(columns: Columns, operator: str, one: _Node, two: _Node, dialect: str, missing: bool = False) -> Tree:
-    """A column compared with a literal; with `missing`, null equals null and nothing else (polars' ``eq_missing``)."""
-    if isinstance(one, _Literal) and isinstance(two, _Column):
-        one, two, operator = two, one, FLIPPED[operator]
-    if not isinstance(one, _Column) or not isinstance(two, _Literal):
-        return UNKNOWN
-    domain = columns.domain(one.path)
-    if domain is None:
-        return UNKNOWN
-    if two.kind == "null":
-        if not missing:
-            return Constant(None)
-        values = VALUES.with_missing(nan=domain == "real")
-        return Test(one.path, NULL, values) if operator == "==" else Test(one.path, values, NULL)
-    if domain == "label" and operator not in ("==", "!="):
-        return UNKNOWN
-    cuts = _cuts(columns, one, domain, two, dialect)
-    if cuts is None:
-        return UNKNOWN
-    lower, upper, is_exact = cuts
-    if is_exact:
-        true = interval_set(operator, lower, upper)
-        false = true.others
-    else:
-        # Both sets are as large as they can be: a value near the literal may belong to either.
-        true, false = _near_sets(operator, lower, upper)
-    if domain == "real":
-        true, false = true.with_missing(nan=True), false.with_missing(nan=True)
-    if missing:
-        equal = operator == "=="
-        true, false = true.with_missing(null=not equal), false.with_missing(null=equal)
-    return Test(one.path, true, false, is_exact)
-
-
-def _near_sets(operator: str, lower: Cut, upper: Cut) -> tuple[ValueSet, ValueSet]:
-    near = ValueSet(union_of([(lower, upper)]))
-    below, above = ValueSet(union_of([(BEGIN, upper)])), ValueSet(union_of([(lower, END)]))
-    return {
-        "==": (near, VALUES),
-        "!=": (VALUES, near),
-        "<": (below, above),
-        "<=": (below, above),
-        ">": (above, below),
-        ">=": (above, below),
-    }[operator]
-
-
-def _membership(columns: Columns, column: _Node, literals: Sequence[_Literal] | None, dialect: str, nulls: str) -> Tree:
-    """A column that is one of some literals.
-
-    `nulls` says what null in the column gives: "match" if it is found where the literals have a null, "false", or
-    "null".
-    """
-    if not isinstance(column, _Column) or literals is None:
-        return UNKNOWN
-    domain = columns.domain(column.path)
-    if domain is None:
-        return UNKNOWN
-    intervals = []
-    is_exact = True
-    has_null = False
-    for literal in literals:
-        if literal.kind == "null":
-            has_null = True
-            continue
-        if literal.kind == "real" and math.isnan(literal.value) and domain == "real":
-            is_exact = False
-            continue
-        cuts = _cuts(columns, column, domain, literal, dialect)
-        if cuts is None:
-            return UNKNOWN
-        intervals.append(cuts[:2])
-        is_exact = is_exact and cuts[2]
-    true = ValueSet(union_of(intervals))
-    false = true.others if is_exact else VALUES
-    if domain == "real":
-        true, false = true.with_missing(nan=True), false.with_missing(nan=True)
-    if nulls == "match":
-        true, false = true.with_missing(null=has_null), false.with_missing(null=not has_null)
-    elif nulls == "false":
-        false = false.with_missing(null=True)
-    elif has_null:
-        # Whether a value that is not found is not in a list with null: libraries differ.
-        is_exact = False
-    return Test(column.path, true, false, is_exact)
-
-
-def _null_test(columns: Columns, column: _Node, *, is_null: bool, nan: bool = False) -> Tree:
-    """Whether a column is null, with `nan` also whether it is NaN."""
-    if not isinstance(column, _Column):
-        return UNKNOWN
-    domain = columns.domain(column.path)
-    if domain is None:
-        return UNKNOWN
-    has_nan = domain in ("real", "other")
-    null = NULL.with_missing(nan=nan and has_nan)
-    values = VALUES.with_missing(nan=has_nan and not nan)
-    return Test(column.path, null, values) if is_null else Test(column.path, values, null)
-
-
-def _nan_test(columns: Columns, column: _Node, *, is_nan: bool) -> Tree:
-    if not isinstance(column, _Column) or columns.domain(column.path) != "real":
-        return UNKNOWN
-    nan = ValueSet(nan=True)
-    return Test(column.path, nan, VALUES) if is_nan else Test(column.path, VALUES, nan)
-
-
-def _prefix_test(columns: Columns, column: _Node, literal: _Node) -> Tree:
-    if not isinstance(column, _Column) or not isinstance(literal, _Literal):
-        return UNKNOWN
-    if literal.kind != "text" or columns.domain(column.path) != "text":
-        return UNKNOWN
-    true = ValueSet(union_of([(before(literal.value), behind_prefix(literal.value))]))
-    return Test(column.path, true, true.others)
-
-
-def _as_tree(columns: Columns, node: _Node) -> Tree:
-    """A node where a truth value is expected."""
-    if isinstance(node, _Column):
-        if columns.domain(node.path) != "bool":
-            return UNKNOWN
-        true = ValueSet(((before_integer(1), behind_integer(1)),))
-        return Test(node.path, true, true.others)
-    if isinstance(node, _Literal):
-        return Constant(node.value) if node.kind in ("bool", "null") else UNKNOWN
-    return node
+# Of longer lists of literals, the lowest and the highest are looked at.
+MAX_LITERALS = 10_000
+# Of the JSON of an expression of polars that has more characters, nothing is taken: it has a long list of literals, of
+# which each byte is a number there.
+MAX_TEXT = 4 << 20
+# Of polars' forms, what may stand for several columns.
+SELECTORS = frozenset({"Selector", "Columns", "Nth", "IndexColumn", "DtypeColumn", "Field", "Wildcard"})
 
 
 # pyarrow
@@ -340,7 +65,7 @@ def arrow_tree(expression: Any, columns: Columns) -> tuple[Tree, frozenset[str] 
         node = reader.node(0)
         if not reader.at_end:
             return UNKNOWN, None
-        return _as_tree(columns, node), frozenset(reader.names)
+        return as_tree(columns, node), frozenset(reader.names)
     # A form that is not known may fail anywhere, in any way.
     except Exception as error:
         logger.debug("all rows are read for an expression of pyarrow that is not understood: %r", error)
@@ -388,25 +113,25 @@ class _ArrowReader:
     def scalar(self, number: str) -> Any:
         return self.row.column(int(number))[0]
 
-    def node(self, depth: int) -> _Node:
+    def node(self, depth: int) -> Node:
         if depth > MAX_DEPTH:
             raise _FormError("the expression is too deep")
         key, value = self.take()
         if key == "field_ref":
             self.names.add(value)
-            return _Column(value)
+            return Reference(value)
         if key == "nested_field_ref":
             parts = [self.take() for _ in range(int(value))]
             if not parts or any(part[0] != "field_ref" for part in parts):
                 raise _FormError("a nested reference of another form")
             self.names.add(parts[0][1])
-            return _Column(".".join(name for _, name in parts))
+            return Reference(".".join(name for _, name in parts))
         if key == "literal":
             return _arrow_literal(self.scalar(value))
         if key != "call":
             raise _FormError(f"an entry {key!r}")
         name = value
-        arguments: list[_Node] = []
+        arguments: list[Node] = []
         options: dict[str, Any] | None = None
         while self.position < len(self.pairs):
             key, value = self.pairs[self.position]
@@ -422,43 +147,43 @@ class _ArrowReader:
                 arguments.append(self.node(depth + 1))
         raise _FormError("the expression ends early")
 
-    def call(self, name: str, arguments: list[_Node], options: dict[str, Any] | None) -> _Node:
+    def call(self, name: str, arguments: list[Node], options: dict[str, Any] | None) -> Node:
         columns = self.columns
         if name in self.COMPARISONS and len(arguments) == 2 and options is None:
-            return _comparison(columns, self.COMPARISONS[name], arguments[0], arguments[1], "arrow")
+            return comparison(columns, self.COMPARISONS[name], arguments[0], arguments[1], "arrow")
         if name in ("and_kleene", "or_kleene", "and", "or") and len(arguments) == 2 and options is None:
-            parts = tuple(_as_tree(columns, argument) for argument in arguments)
+            parts = tuple(as_tree(columns, argument) for argument in arguments)
             # Those that are not Kleene's say null more often.
             return Combined(name.partition("_")[0], parts, name.endswith("_kleene"))
         if name == "invert" and len(arguments) == 1 and options is None:
-            return Combined("not", (_as_tree(columns, arguments[0]),))
+            return Combined("not", (as_tree(columns, arguments[0]),))
         if name == "if_else" and len(arguments) == 3 and options is None:
-            return Combined("if", tuple(_as_tree(columns, argument) for argument in arguments))
+            return Combined("if", tuple(as_tree(columns, argument) for argument in arguments))
         if name == "is_valid" and len(arguments) == 1 and options is None:
-            return _null_test(columns, arguments[0], is_null=False)
+            return null_test(columns, arguments[0], is_null=False)
         if name == "is_null" and len(arguments) == 1 and options is not None:
-            return _null_test(columns, arguments[0], is_null=True, nan=options["nan_is_null"].as_py())
+            return null_test(columns, arguments[0], is_null=True, nan=options["nan_is_null"].as_py())
         if name == "is_nan" and len(arguments) == 1 and options is None:
-            return _nan_test(columns, arguments[0], is_nan=True)
+            return nan_test(columns, arguments[0], is_nan=True)
         if name == "is_in" and len(arguments) == 1 and options is not None:
             behaviour = {0: "match", 1: "false"}.get(options["null_matching_behavior"].as_py())
-            found = None if behaviour is None else [_arrow_literal(each) for each in options["value_set"].values]
-            return _membership(columns, arguments[0], found, "arrow", behaviour or "")
+            found = None if behaviour is None else _arrow_literals(options["value_set"].values)
+            return membership(columns, arguments[0], found, "arrow", behaviour or "")
         if name == "starts_with" and len(arguments) == 1 and options is not None:
             if options["ignore_case"].as_py() is not False:
                 return UNKNOWN
-            return _prefix_test(columns, arguments[0], _arrow_literal(options["pattern"]))
+            return prefix_test(columns, arguments[0], _arrow_literal(options["pattern"]))
         if name == "struct_field" and len(arguments) == 1 and options is not None:
             return self.member(arguments[0], options)
         return UNKNOWN
 
     @staticmethod
-    def member(column: _Node, options: dict[str, Any]) -> _Node:
+    def member(column: Node, options: dict[str, Any]) -> Node:
         path = options["field_ref"].as_py() if "field_ref" in options else ""
         # ".name", as Arrow writes a reference to one field; others have brackets and backslashes.
-        if not isinstance(column, _Column) or not path.startswith(".") or not path[1:].isidentifier():
+        if not isinstance(column, Reference) or not path.startswith(".") or not path[1:].isidentifier():
             return UNKNOWN
-        return _Column(column.path + path)
+        return Reference(column.path + path)
 
 
 @functools.cache
@@ -502,7 +227,7 @@ def _struct_of(scalar: Any) -> tuple[list[str], list[Any]]:
     return names, [scalar[name] for name in names]
 
 
-def _arrow_literal(scalar: Any) -> _Literal:
+def _arrow_literal(scalar: Any) -> LiteralValue:
     """A literal of pyarrow; of a kind that is not known, "other"."""
     import pyarrow
 
@@ -512,19 +237,33 @@ def _arrow_literal(scalar: Any) -> _Literal:
         scalar = scalar.value
         type_ = scalar.type
     if types.is_null(type_) or not scalar.is_valid:
-        return _Literal("null", None)
+        return LiteralValue("null", None)
     if types.is_boolean(type_):
-        return _Literal("bool", scalar.as_py())
+        return LiteralValue("bool", scalar.as_py())
     if types.is_integer(type_):
-        return _Literal("integer", scalar.as_py(), str(type_))
+        return LiteralValue("integer", scalar.as_py(), str(type_))
     if types.is_floating(type_):
-        return _Literal("real", float(scalar.as_py()))
+        return LiteralValue("real", float(scalar.as_py()))
     if types.is_string(type_) or types.is_large_string(type_) or str(type_) == "string_view":
-        return _Literal("text", scalar.as_py())
+        return LiteralValue("text", scalar.as_py())
     if types.is_timestamp(type_) and type_.tz is not None:
         unit = UNITS[type_.unit]
-        return _Literal("time", Fraction(scalar.value * unit), unit)
-    return _Literal("other", None)
+        return LiteralValue("time", Fraction(scalar.value * unit), unit)
+    return LiteralValue("other", None)
+
+
+def _arrow_literals(array: Any) -> Literals | None:
+    """The literals of an array, which may have pieces."""
+    import pyarrow.compute
+
+    if len(array) <= MAX_LITERALS:
+        return Literals([_arrow_literal(each) for each in array])
+    if pyarrow.types.is_floating(array.type):
+        # Which of them is the lowest is a matter of NaN.
+        return None
+    limits = pyarrow.compute.min_max(array)
+    values = [_arrow_literal(limits[name]) for name in ("min", "max")]
+    return Literals([*values, LiteralValue("null", None)] if array.null_count else values, is_whole=False)
 
 
 # polars
@@ -536,9 +275,13 @@ def polars_tree(expression: Any, columns: Columns) -> tuple[Tree, frozenset[str]
     """
     try:
         reader = _PolarsReader(columns)
-        form = json.loads(_polars_json(expression))
+        text = _polars_json(expression)
+        if len(text) > MAX_TEXT:
+            names = None if any(f'"{key}"' in text for key in SELECTORS) else expression.meta.root_names()
+            return UNKNOWN, None if names is None else frozenset(names), False
+        form = json.loads(text)
         node = reader.node(form, 0)
-        tree = _as_tree(columns, node)
+        tree = as_tree(columns, node)
         is_row_wise = not reader.unknown or _is_of_known_steps(form)
     # See `arrow_tree`.
     except Exception as error:
@@ -601,7 +344,7 @@ class _PolarsReader:
         self.unknown = False
         self.has_selector = False
 
-    def node(self, form: Any, depth: int) -> _Node:
+    def node(self, form: Any, depth: int) -> Node:
         if depth > MAX_DEPTH:
             raise _FormError("the expression is too deep")
         found = self.known(form, depth)
@@ -610,13 +353,13 @@ class _PolarsReader:
             self.has_selector = self.has_selector or _has_selector(form)
         return found
 
-    def known(self, form: Any, depth: int) -> _Node:
+    def known(self, form: Any, depth: int) -> Node:
         if not isinstance(form, dict) or len(form) != 1:
             return UNKNOWN
         ((kind, body),) = form.items()
         if kind == "Column" and isinstance(body, str) and not _has_selector(form):
             self.names.add(body)
-            return _Column(body)
+            return Reference(body)
         if kind == "Literal":
             return _polars_literal(body) or UNKNOWN
         if kind == "Alias":
@@ -629,32 +372,32 @@ class _PolarsReader:
             return self.function(body["function"], body["input"], depth)
         return UNKNOWN
 
-    def binary(self, body: dict[str, Any], depth: int) -> _Node:
+    def binary(self, body: dict[str, Any], depth: int) -> Node:
         operator = body["op"]
         one, two = self.node(body["left"], depth + 1), self.node(body["right"], depth + 1)
         if operator in self.COMPARISONS:
-            return _comparison(self.columns, self.COMPARISONS[operator], one, two, "polars")
+            return comparison(self.columns, self.COMPARISONS[operator], one, two, "polars")
         if operator in self.MISSING:
-            return _comparison(self.columns, self.MISSING[operator], one, two, "polars", missing=True)
+            return comparison(self.columns, self.MISSING[operator], one, two, "polars", missing=True)
         if operator in self.LOGIC:
-            return Combined(self.LOGIC[operator], (_as_tree(self.columns, one), _as_tree(self.columns, two)))
+            return Combined(self.LOGIC[operator], (as_tree(self.columns, one), as_tree(self.columns, two)))
         return UNKNOWN
 
-    def cast(self, body: dict[str, Any], depth: int) -> _Node:
+    def cast(self, body: dict[str, Any], depth: int) -> Node:
         """A column of times in a coarser unit, as polars compares it; no other cast is known."""
         column = self.node(body["expr"], depth + 1)
         form = body["dtype"]
         kind = form.get("Literal", form) if isinstance(form, dict) else None
-        if not isinstance(column, _Column) or not isinstance(kind, dict) or kind.keys() != {"Datetime"}:
+        if not isinstance(column, Reference) or not isinstance(kind, dict) or kind.keys() != {"Datetime"}:
             return UNKNOWN
         if self.columns.domain(column.path) != "time" or self.columns.is_number(column.path):
             return UNKNOWN
         name, zone = kind["Datetime"]
         unit = POLARS_UNITS[name]
         is_coarser = zone == {"inner": "UTC"} and unit >= self.columns.unit_of(column.path)
-        return _Column(column.path, unit) if is_coarser else UNKNOWN
+        return Reference(column.path, unit) if is_coarser else UNKNOWN
 
-    def function(self, function: Any, inputs: list[Any], depth: int) -> _Node:
+    def function(self, function: Any, inputs: list[Any], depth: int) -> Node:
         columns = self.columns
         if not isinstance(function, dict) or len(function) != 1:
             return UNKNOWN
@@ -665,34 +408,34 @@ class _PolarsReader:
         if (family, name) == ("Boolean", "IsIn"):
             column, values = self.node(inputs[0], depth + 1), _polars_values(inputs[1])
             nulls = {False: "null", True: "match"}.get(options["nulls_equal"])
-            return UNKNOWN if nulls is None else _membership(columns, column, values, "polars", nulls)
+            return UNKNOWN if nulls is None else membership(columns, column, values, "polars", nulls)
         nodes = [self.node(each, depth + 1) for each in inputs]
-        if (family, name) == ("StructExpr", "FieldByName") and len(nodes) == 1 and isinstance(nodes[0], _Column):
-            return _Column(f"{nodes[0].path}.{options}")
+        if (family, name) == ("StructExpr", "FieldByName") and len(nodes) == 1 and isinstance(nodes[0], Reference):
+            return Reference(f"{nodes[0].path}.{options}")
         if (family, name) == ("StringExpr", "StartsWith") and len(nodes) == 2:
-            return _prefix_test(columns, nodes[0], nodes[1])
+            return prefix_test(columns, nodes[0], nodes[1])
         if family != "Boolean":
             return UNKNOWN
         if name in ("AllHorizontal", "AnyHorizontal") and nodes:
             logic = "and" if name == "AllHorizontal" else "or"
-            return Combined(logic, tuple(_as_tree(columns, node) for node in nodes))
+            return Combined(logic, tuple(as_tree(columns, node) for node in nodes))
         if name == "IsBetween" and len(nodes) == 3:
             low, high = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "None": (">", "<")}[
                 options["closed"]
             ]
             parts = (
-                _comparison(columns, low, nodes[0], nodes[1], "polars"),
-                _comparison(columns, high, nodes[0], nodes[2], "polars"),
+                comparison(columns, low, nodes[0], nodes[1], "polars"),
+                comparison(columns, high, nodes[0], nodes[2], "polars"),
             )
             return Combined("and", parts)
         if len(nodes) != 1:
             return UNKNOWN
         if name == "Not":
-            return Combined("not", (_as_tree(columns, nodes[0]),))
+            return Combined("not", (as_tree(columns, nodes[0]),))
         if name in ("IsNull", "IsNotNull"):
-            return _null_test(columns, nodes[0], is_null=name == "IsNull")
+            return null_test(columns, nodes[0], is_null=name == "IsNull")
         if name in ("IsNan", "IsNotNan"):
-            return _nan_test(columns, nodes[0], is_nan=name == "IsNan")
+            return nan_test(columns, nodes[0], is_nan=name == "IsNan")
         return UNKNOWN
 
 
@@ -702,7 +445,7 @@ def _has_selector(form: Any) -> bool:
     while waiting:
         each = waiting.pop()
         if isinstance(each, dict):
-            if not each.keys().isdisjoint({"Selector", "Columns", "Nth", "IndexColumn", "DtypeColumn", "Field"}):
+            if not each.keys().isdisjoint(SELECTORS):
                 return True
             # Before 1.32, a pattern was the name of a column.
             name = each.get("Column")
@@ -711,7 +454,7 @@ def _has_selector(form: Any) -> bool:
             waiting.extend(each.values())
         elif isinstance(each, list):
             waiting.extend(each)
-        elif each in ("Wildcard", "Selector"):
+        elif isinstance(each, str) and each in SELECTORS:
             return True
     return False
 
@@ -762,7 +505,7 @@ POLARS_UNITS = {"Nanoseconds": UNITS["ns"], "Microseconds": UNITS["us"], "Millis
 OLD_NAMES: dict[Any, str] = {"Bool": "Boolean", "StringOwned": "String", "DatetimeOwned": "Datetime"}
 
 
-def _polars_literal(body: Any) -> _Literal | None:
+def _polars_literal(body: Any) -> LiteralValue | None:
     if not isinstance(body, dict) or len(body) != 1:
         return None
     ((form, value),) = body.items()
@@ -773,25 +516,25 @@ def _polars_literal(body: Any) -> _Literal | None:
     # Before 1.32, these were other variants.
     name = str(OLD_NAMES.get(name, name))
     if name == "Null":
-        return _Literal("null", None)
+        return LiteralValue("null", None)
     if form == "Dyn":
         if name == "Int" and type(content) is int:
-            return _Literal("integer", content)
+            return LiteralValue("integer", content)
         if name == "Float" and isinstance(content, float):
-            return _Literal("real", content)
-        return _Literal("text", content) if name == "Str" and isinstance(content, str) else None
+            return LiteralValue("real", content)
+        return LiteralValue("text", content) if name == "Str" and isinstance(content, str) else None
     if name == "Boolean" and isinstance(content, bool):
-        return _Literal("bool", content)
+        return LiteralValue("bool", content)
     if name.lower() in INTEGERS and type(content) is int:
-        return _Literal("integer", content, name.lower())
+        return LiteralValue("integer", content, name.lower())
     # JSON has neither NaN nor infinity.
     if name in ("Float32", "Float64") and isinstance(content, float):
-        return _Literal("real", content)
+        return LiteralValue("real", content)
     if name == "String" and isinstance(content, str):
-        return _Literal("text", content)
+        return LiteralValue("text", content)
     if name == "Datetime" and len(content) == 3 and content[2] is not None:
         unit = POLARS_UNITS[content[1]]
-        return _Literal("time", Fraction(content[0] * unit), unit)
+        return LiteralValue("time", Fraction(content[0] * unit), unit)
     return None
 
 
@@ -800,7 +543,7 @@ def _scalar_value(value: Any) -> Any:
     return value["value"] if isinstance(value, dict) and value.keys() == {"dtype", "value"} else value
 
 
-def _polars_values(form: Any) -> list[_Literal] | None:
+def _polars_values(form: Any) -> Literals | None:
     """The literals of a list or a series, which are in the JSON as the bytes of a stream of Arrow's IPC."""
     if isinstance(form, dict) and "Alias" in form:
         form = form["Alias"][0]
@@ -818,4 +561,4 @@ def _polars_values(form: Any) -> list[_Literal] | None:
     table = pyarrow.ipc.open_stream(bytes(data)).read_all()
     if table.num_columns != 1:
         return None
-    return [_arrow_literal(value) for chunk in table.column(0).chunks for value in chunk]
+    return _arrow_literals(table.column(0))

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 FORMATS = defaultdict(lambda: "other", dict.fromkeys("cCsSiIlL", "integer"), b="bool", f="real", g="real", U="text")
 
 
-# How many values a condition may list that was made of an expression.
-MAX_POINTS = 4096
+# How many values a condition may list. With more, it takes longer to make it for each piece of a file than to look the
+# values up in a library's hash table.
+MAX_POINTS = 256
 
 
 class Columns:
@@ -59,7 +60,7 @@ class Columns:
         return None if found is None else found[0]
 
     def _find(self, path: str) -> tuple[pyarrow.DataType, bool] | None:
-        """The type, and whether the path leads through a union or to the type of one."""
+        """The type, and whether the path leads through a union or to one."""
         if path not in self._found:
             self._found[path] = self._walk(path)
         return self._found[path]
@@ -83,8 +84,8 @@ class Columns:
 
     @staticmethod
     def _is_union(names: set[str], name: str) -> bool:
-        """Whether this may be a union, or the type of one, which has a name that tells so."""
-        return f"{name}_type" in names or (name.endswith("_type") and name.removesuffix("_type") in names)
+        """Whether this may be a union, beside which its type has a name that tells so."""
+        return f"{name}_type" in names
 
     def domain(self, path: str) -> str | None:
         """What the values of a column are compared as.

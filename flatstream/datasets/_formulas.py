@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from flatstream.datasets._expressions import Combined, Constant, Test, Tree
+from flatstream.datasets._trees import Combined, Constant, Test, Tree
 from flatstream.datasets._value_sets import BEGIN, END, ValueSet, hull_of
 
 # With more intervals of floats, blocks are compared with the lowest and the highest limit only.

@@ -24,7 +24,8 @@ __all__ = ["Piece", "Planner", "Position", "Stretch", "Target", "piece_deframer"
 logger = logging.getLogger("flatstream.datasets")
 
 # A piece is so large that handing it to a thread costs nothing beside reading it, and that two threads read files 1.8
-# times as fast as one (asv_benchmarks/scale.py). The first one of a scan is small, so that the first rows come at once.
+# times as fast as one (asv_benchmarks/scale.py). The first one of a scan is smaller, so that the first rows come at
+# once, and small if few are asked for.
 PIECE = 4 << 20
 FIRST_PIECE = 64 << 10
 
@@ -132,6 +133,12 @@ class Target:
                 self.file.close()
                 self.file = None
 
+    def planned_bytes(self) -> int:
+        """How many bytes are to be read, at most."""
+        size = 0 if self.file is None else self.file.size
+        ends = ((each, size if each.end is None else each.end) for each in self.stretches or ())
+        return sum(max(0, end - each.begin.offset) for each, end in ends)
+
     def take_count(self) -> int:
         """How many bytes were read of it since this was called last."""
         with self.lock:
@@ -232,8 +239,8 @@ class Planner:
         Whether one StreamReader reads to the end of a file whose frames nobody has looked for: without a second thread,
         that is twice as fast as pieces are.
     looks_ahead : bool
-        Whether some files are planned ahead, if an index says what is read of them, so that the system reads from the
-        disk for several at once.
+        Whether all is wanted: then some files are planned ahead, if an index says what is read of them, so that the
+        system reads from the disk for several at once, and the first piece is not one for a few rows.
     """
 
     def __init__(
@@ -257,7 +264,7 @@ class Planner:
         self._target: Target | None = None
         # What is left of it, the next one last.
         self._left: list[Stretch] = []
-        self._size = FIRST_PIECE
+        self._size = PIECE // 4 if looks_ahead else FIRST_PIECE
         # Whether there was a piece of the target.
         self._gives = False
         self._deframer: Deframer | None = None

@@ -36,7 +36,7 @@ def scan(dataset: Dataset, *, source_file: bool = False, frame: bool = False) ->
         import polars
         from polars.io.plugins import register_io_source
     except ImportError as error:
-        raise ImportError("scan() needs polars 1.18 or later: pip install 'flatstream[columns]'") from error
+        raise ImportError("scan() needs polars 1.30 or later: pip install 'flatstream[columns]'") from error
 
     def schema() -> polars.Schema:
         # By way of an empty frame, which has the types that polars makes of the batches.

@@ -4,8 +4,8 @@ A predicate is applied in three steps, each of which may let through too much, a
 are left out, the reader of columns leaves out messages by its conditions, and the library of an expression decides
 about each row that is left. The last step is not needed where the conditions say everything (`Predicate.is_exact`).
 
-Conditions and expressions become trees (`_expressions`), and these become a formula: for which values of which columns
-a row may be let through.
+Conditions and expressions become trees (`_trees`, `_expressions`), and these become a formula (`_formulas`): for which
+values of which columns a row may be let through.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from flatstream._core.records.conditions import UNITS, number_operand, parse_conditions
-from flatstream.datasets._expressions import UNKNOWN as UNKNOWN_TREE
-from flatstream.datasets._expressions import Constant, Test, Tree, arrow_tree, interval_set, is_row_wise, polars_tree
-from flatstream.datasets._fields import Columns, FileFields, conditions_of, numbers_of, says_all
+from flatstream.datasets._expressions import MAX_LITERALS, arrow_tree, is_row_wise, polars_tree
+from flatstream.datasets._fields import MAX_POINTS, Columns, FileFields, conditions_of, numbers_of, says_all
 from flatstream.datasets._formulas import (
     ALWAYS,
     NEVER,
@@ -32,6 +31,7 @@ from flatstream.datasets._formulas import (
     mapped,
     necessary,
 )
+from flatstream.datasets._trees import UNKNOWN, Constant, Test, Tree, interval_set
 from flatstream.datasets._value_sets import (
     BEGIN,
     END,
@@ -84,9 +84,11 @@ class Predicate:
         self._unknown: list[Any] = []
         # The names that conditions have for values of enums.
         self._names: list[tuple[str, list[str]]] = []
+        # Long lists of conditions, as expressions; and which conditions these are.
+        self._long: dict[int, Any] = {}
         # For each condition what it says of the values, and for a time the instants that it has, in nanoseconds.
         self._instants: list[list[Any] | None] = []
-        self._limits = [formula_of(self._test_of(condition)) for condition in self._where]
+        self._limits = [formula_of(self._test_of(number, condition)) for number, condition in enumerate(self._where)]
         self._conditions = every(self._limits)
         names: set[str] | None = {condition[0] for condition in self._where}
         formulas = []
@@ -97,7 +99,7 @@ class Predicate:
         self._formula = every(formulas)
         self.paths = None if names is None else frozenset(names)
         self._check_names()
-        self.is_exact = self._formula == NEVER or self._says_all(self._formula)
+        self.is_exact = self._formula == NEVER or (not self._long and self._says_all(self._formula))
         if self._expressions and not self.is_exact:
             # An expression that cannot be evaluated is refused here, whether or not there will be rows.
             self._evaluate(self._empty_batch())
@@ -151,7 +153,7 @@ class Predicate:
 
     # Reading a `where`
 
-    def _test_of(self, condition: _ParsedCondition) -> Tree:
+    def _test_of(self, place: int, condition: _ParsedCondition) -> Tree:
         """A condition as a test."""
         path, operator, operands, unit = condition
         columns = self._columns
@@ -170,7 +172,7 @@ class Predicate:
         if domain == "label" and operator in ("==", "!=", "in", "not in") and _are_texts(values):
             self._names.append((path, [str.__str__(value) for value in values]))
         elif domain not in ("bool", "integer", "real", "text", "time") or _has_texts(values, domain):
-            return UNKNOWN_TREE
+            return UNKNOWN
         made: list[Any] = []
         for i, value in enumerate(values):
             what = "the value" if operator != "range" else f"the {('low', 'high')[i]} end of the range"
@@ -186,7 +188,25 @@ class Predicate:
                 raise TypeError(f"where: {path} is a string: {what} must be a str, got {type(value).__name__}")
         if domain == "time":
             self._instants[-1] = made
+        if len(made) > MAX_POINTS and domain in ("integer", "text") and operator in ("in", "not in"):
+            self._long[place] = self._lookup(path, operator, domain, made)
+            if len(made) > MAX_LITERALS:
+                # Blocks are left out by the lowest and the highest.
+                low, high = _cuts(min(made), domain)[0], _cuts(max(made), domain)[1]
+                return Test(path, ValueSet(((low, high),)) if operator == "in" else VALUES, VALUES)
         return _condition_test(path, operator, made, domain)
+
+    def _lookup(self, path: str, operator: str, domain: str, operands: list[Any]) -> Any:
+        """The expression of pyarrow that says what a condition says with a long list."""
+        import pyarrow.compute
+
+        values = operands
+        if domain == "integer":
+            low, high, _ = self._columns.integer_range(path)
+            values = [int(value) for value in operands if low <= value <= high and value == value // 1]
+        column = pyarrow.compute.field(path)
+        found = column.isin(pyarrow.array(values, self._columns.type_of(path)))
+        return found if operator == "in" else ~found & column.is_valid()
 
     def _read(self, expression: Any) -> tuple[Tree, frozenset[str] | None]:
         if _library_of(expression) == "pyarrow":
@@ -285,11 +305,13 @@ class Predicate:
                 numbers = [each if each is None else _scaled(each, Fraction(1, own)) for each in instants]
                 operands = (numbers,) if operator in ("in", "not in") else tuple(numbers)
                 made.append(_condition((path, operator, operands, None)))
-            elif isinstance(limit, Limit) and self._columns.domain(path) == "label":
-                # Names, of which this file may lack some.
+            elif isinstance(limit, Limit) and (i in self._long or self._columns.domain(path) == "label"):
+                # Names, of which this file may lack some; or from the lowest to the highest of a long list.
                 found = self._in_file(limit, fields)
                 assert isinstance(found, Limit)
-                made += conditions_of(path, found.values, integers=True, nullable=True, most=math.inf)
+                integers = self._columns.domain(path) != "text"
+                most = MAX_POINTS if i in self._long else math.inf
+                made += conditions_of(path, found.values, integers=integers, nullable=True, most=most)
             else:
                 made.append(_condition(condition))
         for path, values in needed.items():
@@ -377,7 +399,7 @@ class Predicate:
         import pyarrow.compute
 
         mask = None
-        for expression in self._expressions:
+        for expression in (*self._long.values(), *self._expressions):
             evaluated = _arrow_mask if _library_of(expression) == "pyarrow" else _polars_mask
             found = evaluated(expression, self._needed(batch))
             mask = found if mask is None else pyarrow.compute.and_kleene(mask, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -29,6 +30,10 @@ __all__ = [
 # What the times of messages can become: timestamps of their own unit, numbers as they are stored, or timestamps of a
 # unit, to which they are rounded down.
 TIMES = ("timestamp", "number", "s", "ms", "us", "ns")
+
+
+# How many types of columns are kept: most datasets have files of few tables, and are asked more than once.
+KEPT = 1024
 
 
 class TypeConflictError(TypeError):
@@ -72,17 +77,30 @@ def fields_of_table(kind: Kind, paths: Iterable[str] | None, times: str) -> dict
     """
     time = None if times == "number" else kind.time
     if paths is None:
-        schema = kind.table.arrow_schema().to_pyarrow()
-        return {field.name: _timed(field, time, field.name) for field in schema}
+        return {field.name: _timed(field, time, field.name) for field in _all_fields(kind.table)}
     found = {}
     for path in paths:
-        try:
-            schema = kind.table.arrow_schema([path]).to_pyarrow()
-        except KeyError:
-            continue
-        # The path may be that of a variant of a union, which has other names.
-        found[path] = _timed(schema.field(0), time, path)
+        field = _field_at(kind.table, path)
+        if field is not None:
+            found[path] = _timed(field, time, path)
     return found
+
+
+@lru_cache(KEPT)
+def _all_fields(table: Table) -> tuple[pa.Field, ...]:
+    """The columns of a table, each table or struct as one."""
+    return tuple(table.arrow_schema().to_pyarrow())
+
+
+@lru_cache(KEPT)
+def _field_at(table: Table, path: str) -> pa.Field | None:
+    """The column at a path of a table; None if there is none."""
+    try:
+        schema = table.arrow_schema([path]).to_pyarrow()
+    except KeyError:
+        return None
+    # The path may be that of a variant of a union, which has other names.
+    return schema.field(0)
 
 
 def _timed(field: pa.Field, time: tuple[str, str] | None, path: str) -> pa.Field:
@@ -305,7 +323,8 @@ class Projection:
             if outer not in self.paths:
                 self.paths.append(outer)
             inner = tuple(field.name[len(outer) + 1 :].split(".")) if outer != field.name else ()
-            read = kind.table.arrow_schema([field.name]).to_pyarrow().field(0)
+            read = _field_at(kind.table, field.name)
+            assert read is not None
             is_same = not inner and read.type.equals(field.type) and not _is_labelled(field.name, labels)
             self._steps.append((self.paths.index(outer), inner, None if is_same else own[field.name].type))
 

@@ -56,6 +56,8 @@ class IndexFile:
     ----------
     parsed : Parsed or None
         What was there; None if it was nothing.
+    status : os.stat_result
+        Of the file that was there.
 
     Raises
     ------
@@ -71,9 +73,12 @@ class IndexFile:
         self.parsed: Parsed | None = None
         self._writer: StreamWriter | None = None
         existed = os.path.lexists(path)
+        if os.path.islink(path):
+            # What it leads to need not be meant, and may not be there.
+            raise FileExistsError(errno.EEXIST, "the path of the index is that of a symbolic link", path)
         self._file = open_for_writing(path, "ab", lock=True)
         try:
-            status = os.fstat(self._file.fileno())
+            self.status = status = os.fstat(self._file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise FileExistsError(errno.EEXIST, "the path of the index is that of no regular file", path)
             if not existed:

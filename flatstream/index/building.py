@@ -25,7 +25,7 @@ from flatstream.framing import Deframer, as_deframer, checksum_of
 from flatstream.index._fields import IndexedField, choose_fields, identifier_of, others_of
 from flatstream.index._file import IndexFile, same_content
 from flatstream.index._format import MAX_HASHED_FIRST, SUFFIX, Fingerprint, Head, fingerprint_of_first
-from flatstream.index.reading import find_last, first_frame_of
+from flatstream.index.reading import find_last, first_frame_of, who_else_writes
 from flatstream.reader import StreamReader
 from flatstream.transforms.described import is_encrypted, undoing
 
@@ -310,6 +310,9 @@ class FileIndexer:
         found = self._file.parsed.head
         if found is None:
             return self._file.parsed.problem
+        data = self._ranges.status
+        if data is not None and (who := who_else_writes(self._file.status, data)) is not None:
+            return who
         if not same_content(found, head):
             if first_frame_of(self._ranges, found.first_frame.size) != found.first_frame:
                 return "it is of another stream: the first frame is another"

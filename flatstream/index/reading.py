@@ -33,7 +33,7 @@ from flatstream.index._format import (
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["FieldStatistics", "FileIndex", "UnusableIndex", "index_paths", "load_index"]
+__all__ = ["FieldStatistics", "FileIndex", "UnusableIndex", "index_paths", "load_index", "who_else_writes"]
 
 logger = logging.getLogger("flatstream.index")
 
@@ -206,7 +206,9 @@ def load_index(
             reasons.append(UnusableIndex(str(error), name))
             continue
         try:
-            _check_writers(status, stream)
+            of_stream: os.stat_result | None = getattr(stream, "status", None)
+            if status is not None and of_stream is not None and (who := who_else_writes(status, of_stream)):
+                raise _UnusableError(who)
             return _load(name, read, stream, table, checksum)
         except _UnusableError as error:
             reasons.append(UnusableIndex(str(error), name))
@@ -310,16 +312,16 @@ def _read_file(name: str, stream: _Ranges) -> tuple[_Read, os.stat_result | None
         os.close(fd)
 
 
-def _check_writers(status: os.stat_result | None, stream: _Ranges) -> None:
-    """Raises _UnusableError if somebody could write the index who could not write the stream."""
-    data: os.stat_result | None = getattr(stream, "status", None)
-    if status is None or data is None or os.name != "posix":
-        return
+def who_else_writes(status: os.stat_result, data: os.stat_result) -> str | None:
+    """Who could write an index who could not write its stream, by the status of both; None for nobody."""
+    if os.name != "posix":
+        return None
     if status.st_uid not in (data.st_uid, 0, os.geteuid()):
-        raise _UnusableError("it belongs to somebody else than the file")
+        return "it belongs to somebody else than the file"
     more = status.st_mode & ~data.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if more or (status.st_mode & stat.S_IWGRP and status.st_gid != data.st_gid and not data.st_mode & stat.S_IWOTH):
-        raise _UnusableError("others may write it who may not write the file")
+        return "others may write it who may not write the file"
+    return None
 
 
 def _load(name: str, read: _Read, stream: _Ranges, table: Table | None, checksum: str | None) -> FileIndex:

@@ -29,6 +29,7 @@ from flatstream._startup import new_tail_names
 from flatstream.framing import Deframer
 from flatstream.journal._layout import (
     COMPRESSED,
+    INDEX_NAME,
     UNFINISHED,
     UNFINISHED_NAME,
     Manifest,
@@ -49,8 +50,8 @@ TURN = 0.005
 
 
 def settled_segments(directory: str, manifest: Manifest) -> list[Segment]:
-    """The segments in a folder, without what a writer has left that was killed while it compressed. The caller holds
-    the lock of the journal.
+    """The segments in a folder, without what a writer has left that was killed while it compressed, and without indexes
+    of segments that were removed. The caller holds the lock of the journal.
 
     If a plain file beside a compressed one is not as it was sealed, and the compressed one is as the writer has made
     it, then somebody has decompressed it, and perhaps not to its end. The plain file gets a name as a tail has.
@@ -58,6 +59,10 @@ def settled_segments(directory: str, manifest: Manifest) -> list[Segment]:
     segments = list_segments(directory)
     names = os.listdir(directory)
     leftovers = [name for name in names if UNFINISHED_NAME.fullmatch(name)]
+    if segments:
+        # Of those that a version has removed which knows no indexes. Behind the oldest segment, somebody may bring back
+        # one that is missing.
+        leftovers += [name for name in names if INDEX_NAME.fullmatch(name) and name < segments[0].name]
     known = set(names)
     for number, segment in enumerate(segments):
         packed = segment.name + COMPRESSED

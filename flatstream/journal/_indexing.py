@@ -19,7 +19,7 @@ from flatstream.description import Description
 from flatstream.journal._layout import INDEX
 
 if TYPE_CHECKING:
-    from flatstream.index import FileIndexer
+    from flatstream.index import FileIndexer, IndexReport
 
 __all__ = ["LOOK_EVERY", "Indexer"]
 
@@ -78,6 +78,8 @@ class Indexer:
         Held during each step. Who removes a segment holds it too.
     problem : str or None
         Why the last index could not be written, in words.
+    report : IndexReport or None
+        What the index has that was written last.
     """
 
     def __init__(self, fields: Sequence[str] | None, checksum: Checksum, tell: Callable[..., None]) -> None:
@@ -86,6 +88,7 @@ class Indexer:
         self._tell = tell
         self.lock = threading.Lock()
         self.problem: str | None = None
+        self.report: IndexReport | None = None
         # By the path of the plain segment, oldest first. None: it gets no index.
         self._jobs: dict[str, _Job | None] = {}
 
@@ -197,6 +200,8 @@ class Indexer:
             job.seen = job.end
             if job.is_ended:
                 builder.finish(job.end)
+            self.report = builder.report()
+            if job.is_ended:
                 self.forget(path)
             self.problem = None
             return max(1, builder.position - before)

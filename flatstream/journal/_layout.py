@@ -32,6 +32,7 @@ __all__ = [
     "CURSORS",
     "IDENTITY",
     "INDEX",
+    "INDEX_NAME",
     "LOCK",
     "MANIFEST",
     "UNFINISHED",
@@ -75,6 +76,7 @@ TAIL = f"{SUFFIX}.torn-"
 # must be room for the numbers behind a segment.
 DIGITS = 20
 SEGMENT_NAME = re.compile(rf"(0[0-9]{{{DIGITS - 1}}}){re.escape(SUFFIX)}(?:{re.escape(COMPRESSED)})?")
+INDEX_NAME = re.compile(rf"(0[0-9]{{{DIGITS - 1}}}){re.escape(SUFFIX + INDEX)}")
 UNFINISHED_NAME = re.compile(rf"0[0-9]{{{DIGITS - 1}}}{re.escape(SUFFIX + COMPRESSED + UNFINISHED)}")
 # A name that is one file in the folder on every system.
 CURSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")

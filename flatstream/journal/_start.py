@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from flatstream._core.base.checks import index_argument
+from flatstream._ranges import ranges_of
 from flatstream.description._schemas import UNITS
 from flatstream.description.choice import described_tables
 from flatstream.framing import Deframer
 from flatstream.journal._heads import newest_description
-from flatstream.journal._layout import Manifest, Sealed, Segment
+from flatstream.journal._layout import Manifest, Sealed, Segment, index_path
 from flatstream.journal._numbers import plain_deframer
 from flatstream.journal._parts import Start, list_complete
 from flatstream.journal._segment_files import SegmentFile, open_segment, size_of
@@ -21,6 +22,9 @@ from flatstream.journal._segment_map import SegmentMap, map_segment, open_piece
 from flatstream.reader import StreamReader
 
 __all__ = ["TimeField", "check_start", "find_start"]
+
+# In a segment of fewer bytes, a time is found sooner without its index, which NumPy has to be imported for.
+LEAST_INDEXED = 16 << 20
 
 # How often the folder is listed anew because a segment was removed meanwhile.
 ATTEMPTS = 1000
@@ -273,10 +277,11 @@ def _at_recorded_time(folder: _Folder, time: TimeField, bound: int, plain: Defra
         file = open_segment(segment)
         try:
             size = size_of(file)
-            with open_piece(file, 0, size, plain) as reader:
+            begin, passed = _place_before(segment, time, bound) if size >= LEAST_INDEXED else (0, 0)
+            with open_piece(file, begin, size, plain) as reader:
                 found = time.first_not_before(reader, bound)
                 if found is not None:
-                    offset, before = reader.message_offset, reader.message_number
+                    offset, before = begin + reader.message_offset, passed + reader.message_number
                     if not reader.skipped:
                         number = segment.first + before
                     else:
@@ -287,6 +292,33 @@ def _at_recorded_time(folder: _Folder, time: TimeField, bound: int, plain: Defra
             raise
         file.close()
     return folder.end(plain)
+
+
+def _place_before(segment: Segment, time: TimeField, bound: int) -> tuple[int, int]:
+    """Where a search for the first message that has at least the time `bound` can begin: behind the blocks of which the
+    index of the segment says that they have none. And how many frames lie before.
+    """
+    if not os.path.lexists(index_path(segment)):
+        return 0, 0
+    try:
+        from flatstream.index import FileIndex, load_index
+
+        with ranges_of(open_segment(segment)) as stream:
+            index = load_index(segment.path, stream, table=time.table)
+    except ImportError:
+        # Without NumPy, the segment is searched from its beginning.
+        return 0, 0
+    if not isinstance(index, FileIndex) or time.field not in index.statistics:
+        return 0, 0
+    # Numbers behind damage are those that only reading from the beginning gives.
+    usable = len(index)
+    if index.gaps:
+        usable = int((index.ends <= index.gaps[0][0]).sum())
+    later = (index.statistics[time.field].high[:usable] >= bound).nonzero()[0]
+    block = int(later[0]) if len(later) else usable
+    if not block:
+        return 0, 0
+    return int(index.ends[block - 1]), int(index.first_frames[block - 1] + index.frames[block - 1])
 
 
 def _number_at(file: SegmentFile, folder: _Folder, at: int, offset: int, plain: Deframer) -> int:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.base.checks import index_argument
 from flatstream._core.framing.framer import NonEmptyFramer
@@ -53,6 +53,9 @@ from flatstream.journal.policies import CompressionPolicy, RetentionPolicy, Rota
 from flatstream.memory_policy import MemoryPolicy
 from flatstream.serializers import Serializer, as_serializer
 from flatstream.writer import DEFAULT_BUFFER_SIZE, StreamWriter
+
+if TYPE_CHECKING:
+    from flatstream.index import IndexReport
 
 __all__ = ["JournalWriter"]
 
@@ -343,6 +346,14 @@ class JournalWriter(StreamWriter):
     def description(self) -> Description | None:
         """The description with which the segment in use begins, or will begin; None if it has none."""
         return self._segments.description()
+
+    @property
+    def index_report(self) -> IndexReport | None:
+        """What the index has that was written last, of the segment in use or of one that ended; None if there is none.
+
+        `health` says why one could not be written.
+        """
+        return None if self._indexer is None else self._indexer.report
 
     # Syncing
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import flatstream
-from flatstream import FlatStreamError
+from flatstream import ChecksumFramer, Crc32, FlatStreamError, RecordWriter, Schema
 from flatstream.datasets._reading import Outcome
 from support.dataset_files import (
     SIZES,
@@ -96,6 +96,87 @@ def test_an_index_of_a_damaged_file_changes_no_row(
         found.count(where)
         used += 0 < found.bytes_read < path.stat().st_size / 2
     assert used > 0
+
+
+SEVERAL = [
+    Schema.from_fbs(text='table A { n: int; s: string; v: [ubyte]; } root_type A; file_identifier "AAAA";'),
+    Schema.from_fbs(text='table B { b: int; s: string; } root_type B; file_identifier "BBBB";'),
+]
+
+
+@pytest.mark.parametrize("what", ["several tables", "compressed"])
+def test_rows_of_other_streams_are_those_of_one_reader(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_blocks(monkeypatch)
+    rng = random.Random(what)
+    is_several = what == "several tables"
+    framer = ChecksumFramer(Crc32())
+    if not is_several:
+        pytest.importorskip("lz4")
+        framer = framer.compressed(flatstream.Lz4Compressor())
+    roots = [schema.root for schema in SEVERAL]
+    path, table = tmp_path / "a.fs", "A" if is_several else None
+    for _ in range(ROUNDS // 2):
+        description = flatstream.Description(roots) if is_several else roots[0]
+        with flatstream.open(path, "w", framer=framer, describe=description) as stream:
+            one, other = RecordWriter(stream, roots[0]), RecordWriter(stream, roots[1]) if is_several else None
+            for number in range(150):
+                if other is not None and rng.random() < 0.5:
+                    other.write(b=number, s="y" * rng.randrange(50))
+                else:
+                    one.write(n=number, s="x" * rng.choice([0, 5, 40]), v=bytes(rng.choice([0, 300, 3000])))
+        with flatstream.open(path) as reader:
+            assert reader.description is not None
+            head = reader.offset
+        data = path.read_bytes()
+        path.write_bytes(data[:head] + damaged(data[head:], rng))
+        where: Any = rng.choice([None, ("n", 10, 60)])
+        if rng.random() < 0.7:
+            flatstream.build_index(path, ["n"], table=table)
+        for policy in POLICIES:
+            expected = outcome_of(lambda policy=policy: flatstream.open(path, on_error=policy), table, where)
+            for threads in (1, 3):
+                found = flatstream.dataset(path, table, on_error=policy, torn_end="raise", threads=threads)  # type: ignore[arg-type]
+                assert outcome_of_dataset(found, where) == expected
+        path.with_name("a.fs.idx").unlink(missing_ok=True)
+
+
+def outcome_of(opened: Any, table: Any, where: Any) -> tuple[list[Any], Any]:
+    rows: list[Any] = []
+    with opened() as reader:
+        batches = reader.column_batches(table, ["n", "s"], where)
+        try:
+            for batch in batches:
+                rows += batch.to_pylist()
+        except FlatStreamError as error:
+            return rows, place_of(error)
+    return rows, None
+
+
+def outcome_of_dataset(found: Any, where: Any) -> tuple[list[Any], Any]:
+    rows: list[Any] = []
+    try:
+        for batch in found.batches(["n", "s"], where, batch_rows=50):
+            rows += batch.to_pylist()
+    except FlatStreamError as error:
+        return rows, place_of(error)
+    return rows, None
+
+
+def test_an_error_of_a_later_file_comes_behind_the_rows_of_those_before(tmp_path: Path) -> None:
+    paths = [write_events(tmp_path / f"{number}.fs", 100 * number, 100) for number in range(4)]
+    for path in paths:
+        flatstream.build_index(path)
+    found = flatstream.dataset(paths)
+    assert found.count() == 400
+    paths[2].unlink()
+    for threads in (1, 3):
+        rows: list[Any] = []
+        batches = found.batches(["value"], ("time_ns", ">", 0, "ns"), threads=threads)
+        with pytest.raises(FileNotFoundError) as caught:
+            rows.extend(row for batch in batches for row in batch.to_pylist())
+        assert (len(rows), caught.value.filename) == (200, str(paths[2]))
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

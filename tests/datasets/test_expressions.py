@@ -18,18 +18,11 @@ import pytest
 from polars.io.plugins import register_io_source
 
 from flatstream.datasets import _expressions as expressions
-from flatstream.datasets._expressions import (
-    UNKNOWN,
-    Combined,
-    Constant,
-    Tree,
-    arrow_tree,
-    is_row_wise,
-    metadata_pairs,
-    polars_tree,
-)
+from flatstream.datasets import _trees as trees
+from flatstream.datasets._expressions import arrow_tree, is_row_wise, metadata_pairs, polars_tree
 from flatstream.datasets._fields import Columns
 from flatstream.datasets._predicate import Predicate
+from flatstream.datasets._trees import UNKNOWN, Combined, Constant, Tree
 from support.extent import in_one_test
 from support.questions import questions, table_of
 
@@ -45,7 +38,7 @@ def columns() -> Columns:
 
 
 def leaves(tree: Tree) -> Iterator[Any]:
-    if isinstance(tree, expressions.Test):
+    if isinstance(tree, trees.Test):
         yield tree
     elif isinstance(tree, Combined):
         for part in tree.parts:

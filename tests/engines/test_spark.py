@@ -187,6 +187,12 @@ def test_a_schema_chooses_columns_and_types(spark: Any, folder: Path, table: Any
     assert in_order(found).to_pylist() == in_order(table.select(["sequence", "host"])).to_pylist()
 
 
+def test_the_largest_integers_are_long_if_that_is_asked_for(spark: Any, folder: Path, table: Any) -> None:
+    found = as_arrow(load(spark, folder, columns="host,sequence", uint64="long"))
+    assert str(found.schema.field("sequence").type) == "int64"
+    assert in_order(found).to_pylist() == in_order(table.select(["host", "sequence"])).to_pylist()
+
+
 def test_several_paths_are_one_table(spark: Any, folder: Path) -> None:
     paths = [str(folder / f"host-0{host}.fs") for host in (0, 2)]
     frame = spark.read.format("flatstream").load(paths)
@@ -232,6 +238,7 @@ def test_damage_is_an_error_with_the_path_unless_it_is_left_out(spark: Any, fold
         ({"partitions": "0"}, "partitions must be a number from 1"),
         ({"begin": "yesterday"}, "begin must be a time of ISO 8601"),
         ({"begin": "2026-11-29T00:00:00.1234567"}, "more than 6 digits"),
+        ({"uint64": "int"}, "uint64 must be"),
         ({"use_index": "maybe"}, "must be 'true' or 'false'"),
         ({"on_error": "ignore"}, "on_error must be one of"),
     ],

@@ -257,6 +257,36 @@ def test_index_that_others_can_write_is_left_aside(place: Place) -> None:
     os.chmod(place.index, 0o644)
 
 
+def test_index_that_others_can_write_is_replaced_and_not_continued(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.stream.close()
+    place.index.write_bytes(place.good)
+    for mode in (0o666, 0o664):
+        place.index.chmod(mode)
+        report = build_index(place.path, FIELDS)
+        assert report.action == "replaced"
+        assert "others may write it" in str(report.replaced_because)
+        assert place.index.stat().st_mode & 0o777 == place.path.stat().st_mode & 0o777
+        assert isinstance(place.load_again(), FileIndex)
+
+
+def test_link_at_the_path_of_an_index_is_not_followed(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.stream.close()
+    place.index.unlink()
+    for target in (tmp_path / "not there", tmp_path / "empty"):
+        if target.name == "empty":
+            target.touch()
+        place.index.symlink_to(target)
+        with pytest.raises(FileExistsError, match="symbolic link"):
+            build_index(place.path, FIELDS)
+        with flatstream.open(place.path, "a", index=FIELDS) as writer:
+            assert writer.index_report is None
+        place.index.unlink()
+    assert not (tmp_path / "not there").exists()
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
 def test_index_of_somebody_else_is_left_aside(place: Place) -> None:
     place.load(place.good)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from flatstream._ranges import ranges_of
 from flatstream.index import FileIndex, FileIndexer, UnusableIndex, build_index, load_index
 from flatstream.index._file import IndexFile
 from flatstream.journal import (
+    CompressionPolicy,
     JournalReader,
     JournalWriter,
     MirrorWriter,
@@ -28,12 +31,15 @@ from flatstream.journal import (
     RotationPolicy,
     SyncPolicy,
     _indexing,
+    _start,
 )
 from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment
+from flatstream.tools import check_index as check
 from support.events import BEGIN, EVENT, SECOND, write_events
 from support.gated import wait_until
 from support.logs import log_lines
+from support.threads import run_threads
 
 # The time field is known by its name.
 FIELD = "wall_time_ns"
@@ -76,6 +82,9 @@ def test_each_segment_has_an_index_when_the_journal_is_closed(tmp_path: Path) ->
         write_events(journal, range(1000))
     for first, count in ((0, 300), (300, 300), (600, 300), (900, 100)):
         check_index(tmp_path / segment_name(first), first, count)
+    report = journal.index_report
+    assert report is not None
+    assert (report.file, report.rows) == (str(tmp_path / segment_name(900)), 100)
     # What `open` and readers look at is as before.
     with JournalReader(tmp_path) as reader:
         assert len(list(reader)) == 1000
@@ -103,6 +112,8 @@ def test_which_segments_are_indexed_by_what(tmp_path: Path) -> None:
     assert fields("tuple", describe=EVENT, index=("sequence",)) == ["sequence"]
     # Nothing says what the messages are.
     assert fields("not described") == []
+    with JournalWriter(tmp_path / "not described") as journal:
+        assert journal.index_report is None
     assert fields("no description", describe=False) == []
     assert names(tmp_path / "not described") == {"journal.json", "writer.lock", segment_name(0)}
 
@@ -237,6 +248,20 @@ def test_removed_segment_takes_its_index_with_it(tmp_path: Path) -> None:
     # No index without its segment.
     assert {name.removesuffix(".idx") for name in found} == segments
     assert kept <= found
+
+
+def test_indexes_that_an_earlier_version_has_left_behind_are_removed(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path, describe=EVENT, rotate=RotationPolicy(max_frames=100)) as journal:
+        write_events(journal, range(500))
+    for first in (0, 100, 300):
+        (tmp_path / segment_name(first)).unlink()
+    (tmp_path / "0.fs.idx").touch()
+    JournalWriter(tmp_path).close()
+    # That of the third hundred may be of use when its segment comes back.
+    assert {name for name in names(tmp_path) if name.endswith(".idx")} == {
+        "0.fs.idx",
+        *(f"{segment_name(first)}.idx" for first in (200, 300, 400)),
+    }
 
 
 def test_compressed_segment_keeps_its_index(tmp_path: Path) -> None:
@@ -430,3 +455,86 @@ def test_index_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None
     with JournalWriter(tmp_path) as journal:
         assert journal.position == 200
     check_index(path, 0, 200)
+
+
+def starts(directory: Path, moments: list[datetime]) -> list[tuple[int, int | None]]:
+    """Where reading begins for each time: the position, and the number of the event."""
+    found = []
+    for moment in moments:
+        with JournalReader(directory, start=moment) as reader:
+            position = reader.position
+            record = next(iter(reader.records(EVENT, on_error="resync")), None)
+            found.append((position, None if record is None else int(record.sequence)))
+    return found
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_reading_from_a_time_on_begins_at_the_same_frame_with_and_without_indexes(
+    tmp_path: Path, damaged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(4)
+    # Some are late, and some come again.
+    times = [max(0, number + rng.choice([0, 0, 0, -40, 7])) for number in range(6000)]
+    with JournalWriter(tmp_path, describe=EVENT, rotate=RotationPolicy(max_frames=2500)) as journal:
+        write_events(journal, range(6000), times)
+    if damaged:
+        for first, offset in ((0, 200_000), (2500, 9000)):
+            with open(tmp_path / segment_name(first), "r+b") as file:
+                file.seek(offset)
+                file.write(b"\xff" * 20)
+        for segment in list_segments(str(tmp_path)):
+            build_index(segment.path)
+    zero = datetime.fromtimestamp(BEGIN // SECOND, UTC)
+    moments = [zero + timedelta(seconds=seconds) for seconds in (-5, 0, 3, 1234, 2499.5, 2500, 2600, 4999, 5999, 6010)]
+    begins: list[int] = []
+    open_piece = _start.open_piece
+
+    def counted(file: Any, begin: int, end: int, deframer: Any) -> Any:
+        begins.append(begin)
+        return open_piece(file, begin, end, deframer)
+
+    monkeypatch.setattr(_start, "LEAST_INDEXED", 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(_start, "open_piece", counted)
+        with_indexes = starts(tmp_path, moments)
+    # It was not read up to there.
+    assert max(begins) > 100_000
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "flatstream.index", None)
+        assert starts(tmp_path, moments) == with_indexes
+    for path in tmp_path.glob("*.idx"):
+        path.unlink()
+    assert starts(tmp_path, moments) == with_indexes
+
+
+def test_indexes_fit_whatever_happens_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Producers that wait for the disk, rotation, retention, compression and indexes, all in turn."""
+    monkeypatch.setattr("flatstream.journal.writer.LOOK_EVERY", 20_000)
+    monkeypatch.setattr(_indexing, "LOOK_EVERY", 20_000)
+    monkeypatch.setattr(_indexing, "STEP", 10_000)
+    policies: dict[str, Any] = {
+        "rotate": RotationPolicy(max_frames=400),
+        "retain": RetentionPolicy(max_segments=12),
+        "compress": CompressionPolicy(after_segments=1),
+        "sync": SyncPolicy(seconds=0.01),
+    }
+    with JournalWriter(tmp_path, describe=EVENT, **policies) as journal:
+
+        def produce(number: int) -> None:
+            for turn in range(6):
+                begin = (number * 6 + turn) * 300
+                write_events(journal, range(begin, begin + 300))
+                journal.wait_durable(timeout=30)
+
+        # What is compressed meanwhile is chance; some is, before the end.
+        run_threads(*(functools.partial(produce, number) for number in range(4)))
+        wait_until(lambda: any(segment.is_compressed for segment in list_segments(str(tmp_path))))
+    report = check(tmp_path)
+    # Some are compressed, and some were removed.
+    segments = list_segments(str(tmp_path))
+    assert len(report.checks) == len(segments) <= 13
+    assert any(segment.is_compressed for segment in segments)
+    assert [one.state for one in report.checks] == ["fits"] * len(segments)
+    for one in report.checks:
+        assert one.covered == one.stream_size
+    assert {name for name in names(tmp_path) if name.endswith(".idx")} == {f"{one.name}.idx" for one in segments}

@@ -67,7 +67,7 @@ SMOKE_ATTRIBUTES: dict[str, dict[str, float]] = {
     "scale.FullScan": {"files": 2, "rows": 5000},
     "scale.Head": {"files": 2, "rows": 5000},
     "scale.Index": {"rows": 5000},
-    "scale.Slice": {"files": 2, "rows": 20_000, "runs": 1},
+    "scale.Slice": {"files": 2, "rows": 8000, "runs": 1},
     "sealing.Sealed": {"size": 1 * MIB},
     "memory.ReadStream": {"total": 64 * MIB},
     "memory.SteadyState": {"few": 1000, "many": 5000},

@@ -163,7 +163,7 @@ PUBLIC = {
     "process_typed process_typed_with_payload read_batch read_message records skipped source "
     "stop_error typed_messages write_json_lines",
     "JournalWriter": "buffer_capacity builder bytes_written close closed description detach directory "
-    "durable_position flush framer frames_written health id is_refusing metrics pending_bytes "
+    "durable_position flush framer frames_written health id index_report is_refusing metrics pending_bytes "
     "position recovery rotate serializer sink sync wait_durable write write_batch write_finished "
     "write_frames write_message write_payload write_payloads",
     "JsonError": "next_intact_offset",

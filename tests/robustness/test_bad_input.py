@@ -509,7 +509,7 @@ OTHERS = [
         ({"checksum": "md5"}, ValueError, "md5"),
         ({}, flatstream.InvalidFrameError, "not like a stream; if it is one, pass the checksum"),
     ),
-    *counts("StreamReader", "capacity", lambda value: StreamReader(b"", capacity=value)),
+    *counts("StreamReader", "capacity", lambda value: StreamReader(b"", capacity=value), but_none=True),
     *lengths("StreamWriter", "buffer_size", lambda value: StreamWriter(PlainSink(), buffer_size=value)),
     *lengths("StreamWriter", "capacity", lambda value: StreamWriter(PlainSink(), capacity=value), but_none=True),
     *instances(
