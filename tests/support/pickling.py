@@ -305,7 +305,7 @@ def carried() -> dict[str, list[Any]]:
     """Objects by the public name of their class; users' subclasses are with the class that they inherit from."""
     import numpy as np
 
-    from flatstream.datasets import Dataset, TimeRange
+    from flatstream.datasets import Dataset, Lost, ParquetReport, TimeRange
     from flatstream.datasets._heads import Options
     from support.compression import Deflate, dictionary
     from support.schemas import SHAPES, TELEMETRY
@@ -415,6 +415,8 @@ def carried() -> dict[str, list[Any]]:
         "InvalidFrameError": [damage],
         "Dataset": [Dataset(["events*.fs"], Options(undescribed=TELEMETRY.root, on_error="skip"), [])],
         "TimeRange": [TimeRange("time_ns", "ns", 1, 2)],
+        "Lost": [Lost("events", 3, 8)],
+        "ParquetReport": [ParquetReport("lake", ["hour=1/a.parquet"], 7, 900, 1, lost=[Lost("events", 3, 8)])],
         "MemoryPolicy": [Never("a note")],
         "NoChecksum": [fs.NoChecksum()],
         "NoOpPolicy": [fs.NoOpPolicy()],
