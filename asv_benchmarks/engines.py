@@ -1,4 +1,4 @@
-"""The files of `scale_data.py` in Dask, Ray and Spark: with two workers beside one, and a slice beside Parquet (Y1 to Y5).
+"""The files of `scale_data.py` in Dask, Ray and Spark (Y1 to Y5): two workers beside one, and a slice beside Parquet.
 
 An engine that is not installed is left out: ``pip install 'flatstream[dask,ray,spark]'``. Spark needs Java 17.
 
@@ -29,6 +29,9 @@ INSTALLED = frozenset(
     if all(importlib.util.find_spec(module.partition(".")[0]) is not None for module in modules)
     and (name != "spark" or shutil.which("java") is not None)
 )
+
+# The goals that each has.
+GOALS = {"dask": ("Y1", "Y2"), "ray": ("Y3",), "spark": ("Y4", "Y5")}
 
 # Row groups of a million rows: one for each file here, which is what its writers choose.
 ROW_GROUPS = "default"

@@ -32,6 +32,7 @@ from . import (
     converting,
     deframing,
     encryption,
+    engines,
     following,
     framing,
     imports,
@@ -653,6 +654,7 @@ def goals() -> Iterator[Goal]:
             "message",
         )
     yield from many_files()
+    yield from many_machines()
 
 
 def many_files() -> Iterator[Goal]:
@@ -719,6 +721,20 @@ def many_files() -> Iterator[Goal]:
         1.2,
         "message",
     )
+
+
+def many_machines() -> Iterator[Goal]:
+    """The goals of `engines.py`, of the engines that are installed."""
+    dask, ray, spark = engines.Dask, engines.Ray, engines.Spark
+    sliced = "slice in {}, of Parquet with row groups of a million rows"
+    rows = [
+        Goal("Y1", "all rows in Dask, two processes beside one", dask, "track_two_processes", "", (), "at least", 1.5),
+        Goal("Y2", sliced.format("Dask"), dask, "time_slice", "time_parquet", (), FASTER, 3, "slice"),
+        Goal("Y3", sliced.format("Ray"), ray, "time_slice", "time_parquet", (), FASTER, 3, "slice"),
+        Goal("Y4", "all rows in Spark, two cores beside one", spark, "track_two_cores", "", (), "at least", 1.5),
+        Goal("Y5", sliced.format("Spark"), spark, "track_slice", "", (), "at least", 3),
+    ]
+    yield from (row for row in rows if any(row.name in engines.GOALS[name] for name in engines.INSTALLED))
 
 
 def bytes_text(size: int) -> str:

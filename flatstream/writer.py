@@ -250,22 +250,11 @@ class StreamWriter(MessageWriter):
                 self._index.abandon()
             return
         # All in one compiled call: a signal handler that raises cannot leave it half done.
-        try:
-            self._conclude(True)
-        finally:
-            self._close_index()
-
-    def _close_index(self) -> None:
-        """Completes the index, if there is one and the writer is at its end."""
-        if self._index is not None and self._endpoint is None:
-            self._index.close()
+        self._conclude(True)
 
     def detach(self) -> Any:
         """Flushes, closes the writer and returns the sink, which stays open. If `flush` fails, the writer keeps it."""
-        try:
-            return self._conclude(False)
-        finally:
-            self._close_index()
+        return self._conclude(False)
 
     @property
     def closed(self) -> bool:

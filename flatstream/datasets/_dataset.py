@@ -220,7 +220,7 @@ class Dataset(Snapshot):
         Columns: `path`; `bytes` (as stored, null of a URL); `journal` (its folder, for a segment); `compression`;
         `checksum`; `table`; `index` ("covers ...", "none", or "ignored: " and why); `first_time` and `last_time`, where
         an index tells them; and `status`, which says what was found when it was last read: "", "torn end at ...",
-        "damaged: ...", "stopped at ...", "removed", or "no stream: ...".
+        "damaged: ...", "stopped at ..." or "removed"; or "cannot be read: ..." and why.
         """
         return files_table(self)
 
@@ -250,19 +250,20 @@ class Dataset(Snapshot):
             A path stands for nothing now. Then nothing has changed.
         """
         parts = find_parts(self._paths)
-        if parts != self._parts:
-            known = {part: number for number, part in enumerate(self._parts)}
-            old_heads = self._heads
-            self._parts = parts
-            bytes_read = self._bytes_read
-            self._forget()
-            self._bytes_read = bytes_read
-            # The beginning of a file that has not changed is still the same.
-            self._heads = {
-                number: old_heads[known[part]]
-                for number, part in enumerate(parts)
-                if part in known and known[part] in old_heads
-            }
+        # Of URLs it is not known whether they have changed.
+        known = {part: number for number, part in enumerate(self._parts) if part.kind != "remote"}
+        heads, bytes_read, is_same = self._heads, self._bytes_read, parts == self._parts and len(known) == len(parts)
+        if is_same:
+            # An index may be new.
+            self._indexes = {}
+            return
+        self._parts = parts
+        self._forget()
+        self._bytes_read = bytes_read
+        # The beginning of a file that has not changed is still the same.
+        self._heads = {
+            number: heads[known[part]] for number, part in enumerate(parts) if part in known and known[part] in heads
+        }
 
     # Reading
 
@@ -457,7 +458,7 @@ class Dataset(Snapshot):
         Raises
         ------
         ImportError
-            There is no polars, or one without ``polars.io.plugins.register_io_source``.
+            There is no polars, or one before 1.33.
 
         Notes
         -----
@@ -494,8 +495,8 @@ class Dataset(Snapshot):
         Parameters
         ----------
         n : int, optional
-            How many splits; there may be fewer, if there are few frames, or if a file cannot be cut: it is encrypted, or
-            compressed as a whole. By default, so many that each has some 64 MiB.
+            How many splits; there may be fewer, if there are few frames, or if a file cannot be cut: it is encrypted,
+            or compressed as a whole. By default, so many that each has some 64 MiB.
         where : optional
             As for `batches`. `read_split` gives the rows that meet it, and splits leave out what an index says to have
             none.

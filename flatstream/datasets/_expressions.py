@@ -273,6 +273,7 @@ def polars_tree(expression: Any, columns: Columns) -> tuple[Tree, frozenset[str]
     """The tree of a `polars.Expr`, the names of the columns that it takes (None if not known), and whether each row of
     the result is known to depend on this row alone.
     """
+    is_row_wise = False
     try:
         reader = _PolarsReader(columns)
         text = _polars_json(expression)
@@ -280,14 +281,14 @@ def polars_tree(expression: Any, columns: Columns) -> tuple[Tree, frozenset[str]
             names = None if any(f'"{key}"' in text for key in SELECTORS) else expression.meta.root_names()
             return UNKNOWN, None if names is None else frozenset(names), False
         form = json.loads(text)
+        is_row_wise = _is_of_known_steps(form)
         node = reader.node(form, 0)
         tree = as_tree(columns, node)
-        is_row_wise = not reader.unknown or _is_of_known_steps(form)
     # See `arrow_tree`.
     except Exception as error:
         logger.debug("all rows are read for an expression of polars that is not understood: %r", error)
-        return UNKNOWN, None, False
-    return tree, _polars_names(expression, reader), is_row_wise
+        return UNKNOWN, None, is_row_wise
+    return tree, _polars_names(expression, reader), is_row_wise or not reader.unknown
 
 
 def _polars_json(expression: Any) -> str:
@@ -420,6 +421,9 @@ class _PolarsReader:
             logic = "and" if name == "AllHorizontal" else "or"
             return Combined(logic, tuple(as_tree(columns, node) for node in nodes))
         if name == "IsBetween" and len(nodes) == 3:
+            if any(isinstance(node, LiteralValue) and node.kind == "null" for node in nodes):
+                # Not by Kleene's logic, as of 2.1: null also for a value that the other limit leaves out.
+                return UNKNOWN
             low, high = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "None": (">", "<")}[
                 options["closed"]
             ]
@@ -558,7 +562,11 @@ def _polars_values(form: Any) -> Literals | None:
         return None
     import pyarrow
 
-    table = pyarrow.ipc.open_stream(bytes(data)).read_all()
+    try:
+        table = pyarrow.ipc.open_stream(bytes(data)).read_all()
+    except pyarrow.ArrowException:
+        # Types that Arrow does not have, as integers of 128 bits.
+        return None
     if table.num_columns != 1:
         return None
     return _arrow_literals(table.column(0))

@@ -139,6 +139,12 @@ class Target:
         ends = ((each, size if each.end is None else each.end) for each in self.stretches or ())
         return sum(max(0, end - each.begin.offset) for each, end in ends)
 
+    def forget(self) -> None:
+        """Frees what was needed to read the file, which was read to its end."""
+        self.offsets = self.firsts = ()
+        self.delivered = []
+        self.stretches = []
+
     def take_count(self) -> int:
         """How many bytes were read of it since this was called last."""
         with self.lock:

@@ -123,7 +123,10 @@ def _agrees(source: Source, query: Query) -> bool:
     finder = _Finder(source, target.ranges(), query.options)
     places = {stretch.begin.offset for stretch in target.stretches}
     places.update(stretch.end for stretch in target.stretches if stretch.end is not None)
-    return all(place == source.size or finder.behind_chain(place) is not None for place in sorted(places))
+    if not all(place == source.size or finder.behind_chain(place) is not None for place in sorted(places)):
+        return False
+    # Without a checksum, a damaged length shows only where it leads to.
+    return finder.has_evidence or all(finder.leads_to_end(stretch) for stretch in target.stretches)
 
 
 Run = tuple[Source, Stretch]
@@ -202,6 +205,7 @@ class _Finder:
         self._deframer = piece_deframer(source.target.head, options)
         self._careful = options.on_error == "resync"
         evidence = evidence_bytes_of(self._deframer)
+        self.has_evidence = evidence > 0
         # How many frames in a row show where frames are.
         self._chain = 1 if evidence >= 4 else 3 if evidence else 8
         self._blocks: list[int] = []
@@ -210,7 +214,7 @@ class _Finder:
     def note_blocks(self, dataset: Dataset) -> None:
         """Looks where blocks begin, in the index or in a sealed file."""
         target = self._source.target
-        if dataset._options.use_index:
+        if dataset._options.use_index and self.has_evidence:
             index = dataset._index(target.number, target.head, self._file)
             if not isinstance(index, UnusableIndex) and index.begin == target.head.begin:
                 self._blocks, self._numbers = index.offsets.tolist(), index.first_frames.tolist()
@@ -280,6 +284,13 @@ class _Finder:
                 break
             begin = Position(following, begin.frame)
         return cuts
+
+    def leads_to_end(self, stretch: Stretch) -> bool:
+        """Whether the headers from the begin of a stretch on lead to its end."""
+        if stretch.end is None:
+            return True
+        found = boundaries(self._file.read_at, stretch.end, self._deframer, stretch.begin.offset, MOST_STEP)
+        return found is not None and found[-1][0] == stretch.end
 
     def behind_chain(self, offset: int) -> int | None:
         """Where the frames end that begin at an offset, so many that they show that it is the place of a frame.

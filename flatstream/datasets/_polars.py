@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flatstream.datasets._dataset import Dataset
 
 BATCH_ROWS = 65_536
+OLDEST = "1.33 or later"
 # The names of the columns on request.
 SOURCE_FILE, FRAME = "source_file", "frame"
 
@@ -36,7 +37,9 @@ def scan(dataset: Dataset, *, source_file: bool = False, frame: bool = False) ->
         import polars
         from polars.io.plugins import register_io_source
     except ImportError as error:
-        raise ImportError("scan() needs polars 1.30 or later: pip install 'flatstream[columns]'") from error
+        raise ImportError(f"scan() needs polars {OLDEST}: pip install 'flatstream[columns]'") from error
+    if _is_too_old(polars.__version__):
+        raise ImportError(f"scan() needs polars {OLDEST}, and this is {polars.__version__}")
 
     def schema() -> polars.Schema:
         # By way of an empty frame, which has the types that polars makes of the batches.
@@ -69,6 +72,12 @@ def scan(dataset: Dataset, *, source_file: bool = False, frame: bool = False) ->
     return register_io_source(
         source, schema=schema, **{name: value for name, value in options.items() if name in known}
     )
+
+
+def _is_too_old(version: str) -> bool:
+    """Whether this version of polars gives the columns of a source in another order than the query has them."""
+    numbers = version.split(".")[:2]
+    return all(number.isdecimal() for number in numbers) and tuple(map(int, numbers)) < (1, 33)
 
 
 def grouped(batches: Iterable[pyarrow.RecordBatch], rows: int) -> Iterator[list[pyarrow.RecordBatch]]:

@@ -173,9 +173,12 @@ class _Scan:
         before, self._current = self._current, target
         if before is not None and before is not target:
             before.close()
+            before.forget()
             yield before, [], None
         if target is not None and before is not target:
             self._seen.append(target)
+            # What was found out before is of another reading.
+            self._outcome(target)
             with self._lock:
                 self._planner.forget_before(target)
 

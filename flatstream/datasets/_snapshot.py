@@ -31,6 +31,8 @@ __all__ = ["SMALL", "WORTH_AN_INDEX", "Snapshot"]
 SMALL = 1 << 20
 # Of a file of fewer bytes, an index is not read if all of the file is.
 WORTH_AN_INDEX = 8 << 20
+# How many indexes are kept between questions: each takes about a thousandth of its file.
+KEPT_INDEXES = 1000
 
 
 class Snapshot:
@@ -64,7 +66,7 @@ class Snapshot:
         self._heads: dict[int, Head] = {}
         self._outcomes: dict[int, Outcome] = {}
         # By the number of the file, with what tells whether it has changed since.
-        self._indexes: dict[int, tuple[Any, FileIndex | UnusableIndex]] = {}
+        self._indexes: dict[int, tuple[Any, FileIndex]] = {}
         self._known_kinds: list[Kind] | None = self._given_kinds
         self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
         self._time_range: list[TimeRange | None] | None = None
@@ -262,8 +264,14 @@ class Snapshot:
             return known[1]
         part = self._parts[number]
         found = load_index(part.path, file, table=head.table, checksum=head.checksum_name)
+        if isinstance(found, UnusableIndex):
+            # There may be one the next time.
+            return found
         with self._lock:
+            self._indexes.pop(number, None)
             self._indexes[number] = key, found
+            while len(self._indexes) > KEPT_INDEXES:
+                del self._indexes[next(iter(self._indexes))]
         return found
 
     def _find_index(self, number: int) -> FileIndex | UnusableIndex | None:

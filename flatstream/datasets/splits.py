@@ -140,6 +140,9 @@ class SplitSource:
                         raise
                     # Retention has removed it since the splits were planned.
                     continue
+                if head.table is None or not query.columns_of(head, part).has_rows:
+                    # The file lacks a field that a condition is on.
+                    continue
                 stretches = [Stretch(Position(one.begin, one.frame), one.end) for one in ranges]
                 yield Target(number, part, head, stretches)
 
@@ -168,9 +171,7 @@ class SplitSource:
         from flatstream.datasets._dataset import Dataset
 
         options, kinds, _ = self._loaded()
-        made = Dataset([], options, list(parts))
-        made._known_kinds = kinds
-        return made
+        return Dataset([], options, list(parts), kinds=kinds)
 
 
 _sources: dict[bytes, SplitSource] = {}

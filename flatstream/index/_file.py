@@ -149,7 +149,8 @@ class IndexFile:
 
     def flush(self) -> None:
         """Hands everything to the file."""
-        if self._writer is not None:
+        # Closing it may have been interrupted.
+        if self._writer is not None and not self._writer.closed:
             self._writer.flush()
 
     @property

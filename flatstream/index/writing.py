@@ -122,7 +122,13 @@ class WriterIndex:
             name = checksum_of(writer.framer)
             assert name is not None
             self._builder.watch(
-                _header_size(writer.framer), size, number, not transforms_of(writer.framer), FULL, self._write_full
+                _header_size(writer.framer),
+                size,
+                number,
+                not transforms_of(writer.framer),
+                FULL,
+                self._write_full,
+                self.close,
             )
         except BaseException:
             self._file.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatstream.checksums import Checksum
 from flatstream.description import Description
+from flatstream.errors import FlatStreamError
 from flatstream.journal._layout import INDEX
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ LOOK_EVERY = 4 << 20
 
 # How many bytes are read in a step, between which the keeper does what is more urgent: that takes half a millisecond.
 STEP = 1 << 20
+
+# What an index meets that cannot be written. In the main thread any other exception may come from a signal handler, and
+# concerns whoever it is meant for.
+EXPECTED = (OSError, EOFError, ImportError, LookupError, MemoryError, TypeError, ValueError, FlatStreamError)
 
 # How many bytes `finish` reads at most, in some 50 ms. What is left is indexed by the next writer.
 MOST_AT_CLOSE = 64 << 20
@@ -137,7 +142,7 @@ class Indexer:
         with self.lock:
             try:
                 self._open(path, job)
-            except Exception as error:
+            except _errors() as error:
                 # Readers compare an index with its segment, so that one that cannot be cut is left aside.
                 self._fail(path, error)
 
@@ -205,7 +210,7 @@ class Indexer:
                 self.forget(path)
             self.problem = None
             return max(1, builder.position - before)
-        except Exception as error:
+        except _errors() as error:
             self._fail(path, error)
             return 1
 
@@ -233,5 +238,10 @@ class Indexer:
     @staticmethod
     def _close(job: Any) -> None:
         if job is not None and job.builder is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(*EXPECTED):
                 job.builder.close()
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """The errors that are those of an index, in this thread."""
+    return EXPECTED if threading.current_thread() is threading.main_thread() else (Exception,)

@@ -138,7 +138,7 @@ def test_one_of_several_tables_has_to_be_named(folder):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["a.fs", "--field", "host"], 2, "is a string"),
+        (["a.fs", "--field", "host"], 2, "'host' is of the type string"),
         (["a.fs", "--field", "nothing"], 2, "nothing"),
         (["a.fs", "--field", "load_1", "--field", "load_1"], 2, "is there twice"),
         (["a.fs", "--table", "nothing"], 2, "no table 'nothing'"),

@@ -285,6 +285,20 @@ def test_what_is_written_later_is_read_after_refresh(tmp_path: Path) -> None:
         assert values(found) == [0, 0.5, 1]
 
 
+def test_an_index_that_is_made_later_is_used(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "a.fs", 0, 2000)
+    found = flatstream.dataset(path)
+    where = ("time_ns", BEGIN, BEGIN + 1, "ns")
+    assert values(found, where) == [0]
+    assert found.bytes_read > path.stat().st_size * 0.9
+    flatstream.build_index(path)
+    before = found.bytes_read
+    assert values(found, where) == [0]
+    assert found.bytes_read - before < path.stat().st_size / 2
+    found.refresh()
+    assert found.files.column("index").to_pylist()[0].startswith("covers ")
+
+
 def test_a_frame_that_is_half_written_is_told_as_a_torn_end(tmp_path: Path) -> None:
     path = write_events(tmp_path / "a.fs", 0, 5)
     whole = path.read_bytes()

@@ -268,6 +268,18 @@ def test_a_compressed_file_that_is_cut_off_has_a_torn_end(tmp_path: Path) -> Non
         flatstream.dataset(tmp_path, torn_end="raise").count()
 
 
+def test_a_file_that_was_mended_has_no_status(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "a.fs", 0, 30)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    found = flatstream.dataset(path, on_error="skip")
+    assert found.count() == 29
+    assert found.files.column("status").to_pylist()[0].startswith("damaged: 1 messages, ")
+    path.write_bytes(whole)
+    assert found.count() == 30
+    assert found.files.column("status").to_pylist() == [""]
+
+
 def test_zeros_at_the_end_are_a_torn_end(tmp_path: Path) -> None:
     path = write_events(tmp_path / "a.fs", 0, 30)
     size = path.stat().st_size

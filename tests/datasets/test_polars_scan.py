@@ -165,8 +165,16 @@ def test_damage_is_an_error_of_the_query(data, tmp_path):
 
 def test_scan_without_polars_says_what_to_install(dataset, monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(ImportError, match=r"scan\(\) needs polars .*flatstream\[columns\]"):
+    with pytest.raises(ImportError, match=r"scan\(\) needs polars 1.33 or later: pip install 'flatstream\[columns\]'"):
         dataset.scan()
+
+
+def test_scan_with_an_old_polars_says_so(dataset, monkeypatch):
+    monkeypatch.setattr(polars, "__version__", "1.9.0")
+    with pytest.raises(ImportError, match=r"needs polars 1.33 or later, and this is 1.9.0"):
+        dataset.scan()
+    monkeypatch.setattr(polars, "__version__", "3.0.0-beta.1")
+    assert len(dataset.scan().head(2).collect()) == 2
 
 
 def test_options_that_an_older_polars_lacks_are_left_out(dataset, monkeypatch):

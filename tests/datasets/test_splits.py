@@ -123,11 +123,11 @@ def test_damage_is_treated_as_by_the_dataset(tmp_path: Path, checksum: str, what
     try:
         want = expected(dataset)
     except FlatStreamError as error:
-        for count in COUNTS:
+        for count in (1, 9):
             with pytest.raises(type(error)):
                 rows(dataset.splits(count))
     else:
-        check(dataset, want)
+        check(dataset, want, (1, 9))
 
 
 def damage_of(frame: bytearray, what: str) -> bytearray:
@@ -298,7 +298,7 @@ def test_a_split_says_what_it_reads(tmp_path: Path) -> None:
     assert (one.part.path, one.end) == (str(tmp_path / "part-0.fs"), None)
     assert one.begin > 0
     with pytest.raises(AttributeError, match="cannot be changed"):
-        split.packed = b""  # type: ignore[misc]
+        split.packed = b""
 
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
@@ -306,9 +306,9 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     for wrong in (0, -1, 2**31):
         with pytest.raises(ValueError, match="n must be"):
             dataset.splits(wrong)
-    for wrong in ("4", 1.5, True):
+    for no_number in ("4", 1.5, True):
         with pytest.raises(TypeError, match="n must be"):
-            dataset.splits(wrong)
+            dataset.splits(no_number)  # type: ignore[arg-type]
     split = dataset.splits(1)[0]
     with pytest.raises(TypeError, match="expected a Split"):
         read_split(b"x")  # type: ignore[arg-type]
@@ -373,7 +373,7 @@ def test_an_index_of_another_file_changes_no_result(tmp_path: Path, on_error: An
     dataset = flatstream.dataset(tmp_path, on_error=on_error)
     want = dataset.columns(["sequence"], where).column(0).to_pylist()
     assert len(want) > 1000
-    for count in COUNTS:
+    for count in (1, 9):
         assert rows(dataset.splits(count, where)) == want
 
 
@@ -403,7 +403,7 @@ def test_damage_in_a_file_with_an_index_is_treated_as_by_the_dataset(
             with pytest.raises(FlatStreamError):
                 rows(dataset.splits(4, where))
         else:
-            for count in (1, 4, 30):
+            for count in (1, 9):
                 assert rows(dataset.splits(count, where)) == want.column(0).to_pylist()
 
 
@@ -441,3 +441,27 @@ def test_splits_by_time_need_an_index_of_an_undamaged_file(tmp_path: Path) -> No
     indexed(tmp_path, bytes(data))
     with pytest.raises(ValueError, match="damaged"):
         split_by_time(flatstream.dataset(tmp_path, on_error="skip"))
+
+
+def test_splits_have_the_columns_of_files_that_they_are_not_of(tmp_path: Path) -> None:
+    older, newer = (
+        flatstream.Schema.from_fbs(text=f"namespace app; table Event {{ {fields} }} root_type Event;").root
+        for fields in ("time_ns: long; value: int;", "time_ns: long; value: long; name: string;")
+    )
+    tables: list[tuple[str, Any, dict[str, str]]] = [("a", older, {}), ("b", newer, {"name": "x"})]
+    for name, table, row in tables:
+        with flatstream.open(tmp_path / f"{name}.fs", "w", describe=table) as writer:
+            records = flatstream.RecordWriter(writer, table)
+            for number in range(20):
+                records.write(time_ns=number, value=number, **row)
+    dataset = flatstream.dataset(tmp_path)
+    splits = dataset.splits(8)
+    assert splits[0].paths == (str(tmp_path / "a.fs"),)
+    assert splits[-1].paths == (str(tmp_path / "b.fs"),)
+    batches = [batch for split in splits for batch in read_split(pickle.loads(pickle.dumps(split)))]
+    assert all(batch.schema.equals(dataset.arrow_schema) for batch in batches)
+    names = [name for batch in batches for name in batch.column("name").to_pylist()]
+    assert names == [None] * 20 + ["x"] * 20
+    # A column of the other file alone, and a condition on it.
+    assert {name for batch in read_split(splits[0], ["name"]) for name in batch.column(0).to_pylist()} == {None}
+    assert list(read_split(splits[0], ["value"], [("name", "==", "x")])) == []

@@ -89,8 +89,9 @@ def test_aggregates_are_those_of_the_table(folder: Path, table: Any, cluster: An
 
 
 def test_only_the_columns_that_dask_needs_are_read(folder: Path, table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import flatstream.engines.dask as module
+    import flatstream.engines.dask
 
+    module: Any = flatstream.engines.dask
     asked = []
     original = module.read_split
 

@@ -60,7 +60,7 @@ def test_unsigned_integers_become_wider_at_every_depth() -> None:
 
 
 def test_values_are_kept_by_a_cast() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"kind": "a", "inner": {"u": 2**64 - 1, "kinds": ["x", None]}, "sizes": [1, 255], "time": 1_999, "text": "t"},
         {"kind": "b", "inner": None, "sizes": None, "time": -1, "text": None},
         {"kind": "a", "inner": {"u": 0, "kinds": None}, "sizes": [0, 0], "time": 0, "text": ""},

@@ -159,7 +159,7 @@ def test_filters_that_are_known_become_conditions(folder: Path, table: Any) -> N
     plan = make_plan({"path": str(folder)}, None)
     moment = datetime.datetime.fromtimestamp(BEGIN // 10**9, datetime.UTC)
     after = moment + datetime.timedelta(microseconds=1)
-    known = [
+    known: list[tuple[Any, list[Any]]] = [
         (filters.EqualTo(("host",), 2), [("host", "==", 2)]),
         (filters.LessThan(("sequence",), decimal.Decimal(100)), [("sequence", "<", 100)]),
         (filters.In(("host",), (1, 3)), [("host", "in", [1, 3])]),

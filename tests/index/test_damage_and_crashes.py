@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import itertools
 import os
 import random
 import signal
@@ -16,10 +18,11 @@ import pytest
 import flatstream
 from flatstream import RecordWriter, StreamReader
 from flatstream._ranges import open_ranges
-from flatstream.index import FileIndexer, UnusableIndex, build_index, load_index
+from flatstream.index import FileIndex, FileIndexer, UnusableIndex, build_index, load_index
 from flatstream.index._file import IndexFile
 from flatstream.index.writing import WriterIndex
 from support.index_messages import MESSAGE, assert_right, loaded, record
+from support.interrupts import Interrupted, Interruption
 from support.logs import log_lines
 
 
@@ -32,6 +35,11 @@ def write(path: Path, numbers: range, mode: str = "w", index: bool = True, **opt
 def count_of(path: Path) -> int:
     with flatstream.open(path) as reader:
         return sum(1 for _ in reader)
+
+
+def load(path: Path) -> FileIndex | UnusableIndex:
+    with open_ranges(path) as stream:
+        return load_index(path, stream, table=MESSAGE)
 
 
 def gaps_and_tail(path: Path) -> list[tuple[int, int]]:
@@ -302,6 +310,31 @@ def test_signal_while_the_index_is_written_loses_no_message(tmp_path: Path, monk
     assert count_of(path) == 1100
     assert (writer.index_report.rows, writer.index_report.gaps) == (1100, ())
     assert_right(path, loaded(path))
+
+
+def test_end_that_is_interrupted_anywhere_is_finished_by_another_close(tmp_path: Path) -> None:
+    files = ("index/writing.py", "index/_file.py", "index/_format.py")
+    rows = [record(n) for n in range(300)]
+    places = set()
+    for at in itertools.count(1):
+        path = tmp_path / f"{at}.fs"
+        interruption = Interruption(at, files)
+        writer = flatstream.open(path, "w", checksum="crc32", describe=MESSAGE, index=True)
+        RecordWriter(writer, MESSAGE).write_records(rows)
+        with contextlib.suppress(Interrupted), interruption.armed():
+            writer.close()
+        writer.close()
+        assert writer.closed
+        assert count_of(path) == 300
+        # At worst, blocks are lost that were taken and not written.
+        if not isinstance(found := load(path), UnusableIndex) and len(found):
+            assert_right(path, found)
+        assert build_index(path).rows == 300
+        if interruption.place is None:
+            break
+        places.add(interruption.place)
+    assert len(places) > 10
+    assert writer.index_report.rows == 300
 
 
 def test_index_that_another_process_writes_is_busy(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import asv_benchmarks
-from asv_benchmarks import checksums, deframing, goals, over_nats
+from asv_benchmarks import checksums, deframing, engines, goals, over_nats
 from support.extent import in_one_test, spread
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(asv_benchmarks.__path__) if not module.ispkg)
@@ -120,6 +120,7 @@ def test_there_is_a_module_for_each_concern():
         "compression",
         "converting",
         "encryption",
+        "engines",
         "records_in",
         "records_out",
         "verifying",
@@ -144,7 +145,8 @@ def test_benchmarks_with_less_data_are_there():
         assert all(getattr(ALL[name], attribute) > value for attribute, value in attributes.items()), name
 
 
-@pytest.mark.parametrize("name", ALL)
+# Those of the engines are run by make test-engines.
+@pytest.mark.parametrize("name", [name for name in ALL if not issubclass(ALL[name], engines.Engine)])
 def test_benchmark_does_its_work(name, monkeypatch):
     cls: Any = ALL[name]
     if cls is over_nats.Forwarded and over_nats.PROGRAM is None:
@@ -224,6 +226,7 @@ def test_goals_are_those_of_the_document_and_name_methods_that_exist():
     }
     # Of the command line and of JSON; the others of D have no goal.
     others = {"D1", "D2", "D5"} | ({"N1"} if over_nats.PROGRAM is not None else set())
+    others |= {name for engine in engines.INSTALLED for name in engines.GOALS[engine]}
     assert names == others | {f"{kind}{number}" for kind, most in kinds.items() for number in range(1, most + 1)}
     for row in rows:
         assert callable(getattr(row.benchmark, row.subject))

@@ -153,9 +153,7 @@ PUBLIC = {
         "accepted begin bind_description bounded compressed encrypted finish frame_and_write observed start "
         "transforms with_max_frame_len with_validator"
     ),
-    "IndexReport": (
-        "action blocks covered fields file frames gaps path replaced_because rows size stopped_because stream_size table"
-    ),
+    "IndexReport": "gaps size stopped_because",
     "InvalidFrameError": "next_intact_offset",
     "JournalReader": "batches buffer_capacity bytes_read checksum checksum_found_by close closed column_batches "
     "columns commit cursor deframer description detach directory encryption frames_read gaps id lost_bytes "

@@ -21,6 +21,8 @@ cdef union Number:
 # The range of one field: of the block that is being filled, and of the blocks of the run that is not taken yet.
 cdef struct FieldRange:
     Node* node
+    # Arrow's format of its column.
+    char format
     Form form
     Number low
     Number high
@@ -70,6 +72,8 @@ cdef class BlockBuilder(FrameWatcher):
     cdef Py_ssize_t waiting
     # What is called when the sink has `threshold` blocks; what the watcher raised, after which it sees nothing.
     cdef object on_blocks
+    # What is called at the end.
+    cdef object on_end
     cdef Py_ssize_t threshold
     cdef readonly object failure
     cdef bint is_stopped

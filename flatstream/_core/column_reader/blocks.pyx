@@ -17,9 +17,10 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from flatstream._core.arrow.exporter cimport ColumnType
 from flatstream._core.base.checks cimport checked_int
 from flatstream._core.base.endian cimport load_u32
 from flatstream._core.checksums.kernel cimport RELEASE_FROM, checksum_kernel
@@ -27,8 +28,8 @@ from flatstream._core.checksums.xxh3 cimport xxh3_64_kernel
 from flatstream._core.column_reader.column_memory cimport clear_columns, make_room, resize
 from flatstream._core.column_reader.extract cimport read_batch, reset_damage
 from flatstream._core.column_reader.plan cimport OP_SCALAR
+from flatstream._core.column_reader.statistics cimport Found, scan
 from flatstream._core.column_reader.vtable_shapes cimport forget_shapes
-from flatstream._core.flatbuf.kinds cimport BYTE, DOUBLE, FLOAT, INT, LONG, SHORT, UINT, ULONG, USHORT
 from flatstream._core.flatbuf.layout cimport identifier_of
 from flatstream._core.flatbuf.message cimport is_other
 from flatstream._core.stream.frame_batch cimport FrameBatch
@@ -50,137 +51,33 @@ cdef Py_ssize_t HASHED = 4096
 
 FORM_NAMES = {SIGNED: "signed", UNSIGNED: "unsigned", FLOATING: "floating"}
 
-ctypedef fused Integer:
-    int8_t
-    uint8_t
-    int16_t
-    uint16_t
-    int32_t
-    uint32_t
-    int64_t
-    uint64_t
-
-ctypedef fused Real:
-    float
-    double
-
-
-cdef uint32_t integer_range(
-    const Integer* data, const uint8_t* valid, Py_ssize_t count, Integer* low, Integer* high
-) noexcept nogil:
-    """The lowest and the highest of `count` numbers that are valid; returns how many are."""
-    cdef Py_ssize_t i = 0
-    cdef uint32_t found = 0
-    cdef Integer least, most
-    if valid is NULL:
-        if not count:
-            return 0
-        least = most = data[0]
-        for i in range(count):
-            least = data[i] if data[i] < least else least
-            most = data[i] if data[i] > most else most
-        low[0] = least
-        high[0] = most
-        return <uint32_t>count
-    while i < count and not valid[i]:
-        i += 1
-    if i == count:
-        return 0
-    least = most = data[i]
-    while i < count:
-        if valid[i]:
-            found += 1
-            least = data[i] if data[i] < least else least
-            most = data[i] if data[i] > most else most
-        i += 1
-    low[0] = least
-    high[0] = most
-    return found
-
-
-cdef uint32_t real_range(
-    const Real* data, const uint8_t* valid, Py_ssize_t count, double* low, double* high
-) noexcept nogil:
-    """`integer_range`; a NaN is not valid."""
-    cdef Py_ssize_t i
-    cdef uint32_t found = 0
-    cdef Real least = 0, most = 0
-    for i in range(count):
-        if data[i] != data[i] or (valid is not NULL and not valid[i]):
-            continue
-        if not found or data[i] < least:
-            least = data[i]
-        if not found or data[i] > most:
-            most = data[i]
-        found += 1
-    low[0] = least
-    high[0] = most
-    return found
-
-
-cdef inline int widen_signed(FieldRange* field, uint32_t found, int64_t low, int64_t high) noexcept nogil:
-    if found:
-        field.low.signed_value = low if not field.values else min(low, field.low.signed_value)
-        field.high.signed_value = high if not field.values else max(high, field.high.signed_value)
-        field.values += found
-    return 0
-
 
 cdef int widen(FieldRange* field, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     """Widens the range of a field by `count` rows of its column, from row `first` on."""
     cdef Node* node = field.node
-    cdef const uint8_t* data = node.data.data + <size_t>first * node.width
-    cdef const uint8_t* valid = node.validity.data + first if node.keeps_validity and node.null_count else NULL
-    cdef uint32_t found = 0
-    cdef int8_t low8 = 0, high8 = 0
-    cdef uint8_t ulow8 = 0, uhigh8 = 0
-    cdef int16_t low16 = 0, high16 = 0
-    cdef uint16_t ulow16 = 0, uhigh16 = 0
-    cdef int32_t low32 = 0, high32 = 0
-    cdef uint32_t ulow32 = 0, uhigh32 = 0
-    cdef int64_t low64 = 0, high64 = 0
-    cdef uint64_t ulow64 = 0, uhigh64 = 0
-    cdef double real_low = 0, real_high = 0
-    if field.form == FLOATING:
-        if node.kind == FLOAT:
-            found = real_range(<const float*>data, valid, count, &real_low, &real_high)
-        else:
-            found = real_range(<const double*>data, valid, count, &real_low, &real_high)
-        if found:
-            if not field.values or real_low < field.low.floating_value:
-                field.low.floating_value = real_low
-            if not field.values or real_high > field.high.floating_value:
-                field.high.floating_value = real_high
-            field.values += found
+    cdef const uint8_t* valid = node.validity.data if node.keeps_validity and node.null_count else NULL
+    cdef Found found
+    memset(&found, 0, sizeof(Found))
+    scan(field.format, node.data.data, valid, first, first + count, &found)
+    field.nulls += <uint32_t>(count - found.count)
+    if not found.count:
+        return 0
+    if field.form == SIGNED:
+        if not field.values or found.low_int < field.low.signed_value:
+            field.low.signed_value = found.low_int
+        if not field.values or found.high_int > field.high.signed_value:
+            field.high.signed_value = found.high_int
     elif field.form == UNSIGNED:
-        found = integer_range(<const uint64_t*>data, valid, count, &ulow64, &uhigh64)
-        if found:
-            field.low.unsigned_value = ulow64 if not field.values else min(ulow64, field.low.unsigned_value)
-            field.high.unsigned_value = uhigh64 if not field.values else max(uhigh64, field.high.unsigned_value)
-            field.values += found
-    elif node.kind == LONG:
-        found = integer_range(<const int64_t*>data, valid, count, &low64, &high64)
-        widen_signed(field, found, low64, high64)
-    elif node.kind == INT:
-        found = integer_range(<const int32_t*>data, valid, count, &low32, &high32)
-        widen_signed(field, found, low32, high32)
-    elif node.kind == UINT:
-        found = integer_range(<const uint32_t*>data, valid, count, &ulow32, &uhigh32)
-        widen_signed(field, found, <int64_t>ulow32, <int64_t>uhigh32)
-    elif node.kind == SHORT:
-        found = integer_range(<const int16_t*>data, valid, count, &low16, &high16)
-        widen_signed(field, found, low16, high16)
-    elif node.kind == USHORT:
-        found = integer_range(<const uint16_t*>data, valid, count, &ulow16, &uhigh16)
-        widen_signed(field, found, ulow16, uhigh16)
-    elif node.kind == BYTE:
-        found = integer_range(<const int8_t*>data, valid, count, &low8, &high8)
-        widen_signed(field, found, low8, high8)
+        if not field.values or found.low_uint < field.low.unsigned_value:
+            field.low.unsigned_value = found.low_uint
+        if not field.values or found.high_uint > field.high.unsigned_value:
+            field.high.unsigned_value = found.high_uint
     else:
-        found = integer_range(<const uint8_t*>data, valid, count, &ulow8, &uhigh8)
-        widen_signed(field, found, ulow8, uhigh8)
-    if found < <uint32_t>count:
-        field.nulls += <uint32_t>count - found
+        if not field.values or found.low_float < field.low.floating_value:
+            field.low.floating_value = found.low_float
+        if not field.values or found.high_float > field.high.floating_value:
+            field.high.floating_value = found.high_float
+    field.values += <uint32_t>found.count
     return 0
 
 
@@ -262,9 +159,9 @@ cdef class BlockBuilder(FrameWatcher):
         for i in range(self.field_count):
             node = (<ReadPlan>plan).nodes[<Py_ssize_t>numbers[i]]
             self.fields[i].node = node
-            self.fields[i].form = FLOATING if node.kind == FLOAT or node.kind == DOUBLE else (
-                UNSIGNED if node.kind == ULONG else SIGNED
-            )
+            format = (<ColumnType>(<ReadPlan>plan).types[node.number]).format
+            self.fields[i].format = <char>ord(format)
+            self.fields[i].form = FLOATING if format in "fg" else UNSIGNED if format == "L" else SIGNED
         self.identifier = identifier_of((<ReadPlan>plan).layout, (<ReadPlan>plan).table)
         self.excluded = excluded
         self.runs = []
@@ -394,7 +291,7 @@ cdef class BlockBuilder(FrameWatcher):
 
     # Frames of a writer
 
-    def watch(self, head_size, base_offset, base_number, sees_stored, threshold, on_blocks):
+    def watch(self, head_size, base_offset, base_number, sees_stored, threshold, on_blocks, on_end):
         """Prepares it for a writer.
 
         Parameters
@@ -407,6 +304,8 @@ cdef class BlockBuilder(FrameWatcher):
             Whether what is stored are the messages themselves.
         threshold, on_blocks : int, callable
             It is called when the sink has that many blocks.
+        on_end : callable
+            Is called when no more frames come. Both raise nothing but what a signal handler raises.
         """
         if self.plan is None:
             raise TypeError("BlockBuilder.__init__ was not called")
@@ -416,10 +315,11 @@ cdef class BlockBuilder(FrameWatcher):
         self.threshold = checked_int("threshold", threshold, 1, 2**31)
         self.sees_stored = sees_stored
         self.on_blocks = on_blocks
+        self.on_end = on_end
 
     def stop(self):
         """Has it see nothing any more, and call nothing. Blocks that are there can be taken."""
-        self.on_blocks = None
+        self.on_blocks = self.on_end = None
         self.is_stopped = True
 
     cdef int see_frames(
@@ -503,6 +403,11 @@ cdef class BlockBuilder(FrameWatcher):
             self.failure is not None or self.waiting + self.block_count() >= self.threshold
         ):
             self.on_blocks()
+        return 0
+
+    cdef int conclude(self) except -1:
+        if self.on_end is not None:
+            self.on_end()
         return 0
 
     # Blocks

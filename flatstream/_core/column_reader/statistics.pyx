@@ -25,17 +25,6 @@ ctypedef fused number:
     double
 
 
-# The values found. `count` of the rows have a value.
-cdef struct Found:
-    int64_t low_int
-    int64_t high_int
-    uint64_t low_uint
-    uint64_t high_uint
-    double low_float
-    double high_float
-    Py_ssize_t count
-
-
 cdef inline bint is_value(number value) noexcept nogil:
     """False for NaN, which alone is not equal to itself."""
     if number is float or number is double:

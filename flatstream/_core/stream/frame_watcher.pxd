@@ -30,3 +30,5 @@ cdef class FrameWatcher:
     # The sink has all frames that were accepted: the next one has this number and begins at this offset. Only what a
     # signal handler raises may come out of it.
     cdef int hand_over(self, unsigned long long number, unsigned long long offset) except -1
+    # No more frames come. It is called again if a signal handler raised in it.
+    cdef int conclude(self) except -1

@@ -28,5 +28,8 @@ cdef class FrameWatcher:
     cdef int hand_over(self, unsigned long long number, unsigned long long offset) except -1:
         return 0
 
+    cdef int conclude(self) except -1:
+        return 0
+
     def __reduce__(self):
         raise TypeError(f"a {type(self).__name__} can be neither pickled nor copied: it belongs to one writer")

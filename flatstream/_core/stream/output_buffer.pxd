@@ -110,6 +110,7 @@ cdef class OutputBuffer(Exclusive):
     cdef int keep_rest(self, bytes header, const uint8_t* body, Py_ssize_t body_size, Py_ssize_t done) except -1
     cdef int drain(self) except -1
     cdef int show_buffer(self) noexcept
+    cdef int dismiss_watcher(self) except -1
     cdef int is_resumable(self, object error) except -1
     cdef Py_ssize_t offer_part(self, object owner_view, const uint8_t* data, Py_ssize_t size) except -1
     cdef Py_ssize_t offer(self, object function, object argument, Py_ssize_t size) except -1

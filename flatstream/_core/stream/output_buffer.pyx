@@ -28,8 +28,8 @@ is known whether the stream ends inside a frame.
 #
 # The buffer is shut before `__init__` and after `_shut_down`. `has_fast_path` is set in the first three states only.
 #
-# The end of a writer (`_conclude`) has these steps: the buffer is drained, then shut, the sink is flushed, a sink that
-# the writer opened is closed, `_endpoint` is dropped. Each is done once. An exception leaves those behind it for the
+# The end of a writer (`_conclude`) has these steps: the buffer is drained, then shut, the watcher is dismissed, the sink
+# is flushed, a sink that the writer opened is closed, `_endpoint` is dropped. Each is done once. An exception leaves those behind it for the
 # next call.
 
 import errno
@@ -564,6 +564,7 @@ cdef class OutputBuffer(Exclusive):
                     self.put_finish()
                     self.drain()
                     self._shut_down()
+                self.dismiss_watcher()
                 if not self.is_sink_flushed:
                     flush = getattr(endpoint.target, "flush", None)
                     if callable(flush):
@@ -572,6 +573,7 @@ cdef class OutputBuffer(Exclusive):
             except BaseException as error:
                 if close and self.is_final(error):
                     self._shut_down()
+                    self.dismiss_watcher()
                     self.close_owned()
                 raise
             if close:
@@ -648,6 +650,13 @@ cdef class OutputBuffer(Exclusive):
         elif self.watcher is not None:
             # Everything is counted: a signal handler may raise in it.
             self.watcher.hand_over(self.frame_count - self.head_count - self.tail_count, self.byte_count)
+        return 0
+
+    cdef int dismiss_watcher(self) except -1:
+        """Tells the watcher that no more frames come."""
+        if self.watcher is not None:
+            self.watcher.conclude()
+            self.watcher = None
         return 0
 
     cdef int show_buffer(self) noexcept:
