@@ -170,9 +170,9 @@ def test_many_folders_and_little_memory_change_nothing(tmp_path: Path, monkeypat
     monkeypatch.setattr(_export_files, "MOST_WAITING", 2000)
     monkeypatch.setattr(_parquet, "BATCH_ROWS", 50)
     monkeypatch.setattr(_parquet, "STEP_BYTES", 6000)
-    source = write_readings(tmp_path / "a.fs", [n * 37 % 500 for n in range(500)])
+    source = write_readings(tmp_path / "a.fs", [n * 37 % 250 for n in range(250)])
     export(source, tmp_path / "lake", row_group_rows=20, max_file_bytes=1)
-    assert rows_of(tmp_path / "lake") == sorted((folder_of(number), number) for number in range(500))
+    assert rows_of(tmp_path / "lake") == sorted((folder_of(number), number) for number in range(250))
     assert leftovers_of(tmp_path / "lake") == []
 
 
@@ -232,7 +232,7 @@ def test_a_file_that_grows_byte_by_byte_is_exported_once(tmp_path: Path, on_erro
     source, lake = tmp_path / "a.fs", tmp_path / "lake"
     first = len(write_readings(tmp_path / "head.fs", []).read_bytes())
     rows = 0
-    for end in [*range(first, len(whole), 149), len(whole)]:
+    for end in [*range(first, len(whole), 233), len(whole)]:
         with open(source, "ab") as file:
             file.write(whole[file.tell() : end])
         rows += export(source, lake, on_error=on_error).rows
