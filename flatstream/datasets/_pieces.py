@@ -26,8 +26,11 @@ logger = logging.getLogger("flatstream.datasets")
 # A piece is so large that handing it to a thread costs nothing beside reading it, and that two threads read files 1.8
 # times as fast as one (asv_benchmarks/scale.py). The first one of a scan is smaller, so that the first rows come at
 # once, and small if few are asked for.
-PIECE = 4 << 20
+PIECE = 8 << 20
 FIRST_PIECE = 64 << 10
+
+# How much is read at a time to find where frames end, in a larger piece.
+WINDOW = 256 << 10
 
 # A frame that is larger is left to a StreamReader, which reads it as it comes.
 LARGEST_FRAME = 64 << 20
@@ -270,6 +273,7 @@ class Planner:
         self._target: Target | None = None
         # What is left of it, the next one last.
         self._left: list[Stretch] = []
+        self._window: memoryview | None = None
         self._size = PIECE // 4 if looks_ahead else FIRST_PIECE
         # Whether there was a piece of the target.
         self._gives = False
@@ -414,6 +418,11 @@ class Planner:
         if self._by_one_reader and stretch.end is None and begin.offset == target.head.begin:
             self._left.pop()
             return Piece(target, begin, None, None)
+        if size > WINDOW and file.status is not None and file.compression is None:
+            behind = self._leap_far(file, begin, min(limit, begin.offset + size))
+            if behind != begin:
+                self._left[-1] = stretch._replace(begin=behind)
+                return Piece(target, begin, behind.offset, behind.frame - begin.frame, limit=stretch.end)
         data: bytes | memoryview
         while True:
             data = file.read_at(begin.offset, min(size, limit - begin.offset))
@@ -441,6 +450,24 @@ class Planner:
         behind = Position(begin.offset + found.end, begin.frame + found.frames)
         self._left[-1] = stretch._replace(begin=behind)
         return Piece(target, begin, behind.offset, found.frames, data, limit=stretch.end)
+
+    def _leap_far(self, file: RangeFile, begin: Position, end: int) -> Position:
+        """The end of the last frame before an offset, as far as frames fit into a window.
+
+        The bytes are read again by who decodes them. That takes less time than memory for all of them.
+        """
+        assert self._deframer is not None
+        if self._window is None:
+            self._window = memoryview(bytearray(WINDOW))
+        offset, frame = begin
+        while offset < end:
+            count = file.read_into(offset, self._window[: end - offset])
+            found = leap(self._window[:count], self._deframer)
+            if found is None or not found.end:
+                break
+            offset += found.end
+            frame += found.frames
+        return Position(offset, frame)
 
 
 # With an index

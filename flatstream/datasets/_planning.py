@@ -86,7 +86,8 @@ def find_sources(dataset: Dataset, where: Any) -> list[Source]:
 
 
 def _source(dataset: Dataset, query: Query, target: Target) -> Source:
-    dataset._prepare(query, target)
+    # Without an announcement: of a URL, it would be fetched here.
+    dataset._prepare(query, target, announce=False)
     if not target.stretches:
         return Source(target, None, True)
     file = target.ranges()

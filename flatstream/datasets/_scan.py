@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
@@ -17,9 +17,16 @@ from flatstream.datasets._reading import MisplacedEndError, Outcome, Query, read
 from flatstream.errors import FlatStreamError
 from flatstream.reader import StreamReader
 
+if TYPE_CHECKING:
+    from flatstream._ranges import RangeFile
+
 __all__ = ["Progress", "scan"]
 
 logger = logging.getLogger("flatstream.datasets")
+
+# How much of a piece is read at a time, into memory that is used again: new memory for a whole piece takes as long as
+# reading it, and what was just read is still in the processor's cache when it is decoded.
+CHUNK = 1 << 20
 
 # How many pieces more than threads are read ahead.
 AHEAD = 2
@@ -262,6 +269,19 @@ class _Scan:
             target.close()
 
 
+class _Bytes:
+    """A part of a file, as a source of a reader."""
+
+    def __init__(self, ranges: RangeFile, begin: int, end: int) -> None:
+        self._ranges, self._at, self._end = ranges, begin, end
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Reads into `buffer`; 0 at the end."""
+        count = self._ranges.read_into(self._at, buffer[: self._end - self._at])
+        self._at += count
+        return count
+
+
 def decode(piece: Piece, query: Query) -> list[pa.RecordBatch] | _Damage:
     """The rows of a piece of whole frames.
 
@@ -275,13 +295,19 @@ def decode(piece: Piece, query: Query) -> list[pa.RecordBatch] | _Damage:
     assert piece.end is not None
     assert head.table is not None
     size = piece.end - piece.begin.offset
-    if data is None:
-        data = target.ranges().read_at(piece.begin.offset, size)
-    if len(data) != size:
-        return _Damage(f"it ends before {piece.end}, where the index has a frame")
     columns = query.columns_of(head, target.part)
-    source = Source(None, {"buffer": data, "parse_description": None})
-    reader = StreamReader(source, piece_deframer(head, query.options))
+    if data is None:
+        ranges = target.ranges()
+        if ranges.status is None or ranges.compression is not None:
+            # One request, or what threads decompress at the same time.
+            data = ranges.read_at(piece.begin.offset, size)
+    arguments: dict[str, Any] = {"parse_description": None}
+    if data is None:
+        arguments["readinto"] = _Bytes(ranges, piece.begin.offset, piece.end).readinto
+    else:
+        arguments["buffer"] = data
+    deframer = piece_deframer(head, query.options)
+    reader = StreamReader(Source(None, arguments), deframer, capacity=min(CHUNK, size))
     made: list[pa.RecordBatch] = []
     try:
         for batch in columns.batches(reader, "raise"):

@@ -213,9 +213,15 @@ class Snapshot:
                 yield made[-1]
 
     def _prepare(
-        self, query: Query, target: Target, outcomes: dict[int, Outcome] | None = None, *, threads: int = 1
+        self,
+        query: Query,
+        target: Target,
+        outcomes: dict[int, Outcome] | None = None,
+        *,
+        threads: int = 1,
+        announce: bool = True,
     ) -> None:
-        """Plans what is read of a file."""
+        """Plans what is read of a file, and announces it unless another process will read it."""
         head = target.head
         target.stretches = []
         if not query.columns_of(head, target.part).has_rows:
@@ -233,9 +239,9 @@ class Snapshot:
             return
         # An index also says where frames begin, so that threads need not look for them.
         if query.predicate is not None or (threads > 1 and file.size >= WORTH_AN_INDEX):
-            self._plan_by_index(query, target, file)
+            self._plan_by_index(query, target, file, announce)
 
-    def _plan_by_index(self, query: Query, target: Target, file: RangeFile) -> None:
+    def _plan_by_index(self, query: Query, target: Target, file: RangeFile, announce: bool) -> None:
         """Plans to read only what may have rows, if the file has an index."""
         head = target.head
         assert head.table is not None
@@ -251,9 +257,11 @@ class Snapshot:
             return
         may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)
         target.stretches = plan_by_index(target, index, may_match, file.size)
-        file.announce(
-            (stretch.begin.offset, file.size if stretch.end is None else stretch.end) for stretch in target.stretches
-        )
+        if announce:
+            file.announce(
+                (stretch.begin.offset, file.size if stretch.end is None else stretch.end)
+                for stretch in target.stretches
+            )
 
     def _index(self, number: int, head: Head, file: RangeFile) -> FileIndex | UnusableIndex:
         """The index of a file, which is kept as long as the file does not change."""

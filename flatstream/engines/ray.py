@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from flatstream.datasets.splits import Split, read_split
+from flatstream.datasets.splits import Split, planned_size, read_split
 from flatstream.engines._tables import as_dataset, cast_batch, changed_schema, plain_type, projected
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ INSTALL = "pip install 'flatstream[ray]'"
 
 # Rows of a block that a task hands over. Ray copies blocks into its store as they come, and holds few of them.
 BLOCK_ROWS = 65_536
+
+# A task is of so many bytes at least.
+LEAST_BYTES = 8 << 20
 
 # The first version whose projections are those that `_Source` was tested with.
 PROJECTS = (2, 60)
@@ -114,6 +117,7 @@ def _datasource_class() -> Any:
             self._where = where
             self._partitions = partitions
             self._splits: dict[int, list[Split]] = {}
+            self._size: int | None = None
             # What the base class's `apply_projection` combines.
             self._projection_map: dict[str, str] | None = None
 
@@ -125,7 +129,9 @@ def _datasource_class() -> Any:
 
         def estimate_inmemory_data_size(self) -> int | None:
             # Columns take less than messages do, as a rule, and this is what Ray chooses the number of tasks by.
-            return sum(split.size for split in self._plan(self._partitions or 1))
+            if self._size is None:
+                self._size = planned_size(self._dataset, self._where)
+            return self._size
 
         def get_read_tasks(
             self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
@@ -133,9 +139,13 @@ def _datasource_class() -> Any:
             columns = self._columns
             if self._projection_map is not None:
                 columns = [name for name in self._projection_map if columns is None or name in columns]
-            splits = self._plan(self._partitions or parallelism)
+            splits = self._plan(self._partitions or self._suitable(parallelism))
             limit = {} if per_task_row_limit is None else {"per_task_row_limit": per_task_row_limit}
             return [_task(data, split, columns, self._where, limit) for split in splits]
+
+        def _suitable(self, parallelism: int) -> int:
+            # Ray asks for some 200 tasks where it has two processors, each of which takes it some milliseconds.
+            return max(1, min(parallelism, (self.estimate_inmemory_data_size() or 0) // LEAST_BYTES))
 
         def _plan(self, count: int) -> list[Split]:
             # Ray asks for the tasks of the same plan several times.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from flatstream._core.column_reader.statistics import column_statistics
 from flatstream._endpoints import Source
 from flatstream._ranges import RangeFile, open_ranges, ranges_of
 from flatstream.checksums import Checksum, ChecksumType
@@ -545,6 +544,7 @@ def _out_of_range(reader: StreamReader, table: Table, found: FileIndex, step: Ca
         numbers = np.asarray(batch[NUMBERS])
         blocks = np.searchsorted(found.first_frames, numbers, side="right") - 1
         blocks[numbers >= behind[blocks]] = -1
+        columns = [batch[path].to_numpy() for path in paths]
         edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(numbers)]
         for begin, end in itertools.pairwise(edges):
             block = int(blocks[begin]) if begin < end else -1
@@ -552,10 +552,17 @@ def _out_of_range(reader: StreamReader, table: Table, found: FileIndex, step: Ca
                 continue
             rows[block] += end - begin
             for at, path in enumerate(paths):
-                low, high, count = column_statistics(batch[path]._data, begin, end)
-                nulls[at, block] += count
+                values = columns[at][begin:end]
+                if isinstance(values, np.ma.MaskedArray):
+                    values = values.compressed()
+                if values.dtype.kind == "f":
+                    values = values[~np.isnan(values)]
+                nulls[at, block] += end - begin - len(values)
                 said = found.statistics[path]
-                if low is not None and high is not None and not (said.low[block] <= low and high <= said.high[block]):
+                if not len(values):
+                    continue
+                low, high = values.min().item(), values.max().item()
+                if not (said.low[block].item() <= low and high <= said.high[block].item()):
                     yield (
                         f"block {block} has values of {path} from {low} to {high}, and the index says from "
                         f"{said.low[block]} to {said.high[block]}"

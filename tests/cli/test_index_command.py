@@ -254,6 +254,35 @@ def test_check_finds_an_index_that_would_hide_messages(folder):
     assert check_index("one.fs").checks[0].state == "fits"
 
 
+KINDS = """
+namespace kinds; enum Level:ubyte { low, middle = 5, high = 200 } struct Point { x:double; y:short; }
+table Inner { depth:ushort = 7; }
+table Row {
+  big:ulong; signed:long; truth:bool = true; level:Level; maybe:int = null; number:float; point:Point; inner:Inner;
+}
+root_type Row;
+"""
+
+
+def test_check_compares_fields_of_each_kind(folder):
+    table = flatstream.Schema.from_fbs(text=KINDS).root
+    with flatstream.open("kinds.fs", "w", checksum="crc32", describe=table) as writer:
+        records = flatstream.RecordWriter(writer, table)
+        for n in range(5000):
+            record = {"big": 2**64 - 1 - n, "signed": -(2**63) + n, "truth": n % 7 > 2, "level": (0, 5, 200)[n % 3]}
+            record |= {"number": float("nan") if n % 4 == 0 else n / 2, "maybe": None if n % 5 == 0 else -n}
+            if n % 3:
+                record |= {"point": {"x": n / 8, "y": -n}, "inner": {"depth": n}}
+            records.write(**record)
+    fields = ["big", "signed", "truth", "level", "maybe", "number", "point.x", "point.y", "inner.depth"]
+    report = index("kinds.fs", fields)
+    assert report.blocks > 2
+    found = check_index("kinds.fs").checks[0]
+    assert (found.state, found.problems, found.fields) == ("fits", (), tuple(fields))
+    nulls = index_of(folder / "kinds.fs").statistics
+    assert [int(nulls[path].nulls.sum()) for path in ("big", "maybe", "number", "inner.depth")] == [0, 1000, 1250, 1667]
+
+
 def test_check_without_an_index_says_so(folder):
     result = call_flatstream("index", "--check", "a.fs")
     assert (result.status, result.output) == (4, "a.fs: no index\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
 from pathlib import Path
@@ -121,6 +122,22 @@ def test_limit_in_duckdb_reads_a_few_pieces(data, dataset, monkeypatch):
         assert database.execute("SELECT sequence FROM machines LIMIT 3").fetchall() == [(1,), (2,), (3,)]
     # Some are read ahead, by other threads.
     assert dataset.bytes_read < data.size() / 2
+
+
+def test_threads_end_when_a_library_stops_asking(data, monkeypatch):
+    monkeypatch.setattr("flatstream.datasets._pieces.PIECE", 16 << 10)
+    monkeypatch.setattr("flatstream.datasets._snapshot.SMALL", 0)
+    machines = flatstream.dataset(data.streams(), threads=2).to_arrow_dataset()
+    with duckdb.connect() as database:
+        assert len(database.execute("SELECT sequence FROM machines WHERE load >= 0 LIMIT 3").fetchall()) == 3
+    batches = machines.to_batches(batch_size=10)
+    next(batches)
+    reader = machines.scanner(columns=["load"]).to_reader()
+    reader.read_next_batch()
+    assert any(thread.name.startswith("flatstream") for thread in threading.enumerate())
+    del batches, reader
+    gc.collect()
+    assert not any(thread.name.startswith("flatstream") for thread in threading.enumerate())
 
 
 def test_data_set_is_not_read_before_rows_are_asked_for(dataset):

@@ -34,7 +34,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of few frames, so that small files have many."""
     monkeypatch.setattr("flatstream.datasets._snapshot.SMALL", 0)
     monkeypatch.setattr("flatstream.datasets._reading.FEW_ROWS", 6)
-    for name, value in (("PIECE", 700), ("FIRST_PIECE", 40), ("LARGEST_FRAME", 2500), ("HOLE", 300)):
+    for name, value in (("PIECE", 700), ("FIRST_PIECE", 40), ("LARGEST_FRAME", 2500), ("HOLE", 300), ("WINDOW", 250)):
         monkeypatch.setattr(f"flatstream.datasets._pieces.{name}", value)
     for name, value in (("CLEAN", 64), ("MOST_CLEAN", 1024)):
         monkeypatch.setattr(f"flatstream.datasets._scan.{name}", value)

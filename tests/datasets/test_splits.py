@@ -465,3 +465,14 @@ def test_splits_have_the_columns_of_files_that_they_are_not_of(tmp_path: Path) -
     # A column of the other file alone, and a condition on it.
     assert {name for batch in read_split(splits[0], ["name"]) for name in batch.column(0).to_pylist()} == {None}
     assert list(read_split(splits[0], ["value"], [("name", "==", "x")])) == []
+
+
+def test_files_at_urls_are_split_and_read_by_ranges(tmp_path: Path) -> None:
+    indexed(tmp_path, stream(range(3000)))
+    dataset = flatstream.dataset(f"file://{tmp_path}/part-0.fs")
+    (splits,) = check(dataset, [*range(3000)], (4,))
+    assert len(splits) == 4
+    where = [("wall_time_ns", ">=", BEGIN + 100 * SECOND), ("wall_time_ns", "<", BEGIN + 110 * SECOND)]
+    (split,) = flatstream.dataset(f"file://{tmp_path}/part-0.fs").splits(1, where)
+    assert split.size < planned_size(dataset) / 3
+    assert rows([split]) == [*range(100, 110)]

@@ -20,7 +20,7 @@ from flatstream import RecordWriter, StreamReader
 from flatstream._ranges import open_ranges
 from flatstream.index import FileIndex, FileIndexer, UnusableIndex, build_index, load_index
 from flatstream.index._file import IndexFile
-from flatstream.index.writing import WriterIndex
+from flatstream.index._writing import WriterIndex
 from support.index_messages import MESSAGE, assert_right, loaded, record
 from support.interrupts import Interrupted, Interruption
 from support.logs import log_lines
@@ -313,7 +313,7 @@ def test_signal_while_the_index_is_written_loses_no_message(tmp_path: Path, monk
 
 
 def test_end_that_is_interrupted_anywhere_is_finished_by_another_close(tmp_path: Path) -> None:
-    files = ("index/writing.py", "index/_file.py", "index/_format.py")
+    files = ("index/_writing.py", "index/_file.py", "index/_format.py")
     rows = [record(n) for n in range(300)]
     places = set()
     for at in itertools.count(1):
