@@ -27,7 +27,7 @@ def three_files(folder: Path) -> list[Path]:
     return [write_events(folder / f"part{i}.fs", 100 * i, 10 + i, ("xxhash64", "crc32", "none")[i]) for i in range(3)]
 
 
-def values(found: Any, where: Any = None) -> list[float]:
+def values(found: Any, where: Any = None) -> Any:
     return found.columns(["value"], where).column(0).to_pylist()
 
 
@@ -493,10 +493,10 @@ def test_wrong_arguments_of_dataset_are_refused(tmp_path: Path) -> None:
     path = write_events(tmp_path / "a.fs", 0, 1)
     for options in ({"on_error": "x"}, {"torn_end": 1}, {"times": "h"}, {"threads": 0}, {"checksum": "x"}):
         with pytest.raises(ValueError, match=next(iter(options))):
-            flatstream.dataset(path, **options)  # type: ignore[arg-type]
+            flatstream.dataset(path, **options)
     for wrong in ({"use_index": 1}, {"table": 5}, {"table": Schema}):
         with pytest.raises(TypeError):
-            flatstream.dataset(path, **wrong)  # type: ignore[arg-type]
+            flatstream.dataset(path, **wrong)
     with pytest.raises(ValueError, match="got both"):
         flatstream.dataset(path, EVENTS.root, schema=EVENTS)
     with pytest.raises(TypeError, match=r"made by flatstream\.dataset"):

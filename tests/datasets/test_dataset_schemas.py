@@ -165,13 +165,13 @@ def test_a_field_that_is_the_time_in_one_file_only_is_an_error(tmp_path: Path) -
 # Tables
 
 
-MANY = Schema.from_fbs(
+MANY: Any = Schema.from_fbs(
     text="table A { x: int; } table B { y: int; } root_type A; file_identifier 'AAAA';".replace("'", '"')
 )
 
 
 def write_two_tables(path: Path) -> Path:
-    other = Schema.from_fbs(text='table B { y: int; } root_type B; file_identifier "BBBB";')
+    other: Any = Schema.from_fbs(text='table B { y: int; } root_type B; file_identifier "BBBB";')
     description = flatstream.Description([MANY.root, other.root])
     with flatstream.open(path, "w", checksum="crc32", describe=description) as stream:
         one, two_ = RecordWriter(stream, MANY.root), RecordWriter(stream, other.root)
@@ -222,7 +222,7 @@ def test_files_that_do_not_describe_their_messages_need_a_schema(tmp_path: Path)
         {"table": schema.root},
         {"table": "T", "schema": schema},
     ):
-        found = flatstream.dataset([plain, described], **options)  # type: ignore[arg-type]
+        found = flatstream.dataset([plain, described], **options)
         assert found.columns(["x", "y"]).to_pylist() == [{"x": 1, "y": None}, {"x": 2, "y": 0}]
         assert found.arrow_schema.field("time_ns").type == pyarrow.timestamp("ns", "UTC")
 
