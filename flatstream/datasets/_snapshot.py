@@ -147,7 +147,9 @@ class Snapshot:
         predicate = self._predicate(where)
         read = schema
         if predicate is not None and not predicate.is_exact:
-            needed = self._schema(None).names if predicate.paths is None else sorted(predicate.paths)
+            needed: Iterable[str] = sorted(predicate.paths or predicate.listed)
+            if predicate.paths is None:
+                needed = dict.fromkeys((*self._schema(None).names, *needed))
             extra = [name for name in needed if name not in schema.names and name not in self._extra()]
             if extra:
                 read = self._schema((*schema.names, *extra))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import stat
@@ -14,7 +15,16 @@ from typing import TYPE_CHECKING
 from flatstream._files import open_partial
 from flatstream._lock import lock_file, open_for_writing
 from flatstream.index._fields import IndexedField
-from flatstream.index._format import CHECKSUM, Head, Parsed, encode_blocks, encode_head, entry_table, parse_index
+from flatstream.index._format import (
+    CHECKSUM,
+    OTHER_STREAM,
+    Head,
+    Parsed,
+    encode_blocks,
+    encode_head,
+    entry_table,
+    parse_index,
+)
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -24,6 +34,13 @@ __all__ = ["IndexFile", "WrittenBlocks", "same_content"]
 
 # An index that has more bytes than this is not read to be continued.
 LARGEST = 1 << 30
+
+# How much of a file shows whether it is an index: its description names the messages by a name in this namespace.
+MOST_LOOKED_AT = 64 << 10
+NAMESPACE = b"flatstream.index"
+
+# The places of an index's first bytes that are the same in all indexes: not its checksum, nor when it was made.
+CONSTANT = (range(4), range(12, 60))
 
 
 @dataclass(frozen=True)
@@ -84,9 +101,9 @@ class IndexFile:
             if not existed:
                 self._set_mode(self._file)
             if status.st_size:
-                content = self._content(min(status.st_size, LARGEST))
-                self.parsed = parse_index(content)
-                if self.parsed.head is None and self.parsed.problem == "it is no index" and not _was_index(content):
+                if _was_index(self._content(min(status.st_size, MOST_LOOKED_AT))):
+                    self.parsed = parse_index(self._content(min(status.st_size, LARGEST)))
+                if self.parsed is None or self.parsed.problem == OTHER_STREAM:
                     raise FileExistsError(
                         errno.EEXIST, "at the path of the index there is a file that is none; it is left as it is", path
                     )
@@ -168,8 +185,23 @@ class IndexFile:
 
 
 def _was_index(content: bytes) -> bool:
-    """Whether what is left of a file was an index: its beginning is torn or damaged."""
-    if content[16:20] == b"FSD1" or b"flatstream.index" in content[: 64 << 10]:
+    """Whether a file with this beginning is an index, or what a loss of power or damage has left of one.
+
+    Anything else is somebody's file, and must stay.
+    """
+    if content[16:20] == b"FSD1" and NAMESPACE in content:
         return True
     # After a loss of power, there may be zeros where the data should be.
-    return not content.strip(b"\0") or (len(content) < 20 and 0 < int.from_bytes(content[:4], "little") <= 64 << 10)
+    kept = content.rstrip(b"\0")
+    whole = _description()
+    wrong = sum(kept[i] != whole[i] for part in CONSTANT for i in part if i < len(kept))
+    return not wrong or (wrong == 1 and NAMESPACE in content)
+
+
+@functools.cache
+def _description() -> bytes:
+    """The frame with which an index begins."""
+    file = io.BytesIO()
+    with StreamWriter(file, CHECKSUM, describe=entry_table()) as writer:
+        writer.flush()
+        return file.getvalue()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKSUM",
     "MAX_BLOCKS",
+    "OTHER_STREAM",
     "SUFFIX",
     "VERSION",
     "BlocksEntry",
@@ -49,6 +50,8 @@ MAX_BLOCKS = 4096
 # How many bytes of the first frame are hashed. It is a description, mostly, in which the time is anywhere.
 MAX_HASHED_FIRST = 64 << 10
 LARGEST = 2**62
+# What `parse_index` says of a stream that is described as one of other messages.
+OTHER_STREAM = "it is no index, but a stream of other messages"
 
 
 @dataclass(frozen=True)
@@ -246,8 +249,10 @@ def parse_index(data: bytes) -> Parsed:
     reader = StreamReader(data, CHECKSUM)
     try:
         description = reader.description
-        if description is None or [root.table for root in description.roots] != [entry_table().name]:
+        if description is None:
             return Parsed(None, [], 0, "it is no index")
+        if [root.table for root in description.roots] != [entry_table().name]:
+            return Parsed(None, [], 0, OTHER_STREAM)
         for payload in reader:
             entry = entry_table().view(payload, max_tables=MAX_FIELDS + 10, max_depth=8)
             if head is None:

@@ -164,12 +164,12 @@ def test_row_groups_and_files_have_the_sizes_asked_for(tmp_path: Path) -> None:
 
 
 def test_many_folders_and_little_memory_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flatstream.datasets import _export_files, _parquet
+    from flatstream.datasets import _export_files, _export_run
 
     monkeypatch.setattr(_export_files, "MOST_OPEN", 3)
     monkeypatch.setattr(_export_files, "MOST_WAITING", 2000)
-    monkeypatch.setattr(_parquet, "BATCH_ROWS", 50)
-    monkeypatch.setattr(_parquet, "STEP_BYTES", 6000)
+    monkeypatch.setattr(_export_run, "BATCH_ROWS", 50)
+    monkeypatch.setattr(_export_run, "STEP_BYTES", 6000)
     source = write_readings(tmp_path / "a.fs", [n * 37 % 250 for n in range(250)])
     export(source, tmp_path / "lake", row_group_rows=20, max_file_bytes=1)
     assert rows_of(tmp_path / "lake") == sorted((folder_of(number), number) for number in range(250))

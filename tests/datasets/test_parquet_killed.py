@@ -48,8 +48,8 @@ def test_export_killed_at_each_of_its_steps_has_each_row_once(tmp_path: Path) ->
 
 RUN = """
 import sys, flatstream
-from flatstream.datasets import _parquet
-_parquet.STEP_BYTES = 200_000
+from flatstream.datasets import _export_run
+_export_run.STEP_BYTES = 200_000
 while True:
     flatstream.dataset(sys.argv[1]).to_parquet(sys.argv[2], partition_by='day')
 """

@@ -127,7 +127,7 @@ def test_a_file_that_vanishes_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_replaced_while_it_is_read_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flatstream.datasets import _parquet, _reading
+    from flatstream.datasets import _export_run, _reading
 
     source, lake = write_readings(tmp_path / "a.fs", range(5)), tmp_path / "lake"
     whole = _reading.read_sequentially
@@ -137,10 +137,10 @@ def test_a_file_that_is_replaced_while_it_is_read_ends_the_run(tmp_path: Path, m
         source.rename(tmp_path / "old.fs")
         write_readings(source, range(5, 7))
 
-    monkeypatch.setattr(_parquet, "read_sequentially", replace_it)
+    monkeypatch.setattr(_export_run, "read_sequentially", replace_it)
     with pytest.raises(FlatStreamError, match="renamed or replaced while it was read"):
         export(source, lake)
-    monkeypatch.setattr(_parquet, "read_sequentially", whole)
+    monkeypatch.setattr(_export_run, "read_sequentially", whole)
     assert files_of(lake) == []
     export([source, tmp_path / "old.fs"], lake)
     assert numbers_of(lake) == list(range(7))

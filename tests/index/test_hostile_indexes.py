@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import random
+import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -119,11 +120,9 @@ def test_index_with_any_byte_changed_or_cut_is_built_anew(tmp_path: Path, count:
     rnd = random.Random(5)
     for _ in range(count):
         changed = bytearray(place.good[: rnd.randrange(len(place.good) + 1)])
-        if changed and rnd.random() < 0.7:
+        # What is short and damaged may be anything.
+        if len(changed) > 200 and rnd.random() < 0.7:
             changed[rnd.randrange(len(changed))] ^= 1 << rnd.randrange(8)
-        if 0 < len(changed) < 20:
-            # That may be anything.
-            continue
         place.index.write_bytes(changed)
         report = build_index(place.path, FIELDS)
         assert report.rows == 2000
@@ -331,7 +330,19 @@ def test_index_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 def test_file_that_is_no_index_is_left_as_it_is(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.stream.close()
-    for content in (b"my notes", b"x" * 5000, sample()[0]):
+    for content in (
+        b"my notes",
+        b"x" * 5000,
+        sample()[0],
+        # Short files that begin with a small number; texts and messages about indexes.
+        struct.pack("<QQ", 100, 200),
+        b"1\n",
+        b"import flatstream.index\n" * 10,
+        _stream(None),
+        _stream(MESSAGE),
+        _stream(MESSAGE)[:1000],
+        _stream(MESSAGE, {"note": "see flatstream.index"}),
+    ):
         place.index.write_bytes(content)
         with pytest.raises(FileExistsError, match="a file that is none"):
             build_index(place.path, FIELDS)
@@ -340,3 +351,24 @@ def test_file_that_is_no_index_is_left_as_it_is(tmp_path: Path) -> None:
         with flatstream.open(tmp_path / "b.fs", "w", describe=MESSAGE) as writer:
             pass
         assert place.index.read_bytes() == content
+
+
+def _stream(described: Any, metadata: dict[str, str] | None = None) -> bytes:
+    """Somebody's stream, with the checksum that an index has."""
+    file = io.BytesIO()
+    with flatstream.StreamWriter(file, "xxhash64", describe=described, metadata=metadata) as writer:
+        writer.write_payload(b"mine")
+        writer.flush()
+        return file.getvalue()
+
+
+def test_what_a_loss_of_power_leaves_of_an_index_is_replaced(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.stream.close()
+    build_index(place.path, FIELDS)
+    whole = place.index.read_bytes()
+    for kept in (0, 1, 3, 4, 11, 12, 30, 100, 200, 300, 2000):
+        for content in (whole[:kept], whole[:kept] + bytes(4096 - kept)):
+            place.index.write_bytes(content)
+            assert build_index(place.path, FIELDS).action == ("replaced" if content else "created")
+            assert build_index(place.path, FIELDS).action == "unchanged"
