@@ -127,10 +127,10 @@ def test_a_file_that_vanishes_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_replaced_while_it_is_read_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flatstream.datasets import _export_run
+    from flatstream.datasets import _export_run, _reading
 
     source, lake = write_readings(tmp_path / "a.fs", range(5)), tmp_path / "lake"
-    whole = _export_run.read_sequentially
+    whole = _reading.read_sequentially
 
     def replace_it(*arguments: Any) -> Any:
         yield from whole(*arguments)
