@@ -244,9 +244,9 @@ register_schemas_lazily(_import_schemas)
 
 
 def _import_indexes() -> Any:
-    import flatstream.index.writing
+    import flatstream.index._writing
 
-    return flatstream.index.writing
+    return flatstream.index._writing
 
 
 register_index_access(_import_indexes)

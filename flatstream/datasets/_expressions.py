@@ -498,7 +498,10 @@ def _is_of_known_steps(form: Any) -> bool:
         "StructExpr": True,
     }
     inputs = body["input"]
-    if name == "IsIn" and "Literal" in (inputs[1]["Alias"][0] if "Alias" in inputs[1] else inputs[1]):
+    if name == "IsIn":
+        if "Literal" not in (inputs[1]["Alias"][0] if "Alias" in inputs[1] else inputs[1]):
+            # A column that is no list is looked up in as a whole.
+            return False
         inputs = inputs[:1]
     return known.get(family, False) and all(_is_of_known_steps(each) for each in inputs)
 

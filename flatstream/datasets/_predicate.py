@@ -10,6 +10,7 @@ values of which columns a row may be let through.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -68,11 +69,14 @@ class Predicate:
     ----------
     paths : frozenset of str or None
         The columns that `filter` needs, and those of the conditions. None if that is not known: all columns are needed.
+    listed : frozenset of str
+        The fields of conditions with long lists, which `filter` needs also where `paths` is None.
     is_exact : bool
         Whether the conditions let through exactly the rows that are asked for, so that `filter` leaves out none.
     """
 
     paths: frozenset[str] | None
+    listed: frozenset[str]
     is_exact: bool
 
     def __init__(self, where: Any, schema: pyarrow.Schema, time: tuple[str, str] | None, extra: Iterable[str]) -> None:
@@ -90,6 +94,7 @@ class Predicate:
         self._instants: list[list[Any] | None] = []
         self._limits = [formula_of(self._test_of(number, condition)) for number, condition in enumerate(self._where)]
         self._conditions = every(self._limits)
+        self.listed = frozenset(self._where[place][0] for place in self._long)
         names: set[str] | None = {condition[0] for condition in self._where}
         formulas = []
         for expression in self._expressions:
@@ -226,9 +231,28 @@ class Predicate:
     def _empty_batch(self) -> pyarrow.RecordBatch:
         import pyarrow
 
-        columns = self._columns
-        names = columns.schema.names if self.paths is None else sorted(self.paths)
-        return pyarrow.record_batch([pyarrow.nulls(0, columns.type_of(name)) for name in names], names)
+        types = self._columns.type_of
+        names = list(dict.fromkeys((*self._wanted, *self.listed)))
+        return pyarrow.record_batch([pyarrow.nulls(0, types(name)) for name in names], names)
+
+    @functools.cached_property
+    def _wanted(self) -> tuple[str, ...]:
+        """The columns that expressions are evaluated with, in this order.
+
+        Where these are not known, they are found by their places or types, for instance, and must be those of the
+        dataset, whatever else is read; with those that are no fields of messages only if they are asked for by name.
+        """
+        if self.paths is not None:
+            return tuple(sorted(self.paths))
+        named: set[str] = set()
+        for expression in self._expressions:
+            if _library_of(expression) == "polars":
+                named.update(expression.meta.root_names())
+            else:
+                # Nothing tells which names it has, and all names are known at the places before.
+                named.update(self._columns.extra)
+        names = self._columns.schema.names
+        return tuple(name for name in names if name not in self._columns.extra or name in named)
 
     def _says_all(self, formula: Formula) -> bool:
         limits = limits_of(formula)
@@ -399,14 +423,13 @@ class Predicate:
         import pyarrow.compute
 
         mask = None
-        for expression in (*self._long.values(), *self._expressions):
+        needed = batch.select(list(self._wanted)) if self._wanted else batch
+        of_lists = [(expression, batch.select([self._where[i][0]])) for i, expression in self._long.items()]
+        for expression, columns in (*of_lists, *((each, needed) for each in self._expressions)):
             evaluated = _arrow_mask if _library_of(expression) == "pyarrow" else _polars_mask
-            found = evaluated(expression, self._needed(batch))
+            found = evaluated(expression, columns)
             mask = found if mask is None else pyarrow.compute.and_kleene(mask, found)
         return mask
-
-    def _needed(self, batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
-        return batch if not self.paths else batch.select(sorted(self.paths))
 
     def __reduce__(self) -> tuple[Any, ...]:
         columns = self._columns
@@ -514,6 +537,8 @@ def _polars_mask(expression: Any, batch: pyarrow.RecordBatch) -> Any:
     frame = polars.from_arrow(batch)
     assert isinstance(frame, polars.DataFrame)
     made = frame.select(expression)
+    if made.width != 1:
+        raise ValueError(f"where: {str(expression)!r:.200} is {made.width} columns, and not one of true and false")
     return _as_mask(made.to_series().to_arrow(), batch.num_rows, expression)
 
 

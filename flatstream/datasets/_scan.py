@@ -298,8 +298,8 @@ def decode(piece: Piece, query: Query) -> list[pa.RecordBatch] | _Damage:
     columns = query.columns_of(head, target.part)
     if data is None:
         ranges = target.ranges()
-        if ranges.status is None or ranges.compression is not None:
-            # One request, or what threads decompress at the same time.
+        if size <= CHUNK or ranges.status is None or ranges.compression is not None:
+            # Little; or one request; or what threads decompress at the same time.
             data = ranges.read_at(piece.begin.offset, size)
     arguments: dict[str, Any] = {"parse_description": None}
     if data is None:

@@ -408,14 +408,15 @@ def _relabelled(array: pa.DictionaryArray, labels: tuple[str, ...] | None) -> pa
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(places), array.type.value_type))
 
 
-_NAMES = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}
-
-
 def _times(array: pa.Array, kind: pa.DataType, path: str) -> pa.Array:
     if pa.types.is_timestamp(array.type):
         if UNITS[array.type.unit] < UNITS[kind.unit]:
-            # Down, also before 1970.
-            return pc.floor_temporal(array, unit=_NAMES[kind.unit]).cast(kind)
+            # Down, also before 1970. (Arrow's floor_temporal overflows within a unit of the lowest number.)
+            counts = array.view(pa.int64())
+            step = pa.scalar(UNITS[kind.unit] // UNITS[array.type.unit], pa.int64())
+            whole = pc.divide(counts, step)
+            is_below = pc.less(counts, pc.multiply(whole, step))
+            return pc.subtract(whole, is_below.cast(pa.int64())).view(kind)
         try:
             return array.cast(kind)
         except pa.ArrowInvalid as error:

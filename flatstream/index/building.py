@@ -46,7 +46,7 @@ MAX_FRAMES = 8192
 WRITE_FROM = 224
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IndexReport:
     """What `build_index` did.
 

@@ -79,7 +79,7 @@ class UnusableIndex:
     path: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FieldStatistics:
     """The ranges of one field, block by block; arrays of NumPy.
 
@@ -102,7 +102,7 @@ class FieldStatistics:
         return self.low, self.high, self.nulls
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileIndex:
     """The index of one stream: its blocks, in order. Arrays are of NumPy, read-only, with an item for each block.
 

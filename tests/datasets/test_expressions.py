@@ -240,6 +240,8 @@ def test_filter_that_polars_hands_to_a_source_is_understood(number: int) -> None
         (pl.col("i8").sort() > 5, False),
         (pl.int_range(pl.len()) > 5, False),
         (pl.col("i8").is_in(pl.col("u8").implode()), False),
+        (pl.col("i8").is_in(pl.col("u8")), False),
+        (pl.col("i32").is_in(pl.col("parts")), True),
         (pl.col("name") == pl.col("name").str.join(","), False),
         (pl.col("b").any(), False),
     ],

@@ -128,7 +128,7 @@ def test_times_before_1970_and_none_have_folders(tmp_path: Path) -> None:
         ("date=1969-12-31/hour=23", 0),
         ("date=1970-01-01/hour=0", 2),
     ]
-    schema = Schema.from_fbs(text="table T { time_ns: long = null; number: long; } root_type T;")
+    schema: Any = Schema.from_fbs(text="table T { time_ns: long = null; number: long; } root_type T;")
     with flatstream.open(tmp_path / "b.fs", "w", describe=schema) as stream:
         RecordWriter(stream, schema.root).write_records([{"time_ns": NOON, "number": 0}, {"number": 1}])
     export(tmp_path / "b.fs", tmp_path / "other")
@@ -164,15 +164,15 @@ def test_row_groups_and_files_have_the_sizes_asked_for(tmp_path: Path) -> None:
 
 
 def test_many_folders_and_little_memory_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flatstream.datasets import _export_files, _parquet
+    from flatstream.datasets import _export_files, _export_run
 
     monkeypatch.setattr(_export_files, "MOST_OPEN", 3)
     monkeypatch.setattr(_export_files, "MOST_WAITING", 2000)
-    monkeypatch.setattr(_parquet, "BATCH_ROWS", 50)
-    monkeypatch.setattr(_parquet, "STEP_BYTES", 6000)
-    source = write_readings(tmp_path / "a.fs", [n * 37 % 500 for n in range(500)])
+    monkeypatch.setattr(_export_run, "BATCH_ROWS", 50)
+    monkeypatch.setattr(_export_run, "STEP_BYTES", 6000)
+    source = write_readings(tmp_path / "a.fs", [n * 37 % 250 for n in range(250)])
     export(source, tmp_path / "lake", row_group_rows=20, max_file_bytes=1)
-    assert rows_of(tmp_path / "lake") == sorted((folder_of(number), number) for number in range(500))
+    assert rows_of(tmp_path / "lake") == sorted((folder_of(number), number) for number in range(250))
     assert leftovers_of(tmp_path / "lake") == []
 
 
@@ -189,7 +189,7 @@ def test_only_columns_whose_values_repeat_get_dictionaries(tmp_path: Path) -> No
 
 
 def test_fixed_arrays_and_tables_inside_become_columns_of_parquet(tmp_path: Path) -> None:
-    schema = Schema.from_fbs(
+    schema: Any = Schema.from_fbs(
         text="""
         struct Point { at: [float:3]; } table Inner { names: [string]; point: Point; }
         table T { time_ns: long; number: long; inner: Inner; } root_type T;
@@ -232,7 +232,7 @@ def test_a_file_that_grows_byte_by_byte_is_exported_once(tmp_path: Path, on_erro
     source, lake = tmp_path / "a.fs", tmp_path / "lake"
     first = len(write_readings(tmp_path / "head.fs", []).read_bytes())
     rows = 0
-    for end in [*range(first, len(whole), 149), len(whole)]:
+    for end in [*range(first, len(whole), 233), len(whole)]:
         with open(source, "ab") as file:
             file.write(whole[file.tell() : end])
         rows += export(source, lake, on_error=on_error).rows
@@ -254,7 +254,7 @@ def test_columns_that_came_later_are_in_later_files(tmp_path: Path) -> None:
     source = write_readings(tmp_path / "a.fs", range(5))
     lake = tmp_path / "lake"
     export(source, lake)
-    newer = Schema.from_fbs(
+    newer: Any = Schema.from_fbs(
         text="""
         namespace lab;
         enum State : ubyte { idle, busy }
@@ -354,7 +354,7 @@ def test_wrong_arguments_are_refused_before_anything_is_made(tmp_path: Path) -> 
 
 
 def test_a_field_that_is_called_as_a_folder_is_refused(tmp_path: Path) -> None:
-    schema = Schema.from_fbs(text="table T { time_ns: long; hour: int; } root_type T;")
+    schema: Any = Schema.from_fbs(text="table T { time_ns: long; hour: int; } root_type T;")
     with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
         RecordWriter(stream, schema.root).write_record({"time_ns": NOON})
     with pytest.raises(ValueError, match="a column 'hour', and there is a field of this name"):
@@ -363,7 +363,7 @@ def test_a_field_that_is_called_as_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_hours_without_a_time_are_refused(tmp_path: Path) -> None:
-    schema = Schema.from_fbs(text="table T { number: long; } root_type T;")
+    schema: Any = Schema.from_fbs(text="table T { number: long; } root_type T;")
     with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
         RecordWriter(stream, schema.root).write_record({"number": 1})
     with pytest.raises(ValueError, match=r"needs to know the time of messages, and .*a\.fs"):

@@ -21,7 +21,7 @@ from flatstream._ranges import open_ranges
 from flatstream.framing import framer_for
 from flatstream.index import FileIndex, FileIndexer, UnusableIndex, build_index, load_index
 from flatstream.index._file import IndexFile
-from flatstream.index.writing import WriterIndex
+from flatstream.index._writing import WriterIndex
 from support.index_messages import MESSAGE, assert_right, loaded, record
 from support.interrupts import Interrupted, Interruption
 from support.logs import log_lines
@@ -339,7 +339,7 @@ def test_signal_behind_a_frame_that_is_handed_over_says_that_it_is_written(
             raise raised
 
     monkeypatch.setattr(WriterIndex, "_write_full", interrupted)
-    monkeypatch.setattr("flatstream.index.writing.FULL", 1)
+    monkeypatch.setattr("flatstream.index._writing.FULL", 1)
     framer = framer_for("crc32").compressed(Lz4Compressor()) if compressed else framer_for("crc32")
     rnd = random.Random(2)
     with flatstream.open(path, "w", framer=framer, describe=MESSAGE, index=True, buffer_size=0) as writer:
@@ -362,7 +362,7 @@ def test_log_that_cannot_be_written_does_not_stop_the_writer(tmp_path: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(IndexFile, "write_blocks", fail)
-    monkeypatch.setattr("flatstream.index.writing.logger.warning", fail)
+    monkeypatch.setattr("flatstream.index._writing.logger.warning", fail)
     path = tmp_path / "a.fs"
     report = write(path, range(3000))
     assert "No space left" in report.stopped_because
@@ -370,7 +370,7 @@ def test_log_that_cannot_be_written_does_not_stop_the_writer(tmp_path: Path, mon
 
 
 def test_end_that_is_interrupted_anywhere_is_finished_by_another_close(tmp_path: Path) -> None:
-    files = ("index/writing.py", "index/_file.py", "index/_format.py")
+    files = ("index/_writing.py", "index/_file.py", "index/_format.py")
     rows = [record(n) for n in range(300)]
     places = set()
     for at in itertools.count(1):
@@ -505,7 +505,7 @@ def test_file_that_grows_is_indexed_step_by_step(tmp_path: Path) -> None:
 def test_mixed_stream_has_an_index_of_one_table(tmp_path: Path) -> None:
     from support.flatc import compile_schema
 
-    other = compile_schema('table Other { x: int; } root_type Other; file_identifier "OTHR";').root
+    other: Any = compile_schema('table Other { x: int; } root_type Other; file_identifier "OTHR";').root
     path = tmp_path / "a.fs"
     with flatstream.open(path, "w", checksum="crc32", describe={"": MESSAGE, "OTHR": other}) as writer:
         one, two = RecordWriter(writer, MESSAGE), RecordWriter(writer, other, file_identifier=True)

@@ -24,7 +24,7 @@ import pyarrow  # noqa: E402
 
 import flatstream  # noqa: E402
 import flatstream.columns.stream  # noqa: E402
-from flatstream.datasets import _dataset, _parquet  # noqa: E402, F401
+from flatstream.datasets import _dataset, _export_run, _parquet  # noqa: E402, F401
 from support.lakes import folder_of, leftovers_of, rows_of  # noqa: E402
 
 # What changes files, or makes them lasting: by the name of the function.
@@ -60,9 +60,9 @@ def fsync(fd: int) -> None:
 
 def run(source: str, lake: Path, at: int | None) -> None:
     """One run of the export, in two steps; the process ends at a step of it."""
-    os.fsync = fsync
-    _parquet.STEP_BYTES = 4000
-    _parquet.BATCH_ROWS = 40
+    vars(os)["fsync"] = fsync
+    _export_run.STEP_BYTES = 4000
+    _export_run.BATCH_ROWS = 40
     dataset = flatstream.dataset(source)
     if at is not None:
         killer = Killer(at)

@@ -32,6 +32,8 @@ from flatstream import (
 from flatstream.aio import AsyncFileReader, AsyncFileWriter, connect, serve
 from flatstream.columns import Column, ColumnBatch, ColumnSchema
 from flatstream.description import Root, Transform
+from flatstream.index import FieldStatistics, FileIndex, FileIndexer, IndexedField, UnusableIndex
+from flatstream.index._format import Fingerprint, Head
 from flatstream.journal import (
     CompressionPolicy,
     Cursor,
@@ -322,6 +324,7 @@ def carried() -> dict[str, list[Any]]:
     read = SourceReport("a.fs", 3, ((30, 40),))
     line = Line("cpu", np.array([0, 5]), np.array([0.5, np.nan]))
     bars = Bars("cpu", ("a", "b"), (50.0,), np.array([[1.0], [2.0]]))
+    head = Head("crc32", "a.B", "", None, (), Fingerprint(7, 8), 0)
     prefixed = Schema.from_bytes(SHAPES._data or b"", size_prefixed=True)
     return {
         "AdaptiveWatermarkPolicy": [
@@ -399,7 +402,9 @@ def carried() -> dict[str, list[Any]]:
         "SegmentReport": [SegmentReport("0.fs", 3, "damaged", 4, 90, 9, 0, None, 40, damage)],
         "SyncPolicy": [SyncPolicy(frames=3)],
         "Bars": [bars],
-        "IndexCheck": [IndexCheck("a.fs", "a.fs.idx", "fits", fields=("time_ns",), blocks=3, covered=90, stream_size=99)],
+        "IndexCheck": [
+            IndexCheck("a.fs", "a.fs.idx", "fits", fields=("time_ns",), blocks=3, covered=90, stream_size=99)
+        ],
         "IndexCheckReport": [IndexCheckReport("a.fs", (IndexCheck("a.fs", None, "none"),))],
         "IndexingReport": [IndexingReport("a", (), (LeftOut("a/0.fs", "it is empty"),), is_journal=True)],
         "LeftOut": [LeftOut("a.fs", "it is empty")],
@@ -411,6 +416,10 @@ def carried() -> dict[str, list[Any]]:
         "SplitFile": [SplitFile("b.fs", 3, 40)],
         "SplitReport": [SplitReport((SplitFile("b.fs", 3, 40),), read, 0)],
         "Input": [Input("events.fs", "file", 100), Input("-", "pipe")],
+        "FieldStatistics": [FieldStatistics([1, 2], [3, 4], [0, 1])],
+        "FileIndex": [FileIndex("a.idx", [0], [9], [0], [2], [2], {}, (), 9, 0, [(0, 4)], head, ["a note"])],
+        "IndexedField": [IndexedField("a.b", "long", "0", (4, 8), "ns")],
+        "UnusableIndex": [UnusableIndex("it is empty", "a.idx")],
         "IndexReport": [fs.IndexReport("a.fs.idx", "a.fs", "created", None, (), "a.B", 2, 9, 9, 70, 80, ((5, 9),), 60)],
         "InvalidFrameError": [damage],
         "Dataset": [Dataset(["events*.fs"], Options(undescribed=TELEMETRY.root, on_error="skip"), [])],
@@ -512,6 +521,11 @@ def refused() -> dict[str, list[Any]]:
         # Of an empty journal, so that it has no file open.
         journal_reader = JournalReader(folder)
     with tempfile.TemporaryDirectory() as folder:
+        with flatstream.open(f"{folder}/a.fs", "w", checksum="crc32", describe=table) as described:
+            described.write_payload(message)
+        with FileIndexer(f"{folder}/a.fs", ["sequence"]) as indexer:
+            indexer.finish()
+    with tempfile.TemporaryDirectory() as folder:
         journal = JournalWriter(folder)
         journal.close()
         mirror = MirrorWriter(folder + "/mirror", "0123" * 8)
@@ -522,6 +536,7 @@ def refused() -> dict[str, list[Any]]:
     return asyncio.run(refused_by_loops(table, stream)) | {
         "Builder": [builder],
         "ColumnStream": [StreamReader(stream).column_batches(table)],
+        "FileIndexer": [indexer],
         "FrameBatch": [StreamReader(stream).read_batch()],
         "FrameParser": [flatstream.FrameParser()],
         "FrameSerializer": [flatstream.FrameSerializer()],
