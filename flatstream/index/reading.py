@@ -238,6 +238,10 @@ class _Kept:
     """The indexes that were read last, because to parse one takes ten times as long as to see that it is the same."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew. In a forked child, too: another thread may have held the lock, or been in the middle."""
         self._lock = threading.Lock()
         self._found: dict[Any, _Read] = {}
         self._blocks = 0
@@ -276,6 +280,8 @@ def _size_of(read: _Read) -> int:
 
 
 _kept = _Kept()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_kept.forget)
 
 
 def _read_file(name: str, stream: _Ranges) -> tuple[_Read, os.stat_result | None]:
