@@ -18,7 +18,7 @@ from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment, stat_segment
 from flatstream.tools.inputs import ENDINGS, STDIN, Input, expand
 
-__all__ = ["OpenPart", "Part", "find_parts", "refreshed"]
+__all__ = ["OpenPart", "Part", "find_parts", "refreshed", "shown"]
 
 # The ending of the index beside a file, which a pattern for the data may match too.
 INDEX_ENDING = ".idx"
@@ -81,6 +81,11 @@ class Part:
         except BaseException:
             file.close()
             raise
+
+
+def shown(text: str) -> str:
+    """A path, or a text with one, as a string of Arrow, which is UTF-8: other bytes of a name are escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class OpenPart(io.RawIOBase):

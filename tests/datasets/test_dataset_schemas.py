@@ -95,8 +95,29 @@ def test_types_that_no_type_holds_are_an_error_that_names_both_files(tmp_path: P
     found = two(tmp_path, (f"table T {{ x: {one}; y: int; }}", []), (f"table T {{ x: {other}; y: int; }}", []))
     with pytest.raises(TypeError, match=r"the field 'x(\[\])?' is .*a\.fs and .*b\.fs: no type holds both"):
         found.columns()
-    # Other columns can be read; with a `where`, all columns are looked at.
+    # Other columns can be read.
     assert found.columns(["y"]).num_rows == 0
+
+
+def test_fields_that_agree_are_asked_for_beside_one_of_which_types_differ(tmp_path: Path) -> None:
+    found = two(
+        tmp_path,
+        ("table T { x: string; y: int; z: int; }", [{"y": 1, "z": 7}, {"y": 2}]),
+        ("table T { x: int; y: short; w: int; }", [{"y": 2, "w": 8}, {"y": 3}]),
+    )
+    for where in (
+        ("y", "==", 2),
+        pc.field("y") == 2,
+        pc.field("y") + 1 == 3,
+        (pc.field("frame") + 0 >= 0, ("y", "==", 2)),
+    ):
+        assert found.columns(["z", "w"], where).to_pylist() == [{"z": 0, "w": None}, {"z": None, "w": 8}]
+        assert found.count(where) == 2
+    for where in (("x", "==", 2), pc.field("x") == 2, pc.field(1) == 2):
+        with pytest.raises(TypeError, match=r"the field 'x' is .*: no type holds both"):
+            found.count(where)
+    with pytest.raises(TypeError, match=r"the field 'x' is .*: no type holds both"):
+        found.count([("y", "==", 2), ("nothing", "==", 2)])
 
 
 def test_structs_and_tables_are_unified_inside(tmp_path: Path) -> None:
