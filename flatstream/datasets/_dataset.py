@@ -94,7 +94,7 @@ def dataset(
     Returns
     -------
     Dataset
-        Only names and sizes were looked at so far.
+        Only names, sizes and the first bytes of local files were looked at so far.
 
     Raises
     ------
@@ -168,7 +168,8 @@ class Dataset(Snapshot):
     """The messages of many files, as one table; made by `flatstream.dataset`.
 
     A dataset has the files and their sizes as of when it was made, or of the last `refresh`: what is written to them
-    meanwhile is not read. It holds no file open between two calls.
+    meanwhile is not read, and a file that was replaced or became shorter is an error until then. It holds no file open
+    between two calls.
 
     Notes
     -----
@@ -319,8 +320,8 @@ class Dataset(Snapshot):
             An argument is wrong: there is no such field, for instance. These come at once; all others where they are
             met.
         FlatStreamError
-            Damage, as `on_error` and `torn_end` say. The message has the path; `offset` and `frame` are those in the
-            file.
+            Damage, as `on_error` and `torn_end` say; or a file was replaced or became shorter since the dataset was
+            made or refreshed. The message has the path; `offset` and `frame` are those in the file.
         OSError, EOFError
             A file cannot be read. FileNotFoundError: it was removed. (A segment that retention has removed is told in
             `files`, and passed over.)
