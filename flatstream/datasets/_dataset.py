@@ -103,7 +103,7 @@ def dataset(
     OSError, FlatStreamError
         A folder, or the file with the schema, cannot be read.
     TypeError, ValueError
-        An argument is wrong.
+        An argument is wrong; or there is no path at all.
     LookupError
         The schema has no such table.
 
@@ -142,6 +142,8 @@ def dataset(
     if schema is not None:
         if undescribed is not None:
             raise ValueError("expected a schema or a Table, which has one, got both")
+        if not isinstance(schema, type) and hasattr(schema, "read_columns"):
+            raise TypeError("schema must be a Schema or the path of one, got a Table: pass it as table=")
         name_of_table = table if isinstance(table, str) else None
         made = load_schema(schema, name_of_table)
         tables = {} if made.root is None else {made.file_identifier: made.root}
@@ -161,6 +163,8 @@ def _names_of(paths: Any) -> list[str]:
         if not isinstance(name, str):
             raise TypeError(f"a path must be a str or an os.PathLike of it, got {type(path).__name__}: {path!r:.100}")
         names.append(name)
+    if not names:
+        raise ValueError("paths must be a path or several of them, got none: did a pattern match no file?")
     return names
 
 
@@ -439,6 +443,16 @@ class Dataset(Snapshot):
         self._check_that_some_are_left()
 
     # Other libraries
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """All rows for any library that takes Arrow data, as ``polars.DataFrame(dataset)`` and ``pyarrow.table``.
+
+        Each call reads the files anew, batch by batch as the library asks for them. Nothing of a query of the library
+        reaches the index: that takes `scan` or `to_arrow_dataset`. Errors while reading become the library's own, with
+        the text of those of `batches`.
+        """
+        reader = pa.RecordBatchReader.from_batches(self.arrow_schema, self.batches())
+        return reader.__arrow_c_stream__(requested_schema)
 
     def scan(self, *, source_file: bool = False, frame: bool = False) -> polars.LazyFrame:
         """A polars.LazyFrame of the rows.

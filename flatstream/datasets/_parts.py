@@ -91,7 +91,17 @@ class Part:
             file: Any = open_segment(Segment(self.path, self.first))
             size = None if self.was_compressed else self.size
         else:
-            file = open_file(self.path)
+            try:
+                file = open_file(self.path)
+            except FileNotFoundError as error:
+                if self.kind == "remote":
+                    raise
+                raise FileNotFoundError(
+                    errno.ENOENT,
+                    "the file was removed since the dataset was made or refreshed: refresh() looks at the files as "
+                    "they are now",
+                    self.path,
+                ) from error
             size = self.size if type(file) is io.FileIO else None
         try:
             self._check_same(file)

@@ -134,3 +134,12 @@ def test_a_journal_that_is_made_anew_is_an_error(tmp_path: Path) -> None:
     write_journal(tmp_path / "j", 500, 300)
     with pytest.raises(FlatStreamError, match="replaced"):
         found.count()
+
+
+def test_a_removed_file_names_refresh(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "a.fs", 0, 5)
+    found = flatstream.dataset(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"refresh\(\)") as caught:
+        found.count()
+    assert caught.value.filename == str(path)
