@@ -359,10 +359,17 @@ class Dataset(Snapshot):
         """The number of rows. All frames that may count are read, and their checksums compared; see `batches`."""
         return sum(batch.num_rows for batch in self.batches([], where))
 
-    def head(self, n: int = 10) -> pa.Table:
-        """The first `n` rows, as one pyarrow.Table. No more files are read than these are in."""
+    def head(self, n: int = 10, fields: Iterable[str] | None = None, where: Any = None) -> pa.Table:
+        """The first `n` rows, as one pyarrow.Table; see `batches` for the other arguments and errors.
+
+        No more files are read than these are in.
+        """
         n = int_argument("n", n, 0, 2**63 - 1)
-        return pa.Table.from_batches(self.batches(limit=n, threads=1), self._schema(None))
+        if fields is not None and not isinstance(fields, (str, bytes)):
+            fields = list(fields)
+        return pa.Table.from_batches(
+            self.batches(fields, where, limit=n, threads=1), self._given_schema(fields, False, False)
+        )
 
     def records(self, where: Any = None, *, limit: int | None = None) -> Iterator[RecordView]:
         """Iterates over the messages as `RecordView` objects, in order, each of the table of its own file.

@@ -20,7 +20,7 @@ from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment, stat_segment
 from flatstream.tools.inputs import ENDINGS, STDIN, Input, expand
 
-__all__ = ["OpenPart", "Part", "find_parts"]
+__all__ = ["OpenPart", "Part", "find_parts", "shown"]
 
 # The ending of the index beside a file, which a pattern for the data may match too.
 INDEX_ENDING = ".idx"
@@ -95,7 +95,7 @@ class Part:
                 file = open_file(self.path)
             except FileNotFoundError as error:
                 if self.kind == "remote":
-                    raise
+                    raise _with_hint(error, self.path) from None
                 raise FileNotFoundError(
                     errno.ENOENT,
                     "the file was removed since the dataset was made or refreshed: refresh() looks at the files as "
@@ -128,6 +128,11 @@ class Part:
                 f"{self.path}: the file was replaced by another one since the dataset was made or refreshed: refresh() "
                 "looks at the files as they are now (make splits anew then)"
             )
+
+
+def shown(text: str) -> str:
+    """A path, or a text with one, as a string of Arrow, which is UTF-8: other bytes of a name are escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class OpenPart(io.RawIOBase):
@@ -254,6 +259,15 @@ def _nothing_at(name: str) -> FileNotFoundError:
     else:
         what = os.strerror(errno.ENOENT)
     return FileNotFoundError(errno.ENOENT, what, name)
+
+
+def _with_hint(error: FileNotFoundError, url: str) -> FileNotFoundError:
+    """The error of a URL where nothing was found, with what may have been meant."""
+    if url.lower().startswith("http"):
+        hint = "; files at http:// and https:// cannot be listed, so name each of them" if "*" in url else ""
+    else:
+        hint = "" if url.endswith(ENDINGS) else f"; a folder at a URL ends with a slash: {url}/"
+    return FileNotFoundError(errno.ENOENT, f"{error.strerror or error}{hint}", url) if hint else error
 
 
 def _parts_of(one: Input) -> list[Part]:

@@ -469,7 +469,7 @@ def _all_of(*conditions: Any) -> Any:
     """A `where` of which all parts must hold."""
     found: list[Any] = []
     for one in conditions:
-        if isinstance(one, list):
+        if isinstance(one, (list, tuple)) and not (one and isinstance(one[0], str)):
             found += one
         elif one is not None:
             found.append(one)

@@ -111,11 +111,11 @@ def test_rows_of_other_streams_are_those_of_one_reader(
     small_blocks(monkeypatch)
     rng = random.Random(what)
     is_several = what == "several tables"
-    framer = ChecksumFramer(Crc32())
+    framer: flatstream.Framer = ChecksumFramer(Crc32())
     if not is_several:
         pytest.importorskip("lz4")
-        framer = framer.compressed(flatstream.Lz4Compressor())
-    roots = [schema.root for schema in SEVERAL]
+        framer = ChecksumFramer(Crc32()).compressed(flatstream.Lz4Compressor())
+    roots: list[Any] = [schema.root for schema in SEVERAL]
     path, table = tmp_path / "a.fs", "A" if is_several else None
     for _ in range(ROUNDS // 2):
         description = flatstream.Description(roots) if is_several else roots[0]
@@ -181,13 +181,13 @@ def test_an_error_of_a_later_file_comes_behind_the_rows_of_those_before(tmp_path
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Indexes of small files with many blocks."""
+    from flatstream._core.column_reader.blocks import BlockBuilder
     from flatstream.index import building
 
-    made = building.BlockBuilder
     monkeypatch.setattr(
         building,
         "BlockBuilder",
-        lambda *args, **options: made(*args, **options | {"block_size": 500, "least_size": 50}),
+        lambda *args, **options: BlockBuilder(*args, **options | {"block_size": 500, "least_size": 50}),
     )
 
 
@@ -286,7 +286,7 @@ def test_zeros_at_the_end_are_a_torn_end(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(bytes(5000))
     for on_error in ("raise", "stop", "resync"):
-        found = flatstream.dataset(path, on_error=on_error)  # type: ignore[arg-type]
+        found = flatstream.dataset(path, on_error=on_error)
         assert found.count() == 30
         assert found.files.column("status").to_pylist() == [f"torn end at {size}"]
         assert len(list(found.records())) == 30

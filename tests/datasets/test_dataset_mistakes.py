@@ -79,3 +79,23 @@ def test_libraries_take_the_dataset_itself(tmp_path: Path) -> None:
             take(damaged)
     with pytest.raises(duckdb.Error, match=r"a\.fs: checksum mismatch"):
         duckdb.sql("SELECT count(value) FROM damaged").fetchall()
+
+
+def test_a_folder_at_a_url_without_its_slash_is_told() -> None:
+    pytest.importorskip("fsspec")
+    with pytest.raises(FileNotFoundError, match="ends with a slash: memory://nothing/there/") as caught:
+        flatstream.dataset("memory://nothing/there").count()
+    assert caught.value.filename == "memory://nothing/there"
+    with pytest.raises(FileNotFoundError) as caught:
+        flatstream.dataset("memory://nothing/there.fs").count()
+    assert "slash" not in str(caught.value)
+
+
+def test_head_takes_fields_and_conditions(tmp_path: Path) -> None:
+    write_events(tmp_path / "a.fs", 0, 50)
+    found = flatstream.dataset(tmp_path)
+    assert found.head(2, ["value"], ("value", ">", 20)).to_pydict() == {"value": [20.5, 21.0]}
+    assert found.head(3, (name for name in ["value"])).column_names == ["value"]
+    assert found.head(0, ["level"]).schema.equals(found.columns(["level"]).schema)
+    with pytest.raises(KeyError, match="nothing"):
+        found.head(1, ["nothing"])

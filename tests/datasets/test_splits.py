@@ -239,6 +239,8 @@ def test_conditions_of_the_plan_and_of_the_reading_are_both_met(tmp_path: Path) 
     splits = dataset.splits(3, [("sequence", ">=", 20)])
     assert rows(splits) == [*range(20, 100)]
     assert rows(splits, where=[("sequence", "<", 70)]) == [*range(20, 70)]
+    together = dataset.splits(3, (("sequence", ">=", 20), ("sequence", "<", 90)))
+    assert rows(together, where=(("sequence", "<", 80), ("sequence", ">", 70))) == [*range(71, 80)]
 
 
 def test_columns_of_all_files_come_from_every_split(tmp_path: Path) -> None:

@@ -428,7 +428,7 @@ def test_file_that_grows_is_indexed_step_by_step(tmp_path: Path) -> None:
 def test_mixed_stream_has_an_index_of_one_table(tmp_path: Path) -> None:
     from support.flatc import compile_schema
 
-    other = compile_schema('table Other { x: int; } root_type Other; file_identifier "OTHR";').root
+    other: Any = compile_schema('table Other { x: int; } root_type Other; file_identifier "OTHR";').root
     path = tmp_path / "a.fs"
     with flatstream.open(path, "w", checksum="crc32", describe={"": MESSAGE, "OTHR": other}) as writer:
         one, two = RecordWriter(writer, MESSAGE), RecordWriter(writer, other, file_identifier=True)

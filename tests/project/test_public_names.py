@@ -207,8 +207,8 @@ PUBLIC = {
     "StreamSerialize": "serialize",
     "StreamWriter": (
         "buffer_capacity builder bytes_written close closed description detach flush framer frames_written "
-        "index_report is_refusing pending_bytes recovery serializer sink sync write write_batch write_finished write_frames write_message "
-        "write_payload write_payloads"
+        "index_report is_refusing pending_bytes recovery serializer sink sync write write_batch write_finished "
+        "write_frames write_message write_payload write_payloads"
     ),
     "Struct": "",
     "Table": (

@@ -471,7 +471,9 @@ OTHERS = [
         ([5], TypeError, "a path must be a str or an os.PathLike of it, got int"),
         ("-", ValueError, "standard input"),
     ),
-    Case("Dataset", lambda: flatstream.Dataset([], None, []), TypeError, r"made by flatstream.dataset"),
+    *refusals(
+        "Dataset", lambda value: flatstream.Dataset([], value, []), (None, TypeError, "made by flatstream.dataset")
+    ),
     *refusals(
         "detect",
         flatstream.detect,

@@ -33,6 +33,7 @@ from flatstream.aio import AsyncFileReader, AsyncFileWriter, connect, serve
 from flatstream.columns import Column, ColumnBatch, ColumnSchema
 from flatstream.description import Root, Transform
 from flatstream.index import FieldStatistics, FileIndex, FileIndexer, IndexedField, UnusableIndex
+from flatstream.index._format import Fingerprint, Head
 from flatstream.journal import (
     CompressionPolicy,
     Cursor,
@@ -323,6 +324,7 @@ def carried() -> dict[str, list[Any]]:
     read = SourceReport("a.fs", 3, ((30, 40),))
     line = Line("cpu", np.array([0, 5]), np.array([0.5, np.nan]))
     bars = Bars("cpu", ("a", "b"), (50.0,), np.array([[1.0], [2.0]]))
+    head = Head("crc32", "a.B", "", None, (), Fingerprint(7, 8), 0)
     prefixed = Schema.from_bytes(SHAPES._data or b"", size_prefixed=True)
     return {
         "AdaptiveWatermarkPolicy": [
@@ -415,7 +417,7 @@ def carried() -> dict[str, list[Any]]:
         "SplitReport": [SplitReport((SplitFile("b.fs", 3, 40),), read, 0)],
         "Input": [Input("events.fs", "file", 100), Input("-", "pipe")],
         "FieldStatistics": [FieldStatistics([1, 2], [3, 4], [0, 1])],
-        "FileIndex": [FileIndex("a.idx", [0], [9], [0], [2], [2], {}, (), 9, 0, [(0, 4)], "a head", ["a note"])],
+        "FileIndex": [FileIndex("a.idx", [0], [9], [0], [2], [2], {}, (), 9, 0, [(0, 4)], head, ["a note"])],
         "IndexedField": [IndexedField("a.b", "long", "0", (4, 8), "ns")],
         "UnusableIndex": [UnusableIndex("it is empty", "a.idx")],
         "IndexReport": [fs.IndexReport("a.fs.idx", "a.fs", "created", None, (), "a.B", 2, 9, 9, 70, 80, ((5, 9),), 60)],

@@ -28,9 +28,9 @@ is known whether the stream ends inside a frame.
 #
 # The buffer is shut before `__init__` and after `_shut_down`. `has_fast_path` is set in the first three states only.
 #
-# The end of a writer (`_conclude`) has these steps: the buffer is drained, then shut, the watcher is dismissed, the sink
-# is flushed, a sink that the writer opened is closed, `_endpoint` is dropped. Each is done once. An exception leaves those behind it for the
-# next call.
+# The end of a writer (`_conclude`) has these steps: the buffer is drained, then shut, the watcher is dismissed, the
+# sink is flushed, a sink that the writer opened is closed, `_endpoint` is dropped. Each is done once. An exception
+# leaves those behind it for the next call.
 
 import errno
 
