@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 try:
     import flatstream._core.stream.decoder as _decoder  # noqa: F401 - checks that it exists
 except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separate process
+    import sys
+
     raise ImportError(
         "flatstream's compiled modules are missing: install the package (pip install flatstream) or, in a source tree, "
-        "run 'make build'; there is no fallback in pure Python"
+        f"run 'make build'; there is no fallback in pure Python. This Python is {sys.executable}"
     ) from _missing
 
 from flatstream._core.flatbuf.builder import Builder

@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,7 @@ def test_import_without_compiled_modules_fails_with_one_clear_line(tmp_path: Pat
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: flatstream's compiled modules are missing: install the package")
+    assert last.endswith(f"This Python is {sys.executable}")
 
 
 def test_all_names_exist_and_are_sorted() -> None:
