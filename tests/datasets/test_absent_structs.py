@@ -41,9 +41,11 @@ def mixed(folder: Path) -> Any:
     """A dataset of an old file, a new one and an old one."""
     old, new = Schema.from_fbs(text=OLD), Schema.from_fbs(text=NEW)
     hour = 3600 * 10**9
-    olds = [{"time_ns": n * hour, "inner": {"a": 1}, "inners": [{"a": 1}, {"a": 2}]} for n in range(ROWS - 1)]
+    olds: list[Any] = [
+        {"time_ns": n * hour, "inner": {"a": 1}, "inners": [{"a": 1}, {"a": 2}]} for n in range(ROWS - 1)
+    ]
     full = {"inner": IN, "inners": [IN, IN], "q": Q, "qs": [Q, Q], "table": IN, "tables": [IN], "e": "f", "ns": [1]}
-    news = [{"time_ns": 0} | full, {"time_ns": hour}, {"time_ns": hour, "table": {}, "inners": [{}]}]
+    news: list[Any] = [{"time_ns": 0} | full, {"time_ns": hour}, {"time_ns": hour, "table": {}, "inners": [{}]}]
     paths = [
         write_records(folder / f"{name}.fs", schema, records)
         for name, schema, records in (("a", old, [*olds, {"time_ns": 0}]), ("b", new, news), ("c", old, olds))

@@ -18,6 +18,7 @@ polars = pytest.importorskip("polars")
 
 
 def test_no_paths_at_all_are_refused() -> None:
+    none: Any
     for none in ([], (), iter([])):
         with pytest.raises(ValueError, match="got none"):
             flatstream.dataset(none)
@@ -25,6 +26,7 @@ def test_no_paths_at_all_are_refused() -> None:
 
 def test_an_index_given_as_data_names_what_to_give(tmp_path: Path) -> None:
     path = write_events(tmp_path / "a.fs", 0, 5, index=True)
+    paths: Any
     for paths in ([f"{path}.idx"], [path, f"{path}.idx"]):
         with pytest.raises(ValueError, match=r"a\.fs\.idx: the file is an index.*the path of the stream"):
             flatstream.dataset(paths).count()
@@ -33,7 +35,7 @@ def test_an_index_given_as_data_names_what_to_give(tmp_path: Path) -> None:
 
 def test_a_table_given_as_schema_names_the_argument() -> None:
     with pytest.raises(TypeError, match="pass it as table="):
-        flatstream.dataset("a.fs", schema=EVENTS.root)  # type: ignore[arg-type]
+        flatstream.dataset("a.fs", schema=EVENTS.root)
 
 
 def test_a_datetime_without_a_time_zone_in_an_expression_has_a_note(tmp_path: Path) -> None:
