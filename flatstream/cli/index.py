@@ -12,7 +12,7 @@ import click
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
-from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
+from flatstream.cli._status import DAMAGED, INTACT, for_each
 from flatstream.errors import FlatStreamError
 from flatstream.index import IndexReport
 from flatstream.tools.indexing import IndexCheck, IndexCheckReport, IndexingReport, check_index, index
@@ -48,7 +48,10 @@ def command(paths: tuple[str, ...], fields: tuple[str, ...], check: bool, as_jso
     The index of events.fs is events.fs.idx. It has the range of the time, or of other fields, in each block of some
     64 KiB, so that flatstream.dataset() reads only blocks that can have what is asked for. An index that is there is
     continued behind its end; one that does not fit, or has other fields, is replaced. In a journal, each segment gets
-    one. The files themselves are not changed.
+    one. A file that can be read from its beginning only, as one of gzip, gets none. The files themselves are not
+    changed.
+
+    With --check, the status is 1 if an index is wrong or left aside. A file without an index is told, with status 0.
     """
     if check and fields:
         raise click.UsageError("--check compares the fields that each index has: --field is not for it")
@@ -144,7 +147,8 @@ def status_of_check(report: IndexCheckReport) -> int:
     """The exit status that the check of an input calls for."""
     if report.count("wrong") or report.count("ignored"):
         return DAMAGED
-    return ERROR if report.count("none") and not report.is_journal else INTACT
+    # A file without an index is read in full, and nothing is wrong with it.
+    return INTACT
 
 
 def tell_check(report: IndexCheckReport) -> None:
@@ -167,13 +171,17 @@ def tell_check(report: IndexCheckReport) -> None:
 def tell_one_check(one: IndexCheck, indent: str = "") -> None:
     """Prints what was found of one index."""
     if one.state == "none":
-        print_line(f"{indent}{one.path}: no index")
+        print_line(f"{indent}{one.path}: no index{'' if one.reason is None else f': {one.reason}'}")
     elif one.state == "ignored":
         print_line(f"{indent}{one.path}: its index is left aside: {one.reason}")
     else:
-        covers = "all" if one.covered == one.stream_size else f"{size_text(one.covered)} of"
+        covers = "of all" if one.covered == one.stream_size else f"covers {size_text(one.covered)} of"
         text = f"its index {'fits' if one.state == 'fits' else 'is wrong'}; {count_text(one.blocks, 'block')} of "
-        print_line(f"{indent}{one.path}: {text}{', '.join(one.fields)}, of {covers} {size_text(one.stream_size)}")
+        text += f"{', '.join(one.fields)}, {covers} {size_text(one.stream_size)}"
+        # A journal's writer continues those of its segments.
+        if one.intact_end > one.covered and not indent:
+            text += f": flatstream index {one.path} continues it"
+        print_line(f"{indent}{one.path}: {text}")
         for problem in one.problems:
             print_line(f"{indent}  {problem}")
         if one.wrong > len(one.problems):
