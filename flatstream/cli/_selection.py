@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -62,6 +62,8 @@ class Selection:
         self.since, self._until, self._time_field = since, until, time_field
         # One for all inputs.
         self._now = time.time_ns()
+        # Fields that a table may lack, because other inputs have them, each with a table that has it.
+        self._of_others: dict[str, Table] = {}
         self._where: list[tuple[str, list[Comparison]]] = []
         try:
             self._where = [(text, parse(text)) for text in where]
@@ -137,10 +139,33 @@ class Selection:
             found += time_conditions(time, self.since, self._until, self._now)
         return found
 
-    def check_fields(self, table: Table) -> None:
-        """Raises click.UsageError if ``--fields`` names a field that the table does not have."""
+    def find_fields(self, tables: Iterable[Table], *, are_all: bool) -> None:
+        """Takes note of the fields of ``--fields`` that one of these tables has: the others may lack them.
+
+        Raises
+        ------
+        click.UsageError
+            None has a field, and these are the tables of all inputs.
+        """
+        known = list(tables)
         for path in self.fields:
-            if field_at(table, path) is None:
+            having = next((table for table in known if field_at(table, path) is not None), None)
+            if having is not None:
+                self._of_others[path] = having
+            elif are_all and known:
+                raise click.UsageError(
+                    f"--fields: no input has a field {path}; {known[0].name} has "
+                    f"{known_paths(known[0], path.partition('.')[0])}"
+                )
+
+    def lacking(self, table: Table) -> dict[str, Table]:
+        """The fields of ``--fields`` that a table does not have, each with the table of another input that has it."""
+        return {path: having for path, having in self._of_others.items() if field_at(table, path) is None}
+
+    def check_fields(self, table: Table) -> None:
+        """Raises click.UsageError if ``--fields`` names a field that the table does not have, and no other input."""
+        for path in self.fields:
+            if field_at(table, path) is None and path not in self._of_others:
                 raise click.UsageError(
                     f"--fields: {table.name} has no field {path}; it has {known_paths(table, path.partition('.')[0])}"
                 )
