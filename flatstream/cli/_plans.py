@@ -478,9 +478,9 @@ def plan_of(opened: Opened, selection: Selection) -> Plan:
         shown: list[str] = []
         absent: set[str] = set()
         for path in selection.fields:
-            names = [path] if selection.format == "jsonl" else expanded(lacking.get(path, table), [path])
-            shown += names
-            absent.update(names if path in lacking else ())
+            columns = [path] if selection.format == "jsonl" else expanded(lacking.get(path, table), [path])
+            shown += columns
+            absent.update(columns if path in lacking else ())
         there = tuple(path for path in shown if path not in absent)
         # If it lacks all of them, one of its own says how many messages there are.
         fields = there or tuple(plain_columns(table)[:1] if absent else ())

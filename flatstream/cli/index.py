@@ -15,6 +15,7 @@ from flatstream.cli._output import Progress, count_text, print_json, print_line,
 from flatstream.cli._status import DAMAGED, INTACT, for_each
 from flatstream.errors import FlatStreamError
 from flatstream.index import IndexReport
+from flatstream.index._fields import NoTimeFieldError
 from flatstream.tools.indexing import IndexCheck, IndexCheckReport, IndexingReport, check_index, index
 
 __all__ = ["command"]
@@ -47,7 +48,8 @@ def command(paths: tuple[str, ...], fields: tuple[str, ...], check: bool, as_jso
 
     The index of events.fs is events.fs.idx. It has the range of the time, or of other fields, in each block of some
     64 KiB, so that flatstream.dataset() reads only blocks that can have what is asked for. An index that is there is
-    continued behind its end; one that does not fit, or has other fields, is replaced. In a journal, each segment gets
+    continued behind its end; one that does not fit, or has other fields than those of --field, is replaced: name all
+    that it is to have. In a journal, each segment gets
     one. A file that can be read from its beginning only, as one of gzip, gets none. The files themselves are not
     changed.
 
@@ -101,6 +103,8 @@ def call(function: Callable[..., ReportT], one: Input, source: Source, fields: t
         except FlatStreamError:
             raise
         except (LookupError, TypeError, ValueError) as error:
+            if isinstance(error, NoTimeFieldError):
+                raise FlatStreamError(f"{error.reason}: name the fields, as in --field {error.example}") from error
             if fields or source.schema or source.table:
                 raise click.UsageError(f"{one.name}: {error.args[0]}") from None
             raise FlatStreamError(str(error.args[0])) from error
@@ -124,9 +128,14 @@ def tell(report: IndexingReport) -> None:
         f"{report.path}: {what}; {count_text(report.blocks, 'block')} of {names_of(report.indexes)}, "
         f"{size_text(report.size)}{share}"
     )
+    if report.dropped:
+        kept = dict.fromkeys([*report.dropped, *(field.path for one in report.indexes for field in one.fields)])
+        options = " ".join(f"--field {name}" for name in kept)
+        verb, them = ("is", "it") if len(report.dropped) == 1 else ("are", "them")
+        print_line(f"  {', '.join(report.dropped)} {verb} no longer in it; to keep {them}: {options}")
     for one in report.indexes:
         place = one.file if report.is_journal else report.path
-        if one.replaced_because is not None:
+        if one.replaced_because is not None and not report.dropped:
             print_line(f"  {place}: the index that was there did not fit: {one.replaced_because}")
         if one.gaps:
             lost = sum(end - begin for begin, end in one.gaps)

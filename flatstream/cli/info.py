@@ -218,6 +218,11 @@ def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
             yield "time", "not known: no field says that it is one, with its unit; --time-field NAME:UNIT names it"
         return
     if found.first_time is None or found.last_time is None:
+        if found.frames:
+            none = "the last message has none"
+            if found.first_time is None:
+                none = "the first message has none" if found.last_time else "the first and the last message have none"
+            yield "time", f"not known: {none} ({found.time_field})"
         return
     begin, end = (shortened(time_text(value, found.time_unit)) for value in (found.first_time, found.last_time))
     seconds = found.seconds

@@ -62,12 +62,15 @@ class IndexingReport:
         What has got no index.
     is_journal : bool
         Whether it is a journal.
+    dropped : tuple of str
+        The fields that an index had until now, and has no longer, because `fields` does not name them.
     """
 
     path: str
     indexes: tuple[IndexReport, ...]
     left_out: tuple[LeftOut, ...] = ()
     is_journal: bool = False
+    dropped: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -93,6 +96,7 @@ class IndexingReport:
         """The fields, as JSON has them."""
         content: dict[str, Any] = {"path": self.path, "journal": self.is_journal}
         content |= {name: getattr(self, name) for name in ("blocks", "size", "stream_size", "lost_bytes")}
+        content["dropped"] = list(self.dropped)
         content["indexes"] = [asdict(one) for one in self.indexes]
         content["left_out"] = [asdict(one) for one in self.left_out]
         return content
@@ -235,8 +239,9 @@ def index(
                 return IndexingReport(one.name, (), (LeftOut(one.name, why),))
             if known is None:
                 raise LookupError(_no_table(opened))
-            report = _build(one.name, None, chosen, known, opened.checksum, _step(progress, one.size))
-            return IndexingReport(one.name, (report,))
+            dropped: list[str] = []
+            report = _build(one.name, None, chosen, known, opened.checksum, _step(progress, one.size), dropped)
+            return IndexingReport(one.name, (report,), dropped=tuple(dropped))
         assert opened.checksum is not None
         return _index_journal(one, chosen, known if schema is not None else None, table, opened.checksum, progress)
 
@@ -337,9 +342,15 @@ def _build(
     table: Table,
     checksum: str | None,
     step: Callable[[int], object],
+    dropped: list[str],
 ) -> IndexReport:
-    if fields is None and os.path.exists(path + INDEX if out is None else out):
-        fields = _fields_there(path, table)
+    """Builds an index, and adds to `dropped` the fields that are no longer in it."""
+    before: list[str] | None = None
+    if os.path.exists(path + INDEX if out is None else out):
+        before = _fields_there(path, table)
+        dropped += [name for name in before or () if fields is not None and name not in (*fields, *dropped)]
+    if fields is None:
+        fields = before
     with FileIndexer(path, fields, table=table, checksum=checksum, out=out) as indexer:
         while indexer.advance(None, STEP):
             step(indexer.position)
@@ -377,6 +388,7 @@ def _index_journal(
     step = _step(progress, one.size)
     reports: list[IndexReport] = []
     left_out: list[LeftOut] = []
+    dropped: list[str] = []
     done = 0
     for listed in list_segments(one.name):
         # Retention may remove it.
@@ -390,7 +402,8 @@ def _index_journal(
                 left_out.append(LeftOut(segment.path, why or "its schema is not known"))
                 continue
             try:
-                reports.append(_build(segment.path, index_path(segment), fields, table, checksum, _behind(step, done)))
+                out, behind = index_path(segment), _behind(step, done)
+                reports.append(_build(segment.path, out, fields, table, checksum, behind, dropped))
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
@@ -399,7 +412,7 @@ def _index_journal(
             if not any(map(os.path.exists, files_of_segment(segment, [])[1:])):
                 # Removed since, before its index was there.
                 os.unlink(index_path(segment))
-    return IndexingReport(one.name, tuple(reports), tuple(left_out), is_journal=True)
+    return IndexingReport(one.name, tuple(reports), tuple(left_out), True, tuple(dropped))
 
 
 def _behind(step: Callable[[int], object], done: int) -> Callable[[int], object]:

@@ -192,3 +192,19 @@ def test_field_that_an_input_lacks_is_null_where_another_has_it(tmp_path: Path) 
     assert (wrong.status, len(wrong.lines)) == (2, 2)
     assert wrong.errors.startswith("flatstream cat: b.fs: --where: ")
     assert call("cat", "b.fs", "--fields", "host").status == 2
+
+
+def test_number_for_a_time_in_another_unit_is_doubted_once(tmp_path: Path) -> None:
+    table = Schema.from_fbs(text="table Sample { time_ns:ulong; } root_type Sample;").root
+    assert table is not None
+    for name in ("a.fs", "b.fs"):
+        with flatstream.open(tmp_path / name, "w", describe=table) as writer:
+            RecordWriter(writer, table).write(time_ns=1_795_957_200 * 10**9)
+    result = call_flatstream("cat", "a.fs", "b.fs", "--since", "1795957200", cwd=tmp_path)
+    assert (result.status, len(result.lines)) == (0, 2)
+    assert result.errors == (
+        "flatstream cat: --since 1795957200 is 1970-01-01T00:00:01.795957200Z, because time_ns counts in ns; in s it "
+        "would be 2026-11-29T13:00:00Z\n"
+    )
+    for number in ("3", str(1_795_957_200 * 10**9)):
+        assert call_flatstream("cat", "a.fs", "--since", number, cwd=tmp_path).errors == ""

@@ -77,9 +77,38 @@ def test_fields_that_were_chosen_once_are_kept(folder):
     replaced = call_flatstream("index", "a.fs", "--field", "sequence")
     assert (replaced.status, len(replaced.lines)) == (0, 2)
     assert replaced.lines[0].startswith("a.fs: index replaced; ")
+    assert replaced.lines[1] == (
+        "  load_1, cpu_total.user are no longer in it; to keep them: --field load_1 --field cpu_total.user "
+        "--field sequence"
+    )
+    assert index("a.fs", ["load_1"]).dropped == ("sequence",)
+    assert index("a.fs", ["load_1", "sequence"]).dropped == ()
+
+
+def test_stream_without_a_time_field_is_told_in_words_of_the_command_line(folder):
+    table = flatstream.Schema.from_fbs(text="table Event { when:long; } root_type Event;").root
+    assert table is not None
+    with flatstream.open("when.fs", "w", describe=table) as writer:
+        flatstream.RecordWriter(writer, table).write(when=1)
+    result = call_flatstream("index", "when.fs")
+    assert (result.status, result.errors.count("\n")) == (4, 1)
+    assert result.errors.endswith("name the fields, as in --field when\n")
+    with pytest.raises(ValueError, match=r"index=\['when'\].* time_field='when', time_unit='ns'"):
+        flatstream.build_index("when.fs")
+
+
+def test_info_of_an_index_says_of_what_it_is(folder):
+    index("a.fs")
+    assert call_flatstream("info", "a.fs.idx").lines[0] == "a.fs.idx: an index of a.fs"
+    shutil.copy("a.fs.idx", "other.fs")
+    assert call_flatstream("info", "other.fs").lines[0] == "other.fs: an index of a flatstream stream"
+
+
+def test_info_says_why_the_time_is_not_known(folder):
+    with flatstream.open("a.fs", "a") as writer:
+        flatstream.RecordWriter(writer, root()).write(sequence=7)
     assert (
-        replaced.lines[1]
-        == "  a.fs: the index that was there did not fit: it has other fields, or is about other messages"
+        "  time          not known: the last message has none (wall_time_ns)" in call_flatstream("info", "a.fs").lines
     )
 
 
