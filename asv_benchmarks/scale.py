@@ -233,7 +233,7 @@ class Slice(ManyFiles):
             names = "starting_at", "ending_before"
             if names[0] not in inspect.signature(reader.iter_messages).parameters:
                 names = "start_time", "end_time"
-            times = dict(zip(names, (SLICE_BEGIN, SLICE_END), strict=True))
+            times: Any = dict(zip(names, (SLICE_BEGIN, SLICE_END), strict=True))
             for _, _, message in reader.iter_messages(**times):
                 record = table.view(message.data)
                 for column, name in zip(columns, FIELDS, strict=True):

@@ -22,6 +22,7 @@ import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.fs
 
+from flatstream.datasets._parts import shown as in_utf8
 from flatstream.datasets._unify import convert
 
 if TYPE_CHECKING:
@@ -280,13 +281,18 @@ def shown(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
 
 
 def _names(dataset: Dataset) -> dict[str, int]:
-    """The paths of the files with their numbers in the dataset."""
-    return {part.path: number for number, part in enumerate(dataset._parts)}
+    """The paths of the files, which are UTF-8 here, with their numbers in the dataset."""
+    found: dict[str, int] = {}
+    for number, part in enumerate(dataset._parts):
+        name = in_utf8(part.path)
+        # Another file may have the name that an escaped one is shown by.
+        found[f"{name}#{number}" if name in found else name] = number
+    return found
 
 
 def _only(dataset: Dataset, number: int) -> Dataset:
     """A dataset of one of the files, with the columns of all."""
-    one = type(dataset)(dataset._paths, dataset._options, [dataset._parts[number]])
+    one = type(dataset)(dataset._paths, dataset._options, [dataset._parts[number]], dataset._kinds())
     one._schemas[None] = dataset.arrow_schema
     return one
 

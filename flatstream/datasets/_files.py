@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flatstream.datasets._parts import shown
 from flatstream.datasets._pieces import Position, Stretch, Target
 from flatstream.datasets._reading import Query
 from flatstream.datasets._scan import scan
@@ -50,11 +51,15 @@ def files_table(dataset: Dataset) -> pa.Table:
         [
             pa.array([_fitting(row[name]) for row in rows], pa.int64()).cast(field.type)
             if field.type == time
-            else pa.array([row[name] for row in rows], field.type)
+            else pa.array([_shown(row[name]) for row in rows], field.type)
             for name, field in zip(schema.names, schema, strict=True)
         ],
         schema=schema,
     )
+
+
+def _shown(value: Any) -> Any:
+    return shown(value) if isinstance(value, str) else value
 
 
 def _fitting(number: int | None) -> int | None:

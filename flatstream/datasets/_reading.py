@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from flatstream._core.stream.leaping import leap
 from flatstream._endpoints import Source
 from flatstream.datasets._heads import Head, Options, in_file
-from flatstream.datasets._parts import OpenPart, Part
+from flatstream.datasets._parts import OpenPart, Part, shown
 from flatstream.datasets._pieces import Position
 from flatstream.datasets._unify import Kind, Projection
 from flatstream.errors import ChecksumMismatchError, FlatStreamError, InvalidFrameError, UnexpectedEofError
@@ -217,7 +217,7 @@ class FileColumns:
         made = self._projection.apply(batch)
         if query.reads_source:
             indices = pa.repeat(pa.scalar(0, pa.int32()), made.num_rows)
-            made = made.append_column(SOURCE_FIELD, pa.DictionaryArray.from_arrays(indices, [part.path]))
+            made = made.append_column(SOURCE_FIELD, pa.DictionaryArray.from_arrays(indices, [shown(part.path)]))
         if query.reads_frame:
             numbers = pa.array(batch[NUMBERS])
             if first + part.first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from flatstream.datasets._parts import Part
 from flatstream.datasets._pieces import Position, Stretch, Target, plan_by_index
 from flatstream.datasets._predicate import Predicate
 from flatstream.datasets._reading import FRAME, FRAME_FIELD, SOURCE_FIELD, SOURCE_FILE, Outcome, Query
-from flatstream.datasets._unify import Kind, labels_of, time_of, unify
+from flatstream.datasets._unify import Kind, TypeConflictError, fields_of_table, labels_of, time_of, unify
 from flatstream.description._schemas import find_time
 from flatstream.index import FileIndex, UnusableIndex, load_index
 
@@ -166,22 +167,42 @@ class Snapshot:
 
     def _extra(self) -> list[str]:
         """The columns that are no fields of messages."""
-        names = self._schema(None).names
+        names = self._all_names()
         return [name for name in (SOURCE_FILE, FRAME) if name not in names]
+
+    def _all_names(self) -> list[str]:
+        """The names of all columns."""
+        return list(dict.fromkeys(name for kind in self._kinds() for name in fields_of_table(kind, None, "number")))
 
     def _predicate(self, where: Any) -> Predicate | None:
         """What a `where` says."""
         if where is None or isinstance(where, Predicate):
             return where
-        schema = self._schema(None)
+        schema, conflict = self._askable()
         extra = self._extra()
         for known in (SOURCE_FIELD, FRAME_FIELD):
             if known.name in extra:
                 schema = schema.append(known)
-        made = Predicate.of(where, schema, time=time_of(self._kinds()), extra=extra)
+        try:
+            made = Predicate.of(where, schema, time=time_of(self._kinds()), extra=extra)
+        except KeyError:
+            if conflict is not None:
+                raise conflict from None
+            raise
         if made is not None:
             made.check(kind.table for kind in self._kinds())
         return made
+
+    def _askable(self) -> tuple[pa.Schema, TypeConflictError | None]:
+        """The columns that can be asked for: all, or those whose types files agree on, and an error for the others."""
+        try:
+            return self._schema(None), None
+        except TypeConflictError as error:
+            fields = []
+            for name in self._all_names():
+                with contextlib.suppress(TypeConflictError):
+                    fields.append(self._schema((name,)).field(0))
+            return pa.schema(fields), error
 
     def _check_that_some_are_left(self) -> None:
         """Raises if retention has removed all segments."""
@@ -240,8 +261,15 @@ class Snapshot:
         if target.is_sequential or not self._options.use_index:
             return
         # An index also says where frames begin, so that threads need not look for them.
-        if query.predicate is not None or (threads > 1 and file.size >= WORTH_AN_INDEX):
+        if self._may_leave_out(query) or (threads > 1 and file.size >= WORTH_AN_INDEX):
             self._plan_by_index(query, target, file, announce)
+
+    def _may_leave_out(self, query: Query) -> bool:
+        """Whether an index can say that a part of a file is not read.
+
+        With "stop", damage there decides whether the rows behind it are given.
+        """
+        return query.predicate is not None and self._options.on_error != "stop"
 
     def _plan_by_index(self, query: Query, target: Target, file: RangeFile, announce: bool) -> None:
         """Plans to read only what may have rows, if the file has an index."""
@@ -254,7 +282,7 @@ class Snapshot:
             # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
             return
         target.uses_index = True
-        if query.predicate is None:
+        if query.predicate is None or not self._may_leave_out(query):
             target.stretches = plan_by_index(target, index, None, file.size)
             return
         may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)

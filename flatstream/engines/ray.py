@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from flatstream._core.base.checks import int_argument
 from flatstream.datasets.splits import Split, planned_size, read_split
 from flatstream.engines._tables import as_dataset, cast_batch, changed_schema, plain_type, projected
 
@@ -88,6 +89,8 @@ def make_datasource(
 ) -> Any:
     """The `ray.data.Datasource` of a dataset, for `ray.data.read_datasource`; the parameters are those of `read`."""
     names = None if columns is None else projected(dataset, columns).names
+    if partitions is not None:
+        partitions = int_argument("partitions", partitions, 1, 1_000_000)
     return _datasource_class()(dataset, names, where, partitions)
 
 
@@ -139,7 +142,8 @@ def _datasource_class() -> Any:
             columns = self._columns
             if self._projection_map is not None:
                 columns = [name for name in self._projection_map if columns is None or name in columns]
-            splits = self._plan(self._partitions or self._suitable(parallelism))
+            count = self._suitable(parallelism) if self._partitions is None else self._partitions
+            splits = self._plan(count)
             limit = {} if per_task_row_limit is None else {"per_task_row_limit": per_task_row_limit}
             return [_task(data, split, columns, self._where, limit) for split in splits]
 

@@ -8,10 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flatstream._index_hook import index_paths
 from flatstream._ranges import RangeFile, open_ranges, ranges_of
-from flatstream.tools.inputs import COMPRESSED, INDEX
 
-# Most files have no index: `flatstream.index`, which takes its time, is imported for those that have one.
 if TYPE_CHECKING:
     from flatstream.index import FileIndex, UnusableIndex
     from flatstream.schema import Table
@@ -69,7 +68,7 @@ def index_of_journal(directory: str, table: Table | None, checksum: str | None) 
     from flatstream.journal._layout import list_segments
     from flatstream.journal._segment_files import open_segment
 
-    found = []
+    found: list[tuple[FileIndex | UnusableIndex, int]] = []
     for segment in list_segments(directory):
         # Retention may remove it.
         with suppress(FileNotFoundError):
@@ -89,11 +88,10 @@ def _load(
     path: str, open_bytes: Callable[[], RangeFile], table: Table | None, checksum: str | None
 ) -> tuple[FileIndex | UnusableIndex, int] | None:
     """The index, and the size of the stream; None if there is none."""
-    stem, ending = os.path.splitext(path)
-    names = [path + INDEX, *([stem + INDEX] if ending.lower() in COMPRESSED else [])]
-    name = next((name for name in names if os.path.lexists(name)), None)
+    name = next((name for name in index_paths(path) if os.path.lexists(name)), None)
     if name is None:
         return None
+    # Imported for a file that has an index: it takes longer than all else of telling about a stream.
     from flatstream.index import UnusableIndex, load_index
 
     try:

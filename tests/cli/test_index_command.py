@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,7 +146,8 @@ def test_schema_of_a_file_is_needed_for_an_index(folder):
 
 
 def test_one_of_several_tables_has_to_be_named(folder):
-    temp, door = (schema.root for schema in mixed_schemas())
+    schemas: Any = mixed_schemas()
+    temp, door = (schema.root for schema in schemas)
     with flatstream.open("mixed.fs", "w", checksum="crc32", describe={"TEMP": temp, "DOOR": door}) as writer:
         records = [flatstream.RecordWriter(writer, table, file_identifier=True) for table in (temp, door)]
         for number in range(100):
@@ -344,11 +346,16 @@ root_type Row;
 
 
 def test_check_compares_fields_of_each_kind(folder):
-    table = flatstream.Schema.from_fbs(text=KINDS).root
+    table: Any = flatstream.Schema.from_fbs(text=KINDS).root
     with flatstream.open("kinds.fs", "w", checksum="crc32", describe=table) as writer:
         records = flatstream.RecordWriter(writer, table)
         for n in range(5000):
-            record = {"big": 2**64 - 1 - n, "signed": -(2**63) + n, "truth": n % 7 > 2, "level": (0, 5, 200)[n % 3]}
+            record: dict[str, Any] = {
+                "big": 2**64 - 1 - n,
+                "signed": -(2**63) + n,
+                "truth": n % 7 > 2,
+                "level": (0, 5, 200)[n % 3],
+            }
             record |= {"number": float("nan") if n % 4 == 0 else n / 2, "maybe": None if n % 5 == 0 else -n}
             if n % 3:
                 record |= {"point": {"x": n / 8, "y": -n}, "inner": {"depth": n}}

@@ -122,7 +122,7 @@ def test_refused_frames_count_as_they_do_for_messages(on_error: Literal["skip", 
 
 
 def test_messages_of_other_tables_count() -> None:
-    table = Schema.from_fbs(text='table A { value: int; } root_type A; file_identifier "AAAA";').root
+    table: Any = Schema.from_fbs(text='table A { value: int; } root_type A; file_identifier "AAAA";').root
     mine = [table.from_json(f'{{"value": {i}}}', file_identifier=True) for i in range(100)]
     other = mine[1].replace(b"AAAA", b"BBBB")
     assert other != mine[1]

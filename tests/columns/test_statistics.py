@@ -19,7 +19,7 @@ from support.messages import LIMITS, extreme_messages, sample_messages
 from support.processes import survives
 
 # The formats of Arrow, with the codes of `struct` and the extreme numbers.
-CODES = {
+CODES: dict[str, tuple[str, list[Any]]] = {
     "b": ("B", [0, 1]),
     "c": ("b", [-128, 127]),
     "C": ("B", [0, 255]),

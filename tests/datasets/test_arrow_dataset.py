@@ -219,6 +219,14 @@ def test_compiled_functions_of_pyarrow_see_the_same_rows(dataset, rows, way):
     assert same(COMPILED[way](dataset.to_arrow_dataset()), rows)
 
 
+def test_empty_file_has_no_rows_for_compiled_functions(data, tmp_path):
+    (tmp_path / "empty.fs").write_bytes(b"")
+    (tmp_path / "full.fs").symlink_to(data.streams()[0])
+    events = flatstream.dataset(tmp_path).to_arrow_dataset()
+    assert [fragment.count_rows() for fragment in events.get_fragments()] == [0, ROWS]
+    assert pyarrow.dataset.dataset([events, events]).count_rows() == 2 * ROWS
+
+
 def test_filtered_data_set_as_the_right_side_of_a_join_stays_filtered(dataset):
     left = pyarrow.dataset.dataset(pyarrow.table({"host": pyarrow.array([1, 2], pyarrow.uint16())}))
     machines = dataset.to_arrow_dataset().filter(pc.field("sequence") == 7)

@@ -21,13 +21,14 @@ from support.dataset_files import BEGIN, EVENTS, MILLISECOND, event, read_alone,
 
 pyarrow = pytest.importorskip("pyarrow")
 pc = pytest.importorskip("pyarrow.compute")
+pytest.importorskip("pyarrow.dataset")
 
 
 def three_files(folder: Path) -> list[Path]:
     return [write_events(folder / f"part{i}.fs", 100 * i, 10 + i, ("xxhash64", "crc32", "none")[i]) for i in range(3)]
 
 
-def values(found: Any, where: Any = None) -> list[float]:
+def values(found: Any, where: Any = None) -> Any:
     return found.columns(["value"], where).column(0).to_pylist()
 
 
@@ -41,6 +42,23 @@ def test_files_are_read_in_order_and_equal_those_of_a_reader(tmp_path: Path) -> 
     assert found.columns().to_pylist() == expected.to_pylist()
     assert found.arrow_schema.equals(expected.schema)
     assert found.count() == 33
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are UTF-8 there")
+def test_name_of_a_file_that_is_not_utf_8_is_shown_with_escapes(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    for name, first in ((b"\xff.fs", 0), (b"\\xff.fs", 10)):
+        write_events(Path(os.fsdecode(os.path.join(folder, name))), first, 2)
+    found = flatstream.dataset(tmp_path)
+    shown = f"{tmp_path}/\\xff.fs"
+    assert found.files.column("path").to_pylist() == [shown, shown]
+    assert found.columns(["value"], source_file=True).column("source_file").to_pylist() == [shown] * 4
+    assert found.count(pc.field("source_file") == shown) == 4
+    events = found.to_arrow_dataset()
+    assert events.to_table(columns=["value"]).num_rows == 4
+    assert sorted(fragment.count_rows() for fragment in events.get_fragments()) == [2, 2]
+    rows = pyarrow.dataset.dataset([events]).to_table(columns=["value"]).column(0).to_pylist()
+    assert sorted(rows) == sorted(values(found))
 
 
 def test_paths_keep_their_order_and_are_read_once(tmp_path: Path) -> None:
@@ -493,10 +511,10 @@ def test_wrong_arguments_of_dataset_are_refused(tmp_path: Path) -> None:
     path = write_events(tmp_path / "a.fs", 0, 1)
     for options in ({"on_error": "x"}, {"torn_end": 1}, {"times": "h"}, {"threads": 0}, {"checksum": "x"}):
         with pytest.raises(ValueError, match=next(iter(options))):
-            flatstream.dataset(path, **options)  # type: ignore[arg-type]
+            flatstream.dataset(path, **options)
     for wrong in ({"use_index": 1}, {"table": 5}, {"table": Schema}):
         with pytest.raises(TypeError):
-            flatstream.dataset(path, **wrong)  # type: ignore[arg-type]
+            flatstream.dataset(path, **wrong)
     with pytest.raises(ValueError, match="got both"):
         flatstream.dataset(path, EVENTS.root, schema=EVENTS)
     with pytest.raises(TypeError, match=r"made by flatstream\.dataset"):

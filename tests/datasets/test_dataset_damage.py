@@ -13,6 +13,8 @@ import flatstream
 from flatstream import ChecksumFramer, Crc32, FlatStreamError, RecordWriter, Schema
 from flatstream.datasets._reading import Outcome
 from support.dataset_files import (
+    BEGIN,
+    MILLISECOND,
     SIZES,
     damaged,
     place_of,
@@ -111,11 +113,11 @@ def test_rows_of_other_streams_are_those_of_one_reader(
     small_blocks(monkeypatch)
     rng = random.Random(what)
     is_several = what == "several tables"
-    framer = ChecksumFramer(Crc32())
+    framer: flatstream.Framer = ChecksumFramer(Crc32())
     if not is_several:
         pytest.importorskip("lz4")
-        framer = framer.compressed(flatstream.Lz4Compressor())
-    roots = [schema.root for schema in SEVERAL]
+        framer = ChecksumFramer(Crc32()).compressed(flatstream.Lz4Compressor())
+    roots: list[Any] = [schema.root for schema in SEVERAL]
     path, table = tmp_path / "a.fs", "A" if is_several else None
     for _ in range(ROUNDS // 2):
         description = flatstream.Description(roots) if is_several else roots[0]
@@ -181,13 +183,13 @@ def test_an_error_of_a_later_file_comes_behind_the_rows_of_those_before(tmp_path
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Indexes of small files with many blocks."""
+    from flatstream._core.column_reader.blocks import BlockBuilder
     from flatstream.index import building
 
-    made = building.BlockBuilder
     monkeypatch.setattr(
         building,
         "BlockBuilder",
-        lambda *args, **options: made(*args, **options | {"block_size": 500, "least_size": 50}),
+        lambda *args, **options: BlockBuilder(*args, **options | {"block_size": 500, "least_size": 50}),
     )
 
 
@@ -218,6 +220,29 @@ def test_damage_that_came_after_the_index_costs_no_row_and_gives_none_twice(
     with pytest.raises(FlatStreamError, match=r"a\.fs: checksum mismatch"):
         flatstream.dataset(path).columns(["value"], ("time_ns", ">", 0, "ns"))
     assert whole == [number / 2 for number in range(400)]
+
+
+def test_rows_behind_damage_that_stops_are_not_given_with_an_index_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_blocks(monkeypatch)
+    path = write_events(tmp_path / "a.fs", 0, 400)
+    flatstream.build_index(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    late = BEGIN + 390 * MILLISECOND
+    for where, count in ((("time_ns", ">=", late, "ns"), 0), (("time_ns", ">", 0, "ns"), None), (None, None)):
+        found = flatstream.dataset(path, on_error="stop")
+        without = flatstream.dataset(path, on_error="stop", use_index=False)
+        rows = without.columns(where=where)
+        assert found.columns(where=where) == rows
+        assert len(list(found.records(where))) == rows.num_rows
+        assert sum(batch.num_rows for split in found.splits(3, where) for batch in flatstream.read_split(split)) == len(
+            rows
+        )
+        assert rows.num_rows == count if count is not None else 150 < rows.num_rows < 250
+        assert found.files.column("status").to_pylist()[0].startswith("stopped at offset ")
 
 
 def reading_of_events(path: Path) -> list[float]:
@@ -286,7 +311,7 @@ def test_zeros_at_the_end_are_a_torn_end(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(bytes(5000))
     for on_error in ("raise", "stop", "resync"):
-        found = flatstream.dataset(path, on_error=on_error)  # type: ignore[arg-type]
+        found = flatstream.dataset(path, on_error=on_error)
         assert found.count() == 30
         assert found.files.column("status").to_pylist() == [f"torn end at {size}"]
         assert len(list(found.records())) == 30

@@ -27,7 +27,7 @@ def write_journal(folder: Path, first: int, count: int, **options: Any) -> Path:
     return folder
 
 
-def values(found: Any, *args: Any, **options: Any) -> list[float]:
+def values(found: Any, *args: Any, **options: Any) -> Any:
     return found.columns(["value"], *args, **options).column(0).to_pylist()
 
 

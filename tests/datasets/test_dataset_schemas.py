@@ -95,8 +95,29 @@ def test_types_that_no_type_holds_are_an_error_that_names_both_files(tmp_path: P
     found = two(tmp_path, (f"table T {{ x: {one}; y: int; }}", []), (f"table T {{ x: {other}; y: int; }}", []))
     with pytest.raises(TypeError, match=r"the field 'x(\[\])?' is .*a\.fs and .*b\.fs: no type holds both"):
         found.columns()
-    # Other columns can be read; with a `where`, all columns are looked at.
+    # Other columns can be read.
     assert found.columns(["y"]).num_rows == 0
+
+
+def test_fields_that_agree_are_asked_for_beside_one_of_which_types_differ(tmp_path: Path) -> None:
+    found = two(
+        tmp_path,
+        ("table T { x: string; y: int; z: int; }", [{"y": 1, "z": 7}, {"y": 2}]),
+        ("table T { x: int; y: short; w: int; }", [{"y": 2, "w": 8}, {"y": 3}]),
+    )
+    for where in (
+        ("y", "==", 2),
+        pc.field("y") == 2,
+        pc.field("y") + 1 == 3,
+        (pc.field("frame") + 0 >= 0, ("y", "==", 2)),
+    ):
+        assert found.columns(["z", "w"], where).to_pylist() == [{"z": 0, "w": None}, {"z": None, "w": 8}]
+        assert found.count(where) == 2
+    for where in (("x", "==", 2), pc.field("x") == 2, pc.field(1) == 2):
+        with pytest.raises(TypeError, match=r"the field 'x' is .*: no type holds both"):
+            found.count(where)
+    with pytest.raises(TypeError, match=r"the field 'x' is .*: no type holds both"):
+        found.count([("y", "==", 2), ("nothing", "==", 2)])
 
 
 def test_structs_and_tables_are_unified_inside(tmp_path: Path) -> None:
@@ -165,13 +186,13 @@ def test_a_field_that_is_the_time_in_one_file_only_is_an_error(tmp_path: Path) -
 # Tables
 
 
-MANY = Schema.from_fbs(
+MANY: Any = Schema.from_fbs(
     text="table A { x: int; } table B { y: int; } root_type A; file_identifier 'AAAA';".replace("'", '"')
 )
 
 
 def write_two_tables(path: Path) -> Path:
-    other = Schema.from_fbs(text='table B { y: int; } root_type B; file_identifier "BBBB";')
+    other: Any = Schema.from_fbs(text='table B { y: int; } root_type B; file_identifier "BBBB";')
     description = flatstream.Description([MANY.root, other.root])
     with flatstream.open(path, "w", checksum="crc32", describe=description) as stream:
         one, two_ = RecordWriter(stream, MANY.root), RecordWriter(stream, other.root)
@@ -222,7 +243,7 @@ def test_files_that_do_not_describe_their_messages_need_a_schema(tmp_path: Path)
         {"table": schema.root},
         {"table": "T", "schema": schema},
     ):
-        found = flatstream.dataset([plain, described], **options)  # type: ignore[arg-type]
+        found = flatstream.dataset([plain, described], **options)
         assert found.columns(["x", "y"]).to_pylist() == [{"x": 1, "y": None}, {"x": 2, "y": 0}]
         assert found.arrow_schema.field("time_ns").type == pyarrow.timestamp("ns", "UTC")
 

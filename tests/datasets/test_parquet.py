@@ -128,7 +128,7 @@ def test_times_before_1970_and_none_have_folders(tmp_path: Path) -> None:
         ("date=1969-12-31/hour=23", 0),
         ("date=1970-01-01/hour=0", 2),
     ]
-    schema = Schema.from_fbs(text="table T { time_ns: long = null; number: long; } root_type T;")
+    schema: Any = Schema.from_fbs(text="table T { time_ns: long = null; number: long; } root_type T;")
     with flatstream.open(tmp_path / "b.fs", "w", describe=schema) as stream:
         RecordWriter(stream, schema.root).write_records([{"time_ns": NOON, "number": 0}, {"number": 1}])
     export(tmp_path / "b.fs", tmp_path / "other")
@@ -189,7 +189,7 @@ def test_only_columns_whose_values_repeat_get_dictionaries(tmp_path: Path) -> No
 
 
 def test_fixed_arrays_and_tables_inside_become_columns_of_parquet(tmp_path: Path) -> None:
-    schema = Schema.from_fbs(
+    schema: Any = Schema.from_fbs(
         text="""
         struct Point { at: [float:3]; } table Inner { names: [string]; point: Point; }
         table T { time_ns: long; number: long; inner: Inner; } root_type T;
@@ -254,7 +254,7 @@ def test_columns_that_came_later_are_in_later_files(tmp_path: Path) -> None:
     source = write_readings(tmp_path / "a.fs", range(5))
     lake = tmp_path / "lake"
     export(source, lake)
-    newer = Schema.from_fbs(
+    newer: Any = Schema.from_fbs(
         text="""
         namespace lab;
         enum State : ubyte { idle, busy }
@@ -354,7 +354,7 @@ def test_wrong_arguments_are_refused_before_anything_is_made(tmp_path: Path) -> 
 
 
 def test_a_field_that_is_called_as_a_folder_is_refused(tmp_path: Path) -> None:
-    schema = Schema.from_fbs(text="table T { time_ns: long; hour: int; } root_type T;")
+    schema: Any = Schema.from_fbs(text="table T { time_ns: long; hour: int; } root_type T;")
     with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
         RecordWriter(stream, schema.root).write_record({"time_ns": NOON})
     with pytest.raises(ValueError, match="a column 'hour', and there is a field of this name"):
@@ -363,7 +363,7 @@ def test_a_field_that_is_called_as_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_hours_without_a_time_are_refused(tmp_path: Path) -> None:
-    schema = Schema.from_fbs(text="table T { number: long; } root_type T;")
+    schema: Any = Schema.from_fbs(text="table T { number: long; } root_type T;")
     with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
         RecordWriter(stream, schema.root).write_record({"number": 1})
     with pytest.raises(ValueError, match=r"needs to know the time of messages, and .*a\.fs"):

@@ -141,10 +141,11 @@ def test_a_run_that_fails_leaves_nothing_and_the_next_goes_on(tmp_path: Path, mo
 
 def test_a_state_that_may_be_stored_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error behind the replacement of the state file: on the disk is the new state, whose files are needed."""
+    from flatstream import _files
     from flatstream.datasets import _export_state
 
     source, lake = write_readings(tmp_path / "a.fs", range(COUNT)), tmp_path / "lake"
-    whole = _export_state.sync_folder
+    whole = _files.sync_folder
 
     def fail(path: str) -> None:
         if path.endswith("state.json"):

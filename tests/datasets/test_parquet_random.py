@@ -111,7 +111,7 @@ class World:
             # Somewhere in the time that has been written.
             now = NOON // SECOND + 60 * self.chance.randint(0, self.written + 60)
             options["until"] = datetime.datetime.fromtimestamp(now, datetime.UTC)
-        policy = self.chance.choice(["raise", "skip", "stop", "resync"])
+        policy: Any = self.chance.choice(["raise", "skip", "stop", "resync"])
         report = flatstream.dataset(paths, on_error=policy).to_parquet(self.lake, **options)
         assert (report.lost, report.changed, report.skipped, report.stopped) == ([], [], 0, [])
         for path, content in self.kept.items():

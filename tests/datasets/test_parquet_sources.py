@@ -127,10 +127,10 @@ def test_a_file_that_vanishes_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_replaced_while_it_is_read_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flatstream.datasets import _export_run
+    from flatstream.datasets import _export_run, _reading
 
     source, lake = write_readings(tmp_path / "a.fs", range(5)), tmp_path / "lake"
-    whole = _export_run.read_sequentially
+    whole = _reading.read_sequentially
 
     def replace_it(*arguments: Any) -> Any:
         yield from whole(*arguments)
@@ -182,10 +182,10 @@ def test_damage_behind_a_row_that_is_held_back_is_counted_once(tmp_path: Path) -
 
 
 def test_a_field_called_frame_is_exported(tmp_path: Path) -> None:
-    schema = Schema.from_fbs(text="table T { time_ns: long; frame: int; number: long; } root_type T;")
+    schema: Any = Schema.from_fbs(text="table T { time_ns: long; frame: int; number: long; } root_type T;")
     source, lake = tmp_path / "a.fs", tmp_path / "lake"
     for first in (0, 3):
-        with flatstream.open(source, "a" if first else "w", **({} if first else {"describe": schema})) as stream:
+        with flatstream.open(source, "a" if first else "w", describe=None if first else schema) as stream:
             rows = [{"time_ns": NOON, "frame": 77, "number": first + n} for n in range(3)]
             RecordWriter(stream, schema.root).write_records(rows)
         export(source, lake)

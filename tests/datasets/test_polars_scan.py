@@ -145,8 +145,14 @@ def test_batches_are_grouped_more_and_more_until_they_have_the_rows():
     assert [len(group) for group in grouped([batch] * 20, 1000)] == [1, 2, 4, 8, 5]
     assert [len(group) for group in grouped([batch] * 10, 4)] == [1, 2, 2, 2, 2, 1]
     assert list(grouped([], 4)) == []
-    pulled = []
-    groups = grouped((pulled.append(number) or batch for number in range(9)), 1000)
+    pulled: list[int] = []
+
+    def pull():
+        for number in range(9):
+            pulled.append(number)
+            yield batch
+
+    groups = grouped(pull(), 1000)
     next(groups)
     assert pulled == [0]
 

@@ -239,6 +239,8 @@ def test_conditions_of_the_plan_and_of_the_reading_are_both_met(tmp_path: Path) 
     splits = dataset.splits(3, [("sequence", ">=", 20)])
     assert rows(splits) == [*range(20, 100)]
     assert rows(splits, where=[("sequence", "<", 70)]) == [*range(20, 70)]
+    together = dataset.splits(3, (("sequence", ">=", 20), ("sequence", "<", 90)))
+    assert rows(together, where=(("sequence", "<", 80), ("sequence", ">", 70))) == [*range(71, 80)]
 
 
 def test_columns_of_all_files_come_from_every_split(tmp_path: Path) -> None:
@@ -432,7 +434,7 @@ def test_splits_by_time_have_each_row_once_in_its_range(tmp_path: Path) -> None:
 
 def test_splits_by_time_need_an_index_of_an_undamaged_file(tmp_path: Path) -> None:
     dataset = flatstream.dataset(write(tmp_path, stream(range(9))))
-    with pytest.raises(ValueError, match=r"part-0\.fs has no index.*there is none"):
+    with pytest.raises(ValueError, match=r"part-0\.fs has no index.*'flatstream index .*part-0\.fs' makes one"):
         split_by_time(dataset)
     with pytest.raises(ValueError, match="'sequence' is not the time of the messages, which is 'wall_time_ns'"):
         split_by_time(dataset, "sequence")

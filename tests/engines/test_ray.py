@@ -152,7 +152,7 @@ def test_wrong_arguments_are_refused(folder: Path) -> None:
         read(folder, ["nothing"])
     with pytest.raises(TypeError, match="several names"):
         read(folder, "host")
-    with pytest.raises(ValueError, match="n must be"):
-        read(folder, partitions=0).count()
+    with pytest.raises(ValueError, match="partitions must be"):
+        read(folder, partitions=0)
     with pytest.raises(FileNotFoundError):
         read(folder / "nothing")

@@ -53,8 +53,9 @@ class Place:
         data, self.good = sample()
         self.path.write_bytes(data)
         self.stream = open_ranges(self.path)
-        self.expected = self.load(self.good)
-        assert isinstance(self.expected, FileIndex)
+        expected = self.load(self.good)
+        assert isinstance(expected, FileIndex)
+        self.expected: FileIndex = expected
 
     def load(self, index: bytes) -> FileIndex | UnusableIndex:
         self.index.write_bytes(index)

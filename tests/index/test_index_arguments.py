@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import flatstream
-from flatstream import Aes256Gcm, ChecksumFramer, Framer, RecordWriter, Schema, XxHash64
+from flatstream import Aes256Gcm, ChecksumFramer, Framer, RecordWriter, XxHash64
 from flatstream._ranges import open_ranges
 from flatstream.index import FileIndexer, build_index, load_index
 from flatstream.index._format import entry_table
@@ -61,7 +61,7 @@ def test_index_that_there_cannot_be_is_refused_before_the_file_is_emptied(
     path = tmp_path / "a.fs"
     path.write_bytes(b"as it was")
     with pytest.raises(error, match=text):
-        flatstream.open(path, "w", **({"describe": MESSAGE, "index": True} | options))  # type: ignore[call-overload]
+        flatstream.open(path, "w", **({"describe": MESSAGE, "index": True} | options))
     assert path.read_bytes() == b"as it was"
     assert os.listdir(tmp_path) == ["a.fs"]
 
@@ -233,5 +233,4 @@ def test_docstrings_name_every_argument() -> None:
     for function in functions:
         for name in inspect.signature(function).parameters:
             assert name in (function.__doc__ or ""), (function, name)
-    assert Schema
     assert FileIndexer.__doc__

@@ -110,7 +110,7 @@ def test_any_mixture_of_writes_and_flushes_is_seen(tmp_path: Path) -> None:
                     some = some[:1]
                 elif kind == 3 and (batch := reader.read_batch(rnd.choice([1, 20, 200]))) is not None:
                     writer.write_frames(batch)
-                    some = list(batch)
+                    some = [*map(bytes, batch)]
                 else:
                     writer.flush()
                     some = []

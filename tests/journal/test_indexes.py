@@ -35,6 +35,7 @@ from flatstream.journal import (
 )
 from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment
+from flatstream.journal._segment_map import open_piece
 from flatstream.tools import check_index as check
 from support.events import BEGIN, EVENT, SECOND, write_events
 from support.gated import wait_until
@@ -509,7 +510,6 @@ def test_reading_from_a_time_on_begins_at_the_same_frame_with_and_without_indexe
     zero = datetime.fromtimestamp(BEGIN // SECOND, UTC)
     moments = [zero + timedelta(seconds=seconds) for seconds in (-5, 0, 3, 1234, 2499.5, 2500, 2600, 4999, 5999, 6010)]
     begins: list[int] = []
-    open_piece = _start.open_piece
 
     def counted(file: Any, begin: int, end: int, deframer: Any) -> Any:
         begins.append(begin)
@@ -527,6 +527,25 @@ def test_reading_from_a_time_on_begins_at_the_same_frame_with_and_without_indexe
     for path in tmp_path.glob("*.idx"):
         path.unlink()
     assert starts(tmp_path, moments) == with_indexes
+
+
+def test_segment_that_cannot_be_read_where_its_index_ends_is_searched_as_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JournalWriter(tmp_path, describe=EVENT) as journal:
+        write_events(journal, range(2000))
+    moments = [datetime.fromtimestamp(BEGIN // SECOND, UTC) + timedelta(seconds=seconds) for seconds in (0, 1234)]
+    expected = starts(tmp_path, moments)
+    asked = []
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        asked.append(arguments)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(_start, "LEAST_INDEXED", 0)
+    monkeypatch.setattr("flatstream.index.reading.find_last", fail)
+    assert starts(tmp_path, moments) == expected
+    assert asked
 
 
 def test_indexes_fit_whatever_happens_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,8 +207,8 @@ PUBLIC = {
     "StreamSerialize": "serialize",
     "StreamWriter": (
         "buffer_capacity builder bytes_written close closed description detach flush framer frames_written "
-        "index_report is_refusing pending_bytes recovery serializer sink sync write write_batch write_finished write_frames write_message "
-        "write_payload write_payloads"
+        "index_report is_refusing pending_bytes recovery serializer sink sync write write_batch write_finished "
+        "write_frames write_message write_payload write_payloads"
     ),
     "Struct": "",
     "Table": (
@@ -244,7 +244,7 @@ PUBLIC = {
 CLASSES = {
     value.__name__: value
     for module in (flatstream, flatstream.aio, flatstream.schema, flatstream.columns)
-    for value in (getattr(module, name) for name in module.__all__)
+    for value in (getattr(module, name) for name in {*module.__all__, *getattr(module, "_LAZY", ())})
     if inspect.isclass(value)
 }
 

@@ -260,7 +260,7 @@ def test_wrong_arguments_are_refused() -> None:
             boundaries(reading(data), 7, PLAIN, begin)
     for arguments in ({"stop": -1}, {"max_frames": -1}):
         with pytest.raises(ValueError, match="must be"):
-            leap(data, PLAIN, **arguments)  # type: ignore[arg-type]
+            leap(data, PLAIN, **arguments)
     for wrong in (None, "abc", 5):
         with pytest.raises(TypeError):
             leap(wrong, PLAIN)  # type: ignore[arg-type]
@@ -269,10 +269,10 @@ def test_wrong_arguments_are_refused() -> None:
         with pytest.raises(TypeError):
             boundaries(wrong, 7, PLAIN)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
-            boundaries(lambda offset, size, given=wrong: given, 7, PLAIN)  # type: ignore[arg-type, misc]
+            boundaries(lambda offset, size, given=wrong: given, 7, PLAIN)  # type: ignore[misc]
     for options in ({"every": 0}, {"window": 15}, {"window": 2**40}):
         with pytest.raises(ValueError, match="must be"):
-            boundaries(reading(data), 7, PLAIN, **options)  # type: ignore[arg-type]
+            boundaries(reading(data), 7, PLAIN, **options)
     with pytest.raises(ValueError, match="asked for 7 bytes and returned 14"):
         boundaries(lambda offset, size: data * 2, 7, PLAIN)
 

@@ -10,7 +10,7 @@ from typing import Any
 import flatstream
 from flatstream import FlatStreamError, RecordWriter, Schema
 
-EVENTS = Schema.from_fbs(
+EVENTS: Any = Schema.from_fbs(
     text="""
     namespace app;
     enum Level : ubyte { debug, info, error }
@@ -23,7 +23,7 @@ BEGIN = 1_700_000_000_000_000_000
 MILLISECOND = 1_000_000
 
 # Frames of many sizes.
-SIZES = Schema.from_fbs(text='table T { n: int; s: string; v: [ubyte]; } root_type T; file_identifier "SIZE";')
+SIZES: Any = Schema.from_fbs(text='table T { n: int; s: string; v: [ubyte]; } root_type T; file_identifier "SIZE";')
 
 
 def event(number: int) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def write_events(path: Path, first: int, count: int, checksum: str = "xxhash64",
     return path
 
 
-def write_records(path: Path, schema: Schema, records: Iterable[dict[str, Any]], **options: Any) -> Path:
+def write_records(path: Path, schema: Any, records: Iterable[dict[str, Any]], **options: Any) -> Path:
     """A file with records of the root of a schema, which it describes."""
     with flatstream.open(path, "w", **({"checksum": "crc32", "describe": schema.root} | options)) as stream:
         writer = RecordWriter(stream, schema.root)

@@ -60,7 +60,7 @@ def fsync(fd: int) -> None:
 
 def run(source: str, lake: Path, at: int | None) -> None:
     """One run of the export, in two steps; the process ends at a step of it."""
-    os.fsync = fsync
+    vars(os)["fsync"] = fsync
     _export_run.STEP_BYTES = 4000
     _export_run.BATCH_ROWS = 40
     dataset = flatstream.dataset(source)

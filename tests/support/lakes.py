@@ -10,7 +10,7 @@ from typing import Any
 import flatstream
 from flatstream import RecordWriter, Schema
 
-READINGS = Schema.from_fbs(
+READINGS: Any = Schema.from_fbs(
     text="""
     namespace lab;
     enum State : ubyte { idle, busy }
@@ -31,10 +31,10 @@ def reading(number: int, time_ns: int | None = None, host: str | None = "a") -> 
     return {"time_ns": time, "number": number, "host": host, "state": state, "value": number / 4, "ok": number % 3 == 0}
 
 
-def write_readings(path: Path, numbers: Iterable[int], mode: str = "w", **options: Any) -> Path:
+def write_readings(path: Path, numbers: Iterable[int], mode: Any = "w", **options: Any) -> Path:
     """Writes messages with these numbers into a file, or appends them."""
     given = options.pop("readings", None)
-    options |= {"describe": READINGS.root} if mode != "a" else {}
+    options |= {} if mode == "a" else {"describe": READINGS.root}
     with flatstream.open(path, mode, checksum="xxhash64", **options) as stream:
         writer = RecordWriter(stream, READINGS.root)
         for one in given or map(reading, numbers):

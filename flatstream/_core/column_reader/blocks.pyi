@@ -1,14 +1,18 @@
 from collections.abc import Callable
 
+from typing_extensions import disjoint_base
+
 from flatstream._core.column_reader.plan import ReadPlan
 from flatstream._core.stream.frame_batch import FrameBatch
 from flatstream._core.stream.frame_watcher import FrameWatcher
 
+FORM_NAMES: dict[int, str]
 MAX_HASHED: int
 
 _Range = tuple[bytes, bytes, bytes | None]
 _Run = tuple[int, int, bytes, bytes, bytes | None, list[_Range], int, int]
 
+@disjoint_base
 class BlockBuilder(FrameWatcher):
     def __init__(
         self,
