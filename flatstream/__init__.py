@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 try:
     import flatstream._core.stream.decoder as _decoder  # noqa: F401 - checks that it exists
 except ModuleNotFoundError as _missing:  # pragma: no cover - tested in a separate process
+    import sys
+
     raise ImportError(
         "flatstream's compiled modules are missing: install the package (pip install flatstream) or, in a source tree, "
-        "run 'make build'; there is no fallback in pure Python"
+        f"run 'make build'; there is no fallback in pure Python. This Python is {sys.executable}"
     ) from _missing
 
 from flatstream._core.flatbuf.builder import Builder
@@ -86,7 +88,8 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
-    from flatstream.datasets import Dataset, dataset
+    from flatstream.datasets import Dataset as Dataset
+    from flatstream.datasets import dataset as dataset
     from flatstream.datasets.splits import read_split
     from flatstream.index import IndexReport, build_index
     from flatstream.journal import JournalReader, JournalWriter
@@ -99,7 +102,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Without `open`, so that "from flatstream import *" does not replace the built-in function.
+# Without `open`, so that "from flatstream import *" does not replace the built-in function; and without `Dataset` and
+# `dataset`, so that it does not import pyarrow, which may be missing.
 __all__ = [
     "AdaptiveWatermarkPolicy",
     "Aes256Gcm",
@@ -123,7 +127,6 @@ __all__ = [
     "Crc32",
     "Crc32c",
     "Crc64",
-    "Dataset",
     "DecompressionError",
     "DecryptionError",
     "DefaultDeframer",
@@ -187,7 +190,6 @@ __all__ = [
     "XxHash64",
     "ZstdCompressor",
     "build_index",
-    "dataset",
     "detect",
     "read_split",
     "recover",
@@ -272,4 +274,4 @@ register_transforms(
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_LAZY})

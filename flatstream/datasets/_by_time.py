@@ -98,7 +98,12 @@ def _blocks_of(dataset: Dataset, shared: SplitSource, source: Source, field: str
     file = target.ranges()
     index = dataset._index(target.number, head, file)
     if isinstance(index, UnusableIndex):
-        raise ValueError(f"{path} has no index, by which its rows are put in the order of times: {index.reason}")
+        why = f"{path} has no index, by which its rows are put in the order of times"
+        if target.is_sequential or not file.can_seek:
+            raise ValueError(f"{why}: it is encrypted or compressed as a whole, so that none is used")
+        if index.path is None:
+            raise ValueError(f"{why}: 'flatstream index {path}' makes one")
+        raise ValueError(f"{why}: {index.reason} ({index.path}); 'flatstream index {path}' makes it anew")
     statistics = index.statistics.get(field)
     if statistics is None or index.begin != head.begin or source.is_whole or source.size is None:
         raise ValueError(f"{path} has no index of {field!r} that is used as the file is read")

@@ -94,7 +94,7 @@ def dataset(
     Returns
     -------
     Dataset
-        Only names and sizes were looked at so far.
+        Only names, sizes and the first bytes of local files were looked at so far.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def dataset(
     OSError, FlatStreamError
         A folder, or the file with the schema, cannot be read.
     TypeError, ValueError
-        An argument is wrong.
+        An argument is wrong; or there is no path at all.
     LookupError
         The schema has no such table.
 
@@ -142,6 +142,8 @@ def dataset(
     if schema is not None:
         if undescribed is not None:
             raise ValueError("expected a schema or a Table, which has one, got both")
+        if not isinstance(schema, type) and hasattr(schema, "read_columns"):
+            raise TypeError("schema must be a Schema or the path of one, got a Table: pass it as table=")
         name_of_table = table if isinstance(table, str) else None
         made = load_schema(schema, name_of_table)
         tables = {} if made.root is None else {made.file_identifier: made.root}
@@ -161,6 +163,8 @@ def _names_of(paths: Any) -> list[str]:
         if not isinstance(name, str):
             raise TypeError(f"a path must be a str or an os.PathLike of it, got {type(path).__name__}: {path!r:.100}")
         names.append(name)
+    if not names:
+        raise ValueError("paths must be a path or several of them, got none: did a pattern match no file?")
     return names
 
 
@@ -168,7 +172,8 @@ class Dataset(Snapshot):
     """The messages of many files, as one table; made by `flatstream.dataset`.
 
     A dataset has the files and their sizes as of when it was made, or of the last `refresh`: what is written to them
-    meanwhile is not read. It holds no file open between two calls.
+    meanwhile is not read, and a file that was replaced or became shorter is an error until then. It holds no file open
+    between two calls.
 
     Notes
     -----
@@ -178,7 +183,7 @@ class Dataset(Snapshot):
     TypeError, which names two files.
 
     Rows, and their order, are those of one `StreamReader` for each file, with the same `on_error`; but with an index,
-    damage is not seen in what is not read.
+    damage is not seen in what is not read. (With "stop", an index leaves out nothing.)
 
     It can be pickled, and be used by several threads. The cost of a call is that of reading the files; that of `head`
     is less than a millisecond, once the beginnings of the files were read.
@@ -319,8 +324,8 @@ class Dataset(Snapshot):
             An argument is wrong: there is no such field, for instance. These come at once; all others where they are
             met.
         FlatStreamError
-            Damage, as `on_error` and `torn_end` say. The message has the path; `offset` and `frame` are those in the
-            file.
+            Damage, as `on_error` and `torn_end` say; or a file was replaced or became shorter since the dataset was
+            made or refreshed. The message has the path; `offset` and `frame` are those in the file.
         OSError, EOFError
             A file cannot be read. FileNotFoundError: it was removed. (A segment that retention has removed is told in
             `files`, and passed over.)
@@ -354,10 +359,17 @@ class Dataset(Snapshot):
         """The number of rows. All frames that may count are read, and their checksums compared; see `batches`."""
         return sum(batch.num_rows for batch in self.batches([], where))
 
-    def head(self, n: int = 10) -> pa.Table:
-        """The first `n` rows, as one pyarrow.Table. No more files are read than these are in."""
+    def head(self, n: int = 10, fields: Iterable[str] | None = None, where: Any = None) -> pa.Table:
+        """The first `n` rows, as one pyarrow.Table; see `batches` for the other arguments and errors.
+
+        No more files are read than these are in.
+        """
         n = int_argument("n", n, 0, 2**63 - 1)
-        return pa.Table.from_batches(self.batches(limit=n, threads=1), self._schema(None))
+        if fields is not None and not isinstance(fields, (str, bytes)):
+            fields = list(fields)
+        return pa.Table.from_batches(
+            self.batches(fields, where, limit=n, threads=1), self._given_schema(fields, False, False)
+        )
 
     def records(self, where: Any = None, *, limit: int | None = None) -> Iterator[RecordView]:
         """Iterates over the messages as `RecordView` objects, in order, each of the table of its own file.
@@ -438,6 +450,16 @@ class Dataset(Snapshot):
         self._check_that_some_are_left()
 
     # Other libraries
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """All rows for any library that takes Arrow data, as ``polars.DataFrame(dataset)`` and ``pyarrow.table``.
+
+        Each call reads the files anew, batch by batch as the library asks for them. Nothing of a query of the library
+        reaches the index: that takes `scan` or `to_arrow_dataset`. Errors while reading become the library's own, with
+        the text of those of `batches`.
+        """
+        reader = pa.RecordBatchReader.from_batches(self.arrow_schema, self.batches())
+        return reader.__arrow_c_stream__(requested_schema)
 
     def scan(self, *, source_file: bool = False, frame: bool = False) -> polars.LazyFrame:
         """A polars.LazyFrame of the rows.

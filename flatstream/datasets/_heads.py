@@ -31,6 +31,9 @@ __all__ = ["Head", "Options", "read_head"]
 # A head is read with one call if its description is not larger.
 FIRST = 8 << 10
 
+# That of the messages of indexes.
+INDEX_TABLE = "flatstream.index.Entry"
+
 # How many schemas are kept, of files that were read before.
 KEPT_SCHEMAS = 64
 
@@ -303,6 +306,11 @@ def _choose(part: Part, description: Description, wanted: Any) -> tuple[Table | 
     """The table of the messages that are wanted, None if the stream has none of them; and whether it has others."""
     tables = description.tables
     if wanted is None:
+        if any(table.name == INDEX_TABLE for table in tables.values()):
+            raise ValueError(
+                f"{part.path}: the file is an index, and no stream with messages of its own: give the path of the "
+                "stream beside which it lies, and its index is used"
+            )
         if len(tables) > 1:
             names = ", ".join(sorted(table.name for table in tables.values()))
             raise ValueError(

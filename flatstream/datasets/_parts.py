@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import io
 import os
 from collections.abc import Iterable
@@ -14,14 +15,19 @@ from flatstream._endpoints import open_file
 from flatstream._ranges import RangeFile, ranges_of
 from flatstream._remote import is_url, list_urls, stands_for_several
 from flatstream._seekable import SeekableFile
+from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment, stat_segment
 from flatstream.tools.inputs import ENDINGS, STDIN, Input, expand
 
-__all__ = ["OpenPart", "Part", "find_parts", "refreshed", "shown"]
+__all__ = ["OpenPart", "Part", "find_parts", "shown"]
 
 # The ending of the index beside a file, which a pattern for the data may match too.
 INDEX_ENDING = ".idx"
+
+# By so many bytes at its beginning a file is known again: the description, which says when the stream was begun, or the
+# first messages.
+KNOWN_BY = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,9 @@ class Part:
         The number of the first frame: that in the name of a segment, otherwise 0.
     was_compressed : bool
         Whether a segment was a compressed file, whose `size` says nothing of the stream's.
+    fingerprint : bytes or None
+        Of the first bytes as they are stored: appending leaves it as it is, and another file has another one. None if
+        it is not known: of a URL, an empty file, one that could not be opened, and of a compressed segment.
     """
 
     path: str
@@ -50,6 +59,7 @@ class Part:
     journal: str | None = None
     first: int = 0
     was_compressed: bool = False
+    fingerprint: bytes | None = None
 
     def open(self) -> OpenPart:
         """The bytes of the stream.
@@ -60,27 +70,64 @@ class Part:
             It cannot be opened. FileNotFoundError: it was removed since.
         ImportError, ValueError
             There is no package for its compression or kind of URL.
+        FlatStreamError
+            It was replaced since, or became shorter.
         """
-        if self.kind == "segment":
-            file: Any = open_segment(Segment(self.path, self.first))
-            # It may have been written on, and compressed, since.
-            return OpenPart(file, None if self.was_compressed else self.size)
-        file = open_file(self.path)
-        return OpenPart(file, self.size if type(file) is io.FileIO else None)
+        return OpenPart(*self._open())
 
     def open_ranges(self) -> RangeFile:
         """The same bytes, to be read at offsets, by several threads; see `open` for errors."""
-        if self.kind == "segment":
-            file: Any = open_segment(Segment(self.path, self.first))
-            size = None if self.was_compressed else self.size
-        else:
-            file = open_file(self.path)
-            size = self.size if type(file) is io.FileIO else None
+        file, size = self._open()
         try:
             return ranges_of(file, size=size)
         except BaseException:
             file.close()
             raise
+
+    def _open(self) -> tuple[Any, int | None]:
+        """The file, and the size of the stream in the snapshot if that is known."""
+        if self.kind == "segment":
+            # It may have been written on, and compressed, since.
+            file: Any = open_segment(Segment(self.path, self.first))
+            size = None if self.was_compressed else self.size
+        else:
+            try:
+                file = open_file(self.path)
+            except FileNotFoundError as error:
+                if self.kind == "remote":
+                    raise _with_hint(error, self.path) from None
+                raise FileNotFoundError(
+                    errno.ENOENT,
+                    "the file was removed since the dataset was made or refreshed: refresh() looks at the files as "
+                    "they are now",
+                    self.path,
+                ) from error
+            size = self.size if type(file) is io.FileIO else None
+        try:
+            self._check_same(file)
+        except BaseException:
+            file.close()
+            raise
+        return file, size
+
+    def _check_same(self, file: Any) -> None:
+        """Raises if there is another file than that of the snapshot."""
+        is_plain = type(file) is io.FileIO
+        if self.fingerprint is None or self.size is None or (self.kind == "segment" and not is_plain):
+            return
+        found = os.fstat(file.fileno()).st_size if is_plain else os.stat(self.path).st_size
+        # A JournalWriter cuts off what a crash left of the last frame of a segment.
+        if found < self.size and self.kind != "segment":
+            raise UnexpectedEofError(
+                f"{self.path}: the file has become shorter since the dataset was made or refreshed, from "
+                f"{self.size} to {found} bytes: refresh() looks at the files as they are now (make splits anew then)",
+                offset=found,
+            )
+        if _fingerprint(self.path, self.size, file if is_plain else None) != self.fingerprint:
+            raise FlatStreamError(
+                f"{self.path}: the file was replaced by another one since the dataset was made or refreshed: refresh() "
+                "looks at the files as they are now (make splits anew then)"
+            )
 
 
 def shown(text: str) -> str:
@@ -214,6 +261,15 @@ def _nothing_at(name: str) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, what, name)
 
 
+def _with_hint(error: FileNotFoundError, url: str) -> FileNotFoundError:
+    """The error of a URL where nothing was found, with what may have been meant."""
+    if url.lower().startswith("http"):
+        hint = "; files at http:// and https:// cannot be listed, so name each of them" if "*" in url else ""
+    else:
+        hint = "" if url.endswith(ENDINGS) else f"; a folder at a URL ends with a slash: {url}/"
+    return FileNotFoundError(errno.ENOENT, f"{error.strerror or error}{hint}", url) if hint else error
+
+
 def _parts_of(one: Input) -> list[Part]:
     if one.kind == "pipe":
         raise ValueError(
@@ -232,21 +288,33 @@ def _parts_of(one: Input) -> list[Part]:
         return [Part(one.name, "remote")]
     if one.size is None:
         # Says why it cannot be opened.
-        return [Part(one.name, "file", os.stat(one.name).st_size)]
-    return [Part(one.name, "file", one.size)]
+        return [_part_of_file(one.name, os.stat(one.name).st_size)]
+    return [_part_of_file(one.name, one.size)]
 
 
-def refreshed(part: Part) -> Part | None:
-    """The part as it is now; None if it was removed."""
-    try:
-        if part.kind == "segment":
-            assert part.journal is not None
-            return _part_of_segment(part.journal, Segment(part.path, part.first))
-        return part if part.kind == "remote" else Part(part.path, "file", os.stat(part.path).st_size)
-    except FileNotFoundError:
-        return None
+def _part_of_file(path: str, size: int) -> Part:
+    return Part(path, "file", size, fingerprint=_fingerprint(path, size))
 
 
 def _part_of_segment(journal: str, segment: Segment) -> Part:
     found, status = stat_segment(segment)
-    return Part(segment.plain_path, "segment", status.st_size, journal, segment.first, found.is_compressed)
+    path, size = segment.plain_path, status.st_size
+    fingerprint = None if found.is_compressed else _fingerprint(path, size)
+    return Part(path, "segment", size, journal, segment.first, found.is_compressed, fingerprint)
+
+
+def _fingerprint(path: str, size: int, file: io.FileIO | None = None) -> bytes | None:
+    """The fingerprint of a file that had `size` bytes, None if it has none; by way of the file if that is open."""
+    size = min(size, KNOWN_BY)
+    if not size:
+        return None
+    try:
+        if file is not None and hasattr(os, "pread"):
+            data = os.pread(file.fileno(), size, 0)
+        else:
+            with open(path, "rb", buffering=0) as opened:
+                data = opened.read(size)
+    except OSError:
+        # Whoever reads it gets the error.
+        return None
+    return hashlib.blake2b(data, digest_size=8).digest() if len(data) == size else None

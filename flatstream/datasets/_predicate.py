@@ -527,8 +527,19 @@ def _arrow_mask(expression: Any, batch: pyarrow.RecordBatch) -> Any:
     source = acero.Declaration("table_source", acero.TableSourceNodeOptions(pyarrow.Table.from_batches([batch])))
     project = acero.Declaration("project", acero.ProjectNodeOptions([expression], ["mask"]))
     # With threads, the rows might come in another order.
-    table = acero.Declaration.from_sequence([source, project]).to_table(use_threads=False)
+    try:
+        table = acero.Declaration.from_sequence([source, project]).to_table(use_threads=False)
+    except pyarrow.ArrowNotImplementedError as error:
+        _note_time_zone(error)
+        raise
     return _as_mask(table.column(0).combine_chunks(), batch.num_rows, expression)
+
+
+def _note_time_zone(error: Exception) -> None:
+    """Adds to an error about a time that is compared with a datetime without a time zone how that is mended."""
+    text = str(error).lower()
+    if ("datetime" in text or "timestamp" in text) and "utc" in text:
+        error.add_note("times of messages are in UTC: give the datetime a time zone, as datetime(..., tzinfo=UTC)")
 
 
 def _polars_mask(expression: Any, batch: pyarrow.RecordBatch) -> Any:
@@ -536,7 +547,11 @@ def _polars_mask(expression: Any, batch: pyarrow.RecordBatch) -> Any:
 
     frame = polars.from_arrow(batch)
     assert isinstance(frame, polars.DataFrame)
-    made = frame.select(expression)
+    try:
+        made = frame.select(expression)
+    except polars.exceptions.PolarsError as error:
+        _note_time_zone(error)
+        raise
     if made.width != 1:
         raise ValueError(f"where: {str(expression)!r:.200} is {made.width} columns, and not one of true and false")
     return _as_mask(made.to_series().to_arrow(), batch.num_rows, expression)

@@ -316,9 +316,15 @@ def _pack(content: _Content) -> bytes:
         number(len(rest))
         out.extend(rest)
         before = part.path
-        number(KINDS.index(part.kind) | (4 if part.was_compressed else 0) | (8 if part.journal is not None else 0))
+        number(
+            KINDS.index(part.kind)
+            | (4 if part.was_compressed else 0)
+            | (8 if part.journal is not None else 0)
+            | (16 if part.fingerprint is not None else 0)
+        )
         number(0 if part.size is None else part.size + 1)
         number(part.first)
+        out.extend(part.fingerprint or b"")
         if part.journal is not None and part.journal != os.path.dirname(part.path):
             raise ValueError(f"a segment outside of its journal: {part.path!r:.200}")
         number(len(ranges))
@@ -363,8 +369,10 @@ def _unpack(packed: bytes) -> _Content:
             before = path
             flags, stored, first = number(), number(), number()
             journal = os.path.dirname(path) if flags & 8 else None
+            fingerprint = packed[at : at + 8] if flags & 16 else None
+            at += len(fingerprint or b"")
             kind: Any = KINDS[flags & 3]
-            part = Part(path, kind, stored - 1 if stored else None, journal, first, bool(flags & 4))
+            part = Part(path, kind, stored - 1 if stored else None, journal, first, bool(flags & 4), fingerprint)
             begin = frame = 0
             for _ in range(number()):
                 begin += number()

@@ -20,12 +20,13 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.column_reader.blocks import BlockBuilder
+from flatstream._index_hook import SUFFIX
 from flatstream.columns.stream import make_plan
 from flatstream.description.choice import described_tables
 from flatstream.description.head import checksum_of, head_frame, innermost_framer, transforms_of
 from flatstream.index._fields import choose_fields, identifier_of, others_of
 from flatstream.index._file import IndexFile
-from flatstream.index._format import SUFFIX, Fingerprint, Head, fingerprint_of_first
+from flatstream.index._format import Fingerprint, Head, fingerprint_of_first
 from flatstream.index.building import FileIndexer, IndexReport
 from flatstream.transforms.described import ENCRYPTION
 

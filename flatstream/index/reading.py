@@ -16,11 +16,11 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flatstream._index_hook import index_paths
 from flatstream._remote import is_url
 from flatstream.index._fields import IndexedField, field_at, identifier_of, others_of
 from flatstream.index._format import (
     MAX_HASHED_FIRST,
-    SUFFIX,
     BlocksEntry,
     Fingerprint,
     Head,
@@ -33,7 +33,7 @@ from flatstream.index._format import (
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["FieldStatistics", "FileIndex", "UnusableIndex", "index_paths", "load_index", "who_else_writes"]
+__all__ = ["FieldStatistics", "FileIndex", "UnusableIndex", "load_index", "who_else_writes"]
 
 logger = logging.getLogger("flatstream.index")
 
@@ -155,16 +155,6 @@ class FileIndex:
 
 class _UnusableError(Exception):
     """An index that is left aside; the text says why."""
-
-
-def index_paths(path: str | os.PathLike[str]) -> list[str]:
-    """Where the index of a file is looked for: beside it, and for a compressed one also beside the plain one."""
-    name = os.fsdecode(path)
-    found = [name + SUFFIX]
-    stem, extension = os.path.splitext(name)
-    if extension.lower() in (".zst", ".gz", ".bz2", ".xz", ".lz4"):
-        found.append(stem + SUFFIX)
-    return found
 
 
 def load_index(
