@@ -138,6 +138,11 @@ def message_options(function: FunctionT) -> FunctionT:
     help="With --partition-by: what its files are called.",
 )
 @click.option(
+    "--again",
+    is_flag=True,
+    help="With --partition-by: export what an export of another name in OUT has already, so that it is there twice.",
+)
+@click.option(
     "--times",
     type=click.Choice(["s", "ms", "us", "ns", "number"]),
     help="With --partition-by: the unit of the time, or the number that it is stored as. By default that of the "
@@ -164,6 +169,7 @@ def command(
     partition_by: str | None,
     closed: bool,
     name: str,
+    again: bool,
     times: str | None,
     as_json: bool,
 ) -> int:
@@ -185,6 +191,7 @@ def command(
                 partition_by=partition_by,
                 closed=closed,
                 name=name,
+                again=again,
                 times=times,
                 to_format=to_format,
                 source=source,

@@ -537,6 +537,7 @@ class Dataset(Snapshot):
         compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] = "zstd",
         resume: bool = True,
         name: str = "export",
+        again: bool = False,
         progress: Callable[[int, int], object] | None = None,
     ) -> ParquetReport:
         """Puts the rows into Parquet files in a folder, each row once, and goes on where the last run stopped.
@@ -573,6 +574,9 @@ class Dataset(Snapshot):
         name : str
             That of the export, with which the names of its files begin. Exports of different names can share a folder:
             of different machines, for instance.
+        again : bool
+            True: begin an export although another one in the folder has rows of the same sources, which readers of the
+            folder then find twice; as for exports with conditions that exclude each other.
         progress : callable, optional
             Called with the bytes that were read, and those that there are.
 
@@ -585,7 +589,7 @@ class Dataset(Snapshot):
         ------
         TypeError, ValueError, KeyError
             An argument is wrong; messages say no time; fields have the names of folders; or an earlier run had other
-            options, or its state is damaged.
+            options, or its state is damaged; or an export of another name in the folder has the same sources.
         FileExistsError
             There was a run, and `resume` is False; or there are its files, and its state is lost.
         FlatStreamError
@@ -624,6 +628,7 @@ class Dataset(Snapshot):
             compression=compression,
             resume=resume,
             name=name,
+            again=again,
             progress=progress,
         )
 

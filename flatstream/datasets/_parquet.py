@@ -39,6 +39,7 @@ def write_parquet(
     compression: str = "zstd",
     resume: bool = True,
     name: str = "export",
+    again: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> ParquetReport:
     """See `Dataset.to_parquet`."""
@@ -51,6 +52,8 @@ def write_parquet(
         raise ValueError(f"compression must be one of {', '.join(COMPRESSIONS)}, got {compression!r:.100}")
     if not isinstance(resume, bool):
         raise TypeError(f"resume must be a bool, got {resume!r:.100}")
+    if not isinstance(again, bool):
+        raise TypeError(f"again must be a bool, got {again!r:.100}")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
     row_group_rows = int_argument("row_group_rows", row_group_rows, 1, 1 << 30)
@@ -77,6 +80,7 @@ def write_parquet(
     run = Run(dataset, layout, names, written, where, open_periods, row_group_rows, max_file_bytes, compression)
     with Export(os.fspath(directory), name, options, resume=resume) as export:
         run.progress = progress
+        run.again = again
         return run.go(export)
 
 
