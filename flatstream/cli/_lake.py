@@ -52,6 +52,7 @@ def export(
     source: Source,
     fields: tuple[str, ...],
     where: Any,
+    time_field: str | None,
     on_error: Any,
     compression: Any,
     decrypt: bool,
@@ -84,6 +85,7 @@ def export(
         on_error=on_error,
         cipher=source.cipher if source.cipher.has_key else None,
         times=times or "timestamp",
+        time_field=time_field,
     )
     if not source.cipher.has_key:
         for path, description in descriptions_of(found):

@@ -24,7 +24,9 @@ __all__ = ["command", "failed", "message_options"]
 # As in "pass to_format= (--to)" and "on_unsupported='json'".
 ARGUMENT_AND_OPTION = re.compile(r"\w+=(?:True)? \((--[\w-]+)\)")
 ARGUMENT = re.compile(
-    r"\b(unsupported|table|fields|where|schema|time_field|to_checksum|compression|compress|processes)=(?:'(\w+)')?"
+    r"\b(unsupported|table|fields|where|schema|time_field|time_unit|to_checksum|compression|compress|processes"
+    r"|partition_by|name|again|times)="
+    r"(?:True\b|'([^']*)'|\[((?:'[^']*'(?:, )?)*)\])?"
 )
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -197,6 +199,7 @@ def command(
                 source=source,
                 fields=fields,
                 where=messages.where,
+                time_field=messages.time_field,
                 on_error=on_error,
                 compression=compression,
                 decrypt=decrypt,
@@ -286,7 +289,18 @@ def with_options(text: str) -> str:
     text = ARGUMENT_AND_OPTION.sub(r"\1", text)
     text = text.replace("on_unsupported=", "unsupported=")
     text = text.replace("compressor=", "compress=")
-    return ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')} {found[2] or ''}".rstrip(), text)
+    text = text.replace("dataset(..., time_field=", "time_field=").replace("'name:ns')", "'name:ns'")
+    text = text.replace("and None for no folders", "and 'none' for no folders")
+    return ARGUMENT.sub(_option, text)
+
+
+def _option(found: re.Match[str]) -> str:
+    """An argument of the library as an option, its value as the command line takes it."""
+    value = found[2] if found[3] is None else found[3].replace("'", "").replace(", ", ",") or "none"
+    end = "" if value is not None or found.end() == len(found.string) else found.string[found.end()]
+    text = f"--{found[1].replace('_', '-')} {value or ''}"
+    # Other values follow as they are.
+    return text if end.isalnum() or (end in "(['\"-" and end) else text.rstrip()
 
 
 def failed(error: Exception, path: str | None) -> int:
