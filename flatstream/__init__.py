@@ -88,7 +88,8 @@ from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream.columns import ColumnBatch, ColumnStream
-    from flatstream.datasets import Dataset, dataset
+    from flatstream.datasets import Dataset as Dataset
+    from flatstream.datasets import dataset as dataset
     from flatstream.datasets.splits import read_split
     from flatstream.index import IndexReport, build_index
     from flatstream.journal import JournalReader, JournalWriter
@@ -101,7 +102,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Without `open`, so that "from flatstream import *" does not replace the built-in function.
+# Without `open`, so that "from flatstream import *" does not replace the built-in function; and without `Dataset` and
+# `dataset`, so that it does not import pyarrow, which may be missing.
 __all__ = [
     "AdaptiveWatermarkPolicy",
     "Aes256Gcm",
@@ -125,7 +127,6 @@ __all__ = [
     "Crc32",
     "Crc32c",
     "Crc64",
-    "Dataset",
     "DecompressionError",
     "DecryptionError",
     "DefaultDeframer",
@@ -189,7 +190,6 @@ __all__ = [
     "XxHash64",
     "ZstdCompressor",
     "build_index",
-    "dataset",
     "detect",
     "read_split",
     "recover",
@@ -274,4 +274,4 @@ register_transforms(
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_LAZY})

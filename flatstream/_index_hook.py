@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from flatstream.framing import Framer
 
-__all__ = ["IndexAccess", "WriterIndex", "checked_index", "index_access", "register_index_access"]
+__all__ = [
+    "SUFFIX",
+    "IndexAccess",
+    "WriterIndex",
+    "checked_index",
+    "index_access",
+    "index_paths",
+    "register_index_access",
+]
+
+# What is behind the name of a file in that of its index.
+SUFFIX = ".idx"
 
 
 class WriterIndex(Protocol):
@@ -70,3 +82,13 @@ def checked_index(index: Any) -> bool | list[str]:
     if isinstance(index, (str, bytes)) or not isinstance(index, Iterable):
         raise TypeError(f"index must be True or a list of paths, got {type(index).__name__}: {index!r:.100}")
     return list(index)
+
+
+def index_paths(path: str | os.PathLike[str]) -> list[str]:
+    """Where the index of a file is looked for: beside it, and for a compressed one also beside the plain one."""
+    name = os.fsdecode(path)
+    found = [name + SUFFIX]
+    stem, extension = os.path.splitext(name)
+    if extension.lower() in (".zst", ".gz", ".bz2", ".xz", ".lz4"):
+        found.append(stem + SUFFIX)
+    return found

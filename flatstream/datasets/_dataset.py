@@ -183,7 +183,7 @@ class Dataset(Snapshot):
     TypeError, which names two files.
 
     Rows, and their order, are those of one `StreamReader` for each file, with the same `on_error`; but with an index,
-    damage is not seen in what is not read.
+    damage is not seen in what is not read. (With "stop", an index leaves out nothing.)
 
     It can be pickled, and be used by several threads. The cost of a call is that of reading the files; that of `head`
     is less than a millisecond, once the beginnings of the files were read.

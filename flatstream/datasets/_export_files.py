@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flatstream.datasets._export_state import Export, NewFile
+from flatstream.datasets._unify import convert, nullable_field
 from flatstream.tools.conversion._shapes import VariableLists
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ class Files:
     ) -> None:
         self._export = export
         self._shape = VariableLists(pa)
-        self._schema = self._shape.schema(schema).with_metadata(dict(metadata))
+        # Sources of one run may have fields that those of another lack. The schema of each file is one for all.
+        self._nullable = pa.schema([nullable_field(field) for field in schema])
+        self._schema = self._shape.schema(self._nullable).with_metadata(dict(metadata))
         self._row_group_rows = row_group_rows
         self._max_file_bytes = max_file_bytes
         self._compression = compression
@@ -104,7 +107,9 @@ class Files:
             file = self._open[folder] = _File(self._export.new_file(folder))
         else:
             self._open.move_to_end(folder)
-        rows = self._shape.batch(batch, self._schema)
+        columns = zip(batch.columns, self._nullable, strict=True)
+        arrays = [convert(array, field.type, field.name) for array, field in columns]
+        rows = self._shape.batch(pa.RecordBatch.from_arrays(arrays, schema=self._nullable), self._schema)
         file.waiting.append(rows)
         file.rows += rows.num_rows
         file.bytes += rows.nbytes

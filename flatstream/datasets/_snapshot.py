@@ -261,8 +261,15 @@ class Snapshot:
         if target.is_sequential or not self._options.use_index:
             return
         # An index also says where frames begin, so that threads need not look for them.
-        if query.predicate is not None or (threads > 1 and file.size >= WORTH_AN_INDEX):
+        if self._may_leave_out(query) or (threads > 1 and file.size >= WORTH_AN_INDEX):
             self._plan_by_index(query, target, file, announce)
+
+    def _may_leave_out(self, query: Query) -> bool:
+        """Whether an index can say that a part of a file is not read.
+
+        With "stop", damage there decides whether the rows behind it are given.
+        """
+        return query.predicate is not None and self._options.on_error != "stop"
 
     def _plan_by_index(self, query: Query, target: Target, file: RangeFile, announce: bool) -> None:
         """Plans to read only what may have rows, if the file has an index."""
@@ -275,7 +282,7 @@ class Snapshot:
             # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
             return
         target.uses_index = True
-        if query.predicate is None:
+        if query.predicate is None or not self._may_leave_out(query):
             target.stretches = plan_by_index(target, index, None, file.size)
             return
         may_match = query.predicate.may_match(head.table, index.statistics, index.rows, head.time)

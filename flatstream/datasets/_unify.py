@@ -23,6 +23,7 @@ __all__ = [
     "convert",
     "fields_of_table",
     "labels_of",
+    "nullable_field",
     "time_of",
     "unify",
 ]
@@ -176,8 +177,23 @@ def unify(kinds: Sequence[Kind], paths: Sequence[str] | None, times: str) -> pa.
             if path not in found:
                 _raise_missing(kinds, path)
         order = paths
-    fields = [found[name][0].with_nullable(found[name][0].nullable or name in missing) for name in order]
-    return pa.schema(fields)
+    return pa.schema([nullable_field(found[name][0]) if name in missing else found[name][0] for name in order])
+
+
+def nullable_field(field: pa.Field) -> pa.Field:
+    """The field as one of a column that files lack: it can be null, and so can all that is inside of it.
+
+    Where a struct or a fixed array is null, so are its children: Arrow allows that only of children that are nullable,
+    and Parquet is not written otherwise.
+    """
+    kind = field.type
+    if pa.types.is_struct(kind):
+        kind = pa.struct([nullable_field(child) for child in kind])
+    elif pa.types.is_fixed_size_list(kind):
+        kind = pa.list_(nullable_field(kind.value_field), kind.list_size)
+    elif pa.types.is_large_list(kind):
+        kind = pa.large_list(nullable_field(kind.value_field))
+    return field.with_type(kind).with_nullable(True)
 
 
 def _raise_missing(kinds: Sequence[Kind], path: str) -> None:
@@ -240,7 +256,7 @@ def _unified_struct(one: pa.DataType, other: pa.DataType, path: str, where: str,
         if all(has):
             fields.append(_unified_field(one.field(name), other.field(name), f"{path}.{name}", where, other_where))
         else:
-            fields.append((one if has[0] else other).field(name).with_nullable(True))
+            fields.append(nullable_field((one if has[0] else other).field(name)))
     return pa.struct(fields)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flatstream._files import open_partial
-from flatstream._lock import lock_file, open_for_writing
+from flatstream._lock import open_for_writing
 from flatstream.index._fields import IndexedField
 from flatstream.index._format import (
     CHECKSUM,
@@ -86,7 +86,8 @@ class IndexFile:
 
     def __init__(self, path: str, data: os.stat_result) -> None:
         self._path = path
-        self._mode = stat.S_IMODE(data.st_mode) & 0o666
+        # Of a stream that may only be read any more, too, it can be brought up to date.
+        self._mode = stat.S_IMODE(data.st_mode) & 0o666 | stat.S_IWUSR
         self.parsed: Parsed | None = None
         self._writer: StreamWriter | None = None
         existed = os.path.lexists(path)
@@ -133,10 +134,9 @@ class IndexFile:
         An index that is empty is written in place.
         """
         if os.fstat(self._file.fileno()).st_size:
-            partial, file = open_partial(self._path, lambda name: io.FileIO(name, "xb"))
+            partial, file = open_partial(self._path, lambda name: open_for_writing(name, "xb"))
             try:
                 self._set_mode(file)
-                lock_file(file.fileno(), partial)
                 self._begin(file, head)
                 os.replace(partial, self._path)
             except BaseException:

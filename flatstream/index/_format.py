@@ -28,7 +28,6 @@ __all__ = [
     "CHECKSUM",
     "MAX_BLOCKS",
     "OTHER_STREAM",
-    "SUFFIX",
     "VERSION",
     "BlocksEntry",
     "Fingerprint",
@@ -43,7 +42,6 @@ __all__ = [
 ]
 
 VERSION = 1
-SUFFIX = ".idx"
 CHECKSUM = "xxhash64"
 # A message has some 256 blocks. One with more than this many is no message of ours.
 MAX_BLOCKS = 4096

@@ -5,24 +5,28 @@ is flushed or closed, they are written to the index: after the frames themselves
 index has less than the file. After a crash of the machine it may have more, because the system writes files in any
 order; readers and `FileIndexer` see that by the fingerprint of the last frame.
 
-Whatever happens to the index, the writer goes on: a word is in the log, and the index ends there.
+Whatever happens to the index, the writer goes on: a word is in the log, and the index ends there. Only what a signal
+handler raises reaches the writer's caller.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._core.column_reader.blocks import BlockBuilder
+from flatstream._index_hook import SUFFIX
 from flatstream.columns.stream import make_plan
 from flatstream.description.choice import described_tables
 from flatstream.description.head import checksum_of, head_frame, innermost_framer, transforms_of
 from flatstream.index._fields import choose_fields, identifier_of, others_of
 from flatstream.index._file import IndexFile
-from flatstream.index._format import SUFFIX, Fingerprint, Head, fingerprint_of_first
+from flatstream.index._format import Fingerprint, Head, fingerprint_of_first
 from flatstream.index.building import FileIndexer, IndexReport
 from flatstream.transforms.described import ENCRYPTION
 
@@ -168,6 +172,8 @@ class WriterIndex:
                 raise self._builder.failure
             self._write(with_rest=False)
         except Exception as error:
+            if _is_of_handler(error):
+                raise
             self._stop(error)
 
     def flushed(self) -> None:
@@ -176,6 +182,8 @@ class WriterIndex:
             if self._file is not None and self._builder.waiting_blocks >= LEAST_AT_FLUSH:
                 self._write(with_rest=False)
         except Exception as error:
+            if _is_of_handler(error):
+                raise
             self._stop(error)
 
     def close(self) -> None:
@@ -186,6 +194,8 @@ class WriterIndex:
                 self._file.close()
                 self._file = None
         except Exception as error:
+            if _is_of_handler(error):
+                raise
             self._stop(error)
         self._builder.stop()
 
@@ -209,13 +219,18 @@ class WriterIndex:
     def _stop(self, error: Exception) -> None:
         """Ends the index after an error, of which the file knows nothing."""
         self._stopped_because = f"{type(error).__name__}: {error}"
-        logger.warning("the index %s ends here, the file goes on: %s", self._index_path, self._stopped_because)
         self._builder.stop()
         file, self._file = self._file, None
+        second = None
         if file is not None:
             try:
                 file.close()
-            except Exception as second:
+            except Exception as failure:
+                second = failure
+        # Whatever somebody's handler of the log raises is no error of the writer.
+        with contextlib.suppress(Exception):
+            logger.warning("the index %s ends here, the file goes on: %s", self._index_path, self._stopped_because)
+            if second is not None:
                 logger.debug("closing the index %s failed too: %s", self._index_path, second)
 
     @property
@@ -231,7 +246,7 @@ class WriterIndex:
         written = 0 if writer is None else writer.bytes_written + (0 if self._began_at else self._begin)
         action = "continued" if self._action == "unchanged" else self._action
         try:
-            size = os.stat(self._index_path).st_size if self._file is None else self._file.size
+            size = os.stat(self._index_path).st_size
         except OSError:
             size = 0
         return IndexReport(
@@ -250,6 +265,18 @@ class WriterIndex:
             size,
             self._stopped_because,
         )
+
+
+def _is_of_handler(error: Exception) -> bool:
+    """Whether a signal handler has raised this, and not the index: an exception of a kind that is not Python's or this
+    package's, or a time limit, which has no number as an error of the system has.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        # Signal handlers run in the main thread.
+        return False
+    if isinstance(error, OSError):
+        return error.errno is None
+    return type(error).__module__.partition(".")[0] not in ("builtins", "flatstream")
 
 
 def _header_size(framer: Framer) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._core.column_reader.blocks import BlockBuilder
 from flatstream._core.stream.decoder import Decoder
+from flatstream._index_hook import SUFFIX
 from flatstream._lock import who_writes
 from flatstream._open import open_found
 from flatstream._ranges import RangeFile, open_ranges
@@ -24,7 +25,7 @@ from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.framing import Deframer, as_deframer, checksum_of
 from flatstream.index._fields import IndexedField, choose_fields, identifier_of, others_of
 from flatstream.index._file import IndexFile, same_content
-from flatstream.index._format import MAX_HASHED_FIRST, SUFFIX, Fingerprint, Head, fingerprint_of_first
+from flatstream.index._format import MAX_HASHED_FIRST, Fingerprint, Head, fingerprint_of_first
 from flatstream.index.reading import find_last, first_frame_of, who_else_writes
 from flatstream.reader import StreamReader
 from flatstream.transforms.described import is_encrypted, undoing

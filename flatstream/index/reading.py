@@ -16,11 +16,11 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flatstream._index_hook import index_paths
 from flatstream._remote import is_url
 from flatstream.index._fields import IndexedField, field_at, identifier_of, others_of
 from flatstream.index._format import (
     MAX_HASHED_FIRST,
-    SUFFIX,
     BlocksEntry,
     Fingerprint,
     Head,
@@ -33,7 +33,7 @@ from flatstream.index._format import (
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["FieldStatistics", "FileIndex", "UnusableIndex", "index_paths", "load_index", "who_else_writes"]
+__all__ = ["FieldStatistics", "FileIndex", "UnusableIndex", "load_index", "who_else_writes"]
 
 logger = logging.getLogger("flatstream.index")
 
@@ -157,16 +157,6 @@ class _UnusableError(Exception):
     """An index that is left aside; the text says why."""
 
 
-def index_paths(path: str | os.PathLike[str]) -> list[str]:
-    """Where the index of a file is looked for: beside it, and for a compressed one also beside the plain one."""
-    name = os.fsdecode(path)
-    found = [name + SUFFIX]
-    stem, extension = os.path.splitext(name)
-    if extension.lower() in (".zst", ".gz", ".bz2", ".xz", ".lz4"):
-        found.append(stem + SUFFIX)
-    return found
-
-
 def load_index(
     path: str | os.PathLike[str], stream: _Ranges, *, table: Table | None = None, checksum: str | None = None
 ) -> FileIndex | UnusableIndex:
@@ -238,6 +228,10 @@ class _Kept:
     """The indexes that were read last, because to parse one takes ten times as long as to see that it is the same."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew. In a forked child, too: another thread may have held the lock, or been in the middle."""
         self._lock = threading.Lock()
         self._found: dict[Any, _Read] = {}
         self._blocks = 0
@@ -276,6 +270,8 @@ def _size_of(read: _Read) -> int:
 
 
 _kept = _Kept()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_kept.forget)
 
 
 def _read_file(name: str, stream: _Ranges) -> tuple[_Read, os.stat_result | None]:

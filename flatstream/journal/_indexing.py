@@ -164,7 +164,7 @@ class Indexer:
         segments any more.
         """
         with self.lock:
-            for job in self._jobs.values():
+            for job in list(self._jobs.values()):
                 if job is not None:
                     job.is_ended = True
             left = MOST_AT_CLOSE
@@ -187,7 +187,7 @@ class Indexer:
 
     def _step(self, size: int) -> int:
         """Indexes about `size` bytes of the oldest segment that has so many. Returns how many."""
-        found = next(((path, job) for path, job in self._jobs.items() if job is not None and job.has_work), None)
+        found = next(((path, job) for path, job in list(self._jobs.items()) if job is not None and job.has_work), None)
         if found is None:
             return size
         path, job = found

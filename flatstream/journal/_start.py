@@ -305,8 +305,11 @@ def _place_before(segment: Segment, time: TimeField, bound: int) -> tuple[int, i
 
         with ranges_of(open_segment(segment)) as stream:
             index = load_index(segment.path, stream, table=time.table)
-    except ImportError:
-        # Without NumPy, the segment is searched from its beginning.
+    except FileNotFoundError:
+        # Retention has removed the segment.
+        raise
+    except (ImportError, OSError, EOFError):
+        # Without NumPy, or where the segment cannot be read, which whoever reads it meets.
         return 0, 0
     if not isinstance(index, FileIndex) or time.field not in index.statistics:
         return 0, 0

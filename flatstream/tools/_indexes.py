@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flatstream._index_hook import index_paths
 from flatstream._ranges import RangeFile, open_ranges, ranges_of
-from flatstream.index import FileIndex, UnusableIndex, index_paths, load_index
 
 if TYPE_CHECKING:
+    from flatstream.index import FileIndex, UnusableIndex
     from flatstream.schema import Table
 
 __all__ = ["IndexInfo", "index_of_file", "index_of_journal"]
@@ -56,7 +57,7 @@ def index_of_journal(directory: str, table: Table | None, checksum: str | None) 
     from flatstream.journal._layout import list_segments
     from flatstream.journal._segment_files import open_segment
 
-    found = []
+    found: list[FileIndex | UnusableIndex] = []
     for segment in list_segments(directory):
         # Retention may remove it.
         with suppress(FileNotFoundError):
@@ -65,6 +66,8 @@ def index_of_journal(directory: str, table: Table | None, checksum: str | None) 
                 found.append(one)
     if not found:
         return None
+    from flatstream.index import FileIndex
+
     info = _info_of(found)
     usable = sum(isinstance(one, FileIndex) for one in found)
     return IndexInfo(**vars(info) | {"segments": usable, "left_aside": len(found) - usable})
@@ -76,6 +79,9 @@ def _load(
     name = next((name for name in index_paths(path) if os.path.lexists(name)), None)
     if name is None:
         return None
+    # Imported for a file that has an index: it takes longer than all else of telling about a stream.
+    from flatstream.index import UnusableIndex, load_index
+
     try:
         with open_bytes() as stream:
             return load_index(path, stream, table=table, checksum=checksum)
@@ -84,6 +90,8 @@ def _load(
 
 
 def _info_of(found: list[FileIndex | UnusableIndex]) -> IndexInfo:
+    from flatstream.index import FileIndex, UnusableIndex
+
     usable = [one for one in found if isinstance(one, FileIndex)]
     ranges: dict[str, tuple[int, int] | tuple[float, float]] = {}
     for one in usable:

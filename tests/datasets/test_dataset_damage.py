@@ -13,6 +13,8 @@ import flatstream
 from flatstream import ChecksumFramer, Crc32, FlatStreamError, RecordWriter, Schema
 from flatstream.datasets._reading import Outcome
 from support.dataset_files import (
+    BEGIN,
+    MILLISECOND,
     SIZES,
     damaged,
     place_of,
@@ -218,6 +220,29 @@ def test_damage_that_came_after_the_index_costs_no_row_and_gives_none_twice(
     with pytest.raises(FlatStreamError, match=r"a\.fs: checksum mismatch"):
         flatstream.dataset(path).columns(["value"], ("time_ns", ">", 0, "ns"))
     assert whole == [number / 2 for number in range(400)]
+
+
+def test_rows_behind_damage_that_stops_are_not_given_with_an_index_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_blocks(monkeypatch)
+    path = write_events(tmp_path / "a.fs", 0, 400)
+    flatstream.build_index(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    late = BEGIN + 390 * MILLISECOND
+    for where, count in ((("time_ns", ">=", late, "ns"), 0), (("time_ns", ">", 0, "ns"), None), (None, None)):
+        found = flatstream.dataset(path, on_error="stop")
+        without = flatstream.dataset(path, on_error="stop", use_index=False)
+        rows = without.columns(where=where)
+        assert found.columns(where=where) == rows
+        assert len(list(found.records(where))) == rows.num_rows
+        assert sum(batch.num_rows for split in found.splits(3, where) for batch in flatstream.read_split(split)) == len(
+            rows
+        )
+        assert rows.num_rows == count if count is not None else 150 < rows.num_rows < 250
+        assert found.files.column("status").to_pylist()[0].startswith("stopped at offset ")
 
 
 def reading_of_events(path: Path) -> list[float]:

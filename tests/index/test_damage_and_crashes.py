@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import flatstream
-from flatstream import RecordWriter, StreamReader
+from flatstream import Lz4Compressor, RecordWriter, StreamReader
 from flatstream._ranges import open_ranges
+from flatstream.framing import framer_for
 from flatstream.index import FileIndex, FileIndexer, UnusableIndex, build_index, load_index
 from flatstream.index._file import IndexFile
 from flatstream.index._writing import WriterIndex
@@ -283,7 +284,14 @@ def test_index_that_cannot_be_opened_does_not_stop_the_writer(tmp_path: Path) ->
     assert count_of(path) == 100
 
 
-def test_signal_while_the_index_is_written_loses_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Deadline(Exception):
+    """As a program raises it in a signal handler."""
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, Deadline, TimeoutError])
+def test_signal_while_the_index_is_written_loses_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException]
+) -> None:
     path = tmp_path / "a.fs"
     original = WriterIndex._write
     calls = 0
@@ -292,24 +300,73 @@ def test_signal_while_the_index_is_written_loses_no_message(tmp_path: Path, monk
         nonlocal calls
         calls += 1
         if calls == 1:
-            raise KeyboardInterrupt
+            raise raised
         original(self, with_rest=with_rest)
 
     monkeypatch.setattr(WriterIndex, "_write", interrupted)
-    accepted = 0
+    accepted = seen = 0
     with flatstream.open(path, "w", checksum="crc32", describe=MESSAGE, index=True) as writer:
         records = RecordWriter(writer, MESSAGE)
         for n in range(1100):
             try:
                 records.write_record(record(n) | {"text": "z" * 20_000})
-            except KeyboardInterrupt:
+            except raised:
+                seen += 1
                 assert writer.frames_written == accepted
                 records.write_record(record(n) | {"text": "z" * 20_000})
             accepted += 1
     assert calls > 1
+    assert seen == 1
     assert count_of(path) == 1100
     assert (writer.index_report.rows, writer.index_report.gaps) == (1100, ())
     assert_right(path, loaded(path))
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, Deadline, TimeoutError])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_signal_behind_a_frame_that_is_handed_over_says_that_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException], compressed: bool
+) -> None:
+    path = tmp_path / "a.fs"
+    original = WriterIndex._write_full
+    calls = seen = 0
+
+    def interrupted(self: WriterIndex) -> None:
+        nonlocal calls
+        original(self)
+        calls += 1
+        if calls == 1:
+            raise raised
+
+    monkeypatch.setattr(WriterIndex, "_write_full", interrupted)
+    monkeypatch.setattr("flatstream.index._writing.FULL", 1)
+    framer = framer_for("crc32").compressed(Lz4Compressor()) if compressed else framer_for("crc32")
+    rnd = random.Random(2)
+    with flatstream.open(path, "w", framer=framer, describe=MESSAGE, index=True, buffer_size=0) as writer:
+        records = RecordWriter(writer, MESSAGE)
+        for n in range(120):
+            try:
+                records.write_record(record(n) | {"text": rnd.randbytes(1500).hex()})
+            except raised:
+                seen += 1
+            # It was handed over in any case.
+            assert writer.frames_written == n + 1
+    assert calls > seen == 1
+    assert count_of(path) == 120
+    assert writer.index_report.rows == 120
+    assert_right(path, loaded(path))
+
+
+def test_log_that_cannot_be_written_does_not_stop_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(IndexFile, "write_blocks", fail)
+    monkeypatch.setattr("flatstream.index._writing.logger.warning", fail)
+    path = tmp_path / "a.fs"
+    report = write(path, range(3000))
+    assert "No space left" in report.stopped_because
+    assert count_of(path) == 3000
 
 
 def test_end_that_is_interrupted_anywhere_is_finished_by_another_close(tmp_path: Path) -> None:
@@ -370,6 +427,26 @@ print(writer.index_report.rows, len(writer.index_report.gaps))
     done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
     assert done.stdout == "6000 0\n", done.stderr
     assert_right(path, loaded(path))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_does_not_keep_the_lock_of_an_index_that_was_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.fs"
+    write(path, range(100))
+    with flatstream.open(path, "w", describe=MESSAGE, index=["d"]) as writer:
+        end, other = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(other)
+            os.read(end, 1)
+            os._exit(0)
+        os.close(end)
+        RecordWriter(writer, MESSAGE).write_records(map(record, range(100)))
+    try:
+        assert build_index(path, ["d"]).action == "unchanged"
+    finally:
+        os.close(other)
+        os.waitpid(child, 0)
 
 
 # Compressed files, and step by step

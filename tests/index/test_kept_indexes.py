@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,15 @@ def test_no_more_blocks_are_kept_than_the_limit(path, kept, monkeypatch, tmp_pat
     os.utime(f"{path}.idx")
     usable(path)
     assert (len(kept._found), kept._blocks) == (0, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_does_not_wait_for_a_thread_of_its_parent(path):
+    usable(path)
+    # As if another thread was in it.
+    with reading._kept._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            os._exit(len(usable(path)) == 0)
+    assert os.waitpid(child, 0)[1] == 0

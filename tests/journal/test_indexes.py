@@ -529,6 +529,25 @@ def test_reading_from_a_time_on_begins_at_the_same_frame_with_and_without_indexe
     assert starts(tmp_path, moments) == with_indexes
 
 
+def test_segment_that_cannot_be_read_where_its_index_ends_is_searched_as_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JournalWriter(tmp_path, describe=EVENT) as journal:
+        write_events(journal, range(2000))
+    moments = [datetime.fromtimestamp(BEGIN // SECOND, UTC) + timedelta(seconds=seconds) for seconds in (0, 1234)]
+    expected = starts(tmp_path, moments)
+    asked = []
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        asked.append(arguments)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(_start, "LEAST_INDEXED", 0)
+    monkeypatch.setattr("flatstream.index.reading.find_last", fail)
+    assert starts(tmp_path, moments) == expected
+    assert asked
+
+
 def test_indexes_fit_whatever_happens_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Producers that wait for the disk, rotation, retention, compression and indexes, all in turn."""
     monkeypatch.setattr("flatstream.journal.writer.LOOK_EVERY", 20_000)

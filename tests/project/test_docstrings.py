@@ -35,12 +35,13 @@ def is_named_in(text: str, name: str) -> bool:
     return bool(re.search(entry, inspect.cleandoc(text), re.MULTILINE)) or f"`{name}`" in text
 
 
-CLASSES = [value for value in (getattr(flatstream, name) for name in flatstream.__all__) if inspect.isclass(value)]
+NAMES = sorted({*flatstream.__all__, *flatstream._LAZY})
+CLASSES = [value for value in (getattr(flatstream, name) for name in NAMES) if inspect.isclass(value)]
 MEMBERS = [(cls, name, value) for cls in CLASSES for name, value in members(cls)]
 
 
 @in_one_test
-@pytest.mark.parametrize("name", flatstream.__all__)
+@pytest.mark.parametrize("name", NAMES)
 def test_public_name_has_a_docstring_that_begins_with_one_sentence(name: str) -> None:
     text = getattr(flatstream, name).__doc__
     assert text

@@ -46,7 +46,7 @@ def documented(module: ModuleType) -> Iterator[tuple[str, str]]:
 def find_examples() -> dict[str, doctest.DocTest]:
     """The tests of all docstrings that hold examples, by the name of what they describe."""
     parser = doctest.DocTestParser()
-    public = {name: getattr(flatstream, name) for name in flatstream.__all__ if name != "open"}
+    public = {name: getattr(flatstream, name) for name in {*flatstream.__all__, *flatstream._LAZY}}
     found = {}
     for module in modules():
         for name, text in documented(module):

@@ -244,7 +244,7 @@ PUBLIC = {
 CLASSES = {
     value.__name__: value
     for module in (flatstream, flatstream.aio, flatstream.schema, flatstream.columns)
-    for value in (getattr(module, name) for name in module.__all__)
+    for value in (getattr(module, name) for name in {*module.__all__, *getattr(module, "_LAZY", ())})
     if inspect.isclass(value)
 }
 

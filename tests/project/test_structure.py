@@ -208,16 +208,22 @@ def test_import_without_compiled_modules_fails_with_one_clear_line(tmp_path: Pat
 
 def test_all_names_exist_and_are_sorted() -> None:
     assert flatstream.__all__ == sorted(flatstream.__all__)
-    for name in flatstream.__all__:
+    for name in {*flatstream.__all__, *flatstream._LAZY}:
         assert getattr(flatstream, name) is not None
+        assert name in dir(flatstream)
 
 
-def test_star_leaves_the_builtin_open_alone() -> None:
+def test_star_leaves_the_builtin_open_alone_and_datasets_to_those_who_have_pyarrow() -> None:
     names: dict[str, object] = {}
     exec("from flatstream import *", names)
     assert "StreamReader" in names
-    assert "open" not in names
+    assert not {"open", "Dataset", "dataset"} & names.keys()
     assert callable(flatstream.open)
+    missing = "import sys; sys.modules.update(dict.fromkeys(['numpy', 'pyarrow']))\n"
+    run_python(f"{missing}from flatstream import *").check_returncode()
+    for name in ("Dataset", "dataset"):
+        done = run_python(f"{missing}import flatstream\nflatstream.{name}")
+        assert "pip install 'flatstream[columns]'" in done.stderr.splitlines()[-1]
 
 
 def test_sanitizer_build_is_really_sanitized() -> None:

@@ -472,6 +472,9 @@ OTHERS = [
         ("-", ValueError, "standard input"),
     ),
     *refusals(
+        "read_split", flatstream.read_split, *[(value, TypeError, "expected a Split, got") for value in (None, b"")]
+    ),
+    *refusals(
         "Dataset", lambda value: flatstream.Dataset([], value, []), (None, TypeError, "made by flatstream.dataset")
     ),
     *refusals(
@@ -689,4 +692,4 @@ TAKE_ANYTHING = {
 def test_every_public_name_has_its_bad_input() -> None:
     tested = {re.split(r"[(. ]", case.name)[0] for case in CONSTRUCTORS + ABSTRACT + OTHERS} | {"open"}
     # `open` is public, though a star does not import it.
-    assert {*flatstream.__all__, "open"} == tested | TAKE_NOTHING | TAKE_ANYTHING
+    assert {*flatstream.__all__, *flatstream._LAZY, "open"} == tested | TAKE_NOTHING | TAKE_ANYTHING

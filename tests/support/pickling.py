@@ -303,6 +303,16 @@ def journal_metrics() -> Any:
         return journal.metrics()
 
 
+def split() -> Any:
+    """A part of a dataset, which it does not need any more to be described."""
+    from support.schemas import TELEMETRY
+
+    with tempfile.TemporaryDirectory() as folder:
+        with flatstream.open(f"{folder}/a.fs", "w", describe=TELEMETRY.root) as writer:
+            flatstream.RecordWriter(writer, TELEMETRY.root).write(host="a")  # type: ignore[arg-type]
+        return flatstream.dataset(folder).splits(1, where=[("host", "==", "a")])[0]
+
+
 def carried() -> dict[str, list[Any]]:
     """Objects by the public name of their class; users' subclasses are with the class that they inherit from."""
     import numpy as np
@@ -325,6 +335,7 @@ def carried() -> dict[str, list[Any]]:
     line = Line("cpu", np.array([0, 5]), np.array([0.5, np.nan]))
     bars = Bars("cpu", ("a", "b"), (50.0,), np.array([[1.0], [2.0]]))
     head = Head("crc32", "a.B", "", None, (), Fingerprint(7, 8), 0)
+    one = split()
     prefixed = Schema.from_bytes(SHAPES._data or b"", size_prefixed=True)
     return {
         "AdaptiveWatermarkPolicy": [
@@ -413,6 +424,9 @@ def carried() -> dict[str, list[Any]]:
         "MergeReport": [MergeReport("b.fs", 3, 40, (read,), 1)],
         "Plot": [Plot("cpu", "time", True, (line,), (bars,), 2)],
         "SampleReport": [SampleReport("b.fs", 3, 40, read)],
+        "Split": [one],
+        "SplitRange": [*one.ranges],
+        "SplitSource": [one.source],
         "SplitFile": [SplitFile("b.fs", 3, 40)],
         "SplitReport": [SplitReport((SplitFile("b.fs", 3, 40),), read, 0)],
         "Input": [Input("events.fs", "file", 100), Input("-", "pipe")],

@@ -77,6 +77,8 @@ cdef class BlockBuilder(FrameWatcher):
     cdef Py_ssize_t threshold
     cdef readonly object failure
     cdef bint is_stopped
+    # Whether a thread is in `add`, perhaps without the GIL.
+    cdef bint is_adding
     # Working memory.
     cdef Memory starts
     cdef Memory sizes

@@ -221,7 +221,7 @@ cdef class BlockBuilder(FrameWatcher):
         """
         cdef FrameBatch frames
         cdef long long* places
-        cdef unsigned long long base
+        cdef unsigned long long base, first
         cdef const uint8_t* stored
         cdef const uint8_t* data
         cdef Py_ssize_t count, i
@@ -236,6 +236,10 @@ cdef class BlockBuilder(FrameWatcher):
         if not count:
             return
         base = checked_int("offset", offset, 0, 2**62)
+        first = checked_int("number", number, 0, 2**62)
+        if self.is_adding:
+            # Without the GIL: the columns and these arrays are in use.
+            raise RuntimeError("another thread is adding frames to this BlockBuilder")
         if resize(&self.places, <size_t>count * 8):
             raise MemoryError("no memory for the blocks of an index")
         places = <long long*>self.places.data
@@ -258,11 +262,15 @@ cdef class BlockBuilder(FrameWatcher):
                 <long long>end - places[0] <= size - (frames.starts.data[0] - head)
             ):
                 stored = data + (frames.starts.data[0] - head)
-        self.move_to(<unsigned long long>places[0], checked_int("number", number, 0, 2**62))
-        self.add_frames(
-            data, frames.starts.data, frames.sizes.data, places, count, end, stored,
-            not frames.may_change or type(frames.buffer.obj) is bytes,
-        )
+        self.is_adding = True
+        try:
+            self.move_to(<unsigned long long>places[0], first)
+            self.add_frames(
+                data, frames.starts.data, frames.sizes.data, places, count, end, stored,
+                not frames.may_change or type(frames.buffer.obj) is bytes,
+            )
+        finally:
+            self.is_adding = False
 
     def skip_to(self, offset, number):
         """What follows begins at this stream offset and has this number: what lies before is a gap."""

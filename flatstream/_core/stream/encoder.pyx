@@ -621,9 +621,11 @@ cdef class Encoder(OutputBuffer):
                 data, length, head, head_size, body, size, self.frame_count - self.head_count - 1,
                 self.byte_count - <unsigned long long>(head_size + size),
             )
+        # Whatever is raised from here on, the frame is accepted.
+        self.frame_committed = True
         self.tell()
         if self.owes_hand_over and self.watcher is not None and self.start == self.used:
-            self.watcher.hand_over(self.frame_count - self.head_count, self.byte_count)
+            self.tell_watcher()
         return 0
 
     cdef int tell(self) except -1:

@@ -109,6 +109,7 @@ cdef class OutputBuffer(Exclusive):
     cdef int close_owned(self) except -1
     cdef int keep_rest(self, bytes header, const uint8_t* body, Py_ssize_t body_size, Py_ssize_t done) except -1
     cdef int drain(self) except -1
+    cdef int tell_watcher(self) except -1
     cdef int show_buffer(self) noexcept
     cdef int dismiss_watcher(self) except -1
     cdef int is_resumable(self, object error) except -1

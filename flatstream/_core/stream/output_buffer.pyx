@@ -648,14 +648,23 @@ cdef class OutputBuffer(Exclusive):
         if self.shows_later:
             self.owes_hand_over = True
         elif self.watcher is not None:
-            # Everything is counted: a signal handler may raise in it.
-            self.watcher.hand_over(self.frame_count - self.head_count - self.tail_count, self.byte_count)
+            self.tell_watcher()
+        return 0
+
+    cdef int tell_watcher(self) except -1:
+        """Tells the watcher that the sink has all frames."""
+        # Everything is counted: a signal handler may raise in it, and what it raises is no error of the sink.
+        self.is_between_calls = True
+        self.watcher.hand_over(self.frame_count - self.head_count - self.tail_count, self.byte_count)
+        self.is_between_calls = False
         return 0
 
     cdef int dismiss_watcher(self) except -1:
         """Tells the watcher that no more frames come."""
         if self.watcher is not None:
+            self.is_between_calls = True
             self.watcher.conclude()
+            self.is_between_calls = False
             self.watcher = None
         return 0
 

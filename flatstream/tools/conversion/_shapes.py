@@ -55,9 +55,7 @@ class Reshaping:
             made = self.array(values, (*path, ""))
             if made is values:
                 return array
-            return pa.LargeListArray.from_arrays(
-                array.offsets, made, type=self.type(kind), mask=array.is_null() if array.null_count else None
-            )
+            return self._with_values(array, made)
         if pa.types.is_fixed_size_list(kind):
             return self.fixed(array, self.array(array.values, (*path, "")))
         return array
@@ -70,8 +68,13 @@ class Reshaping:
         """An array of fixed-size lists rebuilt; `values` are its rebuilt items."""
         if values is array.values:
             return array
-        return self.pa.FixedSizeListArray.from_arrays(
-            values, type=self.type(array.type), mask=array.is_null() if array.null_count else None
+        return self._with_values(array, values)
+
+    def _with_values(self, array: Any, values: Any) -> Any:
+        """An array of lists with other items. (LargeListArray.from_arrays takes no slice of a list with nulls.)"""
+        buffers = list(array.buffers()[: array.type.num_buffers])
+        return self.pa.Array.from_buffers(
+            self.type(array.type), len(array), buffers, array.null_count, array.offset, [values]
         )
 
 
