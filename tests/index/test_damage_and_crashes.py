@@ -284,11 +284,11 @@ def test_index_that_cannot_be_opened_does_not_stop_the_writer(tmp_path: Path) ->
     assert count_of(path) == 100
 
 
-class Deadline(Exception):
+class DeadlineError(Exception):
     """As a program raises it in a signal handler."""
 
 
-@pytest.mark.parametrize("raised", [KeyboardInterrupt, Deadline, TimeoutError])
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, DeadlineError, TimeoutError])
 def test_signal_while_the_index_is_written_loses_no_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException]
 ) -> None:
@@ -322,7 +322,7 @@ def test_signal_while_the_index_is_written_loses_no_message(
     assert_right(path, loaded(path))
 
 
-@pytest.mark.parametrize("raised", [KeyboardInterrupt, Deadline, TimeoutError])
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, DeadlineError, TimeoutError])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_signal_behind_a_frame_that_is_handed_over_says_that_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException], compressed: bool
