@@ -53,10 +53,10 @@ flatstream verify --json *.fs         # one JSON object a line, for programs
 ssh host cat capture.fs | flatstream info -
 ```
 
-Results go to standard output, errors and progress bars to standard error. An error takes one line:
-`flatstream COMMAND: PATH: what is wrong`; the other inputs are still looked at. Progress is shown on a terminal only,
-for work of more than a second. Ctrl-C ends a command at once. With `--json`, each line is one JSON object; an input
-that cannot be read has the keys `path`, `error` and `status`.
+Results go to standard output, errors and progress bars to standard error. An error takes one line: `flatstream COMMAND:
+PATH: what is wrong`; the other inputs are still looked at, also if a path is an empty folder or a pattern without a
+match (status 4). Progress is shown on a terminal only, for work of more than a second. Ctrl-C ends a command at once.
+With `--json`, each line is one JSON object; an input that cannot be read has the keys `path`, `error` and `status`.
 
 Only `recover` changes an input. Commands that write refuse to overwrite a file.
 

@@ -44,9 +44,15 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 def expand(paths: Iterable[str]) -> list[Input]:
-    """`flatstream.tools.inputs.expand`, which ends the command as wrong usage if a path stands for nothing."""
+    """`flatstream.tools.inputs.expand`. A path that stands for nothing is an input that `for_each` tells of.
+
+    Raises
+    ------
+    click.UsageError
+        "-" comes twice.
+    """
     try:
-        return expand_paths(paths)
+        return expand_paths(paths, keep_missing=True)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

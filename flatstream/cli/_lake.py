@@ -16,10 +16,10 @@ __all__ = ["check_options", "export"]
 # The options that this form of the command takes. Others are of new files that are made once.
 TAKEN = {
     "paths", "out", "partition_by", "closed", "name", "times", "to_format", "checksum", "schema", "table", "key_file",
-    "fields", "where", "since", "until", "time_field", "on_error", "compression", "decrypt", "as_json",
+    "again", "fields", "where", "since", "until", "time_field", "on_error", "compression", "decrypt", "as_json",
 }  # fmt: skip
 # Those of this form alone.
-OWN = {"closed": "--closed", "name": "--name", "times": "--times"}
+OWN = {"closed": "--closed", "name": "--name", "again": "--again", "times": "--times"}
 
 
 def check_options(context: click.Context, partition_by: str | None) -> None:
@@ -46,11 +46,13 @@ def export(
     partition_by: str,
     closed: bool,
     name: str,
+    again: bool,
     times: Any,
     to_format: str | None,
     source: Source,
     fields: tuple[str, ...],
     where: Any,
+    time_field: str | None,
     on_error: Any,
     compression: Any,
     decrypt: bool,
@@ -83,6 +85,7 @@ def export(
         on_error=on_error,
         cipher=source.cipher if source.cipher.has_key else None,
         times=times or "timestamp",
+        time_field=time_field,
     )
     if not source.cipher.has_key:
         for path, description in descriptions_of(found):
@@ -98,6 +101,7 @@ def export(
             until="closed" if closed else "now",
             compression=compression or "zstd",
             name=name,
+            again=again,
             progress=progress,
         )
     is_lost = bool(report.lost or report.skipped or report.lost_bytes or report.stopped or report.changed)

@@ -359,6 +359,29 @@ class RecordPlan(CellPlan):
             yield [tuple(map(partial(value_at, json.loads(text)), self._steps)) for text in texts]
 
 
+class PaddedPlan(Plan):
+    """Fields of one table among those that only the tables of other inputs have, which are null.
+
+    Parameters
+    ----------
+    plan : Plan
+        For the fields that the table has.
+    columns, there : tuple of str
+        All fields, and those of the table.
+    """
+
+    def __init__(self, plan: CellPlan, columns: tuple[str, ...], there: tuple[str, ...]) -> None:
+        self._plan = plan
+        self.columns = columns
+        self.times, self.is_selective = plan.times, plan.is_selective
+        self._places = [there.index(path) if path in there else None for path in columns]
+
+    def rows(self, reader: StreamReader, loss: Loss, limit: int | None = None, *, live: bool) -> Iterator[list[Row]]:
+        """See `Plan`."""
+        for rows in self._plan.rows(reader, loss, limit, live=live):
+            yield [tuple(None if place is None else row[place] for place in self._places) for row in rows]
+
+
 class MixedPlan(Plan):
     """Messages of several tables, each by its own file identifier."""
 
@@ -451,11 +474,20 @@ def plan_of(opened: Opened, selection: Selection) -> Plan:
         is_selective = bool(conditions) or len(opened.tables) > 1
         if selection.format == "jsonl" and not selection.fields:
             return JsonPlan(table, conditions, is_selective)
-        fields = selection.fields if selection.format == "jsonl" else tuple(expanded(table, selection.fields))
-        shown = fields or plain_columns(table)
-        plan = CellPlan if all(is_plain(table, path) for path in shown) else RecordPlan
+        lacking = selection.lacking(table)
+        shown: list[str] = []
+        absent: set[str] = set()
+        for path in selection.fields:
+            columns = [path] if selection.format == "jsonl" else expanded(lacking.get(path, table), [path])
+            shown += columns
+            absent.update(columns if path in lacking else ())
+        there = tuple(path for path in shown if path not in absent)
+        # If it lacks all of them, one of its own says how many messages there are.
+        fields = there or tuple(plain_columns(table)[:1] if absent else ())
+        plan = CellPlan if all(is_plain(table, path) for path in fields or plain_columns(table)) else RecordPlan
         time = selection.time_field(table, opened.description)
-        return plan(table, fields, conditions, time, is_selective)
+        made = plan(table, fields, conditions, time, is_selective)
+        return PaddedPlan(made, tuple(shown), there) if absent else made
     names = ", ".join(table.name for table in tables.values())
     if selection.fields or selection.format == "csv":
         option = "--fields" if selection.fields else "--format csv"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from flatstream.cli._inputs import _with_parameters_of
-from flatstream.cli._output import is_terminal
-from flatstream.cli._times import field_of, is_number, parse_time, time_conditions, time_options
+from flatstream.cli._output import complain, is_terminal, time_text
+from flatstream.cli._times import field_of, is_number, likely_unit, parse_time, time_conditions, time_options
 from flatstream.cli._where import Comparison, NoSuchFieldError, WhereError, bind, parse
 from flatstream.tools._fields import field_at, known_paths
 from flatstream.tools._times import TimeField, unit_of_name
@@ -62,6 +62,9 @@ class Selection:
         self.since, self._until, self._time_field = since, until, time_field
         # One for all inputs.
         self._now = time.time_ns()
+        self._doubted: set[str] = set()
+        # Fields that a table may lack, because other inputs have them, each with a table that has it.
+        self._of_others: dict[str, Table] = {}
         self._where: list[tuple[str, list[Comparison]]] = []
         try:
             self._where = [(text, parse(text)) for text in where]
@@ -134,13 +137,50 @@ class Selection:
                     f"the time field of {table.name} is not known: say it, as --time-field NAME:UNIT with one of the "
                     "units s, ms, us and ns"
                 )
+            self._doubt_numbers(time)
             found += time_conditions(time, self.since, self._until, self._now)
         return found
 
-    def check_fields(self, table: Table) -> None:
-        """Raises click.UsageError if ``--fields`` names a field that the table does not have."""
+    def _doubt_numbers(self, time: TimeField) -> None:
+        """Says once if a number for ``--since`` or ``--until`` seems to be meant in another unit than the field's."""
+        for option, text in (("--since", self.since), ("--until", self._until)):
+            if text is None or not is_number(text) or option in self._doubted:
+                continue
+            meant = likely_unit(int(text), time.unit)
+            if meant is not None:
+                self._doubted.add(option)
+                complain(
+                    f"{option} {text} is {time_text(int(text), time.unit)}, because {time.path} counts in {time.unit}; "
+                    f"in {meant} it would be {time_text(int(text), meant)}"
+                )
+
+    def find_fields(self, tables: Iterable[Table], *, are_all: bool) -> None:
+        """Takes note of the fields of ``--fields`` that one of these tables has: the others may lack them.
+
+        Raises
+        ------
+        click.UsageError
+            None has a field, and these are the tables of all inputs.
+        """
+        known = list(tables)
         for path in self.fields:
-            if field_at(table, path) is None:
+            having = next((table for table in known if field_at(table, path) is not None), None)
+            if having is not None:
+                self._of_others[path] = having
+            elif are_all and known:
+                raise click.UsageError(
+                    f"--fields: no input has a field {path}; {known[0].name} has "
+                    f"{known_paths(known[0], path.partition('.')[0])}"
+                )
+
+    def lacking(self, table: Table) -> dict[str, Table]:
+        """The fields of ``--fields`` that a table does not have, each with the table of another input that has it."""
+        return {path: having for path, having in self._of_others.items() if field_at(table, path) is None}
+
+    def check_fields(self, table: Table) -> None:
+        """Raises click.UsageError if ``--fields`` names a field that the table does not have, and no other input."""
+        for path in self.fields:
+            if field_at(table, path) is None and path not in self._of_others:
                 raise click.UsageError(
                     f"--fields: {table.name} has no field {path}; it has {known_paths(table, path.partition('.')[0])}"
                 )

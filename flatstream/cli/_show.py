@@ -2,25 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from flatstream.cli._encrypted import tell_missing
 from flatstream.cli._formats import Printer
-from flatstream.cli._inputs import Input, Opened, Source
+from flatstream.cli._inputs import Input, Opened, Source, for_each_of
 from flatstream.cli._output import complain, count_text
 from flatstream.cli._plans import JsonPlan, Loss, Plan, Row, plan_of
 from flatstream.cli._selection import Selection
-from flatstream.cli._status import DAMAGED, INTACT, combine
+from flatstream.cli._status import DAMAGED, INTACT, combine, for_each
 from flatstream.cli._times import is_number, parse_time
 from flatstream.errors import FlatStreamError
 from flatstream.reader import StreamReader
 
-__all__ = ["open_since", "show", "tell_loss", "thinned"]
+if TYPE_CHECKING:
+    from flatstream.schema import Table
+
+__all__ = ["open_since", "show", "show_each", "tell_loss", "thinned"]
 
 # How many lost ranges and refused messages are told one by one.
 TOLD = 10
+
+
+def show_each(inputs: list[Input], source: Source, selection: Selection, action: Callable[[Input], int]) -> int:
+    """Calls `action`, which shows an input, for each, and returns the worst status.
+
+    A field of ``--fields`` that an input lacks is null there, if another input has it. What else of the selection does
+    not fit an input is told with its name, and the others follow.
+
+    Raises
+    ------
+    click.UsageError
+        No input has a field; nothing is shown then. Or there is one input, and the selection does not fit it.
+    """
+    if len(inputs) == 1 or selection.as_hex:
+        return for_each(inputs, action)
+    if selection.fields:
+        _find_fields(inputs, source, selection)
+
+    def named(one: Input) -> int:
+        try:
+            return action(one)
+        except click.UsageError as error:
+            raise click.UsageError(
+                error.message if one.name in error.message else f"{one.name}: {error.message}"
+            ) from None
+
+    return for_each_of(inputs, named)
+
+
+def _find_fields(inputs: list[Input], source: Source, selection: Selection) -> None:
+    """Looks for the fields of ``--fields`` in the descriptions of all inputs that can be read more than once."""
+    tables: list[Table] = []
+    are_all = True
+    for one in inputs:
+        if one.kind not in ("file", "journal"):
+            are_all = False
+            continue
+        # Showing it says what is wrong.
+        with suppress(OSError, EOFError, ImportError, FlatStreamError, click.UsageError), source.open(one) as opened:
+            known = [opened.table] if opened.table is not None else list(opened.tables.values())
+            tables += known
+            are_all = are_all and bool(known)
+    selection.find_fields(tables, are_all=are_all)
 
 
 def show(one: Input, source: Source, selection: Selection, printer: Printer, limit: int | None = None) -> int:

@@ -78,6 +78,7 @@ def for_each(inputs: Iterable[InputT], action: Callable[[InputT], int | None], *
     statuses = []
     for one in inputs:
         try:
+            one.check_there()
             statuses.append(action(one) or INTACT)
         except BrokenPipeError:
             raise

@@ -21,6 +21,7 @@ __all__ = [
     "field_of",
     "is_number",
     "is_time",
+    "likely_unit",
     "parse_duration",
     "parse_time",
     "time_conditions",
@@ -44,6 +45,9 @@ _ISO = re.compile(
     re.ASCII,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# From 1990 to 2100, in nanoseconds.
+LIKELY = (631_152_000 * 10**9, 4_102_444_800 * 10**9)
 
 FORMS = "2026-01-31, 2026-01-31T12:00:00.5Z, 5m (ago), 2h30m (ago), now, or a number as the time field has it"
 
@@ -105,6 +109,13 @@ def is_time(text: str) -> bool:
 def is_number(text: str) -> bool:
     """Whether a time is given as the number that the time field has."""
     return _NUMBER.fullmatch(text.strip()) is not None
+
+
+def likely_unit(value: int, unit: str) -> str | None:
+    """The unit in which a number is a time from 1990 to 2100, if it is none in `unit`; None if there is no such one."""
+    if LIKELY[0] <= value * UNITS[unit] < LIKELY[1]:
+        return None
+    return next((other for other in UNITS if LIKELY[0] <= value * UNITS[other] < LIKELY[1]), None)
 
 
 def value_in_unit(nanoseconds: int, unit: str) -> int | Fraction:

@@ -24,7 +24,9 @@ __all__ = ["command", "failed", "message_options"]
 # As in "pass to_format= (--to)" and "on_unsupported='json'".
 ARGUMENT_AND_OPTION = re.compile(r"\w+=(?:True)? \((--[\w-]+)\)")
 ARGUMENT = re.compile(
-    r"\b(unsupported|table|fields|where|schema|time_field|to_checksum|compression|compress|processes)=(?:'(\w+)')?"
+    r"\b(unsupported|table|fields|where|schema|time_field|time_unit|to_checksum|compression|compress|processes"
+    r"|partition_by|name|again|times)="
+    r"(?:True\b|'([^']*)'|\[((?:'[^']*'(?:, )?)*)\])?"
 )
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -138,6 +140,11 @@ def message_options(function: FunctionT) -> FunctionT:
     help="With --partition-by: what its files are called.",
 )
 @click.option(
+    "--again",
+    is_flag=True,
+    help="With --partition-by: export what an export of another name in OUT has already, so that it is there twice.",
+)
+@click.option(
     "--times",
     type=click.Choice(["s", "ms", "us", "ns", "number"]),
     help="With --partition-by: the unit of the time, or the number that it is stored as. By default that of the "
@@ -164,6 +171,7 @@ def command(
     partition_by: str | None,
     closed: bool,
     name: str,
+    again: bool,
     times: str | None,
     as_json: bool,
 ) -> int:
@@ -185,11 +193,13 @@ def command(
                 partition_by=partition_by,
                 closed=closed,
                 name=name,
+                again=again,
                 times=times,
                 to_format=to_format,
                 source=source,
                 fields=fields,
                 where=messages.where,
+                time_field=messages.time_field,
                 on_error=on_error,
                 compression=compression,
                 decrypt=decrypt,
@@ -279,7 +289,18 @@ def with_options(text: str) -> str:
     text = ARGUMENT_AND_OPTION.sub(r"\1", text)
     text = text.replace("on_unsupported=", "unsupported=")
     text = text.replace("compressor=", "compress=")
-    return ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')} {found[2] or ''}".rstrip(), text)
+    text = text.replace("dataset(..., time_field=", "time_field=").replace("'name:ns')", "'name:ns'")
+    text = text.replace("and None for no folders", "and 'none' for no folders")
+    return ARGUMENT.sub(_option, text)
+
+
+def _option(found: re.Match[str]) -> str:
+    """An argument of the library as an option, its value as the command line takes it."""
+    value = found[2] if found[3] is None else found[3].replace("'", "").replace(", ", ",") or "none"
+    end = "" if value is not None or found.end() == len(found.string) else found.string[found.end()]
+    text = f"--{found[1].replace('_', '-')} {value or ''}"
+    # Other values follow as they are.
+    return text if end.isalnum() or (end in "(['\"-" and end) else text.rstrip()
 
 
 def failed(error: Exception, path: str | None) -> int:

@@ -8,8 +8,7 @@ from flatstream.cli._app import exit_statuses
 from flatstream.cli._formats import Printer, make_format
 from flatstream.cli._inputs import Source, count_option, expand, json_option, paths_argument, source_options
 from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
-from flatstream.cli._show import show
-from flatstream.cli._status import for_each
+from flatstream.cli._show import show, show_each
 
 __all__ = ["command"]
 
@@ -28,4 +27,4 @@ def command(paths: tuple[str, ...], count: int, selection: Selection, source: So
     """
     inputs = expand(paths)
     with Printer(make_format(selection.format, several=len(inputs) > 1)) as printer:
-        return for_each(inputs, lambda one: show(one, source, selection, printer, count))
+        return show_each(inputs, source, selection, lambda one: show(one, source, selection, printer, count))

@@ -12,9 +12,10 @@ import click
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._inputs import Input, Source, expand, json_option, paths_argument, source_options
 from flatstream.cli._output import Progress, count_text, print_json, print_line, size_text
-from flatstream.cli._status import DAMAGED, ERROR, INTACT, for_each
+from flatstream.cli._status import DAMAGED, INTACT, for_each
 from flatstream.errors import FlatStreamError
 from flatstream.index import IndexReport
+from flatstream.index._fields import NoTimeFieldError
 from flatstream.tools.indexing import IndexCheck, IndexCheckReport, IndexingReport, check_index, index
 
 __all__ = ["command"]
@@ -47,8 +48,12 @@ def command(paths: tuple[str, ...], fields: tuple[str, ...], check: bool, as_jso
 
     The index of events.fs is events.fs.idx. It has the range of the time, or of other fields, in each block of some
     64 KiB, so that flatstream.dataset() reads only blocks that can have what is asked for. An index that is there is
-    continued behind its end; one that does not fit, or has other fields, is replaced. In a journal, each segment gets
-    one. The files themselves are not changed.
+    continued behind its end; one that does not fit, or has other fields than those of --field, is replaced: name all
+    that it is to have. In a journal, each segment gets
+    one. A file that can be read from its beginning only, as one of gzip, gets none. The files themselves are not
+    changed.
+
+    With --check, the status is 1 if an index is wrong or left aside. A file without an index is told, with status 0.
     """
     if check and fields:
         raise click.UsageError("--check compares the fields that each index has: --field is not for it")
@@ -98,6 +103,8 @@ def call(function: Callable[..., ReportT], one: Input, source: Source, fields: t
         except FlatStreamError:
             raise
         except (LookupError, TypeError, ValueError) as error:
+            if isinstance(error, NoTimeFieldError):
+                raise FlatStreamError(f"{error.reason}: name the fields, as in --field {error.example}") from error
             if fields or source.schema or source.table:
                 raise click.UsageError(f"{one.name}: {error.args[0]}") from None
             raise FlatStreamError(str(error.args[0])) from error
@@ -121,9 +128,14 @@ def tell(report: IndexingReport) -> None:
         f"{report.path}: {what}; {count_text(report.blocks, 'block')} of {names_of(report.indexes)}, "
         f"{size_text(report.size)}{share}"
     )
+    if report.dropped:
+        kept = dict.fromkeys([*report.dropped, *(field.path for one in report.indexes for field in one.fields)])
+        options = " ".join(f"--field {name}" for name in kept)
+        verb, them = ("is", "it") if len(report.dropped) == 1 else ("are", "them")
+        print_line(f"  {', '.join(report.dropped)} {verb} no longer in it; to keep {them}: {options}")
     for one in report.indexes:
         place = one.file if report.is_journal else report.path
-        if one.replaced_because is not None:
+        if one.replaced_because is not None and not report.dropped:
             print_line(f"  {place}: the index that was there did not fit: {one.replaced_because}")
         if one.gaps:
             lost = sum(end - begin for begin, end in one.gaps)
@@ -144,7 +156,8 @@ def status_of_check(report: IndexCheckReport) -> int:
     """The exit status that the check of an input calls for."""
     if report.count("wrong") or report.count("ignored"):
         return DAMAGED
-    return ERROR if report.count("none") and not report.is_journal else INTACT
+    # A file without an index is read in full, and nothing is wrong with it.
+    return INTACT
 
 
 def tell_check(report: IndexCheckReport) -> None:
@@ -167,13 +180,17 @@ def tell_check(report: IndexCheckReport) -> None:
 def tell_one_check(one: IndexCheck, indent: str = "") -> None:
     """Prints what was found of one index."""
     if one.state == "none":
-        print_line(f"{indent}{one.path}: no index")
+        print_line(f"{indent}{one.path}: no index{'' if one.reason is None else f': {one.reason}'}")
     elif one.state == "ignored":
         print_line(f"{indent}{one.path}: its index is left aside: {one.reason}")
     else:
-        covers = "all" if one.covered == one.stream_size else f"{size_text(one.covered)} of"
+        covers = "of all" if one.covered == one.stream_size else f"covers {size_text(one.covered)} of"
         text = f"its index {'fits' if one.state == 'fits' else 'is wrong'}; {count_text(one.blocks, 'block')} of "
-        print_line(f"{indent}{one.path}: {text}{', '.join(one.fields)}, of {covers} {size_text(one.stream_size)}")
+        text += f"{', '.join(one.fields)}, {covers} {size_text(one.stream_size)}"
+        # A journal's writer continues those of its segments.
+        if one.intact_end > one.covered and not indent:
+            text += f": flatstream index {one.path} continues it"
+        print_line(f"{indent}{one.path}: {text}")
         for problem in one.problems:
             print_line(f"{indent}  {problem}")
         if one.wrong > len(one.problems):

@@ -164,7 +164,7 @@ def rows_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
     if found.writer is not None:
         yield "written by", found.writer
     yield from times_of(found)
-    if found.index is not None and (found.index.blocks or found.index.reason is not None):
+    if found.index is not None:
         yield "index", index_text(found, found.index)
     yield from schema_of(found)
     if found.description is not None:
@@ -218,6 +218,11 @@ def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
             yield "time", "not known: no field says that it is one, with its unit; --time-field NAME:UNIT names it"
         return
     if found.first_time is None or found.last_time is None:
+        if found.frames:
+            none = "the last message has none"
+            if found.first_time is None:
+                none = "the first message has none" if found.last_time else "the first and the last message have none"
+            yield "time", f"not known: {none} ({found.time_field})"
         return
     begin, end = (shortened(time_text(value, found.time_unit)) for value in (found.first_time, found.last_time))
     seconds = found.seconds
@@ -233,6 +238,8 @@ def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
 def index_text(found: StreamInfo, index: IndexInfo) -> str:
     """What its index has, or why it is left aside."""
     anew = f"flatstream index {found.path} builds it anew"
+    if index.is_useless:
+        return f"not used: {index.reason}"
     if not index.segments and index.reason is not None:
         return f"left aside: {index.reason}; {anew}"
     text = f"{', '.join(index.fields) or 'no field'} in {count_text(index.blocks, 'block')}"
@@ -243,6 +250,14 @@ def index_text(found: StreamInfo, index: IndexInfo) -> str:
         text += f"; of {count_text(index.segments)} of {count_text(found.segments, 'segment')}"
     if found.size is not None and index.reason is None:
         text += f"; {size_text(index.size)}, for {size_text(index.covered)} of messages"
+    if index.segments is None:
+        # A journal's writer continues those of its segments. What is damaged gets none.
+        intact_end = index.stream_size
+        if found.damage and found.damage[-1].end >= intact_end:
+            intact_end = found.damage[-1].begin
+        if index.end < intact_end:
+            text += f"; covers {size_text(index.end)} of {size_text(index.stream_size)}: flatstream index {found.path} "
+            text += "continues it"
     if index.left_aside:
         text += f"; {count_text(index.left_aside)} left aside: {index.reason}; {anew}"
     return text

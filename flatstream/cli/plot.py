@@ -51,9 +51,9 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "skip", "stop", "resync"]),
-    default="raise",
+    default="resync",
     show_default=True,
-    help="What happens at damage.",
+    help="What happens at damage. By default it is told, and left out.",
 )
 @json_option
 def command(

@@ -13,8 +13,8 @@ from flatstream.cli._inputs import Input, Source, count_option, expand, json_opt
 from flatstream.cli._last import last_rows
 from flatstream.cli._plans import plan_of
 from flatstream.cli._selection import WHERE_HELP, Selection, selection_options
-from flatstream.cli._show import open_since, tell_loss
-from flatstream.cli._status import combine, for_each
+from flatstream.cli._show import open_since, show_each, tell_loss
+from flatstream.cli._status import combine
 
 __all__ = ["command"]
 
@@ -57,4 +57,4 @@ def command(paths: tuple[str, ...], count: int, from_start: bool, selection: Sel
         return status
 
     with Printer(make_format(selection.format, several=len(inputs) > 1)) as printer:
-        return for_each(inputs, show)
+        return show_each(inputs, source, selection, show)

@@ -22,6 +22,7 @@ from flatstream.datasets._scan import Progress, scan
 from flatstream.datasets._snapshot import Snapshot
 from flatstream.datasets._time_range import TimeRange
 from flatstream.datasets._unify import TIMES, time_of
+from flatstream.description._schemas import UNITS
 from flatstream.tools.inputs import load_schema, pick_table
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def dataset(
     times: Literal["timestamp", "number", "s", "ms", "us", "ns"] = "timestamp",
     use_index: bool = True,
     threads: int | None = None,
+    time_field: str | None = None,
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None,
 ) -> Dataset:
     """Many files as one table: files, journals, compressed ones, each with its own checksum and description.
 
@@ -90,6 +93,12 @@ def dataset(
         Whether the indexes beside files say what need not be read (docs/index.md).
     threads : int, optional
         How many threads decode. By default as many as there are processors, up to 4.
+    time_field : str, optional
+        The path of the field with the time of a message, an integer since 1970 in UTC, in place of the one that
+        descriptions name; with its unit, as in ``"when:ns"``, if its name does not end with it. Files whose schema
+        lacks it say no time.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        The unit of `time_field`.
 
     Returns
     -------
@@ -150,8 +159,27 @@ def dataset(
         undescribed = pick_table(tables, made, name_of_table)
     if threads is not None:
         threads = int_argument("threads", threads, 1, 1024)
-    options = Options(checksum, table, undescribed, on_error, torn_end, cipher, times, use_index, threads)
+    time = _time_of(time_field, time_unit)
+    options = Options(checksum, table, undescribed, on_error, torn_end, cipher, times, use_index, threads, time)
     return Dataset(given, options, find_parts(given))
+
+
+def _time_of(path: Any, unit: Any) -> tuple[str, str | None] | None:
+    """The time that the arguments `time_field` and `time_unit` say."""
+    if unit is not None and (not isinstance(unit, str) or unit not in UNITS):
+        raise ValueError(f"time_unit must be one of {', '.join(map(repr, UNITS))}, got {unit!r:.100}")
+    if path is None:
+        if unit is not None:
+            raise ValueError("time_unit is that of time_field, which was not given")
+        return None
+    if not isinstance(path, str):
+        raise TypeError(f"time_field must be the path of a field, as 'when' or 'when:ns', got {path!r:.100}")
+    name, colon, said = path.partition(":")
+    if not name or (colon and said not in UNITS):
+        raise ValueError(f"time_field must be 'name' or 'name:unit', with one of {', '.join(UNITS)}, got {path!r:.100}")
+    if colon and unit not in (None, said):
+        raise ValueError(f"time_field says the unit {said!r}, and time_unit {unit!r}")
+    return name, said or unit
 
 
 def _names_of(paths: Any) -> list[str]:
@@ -559,6 +587,7 @@ class Dataset(Snapshot):
         compression: Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"] = "zstd",
         resume: bool = True,
         name: str = "export",
+        again: bool = False,
         progress: Callable[[int, int], object] | None = None,
     ) -> ParquetReport:
         """Puts the rows into Parquet files in a folder, each row once, and goes on where the last run stopped.
@@ -595,6 +624,9 @@ class Dataset(Snapshot):
         name : str
             That of the export, with which the names of its files begin. Exports of different names can share a folder:
             of different machines, for instance.
+        again : bool
+            True: begin an export although another one in the folder has rows of the same sources, which readers of the
+            folder then find twice; as for exports with conditions that exclude each other.
         progress : callable, optional
             Called with the bytes that were read, and those that there are.
 
@@ -607,7 +639,7 @@ class Dataset(Snapshot):
         ------
         TypeError, ValueError, KeyError
             An argument is wrong; messages say no time; fields have the names of folders; or an earlier run had other
-            options, or its state is damaged.
+            options, or its state is damaged; or an export of another name in the folder has the same sources.
         FileExistsError
             There was a run, and `resume` is False; or there are its files, and its state is lost.
         FlatStreamError
@@ -646,6 +678,7 @@ class Dataset(Snapshot):
             compression=compression,
             resume=resume,
             name=name,
+            again=again,
             progress=progress,
         )
 

@@ -65,6 +65,8 @@ class Run:
     """One run of an export."""
 
     progress: Callable[[int, int], object] | None = None
+    # Whether rows are exported that another export in the same folder has.
+    again = False
 
     def __init__(
         self,
@@ -102,6 +104,8 @@ class Run:
     def go(self, export: Export) -> ParquetReport:
         self.export = export
         self.report = ParquetReport(export.directory, finished=export.finished)
+        if export.is_new and not self.again:
+            self._check_others()
         self.new = self._new_files()
         try:
             self._export_all()
@@ -115,6 +119,32 @@ class Run:
                 self.errors[0].add_note(f"and also: {other}")
             raise self.errors[0]
         return self.report
+
+    def _check_others(self) -> None:
+        """Raises ValueError if another export in the folder has rows of a source of this one."""
+        for name, state in self.export.others():
+            identities = {one.id for one in state.journals.values() if one.id is not None and one.next}
+            for part in self.dataset._parts:
+                source = part.path if part.journal is None else part.journal
+                if part.journal is not None:
+                    manifest = read_manifest(part.journal) if identities else None
+                    is_shared = manifest is not None and manifest.id in identities
+                else:
+                    # Other machines may have the same path for their own files.
+                    known = state.files.get(source if part.kind == "remote" else os.path.abspath(source))
+                    is_shared = known is not None and bool(known.head) and self._begins_as(part, known)
+                if is_shared:
+                    raise ValueError(
+                        f"the export {name!r} in this folder has rows of {source!r:.200}, and readers of the folder "
+                        f"would find them twice: go on with name={name!r}, export into another folder, or pass "
+                        f"again=True ({self.export.directory})"
+                    )
+
+    def _begins_as(self, part: Part, known: FileState) -> bool:
+        """Whether a file begins as the one of which `known` was exported."""
+        with contextlib.suppress(FileNotFoundError), _open(part) as file:
+            return head_of(file, known.covered) == known.head
+        return False
 
     def _export_all(self) -> None:
         """Exports all files and segments."""

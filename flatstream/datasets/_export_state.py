@@ -26,7 +26,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
@@ -228,6 +228,8 @@ class Export:
         As the state file has it, or a new one.
     finished : int
         How many files got their names that a run that was killed had left.
+    is_new : bool
+        Whether no run has exported anything so far.
 
     Raises
     ------
@@ -251,6 +253,7 @@ class Export:
         self.new = os.path.join(self.folder, NEW)
         self.path = os.path.join(self.folder, STATE)
         self.finished = 0
+        self.is_new = False
         # Folders that this process has made lasting.
         self._lasting: set[str] = set()
         # Whether the state file may be another one than `state`: then no file is removed.
@@ -264,6 +267,7 @@ class Export:
             if found is None:
                 self._check_no_files()
                 self.state = State(secrets.token_hex(4), options)
+                self.is_new = True
             else:
                 if not resume:
                     raise FileExistsError(
@@ -315,9 +319,18 @@ class Export:
         for key in sorted(known.keys() | options.keys()):
             if known.get(key) != options.get(key):
                 raise ValueError(
-                    f"this export was begun with {key}={known.get(key)!r:.200}, and cannot go on with "
-                    f"{key}={options.get(key)!r:.200}: choose another folder or another name for it ({self.path})"
+                    f"this export was begun with {_argument(key, known.get(key))}, and cannot go on with "
+                    f"{_argument(key, options.get(key))}: export into another folder, from the beginning ({self.path})"
                 )
+
+    def others(self) -> Iterator[tuple[str, State]]:
+        """The names and states of the other exports in the folder, without those that cannot be read."""
+        for name in sorted(os.listdir(os.path.dirname(self.folder))):
+            if name != self.name:
+                with contextlib.suppress(OSError, ValueError):
+                    with open(os.path.join(os.path.dirname(self.folder), name, STATE), "rb") as file:
+                        data = file.read()
+                    yield name, State.from_bytes(data)
 
     def _check_no_files(self) -> None:
         """Raises FileExistsError if there are files of an export with this name, whose state is lost."""
@@ -434,6 +447,11 @@ class Export:
         # Also of one that is there: whoever made it may have been killed before this.
         sync_folder(folder)
         self._lasting.add(folder)
+
+
+def _argument(key: str, value: Any) -> str:
+    """An option as it is given; None as its absence."""
+    return f"no {key}=" if value is None else f"{key}={value!r:.200}"
 
 
 def _locked(path: str) -> io.FileIO:

@@ -20,13 +20,15 @@ from flatstream.framing import Deframer, as_deframer
 from flatstream.journal._layout import read_manifest
 from flatstream.reader import StreamReader
 from flatstream.tools._contradictions import check_table
+from flatstream.tools._fields import field_at
+from flatstream.tools._times import time_field
 from flatstream.transforms.described import COMPRESSION, undoing
 
 if TYPE_CHECKING:
     from flatstream.schema import Table
     from flatstream.transforms.ciphers import Cipher
 
-__all__ = ["Head", "Options", "read_head"]
+__all__ = ["Head", "Options", "read_head", "time_said"]
 
 # A head is read with one call if its description is not larger.
 FIRST = 8 << 10
@@ -48,6 +50,8 @@ class Options:
         What the caller says of the messages of all files.
     undescribed : Table or None
         The table of files that do not describe their messages.
+    time : (str, str or None) or None
+        The path of the field with the time of a message, and its unit, if the caller says so.
     """
 
     checksum: Checksum | ChecksumType | str | None = None
@@ -59,6 +63,7 @@ class Options:
     times: Literal["timestamp", "number", "s", "ms", "us", "ns"] = "timestamp"
     use_index: bool = True
     threads: int | None = None
+    time: tuple[str, str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +298,10 @@ def _head(
                 if root is None or root.time_field is None or root.time_unit is None
                 else (root.time_field, root.time_unit)
             )
+        try:
+            time = time_said(table, options, time)
+        except ValueError as error:
+            raise ValueError(f"{part.path}: {error}") from None
     middle = None
     plain = as_deframer(checksum)
     undo = undoing(plain, options.cipher, allow_empty=allow_empty)
@@ -300,6 +309,26 @@ def _head(
     if options.cipher is None and all(transform.name == COMPRESSION for transform in transforms):
         middle = (undo(description) or plain) if transforms else plain
     return Head(checksum, by, description, table, leaves_out, time, compression, begin, allow_empty, middle)
+
+
+def time_said(table: Table, options: Options, otherwise: tuple[str, str] | None) -> tuple[str, str] | None:
+    """The field with the time of a table that the caller says, and its unit; `otherwise` if the caller says none.
+
+    None if the table has no such field, as that of an older schema.
+
+    Raises
+    ------
+    ValueError
+        The field is no integer, or its unit is not known.
+    """
+    if options.time is None:
+        return otherwise
+    path, unit = options.time
+    if field_at(table, path) is None:
+        return None
+    known = otherwise[1] if otherwise is not None and otherwise[0] == path else None
+    found = time_field(table, path if unit is None else (path, unit), known)
+    return found.path, found.unit
 
 
 def _choose(part: Part, description: Description, wanted: Any) -> tuple[Table | None, bool]:

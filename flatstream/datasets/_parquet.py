@@ -39,6 +39,7 @@ def write_parquet(
     compression: str = "zstd",
     resume: bool = True,
     name: str = "export",
+    again: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> ParquetReport:
     """See `Dataset.to_parquet`."""
@@ -51,6 +52,8 @@ def write_parquet(
         raise ValueError(f"compression must be one of {', '.join(COMPRESSIONS)}, got {compression!r:.100}")
     if not isinstance(resume, bool):
         raise TypeError(f"resume must be a bool, got {resume!r:.100}")
+    if not isinstance(again, bool):
+        raise TypeError(f"again must be a bool, got {again!r:.100}")
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, got {type(progress).__name__}")
     row_group_rows = int_argument("row_group_rows", row_group_rows, 1, 1 << 30)
@@ -73,10 +76,12 @@ def write_parquet(
         "fields": None if fields is None else names,
         "where": _text_of(where),
         "times": dataset._options.times,
+        "time_field": None if dataset._options.time is None else ":".join(filter(None, dataset._options.time)),
     }
     run = Run(dataset, layout, names, written, where, open_periods, row_group_rows, max_file_bytes, compression)
     with Export(os.fspath(directory), name, options, resume=resume) as export:
         run.progress = progress
+        run.again = again
         return run.go(export)
 
 
@@ -119,8 +124,10 @@ def _layout(dataset: Dataset, partition_by: Any) -> Partitioning:
     if len(set(keys)) < len(keys) or sum(key in TIMES for key in keys) > 1:
         raise ValueError(f"partition_by has a column, or the time, more than once: {keys!r:.200}")
     others = [key for key in keys if key not in TIMES]
-    # KeyError says which fields there are.
-    schema = dataset._schema(tuple(others))
+    try:
+        schema = dataset._schema(tuple(others))
+    except KeyError as error:
+        raise KeyError(f"{error.args[0]}; and 'hour' and 'day' for the time, and None for no folders") from None
     for key in others:
         kind = schema.field(key).type
         plain = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -149,7 +156,7 @@ def _time_of(dataset: Dataset, key: str) -> tuple[str, str]:
         if one is None:
             raise ValueError(
                 f"partition_by={key!r} needs to know the time of messages, and {part.path!r:.200} does not say which "
-                "field it is: describe streams with their time, or name columns"
+                "field it is: pass dataset(..., time_field='name:ns'), describe streams with it, or name columns"
             )
         found.setdefault(one, part.path)
     if len({path for path, _ in found}) > 1 or (len(found) > 1 and dataset._options.times == "number"):

@@ -18,7 +18,7 @@ from flatstream._seekable import SeekableFile
 from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment, stat_segment
-from flatstream.tools.inputs import ENDINGS, STDIN, Input, expand
+from flatstream.tools.inputs import ENDINGS, NO_STREAMS, STDIN, Input, expand
 
 __all__ = ["OpenPart", "Part", "find_parts", "shown"]
 
@@ -253,7 +253,7 @@ def _inputs_of(name: str) -> list[Input]:
 
 def _nothing_at(name: str) -> FileNotFoundError:
     if os.path.isdir(name):
-        what = f"the folder is no journal, and has no journals and no files that end with {', '.join(ENDINGS)}"
+        what = NO_STREAMS
     elif glob.has_magic(name):
         what = "no file or journal matches the pattern"
     else:

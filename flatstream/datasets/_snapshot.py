@@ -13,12 +13,20 @@ import pyarrow as pa
 from flatstream._core.base.checks import int_argument
 from flatstream._seekable import number_of_threads
 from flatstream.checksums import ChecksumType
-from flatstream.datasets._heads import Head, Options, read_head
+from flatstream.datasets._heads import Head, Options, read_head, time_said
 from flatstream.datasets._parts import Part
 from flatstream.datasets._pieces import Position, Stretch, Target, plan_by_index
 from flatstream.datasets._predicate import Predicate
 from flatstream.datasets._reading import FRAME, FRAME_FIELD, SOURCE_FIELD, SOURCE_FILE, Outcome, Query
-from flatstream.datasets._unify import Kind, TypeConflictError, fields_of_table, labels_of, time_of, unify
+from flatstream.datasets._unify import (
+    Kind,
+    TypeConflictError,
+    fields_of_table,
+    labels_of,
+    raise_missing,
+    time_of,
+    unify,
+)
 from flatstream.description._schemas import find_time
 from flatstream.index import FileIndex, UnusableIndex, load_index
 
@@ -101,7 +109,10 @@ class Snapshot:
             _check_tables(list(found.values()), self._options, [part.path for part in self._parts])
             kinds = list(found.values())
             if not kinds and self._options.undescribed is not None:
-                kinds = [Kind(self._options.undescribed, find_time(self._options.undescribed), "the arguments")]
+                table = self._options.undescribed
+                kinds = [Kind(table, time_said(table, self._options, find_time(table)), "the arguments")]
+            if self._options.time is not None and kinds and all(kind.time is None for kind in kinds):
+                raise_missing(kinds, self._options.time[0])
             self._known_kinds = kinds
         return self._known_kinds
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ __all__ = [
     "fields_of_table",
     "labels_of",
     "nullable_field",
+    "raise_missing",
     "time_of",
     "unify",
 ]
@@ -175,7 +176,7 @@ def unify(kinds: Sequence[Kind], paths: Sequence[str] | None, times: str) -> pa.
     if paths is not None:
         for path in paths:
             if path not in found:
-                _raise_missing(kinds, path)
+                raise_missing(kinds, path)
         order = paths
     return pa.schema([nullable_field(found[name][0]) if name in missing else found[name][0] for name in order])
 
@@ -196,7 +197,8 @@ def nullable_field(field: pa.Field) -> pa.Field:
     return field.with_type(kind).with_nullable(True)
 
 
-def _raise_missing(kinds: Sequence[Kind], path: str) -> None:
+def raise_missing(kinds: Sequence[Kind], path: str) -> NoReturn:
+    """Raises KeyError for a path at which no table has a field."""
     names = list(dict.fromkeys(name for kind in kinds for name in kind.table.field_names))
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     raise KeyError(f"no field {path!r:.200} in any file of the dataset: there are {shown or 'none'}")

@@ -99,6 +99,32 @@ def _find(table: Table, path: str, unit: str | None) -> IndexedField:
     return IndexedField(path, field.kind, default, tuple(steps), unit)
 
 
+class NoTimeFieldError(ValueError):
+    """No field of an index is named, and none is known to be the time.
+
+    Parameters
+    ----------
+    table, example : str
+        The name of the table, and that of a field of it that can be indexed.
+    """
+
+    def __init__(self, table: str, example: str) -> None:
+        super().__init__(table, example)
+        self.table, self.example = table, example
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, without what to pass."""
+        return f"{self.table} has no time field: neither does a description say which it is, nor the name of one field"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reason}. Say which fields get an index, as in index=[{self.example!r}] (of build_index, "
+            f"fields=[{self.example!r}]); or describe the stream with its time, as in time_field={self.example!r}, "
+            "time_unit='ns'"
+        )
+
+
 def choose_fields(table: Table, fields: Iterable[str] | None, description: Description | None) -> list[IndexedField]:
     """The fields that an index gets.
 
@@ -114,18 +140,17 @@ def choose_fields(table: Table, fields: Iterable[str] | None, description: Descr
 
     Raises
     ------
+    NoTimeFieldError
+        There is no such time field.
     ValueError
-        There is no such time field; or the fields are none, too many, or one is there twice.
+        The fields are none, too many, or one is there twice.
     KeyError, TypeError
         See `field_at`.
     """
     time = _time_of(table, description)
     if fields is None:
         if time is None:
-            raise ValueError(
-                f"{table.name} has no time field: neither does a description say which it is, nor does the name of one "
-                f"field. Say which fields get an index, as in index=[{_example(table)!r}]"
-            )
+            raise NoTimeFieldError(table.name, _example(table))
         return [field_at(table, *time)]
     if isinstance(fields, (str, bytes)) or not hasattr(type(fields), "__iter__"):
         raise TypeError(f"the fields of an index must be a list of paths, got {type(fields).__name__}: {fields!r:.100}")

@@ -26,7 +26,7 @@ from flatstream.framing import Deframer, as_deframer, checksum_of
 from flatstream.index._fields import IndexedField, choose_fields, identifier_of, others_of
 from flatstream.index._file import IndexFile, same_content
 from flatstream.index._format import MAX_HASHED_FIRST, Fingerprint, Head, fingerprint_of_first
-from flatstream.index.reading import find_last, first_frame_of, who_else_writes
+from flatstream.index.reading import UNSEEKABLE, find_last, first_frame_of, who_else_writes, why_unseekable
 from flatstream.reader import StreamReader
 from flatstream.transforms.described import is_encrypted, undoing
 
@@ -125,7 +125,8 @@ def build_index(
     Parameters
     ----------
     path : str or os.PathLike
-        The file. It may be compressed, and may be one that is written at the moment: what it has now gets an index.
+        The file. It may be sealed (``.fs.zst``), and may be one that is written at the moment: what it has now gets an
+        index.
     fields : iterable of str, optional
         The paths of the fields of which each block has the range: numbers, bools and enums, in the table, or in tables
         and structs inside it. By default the time field of the description.
@@ -150,7 +151,8 @@ def build_index(
         At the path of the index there is a file that is none.
     ValueError
         There is no time field, and `fields` says none; the stream is encrypted, so that ranges would tell what is
-        secret; the path is a URL.
+        secret; the path is a URL; the file can be read from its beginning only, as one of gzip, so that no query would
+        use an index.
     KeyError, TypeError
         The table has no such field, or it is no number; no table is known.
     InvalidFrameError, FlatbufferError
@@ -243,6 +245,8 @@ class FileIndexer:
         self._file: IndexFile | None = None
         self._closed = False
         try:
+            if not self._ranges.can_seek:
+                raise ValueError(f"{self._path:.200}: {UNSEEKABLE}: {why_unseekable(self._ranges.compression)}")
             self._begin()
         except BaseException:
             self.close()
@@ -268,7 +272,7 @@ class FileIndexer:
         reason = self._misfit(head) if parsed is not None else None
         if parsed is not None and reason is None:
             entries = parsed.entries
-            count = find_last(entries, self._ranges) if self._ranges.can_seek else 0
+            count = find_last(entries, self._ranges)
             if entries and not count:
                 reason = "it is of another stream: the frames where it ends are others"
             else:

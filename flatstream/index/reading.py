@@ -33,7 +33,15 @@ from flatstream.index._format import (
 if TYPE_CHECKING:
     from flatstream.schema import Table
 
-__all__ = ["FieldStatistics", "FileIndex", "UnusableIndex", "load_index", "who_else_writes"]
+__all__ = [
+    "UNSEEKABLE",
+    "FieldStatistics",
+    "FileIndex",
+    "UnusableIndex",
+    "load_index",
+    "who_else_writes",
+    "why_unseekable",
+]
 
 logger = logging.getLogger("flatstream.index")
 
@@ -44,6 +52,9 @@ LEAST_LIMIT = 4 << 20
 # How many of the last messages with blocks may have lost their place, because the end of the stream was written anew.
 MAX_STEPS_BACK = 64
 
+
+# Why a compressed file that is not sealed has no use of an index.
+UNSEEKABLE = "the stream cannot be read at offsets"
 
 # In nanoseconds. A file that was changed longer ago cannot have been changed since without another time: the times of
 # file systems go in steps of some milliseconds, or of two seconds.
@@ -155,6 +166,12 @@ class FileIndex:
 
 class _UnusableError(Exception):
     """An index that is left aside; the text says why."""
+
+
+def why_unseekable(compression: str | None) -> str:
+    """What to tell of a file that cannot be read at offsets, behind `UNSEEKABLE`."""
+    kind = f"{compression} is" if compression else "it is"
+    return f"{kind} read from the beginning only, and no index is used; a plain or sealed file can have one"
 
 
 def load_index(
@@ -332,7 +349,7 @@ def _load(name: str, read: _Read, stream: _Ranges, table: Table | None, checksum
     if table is not None:
         fields = _fields_of(head, table, notes)
     if not stream.can_seek:
-        raise _UnusableError("the stream cannot be read at offsets")
+        raise _UnusableError(UNSEEKABLE)
     if first_frame_of(stream, head.first_frame.size) != head.first_frame:
         raise _UnusableError("it is of another stream: the first frame is another")
     entries = parsed.entries

@@ -28,6 +28,8 @@ class IndexInfo:
         The fields of which it has the ranges; none if it is left aside.
     blocks, size, covered : int
         How many blocks it has, how many bytes, and how many bytes of the stream the blocks have.
+    end, stream_size : int
+        Where the last block ends, and how many bytes the stream has; of a journal, the sums.
     ranges : dict
         The lowest and the highest value of each field in all blocks; without fields that have none.
     reason : str or None
@@ -44,6 +46,15 @@ class IndexInfo:
     reason: str | None = None
     segments: int | None = None
     left_aside: int | None = None
+    end: int = 0
+    stream_size: int = 0
+
+    @property
+    def is_useless(self) -> bool:
+        """Whether the stream can be read from its beginning only, so that no index is used."""
+        from flatstream.index.reading import UNSEEKABLE
+
+        return self.reason is not None and self.reason == UNSEEKABLE
 
 
 def index_of_file(path: str, table: Table | None, checksum: str | None) -> IndexInfo | None:
@@ -57,7 +68,7 @@ def index_of_journal(directory: str, table: Table | None, checksum: str | None) 
     from flatstream.journal._layout import list_segments
     from flatstream.journal._segment_files import open_segment
 
-    found: list[FileIndex | UnusableIndex] = []
+    found: list[tuple[FileIndex | UnusableIndex, int]] = []
     for segment in list_segments(directory):
         # Retention may remove it.
         with suppress(FileNotFoundError):
@@ -69,13 +80,14 @@ def index_of_journal(directory: str, table: Table | None, checksum: str | None) 
     from flatstream.index import FileIndex
 
     info = _info_of(found)
-    usable = sum(isinstance(one, FileIndex) for one in found)
+    usable = sum(isinstance(one, FileIndex) for one, _ in found)
     return IndexInfo(**vars(info) | {"segments": usable, "left_aside": len(found) - usable})
 
 
 def _load(
     path: str, open_bytes: Callable[[], RangeFile], table: Table | None, checksum: str | None
-) -> FileIndex | UnusableIndex | None:
+) -> tuple[FileIndex | UnusableIndex, int] | None:
+    """The index, and the size of the stream; None if there is none."""
     name = next((name for name in index_paths(path) if os.path.lexists(name)), None)
     if name is None:
         return None
@@ -84,22 +96,23 @@ def _load(
 
     try:
         with open_bytes() as stream:
-            return load_index(path, stream, table=table, checksum=checksum)
+            return load_index(path, stream, table=table, checksum=checksum), stream.size
     except ImportError as error:
-        return UnusableIndex(str(error), name)
+        return UnusableIndex(str(error), name), 0
 
 
-def _info_of(found: list[FileIndex | UnusableIndex]) -> IndexInfo:
+def _info_of(known: list[tuple[FileIndex | UnusableIndex, int]]) -> IndexInfo:
     from flatstream.index import FileIndex, UnusableIndex
 
+    found = [one for one, _ in known]
     usable = [one for one in found if isinstance(one, FileIndex)]
     ranges: dict[str, tuple[int, int] | tuple[float, float]] = {}
     for one in usable:
-        for path, known in one.statistics.items():
+        for path, each in one.statistics.items():
             # A block without a value has the highest number as its lowest one.
-            has_value = known.low <= known.high
+            has_value = each.low <= each.high
             if has_value.any():
-                low, high = known.low[has_value].min().item(), known.high[has_value].max().item()
+                low, high = each.low[has_value].min().item(), each.high[has_value].max().item()
                 before = ranges.get(path, (low, high))
                 ranges[path] = min(low, before[0]), max(high, before[1])
     return IndexInfo(
@@ -109,4 +122,6 @@ def _info_of(found: list[FileIndex | UnusableIndex]) -> IndexInfo:
         sum(int((one.ends - one.offsets).sum()) for one in usable),
         ranges,
         next((one.reason for one in found if isinstance(one, UnusableIndex)), None),
+        end=sum(one.covered for one in usable),
+        stream_size=sum(size for one, size in known if isinstance(one, FileIndex)),
     )

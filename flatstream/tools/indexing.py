@@ -16,6 +16,7 @@ from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.choice import described_tables
 from flatstream.framing import as_deframer
 from flatstream.index import FileIndex, FileIndexer, IndexReport, UnusableIndex, load_index
+from flatstream.index.reading import UNSEEKABLE, why_unseekable
 from flatstream.reader import StreamReader
 from flatstream.tools.inputs import INDEX, Input, Opened, UnreadableError, only_input, pick_table
 
@@ -61,12 +62,15 @@ class IndexingReport:
         What has got no index.
     is_journal : bool
         Whether it is a journal.
+    dropped : tuple of str
+        The fields that an index had until now, and has no longer, because `fields` does not name them.
     """
 
     path: str
     indexes: tuple[IndexReport, ...]
     left_out: tuple[LeftOut, ...] = ()
     is_journal: bool = False
+    dropped: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -92,6 +96,7 @@ class IndexingReport:
         """The fields, as JSON has them."""
         content: dict[str, Any] = {"path": self.path, "journal": self.is_journal}
         content |= {name: getattr(self, name) for name in ("blocks", "size", "stream_size", "lost_bytes")}
+        content["dropped"] = list(self.dropped)
         content["indexes"] = [asdict(one) for one in self.indexes]
         content["left_out"] = [asdict(one) for one in self.left_out]
         return content
@@ -108,10 +113,11 @@ class IndexCheck:
     index : str or None
         The path of the index.
     state : {"fits", "none", "ignored", "wrong"}
-        Each block has the frames, and no message has a value outside of the range, that the index says; there is none;
-        readers leave it aside; or queries that use it would miss messages.
+        Each block has the frames, and no message has a value outside of the range, that the index says; there is none,
+        or none that could be used, because the file can be read from its beginning only; readers leave it aside; or
+        queries that use it would miss messages.
     reason : str or None
-        Why it is left aside, or what is wrong first.
+        Why there can be none, why it is left aside, or what is wrong first.
     problems : tuple of str
         What is wrong, of the first blocks.
     wrong : int
@@ -120,6 +126,8 @@ class IndexCheck:
         The paths of its fields.
     blocks, covered, stream_size : int
         How many blocks it has, where the last one ends, and how many bytes the stream has.
+    intact_end : int
+        Where the last intact frame ends, if it was compared; what is behind `covered` has no index yet.
     """
 
     path: str
@@ -132,6 +140,7 @@ class IndexCheck:
     blocks: int = 0
     covered: int = 0
     stream_size: int = 0
+    intact_end: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,7 +199,8 @@ def index(
     Returns
     -------
     IndexingReport
-        An index that a journal's writer is just writing is left out, and so is a file without a byte.
+        An index that a journal's writer is just writing is left out, and so are a file without a byte and one that can
+        be read from its beginning only, as one of gzip: nothing would use its index.
 
     Raises
     ------
@@ -225,10 +235,13 @@ def index(
     with _open(one, checksum, schema, table) as opened:
         known = opened.table
         if not is_journal:
+            if (why := _unseekable(one.name)) is not None:
+                return IndexingReport(one.name, (), (LeftOut(one.name, why),))
             if known is None:
                 raise LookupError(_no_table(opened))
-            report = _build(one.name, None, chosen, known, opened.checksum, _step(progress, one.size))
-            return IndexingReport(one.name, (report,))
+            dropped: list[str] = []
+            report = _build(one.name, None, chosen, known, opened.checksum, _step(progress, one.size), dropped)
+            return IndexingReport(one.name, (report,), dropped=tuple(dropped))
         assert opened.checksum is not None
         return _index_journal(one, chosen, known if schema is not None else None, table, opened.checksum, progress)
 
@@ -268,6 +281,8 @@ def check_index(
         with _open(one, checksum, schema, table) as opened:
             deframer, kind = opened.reader.deframer, opened.checksum
             given = opened.table if schema is not None or table is not None else None
+        if (why := _unseekable(one.name)) is not None:
+            return IndexCheckReport(one.name, (IndexCheck(one.name, None, "none", why),))
         assert kind is not None
         found = _check(
             one.name,
@@ -301,6 +316,12 @@ def _open(one: Input, checksum: Any, schema: Any, table: str | None) -> Opened:
     return opened
 
 
+def _unseekable(path: str) -> str | None:
+    """Why a file has no use of an index, because it can be read from its beginning only; None if that is not so."""
+    with open_ranges(path) as stream:
+        return None if stream.can_seek else f"{UNSEEKABLE}: {why_unseekable(stream.compression)}"
+
+
 def _no_table(opened: Opened) -> str:
     if opened.tables:
         names = ", ".join(sorted({table.name for table in opened.tables.values()}))
@@ -321,9 +342,15 @@ def _build(
     table: Table,
     checksum: str | None,
     step: Callable[[int], object],
+    dropped: list[str],
 ) -> IndexReport:
-    if fields is None and os.path.exists(path + INDEX if out is None else out):
-        fields = _fields_there(path, table)
+    """Builds an index, and adds to `dropped` the fields that are no longer in it."""
+    before: list[str] | None = None
+    if os.path.exists(path + INDEX if out is None else out):
+        before = _fields_there(path, table)
+        dropped += [name for name in before or () if fields is not None and name not in (*fields, *dropped)]
+    if fields is None:
+        fields = before
     with FileIndexer(path, fields, table=table, checksum=checksum, out=out) as indexer:
         while indexer.advance(None, STEP):
             step(indexer.position)
@@ -361,6 +388,7 @@ def _index_journal(
     step = _step(progress, one.size)
     reports: list[IndexReport] = []
     left_out: list[LeftOut] = []
+    dropped: list[str] = []
     done = 0
     for listed in list_segments(one.name):
         # Retention may remove it.
@@ -374,7 +402,8 @@ def _index_journal(
                 left_out.append(LeftOut(segment.path, why or "its schema is not known"))
                 continue
             try:
-                reports.append(_build(segment.path, index_path(segment), fields, table, checksum, _behind(step, done)))
+                out, behind = index_path(segment), _behind(step, done)
+                reports.append(_build(segment.path, out, fields, table, checksum, behind, dropped))
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
@@ -383,7 +412,7 @@ def _index_journal(
             if not any(map(os.path.exists, files_of_segment(segment, [])[1:])):
                 # Removed since, before its index was there.
                 os.unlink(index_path(segment))
-    return IndexingReport(one.name, tuple(reports), tuple(left_out), is_journal=True)
+    return IndexingReport(one.name, tuple(reports), tuple(left_out), True, tuple(dropped))
 
 
 def _behind(step: Callable[[int], object], done: int) -> Callable[[int], object]:
@@ -474,7 +503,7 @@ def _check(
         return IndexCheck(path, found.path, "ignored", found.reason, stream_size=size)
     assert table is not None
     with open_reader() as reader:
-        problems = list(_misplaced(reader, found))
+        intact_end, problems = _misplaced(reader, found)
     with open_reader() as reader:
         problems += _out_of_range(reader, table, found, step)
     step(size)
@@ -489,6 +518,7 @@ def _check(
         len(found),
         found.covered,
         size,
+        intact_end,
     )
 
 
@@ -501,18 +531,21 @@ def _described(description: Description | None, found: FileIndex) -> Table | Non
     return None
 
 
-def _misplaced(reader: StreamReader, found: FileIndex) -> Iterator[str]:
-    """In which blocks other frames are than the index says."""
+def _misplaced(reader: StreamReader, found: FileIndex) -> tuple[int, list[str]]:
+    """Where the last intact frame ends, and in which blocks other frames are than the index says."""
     import numpy as np
 
     # Where the first frame of each block begins, and where the last one ends.
     begins = np.full(len(found), -1, "int64")
     ends = begins.copy()
     last_frames = found.first_frames + found.frames - 1
+    intact_end = 0
+    problems = []
     for batch in reader.batches(FRAMES):
         first = reader.frames_read + reader._frames_refused - len(batch)
         offsets = np.asarray(batch.frame_offsets).astype("int64")
         behind = np.asarray(batch.offsets).astype("int64") + np.asarray(batch.lengths) + batch.stream_offset
+        intact_end = int(behind[-1]) if len(behind) else intact_end
         for numbers, places, into in ((found.first_frames, offsets, begins), (last_frames, behind, ends)):
             low, high = np.searchsorted(numbers, (first, first + len(batch)))
             into[low:high] = places[numbers[low:high] - first]
@@ -520,10 +553,11 @@ def _misplaced(reader: StreamReader, found: FileIndex) -> Iterator[str]:
         are = "there are not so many"
         if begins[block] >= 0 and ends[block] >= 0:
             are = f"they are from {begins[block]:,} to {ends[block]:,}"
-        yield (
+        problems.append(
             f"the frames of block {block} are said to be from offset {found.offsets[block]:,} to "
             f"{found.ends[block]:,}, and {are}"
         )
+    return intact_end, problems
 
 
 def _out_of_range(reader: StreamReader, table: Table, found: FileIndex, step: Callable[[int], object]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import io
 import os
@@ -62,6 +63,8 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # The endings of the files that a folder stands for, unless it is a journal.
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 ENDINGS = tuple(f".fs{ending}" for ending in ("", *COMPRESSED))
+
+NO_STREAMS = f"the folder is no journal, and has no journals and no files that end with {', '.join(ENDINGS)}"
 
 # What the name of an index ends with (`flatstream.index`), behind the name of its file, or of that before it was
 # compressed.
@@ -160,11 +163,19 @@ class Input:
         A pipe can be read once, and its size is not known.
     size : int or None
         In bytes; of a journal that of its segments. None if it is not known.
+    missing : str or None
+        Why a folder or a pattern stands for nothing. Such an input, of the kind "file", cannot be opened.
     """
 
     name: str
     kind: Kind
     size: int | None = None
+    missing: str | None = None
+
+    def check_there(self) -> None:
+        """Raises FileNotFoundError if this is a folder or a pattern that stands for nothing."""
+        if self.missing is not None:
+            raise FileNotFoundError(errno.ENOENT, self.missing, self.name)
 
     def open(
         self,
@@ -203,8 +214,9 @@ class Input:
         LookupError
             There is no such table, or the schema contradicts the stream's description.
         OSError
-            It cannot be read.
+            It cannot be read, or stands for nothing.
         """
+        self.check_there()
         made = None if schema is None else load_schema(schema)
         choice = IfReadable(cipher) if stored == "if unreadable" else None
         opened = self._open_reader(checksum, options, cipher if choice is None else choice, stored=stored is True)
@@ -467,7 +479,7 @@ def pick_table(tables: dict[str, Table], schema: Schema | None, name: str | None
 # Paths
 
 
-def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
+def expand(paths: Iterable[str | os.PathLike[str]], *, keep_missing: bool = False) -> list[Input]:
     """The inputs that paths stand for.
 
     Parameters
@@ -475,6 +487,8 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
     paths : iterable of paths
         Of files; of journals, which are folders; of other folders, which stand for the ``.fs`` files (compressed ones
         too) and the journals in them; patterns such as ``"*.fs"``; URLs; and "-" for standard input.
+    keep_missing : bool
+        Whether a folder or a pattern that stands for nothing becomes an input, too, which cannot be opened.
 
     Returns
     -------
@@ -486,9 +500,15 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
     Raises
     ------
     ValueError
-        A folder or a pattern stands for nothing; "-" comes twice.
+        A folder or a pattern stands for nothing, without `keep_missing`; "-" comes twice.
     """
     inputs: list[Input] = []
+
+    def add(name: str, found: list[Input], missing: str) -> None:
+        if not found and not keep_missing:
+            raise ValueError(f"{name!r}: {missing}")
+        inputs.extend(found or [Input(name, "file", None, missing)])
+
     for path in paths:
         name = os.fspath(path)
         if name == STDIN:
@@ -502,11 +522,11 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
             if not name.endswith(INDEX):
                 found = [one for one in found if not is_index(one)]
             if not found:
-                raise ValueError(f"no file matches {name!r}")
+                add(name, [], "no file matches this pattern")
             for one in found:
-                inputs += _of_path(one)
+                add(one, _of_path(one), NO_STREAMS)
         else:
-            inputs += _of_path(name)
+            add(name, _of_path(name), NO_STREAMS)
     return inputs
 
 
@@ -546,8 +566,6 @@ def _of_path(path: str) -> list[Input]:
                 inputs.append(Input(inside, "journal", size))
         elif name.endswith(ENDINGS):
             inputs += _of_path(inside)
-    if not inputs:
-        raise ValueError(f"the folder {path!r} is no journal, and has no files that end with .fs")
     return inputs
 
 

@@ -14,7 +14,7 @@ from flatstream.errors import FlatStreamError
 from flatstream.tools._indexes import IndexInfo, index_of_file, index_of_journal
 from flatstream.tools._journals import examine_journal
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
-from flatstream.tools.inputs import Input, NotAStreamError, Opened, UnreadableError, decompression, only_input
+from flatstream.tools.inputs import INDEX, Input, NotAStreamError, Opened, UnreadableError, decompression, only_input
 from flatstream.transforms.described import begins_as
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from flatstream.transforms.encryption import EncryptionReport
 
 __all__ = ["StreamInfo", "info"]
+
+# The table of the messages of an index (`flatstream.index`).
+INDEX_TABLE = "flatstream.index.Entry"
 
 # Of files up to this size every payload is checked; of larger ones frames are counted by their headers.
 MOST_CHECKED = 64 << 20
@@ -253,7 +256,7 @@ def info(
         return StreamInfo(
             one.name,
             "stream",
-            "a flatstream stream" + ("" if opened.compression is None else f", compressed with {opened.compression}"),
+            _what(one.name, opened),
             hint=decompression(opened.compression, one.name) if totals.is_cut_off else None,
             size=size,
             checksum=opened.checksum,
@@ -276,6 +279,13 @@ def info(
             **_schema_fields(opened, is_given=schema is not None),
             **_time_fields(times, totals.first, totals.last),
         )
+
+
+def _what(name: str, opened: Opened) -> str:
+    """What a stream is: that of an index has the table of indexes."""
+    if any(root.table == INDEX_TABLE for root in getattr(opened.description, "roots", ())):
+        return f"an index of {name.removesuffix(INDEX)}" if name.endswith(INDEX) else "an index of a flatstream stream"
+    return "a flatstream stream" + ("" if opened.compression is None else f", compressed with {opened.compression}")
 
 
 def _index_of(one: Input, opened: Opened) -> IndexInfo | None:

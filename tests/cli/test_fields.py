@@ -162,3 +162,49 @@ def test_options_of_similar_programs_are_hinted_at(call: Any, arguments: tuple[s
     assert result.status == 2
     assert hint in result.errors
     assert result.errors.count("\n") == 1
+
+
+def test_field_that_an_input_lacks_is_null_where_another_has_it(tmp_path: Path) -> None:
+    new = "struct Cpu { user:int; system:int; } table Sample { time_ns:ulong; host:string; cpu:Cpu; } root_type Sample;"
+    old = "table Sample { time_ns:ulong; } root_type Sample;"
+    for name, text, fields in (("a.fs", new, {"host": "x", "cpu": {"user": 1, "system": 2}}), ("b.fs", old, {})):
+        table = Schema.from_fbs(text=text).root
+        assert table is not None
+        with flatstream.open(tmp_path / name, "w", describe=table) as writer:
+            RecordWriter(writer, table).write_records({"time_ns": number, **fields} for number in (1, 2))
+
+    def call(*arguments: str) -> Result:
+        return call_flatstream(*arguments, cwd=tmp_path)
+
+    for command in ("cat", "head", "tail"):
+        found = rows(call(command, "b.fs", "a.fs", "--fields", "host,time_ns,cpu.user"))
+        assert [list(row.values()) for row in found] == [[None, 1, None], [None, 2, None], ["x", 1, 1], ["x", 2, 1]]
+        assert list(found[0]) == ["host", "time_ns", "cpu.user"]
+    # In CSV, a struct has a column for each of its fields. And an input may lack all fields.
+    lines = call("cat", "b.fs", "a.fs", "--format", "csv", "--fields", "cpu,host").lines
+    assert lines == ["cpu.user,cpu.system,host", ",,", ",,", "1,2,x", "1,2,x"]
+    # No input has it: nothing is shown.
+    wrong = call("cat", "a.fs", "b.fs", "--fields", "time_ns,hots")
+    assert (wrong.status, wrong.output) == (2, "")
+    assert "--fields: no input has a field hots; Sample has host" in wrong.errors
+    # Of a condition, the input is named, and the others are shown.
+    wrong = call("cat", "b.fs", "a.fs", "--where", "host == 'x'")
+    assert (wrong.status, len(wrong.lines)) == (2, 2)
+    assert wrong.errors.startswith("flatstream cat: b.fs: --where: ")
+    assert call("cat", "b.fs", "--fields", "host").status == 2
+
+
+def test_number_for_a_time_in_another_unit_is_doubted_once(tmp_path: Path) -> None:
+    table = Schema.from_fbs(text="table Sample { time_ns:ulong; } root_type Sample;").root
+    assert table is not None
+    for name in ("a.fs", "b.fs"):
+        with flatstream.open(tmp_path / name, "w", describe=table) as writer:
+            RecordWriter(writer, table).write(time_ns=1_795_957_200 * 10**9)
+    result = call_flatstream("cat", "a.fs", "b.fs", "--since", "1795957200", cwd=tmp_path)
+    assert (result.status, len(result.lines)) == (0, 2)
+    assert result.errors == (
+        "flatstream cat: --since 1795957200 is 1970-01-01T00:00:01.795957200Z, because time_ns counts in ns; in s it "
+        "would be 2026-11-29T13:00:00Z\n"
+    )
+    for number in ("3", str(1_795_957_200 * 10**9)):
+        assert call_flatstream("cat", "a.fs", "--since", number, cwd=tmp_path).errors == ""

@@ -78,9 +78,38 @@ def test_fields_that_were_chosen_once_are_kept(folder):
     replaced = call_flatstream("index", "a.fs", "--field", "sequence")
     assert (replaced.status, len(replaced.lines)) == (0, 2)
     assert replaced.lines[0].startswith("a.fs: index replaced; ")
+    assert replaced.lines[1] == (
+        "  load_1, cpu_total.user are no longer in it; to keep them: --field load_1 --field cpu_total.user "
+        "--field sequence"
+    )
+    assert index("a.fs", ["load_1"]).dropped == ("sequence",)
+    assert index("a.fs", ["load_1", "sequence"]).dropped == ()
+
+
+def test_stream_without_a_time_field_is_told_in_words_of_the_command_line(folder):
+    table = flatstream.Schema.from_fbs(text="table Event { when:long; } root_type Event;").root
+    assert table is not None
+    with flatstream.open("when.fs", "w", describe=table) as writer:
+        flatstream.RecordWriter(writer, table).write(when=1)
+    result = call_flatstream("index", "when.fs")
+    assert (result.status, result.errors.count("\n")) == (4, 1)
+    assert result.errors.endswith("name the fields, as in --field when\n")
+    with pytest.raises(ValueError, match=r"index=\['when'\].* time_field='when', time_unit='ns'"):
+        flatstream.build_index("when.fs")
+
+
+def test_info_of_an_index_says_of_what_it_is(folder):
+    index("a.fs")
+    assert call_flatstream("info", "a.fs.idx").lines[0] == "a.fs.idx: an index of a.fs"
+    shutil.copy("a.fs.idx", "other.fs")
+    assert call_flatstream("info", "other.fs").lines[0] == "other.fs: an index of a flatstream stream"
+
+
+def test_info_says_why_the_time_is_not_known(folder):
+    with flatstream.open("a.fs", "a") as writer:
+        flatstream.RecordWriter(writer, root()).write(sequence=7)
     assert (
-        replaced.lines[1]
-        == "  a.fs: the index that was there did not fit: it has other fields, or is about other messages"
+        "  time          not known: the last message has none (wall_time_ns)" in call_flatstream("info", "a.fs").lines
     )
 
 
@@ -187,9 +216,59 @@ def test_damage_is_told_and_the_rest_has_an_index(folder):
 def test_compressed_files_have_indexes(folder):
     (folder / "a.fs.gz").write_bytes(gzip.compress((folder / "a.fs").read_bytes()))
     flatstream.seal("a.fs", "a.fs.zst")
-    for name in ("a.fs.zst", "a.fs.gz"):
-        assert call_flatstream("index", name).output.startswith(f"{name}: index created; ")
+    assert call_flatstream("index", "a.fs.zst").output.startswith("a.fs.zst: index created; ")
     assert call_flatstream("index", "--check", "a.fs.zst").output.startswith("a.fs.zst: its index fits; ")
+
+
+def test_file_that_can_be_read_from_its_beginning_only_gets_no_index(folder):
+    index("a.fs")
+    (folder / "b.fs.gz").write_bytes(gzip.compress((folder / "a.fs").read_bytes()))
+    built = call_flatstream("index", "a.fs", "b.fs.gz")
+    assert (built.status, built.errors) == (0, "")
+    said = "b.fs.gz: no index: the stream cannot be read at offsets: gzip is read from the beginning only"
+    assert built.lines[1].startswith(said)
+    assert not (folder / "b.fs.gz.idx").exists()
+    # One that was built by an earlier version.
+    shutil.copy("a.fs.idx", "b.fs.gz.idx")
+    checked = call_flatstream("index", "--check", "a.fs", "b.fs.gz")
+    assert (checked.status, checked.errors) == (0, "")
+    assert checked.lines[1].startswith(said)
+    assert "not used: the stream cannot be read at offsets\n" in call_flatstream("info", "b.fs.gz").output
+    with pytest.raises(ValueError, match=r"b\.fs\.gz: the stream cannot be read at offsets: gzip is read"):
+        flatstream.build_index("b.fs.gz")
+
+
+def test_index_that_has_a_part_of_the_stream_says_so(folder):
+    index("a.fs")
+    size = (folder / "a.fs").stat().st_size
+    with flatstream.open("a.fs", "a") as writer:
+        flatstream.RecordWriter(writer, root()).write(sequence=7)
+    whole = (folder / "a.fs").read_bytes()
+    continues = "flatstream index a.fs continues it\n"
+    checked = call_flatstream("index", "--check", "a.fs")
+    assert checked.status == 0
+    assert ", covers " in checked.output
+    assert checked.output.endswith(continues)
+    assert continues in call_flatstream("info", "a.fs").output
+    index("a.fs")
+    # A torn frame gets no index.
+    (folder / "a.fs").write_bytes(whole + whole[size:-4])
+    for arguments in (("index", "--check", "a.fs"), ("info", "a.fs")):
+        assert "continues it" not in call_flatstream(*arguments).output
+
+
+def test_index_without_a_block_is_named(folder):
+    with flatstream.open("new.fs", "w", index=["sequence"], **described()) as writer:
+        records = flatstream.RecordWriter(writer, root())
+        records.write_records({"sequence": number} for number in range(3000))
+        shutil.copy("new.fs.idx", "kept.idx")
+    shutil.copy("kept.idx", "new.fs.idx")
+    continues = "flatstream index new.fs continues it\n"
+    checked = call_flatstream("index", "--check", "new.fs")
+    assert "its index fits; 0 blocks of sequence, covers 0 bytes of " in checked.output
+    line = next(line for line in call_flatstream("info", "new.fs").lines if line.startswith("  index "))
+    assert "sequence in 0 blocks; " in line
+    assert (line + "\n").endswith(continues)
 
 
 def test_journal_is_indexed_as_its_writer_does_it(folder):
@@ -292,7 +371,7 @@ def test_check_compares_fields_of_each_kind(folder):
 
 def test_check_without_an_index_says_so(folder):
     result = call_flatstream("index", "--check", "a.fs")
-    assert (result.status, result.output) == (4, "a.fs: no index\n")
+    assert (result.status, result.output) == (0, "a.fs: no index\n")
     found = json.loads(call_flatstream("index", "--check", "--json", "a.fs").output)
     assert found["checks"][0]["state"] == "none"
 

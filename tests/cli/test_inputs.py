@@ -12,7 +12,7 @@ import pytest
 import flatstream
 from flatstream.journal import JournalReader
 from flatstream.tools.inputs import Input, NotAStreamError, expand, passed_over, pick_table
-from support.cli import environment, script
+from support.cli import call_flatstream, environment, script
 from support.cli_samples import SCHEMA, described, telemetry, write_events
 from support.journal_folders import make_journal
 
@@ -79,13 +79,29 @@ def test_index_of_a_file_is_no_input_unless_it_is_named(folder):
     ("paths", "message"),
     [
         (["*.nothing"], "no file matches"),
-        (["other"], "is no journal, and has no files"),
+        (["other"], "is no journal, and has no journals and no files that end with .fs, .fs.gz, "),
         (["-", "a.fs", "-"], "can be read once only"),
     ],
 )
 def test_paths_that_stand_for_nothing_are_errors(folder, paths, message):
     with pytest.raises(ValueError, match=message):
         expand(paths)
+
+
+def test_paths_that_stand_for_nothing_leave_the_others_to_be_read(folder):
+    found = expand(["other", "*.nothing", "a.fs"], keep_missing=True)
+    assert [one.name for one in found] == ["other", "*.nothing", "a.fs"]
+    with pytest.raises(FileNotFoundError, match="has no journals and no files"):
+        found[0].open()
+    for command in ("info", "verify", "index", "cat", "head", "tail", "recover"):
+        given = ("--schema", SCHEMA, "--field", "sequence") if command == "index" else ()
+        result = call_flatstream(command, "other", "*.nothing", "absent", "b.fs", *given)
+        lines = result.errors.splitlines()
+        assert (result.status, [line.split(": ")[1] for line in lines]) == (4, ["other", "*.nothing", "absent"]), result
+        assert "no files that end with .fs, .fs.gz" in lines[0]
+        assert "no file matches this pattern" in lines[1]
+        assert "No such file or directory" in lines[2]
+        assert result.output, command
 
 
 def test_input_is_opened_with_what_is_known_of_it(folder):

@@ -227,7 +227,11 @@ def test_plot_tells_damage_and_tells_lines_apart(folder: Path) -> None:
     bars = call_flatstream("plot", "in.fs", *arguments, "--by", "host", "--percentiles", "50,90", "--json", cwd=folder)
     (bar, *_) = json.loads(bars.output)["bars"]
     assert (len(bar["keys"]), bar["ranks"], len(bar["heights"][0])) == (len(bar["heights"]), [50, 90], 2)
+    # By default, the rest is drawn, as cat shows it.
     done = call_flatstream("plot", "torn.fs", *arguments, cwd=folder)
+    assert (done.status, len(done.lines)) == (DAMAGED, len(whole.lines))
+    assert "damaged: 1 place, " in done.errors
+    done = call_flatstream("plot", "torn.fs", *arguments, "--on-error", "raise", cwd=folder)
     assert (done.status, done.output) == (DAMAGED, "")
     assert "--on-error resync" in done.errors
 

@@ -147,3 +147,31 @@ def test_wrong_usage_makes_nothing(tmp_path: Path) -> None:
         assert done.errors.count("\n") == 1, done.errors
         assert message in done.errors, done.errors
     assert [path.name for path in tmp_path.iterdir()] == ["a.fs"]
+
+
+def test_messages_name_options_and_their_values_as_they_are_typed(tmp_path: Path) -> None:
+    from flatstream import Schema
+
+    write_readings(tmp_path / "a.fs", range(3))
+
+    def errors(*options: str) -> str:
+        return call_flatstream("convert", "a.fs", "lake", *options, cwd=tmp_path).errors
+
+    assert errors("--partition-by", "hour") == ""
+    text = errors("--partition-by", "hour", "--fields", "time_ns,host")
+    assert "was begun with no --fields, and cannot go on with --fields time_ns,host: export into another folder" in text
+    assert "begun with --partition-by hour, and cannot go on with --partition-by none:" in errors(
+        "--partition-by", "none"
+    )
+    text = errors("--partition-by", "hour", "--name", "b")
+    assert "go on with --name export, export into another folder, or pass --again" in text
+    assert "'hour' and 'day' for the time, and 'none' for no folders" in errors("--partition-by", "hours")
+    assert errors("--partition-by", "hour", "--name", "b", "--again") == ""
+    assert numbers_of(tmp_path / "lake") == [0, 0, 1, 1, 2, 2]
+    schema = Schema.from_fbs(text="table T { when: long; number: int; } root_type T;")
+    with flatstream.open(tmp_path / "a.fs", "w", checksum="crc32", describe=schema) as stream:
+        RecordWriter(stream, schema.root).write_record({"when": 1, "number": 7})
+    done = call_flatstream("convert", "a.fs", "when", "--partition-by", "hour", cwd=tmp_path)
+    assert "pass --time-field name:ns, describe streams" in done.errors
+    done = call_flatstream("convert", "a.fs", "when", "--partition-by", "hour", "--time-field", "when:s", cwd=tmp_path)
+    assert (done.status, rows_of(tmp_path / "when")) == (INTACT, [("date=1970-01-01/hour=0", 7)])

@@ -229,8 +229,8 @@ def test_times_are_rounded_down_to_another_unit_also_before_1970(tmp_path: Path)
     assert column.type == pyarrow.timestamp("us", "UTC")
     assert column.cast(pyarrow.int64()).to_pylist() == [-1, 0, 1, -3]
     extremes = write_records(tmp_path / "c.fs", schema, [{"time_ns": -(2**63)}, {"time_ns": 2**63 - 1}])
-    unit: Any
-    for unit, step in (("s", 10**9), ("ms", 10**6), ("us", 1000), ("ns", 1)):
+    units: list[tuple[Any, int]] = [("s", 10**9), ("ms", 10**6), ("us", 1000), ("ns", 1)]
+    for unit, step in units:
         column = flatstream.dataset(extremes, times=unit).columns().column(0)
         assert column.cast(pyarrow.int64()).to_pylist() == [-(2**63) // step, (2**63 - 1) // step]
     finer = flatstream.dataset(write_records(tmp_path / "b.fs", schema, [{"time_ns": 5}]), times="ns")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import flatstream
+from flatstream.datasets import _parts
 from support.dataset_files import EVENTS, write_events, write_records
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -18,16 +19,16 @@ polars = pytest.importorskip("polars")
 
 
 def test_no_paths_at_all_are_refused() -> None:
-    none: Any
-    for none in ([], (), iter([])):
+    nothing: list[Any] = [[], (), iter([])]
+    for none in nothing:
         with pytest.raises(ValueError, match="got none"):
             flatstream.dataset(none)
 
 
 def test_an_index_given_as_data_names_what_to_give(tmp_path: Path) -> None:
     path = write_events(tmp_path / "a.fs", 0, 5, index=True)
-    paths: Any
-    for paths in ([f"{path}.idx"], [path, f"{path}.idx"]):
+    given: list[list[str]] = [[f"{path}.idx"], [str(path), f"{path}.idx"]]
+    for paths in given:
         with pytest.raises(ValueError, match=r"a\.fs\.idx: the file is an index.*the path of the stream"):
             flatstream.dataset(paths).count()
     assert flatstream.dataset(f"{path}.idx", "flatstream.index.Entry").count() > 0
@@ -91,6 +92,8 @@ def test_a_folder_at_a_url_without_its_slash_is_told() -> None:
     with pytest.raises(FileNotFoundError) as caught:
         flatstream.dataset("memory://nothing/there.fs").count()
     assert "slash" not in str(caught.value)
+    plain = FileNotFoundError(2, "not found", "https://host/*.fs")
+    assert "cannot be listed" in str(_parts._with_hint(plain, "https://host/*.fs"))
 
 
 def test_head_takes_fields_and_conditions(tmp_path: Path) -> None:

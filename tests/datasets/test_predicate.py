@@ -359,8 +359,7 @@ def test_columns_by_place_or_type_are_those_of_the_dataset_whatever_else_is_read
     batch = everything.combine_chunks().to_batches()[0]
     first = where[0] if isinstance(where, list) else where
     kept = batch.filter(first) if isinstance(first, pc.Expression) else None
-    frame: Any = pl.from_arrow(batch)
-    expected = frame.filter(first)["time_ns"].to_physical() if kept is None else kept["time_ns"]
+    expected = pl.DataFrame(batch).filter(first)["time_ns"].to_physical() if kept is None else kept["time_ns"]
     times = pa.array(expected).cast(pa.int64()).to_pylist()
     if isinstance(where, list):
         late = dataset.columns(["time_ns"], ("header.sequence", ">=", 300))["time_ns"].cast(pa.int64()).to_pylist()

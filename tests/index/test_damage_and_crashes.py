@@ -468,12 +468,14 @@ def test_sealed_file_has_the_index_of_its_stream(tmp_path: Path) -> None:
     assert_right(tmp_path / "a.fs.zst", again)
 
 
-def test_compressed_file_without_parts_has_an_index_that_is_left_aside(tmp_path: Path) -> None:
-    path, packed = tmp_path / "a.fs", tmp_path / "b.fs.gz"
+def test_compressed_file_without_parts_gets_no_index_and_uses_none(tmp_path: Path) -> None:
+    path, packed = tmp_path / "a.fs", tmp_path / "a.fs.gz"
     write(path, range(2000), checksum="crc32")
     packed.write_bytes(gzip.compress(path.read_bytes()))
-    report = build_index(packed)
-    assert (report.rows, report.covered) == (2000, path.stat().st_size)
+    with pytest.raises(ValueError, match="a plain or sealed file can have one"):
+        build_index(packed)
+    assert not (tmp_path / "a.fs.gz.idx").exists()
+    build_index(path)
     with open_ranges(packed) as stream:
         found = load_index(packed, stream)
     assert isinstance(found, UnusableIndex)

@@ -165,6 +165,17 @@ def test_index_of_a_private_file_is_private(tmp_path: Path) -> None:
         loaded(path)
 
 
+def test_index_of_a_file_that_is_only_read_can_be_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "a.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=MESSAGE) as writer:
+        RecordWriter(writer, MESSAGE).write_record(record(1))
+    path.chmod(0o444)
+    for make in (build_index, replace):
+        make(path)
+        assert Path(f"{path}.idx").stat().st_mode & 0o777 == 0o644
+    assert len(loaded(path)) == 1
+
+
 def replace(path: Path) -> None:
     assert build_index(path, ["i"]).action == "replaced"
 

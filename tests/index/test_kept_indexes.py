@@ -106,12 +106,13 @@ def test_no_more_blocks_are_kept_than_the_limit(path, kept, monkeypatch, tmp_pat
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_forked_child_does_not_wait_for_a_thread_of_its_parent(path):
+def test_forked_child_does_not_wait_for_a_thread_of_its_parent(path, monkeypatch):
+    monkeypatch.setattr(reading, "OLD_ENOUGH", -(10**18))
     usable(path)
     # As if another thread was in it.
     with reading._kept._lock:
         child = os.fork()
         if not child:
-            signal.alarm(20)
+            signal.alarm(5)
             os._exit(len(usable(path)) == 0)
     assert os.waitpid(child, 0)[1] == 0
