@@ -168,7 +168,7 @@ def test_messages_name_options_and_their_values_as_they_are_typed(tmp_path: Path
     assert "'hour' and 'day' for the time, and 'none' for no folders" in errors("--partition-by", "hours")
     assert errors("--partition-by", "hour", "--name", "b", "--again") == ""
     assert numbers_of(tmp_path / "lake") == [0, 0, 1, 1, 2, 2]
-    schema = Schema.from_fbs(text="table T { when: long; number: int; } root_type T;")
+    schema: Any = Schema.from_fbs(text="table T { when: long; number: int; } root_type T;")
     with flatstream.open(tmp_path / "a.fs", "w", checksum="crc32", describe=schema) as stream:
         RecordWriter(stream, schema.root).write_record({"when": 1, "number": 7})
     done = call_flatstream("convert", "a.fs", "when", "--partition-by", "hour", cwd=tmp_path)

@@ -373,6 +373,8 @@ def test_hours_without_a_time_are_refused(tmp_path: Path) -> None:
 
 
 def test_hours_of_a_time_that_the_caller_names(tmp_path: Path) -> None:
+    old: Any
+    new: Any
     old, new = (
         Schema.from_fbs(text=f"{text} root_type T;")
         for text in ("table T { when: long; number: int; }", "table In { at: int; } table T { number: int; in: In; }")
@@ -402,6 +404,7 @@ def test_hours_of_a_time_that_the_caller_names(tmp_path: Path) -> None:
         flatstream.dataset(tmp_path / "a.fs", time_field="nope:ns").count()
     with pytest.raises(ValueError, match=r"a\.fs: the unit of when is not known"):
         flatstream.dataset(tmp_path / "a.fs", time_field="when").count()
+    bad: Any
     for bad in ({"time_field": "when:h"}, {"time_unit": "ns"}, {"time_field": "when:ns", "time_unit": "s"}):
         with pytest.raises(ValueError, match="time_field"):
             flatstream.dataset(tmp_path / "a.fs", **bad)
