@@ -409,7 +409,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     folder = tmp_path_factory.mktemp("typing")
     for name, program in PROGRAMS.items():
         (folder / f"{name}.py").write_text(program)
-    # Of an installed package, mypy says nothing but what is wrong with its use: its modules import libraries without types.
+    # Of an installed package, mypy says only what is wrong with its use: its modules import libraries without types.
     quiet = ["--no-error-summary", "--follow-imports=silent"]
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", *quiet, "--cache-dir"]
     done = subprocess.run(
