@@ -49,6 +49,8 @@ class Keeper:
         # it. It is woken only when the disk has its frames, because a wake-up costs more than a write (J2).
         self._waiters: list[tuple[int, threading.Lock]] = []
         self._thread: threading.Thread | None = None
+        # Threads before it that may run: an exception of a signal handler can end `start` before that knows of it.
+        self._earlier: list[threading.Thread] = []
         self._wanted = 0
         self._is_woken = False
         self._is_stopping = False
@@ -70,6 +72,8 @@ class Keeper:
                 return True
             if self._is_stopping:
                 return False
+            if self._thread is not None:
+                self._earlier = [thread for thread in self._earlier if thread.is_alive()] + [self._thread]
             self._thread = threading.Thread(target=self._run, name="flatstream-journal", daemon=True)
             try:
                 self._thread.start()
@@ -164,11 +168,13 @@ class Keeper:
             return
         with self._mutex:
             self._is_stopping = True
-            thread = self._thread
+            threads = [*self._earlier, self._thread]
         self._ring()
-        # The thread may be the one that drops the last reference to the writer.
-        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-            thread.join(patience)
+        end = time.monotonic() + patience
+        for thread in threads:
+            # The thread may be the one that drops the last reference to the writer.
+            if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+                thread.join(max(0.0, end - time.monotonic()))
 
     @property
     def is_running(self) -> bool:
@@ -190,6 +196,7 @@ class Keeper:
         self._bell = held_lock()
         self._waiters = []
         self._thread = None
+        self._earlier = []
         self._is_stopping = True
 
     def _run(self) -> None:

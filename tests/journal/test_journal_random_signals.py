@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from flatstream.journal import JournalWriter, RetentionPolicy, RotationPolicy, SyncPolicy
 from support.journals import frames_of
+from support.threads import PATIENCE
 
 
 class Interrupt(BaseException):
@@ -88,6 +91,33 @@ def test_signals_at_random_moments(tmp_path: Path, sync: Any, buffer_size: int) 
     assert frames == accepted
     assert sorted(accepted) == list(range(journal.position))
     assert durable <= journal.position
+
+
+def test_close_waits_for_a_thread_whose_start_a_signal_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = JournalWriter(tmp_path / "j", sync=SyncPolicy(seconds=60))
+    keeper, keep = journal._keeper, journal._keep
+    first = keeper._thread
+    assert first is not None
+    busy = threading.Event()
+
+    def keep_slowly(wanted: int) -> None:
+        if threading.current_thread() is first:
+            busy.set()
+            time.sleep(0.3)
+        keep(wanted)
+
+    monkeypatch.setattr(journal, "_keep", keep_slowly)
+    keeper.wake()
+    assert busy.wait(PATIENCE)
+    # As `start` sees it when an exception came before the thread said that it runs.
+    first.is_alive = lambda: False  # type: ignore[method-assign]
+    assert keeper.start()
+    del first.is_alive  # type: ignore[method-assign]
+    assert first is not keeper._thread
+    journal.close()
+    assert not first.is_alive()
 
 
 def test_a_signal_in_the_middle_of_a_sync_may_sync_and_may_not_close(tmp_path: Path) -> None:
