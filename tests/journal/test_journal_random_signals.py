@@ -114,7 +114,7 @@ def test_close_waits_for_a_thread_whose_start_a_signal_cut_short(
     # As `start` sees it when an exception came before the thread said that it runs.
     first.is_alive = lambda: False  # type: ignore[method-assign]
     assert keeper.start()
-    del first.is_alive  # type: ignore[method-assign]
+    del first.is_alive
     assert first is not keeper._thread
     journal.close()
     assert not first.is_alive()
