@@ -89,6 +89,21 @@ def count_bytes(payloads: Iterable[bytes | memoryview]) -> tuple[int, int]:
     return len(lengths), sum(lengths)
 
 
+def totals_of(events: Iterable[Any]) -> Totals:
+    """The sums over events whose fields are attributes."""
+    count = sequence = memory_available = host_characters = 0
+    load_1 = core_user = 0.0
+    for event in events:
+        count += 1
+        sequence += event.sequence
+        memory_available += event.memory_available
+        load_1 += event.load_1
+        host_characters += len(event.host)
+        for core in event.cores:
+            core_user += core.user
+    return Totals(count, sequence, memory_available, load_1, host_characters, core_user)
+
+
 class Peer(ABC):
     """A format, through the package that implements it."""
 
@@ -282,25 +297,11 @@ class Protobuf(Peer):
 
     def read_events(self, path: str) -> Totals:
         with open(path, "rb") as file:
-            return self.add_up(self.events(file))
+            return totals_of(self.events(file))
 
     def events(self, file: Any) -> Iterator[Any]:
         while (event := proto.parse_length_prefixed(self.event_class, file)) is not None:
             yield event
-
-    @staticmethod
-    def add_up(events: Iterable[Any]) -> Totals:
-        count = sequence = memory_available = host_characters = 0
-        load_1 = core_user = 0.0
-        for event in events:
-            count += 1
-            sequence += event.sequence
-            memory_available += event.memory_available
-            load_1 += event.load_1
-            host_characters += len(event.host)
-            for core in event.cores:
-                core_user += core.user
-        return Totals(count, sequence, memory_available, load_1, host_characters, core_user)
 
 
 class MessagePack(Peer):
@@ -458,18 +459,8 @@ class Records(FlatStream):
             flatstream.RecordWriter(writer, self.table, file_identifier=True).write_records(events)
 
     def read_events(self, path: str) -> Totals:
-        count = sequence = memory_available = host_characters = 0
-        load_1 = core_user = 0.0
         with flatstream.open(path, checksum=self.checksum) as reader:
-            for event in reader.records(self.table):
-                count += 1
-                sequence += event.sequence
-                memory_available += event.memory_available
-                load_1 += event.load_1
-                host_characters += len(event.host)
-                for core in event.cores:
-                    core_user += core.user
-        return Totals(count, sequence, memory_available, load_1, host_characters, core_user)
+            return totals_of(reader.records(self.table))
 
 
 class Columns(Records):

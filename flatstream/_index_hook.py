@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flatstream.framing import Framer
 
 __all__ = [
+    "COMPRESSED",
     "SUFFIX",
     "IndexAccess",
     "WriterIndex",
@@ -21,6 +22,9 @@ __all__ = [
 
 # What is behind the name of a file in that of its index.
 SUFFIX = ".idx"
+
+# What is behind it in that of a compressed one.
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 
 
 class WriterIndex(Protocol):
@@ -89,6 +93,6 @@ def index_paths(path: str | os.PathLike[str]) -> list[str]:
     name = os.fsdecode(path)
     found = [name + SUFFIX]
     stem, extension = os.path.splitext(name)
-    if extension.lower() in (".zst", ".gz", ".bz2", ".xz", ".lz4"):
+    if extension.lower() in COMPRESSED:
         found.append(stem + SUFFIX)
     return found

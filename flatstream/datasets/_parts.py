@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flatstream._endpoints import open_file
+from flatstream._index_hook import SUFFIX
 from flatstream._ranges import RangeFile, ranges_of
 from flatstream._remote import is_url, list_urls, stands_for_several
 from flatstream._seekable import SeekableFile
@@ -22,8 +23,6 @@ from flatstream.tools.inputs import ENDINGS, NO_STREAMS, STDIN, Input, expand
 
 __all__ = ["OpenPart", "Part", "find_parts", "shown"]
 
-# The ending of the index beside a file, which a pattern for the data may match too.
-INDEX_ENDING = ".idx"
 
 # By so many bytes at its beginning a file is known again: the description, which says when the stream was begun, or the
 # first messages.
@@ -235,7 +234,7 @@ def _inputs_of(name: str) -> list[Input]:
     if not isinstance(name, str):
         raise TypeError(f"a path of a dataset must be a str, got {name!r:.100}")
     if is_url(name) and stands_for_several(name):
-        urls = [url for url in list_urls(name, ENDINGS) if not url.endswith(INDEX_ENDING)]
+        urls = [url for url in list_urls(name, ENDINGS) if not url.endswith(SUFFIX)]
         if not urls:
             raise FileNotFoundError(errno.ENOENT, "no file matches the URL, or ends with .fs in its folder", name)
         return [Input(url, "remote") for url in urls]
@@ -248,7 +247,7 @@ def _inputs_of(name: str) -> list[Input]:
         raise _nothing_at(name) from None
     if any(one.name == name for one in inputs):
         return inputs
-    return [one for one in inputs if not one.name.endswith(INDEX_ENDING)]
+    return [one for one in inputs if not one.name.endswith(SUFFIX)]
 
 
 def _nothing_at(name: str) -> FileNotFoundError:

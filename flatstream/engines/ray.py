@@ -24,9 +24,6 @@ __all__ = ["make_datasource", "read"]
 
 INSTALL = "pip install 'flatstream[ray]'"
 
-# Rows of a block that a task hands over. Ray copies blocks into its store as they come, and holds few of them.
-BLOCK_ROWS = 65_536
-
 # A task is of so many bytes at least.
 LEAST_BYTES = 8 << 20
 

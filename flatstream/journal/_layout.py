@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flatstream._files import sync, sync_folder
+from flatstream._index_hook import SUFFIX as ENDING_OF_INDEX
 from flatstream._lock import open_for_writing
 from flatstream.errors import FlatStreamError
 from flatstream.journal.cursor import Cursor
@@ -67,7 +68,7 @@ SUFFIX = ".fs"
 COMPRESSED = ".zst"
 UNFINISHED = ".partial"
 # What is added to the name of the plain segment for its index.
-INDEX = ".idx"
+INDEX = ENDING_OF_INDEX
 CURSOR_SUFFIX = ".cursor"
 # In the name of a tail that was cut off a segment.
 TAIL = f"{SUFFIX}.torn-"

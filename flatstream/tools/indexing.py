@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._endpoints import Source
+from flatstream._index_hook import SUFFIX
 from flatstream._ranges import RangeFile, open_ranges, ranges_of
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description.choice import described_tables
@@ -18,7 +19,7 @@ from flatstream.framing import as_deframer
 from flatstream.index import FileIndex, FileIndexer, IndexReport, UnusableIndex, load_index
 from flatstream.index.reading import UNSEEKABLE, why_unseekable
 from flatstream.reader import StreamReader
-from flatstream.tools.inputs import INDEX, Input, Opened, UnreadableError, only_input, pick_table
+from flatstream.tools.inputs import Input, Opened, UnreadableError, only_input, pick_table
 
 if TYPE_CHECKING:
     from flatstream.description import Description
@@ -346,7 +347,7 @@ def _build(
 ) -> IndexReport:
     """Builds an index, and adds to `dropped` the fields that are no longer in it."""
     before: list[str] | None = None
-    if os.path.exists(path + INDEX if out is None else out):
+    if os.path.exists(path + SUFFIX if out is None else out):
         before = _fields_there(path, table)
         dropped += [name for name in before or () if fields is not None and name not in (*fields, *dropped)]
     if fields is None:

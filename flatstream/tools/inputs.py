@@ -18,6 +18,7 @@ from flatstream._compressed import begins_compressed, decompressed
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._endpoints import Source
 from flatstream._finding import find_checksum
+from flatstream._index_hook import COMPRESSED, SUFFIX
 from flatstream._open import open as open_stream
 from flatstream._open import open_found
 from flatstream._peeked import PeekedFile, UnseekableFile
@@ -61,14 +62,9 @@ STDIN = "-"
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 # The endings of the files that a folder stands for, unless it is a journal.
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 ENDINGS = tuple(f".fs{ending}" for ending in ("", *COMPRESSED))
 
 NO_STREAMS = f"the folder is no journal, and has no journals and no files that end with {', '.join(ENDINGS)}"
-
-# What the name of an index ends with (`flatstream.index`), behind the name of its file, or of that before it was
-# compressed.
-INDEX = ".idx"
 
 
 class NotAStreamError(InvalidFrameError):
@@ -519,7 +515,7 @@ def expand(paths: Iterable[str | os.PathLike[str]], *, keep_missing: bool = Fals
             inputs.append(Input(name, "remote"))
         elif not os.path.lexists(name) and glob.has_magic(name):
             found = sorted(glob.glob(name, recursive=True))
-            if not name.endswith(INDEX):
+            if not name.endswith(SUFFIX):
                 found = [one for one in found if not is_index(one)]
             if not found:
                 add(name, [], "no file matches this pattern")
@@ -589,7 +585,7 @@ def passed_over(path: str | os.PathLike[str]) -> int:
 
 def is_index(path: str) -> bool:
     """Whether a file has the name of the index of another file that exists."""
-    stem = path.removesuffix(INDEX)
+    stem = path.removesuffix(SUFFIX)
     return stem != path and any(os.path.exists(stem + ending) for ending in ("", *COMPRESSED))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from flatstream._index_hook import SUFFIX
 from flatstream._lock import who_writes
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description._schemas import PER_SECOND
@@ -14,7 +15,7 @@ from flatstream.errors import FlatStreamError
 from flatstream.tools._indexes import IndexInfo, index_of_file, index_of_journal
 from flatstream.tools._journals import examine_journal
 from flatstream.tools._walk import Damage, Totals, check_file, identifier_of, read_to_end, step_of, walk_headers
-from flatstream.tools.inputs import INDEX, Input, NotAStreamError, Opened, UnreadableError, decompression, only_input
+from flatstream.tools.inputs import Input, NotAStreamError, Opened, UnreadableError, decompression, only_input
 from flatstream.transforms.described import begins_as
 
 if TYPE_CHECKING:
@@ -284,7 +285,9 @@ def info(
 def _what(name: str, opened: Opened) -> str:
     """What a stream is: that of an index has the table of indexes."""
     if any(root.table == INDEX_TABLE for root in getattr(opened.description, "roots", ())):
-        return f"an index of {name.removesuffix(INDEX)}" if name.endswith(INDEX) else "an index of a flatstream stream"
+        return (
+            f"an index of {name.removesuffix(SUFFIX)}" if name.endswith(SUFFIX) else "an index of a flatstream stream"
+        )
     return "a flatstream stream" + ("" if opened.compression is None else f", compressed with {opened.compression}")
 
 
