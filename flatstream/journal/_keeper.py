@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, NoReturn
 
 from flatstream.errors import FlatStreamError
+from flatstream.journal._worker import Worker
 from flatstream.journal._writing_thread import held_lock
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ class Keeper:
         # The threads that wait for the disk: each with the number behind its last frame, and a lock whose release wakes
         # it. It is woken only when the disk has its frames, because a wake-up costs more than a write (J2).
         self._waiters: list[tuple[int, threading.Lock]] = []
-        self._thread: threading.Thread | None = None
-        # Threads before it that may run: an exception of a signal handler can end `start` before that knows of it.
-        self._earlier: list[threading.Thread] = []
+        self._worker: Worker | None = None
         self._wanted = 0
         self._is_woken = False
         self._is_stopping = False
@@ -64,22 +63,19 @@ class Keeper:
 
     def start(self) -> bool:
         """Starts the thread, unless it runs already or the journal is being closed; returns whether it runs."""
-        thread = self._thread
-        if thread is not None and thread.is_alive():
+        worker = self._worker
+        if worker is not None and worker.is_working():
             return True
         with self._mutex:
-            if self._thread is not None and self._thread.is_alive():
+            if self._worker is not None and self._worker.settle():
                 return True
             if self._is_stopping:
                 return False
-            if self._thread is not None:
-                self._earlier = [thread for thread in self._earlier if thread.is_alive()] + [self._thread]
-            self._thread = threading.Thread(target=self._run, name="flatstream-journal", daemon=True)
+            self._worker = Worker(self._run, "flatstream-journal")
             try:
-                self._thread.start()
+                self._worker.start()
             except RuntimeError:
                 # At the end of the interpreter there are no new threads. `close` does what is left.
-                self._thread = None
                 return False
             return True
 
@@ -168,19 +164,19 @@ class Keeper:
             return
         with self._mutex:
             self._is_stopping = True
-            threads = [*self._earlier, self._thread]
+            worker = self._worker
+            if worker is not None:
+                worker.settle()
         self._ring()
-        end = time.monotonic() + patience
-        for thread in threads:
-            # The thread may be the one that drops the last reference to the writer.
-            if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-                thread.join(max(0.0, end - time.monotonic()))
+        # The thread may be the one that drops the last reference to the writer.
+        if worker is not None and not worker.is_current():
+            worker.join(patience)
 
     @property
     def is_running(self) -> bool:
         """Whether the thread is in the middle of its work, and another one asks."""
-        thread = self._thread
-        return thread is not None and thread.is_alive() and thread is not threading.current_thread()
+        worker = self._worker
+        return worker is not None and worker.is_working() and not worker.is_current()
 
     def resume(self) -> None:
         """Lets the thread begin again after `stop`."""
@@ -195,8 +191,7 @@ class Keeper:
         self._mutex = threading.RLock()
         self._bell = held_lock()
         self._waiters = []
-        self._thread = None
-        self._earlier = []
+        self._worker = None
         self._is_stopping = True
 
     def _run(self) -> None:
@@ -215,9 +210,6 @@ class Keeper:
                 self._bell.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
             with self._mutex:
                 if self._is_stopping:
-                    # Wakes a second thread, which there is if an exception of a signal handler ended `start` in the
-                    # middle.
-                    self._ring()
                     return
                 self._is_woken = False
                 wanted = self._wanted

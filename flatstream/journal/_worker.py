@@ -1,0 +1,68 @@
+"""A thread of which it is always known whether it works."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from flatstream.journal._writing_thread import held_lock
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """A thread that calls `work` once, as a daemon.
+
+    An exception of a signal handler can end `Thread.start` before the thread is there, or behind it. In Python before
+    3.13 one that comes in `Thread.is_alive` or `Thread.join` has them call a thread dead that works. What is asked here
+    depends on neither, and no exception leaves it in a wrong state.
+    """
+
+    def __init__(self, work: Callable[[], None], name: str) -> None:
+        self._work = work
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._is_started = False
+        # Whether the thread works, by "works": decided once, by the first who asks, in one call of compiled code.
+        self._decision: dict[str, bool] = {}
+        self._ident: int | None = None
+        self._is_over = False
+        # Released at the end of the work.
+        self._end = held_lock()
+
+    def start(self) -> None:
+        """Starts the thread. RuntimeError if there can be no more threads."""
+        self._thread.start()
+        self._is_started = True
+
+    def is_working(self) -> bool:
+        """Whether the thread works, or will."""
+        return self._decision.get("works", self._is_started) and not self._is_over
+
+    def settle(self) -> bool:
+        """Decides that a thread never works whose `start` an exception ended and which has not begun; returns whether
+        it works. Not while another thread is in `start`.
+        """
+        if not self._is_started:
+            self._decision.setdefault("works", False)
+        return self.is_working()
+
+    def is_current(self) -> bool:
+        """Whether the caller is this thread, at work."""
+        return self._ident == threading.get_ident()
+
+    def join(self, seconds: float) -> bool:
+        """Waits until the work has ended, but at most so many seconds; returns whether it has."""
+        if self.is_working() and self._end.acquire(timeout=seconds):
+            self._end.release()
+        return not self.is_working()
+
+    def _run(self) -> None:
+        if not self._decision.setdefault("works", True):
+            return
+        self._ident = threading.get_ident()
+        try:
+            self._work()
+        finally:
+            self._ident = None
+            self._is_over = True
+            self._end.release()
