@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import builtins
 import glob
+import hashlib
 import importlib
 import io
 import logging
 import re
 import urllib.parse
+from dataclasses import dataclass
 from typing import Any
 
 from flatstream._peeked import UnseekableFile, read_fully
 
-__all__ = ["RemoteFile", "is_url", "list_urls", "open_url", "stands_for_several"]
+__all__ = [
+    "RemoteFile",
+    "RemoteStatus",
+    "is_url",
+    "list_urls",
+    "open_url",
+    "remote_of",
+    "size_of_url",
+    "stands_for_several",
+]
 
 logger = logging.getLogger("flatstream.remote")
 
@@ -28,11 +39,48 @@ BLOCKS = 8
 # aiohttp ends every request after five minutes, however much came meanwhile.
 SILENCE = 300
 
+# By what stores tell one version of a file from another, as fsspec names it; what is said first is taken. Two files have
+# one of the first group only if they have the same bytes. Times go in steps, of a second at many stores.
+VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "md5", "content_md5", "Content-MD5", "Digest", "checksum")
+TIMES = ("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "modified", "modified_at", "created")
+
 # Content-Range of the answer to a request for a part.
 PART = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 # The servers of which it was said that they give no parts of files.
 _told: dict[str, object] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStatus:
+    """What a store tells of a file.
+
+    Attributes
+    ----------
+    size : int or None
+        In bytes.
+    version : bytes or None
+        8 bytes, made of what tells a version of the file from others: its ETag, a checksum, or else a time.
+    is_certain : bool
+        Whether another file has another version. Of times, that is not certain.
+    """
+
+    size: int | None = None
+    version: bytes | None = None
+    is_certain: bool = False
+
+    @classmethod
+    def of(cls, known: dict[str, Any]) -> RemoteStatus:
+        """The status in what `fsspec.AbstractFileSystem.info` gives."""
+        size = known.get("size")
+        name = next((name for name in (*VERSIONS, *TIMES) if known.get(name) not in (None, "")), None)
+        size = size if isinstance(size, int) else None
+        if name is None:
+            return cls(size)
+        said = str(known[name])
+        version = hashlib.blake2b(f"{name}: {said}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        # A weak ETag is that of all forms of a file that mean the same.
+        return cls(size, version, name in VERSIONS and not said.startswith("W/"))
 
 
 def is_url(path: Any) -> bool:
@@ -58,7 +106,7 @@ def open_url(url: str) -> io.RawIOBase:
         if _is_http(file_system):
             remote = _open_http(file_system, path, url)
         else:
-            remote = RemoteFile(_open_blocks(file_system, path), url, (file_system, path))
+            remote = _open_stored(file_system, path, url)
     except ImportError as error:
         raise ImportError(f"{url}: {error}") from error
     except ValueError as error:
@@ -66,6 +114,21 @@ def open_url(url: str) -> io.RawIOBase:
     except Exception as error:
         raise _named(error, url) from error
     return remote if remote.seekable() else UnseekableFile(remote)
+
+
+def _open_stored(file_system: Any, path: str, url: str) -> RemoteFile:
+    """A file in a store that gives parts of files."""
+    file = _open_blocks(file_system, path)
+    try:
+        # Many files have asked for it already.
+        known = getattr(file, "details", None)
+        status = RemoteStatus.of(known) if isinstance(known, dict) else RemoteStatus()
+        if status.version is None:
+            status = RemoteStatus.of(file_system.info(path))
+        return RemoteFile(file, url, (file_system, path), status=status)
+    except BaseException:
+        file.close()
+        raise
 
 
 def _open_blocks(file_system: Any, path: str, **options: Any) -> Any:
@@ -96,8 +159,10 @@ def _open_http(file_system: Any, path: str, url: str) -> RemoteFile:
         if part is not None and part[1] == "0":
             size = int(part[3]) if part[3] != "*" else size
             first = _whole(stream, min(BLOCK, size), url)
+            status = _status_of(known, stream, size)
             stream.close()
-            return RemoteFile(_open_blocks(file_system, path, size=size), url, (file_system, path), first=first)
+            file = _open_blocks(file_system, path, size=size)
+            return RemoteFile(file, url, (file_system, path), status=status, first=first)
         if stream.r.status == 206:
             # It was asked for the first block, and has sent another one.
             stream.close()
@@ -106,16 +171,17 @@ def _open_http(file_system: Any, path: str, url: str) -> RemoteFile:
         is_as_it_is = stream.r.headers.get("Content-Encoding", "identity") in ("identity", "")
         length = stream.r.headers.get("Content-Length") if is_as_it_is else None
         size = None if length is None else int(length)
+        status = _status_of(known, stream, size)
         if size is not None and size <= BLOCK:
             first = _whole(stream, size, url)
             stream.close()
-            return RemoteFile(io.BytesIO(first), url, first=first)
+            return RemoteFile(io.BytesIO(first), url, status=status, first=first)
     except BaseException:
         stream.close()
         raise
     if gives_parts:
         _tell_of_no_parts(url)
-    return RemoteFile(stream, url, end=size)
+    return RemoteFile(stream, url, status=status)
 
 
 def _open_stream(file_system: Any, path: str, headers: dict[str, str]) -> Any:
@@ -129,6 +195,12 @@ def _open_stream(file_system: Any, path: str, headers: dict[str, str]) -> Any:
         options["headers"] = {**file_system.kwargs.get("headers", {}), **headers, "Accept-Encoding": "identity"}
     # With any size, fsspec does not ask for it again.
     return file_system.open(path, "rb", block_size=0, size=1, **options)
+
+
+def _status_of(known: dict[str, Any], stream: Any, size: int | None) -> RemoteStatus:
+    """The status of a file, by the answer with its bytes as far as that says it."""
+    said = {name: value for name in (*VERSIONS, *TIMES) if (value := stream.r.headers.get(name))}
+    return RemoteStatus.of({**known, **said, "size": size})
 
 
 def _whole(stream: Any, size: int, url: str) -> bytes:
@@ -162,6 +234,27 @@ def _import_fsspec(url: str) -> Any:
             f"reading {url} needs the package fsspec: pip install 'flatstream[remote]', and the package that fsspec "
             "needs for this kind of address, as s3fs"
         ) from None
+
+
+def size_of_url(url: str) -> int | None:
+    """The size of the file that `url` names, in bytes; None if that is not told. Errors are those of `open_url`."""
+    fsspec = _import_fsspec(url)
+    try:
+        file_system, path = fsspec.core.url_to_fs(url)
+        return RemoteStatus.of(file_system.info(path)).size
+    except ImportError as error:
+        raise ImportError(f"{url}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}") from error
+    except Exception as error:
+        raise _named(error, url) from error
+
+
+def remote_of(file: Any) -> RemoteFile | None:
+    """The file at a URL that is below a file from `open_file`; None if there is none."""
+    while file is not None and not isinstance(file, RemoteFile):
+        file = getattr(file, "_file", None)
+    return file
 
 
 def stands_for_several(url: str) -> bool:
@@ -222,10 +315,10 @@ class RemoteFile(io.RawIOBase):
         Its URL, for messages.
     where : tuple of fsspec.AbstractFileSystem and str, optional
         Where parts of it can be fetched.
+    status : RemoteStatus, optional
+        What is told of it. Of a file that cannot seek, it has the size, if that is known.
     first : bytes
         Its first bytes, which were read already, or all. They are not read from `file`.
-    end : int, optional
-        Of a file that cannot seek, its size, if that is known.
     """
 
     def __init__(
@@ -234,18 +327,19 @@ class RemoteFile(io.RawIOBase):
         url: str,
         where: tuple[Any, str] | None = None,
         *,
+        status: RemoteStatus | None = None,
         first: bytes = b"",
-        end: int | None = None,
     ) -> None:
         self._file = file
         self._where = where
         self._first = first
-        self._end = end
         self.name = url
         size = len(first) if type(file) is io.BytesIO else getattr(file, "size", None)
         self._size: int | None = size if isinstance(size, int) else None
         # A server that gives no parts of files does not tell their size either; such a file says that it can seek.
         self._can_seek = self._size is not None and bool(file.seekable())
+        self.status = RemoteStatus(self._size) if status is None else status
+        self._end = self._size if self._can_seek else self.status.size
 
     @property
     def size(self) -> int:
@@ -307,7 +401,7 @@ class RemoteFile(io.RawIOBase):
             raise ValueError("I/O operation on closed file")
         with memoryview(buffer).cast("B") as view:
             try:
-                before = self._file.tell() if self._can_seek or self._end is not None else 0
+                before = self._file.tell() if self._end is not None else 0
                 if before < len(self._first):
                     data = self._first[before : before + len(view)]
                     self._file.seek(before + len(data))
@@ -315,9 +409,8 @@ class RemoteFile(io.RawIOBase):
                     data = self._file.read(len(view)) or b""
             except Exception as error:
                 raise _named(error, self.name) from error
-            size = self._size if self._can_seek else self._end
-            if not data and len(view) and size is not None and before < size:
-                raise OSError(f"{self.name}: nothing was received from byte {before} on, of {size} bytes")
+            if not data and len(view) and self._end is not None and before < self._end:
+                raise OSError(f"{self.name}: nothing was received from byte {before} on, of {self._end} bytes")
             view[: len(data)] = data
             return len(data)
 
