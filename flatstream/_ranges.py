@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeAlias
 from flatstream._compressed import DecompressedFile
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._endpoints import open_file
-from flatstream._remote import RemoteFile
+from flatstream._remote import RemoteFile, is_url
 from flatstream._seekable import SeekableFile
 
 __all__ = ["PIECE", "Range", "RangeFile", "open_ranges", "ranges_of"]
@@ -470,8 +470,9 @@ class _SequentialRanges(_OneAtATime):
         if isinstance(file, DecompressedFile):
             self.compression = file.format
         self._path = self.path if self.status is None else os.path.abspath(self.path)
-        self._can_reopen = isinstance(file, DecompressedFile) and (
-            self.status is None or stat.S_ISREG(self.status.st_mode)
+        is_at_url = self.status is None and is_url(self.path)
+        self._can_reopen = is_at_url or (
+            isinstance(file, DecompressedFile) and self.status is not None and stat.S_ISREG(self.status.st_mode)
         )
         self._at = 0
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from flatstream._endpoints import open_file
 from flatstream._index_hook import SUFFIX
 from flatstream._ranges import RangeFile, ranges_of
-from flatstream._remote import is_url, list_urls, stands_for_several
+from flatstream._remote import RemoteFile, is_url, list_urls, stands_for_several
 from flatstream._seekable import SeekableFile
 from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.journal._layout import Segment, list_segments
@@ -161,7 +161,9 @@ class OpenPart(io.RawIOBase):
     @property
     def can_seek(self) -> bool:
         """Whether it can be read from any offset at little cost."""
-        return self.is_plain or (isinstance(self.file, SeekableFile) and self.file.has_table)
+        if isinstance(self.file, SeekableFile):
+            return self.file.has_table
+        return self.is_plain or (isinstance(self.file, RemoteFile) and self.file.seekable())
 
     def readable(self) -> bool:
         return True
