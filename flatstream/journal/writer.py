@@ -185,6 +185,7 @@ class JournalWriter(StreamWriter):
         self._removed_segments = 0
         self._compressor: Compressor | None = None
         self._indexer: Indexer | None = None
+        self._closing = threading.RLock()
         # When the keeper last synced by the clock, or tried to.
         self._last_try = time.monotonic()
         self._rotation_seconds = None if rotate is None else rotate.max_seconds
@@ -639,6 +640,17 @@ class JournalWriter(StreamWriter):
         self._check_open()
         self._segments.rotate_if_due()
 
+    def _sync_all(self) -> None:
+        """Syncs what the system has, also if it takes no more, which is raised then."""
+        failure: OSError | None = None
+        try:
+            self._drain_buffer()
+        except OSError as error:
+            failure = error
+        self._sync_handed_over()
+        if failure is not None:
+            raise failure
+
     def _keep(self, wanted: int) -> None:
         """The keeper's work: to sync for those who wait and by the clock; to seal, remove and compress segments."""
         segments = self._segments
@@ -649,20 +661,17 @@ class JournalWriter(StreamWriter):
         until_sync = self._seconds_until_sync()
         if wanted > segments.durable or (until_sync is not None and until_sync <= 0):
             self._last_try = time.monotonic()
-            failure: OSError | None = None
-            try:
-                self._drain_buffer()
-            except OSError as error:
-                failure = error
-            self._sync_handed_over()
-            if failure is not None:
-                raise failure
+            self._sync_all()
+        if self.closed:
+            # The disk hung for longer than `close` waits.
+            return
         if self._indexer is not None:
             self._note_growth()
         if segments.ended:
             try:
                 self._seal_ended()
-                self._remove_surplus()
+                if not self.closed:
+                    self._remove_surplus()
             finally:
                 # Segments are sealed also if `journal.json` could not be written.
                 if self._compressor is not None:
@@ -733,6 +742,12 @@ class JournalWriter(StreamWriter):
         if self._is_forked_copy:
             super().close()
             return
+        # Another thread that closes it waits, and returns when it is closed. (Reentrant for signal handlers. At the
+        # end of the interpreter, a thread may have ended with the lock.)
+        with contextlib.nullcontext() if sys.is_finalizing() else self._closing:
+            self._close()
+
+    def _close(self) -> None:
         was_open = not self.closed
         try:
             self._keeper.stop()

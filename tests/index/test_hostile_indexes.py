@@ -21,6 +21,7 @@ from flatstream.index import FileIndex, UnusableIndex, build_index, load_index
 from flatstream.index._format import entry_table
 from support.extent import in_one_test
 from support.index_messages import MESSAGE, record
+from support.processes import run_python
 
 FIELDS = ["time_ns", "maybe", "d"]
 
@@ -315,6 +316,32 @@ def test_what_is_no_regular_file_is_left_aside(tmp_path: Path) -> None:
             place.index.rmdir()
         else:
             place.index.unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_at_the_path_of_an_index_is_not_waited_for(tmp_path: Path) -> None:
+    # Opening one to write waits for a reader, and a journal's thread would wait with it.
+    path = tmp_path / "events.fs"
+    fifo = tmp_path / "events.fs.idx"
+    os.mkfifo(fifo)
+    script = f"""
+import signal, sys
+signal.alarm(60)
+sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+import flatstream
+from support.events import EVENT, write_events
+path = {str(path)!r}
+with flatstream.open(path, "w", describe=EVENT, index=True) as writer:
+    write_events(writer, range(100))
+try:
+    flatstream.build_index(path)
+except FileExistsError as error:
+    print(error.strerror)
+"""
+    done = run_python(script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the path of the index is that of no regular file\n"
+    assert fifo.is_fifo()
 
 
 def test_index_that_is_too_large_is_not_read(tmp_path: Path) -> None:
