@@ -137,12 +137,12 @@ def test_a_folder_that_cannot_be_made_is_found_before_its_step_counts(tmp_path: 
     lake.mkdir()
     (lake / "date=2026-11-29").write_bytes(b"of another program")
     for key in ("hour", "day"):
-        with pytest.raises(NotADirectoryError, match="makes a folder here, and there is a file: '.*date=2026-11-29'"):
+        with pytest.raises(NotADirectoryError, match=r"makes a folder here, and there is a file: '.*date=2026-11-29'"):
             export(source, lake, partition_by=key)
         assert not (lake / "_flatstream/export/state.json").exists()
     (lake / "date=2026-11-29").unlink()
     assert export(source, lake, partition_by="day").rows == 3
-    with pytest.raises(NotADirectoryError, match="makes a folder here, and there is a file: '.*a.fs'"):
+    with pytest.raises(NotADirectoryError, match=r"makes a folder here, and there is a file: '.*a.fs'"):
         export(source, source)
 
 
@@ -225,7 +225,6 @@ def test_hosts_that_take_turns_get_one_file_each(tmp_path: Path, monkeypatch: py
     for path in files_of(tmp_path / "lake"):
         numbers = pq.ParquetFile(path).read(["number"]).column(0).to_pylist()
         assert numbers == sorted(numbers)
-    assert max(opened) == 4
     # Files of full row groups are as many as are open at a time.
     export(source, tmp_path / "full", partition_by="host", row_group_rows=20)
     assert len(numbers_of(tmp_path / "full")) == 3000
