@@ -119,6 +119,33 @@ def test_values_that_cannot_stand_in_a_path_are_encoded(tmp_path: Path) -> None:
     assert frame.collect()["host"].to_list() == ["a/b", "..", "x=y %", "ü", None, None, "007"]
 
 
+def test_a_value_too_long_for_a_folder_is_refused_before_its_step_counts(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    for host in ("x" * 251, "\N{WATER WAVE}" * 21):
+        # A folder can be called "host=" and 250 bytes more; such a character takes 12.
+        source = write_readings(tmp_path / "a.fs", (), readings=[reading(1, host="x" * 250), reading(2, host=host)])
+        with pytest.raises(ValueError, match=r"value '.* of 'host' makes the name of a folder of 25\d bytes, .* 255"):
+            export(source, lake, partition_by="host")
+        assert not (lake / "_flatstream/export/state.json").exists()
+    export(source, lake, partition_by="host", where=("number", "==", 1))
+    assert rows_of(lake) == [("host=" + "x" * 250, 1)]
+
+
+def test_a_folder_that_cannot_be_made_is_found_before_its_step_counts(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    source = write_readings(tmp_path / "a.fs", range(3))
+    lake.mkdir()
+    (lake / "date=2026-11-29").write_bytes(b"of another program")
+    for key in ("hour", "day"):
+        with pytest.raises(NotADirectoryError, match=r"makes a folder here, and there is a file: '.*date=2026-11-29'"):
+            export(source, lake, partition_by=key)
+        assert not (lake / "_flatstream/export/state.json").exists()
+    (lake / "date=2026-11-29").unlink()
+    assert export(source, lake, partition_by="day").rows == 3
+    with pytest.raises(NotADirectoryError, match=r"makes a folder here, and there is a file: '.*a.fs'"):
+        export(source, source)
+
+
 def test_times_before_1970_and_none_have_folders(tmp_path: Path) -> None:
     rows = [reading(0, time_ns=-1), reading(1, time_ns=-HOUR - 1), reading(2, time_ns=0)]
     source = write_readings(tmp_path / "a.fs", [], readings=rows)
@@ -174,6 +201,34 @@ def test_many_folders_and_little_memory_change_nothing(tmp_path: Path, monkeypat
     export(source, tmp_path / "lake", row_group_rows=20, max_file_bytes=1)
     assert rows_of(tmp_path / "lake") == sorted((folder_of(number), number) for number in range(250))
     assert leftovers_of(tmp_path / "lake") == []
+
+
+def test_hosts_that_take_turns_get_one_file_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flatstream.datasets import _export_files, _export_run
+
+    monkeypatch.setattr(_export_files, "MOST_OPEN", 4)
+    monkeypatch.setattr(_export_run, "BATCH_ROWS", 60)
+    opened: list[int] = []
+    finish = _export_files.Files._finish
+
+    def counting(self: Any, folder: str) -> None:
+        opened.append(len(self._open))
+        finish(self, folder)
+
+    monkeypatch.setattr(_export_files.Files, "_finish", counting)
+    readings = [reading(number, host=f"h{number % 30}") for number in range(3000)]
+    source = write_readings(tmp_path / "a.fs", (), readings=readings)
+    report = export(source, tmp_path / "lake", partition_by="host")
+    assert len(report.files) == 30
+    assert rows_of(tmp_path / "lake") == sorted((f"host=h{number % 30}", number) for number in range(3000))
+    # Their rows are in their order, also where small batches became one.
+    for path in files_of(tmp_path / "lake"):
+        numbers = pq.ParquetFile(path).read(["number"]).column(0).to_pylist()
+        assert numbers == sorted(numbers)
+    # Files of full row groups are as many as are open at a time.
+    export(source, tmp_path / "full", partition_by="host", row_group_rows=20)
+    assert len(numbers_of(tmp_path / "full")) == 3000
+    assert max(opened) == 4
 
 
 def test_only_columns_whose_values_repeat_get_dictionaries(tmp_path: Path) -> None:
