@@ -111,7 +111,7 @@ def test_start_of_the_thread_may_be_cut_short(tmp_path: Path, monkeypatch: pytes
             with pytest.raises(Struck):
                 keeper.resume()
         # A thread that has begun goes on; one that has not never works.
-        wait_until(lambda begins=begins: keeper.is_running == begins)
+        wait_until(partial(lambda wanted: keeper.is_running == wanted, begins))
         number = journal.position
         journal.write_payload(b"abc")
         journal.wait_durable(timeout=PATIENCE)

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Self
 
 from support.threads import running
 
@@ -144,7 +145,7 @@ class Alarm:
                 self._once_more = time.monotonic() + SWALLOWED_SECONDS
                 raise self._raised
 
-    def __enter__(self) -> Alarm:
+    def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGALRM, self._handle)
         return self
 
