@@ -100,8 +100,10 @@ def test_close_whose_write_was_cut_short_runs_the_handler_and_can_be_tried_again
     writer = StreamWriter(io.FileIO(writing, "wb"), "none", buffer_size=1 << 20)
     sink = writer.sink
     writer.write_payloads(SMALL)
+    began = time.monotonic()
     with Alarm(error) as alarm:
         assert alarm.strike(writer.close, 0.1, AGAIN)
+    assert time.monotonic() - began < 1
     assert not writer.closed
     drain.thread.start()
     writer.close()
