@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Self
 
 from support.threads import running
 
@@ -44,8 +45,8 @@ class Alarm:
 
     Parameters
     ----------
-    raised : type of BaseException
-        What the handler raises, and what is expected.
+    raised : type of BaseException or BaseException
+        What the handler raises, and what is expected: that very object, if it is one.
     action : callable, optional
         Called by the handler in place of raising. It may raise `raised`; what else it raises reaches the caller of
         `strike`, and it too is called while armed only.
@@ -56,20 +57,24 @@ class Alarm:
         Whether the handler has still to run. It disarms itself before it raises.
     """
 
-    def __init__(self, raised: type[BaseException] = Struck, *, action: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, raised: type[BaseException] | BaseException = Struck, *, action: Callable[[], object] | None = None
+    ) -> None:
         self.is_armed = False
         self._raised = raised
+        self._type = raised if isinstance(raised, type) else type(raised)
         self._action = action
         # When it raises once more.
-        self._again = math.inf
+        self._once_more = math.inf
 
-    def strike(self, function: Callable[[], object], after: float) -> bool:
+    def strike(self, function: Callable[[], object], after: float, again: float = REPEAT_SECONDS) -> bool:
         """Calls ``function()``, and has a signal come after so many seconds; returns whether its exception came.
 
-        On a machine that is busy, the signal may come before `function` has begun. If the exception is swallowed,
-        which Python does in finalizers, it comes again after some time: no code that can be struck waits for ever.
+        The signal is sent again after `again` seconds, which matters as long as the handler has not run. On a machine
+        that is busy, the signal may come before `function` has begun. If the exception is swallowed, which Python does
+        in finalizers, it comes once more after some time: no code that can be struck waits for ever.
         """
-        return self._strike(function, lambda: signal.setitimer(signal.ITIMER_REAL, after, REPEAT_SECONDS))
+        return self._strike(function, lambda: signal.setitimer(signal.ITIMER_REAL, after, again))
 
     def strike_repeated(self, step: Callable[[], object], after: float) -> bool:
         """Calls ``step()`` again and again until a signal has come, after so many seconds; returns as `strike` does."""
@@ -80,11 +85,13 @@ class Alarm:
 
         return self.strike(repeat, after)
 
-    def strike_when(self, function: Callable[[], object], wait: Callable[[], object]) -> bool:
+    def strike_when(
+        self, function: Callable[[], object], wait: Callable[[], object], again: float = REPEAT_SECONDS
+    ) -> bool:
         """Calls ``function()``, and meanwhile ``wait()`` in another thread, which then sends the signal.
 
-        The thread does not let go of the interpreter's lock between the end of `wait` and the signal. Returns as
-        `strike` does.
+        The thread does not let go of the interpreter's lock between the end of `wait` and the signal. For `again`, and
+        what is returned, see `strike`.
         """
         main, begun, over = threading.get_ident(), threading.Lock(), threading.Event()
 
@@ -95,7 +102,7 @@ class Alarm:
             finally:
                 while True:
                     signal.pthread_kill(main, signal.SIGALRM)
-                    if over.wait(REPEAT_SECONDS):
+                    if over.wait(again):
                         break
 
         begun.acquire()
@@ -117,26 +124,28 @@ class Alarm:
             # The interpreter looks for signals where functions begin, calls end and loops go back: up to here the
             # `try` catches what is raised, and from here on nothing is.
             self.is_armed = False
-            self._again = math.inf
-        except self._raised:
+            self._once_more = math.inf
+        except self._type as error:
+            if self._raised is not self._type and self._raised is not error:
+                raise
             return True
         finally:
             # Behind an exception too, the interpreter has not looked for signals before it is here.
             self.is_armed = False
-            self._again = math.inf
+            self._once_more = math.inf
             signal.setitimer(signal.ITIMER_REAL, 0)
         return False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.is_armed or time.monotonic() >= self._again:
+        if self.is_armed or time.monotonic() >= self._once_more:
             self.is_armed = False
             if self._action is not None:
                 self._action()
             else:
-                self._again = time.monotonic() + SWALLOWED_SECONDS
+                self._once_more = time.monotonic() + SWALLOWED_SECONDS
                 raise self._raised
 
-    def __enter__(self) -> Alarm:
+    def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGALRM, self._handle)
         return self
 
