@@ -174,5 +174,6 @@ def test_damage_and_torn_ends_are_told_apart_as_in_a_local_file(
                     told.append(found.columns().num_rows)
                 except FlatStreamError as error:
                     told.append((type(error), error.offset, error.frame))
-                told.append([status.replace(str(one), "") for status in found.files.column("status").to_pylist()])
+                # A status is cut off behind so many characters, of which the path takes some.
+                told.append([status.replace(str(one), "")[:60] for status in found.files.column("status").to_pylist()])
             assert told[:2] == told[2:], (name, on_error)
