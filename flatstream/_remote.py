@@ -39,8 +39,8 @@ BLOCKS = 8
 # aiohttp ends every request after five minutes, however much came meanwhile.
 SILENCE = 300
 
-# By what stores tell one version of a file from another, as fsspec names it; what is said first is taken. Two files have
-# one of the first group only if they have the same bytes. Times go in steps, of a second at many stores.
+# By what stores tell one version of a file from another, as fsspec names it; what is said first is taken. Two files
+# have one of the first group only if they have the same bytes. Times go in steps, of a second at many stores.
 VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "md5", "content_md5", "Content-MD5", "Digest", "checksum")
 TIMES = ("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "modified", "modified_at", "created")
 
@@ -88,8 +88,15 @@ def is_url(path: Any) -> bool:
     return isinstance(path, str) and URL.match(path) is not None
 
 
-def open_url(url: str) -> io.RawIOBase:
+def open_url(url: str, first: int | None = None) -> io.RawIOBase:
     """The file that `url` names, to read it. Its errors name the URL.
+
+    Parameters
+    ----------
+    url : str
+        The URL.
+    first : int, optional
+        How many bytes are wanted at its beginning, if it is not to be read on then.
 
     Raises
     ------
@@ -103,10 +110,8 @@ def open_url(url: str) -> io.RawIOBase:
     fsspec = _import_fsspec(url)
     try:
         file_system, path = fsspec.core.url_to_fs(url)
-        if _is_http(file_system):
-            remote = _open_http(file_system, path, url)
-        else:
-            remote = _open_stored(file_system, path, url)
+        opener = _open_http if _is_http(file_system) else _open_stored
+        remote = opener(file_system, path, url, BLOCK if first is None else first)
     except ImportError as error:
         raise ImportError(f"{url}: {error}") from error
     except ValueError as error:
@@ -116,8 +121,10 @@ def open_url(url: str) -> io.RawIOBase:
     return remote if remote.seekable() else UnseekableFile(remote)
 
 
-def _open_stored(file_system: Any, path: str, url: str) -> RemoteFile:
+def _open_stored(file_system: Any, path: str, url: str, first: int) -> RemoteFile:
     """A file in a store that gives parts of files."""
+    # What was listed before may not be what is there now.
+    file_system.invalidate_cache(file_system._parent(path))
     file = _open_blocks(file_system, path)
     try:
         # Many files have asked for it already.
@@ -143,7 +150,7 @@ def _is_http(file_system: Any) -> bool:
     return "http" in ((protocols,) if isinstance(protocols, str) else protocols) and hasattr(file_system, "set_session")
 
 
-def _open_http(file_system: Any, path: str, url: str) -> RemoteFile:
+def _open_http(file_system: Any, path: str, url: str, first: int) -> RemoteFile:
     """A file at http:// or https://.
 
     A server may answer a request for a part of a file with all of it, and only its answer shows that: fsspec then
@@ -153,16 +160,16 @@ def _open_http(file_system: Any, path: str, url: str) -> RemoteFile:
     known = file_system.info(path)
     size = known.get("size")
     gives_parts = bool(size) and known.get("partial", True)
-    stream = _open_stream(file_system, path, {"Range": f"bytes=0-{BLOCK - 1}"} if gives_parts else {})
+    stream = _open_stream(file_system, path, {"Range": f"bytes=0-{first - 1}"} if gives_parts else {})
     try:
         part = PART.match(stream.r.headers.get("Content-Range", "")) if stream.r.status == 206 else None
         if part is not None and part[1] == "0":
             size = int(part[3]) if part[3] != "*" else size
-            first = _whole(stream, min(BLOCK, size), url)
+            data = _whole(stream, min(first, size), url)
             status = _status_of(known, stream, size)
             stream.close()
             file = _open_blocks(file_system, path, size=size)
-            return RemoteFile(file, url, (file_system, path), status=status, first=first)
+            return RemoteFile(file, url, (file_system, path), status=status, first=data)
         if stream.r.status == 206:
             # It was asked for the first block, and has sent another one.
             stream.close()
@@ -173,9 +180,9 @@ def _open_http(file_system: Any, path: str, url: str) -> RemoteFile:
         size = None if length is None else int(length)
         status = _status_of(known, stream, size)
         if size is not None and size <= BLOCK:
-            first = _whole(stream, size, url)
+            data = _whole(stream, size, url)
             stream.close()
-            return RemoteFile(io.BytesIO(first), url, status=status, first=first)
+            return RemoteFile(io.BytesIO(data), url, status=status, first=data)
     except BaseException:
         stream.close()
         raise
@@ -275,6 +282,8 @@ def list_urls(url: str, endings: tuple[str, ...]) -> list[str]:
     fsspec = _import_fsspec(url)
     try:
         file_system, path = fsspec.core.url_to_fs(url)
+        # Stores keep what was listed before.
+        file_system.invalidate_cache()
         if glob.has_magic(url):
             found = file_system.glob(path, detail=True).values()
         else:
@@ -340,11 +349,19 @@ class RemoteFile(io.RawIOBase):
         self._can_seek = self._size is not None and bool(file.seekable())
         self.status = RemoteStatus(self._size) if status is None else status
         self._end = self._size if self._can_seek else self.status.size
+        self._is_cut = False
 
     @property
     def size(self) -> int:
         """The size in bytes, as it was when the file was opened; -1 if it is not known."""
         return -1 if self._size is None else self._size
+
+    def cut(self, size: int) -> None:
+        """Ends the file at this size, if it is larger; before anything was read."""
+        if self._size is not None:
+            self._size = min(self._size, size)
+        self._end = size if self._end is None else min(self._end, size)
+        self._is_cut = True
 
     def fetch(self, ranges: list[tuple[int, int]]) -> list[bytes]:
         """Parts of the file, from one offset to another, all at the same time where fsspec can do that. The position
@@ -388,6 +405,8 @@ class RemoteFile(io.RawIOBase):
         return self._can_seek
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        if whence == io.SEEK_END and self._size is not None:
+            offset, whence = self._size + offset, io.SEEK_SET
         try:
             return self._file.seek(offset, whence)  # type: ignore[no-any-return]
         except Exception as error:
@@ -402,14 +421,17 @@ class RemoteFile(io.RawIOBase):
         with memoryview(buffer).cast("B") as view:
             try:
                 before = self._file.tell() if self._end is not None else 0
+                size = len(view)
+                if self._is_cut and self._end is not None:
+                    size = max(0, min(size, self._end - before))
                 if before < len(self._first):
-                    data = self._first[before : before + len(view)]
+                    data = self._first[before : before + size]
                     self._file.seek(before + len(data))
                 else:
-                    data = self._file.read(len(view)) or b""
+                    data = self._file.read(size) if size else b""
             except Exception as error:
                 raise _named(error, self.name) from error
-            if not data and len(view) and self._end is not None and before < self._end:
+            if not data and size and self._end is not None and before < self._end:
                 raise OSError(f"{self.name}: nothing was received from byte {before} on, of {self._end} bytes")
             view[: len(data)] = data
             return len(data)

@@ -138,7 +138,8 @@ def test_an_answer_that_ends_too_early_is_an_error(tmp_path: Path, web: Web) -> 
     put_events(web, tmp_path, "a.fs")
     put_events(web, tmp_path, "small.fs", count=50)
     for web.parts in ("no", "yes"):
-        for name, cut in (("a.fs", 3 * BLOCK), ("a.fs", 100), ("small.fs", 1000)):
+        # Of parts, each answer is a block.
+        for name, cut in (("a.fs", 3 * BLOCK if web.parts == "no" else BLOCK - 1), ("a.fs", 100), ("small.fs", 1000)):
             web.cut = None
             found = flatstream.dataset(web.url(name))
             assert found.count()
@@ -173,5 +174,6 @@ def test_damage_and_torn_ends_are_told_apart_as_in_a_local_file(
                     told.append(found.columns().num_rows)
                 except FlatStreamError as error:
                     told.append((type(error), error.offset, error.frame))
-                told.append([status.replace(str(one), "") for status in found.files.column("status").to_pylist()])
+                # A status is cut off behind so many characters, of which the path takes some.
+                told.append([status.replace(str(one), "")[:60] for status in found.files.column("status").to_pylist()])
             assert told[:2] == told[2:], (name, on_error)
