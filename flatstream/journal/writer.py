@@ -61,6 +61,10 @@ __all__ = ["JournalWriter"]
 
 log = logging.getLogger("flatstream.journal")
 
+# After so many seconds of sealing the keeper does what else there is to do: threads wait for the disk, and old segments
+# are to be removed also while others end faster than they are sealed.
+SEAL_TURN = 0.02
+
 
 class JournalWriter(StreamWriter):
     """Writes messages into a journal: a folder of segments, each a plain stream of frames.
@@ -505,10 +509,12 @@ class JournalWriter(StreamWriter):
     def _remove(self, segment: Segment, tails: list[str], reason: str) -> None:
         segments = self._segments
         with segments.sync_lock:
-            for one in list(segments.ended):
+            ended = segments.ended
+            # It is the oldest one. (Others only if somebody has removed files. A copy, because writes append.)
+            for one in [ended[0]] if ended and ended[0].segment.first == segment.first else list(ended):
                 # Its blocks are free only when no descriptor is open.
                 if one.segment.first == segment.first:
-                    segments.ended.remove(one)
+                    ended.remove(one)
                     one.file.close()
         # The keeper may be compressing or indexing it.
         with contextlib.ExitStack() as locks:
@@ -573,10 +579,11 @@ class JournalWriter(StreamWriter):
         return self._segments.whole()
 
     def _seal_ended(self) -> None:
-        """Syncs, seals and closes the segments that are no longer written."""
+        """Syncs, seals and closes the segments that are no longer written, as many as a turn has time for."""
         segments = self._segments
         changed = False
-        while segments.ended:
+        end = time.monotonic() + SEAL_TURN
+        while segments.ended and not (changed and time.monotonic() >= end):
             with segments.sync_lock:
                 if not segments.ended:
                     break
@@ -625,6 +632,8 @@ class JournalWriter(StreamWriter):
             left = self._rotation_seconds - self._segments.age()
             # While the segment has no frames, and if it cannot end now, it is looked at again after such a time.
             known.append(left if left > 0 else min(self._rotation_seconds, ROTATION_PAUSE))
+        if self._segments.ended and not self._segments.is_poisoned:
+            known.append(0.0)
         if self._compressor is not None and (left := self._compressor.seconds_until_work()) is not None:
             known.append(left)
         if self._indexer is not None and self._indexer.has_work:
