@@ -605,7 +605,10 @@ def test_a_second_process_is_told_who_exports(tmp_path: Path) -> None:
     from flatstream.datasets._export_state import Export
 
     source = write_readings(tmp_path / "a.fs", range(3))
-    with Export(str(tmp_path / "lake"), "export", {}), pytest.raises(OSError, match=f"this process, {os.getpid()}"):
+    with (
+        Export(str(tmp_path / "lake"), "export", {}),
+        pytest.raises(OSError, match=f"another run of it is at work: this process, {os.getpid()}"),
+    ):
         export(source, tmp_path / "lake")
     assert files_of(tmp_path / "lake") == []
 
