@@ -252,7 +252,11 @@ def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = Tr
             os.close(fd)
         raise OSError(errno.EBUSY, "another process replaces the file again and again", name)
 
-    file = io.FileIO(path, mode, opener=opener)
+    try:
+        file = io.FileIO(path, mode, opener=opener)
+    except IsADirectoryError as error:
+        what = "is a folder: if it is a journal, flatstream.journal.JournalWriter writes to it"
+        raise IsADirectoryError(error.errno, what, path) from None
     try:
         if mode == "wb" and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             os.ftruncate(file.fileno(), 0)

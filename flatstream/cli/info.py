@@ -249,7 +249,9 @@ def index_text(found: StreamInfo, index: IndexInfo) -> str:
         begin, end = (shortened(time_text(int(value), found.time_unit)) for value in known)
         text += f", {begin} to {end}"
     if index.segments is not None and found.segments is not None:
-        text += f"; of {count_text(index.segments)} of {count_text(found.segments, 'segment')}"
+        # A writer may have begun further segments meanwhile.
+        segments = max(index.segments, found.segments)
+        text += f"; of {count_text(index.segments)} of {count_text(segments, 'segment')}"
     if found.size is not None and index.reason is None:
         text += f"; {size_text(index.size)}, for {size_text(index.covered)} of messages"
     if index.segments is None:

@@ -179,7 +179,7 @@ class Files:
                     use_dictionary=self._columns_with_dictionary(group),
                 )
                 self._open[folder] = file
-            self._submit(file.writer.write_table, group, self._row_group_rows)
+            self._submit(self._encode, file.writer, group)
             at += group.num_rows
             file.written += group.num_rows
         rest = table.slice(at)
@@ -188,6 +188,16 @@ class Files:
         for one in rest.to_batches() if rest.num_rows else ():
             file.put(one)
         self._waiting += file.bytes
+
+    def _encode(self, writer: pq.ParquetWriter, group: pa.Table) -> None:
+        try:
+            writer.write_table(group, self._row_group_rows)
+        except pa.ArrowInvalid as error:
+            text = f"rows that Parquet cannot hold: {error}"
+            if "timestamp" in str(error):
+                # Seconds become milliseconds.
+                text += "; the unit of a time in Parquet is ms or finer. times='number' exports the numbers"
+            raise OverflowError(text) from error
 
     def _columns_with_dictionary(self, group: pa.Table) -> list[str]:
         if self._with_dictionary is not None:
@@ -236,12 +246,13 @@ class _File:
 
 def _bytes_of(rows: pa.RecordBatch) -> int:
     """How much memory rows take."""
-    return rows.nbytes + COLUMN_BYTES * rows.num_columns
+    return int(rows.nbytes + COLUMN_BYTES * rows.num_columns)
 
 
 def _combined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     """The same rows in one batch."""
-    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()
+    found: list[pa.RecordBatch] = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()
+    return found
 
 
 def _repeated(group: pa.Table) -> list[str]:

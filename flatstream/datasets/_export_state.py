@@ -466,6 +466,8 @@ def _locked(path: str) -> io.FileIO:
     try:
         return open_for_writing(path, "ab")
     except OSError as error:
+        if error.errno == errno.EBUSY and error.strerror is not None:
+            error.strerror = error.strerror.replace("another writer has the file open", "another run of it is at work")
         if error.errno in NO_LOCKS:
             text = (
                 f"the file system has no locks ({os.strerror(error.errno)}), by which a run sees that another one runs"

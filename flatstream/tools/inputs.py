@@ -64,7 +64,10 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # The endings of the files that a folder stands for, unless it is a journal.
 ENDINGS = tuple(f".fs{ending}" for ending in ("", *COMPRESSED))
 
-NO_STREAMS = f"the folder is no journal, and has no journals and no files that end with {', '.join(ENDINGS)}"
+NO_STREAMS = (
+    f"the folder is no journal, and has no journals and no files that end with {', '.join(ENDINGS)}; in folders below "
+    "it, a pattern as 'folder/**/*.fs' finds them"
+)
 
 
 class NotAStreamError(InvalidFrameError):

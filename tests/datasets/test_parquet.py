@@ -508,6 +508,82 @@ def test_a_second_export_of_the_same_sources_into_a_folder_is_refused(tmp_path: 
     assert numbers_of(lake) == [0, 1, 2, 3, 3, 10, 11]
 
 
+def test_a_source_that_joins_an_export_later_is_refused_if_another_has_it(tmp_path: Path) -> None:
+    from flatstream.journal import JournalWriter
+
+    lake = tmp_path / "lake"
+    first, second = write_readings(tmp_path / "a.fs", range(3)), write_readings(tmp_path / "b.fs", range(3, 5))
+    with JournalWriter(tmp_path / "journal", describe=READINGS) as journal:
+        RecordWriter(journal, READINGS.root).write_record(reading(9))
+    export([first, tmp_path / "journal"], lake, name="box1")
+    export(second, lake, name="box2")
+    for joins in (first, tmp_path / "journal"):
+        with pytest.raises(ValueError, match=r"export 'box1' in this folder has rows of .*: go on with name='box1'"):
+            export([second, joins], lake, name="box2")
+    # One that no other has may join.
+    export([second, write_readings(tmp_path / "c.fs", [5])], lake, name="box2")
+    assert numbers_of(lake) == [0, 1, 2, 3, 4, 5, 9]
+    assert export([first, second], lake, name="box2", again=True).rows == 3
+    write_readings(first, [6], "a")
+    assert export([first, second], lake, name="box2").rows == 1
+
+
+@pytest.mark.parametrize("values", ["{'a', 'b', 'c', 'd', 'e', 'f'}", "numpy.arange(2000)"])
+def test_conditions_have_one_text_in_all_processes(tmp_path: Path, values: str) -> None:
+    import subprocess
+    import sys
+
+    source = write_readings(tmp_path / "a.fs", range(3))
+    path = "number" if "numpy" in values else "host"
+    code = (
+        "import sys, flatstream, numpy\n"
+        f"where = ({path!r}, 'in', {values})\n"
+        "flatstream.dataset(sys.argv[1]).to_parquet(sys.argv[2], where=[where])\n"
+    )
+    for seed in ("1", "2", "3"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(source), str(tmp_path / "lake")],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    if "numpy" in values:
+        import numpy as np
+
+        changed = np.arange(2000)
+        changed[1000] = 5000
+        with pytest.raises(ValueError, match="was begun with where="):
+            export(source, tmp_path / "lake", where=[("number", "in", changed)])
+
+
+def test_keys_whose_folders_readers_pass_over_are_refused(tmp_path: Path) -> None:
+    schema = Schema.from_fbs(text="table T { time_ns: long; _host: string; n: int; } root_type T;")
+    with flatstream.open(tmp_path / "a.fs", "w", checksum="crc32", describe=schema) as stream:
+        RecordWriter(stream, schema.root).write_record({"_host": "a", "n": 1})
+    with pytest.raises(
+        ValueError, match="folders of '_host' would have names with '_' at their beginning, which pyarr"
+    ):
+        export(tmp_path / "a.fs", tmp_path / "lake", partition_by=["_host", "day"])
+    assert not (tmp_path / "lake").exists()
+    assert export(tmp_path / "a.fs", tmp_path / "lake").rows == 1
+
+
+def test_a_time_that_parquet_cannot_hold_is_told_with_a_way_out(tmp_path: Path) -> None:
+    schema = Schema.from_fbs(text="table T { time_s: long; n: int; } root_type T;")
+    with flatstream.open(tmp_path / "a.fs", "w", checksum="crc32", describe=schema) as stream:
+        RecordWriter(stream, schema.root).write_records({"time_s": time, "n": 1} for time in (0, 2**62, -(2**63)))
+    with pytest.raises(OverflowError, match=r"timestamp.*; .*times='number' exports the numbers"):
+        export(tmp_path / "a.fs", tmp_path / "lake")
+    assert leftovers_of(tmp_path / "lake") == []
+    export(tmp_path / "a.fs", tmp_path / "numbers", times="number")
+    null = "date=__HIVE_DEFAULT_PARTITION__/hour=__HIVE_DEFAULT_PARTITION__"
+    folders = [path.parent.relative_to(tmp_path / "numbers").as_posix() for path in files_of(tmp_path / "numbers")]
+    assert sorted(folders) == ["date=1970-01-01/hour=0", null]
+
+
 def test_other_options_are_told_with_one_remedy(tmp_path: Path) -> None:
     source = write_readings(tmp_path / "a.fs", range(3))
     export(source, tmp_path / "lake")
@@ -529,7 +605,10 @@ def test_a_second_process_is_told_who_exports(tmp_path: Path) -> None:
     from flatstream.datasets._export_state import Export
 
     source = write_readings(tmp_path / "a.fs", range(3))
-    with Export(str(tmp_path / "lake"), "export", {}), pytest.raises(OSError, match=f"this process, {os.getpid()}"):
+    with (
+        Export(str(tmp_path / "lake"), "export", {}),
+        pytest.raises(OSError, match=f"another run of it is at work: this process, {os.getpid()}"),
+    ):
         export(source, tmp_path / "lake")
     assert files_of(tmp_path / "lake") == []
 
