@@ -54,7 +54,7 @@ def reading_of_dataset(
             rows += batch.to_pylist()
     except FlatStreamError as caught:
         error = place_of(caught)
-    outcome = found._outcomes.get(0, Outcome())
+    outcome = found._known.outcomes.get(0, Outcome())
     return rows, error, outcome.skipped, outcome.lost_bytes, place_of(outcome.stopped)
 
 
