@@ -155,6 +155,9 @@ def _extremes(dataset: Dataset, kind: Kind, path: str, threads: int) -> list[int
         dataset._prepare(query, target)
         if not target.stretches or target.is_sequential or not dataset._options.use_index:
             return
+        if dataset._options.on_error == "stop":
+            # Damage that came after the index decides where rows end.
+            return
         index = dataset._index(target.number, head, target.ranges())
         if not isinstance(index, FileIndex) or path not in index.statistics or not len(index):
             return
