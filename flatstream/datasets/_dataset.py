@@ -266,8 +266,8 @@ class Dataset(Snapshot):
     def time_range(self) -> TimeRange | None:
         """The first and the last time of a message; None without a time field, and without a message.
 
-        Blocks of which an index says it are not read; the time of all others is (with ``on_error="stop"``, of all). It is
-        kept until `refresh`.
+        Blocks of which an index says it are not read; the time of all others is. With ``on_error="stop"`` all are read.
+        It is kept until `refresh`.
         """
         now = self._now()
         known = now._known.time_range
