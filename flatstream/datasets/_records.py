@@ -68,7 +68,7 @@ def read_records(dataset: Dataset, query: Query, limit: int | None) -> Iterator[
             target.bytes_read += outcome.bytes_read
             outcome.bytes_read = 0
             dataset._note([target])
-            dataset._outcomes[target.number] = outcome
+            dataset._known.outcomes[target.number] = outcome
     dataset._check_that_some_are_left()
 
 

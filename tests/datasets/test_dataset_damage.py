@@ -54,7 +54,7 @@ def reading_of_dataset(
             rows += batch.to_pylist()
     except FlatStreamError as caught:
         error = place_of(caught)
-    outcome = found._outcomes.get(0, Outcome())
+    outcome = found._known.outcomes.get(0, Outcome())
     return rows, error, outcome.skipped, outcome.lost_bytes, place_of(outcome.stopped)
 
 
@@ -243,6 +243,9 @@ def test_rows_behind_damage_that_stops_are_not_given_with_an_index_either(
         )
         assert rows.num_rows == count if count is not None else 150 < rows.num_rows < 250
         assert found.files.column("status").to_pylist()[0].startswith("stopped at offset ")
+    assert flatstream.dataset(path, on_error="stop").time_range == without.time_range
+    assert without.time_range is not None
+    assert without.time_range.last < late
 
 
 @pytest.mark.parametrize("is_indexed", [False, True])
