@@ -210,6 +210,7 @@ def test_numbers_that_mislead_are_within_the_stream_and_raise_nothing(place: Pla
         (lambda head: head.update(first_frame_size=0), "of another stream"),
         (lambda head: head.update(begin=2**63), "its head is wrong"),
         (lambda head: head.update(fields=[]), "its head is wrong"),
+        (lambda head: head["fields"].append(head["fields"][0]), "a field twice"),
     ],
 )
 def test_head_that_does_not_fit_is_left_aside(
@@ -222,6 +223,29 @@ def test_head_that_does_not_fit_is_left_aside(
     place.stream.close()
     assert isinstance(found, UnusableIndex)
     assert reason in found.reason
+
+
+@in_one_test
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda blocks: blocks["frames"].__setitem__(0, 2**31),
+        lambda blocks: blocks["ends"].__setitem__(0, 2**40),
+        lambda blocks: blocks["ranges"][0]["low_ulong"].__setitem__(0, 2**64 - 1),
+    ],
+)
+def test_index_that_queries_leave_aside_is_built_anew(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    place = Place(tmp_path)
+    entries = entries_of(place.good)
+    change(entries[1]["blocks"])
+    found = place.load(reframed(entries))
+    assert isinstance(found, UnusableIndex)
+    assert "cannot be" in found.reason
+    report = build_index(place.path, FIELDS)
+    assert (report.action, report.replaced_because) == ("replaced", found.reason)
+    assert isinstance(place.load(place.index.read_bytes()), FileIndex)
+    assert build_index(place.path, FIELDS).action == "unchanged"
+    place.stream.close()
 
 
 @in_one_test
