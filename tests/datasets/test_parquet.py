@@ -335,6 +335,36 @@ def at(number: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(NOON / SECOND + number * 60, datetime.UTC)
 
 
+def test_columns_whose_type_became_wider_are_read_as_the_guide_says(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    duckdb = pytest.importorskip("duckdb")
+    import pyarrow.dataset
+
+    lake = tmp_path / "lake"
+    fields = (("n: int; x: float;", 1, 1.5), ("n: long; x: double; late: string;", 2**40, 1e300))
+    for name, (text, number, value) in zip("ab", fields, strict=True):
+        schema = Schema.from_fbs(text=f"table T {{ time_ns: long; {text} }} root_type T;")
+        with flatstream.open(tmp_path / f"{name}.fs", "w", checksum="crc32", describe=schema) as stream:
+            RecordWriter(stream, schema.root).write_record({"n": number, "x": value})
+        report = export(tmp_path / f"{name}.fs", lake)
+    newest = lake / report.files[-1]
+    expected = [(1, 1.5, None, 0), (2**40, 1e300, None, 0)]
+    frame = polars.scan_parquet(
+        f"{lake}/**/*.parquet",
+        hive_partitioning=True,
+        schema=polars.read_parquet_schema(newest),
+        missing_columns="insert",
+        cast_options=polars.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
+    )
+    assert frame.select("n", "x", "late", "hour").sort("n").collect().rows() == expected
+    query = f"select n, x, late, hour from read_parquet('{lake}/**/*.parquet', union_by_name=true) order by n"
+    assert duckdb.sql(query).fetchall() == expected
+    schemas = [pyarrow.dataset.dataset(lake, partitioning="hive").schema, pq.read_schema(newest)]
+    unified = pa.unify_schemas(schemas, promote_options="permissive")
+    table = pyarrow.dataset.dataset(lake, partitioning="hive", schema=unified).to_table().sort_by("n")
+    assert [tuple(row[name] for name in ("n", "x", "late", "hour")) for row in table.to_pylist()] == expected
+
+
 def test_an_open_hour_is_held_back_until_it_is_over(tmp_path: Path) -> None:
     source = write_readings(tmp_path / "a.fs", range(100))
     lake = tmp_path / "lake"
