@@ -186,8 +186,7 @@ def _open_http(file_system: Any, path: str, url: str, first: int) -> RemoteFile:
     except BaseException:
         stream.close()
         raise
-    if gives_parts:
-        _tell_of_no_parts(url)
+    _tell_of_no_parts(url)
     return RemoteFile(stream, url, status=status)
 
 
@@ -224,8 +223,8 @@ def _tell_of_no_parts(url: str) -> None:
     own = object()
     if _told.setdefault(server, own) is own:
         logger.warning(
-            "%s gives no parts of files (it does not answer range requests): files of more than %d MiB, as %s, are "
-            "read from their beginnings to their ends, and no index is used",
+            "%s gives no parts of files, or does not tell their sizes: files of more than %d MiB, as %s, are read from "
+            "their beginnings to their ends, and no index is used",
             server,
             BLOCK >> 20,
             url,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from flatstream._compressed import LONGEST_MAGIC, begins_compressed
 from flatstream._endpoints import contents_of, open_file
-from flatstream._index_hook import SUFFIX
+from flatstream._index_hook import SUFFIX, leftover_of_index
 from flatstream._peeked import read_fully
 from flatstream._ranges import RangeFile, ranges_of
 from flatstream._remote import RemoteFile, is_url, list_urls, open_url, remote_of, stands_for_several
@@ -405,7 +405,8 @@ def _inputs_of(name: str) -> list[Input]:
     if not isinstance(name, str):
         raise TypeError(f"a path of a dataset must be a str, got {name!r:.100}")
     if is_url(name) and stands_for_several(name):
-        urls = [url for url in list_urls(name, ENDINGS) if not url.endswith(SUFFIX)]
+        found = list_urls(name, ENDINGS)
+        urls = [url for url in found if not url.endswith(SUFFIX) and leftover_of_index(url) is None]
         if not urls:
             raise FileNotFoundError(errno.ENOENT, "no file matches the URL, or ends with .fs in its folder", name)
         return [Input(url, "remote") for url in urls]

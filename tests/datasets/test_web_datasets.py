@@ -101,14 +101,15 @@ def test_the_memory_for_a_scan_is_bounded(tmp_path: Path, web: Web) -> None:
     assert peak < 20 << 20
 
 
-def test_it_is_said_once_for_a_server(tmp_path: Path, web: Web) -> None:
+@pytest.mark.parametrize(("parts", "tells_size"), ANSWERS)
+def test_it_is_said_once_for_a_server(tmp_path: Path, web: Web, parts: Any, tells_size: bool) -> None:
     for name in ("a.fs", "b.fs"):
         put_events(web, tmp_path, name)
     urls = [web.url("a.fs"), web.url("b.fs")]
     with log_lines("flatstream.remote") as lines:
         assert flatstream.dataset(urls).count() == 2 * COUNT
         assert lines == []
-        web.parts = "no"
+        web.parts, web.tells_size = parts, tells_size
         for _ in range(2):
             assert flatstream.dataset(urls).count() == 2 * COUNT
     assert len(lines) == 1
