@@ -14,6 +14,7 @@ import sys
 import threading
 import tracemalloc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
