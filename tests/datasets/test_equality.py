@@ -463,7 +463,7 @@ def stamped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table]:
     return folder, pa.table({"number": pa.array(numbers, pa.int32()), "seen": pa.array(times, pa.int64())})
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("times", ["timestamp", "ns", "us", "ms", "s"])
 @pytest.mark.parametrize("sign", ["==", "!=", "<", "<=", ">", ">=", "in"])
 @pytest.mark.parametrize("offset_us", [0, 1_002_003, 150_000_000, 299_000_001] if EVERYTHING else [0, 1_002_003])

@@ -111,7 +111,7 @@ def test_threads_that_commit_at_once_leave_a_whole_cursor(folder: Path) -> None:
         errors: set[int | None] = set()
 
         def commit() -> None:
-            for _ in range(200):
+            for _ in range(80):
                 try:
                     reader.commit()
                 except OSError as error:
