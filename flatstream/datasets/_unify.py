@@ -21,6 +21,7 @@ __all__ = [
     "Projection",
     "TypeConflictError",
     "convert",
+    "empty_parts",
     "fields_of_table",
     "labels_of",
     "nullable_field",
@@ -296,6 +297,20 @@ def _collect(column: ColumnType, path: str, found: dict[str, list[tuple[str, ...
     is_struct = column.format == "+s"
     for child in column.children:
         _collect(child, f"{path}.{child.name}" if is_struct else f"{path}[]", found)
+
+
+def empty_parts(kind: Kind) -> set[str]:
+    """The paths of the tables and structs without fields, which Arrow shows as columns that are true where one is."""
+    found: set[str] = set()
+    waiting = [("", column) for column in kind.table.arrow_schema()._type.children]
+    while waiting:
+        outer, column = waiting.pop()
+        if column.format == "+s":
+            path = f"{outer}{column.name}"
+            if not column.children:
+                found.add(path)
+            waiting += ((f"{path}.", child) for child in column.children)
+    return found
 
 
 # Conversion
