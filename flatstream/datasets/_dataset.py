@@ -103,14 +103,16 @@ def dataset(
     Returns
     -------
     Dataset
-        Only names, sizes and the first bytes of local files were looked at so far.
+        Only names, sizes, and the first and last bytes of files were looked at so far.
 
     Raises
     ------
     FileNotFoundError
         A path stands for nothing.
     OSError, FlatStreamError
-        A folder, or the file with the schema, cannot be read.
+        A folder, a file at a URL, or the file with the schema, cannot be read.
+    ImportError
+        There is no package for a kind of URL.
     TypeError, ValueError
         An argument is wrong; or there is no path at all.
     LookupError
@@ -250,10 +252,11 @@ class Dataset(Snapshot):
     def files(self) -> pa.Table:
         """What is known of each file, as a small table, in the order in which they are read.
 
-        Columns: `path`; `bytes` (as stored, null of a URL); `journal` (its folder, for a segment); `compression`;
-        `checksum`; `table`; `index` ("covers ...", "none", or "ignored: " and why); `first_time` and `last_time`, where
-        an index tells them; and `status`, which says what was found when it was last read: "", "torn end at ...",
-        "damaged: ...", "stopped at ..." or "removed"; or "cannot be read: ..." and why.
+        Columns: `path`; `bytes` (as stored, null of a URL whose server does not tell it); `journal` (its folder, for a
+        segment); `compression`; `checksum`; `table`; `index` ("covers ...", "none", or "ignored: " and why);
+        `first_time` and `last_time`, where an index tells them; and `status`, which says what was found when it was
+        last read: "", "torn end at ...", "damaged: ...", "stopped at ..." or "removed"; or "cannot be read: ..." and
+        why.
         """
         return files_table(self._now())
 
@@ -284,11 +287,13 @@ class Dataset(Snapshot):
         ------
         FileNotFoundError
             A path stands for nothing now. Then nothing has changed.
+        OSError
+            A folder, or a file at a URL, cannot be read. Then nothing has changed, either.
         """
         parts = find_parts(self._paths)
         now = self._now()
-        # Of URLs it is not known whether they have changed.
-        known = {part: number for number, part in enumerate(now._parts) if part.kind != "remote"}
+        # Of some URLs it is not known whether they have changed.
+        known = {part: number for number, part in enumerate(now._parts) if part.is_known}
         if parts == now._parts and len(known) == len(parts):
             # An index may be new.
             with now._known.lock:

@@ -577,7 +577,8 @@ def _arrow_mask(expression: Any, batch: pyarrow.RecordBatch) -> Any:
 def _note_time_zone(error: Exception) -> None:
     """Adds to an error about a time that is compared with a datetime without a time zone how that is mended."""
     text = str(error).lower()
-    if re.search(r"(datetime|timestamp)\[[^],]*\]", text) and "utc" in text:
+    # With a unit only, the type has no time zone.
+    if re.search(r"(datetime|timestamp)[\[(][^]),]*[\])]", text) and "utc" in text:
         error.add_note("times of messages are in UTC: give the datetime a time zone, as datetime(..., tzinfo=UTC)")
 
 

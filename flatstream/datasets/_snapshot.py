@@ -407,6 +407,5 @@ def _check_tables(kinds: list[Kind], options: Options, paths: list[str]) -> None
     if not kinds and isinstance(options.table, str) and paths:
         raise LookupError(f"no file of the dataset has messages of a table {options.table!r:.100}")
     if not kinds and paths and options.undescribed is None:
-        raise ValueError(
-            f"nothing says which columns there are, because all {len(paths)} files are empty: pass a table or schema"
-        )
+        which = f"{paths[0]} is" if len(paths) == 1 else f"all {len(paths)} files, from {paths[0]} on, are"
+        raise ValueError(f"nothing says which columns there are, because {which} empty: pass table= or schema=")

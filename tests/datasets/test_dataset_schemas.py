@@ -274,6 +274,9 @@ def test_files_that_do_not_describe_their_messages_need_a_schema(tmp_path: Path)
     described = write_records(tmp_path / "b.fs", schema_of("table T { time_ns: long; x: int; y: int; }"), [{"x": 2}])
     with pytest.raises(ValueError, match=r"a\.fs: the file does not say of which table .*pass table= or schema="):
         flatstream.dataset(tmp_path).count()
+    # A name chooses among described tables, and says nothing of these messages.
+    with pytest.raises(ValueError, match=r"a\.fs: .*: pass schema= beside table='T', as in flatstream.dataset\("):
+        flatstream.dataset(tmp_path, "T").count()
     (tmp_path / "t.bfbs").write_bytes(schema.to_bytes())
     for options in (
         {"schema": tmp_path / "t.bfbs"},
@@ -288,7 +291,10 @@ def test_files_that_do_not_describe_their_messages_need_a_schema(tmp_path: Path)
 
 def test_empty_files_say_nothing_of_columns(tmp_path: Path) -> None:
     (tmp_path / "a.fs").write_bytes(b"")
-    with pytest.raises(ValueError, match="nothing says which columns there are, because all 1 files are empty"):
+    with pytest.raises(ValueError, match=r"which columns there are, because .*a\.fs is empty: pass table= or schema="):
+        flatstream.dataset(tmp_path).count()
+    (tmp_path / "b.fs").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"because all 2 files, from .*a\.fs on, are empty: pass table= or schema="):
         flatstream.dataset(tmp_path).count()
     schema = schema_of("table T { x: int; }")
     assert flatstream.dataset(tmp_path, schema.root).columns().schema.names == ["x"]
