@@ -30,6 +30,7 @@ from flatstream.journal._heads import Heads, continue_descriptions, find_identit
 from flatstream.journal._indexing import LOOK_EVERY, Indexer
 from flatstream.journal._keeper import Keeper
 from flatstream.journal._layout import (
+    INDEX,
     LOCK,
     MANIFEST,
     Manifest,
@@ -64,6 +65,10 @@ log = logging.getLogger("flatstream.journal")
 # After so many seconds of sealing the keeper does what else there is to do: threads wait for the disk, and old segments
 # are to be removed also while others end faster than they are sealed.
 SEAL_TURN = 0.02
+
+# How many bytes of sealed segments without an index a writer takes for those that `close` had no time to index. If they
+# are more, they were written without indexes.
+MOST_UNINDEXED = 4 << 30
 
 
 class JournalWriter(StreamWriter):
@@ -538,14 +543,32 @@ class JournalWriter(StreamWriter):
         if fields is not None:
             check_fields(description, fields)
         self._indexer = indexer = Indexer(fields, checksum, segments.tell)
-        for report in self._reports:
-            if report.action in ("nothing", "cut") and report.first != segments.first and report.frames:
+        crashed = [one for one in self._reports if one.action in ("nothing", "cut") and one.first != segments.first]
+        for report in (*self._unindexed(), *crashed):
+            if report.frames:
                 path = Segment(report.path, report.first).plain_path
                 indexer.note(path, report.bytes, is_ended=True, description=segments.description)
         path, end = segments.whole()
         indexer.note(path, end, is_ended=False, description=segments.description)
         if end:
             indexer.open(path)
+
+    def _unindexed(self) -> list[SegmentReport]:
+        """The sealed segments that the last `close` had no time for: the last ones without an index, and the one before
+        them, whose index may be a part. If there is none with an index, it wrote none.
+        """
+        found: list[SegmentReport] = []
+        size = 0
+        for report in reversed(self._reports):
+            if report.action == "sealed" and report.first != self._segments.first:
+                size += report.bytes
+                if size > MOST_UNINDEXED or Segment(report.path, report.first).is_compressed:
+                    break
+                if not _is_damaged(report, self._manifest):
+                    found.append(report)
+                if os.path.lexists(report.path + INDEX):
+                    return found[::-1]
+        return []
 
     def _note_growth(self) -> None:
         """Tells the indexer how far the segment in use is."""
