@@ -25,6 +25,7 @@ from flatstream.index._format import (
     entry_table,
     parse_index,
 )
+from flatstream.index._leftovers import remove_leftovers
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class IndexFile:
                     raise FileExistsError(
                         errno.EEXIST, "at the path of the index there is a file that is none; it is left as it is", path
                     )
+            remove_leftovers(path, _was_index)
         except BaseException:
             self._file.close()
             raise

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import logging
 import os
-import signal
 import stat
 import threading
 import time
@@ -20,6 +19,7 @@ from flatstream import StreamReader
 from flatstream.errors import FlatStreamError
 from flatstream.journal import JournalReader, JournalWriter, RotationPolicy, SyncPolicy, _segments
 from flatstream.journal import writer as journal_writer
+from support.alarms import Alarm
 from support.extent import EVERYTHING
 from support.gated import wait_until
 from support.interrupts import Interrupted, Interruption
@@ -274,35 +274,26 @@ def test_a_sync_that_overtakes_another_one_syncs_the_names_too(tmp_path: Path, s
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_a_real_signal_at_random_moments(tmp_path: Path) -> None:
-    class Alarm(BaseException):
-        """What the handler raises."""
-
-    def alarm(*_: object) -> None:
-        raise Alarm
-
     accepted: list[bytes] = []
-    before = signal.signal(signal.SIGALRM, alarm)
-    try:
-        with JournalWriter(tmp_path / "j", sync=SyncPolicy(frames=3), rotate=RotationPolicy(max_frames=5)) as journal:
-            interruptions = 0
-            while interruptions < 300:
-                payload = b""
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00003 * (interruptions % 13))
-                    while True:
-                        payload = b"%d" % len(accepted)
-                        journal.write_payload(payload)
-                        accepted.append(payload)
-                        if len(accepted) % 7 == 0:
-                            journal.wait_durable(timeout=JOIN_SECONDS)
-                except Alarm:
-                    interruptions += 1
-                    if journal.position > len(accepted):
-                        accepted.append(payload)
-                assert journal.position == len(accepted)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+
+    def write() -> None:
+        payload = b"%d" % len(accepted)
+        journal.write_payload(payload)
+        accepted.append(payload)
+        if len(accepted) % 7 == 0:
+            journal.wait_durable(timeout=JOIN_SECONDS)
+
+    with (
+        JournalWriter(tmp_path / "j", sync=SyncPolicy(frames=3), rotate=RotationPolicy(max_frames=5)) as journal,
+        Alarm() as alarm,
+    ):
+        interruptions = 0
+        while interruptions < 300:
+            interruptions += alarm.strike_repeated(write, 0.0001 + 0.00003 * (interruptions % 13))
+            # It was accepted, and the handler ran before it was stored.
+            if journal.position > len(accepted):
+                accepted.append(b"%d" % len(accepted))
+            assert journal.position == len(accepted)
     assert frames_of(tmp_path / "j") == dict(enumerate(accepted))
 
 
