@@ -195,6 +195,7 @@ class JournalWriter(StreamWriter):
         self._compressor: Compressor | None = None
         self._indexer: Indexer | None = None
         self._closing = threading.RLock()
+        self._is_closing = False
         # When the keeper last synced by the clock, or tried to.
         self._last_try = time.monotonic()
         self._rotation_seconds = None if rotate is None else rotate.max_seconds
@@ -770,16 +771,30 @@ class JournalWriter(StreamWriter):
         ------
         OSError, FlatStreamError
             Frames could not be handed over, or a sync failed, now or earlier. The journal is closed all the same.
+        RuntimeError
+            It is called by a signal handler, or a builder, in the middle of a write. The journal stays open.
         """
         if self._is_forked_copy:
             super().close()
             return
+        # Before the keeper is waited for, which may wait for the end of that write.
+        self._check_can_enter()
         # Another thread that closes it waits, and returns when it is closed. (Reentrant for signal handlers. At the
         # end of the interpreter, a thread may have ended with the lock.)
         with contextlib.nullcontext() if sys.is_finalizing() else self._closing:
-            self._close()
+            is_nested = self._is_closing
+            try:
+                self._is_closing = True
+                self._close(is_nested)
+            finally:
+                self._is_closing = is_nested
 
-    def _close(self) -> None:
+    def _close(self, is_nested: bool) -> None:
+        if is_nested:
+            # A signal handler closes it in the middle of `close`, which goes on afterwards with what is left.
+            self._keeper.stop()
+            super().close()
+            return
         was_open = not self.closed
         try:
             self._keeper.stop()
