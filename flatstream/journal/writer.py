@@ -30,6 +30,7 @@ from flatstream.journal._heads import Heads, continue_descriptions, find_identit
 from flatstream.journal._indexing import LOOK_EVERY, Indexer
 from flatstream.journal._keeper import Keeper
 from flatstream.journal._layout import (
+    INDEX,
     LOCK,
     MANIFEST,
     Manifest,
@@ -64,6 +65,10 @@ log = logging.getLogger("flatstream.journal")
 # After so many seconds of sealing the keeper does what else there is to do: threads wait for the disk, and old segments
 # are to be removed also while others end faster than they are sealed.
 SEAL_TURN = 0.02
+
+# How many bytes of sealed segments without an index a writer takes for those that `close` had no time to index. If they
+# are more, they were written without indexes.
+MOST_UNINDEXED = 4 << 30
 
 
 class JournalWriter(StreamWriter):
@@ -190,6 +195,7 @@ class JournalWriter(StreamWriter):
         self._compressor: Compressor | None = None
         self._indexer: Indexer | None = None
         self._closing = threading.RLock()
+        self._is_closing = False
         # When the keeper last synced by the clock, or tried to.
         self._last_try = time.monotonic()
         self._rotation_seconds = None if rotate is None else rotate.max_seconds
@@ -538,14 +544,32 @@ class JournalWriter(StreamWriter):
         if fields is not None:
             check_fields(description, fields)
         self._indexer = indexer = Indexer(fields, checksum, segments.tell)
-        for report in self._reports:
-            if report.action in ("nothing", "cut") and report.first != segments.first and report.frames:
+        crashed = [one for one in self._reports if one.action in ("nothing", "cut") and one.first != segments.first]
+        for report in (*self._unindexed(), *crashed):
+            if report.frames:
                 path = Segment(report.path, report.first).plain_path
                 indexer.note(path, report.bytes, is_ended=True, description=segments.description)
         path, end = segments.whole()
         indexer.note(path, end, is_ended=False, description=segments.description)
         if end:
             indexer.open(path)
+
+    def _unindexed(self) -> list[SegmentReport]:
+        """The sealed segments that the last `close` had no time for: the last ones without an index, and the one before
+        them, whose index may be a part. If there is none with an index, it wrote none.
+        """
+        found: list[SegmentReport] = []
+        size = 0
+        for report in reversed(self._reports):
+            if report.action == "sealed" and report.first != self._segments.first:
+                size += report.bytes
+                if size > MOST_UNINDEXED or Segment(report.path, report.first).is_compressed:
+                    break
+                if not _is_damaged(report, self._manifest):
+                    found.append(report)
+                if os.path.lexists(report.path + INDEX):
+                    return found[::-1]
+        return []
 
     def _note_growth(self) -> None:
         """Tells the indexer how far the segment in use is."""
@@ -747,16 +771,30 @@ class JournalWriter(StreamWriter):
         ------
         OSError, FlatStreamError
             Frames could not be handed over, or a sync failed, now or earlier. The journal is closed all the same.
+        RuntimeError
+            It is called by a signal handler, or a builder, in the middle of a write. The journal stays open.
         """
         if self._is_forked_copy:
             super().close()
             return
+        # Before the keeper is waited for, which may wait for the end of that write.
+        self._check_can_enter()
         # Another thread that closes it waits, and returns when it is closed. (Reentrant for signal handlers. At the
         # end of the interpreter, a thread may have ended with the lock.)
         with contextlib.nullcontext() if sys.is_finalizing() else self._closing:
-            self._close()
+            is_nested = self._is_closing
+            try:
+                self._is_closing = True
+                self._close(is_nested)
+            finally:
+                self._is_closing = is_nested
 
-    def _close(self) -> None:
+    def _close(self, is_nested: bool) -> None:
+        if is_nested:
+            # A signal handler closes it in the middle of `close`, which goes on afterwards with what is left.
+            self._keeper.stop()
+            super().close()
+            return
         was_open = not self.closed
         try:
             self._keeper.stop()
