@@ -718,9 +718,15 @@ class JournalWriter(StreamWriter):
     # Metrics
 
     def metrics(self) -> JournalMetrics:
-        """A snapshot of what was written, and of the disk. It reads the folder; nothing is counted for it meanwhile."""
+        """A snapshot of what was written, and of the disk. It reads the folder; nothing is counted for it meanwhile.
+
+        Of a folder that is not there any more, or cannot be read, `segments` and `journal_bytes` are 0.
+        """
         segments = self._segments
-        sizes = list_sizes(self._directory)
+        try:
+            sizes = list_sizes(self._directory)
+        except OSError:
+            sizes = []
         try:
             disk = shutil.disk_usage(self._directory)
             free, size = disk.free, disk.total
@@ -751,7 +757,7 @@ class JournalWriter(StreamWriter):
 
     def health(self) -> list[str]:
         """What is wrong at the moment, in sentences; an empty list if nothing is."""
-        problems = list(self._segments.problems.values())
+        problems = [*self._segments.problems.values(), *self._what_is_gone()]
         if self.is_refusing:
             problems.append("nothing more is written, because a sync failed or a write failed inside a frame")
         if self._compressor is not None and self._compressor.problem is not None:
@@ -761,6 +767,26 @@ class JournalWriter(StreamWriter):
         if self._keeper.problem is not None:
             problems.append(self._keeper.problem)
         return health_of(self.metrics(), problems, self._sync_policy.seconds, self._opened)
+
+    def _what_is_gone(self) -> list[str]:
+        """What somebody has moved or removed under the writer: no write fails because of it."""
+        segments = self._segments
+        first, file = segments.first, segments.file
+        path = segment_path(self._directory, first)
+        try:
+            mine = os.fstat(file.fileno())
+            if os.path.samestat(os.stat(path), mine):
+                return []
+            why = "another file has its name"
+        except ValueError:
+            # The writer is closed.
+            return []
+        except OSError as error:
+            why = os.strerror(error.errno or errno.ENOENT)
+        if segments.file is not file:
+            # A rotation meanwhile.
+            return []
+        return [f"the segment in use is not at its path any more, so that what is written may be lost: {path}: {why}"]
 
     # The end
 
