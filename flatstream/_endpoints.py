@@ -28,6 +28,7 @@ __all__ = [
     "Sink",
     "Source",
     "compression_of",
+    "contents_of",
     "has_known_size",
     "is_path",
     "open_file",
@@ -112,14 +113,23 @@ def open_file(path: str | os.PathLike[str], *, decompress: bool = True) -> Any:
         what = "is a folder: if it is a journal, flatstream.journal.JournalReader reads it"
         raise IsADirectoryError(error.errno, what, path) from None
     try:
-        found = _decompressed(file, os.fspath(path)) if decompress else None
+        found = contents_of(file, path) if decompress else None
     except BaseException:
         file.close()
         raise
     return file if found is None else found
 
 
-def _decompressed(file: Any, path: Any) -> Any:
+def contents_of(file: Any, path: str | os.PathLike[str]) -> Any:
+    """What a raw file, which is at its beginning, holds if it is compressed; as a file that closes it. Otherwise None.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ImportError
+        There is no package for this compression.
+    """
     if type(file) is io.FileIO:
         # Nothing is taken from pipes and devices.
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -128,7 +138,7 @@ def _decompressed(file: Any, path: Any) -> Any:
         file.seek(0)
         if not begins_compressed(head):
             return None
-    name = os.fsdecode(path)
+    name = os.fsdecode(os.fspath(path))
     # With a table at its end, it is read from any place, and by threads.
     return (open_seekable(file, name) if file.seekable() else None) or decompressed(file, name)
 

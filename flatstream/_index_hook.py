@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ __all__ = [
     "checked_index",
     "index_access",
     "index_paths",
+    "leftover_of_index",
     "register_index_access",
 ]
 
@@ -25,6 +27,10 @@ SUFFIX = ".idx"
 
 # What is behind it in that of a compressed one.
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+
+# The name of an index while it is written to take the place of another (`flatstream._files.open_partial`): the number
+# of the process is behind it, and a further number if there was such a file.
+UNFINISHED = re.compile(rf"(.*{re.escape(SUFFIX)})\.partial-([0-9]+)(?:\.[0-9]+)?", re.DOTALL)
 
 
 class WriterIndex(Protocol):
@@ -96,3 +102,9 @@ def index_paths(path: str | os.PathLike[str]) -> list[str]:
     if extension.lower() in COMPRESSED:
         found.append(stem + SUFFIX)
     return found
+
+
+def leftover_of_index(name: str) -> tuple[str, int] | None:
+    """The name of the index that an unfinished one was to take the place of, and the process; None for other names."""
+    found = UNFINISHED.fullmatch(name)
+    return None if found is None else (found[1], int(found[2]))

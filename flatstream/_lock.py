@@ -27,7 +27,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["lock_file", "open_for_reading", "open_for_writing", "who_writes"]
+__all__ = ["lock_file", "open_for_reading", "open_for_writing", "try_lock", "who_writes"]
 
 # How long a lock is tried for, in seconds. Between the fork and the exec of a process that another thread starts, the
 # new process shares all locks; and recovery of a path holds a shared lock for a moment.
@@ -104,6 +104,17 @@ def lock_file(fd: int, path: str | os.PathLike[str]) -> None:
         if time.monotonic() > deadline:
             raise OSError(errno.EBUSY, f"another writer has the file open: {_holder(status)}", os.fspath(path))
         time.sleep(PAUSE)
+
+
+def try_lock(fd: int) -> bool:
+    """Locks a file until its descriptor is closed, if nobody has it locked; returns whether it is locked now.
+
+    Raises
+    ------
+    OSError
+        The file system has no locks.
+    """
+    return _try_lock(fd)
 
 
 def who_writes(path: str | os.PathLike[str]) -> str | None:
@@ -252,7 +263,11 @@ def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = Tr
             os.close(fd)
         raise OSError(errno.EBUSY, "another process replaces the file again and again", name)
 
-    file = io.FileIO(path, mode, opener=opener)
+    try:
+        file = io.FileIO(path, mode, opener=opener)
+    except IsADirectoryError as error:
+        what = "is a folder: if it is a journal, flatstream.journal.JournalWriter writes to it"
+        raise IsADirectoryError(error.errno, what, path) from None
     try:
         if mode == "wb" and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             os.ftruncate(file.fileno(), 0)

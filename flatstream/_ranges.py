@@ -13,13 +13,13 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeAlias
 
 from flatstream._compressed import DecompressedFile
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._endpoints import open_file
-from flatstream._remote import RemoteFile
+from flatstream._remote import RemoteFile, is_url
 from flatstream._seekable import SeekableFile
 
 __all__ = ["PIECE", "Range", "RangeFile", "open_ranges", "ranges_of"]
@@ -76,7 +76,7 @@ def open_ranges(path: str | os.PathLike[str], *, size: int | None = None) -> Ran
         raise
 
 
-def ranges_of(file: Any, *, size: int | None = None) -> RangeFile:
+def ranges_of(file: Any, *, size: int | None = None, reopen: Callable[[], Any] | None = None) -> RangeFile:
     """The RangeFile of an open file.
 
     Parameters
@@ -85,6 +85,9 @@ def ranges_of(file: Any, *, size: int | None = None) -> RangeFile:
         At its beginning. The result closes it. If this raises, it stays open.
     size : int, optional
         How many bytes of the stream are read, of those that there are when it is opened. By default all.
+    reopen : callable, optional
+        Opens a file anew that can only be read from its beginning, when bytes are asked for that were passed. By
+        default it is opened by its path, if it is a regular file or at a URL.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def ranges_of(file: Any, *, size: int | None = None) -> RangeFile:
         return _RemoteRanges(file, size)
     if type(file) is io.FileIO and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return _PlainRanges(file, size)
-    return _SequentialRanges(file, size)
+    return _SequentialRanges(file, size, reopen)
 
 
 class RangeFile:
@@ -465,13 +468,15 @@ class _SealedRanges(_OneAtATime):
 class _SequentialRanges(_OneAtATime):
     """Another compressed file, or a pipe, a device, or a URL whose server gives no parts of files."""
 
-    def __init__(self, file: Any, size: int | None) -> None:
+    def __init__(self, file: Any, size: int | None, reopen: Callable[[], Any] | None) -> None:
         super().__init__(file, size)
         if isinstance(file, DecompressedFile):
             self.compression = file.format
+        self._open_again = reopen
         self._path = self.path if self.status is None else os.path.abspath(self.path)
-        self._can_reopen = isinstance(file, DecompressedFile) and (
-            self.status is None or stat.S_ISREG(self.status.st_mode)
+        is_at_url = self.status is None and is_url(self.path)
+        self._can_reopen = is_at_url or (
+            isinstance(file, DecompressedFile) and self.status is not None and stat.S_ISREG(self.status.st_mode)
         )
         self._at = 0
 
@@ -503,7 +508,7 @@ class _SequentialRanges(_OneAtATime):
                 f"{self.path}: {self._at} bytes were read, and nothing before them can be read again; offset {offset} "
                 "was asked for"
             )
-        file = open_file(self._path)
+        file = open_file(self._path) if self._open_again is None else self._open_again()
         try:
             status = _status_of(file)
             if self.status is not None and (status is None or not os.path.samestat(status, self.status)):

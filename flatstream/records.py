@@ -95,7 +95,8 @@ class RecordWriter(RecordEncoder):
             raise TypeError(f"stream_writer must be a StreamWriter, got {type(stream_writer).__name__}{hint}")
         layout, number = getattr(table, "layout", None), getattr(table, "number", None)
         if layout is None or number is None:
-            raise TypeError(f"table must be a Table of a Schema, got {type(table).__name__}: {table!r:.100}")
+            hint = "; its root table is schema.root" if hasattr(table, "root") else ""
+            raise TypeError(f"table must be a Table of a Schema, got {type(table).__name__}: {table!r:.100}{hint}")
         if file_identifier is None:
             identifier = _described_identifier(getattr(stream_writer, "description", None), table)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -67,7 +68,9 @@ def export(
     """
     from flatstream.datasets import dataset
     from flatstream.datasets._parquet import conditions_of, descriptions_of
-    from flatstream.tools.inputs import UnreadableError
+    from flatstream.errors import InvalidFrameError
+    from flatstream.tools._foreign import look_at
+    from flatstream.tools.inputs import NotAStreamError, UnreadableError
     from flatstream.transforms.described import ENCRYPTION, encrypted_error
 
     if to_format not in (None, "parquet"):
@@ -87,8 +90,16 @@ def export(
         times=times or "timestamp",
         time_field=time_field,
     )
+    try:
+        described = list(descriptions_of(found))
+    except InvalidFrameError as error:
+        # What a file is that is no stream is said in fewer words, as by the other commands.
+        path = next((part.path for part in found._parts if error.message.startswith(f"{part.path}: ")), None)
+        if source.checksum is not None or path is None or not os.path.isfile(path):
+            raise
+        raise NotAStreamError.of_foreign(path, look_at(path)) from error
     if not source.cipher.has_key:
-        for path, description in descriptions_of(found):
+        for path, description in described:
             for transform in () if description is None else description.transforms:
                 if transform.name == ENCRYPTION:
                     raise UnreadableError.of(path, encrypted_error(transform, "pass --key-file FILE").message)

@@ -24,7 +24,7 @@ __all__ = ["command", "failed", "message_options"]
 # As in "pass to_format= (--to)" and "on_unsupported='json'".
 ARGUMENT_AND_OPTION = re.compile(r"\w+=(?:True)? \((--[\w-]+)\)")
 ARGUMENT = re.compile(
-    r"\b(unsupported|table|fields|where|schema|time_field|time_unit|to_checksum|compression|compress|processes"
+    r"\b(unsupported|checksum|table|fields|where|schema|time_field|time_unit|to_checksum|compression|compress|processes"
     r"|partition_by|name|again|times)="
     r"(?:True\b|'([^']*)'|\[((?:'[^']*'(?:, )?)*)\])?"
 )
@@ -291,6 +291,9 @@ def with_options(text: str) -> str:
     text = text.replace("compressor=", "compress=")
     text = text.replace("dataset(..., time_field=", "time_field=").replace("'name:ns')", "'name:ns'")
     text = text.replace("and None for no folders", "and 'none' for no folders")
+    text = text.replace("flatstream.dataset(paths, schema='events.fbs')", "schema='events.fbs'")
+    text = text.replace("until='closed'", "--closed").replace("partition_by with one of", "--partition-by with one of")
+    text = text.replace("checksum='crc32', or checksum='none'", "checksum='crc32' or 'none'")
     return ARGUMENT.sub(_option, text)
 
 
@@ -309,7 +312,11 @@ def failed(error: Exception, path: str | None) -> int:
 
     if not isinstance(error, ERRORS):
         raise error
-    notes = [note.removeprefix("while ").partition(" was ")[0] for note in getattr(error, "__notes__", ())]
+    notes = [
+        note.removeprefix("while ").partition(" was ")[0]
+        for note in getattr(error, "__notes__", ())
+        if note.startswith("while ")
+    ]
     where = path if path is not None else notes[0] if notes and notes[0] else None
     text = str(error.args[0]) if isinstance(error, LookupError) and error.args else message_of(error, where)
     text = with_options(text)
@@ -317,6 +324,10 @@ def failed(error: Exception, path: str | None) -> int:
         raise click.UsageError(text if where is None or text.startswith(f"{where}: ") else f"{where}: {text}") from None
     if isinstance(error, FlatStreamError) and isinstance(error, DAMAGES) and not isinstance(error, NotAStreamError):
         text += "; --on-error resync leaves out what is damaged"
+    for note in getattr(error, "__notes__", ()):
+        # Of an export by --partition-by: the other damage, and what was exported.
+        if note.startswith(("and also: ", "exported all the same: ")):
+            text += f"; {note}"
     complain(text)
     # A line of JSON that does not fit is no damage of a stream.
     return status_of(error) if isinstance(error, FlatStreamError) and not isinstance(error, JsonError) else ERROR

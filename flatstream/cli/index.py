@@ -140,8 +140,8 @@ def tell(report: IndexingReport) -> None:
         if one.gaps:
             lost = sum(end - begin for begin, end in one.gaps)
             print_line(
-                f"  {place}: damaged: {count_text(lost, 'byte')} in {count_text(len(one.gaps), 'place')} are no intact "
-                f"frames, the first at offset {one.gaps[0][0]:,}; flatstream verify lists them"
+                f"  {place}: damaged: {count_text(lost, 'byte')} in {count_text(len(one.gaps), 'place')}, the first at "
+                f"offset {one.gaps[0][0]:,}, are in no block; flatstream verify lists what of them is damaged"
             )
         if one.covered < one.stream_size:
             print_line(f"  {place}: the last {count_text(one.stream_size - one.covered, 'byte')} are no whole frames")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from flatstream._remote import is_url
 from flatstream.cli._app import exit_statuses
 from flatstream.cli._encrypted import missing_texts
 from flatstream.cli._inputs import (
@@ -237,7 +238,8 @@ def times_of(found: StreamInfo) -> Iterator[tuple[str, str]]:
 
 def index_text(found: StreamInfo, index: IndexInfo) -> str:
     """What its index has, or why it is left aside."""
-    anew = f"flatstream index {found.path} builds it anew"
+    command = f"flatstream index {found.path}" if not is_url(found.path) else "flatstream index, where the file is,"
+    anew = f"{command} builds it anew"
     if index.is_useless:
         return f"not used: {index.reason}"
     if not index.segments and index.reason is not None:
@@ -247,7 +249,9 @@ def index_text(found: StreamInfo, index: IndexInfo) -> str:
         begin, end = (shortened(time_text(int(value), found.time_unit)) for value in known)
         text += f", {begin} to {end}"
     if index.segments is not None and found.segments is not None:
-        text += f"; of {count_text(index.segments)} of {count_text(found.segments, 'segment')}"
+        # A writer may have begun further segments meanwhile.
+        segments = max(index.segments, found.segments)
+        text += f"; of {count_text(index.segments)} of {count_text(segments, 'segment')}"
     if found.size is not None and index.reason is None:
         text += f"; {size_text(index.size)}, for {size_text(index.covered)} of messages"
     if index.segments is None:
@@ -256,8 +260,7 @@ def index_text(found: StreamInfo, index: IndexInfo) -> str:
         if found.damage and found.damage[-1].end >= intact_end:
             intact_end = found.damage[-1].begin
         if index.end < intact_end:
-            text += f"; covers {size_text(index.end)} of {size_text(index.stream_size)}: flatstream index {found.path} "
-            text += "continues it"
+            text += f"; covers {size_text(index.end)} of {size_text(index.stream_size)}: {command} continues it"
     if index.left_aside:
         text += f"; {count_text(index.left_aside)} left aside: {index.reason}; {anew}"
     return text

@@ -153,6 +153,8 @@ class RowScanner:
     """
 
     def __init__(self, dataset: Dataset, columns: Any, where: Any, batch_rows: int) -> None:
+        # The files as they are now, of which the schema is.
+        dataset = dataset._now()
         self._dataset, self._columns, self._where, self._batch_rows = dataset, columns, where, batch_rows
         self._schema = shown_schema(dataset.arrow_schema)
         known = set(self._schema.names)
@@ -293,7 +295,7 @@ def _names(dataset: Dataset) -> dict[str, int]:
 def _only(dataset: Dataset, number: int) -> Dataset:
     """A dataset of one of the files, with the columns of all."""
     one = type(dataset)(dataset._paths, dataset._options, [dataset._parts[number]], dataset._kinds())
-    one._schemas[None] = dataset.arrow_schema
+    one._known.schemas[None] = dataset.arrow_schema
     return one
 
 
@@ -326,7 +328,8 @@ class _Rows(pyarrow.fs.FileSystemHandler):  # type: ignore[misc]
         return self.get_file_info(list(_names(self.dataset)))
 
     def open_input_file(self, path: str) -> pyarrow.NativeFile:
-        read = _only(self.dataset, _names(self.dataset)[path])
+        now = self.dataset._now()
+        read = _only(now, _names(now)[path])
         schema = shown_schema(read.arrow_schema)
         rows = pyarrow.Table.from_batches(map(shown, read.batches()), schema)
         made = pyarrow.BufferOutputStream()

@@ -19,7 +19,7 @@ from flatstream.datasets._pieces import Target
 from flatstream.datasets._reading import Outcome, Query
 from flatstream.datasets._records import read_records
 from flatstream.datasets._scan import Progress, scan
-from flatstream.datasets._snapshot import Snapshot
+from flatstream.datasets._snapshot import Known, Snapshot
 from flatstream.datasets._time_range import TimeRange
 from flatstream.datasets._unify import TIMES, time_of
 from flatstream.description._schemas import UNITS
@@ -103,14 +103,16 @@ def dataset(
     Returns
     -------
     Dataset
-        Only names, sizes and the first bytes of local files were looked at so far.
+        Only names, sizes, and the first and last bytes of files were looked at so far.
 
     Raises
     ------
     FileNotFoundError
         A path stands for nothing.
     OSError, FlatStreamError
-        A folder, or the file with the schema, cannot be read.
+        A folder, a file at a URL, or the file with the schema, cannot be read.
+    ImportError
+        There is no package for a kind of URL.
     TypeError, ValueError
         An argument is wrong; or there is no path at all.
     LookupError
@@ -232,47 +234,51 @@ class Dataset(Snapshot):
         TypeError
             A field has types in two files that no type holds.
         """
-        return self._schema(None)
+        return self._now()._schema(None)
 
     @property
     def table_name(self) -> str | None:
         """The name of the table of the messages; None if no file has any. Errors are those of `arrow_schema`."""
-        kinds = self._kinds()
+        kinds = self._now()._kinds()
         return kinds[0].table.name if kinds else None
 
     @property
     def time_field(self) -> str | None:
         """The path of the field with the time of a message; None without one, or if files have different ones."""
-        time = time_of(self._kinds())
+        time = time_of(self._now()._kinds())
         return None if time is None else time[0]
 
     @property
     def files(self) -> pa.Table:
         """What is known of each file, as a small table, in the order in which they are read.
 
-        Columns: `path`; `bytes` (as stored, null of a URL); `journal` (its folder, for a segment); `compression`;
-        `checksum`; `table`; `index` ("covers ...", "none", or "ignored: " and why); `first_time` and `last_time`, where
-        an index tells them; and `status`, which says what was found when it was last read: "", "torn end at ...",
-        "damaged: ...", "stopped at ..." or "removed"; or "cannot be read: ..." and why.
+        Columns: `path`; `bytes` (as stored, null of a URL whose server does not tell it); `journal` (its folder, for a
+        segment); `compression`; `checksum`; `table`; `index` ("covers ...", "none", or "ignored: " and why);
+        `first_time` and `last_time`, where an index tells them; and `status`, which says what was found when it was
+        last read: "", "torn end at ...", "damaged: ...", "stopped at ..." or "removed"; or "cannot be read: ..." and
+        why.
         """
-        return files_table(self)
+        return files_table(self._now())
 
     @property
     def bytes_read(self) -> int:
         """How many bytes of streams this object has read so far, in this process, without the beginnings of files."""
-        return self._bytes_read
+        return self._read_so_far.value
 
     @property
     def time_range(self) -> TimeRange | None:
         """The first and the last time of a message; None without a time field, and without a message.
 
-        Blocks of which an index says it are not read; the time of all others is. It is kept until `refresh`.
+        Blocks of which an index says it are not read; the time of all others is. With ``on_error="stop"`` all are read.
+        It is kept until `refresh`.
         """
-        if self._time_range is None:
-            time = time_of(self._kinds())
-            found = find_range(self, self._threads(None))
-            self._time_range = [None if time is None or found is None else TimeRange(*time, *found)]
-        return self._time_range[0]
+        now = self._now()
+        known = now._known.time_range
+        if known is None:
+            time = time_of(now._kinds())
+            found = find_range(now, now._threads(None))
+            known = now._known.time_range = [None if time is None or found is None else TimeRange(*time, *found)]
+        return known[0]
 
     def refresh(self) -> None:
         """Looks at the paths again: for files that are new, have grown or were removed.
@@ -281,22 +287,26 @@ class Dataset(Snapshot):
         ------
         FileNotFoundError
             A path stands for nothing now. Then nothing has changed.
+        OSError
+            A folder, or a file at a URL, cannot be read. Then nothing has changed, either.
         """
         parts = find_parts(self._paths)
-        # Of URLs it is not known whether they have changed.
-        known = {part: number for number, part in enumerate(self._parts) if part.kind != "remote"}
-        heads, bytes_read, is_same = self._heads, self._bytes_read, parts == self._parts and len(known) == len(parts)
-        if is_same:
+        now = self._now()
+        # Of some URLs it is not known whether they have changed.
+        known = {part: number for number, part in enumerate(now._parts) if part.is_known}
+        if parts == now._parts and len(known) == len(parts):
             # An index may be new.
-            self._indexes = {}
+            with now._known.lock:
+                now._known.indexes.clear()
             return
-        self._parts = parts
-        self._forget()
-        self._bytes_read = bytes_read
         # The beginning of a file that has not changed is still the same.
-        self._heads = {
-            number: heads[known[part]] for number, part in enumerate(parts) if part in known and known[part] in heads
-        }
+        heads = now._known.heads
+        kept = {number: heads.get(known[part]) for number, part in enumerate(parts) if part in known}
+        # At once, for other threads.
+        self._state = (
+            parts,
+            Known(heads={number: head for number, head in kept.items() if head is not None}, kinds=self._given_kinds),
+        )
 
     # Reading
 
@@ -360,12 +370,13 @@ class Dataset(Snapshot):
         OverflowError
             A time does not fit a timestamp.
         """
-        query = self._query(fields, where, batch_rows, source_file, frame)
+        now = self._now()
+        query = now._query(fields, where, batch_rows, source_file, frame)
         if limit is not None:
             limit = int_argument("limit", limit, 0, 2**63 - 1)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, got {progress!r:.100}")
-        return self._read(query, limit, self._threads(threads), progress)
+        return now._read(query, limit, now._threads(threads), progress)
 
     def columns(
         self,
@@ -380,8 +391,9 @@ class Dataset(Snapshot):
         """Reads all rows, as one pyarrow.Table; see `batches` for arguments and errors."""
         if fields is not None and not isinstance(fields, (str, bytes)):
             fields = list(fields)
-        batches = self.batches(fields, where, limit=limit, source_file=source_file, frame=frame, progress=progress)
-        return pa.Table.from_batches(batches, self._given_schema(fields, source_file, frame))
+        now = self._now()
+        batches = now.batches(fields, where, limit=limit, source_file=source_file, frame=frame, progress=progress)
+        return pa.Table.from_batches(batches, now._given_schema(fields, source_file, frame))
 
     def count(self, where: Any = None) -> int:
         """The number of rows. All frames that may count are read, and their checksums compared; see `batches`."""
@@ -395,8 +407,9 @@ class Dataset(Snapshot):
         n = int_argument("n", n, 0, 2**63 - 1)
         if fields is not None and not isinstance(fields, (str, bytes)):
             fields = list(fields)
+        now = self._now()
         return pa.Table.from_batches(
-            self.batches(fields, where, limit=n, threads=1), self._given_schema(fields, False, False)
+            now.batches(fields, where, limit=n, threads=1), now._given_schema(fields, False, False)
         )
 
     def records(self, where: Any = None, *, limit: int | None = None) -> Iterator[RecordView]:
@@ -414,10 +427,11 @@ class Dataset(Snapshot):
         As `batches`. Each message is verified as a whole, as by `StreamReader.records`, which may refuse some of which
         columns can be read.
         """
-        query = self._query([], where, BATCH_ROWS, False, False)
+        now = self._now()
+        query = now._query([], where, BATCH_ROWS, False, False)
         if limit is not None:
             limit = int_argument("limit", limit, 0, 2**63 - 1)
-        return read_records(self, query, limit)
+        return read_records(now, query, limit)
 
     def _read(
         self, query: Query, limit: int | None, threads: int, progress: Progress | None
@@ -473,8 +487,8 @@ class Dataset(Snapshot):
         finally:
             found.close()
             self._note(targets)
-            with self._lock:
-                self._outcomes.update(outcomes)
+            with self._known.lock:
+                self._known.outcomes.update(outcomes)
         self._check_that_some_are_left()
 
     # Other libraries
@@ -486,7 +500,8 @@ class Dataset(Snapshot):
         reaches the index: that takes `scan` or `to_arrow_dataset`. Errors while reading become the library's own, with
         the text of those of `batches`.
         """
-        reader = pa.RecordBatchReader.from_batches(self.arrow_schema, self.batches())
+        now = self._now()
+        reader = pa.RecordBatchReader.from_batches(now.arrow_schema, now.batches())
         return reader.__arrow_c_stream__(requested_schema)
 
     def scan(self, *, source_file: bool = False, frame: bool = False) -> polars.LazyFrame:
@@ -572,7 +587,7 @@ class Dataset(Snapshot):
         """
         from flatstream.datasets.splits import plan_splits
 
-        return plan_splits(self, n, where)
+        return plan_splits(self._now(), n, where)
 
     def to_parquet(
         self,
@@ -667,7 +682,7 @@ class Dataset(Snapshot):
         from flatstream.datasets._parquet import write_parquet
 
         return write_parquet(
-            self,
+            self._now(),
             directory,
             partition_by=partition_by,
             fields=fields,

@@ -23,7 +23,7 @@ from flatstream.datasets._export_state import Export, FileState, JournalState, f
 from flatstream.datasets._hive import Partitioning
 from flatstream.datasets._reading import FRAME, Outcome, Position, read_sequentially
 from flatstream.errors import FlatStreamError
-from flatstream.journal._layout import Segment, read_manifest
+from flatstream.journal._layout import Manifest, Segment, read_manifest
 from flatstream.journal._segment_files import open_segment
 from flatstream.tools.conversion._columns import DESCRIPTION_KEY, TABLE_KEY
 
@@ -104,7 +104,7 @@ class Run:
     def go(self, export: Export) -> ParquetReport:
         self.export = export
         self.report = ParquetReport(export.directory, finished=export.finished)
-        if export.is_new and not self.again:
+        if not self.again:
             self._check_others()
         self.new = self._new_files()
         try:
@@ -117,27 +117,44 @@ class Run:
         if self.errors:
             for other in self.errors[1:]:
                 self.errors[0].add_note(f"and also: {other}")
+            if self.report.files:
+                rows, files = self.report.rows, len(self.report.files)
+                self.errors[0].add_note(f"exported all the same: {rows} rows in {files} new files")
             raise self.errors[0]
         return self.report
 
     def _check_others(self) -> None:
-        """Raises ValueError if another export in the folder has rows of a source of this one."""
-        for name, state in self.export.others():
+        """Raises ValueError if another export in the folder has rows of a source that is new to this one."""
+        known = self.export.state
+        own = {one.id for one in known.journals.values()}
+        manifests: dict[str, Manifest | None] = {}
+        fresh: list[tuple[Part, str, str | None]] = []
+        for part in self.dataset._parts:
+            source = part.path if part.journal is None else part.journal
+            if part.journal is not None:
+                if part.journal not in manifests:
+                    manifests[part.journal] = found = read_manifest(part.journal)
+                    if found is not None and found.id not in own:
+                        fresh.append((part, source, found.id))
+            else:
+                source = source if part.kind == "remote" else os.path.abspath(source)
+                if source not in known.files:
+                    fresh.append((part, source, None))
+        # The states of others are read for them alone: a lake can have those of a thousand machines.
+        for name, state in self.export.others() if fresh else ():
             identities = {one.id for one in state.journals.values() if one.id is not None and one.next}
-            for part in self.dataset._parts:
-                source = part.path if part.journal is None else part.journal
-                if part.journal is not None:
-                    manifest = read_manifest(part.journal) if identities else None
-                    is_shared = manifest is not None and manifest.id in identities
+            for part, source, identity in fresh:
+                if identity is not None:
+                    is_shared = identity in identities
                 else:
                     # Other machines may have the same path for their own files.
-                    known = state.files.get(source if part.kind == "remote" else os.path.abspath(source))
-                    is_shared = known is not None and bool(known.head) and self._begins_as(part, known)
+                    one = state.files.get(source)
+                    is_shared = one is not None and bool(one.head) and self._begins_as(part, one)
                 if is_shared:
                     raise ValueError(
-                        f"the export {name!r} in this folder has rows of {source!r:.200}, and readers of the folder "
-                        f"would find them twice: go on with name={name!r}, export into another folder, or pass "
-                        f"again=True ({self.export.directory})"
+                        f"the export {name!r} in this folder has rows of {part.journal or part.path!r:.200}, and "
+                        f"readers of the folder would find them twice: go on with name={name!r}, export into another "
+                        f"folder, or pass again=True ({self.export.directory})"
                     )
 
     def _begins_as(self, part: Part, known: FileState) -> bool:

@@ -2,7 +2,7 @@
 
 An export writes its files in steps. Each step:
 
-1. writes the new files under ``_flatstream/<name>/new/`` and makes them lasting;
+1. writes the new files under ``_flatstream/<name>/new/`` and makes them and their folders lasting;
 2. makes the sources lasting as far as they were read, so that a power cut does not take back what was exported;
 3. replaces ``_flatstream/<name>/state.json`` by one that says how far each source was read, and which files wait for
    their names. From here on the step is done, whatever happens;
@@ -390,6 +390,8 @@ class Export:
         """
         made = list(made)
         for one in made:
+            # If there can be no such folder, that is found while the step does not count.
+            self._make_lasting(os.path.dirname(os.path.join(self.directory, one.folder, one.name)))
             _sync_file(one.path)
         if made:
             sync_folder(made[0].path)
@@ -442,8 +444,13 @@ class Export:
         parent = os.path.dirname(folder)
         if not os.path.isdir(parent) or folder != self.directory:
             self._make_lasting(parent)
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(folder)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise NotADirectoryError(
+                    errno.ENOTDIR, "an export to Parquet makes a folder here, and there is a file", folder
+                ) from None
         # Also of one that is there: whoever made it may have been killed before this.
         sync_folder(folder)
         self._lasting.add(folder)
@@ -459,6 +466,8 @@ def _locked(path: str) -> io.FileIO:
     try:
         return open_for_writing(path, "ab")
     except OSError as error:
+        if error.errno == errno.EBUSY and error.strerror is not None:
+            error.strerror = error.strerror.replace("another writer has the file open", "another run of it is at work")
         if error.errno in NO_LOCKS:
             text = (
                 f"the file system has no locks ({os.strerror(error.errno)}), by which a run sees that another one runs"

@@ -90,14 +90,14 @@ def _row(dataset: Dataset, number: int) -> dict[str, Any]:
         row["status"] = "removed" if part.kind == "segment" else f"cannot be read: {error}"
     except (FlatStreamError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
         row["status"] = f"cannot be read: {error}"
-    outcome = dataset._outcomes.get(number)
+    outcome = dataset._known.outcomes.get(number)
     if outcome is not None and not row["status"]:
         row["status"] = outcome.text
     return row
 
 
 def _index_text(index: FileIndex | UnusableIndex | None, dataset: Dataset, number: int) -> str:
-    outcome = dataset._outcomes.get(number)
+    outcome = dataset._known.outcomes.get(number)
     if outcome is not None and outcome.index_dropped is not None:
         return f"ignored: {outcome.index_dropped}"
     if index is None:
@@ -155,6 +155,9 @@ def _extremes(dataset: Dataset, kind: Kind, path: str, threads: int) -> list[int
         dataset._prepare(query, target)
         if not target.stretches or target.is_sequential or not dataset._options.use_index:
             return
+        if dataset._options.on_error == "stop":
+            # Damage that came after the index decides where rows end.
+            return
         index = dataset._index(target.number, head, target.ranges())
         if not isinstance(index, FileIndex) or path not in index.statistics or not len(index):
             return
@@ -165,7 +168,7 @@ def _extremes(dataset: Dataset, kind: Kind, path: str, threads: int) -> list[int
         target.stretches = [Stretch(behind, None)]
 
     of_kind = (target for target in dataset._targets(targets) if (id(target.head.table), target.head.time) == kind.key)
-    rows = scan(of_kind, query, dataset._outcomes, prepare, threads=threads)
+    rows = scan(of_kind, query, dataset._known.outcomes, prepare, threads=threads)
     try:
         for _, batches, _ in rows:
             for batch in batches:

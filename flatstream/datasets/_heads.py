@@ -284,10 +284,14 @@ def _head(
     else:
         table, leaves_out = options.undescribed, False
         if table is None:
-            raise ValueError(
-                f"{part.path}: the file does not say of which table its messages are: pass table= or schema=, as in "
-                "flatstream.dataset(paths, schema='events.fbs')"
-            )
+            text = f"{part.path}: the file does not say of which table its messages are: "
+            if isinstance(options.table, str):
+                # A name chooses among the tables that files describe.
+                raise ValueError(
+                    f"{text}pass schema= beside table={options.table!r:.100}, as in "
+                    "flatstream.dataset(paths, schema='events.fbs')"
+                )
+            raise ValueError(f"{text}pass table= or schema=, as in flatstream.dataset(paths, schema='events.fbs')")
     time = None
     if table is not None:
         time = find_time(table)

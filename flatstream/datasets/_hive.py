@@ -15,6 +15,9 @@ NULL = "__HIVE_DEFAULT_PARTITION__"
 # What a time is divided by, in seconds, and the keys of its folders.
 TIMES = {"day": (86_400, ("date",)), "hour": (3_600, ("date", "hour"))}
 
+# How many bytes the name of a folder can have, on all file systems that are in use for such data.
+LONGEST_NAME = 255
+
 # How many units of a timestamp a second has.
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -157,12 +160,29 @@ def _values_of(column: Any, key: str) -> tuple[Any, list[str]]:
 
     if not pyarrow.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    texts = [f"{key}={_text(value)}" for value in column.dictionary.to_pylist()]
+    texts = [_name_of(key, value) for value in column.dictionary.to_pylist()]
     indices = column.indices
     if indices.null_count:
         indices = indices.cast(pyarrow.int64()).fill_null(len(texts))
         texts.append(f"{key}={NULL}")
     return indices.to_numpy(zero_copy_only=False).astype(np.int64), texts
+
+
+def _name_of(key: str, value: Any) -> str:
+    """The name of the folder of a value.
+
+    Raises
+    ------
+    ValueError
+        No folder can have it. It is found here, because a file of a step that counts must be able to get its name.
+    """
+    name = f"{key}={_text(value)}"
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"the value {value!r:.60} of {key!r} makes the name of a folder of {len(name)} bytes, and it can have "
+            f"{LONGEST_NAME}: export into another folder by other keys, or with conditions that leave such values out"
+        )
+    return name
 
 
 def _text(value: Any) -> str:

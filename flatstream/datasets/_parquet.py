@@ -110,7 +110,24 @@ def _text_of(where: Any) -> str | None:
     """A text for conditions that is the same for equal ones."""
     if where is None:
         return None
-    return repr(where) if isinstance(where, (tuple, list)) else str(where)
+    return repr(_plain(where)) if isinstance(where, (tuple, list)) else str(where)
+
+
+def _plain(where: Any) -> Any:
+    """Conditions whose text is the same in each process, and says all values: sets have no order, and the text of an
+    array leaves out what is in its middle.
+    """
+    if isinstance(where, tuple):
+        return tuple(map(_plain, where))
+    if isinstance(where, list):
+        return list(map(_plain, where))
+    if isinstance(where, (set, frozenset)):
+        return sorted(where, key=repr)
+    for name in ("tolist", "to_list", "to_pylist"):
+        method = getattr(where, name, None)
+        if method is not None and not isinstance(where, type):
+            return method()
+    return where
 
 
 def _layout(dataset: Dataset, partition_by: Any) -> Partitioning:
@@ -124,6 +141,12 @@ def _layout(dataset: Dataset, partition_by: Any) -> Partitioning:
     if len(set(keys)) < len(keys) or sum(key in TIMES for key in keys) > 1:
         raise ValueError(f"partition_by has a column, or the time, more than once: {keys!r:.200}")
     others = [key for key in keys if key not in TIMES]
+    for key in others:
+        if key.startswith("_"):
+            raise ValueError(
+                f"the folders of {key!r} would have names with '_' at their beginning, which pyarrow, pandas and Dask "
+                "pass over: choose other keys"
+            )
     try:
         schema = dataset._schema(tuple(others))
     except KeyError as error:

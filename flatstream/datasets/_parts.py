@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import errno
 import glob
-import hashlib
 import io
 import os
+import stat
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flatstream._endpoints import open_file
-from flatstream._index_hook import SUFFIX
+from flatstream._compressed import LONGEST_MAGIC, begins_compressed
+from flatstream._endpoints import contents_of, open_file
+from flatstream._index_hook import SUFFIX, leftover_of_index
+from flatstream._peeked import read_fully
 from flatstream._ranges import RangeFile, ranges_of
-from flatstream._remote import is_url, list_urls, stands_for_several
+from flatstream._remote import RemoteFile, is_url, list_urls, open_url, remote_of, stands_for_several
 from flatstream._seekable import SeekableFile
+from flatstream.datasets._evidence import KNOWN_BY, fingerprints_at, fingerprints_of, hash_of, identity_of
 from flatstream.errors import FlatStreamError, UnexpectedEofError
 from flatstream.journal._layout import Segment, list_segments
 from flatstream.journal._segment_files import open_segment, stat_segment
@@ -23,10 +27,10 @@ from flatstream.tools.inputs import ENDINGS, NO_STREAMS, STDIN, Input, expand
 
 __all__ = ["OpenPart", "Part", "find_parts", "shown"]
 
+# How many URLs are looked at, at the same time.
+AT_A_TIME = 16
 
-# By so many bytes at its beginning a file is known again: the description, which says when the stream was begun, or the
-# first messages.
-KNOWN_BY = 4096
+REFRESH = "refresh() looks at the files as they are now (make splits anew then)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class Part:
     kind : {"file", "segment", "remote"}
         "remote" is a URL.
     size : int or None
-        How many bytes the file had; None of a URL. Of a compressed one, the size of what is stored.
+        How many bytes the file had; None of a URL whose server does not tell it. Of a compressed one, the size of what
+        is stored.
     journal : str or None
         The folder of the journal whose segment it is.
     first : int
@@ -49,7 +54,14 @@ class Part:
         Whether a segment was a compressed file, whose `size` says nothing of the stream's.
     fingerprint : bytes or None
         Of the first bytes as they are stored: appending leaves it as it is, and another file has another one. None if
-        it is not known: of a URL, an empty file, one that could not be opened, and of a compressed segment.
+        it is not known: of an empty file, and of one that could not be opened.
+    tail : bytes or None
+        The same of the last bytes before `size`. None if there are none behind the first ones; of a plain segment, from
+        whose end a JournalWriter cuts what a crash has left; and of a URL whose server gives no parts of files.
+    identity : bytes or None
+        Of a segment, that of its journal; None if it is not known.
+    version : bytes or None
+        Of a URL, what its store tells to know a version of a file by; see `flatstream._remote.RemoteStatus`.
     """
 
     path: str
@@ -59,6 +71,14 @@ class Part:
     first: int = 0
     was_compressed: bool = False
     fingerprint: bytes | None = None
+    tail: bytes | None = None
+    identity: bytes | None = None
+    version: bytes | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it can be told from another file at its place, or from the same one once it was written on."""
+        return self.kind != "remote" or self.version is not None or (self.size is not None and self.tail is not None)
 
     def open(self) -> OpenPart:
         """The bytes of the stream.
@@ -78,7 +98,7 @@ class Part:
         """The same bytes, to be read at offsets, by several threads; see `open` for errors."""
         file, size = self._open()
         try:
-            return ranges_of(file, size=size)
+            return ranges_of(file, size=size, reopen=None if self.kind == "segment" else lambda: self._open()[0])
         except BaseException:
             file.close()
             raise
@@ -88,45 +108,113 @@ class Part:
         if self.kind == "segment":
             # It may have been written on, and compressed, since.
             file: Any = open_segment(Segment(self.path, self.first))
-            size = None if self.was_compressed else self.size
-        else:
             try:
-                file = open_file(self.path)
-            except FileNotFoundError as error:
-                if self.kind == "remote":
-                    raise _with_hint(error, self.path) from None
-                raise FileNotFoundError(
-                    errno.ENOENT,
-                    "the file was removed since the dataset was made or refreshed: refresh() looks at the files as "
-                    "they are now",
-                    self.path,
-                ) from error
-            size = self.size if type(file) is io.FileIO else None
+                self._check_segment(file)
+            except BaseException:
+                file.close()
+                raise
+            return file, None if self.was_compressed else self.size
         try:
-            self._check_same(file)
+            raw = open_file(self.path, decompress=False)
+        except FileNotFoundError as error:
+            if self.kind == "remote":
+                raise _with_hint(error, self.path) from None
+            raise FileNotFoundError(
+                errno.ENOENT,
+                "the file was removed since the dataset was made or refreshed: refresh() looks at the files as they "
+                "are now",
+                self.path,
+            ) from error
+        try:
+            file = self._contents_of(raw, self._check_same(raw))
         except BaseException:
-            file.close()
+            raw.close()
             raise
-        return file, size
+        return file, self.size if file is raw else None
 
-    def _check_same(self, file: Any) -> None:
-        """Raises if there is another file than that of the snapshot."""
-        is_plain = type(file) is io.FileIO
-        if self.fingerprint is None or self.size is None or (self.kind == "segment" and not is_plain):
-            return
-        found = os.fstat(file.fileno()).st_size if is_plain else os.stat(self.path).st_size
-        # A JournalWriter cuts off what a crash left of the last frame of a segment.
-        if found < self.size and self.kind != "segment":
+    def _contents_of(self, raw: Any, found: int | None) -> Any:
+        """What a file of `found` bytes holds, of which those count that it had in the snapshot."""
+        remote = remote_of(raw)
+        if remote is not None:
+            if self.size is not None:
+                remote.cut(self.size)
+        elif self.size is not None and found is not None and found > self.size:
+            # To a compressed file, members were appended. A plain one is read as far as it went.
+            is_compressed = begins_compressed(raw.read(LONGEST_MAGIC))
+            raw.seek(0)
+            if not is_compressed:
+                return raw
+            cut = _CutFile(raw, self.size)
+            file = contents_of(cut, self.path)
+            return cut.forget() if file is None else file
+        file = contents_of(raw, self.path)
+        return raw if file is None else file
+
+    def _check_same(self, raw: Any) -> int | None:
+        """Raises if a file is another one than that of the snapshot; returns how many bytes it has."""
+        remote = remote_of(raw)
+        if remote is None:
+            status = os.fstat(raw.fileno())
+            found = status.st_size if stat.S_ISREG(status.st_mode) else None
+            version = None
+        else:
+            found, version = remote.status.size, remote.status.version
+            if version is not None and version == self.version and found == self.size and remote.status.is_certain:
+                return found
+        if self.fingerprint is None:
+            return found
+        if found is not None and self.size is not None and found < self.size:
             raise UnexpectedEofError(
                 f"{self.path}: the file has become shorter since the dataset was made or refreshed, from "
-                f"{self.size} to {found} bytes: refresh() looks at the files as they are now (make splits anew then)",
+                f"{self.size} to {found} bytes: {REFRESH}",
                 offset=found,
             )
-        if _fingerprint(self.path, self.size, file if is_plain else None) != self.fingerprint:
+        head, tail = fingerprints_of(raw, self.size)
+        if head != self.fingerprint or (tail is not None and self.tail is not None and tail != self.tail):
+            raise self._replaced()
+        is_known = (tail is not None and self.tail is not None) or (self.size is not None and self.size <= KNOWN_BY)
+        if remote is not None and not is_known and (version, found) != (self.version, self.size):
+            # Something may have been appended, or all of it is new but the beginning: only reading it would tell.
             raise FlatStreamError(
-                f"{self.path}: the file was replaced by another one since the dataset was made or refreshed: refresh() "
-                "looks at the files as they are now (make splits anew then)"
+                f"{self.path}: the file was replaced or written on since the dataset was made or refreshed, and its "
+                f"server gives no parts of it that would tell which: {REFRESH}"
             )
+        return found
+
+    def _check_segment(self, file: Any) -> None:
+        """Raises if a segment is that of another journal."""
+        assert self.journal is not None
+        known = None if self.identity is None else identity_of(self.journal)
+        if known is not None and known != self.identity:
+            raise self._replaced()
+        if self.fingerprint is None or self.size is None:
+            return
+        if isinstance(file, SeekableFile):
+            if self.was_compressed:
+                raw = file._file
+                status = os.fstat(raw.fileno())
+                is_same = status.st_size == self.size
+                is_same = is_same and fingerprints_of(raw, self.size) == (self.fingerprint, self.tail)
+            else:
+                # Compressed since. What cannot be decompressed is damage, of which whoever reads it tells.
+                first = min(self.size, KNOWN_BY)
+                head = read_fully(file.read, first)
+                file.seek(0)
+                is_same = bool(file.damage) or hash_of(head, first) == self.fingerprint
+        elif self.was_compressed:
+            # Nothing but the journal tells that it was decompressed, and is not a new one.
+            is_same = known is not None
+        else:
+            is_same = fingerprints_of(file, self.size, with_tail=False)[0] == self.fingerprint
+        # What a crash has left of its last frame may have been among the first bytes.
+        if not is_same and (known is None or self.was_compressed or self.size > KNOWN_BY):
+            raise self._replaced()
+
+    def _replaced(self) -> FlatStreamError:
+        return FlatStreamError(
+            f"{self.path}: the file was replaced by another one, or changed, since the dataset was made or refreshed: "
+            f"{REFRESH}"
+        )
 
 
 def shown(text: str) -> str:
@@ -161,7 +249,9 @@ class OpenPart(io.RawIOBase):
     @property
     def can_seek(self) -> bool:
         """Whether it can be read from any offset at little cost."""
-        return self.is_plain or (isinstance(self.file, SeekableFile) and self.file.has_table)
+        if isinstance(self.file, SeekableFile):
+            return self.file.has_table
+        return self.is_plain or (isinstance(self.file, RemoteFile) and self.file.seekable())
 
     def readable(self) -> bool:
         return True
@@ -173,9 +263,11 @@ class OpenPart(io.RawIOBase):
         if self.is_plain and whence == io.SEEK_SET:
             self._at = offset
             return offset
-        if self.is_plain and whence == io.SEEK_END and self.limit is not None:
-            self._at = self.limit + offset
-            return self._at
+        if whence == io.SEEK_END and self.limit is not None:
+            offset, whence = self.limit + offset, io.SEEK_SET
+            if self.is_plain:
+                self._at = offset
+                return offset
         self._at = self.file.seek(offset, whence)
         return self._at
 
@@ -207,6 +299,50 @@ class OpenPart(io.RawIOBase):
             super().close()
 
 
+class _CutFile(io.RawIOBase):
+    """A file that can seek, as far as a size. It is closed with this object."""
+
+    def __init__(self, file: Any, size: int) -> None:
+        super().__init__()
+        self._file, self._size = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()  # type: ignore[no-any-return]
+
+    def tell(self) -> int:
+        return self._file.tell()  # type: ignore[no-any-return]
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        if whence == io.SEEK_END:
+            offset, whence = self._size + offset, io.SEEK_SET
+        return self._file.seek(offset, whence)  # type: ignore[no-any-return]
+
+    def forget(self) -> Any:
+        """Gives the file back, at its beginning: it is not closed with this object."""
+        file, self._file = self._file, None
+        self.close()
+        file.seek(0)
+        return file
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer)
+        return self._file.readinto(view[: max(0, self._size - self._file.tell())]) or 0
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                if self._file is not None:
+                    self._file.close()
+            finally:
+                super().close()
+
+
 def find_parts(paths: Iterable[str | os.PathLike[str]]) -> list[Part]:
     """The files that paths stand for: those of a list in its order, those of a pattern or a folder by name.
 
@@ -219,22 +355,58 @@ def find_parts(paths: Iterable[str | os.PathLike[str]]) -> list[Part]:
     ------
     FileNotFoundError
         There is nothing at a path.
+    OSError
+        A folder, or a file at a URL, cannot be read.
+    ImportError
+        There is no package for a kind of URL.
     ValueError
-        A path is "-" or a pipe, which can be read once only.
+        A path is "-" or a pipe, which can be read once only; or there is no such kind of URL.
     """
     found: dict[str, Part] = {}
+    # Those that were listed, and not named.
+    listed: set[str] = set()
     for path in paths:
         for one in _inputs_of(os.fspath(path)):
+            if one.kind == "remote" and one.name != path:
+                listed.add(one.name)
             for part in _parts_of(one):
                 found.setdefault(part.path if part.kind == "remote" else os.path.realpath(part.path), part)
+    urls = [part.path for part in found.values() if part.kind == "remote"]
+    if len(urls) > 1:
+        with ThreadPoolExecutor(min(AT_A_TIME, len(urls)), "flatstream-urls") as pool:
+            looked_at = list(pool.map(lambda url: _part_at(url, is_listed=url in listed), urls))
+    else:
+        looked_at = [_part_at(url, is_listed=url in listed) for url in urls]
+    for url, made in zip(urls, looked_at, strict=True):
+        if made is None:
+            del found[url]
+        else:
+            found[url] = made
     return list(found.values())
+
+
+def _part_at(url: str, *, is_listed: bool) -> Part | None:
+    """The file at a URL as it is now; None if it was listed and is not there any more."""
+    try:
+        file = open_url(url, KNOWN_BY)
+    except FileNotFoundError as error:
+        if is_listed:
+            return None
+        raise _with_hint(error, url) from None
+    with file:
+        remote = remote_of(file)
+        assert remote is not None
+        size, version = remote.status.size, remote.status.version
+        fingerprint, tail = fingerprints_of(file, size)
+        return Part(url, "remote", size, fingerprint=fingerprint, tail=tail, version=version)
 
 
 def _inputs_of(name: str) -> list[Input]:
     if not isinstance(name, str):
         raise TypeError(f"a path of a dataset must be a str, got {name!r:.100}")
     if is_url(name) and stands_for_several(name):
-        urls = [url for url in list_urls(name, ENDINGS) if not url.endswith(SUFFIX)]
+        found = list_urls(name, ENDINGS)
+        urls = [url for url in found if not url.endswith(SUFFIX) and leftover_of_index(url) is None]
         if not urls:
             raise FileNotFoundError(errno.ENOENT, "no file matches the URL, or ends with .fs in its folder", name)
         return [Input(url, "remote") for url in urls]
@@ -276,9 +448,10 @@ def _parts_of(one: Input) -> list[Part]:
         )
     if one.kind == "journal":
         parts = []
+        identity = identity_of(one.name)
         for segment in list_segments(one.name):
             try:
-                parts.append(_part_of_segment(one.name, segment))
+                parts.append(_part_of_segment(one.name, segment, identity))
             except FileNotFoundError:
                 # Removed by retention since it was listed.
                 continue
@@ -292,28 +465,12 @@ def _parts_of(one: Input) -> list[Part]:
 
 
 def _part_of_file(path: str, size: int) -> Part:
-    return Part(path, "file", size, fingerprint=_fingerprint(path, size))
+    fingerprint, tail = fingerprints_at(path, size)
+    return Part(path, "file", size, fingerprint=fingerprint, tail=tail)
 
 
-def _part_of_segment(journal: str, segment: Segment) -> Part:
+def _part_of_segment(journal: str, segment: Segment, identity: bytes | None) -> Part:
     found, status = stat_segment(segment)
     path, size = segment.plain_path, status.st_size
-    fingerprint = None if found.is_compressed else _fingerprint(path, size)
-    return Part(path, "segment", size, journal, segment.first, found.is_compressed, fingerprint)
-
-
-def _fingerprint(path: str, size: int, file: io.FileIO | None = None) -> bytes | None:
-    """The fingerprint of a file that had `size` bytes, None if it has none; by way of the file if that is open."""
-    size = min(size, KNOWN_BY)
-    if not size:
-        return None
-    try:
-        if file is not None and hasattr(os, "pread"):
-            data = os.pread(file.fileno(), size, 0)
-        else:
-            with open(path, "rb", buffering=0) as opened:
-                data = opened.read(size)
-    except OSError:
-        # Whoever reads it gets the error.
-        return None
-    return hashlib.blake2b(data, digest_size=8).digest() if len(data) == size else None
+    fingerprint, tail = fingerprints_at(found.path, size, with_tail=found.is_compressed)
+    return Part(path, "segment", size, journal, segment.first, found.is_compressed, fingerprint, tail, identity)

@@ -10,10 +10,11 @@ values of which columns a row may be let through.
 
 from __future__ import annotations
 
-import functools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from flatstream._core.records.conditions import UNITS, number_operand, parse_conditions
@@ -82,6 +83,9 @@ class Predicate:
     def __init__(self, where: Any, schema: pyarrow.Schema, time: tuple[str, str] | None, extra: Iterable[str]) -> None:
         self._time = time
         self._columns = Columns(schema, {} if time is None else dict([time]), extra)
+        # As expressions see them: a time that is given as a number is a number as any other.
+        times = {path: unit for path, unit in self._columns.times.items() if not self._columns.is_number(path)}
+        self._shown = Columns(schema, times, extra)
         self._where, expressions = _parts_of(where)
         self._expressions = tuple(expressions)
         # Expressions of polars of which a part is not known.
@@ -93,7 +97,6 @@ class Predicate:
         # For each condition what it says of the values, and for a time the instants that it has, in nanoseconds.
         self._instants: list[list[Any] | None] = []
         self._limits = [formula_of(self._test_of(number, condition)) for number, condition in enumerate(self._where)]
-        self._conditions = every(self._limits)
         self.listed = frozenset(self._where[place][0] for place in self._long)
         names: set[str] | None = {condition[0] for condition in self._where}
         formulas = []
@@ -168,11 +171,14 @@ class Predicate:
             )
         domain = columns.domain(path)
         own_unit = columns.times.get(path)
+        values = list(operands[0]) if operator in ("in", "not in") else list(operands)
+        if domain == "time" and unit is None and columns.is_number(path) and _are_numbers(values):
+            # As they are stored, in each file in its own unit, as the column has them.
+            domain, own_unit = "integer", None
         if domain == "time" and unit is not None and unit != own_unit:
             raise ValueError(f"where: {path} counts in {own_unit}, and the condition says {unit}")
         if operator == "startswith" and domain not in ("text", "other", None):
             raise ValueError(f"where: {path} is no string: 'startswith' is for strings")
-        values = list(operands[0]) if operator in ("in", "not in") else list(operands)
         self._instants.append(None)
         if domain == "label" and operator in ("==", "!=", "in", "not in") and _are_texts(values):
             self._names.append((path, [str.__str__(value) for value in values]))
@@ -215,8 +221,8 @@ class Predicate:
 
     def _read(self, expression: Any) -> tuple[Tree, frozenset[str] | None]:
         if _library_of(expression) == "pyarrow":
-            return arrow_tree(expression, self._columns)
-        tree, names, is_known = polars_tree(expression, self._columns)
+            return arrow_tree(expression, self._shown)
+        tree, names, is_known = polars_tree(expression, self._shown)
         if not is_known:
             self._unknown.append(expression)
         return tree, names
@@ -235,7 +241,7 @@ class Predicate:
         names = list(dict.fromkeys((*self._wanted, *self.listed)))
         return pyarrow.record_batch([pyarrow.nulls(0, types(name)) for name in names], names)
 
-    @functools.cached_property
+    @cached_property
     def _wanted(self) -> tuple[str, ...]:
         """The columns that expressions are evaluated with, in this order.
 
@@ -259,10 +265,10 @@ class Predicate:
         if limits is None:
             return False
         for limit in limits:
-            domain = self._columns.domain(limit.path)
+            domain = self._shown.domain(limit.path)
             values = limit.values
             if domain == "time":
-                values = in_units(values, UNITS[self._columns.times[limit.path]])
+                values = in_units(values, UNITS[self._shown.times[limit.path]])
             integers = domain in ("bool", "integer", "time")
             if not limit.is_exact or domain == "other" or not says_all(values, integers=integers):
                 return False
@@ -276,23 +282,29 @@ class Predicate:
         found = self._kept.get(key)
         if found is None:
             fields = FileFields(table, time)
-            found = (
-                mapped(self._conditions, lambda limit: self._in_file(limit, fields)),
-                mapped(self._formula, lambda limit: self._in_file(limit, fields)),
-                fields,
-            )
+            conditions = [
+                mapped(limit, partial(self._in_file, fields=fields, columns=self._columns_of(number)))
+                for number, limit in enumerate(self._limits)
+            ]
+            formula = mapped(self._formula, partial(self._in_file, fields=fields, columns=self._shown))
+            found = every(conditions), formula, fields
             if len(self._kept) < MAX_KEPT:
                 self._kept[key] = found
         return found
 
-    def _in_file(self, limit: Limit, fields: FileFields) -> Formula:
+    def _columns_of(self, condition: int) -> Columns:
+        """What the set of values is about that a condition says: instants, or what columns show."""
+        return self._shown if self._instants[condition] is None else self._columns
+
+    @staticmethod
+    def _in_file(limit: Limit, fields: FileFields, columns: Columns) -> Formula:
         path = limit.path
         if fields.column(path) == "missing":
             # It is null in each row.
             return ALWAYS if limit.values.null else NEVER
-        domain = self._columns.domain(path)
+        domain = columns.domain(path)
         assert domain is not None
-        values = fields.values(path, domain, limit.values, self._columns.times.get(path))
+        values = fields.values(path, domain, limit.values, columns.times.get(path))
         return NEVER if values.is_empty else Limit(path, values, limit.is_exact)
 
     def conditions_for(self, table: Table, time: tuple[str, str] | None = None) -> list[tuple[Any, ...]] | None:
@@ -331,7 +343,7 @@ class Predicate:
                 made.append(_condition((path, operator, operands, None)))
             elif isinstance(limit, Limit) and (i in self._long or self._columns.domain(path) == "label"):
                 # Names, of which this file may lack some; or from the lowest to the highest of a long list.
-                found = self._in_file(limit, fields)
+                found = self._in_file(limit, fields, self._shown)
                 assert isinstance(found, Limit)
                 integers = self._columns.domain(path) != "text"
                 most = MAX_POINTS if i in self._long else math.inf
@@ -340,7 +352,7 @@ class Predicate:
                 made.append(_condition(condition))
         for path, values in needed.items():
             column = fields.column(path)
-            domain = self._columns.domain(path)
+            domain = self._shown.domain(path)
             if isinstance(column, str) or domain == "other" or values.null or values.nan:
                 continue
             integers = domain in ("bool", "integer", "time", "label")
@@ -474,6 +486,17 @@ def _are_texts(values: list[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
+def _are_numbers(values: list[Any]) -> bool:
+    """Whether no value of a condition is a time, which needs the unit of the field."""
+    try:
+        for value in values:
+            if value is not None:
+                number_operand(value, "the value", None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _has_texts(values: list[Any], domain: str) -> bool:
     """Whether numbers are given by names, as flags can be."""
     return domain == "integer" and any(isinstance(value, str) for value in values)
@@ -538,7 +561,8 @@ def _arrow_mask(expression: Any, batch: pyarrow.RecordBatch) -> Any:
 def _note_time_zone(error: Exception) -> None:
     """Adds to an error about a time that is compared with a datetime without a time zone how that is mended."""
     text = str(error).lower()
-    if ("datetime" in text or "timestamp" in text) and "utc" in text:
+    # With a unit only, the type has no time zone.
+    if re.search(r"(datetime|timestamp)[\[(][^]),]*[\])]", text) and "utc" in text:
         error.add_note("times of messages are in UTC: give the datetime a time zone, as datetime(..., tzinfo=UTC)")
 
 

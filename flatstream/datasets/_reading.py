@@ -36,6 +36,9 @@ FEW_ROWS = 2048
 # As many bytes as the longest header of a frame has.
 LONGEST_HEADER = 12
 
+# How much is read at a time of what is not wanted.
+SKIPPED = 256 << 10
+
 # The names of the columns that say where a row comes from.
 SOURCE_FILE = "source_file"
 FRAME = "frame"
@@ -349,9 +352,8 @@ def is_torn_end(part: Part, head: Head, error: FlatStreamError) -> bool:
         return True
     # A wrong length can lead behind the end, too: then there are intact frames behind.
     with part.open() as file:
-        if not file.can_seek:
+        if not _skip_to(file, error.offset):
             return True
-        file.seek(error.offset)
         arguments: dict[str, Any] = {
             "readinto": file.readinto,
             "bytes_left": file.bytes_left,
@@ -368,25 +370,44 @@ def _is_cut(part: Part, head: Head, offset: int) -> bool:
     if head.middle is None:
         return False
     with part.open() as file:
-        if not file.can_seek or file.limit is None:
+        if not _skip_to(file, offset):
             return False
-        file.seek(offset)
-        buffer = bytearray(LONGEST_HEADER)
-        found = leap(buffer[: file.readinto(buffer)], head.middle)
-    is_longer = found is not None and found.needed > file.limit - offset
+        head_size = file.readinto(buffer := bytearray(LONGEST_HEADER)) or 0
+        found = leap(buffer[:head_size], head.middle)
+        is_longer = found is not None and not _skip_to(file, offset + found.needed)
     return is_longer or _is_zero(part, offset)
+
+
+def _skip_to(file: OpenPart, offset: int) -> bool:
+    """Goes on to an offset, at which the file was not yet; False if it ends before. What cannot seek is read so far."""
+    if file.can_seek:
+        # The size of a sealed file is not known before it is read.
+        file.seek(max(0, offset - 1))
+        return not offset or file.readinto(bytearray(1)) == 1
+    buffer = memoryview(bytearray(min(SKIPPED, offset - file.tell())))
+    try:
+        while (left := offset - file.tell()) > 0:
+            if not file.readinto(buffer[:left]):
+                return False
+    except EOFError:
+        # A compressed file that is cut off.
+        return False
+    return True
 
 
 def _is_zero(part: Part, offset: int) -> bool:
     """Whether a part has nothing but zero bytes from an offset on."""
     with part.open() as file:
-        if not file.can_seek:
+        if not _skip_to(file, offset):
             return False
-        file.seek(offset)
         buffer = bytearray(1 << 16)
-        while taken := file.readinto(buffer):
-            if any(buffer[:taken]):
-                return False
+        try:
+            while taken := file.readinto(buffer):
+                if any(buffer[:taken]):
+                    return False
+        except EOFError:
+            # A compressed file that is cut off, behind zeros.
+            pass
     return True
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -31,10 +32,12 @@ from flatstream.description._schemas import find_time
 from flatstream.index import FileIndex, UnusableIndex, load_index
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from flatstream._ranges import RangeFile
     from flatstream.datasets._time_range import TimeRange
 
-__all__ = ["SMALL", "WORTH_AN_INDEX", "Snapshot"]
+__all__ = ["SMALL", "WORTH_AN_INDEX", "Known", "Snapshot"]
 
 # Fewer bytes are read by one thread.
 SMALL = 1 << 20
@@ -42,6 +45,41 @@ SMALL = 1 << 20
 WORTH_AN_INDEX = 8 << 20
 # How many indexes are kept between questions: each takes about a thousandth of its file.
 KEPT_INDEXES = 1000
+
+
+class _Count:
+    """A number that threads add to."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._lock = threading.Lock()
+
+    def add(self, more: int) -> None:
+        with self._lock:
+            self.value += more
+
+
+@dataclass
+class Known:
+    """What was found out about files by reading them. Threads share it, and it is of one list of files for ever.
+
+    Attributes
+    ----------
+    heads, outcomes : dict of int
+        Of files by their numbers.
+    indexes : dict of int
+        By the number of the file, with what tells whether it has changed since.
+    kinds, schemas, time_range
+        Of all files.
+    """
+
+    heads: dict[int, Head] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    indexes: dict[int, tuple[Any, FileIndex]] = field(default_factory=dict)
+    kinds: list[Kind] | None = None
+    schemas: dict[tuple[str, ...] | None, pa.Schema] = field(default_factory=dict)
+    time_range: list[TimeRange | None] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Snapshot:
@@ -64,42 +102,51 @@ class Snapshot:
             raise TypeError("a Dataset is made by flatstream.dataset")
         self._paths = paths
         self._options = options
-        self._parts = parts
         # Of all files of a larger dataset of which these are some.
         self._given_kinds = kinds
-        self._forget()
+        self._read_so_far = _Count()
+        self._state = parts, Known(kinds=kinds)
 
-    def _forget(self) -> None:
-        """Forgets what was found out by reading."""
-        self._lock = threading.Lock()
-        self._heads: dict[int, Head] = {}
-        self._outcomes: dict[int, Outcome] = {}
-        # By the number of the file, with what tells whether it has changed since.
-        self._indexes: dict[int, tuple[Any, FileIndex]] = {}
-        self._known_kinds: list[Kind] | None = self._given_kinds
-        self._schemas: dict[tuple[str, ...] | None, pa.Schema] = {}
-        self._time_range: list[TimeRange | None] | None = None
-        self._bytes_read = 0
+    @property
+    def _parts(self) -> list[Part]:
+        return self._state[0]
+
+    @property
+    def _known(self) -> Known:
+        return self._state[1]
+
+    def _now(self) -> Self:
+        """The same files, for one question: another thread, or the caller between two rows, may refresh this object.
+
+        What is found out is shared, until then.
+        """
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in ("_paths", "_options", "_parts", "_given_kinds")}
+        return {
+            "_paths": self._paths,
+            "_options": self._options,
+            "_parts": self._parts,
+            "_given_kinds": self._given_kinds,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
+        Snapshot.__init__(self, state["_paths"], state["_options"], state["_parts"], state["_given_kinds"])
 
     # The beginnings of files
 
     def _head(self, number: int) -> Head:
-        head = self._heads.get(number)
+        head = self._known.heads.get(number)
         if head is None:
-            guess = next(iter(self._heads.values())).checksum if self._heads else ChecksumType.XXHASH64
-            head = self._heads[number] = read_head(self._parts[number], self._options, guess)
+            guess = next(iter(self._known.heads.values())).checksum if self._known.heads else ChecksumType.XXHASH64
+            head = self._known.heads[number] = read_head(self._parts[number], self._options, guess)
         return head
 
     def _kinds(self) -> list[Kind]:
         """The tables of the files, each with one of them."""
-        if self._known_kinds is None:
+        if self._known.kinds is None:
             found: dict[Any, Kind] = {}
             for number, part in enumerate(self._parts):
                 head = self._existing_head(number)
@@ -113,8 +160,8 @@ class Snapshot:
                 kinds = [Kind(table, time_said(table, self._options, find_time(table)), "the arguments")]
             if self._options.time is not None and kinds and all(kind.time is None for kind in kinds):
                 raise_missing(kinds, self._options.time[0])
-            self._known_kinds = kinds
-        return self._known_kinds
+            self._known.kinds = kinds
+        return self._known.kinds
 
     def _existing_head(self, number: int) -> Head | None:
         """The head of a file; None of a segment that retention has removed."""
@@ -123,13 +170,13 @@ class Snapshot:
         except FileNotFoundError:
             if self._parts[number].kind != "segment":
                 raise
-            self._outcomes.setdefault(number, Outcome()).is_removed = True
+            self._known.outcomes.setdefault(number, Outcome()).is_removed = True
             return None
 
     def _schema(self, fields: tuple[str, ...] | None) -> pa.Schema:
-        made = self._schemas.get(fields)
+        made = self._known.schemas.get(fields)
         if made is None:
-            made = self._schemas[fields] = unify(self._kinds(), fields, self._options.times)
+            made = self._known.schemas[fields] = unify(self._kinds(), fields, self._options.times)
         return made
 
     # Queries
@@ -218,7 +265,8 @@ class Snapshot:
     def _check_that_some_are_left(self) -> None:
         """Raises if retention has removed all segments."""
         if self._parts and all(
-            number in self._outcomes and self._outcomes[number].is_removed for number in range(len(self._parts))
+            number in self._known.outcomes and self._known.outcomes[number].is_removed
+            for number in range(len(self._parts))
         ):
             raise FileNotFoundError(
                 errno.ENOENT, "all files of the dataset were removed: refresh() looks for new ones", self._parts[0].path
@@ -236,8 +284,7 @@ class Snapshot:
 
     def _note(self, targets: list[Target]) -> None:
         """Counts what was read of files."""
-        with self._lock:
-            self._bytes_read += sum(target.take_count() for target in targets)
+        self._read_so_far.add(sum(target.take_count() for target in targets))
 
     def _targets(self, made: list[Target]) -> Iterator[Target]:
         for number, part in enumerate(self._parts):
@@ -265,7 +312,9 @@ class Snapshot:
         except FileNotFoundError:
             if target.part.kind != "segment":
                 raise
-            (self._outcomes if outcomes is None else outcomes).setdefault(target.number, Outcome()).is_removed = True
+            (self._known.outcomes if outcomes is None else outcomes).setdefault(
+                target.number, Outcome()
+            ).is_removed = True
             return
         target.is_sequential = head.middle is None or not file.can_seek
         target.stretches = [Stretch(Position(head.begin, 0), None)]
@@ -308,7 +357,7 @@ class Snapshot:
         """The index of a file, which is kept as long as the file does not change."""
         status = file.status
         key = None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns, file.size)
-        known = self._indexes.get(number)
+        known = self._known.indexes.get(number)
         if known is not None and known[0] == key:
             return known[1]
         part = self._parts[number]
@@ -316,11 +365,11 @@ class Snapshot:
         if isinstance(found, UnusableIndex):
             # There may be one the next time.
             return found
-        with self._lock:
-            self._indexes.pop(number, None)
-            self._indexes[number] = key, found
-            while len(self._indexes) > KEPT_INDEXES:
-                del self._indexes[next(iter(self._indexes))]
+        with self._known.lock:
+            self._known.indexes.pop(number, None)
+            self._known.indexes[number] = key, found
+            while len(self._known.indexes) > KEPT_INDEXES:
+                del self._known.indexes[next(iter(self._known.indexes))]
         return found
 
     def _find_index(self, number: int) -> FileIndex | UnusableIndex | None:
@@ -350,6 +399,5 @@ def _check_tables(kinds: list[Kind], options: Options, paths: list[str]) -> None
     if not kinds and isinstance(options.table, str) and paths:
         raise LookupError(f"no file of the dataset has messages of a table {options.table!r:.100}")
     if not kinds and paths and options.undescribed is None:
-        raise ValueError(
-            f"nothing says which columns there are, because all {len(paths)} files are empty: pass a table or schema"
-        )
+        which = f"{paths[0]} is" if len(paths) == 1 else f"all {len(paths)} files, from {paths[0]} on, are"
+        raise ValueError(f"nothing says which columns there are, because {which} empty: pass table= or schema=")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flatstream.datasets._value_sets import (
@@ -149,11 +148,6 @@ def _cuts(
         is_rounded = column.unit or (dialect == "polars" and literal.type != unit)
         slack = max(literal.type, unit, column.unit) if is_rounded else 0
         return before_time(value - slack, unit), behind_time(value + slack, unit), slack == 0
-    if domain == "time" and literal.kind == "integer" and columns.is_number(path):
-        if not _fits(columns, path, literal, dialect):
-            return None
-        unit = columns.unit_of(path)
-        return before_time(Fraction(value * unit), unit), behind_time(Fraction(value * unit), unit), True
     return None
 
 

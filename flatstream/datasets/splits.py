@@ -321,10 +321,14 @@ def _pack(content: _Content) -> bytes:
             | (4 if part.was_compressed else 0)
             | (8 if part.journal is not None else 0)
             | (16 if part.fingerprint is not None else 0)
+            | (32 if part.tail is not None else 0)
+            | (64 if part.version is not None or part.identity is not None else 0)
         )
         number(0 if part.size is None else part.size + 1)
         number(part.first)
-        out.extend(part.fingerprint or b"")
+        # A file at a URL has a version, and a segment the identity of its journal.
+        for known in (part.fingerprint, part.tail, part.version or part.identity):
+            out.extend(known or b"")
         if part.journal is not None and part.journal != os.path.dirname(part.path):
             raise ValueError(f"a segment outside of its journal: {part.path!r:.200}")
         number(len(ranges))
@@ -369,10 +373,14 @@ def _unpack(packed: bytes) -> _Content:
             before = path
             flags, stored, first = number(), number(), number()
             journal = os.path.dirname(path) if flags & 8 else None
-            fingerprint = packed[at : at + 8] if flags & 16 else None
-            at += len(fingerprint or b"")
+            known: list[bytes | None] = []
+            for flag in (16, 32, 64):
+                known.append(packed[at : at + 8] if flags & flag else None)
+                at += len(known[-1] or b"")
             kind: Any = KINDS[flags & 3]
-            part = Part(path, kind, stored - 1 if stored else None, journal, first, bool(flags & 4), fingerprint)
+            size_then = stored - 1 if stored else None
+            version, identity = (known[2], None) if kind == "remote" else (None, known[2])
+            part = Part(path, kind, size_then, journal, first, bool(flags & 4), known[0], known[1], identity, version)
             begin = frame = 0
             for _ in range(number()):
                 begin += number()

@@ -25,6 +25,7 @@ from flatstream.index._format import (
     entry_table,
     parse_index,
 )
+from flatstream.index._leftovers import remove_leftovers
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -90,15 +91,10 @@ class IndexFile:
         self._mode = stat.S_IMODE(data.st_mode) & 0o666 | stat.S_IWUSR
         self.parsed: Parsed | None = None
         self._writer: StreamWriter | None = None
-        existed = os.path.lexists(path)
-        if os.path.islink(path):
-            # What it leads to need not be meant, and may not be there.
-            raise FileExistsError(errno.EEXIST, "the path of the index is that of a symbolic link", path)
+        existed = _check_kind(path)
         self._file = open_for_writing(path, "ab", lock=True)
         try:
             self.status = status = os.fstat(self._file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise FileExistsError(errno.EEXIST, "the path of the index is that of no regular file", path)
             if not existed:
                 self._set_mode(self._file)
             if status.st_size:
@@ -108,6 +104,7 @@ class IndexFile:
                     raise FileExistsError(
                         errno.EEXIST, "at the path of the index there is a file that is none; it is left as it is", path
                     )
+            remove_leftovers(path, _was_index)
         except BaseException:
             self._file.close()
             raise
@@ -182,6 +179,23 @@ class IndexFile:
                 self._writer.close()
         finally:
             self._file.close()
+
+
+def _check_kind(path: str) -> bool:
+    """Whether there is a file at the path of an index; FileExistsError for what is no regular file.
+
+    Looked at before it is opened: opening a pipe waits for a reader of it, perhaps for ever.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISLNK(mode):
+        # What it leads to need not be meant, and may not be there.
+        raise FileExistsError(errno.EEXIST, "the path of the index is that of a symbolic link", path)
+    if not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "the path of the index is that of no regular file", path)
+    return True
 
 
 def _was_index(content: bytes) -> bool:

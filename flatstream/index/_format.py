@@ -279,6 +279,8 @@ def _parse_head(head: Any) -> Head:
         IndexedField(field.path, field.kind, field.default, tuple(field.steps.tolist()), field.unit)
         for field in head.fields
     )
+    if len({field.path for field in fields}) < len(fields):
+        raise ValueError("its head has a field twice")
     return Head(
         head.checksum,
         head.table,

@@ -26,7 +26,7 @@ from flatstream.framing import Deframer, as_deframer, checksum_of
 from flatstream.index._fields import IndexedField, choose_fields, identifier_of, others_of
 from flatstream.index._file import IndexFile, same_content
 from flatstream.index._format import MAX_HASHED_FIRST, Fingerprint, Head, fingerprint_of_first
-from flatstream.index.reading import UNSEEKABLE, find_last, first_frame_of, who_else_writes, why_unseekable
+from flatstream.index.reading import UNSEEKABLE, find_last, find_wrong, first_frame_of, who_else_writes, why_unseekable
 from flatstream.reader import StreamReader
 from flatstream.transforms.described import is_encrypted, undoing
 
@@ -275,6 +275,9 @@ class FileIndexer:
             count = find_last(entries, self._ranges)
             if entries and not count:
                 reason = "it is of another stream: the frames where it ends are others"
+            elif (wrong := find_wrong(head, entries[:count])) is not None:
+                # Queries leave it aside, and would do so whatever is added to it.
+                reason = wrong
             else:
                 self._file.cut(entries[count - 1].index_end if count else parsed.head_end)
                 self._entries = [(entry.begin, entry.end) for entry in entries[:count]]

@@ -38,6 +38,7 @@ __all__ = [
     "FieldStatistics",
     "FileIndex",
     "UnusableIndex",
+    "find_wrong",
     "load_index",
     "who_else_writes",
     "why_unseekable",
@@ -410,6 +411,19 @@ def _fields_of(head: Head, table: Table, notes: list[str]) -> list[IndexedField]
             pass
         notes.append(f"the field {each.path} is left aside: the table has another of this name, or none")
     return found
+
+
+def find_wrong(head: Head, entries: list[BlocksEntry]) -> str | None:
+    """Why the numbers in messages with blocks cannot be, as far as they alone tell; None if they can, or without NumPy,
+    with which they are read.
+    """
+    if not entries or not hasattr(entries[0].ends, "dtype"):
+        return None
+    try:
+        _assemble("", head, entries, list(head.fields), [])
+    except _UnusableError as error:
+        return str(error)
+    return None
 
 
 _DTYPES = {"signed": "int64", "unsigned": "uint64", "floating": "float64"}

@@ -230,7 +230,9 @@ class Compressor:
             known = self._manifest.sealed.get(name)
             if known is None or known.bytes != size:
                 self._left_alone.add(name)
-                self._tell(logging.WARNING, "%s is not as it was sealed, and is not compressed", name)
+                # Of one that retention has removed since it was opened, nothing is to be told.
+                if known is not None:
+                    self._tell(logging.WARNING, "%s is not as it was sealed, and is not compressed", name)
                 source.close()
                 return None
             target = io.FileIO(path + COMPRESSED + UNFINISHED, "w+b", opener=open_private)

@@ -229,9 +229,9 @@ class Indexer:
         if self.problem is None:
             self._tell(logging.WARNING, "the index of %s could not be written: %s", name, error)
         self.problem = f"the index of {name} could not be written, so that it is read in full: {error}"
-        job = self._jobs.get(path)
-        if path in self._jobs:
-            # Not tried again.
+        job = self._jobs.pop(path, None)
+        if job is not None and not job.is_ended:
+            # Not tried again. `note` forgets it when it has ended.
             self._jobs[path] = None
         self._close(job)
 

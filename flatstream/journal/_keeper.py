@@ -40,7 +40,8 @@ class Keeper:
 
     def __init__(self, writer: JournalWriter) -> None:
         self._writer = weakref.ref(writer)
-        _keepers.add(self)
+        reference = weakref.ref(self, _forget)
+        _keepers[id(reference)] = reference
         # Held for a few instructions, never while something waits or the caller's code runs. Reentrant, because a
         # signal handler can run in the middle. (Not a Condition, which an exception of a handler can leave locked.)
         self._mutex = threading.RLock()
@@ -138,7 +139,8 @@ class Keeper:
                 left = LOOK_EVERY if deadline is None else min(deadline - time.monotonic(), LOOK_EVERY)
                 self._ring()
                 if not self.start():
-                    writer._keep(number)
+                    # There is no thread. Of its work, what is waited for; the rest is done by one at a time.
+                    writer._sync_all()
                 elif left <= 0:
                     return False
                 else:
@@ -225,7 +227,10 @@ class Keeper:
                 self.problem = pause = None
             # A write may have synced the frames that threads wait for.
             self.tell()
-            writer._segments.write_log()
+            # Whatever somebody's handler of the log raises does not end the thread.
+            while writer._segments.lines:
+                with contextlib.suppress(Exception):
+                    writer._segments.write_log()
             del writer
 
     def _note_failure(self, writer: JournalWriter, error: Exception) -> None:
@@ -237,11 +242,21 @@ class Keeper:
             # The waiting threads get the error. A thread that waits again sets its number again.
             self._wanted = 0
         if is_first:
-            log.error("%s: the journal's thread failed, and tries again: %s", writer.directory, error)
+            with contextlib.suppress(Exception):
+                log.error("%s: the journal's thread failed, and tries again: %s", writer.directory, error)
 
 
-# A set of its own, because a keeper lives as long as its thread.
-_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+# Of their own, because a keeper lives as long as its thread. By the identity of the reference: a dictionary can be
+# copied while daemon threads open journals.
+_keepers: dict[int, weakref.ref[Keeper]] = {}
+
+
+def _forget(reference: weakref.ref[Keeper]) -> None:
+    _keepers.pop(id(reference), None)
+
+
+def _all_keepers() -> list[Keeper]:
+    return [keeper for reference in list(_keepers.values()) if (keeper := reference()) is not None]
 
 
 def _stop_keepers() -> None:
@@ -250,12 +265,12 @@ def _stop_keepers() -> None:
     The writers are handed over afterwards (`flatstream._at_exit`).
     """
     end = time.monotonic() + PATIENCE_AT_EXIT
-    for keeper in list(_keepers):
+    for keeper in _all_keepers():
         keeper.stop(max(0.0, end - time.monotonic()))
 
 
 def _leave_keepers_to_parent() -> None:
-    for keeper in list(_keepers):
+    for keeper in _all_keepers():
         keeper.leave_to_parent()
 
 

@@ -77,7 +77,8 @@ TAIL = f"{SUFFIX}.torn-"
 # must be room for the numbers behind a segment.
 DIGITS = 20
 SEGMENT_NAME = re.compile(rf"(0[0-9]{{{DIGITS - 1}}}){re.escape(SUFFIX)}(?:{re.escape(COMPRESSED)})?")
-INDEX_NAME = re.compile(rf"(0[0-9]{{{DIGITS - 1}}}){re.escape(SUFFIX + INDEX)}")
+# Also of one that was not complete when its process was killed.
+INDEX_NAME = re.compile(rf"(0[0-9]{{{DIGITS - 1}}}){re.escape(SUFFIX + INDEX)}(?:\.partial-[0-9]+(?:\.[0-9]+)?)?")
 UNFINISHED_NAME = re.compile(rf"0[0-9]{{{DIGITS - 1}}}{re.escape(SUFFIX + COMPRESSED + UNFINISHED)}")
 # A name that is one file in the folder on every system.
 CURSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")

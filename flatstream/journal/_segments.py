@@ -280,7 +280,12 @@ class SegmentSink:
         is_synced = self._sync_every and self.number + frames - self.durable >= self._sync_every
         if is_synced:
             self._sync_now()
-        # No call among these lines, so no signal handler can come between them. What was synced is durable only now,
+        if not 0 <= self.size + taken - self._size_told < self._wake_every:
+            # The keeper looks when the frames are counted. Behind the count, an exception of a signal handler would
+            # have them written twice.
+            self._size_told = self.size + taken
+            self._wake()
+        # No call from here on, so no signal handler can come between these lines. What was synced is durable only now,
         # because bytes that were not counted are cut off again.
         self.size += taken
         self.number += frames
@@ -288,9 +293,6 @@ class SegmentSink:
         self._is_writing = False
         if is_synced and self.number > self.durable:
             self.durable = self.number
-        if not 0 <= self.size - self._size_told < self._wake_every:
-            self._size_told = self.size
-            self._wake()
         return taken
 
     def description(self) -> Description | None:

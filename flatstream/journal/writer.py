@@ -61,6 +61,10 @@ __all__ = ["JournalWriter"]
 
 log = logging.getLogger("flatstream.journal")
 
+# After so many seconds of sealing the keeper does what else there is to do: threads wait for the disk, and old segments
+# are to be removed also while others end faster than they are sealed.
+SEAL_TURN = 0.02
+
 
 class JournalWriter(StreamWriter):
     """Writes messages into a journal: a folder of segments, each a plain stream of frames.
@@ -185,6 +189,7 @@ class JournalWriter(StreamWriter):
         self._removed_segments = 0
         self._compressor: Compressor | None = None
         self._indexer: Indexer | None = None
+        self._closing = threading.RLock()
         # When the keeper last synced by the clock, or tried to.
         self._last_try = time.monotonic()
         self._rotation_seconds = None if rotate is None else rotate.max_seconds
@@ -504,10 +509,12 @@ class JournalWriter(StreamWriter):
     def _remove(self, segment: Segment, tails: list[str], reason: str) -> None:
         segments = self._segments
         with segments.sync_lock:
-            for one in list(segments.ended):
+            ended = segments.ended
+            # It is the oldest one. (Others only if somebody has removed files. A copy, because writes append.)
+            for one in [ended[0]] if ended and ended[0].segment.first == segment.first else list(ended):
                 # Its blocks are free only when no descriptor is open.
                 if one.segment.first == segment.first:
-                    segments.ended.remove(one)
+                    ended.remove(one)
                     one.file.close()
         # The keeper may be compressing or indexing it.
         with contextlib.ExitStack() as locks:
@@ -572,10 +579,11 @@ class JournalWriter(StreamWriter):
         return self._segments.whole()
 
     def _seal_ended(self) -> None:
-        """Syncs, seals and closes the segments that are no longer written."""
+        """Syncs, seals and closes the segments that are no longer written, as many as a turn has time for."""
         segments = self._segments
         changed = False
-        while segments.ended:
+        end = time.monotonic() + SEAL_TURN
+        while segments.ended and not (changed and time.monotonic() >= end):
             with segments.sync_lock:
                 if not segments.ended:
                     break
@@ -624,6 +632,8 @@ class JournalWriter(StreamWriter):
             left = self._rotation_seconds - self._segments.age()
             # While the segment has no frames, and if it cannot end now, it is looked at again after such a time.
             known.append(left if left > 0 else min(self._rotation_seconds, ROTATION_PAUSE))
+        if self._segments.ended and not self._segments.is_poisoned:
+            known.append(0.0)
         if self._compressor is not None and (left := self._compressor.seconds_until_work()) is not None:
             known.append(left)
         if self._indexer is not None and self._indexer.has_work:
@@ -639,6 +649,17 @@ class JournalWriter(StreamWriter):
         self._check_open()
         self._segments.rotate_if_due()
 
+    def _sync_all(self) -> None:
+        """Syncs what the system has, also if it takes no more, which is raised then."""
+        failure: OSError | None = None
+        try:
+            self._drain_buffer()
+        except OSError as error:
+            failure = error
+        self._sync_handed_over()
+        if failure is not None:
+            raise failure
+
     def _keep(self, wanted: int) -> None:
         """The keeper's work: to sync for those who wait and by the clock; to seal, remove and compress segments."""
         segments = self._segments
@@ -649,20 +670,17 @@ class JournalWriter(StreamWriter):
         until_sync = self._seconds_until_sync()
         if wanted > segments.durable or (until_sync is not None and until_sync <= 0):
             self._last_try = time.monotonic()
-            failure: OSError | None = None
-            try:
-                self._drain_buffer()
-            except OSError as error:
-                failure = error
-            self._sync_handed_over()
-            if failure is not None:
-                raise failure
+            self._sync_all()
+        if self.closed:
+            # The disk hung for longer than `close` waits.
+            return
         if self._indexer is not None:
             self._note_growth()
         if segments.ended:
             try:
                 self._seal_ended()
-                self._remove_surplus()
+                if not self.closed:
+                    self._remove_surplus()
             finally:
                 # Segments are sealed also if `journal.json` could not be written.
                 if self._compressor is not None:
@@ -733,6 +751,12 @@ class JournalWriter(StreamWriter):
         if self._is_forked_copy:
             super().close()
             return
+        # Another thread that closes it waits, and returns when it is closed. (Reentrant for signal handlers. At the
+        # end of the interpreter, a thread may have ended with the lock.)
+        with contextlib.nullcontext() if sys.is_finalizing() else self._closing:
+            self._close()
+
+    def _close(self) -> None:
         was_open = not self.closed
         try:
             self._keeper.stop()

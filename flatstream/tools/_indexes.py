@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flatstream._index_hook import index_paths
 from flatstream._ranges import RangeFile, open_ranges, ranges_of
+from flatstream._remote import is_url, size_of_url
 
 if TYPE_CHECKING:
     from flatstream.index import FileIndex, UnusableIndex
@@ -58,7 +59,7 @@ class IndexInfo:
 
 
 def index_of_file(path: str, table: Table | None, checksum: str | None) -> IndexInfo | None:
-    """What is known of the index of a file; None if it has none."""
+    """What is known of the index of a file, or of one at a URL; None if it has none."""
     found = _load(path, lambda: open_ranges(path), table, checksum)
     return None if found is None else _info_of([found])
 
@@ -88,7 +89,9 @@ def _load(
     path: str, open_bytes: Callable[[], RangeFile], table: Table | None, checksum: str | None
 ) -> tuple[FileIndex | UnusableIndex, int] | None:
     """The index, and the size of the stream; None if there is none."""
-    name = next((name for name in index_paths(path) if os.path.lexists(name)), None)
+    names = index_paths(path)
+    # At a URL, only reading it shows whether there is one.
+    name = next((name for name in names if is_url(name) or os.path.lexists(name)), None)
     if name is None:
         return None
     # Imported for a file that has an index: it takes longer than all else of telling about a stream.
@@ -96,7 +99,10 @@ def _load(
 
     try:
         with open_bytes() as stream:
-            return load_index(path, stream, table=table, checksum=checksum), stream.size
+            found = load_index(path, stream, table=table, checksum=checksum)
+            if isinstance(found, UnusableIndex) and found.path is None:
+                return None
+            return found, stream.size
     except ImportError as error:
         return UnusableIndex(str(error), name), 0
 
@@ -118,7 +124,7 @@ def _info_of(known: list[tuple[FileIndex | UnusableIndex, int]]) -> IndexInfo:
     return IndexInfo(
         tuple(dict.fromkeys(each.path for one in usable for each in one.fields)),
         sum(len(one) for one in usable),
-        sum(os.path.getsize(one.path) for one in usable),
+        sum((size_of_url(one.path) or 0) if is_url(one.path) else os.path.getsize(one.path) for one in usable),
         sum(int((one.ends - one.offsets).sum()) for one in usable),
         ranges,
         next((one.reason for one in found if isinstance(one, UnusableIndex)), None),

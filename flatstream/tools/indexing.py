@@ -90,7 +90,9 @@ class IndexingReport:
 
     @property
     def lost_bytes(self) -> int:
-        """How many bytes before the ends of the indexes are no intact frames."""
+        """How many bytes before the ends of the indexes are in no block: what is damaged, and blocks before it that are
+        too small.
+        """
         return sum(end - begin for one in self.indexes for begin, end in one.gaps)
 
     def to_dict(self) -> dict[str, Any]:

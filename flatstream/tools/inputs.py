@@ -18,7 +18,7 @@ from flatstream._compressed import begins_compressed, decompressed
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream._endpoints import Source
 from flatstream._finding import find_checksum
-from flatstream._index_hook import COMPRESSED, SUFFIX
+from flatstream._index_hook import COMPRESSED, SUFFIX, leftover_of_index
 from flatstream._open import open as open_stream
 from flatstream._open import open_found
 from flatstream._peeked import PeekedFile, UnseekableFile
@@ -64,7 +64,10 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # The endings of the files that a folder stands for, unless it is a journal.
 ENDINGS = tuple(f".fs{ending}" for ending in ("", *COMPRESSED))
 
-NO_STREAMS = f"the folder is no journal, and has no journals and no files that end with {', '.join(ENDINGS)}"
+NO_STREAMS = (
+    f"the folder is no journal, and has no journals and no files that end with {', '.join(ENDINGS)}; in folders below "
+    "it, a pattern as 'folder/**/*.fs' finds them"
+)
 
 
 class NotAStreamError(InvalidFrameError):
@@ -491,7 +494,7 @@ def expand(paths: Iterable[str | os.PathLike[str]], *, keep_missing: bool = Fals
     list of Input
         In the order of `paths`; those of a folder or pattern sorted by name. A path where nothing is becomes an input
         that raises FileNotFoundError when it is opened, so that the others can still be read. The indexes of other
-        files match only patterns that end with ``.idx``.
+        files match only patterns that end with ``.idx``, and unfinished ones (``.idx.partial-4711``) none.
 
     Raises
     ------
@@ -517,6 +520,7 @@ def expand(paths: Iterable[str | os.PathLike[str]], *, keep_missing: bool = Fals
             found = sorted(glob.glob(name, recursive=True))
             if not name.endswith(SUFFIX):
                 found = [one for one in found if not is_index(one)]
+            found = [one for one in found if leftover_of_index(one) is None]
             if not found:
                 add(name, [], "no file matches this pattern")
             for one in found:
@@ -568,7 +572,8 @@ def _of_path(path: str) -> list[Input]:
 def passed_over(path: str | os.PathLike[str]) -> int:
     """How many files of a folder `expand` leaves out, because their names do not end as those of streams.
 
-    0 for a journal, and for anything that is no folder. Hidden files and the indexes of others do not count.
+    0 for a journal, and for anything that is no folder. Hidden files and the indexes of others do not count, and
+    neither do unfinished indexes.
     """
     name = os.fspath(path)
     if not os.path.isdir(name) or _journal_size(name) is not None:
@@ -579,6 +584,7 @@ def passed_over(path: str | os.PathLike[str]) -> int:
             and not entry.name.startswith(".")
             and not entry.name.endswith(ENDINGS)
             and not is_index(entry.path)
+            and leftover_of_index(entry.name) is None
             for entry in entries
         )
 

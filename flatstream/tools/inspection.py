@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flatstream._index_hook import SUFFIX
 from flatstream._lock import who_writes
+from flatstream._remote import remote_of
 from flatstream.checksums import Checksum, ChecksumType
 from flatstream.description._schemas import PER_SECOND
 from flatstream.errors import FlatStreamError
@@ -250,6 +251,9 @@ def info(
             read_to_end(opened.reader, totals, step)
         else:
             totals, checked = _totals_of_file(one, opened, check, step)
+        if one.kind == "remote" and (remote := remote_of(opened.reader.source)) is not None:
+            # Of a compressed file, that of what is stored, as of a local one.
+            size = remote.status.size
         if size is None:
             size = totals.end
         if not totals.frames and not totals.damage and not size:
@@ -293,7 +297,7 @@ def _what(name: str, opened: Opened) -> str:
 
 def _index_of(one: Input, opened: Opened) -> IndexInfo | None:
     """What is known of its index, or of those of its segments."""
-    if one.kind == "file":
+    if one.kind in ("file", "remote"):
         return index_of_file(one.name, opened.table, opened.checksum)
     return index_of_journal(one.name, opened.table, opened.checksum) if one.kind == "journal" else None
 

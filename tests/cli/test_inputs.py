@@ -80,6 +80,7 @@ def test_index_of_a_file_is_no_input_unless_it_is_named(folder):
     [
         (["*.nothing"], "no file matches"),
         (["other"], "is no journal, and has no journals and no files that end with .fs, .fs.gz, "),
+        (["other"], r"; in folders below it, a pattern as 'folder/\*\*/\*\.fs' finds them"),
         (["-", "a.fs", "-"], "can be read once only"),
     ],
 )

@@ -407,3 +407,37 @@ def test_info_of_a_folder_says_how_many_files_it_does_not_look_at(tmp_path):
     other = "flatstream info: .: 1 other file not looked at: no name of a stream, which ends with .fs\n"
     assert (result.status, result.errors, len(result.lines)) == (0, other, 3)
     assert call_flatstream("info", "j", cwd=tmp_path).errors == ""
+
+
+def test_info_of_a_url_tells_of_its_index_and_what_is_stored(tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.chdir(tmp_path)
+    write_events(Path("a.fs"), 3000, index=True, **described())
+    content = Path("a.fs").read_bytes()
+    Path("packed.fs.gz").write_bytes(gzip.compress(content))
+    Path("stale.fs").write_bytes(content)
+    Path("stale.fs.idx").write_bytes(Path("a.fs.idx").read_bytes()[:-50])
+    write_events(Path("other.fs"), 200, **described())
+    Path("other.fs.idx").write_bytes(b"no index")
+    memory = fsspec.filesystem("memory")
+    for path in tmp_path.iterdir():
+        memory.pipe(f"/looking/{path.name}", path.read_bytes())
+    try:
+        for name, said in (
+            ("a.fs", "wall_time_ns in "),
+            ("packed.fs.gz", None),
+            ("stale.fs", "flatstream index, where the file is, continues it"),
+            ("other.fs", "flatstream index, where the file is, builds it anew"),
+        ):
+            url = f"memory://looking/{name}"
+            here, there = info(name).to_dict(), info(url).to_dict()
+            assert {**there, "path": name} == here
+            lines = [
+                line.replace(f"index {name} ", "index, where the file is, ")
+                for line in call_flatstream("info", name).lines
+            ]
+            assert call_flatstream("info", url).lines == [line.replace(name, url) for line in lines]
+            index = next((line for line in lines if line.startswith("  index ")), None)
+            assert said == index or said in index
+    finally:
+        memory.rm("/looking", recursive=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from flatstream import (
     StreamReader,
     UnexpectedEofError,
 )
+from support.alarms import Alarm
 from support.columns import LEVEL1
 from support.extent import in_one_test
 from support.messages import numbered_messages
@@ -301,28 +301,15 @@ def test_signal_while_columns_are_read_loses_no_row() -> None:
     data = bytes(damaged) * 40
     expected = [number for _ in range(40) for number in range(500) if number % 7 != 3]
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    interruptions = 0
     found: list[ColumnBatch] = []
-    try:
-        batches = StreamReader(data, CRC32.deframer(), on_error="resync").column_batches(LEVEL1, ["value"])
-        # After so many interruptions, the rest is read without one.
-        while True:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.01 if interruptions < 5 else 0)
-                # Between the reading of a batch and its end in the list, no signal is looked at: in a statement like
-                # `batch = next(batches)` a handler may raise before the result is stored.
-                found.extend(batches)
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                break
-            except KeyboardInterrupt:
-                interruptions += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    batches = StreamReader(data, CRC32.deframer(), on_error="resync").column_batches(LEVEL1, ["value"])
+    with Alarm() as alarm:
+        # Between the reading of a batch and its end in the list, no signal is looked at: in a statement like
+        # `batch = next(batches)` a handler may raise before the result is stored.
+        interruptions = sum(alarm.strike(lambda: found.extend(batches), 0.01) for _ in range(5))
+    # The rest is read without a signal.
+    found.extend(batches)
+    assert interruptions
     assert [value for batch in found for value in values(batch)] == expected
     assert sum(len(batch.lost_ranges) for batch in found) == 40 * 71
 

@@ -97,7 +97,7 @@ def test_what_is_lost_or_damaged_is_told_with_a_status(tmp_path: Path) -> None:
     done = call_flatstream(*command, cwd=tmp_path)
     assert (done.status, done.output) == (DAMAGED, "")
     assert done.errors.startswith("flatstream convert: a.fs: ")
-    assert done.errors.endswith("; --on-error resync leaves out what is damaged\n")
+    assert "; --on-error resync leaves out what is damaged; exported all the same: " in done.errors
     before = numbers_of(tmp_path / "other")
     done = call_flatstream(*command, "--on-error", "resync", cwd=tmp_path)
     assert done.status == DAMAGED
@@ -176,3 +176,48 @@ def test_messages_name_options_and_their_values_as_they_are_typed(tmp_path: Path
     assert "pass --time-field name:ns, describe streams" in done.errors
     done = call_flatstream("convert", "a.fs", "when", "--partition-by", "hour", "--time-field", "when:s", cwd=tmp_path)
     assert (done.status, rows_of(tmp_path / "when")) == (INTACT, [("date=1970-01-01/hour=0", 7)])
+
+
+def test_what_is_no_stream_is_no_damage(tmp_path: Path) -> None:
+    write_readings(tmp_path / "a.fs", range(3))
+    (tmp_path / "b.fs").write_text("id,host\n1,a\n" * 100)
+    for options in ([], ["--on-error", "resync"]):
+        done = call_flatstream("convert", "*.fs", "lake", "--partition-by", "hour", *options, cwd=tmp_path)
+        assert (done.status, done.output) == (ERROR, "")
+        assert done.errors == "flatstream convert: b.fs: no stream: it is a text\n"
+
+
+def test_what_was_exported_before_damage_is_told(tmp_path: Path) -> None:
+    for name in ("a.fs", "b.fs"):
+        data = bytearray(write_readings(tmp_path / name, range(100)).read_bytes())
+        data[len(data) // 2] ^= 1
+        (tmp_path / name).write_bytes(data)
+    run = ["convert", "*.fs", "lake", "--partition-by", "none"]
+    done = call_flatstream(*run, cwd=tmp_path)
+    rows = len(numbers_of(tmp_path / "lake"))
+    assert done.status == DAMAGED
+    assert 0 < rows < 200
+    assert "; and also: b.fs: " in done.errors
+    assert done.errors.endswith(f"; exported all the same: {rows} rows in 1 new files\n")
+    done = call_flatstream(*run, cwd=tmp_path)
+    assert done.status == DAMAGED
+    assert done.errors.startswith("flatstream convert: a.fs: ")
+    assert "exported" not in done.errors
+
+
+def test_messages_of_wrong_arguments_are_in_words_of_the_command_line(tmp_path: Path) -> None:
+    write_readings(tmp_path / "a.fs", range(3))
+    with flatstream.open(tmp_path / "plain.fs", "w", checksum="crc32") as stream:
+        RecordWriter(stream, READINGS.root).write_record(reading(1))
+    cases = [
+        (
+            ["a.fs", "lake", "--partition-by", "host", "--closed"],
+            "--closed needs folders by time: --partition-by with ",
+        ),
+        (["plain.fs", "lake", "--partition-by", "hour"], "pass --table or --schema, as in --schema events.fbs\n"),
+        (["a.fs", "a.fs", "--partition-by", "hour"], "a.fs: an export to Parquet makes a folder here, and there is a "),
+    ]
+    for arguments, text in cases:
+        done = call_flatstream("convert", *arguments, cwd=tmp_path)
+        assert text in done.errors
+        assert "=" not in done.errors

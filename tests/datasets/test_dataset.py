@@ -372,6 +372,45 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_rows_that_are_being_read_are_of_the_files_before_a_refresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flatstream.datasets._snapshot.SMALL", 0)
+    texts = {
+        "b": "table T { x: int; y: int; } root_type T;",
+        "c": "table T { s: string; x: int; y: int; } root_type T;",
+        "d": "table T { x: int; y: int; z: int; } root_type T;",
+    }
+    kinds = zip(texts, ("crc32", "xxhash64", "crc64"), strict=True)
+    for place, (name, checksum) in enumerate(kinds):
+        schema = Schema.from_fbs(text=texts[name])
+        rows = [{"x": 1000 * place + number, "y": number} for number in range(500)]
+        write_records(tmp_path / f"{name}.fs", schema, rows, checksum=checksum)
+    expected = [1000 * place + number for place in range(3) for number in range(500)]
+    other = Schema.from_fbs(text="table T { q: [int]; x: int; } root_type T;")
+    x = pc.field("x")
+    wheres: list[Any] = [None, ("x", ">=", 0), (x >= 0) | (pc.field("y") < 0)]
+    for where in wheres:
+        for threads in (1, 2):
+            found = flatstream.dataset(tmp_path, threads=threads)
+            batches, records = found.batches(["x"], where, batch_rows=50), found.records(where)
+            not_begun = found.batches(["x"], where)
+            rows = next(batches).column(0).to_pylist()
+            values = [next(records).x]
+            new = write_records(tmp_path / "a.fs", other, [{"x": -1}], checksum="none")
+            found.refresh()
+            assert found.files.num_rows == 4
+            for batch in batches:
+                rows += batch.column(0).to_pylist()
+            values += [record.x for record in records]
+            assert rows == values == expected
+            assert [value for batch in not_begun for value in batch.column(0).to_pylist()] == expected
+            # What was found out of a file before is not told of another one.
+            assert found.files.column("status").to_pylist() == [""] * 4
+            assert found.columns(["x"]).column(0).to_pylist() == [-1, *expected]
+            new.unlink()
+
+
 # Threads
 
 

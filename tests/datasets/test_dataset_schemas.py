@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,43 @@ def test_times_of_files_become_those_of_the_finest_unit(tmp_path: Path) -> None:
     assert found.files.column("first_time").to_pylist() == [None, None]
 
 
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_times_as_numbers_are_compared_as_they_are_stored(tmp_path: Path, is_indexed: bool) -> None:
+    polars = pytest.importorskip("polars")
+    begin = 1_700_000_000
+    pad = "x" * 300
+    for unit, step in (("s", 1), ("us", 10**6), ("ns", 10**9)):
+        rows = [{"at": (begin + second) * step, "pad": pad} for second in range(400)]
+        schema = schema_of("table T { at: long; pad: string; }")
+        path = write_records(tmp_path / f"{unit}.fs", schema, rows, time_field="at", time_unit=unit)
+        if is_indexed:
+            flatstream.build_index(path, ["at"])
+    found = flatstream.dataset(tmp_path, times="number")
+    rows = found.columns(["at"])
+    stored = rows.column(0).to_pylist()
+    number = (begin + 100) * 10**6
+    many = [(begin + second) * 10**6 for second in range(300)]
+    at, column = pc.field("at"), polars.col("at")
+    for expected, wheres in (
+        ([each for each in stored if each < number], [("at", "<", number), at < number, column < number]),
+        ([each for each in stored if each >= number], [("at", ">=", number), ~(at < number), column >= number]),
+        ([number], [("at", "==", number), ("at", number, number + 1), at == number, column.is_in([number])]),
+        (many, [("at", "in", many), at.isin(many), column.is_in(many)]),
+    ):
+        for where in wheres:
+            assert found.columns(["at"], where).column(0).to_pylist() == expected
+            assert [record.at for record in found.records(where)] == expected
+    # A time is one in each file, as it counts.
+    time = datetime.fromtimestamp(begin + 100, UTC)
+    assert found.count(("at", "<", time)) == 300
+    assert found.count([("at", ">=", time), ("at", "<", number)]) == 300
+    # Expressions mean what their libraries say: polars compares numbers with microseconds, and pyarrow not at all.
+    for text in (column < time, column < polars.lit(time).cast(polars.Datetime("ns", "UTC"))):
+        assert found.count(text) == polars.DataFrame(rows).filter(text).height
+    with pytest.raises(pyarrow.ArrowNotImplementedError):
+        found.count(at < time)
+
+
 def test_a_field_that_is_the_time_in_one_file_only_is_an_error(tmp_path: Path) -> None:
     one = write_records(tmp_path / "a.fs", schema_of("table T { time_ns: long; }"), [])
     other = write_records(
@@ -236,6 +274,9 @@ def test_files_that_do_not_describe_their_messages_need_a_schema(tmp_path: Path)
     described = write_records(tmp_path / "b.fs", schema_of("table T { time_ns: long; x: int; y: int; }"), [{"x": 2}])
     with pytest.raises(ValueError, match=r"a\.fs: the file does not say of which table .*pass table= or schema="):
         flatstream.dataset(tmp_path).count()
+    # A name chooses among described tables, and says nothing of these messages.
+    with pytest.raises(ValueError, match=r"a\.fs: .*: pass schema= beside table='T', as in flatstream.dataset\("):
+        flatstream.dataset(tmp_path, "T").count()
     (tmp_path / "t.bfbs").write_bytes(schema.to_bytes())
     for options in (
         {"schema": tmp_path / "t.bfbs"},
@@ -250,7 +291,10 @@ def test_files_that_do_not_describe_their_messages_need_a_schema(tmp_path: Path)
 
 def test_empty_files_say_nothing_of_columns(tmp_path: Path) -> None:
     (tmp_path / "a.fs").write_bytes(b"")
-    with pytest.raises(ValueError, match="nothing says which columns there are, because all 1 files are empty"):
+    with pytest.raises(ValueError, match=r"which columns there are, because .*a\.fs is empty: pass table= or schema="):
+        flatstream.dataset(tmp_path).count()
+    (tmp_path / "b.fs").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"because all 2 files, from .*a\.fs on, are empty: pass table= or schema="):
         flatstream.dataset(tmp_path).count()
     schema = schema_of("table T { x: int; }")
     assert flatstream.dataset(tmp_path, schema.root).columns().schema.names == ["x"]

@@ -245,6 +245,21 @@ def misplaced(entries: list[dict[str, Any]], chance: random.Random) -> list[dict
     return made
 
 
+# Of records: what conditions say, and what they do not say, which takes the numbers of messages.
+OF_RECORDS: list[Any] = [
+    WHERES[0],
+    pc.field("i8") > 90,
+    (pc.field("i8") > 90) & ((pc.field("name") != "none") | pc.field("b")),
+    (pc.field("i8") < -95) | (pc.field("opt") > COUNT - 5),
+]
+
+
+def times_of_records(folder: Path, *, index: bool = True) -> list[list[int]]:
+    """The times of records; sorted, because rows may not be in order where an index is seen to be wrong."""
+    dataset = flatstream.dataset(folder, use_index=index)
+    return [sorted(record.time_ns for record in dataset.records(where)) for where in OF_RECORDS]
+
+
 def rows_only(tables: list[pa.Table]) -> list[pa.Table]:
     """Without the numbers of frames: those are counted by the blocks that are not read."""
     return [table.drop_columns(["frame"]) for table in tables]
@@ -266,6 +281,34 @@ def test_index_whose_blocks_are_elsewhere_changes_no_answer(place: Place, count:
         place.index.write_bytes(index)
         assert rows_only(answers(place.folder, threads=1 + number % 2)) == expected
     assert made > count / 2
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.long)])
+def test_index_whose_blocks_are_elsewhere_changes_no_records(place: Place, count: int) -> None:
+    chance = random.Random(count + 1)
+    entries = entries_of(place.good)
+    expected = times_of_records(place.folder, index=False)
+    assert all(0 < len(found) < COUNT / 4 for found in expected)
+    made = 0
+    for _ in range(count):
+        try:
+            index = index_of(misplaced(entries, chance))
+        except (TypeError, ValueError):
+            continue
+        made += 1
+        place.index.write_bytes(index)
+        assert times_of_records(place.folder) == expected
+    assert made > count / 2
+
+
+def test_wrong_numbers_of_frames_that_are_not_read_change_no_records(place: Place) -> None:
+    expected = times_of_records(place.folder, index=False)
+    for step in (-1, 1, 5):
+        entries = entries_of(place.good)
+        for entry in entries[1:]:
+            entry["blocks"]["frames"][0] += step
+        place.index.write_bytes(index_of(entries))
+        assert times_of_records(place.folder) == expected
 
 
 @in_one_test
@@ -295,6 +338,7 @@ def test_index_that_lies_about_its_blocks_changes_no_answer(change: Callable[[An
     place.index.write_bytes(index_of(entries))
     for threads in (1, 2):
         assert rows_only(answers(place.folder, threads=threads)) == rows_only(place.expected)
+    assert times_of_records(place.folder) == times_of_records(place.folder, index=False)
 
 
 def test_ranges_that_cannot_be_change_no_answer(place: Place) -> None:

@@ -119,6 +119,33 @@ def test_values_that_cannot_stand_in_a_path_are_encoded(tmp_path: Path) -> None:
     assert frame.collect()["host"].to_list() == ["a/b", "..", "x=y %", "ü", None, None, "007"]
 
 
+def test_a_value_too_long_for_a_folder_is_refused_before_its_step_counts(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    for host in ("x" * 251, "\N{WATER WAVE}" * 21):
+        # A folder can be called "host=" and 250 bytes more; such a character takes 12.
+        source = write_readings(tmp_path / "a.fs", (), readings=[reading(1, host="x" * 250), reading(2, host=host)])
+        with pytest.raises(ValueError, match=r"value '.* of 'host' makes the name of a folder of 25\d bytes, .* 255"):
+            export(source, lake, partition_by="host")
+        assert not (lake / "_flatstream/export/state.json").exists()
+    export(source, lake, partition_by="host", where=("number", "==", 1))
+    assert rows_of(lake) == [("host=" + "x" * 250, 1)]
+
+
+def test_a_folder_that_cannot_be_made_is_found_before_its_step_counts(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    source = write_readings(tmp_path / "a.fs", range(3))
+    lake.mkdir()
+    (lake / "date=2026-11-29").write_bytes(b"of another program")
+    for key in ("hour", "day"):
+        with pytest.raises(NotADirectoryError, match=r"makes a folder here, and there is a file: '.*date=2026-11-29'"):
+            export(source, lake, partition_by=key)
+        assert not (lake / "_flatstream/export/state.json").exists()
+    (lake / "date=2026-11-29").unlink()
+    assert export(source, lake, partition_by="day").rows == 3
+    with pytest.raises(NotADirectoryError, match=r"makes a folder here, and there is a file: '.*a.fs'"):
+        export(source, source)
+
+
 def test_times_before_1970_and_none_have_folders(tmp_path: Path) -> None:
     rows = [reading(0, time_ns=-1), reading(1, time_ns=-HOUR - 1), reading(2, time_ns=0)]
     source = write_readings(tmp_path / "a.fs", [], readings=rows)
@@ -174,6 +201,34 @@ def test_many_folders_and_little_memory_change_nothing(tmp_path: Path, monkeypat
     export(source, tmp_path / "lake", row_group_rows=20, max_file_bytes=1)
     assert rows_of(tmp_path / "lake") == sorted((folder_of(number), number) for number in range(250))
     assert leftovers_of(tmp_path / "lake") == []
+
+
+def test_hosts_that_take_turns_get_one_file_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flatstream.datasets import _export_files, _export_run
+
+    monkeypatch.setattr(_export_files, "MOST_OPEN", 4)
+    monkeypatch.setattr(_export_run, "BATCH_ROWS", 60)
+    opened: list[int] = []
+    finish = _export_files.Files._finish
+
+    def counting(self: Any, folder: str) -> None:
+        opened.append(len(self._open))
+        finish(self, folder)
+
+    monkeypatch.setattr(_export_files.Files, "_finish", counting)
+    readings = [reading(number, host=f"h{number % 30}") for number in range(3000)]
+    source = write_readings(tmp_path / "a.fs", (), readings=readings)
+    report = export(source, tmp_path / "lake", partition_by="host")
+    assert len(report.files) == 30
+    assert rows_of(tmp_path / "lake") == sorted((f"host=h{number % 30}", number) for number in range(3000))
+    # Their rows are in their order, also where small batches became one.
+    for path in files_of(tmp_path / "lake"):
+        numbers = pq.ParquetFile(path).read(["number"]).column(0).to_pylist()
+        assert numbers == sorted(numbers)
+    # Files of full row groups are as many as are open at a time.
+    export(source, tmp_path / "full", partition_by="host", row_group_rows=20)
+    assert len(numbers_of(tmp_path / "full")) == 3000
+    assert max(opened) == 4
 
 
 def test_only_columns_whose_values_repeat_get_dictionaries(tmp_path: Path) -> None:
@@ -278,6 +333,36 @@ def test_columns_that_came_later_are_in_later_files(tmp_path: Path) -> None:
 
 def at(number: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(NOON / SECOND + number * 60, datetime.UTC)
+
+
+def test_columns_whose_type_became_wider_are_read_as_the_guide_says(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    duckdb = pytest.importorskip("duckdb")
+    import pyarrow.dataset
+
+    lake = tmp_path / "lake"
+    fields = (("n: int; x: float;", 1, 1.5), ("n: long; x: double; late: string;", 2**40, 1e300))
+    for name, (text, number, value) in zip("ab", fields, strict=True):
+        schema = Schema.from_fbs(text=f"table T {{ time_ns: long; {text} }} root_type T;")
+        with flatstream.open(tmp_path / f"{name}.fs", "w", checksum="crc32", describe=schema) as stream:
+            RecordWriter(stream, schema.root).write_record({"n": number, "x": value})
+        report = export(tmp_path / f"{name}.fs", lake)
+    newest = lake / report.files[-1]
+    expected = [(1, 1.5, None, 0), (2**40, 1e300, None, 0)]
+    frame = polars.scan_parquet(
+        f"{lake}/**/*.parquet",
+        hive_partitioning=True,
+        schema=polars.read_parquet_schema(newest),
+        missing_columns="insert",
+        cast_options=polars.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
+    )
+    assert frame.select("n", "x", "late", "hour").sort("n").collect().rows() == expected
+    query = f"select n, x, late, hour from read_parquet('{lake}/**/*.parquet', union_by_name=true) order by n"
+    assert duckdb.sql(query).fetchall() == expected
+    schemas = [pyarrow.dataset.dataset(lake, partitioning="hive").schema, pq.read_schema(newest)]
+    unified = pa.unify_schemas(schemas, promote_options="permissive")
+    table = pyarrow.dataset.dataset(lake, partitioning="hive", schema=unified).to_table().sort_by("n")
+    assert [tuple(row[name] for name in ("n", "x", "late", "hour")) for row in table.to_pylist()] == expected
 
 
 def test_an_open_hour_is_held_back_until_it_is_over(tmp_path: Path) -> None:
@@ -453,6 +538,82 @@ def test_a_second_export_of_the_same_sources_into_a_folder_is_refused(tmp_path: 
     assert numbers_of(lake) == [0, 1, 2, 3, 3, 10, 11]
 
 
+def test_a_source_that_joins_an_export_later_is_refused_if_another_has_it(tmp_path: Path) -> None:
+    from flatstream.journal import JournalWriter
+
+    lake = tmp_path / "lake"
+    first, second = write_readings(tmp_path / "a.fs", range(3)), write_readings(tmp_path / "b.fs", range(3, 5))
+    with JournalWriter(tmp_path / "journal", describe=READINGS) as journal:
+        RecordWriter(journal, READINGS.root).write_record(reading(9))
+    export([first, tmp_path / "journal"], lake, name="box1")
+    export(second, lake, name="box2")
+    for joins in (first, tmp_path / "journal"):
+        with pytest.raises(ValueError, match=r"export 'box1' in this folder has rows of .*: go on with name='box1'"):
+            export([second, joins], lake, name="box2")
+    # One that no other has may join.
+    export([second, write_readings(tmp_path / "c.fs", [5])], lake, name="box2")
+    assert numbers_of(lake) == [0, 1, 2, 3, 4, 5, 9]
+    assert export([first, second], lake, name="box2", again=True).rows == 3
+    write_readings(first, [6], "a")
+    assert export([first, second], lake, name="box2").rows == 1
+
+
+@pytest.mark.parametrize("values", ["{'a', 'b', 'c', 'd', 'e', 'f'}", "numpy.arange(2000)"])
+def test_conditions_have_one_text_in_all_processes(tmp_path: Path, values: str) -> None:
+    import subprocess
+    import sys
+
+    source = write_readings(tmp_path / "a.fs", range(3))
+    path = "number" if "numpy" in values else "host"
+    code = (
+        "import sys, flatstream, numpy\n"
+        f"where = ({path!r}, 'in', {values})\n"
+        "flatstream.dataset(sys.argv[1]).to_parquet(sys.argv[2], where=[where])\n"
+    )
+    for seed in ("1", "2", "3"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(source), str(tmp_path / "lake")],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    if "numpy" in values:
+        import numpy as np
+
+        changed = np.arange(2000)
+        changed[1000] = 5000
+        with pytest.raises(ValueError, match="was begun with where="):
+            export(source, tmp_path / "lake", where=[("number", "in", changed)])
+
+
+def test_keys_whose_folders_readers_pass_over_are_refused(tmp_path: Path) -> None:
+    schema = Schema.from_fbs(text="table T { time_ns: long; _host: string; n: int; } root_type T;")
+    with flatstream.open(tmp_path / "a.fs", "w", checksum="crc32", describe=schema) as stream:
+        RecordWriter(stream, schema.root).write_record({"_host": "a", "n": 1})
+    with pytest.raises(
+        ValueError, match="folders of '_host' would have names with '_' at their beginning, which pyarr"
+    ):
+        export(tmp_path / "a.fs", tmp_path / "lake", partition_by=["_host", "day"])
+    assert not (tmp_path / "lake").exists()
+    assert export(tmp_path / "a.fs", tmp_path / "lake").rows == 1
+
+
+def test_a_time_that_parquet_cannot_hold_is_told_with_a_way_out(tmp_path: Path) -> None:
+    schema = Schema.from_fbs(text="table T { time_s: long; n: int; } root_type T;")
+    with flatstream.open(tmp_path / "a.fs", "w", checksum="crc32", describe=schema) as stream:
+        RecordWriter(stream, schema.root).write_records({"time_s": time, "n": 1} for time in (0, 2**62, -(2**63)))
+    with pytest.raises(OverflowError, match=r"timestamp.*; .*times='number' exports the numbers"):
+        export(tmp_path / "a.fs", tmp_path / "lake")
+    assert leftovers_of(tmp_path / "lake") == []
+    export(tmp_path / "a.fs", tmp_path / "numbers", times="number")
+    null = "date=__HIVE_DEFAULT_PARTITION__/hour=__HIVE_DEFAULT_PARTITION__"
+    folders = [path.parent.relative_to(tmp_path / "numbers").as_posix() for path in files_of(tmp_path / "numbers")]
+    assert sorted(folders) == ["date=1970-01-01/hour=0", null]
+
+
 def test_other_options_are_told_with_one_remedy(tmp_path: Path) -> None:
     source = write_readings(tmp_path / "a.fs", range(3))
     export(source, tmp_path / "lake")
@@ -474,7 +635,10 @@ def test_a_second_process_is_told_who_exports(tmp_path: Path) -> None:
     from flatstream.datasets._export_state import Export
 
     source = write_readings(tmp_path / "a.fs", range(3))
-    with Export(str(tmp_path / "lake"), "export", {}), pytest.raises(OSError, match=f"this process, {os.getpid()}"):
+    with (
+        Export(str(tmp_path / "lake"), "export", {}),
+        pytest.raises(OSError, match=f"another run of it is at work: this process, {os.getpid()}"),
+    ):
         export(source, tmp_path / "lake")
     assert files_of(tmp_path / "lake") == []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from flatstream import (
     UnexpectedEofError,
 )
 from reference import framing as reference
+from support.alarms import Alarm, StruckError
 from support.extent import in_one_test
 from support.modes import MODES, Mode, every_mode
 from support.python_strategies import PythonFramer
@@ -341,32 +341,16 @@ def test_file_that_somebody_writes_is_read_on(tmp_path: Path) -> None:
 def test_signal_while_the_description_is_awaited_loses_nothing() -> None:
     data, head = described(MODES["crc32"])
     read_end, write_end = os.pipe()
-
-    class AlarmError(Exception):
-        pass
-
-    def handler(*_: object) -> None:
-        raise AlarmError
-
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        with io.FileIO(read_end, "rb") as source, io.FileIO(write_end, "wb") as sink:
-            reader = StreamReader(source, "crc32")
-            for begin, end in ((0, 9), (9, 100), (100, head - 1)):
-                sink.write(data[begin:end])
-                for look in (lambda: reader.description, reader.read_message):
-                    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
-                    try:
-                        with pytest.raises(AlarmError):
-                            look()
-                    finally:
-                        signal.setitimer(signal.ITIMER_REAL, 0)
-            sink.write(data[head - 1 :])
-            sink.close()
-            assert list(reader) == MESSAGES
-            assert reader.description is not None
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with io.FileIO(read_end, "rb") as source, io.FileIO(write_end, "wb") as sink, Alarm(StruckError) as alarm:
+        reader = StreamReader(source, "crc32")
+        for begin, end in ((0, 9), (9, 100), (100, head - 1)):
+            sink.write(data[begin:end])
+            for look in (lambda: reader.description, reader.read_message):
+                assert alarm.strike(look, 0.02)
+        sink.write(data[head - 1 :])
+        sink.close()
+        assert list(reader) == MESSAGES
+        assert reader.description is not None
 
 
 def test_threads_that_ask_at_once_get_one_description() -> None:

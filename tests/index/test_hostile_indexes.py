@@ -21,6 +21,7 @@ from flatstream.index import FileIndex, UnusableIndex, build_index, load_index
 from flatstream.index._format import entry_table
 from support.extent import in_one_test
 from support.index_messages import MESSAGE, record
+from support.processes import run_python
 
 FIELDS = ["time_ns", "maybe", "d"]
 
@@ -209,6 +210,7 @@ def test_numbers_that_mislead_are_within_the_stream_and_raise_nothing(place: Pla
         (lambda head: head.update(first_frame_size=0), "of another stream"),
         (lambda head: head.update(begin=2**63), "its head is wrong"),
         (lambda head: head.update(fields=[]), "its head is wrong"),
+        (lambda head: head["fields"].append(head["fields"][0]), "a field twice"),
     ],
 )
 def test_head_that_does_not_fit_is_left_aside(
@@ -221,6 +223,29 @@ def test_head_that_does_not_fit_is_left_aside(
     place.stream.close()
     assert isinstance(found, UnusableIndex)
     assert reason in found.reason
+
+
+@in_one_test
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda blocks: blocks["frames"].__setitem__(0, 2**31),
+        lambda blocks: blocks["ends"].__setitem__(0, 2**40),
+        lambda blocks: blocks["ranges"][0]["low_ulong"].__setitem__(0, 2**64 - 1),
+    ],
+)
+def test_index_that_queries_leave_aside_is_built_anew(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    place = Place(tmp_path)
+    entries = entries_of(place.good)
+    change(entries[1]["blocks"])
+    found = place.load(reframed(entries))
+    assert isinstance(found, UnusableIndex)
+    assert "cannot be" in found.reason
+    report = build_index(place.path, FIELDS)
+    assert (report.action, report.replaced_because) == ("replaced", found.reason)
+    assert isinstance(place.load(place.index.read_bytes()), FileIndex)
+    assert build_index(place.path, FIELDS).action == "unchanged"
+    place.stream.close()
 
 
 @in_one_test
@@ -315,6 +340,32 @@ def test_what_is_no_regular_file_is_left_aside(tmp_path: Path) -> None:
             place.index.rmdir()
         else:
             place.index.unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_at_the_path_of_an_index_is_not_waited_for(tmp_path: Path) -> None:
+    # Opening one to write waits for a reader, and a journal's thread would wait with it.
+    path = tmp_path / "events.fs"
+    fifo = tmp_path / "events.fs.idx"
+    os.mkfifo(fifo)
+    script = f"""
+import signal, sys
+signal.alarm(60)
+sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+import flatstream
+from support.events import EVENT, write_events
+path = {str(path)!r}
+with flatstream.open(path, "w", describe=EVENT, index=True) as writer:
+    write_events(writer, range(100))
+try:
+    flatstream.build_index(path)
+except FileExistsError as error:
+    print(error.strerror)
+"""
+    done = run_python(script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the path of the index is that of no regular file\n"
+    assert fifo.is_fifo()
 
 
 def test_index_that_is_too_large_is_not_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -148,6 +149,30 @@ def test_copy_that_is_not_what_was_written_is_not_used(tmp_path: Path, monkeypat
     assert compressor.problem is not None
     assert "the sealed copy is not what was written, behind 0 bytes" in compressor.problem
     assert files_of(folder) == [f"{first:020}.fs" for first in (0, 60, 110)]
+
+
+def test_segment_that_retention_removes_meanwhile_is_passed_over_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_journal(tmp_path / "journal", [60, 50, 20], sealed=2)
+    told: list[str] = []
+    compressor = compressor_of(tmp_path / "journal")
+    compressor._tell = lambda level, text, *arguments: told.append(text % arguments)
+    opened = io.FileIO
+
+    def removing(path: Any, *arguments: Any, **keywords: Any) -> Any:
+        file = opened(path, *arguments, **keywords)
+        # Between the opening and what is looked up of it.
+        if str(path).endswith(f"{0:020}.fs"):
+            compressor._manifest.sealed.pop(os.path.basename(path), None)
+            os.unlink(path)
+        return file
+
+    monkeypatch.setattr(io, "FileIO", removing)
+    finish(compressor)
+    assert files_of(tmp_path / "journal") == [f"{60:020}.fs.zst", f"{110:020}.fs"]
+    assert [text for text in told if "not as it was sealed" in text] == []
+    assert compressor.problem is None
 
 
 def test_writer_that_is_closed_leaves_off(tmp_path: Path) -> None:

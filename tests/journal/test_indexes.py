@@ -265,6 +265,18 @@ def test_indexes_that_an_earlier_version_has_left_behind_are_removed(tmp_path: P
     }
 
 
+def test_what_a_crash_left_of_the_index_of_a_removed_segment_is_removed(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path, describe=EVENT, rotate=RotationPolicy(max_frames=100)) as journal:
+        write_events(journal, range(300))
+    (tmp_path / segment_name(0)).unlink()
+    left = [f"{segment_name(first)}.idx.partial-{number}" for first in (0, 100) for number in ("4194304", "4194304.2")]
+    for name in left:
+        (tmp_path / name).touch()
+    JournalWriter(tmp_path, index=False).close()
+    # Those of a segment that is there are removed when it gets an index again.
+    assert [name for name in left if (tmp_path / name).exists()] == left[2:]
+
+
 def test_compressed_segment_keeps_its_index(tmp_path: Path) -> None:
     rotation = RotationPolicy(max_frames=500)
     with JournalWriter(tmp_path, describe=EVENT, rotate=rotation, compress=True) as journal:
@@ -323,6 +335,8 @@ def test_index_that_cannot_be_written_does_not_concern_the_journal(
             journal.wait_durable()
             wait_until(lambda: any("index" in text for text in journal.health()))
             assert any("could not be written, so that it is read in full" in text for text in journal.health())
+            # Nothing is kept of segments that ended.
+            wait_until(lambda: len(journal._indexer._jobs) <= 1)  # type: ignore[union-attr]
     # One line, and not one for each segment.
     assert len([line for line in lines if line.startswith("WARNING") and "the index of" in line]) == 1
     with JournalReader(tmp_path) as reader:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,28 +13,10 @@ from typing import Any
 import pytest
 
 from flatstream.journal import JournalWriter, RetentionPolicy, RotationPolicy, SyncPolicy
+from support.alarms import Alarm, Struck
 from support.gated import wait_until
 from support.journals import frames_of
 from support.threads import PATIENCE
-
-
-class Interrupt(BaseException):
-    """What the handler raises."""
-
-
-@contextlib.contextmanager
-def interrupts() -> Iterator[Callable[[float], None]]:
-    """Gives a function that has a signal raise after so many seconds."""
-
-    def handle(number: int, frame: Any) -> None:
-        raise Interrupt
-
-    before = signal.signal(signal.SIGALRM, handle)
-    try:
-        yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 # A file that was made is dropped if the exception comes before anybody has it.
@@ -58,7 +38,7 @@ def test_signals_at_random_moments(tmp_path: Path, sync: Any, buffer_size: int) 
         rotate=RotationPolicy(max_frames=7),
         retain=RetentionPolicy(max_segments=10_000),
     )
-    with interrupts() as arm:
+    with Alarm() as alarm:
         for step in range(1500):
             payload = b"%d:" % step + b"x" * draw.choice([1, 5, 40, 200])
             ways: list[Callable[[], None]] = [
@@ -72,15 +52,7 @@ def test_signals_at_random_moments(tmp_path: Path, sync: Any, buffer_size: int) 
             ]
             work = draw.choice(ways)
             before = journal.position
-            try:
-                arm(draw.random() * 3e-4 + 1e-6)
-                work()
-                arm(0)
-            except Interrupt:
-                raised += 1
-            finally:
-                with contextlib.suppress(Interrupt):
-                    arm(0)
+            raised += alarm.strike(work, draw.random() * 3e-4 + 1e-6)
             if journal.position > before:
                 accepted[before] = payload
             assert journal.position - before <= 1
@@ -125,21 +97,21 @@ def test_start_of_the_thread_may_be_cut_short(tmp_path: Path, monkeypatch: pytes
 
     def before(thread: threading.Thread) -> None:
         held.append(thread)
-        raise Interrupt
+        raise Struck
 
     def behind(thread: threading.Thread) -> None:
         start(thread)
-        raise Interrupt
+        raise Struck
 
     keeper = journal._keeper
     for cut, begins in ((before, False), (behind, True), (before, False)):
         keeper.stop()
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", cut)
-            with pytest.raises(Interrupt):
+            with pytest.raises(Struck):
                 keeper.resume()
         # A thread that has begun goes on; one that has not never works.
-        wait_until(lambda begins=begins: keeper.is_running == begins)
+        wait_until(partial(lambda wanted: keeper.is_running == wanted, begins))
         number = journal.position
         journal.write_payload(b"abc")
         journal.wait_durable(timeout=PATIENCE)
@@ -157,7 +129,7 @@ def test_a_signal_in_the_middle_of_a_sync_may_sync_and_may_not_close(tmp_path: P
     journal = JournalWriter(tmp_path / "j", buffer_size=0)
     seen: list[str] = []
 
-    def handle(number: int, frame: Any) -> None:
+    def use() -> None:
         for way in (journal.sync, journal.wait_durable):
             try:
                 way()
@@ -165,15 +137,13 @@ def test_a_signal_in_the_middle_of_a_sync_may_sync_and_may_not_close(tmp_path: P
             except RuntimeError as error:
                 seen.append(str(error))
 
-    before = signal.signal(signal.SIGALRM, handle)
-    try:
+    def write() -> None:
+        journal.write_payload(b"abc")
+        journal.sync()
+
+    with Alarm(action=use) as alarm:
         for step in range(200):
-            signal.setitimer(signal.ITIMER_REAL, 1e-5 + step * 2e-6)
-            journal.write_payload(b"abc")
-            journal.sync()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+            alarm.strike(write, 1e-5 + step * 2e-6)
     assert "done" in seen
     assert journal.durable_position == 200
     journal.close()

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import pytest
 from flatstream import ChecksumMismatchError, InvalidFrameError
 from flatstream.journal import Gap, JournalReader, JournalWriter, RetentionPolicy, RotationPolicy, _parts
 from reference import framing as reference
+from support.alarms import Alarm, StruckError
 from support.extent import EVERYTHING
 from support.journal_segments import PAYLOADS, add_frames, make_segment, make_segments
 from support.logs import log_lines
@@ -46,14 +46,6 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "journal"
     made.mkdir()
     return made
-
-
-class InterruptedReadError(Exception):
-    """Raised by a signal handler."""
-
-
-def interrupt(*_: object) -> None:
-    raise InterruptedReadError
 
 
 @contextlib.contextmanager
@@ -393,19 +385,11 @@ def test_close_in_another_thread_ends_the_wait(folder: Path) -> None:
 
 def test_signal_during_the_wait_loses_nothing(folder: Path) -> None:
     make_segment(folder, 0, PAYLOADS[:1])
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with following(folder) as reader:
-            assert frames_now(reader) == ALL[:1]
-            # On a machine that is busy, the alarm may come as soon as it is set.
-            with pytest.raises(InterruptedReadError):  # noqa: PT012
-                signal.setitimer(signal.ITIMER_REAL, 0.05)
-                reader.read_message(timeout=30)
-            make_segment(folder, 1, PAYLOADS[1:3])
-            assert frames_now(reader) == ALL[1:3]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with following(folder) as reader, Alarm(StruckError) as alarm:
+        assert frames_now(reader) == ALL[:1]
+        assert alarm.strike(lambda: reader.read_message(timeout=30), 0.05)
+        make_segment(folder, 1, PAYLOADS[1:3])
+        assert frames_now(reader) == ALL[1:3]
 
 
 # A signal between the opening of a file and the statement that stores it leaves the file to the garbage collector.
@@ -419,36 +403,26 @@ def test_signals_between_any_two_steps_lose_nothing(folder: Path) -> None:
                 writer.write_payload(b"%d" % number)
                 writer.rotate()
 
-    before = signal.signal(signal.SIGALRM, interrupt)
     found: list[bytes] = []
     interruptions = 0
-    try:
-        with following(folder) as reader, running(write):
-            while len(found) < count:
-                try:
-                    # Ever later, so that a step that takes long comes to its end. Again, because an exception is
-                    # swallowed in a finalizer.
-                    first = 0.0005 + 0.0001 * (interruptions % 17) + 0.00002 * interruptions
-                    signal.setitimer(signal.ITIMER_REAL, first, 1)
-                    while len(found) < count:
-                        payload = reader.read_message(timeout=30)
-                        assert payload is not None
-                        found.append(bytes(payload))
-                except InterruptedReadError:
-                    interruptions += 1
-                    # On a machine that is busy, the next alarm may come before it is switched off.
-                    with contextlib.suppress(InterruptedReadError):
-                        signal.setitimer(signal.ITIMER_REAL, 0)
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                    # The payload was delivered, but the handler ran before it was stored.
-                    if reader.frames_read > len(found):
-                        found.append(b"%d" % len(found))
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            assert found == [b"%d" % number for number in range(count)]
-            assert (reader.gaps, reader.position) == ([], count)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+
+    def read_on() -> None:
+        while len(found) < count:
+            payload = reader.read_message(timeout=30)
+            assert payload is not None
+            found.append(bytes(payload))
+
+    with following(folder) as reader, running(write), Alarm(StruckError) as alarm:
+        while len(found) < count:
+            # Ever later, so that a step that takes long comes to its end.
+            after = 0.0005 + 0.0001 * (interruptions % 17) + 0.00002 * interruptions
+            if alarm.strike(read_on, after):
+                interruptions += 1
+                # The payload was delivered, but the handler ran before it was stored.
+                if reader.frames_read > len(found):
+                    found.append(b"%d" % len(found))
+        assert found == [b"%d" % number for number in range(count)]
+        assert (reader.gaps, reader.position) == ([], count)
     assert interruptions > 10
 
 

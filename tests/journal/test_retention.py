@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flatstream.journal import Cursor, JournalWriter, RetentionPolicy, RotationPolicy
+from flatstream.journal import writer as journal_writer
 from flatstream.journal._layout import Segment, cursor_path, write_atomically
 from flatstream.journal._retention import SegmentSize, surplus
 from support.extent import in_one_test
@@ -69,6 +70,42 @@ def test_segments_are_removed_after_rotation_with_their_tails_and_indexes(tmp_pa
     with JournalWriter(directory, retain=RetentionPolicy(max_segments=1)) as journal:
         assert journal.position == 100
         assert list(segments_of(directory)) == [90]
+
+
+def test_segments_are_removed_also_while_others_end_faster_than_they_are_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = JournalWriter(tmp_path / "j", rotate=RotationPolicy(max_frames=1), retain=RetentionPolicy(max_segments=3))
+    journal._keeper.stop()
+    segments = journal._segments
+    sync, syncs = segments.sync_descriptor, 0
+
+    def end_another(descriptor: int) -> None:
+        nonlocal syncs
+        syncs += 1
+        sync(descriptor)
+        # As another thread does meanwhile; up to where the test has failed.
+        if syncs < 50:
+            journal.write_payload(b"abc")
+            journal.flush()
+
+    monkeypatch.setattr(journal_writer, "SEAL_TURN", 0.0)
+    monkeypatch.setattr(segments, "sync_descriptor", end_another)
+    for _ in range(10):
+        journal.write_payload(b"abc")
+        journal.flush()
+    journal._keep(0)
+    assert syncs == 1
+    assert len(segments_of(tmp_path / "j")) == 3
+    # It looks at the others at once.
+    assert len(segments.ended) == 2
+    assert journal._seconds_until_work() == 0.0
+    monkeypatch.undo()
+    while segments.ended:
+        journal._keep(0)
+    assert journal._seconds_until_work() is None
+    journal.close()
+    assert frames_of(tmp_path / "j") == dict.fromkeys((8, 9, 10), b"abc")
 
 
 def test_what_a_registered_reader_needs_stays(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import io
 import os
 import random
 import signal
-import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from flatstream import DefaultFramer, FlatStreamError, SizeValidator, StreamReader, StreamWriter, ValidationFailedError
 from flatstream.journal import ThreadedWriter
 from reference import framing as reference
+from support.alarms import Alarm, StruckError
 from support.faults import device_error
 from support.gated import BlockingSink, FullDisk, GatedWriter, wait_until
 from support.logs import log_lines
@@ -335,31 +336,13 @@ def test_sink_that_calls_its_own_writer_is_refused() -> None:
 # Signals
 
 
-class InterruptError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("call", ["put", "flush", "close"])
 def test_signal_handler_that_raises_ends_the_waiting_and_nothing_else(call: str) -> None:
     writer, threaded = stopped(1, "block")
     threaded.write_payload(B)
     functions = {"put": lambda: threaded.write_payload(C), "flush": threaded.flush, "close": threaded.close}
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def handle(number: int, frame: Any) -> None:
-        raise InterruptError
-
-    def strike() -> None:
-        wait_until(lambda: threaded._waiters or threaded._requests)
-        signal.pthread_kill(main, signal.SIGUSR1)
-
-    before = signal.signal(signal.SIGUSR1, handle)
-    try:
-        with running(strike), pytest.raises(InterruptError):
-            functions[call]()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with Alarm(StruckError) as alarm:
+        assert alarm.strike_when(functions[call], lambda: wait_until(lambda: threaded._waiters or threaded._requests))
     assert not threaded._requests
     writer.open(10)
     if call != "close":
@@ -390,35 +373,17 @@ def test_signals_that_raise_at_any_moment_lose_nothing_and_stop_nobody() -> None
     sink = io.BytesIO()
     threaded = ThreadedWriter(StreamWriter(sink), 3, "block", flush_interval=0)
     calls: list[Callable[[bytes], object]] = [threaded.write_payload] * 20 + [lambda payload: threaded.flush()]
-    is_on = False
     put: list[bytes] = []
     doubtful: set[bytes] = set()
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal is_on
-        if is_on:
-            is_on = False
-            raise InterruptError
-
-    before = signal.signal(signal.SIGALRM, handle)
-    try:
+    with Alarm(StruckError) as alarm:
         for number in range(3000):
             payload = b"%d" % number
             call = chance.choice(calls)
-            try:
-                is_on = True
-                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 1e-3))
-                call(payload)
-                is_on = False
-            except InterruptError:
+            if alarm.strike(partial(call, payload), chance.uniform(1e-6, 1e-3)):
                 # It is not known whether it was put.
                 doubtful.add(payload)
-                continue
-            if call == threaded.write_payload:
+            elif call == threaded.write_payload:
                 put.append(payload)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     threaded.close(60)
     written = [bytes(payload) for payload in StreamReader(sink.getvalue())]
     assert [payload for payload in written if payload not in doubtful] == put

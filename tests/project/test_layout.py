@@ -100,3 +100,11 @@ def test_no_file_is_longer_than_a_thousand_lines() -> None:
 def test_every_test_file_is_in_a_folder_that_mirrors_the_package_and_has_a_name_of_its_own() -> None:
     assert {path.relative_to(TESTS).parts[0] for path in TEST_FILES} == FOLDERS
     assert len({path.stem for path in TEST_FILES}) == len(TEST_FILES)
+
+
+def test_signals_of_a_clock_are_left_to_alarms() -> None:
+    # They may come late: a handler that raises whenever it runs can end the whole test run.
+    alarms = {"support/alarms.py", "robustness/test_alarms.py", name_of(Path(__file__))}
+    names = r"\b(setitimer|interrupt_main|SIGALRM)\b"
+    found = {name_of(path) for path in PYTHON_FILES if re.search(names, path.read_text())}
+    assert found == alarms

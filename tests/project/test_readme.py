@@ -53,6 +53,24 @@ def test_python_of_section_runs(document: Path, name: str, tmp_path: Path, monke
             exec(compile("\n" * (block.line - 1) + block.code, str(document), "exec"), namespace)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "document", [one for one in WITH_CODE if one not in (TUTORIAL, NATS)], ids=lambda document: document.stem
+)
+def test_python_of_a_whole_document_runs_in_one_folder(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As it is typed by somebody who follows the page: files of one example must not be in the way of the next.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / SCHEMA.name).write_bytes(SCHEMA.read_bytes())
+    namespace: dict[str, object] = {"__name__": "readme"}
+    for blocks in SECTIONS[document].values():
+        for block in blocks:
+            if block.language == "python":
+                exec(compile("\n" * (block.line - 1) + block.code, str(document), "exec"), namespace)
+
+
 def test_commands_of_readme_run_and_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)

@@ -350,6 +350,8 @@ def test_arguments_of_a_record_writer_are_checked():
         for table in (SHAPES, "shapes.Named", None):
             with pytest.raises(TypeError, match="table must be a Table of a Schema"):
                 RecordWriter(writer, table)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"got Schema: <Schema of .*>; its root table is schema\.root"):
+            RecordWriter(writer, SHAPES)  # type: ignore[arg-type]
         bare = Schema(SchemaInfo((ObjectInfo("T", ()),), (), "", "", 0))
         assert bare.root is not None
         with pytest.raises(ValueError, match="the schema of T has no file identifier"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import time
 import tracemalloc
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from flatstream import Deframer, FrameSpan, InvalidFrameError, SizeValidator
 from flatstream._core.stream.frame_search import find_next_frames
 from reference import framing as reference
+from support.alarms import Alarm, StruckError
 from support.extent import in_one_test
 from support.messages import flatbuffer_of_event, flatbuffer_of_string
 from support.modes import MODES, Mode, every_mode
@@ -271,23 +271,12 @@ def test_frame_of_usual_length_is_found_among_lengths_that_cost_too_much(name: s
 @in_one_test
 @pytest.mark.parametrize("name", ["none", "crc16", "crc32", "xxhash64"])
 def test_search_looks_at_signals(name: str) -> None:
-    def stop(*_: Any) -> None:
-        raise InterruptedError("the handler ran")
-
-    def search() -> None:
-        # If the machine is busy, the handler may run before the search begins; it never runs behind it.
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-        find_next_frames(MODES[name].deframer(), data, 1, True, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
     data = small_integers(1 << 20, 1 << 19) * (1 if name != "none" else 32)
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        with pytest.raises(InterruptedError, match="the handler ran"):
-            search()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    found: list[object] = []
+    with Alarm(StruckError) as alarm:
+        assert alarm.strike(lambda: found.append(find_next_frames(MODES[name].deframer(), data, 1, True, 0)), 0.01)
+    # The handler did not run behind it.
+    assert not found
 
 
 # Deframers in Python

@@ -29,6 +29,7 @@ from flatstream import (
     StreamWriter,
 )
 from reference import framing as reference
+from support.alarms import Alarm
 from support.shared_writers import FRAMERS, numbered, open_sink
 from support.sinks import PlainSink
 from support.threads import PATIENCE
@@ -36,49 +37,21 @@ from support.threads import PATIENCE
 # Signals
 
 
-class Alarms:
-    """Raises KeyboardInterrupt in the main thread again and again, at random moments, while it is switched on."""
+class RandomAlarm(Alarm):
+    """An alarm that comes at random moments."""
 
     def __init__(self, seed: int, longest: float) -> None:
-        self.chance = random.Random(seed)
-        self.longest = longest
-        self.raised = 0
-        self.on = False
+        super().__init__()
+        self._chance = random.Random(seed)
+        self._longest = longest
 
-    def handle(self, number: int, frame: Any) -> None:
-        if self.on:
-            # Off until the main thread has dealt with this one.
-            self.on = False
-            self.raised += 1
-            raise KeyboardInterrupt
-
-    def set(self) -> None:
-        self.on = True
-        signal.setitimer(signal.ITIMER_REAL, self.chance.uniform(1e-6, self.longest))
-
-    def repeat_until_struck(self, step: Callable[[], object]) -> None:
-        """Calls `step` until an alarm strikes, whose KeyboardInterrupt reaches the caller.
-
-        In a function of its own: Python 3.12 and later may raise at the jump back of a loop, outside of the `try`
-        around it.
-        """
-        self.set()
-        # It is off when it has struck where Python cannot raise, as in a finalizer.
-        while self.on:
-            step()
-
-    def __enter__(self) -> Alarms:
-        self.before = signal.signal(signal.SIGALRM, self.handle)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.on = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self.before)
+    def strike_at_random(self, step: Callable[[], object]) -> bool:
+        """Calls `step` until the alarm strikes. False if that was where Python cannot raise, as in a finalizer."""
+        return self.strike_repeated(step, self._chance.uniform(1e-6, self._longest))
 
 
 def write_under_alarms(
-    writer: StreamWriter, alarms: Alarms, interruptions: int, payload: Callable[[int], bytes]
+    writer: StreamWriter, alarm: RandomAlarm, interruptions: int, payload: Callable[[int], bytes]
 ) -> int:
     """Writes numbered payloads until that many interruptions have come; gives how many the writer says it accepted.
 
@@ -91,9 +64,9 @@ def write_under_alarms(
             writer.flush()
         writer.write_payload(payload(number))
 
-    while alarms.raised < interruptions:
-        with contextlib.suppress(KeyboardInterrupt):
-            alarms.repeat_until_struck(step)
+    struck = 0
+    while struck < interruptions:
+        struck += alarm.strike_at_random(step)
     return writer.frames_written
 
 
@@ -103,13 +76,11 @@ def check_interrupted_writing(kind: str, buffer_size: int, framer: str, interrup
     def payload(number: int) -> bytes:
         return numbered(0, number)
 
-    with open_sink(kind, folder) as (sink, arrived), Alarms(buffer_size, 0.0005) as alarms:
+    with open_sink(kind, folder) as (sink, arrived), RandomAlarm(buffer_size, 0.0005) as alarm:
         writer = StreamWriter(sink, make_framer(), buffer_size=buffer_size)
-        frames = write_under_alarms(writer, alarms, interruptions, payload)
-        alarms.on = False
+        frames = write_under_alarms(writer, alarm, interruptions, payload)
         assert not writer.is_refusing
         writer.close()
-        assert alarms.raised == interruptions
         read = reference.decode(arrived(), checksum)
     assert isinstance(read.end, reference.Clean)
     assert len(read.payloads) == len(read.outcomes) == frames
@@ -142,12 +113,12 @@ def test_writer_interrupted_at_many_random_moments_loses_and_repeats_nothing(kin
 @pytest.mark.parametrize("interruptions", [50, pytest.param(1000, marks=pytest.mark.long)])
 def test_simple_mode_interrupted_at_random_moments_writes_whole_messages(interruptions, tmp_path):
     path = tmp_path / "stream"
-    with StreamWriter(path, buffer_size=64) as writer, Alarms(1, 0.0005) as alarms:
+    with StreamWriter(path, buffer_size=64) as writer, RandomAlarm(1, 0.0005) as alarm:
         # The first one imports what builds messages.
         writer.write("message 0")
-        while alarms.raised < interruptions:
-            with contextlib.suppress(KeyboardInterrupt):
-                alarms.repeat_until_struck(lambda: writer.write(f"message {writer.frames_written}"))
+        struck = 0
+        while struck < interruptions:
+            struck += alarm.strike_at_random(lambda: writer.write(f"message {writer.frames_written}"))
         frames = writer.frames_written
     read = reference.decode(path.read_bytes(), "none")
     assert isinstance(read.end, reference.Clean)
@@ -170,8 +141,8 @@ def check_interrupted_reading(kind: str, batched: bool, interruptions: int, fold
             assert process.stdout is not None
             source = process.stdout.raw  # type: ignore[attr-defined]
         reader = stack.enter_context(StreamReader(source, capacity=100))
-        alarms = stack.enter_context(Alarms(7, 0.0005))
-        received = lost = 0
+        alarm = stack.enter_context(RandomAlarm(7, 0.0005))
+        received = lost = struck = 0
         here = 0
 
         def step() -> None:
@@ -184,18 +155,16 @@ def check_interrupted_reading(kind: str, batched: bool, interruptions: int, fold
                 assert reader.read_message() == b"x" * 12  # type: ignore[comparison-overlap]
                 here += 1
 
-        while alarms.raised < interruptions:
+        while struck < interruptions:
             before = reader.frames_read
             here = 0
-            try:
-                alarms.repeat_until_struck(step)
-            except KeyboardInterrupt:
-                # The frames of one call at most were found, and then the signal came before they could be counted.
-                doubtful = reader.frames_read - before - here
-                assert 0 <= doubtful <= (6 if batched else 1)
-                lost += doubtful
-                received += here
-        alarms.on = False
+            is_struck = alarm.strike_at_random(step)
+            # The frames of one call at most were found, and then the signal came before they could be counted.
+            doubtful = reader.frames_read - before - here
+            assert 0 <= doubtful <= (6 if batched else 1) * is_struck
+            lost += doubtful
+            received += here
+            struck += is_struck
         assert reader.frames_read == received + lost
         rest = reader.process_all(lambda payload: None)
         assert received + lost + rest == count
@@ -222,14 +191,11 @@ def test_thread_interrupted_while_it_waits_for_another_leaves_the_writer_working
     with io.FileIO(reading, "rb") as source, io.FileIO(writing, "wb") as sink:
         writer = StreamWriter(sink, buffer_size=0)
         thread = threading.Thread(target=writer.write_payload, args=(large,))
-        with Alarms(3, 0.02) as alarms:
+        with RandomAlarm(3, 0.02) as alarm:
             thread.start()
             arrived = bytearray(source.read(1))
             for _ in range(10):
-                # The alarm may come as soon as it is set.
-                with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-                    alarms.set()
-                    writer.write_payload(b"never")
+                assert alarm.strike_at_random(lambda: writer.write_payload(b"never"))
         while len(arrived) < 4 + len(large):
             arrived += source.read(100_000)
         thread.join(PATIENCE)

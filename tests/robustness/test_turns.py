@@ -15,15 +15,12 @@ import pytest
 from flatstream import RecordWriter, StreamReader, StreamWriter
 from flatstream._core.base.exclusive import Exclusive
 from reference import framing as reference
+from support.alarms import Alarm, Struck
 from support.extent import in_one_test
 from support.schemas import TELEMETRY
 from support.shared_writers import numbered
 from support.sinks import PlainSink
 from support.threads import PATIENCE, run_threads, switching
-
-
-class Interruption(BaseException):
-    pass
 
 
 @contextlib.contextmanager
@@ -43,22 +40,6 @@ def held(lock: Exclusive) -> Iterator[None]:
     finally:
         leave.set()
         thread.join(PATIENCE)
-
-
-@contextlib.contextmanager
-def handling(handler: Callable[[], Any], after: float) -> Iterator[None]:
-    """`handler` is called in this thread by a signal that comes after so many seconds, once."""
-    before = signal.signal(signal.SIGALRM, lambda number, frame: handler())
-    try:
-        signal.setitimer(signal.ITIMER_REAL, after)
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def interrupt() -> None:
-    raise Interruption
 
 
 def start_in_order(lock: Exclusive, count: int, order: list[int]) -> list[threading.Thread]:
@@ -150,13 +131,15 @@ def test_reader_that_reads_without_a_pause_lets_another_in_after_one_operation()
 def test_waiter_interrupted_by_a_signal_raises_at_once_and_the_next_one_gets_the_turn() -> None:
     lock = Exclusive()
     order: list[int] = []
-    with held(lock):
-        with handling(interrupt, 0.05), pytest.raises(Interruption):
-            lock._call_exclusively(lambda: order.append(-1))
+
+    def wait() -> None:
+        lock._call_exclusively(lambda: order.append(-1))
+
+    with held(lock), Alarm() as alarm:
+        assert alarm.strike(wait, 0.05)
         threads = start_in_order(lock, 3, order)
         # In the middle of the queue, too.
-        with handling(interrupt, 0.05), pytest.raises(Interruption):
-            lock._call_exclusively(lambda: order.append(-1))
+        assert alarm.strike(wait, 0.05)
         threads += start_in_order(lock, 1, order)
     for thread in threads:
         thread.join(PATIENCE)
@@ -182,10 +165,10 @@ def test_waiter_whose_turn_has_come_and_whose_handler_raises_passes_the_turn_on(
         threads.extend(start_in_order(lock, 2, order))
         leave.set()
         holder.join(PATIENCE)
-        raise Interruption
+        raise Struck
 
-    with handling(handler, 0.05), pytest.raises(Interruption):
-        lock._call_exclusively(lambda: order.append(-1))
+    with Alarm(action=handler) as alarm:
+        assert alarm.strike(lambda: lock._call_exclusively(lambda: order.append(-1)), 0.05)
     for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
@@ -210,8 +193,8 @@ def test_handler_that_uses_the_object_its_thread_waits_for_goes_first() -> None:
     holder = threading.Thread(target=lock._call_exclusively, args=(hold,))
     holder.start()
     inside.wait(PATIENCE)
-    with handling(handler, 0.05):
-        lock._call_exclusively(lambda: order.append("waiter"))
+    with Alarm(action=handler) as alarm:
+        assert not alarm.strike(lambda: lock._call_exclusively(lambda: order.append("waiter")), 0.05)
     holder.join(PATIENCE)
     assert order == ["handler", "waiter"]
 
@@ -240,13 +223,9 @@ def test_many_threads_and_signals_never_lose_a_turn() -> None:
         thread.start()
     interruptions = 0
     end = time.monotonic() + 1.5
-    while time.monotonic() < end:
-        try:
-            with handling(interrupt, 0.0005):
-                while True:
-                    lock._call_exclusively(lambda: None)
-        except Interruption:
-            interruptions += 1
+    with Alarm() as alarm:
+        while time.monotonic() < end:
+            interruptions += alarm.strike_repeated(lambda: lock._call_exclusively(lambda: None), 0.0005)
     over.set()
     for thread in threads:
         thread.join(PATIENCE)
@@ -464,21 +443,23 @@ def test_waiter_whose_handler_forks_is_refused_in_the_child() -> None:
     def handler() -> None:
         children.append(os.fork())
         if children[0]:
-            raise Interruption
+            raise Struck
 
     parent = os.getpid()
-    with held(lock):
+
+    def wait() -> None:
         try:
-            with handling(handler, 0.05):
-                lock._call_exclusively(lambda: None)
-        except Interruption:
-            pass
-        except BaseException as error:
-            if os.getpid() != parent:
-                os.write(writing, f"{type(error).__name__}: {error}".encode())
+            lock._call_exclusively(lambda: None)
+        except Exception as error:
+            if os.getpid() == parent:
+                raise
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
         finally:
             if os.getpid() != parent:
                 os._exit(0)
+
+    with held(lock), Alarm(action=handler) as alarm:
+        assert alarm.strike(wait, 0.05)
     os.close(writing)
     with open(reading, "rb") as file:
         assert IN_USE in file.read().decode()

@@ -24,6 +24,7 @@ import pytest
 
 import flatstream
 from flatstream import StreamReader, _follow
+from support.alarms import Alarm
 from support.schemas import ROOT
 from support.streams import next_message
 from support.threads import running
@@ -173,24 +174,15 @@ def test_signals_that_raise_at_any_moment_lose_no_frame_and_repeat_none(tmp_path
     chance = random.Random(5)
     found: list[memoryview] = []
     struck = 0
-
-    def strike(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, strike)
-    try:
-        with writing(path, "crc32", count, 5), flatstream.open(path, checksum="crc32", follow=True) as reader:
-            end = time.monotonic() + 60
-            while len(found) < count and time.monotonic() < end:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 2e-3), 5)
-                    # Between the reading of a frame and the call of list.append, no signal is looked at.
-                    reader.process_all(found.append)
-                except KeyboardInterrupt:
-                    struck += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with (
+        writing(path, "crc32", count, 5),
+        flatstream.open(path, checksum="crc32", follow=True) as reader,
+        Alarm() as alarm,
+    ):
+        end = time.monotonic() + 60
+        while len(found) < count and time.monotonic() < end:
+            # Between the reading of a frame and the call of list.append, no signal is looked at.
+            struck += alarm.strike(lambda: reader.process_all(found.append), chance.uniform(1e-5, 2e-3))
     check_all([bytes(each) for each in found], count)
     assert struck > 10
 

@@ -21,6 +21,7 @@ import pytest
 import flatstream
 from flatstream import FlatStreamError, StreamWriter, _lock
 from reference import framing as reference
+from support.alarms import Alarm
 from support.extent import in_one_test
 from support.faults import device_error, file_size_limit
 from support.processes import forked, run_python
@@ -524,18 +525,8 @@ def test_lock_that_ends_while_it_is_waited_for_is_taken(tmp_path, monkeypatch):
 def test_signal_handler_runs_while_a_lock_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(_lock, "PATIENCE", 10)
     path = tmp_path / "stream"
-
-    def handle(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, handle)
-    try:
-        # On a machine that is busy, the alarm may come as soon as it is set.
-        with flatstream.open(path, "w"), pytest.raises(KeyboardInterrupt):  # noqa: PT012
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            flatstream.open(path, "w")
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with flatstream.open(path, "w"), Alarm() as alarm:
+        assert alarm.strike(lambda: flatstream.open(path, "w"), 0.05)
     assert refusal(path) is None
 
 

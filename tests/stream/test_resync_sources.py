@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import random
-import signal
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from flatstream import StreamReader
+from support.alarms import Alarm
 from support.extent import in_one_test
 from support.messages import flatbuffer_of_event
 from support.modes import MODES
@@ -288,35 +288,24 @@ def test_fault_of_the_source_in_the_middle_of_a_search_is_raised_again_and_again
                 reader.read_message()
 
 
-def interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def test_signal_in_the_middle_of_a_search_is_looked_at_and_nothing_is_lost() -> None:
     stream = corpus(CRC32, [noise(90, number) for number in range(10)])
     rng = random.Random(5)
     gap = b"".join(rng.choice([b"\x20\x01\x00\x00", b"\x00\x20\x00\x00"]) for _ in range(1 << 19))
     data = stream.data[: stream.ends[4]] + gap + stream.data[stream.starts[5] :]
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        reader = reader_of(data)
-        got: list[memoryview] = []
-        interruptions = 0
-        while True:
+    reader = reader_of(data)
+    got: list[memoryview] = []
+    interruptions = 0
+    with Alarm() as alarm:
+        for _ in range(3):
             began = time.monotonic()
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.02 if interruptions < 3 else 0)
-                # Between the reading of a frame and the call of list.append, no signal is looked at: in a statement
-                # like `payload = reader.read_message()` a handler may raise before the result is stored.
-                reader.process_all(got.append)
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                break
-            except KeyboardInterrupt:
+            # Between the reading of a frame and the call of list.append, no signal is looked at: in a statement like
+            # `payload = reader.read_message()` a handler may raise before the result is stored.
+            if alarm.strike(lambda: reader.process_all(got.append), 0.02):
                 interruptions += 1
                 assert time.monotonic() - began < 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    # The rest is read without a signal.
+    reader.process_all(got.append)
     assert interruptions
     assert got == list(stream.payloads)
     assert reader.lost_ranges == [(stream.ends[4], stream.ends[4] + len(gap))]
@@ -326,22 +315,20 @@ def test_signal_while_a_pipe_is_waited_for_in_a_search_loses_nothing() -> None:
     stream = corpus(CRC32, [noise(90, number) for number in range(20)])
     data = with_length(stream, 3, 1000)
     receiving, sending = os.pipe()
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with open(receiving, "rb", buffering=0) as source, open(sending, "wb", buffering=0) as sink:
-            reader = reader_of(source, capacity=100)
-            sink.write(data[: stream.starts[6]])
-            got = [bytes(reader.read_message() or b"") for _ in range(3)]
-            for place in (stream.starts[6], stream.starts[8]):
-                with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-                    signal.setitimer(signal.ITIMER_REAL, 0.05)
-                    reader.read_message()
-                sink.write(data[place : place + stream.starts[2]])
-            sink.write(data[stream.starts[10] :])
-            sink.close()
-            got += payloads_of(reader)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with (
+        open(receiving, "rb", buffering=0) as source,
+        open(sending, "wb", buffering=0) as sink,
+        Alarm() as alarm,
+    ):
+        reader = reader_of(source, capacity=100)
+        sink.write(data[: stream.starts[6]])
+        got = [bytes(reader.read_message() or b"") for _ in range(3)]
+        for place in (stream.starts[6], stream.starts[8]):
+            assert alarm.strike(reader.read_message, 0.05)
+            sink.write(data[place : place + stream.starts[2]])
+        sink.write(data[stream.starts[10] :])
+        sink.close()
+        got += payloads_of(reader)
     assert got == [payload for number, payload in enumerate(stream.payloads) if number != 3]
     assert reader.lost_ranges == [(stream.starts[3], stream.ends[3])]
 

@@ -64,4 +64,6 @@ Python
     processes          code that runs in a process of its own
     threads            threads that start at once
     bystander          a thread that notices when the interpreter's lock is released
+    alarms             real signals whose handlers raise in the middle of some code, and never outside of it
+    interrupts         exceptions as of signal handlers, at each point where the interpreter can run one
 """
