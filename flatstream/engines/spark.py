@@ -346,7 +346,7 @@ def conditions_of(filters: list[Any], plan: _Plan) -> list[tuple[str, str, Any]]
         stored = plan.dataset._schema((name,)).field(0).type
         if _types().is_timestamp(stored):
             if comparison != "in" and isinstance(value, datetime) and value.tzinfo is not None:
-                conditions += _conditions_on_time(name, comparison, value)
+                conditions += _conditions_on_time(name, comparison, value, stored.unit)
             continue
         values = [_as_stored(stored, one) for one in (value if comparison == "in" else [value])]
         if None not in values and (comparison in ("==", "in") or not isinstance(values[0], bool)):
@@ -373,17 +373,30 @@ def _types() -> Any:
     return pa.types
 
 
-def _conditions_on_time(name: str, comparison: Comparison, value: datetime) -> Iterator[tuple[str, str, Any]]:
-    """Conditions on the time as stored, which Spark has rounded down to microseconds."""
-    after = value + timedelta(microseconds=1)
-    if comparison in (">=", "=="):
-        yield (name, ">=", value)
-    if comparison == ">":
-        yield (name, ">=", after)
-    if comparison == "<":
-        yield (name, "<", value)
-    if comparison in ("<=", "=="):
-        yield (name, "<", after)
+# The step of a column in microseconds, which Spark's timestamps have at least.
+STEPS = {"s": 1_000_000, "ms": 1_000}
+
+
+def _conditions_on_time(
+    name: str, comparison: Comparison, value: datetime, unit: str
+) -> list[tuple[str, str, datetime]]:
+    """Conditions on the time as stored, which the column, of this unit, has rounded down."""
+    step = STEPS.get(unit, 1)
+    try:
+        value = value.astimezone(UTC)
+        at = value.replace(microsecond=value.microsecond // step * step)
+        after = at + timedelta(microseconds=step)
+    except OverflowError:
+        # At the end of what a datetime holds, as with "for ever".
+        return []
+    conditions = {
+        "==": [(name, ">=", value), (name, "<", after)],
+        ">": [(name, ">=", after)],
+        ">=": [(name, ">=", value)],
+        "<": [(name, "<", value if value == at else after)],
+        "<=": [(name, "<", after)],
+    }
+    return conditions.get(comparison, [])
 
 
 def _partitions(plan: _Plan, filters: list[tuple[str, str, Any]], parallelism: int) -> list[Any]:

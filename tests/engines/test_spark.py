@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import operator
 import os
 import shutil
 import sys
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
+import flatstream
 from asv_benchmarks.scale_data import BEGIN
+from asv_benchmarks.scale_data import table as data_table
 from support.engines import FILES, ROWS, kill_once, write_files
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
@@ -178,6 +181,58 @@ def test_filters_that_are_known_become_conditions(folder: Path, table: Any) -> N
     for one, conditions in known:
         assert conditions_of([one], plan) == conditions, one
     assert conditions_of([one for one, _ in known], plan) == [each for _, found in known for each in found]
+
+
+def rows_read(path: Path, filters: list[Any], **options: str) -> list[Any]:
+    """The times that partitions have, for filters that Spark would hand over."""
+    from flatstream.engines.spark import _partitions, _read, conditions_of, make_plan
+
+    plan = make_plan({"path": str(path), "columns": "time_ns", **options}, None)
+    conditions = conditions_of(filters, plan)
+    reading = plan.reading(conditions)
+    return [
+        value
+        for partition in _partitions(plan, conditions, 2)
+        for batch in _read(reading, partition.value)
+        for value in batch.column(0).to_pylist()
+    ]
+
+
+@pytest.mark.parametrize("times", ["ns", "us", "ms", "s"])
+@pytest.mark.parametrize("offset", [0, 1, 999, 1_000, 500_000, 999_999])
+def test_filters_on_times_that_are_rounded_leave_out_no_row(tmp_path: Path, times: str, offset: int) -> None:
+    pytest.importorskip("pyspark")
+    from pyspark.sql import datasource as filters
+
+    path = tmp_path / "a.fs"
+    with flatstream.open(path, "w", checksum="crc32", describe=data_table(), index=True) as writer:
+        records = flatstream.RecordWriter(writer, data_table())
+        for number in range(3000):
+            # Of several seconds, and within some microseconds.
+            records.write(time_ns=BEGIN // 10**9 * 10**9 + (number % 3) * 10**9 + number // 3 * 999_007 + number % 3)
+    moment = datetime.datetime.fromtimestamp(BEGIN // 10**9 + 1, datetime.UTC) + datetime.timedelta(microseconds=offset)
+    shown = rows_read(path, [], times=times)
+    assert len(shown) == 3000
+    for name, compared in {
+        "EqualTo": operator.eq,
+        "LessThan": operator.lt,
+        "LessThanOrEqual": operator.le,
+        "GreaterThan": operator.gt,
+        "GreaterThanOrEqual": operator.ge,
+    }.items():
+        zone = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+        for value in (moment, moment.astimezone(zone)):
+            found = rows_read(path, [getattr(filters, name)(("time_ns",), value)], times=times)
+            assert [one for one in found if compared(one, moment)] == [one for one in shown if compared(one, moment)]
+
+
+def test_the_last_moment_of_all_is_a_bound(folder: Path, table: Any) -> None:
+    from pyspark.sql import datasource as filters
+
+    last = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+    for name in ("LessThanOrEqual", "LessThan"):
+        assert len(rows_read(folder, [getattr(filters, name)(("time_ns",), last)])) == table.num_rows
+    assert rows_read(folder, [filters.GreaterThan(("time_ns",), last.replace(year=2200))]) == []
 
 
 def test_a_schema_chooses_columns_and_types(spark: Any, folder: Path, table: Any) -> None:
