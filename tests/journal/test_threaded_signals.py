@@ -9,6 +9,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ def refusing_writer(sink: io.BytesIO) -> StreamWriter:
 
 def payloads_of(sink: io.BytesIO) -> list[bytes]:
     return [bytes(payload) for payload in StreamReader(sink.getvalue())]
+
+
+def holds(sink: io.BytesIO, payloads: list[bytes]) -> bool:
+    return set(payloads) <= set(payloads_of(sink))
 
 
 def points() -> Iterator[int]:
@@ -138,7 +143,8 @@ def test_an_exception_at_any_point_loses_nothing_and_stops_nobody(when_full: Any
                     threaded.flush()
                 assert not threaded._requests, interruption.place
         # Without another call.
-        wait_until(lambda sink=sink, put=put: when_full != "block" or set(put) <= set(payloads_of(sink)))
+        if when_full == "block":
+            wait_until(partial(holds, sink, put))
         with contextlib.suppress(Interrupted), interruption.armed():
             threaded.close(WATCHDOG)
         place = interruption.place
@@ -158,11 +164,11 @@ def test_payload_of_an_interrupted_put_needs_no_further_call() -> None:
     for at in points():
         sink = io.BytesIO()
         threaded = ThreadedWriter(StreamWriter(sink), 4, flush_interval=0)
-        wait_until(lambda threaded=threaded: threaded._is_asleep)
+        wait_until(partial(getattr, threaded, "_is_asleep"))
         interruption = Interruption(at, FILES)
         with contextlib.suppress(Interrupted), interruption.armed():
             threaded.write_payload(b"a")
-        wait_until(lambda threaded=threaded: not threaded.queued)
+        wait_until(partial(holds, sink, [b"a"] * threaded.queued))
         threaded.close()
         if interruption.place is None:
             break
