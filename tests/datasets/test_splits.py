@@ -14,6 +14,7 @@ import pytest
 import flatstream
 from flatstream import ChecksumFramer, Crc32, Description, FlatStreamError, JournalWriter, StreamWriter
 from flatstream._ranges import open_ranges
+from flatstream.datasets import _planning
 from flatstream.datasets.splits import KEPT_SOURCES, Split, planned_size, read_split, split_by_time
 from flatstream.index import FileIndex, build_index, load_index
 from flatstream.journal import RotationPolicy
@@ -88,15 +89,14 @@ def test_splits_have_about_the_same_size(tmp_path: Path) -> None:
 def test_more_splits_than_frames_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = stream(range(30), "none")
     dataset = flatstream.dataset(write(tmp_path, data, stream(range(30, 33), "none")))
-    module: Any = flatstream.datasets._planning
     asked: list[int] = []
-    find = module._Finder.find
+    find = _planning._Finder.find
 
     def noting(self: Any, stretch: Any, places: list[int], share: float) -> Any:
         asked.append(len(places))
         return find(self, stretch, places, share)
 
-    monkeypatch.setattr(module._Finder, "find", noting)
+    monkeypatch.setattr(_planning._Finder, "find", noting)
     splits = dataset.splits(1_000_000)
     assert rows(splits) == [*range(33)]
     # The description of each file is a frame, too.
