@@ -560,8 +560,8 @@ class Dataset(Snapshot):
         Parameters
         ----------
         n : int, optional
-            How many splits; there may be fewer, if there are few frames, or if a file cannot be cut: it is encrypted,
-            or compressed as a whole. By default, so many that each has some 64 MiB.
+            How many splits, at most 1,000,000; there may be fewer, if there are few frames or blocks, or if a file
+            cannot be cut: it is encrypted, or compressed as a whole. By default, so many that each has some 64 MiB.
         where : optional
             As for `batches`. `read_split` gives the rows that meet it, and splits leave out what an index says to have
             none.

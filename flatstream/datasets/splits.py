@@ -44,6 +44,9 @@ __all__ = [
 # The default size of a split, which Dask, Ray and Spark recommend as that of a partition within a factor of two.
 SPLIT_BYTES = 64 << 20
 
+# The most splits of a plan: what is more is a mistake, as bytes in the place of a number.
+MOST_SPLITS = 1_000_000
+
 # How many sources a process keeps.
 KEPT_SOURCES = 16
 
@@ -492,7 +495,7 @@ def plan_splits(dataset: Dataset, n: int | None = None, where: Any = None) -> li
     from flatstream.datasets._planning import find_sources, share_out
 
     if n is not None:
-        n = int_argument("n", n, 1, 2**31 - 1)
+        n = int_argument("n", n, 1, MOST_SPLITS)
     sources = find_sources(dataset, where)
     count = math.ceil(_size_of(sources) / SPLIT_BYTES) if n is None else n
     source = SplitSource.of(dataset, where)
@@ -559,7 +562,7 @@ def split_by_time(
     from flatstream.datasets._by_time import share_by_time
 
     if n is not None:
-        n = int_argument("n", n, 1, 2**31 - 1)
+        n = int_argument("n", n, 1, MOST_SPLITS)
     source = SplitSource.of(dataset, where)
     name, shares = share_by_time(dataset, source, field, n, where)
     return name, [_split(source, runs, times) for runs, times in shares]

@@ -14,6 +14,7 @@ import pytest
 import flatstream
 from flatstream import ChecksumFramer, Crc32, Description, FlatStreamError, JournalWriter, StreamWriter
 from flatstream._ranges import open_ranges
+from flatstream.datasets import _planning
 from flatstream.datasets.splits import KEPT_SOURCES, Split, planned_size, read_split, split_by_time
 from flatstream.index import FileIndex, build_index, load_index
 from flatstream.journal import RotationPolicy
@@ -83,6 +84,24 @@ def test_splits_have_about_the_same_size(tmp_path: Path) -> None:
     # A twentieth of a split, at either end, and a frame.
     assert max(sizes) < 1.15 * min(sizes)
     assert sum(sizes) == planned_size(dataset)
+
+
+def test_more_splits_than_frames_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = stream(range(30), "none")
+    dataset = flatstream.dataset(write(tmp_path, data, stream(range(30, 33), "none")))
+    asked: list[int] = []
+    find = _planning._Finder.find
+
+    def noting(self: Any, stretch: Any, places: list[int], share: float) -> Any:
+        asked.append(len(places))
+        return find(self, stretch, places, share)
+
+    monkeypatch.setattr(_planning._Finder, "find", noting)
+    splits = dataset.splits(1_000_000)
+    assert rows(splits) == [*range(33)]
+    # The description of each file is a frame, too.
+    assert len(splits) <= 33 + 2
+    assert 0 < sum(asked) <= len(data)
 
 
 def test_a_file_of_less_than_the_default_size_is_one_split(tmp_path: Path) -> None:
@@ -305,9 +324,11 @@ def test_a_split_says_what_it_reads(tmp_path: Path) -> None:
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     dataset = flatstream.dataset(write(tmp_path, stream(range(30))))
-    for wrong in (0, -1, 2**31):
+    for wrong in (0, -1, 1_000_001, 2**31):
         with pytest.raises(ValueError, match="n must be"):
             dataset.splits(wrong)
+        with pytest.raises(ValueError, match="n must be"):
+            split_by_time(dataset, n=wrong)
     for no_number in ("4", 1.5, True):
         with pytest.raises(TypeError, match="n must be"):
             dataset.splits(no_number)  # type: ignore[arg-type]
