@@ -29,21 +29,35 @@ settings.load_profile(os.environ.get("FLATSTREAM_HYPOTHESIS", "default"))
 
 # The files that take longest, in seconds on two cores: begun first, so that the processes end together.
 SLOWEST = {
-    "test_benchmarks": 12,
-    "test_crc_kernels": 10,
+    "test_benchmarks": 14,
+    "test_typing": 10,
+    "test_examples": 10,
+    "test_crc_kernels": 9,
+    "test_tutorial": 8,
+    "test_half_made_objects": 8,
     "test_columns": 8,
+    "test_reader_follow": 7,
     "test_replay": 7,
-    "test_sizes": 6,
-    "test_examples": 8,
-    "test_agent": 6,
+    "test_equality": 7,
+    "test_pickling": 7,
+    "test_convert_files": 6,
     "test_collector": 6,
+    "test_benchmark_peers": 6,
     "test_resync_sources": 6,
-    "test_typing": 5,
-    "test_tutorial": 5,
-    "test_reference_streams": 5,
-    "test_recovery_guard": 5,
-    "test_columns_in": 5,
+    "test_agent": 5,
+    "test_arrow_export": 5,
+    "test_sizes": 5,
+    "test_convert_command": 4,
+    "test_checksums": 4,
+    "test_crc_doors": 4,
+    "test_threaded_end": 4,
+    "test_following_inputs": 4,
+    "test_journal_writer": 4,
+    "test_records_out_damage": 4,
+    "test_next_frames": 4,
+    "test_recovery_guard": 4,
     "test_schema": 4,
+    "test_faults_quick": 4,
 }
 
 # Tests that measure who runs when, or are interrupted at a moment of the clock: never two of them at once.
@@ -78,9 +92,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """
     if config.getvalue("dist") != "loadgroup":
         return None
-    from xdist.scheduler import LoadScopeScheduling
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-    class ByFile(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid)
 

@@ -246,6 +246,11 @@ class RowScanner:
 
     def take(self, indices: Any) -> pyarrow.Table:
         """The rows with the numbers `indices`, in that order."""
+        names = self._names
+        if names is not None and len(set(names)) < len(names):
+            # pyarrow's scanner takes no name twice.
+            once = RowScanner(self._dataset, list(dict.fromkeys(names)), self._where, self._batch_rows).take(indices)
+            return pyarrow.Table.from_arrays([once.column(name) for name in names], schema=self.projected_schema)
         return self.native().take(indices)
 
     def count_rows(self) -> int:

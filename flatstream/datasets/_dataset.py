@@ -640,8 +640,8 @@ class Dataset(Snapshot):
             That of the export, with which the names of its files begin. Exports of different names can share a folder:
             of different machines, for instance.
         again : bool
-            True: begin an export although another one in the folder has rows of the same sources, which readers of the
-            folder then find twice; as for exports with conditions that exclude each other.
+            True: export sources that are new to this export although another one in the folder has rows of them, which
+            readers of the folder then find twice; as for exports with conditions that exclude each other.
         progress : callable, optional
             Called with the bytes that were read, and those that there are.
 

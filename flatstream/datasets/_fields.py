@@ -46,12 +46,21 @@ class Columns:
         The path of each field with the time of a message, and the unit that it counts in.
     extra : iterable of str
         The columns that are no fields of messages.
+    empty : iterable of str
+        The tables and structs without fields, whose columns are true where there is one.
     """
 
-    def __init__(self, schema: pyarrow.Schema, times: Mapping[str, str], extra: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        schema: pyarrow.Schema,
+        times: Mapping[str, str],
+        extra: Iterable[str] = (),
+        empty: Iterable[str] = (),
+    ) -> None:
         self.schema = schema
         self.times = dict(times)
         self.extra = frozenset(extra)
+        self.empty = frozenset(empty)
         self._found: dict[str, tuple[pyarrow.DataType, bool] | None] = {}
 
     def type_of(self, path: str) -> Any:
@@ -101,6 +110,8 @@ class Columns:
         found = self._find(path)
         if found is None or found[1] or path in self.extra:
             return None
+        if path in self.empty:
+            return "other"
         type_ = found[0]
         types = pyarrow.types
         if types.is_timestamp(type_) or (types.is_integer(type_) and path in self.times):

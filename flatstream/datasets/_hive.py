@@ -186,7 +186,11 @@ def _name_of(key: str, value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value in the name of a folder. What could not stand there is encoded as in URLs, which all readers decode."""
+    """A value in the name of a folder. What could not stand there is encoded as in URLs, which all readers decode.
+
+    So are characters that are not ASCII, though Spark, which writes them as they are, decodes each byte as a character.
+    In a locale without UTF-8, as that of a service, a Java VM sees no file with such a name, and says nothing of it.
+    """
     if value is None or value == "":
         # An empty value would be no folder that Spark reads.
         return NULL

@@ -161,7 +161,9 @@ class Part:
             found, version = remote.status.size, remote.status.version
             if version is not None and version == self.version and found == self.size and remote.status.is_certain:
                 return found
-        if self.fingerprint is None:
+        is_told = (version, found) == (self.version, self.size)
+        # Nothing is read of a file that was empty.
+        if self.fingerprint is None and (remote is None or self.size == 0 or is_told):
             return found
         if found is not None and self.size is not None and found < self.size:
             raise UnexpectedEofError(
@@ -170,10 +172,11 @@ class Part:
                 offset=found,
             )
         head, tail = fingerprints_of(raw, self.size)
-        if head != self.fingerprint or (tail is not None and self.tail is not None and tail != self.tail):
+        has_tails = tail is not None and self.tail is not None
+        if (self.fingerprint is not None and head != self.fingerprint) or (has_tails and tail != self.tail):
             raise self._replaced()
-        is_known = (tail is not None and self.tail is not None) or (self.size is not None and self.size <= KNOWN_BY)
-        if remote is not None and not is_known and (version, found) != (self.version, self.size):
+        is_whole = self.fingerprint is not None and self.size is not None and self.size <= KNOWN_BY
+        if remote is not None and not (is_told or has_tails or is_whole):
             # Something may have been appended, or all of it is new but the beginning: only reading it would tell.
             raise FlatStreamError(
                 f"{self.path}: the file was replaced or written on since the dataset was made or refreshed, and its "

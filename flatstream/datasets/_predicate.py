@@ -80,12 +80,19 @@ class Predicate:
     listed: frozenset[str]
     is_exact: bool
 
-    def __init__(self, where: Any, schema: pyarrow.Schema, time: tuple[str, str] | None, extra: Iterable[str]) -> None:
+    def __init__(
+        self,
+        where: Any,
+        schema: pyarrow.Schema,
+        time: tuple[str, str] | None,
+        extra: Iterable[str],
+        empty: Iterable[str] = (),
+    ) -> None:
         self._time = time
-        self._columns = Columns(schema, {} if time is None else dict([time]), extra)
+        self._columns = Columns(schema, {} if time is None else dict([time]), extra, empty)
         # As expressions see them: a time that is given as a number is a number as any other.
         times = {path: unit for path, unit in self._columns.times.items() if not self._columns.is_number(path)}
-        self._shown = Columns(schema, times, extra)
+        self._shown = Columns(schema, times, extra, empty)
         self._where, expressions = _parts_of(where)
         self._expressions = tuple(expressions)
         # Expressions of polars of which a part is not known.
@@ -127,6 +134,7 @@ class Predicate:
         *,
         time: tuple[str, str] | None = None,
         extra: Iterable[str] = (),
+        empty: Iterable[str] = (),
     ) -> Predicate | None:
         """The predicate that a `where` says; None if it says nothing.
 
@@ -143,6 +151,8 @@ class Predicate:
             times are rounded down; or a number of these units.
         extra : iterable of str
             The columns that are no fields of messages.
+        empty : iterable of str
+            The paths of tables and structs without fields.
 
         Raises
         ------
@@ -156,7 +166,7 @@ class Predicate:
         """
         if where is None or isinstance(where, cls):
             return where
-        made = cls(where, schema, time, extra)
+        made = cls(where, schema, time, extra, empty)
         return made if made._where or made._expressions else None
 
     # Reading a `where`
@@ -446,7 +456,13 @@ class Predicate:
     def __reduce__(self) -> tuple[Any, ...]:
         columns = self._columns
         where = [_condition(each) for each in self._where] + list(self._expressions)
-        return Predicate, (where, columns.schema, self._time, tuple(sorted(columns.extra)))
+        return Predicate, (
+            where,
+            columns.schema,
+            self._time,
+            tuple(sorted(columns.extra)),
+            tuple(sorted(columns.empty)),
+        )
 
     def __repr__(self) -> str:
         parts = [repr(_condition(each)) for each in self._where] + [str(each) for each in self._expressions]

@@ -46,6 +46,7 @@ FRAME = "frame"
 NUMBERS = "frame number"
 SOURCE_FIELD = pa.field(SOURCE_FILE, pa.dictionary(pa.int32(), pa.string()), False)
 FRAME_FIELD = pa.field(FRAME, pa.int64(), False)
+NUMBERS_FIELD = FRAME_FIELD.with_name(NUMBERS)
 
 
 class MisplacedEndError(InvalidFrameError):
@@ -119,6 +120,8 @@ class Query:
         Whether there are columns about the place of a row.
     labels : dict of str to tuple of str
         The names of enums that files have different names of.
+    numbers : bool
+        Whether there is a column NUMBERS, of the numbers of messages, whatever fields there are.
     """
 
     schema: pa.Schema
@@ -129,6 +132,7 @@ class Query:
     source_file: bool = False
     frame: bool = False
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    numbers: bool = False
     _columns: dict[Any, FileColumns] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -144,6 +148,7 @@ class Query:
             self.reads_source = self.source_file
         if FRAME in self.read.names:
             self.reads_frame = self.frame
+        self.reads_numbers = self.reads_frame or self.numbers
         self.reads_more = (
             len(self.read) > len(self.schema)
             or self.reads_source is not self.source_file
@@ -154,7 +159,11 @@ class Query:
     def given(self) -> pa.Schema:
         """The columns that are given, all of them."""
         schema = self.schema
-        for field_, is_wanted in ((SOURCE_FIELD, self.source_file), (FRAME_FIELD, self.frame)):
+        for field_, is_wanted in (
+            (SOURCE_FIELD, self.source_file),
+            (FRAME_FIELD, self.frame),
+            (NUMBERS_FIELD, self.numbers),
+        ):
             if is_wanted:
                 schema = schema.append(field_)
         return schema
@@ -201,7 +210,7 @@ class FileColumns:
             batch_rows=self._query.batch_rows if batch_rows is None else batch_rows,
             on_error=on_error,
             on_other=self._on_other,
-            _numbers=NUMBERS if self._query.reads_frame else None,
+            _numbers=NUMBERS if self._query.reads_numbers else None,
         )
 
     def rows(self, batch: Any, part: Part, first: int) -> pa.RecordBatch:
@@ -221,11 +230,14 @@ class FileColumns:
         if query.reads_source:
             indices = pa.repeat(pa.scalar(0, pa.int32()), made.num_rows)
             made = made.append_column(SOURCE_FIELD, pa.DictionaryArray.from_arrays(indices, [shown(part.path)]))
-        if query.reads_frame:
+        if query.reads_numbers:
             numbers = pa.array(batch[NUMBERS])
             if first + part.first:
                 numbers = pc.add(numbers, first + part.first)
-            made = made.append_column(FRAME_FIELD, numbers)
+            if query.reads_frame:
+                made = made.append_column(FRAME_FIELD, numbers)
+            if query.numbers:
+                made = made.append_column(NUMBERS_FIELD, numbers)
         predicate = query.predicate
         if predicate is not None and not predicate.is_exact and made.num_rows:
             made = predicate.filter(made)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from flatstream.datasets._pieces import Position, Stretch, Target
 from flatstream.datasets._reading import (
-    FRAME,
+    NUMBERS,
     Outcome,
     Query,
     is_torn_end,
@@ -50,7 +50,7 @@ def read_records(dataset: Dataset, query: Query, limit: int | None) -> Iterator[
         return
     read = _records_of
     if query.predicate is not None and not query.predicate.is_exact:
-        query, read = replace(query, frame=True), _chosen
+        query, read = replace(query, numbers=True), _chosen
     for target in dataset._targets(targets):
         outcome = Outcome()
         try:
@@ -242,7 +242,7 @@ class _Choice:
                 self._error, self._place = error, None
                 break
             for batch in batches:
-                numbers = batch.column(batch.schema.get_field_index(FRAME))
+                numbers = batch.column(batch.schema.get_field_index(NUMBERS))
                 self._found.update(pc.subtract(numbers, self._first).to_pylist())
         if self._error is not None and not self._found:
             raise self._error

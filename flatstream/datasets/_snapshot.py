@@ -22,6 +22,7 @@ from flatstream.datasets._reading import FRAME, FRAME_FIELD, SOURCE_FIELD, SOURC
 from flatstream.datasets._unify import (
     Kind,
     TypeConflictError,
+    empty_parts,
     fields_of_table,
     labels_of,
     raise_missing,
@@ -69,7 +70,7 @@ class Known:
         Of files by their numbers.
     indexes : dict of int
         By the number of the file, with what tells whether it has changed since.
-    kinds, schemas, time_range
+    kinds, schemas, empty, time_range
         Of all files.
     """
 
@@ -78,6 +79,7 @@ class Known:
     indexes: dict[int, tuple[Any, FileIndex]] = field(default_factory=dict)
     kinds: list[Kind] | None = None
     schemas: dict[tuple[str, ...] | None, pa.Schema] = field(default_factory=dict)
+    empty: frozenset[str] | None = None
     time_range: list[TimeRange | None] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -242,7 +244,7 @@ class Snapshot:
             if known.name in extra:
                 schema = schema.append(known)
         try:
-            made = Predicate.of(where, schema, time=time_of(self._kinds()), extra=extra)
+            made = Predicate.of(where, schema, time=time_of(self._kinds()), extra=extra, empty=self._empty())
         except KeyError:
             if conflict is not None:
                 raise conflict from None
@@ -250,6 +252,12 @@ class Snapshot:
         if made is not None:
             made.check(kind.table for kind in self._kinds())
         return made
+
+    def _empty(self) -> frozenset[str]:
+        """The paths of tables and structs without fields."""
+        if self._known.empty is None:
+            self._known.empty = frozenset().union(*map(empty_parts, self._kinds()))
+        return self._known.empty
 
     def _askable(self) -> tuple[pa.Schema, TypeConflictError | None]:
         """The columns that can be asked for: all, or those whose types files agree on, and an error for the others."""
@@ -338,7 +346,7 @@ class Snapshot:
         index = self._index(target.number, head, file)
         if isinstance(index, UnusableIndex) or not len(index) or index.begin != head.begin:
             return
-        if index.gaps and (query.reads_frame or self._options.on_error == "skip"):
+        if index.gaps and (query.reads_numbers or self._options.on_error == "skip"):
             # Behind damage, frames are numbered as the policy has it, and by the index as with "resync".
             return
         target.uses_index = True

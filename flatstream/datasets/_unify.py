@@ -21,6 +21,7 @@ __all__ = [
     "Projection",
     "TypeConflictError",
     "convert",
+    "empty_parts",
     "fields_of_table",
     "labels_of",
     "nullable_field",
@@ -159,6 +160,7 @@ def unify(kinds: Sequence[Kind], paths: Sequence[str] | None, times: str) -> pa.
     """
     found: dict[str, tuple[pa.Field, str]] = {}
     missing: set[str] = set()
+    empty = frozenset().union(*map(empty_parts, kinds)) if len(kinds) > 1 else frozenset()
     for number, kind in enumerate(kinds):
         own = {
             name: _rounded(field, kind.time, name, times) for name, field in fields_of_table(kind, paths, times).items()
@@ -170,7 +172,7 @@ def unify(kinds: Sequence[Kind], paths: Sequence[str] | None, times: str) -> pa.
                     missing.add(name)
                 continue
             before, where = found[name]
-            found[name] = _unified_field(before, field, name, where, kind.path), where
+            found[name] = _unified_field(before, field, name, (where, kind.path), empty), where
         missing.update(found.keys() - own.keys())
     order: Iterable[str] = found
     if paths is not None:
@@ -204,17 +206,39 @@ def raise_missing(kinds: Sequence[Kind], path: str) -> NoReturn:
     raise KeyError(f"no field {path!r:.200} in any file of the dataset: there are {shown or 'none'}")
 
 
-def _unified_field(one: pa.Field, other: pa.Field, path: str, where: str, other_where: str) -> pa.Field:
+def _unified_field(
+    one: pa.Field, other: pa.Field, path: str, where: tuple[str, str], empty: frozenset[str]
+) -> pa.Field:
     if one.type.equals(other.type) and one.nullable == other.nullable:
         return one
-    made = _unified(one.type, other.type, path, where, other_where)
+    made = _unified(one.type, other.type, path, where, empty)
     return pa.field(one.name, made, one.nullable or other.nullable)
 
 
-def _unified(one: pa.DataType, other: pa.DataType, path: str, where: str, other_where: str) -> pa.DataType:
+def _unified(
+    one: pa.DataType, other: pa.DataType, path: str, where: tuple[str, str], empty: frozenset[str]
+) -> pa.DataType:
+    """The type that holds both.
+
+    Parameters
+    ----------
+    one, other : pyarrow.DataType
+        The types of a field.
+    path : str
+        The field, with "[]" for the items of a vector.
+    where : (str, str)
+        The file of each.
+    empty : frozenset of str
+        The paths of tables and structs that have no fields in some files.
+    """
     if one.equals(other):
         return one
     types = pa.types
+    if path in empty:
+        # A table that was given fields later: before, it is a column that is true where there is one.
+        filled = [kind for kind in (one, other) if types.is_struct(kind)]
+        if len(filled) == 1 and any(types.is_boolean(kind) for kind in (one, other)):
+            return pa.struct([nullable_field(child) for child in filled[0]])
     made = None
     if types.is_integer(one) and types.is_integer(other):
         made = _wider_integer(one, other)
@@ -224,12 +248,12 @@ def _unified(one: pa.DataType, other: pa.DataType, path: str, where: str, other_
         finer = min(one.unit, other.unit, key=lambda unit: UNITS[unit])
         made = pa.timestamp(finer, "UTC")
     elif types.is_struct(one) and types.is_struct(other):
-        made = _unified_struct(one, other, path, where, other_where)
+        made = _unified_struct(one, other, path, where, empty)
     elif types.is_large_list(one) and types.is_large_list(other):
-        item = _unified_field(one.value_field, other.value_field, f"{path}[]", where, other_where)
+        item = _unified_field(one.value_field, other.value_field, f"{path}[]", where, empty)
         made = pa.large_list(item)
     elif types.is_fixed_size_list(one) and types.is_fixed_size_list(other) and one.list_size == other.list_size:
-        item = _unified_field(one.value_field, other.value_field, f"{path}[]", where, other_where)
+        item = _unified_field(one.value_field, other.value_field, f"{path}[]", where, empty)
         made = pa.list_(item, one.list_size)
     if made is not None:
         return made
@@ -237,7 +261,7 @@ def _unified(one: pa.DataType, other: pa.DataType, path: str, where: str, other_
     if types.is_timestamp(one) or types.is_timestamp(other):
         hint = "; only one of them is the time of its messages: times='number' gives both as numbers"
     raise TypeConflictError(
-        f"the field {path!r} is {one} in {where} and {other} in {other_where}: no type holds both without loss{hint}"
+        f"the field {path!r} is {one} in {where[0]} and {other} in {where[1]}: no type holds both without loss{hint}"
     )
 
 
@@ -250,13 +274,15 @@ def _wider_integer(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}.get(width)
 
 
-def _unified_struct(one: pa.DataType, other: pa.DataType, path: str, where: str, other_where: str) -> pa.DataType:
+def _unified_struct(
+    one: pa.DataType, other: pa.DataType, path: str, where: tuple[str, str], empty: frozenset[str]
+) -> pa.DataType:
     names = list(dict.fromkeys([field.name for field in one] + [field.name for field in other]))
     fields = []
     for name in names:
         has = one.get_field_index(name) >= 0, other.get_field_index(name) >= 0
         if all(has):
-            fields.append(_unified_field(one.field(name), other.field(name), f"{path}.{name}", where, other_where))
+            fields.append(_unified_field(one.field(name), other.field(name), f"{path}.{name}", where, empty))
         else:
             fields.append(nullable_field((one if has[0] else other).field(name)))
     return pa.struct(fields)
@@ -296,6 +322,27 @@ def _collect(column: ColumnType, path: str, found: dict[str, list[tuple[str, ...
     is_struct = column.format == "+s"
     for child in column.children:
         _collect(child, f"{path}.{child.name}" if is_struct else f"{path}[]", found)
+
+
+def empty_parts(kind: Kind) -> frozenset[str]:
+    """The paths of the tables and structs without fields, which Arrow shows as columns that are true where one is.
+
+    The items of a vector have the path of the vector with "[]".
+    """
+    return _empty_parts(kind.table)
+
+
+@lru_cache(KEPT)
+def _empty_parts(table: Table) -> frozenset[str]:
+    found: set[str] = set()
+    waiting = [(column.name, column) for column in table.arrow_schema()._type.children]
+    while waiting:
+        path, column = waiting.pop()
+        is_struct = column.format == "+s"
+        if is_struct and not column.children:
+            found.add(path)
+        waiting += ((f"{path}.{child.name}" if is_struct else f"{path}[]", child) for child in column.children)
+    return frozenset(found)
 
 
 # Conversion
@@ -401,7 +448,8 @@ def convert(array: pa.Array, kind: pa.DataType, path: str, labels: Labels | None
     if types.is_struct(kind):
         children = []
         for field in kind:
-            place = own.get_field_index(field.name)
+            # A table that had no fields is a column that is true.
+            place = own.get_field_index(field.name) if types.is_struct(own) else -1
             if place < 0:
                 children.append(pa.nulls(len(array), field.type))
             else:

@@ -34,8 +34,10 @@ STEP = 1 << 20
 # concerns whoever it is meant for.
 EXPECTED = (OSError, EOFError, ImportError, LookupError, MemoryError, TypeError, ValueError, FlatStreamError)
 
-# How many bytes `finish` reads at most, in some 50 ms. What is left is indexed by the next writer.
+# How many bytes `finish` reads at most, in some 50 ms. What is left is indexed by the next writer. To open an index is
+# counted as so many bytes.
 MOST_AT_CLOSE = 64 << 20
+OPENING = 1 << 20
 
 
 class _Job:
@@ -160,7 +162,7 @@ class Indexer:
                 self.lock.release()
 
     def finish(self) -> None:
-        """Indexes what is left, but not more than takes some 50 ms, and closes all indexes. Nothing is written to the
+        """Indexes what is left, but not more than takes some 100 ms, and closes all indexes. Nothing is written to the
         segments any more.
         """
         with self.lock:
@@ -169,7 +171,7 @@ class Indexer:
                     job.is_ended = True
             left = MOST_AT_CLOSE
             while left > 0 and self._jobs:
-                left -= self._step(left)
+                left -= max(self._step(left), OPENING)
             self._stop()
 
     def stop(self) -> None:

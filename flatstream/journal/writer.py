@@ -30,6 +30,7 @@ from flatstream.journal._heads import Heads, continue_descriptions, find_identit
 from flatstream.journal._indexing import LOOK_EVERY, Indexer
 from flatstream.journal._keeper import Keeper
 from flatstream.journal._layout import (
+    INDEX,
     LOCK,
     MANIFEST,
     Manifest,
@@ -64,6 +65,10 @@ log = logging.getLogger("flatstream.journal")
 # After so many seconds of sealing the keeper does what else there is to do: threads wait for the disk, and old segments
 # are to be removed also while others end faster than they are sealed.
 SEAL_TURN = 0.02
+
+# How many bytes of sealed segments without an index a writer takes for those that `close` had no time to index. If they
+# are more, they were written without indexes.
+MOST_UNINDEXED = 4 << 30
 
 
 class JournalWriter(StreamWriter):
@@ -190,6 +195,7 @@ class JournalWriter(StreamWriter):
         self._compressor: Compressor | None = None
         self._indexer: Indexer | None = None
         self._closing = threading.RLock()
+        self._is_closing = False
         # When the keeper last synced by the clock, or tried to.
         self._last_try = time.monotonic()
         self._rotation_seconds = None if rotate is None else rotate.max_seconds
@@ -538,14 +544,32 @@ class JournalWriter(StreamWriter):
         if fields is not None:
             check_fields(description, fields)
         self._indexer = indexer = Indexer(fields, checksum, segments.tell)
-        for report in self._reports:
-            if report.action in ("nothing", "cut") and report.first != segments.first and report.frames:
+        crashed = [one for one in self._reports if one.action in ("nothing", "cut") and one.first != segments.first]
+        for report in (*self._unindexed(), *crashed):
+            if report.frames:
                 path = Segment(report.path, report.first).plain_path
                 indexer.note(path, report.bytes, is_ended=True, description=segments.description)
         path, end = segments.whole()
         indexer.note(path, end, is_ended=False, description=segments.description)
         if end:
             indexer.open(path)
+
+    def _unindexed(self) -> list[SegmentReport]:
+        """The sealed segments that the last `close` had no time for: the last ones without an index, and the one before
+        them, whose index may be a part. If there is none with an index, it wrote none.
+        """
+        found: list[SegmentReport] = []
+        size = 0
+        for report in reversed(self._reports):
+            if report.action == "sealed" and report.first != self._segments.first:
+                size += report.bytes
+                if size > MOST_UNINDEXED or Segment(report.path, report.first).is_compressed:
+                    break
+                if not _is_damaged(report, self._manifest):
+                    found.append(report)
+                if os.path.lexists(report.path + INDEX):
+                    return found[::-1]
+        return []
 
     def _note_growth(self) -> None:
         """Tells the indexer how far the segment in use is."""
@@ -694,9 +718,15 @@ class JournalWriter(StreamWriter):
     # Metrics
 
     def metrics(self) -> JournalMetrics:
-        """A snapshot of what was written, and of the disk. It reads the folder; nothing is counted for it meanwhile."""
+        """A snapshot of what was written, and of the disk. It reads the folder; nothing is counted for it meanwhile.
+
+        Of a folder that is not there any more, or cannot be read, `segments` and `journal_bytes` are 0.
+        """
         segments = self._segments
-        sizes = list_sizes(self._directory)
+        try:
+            sizes = list_sizes(self._directory)
+        except OSError:
+            sizes = []
         try:
             disk = shutil.disk_usage(self._directory)
             free, size = disk.free, disk.total
@@ -727,7 +757,7 @@ class JournalWriter(StreamWriter):
 
     def health(self) -> list[str]:
         """What is wrong at the moment, in sentences; an empty list if nothing is."""
-        problems = list(self._segments.problems.values())
+        problems = [*self._segments.problems.values(), *self._what_is_gone()]
         if self.is_refusing:
             problems.append("nothing more is written, because a sync failed or a write failed inside a frame")
         if self._compressor is not None and self._compressor.problem is not None:
@@ -738,6 +768,26 @@ class JournalWriter(StreamWriter):
             problems.append(self._keeper.problem)
         return health_of(self.metrics(), problems, self._sync_policy.seconds, self._opened)
 
+    def _what_is_gone(self) -> list[str]:
+        """What somebody has moved or removed under the writer: no write fails because of it."""
+        segments = self._segments
+        first, file = segments.first, segments.file
+        path = segment_path(self._directory, first)
+        try:
+            mine = os.fstat(file.fileno())
+            if os.path.samestat(os.stat(path), mine):
+                return []
+            why = "another file has its name"
+        except ValueError:
+            # The writer is closed.
+            return []
+        except OSError as error:
+            why = os.strerror(error.errno or errno.ENOENT)
+        if segments.file is not file:
+            # A rotation meanwhile.
+            return []
+        return [f"the segment in use is not at its path any more, so that what is written may be lost: {path}: {why}"]
+
     # The end
 
     def close(self) -> None:
@@ -747,16 +797,30 @@ class JournalWriter(StreamWriter):
         ------
         OSError, FlatStreamError
             Frames could not be handed over, or a sync failed, now or earlier. The journal is closed all the same.
+        RuntimeError
+            It is called by a signal handler, or a builder, in the middle of a write. The journal stays open.
         """
         if self._is_forked_copy:
             super().close()
             return
+        # Before the keeper is waited for, which may wait for the end of that write.
+        self._check_can_enter()
         # Another thread that closes it waits, and returns when it is closed. (Reentrant for signal handlers. At the
         # end of the interpreter, a thread may have ended with the lock.)
         with contextlib.nullcontext() if sys.is_finalizing() else self._closing:
-            self._close()
+            is_nested = self._is_closing
+            try:
+                self._is_closing = True
+                self._close(is_nested)
+            finally:
+                self._is_closing = is_nested
 
-    def _close(self) -> None:
+    def _close(self, is_nested: bool) -> None:
+        if is_nested:
+            # A signal handler closes it in the middle of `close`, which goes on afterwards with what is left.
+            self._keeper.stop()
+            super().close()
+            return
         was_open = not self.closed
         try:
             self._keeper.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from flatstream.description._schemas import register_schemas
 from flatstream.schema._reflection import INTEGERS, BaseType, FieldInfo
 from flatstream.schema.schema import Schema
@@ -9,12 +11,18 @@ from flatstream.schema.table import Table
 
 _NUMBERS = INTEGERS - {BaseType.BOOL, BaseType.UTYPE}
 
+# Larger ones are loaded each time, so that they take no memory longer than they are needed.
+MOST_KEPT = 1 << 20
+
+# Files of one journal or dataset have the same schema, which takes milliseconds to load. It never changes.
+_load = functools.lru_cache(maxsize=8)(Schema.from_bytes)
+
 
 class _Access:
     """See `flatstream.description._schemas.SchemaAccess`."""
 
     def load(self, data: bytes) -> Schema:
-        return Schema.from_bytes(data)
+        return _load(data) if len(data) <= MOST_KEPT else Schema.from_bytes(data)
 
     def data_of(self, schema: Schema) -> bytes:
         if schema._data is None:

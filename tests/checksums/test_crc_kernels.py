@@ -78,7 +78,7 @@ every_path = pytest.mark.parametrize("path", crc.available_paths())
 
 LONGEST = 4096
 # `make coverage` builds modules that are fifty times as slow, and does not look into other processes.
-ALIGNMENTS = [0] if os.environ.get("FLATSTREAM_TRACED") else spread(range(64), 9)
+ALIGNMENTS = [0] if os.environ.get("FLATSTREAM_TRACED") else spread(range(64), 21)
 SEED = 20240517
 NOISE = random.Random(SEED).randbytes((5 << 20) + 100)
 # Where the noise begins that lies in front of the payloads.

@@ -36,6 +36,7 @@ from support.bystander import (
     Discard,
     frame,
 )
+from support.extent import in_one_test
 from support.items import FinishedBytes
 from support.sinks import PlainSink
 from support.threads import run_threads, switching
@@ -525,6 +526,7 @@ two_quick_modes = pytest.mark.parametrize(
 
 
 @switching
+@in_one_test(step=3)
 @pytest.mark.parametrize("how", ["write_payload", "write_payloads", "mixed"])
 @pytest.mark.parametrize("buffer_size", [0, 65_536, 1 << 20])
 @two_quick_modes
@@ -577,6 +579,7 @@ def test_thread_that_closes_a_writer_others_write_large_payloads_to_loses_no_acc
 
 
 @switching
+@in_one_test(step=3)
 @pytest.mark.parametrize("kind", ["memory", "file", "bytesio"])
 @pytest.mark.parametrize("how", ["messages", "batches", "mixed"])
 @two_quick_modes

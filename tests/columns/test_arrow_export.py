@@ -14,6 +14,7 @@ import sys
 import threading
 import tracemalloc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -43,26 +44,21 @@ from support.processes import survives
 from support.records import encoded, table_of
 from support.schemas import SCHEMAS, SHAPES, TESTS, generated, schema_of
 
-
-def all_kinds() -> dict[str, tuple[Any, list[bytes]]]:
-    """Messages of every schema, and their table."""
-    unions = [union_message([(1, 1.5, "one"), (5, 0.0, "té"), (4, 2.5, ""), (2, 1.0, "x")]), union_message([])]
-    return {
-        "shapes": (SHAPE, sample_messages(25) + [grid_message(seed) for seed in range(5)]),
-        "extremes": (SHAPE, list(extreme_messages())),
-        "unions": (schema_of("unions").table("unions.Holder"), unions * 5),
-        "telemetry": (schema_of("telemetry").root, event_payloads(20)),
-        "nothing": (SHAPE, []),
-        "level": (LEVEL1, numbered_messages(100)),
-    }
-
-
-KINDS = list(all_kinds())
+UNIONS = [[(1, 1.5, "one"), (5, 0.0, "té"), (4, 2.5, ""), (2, 1.0, "x")], []]
+# Messages of every schema, and their table; made when they are asked for.
+KINDS: dict[str, Callable[[], tuple[Any, list[bytes]]]] = {
+    "shapes": lambda: (SHAPE, sample_messages(25) + [grid_message(seed) for seed in range(5)]),
+    "extremes": lambda: (SHAPE, list(extreme_messages())),
+    "unions": lambda: (schema_of("unions").table("unions.Holder"), [union_message(each) for each in UNIONS] * 5),
+    "telemetry": lambda: (schema_of("telemetry").root, event_payloads(20)),
+    "nothing": lambda: (SHAPE, []),
+    "level": lambda: (LEVEL1, numbered_messages(100)),
+}
 
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> tuple[Any, list[bytes], list[dict[str, Any]]]:
-    table, payloads = all_kinds()[request.param]
+    table, payloads = KINDS[request.param]()
     reference = Reference(table.schema)
     return table, payloads, [reference.record(table.name, each) for each in payloads]
 
@@ -280,7 +276,7 @@ def test_consumers_compute_the_same_from_a_stream():
 
 
 def test_parquet_keeps_what_was_exported(tmp_path):
-    table, payloads = all_kinds()["telemetry"]
+    table, payloads = KINDS["telemetry"]()
     made = columns_of(payloads, table).to_arrow()
     pyarrow.parquet.write_table(made, tmp_path / "events.parquet")
     again = pyarrow.parquet.read_table(tmp_path / "events.parquet")

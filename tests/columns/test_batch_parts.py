@@ -61,7 +61,7 @@ SLICES = [
 ]
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("name", [table.name for table in SHAPES])
 @pytest.mark.parametrize("absent", ["default", "null"])
 def test_rows_of_a_batch_are_those_of_its_list(name, absent):

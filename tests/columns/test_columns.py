@@ -379,7 +379,7 @@ def test_fields_may_come_from_an_iterator():
 # Batches
 
 
-@in_one_test
+@in_one_test(step=3)
 @pytest.mark.parametrize("capacity", [64, 1000, 256 * 1024])
 @pytest.mark.parametrize("batch_rows", [1, 7, 100, 65_536, None])
 @pytest.mark.parametrize("from_bytes", [True, False])

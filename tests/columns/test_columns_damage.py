@@ -88,7 +88,7 @@ def test_damage_at_any_byte_gives_an_error_or_a_row_and_harms_no_other_row(numbe
     reference = Reference(schema)
     # Columns compare the file identifier, which only the message of an event has.
     validator = TypedValidator.for_type(schema, table_name, identifier=name == "telemetry")
-    versions = spread(damaged_versions(payload, number), 4)
+    versions = spread(damaged_versions(payload, number), 9)
     good = reference.record(table_name, payload)
     stream = StreamReader(stream_of(each for version in versions for each in (version, payload))).column_batches(table)
     found = list(outcomes(stream))

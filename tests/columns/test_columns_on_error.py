@@ -60,7 +60,7 @@ def told(batches: list[ColumnBatch]) -> list[int]:
 # resync
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("name", ["crc16", "crc32", "crc64", "xxhash64"])
 @pytest.mark.parametrize("bit", [0, 3, 9, 14, 20, 30, 31, 37])
 def test_damaged_frame_costs_its_own_row_only(name: str, bit: int) -> None:

@@ -189,6 +189,9 @@ def test_filters_of_several_calls_hold_together(dataset, rows):
     assert same(machines.head(3), expected.slice(0, 3))
     assert machines.head(0).num_rows == 0
     assert same(machines.take([39, 0, 7]), expected.take([39, 0, 7]))
+    twice = machines.take([39, 0, 7], columns=["load", "host", "load"])
+    assert twice.column_names == ["load", "host", "load"]
+    assert twice.column(0) == twice.column(2) == expected.take([39, 0, 7])["load"]
     assert same(pyarrow.Table.from_batches(machines.to_batches(batch_size=16)), expected)
     assert "filtered by" in repr(machines)
 

@@ -157,8 +157,32 @@ def test_a_field_called_frame_is_read_and_its_column_refused(tmp_path: Path) -> 
     found = flatstream.dataset(write_records(tmp_path / "a.fs", schema, [{"frame": 7, "x": 1}]))
     assert found.columns(where=pc.field("frame") * 1 == 7).to_pylist() == [{"frame": 7, "x": 1}]
     assert found.columns(["x"], frame=True).to_pylist() == [{"x": 1, "frame": 0}]
+    assert [record.x for record in found.records(pc.field("frame") * 1 == 7)] == [1]
+    assert list(found.records((pc.field("frame") == 8) | (pc.field("x") == 8))) == []
     with pytest.raises(ValueError, match="have a field 'frame'"):
         found.columns(frame=True)
+
+
+def test_a_table_without_fields_can_be_asked_for(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    schema = Schema.from_fbs(
+        text="table Mark {} table In { mark: Mark; } table T { x: int; mark: Mark; in: In; } root_type T;"
+    )
+    rows = [{"x": x, **({"mark": {}} if x % 2 else {}), **({"in": {"mark": {}}} if x % 3 else {})} for x in range(30)]
+    found = flatstream.dataset(write_records(tmp_path / "a.fs", schema, rows))
+    table = found.columns()
+    x, mark = pc.field("x"), pc.field("mark")
+    wheres: list[Any] = [mark.is_null(), mark.is_valid(), mark, ~mark, mark == True, (x > 20) | mark.is_null()]  # noqa: E712
+    wheres += [pc.field("in", "mark").is_null(), pc.field("in", "mark")]
+    for where in wheres:
+        expected = table.filter(where).column("x").to_pylist()
+        assert found.columns(["x"], where).column(0).to_pylist() == expected
+        assert [record.x for record in found.records(where)] == expected
+    for where in (polars.col("mark").is_null(), polars.col("mark"), polars.col("in").struct.field("mark").is_null()):
+        assert found.count(where) == polars.DataFrame(table).filter(where).height
+    with pytest.raises(ValueError, match="mark is no number, enum or string"):
+        found.count(("mark", "==", True))
+    assert pickle.loads(pickle.dumps(found._predicate(mark))).paths == {"mark"}
 
 
 def test_batches_have_no_more_rows_than_asked_for_and_none_is_empty(tmp_path: Path) -> None:

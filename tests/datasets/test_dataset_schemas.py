@@ -174,6 +174,34 @@ def test_times_of_files_become_those_of_the_finest_unit(tmp_path: Path) -> None:
     assert found.files.column("first_time").to_pylist() == [None, None]
 
 
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_table_that_was_given_its_first_field_later_has_null_in_it_before(tmp_path: Path, is_first: bool) -> None:
+    rest = "table T { x: int; e: E; v: [E]; }"
+    old = ("table E {} " + rest, [{"x": 0}, {"x": 1, "e": {}, "v": [{}, {}]}])
+    new = ("table E { q: int; } " + rest, [{"x": 2}, {"x": 3, "e": {"q": 7}, "v": [{"q": 8}]}])
+    found = two(tmp_path, *((old, new) if is_first else (new, old)))
+    rows = sorted(found.columns().to_pylist(), key=lambda row: row["x"])
+    assert rows == [
+        {"x": 0, "e": None, "v": None},
+        {"x": 1, "e": {"q": None}, "v": [{"q": None}, {"q": None}]},
+        {"x": 2, "e": None, "v": None},
+        {"x": 3, "e": {"q": 7}, "v": [{"q": 8}]},
+    ]
+    e = pc.field("e")
+    for where, expected in (
+        (e.is_null(), {0, 2}),
+        (e.is_valid() | (pc.field("x") == 0), {0, 1, 3}),
+        (pc.field("e", "q") == 7, {3}),
+        (("e.q", ">", 0), {3}),
+        (pc.field("e", "q").is_null() & e.is_valid(), {1}),
+    ):
+        assert {row["x"] for row in found.columns(["x"], where).to_pylist()} == expected
+        assert {record.x for record in found.records(where)} == expected
+    for mistake in ("table E {} table T { x: int; e: bool; }", "table T { e: [int]; }"):
+        with pytest.raises(TypeError, match="the field 'e' is"):
+            _ = two(tmp_path, (mistake, []), new).arrow_schema
+
+
 @pytest.mark.parametrize("is_indexed", [False, True])
 def test_times_as_numbers_are_compared_as_they_are_stored(tmp_path: Path, is_indexed: bool) -> None:
     polars = pytest.importorskip("polars")

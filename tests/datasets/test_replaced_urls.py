@@ -226,6 +226,33 @@ def test_without_parts_an_object_that_was_changed_is_an_error(
     assert found.files.column("bytes").to_pylist() == [len(contents[2])]
 
 
+def test_of_a_small_object_without_a_size_the_version_is_compared(tmp_path: Path, web: Web) -> None:
+    web.parts, web.tells_size = "no", False
+    for number in range(2):
+        web.files["a.fs"] = write_events(tmp_path / "a.fs", 10 * number, 5).read_bytes()
+        assert len(web.files["a.fs"]) < 4096
+        web.tags["a.fs"] = f'"{number}"'
+        if not number:
+            found = flatstream.dataset(web.url("a.fs"))
+            assert found.files.column("bytes").to_pylist() == [None]
+            assert found.count() == found.count() == 5
+    with pytest.raises(FlatStreamError, match="replaced or written on"):
+        found.count()
+    found.refresh()
+    assert found.head(1).column("value").to_pylist() == [5.0]
+
+
+def test_an_empty_object_that_grows_is_read_after_refresh(tmp_path: Path, place: tuple[str, Put]) -> None:
+    url, put = place
+    put(b"")
+    found = flatstream.dataset([url, str(write_events(tmp_path / "a.fs", 0, 5))])
+    assert found.count() == 5
+    put(write_events(tmp_path / "b.fs", 0, 7).read_bytes())
+    assert found.count() == 5
+    found.refresh()
+    assert found.count() == 12
+
+
 def test_what_a_store_has_listed_before_is_listed_anew(tmp_path: Path) -> None:
     store = fsspec.filesystem("listed")
     one, two = (content(tmp_path, first, 90) for first in (1000, 3000))

@@ -123,7 +123,7 @@ def test_a_torn_end_is_treated_as_by_the_dataset(tmp_path: Path) -> None:
             rows(strict.splits(count))
 
 
-@in_one_test
+@in_one_test(step=3)
 @pytest.mark.parametrize("checksum", ["none", "crc16", "crc32", "xxhash64"])
 @pytest.mark.parametrize("what", ["payload", "length", "plausible length"])
 @pytest.mark.parametrize("on_error", ["skip", "stop", "resync", "raise"])
@@ -400,7 +400,7 @@ def test_an_index_of_another_file_changes_no_result(tmp_path: Path, on_error: An
         assert rows(dataset.splits(count, where)) == want
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("what", ["payload", "length", "plausible length"])
 @pytest.mark.parametrize("moment", ["before the index", "after the index"])
 @pytest.mark.parametrize("on_error", ["skip", "stop", "resync"])

@@ -236,7 +236,7 @@ def everything_of(reader: StreamReader, way: str) -> list[bytes]:
     return [bytes(payload) for payload in iter(reader.read_message, None)]
 
 
-@in_one_test
+@in_one_test(step=4)
 @pytest.mark.parametrize("way", ["messages", "batches", "process", "read"])
 @pytest.mark.parametrize("name", ["none", "crc16", "crc32", "sum24"])
 @every_source

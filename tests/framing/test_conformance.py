@@ -322,7 +322,7 @@ def recover_rows(name: str, guard: bool = False) -> list[tuple[int, RecoveryRepo
 guards = pytest.mark.parametrize("guard", [False, True], ids=["unguarded", "guarded"])
 
 
-@in_one_test
+@in_one_test(step=2)
 @guards
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in SOURCES])
 @file_modes
@@ -376,7 +376,7 @@ def flip_rows(name: str) -> list[tuple[bytes, str, int]]:
     return rows
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("read", [by_message, by_batch])
 @pytest.mark.parametrize("kind", ["bytes", "bytesio", "raw_file"])
 @file_modes

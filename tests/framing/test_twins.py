@@ -585,7 +585,7 @@ SOURCES_AND_CAPACITIES: dict[str, tuple[Callable[[bytes], Any], int]] = {
 }
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("way", WAYS)
 @every_chain
 def test_deframers_and_their_twins_read_the_same(chain, way):
@@ -602,7 +602,7 @@ def test_deframers_and_their_twins_read_the_same(chain, way):
             assert found == expected[kind], (name, kind, chosen)
 
 
-@in_one_test
+@in_one_test(step=3)
 @pytest.mark.parametrize("options", [{"allow_empty": False}, {"max_frame_len": 9}, {"max_frame_len": 0}])
 @pytest.mark.parametrize("base", [("default",), ("checksum", "crc32"), ("checksum", "none")], ids=lambda base: base[-1])
 @pytest.mark.parametrize("bound", [None, 5, 9, 12])

@@ -367,7 +367,7 @@ def test_a_torn_description_is_a_torn_tail(folder: Path, behind: bytes, capsys: 
     manifest = (folder / "journal.json").read_bytes()
     path = segments_of(folder)[10]
     head = head_of(path)
-    for size in [*range(22), *range(22, len(head), 20), len(head) - 1]:
+    for size in [*range(22), *range(22, len(head), 60), len(head) - 1]:
         for later in segments_of(folder).values():
             if later > path:
                 later.unlink()

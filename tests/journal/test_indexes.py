@@ -205,6 +205,47 @@ def test_next_writer_indexes_what_a_crash_has_left(tmp_path: Path) -> None:
         check_index(tmp_path / segment_name(first), first, count)
 
 
+def test_next_writer_indexes_what_closing_had_no_time_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rotation = RotationPolicy(max_frames=1000)
+    with monkeypatch.context() as patched:
+        # Nothing while it is open, and the half of a segment at its end.
+        patched.setattr(_indexing.Indexer, "work", lambda indexer: None)
+        JournalWriter(tmp_path, describe=EVENT).close()
+        with JournalWriter(tmp_path, describe=EVENT, rotate=rotation) as journal:
+            write_events(journal, range(1000))
+            journal.flush()
+            half = os.path.getsize(tmp_path / segment_name(0)) // 2
+            patched.setattr(_indexing, "MOST_AT_CLOSE", half)
+            patched.setattr(_indexing, "OPENING", half)
+            patched.setattr("flatstream.index.building.CHUNK", 4096)
+            patched.setattr("flatstream.index.building.WRITE_FROM", 1)
+            write_events(journal, range(1000, 3500))
+    first = index_of(tmp_path / segment_name(0))
+    assert isinstance(first, FileIndex)
+    assert 0 < first.covered < os.path.getsize(tmp_path / segment_name(0))
+    assert isinstance(index_of(tmp_path / segment_name(1000)), UnusableIndex)
+    with JournalWriter(tmp_path, describe=EVENT, rotate=rotation) as journal:
+        assert [report.action for report in journal.recovery] == ["sealed", "sealed", "sealed", "nothing"]
+    for number in (0, 1000, 2000):
+        check_index(tmp_path / segment_name(number), number, 1000)
+    check_index(tmp_path / segment_name(3000), 3000, 500)
+
+
+def test_closing_indexes_no_more_segments_than_it_has_time_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_indexing.Indexer, "work", lambda indexer: None)
+    with JournalWriter(tmp_path, describe=EVENT, rotate=RotationPolicy(max_frames=1)) as journal:
+        write_events(journal, range(100))
+    assert sum(name.endswith(".idx") for name in names(tmp_path)) == 64
+
+
+def test_segments_written_without_indexes_get_none_later(tmp_path: Path) -> None:
+    rotation = RotationPolicy(max_frames=100)
+    with JournalWriter(tmp_path, describe=EVENT, rotate=rotation, index=False) as journal:
+        write_events(journal, range(350))
+    JournalWriter(tmp_path, describe=EVENT, rotate=rotation).close()
+    assert {name for name in names(tmp_path) if name.endswith(".idx")} == {segment_name(300) + ".idx"}
+
+
 def test_index_that_is_ahead_of_its_segment_is_cut_back_before_frames_follow(tmp_path: Path) -> None:
     path = tmp_path / segment_name(0)
     with JournalWriter(tmp_path, describe=EVENT) as journal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def test_threads_that_commit_at_once_leave_a_whole_cursor(folder: Path) -> None:
         errors: set[int | None] = set()
 
         def commit() -> None:
-            for _ in range(200):
+            for _ in range(80):
                 try:
                     reader.commit()
                 except OSError as error:
@@ -183,3 +184,27 @@ def test_a_folder_that_somebody_else_has_made_is_synced_in_its_parent(
     monkeypatch.setattr("flatstream.journal.writer.sync_folder", synced.append)
     with JournalWriter(tmp_path / "j"):
         assert synced == [str(tmp_path / "j")]
+
+
+@pytest.mark.parametrize("what", ["segment", "folder", "moved folder"])
+def test_what_somebody_removes_under_the_writer_is_told(tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "journal"
+    with JournalWriter(folder) as writer:
+        writer.write_payload(b"first")
+        writer.flush()
+        assert writer.health() == []
+        assert writer.metrics().segments == 1
+        if what == "segment":
+            (folder / f"{0:020}.fs").unlink()
+        elif what == "folder":
+            shutil.rmtree(folder)
+        else:
+            folder.rename(tmp_path / "other")
+        # No write fails because of it.
+        writer.write_payload(b"second")
+        writer.flush()
+        (text,) = writer.health()
+        assert text.startswith("the segment in use is not at its path any more, so that what is written may be lost: ")
+        assert text.endswith(f"{0:020}.fs: No such file or directory")
+        assert writer.metrics().segments == 0
+        assert writer.metrics().frames == 2

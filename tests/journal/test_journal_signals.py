@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import stat
 import threading
 import time
@@ -17,9 +18,12 @@ import pytest
 
 from flatstream import StreamReader
 from flatstream.errors import FlatStreamError
-from flatstream.journal import JournalReader, JournalWriter, RotationPolicy, SyncPolicy, _segments
+from flatstream.index import FileIndexer
+from flatstream.journal import JournalReader, JournalWriter, RotationPolicy, SyncPolicy, _indexing, _keeper, _segments
 from flatstream.journal import writer as journal_writer
+from flatstream.tools import check_index
 from support.alarms import Alarm
+from support.events import EVENT, write_events
 from support.extent import EVERYTHING
 from support.gated import wait_until
 from support.interrupts import Interrupted, Interruption
@@ -242,6 +246,85 @@ def test_a_handler_in_the_middle_of_a_write_cannot_wait(tmp_path: Path, disk: Di
         ends(lambda: journal.write_payloads([b"b", b"c"]))
         assert told == ["reentrant call: this JournalWriter is in the middle of another operation"]
         journal.wait_durable()
+
+
+@contextlib.contextmanager
+def closing_on_a_signal(journal: JournalWriter) -> Iterator[list[str]]:
+    """Has a signal close the journal, as programs do that are asked to end; gives what came of it."""
+    seen: list[str] = []
+
+    def handle(number: int, frame: Any) -> None:
+        try:
+            journal.close()
+            seen.append("closed")
+        except RuntimeError as error:
+            seen.append(str(error))
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("point", ["stop", "seal", "index"])
+def test_a_handler_can_close_in_the_middle_of_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    journal = JournalWriter(tmp_path / "j", describe=EVENT)
+    monkeypatch.setattr(_indexing.Indexer, "work", lambda indexer: None)
+    write_events(journal, range(100))
+    points: dict[str, tuple[Any, str]] = {
+        "stop": (_keeper.Keeper, "stop"),
+        "seal": (JournalWriter, "_seal_last"),
+        "index": (FileIndexer, "finish"),
+    }
+    kind, name = points[point]
+    do = getattr(kind, name)
+
+    def do_signalled(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(kind, name, do)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return do(*arguments, **options)
+
+    monkeypatch.setattr(kind, name, do_signalled)
+    with closing_on_a_signal(journal) as seen:
+        journal.close()
+    assert seen == ["closed"]
+    assert journal.closed
+    assert not journal._keeper.is_running
+    with JournalWriter(tmp_path / "j") as again:
+        assert again.position == 100
+    report = check_index(tmp_path / "j")
+    assert [one.state for one in report.checks] == ["fits"]
+
+
+def test_a_handler_cannot_close_in_the_middle_of_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = JournalWriter(tmp_path / "j", buffer_size=0)
+    segments = journal._segments
+    fit, waits = segments._fit, threading.Event()
+
+    def keep(wanted: int) -> None:
+        waits.set()
+        # As the thread does before it syncs: it waits for the end of the write.
+        journal._call_exclusively(lambda: None)
+
+    def fit_signalled(*arguments: Any) -> tuple[int, int]:
+        journal._keeper.wake()
+        assert waits.wait(JOIN_SECONDS)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return fit(*arguments)
+
+    with monkeypatch.context() as patch, closing_on_a_signal(journal) as seen:
+        patch.setattr(journal, "_keep", keep)
+        patch.setattr(segments, "_fit", fit_signalled)
+        began = time.monotonic()
+        journal.write_payload(b"abc")
+    assert seen == ["reentrant call: this JournalWriter is in the middle of another operation"]
+    # Not as long as `close` waits for its thread.
+    assert time.monotonic() - began < _keeper.PATIENCE / 2
+    journal.close()
+    assert frames_of(tmp_path / "j") == {0: b"abc"}
 
 
 def test_an_exception_in_the_middle_of_a_sync_leaves_names_to_sync(

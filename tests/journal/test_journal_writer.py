@@ -57,7 +57,7 @@ def test_frames_are_numbered_through_segments_and_openings(tmp_path: Path, check
     assert list(segments_of(directory)) == list(range(0, 1000, 100))
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("buffer_size", [0, 100, 5000, 64 * 1024])
 @pytest.mark.parametrize("max_bytes", [1, 300, 4096, 10_000])
 def test_no_segment_is_larger_than_its_limit_but_for_one_large_frame(

@@ -222,7 +222,7 @@ def raised_by_reading(file: Any) -> Exception | None:
 
 def test_cut_at_any_place_gives_what_is_before_and_an_error(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    for cut in spread(range(30, len(SEALED)), 20):
+    for cut in spread(range(30, len(SEALED)), 50):
         path.write_bytes(SEALED[:cut])
         with StreamReader(path, "crc32") as reader:
             found: list[bytes] = []

@@ -95,7 +95,7 @@ TAKING: dict[str, Callable[[FrameSerializer], bytes]] = {
 }
 
 
-@in_one_test
+@in_one_test(step=4)
 @every_mode
 @pytest.mark.parametrize("taking", TAKING)
 @pytest.mark.parametrize("buffer_size", [1, 100, 65_536, 1 << 22])

@@ -8,6 +8,7 @@ other reader: another way through the same one has to do. test_benchmarks.py run
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import platform
 import re
@@ -426,6 +427,11 @@ RESULTS: dict[str, Any] = {
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+@functools.cache
+def drawn() -> str:
+    return chart.draw(RESULTS)
+
+
 def drawn_texts(svg: str) -> list[ElementTree.Element]:
     root = ElementTree.fromstring(svg.encode())
     assert root.tag == f"{SVG}svg"
@@ -433,7 +439,7 @@ def drawn_texts(svg: str) -> list[ElementTree.Element]:
 
 
 def test_chart_shows_names_times_day_and_machine() -> None:
-    texts = ["".join(element.itertext()).strip() for element in drawn_texts(chart.draw(RESULTS))]
+    texts = ["".join(element.itertext()).strip() for element in drawn_texts(drawn())]
     assert set(chart.PANELS) <= set(texts)
     assert f"{chart.SLICE_PANEL}: the whole question" in texts
     assert any("20 files with 760,000 messages each" in text for text in texts)
@@ -448,7 +454,7 @@ def test_chart_shows_names_times_day_and_machine() -> None:
 
 def test_chart_has_the_fastest_on_top() -> None:
     heights = {}
-    for element in drawn_texts(chart.draw(RESULTS)):
+    for element in drawn_texts(drawn()):
         text = "".join(element.itertext()).strip()
         if text in ("52.2 ns", "576 ns", "3.89 µs"):
             (height,) = re.findall(r"translate\([\d.]+ ([\d.]+)\)", element.get("transform", "")) or [element.get("y")]
@@ -457,7 +463,7 @@ def test_chart_has_the_fastest_on_top() -> None:
 
 
 def test_same_results_give_the_same_bytes() -> None:
-    first = chart.draw(RESULTS)
+    first = drawn()
     assert "Matplotlib v" not in first
     assert "dc:date" not in first
     # Neither the order in the file nor the settings of the one who draws make a difference.
@@ -467,7 +473,7 @@ def test_same_results_give_the_same_bytes() -> None:
 
 
 def test_every_colour_of_the_chart_has_one_for_dark_pages() -> None:
-    svg = chart.draw(RESULTS)
+    svg = drawn()
     rules, _, drawing = svg.partition("</style>")
     _, _, rules = rules.partition("@media (prefers-color-scheme: dark) {")
     changed = dict(
@@ -537,7 +543,7 @@ def test_results_that_are_no_object_are_refused() -> None:
 def test_command_draws_a_results_file(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(RESULTS))
     chart.main([str(tmp_path / "results.json"), str(tmp_path / "chart.svg")])
-    assert (tmp_path / "chart.svg").read_text(encoding="utf-8") == chart.draw(RESULTS)
+    assert (tmp_path / "chart.svg").read_text(encoding="utf-8") == drawn()
 
 
 @pytest.mark.parametrize(

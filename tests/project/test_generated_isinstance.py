@@ -32,6 +32,7 @@ def unchecked_calls(text: str) -> list[str]:
     return [match[0] for match in UNCHECKED.finditer(text)]
 
 
+@pytest.mark.long  # the compiler takes a second
 def test_pattern_in_generated_code_is_what_loses_the_error(tmp_path: Path) -> None:
     pytest.importorskip("Cython")
     source = tmp_path / "sample.pyx"

@@ -49,6 +49,7 @@ def shared(config: pytest.Config, tests: list[str]) -> list[list[str]]:
         scheduler.add_node(process)
         scheduler.add_node_collection(process, tests)
     scheduler.schedule()
+    # By turns, so that none is faster.
     while sum(process.run_one(scheduler) for process in processes):
         pass
     assert scheduler.tests_finished

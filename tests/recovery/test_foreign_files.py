@@ -96,7 +96,7 @@ FOREIGN: dict[str, tuple[str | None, bytes]] = {
 every_foreign_file = pytest.mark.parametrize("kind", FOREIGN)
 
 
-@in_one_test
+@in_one_test(step=3)
 @every_foreign_file
 @every_mode
 def test_foreign_file_authorises_nothing_and_is_not_changed(mode: Mode, kind: str, tmp_path: Path) -> None:

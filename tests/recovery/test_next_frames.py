@@ -68,6 +68,7 @@ def test_frame_with_a_damaged_length_is_passed_over(mode: Mode) -> None:
 
 @pytest.mark.parametrize("longest", [0, 50, 10_000_000])
 @strong
+@pytest.mark.usefixtures("quick_reference")
 def test_long_frame_that_begins_first_wins_over_short_ones_behind_it(name: str, longest: int) -> None:
     mode = MODES[name]
     # Short frames inside of a long one's payload are examined before it, because they cost less.
@@ -80,6 +81,7 @@ def test_long_frame_that_begins_first_wins_over_short_ones_behind_it(name: str, 
 
 @in_one_test
 @strong
+@pytest.mark.usefixtures("quick_reference")
 def test_long_frame_is_found_though_nothing_plausible_follows_it(name: str) -> None:
     mode = MODES[name]
     data = noise(21) + corpus(mode, [noise(20_000)]).data + b"\xff" * 40
@@ -255,7 +257,9 @@ def test_frame_behind_others_that_cost_too_much_to_examine_is_found() -> None:
     assert find_next_frames(mode.deframer(), integers * 2, 8, False, 0) == (-1, 8)
 
 
-@pytest.mark.parametrize("name", ["crc16", "crc32", "crc64", "xxhash64"])
+@pytest.mark.parametrize(
+    "name", ["crc16", "xxhash64", *(pytest.param(name, marks=pytest.mark.long) for name in ("crc32", "crc64"))]
+)
 def test_frame_of_usual_length_is_found_among_lengths_that_cost_too_much(name: str) -> None:
     mode = MODES[name]
     integers = small_integers(1 << 18, 5000)

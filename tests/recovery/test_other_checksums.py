@@ -25,7 +25,7 @@ def damaged(checksum: str, at: int) -> bytes:
     return bytes(data)
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("at", [0, 2, 5, 13, 30])
 @pytest.mark.parametrize(("written", "given"), PAIRS)
 def test_recovery_never_allows_a_cut(written: str, given: str, at: int) -> None:
@@ -47,7 +47,7 @@ def test_recovery_names_the_checksum_behind_the_tear() -> None:
     assert caught.value.offset < frames.ends[3]
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("at", [0, 2, 5, 13, 30])
 @pytest.mark.parametrize(("written", "given"), [pair for pair in PAIRS if MODES[pair[1]].checksum_type is not None])
 def test_opening_with_recover_raises_and_changes_nothing(written: str, given: str, at: int, tmp_path: Path) -> None:

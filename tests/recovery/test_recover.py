@@ -306,7 +306,7 @@ def test_recover_file_device_fault_comes_through_as_itself() -> None:
 # Recover, truncate, append, read again is byte-exact and the second recovery is clean
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("opener", ["bytesio", "raw", "buffered"])
 @every_mode
 def test_recover_truncate_append_read_again_is_byte_exact(mode: Mode, opener: str, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_zeros_behind_the_last_frame_or_that_make_it_incomplete_are_a_torn_tail_
         assert recover(stream.data[:cut] + bytes(end - 1 - cut)) == (5, begin, TORN)
 
 
-@in_one_test
+@in_one_test(step=2)
 @every_source
 @every_mode
 def test_zeros_are_a_torn_tail_from_every_source(mode: Mode, source_kind: Any, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from flatstream import (
     Validator,
 )
 from reference import framing as reference
+from support.extent import in_one_test
 from support.python_strategies import PythonDeframer
 from support.shared_writers import FRAMERS, PythonXxHash64, SlowSink, numbered, open_sink
 from support.sinks import PlainSink
@@ -59,6 +60,7 @@ def assert_all_there(stream: bytes, frames: int, checksum: str = "none") -> None
 
 
 @switching
+@in_one_test(step=3)
 @pytest.mark.parametrize("framer", FRAMERS)
 @pytest.mark.parametrize("buffer_size", [0, 100, 65_536])
 @pytest.mark.parametrize("kind", ["file", "pipe", "socket", "object"])
@@ -249,6 +251,7 @@ DEFRAMERS: dict[str, tuple[Callable[[], Deframer], str]] = {
 
 
 @switching
+@in_one_test(step=3)
 @pytest.mark.parametrize("deframer", DEFRAMERS)
 @pytest.mark.parametrize("capacity", [64, 4096])
 @pytest.mark.parametrize("kind", ["memory", "file", "pipe"])

@@ -220,7 +220,7 @@ def test_framer_by_itself_writes_a_huge_payload_without_a_copy(size):
         assert sink.pieces == [size.to_bytes(4, "little"), (address(payload), size)]
 
 
-@pytest.mark.parametrize("bound", [2**31 - 1, 2**31])
+@pytest.mark.parametrize("bound", [pytest.param(2**31 - 1, marks=pytest.mark.long), 2**31])
 def test_bound_at_the_edge_lets_its_own_length_pass_and_no_more(bound):
     sink = SizeCountingSink()
     with StreamWriter(sink, DefaultFramer().bounded(bound)) as writer:
@@ -235,13 +235,13 @@ def test_bound_at_the_edge_lets_its_own_length_pass_and_no_more(bound):
 def test_counts_and_offsets_of_a_writer_go_beyond_32_bits():
     sink = SizeCountingSink()
     with nothing(MOST) as payload, StreamWriter(sink, DefaultFramer().bounded(MOST)) as writer:
-        for _ in range(5):
+        for _ in range(2):
             writer.write_payload(payload)
         with nothing(2**32) as too_much, pytest.raises(InvalidFrameError) as caught:
             writer.write_payload(too_much)
-        assert writer.bytes_written == 5 * (4 + MOST)
-    assert (caught.value.frame, caught.value.offset) == (5, 5 * (4 + MOST))
-    assert sink.count == 5 * (4 + MOST)
+        assert writer.bytes_written == 2 * (4 + MOST)
+    assert (caught.value.frame, caught.value.offset) == (2, 2 * (4 + MOST))
+    assert sink.count == 2 * (4 + MOST)
 
 
 @pytest.mark.parametrize("size", HUGE)

@@ -144,7 +144,7 @@ ALL = itertools.product([by_message, by_batch, by_looking, by_kept_views], ["non
 @pytest.mark.parametrize(
     ("read", "checksum", "reports", "count"),
     [
-        *((*case, 3000) for case in QUICK),
+        *((*case, 1500) for case in QUICK),
         *(pytest.param(*case, 20_000, marks=pytest.mark.long) for case in ALL),
     ],
 )

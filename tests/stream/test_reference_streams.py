@@ -353,7 +353,7 @@ def check_reading(
     return stream
 
 
-@in_one_test
+@in_one_test(step=2)
 @source_kinds
 @every_mode
 def test_random_stream_is_read_as_the_reference_reads_it(mode, source_kind, folder):
@@ -369,7 +369,7 @@ def test_random_stream_is_read_as_the_reference_reads_it(mode, source_kind, fold
     check()
 
 
-@in_one_test
+@in_one_test(step=2)
 @source_kinds
 @every_mode
 def test_damaged_stream_is_read_as_the_reference_reads_it(mode, source_kind, folder):
@@ -444,7 +444,7 @@ def test_stream_that_comes_byte_by_byte_is_read_whole(mode, source):
 LARGE = [65535 - 12, 65536, 256 * 1024 - 4, 256 * 1024, (1 << 20) - 1, (1 << 20) + 1, 3_000_001]
 
 
-@in_one_test
+@in_one_test(step=4)
 @pytest.mark.parametrize("capacity", [1, 4096, 256 * 1024, 4 << 20])
 @pytest.mark.parametrize("kind", ["bytes", "raw_file", "bytesio", "socket", "pipe"])
 @pytest.mark.parametrize("mode", [MODES["none"], MODES["xxhash64"]], ids=lambda mode: mode.name)
@@ -652,7 +652,7 @@ def open_target(kind: str, folder: Path, shares: list[int]) -> Iterator[Target]:
             yield target
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("sink_kind", [*SINKS, "short", "interrupted"])
 @every_mode
 def test_random_writes_give_the_bytes_of_the_reference(mode, sink_kind, folder):
@@ -696,7 +696,7 @@ def test_sink_has_the_whole_stream_after_each_flush_and_never_anything_else(mode
     check()
 
 
-@in_one_test
+@in_one_test(step=4)
 @pytest.mark.parametrize("buffer_size", [0, 1, 65536, 1 << 20])
 @pytest.mark.parametrize("kind", SINKS)
 @pytest.mark.parametrize("mode", [MODES["none"], MODES["xxhash64"]], ids=lambda mode: mode.name)

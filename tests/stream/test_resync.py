@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flatstream import (
@@ -166,7 +166,7 @@ def test_wrong_bit_in_a_checksum_or_payload_loses_that_frame_only(
             assert reader.skipped == 1
 
 
-@in_one_test
+@in_one_test(step=2)
 @every_way
 @every_source
 def test_every_source_and_way_of_reading_gives_the_same(
@@ -376,7 +376,6 @@ def intact_frames(data: bytes, stream: Corpus) -> Iterator[bytes]:
             yield payload
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_random_damage_never_invents_nor_hides_a_frame_whose_checksum_is_strong(rng: random.Random) -> None:
     mode = MODES[rng.choice(STRONG)]

@@ -55,7 +55,7 @@ class Pipe(CutSource):
         return super().take(min(size, 4000))
 
 
-@pytest.mark.parametrize("length", [70_000, 1 << 20, 1_900_000_000])
+@pytest.mark.parametrize("length", [70_000, pytest.param(1 << 20, marks=pytest.mark.long), 1_900_000_000])
 def test_length_beyond_the_window_takes_no_more_than_the_window_from_a_pipe(length: int) -> None:
     stream = corpus(CRC32, [noise(200, number) for number in range(4000)])
     for frame in (0, 3, 2000):
@@ -176,7 +176,7 @@ def small_integers(size: int, below: int) -> bytes:
     return b"".join(generator.randrange(below).to_bytes(4, "little") for _ in range(size // 4))
 
 
-@pytest.mark.parametrize("name", ["crc16", "crc32", "crc64", "xxhash64"])
+@pytest.mark.parametrize("name", ["crc16", "crc32", pytest.param("crc64", marks=pytest.mark.long), "xxhash64"])
 @pytest.mark.parametrize("bit", [3, 30])
 def test_wrong_length_among_long_payloads_that_are_full_of_lengths_loses_one_frame(
     name: str, bit: int, tmp_path: Path
@@ -379,7 +379,7 @@ def seconds_for(data: bytes, batches: bool) -> float:
 
 
 @pytest.mark.parametrize("batches", [True, False])
-@pytest.mark.parametrize("place", [1, 3, 40])
+@pytest.mark.parametrize("place", [1, pytest.param(3, marks=pytest.mark.long), 40])
 def test_time_grows_with_the_damage_and_not_with_the_stream(batches: bool, place: int) -> None:
     few = min(seconds_for(damaged(2, place), batches) for _ in range(3))
     many = min(seconds_for(damaged(40, place), batches) for _ in range(2))

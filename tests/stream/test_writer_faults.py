@@ -22,7 +22,7 @@ import pytest
 from flatstream import DefaultFramer, FlatStreamError, Framer, StreamReader, StreamWriter
 from flatstream._core.stream.encoder import Encoder
 from reference import framing as reference
-from support.extent import in_one_test
+from support.extent import EVERYTHING, in_one_test
 from support.faults import device_error
 from support.python_strategies import PythonFramer
 from support.sinks import InterruptedSink, ShortSink
@@ -174,7 +174,7 @@ def calls_without_faults(buffer_size: int, short: int) -> int:
     return sink.calls
 
 
-@in_one_test
+@in_one_test(step=3)
 @pytest.mark.parametrize("number", DEVICE_ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("short", [1, 50, 10_000])
 @pytest.mark.parametrize("buffer_size", [0, 1, 16, 64, 4096])
@@ -726,7 +726,7 @@ class Schedule:
 @in_one_test
 @pytest.mark.parametrize("block", range(20))
 def test_random_faults_lose_and_repeat_nothing(block):
-    for seed in range(150 * block, 150 * (block + 1)):
+    for seed in range(150 * block, 150 * block + (150 if EVERYTHING else 60)):
         try:
             Schedule(seed).run(25)
         except BaseException as error:

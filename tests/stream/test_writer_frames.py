@@ -55,7 +55,7 @@ def some_payloads(seed: int, count: int, longest: int) -> list[bytes]:
 # What arrives
 
 
-@in_one_test
+@in_one_test(step=4)
 @pytest.mark.parametrize("buffer_size", [0, 50, 1000, 65_536])
 @pytest.mark.parametrize("checksum", CHECKSUMS)
 @every_sink

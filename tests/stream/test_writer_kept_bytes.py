@@ -42,7 +42,7 @@ class KeepingSink:
         return b"".join(self.pieces)
 
 
-@in_one_test
+@in_one_test(step=2)
 @pytest.mark.parametrize("checksum", ["none", "crc32"])
 @pytest.mark.parametrize("most", [1 << 40, 7, 70_000])
 @pytest.mark.parametrize("buffer_size", [0, 100, 65_536])

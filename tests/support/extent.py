@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import pytest
 
@@ -57,18 +57,36 @@ def spread(values: Iterable[T], step: int) -> list[T]:
     return [found[place] for place in sorted({0, 1, 2, last - 2, last - 1, last, *steps})]
 
 
-def in_one_test(test: Callable[..., None]) -> Callable[..., None]:
+@overload
+def in_one_test(test: Callable[..., None], /) -> Callable[..., None]: ...
+
+
+@overload
+def in_one_test(*, step: int) -> Callable[[Callable[..., None]], Callable[..., None]]: ...
+
+
+def in_one_test(test: Callable[..., None] | None = None, /, *, step: int = 1) -> Any:
     """All cases of the `parametrize` marks below as one test, which goes on after a failure and tells all of them.
+
+    With a `step`, `make test` does only those combinations of two marks or more whose places in their marks add up to
+    a multiple of it: of two marks, each value meets every `step`-th of the other's; of three, each pair of values
+    occurs, if the third mark has at least `step` of them.
 
     Each case has a `tmp_path` and a `monkeypatch` of its own. Other fixtures are shared by all cases. In
     `make test-long` the cases stay tests of their own, and those that are marked as long are there.
     """
+    if test is None:
+        return functools.partial(_in_one_test, step=step)
+    return _in_one_test(test, step)
+
+
+def _in_one_test(test: Callable[..., None], step: int) -> Callable[..., None]:
     if EVERYTHING:
         return test
     marks = getattr(test, "pytestmark", [])
     sweeps = [mark for mark in marks if mark.name == "parametrize"]
     assert sweeps, "no `parametrize` mark is below"
-    cases = [_merged(chosen) for chosen in itertools.product(*(_cases_of(mark) for mark in reversed(sweeps)))]
+    cases = _combinations([_cases_of(mark) for mark in reversed(sweeps)], step)
     given = {name for _, values in cases for name in values}
     file = test.__module__.rpartition(".")[2]
     cases = [(name, values) for name, values in cases if not is_left_to_long(file, values.values())]
@@ -112,6 +130,18 @@ def _run(test: Callable[..., None], values: dict[str, Any], own: list[str], numb
         return
     with pytest.MonkeyPatch.context() as monkeypatch:
         test(**values | {"monkeypatch": monkeypatch})
+
+
+def _combinations(sweeps: list[list[tuple[str, dict[str, Any]]]], step: int) -> list[tuple[str, dict[str, Any]]]:
+    """The cases of all marks, combined; with a `step`, along the diagonals only."""
+    # More than there are values in a mark would leave out some of the others' altogether.
+    assert step == 1 or step <= sorted(map(len, sweeps))[-2], "each value of each mark has to occur"
+    places = itertools.product(*(range(len(sweep)) for sweep in sweeps))
+    return [
+        _merged(sweep[place] for sweep, place in zip(sweeps, chosen, strict=True))
+        for chosen in places
+        if sum(chosen) % step == 0
+    ]
 
 
 def _cases_of(mark: pytest.Mark) -> list[tuple[str, dict[str, Any]]]:

@@ -186,7 +186,7 @@ def test_every_cut_is_recovered_and_appended_to(checksum: str, parts: int, tmp_p
     ends = [0, *ends_of(whole, checksum)]
     kinds = [None] + [1, 2, 2, 2, 3] * parts
     data = whole.read_bytes()
-    for cut in spread(range(len(data) + 1), 9):
+    for cut in spread(range(len(data) + 1), 20):
         path = tmp_path / f"{cut}.fs"
         path.write_bytes(data[:cut])
         last = max(place for place, end in enumerate(ends) if end <= cut)

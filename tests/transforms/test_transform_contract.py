@@ -54,7 +54,7 @@ def test_messages_come_back_with_every_checksum(case: Case, mode: Mode) -> None:
             assert reader._control_frames == sum(case.controls)
 
 
-@in_one_test
+@in_one_test(step=2)
 @every_transform
 @every_sink
 def test_every_sink_gets_the_stream(case: Case, sink_kind: SinkKind, tmp_path: Path) -> None:
