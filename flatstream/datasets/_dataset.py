@@ -582,8 +582,9 @@ class Dataset(Snapshot):
 
         Notes
         -----
-        Whoever reads a split opens its files by their paths. With ``on_error="stop"``, a file is in one split; with
-        "resync", so is one without a checksum. The dataset is not changed, and several threads may call this.
+        Whoever reads a split opens its files by their paths, which are absolute in it, also where those of the dataset
+        are not. With ``on_error="stop"``, a file is in one split; with "resync", so is one without a checksum. The
+        dataset is not changed, and several threads may call this.
         """
         from flatstream.datasets.splits import plan_splits
 

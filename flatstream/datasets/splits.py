@@ -237,7 +237,7 @@ class Split:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files."""
+        """The files: absolute paths, and URLs."""
         return tuple(dict.fromkeys(one.part.path for one in self.ranges))
 
     @property
@@ -312,13 +312,15 @@ def _pack(content: _Content) -> bytes:
         files[-1][1].append(one)
     number(len(files))
     for part, ranges in files:
-        pairs = enumerate(zip(before, part.path, strict=False))
-        shared = next((at for at, (one, other) in pairs if one != other), min(len(before), len(part.path)))
-        rest = part.path[shared:].encode("utf-8", "surrogateescape")
+        # Processes of engines have working directories of their own.
+        path = part.path if part.kind == "remote" else os.path.abspath(part.path)
+        pairs = enumerate(zip(before, path, strict=False))
+        shared = next((at for at, (one, other) in pairs if one != other), min(len(before), len(path)))
+        rest = path[shared:].encode("utf-8", "surrogateescape")
         number(shared)
         number(len(rest))
         out.extend(rest)
-        before = part.path
+        before = path
         number(
             KINDS.index(part.kind)
             | (4 if part.was_compressed else 0)

@@ -431,6 +431,21 @@ def test_info_says_what_an_index_has_and_why_it_is_left_aside(folder):
     assert result.status == 0
 
 
+def test_index_of_a_file_that_was_cut_back_is_continued_as_the_check_says(folder):
+    index("a.fs")
+    content = Path("a.fs").read_bytes()
+    # Before the end of the index's only message with blocks.
+    Path("a.fs").write_bytes(content[: len(content) // 2])
+    checked = call_flatstream("index", "--check", "a.fs")
+    assert "its index fits; 0 blocks of wall_time_ns, covers 0 bytes of" in checked.output
+    assert checked.lines[0].endswith(": flatstream index a.fs continues it")
+    assert checked.lines[1] == "  1 message of it is about another end of the stream"
+    done = call_flatstream("index", "a.fs")
+    assert done.lines[0].startswith("a.fs: index brought up to date; ")
+    assert "did not fit" not in done.output
+    assert call_flatstream("index", "--check", "a.fs").output.count("fits; 0 blocks") == 0
+
+
 @pytest.mark.parametrize("kind", ["text", "stream", "damaged", "empty", "zeros"])
 def test_info_says_of_a_file_in_the_place_of_an_index_what_index_does_with_it(folder, kind):
     index("a.fs")

@@ -311,6 +311,23 @@ def test_another_process_reads_a_split(tmp_path: Path) -> None:
     assert len(rows([splits[1]])) > 50
 
 
+def test_splits_of_relative_paths_are_read_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "data", stream(range(60)), stream(range(60, 100)))
+    with JournalWriter("journal", "crc32", describe=EVENT, rotate=RotationPolicy(max_frames=40)) as writer:
+        write_events(writer, range(100, 200))
+    flatstream.seal(min((tmp_path / "journal").glob("*.fs")), remove=True)
+    (tmp_path / "plain.fs").write_bytes(stream(range(200, 210)))
+    for paths in (["data", "journal", "plain.fs"], ["./data/*.fs", "other/../journal", "plain.fs"]):
+        splits = flatstream.dataset(paths).splits(4)
+        monkeypatch.chdir(tmp_path / "other")
+        assert rows(splits) == [*range(210)]
+        assert splits[0].paths[0] == str(tmp_path / "data" / "part-0.fs")
+        monkeypatch.chdir(tmp_path)
+
+
 def test_a_split_says_what_it_reads(tmp_path: Path) -> None:
     split = flatstream.dataset(write(tmp_path, stream(range(30)))).splits(1)[0]
     assert repr(split) == f"<Split of {split.size:,} bytes in part-0.fs>"
