@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from flatstream._compressed import LONGEST_MAGIC, begins_compressed, decompressed
 from flatstream._core.stream.encoder import Encoder
+from flatstream._files import duplicate
 from flatstream._lock import open_for_writing
 from flatstream._remote import is_url, open_url
 from flatstream._seekable import open_seekable
@@ -185,7 +186,7 @@ def _refuse_datagrams(value: Any, role: str) -> None:
             kind = value.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
         elif stat.S_ISSOCK(os.fstat(fd := value.fileno()).st_mode):
             # The socket object closes its descriptor.
-            with socket.socket(fileno=os.dup(fd)) as same:
+            with socket.socket(fileno=duplicate(fd)) as same:
                 kind = same.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
         else:
             return

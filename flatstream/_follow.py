@@ -19,6 +19,7 @@ import time
 from typing import Any
 
 from flatstream._endpoints import Source, compression_of, is_path
+from flatstream._files import open_at_once
 from flatstream._remote import is_url
 from flatstream.errors import InvalidFrameError
 
@@ -86,7 +87,7 @@ def follow_path(path: Any) -> Source:
             offset=0,
             frame=0,
         )
-    file = io.FileIO(path, "rb")
+    file = io.FileIO(path, "rb", opener=open_at_once)
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise io.UnsupportedOperation(f"follow=True needs a regular file, got {path!r:.100}")

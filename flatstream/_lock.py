@@ -22,6 +22,8 @@ import stat
 import sys
 import time
 
+from flatstream._files import check_regular, open_at_once, open_descriptor
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -121,7 +123,7 @@ def who_writes(path: str | os.PathLike[str]) -> str | None:
     """Which process has locked the file to write it, as text; None if none has, or if that cannot be known."""
     # O_NONBLOCK: the path may name a pipe.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    fd = os.open(path, flags)
+    fd = open_descriptor(path, flags)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -193,7 +195,7 @@ def _release_in_child() -> None:
                 except OSError:
                     # Writing to this raises OSError. The descriptor is not simply closed, because a file object has its
                     # number, which would be another file's soon.
-                    _replace(fd, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+                    _replace(fd, open_descriptor(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     _kept_from_children.clear()
 
 
@@ -203,12 +205,14 @@ def _separate(fd: int) -> None:
     Raises OSError if there is no /proc, or no right to open the file any more.
     """
     flags = fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK)
-    _replace(fd, os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC))
+    _replace(fd, open_descriptor(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC))
 
 
 def _replace(fd: int, fresh: int) -> None:
-    os.dup2(fresh, fd, inheritable=False)
-    os.close(fresh)
+    try:
+        os.dup2(fresh, fd, inheritable=False)
+    finally:
+        os.close(fresh)
 
 
 def _count_fork() -> None:
@@ -220,7 +224,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_count_fork, after_in_child=_release_in_child)
 
 
-def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = True) -> io.FileIO:
+def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = True, regular: bool = False) -> io.FileIO:
     """Opens a file to append to it, which is locked and then, with mode "wb", emptied.
 
     Parameters
@@ -232,19 +236,32 @@ def open_for_writing(path: str | os.PathLike[str], mode: str, *, lock: bool = Tr
         another program has emptied the file, writing goes on at its beginning.
     lock : bool
         Whether to lock it (see `lock_file`); a forked child does not keep the lock.
+    regular : bool
+        Whether it must be a regular file. Otherwise, opening a pipe waits for its reader.
 
     Raises
     ------
     OSError
-        The file cannot be opened, or it is locked. It is unchanged.
+        The file cannot be opened, or it is locked. It is unchanged. EINVAL: it must be a regular file, and is not.
     """
 
     def opener(name: str, flags: int) -> int:
         flags = flags & ~os.O_TRUNC | os.O_APPEND
+        if regular:
+            # Of no meaning for regular files.
+            flags |= getattr(os, "O_NONBLOCK", 0)
         for _ in range(REPLACEMENTS):
             forks = _forks
-            fd = os.open(name, flags, 0o666)
             try:
+                fd = open_descriptor(name, flags, 0o666)
+            except OSError as error:
+                if regular and error.errno == errno.ENXIO:
+                    # A pipe without a reader, or a socket.
+                    check_regular(name, name)
+                raise
+            try:
+                if regular:
+                    check_regular(fd, name)
                 if not lock:
                     return fd
                 status = os.fstat(fd)
@@ -285,10 +302,14 @@ def open_for_reading(written: io.FileIO) -> io.FileIO:
     OSError
         It cannot be opened, or its path names another file now.
     """
-    file = io.FileIO(written.name, "rb")
-    if not os.path.sameopenfile(file.fileno(), written.fileno()):
+    # Somebody may have put a pipe in its place.
+    file = io.FileIO(written.name, "rb", opener=open_at_once)
+    try:
+        if not os.path.sameopenfile(file.fileno(), written.fileno()):
+            raise OSError(errno.EBUSY, "another process has replaced the file", written.name)
+    except BaseException:
         file.close()
-        raise OSError(errno.EBUSY, "another process has replaced the file", written.name)
+        raise
     return file
 
 

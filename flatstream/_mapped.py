@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from flatstream._compressed import LONGEST_MAGIC, begins_compressed, decompressed
 from flatstream._endpoints import Source
+from flatstream._files import open_at_once
 from flatstream._remote import is_url
 from flatstream.errors import InvalidFrameError
 
@@ -65,7 +66,7 @@ def map_path(path: str | os.PathLike[str], look: Callable[[io.FileIO], T]) -> tu
     name = os.fsdecode(path)
     if is_url(name):
         raise ValueError(f"a URL cannot be mapped into memory: {name!r:.200}")
-    with io.FileIO(path, "rb", opener=_open_at_once) as file:
+    with io.FileIO(path, "rb", opener=open_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise io.UnsupportedOperation(f"mmap=True needs a regular file, which this is not: {name!r:.200}")
@@ -86,8 +87,3 @@ def map_path(path: str | os.PathLike[str], look: Callable[[io.FileIO], T]) -> tu
         memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
     mapped = MappedFile(name, memory)
     return Source(mapped, {"buffer": memory}, owned=True), found
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Opens a file, and does not wait for the writer of a named pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -20,7 +20,16 @@ from flatstream._core.base.checks import index_argument
 from flatstream._core.framing.deframer import index_frames
 from flatstream._core.stream.frame_search import SearchStoppedError, find_frames, header_size_of
 from flatstream._endpoints import compression_of, is_path
-from flatstream._files import check_new, give_name, open_partial, say_what_is_full, sync, sync_folder
+from flatstream._files import (
+    check_new,
+    duplicate,
+    give_name,
+    open_descriptor,
+    open_partial,
+    say_what_is_full,
+    sync,
+    sync_folder,
+)
 from flatstream._finding import find_checksum
 from flatstream._lock import open_for_writing, who_writes
 from flatstream._remote import is_url
@@ -387,7 +396,7 @@ def copy_sealed(
         writer.abandon()
     sync(target.fileno())
     # With another descriptor of the same file, because the reader closes what it reads.
-    copy = io.FileIO(os.dup(target.fileno()), "rb")
+    copy = io.FileIO(duplicate(target.fileno()), "rb")
     copy.seek(0)
     name = str(target.name)
     sealed: SeekableFile | None = None
@@ -556,7 +565,7 @@ def _open_new(path: str) -> io.FileIO:
 
 def open_private(path: str, flags: int) -> int:
     """Opens a new file that others cannot read. It gets the mode of the stream when it is complete."""
-    return os.open(path, flags, 0o600)
+    return open_descriptor(path, flags, 0o600)
 
 
 def _remove(path: str) -> None:

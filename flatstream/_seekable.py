@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flatstream._compressed import ZSTANDARD, DecompressedFile
 from flatstream._core.base.pickling import fail_to_pickle
+from flatstream._files import duplicate
 from flatstream._peeked import PeekedFile, read_fully
 from flatstream._seek_table import (
     MOST_INNER,
@@ -312,7 +313,7 @@ class SeekableFile(PeekedFile):
 
     def again(self) -> SeekableFile:
         """The same file once more, at its beginning, to be read beside this object. It must have a descriptor."""
-        other = SeekableFile(io.FileIO(os.dup(self.fileno()), "rb"), self.name, self._table, fill=self._fill)
+        other = SeekableFile(io.FileIO(duplicate(self.fileno()), "rb"), self.name, self._table, fill=self._fill)
         other._checked = self._checked
         return other
 

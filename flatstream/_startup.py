@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from flatstream._core.framing.deframer import NonEmptyDeframer
 from flatstream._core.stream.frame_search import find_next_frames
 from flatstream._file_types import checksum_of_first_frame
-from flatstream._files import give_name, sync, sync_folder
+from flatstream._files import give_name, open_descriptor, sync, sync_folder
 from flatstream._lock import open_for_reading, open_for_writing
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import ChecksumType, NoChecksum
@@ -170,7 +170,7 @@ def save_tail(source: io.FileIO, begin: int, path: str) -> str:
 def _open_copy(name: str, flags: int, permissions: int = 0) -> io.FileIO:
     # Not another file through a symbolic link; and a pipe of that name does not block.
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    return io.FileIO(name, "r+b", opener=lambda path, own: os.open(path, flags | own, permissions))
+    return io.FileIO(name, "r+b", opener=lambda path, own: open_descriptor(path, flags | own, permissions))
 
 
 def _is_beginning(copy: io.FileIO, source: io.FileIO, begin: int) -> bool:
@@ -232,7 +232,7 @@ def _make_empty(path: str, mode: int) -> str:
         os.unlink(name)
     for name in _new_names(path, "new"):
         try:
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            fd = open_descriptor(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
             continue
         try:

@@ -8,6 +8,7 @@ import os
 import stat
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from flatstream._core.base.exclusive import Exclusive
 from flatstream._core.stream.encoder import begin_session, check_buffer_size
 from flatstream._core.stream.memory_policy import MemoryPolicy
 from flatstream._endpoints import Sink, open_sink
+from flatstream._files import duplicate
 from flatstream._message_writer import MessageWriter
 from flatstream._startup_report import StartupReport
 from flatstream.checksums import Checksum, ChecksumType
@@ -212,18 +214,21 @@ class StreamWriter(MessageWriter):
 
     def _sync(self) -> None:
         # Another descriptor of the same file, so that the file can be closed meanwhile, and its number used again.
-        descriptor = self._call_exclusively(self._duplicate_descriptor)
+        held: list[int] = []
         try:
+            self._call_exclusively(partial(self._duplicate_descriptor, held))
             self.flush()
             try:
-                getattr(os, "fdatasync", os.fsync)(descriptor)
+                getattr(os, "fdatasync", os.fsync)(held[0])
             except OSError as error:
                 self._refuse_after_failed_sync(error)
                 raise
         finally:
-            os.close(descriptor)
+            if held:
+                os.close(held[0])
 
-    def _duplicate_descriptor(self) -> int:
+    def _duplicate_descriptor(self, held: list[int]) -> None:
+        """Appends it to `held`: what is returned through compiled code can be lost when a signal handler raises."""
         if self._endpoint is None:
             raise ValueError("this StreamWriter is closed")
         sink = self._endpoint.target
@@ -234,7 +239,7 @@ class StreamWriter(MessageWriter):
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
             raise io.UnsupportedOperation(f"the sink is no regular file, so it cannot be synced: {sink!r:.100}")
-        return os.dup(descriptor)
+        held.append(duplicate(descriptor))
 
     def close(self) -> None:
         """Flushes, and closes the sink if the writer opened it. A second call does nothing.

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flatstream._files import duplicate
 from flatstream._seekable import SeekableFile
 from flatstream.cli._inputs import Input, Opened
 from flatstream.cli._plans import HexPlan, Loss, Plan, Row
@@ -149,7 +150,7 @@ def _place_of_last(
 
 def _reader_at(file: io.FileIO | SeekableFile, known: StreamReader, offset: int) -> StreamReader:
     """Reads the same file from an offset on; nothing else uses the position of `file`."""
-    again = file.again() if isinstance(file, SeekableFile) else io.FileIO(os.dup(file.fileno()), "rb")
+    again = file.again() if isinstance(file, SeekableFile) else io.FileIO(duplicate(file.fileno()), "rb")
     try:
         again.seek(offset)
         return _Owning(again, known.deframer, on_error="resync")

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flatstream._files import open_descriptor
 from flatstream.datasets._export_state import Export, NewFile
 from flatstream.datasets._unify import convert, nullable_field
 from flatstream.tools.conversion._shapes import VariableLists
@@ -171,7 +172,7 @@ class Files:
                 if len(self._open) >= MOST_OPEN:
                     self._finish(next(iter(self._open)))
                 # No path that is taken is written over.
-                os.close(os.open(file.new.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                os.close(open_descriptor(file.new.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
                 file.writer = pq.ParquetWriter(
                     file.new.path,
                     self._schema,

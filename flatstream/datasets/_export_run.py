@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from flatstream._files import say_what_is_full, sync
+from flatstream._files import open_descriptor, say_what_is_full, sync
 from flatstream._ranges import RangeFile, open_ranges, ranges_of
 from flatstream.datasets._export_files import Files
 from flatstream.datasets._export_report import Lost, ParquetReport
@@ -514,7 +514,7 @@ def _make_lasting(part: Part) -> None:
     another frame.
     """
     with contextlib.suppress(FileNotFoundError, PermissionError):
-        fd = os.open(part.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        fd = open_descriptor(part.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
             sync(fd)
         finally:

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
-from flatstream._files import check_new, give_name, sync, sync_folder
+from flatstream._files import check_new, give_name, open_descriptor, sync, sync_folder
 from flatstream._lock import open_for_writing
 from flatstream._ranges import RangeFile
 from flatstream.checksums import XxHash64
@@ -502,7 +502,7 @@ def _give_one(new: str, path: str) -> int:
 
 
 def _sync_file(path: str) -> None:
-    fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    fd = open_descriptor(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
         sync(fd)
     finally:

@@ -86,7 +86,7 @@ class IndexFile:
         self.parsed: Parsed | None = None
         self._writer: StreamWriter | None = None
         existed = _check_kind(path)
-        self._file = open_for_writing(path, "ab", lock=True)
+        self._file = open_for_writing(path, "ab", regular=True)
         try:
             self.status = status = os.fstat(self._file.fileno())
             if not existed:

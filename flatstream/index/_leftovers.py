@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from flatstream._files import open_descriptor
 from flatstream._index_hook import leftover_of_index
 from flatstream._lock import try_lock
 
@@ -123,7 +124,7 @@ def _unescaped(text: str) -> str:
 
 
 def _remove(path: str, looks_like_one: Callable[[bytes], bool]) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = open_descriptor(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:

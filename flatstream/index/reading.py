@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flatstream._files import open_descriptor
 from flatstream._index_hook import index_paths
 from flatstream._remote import is_url
 from flatstream.index._fields import IndexedField, field_at, identifier_of, others_of
@@ -302,7 +303,7 @@ def _read_file(name: str, stream: _Ranges) -> tuple[_Read, os.stat_result | None
                 raise _UnusableError(f"it has {remote.size} bytes, which is too many for the stream")
             return _Read(parse_index(remote.read_at(0, remote.size))), None
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    fd = os.open(name, flags)
+    fd = open_descriptor(name, flags)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

@@ -467,7 +467,7 @@ def _recover(options: argparse.Namespace, output: _Output) -> Outcome:
 def _locked(directory: str) -> Any:
     path = os.path.join(directory, LOCK)
     try:
-        return open_for_writing(path, "ab")
+        return open_for_writing(path, "ab", regular=True)
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise OSError(errno.EBUSY, f"{error.strerror}; nothing was changed", directory) from None

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
-from flatstream._files import sync_folder
+from flatstream._files import open_regular, sync_folder
 from flatstream._sealing import SealReport, copy_sealed, open_private
 from flatstream._startup import new_tail_names
 from flatstream.framing import Deframer
@@ -220,7 +220,7 @@ class Compressor:
     def _begin(self, name: str) -> _Work | None:
         path = os.path.join(self._directory, name)
         try:
-            source = io.FileIO(path, "rb")
+            source = open_regular(path)
         except FileNotFoundError:
             # Removed, or lost.
             self._left_alone.add(name)
@@ -235,7 +235,10 @@ class Compressor:
                     self._tell(logging.WARNING, "%s is not as it was sealed, and is not compressed", name)
                 source.close()
                 return None
-            target = io.FileIO(path + COMPRESSED + UNFINISHED, "w+b", opener=open_private)
+            # What an attempt has left, or somebody's pipe, which nobody may read.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path + COMPRESSED + UNFINISHED)
+            target = io.FileIO(path + COMPRESSED + UNFINISHED, "x+b", opener=open_private)
         except BaseException:
             source.close()
             raise

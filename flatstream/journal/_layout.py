@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from flatstream._files import sync, sync_folder
+from flatstream._files import open_regular, sync, sync_folder
 from flatstream._index_hook import SUFFIX as ENDING_OF_INDEX
 from flatstream._lock import open_for_writing
 from flatstream.errors import FlatStreamError
@@ -283,7 +283,7 @@ def read_manifest(directory: str) -> Manifest | None:
     """
     path = os.path.join(directory, MANIFEST)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = json.loads(file.read())
         if content["format"] != FORMAT:
             raise FlatStreamError(
@@ -344,7 +344,7 @@ def write_atomically(path: str, data: bytes) -> None:
     """
     new = f"{path}.new"
     # Locked, so that of two who write it each one replaces it with what itself has written.
-    with open_for_writing(new, "wb") as file:
+    with open_for_writing(new, "wb", regular=True) as file:
         try:
             view = memoryview(data)
             while view:
@@ -388,8 +388,8 @@ def read_cursor(path: str) -> Cursor | None:
         The file holds no cursor.
     """
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            text = file.read().strip()
+        with open_regular(path) as file:
+            text = file.readall().decode("ascii", "replace").strip()
     except FileNotFoundError:
         return None
     try:

@@ -173,7 +173,7 @@ def _recover_segment(segment: Segment, deframer: Deframer, seal: Sealed | None) 
     """Makes a segment one that ends with a whole frame, unless it is damaged. `seal` is what is known of it, if it has
     its size: then no crash has torn it, and what is not whole is damaged.
     """
-    with open_for_writing(segment.path, "ab") as file, open_for_reading(file) as source:
+    with open_for_writing(segment.path, "ab", regular=True) as file, open_for_reading(file) as source:
         size = os.fstat(file.fileno()).st_size
         error: FlatStreamError | None = None
         report: RecoveryReport | None = None

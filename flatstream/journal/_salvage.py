@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from flatstream._core.stream.frame_search import header_size_of
-from flatstream._files import check_new, sync, sync_folder
+from flatstream._files import check_new, open_descriptor, sync, sync_folder
 from flatstream._salvage import salvage
 from flatstream.checksums import ChecksumType
 from flatstream.description import Description
@@ -299,7 +299,7 @@ def _piece(
     """
     path = segment_path(folder, first)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-    with open(source, "rb", buffering=0) as old, open(os.open(path, flags, 0o666), "wb", buffering=0) as new:
+    with open(source, "rb", buffering=0) as old, open(open_descriptor(path, flags, 0o666), "wb", buffering=0) as new:
         _write_all(new, description)
         old.seek(begin)
         left = end - begin

@@ -11,6 +11,7 @@ import io
 import os
 from typing import TypeAlias
 
+from flatstream._files import open_regular
 from flatstream._follow import read_once
 from flatstream._seek_table import read_table
 from flatstream._seekable import SeekableFile
@@ -39,13 +40,15 @@ def open_segment(segment: Segment) -> SegmentFile:
         It was removed.
     ImportError
         It is compressed, and there is no package for Zstandard.
+    OSError
+        It cannot be opened; EINVAL: it is no regular file.
     """
     plain = segment.plain_path
     try:
-        return io.FileIO(plain, "rb")
+        return open_regular(plain)
     except FileNotFoundError:
         # Compressed since it was listed, or before.
-        raw = io.FileIO(plain + COMPRESSED, "rb")
+        raw = open_regular(plain + COMPRESSED)
     try:
 
         def raw_at(offset: int, size: int) -> bytes:

@@ -24,6 +24,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from flatstream._files import OpenFolder
 from flatstream._lock import open_for_writing
 from flatstream.journal._heads import Heads
 from flatstream.journal._layout import DIGITS, Segment, segment_path
@@ -504,7 +505,7 @@ class SegmentSink:
         is_ours = self._begun == path
         self._begun = path
         try:
-            return open_for_writing(path, "xb")
+            return open_for_writing(path, "xb", regular=True)
         except FileExistsError:
             if is_ours:
                 file = self._open_again(path)
@@ -521,12 +522,12 @@ class SegmentSink:
 
     def _open_again(self, path: str) -> io.FileIO:
         try:
-            return open_for_writing(path, "ab")
+            return open_for_writing(path, "ab", regular=True)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
             # The traceback of the exception still has the file, and its lock. The lock of the journal is enough.
-            return open_for_writing(path, "ab", lock=False)
+            return open_for_writing(path, "ab", regular=True, lock=False)
 
     # A full disk
 
@@ -626,8 +627,8 @@ class SegmentSink:
             if not file.closed:
                 self.sync_descriptor(file.fileno())
         if names > self._synced_names:
-            if self._folder is not None:
-                self.sync_descriptor(self._folder)
+            if self._folder is not None and (folder := self._folder.fileno()) is not None:
+                self.sync_descriptor(folder)
             self._synced_names = names
         self.latencies.add(time.perf_counter() - started)
         self.syncs += 1
@@ -681,9 +682,8 @@ class SegmentSink:
         for one in list(self.ended):
             one.file.close()
         self.file.close()
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            os.close(folder)
+        if self._folder is not None:
+            self._folder.close()
 
     def in_use(self) -> EndedSegment:
         """The segment in use, as if it had ended now."""
@@ -693,10 +693,10 @@ class SegmentSink:
         return EndedSegment(self.file, segment, behind, self.size, self.began, time.time())
 
 
-def _open_folder(directory: str) -> int | None:
-    """A descriptor of a folder to sync it; None where that is not possible."""
+def _open_folder(directory: str) -> OpenFolder | None:
+    """A folder, to sync it; None where that is not possible."""
     try:
-        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (PermissionError, AttributeError):
-        # A folder in which one may write and not look cannot be synced, nor can one on Windows.
+        return OpenFolder(directory)
+    except PermissionError:
+        # A folder in which one may write and not look cannot be synced.
         return None

@@ -203,7 +203,7 @@ class JournalWriter(StreamWriter):
             os.mkdir(self._directory)
         # Each time: whoever made it may have been killed before this.
         sync_folder(self._directory)
-        self._lock_file = open_for_writing(os.path.join(self._directory, LOCK), "ab")
+        self._lock_file = open_for_writing(os.path.join(self._directory, LOCK), "ab", regular=True)
         segments: SegmentSink | None = None
         self._keeper = Keeper(self)
         try:
@@ -287,12 +287,12 @@ class JournalWriter(StreamWriter):
             first, name = last.first, os.path.basename(last.path)
             known = manifest.sealed.pop(name, None)
             began = manifest.begun.get(name, began if known is None else known.began)
-            file = open_for_writing(last.path, "ab")
+            file = open_for_writing(last.path, "ab", regular=True)
             if how.clears_last:
                 os.ftruncate(file.fileno(), 0)
         else:
             first = number
-            file = open_for_writing(segment_path(self._directory, first), "xb")
+            file = open_for_writing(segment_path(self._directory, first), "xb", regular=True)
         try:
             manifest.begun = {os.path.basename(segment_path(self._directory, first)): began}
             try:
