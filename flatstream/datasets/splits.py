@@ -435,7 +435,8 @@ def read_split(
         A file cannot be read. FileNotFoundError: it was removed. (The segment of a journal that retention has removed
         is left out, as it is by the dataset.)
     FlatStreamError
-        A file is damaged, and ``on_error="raise"``; or it is not the file any more that the splits were planned for.
+        A file is damaged, and ``on_error="raise"``; or it is not the file any more that the splits were planned for. Or
+        the folder of a journal is not there.
     """
     if not isinstance(split, Split):
         raise TypeError(f"expected a Split, got {split!r:.100}")

@@ -220,10 +220,38 @@ def test_a_segment_that_is_removed_meanwhile_is_left_out(tmp_path: Path) -> None
     assert rows(splits) == [*range(10, 30)]
 
 
+@pytest.mark.parametrize("now", ["nothing", "a folder", "another journal", "no manifest"])
+def test_a_journal_that_is_not_there_is_an_error(tmp_path: Path, now: str) -> None:
+    # As on a worker that lacks the shared folder, or has a journal of its own at the same path.
+    folder = tmp_path / "journal"
+    with JournalWriter(folder, "crc32", describe=EVENT, rotate=RotationPolicy(max_frames=10)) as writer:
+        write_events(writer, range(30))
+    dataset = flatstream.dataset(folder)
+    splits = dataset.splits(2)
+    assert rows(splits) == [*range(30)]
+    if now == "no manifest":
+        (folder / "journal.json").unlink()
+        min(folder.glob("*.fs")).unlink()
+    else:
+        folder.rename(tmp_path / "elsewhere")
+    if now == "a folder":
+        folder.mkdir()
+    elif now == "another journal":
+        with JournalWriter(folder, "crc32", describe=EVENT) as writer:
+            write_events(writer, range(3))
+        # The first segment of the other one has the same name.
+        splits = splits[1:]
+    for split in splits[:1]:
+        with pytest.raises(FlatStreamError, match="neither the segment nor its journal is here"):
+            rows([split])
+    with pytest.raises((FlatStreamError, FileNotFoundError)):
+        dataset.count()
+
+
 def test_a_file_that_is_removed_meanwhile_is_an_error(tmp_path: Path) -> None:
     splits = flatstream.dataset(write(tmp_path, stream(range(9)), stream(range(9)))).splits(2)
     (tmp_path / "part-0.fs").unlink()
-    with pytest.raises(FileNotFoundError, match="part-0"):
+    with pytest.raises(FileNotFoundError, match=r"removed .*, or is not seen from this machine: .*part-0"):
         rows(splits)
 
 
