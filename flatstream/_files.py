@@ -64,9 +64,15 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
     Raises
     ------
     OSError
-        It cannot be opened. EINVAL: it is something else, such as a named pipe, which is not waited for.
+        It cannot be opened. EINVAL: it is something else, such as a socket, or a named pipe, which is not waited for.
     """
-    file = io.FileIO(path, "rb", opener=open_at_once)
+    try:
+        file = io.FileIO(path, "rb", opener=open_at_once)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            # A socket.
+            check_regular(path, path)
+        raise
     try:
         check_regular(file.fileno(), path)
     except BaseException:

@@ -13,8 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, NoReturn
 
 from flatstream.errors import FlatStreamError
-from flatstream.journal._worker import Worker
-from flatstream.journal._writing_thread import held_lock
+from flatstream.journal._worker import Worker, held_lock
 
 if TYPE_CHECKING:
     from flatstream.journal.writer import JournalWriter

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 
-from flatstream.journal._writing_thread import held_lock
+__all__ = ["Worker", "held_lock"]
 
-__all__ = ["Worker"]
+# A thread that waits for the end looks again after so many seconds: an exception of a signal handler may have ended
+# another one's call of `join` that would have woken it.
+LOOK_EVERY = 0.5
+
+
+def held_lock() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 class Worker:
@@ -50,10 +60,14 @@ class Worker:
         """Whether the caller is this thread, at work."""
         return self._ident == threading.get_ident()
 
-    def join(self, seconds: float) -> bool:
-        """Waits until the work has ended, but at most so many seconds; returns whether it has."""
-        if self.is_working() and self._end.acquire(timeout=seconds):
-            self._end.release()
+    def join(self, seconds: float | None) -> bool:
+        """Waits until the work has ended, but at most so many seconds, if not None; returns whether it has."""
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        while self.is_working():
+            if self._end.acquire(timeout=max(min(end - time.monotonic(), LOOK_EVERY), 0)):
+                self._end.release()
+            elif time.monotonic() >= end:
+                break
         return not self.is_working()
 
     def _run(self) -> None:

@@ -14,15 +14,17 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from itertools import islice
 from typing import Any, NoReturn
 
 from flatstream._at_exit import PATIENCE
 from flatstream._core.base.pickling import fail_to_pickle
 from flatstream.errors import FlatStreamError
+from flatstream.journal._worker import Worker, held_lock
 from flatstream.writer import StreamWriter
 
-__all__ = ["LOOK_EVERY", "WritingThread", "held_lock", "logger", "seconds_argument"]
+__all__ = ["LOOK_EVERY", "WritingThread", "logger", "seconds_argument"]
 
 logger = logging.getLogger("flatstream.journal")
 
@@ -53,8 +55,8 @@ class _Request:
         The answer.
     """
 
-    def __init__(self, target: int, wants_sync: bool) -> None:
-        self.target = target
+    def __init__(self, wants_sync: bool) -> None:
+        self.target = 0
         self.wants_sync = wants_sync
         self.done = held_lock()
         self.error: BaseException | None = None
@@ -121,9 +123,7 @@ class WritingThread:
         # Since when the writer's buffer has had payloads.
         self._unflushed_since: float | None = None
         reference = weakref.ref(self, _forget)
-        self._thread = threading.Thread(
-            target=_run, args=(reference, self._wake), name="flatstream-threaded-writer", daemon=True
-        )
+        self._thread = Worker(partial(_run, reference, self._wake), "flatstream-threaded-writer")
         self._set_limit()
         self._thread.start()
         _writers[id(reference)] = reference
@@ -149,7 +149,12 @@ class WritingThread:
         """The error that was not delivered yet, which counts as delivered now."""
         error, self._error = self._error, None
         if error is not None:
-            self._set_limit()
+            try:
+                self._set_limit()
+            except BaseException:
+                # Of a signal handler: nobody has heard of the error yet.
+                self._error = error
+                raise
         return error
 
     def _raise_fatal(self) -> NoReturn:
@@ -161,52 +166,79 @@ class WritingThread:
             f"this {type(self).__name__} refuses to go on, and {self.lost} payloads that were queued are lost: {told}"
         ) from error
 
-    def _check_other_thread(self, why: str) -> None:
-        if threading.get_ident() == self._thread.ident:
+    def _is_in_call(self) -> bool:
+        """Whether this thread is in the middle of a call that has the mutex, which a signal handler (or a finalizer)
+        interrupts. The writing thread comes no further then. To be asked without the mutex.
+        """
+        return bool(self._mutex._is_owned())  # type: ignore[attr-defined]
+
+    def _check_can_wait(self, why: str, is_in_call: bool) -> None:
+        """Raises RuntimeError if this thread cannot wait for the writing thread."""
+        if self._thread.is_current():
             raise RuntimeError(
                 f"reentrant call: this is the thread of this {type(self).__name__}, in the middle of a write: {why}"
+            )
+        if is_in_call:
+            raise RuntimeError(
+                f"reentrant call: this {type(self).__name__} is in the middle of another call of this thread, which a "
+                f"signal handler interrupts: {why}"
             )
 
     def _wait_for_thread(self, wants_sync: bool, timeout: float | None) -> None:
         """Waits until everything that was put before is finished with, and flushed or synced; or closed."""
         seconds = math.inf if timeout is None else seconds_argument("timeout", timeout)
-        with self._mutex:
-            if self._is_forked:
-                self._check_can_put()
-            self._check_other_thread("it would wait for itself")
-            if self._fatal is not None:
-                self._raise_fatal()
-            if self._is_closed:
-                # By a call of another thread. Everything is handed over.
-                return
-            request = self._request(wants_sync)
-        self._wait(request, seconds)
-
-    def _request(self, wants_sync: bool) -> _Request:
-        """Asks the thread to finish with everything that is queued. With the mutex."""
-        request = _Request(self._finished + len(self._batch) + len(self._queue), wants_sync)
-        self._requests.append(request)
-        self._wake_thread()
-        return request
-
-    def _wait(self, request: _Request, seconds: float) -> None:
-        end = time.monotonic() + seconds
+        is_in_call = self._is_in_call()
+        request = _Request(wants_sync)
         try:
-            while not request.done.acquire(timeout=max(min(LOOK_EVERY, end - time.monotonic()), 0)):
-                with self._mutex:
-                    if self._is_forked:
-                        self._check_can_put()
-                    if time.monotonic() >= end and request in self._requests:
-                        raise TimeoutError(
-                            errno.ETIMEDOUT,
-                            f"{len(self._queue) + len(self._batch)} payloads were not all handed over within "
-                            f"{seconds:g} s; they stay in the queue",
-                        )
-        finally:
-            with self._mutex, contextlib.suppress(ValueError):
-                self._requests.remove(request)
+            with self._mutex:
+                if self._is_forked:
+                    self._check_can_put()
+                self._check_can_wait("it would wait for itself", is_in_call)
+                if self._fatal is not None:
+                    self._raise_fatal()
+                if self._is_closed:
+                    # By a call of another thread. Everything is handed over.
+                    return
+                self._ask(request)
+            self._wait(request, seconds)
+        except BaseException:
+            self._give_up(request)
+            raise
         if request.error is not None:
             raise request.error
+
+    def _ask(self, request: _Request) -> None:
+        """Asks the thread to finish with everything that is queued. With the mutex."""
+        request.target = self._finished + len(self._batch) + len(self._queue)
+        self._requests.append(request)
+        self._wake_thread()
+
+    def _give_up(self, request: _Request) -> None:
+        """Waits no longer. What the answer was, if there is one already, the next call hears."""
+        with self._mutex:
+            if request in self._requests:
+                self._requests.remove(request)
+                return
+            error = request.error
+            if error is None or self._fatal is not None:
+                return
+            # What the sink met is over when it works.
+            if self._failing_since is not None or self._is_closed or not isinstance(error, (OSError, MemoryError)):
+                self._deliver(error)
+
+    def _wait(self, request: _Request, seconds: float) -> None:
+        """Waits until a request is answered. After an exception, the caller gives it up."""
+        end = time.monotonic() + seconds
+        while not request.done.acquire(timeout=max(min(LOOK_EVERY, end - time.monotonic()), 0)):
+            with self._mutex:
+                if self._is_forked:
+                    self._check_can_put()
+                if time.monotonic() >= end and request in self._requests:
+                    raise TimeoutError(
+                        errno.ETIMEDOUT,
+                        f"{len(self._queue) + len(self._batch)} payloads were not all handed over within "
+                        f"{seconds:g} s; they stay in the queue",
+                    )
 
     # Between producers and the thread. All of these are called with the mutex.
 
@@ -241,6 +273,11 @@ class WritingThread:
             waiter.release()
 
     # The thread
+
+    def _log(self, level: int, text: str, *arguments: Any) -> None:
+        """Whatever somebody's handler of the log raises does not end the thread."""
+        with contextlib.suppress(BaseException):
+            logger.log(level, text, *arguments)
 
     def _answer(self, requests: Iterable[_Request], error: BaseException | None = None) -> None:
         """Ends the waiting of calls. Without an error they get the one that was not delivered yet, if there is one."""
@@ -345,7 +382,7 @@ class WritingThread:
             is_first = self._error is None
             self._deliver(error)
         if is_first:
-            logger.warning("%r: a payload was refused: %s: %s", self, type(error).__name__, error)
+            self._log(logging.WARNING, "%r: a payload was refused: %s: %s", self, type(error).__name__, error)
         return True
 
     def _can_go_on(self) -> bool:
@@ -422,7 +459,7 @@ class WritingThread:
             # Nothing was lost by it, so there is nothing left to do for who did not hear of it.
             if isinstance(self._error, (OSError, MemoryError)):
                 self._take_error()
-        logger.warning("%r: writing works again after %.3f s", self, seconds)
+        self._log(logging.WARNING, "%r: writing works again after %.3f s", self, seconds)
 
     def _fail(self, error: BaseException) -> bool:
         """Notes that the sink fails. Returns False."""
@@ -447,7 +484,8 @@ class WritingThread:
                     self._deliver(error)
             self._answer(self._requests, error)
         if is_first:
-            logger.warning(
+            self._log(
+                logging.WARNING,
                 "%r: writing fails, and is tried again: %s: %s; %d payloads are queued",
                 self,
                 type(error).__name__,
@@ -473,7 +511,8 @@ class WritingThread:
                     self._raise_fatal()
                 except FlatStreamError as told:
                     self._answer([request], told)
-        logger.error(
+        self._log(
+            logging.ERROR,
             "%r: refuses to go on, and %d payloads that were queued are lost: %s: %s",
             self,
             lost,
@@ -490,7 +529,8 @@ class WritingThread:
                 return
             (began, before), self._episode = self._episode, None
             dropped = self.dropped - before
-        logger.warning(
+        self._log(
+            logging.WARNING,
             "%r: the queue is empty again; %d payloads were dropped in %.3f s",
             self,
             dropped,
@@ -530,13 +570,17 @@ class WritingThread:
             if not payloads and not pending:
                 return None
             what = f"{payloads} payloads in its queue" if payloads else f"{pending} bytes in its buffer"
-            return what, self._request(False)
+            request = _Request(False)
+            self._ask(request)
+            return what, request
 
     def _end_exit(self, what: str, request: _Request, end: float) -> tuple[str, type[Warning]]:
         """Waits for the request, not longer than until `end`; returns a warning."""
         why = ""
         try:
             self._wait(request, max(end - time.monotonic(), 0))
+            if request.error is not None:
+                raise request.error
         except TimeoutError:
             why = "its thread could not hand them over in time"
         except Exception as error:
@@ -558,12 +602,6 @@ def _run(reference: weakref.ref[WritingThread], wake: threading.Lock) -> None:
         if seconds is None:
             return
         wake.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
-
-
-def held_lock() -> threading.Lock:
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
 
 
 def seconds_argument(name: str, value: Any) -> float:

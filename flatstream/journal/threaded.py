@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from flatstream._core.base.checks import index_argument
 from flatstream.errors import FlatStreamError
 from flatstream.journal._messages import MessageCopier
-from flatstream.journal._writing_thread import LOOK_EVERY, WritingThread, held_lock, logger
+from flatstream.journal._worker import held_lock
+from flatstream.journal._writing_thread import LOOK_EVERY, WritingThread, logger
 from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class ThreadedWriter(WritingThread):
         refuses to go on, and what was queued is lost: the text says how many payloads (each time).
     RuntimeError
         From a put in a forked child or after the interpreter began to exit; from the thread itself (a sink that calls
-        the writer that writes to it).
+        the writer that writes to it). From what would wait (flush, sync, close, a put without room) in a signal handler
+        that interrupts another call of this object in the few instructions in which it must not be: nothing was done.
 
     Notes
     -----
@@ -189,13 +191,15 @@ class ThreadedWriter(WritingThread):
         is_first_drop = False
         while True:
             waiter = None
+            is_in_call = self._is_in_call()
             with self._mutex:
                 self._check_can_put()
                 queue = self._queue
                 if len(queue) < self.capacity:
-                    queue.append(payload)
-                    if len(queue) >= self._wake_at:
+                    # First, so that no payload lies there unseen if a signal handler raises in between.
+                    if len(queue) + 1 >= self._wake_at:
                         self._wake_thread()
+                    queue.append(payload)
                     return
                 if self.when_full == "raise":
                     raise BlockingIOError(
@@ -204,11 +208,12 @@ class ThreadedWriter(WritingThread):
                 if self.when_full != "block":
                     is_first_drop = self._count_drop()
                     if self.when_full == "drop_oldest":
-                        queue.popleft()
+                        # In this order, so that requests are answered if a signal handler raises in between.
                         self._finished += 1
+                        queue.popleft()
                         queue.append(payload)
                     break
-                self._check_other_thread("a put would wait for itself")
+                self._check_can_wait("a put would wait for itself", is_in_call)
                 waiter = held_lock()
                 self._waiters.append(waiter)
             while not waiter.acquire(timeout=LOOK_EVERY):
@@ -257,9 +262,10 @@ class ThreadedWriter(WritingThread):
         if self._is_forked:
             self._is_closed = True
             return
+        is_in_call = self._is_in_call()
         with self._mutex:
             if not self._is_closing:
-                self._check_other_thread("it cannot be closed from there")
+                self._check_can_wait("it cannot be closed from there", is_in_call)
                 # In this order, so that no put is accepted if a signal handler raises in between.
                 self._refuse(ValueError, f"this {type(self).__name__} is closed")
                 self._is_closing = True
@@ -310,7 +316,13 @@ class ThreadedWriter(WritingThread):
             error.add_note(f"closing the threaded writer failed too: {type(second).__name__}: {second}")
 
     def __del__(self) -> None:
-        if not self._is_made or self._is_closed or self._is_forked:
+        if not self._is_made:
+            # An exception of a signal handler can end `__init__` when the thread runs already.
+            if (wake := self.__dict__.get("_wake")) is not None:
+                with contextlib.suppress(RuntimeError):
+                    wake.release()
+            return
+        if self._is_closed or self._is_forked:
             return
         with self._mutex:
             queued, endpoint = len(self._queue) + len(self._batch), self.writer._endpoint

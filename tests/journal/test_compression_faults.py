@@ -90,8 +90,9 @@ def test_every_call_that_fails_leaves_a_whole_journal(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patched:
         counting = Watched(patched)
         shutil.copytree(made, tmp_path / "counted")
+        compressor = compressor_of(tmp_path / "counted")
         counting.calls.clear()
-        finish(compressor_of(tmp_path / "counted"))
+        finish(compressor)
         count = len(counting.calls)
     assert count > 20
     for failing in spread(range(count), 12):

@@ -530,7 +530,7 @@ def test_closed_threaded_writer_refuses_everything_but_close() -> None:
         with pytest.raises(ValueError, match="this ThreadedWriter is closed"):
             function()
     threaded.close()
-    assert not threaded._thread.is_alive()
+    assert not threaded._thread.is_working()
     assert repr(threaded) == "<ThreadedWriter over <StreamWriter closed, 0 frames>>"
 
 

@@ -266,8 +266,7 @@ def test_collected_writer_hands_over_and_says_so(tmp_path: Path) -> None:
     assert path.read_bytes() == reference.encode([b"a", b"b"], "none")
     assert [warning.category for warning in caught] == [ResourceWarning]
     assert "unclosed threaded writer <ThreadedWriter over <StreamWriter to " in str(caught[0].message)
-    thread.join(30)
-    assert not thread.is_alive()
+    assert thread.join(30)
 
 
 def test_collected_writer_that_cannot_hand_over_says_so(tmp_path: Path) -> None:

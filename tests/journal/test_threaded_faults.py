@@ -257,7 +257,7 @@ def test_time_limit_loses_nothing_and_close_can_be_called_again(timeout: float) 
     writer.open(10)
     threaded.close(30)
     assert writer.memory.getvalue() == reference.encode([A, B], "none")
-    assert not threaded._thread.is_alive()
+    assert not threaded._thread.is_working()
 
 
 def test_thread_closes_the_writer_even_if_close_gave_up() -> None:
