@@ -312,8 +312,9 @@ def main() -> None:
     parser.add_argument("--machines", type=int, default=Plan.machines)
     parser.add_argument("--terabytes", type=float, default=Plan.bytes_per_day / 1e12, help="a day, of all machines")
     arguments = parser.parse_args()
-    if arguments.machines < 1 or not 0 < arguments.terabytes < 1e9:
-        parser.error("--machines and --terabytes must be greater than 0")
+    if not 1 <= arguments.machines <= 1_000_000 or not 0 < arguments.terabytes <= 10_000:
+        # Each segment is simulated.
+        parser.error("--machines must be from 1 to 1,000,000, and --terabytes greater than 0 and at most 10,000")
     print(report(Plan(arguments.machines, arguments.terabytes * 1e12)))
 
 

@@ -240,6 +240,9 @@ def index_text(found: StreamInfo, index: IndexInfo) -> str:
     """What its index has, or why it is left aside."""
     command = f"flatstream index {found.path}" if not is_url(found.path) else "flatstream index, where the file is,"
     anew = f"{command} builds it anew"
+    if index.is_foreign:
+        # It may be somebody's only copy of something.
+        anew = f"{command} leaves such a file as it is: move it away first"
     if index.is_useless:
         return f"not used: {index.reason}"
     if not index.segments and index.reason is not None:

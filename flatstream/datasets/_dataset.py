@@ -560,8 +560,8 @@ class Dataset(Snapshot):
         Parameters
         ----------
         n : int, optional
-            How many splits; there may be fewer, if there are few frames, or if a file cannot be cut: it is encrypted,
-            or compressed as a whole. By default, so many that each has some 64 MiB.
+            How many splits, at most 1,000,000; there may be fewer, if there are few frames or blocks, or if a file
+            cannot be cut: it is encrypted, or compressed as a whole. By default, so many that each has some 64 MiB.
         where : optional
             As for `batches`. `read_split` gives the rows that meet it, and splits leave out what an index says to have
             none.
@@ -582,8 +582,9 @@ class Dataset(Snapshot):
 
         Notes
         -----
-        Whoever reads a split opens its files by their paths. With ``on_error="stop"``, a file is in one split; with
-        "resync", so is one without a checksum. The dataset is not changed, and several threads may call this.
+        Whoever reads a split opens its files by their paths, which are absolute in it, also where those of the dataset
+        are not. With ``on_error="stop"``, a file is in one split; with "resync", so is one without a checksum. The
+        dataset is not changed, and several threads may call this.
         """
         from flatstream.datasets.splits import plan_splits
 

@@ -86,11 +86,11 @@ class Part:
         Raises
         ------
         OSError
-            It cannot be opened. FileNotFoundError: it was removed since.
+            It cannot be opened. FileNotFoundError: it was removed since; of a segment, by retention.
         ImportError, ValueError
             There is no package for its compression or kind of URL.
         FlatStreamError
-            It was replaced since, or became shorter.
+            It was replaced since, or became shorter. A segment: its journal is not there any more.
         """
         return OpenPart(*self._open())
 
@@ -107,7 +107,11 @@ class Part:
         """The file, and the size of the stream in the snapshot if that is known."""
         if self.kind == "segment":
             # It may have been written on, and compressed, since.
-            file: Any = open_segment(Segment(self.path, self.first))
+            try:
+                file: Any = open_segment(Segment(self.path, self.first))
+            except FileNotFoundError:
+                self._check_journal()
+                raise
             try:
                 self._check_segment(file)
             except BaseException:
@@ -121,8 +125,8 @@ class Part:
                 raise _with_hint(error, self.path) from None
             raise FileNotFoundError(
                 errno.ENOENT,
-                "the file was removed since the dataset was made or refreshed: refresh() looks at the files as they "
-                "are now",
+                "the file was removed since the dataset was made or refreshed, or is not seen from this machine: "
+                "refresh() looks at the files as they are now",
                 self.path,
             ) from error
         try:
@@ -183,6 +187,16 @@ class Part:
                 f"server gives no parts of it that would tell which: {REFRESH}"
             )
         return found
+
+    def _check_journal(self) -> None:
+        """Raises unless the journal of a segment is there, so that a missing segment is one that retention removed."""
+        assert self.journal is not None
+        if os.path.isdir(self.journal) if self.identity is None else identity_of(self.journal) == self.identity:
+            return
+        raise FlatStreamError(
+            f"{self.path}: neither the segment nor its journal is here: the folder was removed, has another journal "
+            f"now, or is not seen from this machine: {REFRESH}"
+        )
 
     def _check_segment(self, file: Any) -> None:
         """Raises if a segment is that of another journal."""

@@ -27,6 +27,9 @@ __all__ = ["Source", "find_sources", "share_out"]
 # The distance of the frames that leaping notes: a twentieth of a split, and at most this.
 MOST_STEP = 4 << 20
 
+# The length of a message, without a checksum and without a message. More splits than such frames are not looked for.
+LEAST_FRAME = 4
+
 # Where a cut would leave less than this share of a split on one side of the end of a stretch, it is not made.
 TOLERANCE = 0.1
 
@@ -139,6 +142,7 @@ def share_out(dataset: Dataset, sources: Sequence[Source], count: int) -> list[l
     total = sum(sizes)
     if not total:
         return [[(source, stretch) for source in sources for stretch in source.target.stretches or ()]][: len(sources)]
+    count = min(count, max(1, total // LEAST_FRAME))
     share = total / count
     splits: list[list[Run]] = [[] for _ in range(count)]
 

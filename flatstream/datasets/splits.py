@@ -44,6 +44,9 @@ __all__ = [
 # The default size of a split, which Dask, Ray and Spark recommend as that of a partition within a factor of two.
 SPLIT_BYTES = 64 << 20
 
+# The most splits of a plan: what is more is a mistake, as bytes in the place of a number.
+MOST_SPLITS = 1_000_000
+
 # How many sources a process keeps.
 KEPT_SOURCES = 16
 
@@ -234,7 +237,7 @@ class Split:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files."""
+        """The files: absolute paths, and URLs."""
         return tuple(dict.fromkeys(one.part.path for one in self.ranges))
 
     @property
@@ -309,13 +312,15 @@ def _pack(content: _Content) -> bytes:
         files[-1][1].append(one)
     number(len(files))
     for part, ranges in files:
-        pairs = enumerate(zip(before, part.path, strict=False))
-        shared = next((at for at, (one, other) in pairs if one != other), min(len(before), len(part.path)))
-        rest = part.path[shared:].encode("utf-8", "surrogateescape")
+        # Processes of engines have working directories of their own.
+        path = part.path if part.kind == "remote" else os.path.abspath(part.path)
+        pairs = enumerate(zip(before, path, strict=False))
+        shared = next((at for at, (one, other) in pairs if one != other), min(len(before), len(path)))
+        rest = path[shared:].encode("utf-8", "surrogateescape")
         number(shared)
         number(len(rest))
         out.extend(rest)
-        before = part.path
+        before = path
         number(
             KINDS.index(part.kind)
             | (4 if part.was_compressed else 0)
@@ -430,7 +435,8 @@ def read_split(
         A file cannot be read. FileNotFoundError: it was removed. (The segment of a journal that retention has removed
         is left out, as it is by the dataset.)
     FlatStreamError
-        A file is damaged, and ``on_error="raise"``; or it is not the file any more that the splits were planned for.
+        A file is damaged, and ``on_error="raise"``; or it is not the file any more that the splits were planned for. Or
+        the folder of a journal is not there.
     """
     if not isinstance(split, Split):
         raise TypeError(f"expected a Split, got {split!r:.100}")
@@ -492,7 +498,7 @@ def plan_splits(dataset: Dataset, n: int | None = None, where: Any = None) -> li
     from flatstream.datasets._planning import find_sources, share_out
 
     if n is not None:
-        n = int_argument("n", n, 1, 2**31 - 1)
+        n = int_argument("n", n, 1, MOST_SPLITS)
     sources = find_sources(dataset, where)
     count = math.ceil(_size_of(sources) / SPLIT_BYTES) if n is None else n
     source = SplitSource.of(dataset, where)
@@ -559,7 +565,7 @@ def split_by_time(
     from flatstream.datasets._by_time import share_by_time
 
     if n is not None:
-        n = int_argument("n", n, 1, 2**31 - 1)
+        n = int_argument("n", n, 1, MOST_SPLITS)
     source = SplitSource.of(dataset, where)
     name, shares = share_by_time(dataset, source, field, n, where)
     return name, [_split(source, runs, times) for runs, times in shares]

@@ -97,7 +97,7 @@ def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     Raises
     ------
     pyarrow.ArrowInvalid
-        A value does not fit.
+        A value does not fit. The message names the column and its type.
     """
     import pyarrow as pa
 
@@ -105,7 +105,12 @@ def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         return batch
     if not len(schema):
         return batch
-    arrays = [_cast(batch.column(index), field.type) for index, field in enumerate(schema)]
+    arrays = []
+    for column, field in zip(batch.columns, schema, strict=True):
+        try:
+            arrays.append(_cast(column, field.type))
+        except pa.ArrowInvalid as error:
+            raise pa.ArrowInvalid(f"the column {field.name!r} as {field.type}: {error}") from None
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

@@ -205,7 +205,7 @@ def make_plan(options: Mapping[str, str], wanted: Any) -> _Plan:
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
         raise ValueError(f"flatstream has no option {unknown[0]!r}; its options are {', '.join(OPTIONS)}")
-    paths = json.loads(options["paths"]) if "paths" in options else []
+    paths = _array("paths", options["paths"], "a JSON array of paths") if "paths" in options else []
     if "path" in options:
         paths.append(options["path"])
     if not paths:
@@ -271,11 +271,23 @@ def _as_wanted(dataset: Dataset, wanted: Any) -> pa.Schema:
     return pa.schema(fields)
 
 
+def _array(name: str, text: str, expected: str) -> list[str]:
+    """The strings of a JSON array."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError(f"{name} must be {expected}, got {text!r:.200}")
+    return found
+
+
 def _names(text: str) -> list[str]:
     text = text.strip()
-    names = json.loads(text) if text.startswith("[") else [name.strip() for name in text.split(",")]
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"columns must be names with commas between them, or a JSON array of names, got {text!r:.200}")
+    expected = "names with commas between them, or a JSON array of names"
+    names = _array("columns", text, expected) if text.startswith("[") else [name.strip() for name in text.split(",")]
+    if not names or not all(names):
+        raise ValueError(f"columns must be {expected}, got {text!r:.200}")
     return list(dict.fromkeys(names))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import io
 import os
 import stat
@@ -17,6 +16,7 @@ from flatstream._lock import open_for_writing
 from flatstream.index._fields import IndexedField
 from flatstream.index._format import (
     CHECKSUM,
+    MOST_LOOKED_AT,
     OTHER_STREAM,
     Head,
     Parsed,
@@ -24,6 +24,7 @@ from flatstream.index._format import (
     encode_head,
     entry_table,
     parse_index,
+    was_index,
 )
 from flatstream.index._leftovers import remove_leftovers
 from flatstream.writer import StreamWriter
@@ -35,13 +36,6 @@ __all__ = ["IndexFile", "WrittenBlocks", "same_content"]
 
 # An index that has more bytes than this is not read to be continued.
 LARGEST = 1 << 30
-
-# How much of a file shows whether it is an index: its description names the messages by a name in this namespace.
-MOST_LOOKED_AT = 64 << 10
-NAMESPACE = b"flatstream.index"
-
-# The places of an index's first bytes that are the same in all indexes: not its checksum, nor when it was made.
-CONSTANT = (range(4), range(12, 60))
 
 
 @dataclass(frozen=True)
@@ -98,13 +92,13 @@ class IndexFile:
             if not existed:
                 self._set_mode(self._file)
             if status.st_size:
-                if _was_index(self._content(min(status.st_size, MOST_LOOKED_AT))):
+                if was_index(self._content(min(status.st_size, MOST_LOOKED_AT))):
                     self.parsed = parse_index(self._content(min(status.st_size, LARGEST)))
                 if self.parsed is None or self.parsed.problem == OTHER_STREAM:
                     raise FileExistsError(
                         errno.EEXIST, "at the path of the index there is a file that is none; it is left as it is", path
                     )
-            remove_leftovers(path, _was_index)
+            remove_leftovers(path, was_index)
         except BaseException:
             self._file.close()
             raise
@@ -196,26 +190,3 @@ def _check_kind(path: str) -> bool:
     if not stat.S_ISREG(mode):
         raise FileExistsError(errno.EEXIST, "the path of the index is that of no regular file", path)
     return True
-
-
-def _was_index(content: bytes) -> bool:
-    """Whether a file with this beginning is an index, or what a loss of power or damage has left of one.
-
-    Anything else is somebody's file, and must stay.
-    """
-    if content[16:20] == b"FSD1" and NAMESPACE in content:
-        return True
-    # After a loss of power, there may be zeros where the data should be.
-    kept = content.rstrip(b"\0")
-    whole = _description()
-    wrong = sum(kept[i] != whole[i] for part in CONSTANT for i in part if i < len(kept))
-    return not wrong or (wrong == 1 and NAMESPACE in content)
-
-
-@functools.cache
-def _description() -> bytes:
-    """The frame with which an index begins."""
-    file = io.BytesIO()
-    with StreamWriter(file, CHECKSUM, describe=entry_table()) as writer:
-        writer.flush()
-        return file.getvalue()

@@ -8,6 +8,7 @@ What is taken apart here is whole, verified and within bounds. Whether it fits a
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -20,6 +21,7 @@ from flatstream.errors import FlatStreamError
 from flatstream.index._fields import MAX_FIELDS, IndexedField
 from flatstream.reader import StreamReader
 from flatstream.schema import Schema, Table
+from flatstream.writer import StreamWriter
 
 if TYPE_CHECKING:
     from flatstream._core.column_reader.blocks import _Run
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKSUM",
     "MAX_BLOCKS",
+    "MOST_LOOKED_AT",
+    "NO_INDEX",
     "OTHER_STREAM",
     "VERSION",
     "BlocksEntry",
@@ -39,6 +43,7 @@ __all__ = [
     "fingerprint_of_first",
     "fingerprint_of_last",
     "parse_index",
+    "was_index",
 ]
 
 VERSION = 1
@@ -50,6 +55,15 @@ MAX_HASHED_FIRST = 64 << 10
 LARGEST = 2**62
 # What `parse_index` says of a stream that is described as one of other messages.
 OTHER_STREAM = "it is no index, but a stream of other messages"
+# What it says of a file that does not begin as an index does, not even as a damaged one.
+NO_INDEX = "it is no index"
+
+# How much of a file shows whether it is an index: its description names the messages by a name in this namespace.
+MOST_LOOKED_AT = 64 << 10
+NAMESPACE = b"flatstream.index"
+
+# The places of an index's first bytes that are the same in all indexes: not its checksum, nor when it was made.
+CONSTANT = (range(4), range(12, 60))
 
 
 @dataclass(frozen=True)
@@ -248,7 +262,7 @@ def parse_index(data: bytes) -> Parsed:
     try:
         description = reader.description
         if description is None:
-            return Parsed(None, [], 0, "it is no index")
+            return Parsed(None, [], 0, NO_INDEX if data and not was_index(data[:MOST_LOOKED_AT]) else "it is empty")
         if [root.table for root in description.roots] != [entry_table().name]:
             return Parsed(None, [], 0, OTHER_STREAM)
         for payload in reader:
@@ -265,6 +279,8 @@ def parse_index(data: bytes) -> Parsed:
         problem = f"it is damaged or torn: {error}"
     except (ValueError, UnicodeDecodeError) as error:
         problem = str(error)
+    if head is None and data and not was_index(data[:MOST_LOOKED_AT]):
+        problem = NO_INDEX
     if head is None and problem is None:
         problem = "it is empty"
     return Parsed(head, entries, head_end, problem)
@@ -337,3 +353,26 @@ def _parse_blocks(blocks: Any, head: Head, before: BlocksEntry | None, index_end
 def _total(counts: Any) -> int:
     """The sum of an array of NumPy, or of the standard library without it, of numbers of 32 bits."""
     return int(counts.sum()) if hasattr(counts, "sum") else sum(counts)
+
+
+def was_index(content: bytes) -> bool:
+    """Whether a file with this beginning is an index, or what a loss of power or damage has left of one.
+
+    Anything else is somebody's file, and must stay.
+    """
+    if content[16:20] == b"FSD1" and NAMESPACE in content:
+        return True
+    # After a loss of power, there may be zeros where the data should be.
+    kept = content.rstrip(b"\0")
+    whole = _description()
+    wrong = sum(kept[i] != whole[i] for part in CONSTANT for i in part if i < len(kept))
+    return not wrong or (wrong == 1 and NAMESPACE in content)
+
+
+@functools.cache
+def _description() -> bytes:
+    """The frame with which an index begins."""
+    file = io.BytesIO()
+    with StreamWriter(file, CHECKSUM, describe=entry_table()) as writer:
+        writer.flush()
+        return file.getvalue()

@@ -273,7 +273,7 @@ class FileIndexer:
         if parsed is not None and reason is None:
             entries = parsed.entries
             count = find_last(entries, self._ranges)
-            if entries and not count:
+            if entries and not count and entries[0].end <= self._ranges.size:
                 reason = "it is of another stream: the frames where it ends are others"
             elif (wrong := find_wrong(head, entries[:count])) is not None:
                 # Queries leave it aside, and would do so whatever is added to it.

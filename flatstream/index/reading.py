@@ -357,7 +357,9 @@ def _load(name: str, read: _Read, stream: _Ranges, table: Table | None, checksum
     entries = parsed.entries
     last = find_last(entries, stream)
     if last < len(entries):
-        notes.append(f"{len(entries) - last} of its messages are about another end of the stream")
+        left = len(entries) - last
+        said = f"{left} messages of it are" if left > 1 else "1 message of it is"
+        notes.append(f"{said} about another end of the stream")
     elif len(fields) == len(head.fields):
         whole = read.whole
         if whole is None:

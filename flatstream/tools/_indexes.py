@@ -57,6 +57,13 @@ class IndexInfo:
 
         return self.reason is not None and self.reason == UNSEEKABLE
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether what is in the place of the index is none, so that it is not replaced."""
+        from flatstream.index._format import NO_INDEX, OTHER_STREAM
+
+        return self.reason in (NO_INDEX, OTHER_STREAM)
+
 
 def index_of_file(path: str, table: Table | None, checksum: str | None) -> IndexInfo | None:
     """What is known of the index of a file, or of one at a URL; None if it has none."""

@@ -431,6 +431,48 @@ def test_info_says_what_an_index_has_and_why_it_is_left_aside(folder):
     assert result.status == 0
 
 
+def test_index_of_a_file_that_was_cut_back_is_continued_as_the_check_says(folder):
+    index("a.fs")
+    content = Path("a.fs").read_bytes()
+    # Before the end of the index's only message with blocks.
+    Path("a.fs").write_bytes(content[: len(content) // 2])
+    checked = call_flatstream("index", "--check", "a.fs")
+    assert "its index fits; 0 blocks of wall_time_ns, covers 0 bytes of" in checked.output
+    assert checked.lines[0].endswith(": flatstream index a.fs continues it")
+    assert checked.lines[1] == "  1 message of it is about another end of the stream"
+    done = call_flatstream("index", "a.fs")
+    assert done.lines[0].startswith("a.fs: index brought up to date; ")
+    assert "did not fit" not in done.output
+    assert call_flatstream("index", "--check", "a.fs").output.count("fits; 0 blocks") == 0
+
+
+@pytest.mark.parametrize("kind", ["text", "stream", "damaged", "empty", "zeros"])
+def test_info_says_of_a_file_in_the_place_of_an_index_what_index_does_with_it(folder, kind):
+    index("a.fs")
+    path = folder / "a.fs.idx"
+    content = bytearray(path.read_bytes())
+    # Of the last one, nothing is left by which it would be known as an index.
+    content[:] = {
+        "text": b"notes of somebody",
+        "stream": (folder / "plain.fs").read_bytes(),
+        "damaged": bytes(byte ^ 255 for byte in content[:2000]) + content[2000:],
+        "empty": b"",
+        "zeros": bytes(3000),
+    }[kind]
+    path.write_bytes(content)
+    text = row("a.fs", "index")
+    assert text is not None
+    assert text.startswith("left aside: it is ")
+    result = call_flatstream("index", "a.fs")
+    if kind in ("empty", "zeros"):
+        assert text.endswith("; flatstream index a.fs builds it anew")
+        assert result.status == 0
+    else:
+        assert text.endswith("; flatstream index a.fs leaves such a file as it is: move it away first")
+        assert result.status == 4
+        assert path.read_bytes() == content
+
+
 def test_info_of_a_journal_says_how_many_segments_have_an_index(folder):
     make_journal(folder / "journal")
     text = row("journal", "index")

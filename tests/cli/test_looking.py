@@ -427,7 +427,7 @@ def test_info_of_a_url_tells_of_its_index_and_what_is_stored(tmp_path, monkeypat
             ("a.fs", "wall_time_ns in "),
             ("packed.fs.gz", None),
             ("stale.fs", "flatstream index, where the file is, continues it"),
-            ("other.fs", "flatstream index, where the file is, builds it anew"),
+            ("other.fs", "flatstream index, where the file is, leaves such a file as it is: move it away first"),
         ):
             url = f"memory://looking/{name}"
             here, there = info(name).to_dict(), info(url).to_dict()

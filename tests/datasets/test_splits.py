@@ -14,6 +14,7 @@ import pytest
 import flatstream
 from flatstream import ChecksumFramer, Crc32, Description, FlatStreamError, JournalWriter, StreamWriter
 from flatstream._ranges import open_ranges
+from flatstream.datasets import _planning
 from flatstream.datasets.splits import KEPT_SOURCES, Split, planned_size, read_split, split_by_time
 from flatstream.index import FileIndex, build_index, load_index
 from flatstream.journal import RotationPolicy
@@ -83,6 +84,24 @@ def test_splits_have_about_the_same_size(tmp_path: Path) -> None:
     # A twentieth of a split, at either end, and a frame.
     assert max(sizes) < 1.15 * min(sizes)
     assert sum(sizes) == planned_size(dataset)
+
+
+def test_more_splits_than_frames_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = stream(range(30), "none")
+    dataset = flatstream.dataset(write(tmp_path, data, stream(range(30, 33), "none")))
+    asked: list[int] = []
+    find = _planning._Finder.find
+
+    def noting(self: Any, stretch: Any, places: list[int], share: float) -> Any:
+        asked.append(len(places))
+        return find(self, stretch, places, share)
+
+    monkeypatch.setattr(_planning._Finder, "find", noting)
+    splits = dataset.splits(1_000_000)
+    assert rows(splits) == [*range(33)]
+    # The description of each file is a frame, too.
+    assert len(splits) <= 33 + 2
+    assert 0 < sum(asked) <= len(data)
 
 
 def test_a_file_of_less_than_the_default_size_is_one_split(tmp_path: Path) -> None:
@@ -201,10 +220,38 @@ def test_a_segment_that_is_removed_meanwhile_is_left_out(tmp_path: Path) -> None
     assert rows(splits) == [*range(10, 30)]
 
 
+@pytest.mark.parametrize("now", ["nothing", "a folder", "another journal", "no manifest"])
+def test_a_journal_that_is_not_there_is_an_error(tmp_path: Path, now: str) -> None:
+    # As on a worker that lacks the shared folder, or has a journal of its own at the same path.
+    folder = tmp_path / "journal"
+    with JournalWriter(folder, "crc32", describe=EVENT, rotate=RotationPolicy(max_frames=10)) as writer:
+        write_events(writer, range(30))
+    dataset = flatstream.dataset(folder)
+    splits = dataset.splits(2)
+    assert rows(splits) == [*range(30)]
+    if now == "no manifest":
+        (folder / "journal.json").unlink()
+        min(folder.glob("*.fs")).unlink()
+    else:
+        folder.rename(tmp_path / "elsewhere")
+    if now == "a folder":
+        folder.mkdir()
+    elif now == "another journal":
+        with JournalWriter(folder, "crc32", describe=EVENT) as writer:
+            write_events(writer, range(3))
+        # The first segment of the other one has the same name.
+        splits = splits[1:]
+    for split in splits[:1]:
+        with pytest.raises(FlatStreamError, match="neither the segment nor its journal is here"):
+            rows([split])
+    with pytest.raises((FlatStreamError, FileNotFoundError)):
+        dataset.count()
+
+
 def test_a_file_that_is_removed_meanwhile_is_an_error(tmp_path: Path) -> None:
     splits = flatstream.dataset(write(tmp_path, stream(range(9)), stream(range(9)))).splits(2)
     (tmp_path / "part-0.fs").unlink()
-    with pytest.raises(FileNotFoundError, match="part-0"):
+    with pytest.raises(FileNotFoundError, match=r"removed .*, or is not seen from this machine: .*part-0"):
         rows(splits)
 
 
@@ -292,6 +339,23 @@ def test_another_process_reads_a_split(tmp_path: Path) -> None:
     assert len(rows([splits[1]])) > 50
 
 
+def test_splits_of_relative_paths_are_read_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "data", stream(range(60)), stream(range(60, 100)))
+    with JournalWriter("journal", "crc32", describe=EVENT, rotate=RotationPolicy(max_frames=40)) as writer:
+        write_events(writer, range(100, 200))
+    flatstream.seal(min((tmp_path / "journal").glob("*.fs")), remove=True)
+    (tmp_path / "plain.fs").write_bytes(stream(range(200, 210)))
+    for paths in (["data", "journal", "plain.fs"], ["./data/*.fs", "other/../journal", "plain.fs"]):
+        splits = flatstream.dataset(paths).splits(4)
+        monkeypatch.chdir(tmp_path / "other")
+        assert rows(splits) == [*range(210)]
+        assert splits[0].paths[0] == str(tmp_path / "data" / "part-0.fs")
+        monkeypatch.chdir(tmp_path)
+
+
 def test_a_split_says_what_it_reads(tmp_path: Path) -> None:
     split = flatstream.dataset(write(tmp_path, stream(range(30)))).splits(1)[0]
     assert repr(split) == f"<Split of {split.size:,} bytes in part-0.fs>"
@@ -305,9 +369,11 @@ def test_a_split_says_what_it_reads(tmp_path: Path) -> None:
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     dataset = flatstream.dataset(write(tmp_path, stream(range(30))))
-    for wrong in (0, -1, 2**31):
+    for wrong in (0, -1, 1_000_001, 2**31):
         with pytest.raises(ValueError, match="n must be"):
             dataset.splits(wrong)
+        with pytest.raises(ValueError, match="n must be"):
+            split_by_time(dataset, n=wrong)
     for no_number in ("4", 1.5, True):
         with pytest.raises(TypeError, match="n must be"):
             dataset.splits(no_number)  # type: ignore[arg-type]

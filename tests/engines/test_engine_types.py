@@ -80,6 +80,12 @@ def test_values_are_kept_by_a_cast() -> None:
         assert found.drop_columns(["time"]).to_pylist() == wanted
 
 
+def test_a_value_that_does_not_fit_is_an_error_with_the_column() -> None:
+    batch = pa.RecordBatch.from_pydict({"small": [1, 2], "large": pa.array([5, 2**63], pa.uint64())})
+    with pytest.raises(pa.ArrowInvalid, match=f"the column 'large' as int64: .*{2**63}"):
+        module().cast_batch(batch, pa.schema([("small", pa.int64()), ("large", pa.int64())]))
+
+
 def test_a_batch_of_no_columns_keeps_its_rows() -> None:
     batch = pa.RecordBatch.from_pylist([{}, {}, {"kind": "a"}], pa.schema([("kind", pa.string())])).select([])
     assert module().cast_batch(batch, pa.schema([])).num_rows == 3

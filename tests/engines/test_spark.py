@@ -290,6 +290,9 @@ def test_damage_is_an_error_with_the_path_unless_it_is_left_out(spark: Any, fold
     [
         ({"colums": "host"}, "no option 'colums'"),
         ({"columns": "nothing"}, "no field 'nothing'"),
+        ({"columns": "[host"}, "columns must be names with commas between them"),
+        ({"columns": '["host", 1]'}, "columns must be names with commas between them"),
+        ({"columns": "host,,state"}, "columns must be names with commas between them"),
         ({"partitions": "0"}, "partitions must be a number from 1"),
         ({"begin": "yesterday"}, "begin must be a time of ISO 8601"),
         ({"begin": "2026-11-29T00:00:00.1234567"}, "more than 6 digits"),
@@ -311,3 +314,14 @@ def test_there_is_no_active_session(monkeypatch: pytest.MonkeyPatch, spark: Any)
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
     with pytest.raises(ValueError, match="no active session"):
         register()
+
+
+def test_paths_that_are_no_array_are_refused() -> None:
+    pytest.importorskip("pyspark")
+    from flatstream.engines.spark import make_plan
+
+    for wrong in ("a.fs", '{"a": 1}', "[1]"):
+        with pytest.raises(ValueError, match="paths must be a JSON array of paths, got "):
+            make_plan({"paths": wrong}, None)
+    with pytest.raises(ValueError, match="no path"):
+        make_plan({"paths": "[]"}, None)
