@@ -189,6 +189,11 @@ class Keeper:
         if worker is not None and not worker.is_current():
             worker.join(patience)
 
+    def stop_for_good(self, patience: float = PATIENCE) -> None:
+        """`stop`, and no call starts the thread again."""
+        self._is_final = True
+        self.stop(patience)
+
     @property
     def is_running(self) -> bool:
         """Whether the thread is in the middle of its work, and another one asks."""
@@ -288,8 +293,7 @@ def _stop_keepers() -> None:
     """
     end = time.monotonic() + PATIENCE_AT_EXIT
     for keeper in _all_keepers():
-        keeper._is_final = True
-        keeper.stop(max(0.0, end - time.monotonic()))
+        keeper.stop_for_good(max(0.0, end - time.monotonic()))
 
 
 def _leave_keepers_to_parent() -> None:

@@ -747,8 +747,7 @@ def is_durable(journal: JournalWriter, number: int) -> bool:
 def test_a_keeper_that_has_stopped_for_good_is_not_started_again(tmp_path: Path) -> None:
     journal = JournalWriter(tmp_path / "j", sync=SyncPolicy(seconds=0.01))
     # As at the exit of the interpreter.
-    journal._keeper._is_final = True
-    journal._keeper.stop()
+    journal._keeper.stop_for_good()
     journal.write_payload(b"a")
     journal.flush()
     assert not journal._keeper.start()
