@@ -53,6 +53,10 @@ class Keeper:
         self._wanted = 0
         self._is_woken = False
         self._is_stopping = False
+        # Whether it was stopped, and perhaps not resumed: then the next write that is handed over wakes it.
+        self._is_unkept = False
+        # Whether it has stopped for good: at the exit of the interpreter, and in a forked child.
+        self._is_final = False
         # How often the thread's work failed, and the last error.
         self._failures = 0
         self._failure: Exception | None = None
@@ -64,20 +68,31 @@ class Keeper:
     def start(self) -> bool:
         """Starts the thread, unless it runs already or the journal is being closed; returns whether it runs."""
         worker = self._worker
-        if worker is not None and worker.is_working():
+        if worker is not None and worker.is_working() and not self._is_stopping and not self._is_unkept:
             return True
         with self._mutex:
-            if self._worker is not None and self._worker.settle():
-                return True
             if self._is_stopping:
-                return False
-            self._worker = Worker(self._run, "flatstream-journal")
-            try:
-                self._worker.start()
-            except RuntimeError:
-                # At the end of the interpreter there are no new threads. `close` does what is left.
-                return False
+                writer = self._writer()
+                if self._is_final or writer is None or writer.closed or writer._is_closing:
+                    return False
+                # A second exception of a signal handler came before `close`, which one had cut short, called `resume`.
+                self._is_stopping = False
+            if self._worker is None or not self._worker.settle():
+                self._worker = Worker(self._run, "flatstream-journal")
+                try:
+                    self._worker.start()
+                except RuntimeError:
+                    # At the end of the interpreter there are no new threads. `close` does what is left.
+                    return False
+            self._set_unkept(False)
             return True
+
+    def _set_unkept(self, is_unkept: bool) -> None:
+        self._is_unkept = is_unkept
+        writer = self._writer()
+        segments = None if writer is None else getattr(writer, "_segments", None)
+        if segments is not None:
+            segments.is_unkept = is_unkept
 
     def wake(self) -> None:
         """Has the thread look for work."""
@@ -165,6 +180,7 @@ class Keeper:
             return
         with self._mutex:
             self._is_stopping = True
+            self._set_unkept(True)
             worker = self._worker
             if worker is not None:
                 worker.settle()
@@ -172,6 +188,11 @@ class Keeper:
         # The thread may be the one that drops the last reference to the writer.
         if worker is not None and not worker.is_current():
             worker.join(patience)
+
+    def stop_for_good(self, patience: float = PATIENCE) -> None:
+        """`stop`, and no call starts the thread again."""
+        self._is_final = True
+        self.stop(patience)
 
     @property
     def is_running(self) -> bool:
@@ -184,7 +205,7 @@ class Keeper:
         if sys.is_finalizing():
             return
         with self._mutex:
-            self._is_stopping = False
+            self._is_stopping = self._is_final
         self.start()
 
     def leave_to_parent(self) -> None:
@@ -193,7 +214,7 @@ class Keeper:
         self._bell = held_lock()
         self._waiters = []
         self._worker = None
-        self._is_stopping = True
+        self._is_stopping = self._is_final = True
 
     def _run(self) -> None:
         pause: float | None = None
@@ -211,6 +232,9 @@ class Keeper:
                 self._bell.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
             with self._mutex:
                 if self._is_stopping:
+                    # With the mutex: who resumes it from now on starts another thread.
+                    if self._worker is not None:
+                        self._worker.leave()
                     return
                 self._is_woken = False
                 wanted = self._wanted
@@ -220,8 +244,12 @@ class Keeper:
             try:
                 writer._keep(wanted)
             except Exception as error:
-                pause = PAUSE_AFTER_ERROR
-                self._note_failure(writer, error)
+                if isinstance(error, ValueError) and writer._is_shut:
+                    # It was closed meanwhile.
+                    pause = None
+                else:
+                    pause = PAUSE_AFTER_ERROR
+                    self._note_failure(writer, error)
             else:
                 self.problem = pause = None
             # A write may have synced the frames that threads wait for.
@@ -265,7 +293,7 @@ def _stop_keepers() -> None:
     """
     end = time.monotonic() + PATIENCE_AT_EXIT
     for keeper in _all_keepers():
-        keeper.stop(max(0.0, end - time.monotonic()))
+        keeper.stop_for_good(max(0.0, end - time.monotonic()))
 
 
 def _leave_keepers_to_parent() -> None:

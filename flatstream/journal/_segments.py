@@ -169,6 +169,8 @@ class SegmentSink:
         # The size of the segment at which the keeper was last told that it grows.
         self._wake_every = wake_every
         self._size_told = self.size
+        # Whether the keeper was stopped, and perhaps not resumed. (It sets this.)
+        self.is_unkept = False
         self._writer: weakref.ref[JournalWriter] | None = None
         self.began = began
         # The age is measured by the monotonic clock, so that setting the clock neither delays nor hastens a rotation.
@@ -281,7 +283,7 @@ class SegmentSink:
         is_synced = self._sync_every and self.number + frames - self.durable >= self._sync_every
         if is_synced:
             self._sync_now()
-        if not 0 <= self.size + taken - self._size_told < self._wake_every:
+        if self.is_unkept or not 0 <= self.size + taken - self._size_told < self._wake_every:
             # The keeper looks when the frames are counted. Behind the count, an exception of a signal handler would
             # have them written twice.
             self._size_told = self.size + taken

@@ -56,6 +56,10 @@ class Worker:
             self._decision.setdefault("works", False)
         return self.is_working()
 
+    def leave(self) -> None:
+        """Says, in the thread, that it does no more: for others the work has ended."""
+        self._is_over = True
+
     def is_current(self) -> bool:
         """Whether the caller is this thread, at work."""
         return self._ident == threading.get_ident()

@@ -96,7 +96,8 @@ class RetentionPolicy:
     max_segments : int, optional
         How many segments there are, the one in use included.
     max_seconds : float, optional
-        How long ago the last frame of a segment was written.
+        How long ago the last frame of a segment was written, by the system's clock: if that is set far forward, all
+        segments but the one in use are removed, as far as no registered reader needs them.
     max_bytes : int, optional
         The size of all segments together: the bytes of their files, so those of compressed segments as they are stored.
     max_reader_bytes : int, optional
@@ -129,7 +130,8 @@ class CompressionPolicy:
     after_segments : int
         How many of the newest sealed segments stay as they are.
     after_seconds : float, optional
-        How long ago the last frame of a segment was written.
+        How long ago the last frame of a segment was written, by the system's clock: if that is set far forward, all
+        segments but the one in use are removed, as far as no registered reader needs them.
 
     Raises
     ------

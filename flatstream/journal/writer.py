@@ -651,6 +651,8 @@ class JournalWriter(StreamWriter):
 
     def _seconds_until_work(self) -> float | None:
         """In how many seconds the keeper has work to do, as far as it is known now."""
+        if self._is_shut:
+            return self._seconds_until_sync() if self.position > self._segments.durable else None
         known = [] if (left := self._seconds_until_sync()) is None else [left]
         if self._rotation_seconds is not None:
             left = self._rotation_seconds - self._segments.age()
@@ -677,7 +679,9 @@ class JournalWriter(StreamWriter):
         """Syncs what the system has, also if it takes no more, which is raised then."""
         failure: OSError | None = None
         try:
-            self._drain_buffer()
+            # When `close` was cut short by an exception, all is handed over.
+            if not self._is_shut:
+                self._drain_buffer()
         except OSError as error:
             failure = error
         self._sync_handed_over()
@@ -687,6 +691,13 @@ class JournalWriter(StreamWriter):
     def _keep(self, wanted: int) -> None:
         """The keeper's work: to sync for those who wait and by the clock; to seal, remove and compress segments."""
         segments = self._segments
+        if self._is_shut:
+            # An exception of a signal handler has cut `close` short, and the next call does what is left. But who waits
+            # for the disk need not wait for that.
+            self._last_try = time.monotonic()
+            if not self.closed and self.position > segments.durable:
+                self._sync_all()
+            return
         if self._is_old():
             with contextlib.suppress(OSError):
                 self._drain_buffer()
@@ -841,7 +852,12 @@ class JournalWriter(StreamWriter):
                     self._segments.write_log()
             else:
                 # A signal handler raised: nothing is lost, and a further call finishes the work.
-                self._keeper.resume()
+                try:
+                    self._keeper.resume()
+                except BaseException:
+                    # Another one has. (After a third one the next write that is handed over does it.)
+                    self._keeper.resume()
+                    raise
 
     def detach(self) -> Any:
         """Not possible: a journal is more than one file. io.UnsupportedOperation."""

@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from flatstream.errors import FlatStreamError
 from flatstream.index import FileIndexer
 from flatstream.journal import JournalReader, JournalWriter, RotationPolicy, SyncPolicy, _indexing, _keeper, _segments
 from flatstream.journal import writer as journal_writer
+from flatstream.journal._worker import Worker
 from flatstream.tools import check_index
 from support.alarms import Alarm
 from support.events import EVENT, write_events
@@ -28,6 +30,7 @@ from support.extent import EVERYTHING
 from support.gated import wait_until
 from support.interrupts import Interrupted, Interruption
 from support.journals import Disk, failing_disk, frames_of, segments_of
+from support.logs import log_lines
 from support.processes import run_python
 from support.threads import JOIN_SECONDS, run_threads
 
@@ -650,3 +653,105 @@ def test_a_forked_child_neither_waits_nor_hangs_at_its_end(tmp_path: Path) -> No
     done = run_python(FORK.format(path=str(tmp_path / "j")))
     assert done.stdout == "this JournalWriter belongs to the process that made i\n7\n", done.stderr
     assert frames_of(tmp_path / "j") == {0: b"a", 1: b"b"}
+
+
+def test_a_close_that_was_cut_short_leaves_no_failure_to_those_who_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = JournalWriter(tmp_path / "j", sync=SyncPolicy(seconds=0.02))
+    journal.write_payload(b"a")
+    journal.wait_durable(timeout=JOIN_SECONDS)
+    with monkeypatch.context() as patch, log_lines() as lines:
+        # As a handler does at the beginning of a call: when nothing more is written, and nothing is closed.
+        patch.setattr(journal._segments, "close", raise_interrupted)
+        journal.write_payload(b"b")
+        with pytest.raises(Interrupted):
+            journal.close()
+        assert not journal.closed
+        journal.wait_durable(timeout=JOIN_SECONDS)
+        assert journal.durable_position == 2
+        # The clock runs on.
+        time.sleep(0.1)
+    assert journal._keeper.problem is None
+    assert not [line for line in lines if "thread failed" in line]
+    journal.close()
+    assert frames_of(tmp_path / "j") == {0: b"a", 1: b"b"}
+
+
+def raise_interrupted(*arguments: object) -> None:
+    raise Interrupted
+
+
+def stop_interrupted(keeper: _keeper.Keeper, *arguments: float) -> None:
+    """`Keeper.stop`, and an exception of a handler behind it."""
+    STOP(keeper, *arguments)
+    raise Interrupted
+
+
+STOP, RESUME = _keeper.Keeper.stop, _keeper.Keeper.resume
+
+
+@pytest.mark.parametrize("is_half_stopped", [False, True])
+def test_a_keeper_that_an_exception_left_stopped_is_started_by_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_half_stopped: bool
+) -> None:
+    journal = JournalWriter(tmp_path / "j", sync=SyncPolicy(seconds=0.01))
+    with monkeypatch.context() as patch:
+        patch.setattr(_keeper.Keeper, "resume", raise_interrupted)
+        if is_half_stopped:
+            # In the middle of `stop`, before the thread has ended.
+            patch.setattr(Worker, "join", raise_interrupted)
+        else:
+            patch.setattr(_keeper.Keeper, "stop", stop_interrupted)
+        with pytest.raises(Interrupted):
+            journal.close()
+    journal.write_payload(b"a")
+    journal.flush()
+    wait_until(lambda: journal.durable_position == 1)
+    # By the clock.
+    journal.write_payload(b"b")
+    wait_until(lambda: journal.durable_position == 2)
+    journal.close()
+
+
+def test_an_exception_while_the_keeper_is_resumed_does_not_leave_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = 0
+    place: str | None = ""
+    while place is not None:
+        at += 1
+        journal = JournalWriter(tmp_path / str(at), sync=SyncPolicy(seconds=0.01))
+        interruption = Interruption(at, ("journal/_keeper.py", "journal/_worker.py"))
+
+        def resume(keeper: _keeper.Keeper, interruption: Interruption = interruption) -> None:
+            with interruption.armed():
+                RESUME(keeper)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_keeper.Keeper, "stop", stop_interrupted)
+            patch.setattr(_keeper.Keeper, "resume", resume)
+            with pytest.raises(Interrupted):
+                journal.close()
+        place = interruption.place
+        journal.write_payload(b"a")
+        wait_until(partial(is_durable, journal, 1))
+        journal.close()
+    assert at > 5
+
+
+def is_durable(journal: JournalWriter, number: int) -> bool:
+    return journal.durable_position >= number
+
+
+def test_a_keeper_that_has_stopped_for_good_is_not_started_again(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path / "j", sync=SyncPolicy(seconds=0.01))
+    # As at the exit of the interpreter.
+    journal._keeper.stop_for_good()
+    journal.write_payload(b"a")
+    journal.flush()
+    assert not journal._keeper.start()
+    journal._keeper.resume()
+    assert not journal._keeper.is_running
+    journal.close()
+    assert frames_of(tmp_path / "j") == {0: b"a"}

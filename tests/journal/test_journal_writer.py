@@ -205,7 +205,7 @@ def wait_until(condition: Any, seconds: float = 20.0) -> None:
 
 def crash(journal: JournalWriter) -> None:
     """Leaves a journal as the end of its process leaves it."""
-    journal._keeper.stop()
+    journal._keeper.stop_for_good()
     segments = journal._segments
     for one in [*segments.ended]:
         one.file.close()

@@ -76,7 +76,7 @@ def test_segments_are_removed_also_while_others_end_faster_than_they_are_sealed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = JournalWriter(tmp_path / "j", rotate=RotationPolicy(max_frames=1), retain=RetentionPolicy(max_segments=3))
-    journal._keeper.stop()
+    journal._keeper.stop_for_good()
     segments = journal._segments
     sync, syncs = segments.sync_descriptor, 0
 
