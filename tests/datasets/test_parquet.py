@@ -12,6 +12,7 @@ import pytest
 
 import flatstream
 from flatstream import RecordWriter, Schema
+from flatstream.schema import Table
 from support.lakes import (
     HOUR,
     NOON,
@@ -28,6 +29,12 @@ from support.lakes import (
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
+
+
+def table_of(schema: Schema) -> Table:
+    """The table of the root."""
+    assert schema.root is not None
+    return schema.root
 
 
 def export(source: Any, lake: Path, **options: Any) -> Any:
@@ -157,7 +164,7 @@ def test_times_before_1970_and_none_have_folders(tmp_path: Path) -> None:
     ]
     schema: Any = Schema.from_fbs(text="table T { time_ns: long = null; number: long; } root_type T;")
     with flatstream.open(tmp_path / "b.fs", "w", describe=schema) as stream:
-        RecordWriter(stream, schema.root).write_records([{"time_ns": NOON, "number": 0}, {"number": 1}])
+        RecordWriter(stream, table_of(schema)).write_records([{"time_ns": NOON, "number": 0}, {"number": 1}])
     export(tmp_path / "b.fs", tmp_path / "other")
     null = "__HIVE_DEFAULT_PARTITION__"
     assert rows_of(tmp_path / "other") == [(folder_of(0), 0), (f"date={null}/hour={null}", 1)]
@@ -252,7 +259,7 @@ def test_fixed_arrays_and_tables_inside_become_columns_of_parquet(tmp_path: Path
     )
     rows = [{"time_ns": NOON, "number": 0}, {"number": 1, "inner": {"names": ["x"], "point": {"at": [1, 2, 3]}}}]
     with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
-        RecordWriter(stream, schema.root).write_records(rows)
+        RecordWriter(stream, table_of(schema)).write_records(rows)
     export(tmp_path / "a.fs", tmp_path / "lake", partition_by=None)
     found = pq.read_table(files_of(tmp_path / "lake")[0])["inner"].to_pylist()
     assert found == [None, {"names": ["x"], "point": {"at": [1.0, 2.0, 3.0]}}]
@@ -345,7 +352,7 @@ def test_columns_whose_type_became_wider_are_read_as_the_guide_says(tmp_path: Pa
     for name, (text, number, value) in zip("ab", fields, strict=True):
         schema = Schema.from_fbs(text=f"table T {{ time_ns: long; {text} }} root_type T;")
         with flatstream.open(tmp_path / f"{name}.fs", "w", checksum="crc32", describe=schema) as stream:
-            RecordWriter(stream, schema.root).write_record({"n": number, "x": value})
+            RecordWriter(stream, table_of(schema)).write_record({"n": number, "x": value})
         report = export(tmp_path / f"{name}.fs", lake)
     newest = lake / report.files[-1]
     expected = [(1, 1.5, None, 0), (2**40, 1e300, None, 0)]
@@ -441,7 +448,7 @@ def test_wrong_arguments_are_refused_before_anything_is_made(tmp_path: Path) -> 
 def test_a_field_that_is_called_as_a_folder_is_refused(tmp_path: Path) -> None:
     schema: Any = Schema.from_fbs(text="table T { time_ns: long; hour: int; } root_type T;")
     with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
-        RecordWriter(stream, schema.root).write_record({"time_ns": NOON})
+        RecordWriter(stream, table_of(schema)).write_record({"time_ns": NOON})
     with pytest.raises(ValueError, match="a column 'hour', and there is a field of this name"):
         export(tmp_path / "a.fs", tmp_path / "lake")
     export(tmp_path / "a.fs", tmp_path / "lake", fields=["time_ns"])
@@ -450,7 +457,7 @@ def test_a_field_that_is_called_as_a_folder_is_refused(tmp_path: Path) -> None:
 def test_hours_without_a_time_are_refused(tmp_path: Path) -> None:
     schema: Any = Schema.from_fbs(text="table T { number: long; } root_type T;")
     with flatstream.open(tmp_path / "a.fs", "w", describe=schema) as stream:
-        RecordWriter(stream, schema.root).write_record({"number": 1})
+        RecordWriter(stream, table_of(schema)).write_record({"number": 1})
     with pytest.raises(ValueError, match=r"needs to know the time of messages, and .*a\.fs"):
         export(tmp_path / "a.fs", tmp_path / "lake")
     export(tmp_path / "a.fs", tmp_path / "lake", partition_by=None)
@@ -469,7 +476,7 @@ def test_hours_of_a_time_that_the_caller_names(tmp_path: Path) -> None:
         ("b.fs", new, {"number": 1, "in": {"at": NOON // SECOND + 3600}}),
     ):
         with flatstream.open(tmp_path / name, "w", checksum="crc32", describe=schema) as stream:
-            RecordWriter(stream, schema.root).write_record(record)
+            RecordWriter(stream, table_of(schema)).write_record(record)
     for number, options in enumerate([{"time_field": "when:ns"}, {"time_field": "when", "time_unit": "ns"}]):
         export(tmp_path / "a.fs", tmp_path / f"{number}", **options)
         assert rows_of(tmp_path / f"{number}") == [(folder_of(0), 0)]
@@ -592,7 +599,7 @@ def test_conditions_have_one_text_in_all_processes(tmp_path: Path, values: str) 
 def test_keys_whose_folders_readers_pass_over_are_refused(tmp_path: Path) -> None:
     schema = Schema.from_fbs(text="table T { time_ns: long; _host: string; n: int; } root_type T;")
     with flatstream.open(tmp_path / "a.fs", "w", checksum="crc32", describe=schema) as stream:
-        RecordWriter(stream, schema.root).write_record({"_host": "a", "n": 1})
+        RecordWriter(stream, table_of(schema)).write_record({"_host": "a", "n": 1})
     with pytest.raises(
         ValueError, match="folders of '_host' would have names with '_' at their beginning, which pyarr"
     ):
@@ -604,7 +611,7 @@ def test_keys_whose_folders_readers_pass_over_are_refused(tmp_path: Path) -> Non
 def test_a_time_that_parquet_cannot_hold_is_told_with_a_way_out(tmp_path: Path) -> None:
     schema = Schema.from_fbs(text="table T { time_s: long; n: int; } root_type T;")
     with flatstream.open(tmp_path / "a.fs", "w", checksum="crc32", describe=schema) as stream:
-        RecordWriter(stream, schema.root).write_records({"time_s": time, "n": 1} for time in (0, 2**62, -(2**63)))
+        RecordWriter(stream, table_of(schema)).write_records({"time_s": time, "n": 1} for time in (0, 2**62, -(2**63)))
     with pytest.raises(OverflowError, match=r"timestamp.*; .*times='number' exports the numbers"):
         export(tmp_path / "a.fs", tmp_path / "lake")
     assert leftovers_of(tmp_path / "lake") == []

@@ -133,7 +133,9 @@ cdef object number_of(object value, str what, object unit):
         except TypeError:
             # For example an array of more than one element.
             pass
-    hint = ": the field is no string and no enum, and a time is a datetime with a time zone" if isinstance(value, str) else ""
+    hint = ""
+    if isinstance(value, str):
+        hint = ": the field is no string and no enum, and a time is a datetime with a time zone"
     raise TypeError(f"where: {what} must be a number{'' if what == 'the value' else ' or None'}, got "
                     f"{type(value).__name__}{hint}")
 
