@@ -24,12 +24,9 @@ __all__ = ["Progress", "scan"]
 
 logger = logging.getLogger("flatstream.datasets")
 
-# A piece of at most so many bytes is read as a whole; of a larger one CHUNK bytes at a time, into memory that is used
-# again: new memory for a whole piece takes as long as reading it, and what was just read is still in the processor's
-# cache when it is decoded. A reader has two chunks of memory: of two of 1 MiB, the allocator gave the pages back to the
-# system after each piece, which took 4 % of the time of a scan.
-WHOLE = 1 << 20
-CHUNK = 512 << 10
+# How much of a piece is read at a time, into memory that is used again: new memory for a whole piece takes as long as
+# reading it, and what was just read is still in the processor's cache when it is decoded.
+CHUNK = 1 << 20
 
 # How many pieces more than threads are read ahead.
 AHEAD = 2
@@ -301,7 +298,7 @@ def decode(piece: Piece, query: Query) -> list[pa.RecordBatch] | _Damage:
     columns = query.columns_of(head, target.part)
     if data is None:
         ranges = target.ranges()
-        if size <= WHOLE or ranges.status is None or ranges.compression is not None:
+        if size <= CHUNK or ranges.status is None or ranges.compression is not None:
             # Little; or one request; or what threads decompress at the same time.
             data = ranges.read_at(piece.begin.offset, size)
     arguments: dict[str, Any] = {"parse_description": None}
