@@ -30,6 +30,8 @@ from support.lakes import folder_of, leftovers_of, rows_of  # noqa: E402
 # What changes files, or makes them lasting: by the name of the function.
 CALLS = {"open", "replace", "rename", "link", "unlink", "mkdir", "write"}
 METHODS = {"write_table", "close"}
+# Functions of Python: of the second one, the call of os.open is made by compiled code, which no profiler sees.
+FUNCTIONS = {"fsync", "open_descriptor"}
 KILLED = 9
 
 
@@ -46,7 +48,7 @@ class Killer:
         else:
             name = frame.f_code.co_name
             is_step = event == "call" and (
-                (name in METHODS and "parquet" in frame.f_code.co_filename) or name == "fsync"
+                (name in METHODS and "parquet" in frame.f_code.co_filename) or name in FUNCTIONS
             )
         if is_step:
             self.steps += 1
