@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import glob
 import hashlib
 import importlib
@@ -10,6 +11,7 @@ import io
 import logging
 import re
 import urllib.parse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,16 +110,10 @@ def open_url(url: str, first: int | None = None) -> io.RawIOBase:
         The file cannot be opened.
     """
     fsspec = _import_fsspec(url)
-    try:
+    with _errors_of(url):
         file_system, path = fsspec.core.url_to_fs(url)
         opener = _open_http if _is_http(file_system) else _open_stored
         remote = opener(file_system, path, url, BLOCK if first is None else first)
-    except ImportError as error:
-        raise ImportError(f"{url}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{url}: {error}") from error
-    except Exception as error:
-        raise _named(error, url) from error
     return remote if remote.seekable() else UnseekableFile(remote)
 
 
@@ -231,6 +227,19 @@ def _tell_of_no_parts(url: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def _errors_of(url: str) -> Iterator[None]:
+    """Has the errors of fsspec, and of what it uses, name a URL."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(f"{url}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}") from error
+    except Exception as error:
+        raise _named(error, url) from error
+
+
 def _import_fsspec(url: str) -> Any:
     try:
         # By name, because its types are not known to type checkers.
@@ -245,15 +254,9 @@ def _import_fsspec(url: str) -> Any:
 def size_of_url(url: str) -> int | None:
     """The size of the file that `url` names, in bytes; None if that is not told. Errors are those of `open_url`."""
     fsspec = _import_fsspec(url)
-    try:
+    with _errors_of(url):
         file_system, path = fsspec.core.url_to_fs(url)
         return RemoteStatus.of(file_system.info(path)).size
-    except ImportError as error:
-        raise ImportError(f"{url}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{url}: {error}") from error
-    except Exception as error:
-        raise _named(error, url) from error
 
 
 def remote_of(file: Any) -> RemoteFile | None:
@@ -279,7 +282,7 @@ def list_urls(url: str, endings: tuple[str, ...]) -> list[str]:
         As `open_url`; or they cannot be listed.
     """
     fsspec = _import_fsspec(url)
-    try:
+    with _errors_of(url):
         file_system, path = fsspec.core.url_to_fs(url)
         # Stores keep what was listed before.
         file_system.invalidate_cache()
@@ -288,12 +291,6 @@ def list_urls(url: str, endings: tuple[str, ...]) -> list[str]:
         else:
             found = [known for known in file_system.ls(path, detail=True) if known["name"].endswith(endings)]
         return sorted(file_system.unstrip_protocol(known["name"]) for known in found if known["type"] == "file")
-    except ImportError as error:
-        raise ImportError(f"{url}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{url}: {error}") from error
-    except Exception as error:
-        raise _named(error, url) from error
 
 
 def _named(error: Exception, url: str) -> OSError:
