@@ -12,7 +12,7 @@ import logging
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -265,20 +265,26 @@ def rows_only(tables: list[pa.Table]) -> list[pa.Table]:
     return [table.drop_columns(["frame"]) for table in tables]
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.long)])
-def test_index_whose_blocks_are_elsewhere_changes_no_answer(place: Place, count: int) -> None:
-    chance = random.Random(count)
+def put_misplaced(place: Place, chance: random.Random, count: int) -> Iterator[int]:
+    """Puts up to `count` indexes whose blocks are elsewhere beside the stream, one after the other: their numbers."""
     entries = entries_of(place.good)
-    expected = rows_only(place.expected)
-    made = 0
     for number in range(count):
         try:
             index = index_of(misplaced(entries, chance))
         except (TypeError, ValueError):
             # The number does not fit its field.
             continue
-        made += 1
         place.index.write_bytes(index)
+        yield number
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.long)])
+def test_index_whose_blocks_are_elsewhere_changes_no_answer(place: Place, count: int) -> None:
+    chance = random.Random(count)
+    expected = rows_only(place.expected)
+    made = 0
+    for number in put_misplaced(place, chance, count):
+        made += 1
         assert rows_only(answers(place.folder, threads=1 + number % 2)) == expected
     assert made > count / 2
 
@@ -286,17 +292,11 @@ def test_index_whose_blocks_are_elsewhere_changes_no_answer(place: Place, count:
 @pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.long)])
 def test_index_whose_blocks_are_elsewhere_changes_no_records(place: Place, count: int) -> None:
     chance = random.Random(count + 1)
-    entries = entries_of(place.good)
     expected = times_of_records(place.folder, index=False)
     assert all(0 < len(found) < COUNT / 4 for found in expected)
     made = 0
-    for _ in range(count):
-        try:
-            index = index_of(misplaced(entries, chance))
-        except (TypeError, ValueError):
-            continue
+    for _ in put_misplaced(place, chance, count):
         made += 1
-        place.index.write_bytes(index)
         assert times_of_records(place.folder) == expected
     assert made > count / 2
 
